@@ -1,0 +1,260 @@
+"""The config: where the spool is, which WebUIs there are, and how long to wait for what.
+
+Written in YAML and read like a job file: unknown keys are refused, all mistakes told at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import stat
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from sdwatch import resources
+from sdwatch.errors import ConfigError, FileProblems, Problem
+from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
+from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
+
+_MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
+_DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
+_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def _measure(text: str, units: dict[str, int]) -> float:
+    match = _MEASURE.fullmatch(text.strip())
+    if match is None or match.group(2) not in units:
+        raise ValueError(text)
+    value = float(match.group(1)) * units[match.group(2)]
+    if value > 10**15:
+        raise ValueError(text)
+    return value
+
+
+def _seconds(text: str) -> float:
+    return _measure(text.lower(), _DURATIONS)
+
+
+def _bytes(text: str) -> int:
+    return int(_measure(text.upper(), _SIZES))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """A command line as its words, by the rules of the system at hand."""
+    if os.name != "nt":
+        return tuple(shlex.split(text))
+    # Without POSIX rules a backslash is only a backslash, but quotes are kept: take them off.
+    return tuple(re.sub(r'^"(.*)"$', r"\1", word) for word in shlex.split(text, posix=False))
+
+
+_DURATION = Reading(_seconds, "a duration such as 90, 1.5, 2 min or 1 h")
+_SIZE = Reading(_bytes, "a size such as 500 MB or 1 GB")
+_COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
+
+Duration: TypeAlias = Annotated[float, _DURATION]
+Limit: TypeAlias = Annotated[float, _DURATION, Field(gt=0)]
+Size: TypeAlias = Annotated[int, _SIZE]
+LogCap: TypeAlias = Annotated[int, _SIZE, Field(ge=10_000)]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class HealthConfig(_Settings):
+    """How a WebUI is watched: seconds, and failures in a row before it counts as sick."""
+
+    interval: Limit = 10.0
+    timeout: Limit = 5.0
+    failures: Annotated[int, Field(ge=1)] = 3
+
+
+class WebUIConfig(_Settings):
+    """One WebUI. Without `command` it is external: never started or killed, only waited for."""
+
+    name: Annotated[str, Field(max_length=40)]
+    url: str
+    command: Annotated[tuple[str, ...], _COMMAND] | None = None
+    cwd: Path | None = None
+    env: dict[str, str] = Field(default_factory=dict, repr=False)
+    username: str | None = None
+    password: str | None = Field(None, repr=False)
+    log_file: Path | None = None
+    start_limit: Limit = 1800.0
+    stall: Limit = 300.0
+    load_limit: Limit = 1200.0
+    call_limit: Limit = 3600.0
+    stop_grace: Duration = 10.0
+    log_cap: LogCap = 64_000_000
+    leave_running: bool = False
+    health: HealthConfig = HealthConfig()
+
+    @property
+    def host(self) -> str:
+        """The host of `url`."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The port of `url`."""
+        return urlsplit(self.url).port or 0
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
+            raise ValueError("a WebUI's name has only a-z, 0-9, - and _, and begins with no sign")
+        return name
+
+    @field_validator("url")
+    @classmethod
+    def _plain_url(cls, url: str) -> str:
+        match = re.fullmatch(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})/?", url)
+        if match is None or not 0 < int(match.group(2)) < 65536:
+            raise ValueError("must be http://HOST:PORT, without a path or a password")
+        return url.rstrip("/")
+
+    @field_validator("command")
+    @classmethod
+    def _a_command(cls, command: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if command is not None and not (command and command[0]):
+            raise ValueError("is empty; leave the line out where sdwatch is not to start the WebUI")
+        return command
+
+    @model_validator(mode="after")
+    def _belonging_together(self) -> WebUIConfig:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password go together")
+        if self.command is None and (self.cwd or self.env):
+            raise ValueError("cwd and env are of no use without a command")
+        if self.command is not None and self.log_file:
+            raise ValueError("log_file is for a WebUI without a command; sdwatch keeps the log")
+        return self
+
+
+class Config(_Settings):
+    """All settings. Durations in seconds, sizes in bytes, paths absolute."""
+
+    spool: Path
+    state: Path
+    watch: Literal["events", "poll"] = "events"
+    settle: Duration = 2.0
+    scan_interval: Limit = 5.0
+    arrival_timeout: Limit = 300.0
+    min_free: Size = 1_000_000_000
+    stop_grace: Duration = 30.0
+    recovery: bool = True
+    cooldown: Annotated[tuple[Duration, ...], Field(min_length=1)] = (
+        5.0,
+        10.0,
+        20.0,
+        40.0,
+        80.0,
+        160.0,
+        300.0,
+    )
+    log_cap: LogCap = 10_000_000
+    webuis: Annotated[tuple[WebUIConfig, ...], NamedBy("name")]
+
+    @field_validator("webuis")
+    @classmethod
+    def _each_once(cls, webuis: tuple[WebUIConfig, ...]) -> tuple[WebUIConfig, ...]:
+        if not webuis:
+            raise ValueError("at least one is needed, as `name: settings`")
+        owners: dict[str, str] = {}
+        for webui in webuis:
+            address = webui.url.lower().replace("//localhost:", "//127.0.0.1:")
+            if address in owners:
+                raise ValueError(f"{owners[address]} and {webui.name} have the same url")
+            owners[address] = webui.name
+        return webuis
+
+
+def load_config(path: Path) -> Config:
+    """The config in the file `path`; its relative paths start from the file's folder.
+
+    Raises ConfigError: not there, not readable, writable by others, or wrong.
+    """
+    try:
+        with open(path, "rb") as file:
+            status = os.fstat(file.fileno())
+            if problem := _untrusted(status) or too_large(status.st_size):
+                raise ConfigError(str(path), [problem])
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        message = "there is no config here; `sdwatch init` writes one, `--config` names another"
+        raise ConfigError(str(path), [Problem(0, 0, message)]) from None
+    except OSError as error:
+        message = f"the config cannot be read: {error.strerror}"
+        raise ConfigError(str(path), [Problem(0, 0, message)]) from error
+    return parse_config(data, str(path), path.resolve().parent)
+
+
+def parse_config(data: bytes, file: str, base: Path) -> Config:
+    """The config that `data` says; relative paths start from `base`.
+
+    Placeholders of a command are filled in: `{python}` this Python, `{port}` the url's port.
+    Raises ConfigError with every problem, placed in `file`.
+    """
+    try:
+        config, problems = read_model(parse_document(data, file), Config, "the config")
+    except FileProblems as error:
+        raise ConfigError(file, error.problems) from None
+    if config is None:
+        raise ConfigError(file, readable(problems))
+    webuis = tuple(_resolved(webui, base) for webui in config.webuis)
+    paths = {"spool": _absolute(config.spool, base), "state": _absolute(config.state, base)}
+    return config.model_copy(update={**paths, "webuis": webuis})
+
+
+def default_config_text() -> str:
+    """The commented default config, as `sdwatch init` writes it."""
+    return (resources.config_folder() / "sdwatch.yaml").read_text(encoding="utf-8")
+
+
+def _untrusted(status: os.stat_result) -> Problem | None:
+    """Why this config must not be obeyed: it names a command to run."""
+    if sys.platform == "win32":
+        return None  # st_mode and st_uid say nothing there; who may write is an ACL's business
+    if status.st_mode & stat.S_IWOTH:
+        message = "anybody may write this config, and it names a command to run; chmod o-w it"
+    elif status.st_uid not in (0, os.geteuid()):
+        message = (
+            f"this config belongs to user {status.st_uid}, neither you nor root, and it names a "
+            "command to run; copy it or chown it"
+        )
+    else:
+        return None
+    return Problem(0, 0, message)
+
+
+def _resolved(webui: WebUIConfig, base: Path) -> WebUIConfig:
+    """Absolute paths, and a command without placeholders."""
+    cwd = webui.cwd and _absolute(webui.cwd, base)
+    changes: dict[str, object] = {
+        "cwd": cwd,
+        "log_file": webui.log_file and _absolute(webui.log_file, base),
+    }
+    if webui.command is not None:
+        filled = [
+            word.replace("{python}", sys.executable).replace("{port}", str(webui.port))
+            for word in webui.command
+        ]
+        changes["command"] = (_program(filled[0], cwd or base), *filled[1:])
+    return webui.model_copy(update=changes)
+
+
+def _absolute(path: Path, base: Path) -> Path:
+    # normpath, not resolve: a link in the path stays the name that people know.
+    return Path(os.path.normpath(base / path.expanduser()))
+
+
+def _program(word: str, folder: Path) -> str:
+    """A program with a folder in its name is looked for from `cwd`, on every system alike."""
+    has_folder = "/" in word or (os.name == "nt" and "\\" in word) or word.startswith("~")
+    return str(_absolute(Path(word), folder)) if has_folder else word

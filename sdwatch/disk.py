@@ -1,0 +1,87 @@
+"""Every effect on disk that must survive a crash goes through here.
+
+One place, so that the order of writes can be read, and so that a test can make the n-th effect
+fail or die: `before_effect` is called with a label and the path before each of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sdwatch import system
+
+
+def _nothing(label: str, path: Path) -> None:
+    del label, path
+
+
+before_effect: Callable[[str, Path], None] = _nothing
+
+
+def make_folder(path: Path) -> None:
+    """Make one folder that must not exist yet. Raises FileExistsError."""
+    before_effect("make_folder", path)
+    path.mkdir()
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole and synced, under its name only when it is complete."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    before_effect("write", temporary)
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        before_effect("sync", temporary)
+        os.fsync(file.fileno())
+    before_effect("rename", path)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write`, as indented JSON."""
+    write(path, json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
+
+
+def append_line(fd: int, line: bytes, path: Path) -> None:
+    """Append one line to an open file and sync it. The line is there whole or torn, never lost
+    once this returns."""
+    before_effect("append", path)
+    os.write(fd, line + b"\n")
+    before_effect("sync", path)
+    os.fsync(fd)
+
+
+def rename(source: Path, target: Path) -> None:
+    """One rename; the target must not exist (checked: POSIX would replace it in silence)."""
+    before_effect("rename", target)
+    if os.path.lexists(target):
+        raise FileExistsError(f"{target} is there already; nothing was moved")
+    os.rename(source, target)
+
+
+def sync_folder(path: Path) -> None:
+    """Make names in a folder durable. Does nothing where the system has no such thing."""
+    before_effect("sync_folder", path)
+    system.sync_folder(path)
+
+
+def remove(path: Path) -> None:
+    """Remove one file; gone already is as good."""
+    before_effect("remove", path)
+    path.unlink(missing_ok=True)
+
+
+def remove_empty_folder(path: Path) -> None:
+    """Remove a folder that must be empty. Raises OSError where it is not."""
+    before_effect("remove_folder", path)
+    path.rmdir()
+
+
+def free_bytes(path: Path) -> int:
+    """Room left for this user on the file system of `path`."""
+    return shutil.disk_usage(path).free

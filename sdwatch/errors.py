@@ -1,0 +1,107 @@
+"""All errors of sdwatch, under one root.
+
+Each says what failed, on which path or URL, why, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class SdwatchError(Exception):
+    """Root of every error that sdwatch raises on purpose; its text is for people."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in a YAML file. Line and column count from 1; 0 where none can be named."""
+
+    line: int
+    column: int
+    message: str
+
+    def located(self, file: str) -> str:
+        """`file:line:column: message`, the form that editors and terminals make clickable."""
+        return f"{file}:{self.line}:{self.column}: {self.message}"
+
+
+class FileProblems(SdwatchError):  # noqa: N818 - the problems are the error
+    """A job or config file with mistakes: all of them, not the first only."""
+
+    def __init__(self, file: str, problems: list[Problem]) -> None:
+        self.file = file
+        self.problems = sorted(problems, key=lambda p: (p.line, p.column))
+        super().__init__("\n".join(p.located(file) for p in self.problems))
+
+
+class JobError(FileProblems):
+    """A job file that cannot be run as it is."""
+
+
+class ConfigError(FileProblems):
+    """A config file that sdwatch refuses."""
+
+
+class SpoolError(SdwatchError):
+    """A folder of the spool cannot be used: missing, full, read-only, on another file system."""
+
+
+class AlreadyRunningError(SdwatchError):
+    """Another monitor holds this spool or this state folder; the text names it."""
+
+
+class ProcessError(SdwatchError):
+    """The WebUI's process could not be started or stopped."""
+
+
+class PortTakenError(ProcessError):
+    """A process that is not ours listens on the WebUI's port; it is named, never killed."""
+
+
+class WebUIError(SdwatchError):
+    """A call to the WebUI failed. `status` is the HTTP status, None where no reply came."""
+
+    def __init__(self, message: str, *, stage: str = "", status: int | None = None) -> None:
+        super().__init__(message)
+        self.stage = stage
+        self.status = status
+
+
+class WebUIBadRequestError(WebUIError):
+    """400, 404 or 422: the request itself is wrong; sending it again cannot help."""
+
+
+class WebUIServerError(WebUIError):
+    """500 from txt2img, img2img or extra-single-image."""
+
+
+class WebUIUnreachableError(WebUIError):
+    """Connection refused, reset, or closed before the reply was whole."""
+
+
+class WebUIReplyError(WebUIError):
+    """A 200 that is no success: broken JSON, no image, an image that does not decode."""
+
+
+class WebUIBusyError(WebUIError):
+    """429 or 502 to 504: somebody in between, or somebody else, keeps the WebUI from us."""
+
+
+class WebUINotUsableError(WebUIError):
+    """401, no `--api`, no checkpoint: the WebUI is up and of no use as it is set up."""
+
+
+class WebUIStuckError(WebUIError):
+    """No progress for longer than the stall time, or the call's own limit was passed."""
+
+
+class RunCancelledError(SdwatchError):
+    """Somebody cancelled the run."""
+
+
+class RunStoppedError(SdwatchError):
+    """The monitor stops; the run stays in working/ and goes on at the next start."""
+
+
+class LaneHoldError(SdwatchError):
+    """The run cannot go on now and is not at fault; it waits in working/."""

@@ -1,0 +1,182 @@
+"""A lane: one WebUI with its keeper, its crash history and its log, and the permit for one call.
+
+Runs ask it for the permit and for the crash-aware call; the monitor asks it whether a run would be
+served now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sdwatch.clock import Clock
+from sdwatch.config import WebUIConfig
+from sdwatch.keeper import Keeper
+from sdwatch.permit import Permit
+from sdwatch.policy.redaction import Redactor
+from sdwatch.webui.api import Recorder, WebUIAPI
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.crash_history import CrashHistory
+from sdwatch.webui.external import ExternalWebUI
+from sdwatch.webui.health import ReadinessProbe
+from sdwatch.webui.mailbox import Mailbox
+from sdwatch.webui.process import WebUIProcessManager
+
+ACTIVE_RUNS = 2
+"""While one run's call is under way, one more may decode, write and publish."""
+
+
+class Lane:
+    """`may_call` gives the reason why no new call may begin on any lane, or ''. `wake` is called
+    when something changed that the monitor may want to act on."""
+
+    def __init__(
+        self,
+        config: WebUIConfig,
+        *,
+        state_dir: Path,
+        cooldown: Sequence[float],
+        recovery: bool,
+        clock: Clock,
+        may_call: Callable[[], str],
+        wake: Callable[[], None],
+    ) -> None:
+        self.name = config.name
+        self.managed = config.command is not None
+        self.redactor = Redactor()
+        if config.password:
+            self.redactor.learn_secret(config.password)
+        self._config = config
+        self._recovery = recovery
+        self._may_call = may_call
+        self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
+        self._permit = Permit()
+        auth = (config.username, config.password or "") if config.username else None
+        self._client = SDWebUIClient(config.url, auth=auth, call_limit=config.call_limit)
+        probe = ReadinessProbe(self._client, clock, config.health.timeout)
+        self.keeper = Keeper(
+            config,
+            client=self._client,
+            probe=probe,
+            crashes=self._crashes,
+            permit=self._permit,
+            clock=clock,
+            wake=wake,
+        )
+        self.process = self.keeper.process = _process(config, state_dir, clock, probe, self.keeper)
+
+    def open(self) -> None:
+        """Begin to keep the WebUI: adopt or start it, and see that it stays well."""
+        self.keeper.open()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a new run would be served now."""
+        return self.keeper.ready and self._crashes.remaining() <= 0
+
+    @property
+    def hold_reason(self) -> str:
+        """Why it serves nobody until something changes; '' when it is not on hold."""
+        return self.keeper.hold_reason
+
+    @contextmanager
+    def permit(self, mailbox: Mailbox) -> Iterator[None]:
+        """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
+        RunCancelledError, RunStoppedError."""
+        self._permit.take(mailbox, lambda: self.ready and not self._may_call())
+        try:
+            yield
+        finally:
+            self.keeper.watch = None
+            self._permit.give_back()
+
+    def api(self, recorder: Recorder, mailbox: Mailbox) -> WebUIAPI:
+        """The crash-aware call of one run on this lane."""
+        return WebUIAPI(
+            self._client,
+            _RunsProcess(self, mailbox),
+            recorder,
+            keeper=self.keeper,
+            mailbox=mailbox,
+            recovery=self._recovery,
+            managed=self.managed,
+        )
+
+    def begin_stop(self) -> None:
+        """No new call from now on; a run that waits for anything but a reply stops at once."""
+        self.keeper.close()
+        self._permit.close(stop_holder=self.keeper.watch is None)
+
+    def end_stop(self) -> None:
+        """After all runs have ended: stop the WebUI, or leave it to be adopted."""
+        self.keeper.join()
+        if self._config.leave_running:
+            self.process.close()
+        else:
+            self.process.stop()
+        self._client.close()
+
+    def status(self) -> dict[str, Any]:
+        """For people and for `status --json`."""
+        watch = self.keeper.watch
+        return {
+            "name": self.name,
+            "url": self._config.url,
+            "kind": "managed" if self.managed else "external",
+            "state": str(self.keeper.state),
+            "hold": self.hold_reason,
+            "generation": self.process.generation,
+            "crashes_in_a_row": self._crashes.in_a_row,
+            "cooldown_left": round(self._crashes.remaining(), 1),
+            "last_failure": self.process.last_failure,
+            "progress": watch.progress if watch else {},
+        }
+
+
+class _RunsProcess:
+    """The lane's process as a run's call sees it: a restart waits out the cool-down first, and
+    ends early when the run is given up."""
+
+    def __init__(self, lane: Lane, mailbox: Mailbox) -> None:
+        self._lane = lane
+        self._mailbox = mailbox
+
+    @property
+    def generation(self) -> int:
+        return self._lane.process.generation
+
+    def is_process_alive(self) -> bool:
+        return self._lane.process.is_process_alive()
+
+    def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]:
+        return self._lane.process.get_tail_logs(max_lines)
+
+    def restart_and_wait_ready(self, timeout_s: float) -> bool:
+        del timeout_s  # the lane has its own limit, from the config
+        return self._lane.keeper.bring_up(self._mailbox.given_up)
+
+
+def _process(
+    config: WebUIConfig, state_dir: Path, clock: Clock, probe: ReadinessProbe, keeper: Keeper
+) -> WebUIProcessManager | ExternalWebUI:
+    """Ours, or somebody else's."""
+    if config.command is None:
+        return ExternalWebUI(name=config.name, probe=probe, clock=clock, log_file=config.log_file)
+    return WebUIProcessManager(
+        name=config.name,
+        command=config.command,
+        host=config.host,
+        port=config.port,
+        state_dir=state_dir,
+        clock=clock,
+        probe=probe,
+        on_exit=keeper.exited,
+        cwd=config.cwd,
+        env=config.env,
+        start_limit=config.start_limit,
+        start_stall=config.stall,
+        stop_grace=config.stop_grace,
+        log_cap=config.log_cap,
+    )

@@ -1,0 +1,49 @@
+"""The cool-down: how long after a crash nothing is started or sent.
+
+A function of the crash history and of nothing else: no jitter, so the same history gives the same
+waiting (promise 6). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+STABLE_AFTER = 3
+"""So many successful calls in a row end the row of crashes. Idle time never does."""
+
+
+@dataclass(frozen=True)
+class Instant:
+    """A moment on both clocks: seconds since 1970, seconds since boot, and which boot it was."""
+
+    wall: float
+    boot: float
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class Crash:
+    """One crash of the row, as the history keeps it. `kind` is for people."""
+
+    kind: str
+    at: Instant
+
+
+def delay_after(number: int, cooldown: Sequence[float]) -> float:
+    """The entry for the n-th crash in a row (n from 1), in seconds; the last entry repeats."""
+    return cooldown[min(number, len(cooldown)) - 1]
+
+
+def remaining(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> float:
+    """Seconds still to wait after the last of `crashes` (those in a row, oldest first).
+
+    Within one boot the boot clock counts, which nobody can set. After a reboot only the wall
+    clock is left, and it may be wrong: what it says is clamped to [0, entry].
+    """
+    if not crashes:
+        return 0.0
+    last = crashes[-1].at
+    entry = delay_after(len(crashes), cooldown)
+    passed = now.boot - last.boot if now.boot_id == last.boot_id else now.wall - last.wall
+    return min(max(entry - passed, 0.0), entry)

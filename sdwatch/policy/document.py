@@ -1,0 +1,279 @@
+"""YAML text as a tree of nodes that know their place; nothing is typed here.
+
+Bounded in every direction before anything is built: bytes, depth, number of nodes. Anchors,
+aliases and tags are refused: an alias bomb needs them, and in a prompt they are an accident.
+Only parser events are used, because the loaders of PyYAML 6.0.3 recurse without a limit: the
+one written in C takes the process down at 100,000 `[`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from sdwatch.errors import FileProblems, Problem
+
+MAX_BYTES = 1_000_000
+MAX_DEPTH = 32
+MAX_NODES = 20_000
+
+_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
+_COMMENT = re.compile(r"[ \t]+(#[^\r\n]*)")
+_MAGIC = {
+    b"\x89PNG": "a PNG picture",
+    b"\xff\xd8\xff": "a JPEG picture",
+    b"GIF8": "a GIF picture",
+    b"RIFF": "a WebP picture",
+    b"PK\x03\x04": "a ZIP archive",
+    b"%PDF": "a PDF",
+    b"\x1f\x8b": "a gzip archive",
+    b"\x7fELF": "a program",
+    b"MZ\x90": "a program",
+}
+_UTF16 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """Text as written. `comment` is what a ` #` cut off behind unquoted text, else empty."""
+
+    text: str
+    line: int
+    column: int
+    quoted: bool = False
+    comment: str = ""
+
+    @property
+    def is_null(self) -> bool:
+        """Nothing was written, or `null` or `~` without quotes."""
+        return not self.quoted and self.text in ("", "~", "null", "Null", "NULL")
+
+
+@dataclass(frozen=True, slots=True)
+class Sequence:
+    items: tuple[Node, ...]
+    line: int
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """Entries in the order of the file; the same key may be there twice (see `unique`)."""
+
+    entries: tuple[tuple[Scalar, Node], ...]
+    line: int
+    column: int
+
+
+Node = Scalar | Sequence | Mapping
+
+
+def too_large(size: int) -> Problem | None:
+    """What is wrong with a file of `size` bytes; asked before it is read."""
+    if size <= MAX_BYTES:
+        return None
+    return Problem(
+        1, 1, f"the file has {size:,} bytes; at most {MAX_BYTES:,} are read. Is this a YAML file?"
+    )
+
+
+def parse_document(data: bytes, file: str) -> Node:
+    """The tree of one YAML document; UTF-8, with or without BOM, any line ends.
+
+    Raises FileProblems, with places in `file`, where this cannot be read as YAML.
+    """
+    if problem := too_large(len(data)):
+        raise FileProblems(file, [problem])
+    try:
+        text = _decode(data)
+        composer = _Composer(text)
+        node = composer.document()
+    except _Unreadable as error:
+        raise FileProblems(file, [error.problem]) from None
+    except yaml.YAMLError as error:
+        raise FileProblems(file, composer.problems or [_explain(error, text)]) from None
+    if composer.problems:
+        raise FileProblems(file, composer.problems)
+    return node
+
+
+def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar, Node]]:
+    """The entries by key; keys that are there twice are added to `problems`."""
+    found: dict[str, tuple[Scalar, Node]] = {}
+    for key, value in mapping.entries:
+        if key.text in found:
+            first = found[key.text][0].line
+            message = f'"{key.text}" is there twice, first in line {first}; keep one'
+            problems.append(Problem(key.line, key.column, message))
+        else:
+            found[key.text] = (key, value)
+    return found
+
+
+class _Unreadable(Exception):  # noqa: N818 - a way out of the parser, never seen outside
+    def __init__(self, line: int, column: int, message: str) -> None:
+        self.problem = Problem(line, column, message)
+
+
+def _decode(data: bytes) -> str:
+    for magic, what in _MAGIC.items():
+        if data.startswith(magic):
+            raise _Unreadable(1, 1, f"this is not a text file (looks like {what})")
+    if data.startswith(_UTF16):
+        raise _Unreadable(1, 1, "this text is UTF-16 or UTF-32; save the file as UTF-8")
+    if b"\x00" in data:
+        raise _Unreadable(1, 1, "this is not a text file (it has zero bytes); save it as UTF-8")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(data, error) from None
+    if control := _CONTROL.search(text):
+        line, column = _place(text[: control.start()])
+        code = f"U+{ord(control.group()):04X}"
+        raise _Unreadable(line, column, f"a control character ({code}) is in the text; remove it")
+    if not text.strip():
+        raise _Unreadable(1, 1, "the file is empty")
+    return text
+
+
+def _not_utf8(data: bytes, error: UnicodeDecodeError) -> _Unreadable:
+    # The codec counts from behind a BOM; `object` is what it counted in.
+    line, column = _place(error.object[: error.start].decode("utf-8", "replace"))
+    if re.search(rb"[\x00-\x08\x0e-\x1a]", data):
+        return _Unreadable(line, column, "this is not a text file")
+    byte = error.object[error.start]
+    meant = bytes([byte]).decode("cp1252", "replace")
+    message = f'byte 0x{byte:02X} is not UTF-8 (in Latin-1 it is "{meant}"); save the file as UTF-8'
+    return _Unreadable(line, column, message)
+
+
+def _place(before: str) -> tuple[int, int]:
+    """Line and column of what follows this text, both from 1."""
+    lines = _BREAK.split(before)
+    return len(lines), len(lines[-1].lstrip("\ufeff")) + 1
+
+
+class _Composer:
+    """Builds nodes from parser events and stops at the first bound that is passed."""
+
+    def __init__(self, text: str) -> None:
+        self.problems: list[Problem] = []
+        self._text = text
+        self._nodes = 0
+        self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_LOADER)
+
+    def document(self) -> Node:
+        """The one document of the text. Raises _Unreadable, yaml.YAMLError."""
+        next(self._events)  # the stream begins
+        if isinstance(next(self._events), yaml.StreamEndEvent):
+            raise _Unreadable(1, 1, "the file has only comments; nothing is set")
+        root = self._node(next(self._events), 1)
+        next(self._events)  # the document ends
+        extra = next(self._events)
+        if isinstance(extra, yaml.DocumentStartEvent):
+            line, column = _mark(extra.start_mark)
+            raise _Unreadable(line, column, 'a second document begins with "---"; use two files')
+        return root
+
+    def _node(self, event: yaml.Event, depth: int) -> Node:
+        line, column = _mark(event.start_mark)
+        self._nodes += 1
+        if depth > MAX_DEPTH:
+            raise _Unreadable(line, column, f"nested deeper than {MAX_DEPTH} levels")
+        if self._nodes > MAX_NODES:
+            raise _Unreadable(line, column, f"more than {MAX_NODES:,} values in one file")
+        self._refuse_accidents(event, line, column)
+        if isinstance(event, yaml.SequenceStartEvent):
+            return Sequence(tuple(self._items(depth)), line, column)
+        if isinstance(event, yaml.MappingStartEvent):
+            return Mapping(tuple(self._entries(depth)), line, column)
+        return self._scalar(event, line, column)
+
+    def _items(self, depth: int) -> Iterator[Node]:
+        while not isinstance(event := next(self._events), yaml.SequenceEndEvent):
+            yield self._node(event, depth + 1)
+
+    def _entries(self, depth: int) -> Iterator[tuple[Scalar, Node]]:
+        while not isinstance(event := next(self._events), yaml.MappingEndEvent):
+            key = self._node(event, depth + 1)
+            value = self._node(next(self._events), depth + 1)
+            if isinstance(key, Scalar):
+                yield key, value
+            else:
+                message = "a key must be plain text; put text with [ ] { } in quotes"
+                self.problems.append(Problem(key.line, key.column, message))
+
+    def _scalar(self, event: yaml.Event, line: int, column: int) -> Scalar:
+        if not isinstance(event, yaml.ScalarEvent):
+            return Scalar("", line, column)  # an alias, refused already
+        if event.style not in (None, ""):
+            return Scalar(event.value, line, column, quoted=True)
+        cut = _COMMENT.match(self._text, event.end_mark.index if event.end_mark else 0)
+        return Scalar(event.value, line, column, comment=cut.group(1) if cut else "")
+
+    def _refuse_accidents(self, event: yaml.Event, line: int, column: int) -> None:
+        if isinstance(event, yaml.AliasEvent):
+            self.problems.append(_accident("alias", line, column))
+        elif getattr(event, "anchor", None):
+            self.problems.append(_accident("anchor", line, column))
+        elif getattr(event, "tag", None):
+            self.problems.append(_accident("tag", line, column))
+
+
+def _accident(what: str, line: int, column: int) -> Problem:
+    sign = {"alias": "*", "anchor": "&", "tag": "!"}[what]
+    message = f'"{sign}" begins a YAML {what}, which is not read here; put such text in quotes'
+    return Problem(line, column, message)
+
+
+def _mark(mark: Any) -> tuple[int, int]:
+    """Line and column from 1; the two parsers of PyYAML have a Mark each."""
+    return mark.line + 1, mark.column + 1
+
+
+def _explain(error: yaml.YAMLError, text: str) -> Problem:
+    """A syntax error in words for people who do not know YAML."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return Problem(1, 1, f"not YAML: {' '.join(str(error).split())}")
+    line, column = _mark(mark)
+    lines = _BREAK.split(text)
+    here = lines[line - 1] if line <= len(lines) else ""
+    if "\t" in here[: len(here) - len(here.lstrip())]:
+        message = f"line {line} begins with a tab; YAML wants spaces"
+        return Problem(line, here.index("\t") + 1, message)
+    context = getattr(error, "context_mark", None)
+    problem = str(getattr(error, "problem", "")).split(",")[0]
+    accident = re.search("alias|anchor|tag", str(getattr(error, "context", "")))
+    if accident and context is not None:
+        return _accident(accident.group(), *_mark(context))
+    if "end of stream" in problem and context is not None:
+        return Problem(*_mark(context), "a quote is opened here and never closed")
+    if here[: column - 1].rstrip().endswith(('"', "'")):
+        message = "text goes on behind a closing quote; put the other kind of quotes around it all"
+        return Problem(line, column, message)
+    return Problem(line, column, _advice(problem, here[column - 1 : column], here))
+
+
+def _advice(problem: str, sign: str, here: str) -> str:
+    if "mapping values are not allowed" in problem:
+        return (
+            'a ": " cannot stand here. If it belongs to the text, put the whole text in quotes; '
+            "if a field begins here, indent it like its neighbours, each with its own colon"
+        )
+    if "cannot start any token" in problem:
+        return f'text cannot begin with "{sign}"; put it in quotes'
+    if "escape" in problem:
+        return "in \"double quotes\" a backslash needs another one; use 'single quotes'"
+    if sign == "," or "found unexpected" in problem or here.lstrip().startswith(("]", "}")):
+        return "brackets do not match; text that begins with [ or { must be in quotes"
+    return (
+        f"not YAML ({problem}); check the indentation and the quotes here and in the line "
+        "above. Text with : # [ ] { } ' or \" in it is best put in quotes as a whole"
+    )

@@ -1,0 +1,342 @@
+"""A job: what to draw, in stages, as read from its YAML file.
+
+The smallest is `prompt: a castle`. All mistakes of a file are told at once, each with its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from sdwatch.errors import FileProblems, JobError, Problem
+from sdwatch.policy import document
+from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, unique
+from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.schema import found, nearest, read_model, readable
+
+StageKind: TypeAlias = Literal["txt2img", "img2img", "extra-single-image"]
+
+STAGE_KINDS: tuple[StageKind, ...] = ("txt2img", "img2img", "extra-single-image")
+STAGE_ALIASES: Mapping[str, StageKind] = {"upscale": "extra-single-image"}
+STAGE_FIELDS: Mapping[StageKind, type[BaseModel]] = {
+    "txt2img": Txt2ImgFields,
+    "img2img": Img2ImgFields,
+    "extra-single-image": ExtraSingleImageFields,
+}
+IMAGE_FIELDS = ("init_images", "image", "mask")
+MAX_STAGES = 100
+
+# Fields that would break what sdwatch does with a stage, and why.
+_DROPPED = {
+    "send_images": "the WebUI would return nothing",
+    "force_task_id": "sdwatch names its tasks itself",
+}
+_PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
+_URL = re.compile(r"(?i)(data:|[a-z][a-z0-9+.-]*://)")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a job: the fields its author gave, typed, and nothing that was not given.
+
+    Images are names within the job folder: `init_images` (a list), `image`, `mask`.
+    `line` is where the stage begins in its file.
+    """
+
+    kind: StageKind
+    fields: Mapping[str, Any]
+    line: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job file says. Higher `priority` comes first; 0 where none was given."""
+
+    name: str
+    priority: int
+    stages: tuple[Stage, ...]
+    warnings: tuple[Problem, ...] = ()
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        None, description="For people; the file's name where absent."
+    )
+    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = Field(
+        None, description="Higher comes first; 0 where absent."
+    )
+
+
+_ShortForm = create_model("_ShortForm", __base__=(_Header, Txt2ImgFields))
+
+
+def parse_job(
+    data: bytes, file: str, images: frozenset[str] | None = None, default_name: str = ""
+) -> Job:
+    """The job that `data` says; `file` is only named in errors.
+
+    `images` are the names of the images in the job's folder, relative to it, with `/`; None for a
+    job that is a single file and so has none. Raises JobError with every problem.
+    """
+    try:
+        root = parse_document(data, file)
+    except FileProblems as error:
+        raise JobError(file, error.problems) from None
+    reader = _JobReader(images)
+    job = reader.job(root, default_name)
+    if reader.problems:
+        raise JobError(file, readable(reader.problems))
+    return job
+
+
+def image_names(stage: Stage) -> list[str]:
+    """The images of the job folder that a stage names, in the order of its fields."""
+    names = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
+    return [name for given in names for name in ([given] if isinstance(given, str) else given)]
+
+
+class _JobReader:
+    """Collects problems and warnings on the way from a document to a job."""
+
+    def __init__(self, images: frozenset[str] | None) -> None:
+        self.images = images
+        self.problems: list[Problem] = []
+        self.warnings: list[Problem] = []
+
+    def job(self, root: Node, default_name: str) -> Job:
+        if not isinstance(root, document.Mapping):
+            self.fail(
+                root,
+                f"a job is a mapping of `field: value`, not {found(root)}; "
+                "the smallest is `prompt: a castle`",
+            )
+            return Job("", 0, ())
+        keys = unique(root, self.problems)
+        if "stages" in keys:
+            header, stages = self.long_form(root, keys)
+        else:
+            header, stages = self.short_form(root, keys)
+        name = header.get("name", default_name)
+        return Job(name, header.get("priority", 0), tuple(stages), tuple(self.warnings))
+
+    def short_form(
+        self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
+    ) -> tuple[dict[str, Any], list[Stage]]:
+        """One txt2img stage, its fields at the top."""
+        if any(_kind(key) for key in keys):
+            self.fail(root, 'a stage stands in a list under "stages:", as `- txt2img:`')
+            return {}, []
+        prompt = keys.get("prompt")
+        if prompt is None or (isinstance(prompt[1], Scalar) and prompt[1].is_null):
+            self.fail(
+                prompt[0] if prompt else root, 'a job needs a "prompt" with a text, or "stages"'
+            )
+        fields = self.fields(root, _ShortForm, "txt2img")
+        header = {key: fields.pop(key) for key in _Header.model_fields if key in fields}
+        return header, [Stage("txt2img", fields, root.line)]
+
+    def long_form(
+        self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
+    ) -> tuple[dict[str, Any], list[Stage]]:
+        """`stages:` and nothing but name and priority beside it."""
+        head = []
+        for key, value in root.entries:
+            if key.text in _Header.model_fields:
+                head.append((key, value))
+            elif key.text in _ShortForm.model_fields:
+                self.fail(
+                    key,
+                    f'"{key.text}" stands beside "stages"; move it into a stage, '
+                    'or leave "stages" out',
+                )
+            elif key.text != "stages":
+                near = nearest(key.text, (*_Header.model_fields, "stages"))
+                self.fail(key, f"unknown field {found(key)} in a job{near}")
+        header = self.fields(document.Mapping(tuple(head), root.line, root.column), _Header, "job")
+        return header, self.stages(keys["stages"][1])
+
+    def stages(self, node: Node) -> list[Stage]:
+        if not isinstance(node, Sequence) or not node.items:
+            what = "an empty list" if isinstance(node, Sequence) else found(node)
+            self.fail(node, f"stages must be a list such as `- txt2img:`, not {what}")
+            return []
+        if len(node.items) > MAX_STAGES:
+            self.fail(node, f"a job has at most {MAX_STAGES} stages, not {len(node.items)}")
+            return []
+        stages = [self.stage(item, first=item is node.items[0]) for item in node.items]
+        return [stage for stage in stages if stage is not None]
+
+    def stage(self, node: Node, *, first: bool) -> Stage | None:
+        if isinstance(node, Scalar) and _kind(node.text):  # `- upscale`, with nothing to say
+            entry: tuple[Scalar, Node] = (node, Scalar("", node.line, node.column))
+        elif isinstance(node, document.Mapping) and len(node.entries) == 1:
+            entry = node.entries[0]
+        else:
+            self.fail(node, f"{_wrong_stage(node)}; a stage is one of {_kinds()}, then a colon")
+            return None
+        key, value = entry
+        kind = _kind(key.text)
+        if kind is None:
+            near = nearest(key.text, (*STAGE_KINDS, *STAGE_ALIASES))
+            self.fail(key, f"unknown stage {found(key)}{near}")
+            return None
+        if isinstance(value, Scalar) and value.is_null:
+            value = document.Mapping((), key.line, key.column)
+        if first:
+            self.check_source(key, kind, value)
+        return Stage(kind, self.fields(value, STAGE_FIELDS[kind], key.text), key.line)
+
+    def check_source(self, key: Scalar, kind: StageKind, value: Node) -> None:
+        needed = {"txt2img": None, "img2img": "init_images", "extra-single-image": "image"}[kind]
+        if needed is None or not isinstance(value, document.Mapping):
+            return
+        given = [node for name, node in value.entries if name.text == needed]
+        if not given or (isinstance(given[0], Scalar) and given[0].is_null):
+            self.fail(
+                key, f'the first stage has nothing to take images from; name them in "{needed}"'
+            )
+
+    def fields(self, node: Node, model: type[BaseModel], what: str) -> dict[str, Any]:
+        """The given fields of one stage, with names checked and warnings noted."""
+        made, problems = read_model(node, model, what)
+        self.problems += problems
+        if isinstance(node, document.Mapping):
+            self.warn_of_comments(node)
+            named = {key.text: value for key, value in node.entries if key.text in IMAGE_FIELDS}
+            for value in named.values():
+                self.check_names(value)
+        if made is None:
+            return {}
+        given = made.model_dump(exclude_unset=True)
+        self.drop_harmful(node, given)
+        return {
+            key: _clean_names(value) if key in IMAGE_FIELDS else value
+            for key, value in given.items()
+        }
+
+    def warn_of_comments(self, node: document.Mapping) -> None:
+        for key, value in node.entries:
+            if key.text in _PROMPTS and isinstance(value, Scalar) and value.comment:
+                text = f'"{value.comment[:40]}" is not part of {key.text}: " #" begins a comment'
+                self.warn(value, f"{text}; put the whole text in quotes if it is meant")
+
+    def drop_harmful(self, node: Node, given: dict[str, Any]) -> None:
+        entries = node.entries if isinstance(node, document.Mapping) else ()
+        for key, _ in entries:
+            if key.text in _DROPPED and given.pop(key.text, True) is not True:
+                self.warn(key, f"{key.text} is left out: {_DROPPED[key.text]}")
+
+    def check_names(self, node: Node) -> None:
+        if isinstance(node, Sequence):
+            for item in node.items:
+                self.check_names(item)
+        elif isinstance(node, Scalar) and not node.is_null and (why := self.refusal(node.text)):
+            self.fail(node, why)
+
+    def refusal(self, name: str) -> str:
+        """Why this cannot be the name of an image, or an empty text."""
+        shown = found(Scalar(name, 0, 0, quoted=True))
+        if _URL.match(name):
+            return "an image is the name of a file in the job folder, not a URL or image data"
+        if "\\" in name:
+            return f'write {shown} with "/" between folder and file'
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith(("/", "~")) or ".." in parts or ":" in parts[0]:
+            return f"{shown} is not within the job folder; an image is a name such as castle.png"
+        if self.images is None:
+            return (
+                "a job of one file has no images beside it; put it as job.yaml into a folder, "
+                f"with {shown}"
+            )
+        if str(PurePosixPath(name)) in self.images:
+            return ""
+        near = nearest(name, sorted(self.images)) if self.images else "; there is no image in it"
+        return f"the job folder has no {shown}{near}"
+
+    def fail(self, node: Node, message: str) -> None:
+        self.problems.append(Problem(node.line, node.column, message))
+
+    def warn(self, node: Node, message: str) -> None:
+        self.warnings.append(Problem(node.line, node.column, message))
+
+
+def _kind(name: str) -> StageKind | None:
+    known = {**{str(kind): kind for kind in STAGE_KINDS}, **STAGE_ALIASES}
+    return known.get(name)
+
+
+def _kinds() -> str:
+    aliases = " or ".join(f'"{alias}"' for alias in STAGE_ALIASES)
+    return f"{', '.join(STAGE_KINDS)} (also called {aliases})"
+
+
+def _wrong_stage(node: Node) -> str:
+    if isinstance(node, document.Mapping):
+        return f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
+    return f"{found(node)} is no stage"
+
+
+def _clean_names(value: str | list[str]) -> str | list[str]:
+    """`./a.png` is `a.png`."""
+    if isinstance(value, str):
+        return str(PurePosixPath(value))
+    return [str(PurePosixPath(name)) for name in value]
+
+
+def job_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a job file, for editors."""
+    models: dict[str, type[BaseModel]] = {"header": _Header, "short": _ShortForm}
+    models.update((str(kind), model) for kind, model in STAGE_FIELDS.items())
+    definitions = {name: _editor_schema(model) for name, model in models.items()}
+    kinds = {**{str(kind): kind for kind in STAGE_KINDS}, **STAGE_ALIASES}
+    fields = {
+        name: {"anyOf": [{"$ref": f"#/$defs/{kind}"}, {"type": "null"}]}
+        for name, kind in kinds.items()
+    }
+    mapping = {
+        "type": "object",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": False,
+        "properties": fields,
+    }
+    stage = {"anyOf": [mapping, {"enum": list(kinds)}]}
+    header = definitions.pop("header")
+    long_form = {
+        **header,
+        "required": ["stages"],
+        "properties": {
+            **header["properties"],
+            "stages": {"type": "array", "minItems": 1, "maxItems": MAX_STAGES, "items": stage},
+        },
+    }
+    short = definitions.pop("short")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "A job of sdwatch",
+        "oneOf": [{**short, "required": ["prompt"]}, long_form],
+        "$defs": definitions,
+    }
+
+
+def _editor_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of one model, as loose as the parser is: text may look like a number."""
+    schema = model.model_json_schema()
+    schema.pop("title", None)
+    schema.pop("description", None)
+    for field in schema["properties"].values():
+        field.pop("title", None)
+        field.pop("default", None)
+        if {"type": "array", "items": {"type": "string"}} in field["anyOf"]:
+            field["anyOf"].append({"type": "string"})
+        for kind in field["anyOf"]:
+            if kind.get("type") == "string":
+                kind["type"] = ["string", "number", "boolean"]
+    return schema

@@ -1,0 +1,77 @@
+"""The states of one WebUI as one table; nothing else decides what may follow what.
+
+The diagram in ARCHITECTURE.md is drawn from this table (`diagram`), and a test keeps them equal.
+A lane that holds after a failed start is cooling down, with the reason in words beside its state
+until the WebUI is ready again.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sdwatch.errors import SdwatchError
+
+
+class State(StrEnum):
+    """Where one WebUI is."""
+
+    DOWN = "down"
+    STARTING = "starting"
+    READY = "ready"
+    COOLING_DOWN = "cooling down"
+    ON_HOLD = "on hold"
+    STOPPED = "stopped"
+
+
+class Event(StrEnum):
+    """What may happen to it."""
+
+    START = "start"
+    READY = "is ready"
+    CRASHED = "crashed"
+    START_FAILED = "start failed"
+    HOLD = "cannot be used"
+    STOP = "stop"
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.DOWN, Event.START): State.STARTING,
+    (State.STARTING, Event.READY): State.READY,
+    (State.STARTING, Event.START_FAILED): State.COOLING_DOWN,
+    (State.READY, Event.CRASHED): State.COOLING_DOWN,
+    (State.READY, Event.HOLD): State.ON_HOLD,
+    (State.ON_HOLD, Event.READY): State.READY,
+    (State.ON_HOLD, Event.HOLD): State.ON_HOLD,
+    (State.ON_HOLD, Event.CRASHED): State.COOLING_DOWN,
+    (State.COOLING_DOWN, Event.START): State.STARTING,
+    (State.COOLING_DOWN, Event.CRASHED): State.COOLING_DOWN,
+    **{(state, Event.STOP): State.STOPPED for state in State},
+}
+
+
+class LifecycleError(SdwatchError):
+    """An event that cannot happen in this state: a mistake in sdwatch itself."""
+
+
+def next_state(state: State, event: Event) -> State:
+    """The state after `event`. Raises LifecycleError where the table has no such row."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise LifecycleError(
+            f"a WebUI that is {state.value!r} cannot have {event.value!r}"
+        ) from None
+
+
+def diagram() -> str:
+    """The table as a mermaid state diagram."""
+
+    def name(state: State) -> str:
+        return state.value.replace(" ", "_")
+
+    lines = ["stateDiagram-v2", f"    [*] --> {name(State.DOWN)}"]
+    for (state, event), after in TRANSITIONS.items():
+        if event is not Event.STOP:
+            lines.append(f"    {name(state)} --> {name(after)}: {event.value}")
+    lines.append(f"    {name(State.STOPPED)} --> [*]")
+    return "\n".join(lines)

@@ -1,0 +1,78 @@
+"""Stuck is not busy: whether a call still moves. Pure; time comes in with each sample.
+
+While steps are expected, progress is a step, a bar that moves, or a log line that is not our
+probe's. Processor time and I/O count only in the stepless phases (loading, switching a
+checkpoint, upscaling), and those are bounded by a limit of their own, because a hung GPU call can
+spin a core for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Processor seconds between two samples that are work and not the idling of a server's threads.
+_WORK_CPU_SECONDS = 0.2
+_WORK_IO_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen of a running call at one moment.
+
+    `at`: seconds on the monotonic clock. `position`: whatever of /progress changes when the
+    generation moves (job, job_no, step, progress), None where no reply came. `stepless`: no steps
+    are expected now. `log_activity`: a count that grows with each line and each bar frame.
+    `cpu`, `io`: processor seconds and bytes of the whole tree so far.
+    """
+
+    at: float
+    position: tuple[object, ...] | None
+    stepless: bool
+    log_activity: int
+    cpu: float
+    io: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All in seconds: without progress; in one stepless phase; for the whole call."""
+
+    stall: float
+    stepless: float
+    call: float
+
+
+class ProgressWatch:
+    """Follows one call from its begin; `look` says why it is stuck, or nothing."""
+
+    def __init__(self, began: float, limits: Limits) -> None:
+        self._began = began
+        self._limits = limits
+        self._moved = began
+        self._stepless_since = began
+        self._last: Sample | None = None
+
+    def look(self, sample: Sample) -> str:
+        """Take a sample in; the reason in words when the call is stuck by it, else ''."""
+        last, self._last = self._last, sample
+        if not sample.stepless:
+            self._stepless_since = sample.at
+        if last is None or _moved(last, sample):
+            self._moved = sample.at
+        limits = self._limits
+        if sample.at - self._began > limits.call:
+            return f"the call took longer than its limit of {limits.call:g} s"
+        if sample.at - self._stepless_since > limits.stepless:
+            return f"no step for {limits.stepless:g} s, the limit for loading"
+        if sample.at - self._moved > limits.stall:
+            return f"no progress for {limits.stall:g} s"
+        return ""
+
+
+def _moved(last: Sample, now: Sample) -> bool:
+    if now.position is not None and now.position != last.position:
+        return True
+    if now.log_activity != last.log_activity:
+        return True
+    worked = now.cpu - last.cpu >= _WORK_CPU_SECONDS or now.io - last.io >= _WORK_IO_BYTES
+    return now.stepless and worked

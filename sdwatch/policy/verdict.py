@@ -1,0 +1,111 @@
+"""What a failed call means: facts in, a diagnosis and a cause in words out. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sdwatch.errors import (
+    WebUIBadRequestError,
+    WebUIBusyError,
+    WebUIError,
+    WebUINotUsableError,
+    WebUIReplyError,
+    WebUIServerError,
+    WebUIStuckError,
+    WebUIUnreachableError,
+)
+
+
+class Diagnosis(StrEnum):
+    """The rows of the recovery gate's table."""
+
+    BAD_REQUEST = "bad request"
+    CRASH = "crash"
+    SERVER_ERROR = "server error"
+    STUCK = "stuck"
+    SILENT = "silent"
+    BUSY = "busy"
+    NOT_USABLE = "not usable"
+    STORAGE = "storage"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A diagnosis, and one sentence that a person understands."""
+
+    diagnosis: Diagnosis
+    cause: str
+    advice: str
+
+
+# Forge and AUTOMATIC1111 answer these with 500 although the request is at fault (measured with
+# Forge dfdcbab6 and v1.10.1: an image that is no image, an image address it will not open).
+_REFUSALS = ("Invalid encoded image", "Request to local resource not allowed")
+
+_BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
+    (WebUIBadRequestError, Diagnosis.BAD_REQUEST),
+    (WebUINotUsableError, Diagnosis.NOT_USABLE),
+    (WebUIBusyError, Diagnosis.BUSY),
+    (WebUIStuckError, Diagnosis.STUCK),
+    (WebUIServerError, Diagnosis.SERVER_ERROR),
+    (WebUIReplyError, Diagnosis.SILENT),
+    (WebUIUnreachableError, Diagnosis.CRASH),
+)
+
+_ADVICE = {
+    Diagnosis.BAD_REQUEST: "Correct the job file and drop it again; the WebUI itself is well.",
+    Diagnosis.CRASH: (
+        "Read the last lines of webui_tail.log. A process that is killed without a word has often "
+        "run out of memory: try a smaller size or batch_size."
+    ),
+    Diagnosis.SERVER_ERROR: (
+        "The traceback in webui_tail.log names what went wrong inside the WebUI. If it is about "
+        "memory, try a smaller size; if about a setting of this job, change that."
+    ),
+    Diagnosis.STUCK: (
+        "If this job is only slow on this machine, raise `stall` for the WebUI in the config; "
+        "else look in webui_tail.log for what it was doing last."
+    ),
+    Diagnosis.SILENT: "Read webui_tail.log: the WebUI said success and delivered no usable image.",
+    Diagnosis.BUSY: "Somebody else uses this WebUI; nothing is to be done, or give it to sdwatch.",
+    Diagnosis.NOT_USABLE: "Mend the WebUI's set-up as said above; the jobs wait meanwhile.",
+    Diagnosis.STORAGE: "Make room, or mend the permissions; the jobs wait meanwhile.",
+}
+
+
+def exit_in_words(code: int | None) -> str:
+    """An exit code as people say it: `killed by signal 9`, `exit code 1`."""
+    if code is None:
+        return "exit code unknown"
+    if code < 0:
+        return f"killed by signal {-code}"
+    return f"exit code {code}"
+
+
+def judge(error: WebUIError, exit_code: int | None = None, process_gone: bool = False) -> Verdict:
+    """The verdict on one failed call.
+
+    `process_gone`: our WebUI's process was seen to end during the call, with `exit_code`. The
+    earlier cause wins: a connection that broke because the process ended is a crash, whatever
+    error it shows as.
+    """
+    if process_gone:
+        return _verdict(
+            Diagnosis.CRASH, f"the WebUI died during the call ({exit_in_words(exit_code)})"
+        )
+    if isinstance(error, WebUIServerError) and any(text in str(error) for text in _REFUSALS):
+        return _verdict(Diagnosis.BAD_REQUEST, str(error))
+    for kind, diagnosis in _BY_ERROR:
+        if isinstance(error, kind):
+            return _verdict(diagnosis, str(error))
+    return _verdict(Diagnosis.SERVER_ERROR, str(error))
+
+
+def _verdict(diagnosis: Diagnosis, cause: str) -> Verdict:
+    return Verdict(diagnosis, cause, advice_for(diagnosis))
+
+
+def advice_for(diagnosis: Diagnosis) -> str:
+    """What to do about it, in words."""
+    return _ADVICE[diagnosis]

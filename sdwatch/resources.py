@@ -1,0 +1,13 @@
+"""Files that travel with sdwatch: the default config, ready-made ones, examples, the schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def config_folder() -> Path:
+    """The `config` folder: inside the package when installed, beside it in a checkout."""
+    installed = _PACKAGE / "_config"
+    return installed if installed.is_dir() else _PACKAGE.parent / "config"

@@ -1,0 +1,171 @@
+"""What the faults do to a generation, and to this process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from sdwatch.simulator import console, failures
+from sdwatch.simulator.failures import CrashedError
+from sdwatch.simulator.faults import Fault
+
+_leaked: list[bytes] = []
+_SEGV = 11
+_KILL = 9
+_NO_IMAGES: dict[str, Any] = {"images": []}
+_NO_IMAGE: dict[str, Any] = {"image": None}
+
+
+def die(number: int) -> None:
+    """End this process by a signal; Windows has only TerminateProcess, the number is its code."""
+    os.kill(os.getpid(), number)
+    threading.Event().wait()  # until the signal has arrived
+
+
+def freeze() -> None:
+    """Stop every thread of this process."""
+    if sys.platform == "win32":
+        import ctypes
+
+        ctypes.windll.ntdll.NtSuspendProcess(ctypes.c_void_p(-1))
+    else:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+def _exit_0() -> None:
+    os._exit(0)
+
+
+def _flood(lines: int) -> None:
+    for i in range(lines):
+        console.out(f"*** simulated warning {i}: tensor on the wrong device, moving it")
+
+
+def _leave_child(seconds: float) -> None:
+    """A child in its own session that outlives us; it keeps our environment and our output."""
+    code = f"import time; time.sleep({seconds})"
+    child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    console.out(f"SIMULATED fault: left a child, pid {child.pid}")
+
+
+class Damage:
+    """The faults of one generation, asked at each point where a fault can strike.
+
+    `ignore_sigterm` runs on the main thread, where alone handlers can be set; `interrupted` tells
+    whether /interrupt has come.
+    """
+
+    def __init__(
+        self,
+        faults: list[Fault],
+        ignore_sigterm: Callable[[], None],
+        interrupted: Callable[[], bool],
+    ) -> None:
+        self._faults = {f.name: f for f in faults}
+        self._ignore_sigterm = ignore_sigterm
+        self._interrupted = interrupted
+
+    def has(self, name: str) -> bool:
+        return name in self._faults
+
+    def announce(self) -> None:
+        """Say in the log what is about to go wrong, and let happen what breaks no reply."""
+        for fault in self._faults.values():
+            console.out(f"SIMULATED fault: {fault.name}")
+        if orphan := self._faults.get("orphan-child"):
+            _leave_child(orphan.option("seconds"))
+        if self.has("ignore-sigterm"):
+            self._ignore_sigterm()
+        if leak := self._faults.get("leak"):
+            # Not zeros: only pages that were written count as memory in use.
+            _leaked.append(b"\x01" * int(leak.option("mb") * 1024 * 1024))
+
+    @property
+    def slowness(self) -> float:
+        fault = self._faults.get("slow-steps")
+        return fault.option("factor") if fault else 1.0
+
+    def before_step(self, step: int, total: int) -> None:
+        """Strike when `step` (from 0) is the first that lies at or past the fault's share."""
+        for fault in self._faults.values():
+            if "at" in fault.options and step == min(int(fault.option("at") * total), total - 1):
+                self._strike(fault)
+
+    def _strike(self, fault: Fault) -> None:
+        match fault.name:
+            case "opaque-500":
+                raise CrashedError("RuntimeError", "")
+            case "opaque-500-text":
+                raise CrashedError("RuntimeError", "", text_only=True)
+            case "structured-500":
+                raise CrashedError("RuntimeError", "injected failure inside sampling")
+            case "log-flood":
+                _flood(int(fault.option("lines")))
+                raise CrashedError("RuntimeError", "injected failure after a flood of lines")
+            case "oom":
+                raise failures.out_of_memory()
+            case "nan":
+                raise failures.not_a_number()
+            case "sigkill-mid-step":
+                die(_KILL)
+            case "segv":
+                die(_SEGV)
+            case "exit-0":
+                _exit_0()
+            case "freeze":
+                freeze()
+            case "hang-spin":
+                _spin()
+            case "hang":
+                threading.Event().wait()
+            case "hang-interruptible":
+                pause = threading.Event()
+                while not self._interrupted():
+                    pause.wait(0.01)
+
+    def reply(self, body: dict[str, Any]) -> bytes:
+        """The reply's bytes: as they should be, or spoiled. Asked when all steps are done."""
+        if self.has("sigkill-before-reply"):
+            die(_KILL)
+        if self.has("empty-images"):
+            body.update(_NO_IMAGES if "images" in body else _NO_IMAGE)
+        if self.has("undecodable-image"):
+            _cut_images(body)
+        raw = json.dumps(body, separators=(",", ":")).encode()
+        if fault := self._faults.get("broken-json"):
+            raw = raw[: int(len(raw) * fault.option("at"))]
+        return raw
+
+    def cut_reply(self, length: int) -> int | None:
+        """How many bytes of the body are sent before the connection ends; None for all."""
+        for name in ("truncated-body", "sigkill-mid-reply"):
+            if fault := self._faults.get(name):
+                return int(length * fault.option("at"))
+        return None
+
+    def after_cut(self) -> None:
+        if self.has("sigkill-mid-reply"):
+            die(_KILL)
+
+
+def _cut_images(body: dict[str, Any]) -> None:
+    """Half a picture is still good base64, but no picture."""
+    if "images" in body:
+        body["images"] = [_half(i) for i in body["images"]]
+    else:
+        body["image"] = _half(body["image"])
+
+
+def _half(image: str) -> str:
+    return image[: len(image) // 8 * 4]

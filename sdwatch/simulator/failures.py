@@ -1,0 +1,92 @@
+"""How a request fails: the two body shapes that Forge has, and the words of its errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class RefusedError(Exception):
+    """An HTTPException or a failed validation: `{"detail": ...}`, no traceback in the log."""
+
+    def __init__(self, status: int, detail: str | list[dict[str, Any]]) -> None:
+        self.status = status
+        self.detail = detail
+        super().__init__(str(detail))
+
+
+class CrashedError(Exception):
+    """Any other exception of the WebUI: 500 with its class and message, and a traceback.
+
+    `error` is the class's bare name as in the body; `qualified` is the name in the traceback.
+    `text_only` gives the text/plain body of a server that hides the error;
+    `answered` is what stands under "body" (only a reply that its own schema refuses has it).
+    """
+
+    def __init__(
+        self,
+        error: str,
+        message: str,
+        *,
+        qualified: str = "",
+        text_only: bool = False,
+        answered: Any = "",
+    ) -> None:
+        self.error = error
+        self.message = message
+        self.qualified = qualified or error
+        self.text_only = text_only
+        self.answered = answered
+        super().__init__(f"{error}: {message}")
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body that Forge dfdcbab6 answers with; `message` can be empty."""
+        return {"error": self.error, "detail": "", "body": self.answered, "message": self.message}
+
+    def last_line(self) -> str:
+        """The traceback's last line."""
+        return f"{self.qualified}: {self.message}" if self.message else self.qualified
+
+
+def out_of_memory() -> CrashedError:
+    """What CUDA raises when a picture does not fit."""
+    message = (
+        "CUDA out of memory. Tried to allocate 20.00 GiB. "
+        "GPU 0 has a total capacity of 8.00 GiB (injected)"
+    )
+    return CrashedError("OutOfMemoryError", message, qualified="torch.OutOfMemoryError")
+
+
+def not_a_number() -> CrashedError:
+    """What AUTOMATIC1111 raises when the model gives NaNs."""
+    message = (
+        "A tensor with NaNs was produced in Unet. This could be either because there's not "
+        "enough precision to represent the picture, or because your video card does not support "
+        'half type. Try setting the "Upcast cross attention layer to float32" option in '
+        "Settings > Stable Diffusion or using the --no-half commandline argument to fix this. "
+        "Use --disable-nan-check commandline argument to disable this check."
+    )
+    return CrashedError("NansException", message, qualified="modules.devices.NansException")
+
+
+def poisoned() -> CrashedError:
+    """What every job gets after a checkpoint that could not be loaded, until the restart."""
+    return CrashedError("AttributeError", "'NoneType' object has no attribute 'sd_checkpoint_info'")
+
+
+def no_model() -> CrashedError:
+    """What the first job gets where there is no checkpoint at all."""
+    message = (
+        "You do not have any model! "
+        "Please download at least one model in [models/Stable-diffusion]."
+    )
+    return CrashedError("ValueError", message)
+
+
+def too_large(byte_count: int) -> CrashedError:
+    """What the CPU allocator raises for a picture of absurd size."""
+    message = (
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
+        f"memory: you tried to allocate {byte_count} bytes. "
+        "Error code 12 (Cannot allocate memory)"
+    )
+    return CrashedError("RuntimeError", message)

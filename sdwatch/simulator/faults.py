@@ -1,0 +1,261 @@
+"""The fault plan: which faults a request or a start gets, and the counters that outlive us.
+
+A plan is a YAML list. Each entry names a fault, says when, how many times, and its options:
+
+    - fault: sigkill-mid-step
+      when: {generation: 3}      # or {prompt: REGEX}, {stage: img2img}, {start: N}; all must hold
+      times: once                # once (default), always, or a number
+      at: 0.5
+
+`generation: N` counts the generations received, canaries not: once is exactly the N-th, more is
+from the N-th on. `start: N` counts the processes that shared one `--state` file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CANARY = "sdwatch canary"
+STAGES = ("txt2img", "img2img", "extra-single-image")
+
+# Every fault with its options and their defaults. `at` is a share of the steps, or of the reply.
+GENERATION_FAULTS: dict[str, dict[str, float]] = {
+    "opaque-500": {"at": 0.5},
+    "opaque-500-text": {"at": 0.5},
+    "structured-500": {"at": 0.5},
+    "oom": {"at": 0.5},
+    "nan": {"at": 0.5},
+    "log-flood": {"at": 0.5, "lines": 20_000},
+    "poisoned": {},
+    "sigkill-before-reply": {},
+    "sigkill-mid-step": {"at": 0.5},
+    "sigkill-mid-reply": {"at": 0.5},
+    "segv": {"at": 0.5},
+    "exit-0": {"at": 0.5},
+    "hang": {"at": 0.5},
+    "hang-interruptible": {"at": 0.5},
+    "hang-spin": {"at": 0.5},
+    "freeze": {"at": 0.5},
+    "truncated-body": {"at": 0.5},
+    "broken-json": {"at": 0.5},
+    "empty-images": {},
+    "undecodable-image": {},
+    "black-image": {},
+    "wrong-size": {},
+    "wrong-model": {},
+    "orphan-child": {"seconds": 300},
+    "ignore-sigterm": {},
+    "leak": {"mb": 64},
+    "slow-steps": {"factor": 10},
+}
+START_FAULTS: dict[str, dict[str, float]] = {
+    "slow-start": {"delay": 5},
+    "never-ready": {},
+    "exit-on-start": {"code": 1},
+    "port-taken": {},
+    "ignore-sigterm": {},
+}
+
+
+class PlanError(Exception):
+    """The plan cannot be used; the text says which entry and why."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One entry of the plan. `limit` is None for always."""
+
+    name: str
+    options: dict[str, float]
+    limit: int | None = 1
+    stage: str | None = None
+    prompt: re.Pattern[str] | None = None
+    generation: int | None = None
+    start: int | None = None
+
+    def option(self, name: str) -> float:
+        return self.options[name]
+
+    def _reached(self, wanted: int, count: int) -> bool:
+        return count == wanted if self.limit == 1 else count >= wanted
+
+    def meets(self, stage: str, prompt: str, generation: int | None) -> bool:
+        """Whether a request is meant. `generation` is None for a canary."""
+        if self.start is not None or self.stage not in (None, stage):
+            return False
+        if self.prompt is not None and not self.prompt.search(prompt):
+            return False
+        if self.generation is None:
+            # A canary is hit only where the plan speaks of its prompt.
+            return generation is not None or self.prompt is not None
+        return generation is not None and self._reached(self.generation, generation)
+
+    def meets_start(self, start: int) -> bool:
+        return self.start is not None and self._reached(self.start, start)
+
+
+def load(path: Path) -> list[Fault]:
+    """Read a plan. Raises PlanError."""
+    try:
+        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        raise PlanError(f"{path}: cannot be read: {e}") from e
+    if not isinstance(entries, list):
+        raise PlanError(f"{path}: a plan is a list of faults, as in `- fault: oom`")
+    faults = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            faults.append(_fault(entry))
+        except PlanError as e:
+            raise PlanError(f"{path}: entry {number}: {e}") from e
+    return faults
+
+
+def _fault(entry: Any) -> Fault:
+    if not isinstance(entry, dict) or "fault" not in entry:
+        raise PlanError("needs `fault: NAME`")
+    rest = dict(entry)
+    name, when, times = rest.pop("fault"), rest.pop("when", None), rest.pop("times", "once")
+    if not isinstance(when, dict) or not when:
+        raise PlanError("needs `when:` with prompt, generation, stage or start")
+    known = START_FAULTS if "start" in when else GENERATION_FAULTS
+    if name not in known:
+        kind = "at a start" if "start" in when else "in a generation"
+        raise PlanError(f"no fault {name!r} {kind}; there are {', '.join(known)}")
+    limit = _limit(times)
+    return Fault(name, _options(rest, known[name]), limit, **_when(when))
+
+
+def _options(given: dict[str, Any], defaults: dict[str, float]) -> dict[str, float]:
+    for key, value in given.items():
+        if key not in defaults:
+            allowed = ", ".join(defaults) or "none"
+            raise PlanError(f"unknown option {key!r}; this fault has: {allowed}")
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise PlanError(f"{key}: must be a number, 0 or more, not {value!r}")
+        if key == "at" and value > 1:
+            raise PlanError("at: is a share from 0 to 1")
+    return {**defaults, **given}
+
+
+def _limit(times: Any) -> int | None:
+    if times == "always":
+        return None
+    if times == "once":
+        return 1
+    if isinstance(times, int) and not isinstance(times, bool) and times > 0:
+        return times
+    raise PlanError(f"times: once, always or a number above 0, not {times!r}")
+
+
+def _when(when: dict[str, Any]) -> dict[str, Any]:
+    unknown = set(when) - {"prompt", "generation", "stage", "start"}
+    if unknown:
+        raise PlanError(f"when: knows prompt, generation, stage and start, not {min(unknown)!r}")
+    if "start" in when and len(when) > 1:
+        raise PlanError("when: start stands alone")
+    parsed = dict(when)
+    for key in ("generation", "start"):
+        value = parsed.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise PlanError(f"when: {key}: counts from 1, not {value!r}")
+    if parsed.get("stage", STAGES[0]) not in STAGES:
+        raise PlanError(f"when: stage: is one of {', '.join(STAGES)}")
+    if "prompt" in parsed:
+        try:
+            parsed["prompt"] = re.compile(str(parsed["prompt"]))
+        except re.error as e:
+            raise PlanError(f"when: prompt: not a regular expression: {e}") from e
+    return parsed
+
+
+@dataclass
+class Counters:
+    """What has been counted, in a file where one is given, so that it outlives a restart."""
+
+    path: Path | None = None
+    starts: int = 0
+    posts: int = 0
+    generations: int = 0
+    by_stage: Counter[str] = field(default_factory=Counter)
+    fired: Counter[str] = field(default_factory=Counter)
+
+    def read(self) -> None:
+        """Take over what an earlier process counted. Raises PlanError for a broken file."""
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+            self.starts, self.posts = int(data["starts"]), int(data["posts"])
+            self.generations = int(data["generations"])
+            self.by_stage, self.fired = Counter(data["by_stage"]), Counter(data["fired"])
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            raise PlanError(f"{self.path}: no state file of the simulator: {e!r}") from e
+
+    def write(self) -> None:
+        """Replace the file in one step, so that a kill leaves the old or the new one."""
+        if self.path is None:
+            return
+        fresh = self.path.with_name(self.path.name + ".new")
+        fresh.write_text(json.dumps(self.as_dict()), encoding="utf-8")
+        fresh.replace(self.path)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "starts": self.starts,
+            "posts": self.posts,
+            "generations": self.generations,
+            "by_stage": dict(self.by_stage),
+            "fired": dict(self.fired),
+        }
+
+
+class Plan:
+    """The faults and their counters; called from the threads of all requests."""
+
+    def __init__(self, faults: list[Fault], counters: Counters) -> None:
+        self._faults = faults
+        self._counters = counters
+        self._lock = threading.Lock()
+
+    def start(self) -> list[Fault]:
+        """Count this start, and give the faults that it gets."""
+        with self._lock:
+            self._counters.starts += 1
+            chosen = [f for f in self._faults if f.meets_start(self._counters.starts)]
+            return self._fire(chosen)
+
+    def request(self, stage: str, prompt: str) -> list[Fault]:
+        """Count a generation that was received, and give the faults that it gets."""
+        with self._lock:
+            counters = self._counters
+            counters.posts += 1
+            number = None
+            if CANARY not in prompt:
+                counters.generations += 1
+                counters.by_stage[stage] += 1
+                number = counters.generations
+            return self._fire([f for f in self._faults if f.meets(stage, prompt, number)])
+
+    def stats(self) -> dict[str, Any]:
+        with self._lock:
+            return self._counters.as_dict()
+
+    def _fire(self, chosen: list[Fault]) -> list[Fault]:
+        left = [
+            f for f in chosen if f.limit is None or self._counters.fired[self._key(f)] < f.limit
+        ]
+        self._counters.fired.update(self._key(f) for f in left)
+        self._counters.write()
+        return left
+
+    def _key(self, fault: Fault) -> str:
+        return f"{self._faults.index(fault) + 1} {fault.name}"

@@ -1,0 +1,176 @@
+"""From the inbox into working/, and from there into done/ or failed/: each by one rename.
+
+The order of the writes is the promise: whenever the monitor dies, exactly one folder holds the
+job, and what is in done/ or failed/ is whole.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdwatch import disk
+from sdwatch.clock import Clock
+from sdwatch.errors import SpoolError
+from sdwatch.policy.envelope import ErrorEnvelope
+from sdwatch.spool.diagnostics import write_explanation
+from sdwatch.spool.inbox import CANCEL_EXTENSION, Arrival
+from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run, new_run_id
+from sdwatch.spool.signature import digest
+
+log = logging.getLogger("sdwatch.spool")
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The folders under `root`, for the monitor with the id `worker`."""
+
+    root: Path
+    worker: str
+
+    @property
+    def inbox(self) -> Path:
+        """Where jobs are dropped."""
+        return self.root / "inbox"
+
+    @property
+    def working(self) -> Path:
+        """This worker's runs."""
+        return self.root / "working" / self.worker
+
+    @property
+    def done(self) -> Path:
+        """Finished runs."""
+        return self.root / "done"
+
+    @property
+    def failed(self) -> Path:
+        """Failed runs, each with its WHY.txt."""
+        return self.root / "failed"
+
+    def prepare(self) -> None:
+        """Make the folders. Raises SpoolError where they cannot be made, or do not lie on one
+        file system (a run moves by rename)."""
+        folders = (self.inbox, self.working, self.done, self.failed)
+        try:
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            devices = {folder.stat().st_dev for folder in folders}
+        except OSError as error:
+            raise SpoolError(f"{self.root}: the spool cannot be used: {error}") from error
+        if len(devices) > 1:
+            raise SpoolError(
+                f"{self.root}: inbox, working, done and failed must lie on one file system, "
+                "because a run moves from one to the next by a rename; put them on one"
+            )
+
+    def hold_file(self) -> Path | None:
+        """The file by which a person holds everything, if it is there."""
+        return next((p for n in ("hold", "hold.txt") if (p := self.root / n).exists()), None)
+
+    def run_folders(self) -> list[Path]:
+        """This worker's runs, oldest first."""
+        return sorted(p for p in self.working.iterdir() if p.is_dir())
+
+
+def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
+    """Take a job out of the inbox into a run folder of its own.
+
+    The journal names the source before the one rename that moves the job. None where the job was
+    taken away meanwhile. Raises OSError.
+    """
+    run_id = new_run_id(arrival.path.stem, clock.wall())
+    folder = spool.working / run_id
+    disk.make_folder(folder)
+    run = Run(folder, clock)
+    settled = digest(arrival.signature)
+    run.record("claimed", source=arrival.source, mtime=arrival.mtime, settled=settled)
+    disk.sync_folder(spool.working)
+    target = folder / (JOB_FOLDER if arrival.path.is_dir() else JOB_FILE)
+    try:
+        disk.rename(arrival.path, target)
+    except OSError as error:
+        run.close()
+        sweep(folder)
+        if isinstance(error, FileNotFoundError):
+            return None
+        raise
+    marker = arrival.path.with_name(arrival.path.name + CANCEL_EXTENSION)
+    if arrival.cancelled and marker.exists():
+        disk.rename(marker, folder / "cancel")
+    disk.sync_folder(folder)
+    disk.sync_folder(arrival.path.parent)
+    return run
+
+
+def sweep(folder: Path) -> bool:
+    """Remove a run folder whose job never came (the monitor died, or the rename failed, between
+    the journal's first line and the rename). Whether there was nothing in it to keep."""
+    left = {entry.name for entry in folder.iterdir()}
+    if left - {JOURNAL}:
+        return False
+    disk.remove(folder / JOURNAL)
+    disk.remove_empty_folder(folder)
+    return True
+
+
+def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None) -> Path:
+    """Move a run to done/ or failed/; where it lies now.
+
+    `outcome`: done, failed or cancelled. Evidence and explanation first, then the manifest, the
+    journal closed and synced, the folder synced, one rename, both parents synced. Raises OSError;
+    calling it again goes on where it was.
+    """
+    if envelope is not None:
+        images = [i.name for call in run.ledger.calls.values() for i in call.images or ()]
+        source = str(run.ledger.claimed.get("source", ""))
+        write_explanation(run.folder, envelope, run.run_id, source, images)
+    if not run.ledger.ended:
+        run.record("ended", outcome=outcome)
+    run.write_manifest(outcome)
+    run.close()
+    return move_out(run.folder, spool, outcome)
+
+
+def move_out(folder: Path, spool: Spool, outcome: str) -> Path:
+    """The one rename that publishes a run."""
+    parent = spool.done if outcome == "done" else spool.failed
+    disk.sync_folder(folder)
+    disk.rename(folder, parent / folder.name)
+    disk.sync_folder(parent)
+    disk.sync_folder(spool.working)
+    return parent / folder.name
+
+
+def retry(run_folder: Path, inbox: Path) -> Path:
+    """Put a run's job into the inbox again, as it was dropped; its new path there.
+
+    Copied under a temporary name that the inbox ignores, then renamed. Raises SpoolError,
+    OSError.
+    """
+    folder, file = run_folder / JOB_FOLDER, run_folder / JOB_FILE
+    if not folder.is_dir() and not file.is_file():
+        raise SpoolError(f"{run_folder}: there is no job in this run to try again")
+    stem = "-".join(run_folder.name.split("-")[2:-1]) or run_folder.name
+    temporary = inbox / f".{stem}-{os.getpid()}-{time.time_ns()}.tmp"
+    if folder.is_dir():
+        shutil.copytree(folder, temporary)
+        return put_in(temporary, inbox, stem, "")
+    shutil.copyfile(file, temporary)
+    return put_in(temporary, inbox, stem, ".yaml")
+
+
+def put_in(temporary: Path, inbox: Path, stem: str, ending: str) -> Path:
+    """Rename a complete job into the inbox under a free name: `stem`, `stem-2`, …"""
+    number = 1
+    while True:
+        name = f"{stem}{ending}" if number == 1 else f"{stem}-{number}{ending}"
+        try:
+            disk.rename(temporary, inbox / name)
+            return inbox / name
+        except FileExistsError:
+            number += 1

@@ -1,0 +1,75 @@
+"""The heartbeat: who works on this spool, and what it does, in one small file for all to read.
+
+Clocks of two machines are never compared: another monitor watches whether the count moves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+from sdwatch.clock import Clock
+from sdwatch.errors import AlreadyRunningError
+from sdwatch.spool.archive import Spool
+
+HEARTBEAT = "heartbeat.json"
+INTERVAL = 1.0
+"""Seconds between two beats."""
+
+_WATCHED_FOR = 5.0
+
+
+class Heartbeat:
+    """This worker's file, working/<worker>/heartbeat.json. It is replaced whole with each beat,
+    and not synced: nothing depends on it after a crash."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._path = spool.working / HEARTBEAT
+        self._about = {"worker": spool.worker, "host": socket.gethostname(), "pid": os.getpid()}
+        self._beats = 0
+
+    def beat(self, status: dict[str, Any]) -> None:
+        """Say that this monitor lives, and what it does. Raises OSError."""
+        self._beats += 1
+        temporary = self._path.with_suffix(".tmp")
+        body = json.dumps({**self._about, "beat": self._beats, **status}, indent=1)
+        temporary.write_text(body, encoding="utf-8")
+        os.replace(temporary, self._path)
+
+    def end(self) -> None:
+        """The monitor stops in order: no heartbeat is left."""
+        self._path.unlink(missing_ok=True)
+
+
+def read_heartbeats(root: Path) -> list[dict[str, Any]]:
+    """What the workers of a spool say, each with `worker`, `host`, `pid`, `beat` and its status."""
+    found = []
+    for path in sorted((root / "working").glob(f"*/{HEARTBEAT}")):
+        try:
+            value = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+def refuse_second_monitor(spool: Spool, clock: Clock) -> None:
+    """Watch the heartbeats of others for a few seconds. Raises AlreadyRunningError naming the one
+    that moves. A heartbeat that stands still is of a monitor that is gone and blocks nobody."""
+    before = {beat.get("worker"): beat for beat in read_heartbeats(spool.root)}
+    before.pop(spool.worker, None)
+    if not before:
+        return
+    clock.wait(threading.Event(), _WATCHED_FOR)
+    for beat in read_heartbeats(spool.root):
+        earlier = before.get(beat.get("worker"))
+        if earlier is not None and earlier.get("beat") != beat.get("beat"):
+            raise AlreadyRunningError(
+                f"another monitor works on {spool.root}: worker {beat.get('worker')}, process "
+                f"{beat.get('pid')} on {beat.get('host')}. Stop it first, or use another spool"
+            )

@@ -1,0 +1,212 @@
+"""The inbox: what lies in it, what of it is a job, and what is ready to be claimed.
+
+Watch events are only hints that say `scan now`; the scan finds the truth. A job is ready when
+size and mtime have equalled their own last values for the settle time on the monotonic clock, or
+at once where a hint said that it was renamed into place.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sdwatch import system
+from sdwatch.clock import Clock
+from sdwatch.errors import JobError
+from sdwatch.policy.job import Job, image_names, parse_job
+from sdwatch.policy.schedule import in_order
+from sdwatch.spool.run import JOB_NAMES, read_bounded, unreadable
+from sdwatch.spool.signature import Signature, folder_files, signature_of
+
+JOB_EXTENSIONS = (".yaml", ".yml")
+CANCEL_EXTENSION = ".cancel"
+
+# Temporary names of editors, browsers, sync tools and operating systems: never jobs.
+_TEMPORARY_PREFIXES = (".", "~", "#", "_tmp", "$")
+_TEMPORARY_ENDINGS = (
+    ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".filepart", ".swp", ".swx",
+    ".bak", "~", ".lock", ".!sync", ".bts", ".sync", ".syncthing.yaml", ".goutputstream",
+)  # fmt: skip
+_SYSTEM_NAMES = ("desktop.ini", "thumbs.db", "lost+found", "@eadir", "system volume information")
+
+# Parsing many files takes time; the rest of a burst waits for the next scan.
+_PARSED_IN_ONE_SCAN = 200
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A job that is ready to be claimed. `path`: its file, or its folder; `source`: relative to
+    the inbox; `job`: parsed, or the error that says why it cannot be; `cancelled`: somebody put
+    `NAME.cancel` beside it."""
+
+    path: Path
+    source: str
+    mtime: float
+    signature: Signature
+    job: Job | JobError
+    cancelled: bool = False
+
+    @property
+    def priority(self) -> int:
+        """The job's own; one that cannot be parsed goes first, since it fails at once."""
+        return self.job.priority if isinstance(self.job, Job) else 1_000_000
+
+
+@dataclass
+class _Seen:
+    """What earlier scans know of one path."""
+
+    signature: Signature
+    since: float
+    first: float
+    parsed: Job | JobError | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass
+class Inbox:
+    """The folder `root`. `settle`, `arrival_timeout`: seconds."""
+
+    root: Path
+    settle: float
+    arrival_timeout: float
+    clock: Clock
+    waiting: dict[str, str] = field(default_factory=dict)
+    """What is there and not ready, by source, with the reason; as of the last scan."""
+
+    def __post_init__(self) -> None:
+        self._seen: dict[Path, _Seen] = {}
+        self._renamed_in: set[Path] = set()
+        self._lock = threading.Lock()
+
+    def renamed_in(self, path: Path) -> None:
+        """A hint from any thread: this path was renamed into place, so it is whole."""
+        with self._lock:
+            self._renamed_in.add(path)
+
+    def scan(self) -> list[Arrival]:
+        """Look at the whole inbox; what is ready, in the order in which it is to be claimed.
+        Raises OSError where the folder itself cannot be read."""
+        with self._lock:
+            renamed_in, self._renamed_in = self._renamed_in, set()
+        now = self.clock.monotonic()
+        self.waiting.clear()
+        seen: dict[Path, _Seen] = {}
+        ready: list[Arrival] = []
+        self._to_parse = _PARSED_IN_ONE_SCAN
+        for path in _candidates(self.root):
+            arrival = self._look_at(path, now, path in renamed_in, seen)
+            if arrival is not None:
+                ready.append(arrival)
+        self._seen = seen
+        return in_order(ready)
+
+    def _look_at(
+        self, path: Path, now: float, renamed_in: bool, seen: dict[Path, _Seen]
+    ) -> Arrival | None:
+        source = path.relative_to(self.root).as_posix()
+        try:
+            signature = signature_of(path)
+        except FileNotFoundError:
+            return None  # claimed by another, or taken away, in this moment
+        except OSError as error:
+            self.waiting[source] = f"cannot be read yet: {error.strerror}"
+            return None
+        known = self._seen.get(path)
+        if known is None or known.signature != signature:
+            since = now - self.settle if renamed_in else now
+            known = _Seen(signature, since, known.first if known else now)
+        seen[path] = known
+        if now - known.since < self.settle:
+            self.waiting[source] = "still arriving"
+            return None
+        if known.parsed is None:
+            self._parse(path, source, known, late=now - known.first >= self.arrival_timeout)
+        if known.parsed is None:
+            return None
+        mtime = max(entry[3] for entry in signature) / 1e9
+        cancelled = path.with_name(path.name + CANCEL_EXTENSION).exists()
+        return Arrival(path, source, mtime, signature, known.parsed, cancelled)
+
+    def _parse(self, path: Path, source: str, known: _Seen, late: bool) -> None:
+        """Read the job; where it is not ready after all, the reason stands in `waiting`. `late`:
+        images that a job folder names and that are not there are not waited for any more."""
+        if known.missing and not late:
+            self.waiting[source] = f"waits for {', '.join(known.missing)}"
+            return
+        if self._to_parse <= 0:
+            self.waiting[source] = "its turn to be read comes with the next scan"
+            return
+        self._to_parse -= 1
+        try:
+            known.parsed = self._read(path, source, known, late)
+        except JobError as error:
+            known.parsed = error
+        except PermissionError as error:
+            self.waiting[source] = f"cannot be read yet: {error.strerror}"
+        except OSError as error:
+            known.parsed = unreadable(source, f"cannot be read: {error.strerror}")
+
+    def _read(self, path: Path, source: str, known: _Seen, late: bool) -> Job | None:
+        file, there = path, None
+        if path.is_dir():
+            file = next(path / name for name in JOB_NAMES if (path / name).exists())
+            there = folder_files(path)
+        if system.is_still_written(file):
+            self.waiting[source] = "another program still writes it"
+            return None
+        data = read_bounded(file, source)
+        stem = path.name if there is not None else path.stem
+        if there is not None and not late:
+            job = parse_job(data, source, _AnyName(), default_name=stem)
+            named = {name for stage in job.stages for name in image_names(stage)}
+            known.missing = tuple(sorted(named - there))
+            if known.missing:
+                self.waiting[source] = f"waits for {', '.join(known.missing)}"
+                return None
+        return parse_job(data, source, there, default_name=stem)
+
+
+class _AnyName(frozenset[str]):
+    """As if every image were there: for reading which ones a job names."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one that editors, browsers, sync tools or systems give to what is not
+    finished, or not a document at all."""
+    low = name.lower()
+    return (
+        low.startswith(_TEMPORARY_PREFIXES)
+        or low.endswith(_TEMPORARY_ENDINGS)
+        or low in _SYSTEM_NAMES
+    )
+
+
+def _candidates(folder: Path) -> Iterator[Path]:
+    """Job files and job folders below `folder`. Symbolic links are never followed."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_temporary(entry.name) or entry.is_symlink():
+                continue
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                if any((path / name).is_file() for name in JOB_NAMES):
+                    yield path
+                else:
+                    yield from _below(path)
+            elif entry.name.lower().endswith(JOB_EXTENSIONS):
+                yield path
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """A sub-folder; one that vanishes or is closed to us does not spoil the scan."""
+    try:
+        yield from _candidates(folder)
+    except OSError:
+        return

@@ -1,0 +1,134 @@
+"""What the crash-aware call writes down: its ledger in the run's journal, evidence beside it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sdwatch.clock import Clock
+from sdwatch.errors import WebUIError
+from sdwatch.policy.envelope import FailedAttempt, attempt_from
+from sdwatch.policy.recovery import Decision, counts
+from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.verdict import Verdict
+from sdwatch.spool.diagnostics import write_evidence
+from sdwatch.spool.run import Run
+
+log = logging.getLogger("sdwatch.spool")
+
+
+class EvidenceRecorder:
+    """Writes evidence, and keeps the ledger of one call in memory: for calls without a run."""
+
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        self._redactor = redactor or Redactor()
+        self._attempts: list[FailedAttempt] = []
+        self._files: list[str] = []
+
+    @property
+    def counted(self) -> int:
+        """Failed attempts that count."""
+        return sum(attempt.counted for attempt in self._attempts)
+
+    @property
+    def attempts(self) -> tuple[FailedAttempt, ...]:
+        """The failed attempts so far, oldest first."""
+        return tuple(self._attempts)
+
+    def call_started(self, generation: int) -> None:
+        """A POST goes out."""
+
+    def call_failed(
+        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
+    ) -> None:
+        """It failed, and this is what the gate returned."""
+        record = self._failure(verdict, error, decision, exit_code)
+        self._attempts.append(attempt_from(record))
+
+    def call_given_up(self, why: str) -> None:
+        """It was given up."""
+
+    def evidence(
+        self, run_dir: Path | None, payload: Mapping[str, Any], tail: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        """Write the evidence of the last failure; all evidence files so far. A disk that is full
+        must not keep the WebUI from being restarted: it is logged and goes on without."""
+        if run_dir is None:
+            return ()
+        self._redactor.learn(payload)
+        try:
+            self._files += write_evidence(run_dir, payload, tail, self._redactor)
+        except OSError as error:
+            log.error("%s: the evidence could not be written: %s", run_dir, error)
+        return tuple(self._files)
+
+    def _failure(
+        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
+    ) -> dict[str, Any]:
+        """A failed attempt, as the journal has it. What a WebUI says may echo a prompt."""
+        return {
+            "diagnosis": str(verdict.diagnosis),
+            "error": type(error).__name__,
+            "status": error.status,
+            "message": self._redactor.redact(verdict.cause),
+            "exit_code": exit_code,
+            "counted": counts(verdict.diagnosis),
+            "decision": f"{decision.action} ({decision.why})",
+        }
+
+
+class RunRecorder(EvidenceRecorder):
+    """The same for a run: its ledger is the run's journal. `take_up` says which call is meant."""
+
+    def __init__(self, run: Run, redactor: Redactor, clock: Clock) -> None:
+        super().__init__(redactor)
+        self._run = run
+        self._clock = clock
+        self._call = ""
+        self._generation = 0
+        self._began = 0.0
+
+    def take_up(self, call_id: str, payload: Mapping[str, Any]) -> None:
+        """The call whose ledger is meant from now on, and what it will send."""
+        self._call = call_id
+        self._redactor.learn(payload)
+        self._files = list(self._run.ledger.evidence)
+        self._attempts = [
+            attempt_from(record)
+            for record in self._run.records
+            if record["event"] == "call_failed" and record["call"] == call_id
+        ]
+
+    def call_started(self, generation: int) -> None:
+        self._generation = generation
+        self._began = self._clock.monotonic()
+        sent = self._run.ledger.call(self._call).sent + 1
+        self._run.record("call_started", call=self._call, attempt=sent, generation=generation)
+
+    def call_failed(
+        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
+    ) -> None:
+        record = self._failure(verdict, error, decision, exit_code)
+        record |= {"generation": self._generation, "seconds": self.seconds}
+        self._run.record("call_failed", call=self._call, **record)
+        self._attempts.append(attempt_from(self._run.records[-1]))
+
+    def call_given_up(self, why: str) -> None:
+        if self._run.ledger.call(self._call).open:
+            self._run.record("call_given_up", call=self._call, why=why)
+
+    def evidence(
+        self, run_dir: Path | None, payload: Mapping[str, Any], tail: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        before = len(self._files)
+        files = super().evidence(run_dir, payload, tail)
+        if len(files) > before:
+            self._run.record("evidence", call=self._call, files=list(files[before:]))
+        return files
+
+    @property
+    def seconds(self) -> float:
+        """Since the POST went out."""
+        return round(self._clock.monotonic() - self._began, 3)

@@ -1,0 +1,276 @@
+"""One run: a folder with the job as it was dropped, its journal, its manifest, its images.
+
+The journal is append-only and synced line by line: what happened, in order, and what a resume
+reads. The ledger is what the journal says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from PIL import Image as Picture
+
+from sdwatch import disk
+from sdwatch.clock import Clock, iso
+from sdwatch.errors import JobError, Problem, SpoolError
+from sdwatch.policy.document import MAX_BYTES, too_large
+from sdwatch.policy.job import Job, parse_job
+from sdwatch.policy.ledger import Image, Ledger, read_ledger
+from sdwatch.policy.payload import MAX_SEED, Call, Seeds, draw_seeds
+from sdwatch.spool.signature import digest, folder_files, signature_of
+
+JOURNAL = "journal.jsonl"
+MANIFEST = "run.json"
+IMAGES = "images"
+JOB_FILE = "job.yaml"
+JOB_FOLDER = "job"
+JOB_NAMES = ("job.yaml", "job.yml")
+CANCEL_NAMES = ("cancel", "cancel.txt")
+
+_FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+
+
+def new_run_id(name: str, wall: float) -> str:
+    """Readable, sortable by time, unique: `20261123-065243.123-castle-3f2a`. `name`: the job's."""
+    time = datetime.fromtimestamp(wall, UTC)
+    slug = re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-")[:40].strip("-").lower() or "job"
+    stamp = f"{time:%Y%m%d-%H%M%S}.{time.microsecond // 1000:03d}"
+    return f"{stamp}-{slug}-{secrets.token_hex(2)}"
+
+
+class Run:
+    """A run folder that is open for writing. One thread at a time works on it."""
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        """Open a run folder, a new one or one to go on with. Raises OSError."""
+        self.folder = folder
+        self.run_id = folder.name
+        self.job_id = folder.name
+        self.job: Job | None = None
+        self.seeds: list[Seeds | None] = []
+        self.webui: dict[str, Any] = {}
+        self._clock = clock
+        self._records = _read_journal(folder / JOURNAL)
+        self.ledger: Ledger = read_ledger(self._records)
+        self._journal_fd: int | None = None
+
+    # -- journal
+
+    @property
+    def records(self) -> Sequence[Mapping[str, Any]]:
+        """The journal so far."""
+        return self._records
+
+    def record(self, event: str, **data: Any) -> None:
+        """Append one line to the journal, synced. Raises OSError."""
+        line = {"at": iso(self._clock.wall()), "event": event, **data}
+        path = self.folder / JOURNAL
+        disk.append_line(self._open_journal(), json.dumps(line, ensure_ascii=False).encode(), path)
+        self._records.append(line)
+        self.ledger.take(line)
+
+    def close(self) -> None:
+        """Close the journal; the folder can be renamed then, on Windows too."""
+        if self._journal_fd is not None:
+            os.close(self._journal_fd)
+            self._journal_fd = None
+
+    def _open_journal(self) -> int:
+        if self._journal_fd is None:
+            path = self.folder / JOURNAL
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            self._journal_fd = os.open(path, flags, 0o644)
+            size = os.fstat(self._journal_fd).st_size
+            os.lseek(self._journal_fd, max(0, size - 1), os.SEEK_SET)
+            if os.read(self._journal_fd, 1) not in (b"", b"\n"):  # torn by a death in mid-line
+                os.write(self._journal_fd, b"\n")
+        return self._journal_fd
+
+    # -- the job
+
+    @property
+    def job_path(self) -> Path | None:
+        """The job's YAML file in this folder; None where the claim's rename never happened."""
+        names = [JOB_FILE, *(f"{JOB_FOLDER}/{name}" for name in JOB_NAMES)]
+        return next((self.folder / n for n in names if (self.folder / n).is_file()), None)
+
+    @property
+    def has_job(self) -> bool:
+        """Whether the claim's rename happened."""
+        return (self.folder / JOB_FILE).exists() or (self.folder / JOB_FOLDER).exists()
+
+    def looks_like(self) -> str:
+        """The digest of the job's signature as it is now: `claimed` has it as it had settled.
+        Raises OSError."""
+        folder = self.folder / JOB_FOLDER
+        return digest(signature_of(folder if folder.is_dir() else self.folder / JOB_FILE))
+
+    def read_job(self) -> Job:
+        """Parse the job as it lies here. Raises JobError, OSError."""
+        path = self.job_path
+        if path is None:
+            raise SpoolError(f"{self.folder}: no job file in this run")
+        source = str(self.ledger.claimed.get("source") or path.name)
+        data = read_bounded(path, source)
+        stem = Path(source).parent.name if path.parent.name == JOB_FOLDER else Path(source).stem
+        self.job_id = f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}"
+        self.job = parse_job(data, source, images_beside(path), default_name=stem)
+        return self.job
+
+    def plan(self) -> None:
+        """Draw the seeds that the job left to chance, once; a resume finds them in the journal."""
+        assert self.job is not None
+        if self.ledger.seeds is None:
+            drawn = [draw_seeds(s, lambda: random.randint(0, MAX_SEED)) for s in self.job.stages]
+            seeds = [asdict(s) if s else None for s in drawn]
+            self.record("planned", job_id=self.job_id, seeds=seeds)
+        assert self.ledger.seeds is not None
+        self.seeds = [Seeds(**s) if s else None for s in self.ledger.seeds]
+
+    def cancel_asked(self) -> bool:
+        """Whether a person put `cancel` (or cancel.txt) into this folder."""
+        return any((self.folder / name).exists() for name in CANCEL_NAMES)
+
+    # -- images
+
+    def read_image(self, name: str, own: bool) -> bytes:
+        """An image that a call takes: the job's own (`own`), or one of the stage before."""
+        if not own:
+            return (self.folder / IMAGES / name).read_bytes()
+        base = (self.folder / JOB_FOLDER).resolve()
+        path = (base / name).resolve()
+        if not path.is_relative_to(base):
+            raise SpoolError(f"{name}: leads outside the job's folder")
+        return path.read_bytes()
+
+    def finish_call(
+        self, call: Call, images: Sequence[bytes], grids: int, **facts: Any
+    ) -> tuple[Image, ...]:
+        """Save a call's images as they came and record the call as finished. Raises OSError."""
+        folder = self.folder / IMAGES
+        folder.mkdir(exist_ok=True)
+        recorded = tuple(
+            self._save(call, number, data, grid=number <= grids)
+            for number, data in enumerate(images, 1)
+        )
+        disk.sync_folder(folder)
+        self.record(
+            "call_finished", call=call.id, images=[asdict(image) for image in recorded], **facts
+        )
+        return recorded
+
+    def _save(self, call: Call, number: int, data: bytes, grid: bool) -> Image:
+        """One image under a name that no other run and no other call has."""
+        with Picture.open(io.BytesIO(data)) as picture:
+            extension = _FORMATS.get(picture.format or "", "img")
+            width, height = picture.size
+        kind = "upscale" if call.kind == "extra-single-image" else call.kind
+        what = "grid" if grid else f"{number:02d}"
+        name = f"{self.run_id}_{call.stage}-{kind}_{call.number:03d}-{what}.{extension}"
+        disk.write(self.folder / IMAGES / name, data)
+        digest = hashlib.sha256(data).hexdigest()
+        return Image(name, digest, len(data), width, height, grid)
+
+    # -- manifest
+
+    def write_manifest(self, outcome: str) -> None:
+        """run.json: what was asked, with all that was filled in, and what came of it."""
+        disk.write_json(self.folder / MANIFEST, self._manifest(outcome))
+
+    def _manifest(self, outcome: str) -> dict[str, Any]:
+        job = self.job
+        return {
+            "run_id": self.run_id,
+            "job_id": self.job_id,
+            "source": self.ledger.claimed.get("source"),
+            "claimed": self.ledger.claimed.get("at"),
+            "ended": iso(self._clock.wall()),
+            "outcome": outcome,
+            "webui": self.webui,
+            "job": job
+            and {
+                "name": job.name,
+                "priority": job.priority,
+                "stages": [
+                    {stage.kind: dict(stage.fields) | _seed_fields(seeds)}
+                    for stage, seeds in zip(job.stages, self.seeds or [None] * 100, strict=False)
+                ],
+            },
+            "warnings": [p.located(JOB_FILE) for p in job.warnings] if job else [],
+            "calls": _calls_of(self._records),
+        }
+
+
+def _seed_fields(seeds: Seeds | None) -> dict[str, int]:
+    return {"seed": seeds.seed, "subseed": seeds.subseed} if seeds else {}
+
+
+def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each call with its attempts in order, from the journal."""
+    calls: dict[str, dict[str, Any]] = {}
+    for record in records:
+        if (call_id := record.get("call")) is None:
+            continue
+        call = calls.setdefault(str(call_id), {"call": call_id, "attempts": [], "images": []})
+        entry = {k: v for k, v in record.items() if k not in ("call", "images", "evidence")}
+        if record["event"] == "call_started":
+            call["attempts"].append(entry)
+        elif call["attempts"]:
+            call["attempts"][-1] |= entry | {
+                "at": call["attempts"][-1]["at"],
+                "ended": record["at"],
+            }
+        if record["event"] == "call_finished":
+            call["images"] = record["images"]
+    return list(calls.values())
+
+
+def _read_journal(path: Path) -> list[dict[str, Any]]:
+    """The records of a journal; a torn line (a death in mid-write) is passed over."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and isinstance(record.get("event"), str):
+            records.append(record)
+    return records
+
+
+def read_bounded(path: Path, shown_as: str) -> bytes:
+    """A job file's bytes. Raises JobError for one that is too large to be one, OSError."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(MAX_BYTES + 1)
+    if (problem := too_large(max(size, len(data)))) is not None:
+        raise JobError(shown_as, [problem])
+    return data
+
+
+def images_beside(job_file: Path) -> frozenset[str] | None:
+    """The files of a job folder, by their names relative to it; None for a job of one file."""
+    folder = job_file.parent
+    if job_file.name not in JOB_NAMES or folder.name != JOB_FOLDER:
+        return None
+    return folder_files(folder)
+
+
+def unreadable(shown_as: str, why: str) -> JobError:
+    """A job file that cannot be read at all."""
+    return JobError(shown_as, [Problem(0, 0, why)])

@@ -1,0 +1,79 @@
+"""Watch events for the inbox: hints that say `scan now`, and which paths were renamed into it.
+
+They are only hints. watchdog lost 7,003 of 30,000 files in one burst (measured), so nothing
+depends on them but how soon a job begins.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from watchdog.events import (
+    EVENT_TYPE_CLOSED,
+    EVENT_TYPE_CREATED,
+    EVENT_TYPE_MODIFIED,
+    EVENT_TYPE_MOVED,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers.api import BaseObserver
+
+log = logging.getLogger("sdwatch.spool")
+
+_TELLING = (EVENT_TYPE_CREATED, EVENT_TYPE_MODIFIED, EVENT_TYPE_MOVED, EVENT_TYPE_CLOSED)
+
+
+class InboxWatch(FileSystemEventHandler):
+    """Watches `root`. `changed` says scan; `renamed_in` names what is whole. Both are called on a
+    thread of the observer."""
+
+    def __init__(
+        self, root: Path, changed: Callable[[], None], renamed_in: Callable[[Path], None]
+    ) -> None:
+        self._root = root
+        self._changed = changed
+        self._renamed_in = renamed_in
+        self._observer: BaseObserver | None = None
+
+    def start(self) -> None:
+        """Begin to watch. Where that cannot be had (too many watches, a share), the scans alone
+        must do; that is logged."""
+        try:
+            observer = _make_observer()
+            observer.schedule(self, str(self._root), recursive=True)
+            observer.start()
+        except OSError as error:
+            log.warning("%s: no watch events (%s); the inbox is scanned", self._root, error)
+            return
+        self._observer = observer
+
+    def stop(self) -> None:
+        """End, with all threads."""
+        if self._observer is not None:
+            self._observer.stop()
+            self._observer.join()
+
+    def dispatch(self, event: FileSystemEvent) -> None:
+        """From watchdog. What leaves the inbox, as with every claim, is no reason to scan."""
+        if event.event_type not in _TELLING:
+            return
+        if event.event_type == EVENT_TYPE_MOVED:
+            target = str(event.dest_path or "")
+            if not target:
+                return  # renamed out
+            self._renamed_in(Path(target))
+        self._changed()
+
+
+def _make_observer() -> BaseObserver:
+    """On Linux with full events, without which a rename-in looks like a file being created."""
+    if sys.platform.startswith("linux"):
+        from watchdog.observers.inotify import InotifyObserver
+
+        return InotifyObserver(generate_full_events=True)
+    from watchdog.observers import Observer
+
+    return Observer()

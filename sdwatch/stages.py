@@ -1,0 +1,301 @@
+"""One run, in its own thread: its calls in order, images from one stage to the next, its end.
+
+A run that was parked, cut off by a stop, or orphaned by a kill -9 goes on by this same code: read
+the ledger, take up the first unfinished call.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from PIL import Image as Picture
+
+from sdwatch.clock import Clock
+from sdwatch.errors import (
+    FileProblems,
+    RunCancelledError,
+    RunStoppedError,
+    SdwatchError,
+    WebUIError,
+)
+from sdwatch.policy.envelope import ErrorEnvelope
+from sdwatch.policy.job import Job
+from sdwatch.policy.ledger import Image
+from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
+from sdwatch.policy.recovery import CUT_OFFS, Action, Decision
+from sdwatch.policy.verdict import judge
+from sdwatch.spool.archive import Spool, publish
+from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.run import Run
+from sdwatch.webui.api import Outcome
+from sdwatch.webui.client import Reply
+from sdwatch.webui.mailbox import Mailbox
+
+log = logging.getLogger("sdwatch.run")
+
+_STORAGE_PAUSE = 2.0  # seconds between two tries to write to a disk that is full or gone
+
+
+class Ending(StrEnum):
+    """How a run's thread ended. A stopped run stays in working/ and goes on at the next start."""
+
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    STOPPED = "stopped"
+
+
+class CrashAware(Protocol):
+    """See WebUIAPI."""
+
+    def generate_images_with_recovery(
+        self, stage: str, payload: Mapping[str, Any], run_dir: Path | None, job_id: str | None
+    ) -> Outcome: ...
+
+
+class Plain(Protocol):
+    """Any client that can send one generation and raises WebUIError."""
+
+    def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply: ...
+
+
+class CallFailedError(SdwatchError):
+    """A call failed for good; the run fails with this envelope."""
+
+    def __init__(self, envelope: ErrorEnvelope) -> None:
+        super().__init__(envelope.message)
+        self.envelope = envelope
+
+
+class StageRunner:
+    """Runs one claimed job against `webui`, which is either crash-aware or a plain client.
+
+    `settle`: seconds for which a job that was still written to when it was claimed must stay as it
+    is. `permit` is taken around each call. `mailbox`: who gives the run up says so there.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        webui: CrashAware | Plain,
+        recorder: RunRecorder,
+        *,
+        clock: Clock,
+        settle: float = 0.0,
+        permit: Callable[[], AbstractContextManager[None]] = nullcontext,
+        mailbox: Mailbox | None = None,
+    ) -> None:
+        self.doing = "reads the job"  # for status, in words
+        self.why = ""  # it failed
+        self._run = run
+        self._webui = webui
+        self._recorder = recorder
+        self._clock = clock
+        self._settle = settle
+        self._permit = permit
+        self._mailbox = mailbox or Mailbox()
+
+    def run_to_end(self, spool: Spool) -> Ending:
+        """The whole life of a run: its stages, then done/ or failed/. Raises OSError where the
+        disk does not take even the explanation; the run stays in working/ then."""
+        ending, envelope = self._settle_stages()
+        if ending is Ending.STOPPED:
+            self._run.close()
+            return ending
+        self.why = envelope.message if envelope else ""
+        self.doing = "is being published"
+        self._insist(lambda: publish(self._run, spool, str(ending), envelope))
+        log.info("%s: %s", self._run.run_id, ending)
+        return ending
+
+    def _settle_stages(self) -> tuple[Ending, ErrorEnvelope | None]:
+        """Run the stages; every way in which that can end."""
+        try:
+            self.run_stages()
+        except RunStoppedError:
+            return Ending.STOPPED, None
+        except RunCancelledError:
+            return Ending.CANCELLED, cancelled_envelope()
+        except CallFailedError as error:
+            return Ending.FAILED, error.envelope
+        except FileProblems as error:
+            return Ending.FAILED, job_envelope(error)
+        return Ending.DONE, None
+
+    def run_stages(self) -> list[Image]:
+        """All calls that are not finished yet, in order; the images of the last stage. Raises
+        CallFailedError, JobError, RunCancelledError, RunStoppedError."""
+        job = self._read_settled_job()
+        self._run.plan()
+        if (call_id := self._run.ledger.too_many_cut_offs()) != "":
+            raise CallFailedError(_died_here_envelope(call_id))
+        images: list[Image] = []
+        for number, stage in enumerate(job.stages, 1):
+            inputs = [image.name for image in images if not image.grid]
+            calls = calls_of(number, stage, self._run.seeds[number - 1], inputs)
+            if not calls:
+                raise CallFailedError(_no_image_envelope(number, stage.kind))
+            images = [image for call in calls for image in self._images_of(job, call, len(calls))]
+        return images
+
+    def _read_settled_job(self) -> Job:
+        """Read the job; what was still being written to when it was claimed settles first."""
+        settled = str(self._run.ledger.claimed.get("settled"))
+        while True:
+            before = self._run.looks_like()
+            if before == settled:
+                job = self._run.read_job()
+                if self._run.looks_like() == before:
+                    return job
+            self.doing = "waits until nobody writes to the job any more"
+            if self._clock.wait(self._mailbox.given_up, self._settle):
+                self._mailbox.raise_if_given_up()
+            settled = before
+
+    def _images_of(self, job: Job, call: Call, of: int) -> Sequence[Image]:
+        """A call's images: recorded ones are kept, a finished call is never repeated."""
+        if (recorded := self._run.ledger.call(call.id).images) is not None:
+            return recorded
+        stages = len(job.stages)
+        self.doing = f"stage {call.stage} of {stages} ({call.kind}), call {call.number} of {of}"
+        reply = self._make(call, self._payload(job, call))
+        facts = {"seconds": self._recorder.seconds, "model": reply.info.get("sd_model_name")}
+        saved: tuple[Image, ...] = self._insist(
+            lambda: self._run.finish_call(call, reply.images, reply.first_image, **facts)
+        )
+        return saved
+
+    def _make(self, call: Call, payload: Mapping[str, Any]) -> Reply:
+        """The call, until it succeeded or failed for good."""
+        while True:
+            with self._permit():
+                self._recorder.take_up(call.id, payload)
+                outcome = self._call(call.kind, payload)
+            if outcome.reply is not None:
+                return outcome.reply
+            assert outcome.envelope is not None
+            if not outcome.later:
+                raise CallFailedError(replace(outcome.envelope, call=call.id))
+            self.doing = f"waits for the WebUI: {outcome.envelope.message}"
+
+    def _call(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
+        with_recovery = getattr(self._webui, "generate_images_with_recovery", None)
+        if with_recovery is None:
+            return self._call_plainly(kind, payload)
+        outcome: Outcome = with_recovery(kind, payload, self._run.folder, self._run.job_id)
+        return outcome
+
+    def _call_plainly(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
+        """With a client that knows of no recovery: one attempt."""
+        self._recorder.call_started(0)
+        try:
+            return Outcome(reply=self._webui.generate_images(kind, payload))  # type: ignore[union-attr]
+        except WebUIError as error:
+            verdict = judge(error)
+            decision = Decision(Action.FAIL, "this client knows of no recovery")
+            self._recorder.call_failed(verdict, error, decision, None)
+            return Outcome(
+                envelope=ErrorEnvelope(
+                    error=type(error).__name__,
+                    diagnosis=verdict.diagnosis,
+                    blame="job",
+                    message=self._recorder.attempts[-1].message,
+                    advice=verdict.advice,
+                    stage=kind,
+                    attempts=self._recorder.attempts,
+                )
+            )
+
+    def _payload(self, job: Job, call: Call) -> dict[str, Any]:
+        """The call's fields, and its images in them."""
+        stage = job.stages[call.stage - 1]
+        own = bool(own_images(stage))
+        images = [self._run.read_image(name, own) for name in call.images]
+        payload = dict(call.fields)
+        if mask := payload.get("mask"):
+            payload["mask"] = _encoded(self._run.read_image(mask, own=True))
+        if call.kind == UPSCALE:
+            return payload | {"image": _encoded(images[0])}
+        if images:
+            payload["init_images"] = [_encoded(image) for image in images]
+            if "width" not in payload and "height" not in payload:
+                # Without a size a WebUI squeezes every image to 512x512 (measured).
+                payload |= _size_of(images[0])
+        return payload
+
+    def _insist(self, effect: Callable[[], Any]) -> Any:
+        """An effect on disk that must happen: where the disk is full or gone, try again until it
+        takes it, so that a finished generation is not thrown away."""
+        while True:
+            try:
+                return effect()
+            except OSError as error:
+                self.doing = f"waits for the disk: {error}"
+                log.error("%s: %s; trying again", self._run.run_id, error)
+                if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
+                    self._mailbox.raise_if_given_up()
+
+
+def _encoded(image: bytes) -> str:
+    return base64.b64encode(image).decode()
+
+
+def _size_of(image: bytes) -> dict[str, int]:
+    """An image's size as a WebUI makes it: multiples of 8."""
+    with Picture.open(io.BytesIO(image)) as picture:
+        width, height = picture.size
+    return {"width": max(8, width // 8 * 8), "height": max(8, height // 8 * 8)}
+
+
+def job_envelope(error: FileProblems) -> ErrorEnvelope:
+    """For a job file that cannot be run as it is."""
+    count = len(error.problems)
+    head = f"the job file has {count} mistakes:" if count > 1 else "the job file has a mistake:"
+    return ErrorEnvelope(
+        error=type(error).__name__,
+        diagnosis="bad request",
+        blame="job",
+        message="\n".join([head, *(f"  {p.located(error.file)}" for p in error.problems)]),
+        advice="Correct it and drop it into the inbox again. `sdwatch check FILE` tells before.",
+    )
+
+
+def cancelled_envelope() -> ErrorEnvelope:
+    """For a run that somebody cancelled."""
+    return ErrorEnvelope(
+        error="RunCancelledError",
+        diagnosis="cancelled",
+        blame="person",
+        message="somebody cancelled this run",
+        advice="Nothing is wrong. Images that were finished before are kept.",
+    )
+
+
+def _died_here_envelope(call_id: str) -> ErrorEnvelope:
+    return ErrorEnvelope(
+        error="MonitorDied",
+        diagnosis="cut off",
+        blame="sdwatch",
+        message=f"the monitor died {CUT_OFFS + 1} times in this call",
+        advice="See the system's log for what ended sdwatch each time (often too little memory).",
+        call=call_id,
+    )
+
+
+def _no_image_envelope(number: int, kind: str) -> ErrorEnvelope:
+    return ErrorEnvelope(
+        error="NoImage",
+        diagnosis="bad request",
+        blame="job",
+        message=f"stage {number} ({kind}) has no image to work on: the stage before made none",
+        advice="Give the stage an image of its own, or a stage before it that makes one.",
+        stage=kind,
+    )

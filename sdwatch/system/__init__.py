@@ -1,0 +1,59 @@
+"""What differs between operating systems, and nothing else: one set of functions for all of them.
+
+Linux and macOS are in posix.py, Windows in windows.py.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import psutil
+
+if sys.platform == "win32":
+    from sdwatch.system.windows import (
+        ask_to_end,
+        boot_id,
+        boot_time,
+        io_bytes,
+        is_still_written,
+        kill,
+        spawn,
+        start_mark,
+        sync_folder,
+        wait_gone,
+    )
+else:
+    from sdwatch.system.posix import (
+        ask_to_end,
+        boot_id,
+        boot_time,
+        io_bytes,
+        is_still_written,
+        kill,
+        spawn,
+        start_mark,
+        sync_folder,
+        wait_gone,
+    )
+
+__all__ = [
+    "ask_to_end",
+    "boot_id",
+    "boot_time",
+    "environ_has",
+    "io_bytes",
+    "is_still_written",
+    "kill",
+    "spawn",
+    "start_mark",
+    "sync_folder",
+    "wait_gone",
+]
+
+
+def environ_has(pid: int, name: str, value: str) -> bool:
+    """Whether the process was started with `name=value`. False where that cannot be seen."""
+    try:
+        return psutil.Process(pid).environ().get(name) == value
+    except (psutil.Error, OSError):
+        return False

@@ -1,0 +1,186 @@
+"""Linux and macOS."""
+
+from __future__ import annotations
+
+import functools
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+assert sys.platform != "win32"
+
+
+def boot_time() -> float:
+    """Seconds since the machine's start, sleep included."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.clock_gettime(time.CLOCK_MONOTONIC)  # on macOS this one goes on during sleep
+
+
+@functools.cache
+def boot_id() -> str:
+    """Names this run of the machine; another one after each reboot."""
+    if sys.platform == "linux":
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    try:
+        question = ["sysctl", "-n", "kern.bootsessionuuid"]
+        return subprocess.run(question, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return str(round(psutil.boot_time()))
+
+
+def start_mark(pid: int) -> str | None:
+    """With the pid and the boot id, names one process for good; None when there is none.
+
+    On Linux these are clock ticks since boot: psutil's create_time() moves when somebody sets
+    the clock, the ticks do not. A zombie still has its mark.
+    """
+    if sys.platform == "linux":
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+        after_name = stat.rpartition(")")[2].split()  # the name itself may hold spaces and ")"
+        return after_name[19]  # field 22 of proc_pid_stat(5); these begin at field 3
+    try:
+        return repr(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str],
+    stdout: Path,
+    stderr: Path,
+    job_name: str,
+) -> subprocess.Popen[bytes]:
+    """Start a process that outlives us, in a session of its own; it writes to files, not pipes.
+
+    The files are appended to, so that truncating them in place is safe. `job_name` is for
+    Windows. Raises OSError.
+    """
+    del job_name
+    # No PR_SET_PDEATHSIG: it fires when the thread that spawned ends, not when the monitor does.
+    with open(stdout, "ab") as out, open(stderr, "ab") as err:
+        return subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+            close_fds=True,
+        )
+
+
+def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:
+    """SIGTERM to the group, and to each of `pids` that is outside of it."""
+    del job_name
+    inside: list[int] = []
+    outside: list[int] = []
+    for pid in pids:
+        (inside if group is not None and _group_of(pid) == group else outside).append(pid)
+    # The group is signalled only while one of ours is in it: its number may have been given away.
+    if group is not None and inside:
+        try:
+            os.killpg(group, signal.SIGTERM)
+        except (ProcessLookupError, PermissionError):
+            outside += inside
+    _signal(outside, signal.SIGTERM)
+
+
+def kill(pids: Iterable[int], job_name: str) -> None:
+    """SIGKILL to each of `pids`."""
+    del job_name
+    _signal(pids, signal.SIGKILL)
+
+
+def wait_gone(process: psutil.Process) -> int | None:
+    """Block until the process is dead, also if nobody reaps it; always None: the exit code is
+    its parent's to see.
+
+    psutil's own wait() would wait for a zombie to be reaped, which in a container whose first
+    process does not reap is for ever (measured with Forge dfdcbab6).
+    """
+    while _is_alive(process):
+        if not _wait_by_pidfd(process.pid):
+            time.sleep(0.05)
+    return None
+
+
+def io_bytes(process: psutil.Process) -> int:
+    """Bytes that a process has read and written so far, sockets included; 0 where unknown.
+
+    Raises psutil.Error.
+    """
+    if sys.platform == "linux":
+        counters = process.io_counters()
+        return counters.read_chars + counters.write_chars
+    return 0
+
+
+def is_still_written(path: Path) -> bool:
+    """Whether somebody has the file open. POSIX has no such question (locks are advisory), so
+    the answer is always no, and a file counts as whole once it has stopped changing."""
+    del path
+    return False
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _wait_by_pidfd(pid: int) -> bool:
+    """Whether it could be waited for; if not (old kernel, no descriptors left, EINVAL by a race
+    while the process ends), the caller looks again."""
+    if sys.platform != "linux":
+        return False
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return False
+    try:
+        poller = select.poll()
+        poller.register(fd, select.POLLIN)
+        poller.poll()
+    finally:
+        os.close(fd)
+    return True
+
+
+def _group_of(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return None
+
+
+def _signal(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except (ProcessLookupError, PermissionError):
+            continue  # gone, or no longer ours to signal; the caller looks again

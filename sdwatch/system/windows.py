@@ -1,0 +1,187 @@
+"""Windows."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+assert sys.platform == "win32"
+
+import msvcrt  # noqa: E402
+
+import pywintypes  # noqa: E402
+import win32con  # noqa: E402
+import win32file  # noqa: E402
+import win32job  # noqa: E402
+
+_job_api: Any = win32job  # its type stubs say that its functions return nothing
+
+_CREATE_SUSPENDED = 0x4
+_FILE_APPEND_DATA = 0x4
+_ERROR_SHARING_VIOLATION = 32
+_JOB_OBJECT_TERMINATE = 0x8
+
+# A break reaches only processes on the sender's own console, and the WebUI has one for itself:
+# a helper goes there and sends it, so that the monitor keeps its own.
+_SEND_BREAK = (
+    "import ctypes, sys; k = ctypes.windll.kernel32; pid = int(sys.argv[1]);"
+    "k.FreeConsole(); k.AttachConsole(pid); k.GenerateConsoleCtrlEvent(1, pid)"
+)
+
+_jobs: dict[str, Any] = {}  # handles by name: a job without an open handle loses its name
+
+
+def boot_time() -> float:
+    """Seconds since the machine's start, sleep included."""
+    ticks = ctypes.windll.kernel32.GetTickCount64
+    ticks.restype = ctypes.c_ulonglong
+    return float(ticks()) / 1000.0
+
+
+@functools.cache
+def boot_id() -> str:
+    """Names this run of the machine; another one after each reboot.
+
+    It is the start time of the session manager, the first process of a boot: it was written down
+    once, while the boot time is computed and moves with the clock.
+    """
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == "smss.exe":
+            with contextlib.suppress(psutil.Error):
+                return repr(process.create_time())
+    return str(round(psutil.boot_time(), -1))
+
+
+def start_mark(pid: int) -> str | None:
+    """With the pid and the boot id, names one process for good; None when there is none."""
+    try:
+        return repr(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+def sync_folder(path: Path) -> None:
+    """Windows has no such thing: names are journalled by the file system."""
+    del path
+
+
+def spawn(
+    command: Sequence[str],
+    *,
+    cwd: Path | None,
+    env: Mapping[str, str],
+    stdout: Path,
+    stderr: Path,
+    job_name: str,
+) -> subprocess.Popen[bytes]:
+    """Start a process that outlives us, in a named job; it writes to files, not pipes.
+
+    The process inherits a handle of its job, so that the name lives as long as it does, and the
+    next monitor can open the job by that name. The job is not kill-on-close. Raises OSError.
+    """
+    security = pywintypes.SECURITY_ATTRIBUTES()
+    security.bInheritHandle = True
+    job = _job_api.CreateJobObject(security, job_name)
+    startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [int(job)]})
+    with open(_append(stdout), "ab") as out, open(_append(stderr), "ab") as err:
+        process = subprocess.Popen(
+            list(command),
+            cwd=cwd,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            startupinfo=startup,
+            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP
+            | subprocess.CREATE_NO_WINDOW
+            | _CREATE_SUSPENDED,  # until it is in the job: no child can slip away before
+        )
+    try:
+        _job_api.AssignProcessToJobObject(job, int(process._handle))  # type: ignore[attr-defined]
+        psutil.Process(process.pid).resume()
+    except (pywintypes.error, psutil.Error) as error:
+        process.kill()
+        process.wait()
+        raise OSError(f"{command[0]} could not be put into a job object: {error}") from error
+    _jobs[job_name] = job
+    return process
+
+
+def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:
+    """Ctrl+Break to the group; there is nothing milder for what is outside of it."""
+    del pids, job_name
+    if group is None:
+        return
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            [sys.executable, "-c", _SEND_BREAK, str(group)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            creationflags=subprocess.CREATE_NO_WINDOW,
+            timeout=10,
+            check=False,
+        )
+
+
+def kill(pids: Iterable[int], job_name: str) -> None:
+    """End the whole job, and each of `pids` that is outside of it."""
+    job = _jobs.pop(job_name, None)
+    with contextlib.suppress(pywintypes.error):
+        opened = job or _job_api.OpenJobObject(_JOB_OBJECT_TERMINATE, False, job_name)
+        _job_api.TerminateJobObject(opened, 1)
+    for pid in pids:
+        with contextlib.suppress(psutil.Error):
+            psutil.Process(pid).kill()
+
+
+def wait_gone(process: psutil.Process) -> int | None:
+    """Block until the process is dead; its exit code."""
+    code = process.wait()
+    return None if code is None else int(code)
+
+
+def io_bytes(process: psutil.Process) -> int:
+    """Bytes that a process has read and written so far, sockets included.
+
+    Raises psutil.Error.
+    """
+    counters = process.io_counters()
+    return counters.read_bytes + counters.write_bytes + counters.other_bytes
+
+
+def is_still_written(path: Path) -> bool:
+    """Whether somebody has the file open: then it cannot be opened for us alone."""
+    try:
+        handle = win32file.CreateFile(
+            str(path), win32con.GENERIC_READ, 0, None, win32con.OPEN_EXISTING, 0, None
+        )
+    except pywintypes.error as error:
+        return bool(error.winerror == _ERROR_SHARING_VIOLATION)
+    handle.Close()
+    return False
+
+
+def _append(path: Path) -> int:
+    """A descriptor that can only append, also in the process that inherits it: mode "ab" alone
+    would leave a hole after the file was truncated in place."""
+    share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE | win32con.FILE_SHARE_DELETE
+    handle = win32file.CreateFile(
+        str(path),
+        _FILE_APPEND_DATA | win32con.SYNCHRONIZE,
+        share,
+        None,
+        win32con.OPEN_ALWAYS,
+        win32con.FILE_ATTRIBUTE_NORMAL,
+        None,
+    )
+    return msvcrt.open_osfhandle(int(handle.Detach()), os.O_APPEND)

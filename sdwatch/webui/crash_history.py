@@ -1,0 +1,111 @@
+"""The crash history of one WebUI, on disk: it outlives the monitor and the machine.
+
+One JSON line for each crash and each return to being stable; written before anything waits, so
+that the cool-down after a kill -9 is the same as without one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sdwatch import disk
+from sdwatch.clock import Clock, iso
+from sdwatch.policy.cooldown import STABLE_AFTER, Crash, Instant, delay_after, remaining
+
+log = logging.getLogger("sdwatch.webui")
+
+
+class CrashHistory:
+    """Crashes in a row, and how long to wait after the last. `path` is made if it is not there;
+    lines that cannot be read are passed over with a warning."""
+
+    def __init__(self, path: Path, cooldown: Sequence[float], clock: Clock) -> None:
+        self._path = path
+        self._cooldown = cooldown
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._in_a_row = _read(path)
+        self._successes = 0
+
+    @property
+    def in_a_row(self) -> int:
+        """Crashes since the WebUI was last stable."""
+        return len(self._in_a_row)
+
+    def crashed(self, kind: str) -> float:
+        """Record a crash; the cool-down after it, in seconds."""
+        now = self._now()
+        with self._lock:
+            self._successes = 0
+            self._in_a_row.append(Crash(kind, now))
+            entry = delay_after(len(self._in_a_row), self._cooldown)
+            self._append(
+                event="crash",
+                kind=kind,
+                in_a_row=len(self._in_a_row),
+                cooldown=entry,
+                deadline=iso(now.wall + entry),
+                wall=now.wall,
+                boot=now.boot,
+                boot_id=now.boot_id,
+            )
+            return entry
+
+    def succeeded(self) -> None:
+        """A call succeeded; enough of them in a row, and the WebUI is stable."""
+        with self._lock:
+            self._successes += 1
+            if self._in_a_row and self._successes >= STABLE_AFTER:
+                self._in_a_row.clear()
+                self._append(event="stable", at=iso(self._clock.wall()))
+
+    def started(self, generation: int) -> None:
+        """A start, for people and for the order of things; it changes no waiting."""
+        with self._lock:
+            self._append(
+                event="start",
+                generation=generation,
+                at=iso(self._clock.wall()),
+                boot=self._clock.boot_time(),
+            )
+
+    def remaining(self) -> float:
+        """Seconds before which nothing may be started or sent; 0 when there is no cool-down."""
+        with self._lock:
+            return remaining(self._in_a_row, self._cooldown, self._now())
+
+    def _now(self) -> Instant:
+        return Instant(self._clock.wall(), self._clock.boot_time(), self._clock.boot_id())
+
+    def _append(self, **record: Any) -> None:
+        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            disk.append_line(fd, json.dumps(record).encode(), self._path)
+        finally:
+            os.close(fd)
+
+
+def _read(path: Path) -> list[Crash]:
+    """The crashes since the last `stable`."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    crashes: list[Crash] = []
+    for line in lines:
+        try:
+            record = json.loads(line)
+            if record["event"] == "stable":
+                crashes.clear()
+            elif record["event"] == "crash":
+                at = Instant(float(record["wall"]), float(record["boot"]), str(record["boot_id"]))
+                crashes.append(Crash(str(record["kind"]), at))
+        except (ValueError, KeyError, TypeError):
+            log.warning("%s: a line cannot be read and is passed over", path)
+    return crashes

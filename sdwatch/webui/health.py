@@ -1,0 +1,143 @@
+"""Is the WebUI ready, and does a call on it still move? Questions over HTTP, and their answers.
+
+Probes are few: a WebUI that limits rates counts them, and one without a UI logs each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sdwatch.clock import Clock
+from sdwatch.errors import (
+    WebUIBadRequestError,
+    WebUIBusyError,
+    WebUIError,
+    WebUINotUsableError,
+)
+from sdwatch.policy.progress import Limits, ProgressWatch, Sample
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.readiness import ProbeResult
+from sdwatch.webui.tail_capture import LogFollower
+
+_NO_API_AFTER = 15.0
+"""Seconds of 404 on /sdapi with `/` at 200 that mean `started without --api`: with the UI on, the
+routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
+
+
+class ReadinessProbe:
+    """Asks one WebUI whether it can be sent jobs. Call it again for another look."""
+
+    def __init__(self, client: SDWebUIClient, clock: Clock, timeout: float) -> None:
+        self._client = client
+        self._clock = clock
+        self._timeout = timeout
+        self._without_api_since: float | None = None
+
+    def __call__(self) -> ProbeResult:
+        try:
+            self._client.progress(self._timeout)
+        except WebUINotUsableError as error:
+            return ProbeResult(
+                False, f"it wants another user name and password ({error})", unusable=True
+            )
+        except WebUIBusyError:
+            return ProbeResult(True, "it answers 429: alive")
+        except WebUIBadRequestError:
+            return self._without_progress()
+        except WebUIError as error:
+            return ProbeResult(False, str(error))
+        self._without_api_since = None
+        return self._with_checkpoint()
+
+    def _with_checkpoint(self) -> ProbeResult:
+        """The API answers; is there anything to generate with?"""
+        try:
+            if self._client.checkpoints(self._timeout):
+                return ProbeResult(True, "the API answers")
+        except WebUIError as error:
+            return ProbeResult(False, str(error))
+        return ProbeResult(
+            False, "it has no checkpoint: put one into its models folder", unusable=True
+        )
+
+    def _without_progress(self) -> ProbeResult:
+        """404: not yet, or a server without this route, or a WebUI without --api."""
+        try:
+            if self._client.checkpoints(self._timeout):
+                return ProbeResult(True, "the API answers, without /progress")
+        except WebUIError:
+            pass
+        if not self._client.page_answers(self._timeout):
+            return ProbeResult(False, "the API's routes are not there yet")
+        now = self._clock.monotonic()
+        since = self._without_api_since = self._without_api_since or now
+        if now - since < _NO_API_AFTER:
+            return ProbeResult(False, "the page is up, the API's routes are not there yet")
+        return ProbeResult(False, "it was started without --api: add that flag", unusable=True)
+
+
+class CallWatch:
+    """Follows one call of `stage`; `look` takes a sample and says why it is stuck, or ''.
+
+    `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `logs`: its output.
+    Also keeps `progress`, the last reply, for the display.
+    """
+
+    def __init__(
+        self,
+        client: SDWebUIClient,
+        clock: Clock,
+        limits: Limits,
+        *,
+        stage: str,
+        timeout: float,
+        work: Callable[[], tuple[float, int]],
+        logs: tuple[Path, ...],
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        self._timeout = timeout
+        self._work = work
+        self._logs = [LogFollower(path) for path in logs]
+        self._upscale = stage == "extra-single-image"
+        self._watch = ProgressWatch(clock.monotonic(), limits)
+        self.progress: dict[str, object] = {}
+
+    def look(self) -> str:
+        """One sample. Blocks for the probe's timeout at the most."""
+        try:
+            self.progress = self._client.progress(self._timeout)
+            state = self.progress.get("state")
+            position, stepless = _position(self.progress, state if isinstance(state, dict) else {})
+        except WebUIBadRequestError:  # a server without this route: only its work can be seen
+            position, stepless = None, True
+        except WebUIError:
+            position, stepless = None, False
+        cpu, io = self._work()
+        for follower in self._logs:
+            follower.poll()
+        return self._watch.look(
+            Sample(
+                at=self._clock.monotonic(),
+                position=position,
+                stepless=stepless or self._upscale,
+                log_activity=sum(follower.activity() for follower in self._logs),
+                cpu=cpu,
+                io=io,
+            )
+        )
+
+
+def _position(
+    progress: dict[str, object], state: dict[str, object]
+) -> tuple[tuple[object, ...], bool]:
+    """What changes when the generation moves, and whether no steps are expected now (job_count is
+    -1 while Forge and AUTOMATIC1111 load a checkpoint; sampling_steps is 0 before sampling)."""
+    position = (
+        state.get("job"),
+        state.get("job_no"),
+        state.get("sampling_step"),
+        progress.get("progress"),
+    )
+    return position, state.get("job_count") == -1 or not state.get("sampling_steps")

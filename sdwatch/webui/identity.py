@@ -1,0 +1,162 @@
+"""Which process is ours: what is written down about it, and how it is found again.
+
+Ours means recorded pid + start mark + boot id, or the generation's token in its environment, or a
+descendant of such a process. The intent is written before the spawn, so that after a kill -9
+between the two the token still finds it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from sdwatch import disk, system
+
+log = logging.getLogger("sdwatch.webui")
+
+TOKEN_NAME = "SDWATCH_TOKEN"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One generation of a WebUI. The pids are 0 and the marks "" until they are known."""
+
+    generation: int
+    token: str
+    boot_id: str
+    program: str  # without its arguments: they may hold a password
+    pid: int = 0
+    start_mark: str = ""
+    listener_pid: int = 0
+    listener_mark: str = ""
+
+    @property
+    def job_name(self) -> str:
+        """Of the Windows Job Object, by which the next monitor opens it."""
+        return f"sdwatch-{self.token}"
+
+
+def intend(state_dir: Path, boot_id: str, program: str) -> Identity:
+    """Write down that the next generation is about to be spawned. Raises OSError."""
+    identity = Identity(_last_generation(state_dir) + 1, uuid.uuid4().hex, boot_id, program)
+    save(state_dir, identity)
+    return identity
+
+
+def save(state_dir: Path, identity: Identity) -> None:
+    """Write it to identity.json, synced. Raises OSError."""
+    disk.write_json(state_dir / "identity.json", asdict(identity))
+    disk.sync_folder(state_dir)
+
+
+def load(state_dir: Path) -> Identity | None:
+    """The last one saved. One that cannot be read is set aside under another name."""
+    path = state_dir / "identity.json"
+    try:
+        return Identity(**json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError) as error:
+        aside = path.with_name(f"identity.unreadable-{uuid.uuid4().hex[:8]}.json")
+        disk.rename(path, aside)
+        log.warning("%s cannot be read (%s): set aside as %s", path, error, aside.name)
+        return None
+
+
+def log_paths(state_dir: Path, generation: int) -> tuple[Path, Path]:
+    """Where a generation's stdout and stderr go."""
+    stem = f"gen-{generation:06d}"
+    return state_dir / f"{stem}.stdout.log", state_dir / f"{stem}.stderr.log"
+
+
+def remove_old_logs(state_dir: Path, generation: int, keep: int) -> None:
+    """Remove the output of all but the last `keep` generations up to `generation`."""
+    for path, number in _logs(state_dir):
+        if number <= generation - keep:
+            disk.remove(path)
+
+
+def processes(identity: Identity) -> list[psutil.Process]:
+    """Everything of this generation that lives; a zombie does not. Reads every environment."""
+    found = recorded(identity)
+    for pid in psutil.pids():
+        if pid != os.getpid() and system.environ_has(pid, TOKEN_NAME, identity.token):
+            found += _process(pid)
+    return with_descendants(found)
+
+
+def family(identity: Identity) -> list[psutil.Process]:
+    """What is recorded, and its descendants: cheap, and blind to what has left the family."""
+    return with_descendants(recorded(identity))
+
+
+def recorded(identity: Identity) -> list[psutil.Process]:
+    """The root and the listener, as far as they live."""
+    if identity.boot_id != system.boot_id():
+        return []
+    pairs = {identity.pid: identity.start_mark, identity.listener_pid: identity.listener_mark}
+    found: list[psutil.Process] = []
+    for pid, mark in pairs.items():
+        if pid and system.start_mark(pid) == mark:
+            found += _process(pid)
+    return living(found)
+
+
+def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """`roots` and all that descend from them, each once, without the dead and without us."""
+    found: dict[int, psutil.Process] = {}
+    for root in roots:
+        if root.pid in found:
+            continue  # a descendant of one before it
+        found[root.pid] = root
+        try:
+            found.update((child.pid, child) for child in root.children(recursive=True))
+        except psutil.Error:
+            continue  # gone meanwhile
+    found.pop(os.getpid(), None)
+    return living(found.values())
+
+
+def living(found: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that exist and are no zombies. A pid that was given to another process is dead."""
+    return [process for process in found if is_living(process)]
+
+
+def is_living(process: psutil.Process) -> bool:
+    """See `living`."""
+    try:
+        return process.is_running() and process.status() not in (
+            psutil.STATUS_ZOMBIE,
+            psutil.STATUS_DEAD,
+        )
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _process(pid: int) -> list[psutil.Process]:
+    try:
+        return [psutil.Process(pid)]
+    except psutil.Error:
+        return []
+
+
+def _last_generation(state_dir: Path) -> int:
+    """By the record or, where that was lost, by the logs: a number is never used twice."""
+    identity = load(state_dir)
+    numbers = [number for _, number in _logs(state_dir)]
+    return max([identity.generation if identity else 0, *numbers])
+
+
+def _logs(state_dir: Path) -> list[tuple[Path, int]]:
+    matches = ((path, re.match(r"gen-(\d+)\.", path.name)) for path in state_dir.glob("gen-*"))
+    return [(path, int(match[1])) for path, match in matches if match]

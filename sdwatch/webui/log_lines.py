@@ -1,0 +1,188 @@
+"""A WebUI's output as lines: what a person would have seen on the terminal.
+
+Pure text in, values out. Facts measured with Forge dfdcbab6, AUTOMATIC1111 and SD.Next: bars are
+drawn with `\\r` and ESC[A and the next line is glued on to them; every health probe leaves an
+access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LONGEST_LINE = 4000
+PROBE_PATHS = (
+    r"(?:/|/app_id|/internal/ping|/sdapi/v1/"
+    r"(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers))"
+    r"(?:\?\S*)?"
+)
+
+_UP = re.compile(r"\x1b\[\d*[AF]")
+_ESCAPES = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]?"  # CSI: colours, cursor
+    r"|\x1b[\]PX^_][^\x07\x1b\r\n]*(?:\x07|\x1b\\)?"  # OSC, DCS and their like
+    r"|\x1b[ -/]*[0-Z\\^-~]?"
+)
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_TQDM = re.compile(
+    r"(?P<label>[^%|\r\n]{0,80}?)\s*\b\d{1,3}%\|[^|\r\n]{0,300}\|\s*"
+    r"(?P<position>[^/\s]{1,20}/[^\s/]{1,20}) \[[^\]]{0,200}\]"
+)
+_TQDM_OPEN = re.compile(r"(?P<label>[^\r\n]{0,80}?)\b(?P<position>\d+it) \[[\d:]+,[^\]]{0,200}\]")
+_RICH = re.compile(
+    r"(?P<start>Progress)\s.{0,400}?\b\d{1,3}%\s+(?P<position>\d+/\d+)\s+\S+\s+\S+(?P<label>.*)$"
+)
+_CLOCK = re.compile(r"\d+:[\d:.]+")
+_UVICORN = re.compile(
+    rf'(?:INFO:\s+)?\S{{1,60}} - "(?:GET|HEAD) {PROBE_PATHS} HTTP/[\d.]+" (?P<status>\d{{3}})'
+    r"(?: [A-Z][A-Za-z -]*)?\s*$"
+)
+_API_LINE = re.compile(
+    r"(?:\S.*\s)?API (?:\S+ )*?(?:code=)?(?P<status>\d{3}) http/[\d.]+ (?:GET|HEAD) "
+    rf"{PROBE_PATHS}(?: \S+ [\d.]+)?\s*$"
+)
+_API_REST = re.compile(r"\s{20,}(?:\d+\.){3}\d+ \d+\.\d+\s*$")
+_ERROR = re.compile(
+    r"\b(?:ERROR|CRITICAL|FATAL)\b|^\s*\*\*\* |^\s*[│╭╰❱]|Traceback \(most recent call last\)"
+    r"|^\s*(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b(?::|\s*$)"
+    r"|^\s*(?:During handling of|The above exception was)"
+    r"|Segmentation fault|\bKilled\b|[Oo]ut of memory|CUDA error|cuDNN error|terminate called"
+    r"|Fatal Python error|core dumped|HTTP/[\d.]+\" 5\d\d\b"
+)
+_TRACEBACK = "Traceback (most recent call last)"
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line, or one frame of a progress bar: then `bar` is its label and `position` says how
+    far it got, without clocks and rates, so that a bar redrawn by a timer has not moved."""
+
+    text: str
+    bar: str | None = None
+    position: str = ""
+
+
+@dataclass(frozen=True)
+class ErrorBlock:
+    """Lines [start, end) that belong to one error or traceback."""
+
+    start: int
+    end: int
+    traceback: bool
+
+
+def split_lines(text: str) -> list[LogLine]:
+    """Lines and bar frames in order, without escapes and blank lines; all frames are kept."""
+    plain = _ESCAPES.sub("", _UP.sub("\r", text))
+    plain = re.sub(r"\r+\n", "\n", plain)
+    parts = re.split(r"([\r\n])", plain)
+    ends = [*parts[1::2], ""]
+    lines: list[LogLine] = []
+    for piece, end in zip(parts[::2], ends, strict=True):
+        lines.extend(_read_piece(_CONTROLS.sub("", piece), drawn=end == "\r"))
+    return lines
+
+
+def _read_piece(piece: str, *, drawn: bool) -> Iterator[LogLine]:
+    """What lies between two line ends: bars, and the text glued on to them."""
+    while (frame := _match_bar(piece)) is not None:
+        yield LogLine(frame.group().strip(), _label(frame), frame["position"])
+        piece = piece[frame.end() :]
+    if piece.strip():
+        shown = _shorten(piece.rstrip())
+        yield _drawn(shown) if drawn and not _ERROR.search(shown) else LogLine(shown)
+
+
+def _match_bar(piece: str) -> re.Match[str] | None:
+    if "%|" in piece:
+        return _TQDM.match(piece)
+    if "it [" in piece:
+        return _TQDM_OPEN.match(piece)
+    return _RICH.match(piece) if piece.startswith("Progress") else None
+
+
+def _label(frame: re.Match[str]) -> str:
+    start = frame.groupdict().get("start") or ""
+    return f"{start} {frame['label'].strip()}".strip()
+
+
+def _drawn(text: str) -> LogLine:
+    """Text that `\\r` will draw over, in no form we know: numbers and signs are its movement."""
+    position = re.sub(r"[^\w%]+", " ", _CLOCK.sub("", text)).strip()
+    return LogLine(text, bar=re.sub(r"[\W\d]+", " ", text).strip()[:80], position=position)
+
+
+def _shorten(line: str) -> str:
+    if len(line) <= LONGEST_LINE:
+        return line
+    half = LONGEST_LINE // 2
+    left_out = len(line) - 2 * half
+    return f"{line[:half]} (… {left_out} characters left out …) {line[-half:]}"
+
+
+def last_frames(lines: list[LogLine]) -> list[LogLine]:
+    """Of frames that follow each other, the last one of each bar."""
+    kept: list[LogLine] = []
+    run: dict[str, LogLine] = {}
+    for line in lines:
+        if line.bar is not None:
+            run.pop(line.bar, None)
+            run[line.bar] = line
+            continue
+        kept.extend(run.values())
+        run.clear()
+        kept.append(line)
+    return [*kept, *run.values()]
+
+
+def without_probes(lines: list[LogLine]) -> tuple[list[LogLine], int]:
+    """The lines without the access lines of health probes, and how many these were. A probe that
+    was answered with 500 or above is kept: it is evidence."""
+    kept: list[LogLine] = []
+    for line in lines:
+        status = probe_status(line.text)
+        if status is None or status >= 500:
+            kept.append(line)
+    return kept, len(lines) - len(kept)
+
+
+def probe_status(text: str) -> int | None:
+    """The HTTP status in an access line of a health probe; None for every other line. The second
+    half of such a line that SD.Next wrapped counts as status 0."""
+    if "HTTP/" in text:
+        found = _UVICORN.match(text)
+    elif "http/" in text:
+        found = _API_LINE.match(text)
+    else:
+        return 0 if _API_REST.match(text) else None
+    return int(found["status"]) if found else None
+
+
+def error_blocks(lines: list[LogLine]) -> list[ErrorBlock]:
+    """Errors and tracebacks in order: a line that says error, and what is indented below it."""
+    blocks: list[ErrorBlock] = []
+    at = 0
+    while at < len(lines):
+        text = lines[at].text
+        if not _ERROR.search(text):
+            at += 1
+            continue
+        end = _block_end(lines, at)
+        traceback = any(_TRACEBACK in line.text for line in lines[at:end])
+        blocks.append(ErrorBlock(at, end, traceback))
+        at = end
+    return blocks
+
+
+def _block_end(lines: list[LogLine], start: int) -> int:
+    depth = _indent(lines[start].text)
+    end = start + 1
+    while end < len(lines) and _indent(lines[end].text) > depth:
+        end += 1
+    has_last_line = _TRACEBACK in lines[start].text and end > start + 1
+    return min(end + has_last_line, len(lines))  # the exception's own line ends a traceback
+
+
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip(" "))

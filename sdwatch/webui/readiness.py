@@ -1,0 +1,117 @@
+"""Waiting for a WebUI that is starting, until the API answers or there is a reason why not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdwatch.clock import Clock
+from sdwatch.webui import tree
+from sdwatch.webui.tail_capture import LogFollower
+
+PROBE_EVERY = 2.0
+"""Seconds between two probes at the least; only the second one comes sooner."""
+
+_SECOND_PROBE_AFTER = 0.3
+_LOOK_EVERY = 0.1
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One look at the API. `unusable`: up, and waiting will not help; the reason says why."""
+
+    ready: bool
+    reason: str
+    unusable: bool = False
+
+
+class SignsOfLife:
+    """How long a start has been without new output and without work. Looks once a second."""
+
+    def __init__(
+        self, clock: Clock, logs: Sequence[Path], work: Callable[[], tuple[float, int]]
+    ) -> None:
+        self._clock = clock
+        self._followers = [LogFollower(path) for path in logs]
+        self._work = work
+        self._seen: tuple[int, float, int] = (0, 0.0, 0)
+        self._last_sign = self._last_look = clock.monotonic()
+
+    def quiet_for(self) -> float:
+        """Seconds since the last sign."""
+        now = self._clock.monotonic()
+        if now - self._last_look >= 1.0:
+            self._last_look = now
+            self._look(now)
+        return now - self._last_sign
+
+    def _look(self, now: float) -> None:
+        for follower in self._followers:
+            follower.poll()
+        output = sum(follower.activity() for follower in self._followers)
+        cpu, io = self._work()
+        seen_output, seen_cpu, seen_io = self._seen
+        # An idle python wakes up now and then; 2 % of a core or a megabyte is work.
+        busy = abs(cpu - seen_cpu) > 0.02 * (now - self._last_sign)
+        if output != seen_output or busy or abs(io - seen_io) > 1_000_000:
+            self._seen = (output, cpu, io)
+            self._last_sign = now
+
+
+@dataclass
+class Readiness:
+    """One wait for one generation. Times are seconds.
+
+    `is_ours`: the listener on the port is in our tree. `ended`: the generation is over.
+    """
+
+    clock: Clock
+    host: str
+    port: int
+    probe: Callable[[], ProbeResult]
+    is_ours: Callable[[], bool]
+    ended: threading.Event
+    signs: SignsOfLife
+    limit: float
+    stall: float
+    last_probe: ProbeResult | None = None
+
+    def wait(self, give_up: threading.Event) -> str:
+        """Until it is ready: "". Else the reason why it is not, and is not waited for longer."""
+        deadline = self.clock.monotonic() + self.limit
+        next_probe, pause = 0.0, _SECOND_PROBE_AFTER
+        while not give_up.is_set():
+            if self.ended.is_set():
+                return "it ended before it was ready"
+            now = self.clock.monotonic()
+            if now > deadline:
+                return f"not ready within {self.limit:g} s: {self._state()}"
+            if self.signs.quiet_for() > self.stall:
+                return f"no output and no work for {self.stall:g} s: {self._state()}"
+            if now >= next_probe and tree.answers(self.host, self.port):
+                if self.is_ours():
+                    next_probe, pause = now + pause, PROBE_EVERY
+                    self.last_probe = result = self.probe()
+                    if result.unusable:
+                        return result.reason
+                    if result.ready and not self.ended.is_set():
+                        return ""
+                elif owner := tree.owner_of(self.host, self.port):
+                    return port_taken(self.port, owner)
+            self.clock.wait(self.ended, _LOOK_EVERY)
+        return f"given up: {self._state()}"
+
+    def _state(self) -> str:
+        if self.last_probe is None:
+            return f"nothing listens on port {self.port} yet"
+        return self.last_probe.reason
+
+
+def port_taken(port: int, owner: str) -> str:
+    """What people read when the port is somebody else's."""
+    return (
+        f"port {port} is taken by {owner}, which is not ours and was left alone. "
+        "End it, or give this WebUI another port."
+    )

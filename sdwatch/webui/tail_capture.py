@@ -1,0 +1,308 @@
+"""The last lines of a WebUI's output, as text for people. Nothing in this file raises.
+
+Where there is nothing to show, the text says so in words, in parentheses. Reading is by bytes from
+the end and bounded, so that a log of a gigabyte costs no more than one of a few megabytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from sdwatch.webui.log_lines import (
+    ErrorBlock,
+    LogLine,
+    error_blocks,
+    last_frames,
+    probe_status,
+    split_lines,
+    without_probes,
+)
+
+WINDOW_BYTES = 4 * 1024 * 1024
+POLL_BYTES = 1024 * 1024
+PENDING_BYTES = 64 * 1024
+GUARD_BYTES = 64
+SAVED_BYTES = 256 * 1024
+MOST_BARS = 100
+
+# A named pipe put where a log should be must not block us.
+_READ_FLAGS = (
+    os.O_RDONLY
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def tail_text(source: Path | None, max_lines: int = 200, *, max_bytes: int = WINDOW_BYTES) -> str:
+    """The last lines of one file, at most `max_lines`, looked for in its last `max_bytes` bytes.
+
+    Of a bar that `\\r` drew, the last frame is kept; escapes, blank lines and the access lines of
+    health probes are left out. Errors and tracebacks that a flood pushed out of the last lines come
+    first, under a heading of their own.
+    """
+    if source is None:
+        return "(no output: there is no log file)"
+    try:
+        data, whole = _read_end(Path(source), max_bytes)
+    except _NotAFileError as error:
+        return f"(no output: {error})"
+    except (OSError, ValueError, TypeError) as error:
+        return f"(no output: {_reason(source, error)})"
+    return _show(data, whole, max_lines) or f"(no output: the file {source} has no lines)"
+
+
+def capture_tail(source: object, max_lines: int = 200) -> dict[str, str]:
+    """`{"stdout": text, "stderr": text}` of a process or of files.
+
+    `source` is a subprocess.Popen, a psutil.Process, a pid, a path, a pair of paths (either may be
+    None), or None. Of a process only files that it writes to are read, never a pipe or terminal.
+    """
+    if source is None:
+        nothing = "(no output: there is neither a process nor a log file)"
+        return {"stdout": nothing, "stderr": nothing}
+    if isinstance(source, (str, os.PathLike)):
+        return _of_files(Path(os.fsdecode(source)), Path(os.fsdecode(source)), max_lines)
+    if isinstance(source, tuple) and len(source) == 2:
+        first, second = (None if part is None else Path(str(part)) for part in source)
+        return _of_files(first, second, max_lines)
+    pid = source if isinstance(source, int) else getattr(source, "pid", None)
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+        nothing = f"(no output: {type(source).__name__} is neither a process nor a log file)"
+        return {"stdout": nothing, "stderr": nothing}
+    if _has_ended(source):
+        nothing = f"(no output: process {pid} has ended)"
+        return {"stdout": nothing, "stderr": nothing}
+    return _of_pid(pid, max_lines)
+
+
+def cap_file(path: Path, cap_bytes: int) -> bool:
+    """Empty a log in place once it is larger than `cap_bytes`; whether that was done.
+
+    Its end is saved to `<name>.1` first. Who writes to it must have opened it for append, and goes
+    on at its new end. What cannot be done is left for the next time.
+    """
+    saved = path.with_name(f"{path.name}.1")
+    try:
+        if path.stat().st_size <= cap_bytes:
+            return False
+        data, _ = _read_end(path, min(SAVED_BYTES, max(cap_bytes, 1)))
+        with suppress(OSError):  # a full disk is what the cap is for: truncate anyway
+            saved.write_bytes(data)
+        os.truncate(path, 0)
+    except (_NotAFileError, OSError, ValueError):
+        return False
+    return True
+
+
+class LogFollower:
+    """What is new in a log since the last look. Survives rotation, truncation and vanishing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._activity = 0
+        self._file: tuple[int, int] | None = None
+        self._offset = 0
+        self._guard = b""  # the bytes before the offset; others in their place: another log
+        self._pending = b""
+        self._bars: dict[str, str] = {}
+
+    def activity(self) -> int:
+        """Lines and moves of bars seen so far, health probes not counted; only ever grows. What a
+        timer redraws without a step does not count."""
+        return self._activity
+
+    def poll(self) -> list[str]:
+        """New complete lines, and the last frame of a bar that has moved, in order. At most
+        `POLL_BYTES` are read; a log that grew by more is picked up near its end."""
+        try:
+            data = self._read_new()
+        except (_NotAFileError, OSError, ValueError):
+            return []
+        cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if len(data) - cut > PENDING_BYTES:
+            cut = len(data)
+        self._pending = data[cut:]
+        lines = split_lines(data[:cut].decode("utf-8", "replace"))
+        # A bar's newest frame has no line end yet: tqdm begins each with \r.
+        unfinished = split_lines(self._pending.decode("utf-8", "replace"))
+        bars = [line for line in unfinished if line.bar is not None]
+        news = [line for line in [*lines, *bars] if self._is_news(line)]
+        self._activity += len(news)
+        return [line.text for line in last_frames(news)]
+
+    def _read_new(self) -> bytes:
+        """Unfinished bytes of the last time and the new ones."""
+        with _open(self.path) as file:
+            info = os.fstat(file.fileno())
+            if (info.st_dev, info.st_ino) != self._file or info.st_size < self._offset:
+                self._start_anew((info.st_dev, info.st_ino))
+            file.seek(self._offset - len(self._guard))
+            if file.read(len(self._guard)) != self._guard:
+                self._start_anew((info.st_dev, info.st_ino))
+            if info.st_size - self._offset > POLL_BYTES:
+                self._offset = info.st_size - POLL_BYTES
+                self._guard = self._pending = b""
+            file.seek(self._offset)
+            new = file.read(POLL_BYTES)
+        self._offset += len(new)
+        self._guard = (self._guard + new)[-GUARD_BYTES:]
+        return self._pending + new
+
+    def _start_anew(self, file: tuple[int, int]) -> None:
+        self._file, self._offset, self._guard, self._pending = file, 0, b"", b""
+
+    def _is_news(self, line: LogLine) -> bool:
+        if line.bar is None:
+            return probe_status(line.text) is None
+        if self._bars.get(line.bar) == line.position:
+            return False
+        if len(self._bars) >= MOST_BARS:
+            self._bars.clear()
+        self._bars[line.bar] = line.position
+        return True
+
+
+class _NotAFileError(Exception):
+    """The path names something that must not or cannot be read as a file."""
+
+
+def _open(path: Path) -> BinaryIO:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise _NotAFileError(f"{path} is a folder, not a log file")
+    if not stat.S_ISREG(mode):
+        raise _NotAFileError(f"{path} is not a regular file, so nothing is read from it")
+    return os.fdopen(os.open(path, _READ_FLAGS), "rb")
+
+
+def _read_end(path: Path, max_bytes: int) -> tuple[bytes, bool]:
+    """The last bytes of a file, and whether these are all."""
+    with _open(path) as file:
+        start = max(0, os.fstat(file.fileno()).st_size - max_bytes)
+        file.seek(start)
+        return file.read(max_bytes), start == 0
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return f"the file {path} is gone, or was never there"
+    if isinstance(error, PermissionError):
+        return f"the file {path} may not be read by this user"
+    return f"the file {path} cannot be read: {error}"
+
+
+def _show(data: bytes, whole: bool, max_lines: int) -> str:
+    """The tail as text of at most `max_lines` lines; empty where there are no lines."""
+    lines = split_lines(data.decode("utf-8", "replace"))
+    if not whole and len(lines) > 1:
+        del lines[0]  # its beginning lies outside the window
+    lines, probes = without_probes(lines)
+    lines = last_frames(lines)
+    note = [f"({probes} access lines of health probes left out)"] if probes else []
+    room = max(0, max_lines - len(note))
+    if len(lines) > room:
+        return "\n".join([*note, *_with_pins(lines, room)])
+    return "\n".join([*note, *(line.text for line in lines)])
+
+
+def _with_pins(lines: list[LogLine], room: int) -> list[str]:
+    """The last `room` lines, of which up to half go to errors from further up."""
+    most = room // 2 - 2  # two headings
+    pinned = _pick(lines, len(lines) - room, most) if most > 0 else []
+    if not pinned:
+        return [line.text for line in lines[len(lines) - room :]]
+    last = lines[len(lines) - (room - 2 - len(pinned)) :]
+    return [
+        "(errors from further up in this log:)",
+        *(lines[index].text for index in pinned),
+        f"(the last {len(last)} lines:)",
+        *(line.text for line in last),
+    ]
+
+
+def _pick(lines: list[LogLine], cut: int, most: int) -> list[int]:
+    """Up to `most` lines above `cut` worth a pin: tracebacks before other errors, newest first,
+    and the same error once only."""
+    blocks = error_blocks(lines)
+    seen = {_kind(lines, block) for block in blocks if block.start >= cut}
+    pinned: list[int] = []
+    above = [block for block in blocks if block.start < cut]
+    for block in sorted(above, key=lambda b: (b.traceback, b.start), reverse=True):
+        kind = _kind(lines, block)
+        room = most - len(pinned)
+        if room <= 0 or kind in seen:
+            continue
+        seen.add(kind)
+        body = range(block.start, min(block.end, cut))
+        # Of a traceback that is too long, the head and the innermost frames say most.
+        pinned.extend(body if len(body) <= room else [body[0], *body[len(body) - room + 1 :]])
+    return sorted(pinned)
+
+
+def _kind(lines: list[LogLine], block: ErrorBlock) -> str:
+    """The same for errors that differ in numbers only."""
+    first, last = lines[block.start].text, lines[block.end - 1].text
+    return re.sub(r"\d+", "", f"{first}\n{last}")
+
+
+def _of_files(stdout: Path | None, stderr: Path | None, max_lines: int) -> dict[str, str]:
+    texts = {"stdout": tail_text(stdout, max_lines), "stderr": tail_text(stderr, max_lines)}
+    if stdout is not None and stderr is not None and _is_same(stdout, stderr):
+        texts["stderr"] = "(the same file as stdout)"
+    return texts
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one == other or one.samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
+def _has_ended(source: object) -> bool:
+    """Whether a handle knows that its process is over. A bare pid cannot know."""
+    if isinstance(source, psutil.Process):
+        try:
+            return not source.is_running() or source.status() == psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return True
+    return getattr(source, "returncode", None) is not None
+
+
+def _of_pid(pid: int, max_lines: int) -> dict[str, str]:
+    if sys.platform != "linux":
+        nothing = f"(no output: that of process {pid} cannot be read from a pid on this system)"
+        return {"stdout": nothing, "stderr": nothing}
+    files = {name: _follow_fd(pid, fd) for name, fd in (("stdout", 1), ("stderr", 2))}
+    out, err = files["stdout"], files["stderr"]
+    if isinstance(out, Path) and isinstance(err, Path):
+        return _of_files(out, err, max_lines)
+    return {
+        name: tail_text(found, max_lines) if isinstance(found, Path) else found
+        for name, found in files.items()
+    }
+
+
+def _follow_fd(pid: int, fd: int) -> Path | str:
+    """The regular file that a process writes to, or in words why there is none (Linux)."""
+    link = Path(f"/proc/{pid}/fd/{fd}")
+    try:
+        target = str(link.readlink())
+        mode = link.stat().st_mode
+    except FileNotFoundError:
+        return f"(no output: process {pid} has ended, or has closed this stream)"
+    except OSError as error:
+        return f"(no output: what process {pid} writes to may not be looked at: {error.strerror})"
+    if stat.S_ISREG(mode):
+        return link if target.endswith(" (deleted)") else Path(target)
+    kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else target
+    return f"(no output: process {pid} writes to {kind}, which cannot be read afterwards)"

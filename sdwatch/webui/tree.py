@@ -1,0 +1,134 @@
+"""A process and everything that came of it: ended whole, watched as one, and its port."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterable
+
+import psutil
+
+from sdwatch import system
+from sdwatch.clock import Clock
+from sdwatch.webui.identity import living, with_descendants
+
+_KILL_LIMIT = 10.0  # seconds for SIGKILL to work; what outlasts it hangs in the kernel
+_LOOK_EVERY = 0.02
+
+
+def stop_whole(
+    find: Callable[[], list[psutil.Process]],
+    *,
+    group: int | None,
+    job_name: str,
+    grace: float,
+    clock: Clock,
+) -> list[psutil.Process]:
+    """Ask all that `find` gives to end, kill after `grace` seconds what is left; what still lives.
+
+    The snapshot comes before the first signal: once a parent is dead, its children cannot be
+    found through it. Then sweep until nothing new turns up.
+    """
+    seen = _joined([], find())
+    if seen:
+        system.ask_to_end([process.pid for process in seen], group, job_name)
+    asked = clock.monotonic()
+    while living(seen) and clock.monotonic() < asked + grace:
+        seen = _joined(seen, with_descendants(living(seen)))
+        clock.wait(threading.Event(), _LOOK_EVERY)
+    killing = clock.monotonic()
+    while True:
+        seen = _joined(seen, find())
+        left = living(seen)
+        if not left or clock.monotonic() > killing + _KILL_LIMIT:
+            system.kill([], job_name)
+            return left
+        system.kill([process.pid for process in left], job_name)
+        clock.wait(threading.Event(), _LOOK_EVERY)
+
+
+def listener(processes: Iterable[psutil.Process], port: int) -> psutil.Process | None:
+    """The one of `processes` that listens on the TCP port."""
+    for process in processes:
+        try:
+            connections = process.net_connections("tcp")
+        except (psutil.Error, OSError):
+            continue  # gone meanwhile
+        for connection in connections:
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                return process
+    return None
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether anybody at all takes a connection there."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except TimeoutError:
+        return True  # a full backlog: somebody listens and does not accept
+    except OSError:
+        return False
+
+
+def owner_of(host: str, port: int) -> str | None:
+    """Who listens on host:port, for people: `pid 123 (python3)`; None when nobody does."""
+    pids = _listening_pids(host, port)
+    if pids:
+        return ", ".join(_named(pid) for pid in sorted(pids))
+    if answers(host, port):
+        return "a process that this user cannot see"
+    return None
+
+
+def cpu_and_io(processes: Iterable[psutil.Process]) -> tuple[float, int]:
+    """Processor seconds and I/O bytes that `processes` have used so far, all together."""
+    cpu, io = 0.0, 0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+            cpu += times.user + times.system
+            io += system.io_bytes(process)
+        except psutil.Error:
+            continue
+    return cpu, io
+
+
+def rss(processes: Iterable[psutil.Process]) -> int:
+    """Bytes of memory that `processes` hold, all together; shared pages count for each."""
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _joined(seen: list[psutil.Process], found: Iterable[psutil.Process]) -> list[psutil.Process]:
+    return [*seen, *(process for process in found if process not in seen)]
+
+
+def _listening_pids(host: str, port: int) -> set[int]:
+    """Empty where this user may not see them."""
+    ours = {host, "0.0.0.0", "::", "::ffff:127.0.0.1"}
+    try:
+        connections = psutil.net_connections("tcp")
+    except (psutil.Error, OSError):
+        return set()
+    return {
+        connection.pid
+        for connection in connections
+        if connection.status == psutil.CONN_LISTEN
+        and connection.laddr
+        and connection.laddr.port == port
+        and connection.laddr.ip in ours
+        and connection.pid is not None
+    }
+
+
+def _named(pid: int) -> str:
+    try:
+        return f"pid {pid} ({psutil.Process(pid).name()})"
+    except psutil.Error:
+        return f"pid {pid}"

@@ -1,0 +1,71 @@
+"""What several tests share: waiting for a condition, free ports, a clock that tests move."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(condition: Callable[[], T], timeout: float = 20.0, why: str = "") -> T:
+    """Poll until `condition` gives something true, and return that; fail after `timeout` s."""
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {why or condition}")
+        pause.wait(0.01)
+
+
+def free_port() -> int:
+    """A TCP port on the loopback that nobody listened on a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+@dataclass
+class FakeClock:
+    """A clock that stands still until a test moves it. See sdwatch/clock.py."""
+
+    now: float = 1000.0
+    wall_now: float = 1_790_000_000.0
+    boot: str = "boot-1"
+    waited: list[float] = field(default_factory=list)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def boot_time(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.wall_now
+
+    def boot_id(self) -> str:
+        return self.boot
+
+    def wait(self, event: threading.Event, timeout: float) -> bool:
+        """Move the time on by `timeout` at once, unless the event is set already."""
+        if event.is_set():
+            return True
+        self.waited.append(timeout)
+        self.advance(timeout)
+        return event.is_set()
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.wall_now += seconds
+
+    def reboot(self, wall: float, boot: str = "boot-2") -> None:
+        """Another boot: the boot clock begins anew, and the wall clock may be set wrong."""
+        self.now, self.wall_now, self.boot = 0.0, wall, boot

@@ -1,0 +1,326 @@
+"""Job files: what is understood, and what is said about what is not."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdwatch import resources
+from sdwatch.errors import JobError
+from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.job import Job, Stage, image_names, job_schema, parse_job
+
+EXAMPLES = resources.config_folder() / "examples"
+IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
+
+
+def job_of(text: str, images: frozenset[str] | None = None) -> Job:
+    return parse_job(text.encode(), "job.yaml", images, "castle")
+
+
+def problems_of(text: str, images: frozenset[str] | None = None) -> list[str]:
+    with pytest.raises(JobError) as caught:
+        job_of(text, images)
+    return str(caught.value).splitlines()
+
+
+def test_the_smallest_job_is_a_prompt() -> None:
+    stage = Stage("txt2img", {"prompt": "a castle"}, 1)
+    assert job_of("prompt: a castle") == Job("castle", 0, (stage,))
+
+
+def test_name_and_priority_stand_beside_the_fields() -> None:
+    job = job_of("name: night\npriority: -3\nprompt: a\nsteps: 5\n")
+    assert (job.name, job.priority) == ("night", -3)
+    assert job.stages[0].fields == {"prompt": "a", "steps": 5}
+
+
+def test_stages_are_read_in_order_with_their_lines() -> None:
+    job = job_of(
+        "name: three\nstages:\n"
+        "  - txt2img:\n      prompt: a\n"
+        "  - img2img: {denoising_strength: .4}\n"
+        "  - upscale\n"
+        "  - extra-single-image:\n"
+    )
+    assert job.stages == (
+        Stage("txt2img", {"prompt": "a"}, 3),
+        Stage("img2img", {"denoising_strength": 0.4}, 5),
+        Stage("extra-single-image", {}, 6),
+        Stage("extra-single-image", {}, 7),
+    )
+
+
+TYPED = {
+    "text that looks like no": ("prompt: no", "no"),
+    "text that looks like a number": ("prompt: 1", "1"),
+    "text that looks octal": ("prompt: 0123", "0123"),
+    "text that looks like a time": ("prompt: 3:2", "3:2"),
+    "text in quotes": ('prompt: "a: b, #c"', "a: b, #c"),
+    "text over lines": ("prompt: |\n  a\n  b\n", "a\nb\n"),
+    "whole number": ("prompt: a\nsteps: 020", 20),
+    "seed": ("prompt: a\nseed: -1", -1),
+    "number": ("prompt: a\ncfg_scale: 7", 7.0),
+    "number with exponent": ("prompt: a\neta: 1e-3", 0.001),
+    "switch": ("prompt: a\ntiling: No", False),
+    "one style": ("prompt: a\nstyles: oil", ["oil"]),
+    "styles": ("prompt: a\nstyles: [oil, 2]", ["oil", "2"]),
+    "settings": (
+        'prompt: a\noverride_settings: {a: 1, b: 1.5, c: yes, d: "1", e: null, f: True, g: 007}',
+        {"a": 1, "b": 1.5, "c": "yes", "d": "1", "e": None, "f": True, "g": "007"},
+    ),
+    "a hash that looks like a number": (
+        "prompt: a\noverride_settings: {sd_model_checkpoint: 12e4567890}",
+        {"sd_model_checkpoint": "12e4567890"},
+    ),
+    "script arguments": ("prompt: a\nscript_args: [1, [x, {y: off}]]", [1, ["x", {"y": "off"}]]),
+}
+
+
+@pytest.mark.parametrize(("text", "value"), TYPED.values(), ids=TYPED)
+def test_fields_are_typed_by_the_schema(text: str, value: object) -> None:
+    given = list(job_of(text).stages[0].fields.values())[-1]
+    assert (given, type(given)) == (value, type(value))
+
+
+def test_a_field_without_a_value_is_as_if_it_were_not_there() -> None:
+    job = job_of("prompt: a\nnegative_prompt:\nsteps: null\nstyles: ~\n")
+    assert job.stages[0].fields == {"prompt": "a"}
+
+
+REFUSED = {
+    "no mapping": ("- a", "1:1: a job is a mapping of `field: value`, not a list; the smallest is"),
+    "only text": ("a castle", '1:1: a job is a mapping of `field: value`, not "a castle"'),
+    "no prompt": ("steps: 3", '1:1: a job needs a "prompt" with a text, or "stages"'),
+    "no text": ("steps: 3\nprompt: #a", '2:1: a job needs a "prompt" with a text'),
+    "misspelt": ("promt: a\nprompt: a", '1:1: unknown field "promt" in txt2img; did you mean "pro'),
+    "nothing near": ("prompt: a\nxyzzy: 3", '2:1: unknown field "xyzzy" in txt2img; allowed are '),
+    "other stage's field": ("prompt: a\nupscaler_1: b", '2:1: unknown field "upscaler_1" in txt2i'),
+    "twice": ("prompt: a\nsteps: 3\nsteps: 4", '3:1: "steps" is there twice, first in line 2'),
+    "twice within": (
+        "prompt: a\nalwayson_scripts: {x: {a: 1, a: 2}}",
+        '2:30: "a" is there twice',
+    ),
+    "list for text": ("prompt: [a, b]", "1:9: prompt must be text, not a list (text that begins"),
+    "mapping for number": (
+        "prompt: a\nsteps: {a: b}",
+        "2:8: steps must be a whole number, not a m",
+    ),
+    "words for number": ("prompt: a\nsteps: many", '2:8: steps must be a whole number, not "many"'),
+    "fraction": ("prompt: a\nsteps: 2.5", '2:8: steps must be a whole number, not "2.5"'),
+    "underscore": ("prompt: a\nseed: 1_000", '2:7: seed must be a whole number, not "1_000"'),
+    "exponent": ("prompt: a\nseed: 1e3", '2:7: seed must be a whole number, not "1e3"'),
+    "huge": ("prompt: a\nseed: " + "9" * 5000, "2:7: seed must be a whole number"),
+    "comma": ("prompt: a\ncfg_scale: 7,5", "2:12: cfg_scale must be a number such as 7 or 7.5"),
+    "infinite": ("prompt: a\ncfg_scale: 1e999", "2:12: cfg_scale must be a number such as 7 or "),
+    "no switch": ("prompt: a\ntiling: maybe", '2:9: tiling must be true or false, not "maybe"'),
+    "no steps": ("prompt: a\nsteps: 0", "2:8: steps must be at least 1, not 0"),
+    "tiny": ("prompt: a\nwidth: 0", "2:8: width must be at least 8, not 0"),
+    "strong": ("prompt: a\ndenoising_strength: 2", "2:21: denoising_strength must be at most 1, n"),
+    "seed": ("prompt: a\nseed: -2", "2:7: seed must be at least -1, not -2"),
+    "priority": ("prompt: a\npriority: 5000", "2:11: priority must be at most 1000, not 5000"),
+    "empty name": ('prompt: a\nname: ""', "2:7: name must have at least 1 characters"),
+    "mixed": ("prompt: a\nstages: [upscale]", '1:1: "prompt" stands beside "stages"; move it into'),
+    "misspelt beside stages": (
+        "nam: a\nstages: [txt2img]",
+        '1:1: unknown field "nam" in a job; did',
+    ),
+    "empty stages": ("stages: []", "1:9: stages must be a list such as `- txt2img:`, not an empty"),
+    "no stages": ("stages:", "1:8: stages must be a list such as `- txt2img:`, not nothing"),
+    "stages as mapping": ("stages:\n  txt2img: {}", "2:3: stages must be a list such as"),
+    "too many stages": ("stages: [" + "txt2img, " * 101 + "]", "1:9: a job has at most 100 stages"),
+    "stage without list": ("txt2img:\n  prompt: a", '1:1: a stage stands in a list under "stage'),
+    "unknown stage": ("stages:\n- txtimg: {}", '2:3: unknown stage "txtimg"; did you mean "txt2i'),
+    "unknown word": ("stages:\n- paint", '2:3: "paint" is no stage; a stage is one of txt2img'),
+    "fields beside the kind": (
+        "stages:\n- txt2img:\n  prompt: a",
+        "2:3: 2 keys in one stage (inden",
+    ),
+    "nothing to draw over": ("stages:\n- img2img: {}", "2:3: the first stage has nothing to take"),
+    "nothing to enlarge": ("stages:\n- upscale", "2:3: the first stage has nothing to take images"),
+    "resize by nothing": (
+        "stages:\n- txt2img\n- upscale: {upscaling_resize: 0}",
+        "3:31: upscaling_resize must be more than 0, not 0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)
+def test_each_mistake_is_told_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
+    told = problems_of(text)
+    assert any(line.startswith(f"job.yaml:{says}") for line in told), told
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+    told = problems_of(
+        "nam: x\nstages:\n"
+        "  - txt2img:\n      promt: a\n      steps: 0\n      width: wide\n"
+        "  - upscal\n"
+        "  - upscale:\n      upscaling_resize: [2]\n      upscaler_1: a\n      upscaler_1: b\n"
+    )
+    assert [line.split(": ")[0] for line in told] == [
+        "job.yaml:1:1",
+        "job.yaml:4:7",
+        "job.yaml:5:14",
+        "job.yaml:6:14",
+        "job.yaml:7:5",
+        "job.yaml:9:25",
+        "job.yaml:11:7",
+    ]
+
+
+def test_images_are_called_by_their_names_in_the_job_folder() -> None:
+    job = job_of(
+        "stages:\n- img2img:\n    init_images: [./sketch.png, parts/eye.png]\n    mask: mask.png\n"
+        "- upscale: {image: sketch.png}\n",
+        IMAGES,
+    )
+    assert job.stages[0].fields["init_images"] == ["sketch.png", "parts/eye.png"]
+    assert image_names(job.stages[0]) == ["sketch.png", "parts/eye.png", "mask.png"]
+    assert image_names(job.stages[1]) == ["sketch.png"]
+
+
+def test_one_image_may_stand_without_a_list() -> None:
+    job = job_of("stages: [img2img: {init_images: sketch.png}]", IMAGES)
+    assert job.stages[0].fields["init_images"] == ["sketch.png"]
+
+
+BAD_NAMES = {
+    "unknown": ("sketch.pn", 'the job folder has no "sketch.pn"; did you mean "sketch.png"?'),
+    "parent": ("../sketch.png", "is not within the job folder"),
+    "parent within": ("parts/../../a.png", "is not within the job folder"),
+    "absolute": ("/etc/passwd", "is not within the job folder"),
+    "home": ("~/a.png", "is not within the job folder"),
+    "drive": ("C:/a.png", "is not within the job folder"),
+    "backslash": ("parts\\eye.png", 'with "/" between folder and file'),
+    "network": ("\\\\host\\share\\a.png", 'with "/" between folder and file'),
+    "URL": ("https://example.org/a.png", "not a URL or image data"),
+    "file URL": ("file:///etc/passwd", "not a URL or image data"),
+    "data": ("data:image/png;base64,AAAA", "not a URL or image data"),
+    "the folder": (".", "is not within the job folder"),
+    "no name": ("", "is not within the job folder"),
+}
+
+
+@pytest.mark.parametrize("field", ["init_images", "mask", "image"])
+@pytest.mark.parametrize(("name", "says"), BAD_NAMES.values(), ids=BAD_NAMES)
+def test_no_name_reaches_outside_the_job_folder(name: str, says: str, field: str) -> None:
+    kind = "upscale" if field == "image" else "img2img"
+    (line,) = problems_of(f"stages:\n- txt2img\n- {kind}:\n    {field}: '{name}'\n", IMAGES)
+    assert line.startswith(f"job.yaml:4:{7 + len(field)}: ")
+    assert says in line
+
+
+def test_a_job_of_one_file_has_no_images() -> None:
+    (line,) = problems_of("stages:\n- img2img:\n    init_images: [a.png]\n")
+    assert line.startswith("job.yaml:3:19: a job of one file has no images beside it; put it")
+
+
+def test_a_prompt_that_a_comment_cuts_off_is_warned_of() -> None:
+    job = job_of("prompt: 1girl, #tag\nsteps: 20 # enough\nnegative_prompt: 'x #y'\n")
+    assert job.stages[0].fields["prompt"] == "1girl,"
+    (warning,) = job.warnings
+    assert (warning.line, warning.column) == (1, 9)
+    assert '"#tag" is not part of prompt' in warning.message
+
+
+@pytest.mark.parametrize("line", ["send_images: false", "force_task_id: mine"])
+def test_fields_that_would_lose_the_images_are_left_out_with_a_warning(line: str) -> None:
+    job = job_of(f"prompt: a\n{line}\n")
+    assert job.stages[0].fields == {"prompt": "a"}
+    assert [(w.line, w.column) for w in job.warnings] == [(2, 1)]
+    assert "is left out" in job.warnings[0].message
+
+
+def test_memory_stays_flat_for_the_worst_files() -> None:
+    files = [b"[" * 900_000, b"prompt: a\nx: " + b"{a: " * 100_000, b"\x00" * 1_000_001]
+    files.append("".join(f"key{i}: 1\n" for i in range(9_000)).encode())
+    tracemalloc.start()
+    for data in files:
+        with pytest.raises(JobError):
+            parse_job(data, "job.yaml")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40_000_000
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.binary(max_size=200))
+def test_random_bytes_end_in_a_job_or_a_job_error(data: bytes) -> None:
+    survives(data)
+
+
+KEYS = st.sampled_from(
+    ["prompt", "steps", "stages", "txt2img", "upscale", "img2img", "init_images", "name", "seed"]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | KEYS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(VALUES)
+def test_random_yaml_ends_in_a_job_or_a_job_error(value: object) -> None:
+    survives(yaml.safe_dump(value).encode())
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text("ab:#-[]{}'\"&*!|>%@,\n\t ?", max_size=60))
+def test_random_signs_end_in_a_job_or_a_job_error(text: str) -> None:
+    survives(f"prompt: {text}".encode())
+
+
+def survives(data: bytes) -> None:
+    problems: list = []
+    try:
+        job = parse_job(data, "job.yaml", IMAGES)
+    except JobError as error:
+        problems = error.problems
+    else:
+        assert job.stages
+        json.dumps([dict(stage.fields) for stage in job.stages], allow_nan=False)
+        return
+    assert problems
+    assert all(p.line >= 1 and p.column >= 1 for p in problems)
+
+
+def test_of_very_many_mistakes_a_hundred_are_told() -> None:
+    told = problems_of("".join(f"key{i}: 1\n" for i in range(5_000)))
+    assert len(told) == 101
+    assert told[-1] == "job.yaml:100:1: 4901 more problems from here on"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+def test_each_example_is_a_job_without_warnings(path: Path) -> None:
+    job = parse_job(path.read_bytes(), path.name, None, path.stem)
+    assert job.warnings == ()
+
+
+def test_the_example_folder_has_the_images_it_names() -> None:
+    folder = EXAMPLES / "sketch"
+    images = frozenset(path.name for path in folder.glob("*.png"))
+    job = parse_job((folder / "job.yaml").read_bytes(), "job.yaml", images, "sketch")
+    assert image_names(job.stages[0]) == ["sketch.png", "mask.png"]
+
+
+def test_the_written_schema_is_that_of_the_code() -> None:
+    written = resources.config_folder() / "job.schema.json"
+    assert json.loads(written.read_text(encoding="utf-8")) == job_schema(), (
+        "write it anew: json.dumps(job_schema(), indent=2) and a line end"
+    )
+
+
+def test_the_schema_names_each_field_of_each_stage() -> None:
+    definitions = job_schema()["$defs"]
+    models = (Txt2ImgFields, Img2ImgFields, ExtraSingleImageFields)
+    kinds = ("txt2img", "img2img", "extra-single-image")
+    for kind, model in zip(kinds, models, strict=True):
+        assert set(definitions[kind]["properties"]) == set(model.model_fields)

@@ -1,0 +1,232 @@
+"""The config: defaults, units, paths, and what is said about mistakes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdwatch import resources
+from sdwatch.config import Config, default_config_text, load_config, parse_config
+from sdwatch.errors import ConfigError
+
+HEAD = "spool: spool\nstate: state\n"
+ONE = HEAD + "webuis:\n  one: {url: 'http://127.0.0.1:7860'}\n"
+BASE = Path("/srv/box").absolute()
+
+
+def config_of(text: str) -> Config:
+    return parse_config(text.encode(), "c.yaml", BASE)
+
+
+def problems_of(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config_of(text)
+    return str(caught.value).splitlines()
+
+
+def test_the_default_config_has_the_default_of_each_key() -> None:
+    default = load_config(resources.config_folder() / "sdwatch.yaml")
+    (webui,) = default.webuis
+    smallest = config_of(ONE)
+    places = {"spool", "state", "webuis"}
+    assert default.model_dump(exclude=places) == smallest.model_dump(exclude=places)
+    own = {"name", "url", "command"}
+    assert webui.model_dump(exclude=own) == smallest.webuis[0].model_dump(exclude=own)
+
+
+def test_the_default_config_names_each_key() -> None:
+    text = default_config_text()
+    fields = [*Config.model_fields, *type(config_of(ONE).webuis[0]).model_fields]
+    fields += ["interval", "timeout", "failures"]
+    missing = [name for name in fields if name != "name" and f"{name}:" not in text]
+    assert missing == []
+
+
+def test_the_default_config_says_first_that_its_pictures_are_not_real() -> None:
+    first = default_config_text().splitlines()[0]
+    assert first.startswith("#")
+    assert "NOT REAL" in first
+
+
+def test_the_default_webui_is_the_simulator_run_by_this_python() -> None:
+    folder = resources.config_folder()
+    config = load_config(folder / "sdwatch.yaml")
+    webui = config.webuis[0]
+    assert webui.command == (sys.executable, "-m", "sdwatch.simulator", "--port", "17860")
+    assert (webui.host, webui.port) == ("127.0.0.1", 17860)
+    assert (config.spool, config.state) == (folder.parent, folder.parent / "state")
+
+
+READY_MADE = sorted(
+    path
+    for path in resources.config_folder().glob("*.yaml")
+    if path.stem.endswith(("-linux", "-windows"))
+)
+
+
+def test_there_is_a_ready_made_config_for_each_kind_and_system() -> None:
+    kinds = ("a1111", "forge", "sdnext")
+    assert {p.stem for p in READY_MADE} == {
+        f"{kind}-{system}" for kind in kinds for system in ("linux", "windows")
+    }
+
+
+@pytest.mark.parametrize("path", READY_MADE, ids=lambda path: path.stem)
+def test_each_ready_made_config_starts_launch_py_on_its_port(path: Path) -> None:
+    (webui,) = load_config(path).webuis
+    assert webui.command is not None
+    assert webui.command[1:3] == ("-u", "launch.py")
+    assert webui.command[-2:] == ("--port", "7860")
+    # SD.Next exits with code 2 on flags of the others.
+    assert ("--nowebui" in webui.command) == (webui.name != "sdnext")
+
+
+def test_durations_and_sizes_have_units() -> None:
+    config = config_of(
+        "settle: 1.5\nscan_interval: 2 min\narrival_timeout: 1h\nmin_free: 500 MB\n"
+        "log_cap: 1.5 gb\ncooldown: [0, 5, 1 min]\n" + ONE
+    )
+    assert (config.settle, config.scan_interval, config.arrival_timeout) == (1.5, 120, 3600)
+    assert (config.min_free, config.log_cap) == (500_000_000, 1_500_000_000)
+    assert config.cooldown == (0, 5, 60)
+
+
+def test_recovery_is_a_switch_and_one_cooldown_needs_no_list() -> None:
+    config = config_of("recovery: off\ncooldown: 7\n" + ONE)
+    assert (config.recovery, config.cooldown) == (False, (7,))
+
+
+def test_webuis_keep_their_names_and_order() -> None:
+    config = config_of(HEAD + "webuis:\n  b: {url: 'http://h:1/'}\n  a: {url: 'http://h:2'}\n")
+    assert [(w.name, w.url) for w in config.webuis] == [("b", "http://h:1"), ("a", "http://h:2")]
+
+
+def test_paths_start_from_the_configs_folder_and_programs_from_cwd() -> None:
+    config = config_of(
+        HEAD + "webuis:\n  a:\n    url: http://127.0.0.1:1\n    cwd: ../ui\n"
+        "    command: venv/bin/python -u \"my launch.py\" '{port}'\n"
+    )
+    webui = config.webuis[0]
+    assert config.spool == BASE / "spool"
+    assert webui.cwd == BASE.parent / "ui"
+    assert webui.command is not None
+    assert webui.command[0] == str(BASE.parent / "ui/venv/bin/python")
+    assert webui.command[1:3] == ("-u", "my launch.py")
+
+
+def test_a_program_without_a_folder_is_left_to_the_search_path() -> None:
+    config = config_of(HEAD + "webuis: {a: {url: 'http://h:1', command: [python3, '{port}']}}")
+    assert config.webuis[0].command == ("python3", "1")
+
+
+def test_the_password_is_not_in_the_configs_repr() -> None:
+    text = HEAD + "webuis: {a: {url: 'http://h:1', username: me, password: hunter2}}"
+    config = config_of(text)
+    assert config.webuis[0].password == "hunter2"
+    assert "hunter2" not in repr(config)
+
+
+WEBUI = HEAD + "webuis:\n  one:\n    url: http://127.0.0.1:7860\n    "
+REFUSED = {
+    "no mapping": ("- a", "1:1: the config must be a mapping of `field: value`, not a list"),
+    "no spool": (ONE.removeprefix("spool: spool\n"), "1:1: spool is missing"),
+    "no webuis": (HEAD, "1:1: webuis is missing"),
+    "empty webuis": (HEAD + "webuis: {}", "3:9: webuis: at least one is needed"),
+    "webuis as list": (HEAD + "webuis: [a]", "3:9: webuis must be a mapping of `name: settings`"),
+    "misspelt": ("setle: 2\n" + ONE, '1:1: unknown field "setle" in the config; did you mean "set'),
+    "misspelt within": (WEBUI + "comand: x", '6:5: unknown field "comand" in webuis.one; did you'),
+    "name within": (WEBUI + "name: x", '6:5: unknown field "name" in webuis.one; '),
+    "misspelt health": (WEBUI + "health: {failure: 2}", '6:14: unknown field "failure" in health'),
+    "no failures": (WEBUI + "health: {failures: 0}", "6:24: webuis.health.failures must be at le"),
+    "twice": ("settle: 1\nsettle: 2\n" + ONE, '2:1: "settle" is there twice, first in line 1'),
+    "bad unit": ("settle: 2 days\n" + ONE, "1:9: settle must be a duration such as 90, 1.5, 2 m"),
+    "negative": ("cooldown: [5, -1]\n" + ONE, "1:15: cooldown must be a duration such as 90, 1.5"),
+    "no cooldown": ("cooldown: []\n" + ONE, "1:11: cooldown must have at least 1 entries"),
+    "zero": ("scan_interval: 0\n" + ONE, "1:16: scan_interval must be more than 0, not 0"),
+    "bad size": ("min_free: much\n" + ONE, "1:11: min_free must be a size such as 500 MB or 1 GB"),
+    "bad choice": ("watch: eyes\n" + ONE, '1:8: watch must be one of events, poll, not "eyes"'),
+    "bad switch": ("recovery: perhaps\n" + ONE, "1:11: recovery must be true or false, not"),
+    "bad name": (HEAD + "webuis: {A b: {url: 'http://h:1'}}", "3:10: webuis.name: a WebUI's name"),
+    "no url": (HEAD + "webuis:\n  one:\n", "4:3: webuis.url is missing"),
+    "url with path": (HEAD + "webuis: {a: {url: 'http://h:1/x'}}", "3:19: webuis.url: must be htt"),
+    "url without port": (HEAD + "webuis: {a: {url: 'http://h'}}", "3:19: webuis.url: must be http"),
+    "port too high": (HEAD + "webuis: {a: {url: 'http://h:70000'}}", "3:19: webuis.url: must be"),
+    "same url": (
+        HEAD + "webuis: {a: {url: 'http://localhost:1'}, b: {url: 'http://127.0.0.1:1/'}}",
+        "3:9: webuis: a and b have the same url",
+    ),
+    "empty command": (WEBUI + "command: []", "6:14: webuis.command: is empty; leave the line out"),
+    "open quote": (WEBUI + "command: a 'b", "6:14: command must be a list of words, or one line "),
+    "password alone": (WEBUI + "password: x", "4:3: webuis: username and password go together"),
+    "cwd alone": (WEBUI + "cwd: x", "4:3: webuis: cwd and env are of no use without a command"),
+}
+
+
+@pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)
+def test_each_mistake_is_told_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
+    told = problems_of(text)
+    assert any(line.startswith(f"c.yaml:{says}") for line in told), told
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    told = problems_of(
+        "spool: a\nsetle: 1\nsettle: x\nmin_free: -1\n"
+        "webuis:\n  a: {url: x, stall: 0}\n  b: {comand: y}\n"
+    )
+    places = [line.split(": ")[0].removeprefix("c.yaml:") for line in told]
+    assert places == ["1:1", "2:1", "3:9", "4:11", "6:12", "6:22", "7:3", "7:7"]
+
+
+def test_a_syntax_error_is_a_config_error() -> None:
+    assert problems_of("spool: a: b")[0].startswith("c.yaml:1:9: ")
+
+
+def test_a_config_that_is_not_there_is_named_with_what_makes_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sdwatch init") as caught:
+        load_config(tmp_path / "none.yaml")
+    assert str(tmp_path / "none.yaml") in str(caught.value)
+
+
+def test_a_folder_is_not_a_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path)
+
+
+def test_a_config_too_large_to_be_one_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    with open(path, "wb") as file:
+        file.truncate(200_000_000)
+    with pytest.raises(ConfigError, match="200,000,000 bytes"):
+        load_config(path)
+
+
+def test_a_config_is_read_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(ONE)
+    assert load_config(path).spool == tmp_path / "spool"
+
+
+if os.name != "nt":
+
+    def test_a_config_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
+        path = tmp_path / "c.yaml"
+        path.write_text(ONE)
+        path.chmod(0o646)
+        with pytest.raises(ConfigError, match="anybody may write this config"):
+            load_config(path)
+
+    def test_a_config_of_another_user_is_refused(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        path = tmp_path / "c.yaml"
+        path.write_text(ONE)
+        owner = path.stat().st_uid
+        if owner == 0:  # as root: only root can give a file away
+            os.chown(path, 4242, -1)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+        with pytest.raises(ConfigError, match="neither you nor root"):
+            load_config(path)

@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.client import RemoteDisconnected
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+import pytest
+
+from sdwatch import disk
+from sdwatch.clock import SystemClock
+from sdwatch.errors import PortTakenError, ProcessError
+from sdwatch.webui import process, tree
+from sdwatch.webui.process import ProbeResult, WebUIProcessManager
+from sdwatch.webui.readiness import Readiness, SignsOfLife
+from tests.helpers import FakeClock, wait_until
+from tests.webui.webui_processes import Setup, alive, kill, probe_of, root_pid, setup_in
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Iterator[Setup]:
+    with setup_in(tmp_path) as made:
+        yield made
+
+
+def test_a_start_becomes_ready_and_writes_to_two_files(setup: Setup) -> None:
+    manager = setup.ready()
+    assert manager.generation == 1
+    assert manager.is_process_alive()
+    stdout, stderr = manager.log_paths()
+    assert stdout.name == "gen-000001.stdout.log"
+    tails = manager.get_tail_logs()
+    assert "booting" in tails["stdout"]
+    assert "Running on local URL" in tails["stderr"]
+    assert stderr.exists()
+    assert manager.rss() > 1_000_000
+    assert manager.cpu_and_io()[0] > 0
+
+
+def test_before_the_first_start_nothing_is_alive_and_the_tail_says_so(setup: Setup) -> None:
+    manager = setup.manager()
+    assert manager.generation == 0
+    assert not manager.is_process_alive()
+    assert manager.processes() == []
+    assert not manager.adopt()
+    assert manager.stop()
+    assert not manager.wait_ready(1)
+    assert manager.get_tail_logs()["stdout"].startswith("(")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGSEGV, -11)])
+def test_an_exit_by_a_signal_is_seen_once_with_its_code(
+    setup: Setup, number: signal.Signals, code: int
+) -> None:
+    manager = setup.ready()
+    kill(root_pid(manager), number)
+    wait_until(lambda: setup.exits)
+    assert not manager.is_process_alive()
+    assert manager.stop()
+    assert [(e.generation, e.code, e.expected) for e in setup.exits] == [(1, code, False)]
+    assert manager.exit_of(1) == manager.last_exit == setup.exits[0]
+
+
+def test_an_exit_with_0_is_seen_as_such(setup: Setup) -> None:
+    manager = setup.ready()
+    with pytest.raises(RemoteDisconnected):
+        urlopen(f"http://127.0.0.1:{setup.port}/exit", timeout=5)
+    wait_until(lambda: setup.exits)
+    assert setup.exits[0].code == 0
+    assert manager.exit_of(2) is None
+
+
+def test_a_stop_is_an_expected_exit(setup: Setup) -> None:
+    manager = setup.ready()
+    assert manager.stop()
+    wait_until(lambda: setup.exits)
+    assert setup.exits[0].expected
+    assert setup.exits[0].code == -signal.SIGTERM
+
+
+def test_eight_threads_that_ask_at_once_get_one_restart(setup: Setup) -> None:
+    manager = setup.ready()
+    together = threading.Barrier(8)
+
+    def ask() -> bool:
+        together.wait()
+        return manager.restart_and_wait_ready(30)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = [future.result() for future in [pool.submit(ask) for _ in range(8)]]
+    assert answers == [True] * 8
+    assert manager.generation == 2
+    assert manager.is_process_alive()
+
+
+def test_a_restart_that_dies_at_boot_says_why_in_the_log(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = setup.manager("die=3")
+    with caplog.at_level(logging.WARNING, "sdwatch.webui"):
+        assert not manager.restart_and_wait_ready(30)
+    assert "ended before it was ready: exit code 3" in manager.last_failure
+    assert manager.last_failure in caplog.text
+    assert "boot failed" in manager.get_tail_logs()["stderr"]
+
+
+def test_never_ready_within_the_limit_is_false_and_stopped(setup: Setup) -> None:
+    manager = setup.manager("never-ready")
+    assert not manager.restart_and_wait_ready(1.5)
+    assert "not ready within 1.5 s: not yet: HTTP Error 404" in manager.last_failure
+    assert manager.processes() == []
+    assert manager.stop()
+
+
+def test_giving_up_ends_a_restart(setup: Setup) -> None:
+    manager = setup.manager("mute")
+    give_up = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(manager.restart_and_wait_ready, 100, give_up)
+        wait_until(manager.is_process_alive)
+        give_up.set()
+        assert not answer.result(20)
+    assert "given up" in manager.last_failure
+    assert manager.processes() == []
+
+
+def test_a_command_that_does_not_exist_says_so(setup: Setup) -> None:
+    manager = setup.manager(command=["/nowhere/webui.sh"])
+    with pytest.raises(ProcessError, match=r"command not found.*/nowhere/webui\.sh"):
+        manager.start()
+    assert not manager.restart_and_wait_ready(5)
+    assert "command not found" in manager.last_failure
+
+
+def test_a_working_folder_that_does_not_exist_says_so(setup: Setup, tmp_path: Path) -> None:
+    manager = WebUIProcessManager(
+        name="fake",
+        command=setup.command(),
+        port=setup.port,
+        state_dir=setup.state_dir,
+        clock=SystemClock(),
+        probe=lambda: ProbeResult(True, ""),
+        cwd=tmp_path / "gone",
+    )
+    with pytest.raises(ProcessError, match="working folder not found"):
+        manager.start()
+
+
+def test_a_foreign_owner_of_the_port_is_named_and_lives(setup: Setup) -> None:
+    with subprocess.Popen(setup.command()) as foreign:
+        wait_until(lambda: tree.answers("127.0.0.1", setup.port))
+        manager = setup.manager()
+        with pytest.raises(PortTakenError, match=rf"pid {foreign.pid} \(\w+"):
+            manager.start()
+        assert not manager.restart_and_wait_ready(5)
+        assert not manager.adopt()
+        assert manager.stop()
+        assert foreign.poll() is None
+        foreign.kill()
+
+
+def test_a_port_that_somebody_takes_during_the_start_is_no_readiness(setup: Setup) -> None:
+    manager = setup.manager("mute")
+    manager.start()
+    with subprocess.Popen(setup.command()) as foreign:
+        assert not manager.wait_ready(30)
+        assert f"taken by pid {foreign.pid}" in manager.last_failure
+        assert manager.stop()
+        assert foreign.poll() is None
+        foreign.kill()
+
+
+def test_an_api_that_is_of_no_use_ends_the_wait_with_its_reason(tmp_path: Path) -> None:
+    with setup_in(tmp_path) as setup:
+        manager = WebUIProcessManager(
+            name="fake",
+            command=setup.command(),
+            port=setup.port,
+            state_dir=setup.state_dir,
+            clock=SystemClock(),
+            probe=lambda: ProbeResult(False, "it was started without --api", unusable=True),
+        )
+        setup.managers.append(manager)
+        assert not manager.restart_and_wait_ready(30)
+        assert "without --api" in manager.last_failure
+        assert manager.last_probe is not None
+        assert manager.last_probe.unusable
+
+
+# --- adoption ---------------------------------------------------------------------------------
+
+
+def test_the_next_manager_adopts_a_ready_process(setup: Setup) -> None:
+    first = setup.ready()
+    pid = root_pid(first)
+    first.close()
+    second = setup.manager()
+    assert second.adopt()
+    assert second.generation == 1
+    assert second.is_process_alive()
+    kill(pid)
+    wait_until(lambda: setup.exits)
+    assert [e.generation for e in setup.exits] == [1]  # of the second; the first was closed
+    second.start()
+    assert second.generation == 2
+
+
+MONITOR = """
+import sys
+from pathlib import Path
+from tests.webui.webui_processes import Setup
+setup = Setup(Path(sys.argv[1]), int(sys.argv[2]))
+setup.ready()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_webui_of_a_monitor_that_was_killed_is_adopted(setup: Setup) -> None:
+    command = [sys.executable, "-c", MONITOR, str(setup.state_dir), str(setup.port)]
+    root = Path(__file__).parents[2]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe) as monitor:
+        assert monitor.stdout is not None
+        assert monitor.stdout.readline() == b"ready\n"
+        monitor.kill()
+    second = setup.manager()
+    assert second.adopt()
+    kill(root_pid(second))
+    wait_until(lambda: setup.exits)
+    assert setup.exits[0].code is None
+    assert not setup.exits[0].expected
+
+
+def test_killed_between_spawn_and_record_the_token_still_finds_it(setup: Setup) -> None:
+    first = setup.ready("escapee")
+    pids = [p.pid for p in first.processes()]
+    first.close()
+    path = setup.state_dir / "identity.json"
+    intent = json.loads(path.read_text())
+    intent |= {"pid": 0, "start_mark": "", "listener_pid": 0, "listener_mark": ""}
+    disk.write_json(path, intent)
+    second = setup.manager()
+    assert second.adopt()
+    assert second.generation == 1
+    assert json.loads(path.read_text())["pid"] == root_pid(first)
+    assert second.stop()
+    assert alive(pids) == []
+
+
+def test_ours_but_frozen_is_stopped_whole(setup: Setup) -> None:
+    first = setup.ready("child", "escapee")
+    pids = [p.pid for p in first.processes()]
+    assert len(pids) == 3
+    kill(root_pid(first), signal.SIGSTOP)
+    first.close()
+    second = setup.manager()
+    assert not second.adopt(timeout_s=0.5)
+    assert alive(pids) == []
+    second.start()
+    assert second.generation == 2
+
+
+def test_ours_but_not_listening_is_stopped_whole(setup: Setup) -> None:
+    first = setup.manager("mute")
+    first.start()
+    pids = [p.pid for p in first.processes()]
+    first.close()
+    second = setup.manager()
+    assert not second.adopt(timeout_s=0.5)
+    assert "nothing listens" in second.last_failure
+    assert alive(pids) == []
+
+
+def test_a_record_of_another_boot_proves_nothing(setup: Setup) -> None:
+    with subprocess.Popen(setup.command()) as foreign:
+        record = {
+            "generation": 7,
+            "token": "f" * 32,
+            "boot_id": "another boot",
+            "program": sys.executable,
+            "pid": foreign.pid,
+            "start_mark": process.system.start_mark(foreign.pid),
+        }
+        setup.state_dir.mkdir()
+        disk.write_json(setup.state_dir / "identity.json", record)
+        manager = setup.manager()
+        assert not manager.adopt()
+        assert manager.stop()
+        assert foreign.poll() is None
+        foreign.kill()
+    manager.start()
+    assert manager.generation == 8
+
+
+@pytest.mark.parametrize("content", [b"", b"{torn", b"[1]", b'{"generation": 1}'])
+def test_a_record_that_cannot_be_read_is_set_aside(setup: Setup, content: bytes) -> None:
+    setup.state_dir.mkdir()
+    (setup.state_dir / "identity.json").write_bytes(content)
+    (setup.state_dir / "gen-000041.stderr.log").touch()
+    manager = setup.manager()
+    assert not manager.adopt()
+    manager.start()
+    assert manager.generation == 42
+    (aside,) = setup.state_dir.glob("identity.unreadable-*.json")
+    assert aside.read_bytes() == content
+
+
+def test_the_record_holds_no_arguments(setup: Setup) -> None:
+    manager = setup.manager("mute", "--api-auth=me:secret")
+    manager.start()
+    assert "secret" not in (setup.state_dir / "identity.json").read_text()
+
+
+# --- wrappers, leaks, logs --------------------------------------------------------------------
+
+
+def wrapper(setup: Setup, *modes: str) -> list[str]:
+    """As webui.sh: a bash that neither execs nor forwards signals, and lives on."""
+    line = " ".join(setup.command(*modes))
+    return ["bash", "-c", f"{line}; while true; do read -rt 1 <> <(:); done"]
+
+
+def test_the_end_of_a_wrappers_python_ends_the_generation(setup: Setup) -> None:
+    manager = setup.ready(command=wrapper(setup))
+    bash, python = sorted(p.pid for p in manager.processes())
+    assert psutil.Process(python).ppid() == bash
+    kill(python)
+    wait_until(lambda: setup.exits)
+    assert [(e.code, e.expected) for e in setup.exits] == [(None, False)]
+    assert not manager.is_process_alive()
+    wait_until(lambda: not alive([bash]), why="the wrapper is stopped as well")
+
+
+def test_a_wrapper_that_dies_leaves_its_python_alive_and_ours(setup: Setup) -> None:
+    manager = setup.ready(command=wrapper(setup))
+    bash, python = sorted(p.pid for p in manager.processes())
+    kill(bash)
+    wait_until(lambda: not alive([bash]))
+    assert manager.is_process_alive()
+    manager.close()
+    second = setup.manager()
+    assert second.adopt()
+    assert second.stop()
+    assert alive([python]) == []
+    assert not tree.answers("127.0.0.1", setup.port)
+
+
+def test_many_restarts_leak_no_thread_and_no_descriptor(setup: Setup) -> None:
+    manager = setup.manager("mute")
+
+    def exit_threads() -> list[threading.Thread]:
+        return [t for t in threading.enumerate() if t.name.startswith("exit of fake")]
+
+    def restart(times: int) -> int:
+        for _ in range(times):
+            manager.start()
+        wait_until(lambda: len(exit_threads()) == 1)
+        return len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+
+    after_few = restart(5)
+    assert restart(25) <= after_few
+    assert manager.generation == 30
+    wait_until(lambda: len(setup.exits) == 29)
+    assert len(list(setup.state_dir.glob("gen-*.stdout.log"))) == 20
+
+
+def test_a_log_past_its_cap_is_truncated_in_place(setup: Setup) -> None:
+    manager = setup.ready()
+    manager._log_cap = 4
+    stderr = manager.log_paths()[1]
+    manager.cap_logs()
+    assert stderr.stat().st_size == 0
+    wait_until(lambda: "GET /ready" in (probe_and_read(setup.port, stderr)))
+    assert b"\0" not in stderr.read_bytes()
+
+
+def probe_and_read(port: int, path: Path) -> str:
+    probe_of(port)
+    return path.read_text()
+
+
+# --- waiting, on a clock of its own -----------------------------------------------------------
+
+
+class Wait:
+    """A Readiness with a port that answers, at a clock that only the wait itself moves."""
+
+    def __init__(self, tmp_path: Path, answers: list[ProbeResult], port: int) -> None:
+        self.clock = FakeClock()
+        self.probed_at: list[float] = []
+        self.work = (0.0, 0)
+        self.answers = iter(answers)
+        self.readiness = Readiness(
+            clock=self.clock,
+            host="127.0.0.1",
+            port=port,
+            probe=self.probe,
+            is_ours=lambda: True,
+            ended=threading.Event(),
+            signs=SignsOfLife(self.clock, [tmp_path / "log"], lambda: self.work),
+            limit=60.0,
+            stall=20.0,
+        )
+
+    def probe(self) -> ProbeResult:
+        self.probed_at.append(round(self.clock.now - 1000.0, 1))
+        self.work = (self.work[0] + 1, 0)
+        return next(self.answers)
+
+
+def test_probes_are_few(setup: Setup, tmp_path: Path) -> None:
+    setup.ready()
+    no, yes = ProbeResult(False, "not yet"), ProbeResult(True, "")
+    wait = Wait(tmp_path, [no, no, no, no, yes], setup.port)
+    assert wait.readiness.wait(threading.Event()) == ""
+    assert wait.probed_at == [0.0, 0.3, 2.3, 4.3, 6.3]
+
+
+def test_a_start_without_any_sign_of_life_is_given_up(setup: Setup, tmp_path: Path) -> None:
+    wait = Wait(tmp_path, [], setup.port)  # nothing listens
+    assert "no output and no work for 20 s" in wait.readiness.wait(threading.Event())
+
+
+def test_a_start_that_works_may_take_until_the_limit(setup: Setup, tmp_path: Path) -> None:
+    setup.ready()
+    wait = Wait(tmp_path, [ProbeResult(False, "loading")] * 99, setup.port)
+    assert wait.readiness.wait(threading.Event()) == "not ready within 60 s: loading"
