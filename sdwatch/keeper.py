@@ -96,7 +96,13 @@ class Keeper:
             work=self.process.cpu_and_io,
             logs=self.process.log_paths(),
         )
-        self._kick.set()
+        self._next_probe = self._clock.monotonic() + PROBE_EVERY
+
+    def given_back(self) -> None:
+        """The run gave the permit back; what happened to the WebUI meanwhile is the keeper's."""
+        self.watch = None
+        if not self.ready:
+            self._kick.set()
 
     def succeeded(self) -> None:
         """A call succeeded."""

@@ -89,8 +89,8 @@ class Lane:
         try:
             yield
         finally:
-            self.keeper.watch = None
             self._permit.give_back()
+            self.keeper.given_back()
 
     def api(self, recorder: Recorder, mailbox: Mailbox) -> WebUIAPI:
         """The crash-aware call of one run on this lane."""
@@ -118,13 +118,16 @@ class Lane:
             self.process.stop()
         self._client.close()
 
+    def identity(self) -> dict[str, Any]:
+        """Which WebUI it is, for a run's manifest."""
+        kind = "managed" if self.managed else "external"
+        return {"name": self.name, "url": self._config.url, "kind": kind}
+
     def status(self) -> dict[str, Any]:
         """For people and for `status --json`."""
         watch = self.keeper.watch
         return {
-            "name": self.name,
-            "url": self._config.url,
-            "kind": "managed" if self.managed else "external",
+            **self.identity(),
             "state": str(self.keeper.state),
             "hold": self.hold_reason,
             "generation": self.process.generation,

@@ -31,6 +31,12 @@ from sdwatch.webui.mailbox import Mailbox
 
 log = logging.getLogger("sdwatch.monitor")
 
+_SCAN_SHARE = 5
+"""A scan of a large inbox takes its time; only so great a part of it all may be spent scanning."""
+
+_PARKED_FOR = 5.0
+"""Seconds until a run that the disk did not let go on is taken up again."""
+
 
 class Result(StrEnum):
     """Why the monitor ended."""
@@ -73,10 +79,13 @@ class Monitor:
         self._wake = threading.Event()
         self._scan_wanted = True
         self._next_scan = 0.0
+        self._scan_not_before = 0.0
         self._next_beat = 0.0
         self._arrivals: list[Arrival] = []
         self._to_resume: list[Path] = []
+        self._parked: list[tuple[float, Path]] = []  # the disk did not take something; when again
         self._active: list[ActiveRun] = []
+        self._lanes: list[Lane] = []
         self._holds_told: dict[str, str] = {}
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
 
@@ -112,7 +121,8 @@ class Monitor:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
-        self.stop()
+        # On a thread of its own: the main thread may be inside the very lock of an event.
+        threading.Thread(target=self.stop, name="stop").start()
 
     def _open(self) -> None:
         self._heartbeat = Heartbeat(self._spool)
@@ -171,6 +181,7 @@ class Monitor:
 
     def _tick(self) -> None:
         self._reap()
+        self._unpark()
         self._scan()
         self._settle_without_lane()
         self._look_for_cancels()
@@ -192,20 +203,24 @@ class Monitor:
         return None if self._jobs_left() or self._scan_wanted else Result.EMPTY
 
     def _jobs_left(self) -> bool:
-        return bool(self._active or self._arrivals or self._to_resume or self._inbox.waiting)
+        return bool(
+            self._active or self._arrivals or self._to_resume or self._parked or self._inbox.waiting
+        )
 
     def _scan(self) -> None:
         """Scan on a hint, and every so often without one; never so often that it is all we do."""
         now = self._clock.monotonic()
-        settling = bool(self._inbox.waiting)
-        if now < self._next_scan and not (self._scan_wanted or settling):
+        wanted = self._scan_wanted or self._inbox.waiting or now >= self._next_scan
+        if not wanted or now < self._scan_not_before:
             return
         self._scan_wanted = False
         try:
             self._arrivals = self._inbox.scan()
         except OSError as error:
             self._inbox.waiting["inbox"] = f"cannot be read: {error}"
+        took = self._clock.monotonic() - now
         self._next_scan = now + self._config.scan_interval
+        self._scan_not_before = now + _SCAN_SHARE * took
 
     def _hint(self) -> None:
         """From the watch's thread."""
@@ -245,8 +260,12 @@ class Monitor:
             else:
                 assert isinstance(arrival.job, JobError)
                 envelope, ending = job_envelope(arrival.job), Ending.FAILED
-            archive.publish(run, self._spool, str(ending), envelope)
-            self._count(run.run_id, arrival.source, ending, envelope.message)
+            try:
+                archive.publish(run, self._spool, str(ending), envelope)
+            except OSError as error:
+                self._park(run, error)
+            else:
+                self._count(run.run_id, arrival.source, ending, envelope.message)
 
     def _claim(self, arrival: Arrival) -> Run | None:
         try:
@@ -269,12 +288,13 @@ class Monitor:
                 return
 
     def _busy(self, lane: Lane) -> int:
-        return sum(active.lane is lane for active in self._active)
+        mine = [active for active in self._active if active.lane is lane]
+        return sum(not active.runner.publishing for active in mine)
 
     def _begin(self, run: Run, lane: Lane) -> None:
         mailbox = Mailbox()
         recorder = RunRecorder(run, lane.redactor, self._clock)
-        run.webui = {"name": lane.name, "generation": lane.process.generation}
+        run.webui = lane.identity()
         runner = StageRunner(
             run,
             lane.api(recorder, mailbox),
@@ -292,9 +312,23 @@ class Monitor:
         self._tell(f"{run.run_id}: begins")
         active.thread.start()
 
+    def _park(self, run: Run, error: OSError) -> None:
+        """The disk did not take something: nothing is lost, it goes on from working/."""
+        log.error("%s: waits in working/: %s", run.run_id, error)
+        run.close()
+        self._parked.append((self._clock.monotonic() + _PARKED_FOR, run.folder))
+
+    def _unpark(self) -> None:
+        now = self._clock.monotonic()
+        self._to_resume += [folder for until, folder in self._parked if until <= now]
+        self._parked = [(until, folder) for until, folder in self._parked if until > now]
+
     def _run_thread(self, active: ActiveRun) -> None:
         try:
             active.ending = active.runner.run_to_end(self._spool)
+        except OSError as error:
+            active.ending = Ending.STOPPED
+            self._park(active.run, error)
         except Exception:
             # The thread's outer edge: nothing is lost, the run is taken up again at the next start.
             log.exception("%s: the run broke and stays in working/", active.run.run_id)
@@ -321,14 +355,19 @@ class Monitor:
     def _recover(self) -> None:
         """Every in-between state that a death can leave is resolved here."""
         for folder in self._spool.run_folders():
-            run = Run(folder, self._clock)
-            if not run.has_job:
-                if not archive.sweep(folder):
-                    log.warning("%s: no job in it; left as it is", folder)
-            elif run.ledger.ended:
-                archive.move_out(folder, self._spool, run.ledger.ended)
-            else:
-                self._to_resume.append(folder)
+            try:
+                self._recover_run(Run(folder, self._clock))
+            except OSError as error:
+                log.error("%s: cannot be taken up, and is left as it is: %s", folder, error)
+
+    def _recover_run(self, run: Run) -> None:
+        if not run.has_job:
+            if not archive.sweep(run.folder):
+                log.warning("%s: no job in it; left as it is", run.folder)
+        elif run.ledger.ended:
+            archive.move_out(run.folder, self._spool, run.ledger.ended)
+        else:
+            self._to_resume.append(run.folder)
 
     # -- for people
 

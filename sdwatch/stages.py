@@ -95,6 +95,7 @@ class StageRunner:
     ) -> None:
         self.doing = "reads the job"  # for status, in words
         self.why = ""  # it failed
+        self.publishing = False
         self._run = run
         self._webui = webui
         self._recorder = recorder
@@ -111,7 +112,7 @@ class StageRunner:
             self._run.close()
             return ending
         self.why = envelope.message if envelope else ""
-        self.doing = "is being published"
+        self.publishing, self.doing = True, "is being published"
         self._insist(lambda: publish(self._run, spool, str(ending), envelope))
         log.info("%s: %s", self._run.run_id, ending)
         return ending
@@ -167,7 +168,7 @@ class StageRunner:
         stages = len(job.stages)
         self.doing = f"stage {call.stage} of {stages} ({call.kind}), call {call.number} of {of}"
         reply = self._make(call, self._payload(job, call))
-        facts = {"seconds": self._recorder.seconds, "model": reply.info.get("sd_model_name")}
+        facts = {"seconds": self._recorder.seconds, **_what_made_it(reply.info)}
         saved: tuple[Image, ...] = self._insist(
             lambda: self._run.finish_call(call, reply.images, reply.first_image, **facts)
         )
@@ -244,6 +245,12 @@ class StageRunner:
                     self._mailbox.raise_if_given_up()
 
 
+def _what_made_it(info: Mapping[str, Any]) -> dict[str, Any]:
+    """What the WebUI says it used: it may differ from what was asked for."""
+    names = {"sd_model_name": "model", "sd_model_hash": "model_hash", "version": "webui_version"}
+    return {name: info[key] for key, name in names.items() if info.get(key)}
+
+
 def _encoded(image: bytes) -> str:
     return base64.b64encode(image).decode()
 
@@ -257,13 +264,13 @@ def _size_of(image: bytes) -> dict[str, int]:
 
 def job_envelope(error: FileProblems) -> ErrorEnvelope:
     """For a job file that cannot be run as it is."""
-    count = len(error.problems)
-    head = f"the job file has {count} mistakes:" if count > 1 else "the job file has a mistake:"
+    first, *others = [problem.located(error.file) for problem in error.problems]
+    more = [f"and {len(others)} more:", *others] if others else []
     return ErrorEnvelope(
         error=type(error).__name__,
         diagnosis="bad request",
         blame="job",
-        message="\n".join([head, *(f"  {p.located(error.file)}" for p in error.problems)]),
+        message="\n  ".join([f"the job file is wrong: {first}", *more]),
         advice="Correct it and drop it into the inbox again. `sdwatch check FILE` tells before.",
     )
 

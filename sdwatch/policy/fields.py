@@ -2,7 +2,7 @@
 
 Names and types are those of the openapi.json of AUTOMATIC1111 v1.10.1 and Forge dfdcbab6. A bound
 is here only where both are known to fail or to return nonsense without it. `firstpass_image` and
-`latent_mask` are left out: the API takes them as text and never decodes them.
+`latent_mask` are left out: what a WebUI does with the text that they take was not measured.
 """
 
 from __future__ import annotations

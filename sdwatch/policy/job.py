@@ -134,7 +134,10 @@ class _JobReader:
             self.fail(root, 'a stage stands in a list under "stages:", as `- txt2img:`')
             return {}, []
         prompt = keys.get("prompt")
-        if prompt is None or (isinstance(prompt[1], Scalar) and prompt[1].is_null):
+        misspelt = prompt is None and any('"prompt"' in nearest(key, ("prompt",)) for key in keys)
+        if misspelt:
+            pass  # told where it stands
+        elif prompt is None or (isinstance(prompt[1], Scalar) and prompt[1].is_null):
             self.fail(
                 prompt[0] if prompt else root, 'a job needs a "prompt" with a text, or "stages"'
             )

@@ -97,7 +97,7 @@ class Inbox:
         seen: dict[Path, _Seen] = {}
         ready: list[Arrival] = []
         self._to_parse = _PARSED_IN_ONE_SCAN
-        for path in _candidates(self.root):
+        for path in candidates(self.root):
             arrival = self._look_at(path, now, path in renamed_in, seen)
             if arrival is not None:
                 ready.append(arrival)
@@ -188,7 +188,7 @@ def is_temporary(name: str) -> bool:
     )
 
 
-def _candidates(folder: Path) -> Iterator[Path]:
+def candidates(folder: Path) -> Iterator[Path]:
     """Job files and job folders below `folder`. Symbolic links are never followed."""
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -207,6 +207,6 @@ def _candidates(folder: Path) -> Iterator[Path]:
 def _below(folder: Path) -> Iterator[Path]:
     """A sub-folder; one that vanishes or is closed to us does not spoil the scan."""
     try:
-        yield from _candidates(folder)
+        yield from candidates(folder)
     except OSError:
         return

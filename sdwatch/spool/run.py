@@ -217,22 +217,21 @@ def _seed_fields(seeds: Seeds | None) -> dict[str, int]:
 
 
 def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each call with its attempts in order, from the journal."""
+    """Each call with its attempts and images, from the journal."""
     calls: dict[str, dict[str, Any]] = {}
     for record in records:
         if (call_id := record.get("call")) is None:
             continue
         call = calls.setdefault(str(call_id), {"call": call_id, "attempts": [], "images": []})
-        entry = {k: v for k, v in record.items() if k not in ("call", "images", "evidence")}
+        told = {k: v for k, v in record.items() if k not in ("at", "event", "call", "images")}
         if record["event"] == "call_started":
-            call["attempts"].append(entry)
+            call["attempts"].append({"began": record["at"], **told})
+        elif record["event"] == "evidence":
+            call.setdefault("evidence", []).extend(record["files"])
         elif call["attempts"]:
-            call["attempts"][-1] |= entry | {
-                "at": call["attempts"][-1]["at"],
-                "ended": record["at"],
-            }
-        if record["event"] == "call_finished":
-            call["images"] = record["images"]
+            ended = {"ended": record["at"], "outcome": record["event"].removeprefix("call_")}
+            call["attempts"][-1] |= {**ended, **told}
+        call["images"] = record.get("images", call["images"])
     return list(calls.values())
 
 

@@ -29,6 +29,7 @@ from sdwatch.errors import (
     WebUINotUsableError,
     WebUIReplyError,
     WebUIServerError,
+    WebUIStuckError,
     WebUIUnreachableError,
 )
 
@@ -139,6 +140,9 @@ class SDWebUIClient:
                 body = _read_bounded(response, stage)
                 _refuse_bad_status(response, body, stage)
                 return body
+        except requests.ReadTimeout as error:
+            why = f"{url}: no reply within {self._call_limit:g} s"
+            raise WebUIStuckError(why, stage=stage) from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise WebUIUnreachableError(f"{url}: {_reason(error)}", stage=stage) from error
 

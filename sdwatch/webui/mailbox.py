@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,14 +68,17 @@ class Mailbox:
     ) -> Message | None:
         """The next wanted message, None after `timeout` seconds; all others before it are stale
         and dropped. Raises RunCancelledError or RunStoppedError when the run was given up."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             while True:
                 self.raise_if_given_up()
                 while self._messages:
                     if wanted(message := self._messages.popleft()):
                         return message
-                if not self._condition.wait(timeout) and timeout is not None:
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
                     return None
+                self._condition.wait(left)
 
     def raise_if_given_up(self) -> None:
         """Raises RunCancelledError or RunStoppedError when the run was given up."""

@@ -34,6 +34,7 @@ log = logging.getLogger("sdwatch.webui")
 
 _KEPT_GENERATIONS = 20
 _REAP_LIMIT = 5.0
+_ADOPTION_LIMIT = 10.0
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,11 @@ class WebUIProcessManager:
 
     # --- what it does -----------------------------------------------------------------------
 
-    def adopt(self, timeout_s: float = 10.0) -> bool:
+    def adopt(self, timeout_s: float | None = None) -> bool:
         """Take over a process of ours that an earlier monitor left; whether it is ready.
 
-        One that is not ready within `timeout_s` is sick, and stopped whole.
+        One that is not ready within `timeout_s` is sick, and stopped whole. Without a time, one
+        that was ready before gets 10 s, and one that was still starting all that a start gets.
         """
         with self._operations:
             found = self.processes()
@@ -167,6 +169,8 @@ class WebUIProcessManager:
             root = self._root_of(self._identity, found)
             mark = system.start_mark(root.pid) or ""
             self._begin(replace(self._identity, pid=root.pid, start_mark=mark), None)
+            if timeout_s is None and self._identity.listener_pid:
+                timeout_s = _ADOPTION_LIMIT
             if self.wait_ready(timeout_s):
                 log.info("%s: adopted generation %d, pid %d", self.name, self.generation, root.pid)
                 return True

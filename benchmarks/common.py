@@ -1,0 +1,151 @@
+"""What the benchmarks share: a spool with its config, simulators, the bare loop, a table."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from sdwatch.config import Config, parse_config
+from sdwatch.monitor import Monitor
+
+STEPS = 20
+STEP_TIME = 0.0025
+IMAGE_TIME = STEPS * STEP_TIME
+"""Seconds of simulated sampling for one image; drawing and sending it come on top."""
+
+_READY_LIMIT = 60.0
+
+
+def free_port() -> int:
+    """A TCP port on the loopback that nobody listened on a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port: int = s.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], Any], why: str, limit: float = 60.0, every: float = 0.002):
+    """Poll until `condition` gives something true, and return that. Raises TimeoutError."""
+    deadline = time.monotonic() + limit
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {limit:g} s: {why}")
+        time.sleep(every)
+    return value
+
+
+# -- sdwatch
+
+
+def make_config(root: Path, command: Sequence[str], port: int, **webui: Any) -> Config:
+    """A config with its spool in `root`. `command` starts the WebUI, which listens on `port`;
+    `webui`: more of its settings. No cool-down, unless `webui` says one."""
+    cooldown = webui.pop("cooldown", [0])
+    settings = {
+        "spool": str(root / "spool"),
+        "state": str(root / "state"),
+        "settle": 0,
+        "min_free": 0,
+        "cooldown": cooldown,
+        "webuis": {
+            "bench": {"url": f"http://127.0.0.1:{port}", "command": list(command), **webui}
+        },
+    }
+    return parse_config(json.dumps(settings).encode(), "benchmark", root)
+
+
+def drop(config: Config, name: str, fields: Mapping[str, Any]) -> None:
+    """Put a job of one txt2img into the inbox, whole, by a rename."""
+    inbox = config.spool / "inbox"
+    inbox.mkdir(parents=True, exist_ok=True)
+    temporary = inbox / f".{name}.tmp"
+    temporary.write_text(json.dumps({"stages": [{"txt2img": dict(fields)}]}), encoding="utf-8")
+    temporary.rename(inbox / f"{name}.yaml")
+
+
+def run_monitor(config: Config) -> tuple[float, float]:
+    """Run sdwatch until its inbox is empty: the seconds from the first claim to the last publish,
+    and those of the whole, WebUI's start and stop included."""
+    told: list[tuple[float, str]] = []
+    begin = time.monotonic()
+    Monitor(config, once=True, tell=lambda line: told.append((time.monotonic(), line))).run()
+    whole = time.monotonic() - begin
+    claims = [at for at, line in told if line.endswith(": begins")]
+    ends = [at for at, line in told if " -> " in line]
+    if not claims or not ends:
+        raise RuntimeError("sdwatch ran no job: " + "; ".join(line for _, line in told))
+    return max(ends) - claims[0], whole
+
+
+def published(config: Config) -> list[Path]:
+    """All images in done/."""
+    return sorted((config.spool / "done").glob("*/images/*"))
+
+
+# -- the simulator and the bare loop
+
+
+def simulator(port: int, **flags: Any) -> list[str]:
+    """The command of a simulator; `step_time=0.1` becomes `--step-time 0.1`."""
+    words = [sys.executable, "-m", "sdwatch.simulator", "--port", str(port)]
+    for name, value in flags.items():
+        words += ["--" + name.replace("_", "-"), str(value)]
+    return words
+
+
+@contextmanager
+def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
+    """`command` with everything that it starts, from when the API answers until the block ends."""
+    with open(log, "ab") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+    try:
+        wait_until(lambda: answers(port), f"{command[0]} answers", _READY_LIMIT)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(port: int) -> bool:
+    """Whether the API answers on `port`."""
+    try:
+        progress = f"http://127.0.0.1:{port}/sdapi/v1/progress?skip_current_image=true"
+        return requests.get(progress, timeout=5).status_code == 200
+    except requests.RequestException:
+        return False
+
+
+def post(port: int, fields: Mapping[str, Any], timeout: float | None = None) -> bytes:
+    """What a bare loop does for one image: POST, decode. Raises requests.RequestException."""
+    url = f"http://127.0.0.1:{port}/sdapi/v1/txt2img"
+    reply = requests.post(url, json=dict(fields), timeout=timeout)
+    reply.raise_for_status()
+    return base64.b64decode(reply.json()["images"][0])
+
+
+def wait_for_port(port: int) -> None:
+    """Wait until the API answers."""
+    wait_until(lambda: answers(port), "the WebUI answers", _READY_LIMIT, every=0.05)
+
+
+# -- what is printed
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they need to be; the first to the left, the others to the right."""
+    widths = [max(len(row[n]) for row in (head, *rows)) for n in range(len(head))]
+    for row in (head, *rows):
+        cells = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
+        print("  ".join([row[0].ljust(widths[0]), *cells[1:]]))

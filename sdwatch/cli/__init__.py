@@ -1,0 +1,105 @@
+"""The command line: which commands there are, and what an error looks like.
+
+Only the module of the command at hand is imported, so that `--help` and `hold` are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from sdwatch import __version__
+from sdwatch.cli.exit_codes import ExitCode, exit_code_of
+from sdwatch.errors import SdwatchError
+
+COMMANDS = {
+    "run": "watch the inbox, keep the WebUI alive, work until stopped",
+    "demo": "see it work within half a minute, crash included; needs no GPU",
+    "init": "write a config and make the folders",
+    "check": "tell the mistakes of job files, or of the config",
+    "submit": "check jobs, and put them into the inbox",
+    "status": "say who runs, what each WebUI does, and what waits",
+    "list": "list the runs, newest first",
+    "cancel": "cancel a run, or a job that still waits in the inbox",
+    "retry": "put the job of a run into the inbox again",
+    "hold": "begin no new call until `resume`",
+    "resume": "end the hold",
+    "schema": "print the JSON Schema of a job, for editors",
+}
+"""Each is a module of this package with `arguments(parser)` and `main(args) -> ExitCode`."""
+
+log = logging.getLogger("sdwatch")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` (default: the process's own) names; its exit code."""
+    _never_fail_on_encoding()
+    log.addHandler(logging.NullHandler())
+    args = _parser(list(sys.argv[1:] if argv is None else argv))
+    try:
+        code = int(args.main(args))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return _reader_gone()
+    except Exception as error:
+        # The main thread's outer edge: a message for people, the traceback only when asked for.
+        if os.environ.get("SDWATCH_DEBUG"):
+            raise
+        return _tell(error)
+
+
+def _parser(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="sdwatch",
+        description="Runs a folder of Stable Diffusion jobs against a WebUI that it keeps alive.",
+        epilog="`sdwatch COMMAND --help` tells more.",
+    )
+    parser.add_argument("--version", action="version", version=f"sdwatch {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if argv[:1] == [name]:
+            module = importlib.import_module(f"{__name__}.{name}")
+            module.arguments(command)
+            command.set_defaults(main=module.main)
+    return parser.parse_args(argv)
+
+
+def _tell(error: Exception) -> ExitCode:
+    if isinstance(error, SdwatchError):
+        print(f"sdwatch: {error}", file=sys.stderr)
+        return exit_code_of(error)
+    if isinstance(error, OSError):
+        print(f"sdwatch: {error}", file=sys.stderr)
+    else:
+        log.error("sdwatch itself broke", exc_info=error)
+        about = f"{type(error).__name__}: {error}"
+        print(f"sdwatch itself broke: {about} (all of it: SDWATCH_DEBUG=1)", file=sys.stderr)
+    return ExitCode.ERROR
+
+
+def _reader_gone() -> ExitCode:
+    """Our output went to something like `head`: its end is no error of ours."""
+    # The interpreter flushes stdout once more at its exit, which must not fail again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.OK
+
+
+def _never_fail_on_encoding() -> None:
+    """Old Windows consoles cannot print every sign; a ? is better than an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

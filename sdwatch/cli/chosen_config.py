@@ -1,0 +1,54 @@
+"""Which config a command uses: the one named, the one in this folder, or the built-in one."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdwatch.config import Config, default_config_text, load_config, parse_config
+from sdwatch.spool.archive import Spool
+
+CONFIG = "sdwatch.yaml"
+DEFAULT_SPOOL = "sdwatch-spool"
+_LOOKED_FOR = (Path(CONFIG), Path("config", CONFIG))
+
+
+@dataclass(frozen=True)
+class ChosenConfig:
+    """A config and the file it is from; None for the built-in one."""
+
+    config: Config
+    file: Path | None
+
+    @property
+    def spool(self) -> Spool:
+        """The spool as seen from outside: no worker's, so its `working` holds all workers."""
+        return Spool(self.config.spool, "")
+
+
+def add_config_argument(parser: argparse.ArgumentParser) -> None:
+    """`--config FILE`."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help=f"default: ./{CONFIG}, else ./config/{CONFIG}, else the built-in one",
+    )
+
+
+def config_file(named: Path | None) -> Path | None:
+    """The config's file; None where there is none, and the built-in one serves."""
+    return named or next((path for path in _LOOKED_FOR if path.is_file()), None)
+
+
+def choose_config(named: Path | None) -> ChosenConfig:
+    """Read the config; the built-in one is announced on stderr. Raises ConfigError."""
+    if (file := config_file(named)) is not None:
+        return ChosenConfig(load_config(file), file)
+    spool = Path.cwd() / DEFAULT_SPOOL
+    print(f"No {CONFIG} here: the built-in config is used, with {spool}", file=sys.stderr)
+    # Its paths are `..` and `../state`: they start from a folder within the spool.
+    data = default_config_text().encode()
+    return ChosenConfig(parse_config(data, "the built-in config", spool / "config"), None)

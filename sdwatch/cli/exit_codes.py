@@ -1,0 +1,49 @@
+"""What the commands end with, for scripts."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from sdwatch.errors import AlreadyRunningError, ConfigError, JobError, SdwatchError
+
+
+class ExitCode(IntEnum):
+    """The exit codes of `sdwatch`. Ctrl-C in any command but `run` and `demo` ends it with 130."""
+
+    OK = 0
+    """Done; for `run` also: stopped because somebody asked for it."""
+    ERROR = 1
+    """It failed, and the message says why."""
+    USAGE = 2
+    """The command line is wrong."""
+    HOLD = 3
+    """`run --once` ended on a hold; the jobs are where they were."""
+    ALREADY_RUNNING = 4
+    """Another monitor has this spool or this state folder."""
+    BAD_CONFIG = 5
+    """The config has mistakes."""
+    BAD_JOB = 6
+    """`check` or `submit` found mistakes in a job; nothing was submitted."""
+    NOT_FOUND = 7
+    """No such run or job, or more than one that fits."""
+    DEMO_FAILED = 8
+    """The demo did not end as it promised."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
+
+class NotFoundError(SdwatchError):
+    """No run or job goes by this name, or several do."""
+
+
+_CODES: tuple[tuple[type[SdwatchError], ExitCode], ...] = (
+    (AlreadyRunningError, ExitCode.ALREADY_RUNNING),
+    (ConfigError, ExitCode.BAD_CONFIG),
+    (JobError, ExitCode.BAD_JOB),
+    (NotFoundError, ExitCode.NOT_FOUND),
+)
+
+
+def exit_code_of(error: SdwatchError) -> ExitCode:
+    """The code for an error that ends a command."""
+    return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.ERROR)

@@ -1,0 +1,97 @@
+"""`sdwatch init`: a config for this system, the folders, and examples."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from sdwatch import resources
+from sdwatch.cli.chosen_config import CONFIG
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.errors import SpoolError
+from sdwatch.spool.archive import Spool
+
+WEBUIS = ("simulator", "forge", "a1111", "sdnext")
+
+_INBOX_README = """\
+Drop jobs here: a .yaml file, or a folder with a job.yaml and the images that it names.
+The smallest job is one line:
+
+    prompt: a castle
+
+More of them: ../examples. `sdwatch check FILE` tells the mistakes of a job before it is dropped.
+Sub-folders are fine. This file is no job and is left alone.
+
+A job moves to ../working while it runs, and then to ../done with its images, or to ../failed with
+a WHY.txt that says what went wrong.
+To cancel a job that still waits, put an empty file NAME.yaml.cancel beside NAME.yaml.
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument("folder", type=Path, metavar="DIR", help="made if it is not there")
+    parser.add_argument("--webui", choices=WEBUIS, default=WEBUIS[0], help="default: %(default)s")
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Write the config and make the folders. Raises SpoolError, OSError."""
+    folder: Path = args.folder.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / CONFIG
+    _write_new(config, config_text(args.webui))
+    Spool(folder, "").prepare()
+    _add_examples(folder)
+    print(f"Wrote {config}, and made inbox, working, done, failed and examples beside it.")
+    if args.webui == "simulator":
+        print("Its WebUI is the simulator; its pictures are not real.")
+    else:
+        print(f"Now edit in {config} what is marked EDIT: where your WebUI is, and its port.")
+    print("Next:")
+    print(f"  cd {folder}")
+    print("  sdwatch check                          is the config right?")
+    print(f"  sdwatch submit {Path('examples', 'castle.yaml')}    a first job")
+    print("  sdwatch run")
+    return ExitCode.OK
+
+
+def config_text(webui: str) -> str:
+    """The ready-made config of a WebUI for this system, with the spool in the config's folder."""
+    system = "windows" if sys.platform == "win32" else "linux"
+    name = CONFIG if webui == "simulator" else f"{webui}-{system}.yaml"
+    text = (resources.config_folder() / name).read_text(encoding="utf-8")
+    text = _with_path(text, "spool", ".", "inbox/, working/, done/, failed/: beside this file")
+    return _with_path(text, "state", "state", "this machine's own: never on a share")
+
+
+def _with_path(text: str, key: str, path: str, comment: str) -> str:
+    line = f"{key}: {path}".ljust(20) + f" # {comment}"
+    return re.sub(rf"(?m)^{key}:.*$", line, text, count=1)
+
+
+def _write_new(path: Path, text: str) -> None:
+    """The config names a command to run: only its owner may write it, whatever the umask."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        raise SpoolError(
+            f"{path} is there already and was left as it is; "
+            "move it away first, or name another folder"
+        ) from None
+    with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+def _add_examples(folder: Path) -> None:
+    readme, examples = folder / "inbox" / "README.md", folder / "examples"
+    if not readme.exists():
+        readme.write_text(_INBOX_README, encoding="utf-8")
+    if not examples.exists():
+        shutil.copytree(resources.config_folder() / "examples", examples)
+    # The examples name it for editors, as a file in the folder above them.
+    if not (schema := folder / "job.schema.json").exists():
+        shutil.copyfile(resources.config_folder() / schema.name, schema)

@@ -1,0 +1,52 @@
+"""Where the log goes: the state folder's sdwatch.log, bounded; warnings to whom it may concern."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from sdwatch.clock import iso
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class _Lines(logging.Formatter):
+    """`2026-11-23T06:52:43.123Z WARNING sdwatch.webui: message key=value`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        head, newline, traceback = line.partition("\n")
+        extras = (f" {k}={v}" for k, v in vars(record).items() if k not in _STANDARD)
+        return head + "".join(extras) + newline + traceback
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
+        del datefmt
+        return iso(record.created)
+
+
+class _Teller(logging.Handler):
+    """Gives warnings, as one line each, to `tell`."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        super().__init__(logging.WARNING)
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._tell(record.getMessage())
+
+
+def set_up_logging(file: Path, cap: int, warn: Callable[[str], None]) -> None:
+    """Log to `file`, which with its one predecessor takes at most `cap` bytes. `warn` gets each
+    warning, on any thread."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Opened with the first line only: a second monitor that is turned away leaves no trace.
+    to_file = RotatingFileHandler(
+        file, maxBytes=cap // 2, backupCount=1, encoding="utf-8", errors="replace", delay=True
+    )
+    to_file.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    log = logging.getLogger("sdwatch")
+    log.setLevel(logging.INFO)
+    log.addHandler(to_file)
+    log.addHandler(_Teller(warn))

@@ -1,0 +1,50 @@
+"""`sdwatch run`: the monitor, for ever or once."""
+
+from __future__ import annotations
+
+import argparse
+
+from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.session import Session, counted
+from sdwatch.config import Config
+from sdwatch.monitor import Result
+
+SIMULATOR = "sdwatch.simulator"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_config_argument(parser)
+    parser.add_argument(
+        "--once",
+        action="store_true",
+        help="end when the inbox is empty; a hold ends it too, with exit code 3",
+    )
+    parser.epilog = "Ctrl-C stops it in order; what is not finished goes on at the next start."
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Run the monitor. Raises AlreadyRunningError, ConfigError, SpoolError."""
+    chosen = choose_config(args.config)
+    if uses_simulator(chosen.config):
+        print(_not_real(chosen), flush=True)
+    session = Session(chosen.config, once=args.once)
+    result = session.run()
+    spool = chosen.spool
+    where = f"see {spool.done} and {spool.failed}"
+    print(f"sdwatch ended ({result}): {counted(session.counts)}; {where}")
+    return ExitCode.HOLD if result is Result.HOLD else ExitCode.OK
+
+
+def uses_simulator(config: Config) -> bool:
+    """Whether a lane's pictures are drawn and not generated."""
+    return any(SIMULATOR in (webui.command or ()) for webui in config.webuis)
+
+
+def _not_real(chosen: ChosenConfig) -> str:
+    head = "These are not real pictures: the WebUI is the simulator."
+    init = "sdwatch init DIR --webui forge|a1111|sdnext"
+    if chosen.file is None:
+        return f"{head} For your real one write a config: {init}"
+    return f"{head} Name your real one in {chosen.file} under webuis: ... ({init})"

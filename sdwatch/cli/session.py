@@ -1,0 +1,53 @@
+"""One monitor from its start to its end, with what people see of it meanwhile."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from sdwatch.cli.logs import set_up_logging
+from sdwatch.cli.plain import PlainShow, Show
+from sdwatch.config import Config
+from sdwatch.monitor import Monitor, Result
+from sdwatch.state import State
+
+
+@dataclass
+class Session:
+    """`run` keeps a monitor on `config`; `end` says afterwards how many jobs ended how."""
+
+    config: Config
+    once: bool = False
+    monitor: Monitor = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.monitor = Monitor(self.config, once=self.once, tell=lambda line: self._show.tell(line))
+        self._show = _show(self.monitor, self.config)
+
+    def run(self) -> Result:
+        """Until it is stopped, or with `once` until nothing is left. Raises what Monitor.run
+        raises."""
+        set_up_logging(State(self.config.state).log_file, self.config.log_cap, self._show.warn)
+        self.monitor.stop_on_signals()
+        with self._show:
+            return self.monitor.run()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many jobs ended how."""
+        counts: dict[str, int] = self.monitor.status()["counts"]
+        return counts
+
+
+def _show(monitor: Monitor, config: Config) -> Show:
+    if not sys.stdout.isatty():
+        return PlainShow()
+    from sdwatch.cli.live import LiveShow  # rich takes a while to import
+
+    return LiveShow(monitor.status, str(config.spool))
+
+
+def counted(counts: dict[str, Any]) -> str:
+    """`3 done, 1 failed, 0 cancelled`."""
+    return ", ".join(f"{count} {ending}" for ending, count in counts.items())

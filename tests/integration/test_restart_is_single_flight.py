@@ -1,0 +1,74 @@
+"""However many want the WebUI restarted, it is restarted once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from sdwatch.clock import SystemClock
+from sdwatch.lane import Lane
+from sdwatch.spool.recorder import EvidenceRecorder
+from sdwatch.webui.api import Outcome
+from sdwatch.webui.mailbox import Mailbox
+from tests.helpers import wait_until
+from tests.monitored import Monitored, has, job, monitored
+
+PAYLOAD = {"prompt": "a castle", "width": 64, "height": 64, "steps": 2, "seed": 1}
+
+
+@contextmanager
+def lane_of(spool: Monitored) -> Iterator[Lane]:
+    """The lane alone, without a monitor."""
+    config = spool.config
+    spool.state.mkdir()
+    lane = Lane(
+        config.webuis[0],
+        state_dir=spool.state,
+        cooldown=config.cooldown,
+        recovery=True,
+        clock=SystemClock(),
+        may_call=lambda: "",
+        wake=lambda: None,
+    )
+    lane.open()
+    try:
+        yield lane
+    finally:
+        lane.begin_stop()
+        lane.end_stop()
+
+
+def test_eight_runs_at_once_and_a_crash_are_one_restart(tmp_path: Path) -> None:
+    plan = "- fault: sigkill-mid-step\n  when: {generation: 1}\n"
+    outcomes: list[Outcome] = []
+    with monitored(tmp_path, faults=plan) as spool, lane_of(spool) as lane:
+
+        def run() -> None:
+            mailbox = Mailbox()
+            with lane.permit(mailbox):
+                api = lane.api(EvidenceRecorder(), mailbox)
+                outcomes.append(api.generate_images_with_recovery("txt2img", PAYLOAD))
+
+        threads = [threading.Thread(target=run) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert [outcome.ok for outcome in outcomes] == [True] * 8
+        assert spool.stats()["starts"] == 2
+        assert lane.process.generation == 2
+
+
+def test_a_death_seen_by_a_call_and_by_its_keeper_is_one_crash(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=["--step-time", "0.1"]) as spool:
+        spool.drop("castle.yaml", job(steps=20))
+        spool.start()
+        wait_until(has(spool.working, "call_started"), 30, "the call is under way")
+        psutil.Process(spool.webui_pid()).kill()
+        spool.wait_for(done=1)
+        assert len(spool.events("crash")) == 1
+        assert spool.stats()["starts"] == 2

@@ -1,0 +1,315 @@
+"""A spool with its config in a test's own folder, and a real monitor on it: in a thread of this
+process, or as a process of its own. Its WebUI is the simulator."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from sdwatch import system
+from sdwatch.config import Config, load_config
+from sdwatch.monitor import Monitor, Result
+from sdwatch.spool.heartbeat import read_heartbeats
+from sdwatch.webui.identity import is_living
+from tests.helpers import free_port, wait_until
+
+MARK = "SDWATCH_TEST_FOLDER"
+"""In the environment of everything that a test's WebUI starts, so that the test finds it again."""
+
+FAST = ("--step-time", "0.005", "--boot-time", "0", "--load-time", "0", "--switch-time", "0")
+
+_DRIVER = """
+import sys
+from pathlib import Path
+from sdwatch.config import load_config
+from sdwatch.monitor import Monitor
+
+monitor = Monitor(load_config(Path(sys.argv[1])), tell=lambda line: print(line, flush=True))
+monitor.stop_on_signals()
+print(monitor.run(), flush=True)
+"""
+
+
+def job(prompt: str = "a castle", **fields: Any) -> str:
+    """A small job of one file."""
+    given = {"prompt": prompt, "width": 64, "height": 64, "steps": 2, **fields}
+    return "".join(f"{name}: {json.dumps(value)}\n" for name, value in given.items())
+
+
+class Monitored:
+    """The spool `root/spool`, the state `root/state`, the config `root/sdwatch.yaml`.
+
+    `flags`: of the simulator; `faults`: the text of its plan; `settings` and `webui`: laid over
+    the config's top and over its one WebUI.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        flags: Sequence[str] = (),
+        faults: str = "",
+        settings: Mapping[str, Any] | None = None,
+        webui: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.root = root
+        self.spool, self.state = root / "spool", root / "state"
+        self.inbox = self.spool / "inbox"
+        self.port = free_port()
+        self.told: list[str] = []
+        self.monitor: Monitor | None = None
+        self.result: Result | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        self._flags, self._faults = flags, faults
+        self._settings, self._webui = dict(settings or {}), dict(webui or {})
+        self.inbox.mkdir(parents=True)
+        self.write_config()
+
+    # -- its config
+
+    def write_config(self, settings: Mapping[str, Any] = {}, webui: Mapping[str, Any] = {}) -> None:  # noqa: B006
+        """Write the config anew, with changes that stay from now on."""
+        self._settings |= settings
+        self._webui |= webui
+        command = [sys.executable, "-m", "sdwatch.simulator", "--port", str(self.port), *FAST]
+        command += ["--state", str(self.root / "simulator.json"), *self._flags]
+        if self._faults:
+            plan = self.root / "faults.yaml"
+            plan.write_text(self._faults, encoding="utf-8")
+            command += ["--faults", str(plan)]
+        one = {
+            "url": f"http://127.0.0.1:{self.port}",
+            "command": command,
+            "env": {MARK: str(self.root)},
+            "stop_grace": 1,
+            "start_limit": 60,
+            "health": {"interval": 1, "timeout": 5, "failures": 2},
+        }
+        config = {
+            "spool": str(self.spool),
+            "state": str(self.state),
+            "settle": 0.1,
+            "scan_interval": 0.5,
+            "min_free": "1 MB",
+            "stop_grace": 10,
+            "cooldown": [0.1, 0.2],
+            **self._settings,
+            "webuis": {"sim": one | self._webui},
+        }
+        self.config_file.write_text(json.dumps(config, indent=1), encoding="utf-8")
+        self.config_file.chmod(0o600)
+
+    @property
+    def config_file(self) -> Path:
+        return self.root / "sdwatch.yaml"
+
+    @property
+    def config(self) -> Config:
+        return load_config(self.config_file)
+
+    # -- a monitor in a thread
+
+    def start(self, *, once: bool = False) -> None:
+        """Begin a monitor in a thread of this process."""
+        self.monitor = Monitor(self.config, once=once, tell=self.told.append)
+        self.result = None
+        self._thread = threading.Thread(target=self._run, args=(self.monitor,), name="monitor")
+        self._thread.start()
+
+    def _run(self, monitor: Monitor) -> None:
+        self.result = monitor.run()
+
+    def ended(self, timeout: float = 60.0) -> Result:
+        """Wait until the monitor in the thread ends by itself; why it did."""
+        assert self._thread is not None
+        self._thread.join(timeout)
+        assert not self._thread.is_alive(), f"the monitor did not end: {self.told}"
+        assert self.result is not None, "the monitor broke"
+        return self.result
+
+    def stop(self) -> None:
+        """Stop the monitor in the thread, if there is one."""
+        if self._thread is not None and self._thread.is_alive():
+            assert self.monitor is not None
+            self.monitor.stop()
+            self._thread.join(60)
+            assert not self._thread.is_alive(), "the monitor does not stop"
+
+    # -- a monitor as a process
+
+    def start_process(self) -> psutil.Process:
+        """Begin a monitor as a process of its own."""
+        with open(self.root / "monitor.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", _DRIVER, str(self.config_file)], stdout=log, stderr=log
+            )
+        return psutil.Process(self.process.pid)
+
+    def signal(self, number: signal.Signals) -> int:
+        """Send a signal to the monitor's process; the exit code it ends with."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    @property
+    def monitor_log(self) -> str:
+        return (self.root / "monitor.log").read_text(encoding="utf-8")
+
+    # -- jobs
+
+    def drop(self, name: str, content: str | bytes) -> Path:
+        """Rename a whole file into the inbox; its path there."""
+        data = content.encode() if isinstance(content, str) else content
+        temporary = self.root / f"drop-{name}"
+        temporary.write_bytes(data)
+        return temporary.rename(self.inbox / name)
+
+    def waiting(self) -> list[str]:
+        return sorted(path.name for path in self.inbox.iterdir())
+
+    def working(self) -> list[Path]:
+        return sorted(path for path in self.spool.glob("working/*/*") if path.is_dir())
+
+    def done(self) -> list[Path]:
+        return sorted(self.spool.glob("done/*"))
+
+    def failed(self) -> list[Path]:
+        return sorted(self.spool.glob("failed/*"))
+
+    def wait_for(self, *, done: int = 0, failed: int = 0, timeout: float = 60.0) -> None:
+        """Wait until so many runs have ended so."""
+        wait_until(
+            lambda: len(self.done()) >= done and len(self.failed()) >= failed,
+            timeout,
+            f"{done} done and {failed} failed",
+        )
+        assert (len(self.done()), len(self.failed())) == (done, failed), self.told
+
+    # -- what is written down
+
+    def crashes(self) -> list[dict[str, Any]]:
+        """The crash history, with the starts."""
+        path = self.state / "webui-sim" / "crashes.jsonl"
+        return lines_of(path) if path.exists() else []
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """The crash history's records of one kind."""
+        return [record for record in self.crashes() if record["event"] == name]
+
+    def status(self) -> dict[str, Any]:
+        """What the monitor's heartbeat says; {} before the first."""
+        return next(iter(read_heartbeats(self.spool)), {})
+
+    def lane(self) -> dict[str, Any]:
+        """Its WebUI, as the heartbeat has it; {} before the first."""
+        return next(iter(self.status().get("lanes", [])), {})
+
+    def wait_ready(self, generation: int = 1) -> None:
+        wait_until(
+            lambda: self.lane().get("state") == "ready" and self.lane()["generation"] == generation,
+            60,
+            f"generation {generation} is ready",
+        )
+
+    # -- the WebUI
+
+    def stats(self) -> dict[str, Any]:
+        """What the simulator has counted, over all its lives."""
+        value: dict[str, Any] = json.loads((self.root / "simulator.json").read_text())
+        return value
+
+    def interrupted(self) -> bool:
+        """Whether the simulator was told to interrupt its generation."""
+        state = requests.get(f"http://127.0.0.1:{self.port}/sdapi/v1/progress", timeout=10).json()
+        return bool(state["state"]["interrupted"])
+
+    def webui_pid(self) -> int:
+        identity = json.loads((self.state / "webui-sim" / "identity.json").read_text())
+        pid: int = identity["pid"]
+        return pid
+
+    def processes(self) -> list[psutil.Process]:
+        """All that lives of what this test's WebUI ever started."""
+        found = []
+        for pid in psutil.pids():
+            if system.environ_has(pid, MARK, str(self.root)):
+                with _gone_is_fine():
+                    found.append(psutil.Process(pid))
+        return [process for process in found if is_living(process)]
+
+    # -- the end
+
+    def clean_up(self) -> None:
+        """End everything that this test began."""
+        if self._thread is not None and self._thread.is_alive() and self.monitor is not None:
+            self.monitor.stop()
+            self.monitor.stop()
+            self._thread.join(60)
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+        for process in self.processes():
+            with _gone_is_fine():
+                process.kill()
+
+
+@contextmanager
+def monitored(root: Path, **more: Any) -> Iterator[Monitored]:
+    """See Monitored; all that it began is ended at the end."""
+    made = Monitored(root, **more)
+    try:
+        yield made
+    finally:
+        made.clean_up()
+
+
+@contextmanager
+def _gone_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except psutil.NoSuchProcess:
+        pass
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON lines file; a line that is being written is left out."""
+    found = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        found.append(json.loads(line))
+    return found
+
+
+def journal(run: Path, event: str = "") -> list[dict[str, Any]]:
+    """The records of a run's journal, all or those of one kind."""
+    records = lines_of(run / "journal.jsonl") if (run / "journal.jsonl").exists() else []
+    return [record for record in records if event in ("", record["event"])]
+
+
+def has(run: Callable[[], list[Path]], event: str, **data: Any) -> Callable[[], bool]:
+    """Whether the one run that `run` finds has such a record, as a condition to wait for."""
+
+    def look() -> bool:
+        try:
+            records = journal(run()[0], event)
+        except (IndexError, OSError):
+            return False
+        return any(data.items() <= record.items() for record in records)
+
+    return look
+
+
+def token_free_environment() -> dict[str, str]:
+    """For a foreign process: nothing in it says that it is ours."""
+    return {k: v for k, v in os.environ.items() if k not in (MARK, "SDWATCH_TOKEN")}
