@@ -16,13 +16,14 @@ from sdwatch.config import WebUIConfig
 from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
 from sdwatch.policy.redaction import Redactor
-from sdwatch.webui.api import Recorder, WebUIAPI
+from sdwatch.webui.api import WebUIAPI
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import ReadinessProbe
 from sdwatch.webui.mailbox import Mailbox
 from sdwatch.webui.process import WebUIProcessManager
+from sdwatch.webui.roles import Recorder
 
 ACTIVE_RUNS = 2
 """While one run's call is under way, one more may decode, write and publish."""

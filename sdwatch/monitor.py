@@ -7,35 +7,30 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from sdwatch import disk
+from sdwatch.active import ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config
 from sdwatch.errors import JobError
 from sdwatch.lane import ACTIVE_RUNS, Lane
+from sdwatch.policy.envelope import cancelled_envelope, job_envelope
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, Heartbeat, refuse_second_monitor
 from sdwatch.spool.inbox import Arrival, Inbox
-from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.spool.watch import InboxWatch
-from sdwatch.stages import Ending, StageRunner, cancelled_envelope, job_envelope
+from sdwatch.stages import Ending
 from sdwatch.state import State
-from sdwatch.webui.mailbox import Mailbox
 
 log = logging.getLogger("sdwatch.monitor")
 
 _SCAN_SHARE = 5
-"""A scan of a large inbox takes its time; only so great a part of it all may be spent scanning."""
-
-_PARKED_FOR = 5.0
-"""Seconds until a run that the disk did not let go on is taken up again."""
+"""A scan of a large inbox takes its time: this many times as long passes before the next."""
 
 
 class Result(StrEnum):
@@ -44,18 +39,6 @@ class Result(StrEnum):
     STOPPED = "stopped"
     EMPTY = "the inbox is empty"
     HOLD = "on hold"
-
-
-@dataclass
-class ActiveRun:
-    """A run with its thread, on a lane."""
-
-    run: Run
-    lane: Lane
-    mailbox: Mailbox
-    runner: StageRunner
-    thread: threading.Thread = field(init=False)
-    ending: Ending | None = None
 
 
 class Monitor:
@@ -78,14 +61,9 @@ class Monitor:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._scan_wanted = True
-        self._next_scan = 0.0
-        self._scan_not_before = 0.0
+        self._next_scan = self._scan_not_before = 0.0
         self._next_beat = 0.0
         self._arrivals: list[Arrival] = []
-        self._to_resume: list[Path] = []
-        self._parked: list[tuple[float, Path]] = []  # the disk did not take something; when again
-        self._active: list[ActiveRun] = []
-        self._lanes: list[Lane] = []
         self._holds_told: dict[str, str] = {}
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
 
@@ -107,9 +85,9 @@ class Monitor:
             self._state.release()
 
     def stop(self) -> None:
-        """Ask it to stop, from a signal or another thread. A second time: without grace."""
+        """Ask it to stop, from any thread. A second time: without grace for calls in flight."""
         if self._stop.is_set():
-            self._give_up_calls()
+            self._runs.give_up()
         self._stop.set()
         self._wake.set()
 
@@ -125,17 +103,19 @@ class Monitor:
         threading.Thread(target=self.stop, name="stop").start()
 
     def _open(self) -> None:
+        config, clock = self._config, self._clock
         self._heartbeat = Heartbeat(self._spool)
-        config = self._config
-        self._inbox = Inbox(self._spool.inbox, config.settle, config.arrival_timeout, self._clock)
-        self._recover()
+        self._inbox = Inbox(self._spool.inbox, config.settle, config.arrival_timeout, clock)
+        self._runs = ActiveRuns(self._spool, clock=clock, settle=config.settle, wake=self._wake.set)
+        for folder in archive.recover(self._spool, clock):
+            self._runs.park(folder)
         self._lanes = [
             Lane(
                 webui,
                 state_dir=self._state.webui(webui.name),
                 cooldown=config.cooldown,
                 recovery=config.recovery,
-                clock=self._clock,
+                clock=clock,
                 may_call=self.why_no_call,
                 wake=self._wake.set,
             )
@@ -157,34 +137,23 @@ class Monitor:
         return Result.STOPPED
 
     def _close(self) -> None:
-        """Calls in flight get the grace time; then they are given up. The runs stay in working/
-        and go on at the next start."""
+        """The runs stay in working/ and go on at the next start."""
         self._watch.stop()
         for lane in self._lanes:
             lane.begin_stop()
-        deadline = self._clock.monotonic() + self._config.stop_grace
-        for active in self._active:
-            active.thread.join(max(0.0, deadline - self._clock.monotonic()))
-        self._give_up_calls()
-        for active in self._active:
-            active.thread.join()
+        self._runs.join(self._config.stop_grace)
         for lane in self._lanes:
             lane.end_stop()
         self._reap()
         self._heartbeat.end()
 
-    def _give_up_calls(self) -> None:
-        for active in self._active:
-            active.mailbox.stop()
-
     # -- one round
 
     def _tick(self) -> None:
         self._reap()
-        self._unpark()
         self._scan()
         self._settle_without_lane()
-        self._look_for_cancels()
+        self._runs.cancel_where_asked()
         for lane in self._lanes:
             self._give_work(lane)
         self._tell_holds()
@@ -198,14 +167,10 @@ class Monitor:
 
     def _finished(self) -> Result | None:
         """With --once: whether there is nothing left to do, or nothing that can be done."""
+        left = self._arrivals or self._runs or self._inbox.waiting
         if self.why_no_call() or all(lane.hold_reason for lane in self._lanes):
-            return Result.HOLD if self._jobs_left() else Result.EMPTY
-        return None if self._jobs_left() or self._scan_wanted else Result.EMPTY
-
-    def _jobs_left(self) -> bool:
-        return bool(
-            self._active or self._arrivals or self._to_resume or self._parked or self._inbox.waiting
-        )
+            return Result.HOLD if left else Result.EMPTY
+        return None if left or self._scan_wanted else Result.EMPTY
 
     def _scan(self) -> None:
         """Scan on a hint, and every so often without one; never so often that it is all we do."""
@@ -239,33 +204,44 @@ class Monitor:
             return f"{free // 10**6} MB free on the spool's disk, less than min_free"
         return ""
 
-    # -- jobs that need no WebUI
-
     def _settle_without_lane(self) -> None:
         """What cannot be parsed fails at once, even on hold; so does what was cancelled while it
         waited."""
         for arrival in list(self._arrivals):
-            if not arrival.cancelled and not isinstance(arrival.job, JobError):
+            if arrival.cancelled:
+                envelope, ending = cancelled_envelope(), Ending.CANCELLED
+            elif isinstance(arrival.job, JobError):
+                envelope, ending = job_envelope(arrival.job), Ending.FAILED
+            else:
                 continue
             self._arrivals.remove(arrival)
             if (run := self._claim(arrival)) is None:
                 continue
-            if run.looks_like() != run.ledger.claimed["settled"]:
-                # Somebody still wrote to it when it was claimed: read again, from working/.
-                run.close()
-                self._to_resume.append(run.folder)
-                continue
-            if arrival.cancelled:
-                envelope, ending = cancelled_envelope(), Ending.CANCELLED
-            else:
-                assert isinstance(arrival.job, JobError)
-                envelope, ending = job_envelope(arrival.job), Ending.FAILED
             try:
+                if not run.is_as_claimed:
+                    # Somebody still wrote to it: it is read again, from working/.
+                    run.close()
+                    self._runs.park(run.folder)
+                    continue
                 archive.publish(run, self._spool, str(ending), envelope)
             except OSError as error:
-                self._park(run, error)
+                self._runs.park_refused(run, error)
             else:
-                self._count(run.run_id, arrival.source, ending, envelope.message)
+                self._count(run, ending, envelope.message)
+
+    def _give_work(self, lane: Lane) -> None:
+        """What was under way before goes first, then the inbox in its order."""
+        while lane.ready and self._runs.busy(lane) < ACTIVE_RUNS and not self.why_no_call():
+            run: Run | None
+            if (folder := self._runs.next_parked()) is not None:
+                run = Run(folder, self._clock)
+            elif self._arrivals:
+                run = self._claim(self._arrivals.pop(0))
+            else:
+                return
+            if run is not None:
+                self._tell(f"{run.run_id}: begins")
+                self._runs.begin(run, lane)
 
     def _claim(self, arrival: Arrival) -> Run | None:
         try:
@@ -274,111 +250,22 @@ class Monitor:
             self._inbox.waiting[arrival.source] = f"cannot be claimed: {error}"
             return None
 
-    # -- jobs for lanes
-
-    def _give_work(self, lane: Lane) -> None:
-        while lane.ready and not self.why_no_call() and self._busy(lane) < ACTIVE_RUNS:
-            if self._to_resume:
-                self._begin(Run(self._to_resume.pop(0), self._clock), lane)
-            elif self._arrivals:
-                arrival = self._arrivals.pop(0)
-                if (run := self._claim(arrival)) is not None:
-                    self._begin(run, lane)
-            else:
-                return
-
-    def _busy(self, lane: Lane) -> int:
-        mine = [active for active in self._active if active.lane is lane]
-        return sum(not active.runner.publishing for active in mine)
-
-    def _begin(self, run: Run, lane: Lane) -> None:
-        mailbox = Mailbox()
-        recorder = RunRecorder(run, lane.redactor, self._clock)
-        run.webui = lane.identity()
-        runner = StageRunner(
-            run,
-            lane.api(recorder, mailbox),
-            recorder,
-            clock=self._clock,
-            settle=self._config.settle,
-            permit=lambda: lane.permit(mailbox),
-            mailbox=mailbox,
-        )
-        active = ActiveRun(run, lane, mailbox, runner)
-        active.thread = threading.Thread(
-            target=self._run_thread, args=(active,), name=f"run-{run.run_id}"
-        )
-        self._active.append(active)
-        self._tell(f"{run.run_id}: begins")
-        active.thread.start()
-
-    def _park(self, run: Run, error: OSError) -> None:
-        """The disk did not take something: nothing is lost, it goes on from working/."""
-        log.error("%s: waits in working/: %s", run.run_id, error)
-        run.close()
-        self._parked.append((self._clock.monotonic() + _PARKED_FOR, run.folder))
-
-    def _unpark(self) -> None:
-        now = self._clock.monotonic()
-        self._to_resume += [folder for until, folder in self._parked if until <= now]
-        self._parked = [(until, folder) for until, folder in self._parked if until > now]
-
-    def _run_thread(self, active: ActiveRun) -> None:
-        try:
-            active.ending = active.runner.run_to_end(self._spool)
-        except OSError as error:
-            active.ending = Ending.STOPPED
-            self._park(active.run, error)
-        except Exception:
-            # The thread's outer edge: nothing is lost, the run is taken up again at the next start.
-            log.exception("%s: the run broke and stays in working/", active.run.run_id)
-            active.run.close()
-        self._wake.set()
-
     def _reap(self) -> None:
-        for active in [a for a in self._active if not a.thread.is_alive()]:
-            active.thread.join()
-            self._active.remove(active)
-            source = str(active.run.ledger.claimed.get("source", ""))
+        for active in self._runs.reap():
             if active.ending is None:
                 self._tell(f"{active.run.run_id}: sdwatch broke; see {self._state.log_file}")
+            elif active.ending is Ending.STOPPED:
+                self._tell(f"{active.run.run_id}: stopped; it goes on later")
             else:
-                self._count(active.run.run_id, source, active.ending, active.runner.why)
-
-    def _look_for_cancels(self) -> None:
-        for active in self._active:
-            if active.run.cancel_asked():
-                active.mailbox.cancel()
-
-    # -- start
-
-    def _recover(self) -> None:
-        """Every in-between state that a death can leave is resolved here."""
-        for folder in self._spool.run_folders():
-            try:
-                self._recover_run(Run(folder, self._clock))
-            except OSError as error:
-                log.error("%s: cannot be taken up, and is left as it is: %s", folder, error)
-
-    def _recover_run(self, run: Run) -> None:
-        if not run.has_job:
-            if not archive.sweep(run.folder):
-                log.warning("%s: no job in it; left as it is", run.folder)
-        elif run.ledger.ended:
-            archive.move_out(run.folder, self._spool, run.ledger.ended)
-        else:
-            self._to_resume.append(run.folder)
+                self._count(active.run, active.ending, active.runner.why)
 
     # -- for people
 
-    def _count(self, run_id: str, source: str, ending: Ending, why: str) -> None:
-        if ending is Ending.STOPPED:
-            self._tell(f"{run_id}: stopped; it goes on at the next start")
-            return
+    def _count(self, run: Run, ending: Ending, why: str) -> None:
         self._counts[ending] += 1
-        where = "done" if ending is Ending.DONE else "failed"
+        where = self._spool.done if ending is Ending.DONE else self._spool.failed
         because = f" ({why.splitlines()[0]})" if why else ""
-        self._tell(f"{run_id}: {ending}: {source}{because} -> {self._spool.root / where / run_id}")
+        self._tell(f"{run.run_id}: {ending}: {run.source}{because} -> {where / run.run_id}")
 
     def _tell_holds(self) -> None:
         reasons = {lane.name: lane.hold_reason for lane in self._lanes}
@@ -404,17 +291,18 @@ class Monitor:
             "at": iso(self._clock.wall()),
             "hold": self.why_no_call(),
             "lanes": [lane.status() for lane in self._lanes],
-            "runs": [
-                {
-                    "run_id": active.run.run_id,
-                    "lane": active.lane.name,
-                    "doing": active.runner.doing,
-                    "source": active.run.ledger.claimed.get("source"),
-                }
-                for active in list(self._active)
-            ],
-            "queued": len(self._arrivals) + len(self._to_resume),
+            "runs": [_status(active) for active in self._runs.under_way()],
+            "queued": len(self._arrivals) + self._runs.parked(),
             "next": [arrival.source for arrival in self._arrivals[:20]],
             "waiting": dict(list(self._inbox.waiting.items())[:50]),
             "counts": {str(ending): count for ending, count in self._counts.items()},
         }
+
+
+def _status(active: ActiveRun) -> dict[str, Any]:
+    return {
+        "run_id": active.run.run_id,
+        "lane": active.lane.name,
+        "doing": active.runner.doing,
+        "source": active.run.source,
+    }

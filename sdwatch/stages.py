@@ -26,18 +26,24 @@ from sdwatch.errors import (
     SdwatchError,
     WebUIError,
 )
-from sdwatch.policy.envelope import ErrorEnvelope
+from sdwatch.policy.envelope import (
+    ErrorEnvelope,
+    cancelled_envelope,
+    died_here_envelope,
+    job_envelope,
+    no_image_envelope,
+)
 from sdwatch.policy.job import Job
 from sdwatch.policy.ledger import Image
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
-from sdwatch.policy.recovery import CUT_OFFS, Action, Decision
+from sdwatch.policy.recovery import Action, Decision
 from sdwatch.policy.verdict import judge
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.api import Outcome
-from sdwatch.webui.client import Reply
 from sdwatch.webui.mailbox import Mailbox
+from sdwatch.webui.reply import Reply
 
 log = logging.getLogger("sdwatch.run")
 
@@ -137,13 +143,13 @@ class StageRunner:
         job = self._read_settled_job()
         self._run.plan()
         if (call_id := self._run.ledger.too_many_cut_offs()) != "":
-            raise CallFailedError(_died_here_envelope(call_id))
+            raise CallFailedError(died_here_envelope(call_id))
         images: list[Image] = []
         for number, stage in enumerate(job.stages, 1):
             inputs = [image.name for image in images if not image.grid]
             calls = calls_of(number, stage, self._run.seeds[number - 1], inputs)
             if not calls:
-                raise CallFailedError(_no_image_envelope(number, stage.kind))
+                raise CallFailedError(no_image_envelope(number, stage.kind))
             images = [image for call in calls for image in self._images_of(job, call, len(calls))]
         return images
 
@@ -260,49 +266,3 @@ def _size_of(image: bytes) -> dict[str, int]:
     with Picture.open(io.BytesIO(image)) as picture:
         width, height = picture.size
     return {"width": max(8, width // 8 * 8), "height": max(8, height // 8 * 8)}
-
-
-def job_envelope(error: FileProblems) -> ErrorEnvelope:
-    """For a job file that cannot be run as it is."""
-    first, *others = [problem.located(error.file) for problem in error.problems]
-    more = [f"and {len(others)} more:", *others] if others else []
-    return ErrorEnvelope(
-        error=type(error).__name__,
-        diagnosis="bad request",
-        blame="job",
-        message="\n  ".join([f"the job file is wrong: {first}", *more]),
-        advice="Correct it and drop it into the inbox again. `sdwatch check FILE` tells before.",
-    )
-
-
-def cancelled_envelope() -> ErrorEnvelope:
-    """For a run that somebody cancelled."""
-    return ErrorEnvelope(
-        error="RunCancelledError",
-        diagnosis="cancelled",
-        blame="person",
-        message="somebody cancelled this run",
-        advice="Nothing is wrong. Images that were finished before are kept.",
-    )
-
-
-def _died_here_envelope(call_id: str) -> ErrorEnvelope:
-    return ErrorEnvelope(
-        error="MonitorDied",
-        diagnosis="cut off",
-        blame="sdwatch",
-        message=f"the monitor died {CUT_OFFS + 1} times in this call",
-        advice="See the system's log for what ended sdwatch each time (often too little memory).",
-        call=call_id,
-    )
-
-
-def _no_image_envelope(number: int, kind: str) -> ErrorEnvelope:
-    return ErrorEnvelope(
-        error="NoImage",
-        diagnosis="bad request",
-        blame="job",
-        message=f"stage {number} ({kind}) has no image to work on: the stage before made none",
-        advice="Give the stage an image of its own, or a stage before it that makes one.",
-        stage=kind,
-    )

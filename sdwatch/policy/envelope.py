@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from sdwatch.errors import FileProblems
+from sdwatch.policy.recovery import CUT_OFFS
+
 
 @dataclass(frozen=True)
 class FailedAttempt:
@@ -61,4 +64,52 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         exit_code=record.get("exit_code"),
         counted=bool(record.get("counted", True)),
         decision=str(record.get("decision", "")),
+    )
+
+
+def job_envelope(error: FileProblems) -> ErrorEnvelope:
+    """For a job file that cannot be run as it is."""
+    first, *others = [problem.located(error.file) for problem in error.problems]
+    more = [f"and {len(others)} more:", *others] if others else []
+    return ErrorEnvelope(
+        error=type(error).__name__,
+        diagnosis="bad request",
+        blame="job",
+        message="\n  ".join([f"the job file is wrong: {first}", *more]),
+        advice="Correct it and drop it into the inbox again. `sdwatch check FILE` tells before.",
+    )
+
+
+def cancelled_envelope() -> ErrorEnvelope:
+    """For a run that somebody cancelled."""
+    return ErrorEnvelope(
+        error="RunCancelledError",
+        diagnosis="cancelled",
+        blame="person",
+        message="somebody cancelled this run",
+        advice="Nothing is wrong. Images that were finished before are kept.",
+    )
+
+
+def died_here_envelope(call_id: str) -> ErrorEnvelope:
+    """For a run in whose same call the monitor died once too often."""
+    return ErrorEnvelope(
+        error="MonitorDied",
+        diagnosis="cut off",
+        blame="sdwatch",
+        message=f"the monitor died {CUT_OFFS + 1} times in this call",
+        advice="See the system's log for what ended sdwatch each time (often too little memory).",
+        call=call_id,
+    )
+
+
+def no_image_envelope(number: int, kind: str) -> ErrorEnvelope:
+    """For a stage that has nothing to work on."""
+    return ErrorEnvelope(
+        error="NoImage",
+        diagnosis="bad request",
+        blame="job",
+        message=f"stage {number} ({kind}) has no image to work on: the stage before made none",
+        advice="Give the stage an image of its own, or a stage before it that makes one.",
+        stage=kind,
     )

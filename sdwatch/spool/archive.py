@@ -107,6 +107,25 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
     return run
 
 
+def recover(spool: Spool, clock: Clock) -> list[Path]:
+    """Resolve every in-between state that a death can leave in working/; the runs that are to go
+    on. What cannot be read is left as it is, and logged."""
+    to_go_on = []
+    for folder in spool.run_folders():
+        try:
+            run = Run(folder, clock)
+            if not run.has_job:
+                if not sweep(folder):
+                    log.warning("%s: no job in it; left as it is", folder)
+            elif run.ledger.ended:
+                move_out(folder, spool, run.ledger.ended)
+            else:
+                to_go_on.append(folder)
+        except OSError as error:
+            log.error("%s: cannot be taken up, and is left as it is: %s", folder, error)
+    return to_go_on
+
+
 def sweep(folder: Path) -> bool:
     """Remove a run folder whose job never came (the monitor died, or the rename failed, between
     the journal's first line and the rename). Whether there was nothing in it to keep."""
@@ -127,8 +146,7 @@ def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None
     """
     if envelope is not None:
         images = [i.name for call in run.ledger.calls.values() for i in call.images or ()]
-        source = str(run.ledger.claimed.get("source", ""))
-        write_explanation(run.folder, envelope, run.run_id, source, images)
+        write_explanation(run.folder, envelope, run.run_id, run.source, images)
     if not run.ledger.ended:
         run.record("ended", outcome=outcome)
     run.write_manifest(outcome)

@@ -110,6 +110,16 @@ class Run:
         """Whether the claim's rename happened."""
         return (self.folder / JOB_FILE).exists() or (self.folder / JOB_FOLDER).exists()
 
+    @property
+    def source(self) -> str:
+        """Where in the inbox it came from."""
+        return str(self.ledger.claimed.get("source", ""))
+
+    @property
+    def is_as_claimed(self) -> bool:
+        """Whether the job is still what had settled in the inbox. Raises OSError."""
+        return self.looks_like() == self.ledger.claimed.get("settled")
+
     def looks_like(self) -> str:
         """The digest of the job's signature as it is now: `claimed` has it as it had settled.
         Raises OSError."""
@@ -121,7 +131,7 @@ class Run:
         path = self.job_path
         if path is None:
             raise SpoolError(f"{self.folder}: no job file in this run")
-        source = str(self.ledger.claimed.get("source") or path.name)
+        source = self.source or path.name
         data = read_bounded(path, source)
         stem = Path(source).parent.name if path.parent.name == JOB_FOLDER else Path(source).stem
         self.job_id = f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}"

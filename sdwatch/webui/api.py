@@ -11,7 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from sdwatch.errors import (
     RunCancelledError,
@@ -20,11 +20,12 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
+from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.policy.recovery import Action, Decision, counts, decide
 from sdwatch.policy.verdict import Diagnosis, Verdict, judge
-from sdwatch.webui.client import Reply
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
+from sdwatch.webui.reply import Reply
+from sdwatch.webui.roles import Client, Keeper, Process, Recorder
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -35,65 +36,6 @@ EXIT_WAIT = 1.0
 """Seconds that the end of a process may come after the connection broke."""
 
 RESTART_LIMIT = 1800.0
-
-
-class Client(Protocol):
-    """Sends one generation. See SDWebUIClient."""
-
-    def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply: ...
-    def interrupt(self) -> bool: ...
-    def abandon(self) -> None: ...
-
-
-class Process(Protocol):
-    """The WebUI's process. See WebUIProcessManager."""
-
-    @property
-    def generation(self) -> int: ...
-    def is_process_alive(self) -> bool: ...
-    def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]: ...
-    def restart_and_wait_ready(self, timeout_s: float) -> bool: ...
-
-
-class Recorder(Protocol):
-    """Writes one call's ledger and evidence; the spool has the real one."""
-
-    @property
-    def counted(self) -> int:
-        """Counted attempts so far, from before a restart of the monitor too."""
-
-    @property
-    def attempts(self) -> tuple[FailedAttempt, ...]:
-        """The failed attempts so far, oldest first."""
-
-    def call_started(self, generation: int) -> None: ...
-    def call_failed(
-        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
-    ) -> None: ...
-    def call_given_up(self, why: str) -> None:
-        """The call in flight, if there is one, was given up."""
-
-    def evidence(
-        self, run_dir: Path | None, payload: Mapping[str, Any], tail: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        """Write the evidence of the last failure; all evidence files of the run so far, relative
-        to `run_dir`. Without a `run_dir` nothing is written."""
-
-
-class Keeper(Protocol):
-    """Who keeps the WebUI: hears what a failed call says about it. See Lane."""
-
-    def succeeded(self) -> None:
-        """A call succeeded."""
-
-    def crashed(self, diagnosis: Diagnosis) -> None:
-        """The WebUI must be restarted; its cool-down begins now."""
-
-    def hold(self, reason: str) -> None:
-        """Nothing can be sent to it for now."""
-
-    def sending(self, stage: str) -> None:
-        """A POST goes out: its progress is watched from now on."""
 
 
 @dataclass(frozen=True)

@@ -6,48 +6,29 @@ the environment are ignored, redirects are not followed.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import json
 import logging
 import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import requests
 import urllib3
-from PIL import Image
 from requests.adapters import HTTPAdapter
 
 from sdwatch.errors import (
-    WebUIBadRequestError,
-    WebUIBusyError,
     WebUIError,
-    WebUINotUsableError,
     WebUIReplyError,
-    WebUIServerError,
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.webui.reply import Reply, error_for, read_bounded, read_reply
 
 log = logging.getLogger("sdwatch.webui")
 
 CONNECT_TIMEOUT = 10.0
-MAX_REPLY_BYTES = 512 << 20
 _CHUNK = 1 << 16
-
-
-@dataclass(frozen=True)
-class Reply:
-    """A generation that succeeded. `images`: the files as the WebUI made them (PNG, JPEG or WebP
-    bytes); `first_image`: how many grids stand in front of them; `info`: what it says it did."""
-
-    images: tuple[bytes, ...]
-    first_image: int = 0
-    info: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SDWebUIClient:
@@ -77,7 +58,7 @@ class SDWebUIClient:
         again = self._last_failed == (stage, payload)
         self._attempt = self._attempt + 1 if again else 1
         try:
-            reply = _read_reply(stage, self._post(stage, payload))
+            reply = read_reply(stage, self._post(stage, payload))
         except WebUIError as error:
             self._last_failed = (stage, payload)
             _log_failure(error, stage, self._attempt, payload)
@@ -137,7 +118,7 @@ class SDWebUIClient:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = _read_bounded(response, stage)
+                body = read_bounded(response.iter_content(_CHUNK), stage)
                 _refuse_bad_status(response, body, stage)
                 return body
         except requests.ReadTimeout as error:
@@ -215,68 +196,10 @@ class _TrackingAdapter(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = {"http": self._pool_class}
 
 
-def _read_bounded(response: requests.Response, stage: str) -> bytes:
-    """The body, at most MAX_REPLY_BYTES of it."""
-    parts: list[bytes] = []
-    size = 0
-    for part in response.iter_content(_CHUNK):
-        size += len(part)
-        if size > MAX_REPLY_BYTES:
-            raise WebUIReplyError(
-                f"the reply is larger than {MAX_REPLY_BYTES >> 20} MB", stage=stage
-            )
-        parts.append(part)
-    return b"".join(parts)
-
-
 def _refuse_bad_status(response: requests.Response, body: bytes, stage: str) -> None:
-    status = response.status_code
-    if status == 200:
-        return
-    kind = _ERROR_OF_STATUS.get(status, WebUIServerError)
-    where = f"POST {stage}" if stage else f"GET {response.request.path_url}"
-    said = message_of(body) or response.reason or "no message"
-    raise kind(f"{where} was answered {status}: {said}", stage=stage, status=status)
-
-
-_ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
-    400: WebUIBadRequestError,
-    401: WebUINotUsableError,
-    403: WebUINotUsableError,
-    404: WebUIBadRequestError,
-    405: WebUIBadRequestError,
-    413: WebUIBadRequestError,
-    422: WebUIBadRequestError,
-    429: WebUIBusyError,
-    502: WebUIBusyError,
-    503: WebUIBusyError,
-    504: WebUIBusyError,
-}
-
-
-def message_of(body: bytes) -> str:
-    """What an error body says, in one line; '' where it says nothing.
-
-    Three shapes (measured): `{"detail": "text"}`; `{"detail": [{"loc", "msg"}, …]}`;
-    `{"error": "Class", "message" or "errors": "text", which may be empty}`. The `input` of a 422
-    echoes the request and is left out.
-    """
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return " ".join(body[:200].decode("utf-8", "replace").split())
-    if not isinstance(value, dict):
-        return ""
-    detail = value.get("detail")
-    if isinstance(detail, list):
-        return "; ".join(_validation_line(item) for item in detail if isinstance(item, dict))
-    text = str(value.get("message") or value.get("errors") or detail or "")
-    return ": ".join(part for part in (str(value.get("error") or ""), text) if part)
-
-
-def _validation_line(item: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in item.get("loc", ()) if part != "body")
-    return f"{place or 'the request'}: {item.get('msg', '')}"
+    if response.status_code != 200:
+        where = f"POST {stage}" if stage else f"GET {response.request.path_url}"
+        raise error_for(response.status_code, body, where, stage)
 
 
 def _reason(error: BaseException) -> str:
@@ -285,46 +208,6 @@ def _reason(error: BaseException) -> str:
     while (inner := cause.__cause__ or cause.__context__) is not None:
         cause = inner
     return f"{type(cause).__name__}: {cause}"
-
-
-def _read_reply(stage: str, body: bytes) -> Reply:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise WebUIReplyError("the reply is not whole JSON", stage=stage, status=200) from error
-    if not isinstance(value, dict):
-        raise WebUIReplyError("the reply is not a JSON object", stage=stage, status=200)
-    encoded = [value.get("image")] if stage == "extra-single-image" else value.get("images")
-    if not isinstance(encoded, list) or not any(encoded):
-        raise WebUIReplyError("the reply has no image", stage=stage, status=200)
-    info = _info(value.get("info"))
-    images = tuple(_decode(stage, number, text) for number, text in enumerate(encoded, 1))
-    first = info.get("index_of_first_image", 0)
-    grids = first if isinstance(first, int) and 0 <= first < len(images) else 0
-    return Reply(images, grids, info)
-
-
-def _info(text: Any) -> dict[str, Any]:
-    try:
-        info = json.loads(text) if isinstance(text, str) else {}
-    except (ValueError, RecursionError):
-        return {}
-    return info if isinstance(info, dict) else {}
-
-
-def _decode(stage: str, number: int, text: Any) -> bytes:
-    """One image, checked to be one."""
-    try:
-        data = base64.b64decode(text.partition(",")[2] if text[:5] == "data:" else text)
-        with Image.open(io.BytesIO(data)) as image:
-            image.verify()
-    except (TypeError, AttributeError, ValueError, SyntaxError, binascii.Error, OSError) as error:
-        raise WebUIReplyError(
-            f"image {number} of the reply does not decode", stage=stage, status=200
-        ) from error
-    except Image.DecompressionBombError as error:
-        raise WebUIReplyError(f"image {number}: {error}", stage=stage, status=200) from error
-    return data
 
 
 def _log_failure(error: WebUIError, stage: str, attempt: int, payload: Mapping[str, Any]) -> None:

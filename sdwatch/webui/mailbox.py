@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from sdwatch.errors import RunCancelledError, RunStoppedError, WebUIError
-from sdwatch.webui.client import Reply
+from sdwatch.webui.reply import Reply
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,145 @@
+"""The runs that are under way: each in its thread, on its lane; and those that wait to go on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sdwatch.clock import Clock
+from sdwatch.lane import Lane
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.run import Run
+from sdwatch.stages import Ending, StageRunner
+from sdwatch.webui.mailbox import Mailbox
+
+log = logging.getLogger("sdwatch.monitor")
+
+_PARKED_FOR = 5.0
+"""Seconds until a run that the disk did not let go on is taken up again."""
+
+
+@dataclass
+class ActiveRun:
+    """A run with its thread, on a lane. `ending` is None where sdwatch itself broke."""
+
+    run: Run
+    lane: Lane
+    mailbox: Mailbox
+    runner: StageRunner
+    thread: threading.Thread = field(init=False)
+    ending: Ending | None = None
+
+
+class ActiveRuns:
+    """Begins runs, ends them, and remembers those in working/ that are to go on. `settle`: seconds
+    (see StageRunner). `wake` is called when a run has ended. Used by the main thread."""
+
+    def __init__(
+        self, spool: Spool, *, clock: Clock, settle: float, wake: Callable[[], None]
+    ) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._settle = settle
+        self._wake = wake
+        self._active: list[ActiveRun] = []
+        self._parked: list[tuple[float, Path]] = []  # when to go on with it
+
+    def __bool__(self) -> bool:
+        return bool(self._active or self._parked)
+
+    def under_way(self) -> list[ActiveRun]:
+        """Those that have a thread."""
+        return list(self._active)
+
+    def parked(self) -> int:
+        """How many wait in working/ to go on."""
+        return len(self._parked)
+
+    def busy(self, lane: Lane) -> int:
+        """How many runs this lane works for; one that is being published needs no WebUI."""
+        mine = [active for active in self._active if active.lane is lane]
+        return sum(not active.runner.publishing for active in mine)
+
+    def begin(self, run: Run, lane: Lane) -> None:
+        """Give a claimed run, or one that goes on, its thread on a lane."""
+        mailbox = Mailbox()
+        recorder = RunRecorder(run, lane.redactor, self._clock)
+        run.webui = lane.identity()
+        runner = StageRunner(
+            run,
+            lane.api(recorder, mailbox),
+            recorder,
+            clock=self._clock,
+            settle=self._settle,
+            permit=lambda: lane.permit(mailbox),
+            mailbox=mailbox,
+        )
+        active = ActiveRun(run, lane, mailbox, runner)
+        active.thread = threading.Thread(
+            target=self._live, args=(active,), name=f"run-{run.run_id}"
+        )
+        self._active.append(active)
+        active.thread.start()
+
+    def park(self, folder: Path, seconds: float = 0.0) -> None:
+        """A run in working/ that is to go on, after so many seconds."""
+        self._parked.append((self._clock.monotonic() + seconds, folder))
+
+    def park_refused(self, run: Run, error: OSError) -> None:
+        """The disk did not take something: nothing is lost, it goes on from working/."""
+        log.error("%s: waits in working/: %s", run.run_id, error)
+        run.close()
+        self.park(run.folder, _PARKED_FOR)
+
+    def next_parked(self) -> Path | None:
+        """The oldest run that may go on now, taken out of those that wait."""
+        now = self._clock.monotonic()
+        ready = sorted(folder for until, folder in self._parked if until <= now)
+        if not ready:
+            return None
+        self._parked = [entry for entry in self._parked if entry[1] != ready[0]]
+        return ready[0]
+
+    def reap(self) -> list[ActiveRun]:
+        """Those whose thread has ended since the last look."""
+        ended = [active for active in self._active if not active.thread.is_alive()]
+        for active in ended:
+            active.thread.join()
+            self._active.remove(active)
+        return ended
+
+    def cancel_where_asked(self) -> None:
+        """A person's `cancel` file in a run's folder cancels it."""
+        for active in self._active:
+            if active.run.cancel_asked():
+                active.mailbox.cancel()
+
+    def give_up(self) -> None:
+        """No more waiting for replies: the runs stay in working/."""
+        for active in self._active:
+            active.mailbox.stop()
+
+    def join(self, grace: float) -> None:
+        """Wait for all threads; calls in flight get `grace` seconds, then they are given up."""
+        deadline = self._clock.monotonic() + grace
+        for active in self._active:
+            active.thread.join(max(0.0, deadline - self._clock.monotonic()))
+        self.give_up()
+        for active in self._active:
+            active.thread.join()
+
+    def _live(self, active: ActiveRun) -> None:
+        try:
+            active.ending = active.runner.run_to_end(self._spool)
+        except OSError as error:
+            active.ending = Ending.STOPPED
+            self.park_refused(active.run, error)
+        except Exception:
+            # The thread's outer edge: nothing is lost, the next start takes the run up again.
+            log.exception("%s: the run broke and stays in working/", active.run.run_id)
+            active.run.close()
+        self._wake()
