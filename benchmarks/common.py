@@ -36,7 +36,9 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition: Callable[[], Any], why: str, limit: float = 60.0, every: float = 0.002):
+def wait_until(
+    condition: Callable[[], Any], why: str, limit: float = 60.0, every: float = 0.002
+) -> Any:
     """Poll until `condition` gives something true, and return that. Raises TimeoutError."""
     deadline = time.monotonic() + limit
     while not (value := condition()):
@@ -59,20 +61,25 @@ def make_config(root: Path, command: Sequence[str], port: int, **webui: Any) -> 
         "settle": 0,
         "min_free": 0,
         "cooldown": cooldown,
-        "webuis": {
-            "bench": {"url": f"http://127.0.0.1:{port}", "command": list(command), **webui}
-        },
+        "webuis": {"bench": {"url": f"http://127.0.0.1:{port}", "command": list(command), **webui}},
     }
     return parse_config(json.dumps(settings).encode(), "benchmark", root)
 
 
-def drop(config: Config, name: str, fields: Mapping[str, Any]) -> None:
-    """Put a job of one txt2img into the inbox, whole, by a rename."""
+def drop(config: Config, name: str, fields: Mapping[str, Any]) -> float:
+    """Put a job of one txt2img into the inbox, whole; the moment of its rename."""
     inbox = config.spool / "inbox"
     inbox.mkdir(parents=True, exist_ok=True)
     temporary = inbox / f".{name}.tmp"
-    temporary.write_text(json.dumps({"stages": [{"txt2img": dict(fields)}]}), encoding="utf-8")
+    temporary.write_text(job_text(fields), encoding="utf-8")
+    moment = time.monotonic()
     temporary.rename(inbox / f"{name}.yaml")
+    return moment
+
+
+def job_text(fields: Mapping[str, Any]) -> str:
+    """A job file of one txt2img (JSON is YAML)."""
+    return json.dumps({"stages": [{"txt2img": dict(fields)}]})
 
 
 def run_monitor(config: Config) -> tuple[float, float]:

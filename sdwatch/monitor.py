@@ -286,7 +286,9 @@ class Monitor:
             log.warning("the heartbeat cannot be written: %s", error)
 
     def status(self) -> dict[str, Any]:
-        """How it stands: for the heartbeat, `status` and the live display."""
+        """How it stands: for the heartbeat, `status` and the live display. {} before it is open."""
+        if not self._lanes:
+            return {}
         return {
             "at": iso(self._clock.wall()),
             "hold": self.why_no_call(),

@@ -1,0 +1,207 @@
+"""`sdwatch demo`: three jobs on the simulator, one crash in the middle, told in plain words."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sdwatch.cli.chosen_config import CONFIG
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.session import Session
+from sdwatch.config import load_config
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.diagnostics import WHY
+from sdwatch.spool.run import IMAGES, MANIFEST
+
+LIMIT = 90.0
+"""Seconds after which the demo gives up."""
+
+_CONFIG = """\
+# Written by `sdwatch demo`.
+spool: .
+state: state
+settle: 0.5
+min_free: 50 MB
+cooldown: [3, 6, 12]
+webuis:
+  simulator:
+    url: http://127.0.0.1:{port}
+    command: ["{{python}}", -m, sdwatch.simulator, --port, "{{port}}", --step-time, "0.15",
+              --faults, faults.yaml, --state, state/simulator.json]
+    cwd: .
+    stop_grace: 3
+"""
+
+_FAULTS = """\
+# While it draws the lighthouse for the first time, the WebUI is killed.
+- fault: sigkill-mid-step
+  when: {prompt: lighthouse}
+  times: once
+  at: 0.6
+"""
+
+_JOBS = {
+    "castle.yaml": """\
+# Draw, draw over, enlarge: each stage takes the images of the one before it.
+priority: 2
+stages:
+  - txt2img:
+      prompt: a castle on a hill
+      seed: 42
+      steps: 25
+  - img2img:
+      prompt: a castle on a hill, oil painting
+      denoising_strength: 0.6
+      seed: 43
+      steps: 25
+  - upscale:
+      upscaler_1: R-ESRGAN 4x+
+      upscaling_resize: 2
+""",
+    "lighthouse.yaml": """\
+# The WebUI dies in the middle of this one.
+priority: 1
+prompt: a lighthouse in a storm
+seed: 7
+steps: 25
+""",
+    "mistake.yaml": """\
+# One field is not spelt right.
+prompt: a village by a river
+stepz: 25
+""",
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        default=Path("sdwatch-demo"),
+        metavar="DIR",
+        help="default: ./%(default)s; where that is in use, a new folder in it",
+    )
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Run the demo; whether all came out as promised. Raises SpoolError, OSError."""
+    began = time.monotonic()
+    folder = _fresh(args.folder.absolute())
+    _set_up(folder)
+    print(f"Three jobs and a simulated WebUI, in {folder}. The WebUI will be killed once.")
+    print("The pictures are not real: the simulator draws them, no GPU is needed.", flush=True)
+    session = Session(load_config(folder / CONFIG), once=True)
+    limit = threading.Timer(LIMIT, session.monitor.stop)
+    limit.start()
+    try:
+        result = session.run()
+    finally:
+        limit.cancel()
+    outcome = _outcome(Spool(folder, ""))
+    if outcome is None:
+        print(f"The demo did not end as it should ({result}); all is left in {folder}")
+        return ExitCode.DEMO_FAILED
+    print(outcome.told(time.monotonic() - began))
+    return ExitCode.OK
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What there is to show: the last stage's images of both jobs, seconds from the crash to the
+    second try, the mistake's explanation."""
+
+    castle: list[Path]
+    lighthouse: list[Path]
+    crash_cost: float
+    why: Path
+
+    def told(self, seconds: float) -> str:
+        """It all, in plain words."""
+        why = [f"     | {line}" for line in self.why.read_text(encoding="utf-8").splitlines()[:3]]
+        return "\n".join(
+            [
+                "",
+                f"That took {seconds:.0f} s. What happened:",
+                "",
+                "1. castle went through three stages: drawn, drawn over, enlarged. Its picture:",
+                *(f"     {path}" for path in self.castle),
+                "2. lighthouse: the WebUI was killed in the middle of it. sdwatch saw that, waited",
+                "   its cool-down, started the WebUI again and drew the picture with a second try",
+                f"   {self.crash_cost:.1f} s after the crash. No job was lost or harmed:",
+                *(f"     {path}" for path in self.lighthouse),
+                "3. mistake has a misspelt field. It failed at once, held nothing up, and says why:",
+                f"     {self.why}",
+                *why,
+                "",
+                "With your own WebUI: sdwatch init DIR --webui forge|a1111|sdnext",
+            ]
+        )
+
+
+def _fresh(folder: Path) -> Path:
+    """`folder`, or when something is in it already, a new one within it."""
+    number, fresh = 1, folder
+    while fresh.exists() and (not fresh.is_dir() or any(fresh.iterdir())):
+        number += 1
+        fresh = folder / f"demo-{number}"
+    return fresh
+
+
+def _set_up(folder: Path) -> None:
+    Spool(folder, "").prepare()
+    (folder / "state").mkdir(exist_ok=True)
+    files = {CONFIG: _CONFIG.format(port=_free_port()), "faults.yaml": _FAULTS}
+    files |= {f"inbox/{name}": text for name, text in _JOBS.items()}
+    for name, text in files.items():
+        path = folder / name
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o644)  # a config that others may write is refused, and so it is with umask 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _outcome(spool: Spool) -> _Outcome | None:
+    """What came of it; None where it is not what the demo promises."""
+    done = {manifest["source"]: manifest for manifest in _manifests(spool.done)}
+    whys = list(spool.failed.glob(f"*/{WHY}"))
+    if set(done) != {"castle.yaml", "lighthouse.yaml"} or len(whys) != 1:
+        return None
+    castle = _final_images(spool, done["castle.yaml"])
+    lighthouse = _final_images(spool, done["lighthouse.yaml"])
+    cost = _crash_cost(done["lighthouse.yaml"])
+    if not castle or not lighthouse or cost is None:
+        return None
+    return _Outcome(castle, lighthouse, cost, whys[0])
+
+
+def _manifests(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(p.read_text(encoding="utf-8")) for p in folder.glob(f"*/{MANIFEST}")]
+
+
+def _final_images(spool: Spool, manifest: dict[str, Any]) -> list[Path]:
+    folder = spool.done / manifest["run_id"] / IMAGES
+    paths = [folder / image["name"] for image in manifest["calls"][-1]["images"]]
+    return paths if all(path.is_file() for path in paths) else []
+
+
+def _crash_cost(manifest: dict[str, Any]) -> float | None:
+    """Seconds from the failure of the first attempt to the begin of the second."""
+    attempts = manifest["calls"][0]["attempts"]
+    if len(attempts) != 2:
+        return None
+    failed, again = attempts[0]["ended"], attempts[1]["at"]
+    return (datetime.fromisoformat(again) - datetime.fromisoformat(failed)).total_seconds()

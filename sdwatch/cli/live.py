@@ -1,0 +1,155 @@
+"""The live display of `run` and `demo` on a terminal: the lanes, the queue, what happened last."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+REFRESHED = 2.0
+"""Times a second."""
+
+_EVENTS = 8
+_COLOURS = {"ready": "green", "starting": "yellow", "cooling down": "yellow", "on hold": "red"}
+
+
+class LiveShow:
+    """Draws what `status` (see Monitor.status) says, and the last events below it."""
+
+    def __init__(self, status: Callable[[], dict[str, Any]], spool: str) -> None:
+        self._status = status
+        self._spool = spool
+        self._began = time.monotonic()
+        self._events: deque[Text] = deque(maxlen=_EVENTS)
+        self._live = Live(get_renderable=self._draw, refresh_per_second=REFRESHED)
+
+    def tell(self, line: str) -> None:
+        """Something happened."""
+        self._add(line, _event_style(line))
+
+    def warn(self, line: str) -> None:
+        """Something went wrong; sdwatch deals with it."""
+        self._add(line, "yellow")
+
+    def _add(self, line: str, style: str) -> None:
+        first = line.partition("\n")[0]
+        text = Text.assemble((time.strftime("%H:%M:%S  "), "dim"), (first, style))
+        text.no_wrap, text.overflow = True, "ellipsis"
+        self._events.append(text)
+
+    def __enter__(self) -> LiveShow:
+        self._live.start(refresh=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def _draw(self) -> RenderableType:
+        status = self._status()
+        return Group(self._head(), Text(), *_middle(status), Text(), *list(self._events))
+
+    def _head(self) -> RenderableType:
+        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
+        lasted = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
+        row = Table.grid(expand=True)
+        row.add_column(no_wrap=True, overflow="ellipsis")
+        row.add_column(justify="right", no_wrap=True)
+        row.add_row(
+            Text.assemble(("sdwatch  ", "bold"), (self._spool, "dim")),
+            Text(f"{lasted}  Ctrl-C stops", style="dim"),
+        )
+        return row
+
+
+def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:
+    if not status:
+        yield Text("looks for another monitor on this spool …", style="dim")
+        return
+    if hold := status["hold"]:
+        yield Text(f"on hold: {hold}", style="red")
+    yield _lanes(status)
+    yield Text()
+    yield _counts(status)
+
+
+def _lanes(status: dict[str, Any]) -> Table:
+    """Two lines for each lane, whatever it does, so that nothing jumps."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, width=18)
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    for lane in status["lanes"]:
+        runs = [run for run in status["runs"] if run["lane"] == lane["name"]]
+        grid.add_row(Text(lane["name"], style="bold"), _state(lane), _doing(lane, runs))
+        grid.add_row("", "", _bar(lane["progress"]))
+    return grid
+
+
+def _state(lane: dict[str, Any]) -> Text:
+    words = lane["state"]
+    if words == "cooling down" and lane["cooldown_left"]:
+        words += f" {lane['cooldown_left']:.0f} s"
+    style = "red" if lane["hold"] else _COLOURS.get(lane["state"], "dim")
+    return Text(words, style=style)
+
+
+def _doing(lane: dict[str, Any], runs: list[dict[str, Any]]) -> Text:
+    if lane["hold"]:
+        return Text(lane["hold"].partition("\n")[0], style="red")
+    if not runs:
+        return Text("nothing to do" if lane["state"] == "ready" else "", style="dim")
+    source = Text(str(runs[0]["source"]), style="cyan")
+    more = f"   (+{len(runs) - 1})" if len(runs) > 1 else ""
+    return Text.assemble(source, f"   {runs[0]['doing']}", (more, "dim"))
+
+
+def _bar(progress: dict[str, Any]) -> RenderableType:
+    """The steps of the call in flight, as its WebUI last told; an empty line without one."""
+    state = progress.get("state")
+    steps = state.get("sampling_steps") if isinstance(state, dict) else None
+    if not isinstance(state, dict) or not isinstance(steps, int) or steps <= 0:
+        return Text()
+    step = min(int(state.get("sampling_step") or 0), steps)
+    row = Table.grid(padding=(0, 2))
+    row.add_row(
+        ProgressBar(total=steps, completed=step, width=32),
+        Text(f"step {step} of {steps}"),
+        Text(_eta(progress.get("eta_relative")), style="dim"),
+    )
+    return row
+
+
+def _eta(seconds: object) -> str:
+    if not isinstance(seconds, int | float) or seconds <= 0:
+        return ""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02} left"
+
+
+def _counts(status: dict[str, Any]) -> Text:
+    counts = status["counts"]
+    waiting = len(status["waiting"])
+    return Text.assemble(
+        ("queue ", "dim"),
+        str(status["queued"]),
+        ("   arriving ", "dim"),
+        str(waiting),
+        ("   done ", "dim"),
+        (str(counts["done"]), "green" if counts["done"] else ""),
+        ("   failed ", "dim"),
+        (str(counts["failed"]), "red" if counts["failed"] else ""),
+        ("   cancelled ", "dim"),
+        str(counts["cancelled"]),
+    )
+
+
+def _event_style(line: str) -> str:
+    if ": done: " in line:
+        return "green"
+    return "red" if ": failed: " in line or "on hold" in line else ""

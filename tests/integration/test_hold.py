@@ -1,0 +1,96 @@
+"""A person's hold: a file in the spool, obeyed at the next call and never written or deleted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdwatch.monitor import Result
+from tests.helpers import wait_until
+from tests.monitored import Monitored, has, job, journal, monitored
+
+
+def two_more_beats(spool: Monitored) -> None:
+    """The monitor had two rounds more, with all the time to do what it should not."""
+    beat = spool.status()["beat"]
+    wait_until(lambda: spool.status()["beat"] > beat + 1, 20, "two more beats")
+
+
+@pytest.mark.parametrize("name", ["hold", "hold.txt"])
+def test_the_running_call_is_finished_and_no_other_begun_until_it_is_gone(
+    tmp_path: Path, name: str
+) -> None:
+    hold = tmp_path / "spool" / name
+    with monitored(tmp_path, flags=["--step-time", "0.05"]) as spool:
+        spool.drop("castle.yaml", job(n_iter=2, steps=10))
+        spool.start()
+        wait_until(has(spool.working, "call_started", call="1.1"), 30, "the first call")
+        hold.touch()
+        spool.drop("later.yaml", job())
+        wait_until(has(spool.working, "call_finished", call="1.1"), 30, "it is finished")
+        two_more_beats(spool)
+        assert name in spool.status()["hold"]
+        assert len(journal(spool.working()[0], "call_started")) == 1
+        assert spool.waiting() == ["later.yaml"]
+        assert hold.exists()
+
+        hold.unlink()
+        spool.wait_for(done=2)
+        assert spool.stats()["posts"] == 3
+
+
+def test_on_hold_nothing_is_claimed(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        (spool.spool / "hold").touch()
+        spool.drop("castle.yaml", job())
+        spool.start()
+        spool.wait_ready()
+        wait_until(lambda: spool.status()["next"] == ["castle.yaml"], 20, "it waits for its turn")
+        two_more_beats(spool)
+        assert spool.waiting() == ["castle.yaml"]
+        assert spool.stats()["posts"] == 0
+
+
+def test_a_stop_on_hold_in_mid_run_leaves_the_run_to_go_on(tmp_path: Path) -> None:
+    hold = tmp_path / "spool" / "hold"
+    with monitored(tmp_path, flags=["--step-time", "0.05"]) as spool:
+        spool.drop("castle.yaml", job(n_iter=2, steps=10))
+        spool.start()
+        wait_until(has(spool.working, "call_started", call="1.1"), 30, "the first call")
+        hold.touch()
+        wait_until(has(spool.working, "call_finished", call="1.1"), 30, "it is finished")
+        spool.stop()
+        assert len(spool.working()) == 1
+        hold.unlink()
+        spool.start()
+        spool.wait_for(done=1)
+        assert spool.stats()["posts"] == 2
+
+
+def test_once_ends_on_hold_and_leaves_the_jobs(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        (spool.spool / "hold").touch()
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.HOLD
+        assert spool.waiting() == ["castle.yaml"]
+        assert not spool.processes()
+
+
+def test_once_ends_on_a_webui_that_cannot_be_used_and_leaves_the_jobs(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=["--no-model"]) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.HOLD
+        assert spool.waiting() == ["castle.yaml"]
+
+
+def test_once_ends_when_the_inbox_is_empty(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        for number in range(3):
+            spool.drop(f"castle-{number}.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        assert len(spool.done()) == 3
+        assert not spool.processes()

@@ -1,0 +1,140 @@
+"""The monitor, a real process, is stopped or killed in the middle of a call, and started again."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import wait_until
+from tests.monitored import Monitored, has, job, journal, monitored
+
+SLOW = ["--step-time", "0.05"]
+STOPS = [signal.SIGTERM, signal.SIGINT]
+
+
+def in_second_call(spool: Monitored) -> Path:
+    """Start the monitor with a job of two calls of a second each; its run in its second call."""
+    spool.drop("castle.yaml", job(n_iter=2, steps=20))
+    spool.start_process()
+    wait_until(has(spool.working, "call_started", call="1.2"), 30, "the second call")
+    return spool.working()[0]
+
+
+def assert_went_on(spool: Monitored, run: Path, posts: int) -> None:
+    """The run is done under its own name, and its finished call was sent once."""
+    spool.wait_for(done=1)
+    done = spool.done()[0]
+    assert done.name == run.name
+    sent = [record["call"] for record in journal(done, "call_started")]
+    assert sent.count("1.1") == 1
+    assert [record["call"] for record in journal(done, "call_finished")] == ["1.1", "1.2"]
+    assert not journal(done, "call_failed")
+    assert len(list((done / "images").iterdir())) == 2
+    assert spool.stats()["posts"] == len(sent) == posts
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_call_in_flight_is_finished_within_the_grace_time(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with monitored(tmp_path, flags=SLOW) as spool:
+        spool.drop("castle.yaml", job(n_iter=2, steps=20))
+        spool.start_process()
+        wait_until(has(spool.working, "call_started", call="1.1"), 30, "the first call")
+        assert spool.signal(number) == 0, spool.monitor_log
+        (run,) = spool.working()
+        assert [record["event"] for record in journal(run)][-1] == "call_finished"
+        assert not spool.processes()
+        assert not (run.parent / "heartbeat.json").exists()
+
+        spool.start_process()
+        assert_went_on(spool, run, posts=2)
+
+
+@pytest.mark.parametrize("number", STOPS)
+def test_a_call_in_flight_is_given_up_after_the_grace_time(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with monitored(tmp_path, flags=SLOW, settings={"stop_grace": 0}) as spool:
+        run = in_second_call(spool)
+        assert spool.signal(number) == 0, spool.monitor_log
+        assert spool.working() == [run]
+        assert [record["event"] for record in journal(run)][-1] == "call_given_up"
+        assert not spool.processes()
+
+        spool.start_process()
+        assert_went_on(spool, run, posts=3)
+
+
+def test_with_leave_running_the_next_monitor_adopts_the_webui(tmp_path: Path) -> None:
+    with monitored(
+        tmp_path, flags=SLOW, settings={"stop_grace": 0}, webui={"leave_running": True}
+    ) as spool:
+        run = in_second_call(spool)
+        assert spool.signal(signal.SIGTERM) == 0, spool.monitor_log
+        (left,) = spool.processes()
+
+        spool.start_process()
+        assert_went_on(spool, run, posts=3)
+        wait_until(lambda: spool.lane().get("generation") == 1, 10, "the generation is the same")
+        assert spool.processes() == [left]
+        assert spool.stats()["starts"] == 1
+
+
+def test_after_a_kill_in_mid_call_the_next_monitor_adopts_and_goes_on(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=SLOW) as spool:
+        run = in_second_call(spool)
+        assert spool.signal(signal.SIGKILL) == -signal.SIGKILL
+        (left,) = spool.processes()
+        assert spool.working() == [run]
+
+        spool.start_process()
+        assert_went_on(spool, run, posts=3)
+        assert spool.processes() == [left]
+        assert spool.stats()["starts"] == 1
+        assert spool.signal(signal.SIGTERM) == 0
+        assert not spool.processes()
+
+
+def test_a_call_in_which_the_monitor_died_three_times_fails_its_run(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=SLOW) as spool:
+        spool.drop("castle.yaml", job(steps=40))
+        for deaths in range(1, 4):
+            spool.start_process()
+            wait_until(
+                lambda n=deaths: len(journal(spool.working()[0], "call_started")) == n
+                if spool.working()
+                else False,
+                30,
+                "the call is sent once more",
+            )
+            spool.signal(signal.SIGKILL)
+        spool.start_process()
+        spool.wait_for(failed=1)
+        why = (spool.failed()[0] / "WHY.txt").read_text(encoding="utf-8")
+        assert "the monitor died 3 times in this call" in why
+        assert spool.stats()["posts"] == 3
+
+
+def test_both_killed_at_once_the_run_still_goes_on(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=SLOW) as spool:
+        run = in_second_call(spool)
+        spool.signal(signal.SIGKILL)
+        for process in spool.processes():
+            process.kill()
+            process.wait(10)
+        spool.start_process()
+        assert_went_on(spool, run, posts=3)
+        assert spool.stats()["starts"] == 2
+
+
+def test_a_stop_while_the_webui_starts_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=["--never-ready"]) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start_process()
+        wait_until(spool.processes, 30, "the WebUI is being started")
+        assert spool.signal(signal.SIGTERM) == 0, spool.monitor_log
+        assert spool.waiting() == ["castle.yaml"]
+        assert not spool.processes()

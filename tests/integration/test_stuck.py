@@ -1,0 +1,68 @@
+"""A call that does not move any more is ended, by the mildest means that helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.monitored import job, journal, monitored
+
+
+@pytest.fixture(autouse=True)
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same road in less time."""
+    monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.3)
+    monkeypatch.setattr("sdwatch.webui.api.INTERRUPT_WAIT", 1.0)
+
+
+WEBUI = {"stall": 1, "health": {"interval": 1, "timeout": 1, "failures": 3}}
+
+
+def test_what_an_interrupt_frees_is_retried_without_a_restart(tmp_path: Path) -> None:
+    plan = "- fault: hang-interruptible\n  when: {generation: 1}\n"
+    with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
+        spool.drop("castle.yaml", job(steps=4))
+        spool.start()
+        spool.wait_for(done=1)
+
+        (failure,) = journal(spool.done()[0], "call_failed")
+        assert failure["diagnosis"] == "stuck"
+        assert "interrupt" in failure["decision"]
+        assert (spool.stats()["starts"], spool.stats()["posts"]) == (1, 2)
+        assert spool.events("crash") == []
+
+
+@pytest.mark.parametrize("fault", ["hang", "hang-spin", "freeze"])
+def test_what_an_interrupt_does_not_free_is_restarted(tmp_path: Path, fault: str) -> None:
+    plan = f"- fault: {fault}\n  when: {{generation: 1}}\n"
+    with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
+        spool.drop("castle.yaml", job(steps=4))
+        spool.start()
+        spool.wait_for(done=1)
+
+        (failure,) = journal(spool.done()[0], "call_failed")
+        assert (failure["diagnosis"], failure["counted"]) == ("stuck", True)
+        assert (spool.stats()["starts"], spool.stats()["posts"]) == (2, 2)
+        assert [crash["kind"] for crash in spool.events("crash")] == ["stuck"]
+
+
+def test_a_slow_call_that_moves_is_left_alone(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=["--step-time", "0.4"], webui=WEBUI) as spool:
+        spool.drop("castle.yaml", job(steps=8))
+        spool.start()
+        spool.wait_for(done=1)
+        assert journal(spool.done()[0], "call_failed") == []
+        assert spool.stats()["posts"] == 1
+
+
+def test_what_hangs_twice_fails_its_job_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    plan = "- fault: hang\n  when: {prompt: cursed}\n  times: always\n"
+    with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
+        spool.drop("bad.yaml", job("a cursed castle", steps=4, priority=1))
+        spool.drop("good.yaml", job())
+        spool.start()
+        spool.wait_for(done=1, failed=1)
+        assert spool.stats()["posts"] == 3
+        why = (spool.failed()[0] / "WHY.txt").read_text(encoding="utf-8")
+        assert "no progress for 1 s" in why
