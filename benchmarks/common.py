@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -82,18 +84,38 @@ def job_text(fields: Mapping[str, Any]) -> str:
     return json.dumps({"stages": [{"txt2img": dict(fields)}]})
 
 
-def run_monitor(config: Config) -> tuple[float, float]:
-    """Run sdwatch until its inbox is empty: the seconds from the first claim to the last publish,
-    and those of the whole, WebUI's start and stop included."""
-    told: list[tuple[float, str]] = []
+def run_monitor(config: Config, jobs: int, limit: float = 600) -> tuple[float, float]:
+    """Run sdwatch until so many jobs have ended, at most `limit` seconds: the seconds from the
+    first claim to the last publish, and those of the whole, WebUI's start and stop included."""
+    claims: list[float] = []
+    ends: list[float] = []
+
+    def tell(line: str) -> None:
+        if line.endswith(": begins"):
+            claims.append(time.monotonic())
+        elif " -> " in line:
+            ends.append(time.monotonic())
+        if len(ends) == jobs:
+            monitor.stop()
+
+    log_as_sdwatch_does(config)
+    monitor = Monitor(config, tell=tell)
+    timer = threading.Timer(limit, monitor.stop)
+    timer.start()
     begin = time.monotonic()
-    Monitor(config, once=True, tell=lambda line: told.append((time.monotonic(), line))).run()
-    whole = time.monotonic() - begin
-    claims = [at for at, line in told if line.endswith(": begins")]
-    ends = [at for at, line in told if " -> " in line]
+    try:
+        monitor.run()
+    finally:
+        timer.cancel()
     if not claims or not ends:
-        raise RuntimeError("sdwatch ran no job: " + "; ".join(line for _, line in told))
-    return max(ends) - claims[0], whole
+        raise RuntimeError("sdwatch ran no job")
+    return ends[-1] - claims[0], time.monotonic() - begin
+
+
+def log_as_sdwatch_does(config: Config) -> None:
+    """Write this process's log to a file from now on, as the command would."""
+    config.state.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(filename=config.state / "sdwatch.log", level=logging.INFO, force=True)
 
 
 def published(config: Config) -> list[Path]:

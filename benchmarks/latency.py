@@ -1,10 +1,12 @@
 """How soon sdwatch acts: from a file's rename into the inbox to the POST that comes of it, and
 from the SIGKILL of the WebUI to the first instruction of the new process.
 
-Each drop is alone: the WebUI is idle and sdwatch has nothing else to do. The POST's time is when
-the WebUI has read its headers. The cool-down is 0. All times are of the machine's one monotonic
-clock, taken in the processes where they happen. Beside them runs what a script would do at best:
-for a drop, rename the file, read it, requests.post; for a death, a loop of wait and start.
+Each drop is alone: the WebUI is idle and sdwatch has nothing else to do, in one row since a
+moment ago, in the other since so long that no event of the last job is still under way. The
+POST's time is when the WebUI has read its headers. The cool-down is 0. All times are of the
+machine's one monotonic clock, taken in the processes where they happen. Beside them runs what a
+script would do at best: for a drop, rename the file, read it, requests.post; for a death, a loop
+of wait and start.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from sdwatch.monitor import Monitor
 
 RECORDER = Path(__file__).with_name("recording_simulator.py")
 FIELDS: dict[str, Any] = {"prompt": "a castle", "steps": 1, "width": 64, "height": 64}
-PAUSE = 0.02  # seconds after a publish, so that whoever published has nothing left to do
+MOMENT = 0.02  # seconds after a publish, so that whoever published has nothing left to do
+REST = 0.6
 
 
 def main() -> int:
@@ -40,10 +43,11 @@ def main() -> int:
         bare = Recorded(folder / "bare.txt")
         bare_posts = bare_drops(bare, folder, args.drops)
         bare_starts = bare_deaths(bare, folder, args.kills)
-        our_posts, our_starts = with_sdwatch(folder, args.drops, args.kills)
+        busy_posts, rested_posts, our_starts = with_sdwatch(folder, args.drops, args.kills)
     head = ("", "bare median", "p99", "sdwatch median", "p99", "ratio of medians")
     rows = (
-        row(f"rename to POST, {args.drops} drops", bare_posts, our_posts),
+        row(f"rename to POST, {args.drops} drops, each after {MOMENT} s", bare_posts, busy_posts),
+        row(f"rename to POST, {args.drops} drops, each after {REST} s", bare_posts, rested_posts),
         row(f"SIGKILL to new process, {args.kills} kills", bare_starts, our_starts),
     )
     common.print_table(head, rows)
@@ -91,37 +95,41 @@ class Recorded:
 # -- sdwatch
 
 
-def with_sdwatch(folder: Path, drops: int, kills: int) -> tuple[list[float], list[float]]:
-    """The times of all drops, then of all deaths, of one sdwatch in a process of its own."""
+def with_sdwatch(folder: Path, drops: int, kills: int) -> tuple[list[float], ...]:
+    """The times of the drops after a moment, of those after a rest, and of the deaths, of one
+    sdwatch in a process of its own."""
     recorded = Recorded(folder / "sdwatch.txt")
     config = common.make_config(folder, recorded.command, recorded.port)
     monitor = multiprocessing.get_context("spawn").Process(target=watch, args=(config,))
     monitor.start()
     try:
         drop_and_wait(recorded, config)  # a first one: it is ready
-        posts = [drop_and_wait(recorded, config) for _ in range(drops)]
+        busy = [drop_and_wait(recorded, config) for _ in range(drops)]
+        rested = [drop_and_wait(recorded, config, REST) for _ in range(drops)]
         starts = [time_of_death(recorded, config) for _ in range(kills)]
     finally:
         monitor.terminate()
         monitor.join()
-    return posts, starts
+    return busy, rested, starts
 
 
 def watch(config: Config) -> None:
     """sdwatch, until SIGTERM."""
+    common.log_as_sdwatch_does(config)
     monitor = Monitor(config)
     monitor.stop_on_signals()
     monitor.run()
 
 
-def drop_and_wait(recorded: Recorded, config: Config) -> float:
-    """Drop one job; the seconds from its rename to its POST. Returns once it is published."""
+def drop_and_wait(recorded: Recorded, config: Config, pause: float = MOMENT) -> float:
+    """Pause, then drop one job; the seconds from its rename to its POST. Returns once it is
+    published."""
+    time.sleep(pause)
     seen, done = len(recorded.all("post")), config.spool / "done"
     ended = count(done)
     dropped = common.drop(config, f"drop-{seen}", FIELDS)
     _, at = recorded.after("post", seen)
     common.wait_until(lambda: count(done) > ended, "the job is published")
-    time.sleep(PAUSE)
     return at - dropped
 
 

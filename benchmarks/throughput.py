@@ -84,7 +84,7 @@ def with_sdwatch(folder: Path, jobs: int) -> tuple[float, float, list[str]]:
     config = common.make_config(folder, command, port)
     for number in range(jobs):
         common.drop(config, f"job-{number:04d}", fields(number))
-    claimed, whole = common.run_monitor(config)
+    claimed, whole = common.run_monitor(config, jobs)
     return claimed, whole, digests(common.published(config))
 
 

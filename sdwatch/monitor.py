@@ -64,6 +64,7 @@ class Monitor:
         self._next_scan = self._scan_not_before = 0.0
         self._next_beat = 0.0
         self._arrivals: list[Arrival] = []
+        self._lanes: list[Lane] = []
         self._holds_told: dict[str, str] = {}
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
 

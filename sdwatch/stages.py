@@ -182,8 +182,11 @@ class StageRunner:
 
     def _make(self, call: Call, payload: Mapping[str, Any]) -> Reply:
         """The call, until it succeeded or failed for good."""
+        doing = self.doing
         while True:
+            self.doing = f"{doing}: waits for its turn"
             with self._permit():
+                self.doing = doing
                 self._recorder.take_up(call.id, payload)
                 outcome = self._call(call.kind, payload)
             if outcome.reply is not None:

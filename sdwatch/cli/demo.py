@@ -33,7 +33,7 @@ cooldown: [3, 6, 12]
 webuis:
   simulator:
     url: http://127.0.0.1:{port}
-    command: ["{{python}}", -m, sdwatch.simulator, --port, "{{port}}", --step-time, "0.15",
+    command: ["{{python}}", -m, sdwatch.simulator, --port, "{{port}}", --step-time, "0.25",
               --faults, faults.yaml, --state, state/simulator.json]
     cwd: .
     stop_grace: 3
@@ -55,12 +55,12 @@ stages:
   - txt2img:
       prompt: a castle on a hill
       seed: 42
-      steps: 25
+      steps: 20
   - img2img:
       prompt: a castle on a hill, oil painting
       denoising_strength: 0.6
       seed: 43
-      steps: 25
+      steps: 20
   - upscale:
       upscaler_1: R-ESRGAN 4x+
       upscaling_resize: 2
@@ -70,12 +70,12 @@ stages:
 priority: 1
 prompt: a lighthouse in a storm
 seed: 7
-steps: 25
+steps: 20
 """,
     "mistake.yaml": """\
 # One field is not spelt right.
 prompt: a village by a river
-stepz: 25
+stepz: 20
 """,
 }
 
@@ -126,7 +126,7 @@ class _Outcome:
 
     def told(self, seconds: float) -> str:
         """It all, in plain words."""
-        why = [f"     | {line}" for line in self.why.read_text(encoding="utf-8").splitlines()[:3]]
+        cause = self.why.read_text(encoding="utf-8").partition("\n\n")[0]
         return "\n".join(
             [
                 "",
@@ -138,9 +138,9 @@ class _Outcome:
                 "   its cool-down, started the WebUI again and drew the picture with a second try",
                 f"   {self.crash_cost:.1f} s after the crash. No job was lost or harmed:",
                 *(f"     {path}" for path in self.lighthouse),
-                "3. mistake has a misspelt field. It failed at once, held nothing up, and says why:",
+                "3. mistake has a misspelt field. It failed at once, held up nobody, and says why:",
                 f"     {self.why}",
-                *why,
+                *(f"     | {line}" for line in cause.splitlines()),
                 "",
                 "With your own WebUI: sdwatch init DIR --webui forge|a1111|sdnext",
             ]
@@ -203,5 +203,5 @@ def _crash_cost(manifest: dict[str, Any]) -> float | None:
     attempts = manifest["calls"][0]["attempts"]
     if len(attempts) != 2:
         return None
-    failed, again = attempts[0]["ended"], attempts[1]["at"]
+    failed, again = attempts[0]["ended"], attempts[1]["began"]
     return (datetime.fromisoformat(again) - datetime.fromisoformat(failed)).total_seconds()

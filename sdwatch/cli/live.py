@@ -32,7 +32,8 @@ class LiveShow:
 
     def tell(self, line: str) -> None:
         """Something happened."""
-        self._add(line, _event_style(line))
+        what, _, _ = line.partition(" -> ")  # where it lies: too long, and below the spool anyway
+        self._add(what, _event_style(line))
 
     def warn(self, line: str) -> None:
         """Something went wrong; sdwatch deals with it."""
@@ -80,15 +81,19 @@ def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _lanes(status: dict[str, Any]) -> Table:
-    """Two lines for each lane, whatever it does, so that nothing jumps."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(no_wrap=True)
+    """Three lines for each lane, whatever it does, so that nothing jumps."""
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.add_column(no_wrap=True, width=max(len(lane["name"]) for lane in status["lanes"]))
     grid.add_column(no_wrap=True, width=18)
-    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for lane in status["lanes"]:
         runs = [run for run in status["runs"] if run["lane"] == lane["name"]]
-        grid.add_row(Text(lane["name"], style="bold"), _state(lane), _doing(lane, runs))
+        runs.sort(key=lambda run: "waits" in run["doing"])  # the one with the permit first
+        now, then = (_run(run) for run in [*runs, None, None][:2])
+        name = Text(lane["name"], style="bold")
+        grid.add_row(name, _state(lane), _reason(lane) or now)
         grid.add_row("", "", _bar(lane["progress"]))
+        grid.add_row("", "", then)
     return grid
 
 
@@ -100,14 +105,16 @@ def _state(lane: dict[str, Any]) -> Text:
     return Text(words, style=style)
 
 
-def _doing(lane: dict[str, Any], runs: list[dict[str, Any]]) -> Text:
-    if lane["hold"]:
-        return Text(lane["hold"].partition("\n")[0], style="red")
-    if not runs:
-        return Text("nothing to do" if lane["state"] == "ready" else "", style="dim")
-    source = Text(str(runs[0]["source"]), style="cyan")
-    more = f"   (+{len(runs) - 1})" if len(runs) > 1 else ""
-    return Text.assemble(source, f"   {runs[0]['doing']}", (more, "dim"))
+def _reason(lane: dict[str, Any]) -> Text | None:
+    """Why it is of no use for now; None when it is of use."""
+    reason = lane["hold"].partition("\n")[0]
+    return Text(reason, style="red") if reason else None
+
+
+def _run(run: dict[str, Any] | None) -> Text:
+    if run is None:
+        return Text()
+    return Text.assemble((str(run["source"]), "cyan"), f"   {run['doing']}")
 
 
 def _bar(progress: dict[str, Any]) -> RenderableType:
@@ -119,7 +126,7 @@ def _bar(progress: dict[str, Any]) -> RenderableType:
     step = min(int(state.get("sampling_step") or 0), steps)
     row = Table.grid(padding=(0, 2))
     row.add_row(
-        ProgressBar(total=steps, completed=step, width=32),
+        ProgressBar(total=steps, completed=step, width=32, complete_style="cyan"),
         Text(f"step {step} of {steps}"),
         Text(_eta(progress.get("eta_relative")), style="dim"),
     )

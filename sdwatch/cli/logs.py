@@ -18,8 +18,9 @@ class _Lines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
         head, newline, traceback = line.partition("\n")
-        extras = (f" {k}={v}" for k, v in vars(record).items() if k not in _STANDARD)
-        return head + "".join(extras) + newline + traceback
+        extras = {k: v for k, v in vars(record).items() if k not in _STANDARD}
+        told = (f" {k}={v}" for k, v in extras.items() if f" {k}=" not in head)
+        return head + "".join(told) + newline + traceback
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         del datefmt
@@ -34,7 +35,8 @@ class _Teller(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell(record.getMessage())
+        if not hasattr(record, "event"):  # those are for programs; what follows is for people
+            self._tell(record.getMessage())
 
 
 def set_up_logging(file: Path, cap: int, warn: Callable[[str], None]) -> None:

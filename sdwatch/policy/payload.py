@@ -94,8 +94,8 @@ def _iterations(stage: Stage, seeds: Seeds | None, index: int) -> list[dict[str,
         payloads.append(
             fields
             | {
-                "seed": seeds.seed if varies else (seeds.seed + step) % (MAX_SEED + 1),
-                "subseed": (seeds.subseed + step) % (MAX_SEED + 1) if varies else seeds.subseed,
+                "seed": seeds.seed if varies else seeds.seed + step,
+                "subseed": seeds.subseed + step if varies else seeds.subseed,
                 "n_iter": 1,
                 # WebUIs return nothing at all without it.
                 "send_images": True,

@@ -8,7 +8,7 @@ spin a core for ever.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # Processor seconds between two samples that are work and not the idling of a server's threads.
 _WORK_CPU_SECONDS = 0.2
@@ -54,7 +54,10 @@ class ProgressWatch:
 
     def look(self, sample: Sample) -> str:
         """Take a sample in; the reason in words when the call is stuck by it, else ''."""
-        last, self._last = self._last, sample
+        last = self._last
+        if last is not None and sample.position is None:  # unanswered is not yet moved
+            sample = replace(sample, position=last.position)
+        self._last = sample
         if not sample.stepless:
             self._stepless_since = sample.at
         if last is None or _moved(last, sample):
@@ -70,9 +73,7 @@ class ProgressWatch:
 
 
 def _moved(last: Sample, now: Sample) -> bool:
-    if now.position is not None and now.position != last.position:
-        return True
-    if now.log_activity != last.log_activity:
+    if now.position != last.position or now.log_activity != last.log_activity:
         return True
     worked = now.cpu - last.cpu >= _WORK_CPU_SECONDS or now.io - last.io >= _WORK_IO_BYTES
     return now.stepless and worked

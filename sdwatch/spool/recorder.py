@@ -55,9 +55,9 @@ class EvidenceRecorder:
     ) -> tuple[str, ...]:
         """Write the evidence of the last failure; all evidence files so far. A disk that is full
         must not keep the WebUI from being restarted: it is logged and goes on without."""
+        self._redactor.learn(payload)
         if run_dir is None:
             return ()
-        self._redactor.learn(payload)
         try:
             self._files += write_evidence(run_dir, payload, tail, self._redactor)
         except OSError as error:

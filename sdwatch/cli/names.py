@@ -1,0 +1,82 @@
+"""How people name a run or a job: whole, by its beginning, or by any part that only it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from sdwatch.cli.exit_codes import NotFoundError
+from sdwatch.errors import SpoolError
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.inbox import candidates
+
+T = TypeVar("T")
+
+_SHOWN = 8
+
+
+def the_spool_exists(spool: Spool) -> None:
+    """Raises SpoolError where there is no spool yet."""
+    if not spool.inbox.is_dir():
+        raise SpoolError(
+            f"{spool.root}: there is no spool here; `sdwatch run` or `sdwatch submit` makes it"
+        )
+
+
+def working_runs(spool: Spool) -> dict[str, Path]:
+    """The runs in working/ of all workers, by run id."""
+    workers = _folders(spool.root / "working")
+    return {run.name: run for worker in workers for run in _folders(worker)}
+
+
+def archived_runs(folder: Path) -> dict[str, Path]:
+    """The runs in done/ or failed/, by run id."""
+    return {run.name: run for run in _folders(folder)}
+
+
+def waiting_jobs(spool: Spool) -> dict[str, Path]:
+    """The jobs in the inbox, by their path in it."""
+    if not spool.inbox.is_dir():
+        return {}
+    return {p.relative_to(spool.inbox).as_posix(): p for p in candidates(spool.inbox)}
+
+
+def find(name: str, among: Mapping[str, T], where: str) -> T:
+    """What `name` means: exactly so called, else beginning so, else having it anywhere in its
+    name. Raises NotFoundError where nothing fits or more than one."""
+    fitting: list[str] = []
+    for fits in (_is, _begins, _has):
+        fitting = [known for known in among if fits(known, name)]
+        if fitting:
+            break
+    if not fitting:
+        raise NotFoundError(f"there is no {name!r} in {where}; `sdwatch list` shows what there is")
+    if len(fitting) > 1:
+        raise NotFoundError(f"{name!r} may be any of these, say more of it:\n{_some(fitting)}")
+    return among[fitting[0]]
+
+
+def _is(known: str, name: str) -> bool:
+    return known == name or known in (f"{name}.yaml", f"{name}.yml")
+
+
+def _begins(known: str, name: str) -> bool:
+    return known.startswith(name)
+
+
+def _has(known: str, name: str) -> bool:
+    return name in known
+
+
+def _some(names: Iterable[str]) -> str:
+    names = sorted(names)
+    more = [f"  … and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return "\n".join([*(f"  {name}" for name in names[:_SHOWN]), *more])
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except FileNotFoundError:
+        return []

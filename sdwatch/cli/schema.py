@@ -1,0 +1,24 @@
+"""`sdwatch schema`: the JSON Schema of a job."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.policy.job import job_schema
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command has no flags."""
+    parser.epilog = (
+        "Editors complete and check a job whose first line is\n"
+        "  # yaml-language-server: $schema=PATH/job.schema.json"
+    )
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Print it."""
+    del args
+    print(json.dumps(job_schema(), indent=2))
+    return ExitCode.OK

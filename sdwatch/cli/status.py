@@ -1,0 +1,120 @@
+"""`sdwatch status`: who runs, what each WebUI does, what waits; from files alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+
+from sdwatch.cli.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import INTERVAL, read_heartbeats
+
+Beat = dict[str, Any]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_config_argument(parser)
+    parser.add_argument("--json", action="store_true", help="all that is known, for programs")
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Print it. Raises ConfigError, OSError."""
+    spool = choose_config(args.config).spool
+    status = {
+        "spool": str(spool.root),
+        "hold": held.name if (held := spool.hold_file()) else "",
+        "monitors": _with_life(spool, read_heartbeats(spool.root)),
+        "folders": {
+            "inbox": len(waiting_jobs(spool)),
+            "working": len(working_runs(spool)),
+            "done": len(archived_runs(spool.done)),
+            "failed": len(archived_runs(spool.failed)),
+        },
+    }
+    if args.json:
+        print(json.dumps(status, indent=2))
+    else:
+        print("\n".join(_told(status)))
+    return ExitCode.OK
+
+
+# -- whether a monitor lives
+
+
+def _with_life(spool: Spool, beats: list[Beat]) -> list[Beat]:
+    """Each heartbeat with `running`. One of this machine whose process is gone is dead; of any
+    other it is watched whether it moves, because clocks are never compared."""
+    unsure = {str(beat.get("worker")) for beat in beats if not _gone(beat)}
+    moved: dict[str, Beat] = {}
+    before = {str(beat.get("worker")): beat.get("beat") for beat in beats}
+    deadline = time.monotonic() + 2.5 * INTERVAL
+    while unsure - set(moved) and time.monotonic() < deadline:
+        time.sleep(INTERVAL / 10)
+        for beat in read_heartbeats(spool.root):
+            worker = str(beat.get("worker"))
+            if beat.get("beat") != before.get(worker):
+                moved[worker] = beat
+    return [
+        {"running": str(beat.get("worker")) in moved, **moved.get(str(beat.get("worker")), beat)}
+        for beat in beats
+    ]
+
+
+def _gone(beat: Beat) -> bool:
+    return beat.get("host") == socket.gethostname() and not psutil.pid_exists(beat.get("pid", 0))
+
+
+# -- in words
+
+
+def _told(status: dict[str, Any]) -> Iterator[str]:
+    yield f"spool {status['spool']}"
+    yield ", ".join(f"{count} in {folder}" for folder, count in status["folders"].items())
+    if status["hold"]:
+        yield f"on hold: somebody put {status['hold']} into the spool; `sdwatch resume` ends it"
+    running = [beat for beat in status["monitors"] if beat["running"]]
+    for beat in status["monitors"]:
+        if not beat["running"]:
+            yield (
+                f"worker {beat['worker']} is gone (it was process {beat['pid']} on {beat['host']}, "
+                f"last seen {beat.get('at')}); what it had goes on when it is started again"
+            )
+    if not running:
+        yield "no monitor runs on this spool; `sdwatch run` starts one"
+    for beat in running:
+        yield ""
+        yield from _monitor(beat)
+
+
+def _monitor(beat: Beat) -> Iterator[str]:
+    yield f"worker {beat['worker']} runs: process {beat['pid']} on {beat['host']}"
+    if beat["hold"]:
+        yield f"  on hold: {beat['hold']}"
+    for lane in beat["lanes"]:
+        yield f"  {lane['name']:<12} {_lane(lane)}"
+    for run in beat["runs"]:
+        yield f"  {run['source']}: {run['doing']}  [{run['run_id']}]"
+    counts = ", ".join(f"{count} {ending}" for ending, count in beat["counts"].items())
+    yield f"  {beat['queued']} queued; since its start {counts}"
+    for source, reason in beat["waiting"].items():
+        yield f"  {source}: {reason}"
+
+
+def _lane(lane: dict[str, Any]) -> str:
+    words = [f"{lane['state']}, {lane['kind']}, {lane['url']}"]
+    if lane["hold"]:
+        words.append(f"on hold: {lane['hold']}")
+    if lane["crashes_in_a_row"]:
+        words.append(f"{lane['crashes_in_a_row']} crashes in a row")
+    if lane["cooldown_left"]:
+        words.append(f"cooling down for {lane['cooldown_left']:.0f} s")
+    return "; ".join(words)

@@ -1,0 +1,46 @@
+"""`sdwatch submit`: jobs into the inbox, all of them or none."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import time
+from pathlib import Path
+
+from sdwatch.cli.check import check_jobs
+from sdwatch.cli.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.spool.archive import put_in
+from sdwatch.spool.inbox import is_temporary
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_config_argument(parser)
+    parser.add_argument("jobs", type=Path, nargs="+", metavar="FILE|FOLDER")
+    parser.epilog = "They are copied. When one has mistakes, none is submitted."
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Check and copy. Raises ConfigError, SpoolError, OSError."""
+    spool = choose_config(args.config).spool
+    if mistaken := check_jobs(args.jobs):
+        print(f"{mistaken} of {len(args.jobs)} with mistakes; nothing was submitted")
+        return ExitCode.BAD_JOB
+    spool.prepare()
+    for job in args.jobs:
+        print(f"{job} -> {_submit(job.absolute(), spool.inbox)}")
+    return ExitCode.OK
+
+
+def _submit(job: Path, inbox: Path) -> Path:
+    """Copy under a name that the inbox ignores, then rename; the job's path there."""
+    # A name such as ~castle.yaml would be ignored for ever.
+    name = f"job-{job.name.strip('.~#$_')}" if is_temporary(job.name) else job.name
+    temporary = inbox / f".{name}-{os.getpid()}-{time.time_ns()}.tmp"
+    if job.is_dir():
+        shutil.copytree(job, temporary)
+        return put_in(temporary, inbox, name, "")
+    shutil.copyfile(job, temporary)
+    return put_in(temporary, inbox, Path(name).stem, job.suffix)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdwatch.cli.exit_codes import ExitCode
+from tests.functional.cli import make_spool, sdwatch
+
+
+def _inbox(cwd: Path) -> set[str]:
+    return {path.name for path in (cwd / "inbox").iterdir()}
+
+
+def test_a_job_is_copied_and_never_overwrites(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    job = tmp_path / "castle.yaml"
+    job.write_text("prompt: a castle\n")
+    assert sdwatch(tmp_path, "submit", job, job).returncode == ExitCode.OK
+    assert _inbox(tmp_path) == {"castle.yaml", "castle-2.yaml"}
+    assert (tmp_path / "inbox" / "castle.yaml").read_bytes() == job.read_bytes()
+    assert job.is_file()
+
+
+def test_a_job_folder_is_copied_whole(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    folder = tmp_path / "sketch"
+    folder.mkdir()
+    (folder / "job.yaml").write_text("stages:\n  - img2img:\n      init_images: a.png\n")
+    (folder / "a.png").write_bytes(b"a")
+    assert sdwatch(tmp_path, "submit", "sketch").returncode == ExitCode.OK
+    assert {path.name for path in (tmp_path / "inbox" / "sketch").iterdir()} == {
+        "job.yaml",
+        "a.png",
+    }
+
+
+def test_one_mistake_and_nothing_is_submitted(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    (tmp_path / "good.yaml").write_text("prompt: a castle\n")
+    (tmp_path / "bad.yaml").write_text("promt: a castle\n")
+    (tmp_path / "empty").mkdir()
+    told = sdwatch(tmp_path, "submit", "good.yaml", "bad.yaml", "empty", "sdwatch.txt")
+    assert told.returncode == ExitCode.BAD_JOB
+    assert "bad.yaml:1:1: " in told.stdout
+    assert "no job.yaml in this folder" in told.stdout
+    assert "nothing was submitted" in told.stdout
+    assert not _inbox(tmp_path)
+
+
+def test_a_name_that_the_inbox_would_ignore_is_changed(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    (tmp_path / "~castle.yaml").write_text("prompt: a castle\n")
+    assert sdwatch(tmp_path, "submit", "~castle.yaml").returncode == ExitCode.OK
+    assert _inbox(tmp_path) == {"job-castle.yaml"}

@@ -1,0 +1,65 @@
+"""The states of one WebUI: what may follow what."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdwatch.policy.lifecycle import TRANSITIONS, Event, LifecycleError, State, diagram, next_state
+
+LIVES = {
+    "a first start": [Event.START, Event.READY],
+    "a crash": [Event.START, Event.READY, Event.CRASHED, Event.START, Event.READY],
+    "a start that fails, then one that does not": [
+        Event.START, Event.START_FAILED, Event.START, Event.READY,
+    ],
+    "a hold that goes away": [Event.START, Event.READY, Event.HOLD, Event.HOLD, Event.READY],
+    "a crash while on hold": [
+        Event.START, Event.READY, Event.HOLD, Event.CRASHED, Event.START, Event.READY,
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("events", LIVES.values(), ids=LIVES.keys())
+def test_a_life_that_can_happen_ends_ready(events: list[Event]) -> None:
+    state = State.DOWN
+    for event in events:
+        state = next_state(state, event)
+    assert state is State.READY
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", Event)
+def test_only_what_the_table_has_can_happen(state: State, event: Event) -> None:
+    if (state, event) in TRANSITIONS:
+        assert next_state(state, event) is TRANSITIONS[state, event]
+    else:
+        with pytest.raises(LifecycleError, match=f"'{state.value}'.*'{event.value}'"):
+            next_state(state, event)
+
+
+@pytest.mark.parametrize("state", State)
+def test_it_can_be_stopped_in_every_state_and_is_not_begun_again(state: State) -> None:
+    assert next_state(state, Event.STOP) is State.STOPPED
+    assert {e for s, e in TRANSITIONS if s is State.STOPPED} == {Event.STOP}
+
+
+def test_after_a_crash_nothing_is_ready_without_a_start() -> None:
+    after = {TRANSITIONS[s, e] for s, e in TRANSITIONS if e is Event.CRASHED}
+    assert after == {State.COOLING_DOWN}
+    left_by = {e for s, e in TRANSITIONS if s is State.COOLING_DOWN}
+    assert left_by == {Event.START, Event.CRASHED, Event.STOP}
+
+
+def test_every_state_can_be_reached() -> None:
+    reached = {State.DOWN}
+    for _ in State:
+        reached |= {after for (state, _), after in TRANSITIONS.items() if state in reached}
+    assert reached == set(State)
+
+
+def test_the_diagram_has_a_line_for_each_row_but_the_stops() -> None:
+    lines = diagram().splitlines()
+    assert lines[0] == "stateDiagram-v2"
+    assert "    ready --> cooling_down: crashed" in lines
+    rows = [event for _, event in TRANSITIONS if event is not Event.STOP]
+    assert len(lines) == len(rows) + 3

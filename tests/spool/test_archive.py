@@ -1,0 +1,322 @@
+"""Claim and publish: each by one rename, and whatever dies when, one folder holds the job."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sdwatch.errors import SpoolError
+from sdwatch.policy.envelope import cancelled_envelope
+from sdwatch.spool import archive
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.run import JOURNAL, Run
+from tests.helpers import FakeClock
+from tests.spool.spools import (
+    JOB,
+    DiedError,
+    arrival_of,
+    at_effect,
+    call,
+    folder_job,
+    homes_of_the_job,
+    inbox_of,
+    made_spool,
+    picture,
+    settled,
+)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return made_spool(tmp_path)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def claimed(spool: Spool, clock: FakeClock, name: str = "castle.yaml") -> Run:
+    run = archive.claim(arrival_of(spool, clock, name), spool, clock)
+    assert run is not None
+    return run
+
+
+def open_files() -> int:
+    return len(psutil.Process().open_files())
+
+
+# -- the folders
+
+
+def test_prepare_makes_the_folders_and_may_be_called_again(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "a" / "b", "box-1")
+    spool.prepare()
+    spool.prepare()
+    assert {path.name for path in spool.root.iterdir()} == {"inbox", "working", "done", "failed"}
+
+
+def test_a_spool_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("a file is in the way")
+    with pytest.raises(SpoolError, match="cannot be used"):
+        Spool(tmp_path / "spool", "box-1").prepare()
+
+
+def test_folders_on_two_file_systems_are_a_clear_error(tmp_path: Path) -> None:
+    shared = Path("/dev/shm")
+    assert shared.stat().st_dev != tmp_path.stat().st_dev, "needs two file systems"
+    root = tmp_path / "spool"
+    root.mkdir()
+    elsewhere = shared / f"sdwatch-test-{os.getpid()}"
+    elsewhere.mkdir()
+    try:
+        (root / "done").symlink_to(elsewhere, target_is_directory=True)
+        with pytest.raises(SpoolError, match="one file system"):
+            Spool(root, "box-1").prepare()
+    finally:
+        elsewhere.rmdir()
+
+
+# -- claim
+
+
+def test_a_claim_moves_the_file_and_names_its_source_first(spool: Spool, clock: FakeClock) -> None:
+    run = claimed(spool, clock, "ann/castle.yaml")
+    assert (run.folder / "job.yaml").read_text() == JOB
+    assert run.folder.parent == spool.working
+    (record,) = run.records
+    assert (record["event"], record["source"]) == ("claimed", "ann/castle.yaml")
+    assert run.is_as_claimed
+    assert not (spool.inbox / "ann" / "castle.yaml").exists()
+
+
+def test_a_claim_moves_a_folder_whole(spool: Spool, clock: FakeClock) -> None:
+    folder_job(spool, "sketch", "stages:\n  - img2img: {init_images: a.png}\n", "a.png")
+    (arrival,) = settled(inbox_of(spool, clock), clock)
+    run = archive.claim(arrival, spool, clock)
+    assert run is not None
+    assert (run.folder / "job" / "a.png").read_bytes() == picture()
+    assert run.read_job().name == "sketch"
+    assert not (spool.inbox / "sketch").exists()
+
+
+def test_a_job_that_was_taken_away_meanwhile_leaves_nothing(spool: Spool, clock: FakeClock) -> None:
+    arrival = arrival_of(spool, clock)
+    arrival.path.unlink()
+    before = open_files()
+    assert archive.claim(arrival, spool, clock) is None
+    assert spool.run_folders() == []
+    assert open_files() == before
+
+
+def test_a_cancelled_job_takes_its_marker_with_it(spool: Spool, clock: FakeClock) -> None:
+    arrival = arrival_of(spool, clock)
+    marker = spool.inbox / "castle.yaml.cancel"
+    marker.touch()
+    run = archive.claim(replace(arrival, cancelled=True), spool, clock)
+    assert run is not None
+    assert run.cancel_asked()
+    assert not marker.exists()
+
+
+def test_the_same_name_twice_is_two_runs(spool: Spool, clock: FakeClock) -> None:
+    first, second = claimed(spool, clock), claimed(spool, clock)
+    assert first.run_id != second.run_id
+    assert len(spool.run_folders()) == 2
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_disk_that_refuses_any_one_step_of_a_claim_loses_nothing(
+    spool: Spool, clock: FakeClock, number: int
+) -> None:
+    arrival = arrival_of(spool, clock)
+    before = open_files()
+    run = None
+    with at_effect(number, lambda: OSError(28, "No space left on device")):
+        try:
+            run = archive.claim(arrival, spool, clock)
+        except OSError:
+            assert homes_of_the_job(spool) == ["inbox"]
+            assert spool.run_folders() == []
+    if run is not None:
+        assert homes_of_the_job(spool) == ["working"]
+        run.close()
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("number", range(1, 12))
+def test_a_death_at_any_step_of_a_claim_leaves_the_job_in_one_place(
+    spool: Spool, clock: FakeClock, number: int
+) -> None:
+    arrival = arrival_of(spool, clock)
+    with at_effect(number, DiedError):
+        try:
+            archive.claim(arrival, spool, clock)
+        except DiedError:
+            pass
+    (home,) = homes_of_the_job(spool)
+    to_go_on = archive.recover(spool, clock)
+    assert len(to_go_on) == (home == "working")
+    assert spool.run_folders() == to_go_on
+    assert homes_of_the_job(spool) == [home]
+
+
+# -- publish
+
+
+def test_a_done_run_is_moved_whole_and_its_journal_is_closed(
+    spool: Spool, clock: FakeClock
+) -> None:
+    run = claimed(spool, clock)
+    run.read_job()
+    run.plan()
+    run.finish_call(call(), [picture()], 0)
+    before = open_files()
+    where = archive.publish(run, spool, "done", None)
+    assert where == spool.done / run.run_id
+    assert {path.name for path in where.iterdir()} == {"job.yaml", "run.json", JOURNAL, "images"}
+    assert Run(where, clock).ledger.ended == "done"
+    assert open_files() == before - 1
+    assert spool.run_folders() == []
+
+
+@pytest.mark.parametrize("outcome", ["failed", "cancelled"])
+def test_a_failed_run_explains_itself(spool: Spool, clock: FakeClock, outcome: str) -> None:
+    run = claimed(spool, clock)
+    where = archive.publish(run, spool, outcome, cancelled_envelope())
+    assert where.parent == spool.failed
+    assert (where / "WHY.txt").read_text().startswith("somebody cancelled this run\n")
+    assert (where / "error.json").is_file()
+
+
+@pytest.mark.parametrize("number", range(1, 25))
+def test_a_death_at_any_step_of_publishing_leaves_one_whole_run(
+    spool: Spool, clock: FakeClock, number: int
+) -> None:
+    run = claimed(spool, clock)
+    with at_effect(number, DiedError):
+        try:
+            archive.publish(run, spool, "failed", cancelled_envelope())
+        except DiedError:
+            run.close()
+    to_go_on = archive.recover(spool, clock)
+    if to_go_on:  # it had not ended yet: publishing goes on where it was
+        assert homes_of_the_job(spool) == ["working"]
+        archive.publish(Run(to_go_on[0], clock), spool, "failed", cancelled_envelope())
+    assert homes_of_the_job(spool) == ["failed"]
+    where = spool.failed / run.run_id
+    assert {path.name for path in where.iterdir() if path.name[0] != "."} == {
+        "job.yaml",
+        "run.json",
+        JOURNAL,
+        "WHY.txt",
+        "error.json",
+    }
+    assert [r["event"] for r in Run(where, clock).records].count("ended") == 1
+
+
+@pytest.mark.parametrize("number", range(1, 25))
+def test_publishing_again_after_the_disk_refused_a_step_goes_on_where_it_was(
+    spool: Spool, clock: FakeClock, number: int
+) -> None:
+    run = claimed(spool, clock)
+    with at_effect(number, lambda: OSError(28, "No space left on device")):
+        try:
+            archive.publish(run, spool, "failed", cancelled_envelope())
+        except OSError:
+            if run.folder.exists():
+                archive.publish(run, spool, "failed", cancelled_envelope())
+    assert homes_of_the_job(spool) == ["failed"]
+
+
+# -- start
+
+
+def test_an_empty_run_folder_is_swept(spool: Spool, clock: FakeClock) -> None:
+    (spool.working / "20260101-000000.000-castle-0000").mkdir()
+    half = Run(spool.working / "20260101-000000.000-castle-0001", clock)
+    half.folder.mkdir()
+    half.record("claimed", source="castle.yaml")
+    half.close()
+    assert archive.recover(spool, clock) == []
+    assert spool.run_folders() == []
+
+
+def test_a_folder_without_a_job_that_holds_anything_else_is_left_alone(
+    spool: Spool, clock: FakeClock
+) -> None:
+    folder = spool.working / "somebody's"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    assert archive.recover(spool, clock) == []
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "where"), [("done", "done"), ("failed", "failed"), ("cancelled", "failed")]
+)
+def test_what_had_ended_and_was_not_moved_is_published_at_start(
+    spool: Spool, clock: FakeClock, outcome: str, where: str
+) -> None:
+    run = claimed(spool, clock)
+    run.record("ended", outcome=outcome)
+    run.write_manifest(outcome)
+    run.close()
+    assert archive.recover(spool, clock) == []
+    assert homes_of_the_job(spool) == [where]
+
+
+def test_runs_of_another_worker_are_left_alone(spool: Spool, clock: FakeClock) -> None:
+    other = made_spool(spool.root.parent, worker="box-2")
+    run = claimed(other, clock)
+    assert archive.recover(spool, clock) == []
+    assert run.folder.is_dir()
+
+
+def test_runs_go_on_oldest_first(spool: Spool, clock: FakeClock) -> None:
+    runs = []
+    for name in ("z.yaml", "m.yaml", "a.yaml"):
+        runs.append(claimed(spool, clock, name).folder)
+        clock.advance(1)
+    assert archive.recover(spool, clock) == runs
+
+
+# -- again
+
+
+def test_a_retry_puts_the_job_back_as_it_was_dropped(spool: Spool, clock: FakeClock) -> None:
+    run = claimed(spool, clock)
+    where = archive.publish(run, spool, "failed", cancelled_envelope())
+    assert archive.retry(where, spool.inbox) == spool.inbox / "castle.yaml"
+    assert (spool.inbox / "castle.yaml").read_text() == JOB
+    assert (where / "job.yaml").read_text() == JOB
+
+
+def test_a_retry_of_a_folder_job_puts_the_folder_back(spool: Spool, clock: FakeClock) -> None:
+    folder_job(spool, "my sketch", "stages:\n  - img2img: {init_images: a.png}\n", "a.png")
+    (arrival,) = settled(inbox_of(spool, clock), clock)
+    run = archive.claim(arrival, spool, clock)
+    assert run is not None
+    where = archive.publish(run, spool, "failed", cancelled_envelope())
+    back = archive.retry(where, spool.inbox)
+    assert back == spool.inbox / "my-sketch"
+    assert {path.name for path in back.iterdir()} == {"job.yaml", "a.png"}
+
+
+def test_a_retry_of_a_run_without_a_job_is_a_clear_error(spool: Spool) -> None:
+    (spool.failed / "empty").mkdir()
+    with pytest.raises(SpoolError, match="no job in this run"):
+        archive.retry(spool.failed / "empty", spool.inbox)
+
+
+def test_putting_a_job_in_never_overwrites_another(spool: Spool) -> None:
+    for number in range(3):
+        temporary = spool.inbox / f".castle-{number}.tmp"
+        temporary.write_text(str(number))
+        archive.put_in(temporary, spool.inbox, "castle", ".yaml")
+    found = {path.name: path.read_text() for path in spool.inbox.iterdir()}
+    assert found == {"castle.yaml": "0", "castle-2.yaml": "1", "castle-3.yaml": "2"}
