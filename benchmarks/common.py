@@ -60,7 +60,6 @@ def make_config(root: Path, command: Sequence[str], port: int, **webui: Any) -> 
     settings = {
         "spool": str(root / "spool"),
         "state": str(root / "state"),
-        "settle": 0,
         "min_free": 0,
         "cooldown": cooldown,
         "webuis": {"bench": {"url": f"http://127.0.0.1:{port}", "command": list(command), **webui}},

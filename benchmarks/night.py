@@ -189,8 +189,9 @@ def explain(night: Night, seed: int) -> None:
     print(
         f"{len(night.jobs)} jobs, seed {seed}: {len(night.plan)} faults ({', '.join(kinds)}) and "
         f"{len(night.bad)} bad jobs\n"
-        f"scaled to images of {common.IMAGE_TIME * 1000:.0f} ms: the loops' timeout {TIMEOUT:g} s, sdwatch's "
-        f"stall {STALL:g} s, cool-down {COOLDOWN} s, slow start {SLOW_START:g} s.\n"
+        f"scaled to images of {common.IMAGE_TIME * 1000:.0f} ms: the loops' timeout {TIMEOUT:g} s, "
+        f"sdwatch's stall {STALL:g} s,\n"
+        f"cool-down {COOLDOWN} s, a slow start {SLOW_START:g} s more.\n"
         "not scaled: sdwatch looks at a call every 2 s and gives an interrupt 10 s to free it.\n"
     )
 

@@ -47,6 +47,17 @@ def write_json(path: Path, value: Any) -> None:
     write(path, json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
+def open_lines(path: Path) -> int:
+    """Open a file of lines for appending; its descriptor. A last line that a death left torn is
+    closed, so that it spoils no other. Raises OSError."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    fd = os.open(path, flags, 0o644)
+    os.lseek(fd, max(0, os.fstat(fd).st_size - 1), os.SEEK_SET)
+    if os.read(fd, 1) not in (b"", b"\n"):
+        os.write(fd, b"\n")
+    return fd
+
+
 def append_line(fd: int, line: bytes, path: Path) -> None:
     """Append one line to an open file and sync it. The line is there whole or torn, never lost
     once this returns."""

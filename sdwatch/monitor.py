@@ -87,7 +87,7 @@ class Monitor:
 
     def stop(self) -> None:
         """Ask it to stop, from any thread. A second time: without grace for calls in flight."""
-        if self._stop.is_set():
+        if self._stop.is_set() and self._lanes:
             self._runs.give_up()
         self._stop.set()
         self._wake.set()

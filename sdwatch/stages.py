@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image as Picture
+from PIL import UnidentifiedImageError
 
 from sdwatch.clock import Clock
 from sdwatch.errors import (
@@ -32,6 +33,7 @@ from sdwatch.policy.envelope import (
     died_here_envelope,
     job_envelope,
     no_image_envelope,
+    no_picture_envelope,
 )
 from sdwatch.policy.job import Job
 from sdwatch.policy.ledger import Image
@@ -43,7 +45,7 @@ from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.api import Outcome
 from sdwatch.webui.mailbox import Mailbox
-from sdwatch.webui.reply import Reply
+from sdwatch.webui.reply import Reply, check_image
 
 log = logging.getLogger("sdwatch.run")
 
@@ -184,7 +186,7 @@ class StageRunner:
         """The call, until it succeeded or failed for good."""
         doing = self.doing
         while True:
-            self.doing = f"{doing}: waits for its turn"
+            self.doing = f"waits for its turn: {doing}"
             with self._permit():
                 self.doing = doing
                 self._recorder.take_up(call.id, payload)
@@ -207,7 +209,10 @@ class StageRunner:
         """With a client that knows of no recovery: one attempt."""
         self._recorder.call_started(0)
         try:
-            return Outcome(reply=self._webui.generate_images(kind, payload))  # type: ignore[union-attr]
+            reply: Reply = self._webui.generate_images(kind, payload)  # type: ignore[union-attr]
+            for number, image in enumerate(reply.images, 1):
+                check_image(kind, number, image)
+            return Outcome(reply=reply)
         except WebUIError as error:
             verdict = judge(error)
             decision = Decision(Action.FAIL, "this client knows of no recovery")
@@ -238,7 +243,7 @@ class StageRunner:
             payload["init_images"] = [_encoded(image) for image in images]
             if "width" not in payload and "height" not in payload:
                 # Without a size a WebUI squeezes every image to 512x512 (measured).
-                payload |= _size_of(images[0])
+                payload |= _size_of(call, images[0])
         return payload
 
     def _insist(self, effect: Callable[[], Any]) -> Any:
@@ -264,8 +269,12 @@ def _encoded(image: bytes) -> str:
     return base64.b64encode(image).decode()
 
 
-def _size_of(image: bytes) -> dict[str, int]:
-    """An image's size as a WebUI makes it: multiples of 8."""
-    with Picture.open(io.BytesIO(image)) as picture:
-        width, height = picture.size
+def _size_of(call: Call, image: bytes) -> dict[str, int]:
+    """An image's size as a WebUI makes it: multiples of 8. Raises CallFailedError for a file that
+    is no picture."""
+    try:
+        with Picture.open(io.BytesIO(image)) as picture:
+            width, height = picture.size
+    except (UnidentifiedImageError, Picture.DecompressionBombError) as error:
+        raise CallFailedError(no_picture_envelope(call.kind, call.id, call.images[0])) from error
     return {"width": max(8, width // 8 * 8), "height": max(8, height // 8 * 8)}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +79,9 @@ class Monitored:
 
     # -- its config
 
-    def write_config(self, settings: Mapping[str, Any] = {}, webui: Mapping[str, Any] = {}) -> None:  # noqa: B006
-        """Write the config anew, with changes that stay from now on."""
+    def write_config(self, **settings: Any) -> None:
+        """Write the config anew, with changes at its top that stay from now on."""
         self._settings |= settings
-        self._webui |= webui
         command = [sys.executable, "-m", "sdwatch.simulator", "--port", str(self.port), *FAST]
         command += ["--state", str(self.root / "simulator.json"), *self._flags]
         if self._faults:
@@ -227,8 +226,15 @@ class Monitored:
 
     def stats(self) -> dict[str, Any]:
         """What the simulator has counted, over all its lives."""
-        value: dict[str, Any] = json.loads((self.root / "simulator.json").read_text())
+        path = self.root / "simulator.json"
+        if not path.exists():
+            return {"starts": 0, "posts": 0}
+        value: dict[str, Any] = json.loads(path.read_text())
         return value
+
+    def wait_posts(self, number: int) -> None:
+        """Wait until the simulator has received so many generations."""
+        wait_until(lambda: self.stats()["posts"] == number, 30, f"POST number {number}")
 
     def interrupted(self) -> bool:
         """Whether the simulator was told to interrupt its generation."""
@@ -275,12 +281,8 @@ def monitored(root: Path, **more: Any) -> Iterator[Monitored]:
         made.clean_up()
 
 
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except psutil.NoSuchProcess:
-        pass
+def _gone_is_fine() -> suppress:
+    return suppress(psutil.NoSuchProcess)
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

@@ -31,7 +31,8 @@ COMMANDS = {
     "resume": "end the hold",
     "schema": "print the JSON Schema of a job, for editors",
 }
-"""Each is a module of this package with `arguments(parser)` and `main(args) -> ExitCode`."""
+"""Each is a module of this package with `arguments(parser)` and `main(args) -> ExitCode`. (So the
+name `list` is not the builtin here.)"""
 
 log = logging.getLogger("sdwatch")
 
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: the process's own) names; its exit code."""
     _never_fail_on_encoding()
     log.addHandler(logging.NullHandler())
-    args = _parser(list(sys.argv[1:] if argv is None else argv))
+    args = _parsed(sys.argv[1:] if argv is None else argv)
     try:
         code = int(args.main(args))
         sys.stdout.flush()
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _tell(error)
 
 
-def _parser(argv: list[str]) -> argparse.Namespace:
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="sdwatch",
         description="Runs a folder of Stable Diffusion jobs against a WebUI that it keeps alive.",
@@ -71,7 +72,7 @@ def _parser(argv: list[str]) -> argparse.Namespace:
             description=summary[0].upper() + summary[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if argv[:1] == [name]:
+        if argv and argv[0] == name:
             module = importlib.import_module(f"{__name__}.{name}")
             module.arguments(command)
             command.set_defaults(main=module.main)

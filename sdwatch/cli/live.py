@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ class LiveShow:
         self._status = status
         self._spool = spool
         self._began = time.monotonic()
-        self._events: deque[Text] = deque(maxlen=_EVENTS)
+        self._lock = threading.Lock()
+        self._events: deque[tuple[str, str, str]] = deque(maxlen=_EVENTS)  # line, style, time
         self._live = Live(get_renderable=self._draw, refresh_per_second=REFRESHED)
 
     def tell(self, line: str) -> None:
@@ -40,10 +42,11 @@ class LiveShow:
         self._add(line, "yellow")
 
     def _add(self, line: str, style: str) -> None:
-        first = line.partition("\n")[0]
-        text = Text.assemble((time.strftime("%H:%M:%S  "), "dim"), (first, style))
-        text.no_wrap, text.overflow = True, "ellipsis"
-        self._events.append(text)
+        line = line.partition("\n")[0]
+        # What is told again, as a hold that is tried each minute, only moves to the end.
+        with self._lock:  # warnings come from any thread
+            others = [event for event in self._events if event[0] != line]
+            self._events = deque([*others, (line, style, time.strftime("%H:%M:%S"))], _EVENTS)
 
     def __enter__(self) -> LiveShow:
         self._live.start(refresh=True)
@@ -54,7 +57,7 @@ class LiveShow:
 
     def _draw(self) -> RenderableType:
         status = self._status()
-        return Group(self._head(), Text(), *_middle(status), Text(), *list(self._events))
+        return Group(self._head(), Text(), *_middle(status), Text(), *map(_event, self._events))
 
     def _head(self) -> RenderableType:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
@@ -154,6 +157,13 @@ def _counts(status: dict[str, Any]) -> Text:
         ("   cancelled ", "dim"),
         str(counts["cancelled"]),
     )
+
+
+def _event(event: tuple[str, str, str]) -> Text:
+    line, style, at = event
+    text = Text.assemble((f"{at}  ", "dim"), (line, style))
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def _event_style(line: str) -> str:

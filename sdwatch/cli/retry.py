@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
@@ -21,7 +22,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     """Copy the job into the inbox. Raises NotFoundError, SpoolError, OSError."""
     spool = choose_config(args.config).spool
     runs = archived_runs(spool.done) | archived_runs(spool.failed)
-    run = find(args.run, runs, "done/ or failed/")
+    run = find(Path(args.run).name, runs, "done/ or failed/")  # failed/RUN is as good
     spool.prepare()
     print(f"{run.name}: tried again as {archive.retry(run, spool.inbox)}")
     return ExitCode.OK

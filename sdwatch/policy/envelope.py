@@ -113,3 +113,16 @@ def no_image_envelope(number: int, kind: str) -> ErrorEnvelope:
         advice="Give the stage an image of its own, or a stage before it that makes one.",
         stage=kind,
     )
+
+
+def no_picture_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
+    """For an image of the job's own that is none."""
+    return ErrorEnvelope(
+        error="NoPicture",
+        diagnosis="bad request",
+        blame="job",
+        message=f"{name} is not a picture that can be opened",
+        advice="Save it as PNG, JPEG or WebP, of no more than about 170 megapixels.",
+        stage=kind,
+        call=call_id,
+    )

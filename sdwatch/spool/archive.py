@@ -88,23 +88,38 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
     disk.make_folder(folder)
     run = Run(folder, clock)
     settled = digest(arrival.signature)
-    run.record("claimed", source=arrival.source, mtime=arrival.mtime, settled=settled)
-    disk.sync_folder(spool.working)
-    target = folder / (JOB_FOLDER if arrival.path.is_dir() else JOB_FILE)
     try:
-        disk.rename(arrival.path, target)
+        run.record("claimed", source=arrival.source, mtime=arrival.mtime, settled=settled)
+        disk.sync_folder(spool.working)
+        disk.rename(arrival.path, folder / (JOB_FOLDER if arrival.path.is_dir() else JOB_FILE))
     except OSError as error:
         run.close()
         sweep(folder)
         if isinstance(error, FileNotFoundError):
             return None
         raise
-    marker = arrival.path.with_name(arrival.path.name + CANCEL_EXTENSION)
-    if arrival.cancelled and marker.exists():
-        disk.rename(marker, folder / "cancel")
-    disk.sync_folder(folder)
-    disk.sync_folder(arrival.path.parent)
+    # From here on the job is ours: what the disk refuses now must not lose it out of sight.
+    if arrival.cancelled:
+        _take_marker(arrival, folder)
+    _sync_names(folder, arrival.path.parent)
     return run
+
+
+def _take_marker(arrival: Arrival, folder: Path) -> None:
+    """`NAME.cancel` goes with its job, so that it does not cancel the next one of that name."""
+    try:
+        disk.rename(arrival.path.with_name(arrival.path.name + CANCEL_EXTENSION), folder / "cancel")
+    except OSError as error:
+        log.warning("%s: its cancel marker was not taken: %s", arrival.source, error)
+
+
+def _sync_names(*folders: Path) -> None:
+    """Make a rename durable. It has happened, so a disk that refuses this is only told of."""
+    for folder in folders:
+        try:
+            disk.sync_folder(folder)
+        except OSError as error:
+            log.warning("%s: cannot be synced: %s", folder, error)
 
 
 def recover(spool: Spool, clock: Clock) -> list[Path]:
@@ -147,9 +162,9 @@ def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None
     if envelope is not None:
         images = [i.name for call in run.ledger.calls.values() for i in call.images or ()]
         write_explanation(run.folder, envelope, run.run_id, run.source, images)
-    if not run.ledger.ended:
-        run.record("ended", outcome=outcome)
     run.write_manifest(outcome)
+    if not run.ledger.ended:  # the last word: what has it is whole, and is only moved at a start
+        run.record("ended", outcome=outcome)
     run.close()
     return move_out(run.folder, spool, outcome)
 
@@ -159,8 +174,7 @@ def move_out(folder: Path, spool: Spool, outcome: str) -> Path:
     parent = spool.done if outcome == "done" else spool.failed
     disk.sync_folder(folder)
     disk.rename(folder, parent / folder.name)
-    disk.sync_folder(parent)
-    disk.sync_folder(spool.working)
+    _sync_names(parent, spool.working)
     return parent / folder.name
 
 

@@ -88,13 +88,7 @@ class Run:
 
     def _open_journal(self) -> int:
         if self._journal_fd is None:
-            path = self.folder / JOURNAL
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            self._journal_fd = os.open(path, flags, 0o644)
-            size = os.fstat(self._journal_fd).st_size
-            os.lseek(self._journal_fd, max(0, size - 1), os.SEEK_SET)
-            if os.read(self._journal_fd, 1) not in (b"", b"\n"):  # torn by a death in mid-line
-                os.write(self._journal_fd, b"\n")
+            self._journal_fd = disk.open_lines(self.folder / JOURNAL)
         return self._journal_fd
 
     # -- the job
@@ -133,7 +127,7 @@ class Run:
             raise SpoolError(f"{self.folder}: no job file in this run")
         source = self.source or path.name
         data = read_bounded(path, source)
-        stem = Path(source).parent.name if path.parent.name == JOB_FOLDER else Path(source).stem
+        stem = Path(source).name if path.parent.name == JOB_FOLDER else Path(source).stem
         self.job_id = f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}"
         self.job = parse_job(data, source, images_beside(path), default_name=stem)
         return self.job

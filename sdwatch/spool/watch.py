@@ -23,6 +23,9 @@ from watchdog.observers.api import BaseObserver
 
 log = logging.getLogger("sdwatch.spool")
 
+# It complains of its own threads when it is stopped, which helps nobody.
+logging.getLogger("watchdog").setLevel(logging.CRITICAL)
+
 _TELLING = (EVENT_TYPE_CREATED, EVENT_TYPE_MODIFIED, EVENT_TYPE_MOVED, EVENT_TYPE_CLOSED)
 
 

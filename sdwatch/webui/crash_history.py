@@ -84,7 +84,7 @@ class CrashHistory:
         return Instant(self._clock.wall(), self._clock.boot_time(), self._clock.boot_id())
 
     def _append(self, **record: Any) -> None:
-        fd = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        fd = disk.open_lines(self._path)
         try:
             disk.append_line(fd, json.dumps(record).encode(), self._path)
         finally:

@@ -38,9 +38,8 @@ class ReadinessProbe:
         try:
             self._client.progress(self._timeout)
         except WebUINotUsableError as error:
-            return ProbeResult(
-                False, f"it wants another user name and password ({error})", unusable=True
-            )
+            why = "it wants another user name and password" if error.status in (401, 403) else ""
+            return ProbeResult(False, f"{why} ({error})" if why else str(error), unusable=True)
         except WebUIBusyError:
             return ProbeResult(True, "it answers 429: alive")
         except WebUIBadRequestError:
@@ -102,6 +101,7 @@ class CallWatch:
         self._logs = [LogFollower(path) for path in logs]
         self._upscale = stage == "extra-single-image"
         self._watch = ProgressWatch(clock.monotonic(), limits)
+        self._stepless = False
         self.progress: dict[str, object] = {}
 
     def look(self) -> str:
@@ -112,8 +112,9 @@ class CallWatch:
             position, stepless = _position(self.progress, state if isinstance(state, dict) else {})
         except WebUIBadRequestError:  # a server without this route: only its work can be seen
             position, stepless = None, True
-        except WebUIError:
-            position, stepless = None, False
+        except WebUIError:  # no answer says nothing of the phase
+            position, stepless = None, self._stepless
+        self._stepless = stepless
         cpu, io = self._work()
         for follower in self._logs:
             follower.poll()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -75,18 +74,28 @@ def _info(text: Any) -> dict[str, Any]:
 
 
 def _decode(stage: str, number: int, text: Any) -> bytes:
-    """One image, checked to be one."""
     try:
         data = base64.b64decode(text.partition(",")[2] if text[:5] == "data:" else text)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise WebUIReplyError(
+            f"image {number} of the reply is not base64", stage=stage, status=200
+        ) from error
+    check_image(stage, number, data)
+    return data
+
+
+def check_image(stage: str, number: int, data: bytes) -> None:
+    """Raises WebUIReplyError where `data` is not a whole PNG, JPEG or WebP."""
+    try:
         with Image.open(io.BytesIO(data)) as image:
-            image.verify()
-    except (TypeError, AttributeError, ValueError, SyntaxError, binascii.Error, OSError) as error:
+            if image.format == "PNG":
+                image.verify()  # its checksums tell; of other formats verify() knows nothing
+            else:
+                image.load()
+    except (ValueError, SyntaxError, OSError, Image.DecompressionBombError) as error:
         raise WebUIReplyError(
             f"image {number} of the reply does not decode", stage=stage, status=200
         ) from error
-    except Image.DecompressionBombError as error:
-        raise WebUIReplyError(f"image {number}: {error}", stage=stage, status=200) from error
-    return data
 
 
 def read_bounded(parts: Iterable[bytes], stage: str) -> bytes:
@@ -107,6 +116,8 @@ def error_for(status: int, body: bytes, where: str, stage: str) -> WebUIError:
     """The error that a reply with a status other than 200 is."""
     kind = _ERROR_OF_STATUS.get(status, WebUIServerError)
     said = message_of(body) or "no message"
+    if 300 <= status < 400:  # never followed: it may lead to another host
+        kind, said = WebUINotUsableError, "a redirect; correct the url in the config"
     return kind(f"{where} was answered {status}: {said}", stage=stage, status=status)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch import __version__
-from sdwatch.cli import COMMANDS
+from sdwatch.cli import COMMANDS, main
 from sdwatch.cli.exit_codes import ExitCode
 from tests.functional.cli import ROOT, make_spool, sdwatch
 
@@ -22,10 +22,10 @@ def test_version_is_the_packages(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_explains_itself(tmp_path: Path, name: str) -> None:
-    told = sdwatch(tmp_path, name, "--help")
-    assert told.returncode == ExitCode.OK
-    assert f"usage: sdwatch {name}" in told.stdout
+def test_each_command_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    assert f"usage: sdwatch {name}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("args", [(), ("nonsense",), ("run", "--nonsense"), ("submit",)])
@@ -33,7 +33,7 @@ def test_a_wrong_command_line_is_exit_2(tmp_path: Path, args: tuple[str, ...]) -
     assert sdwatch(tmp_path, *args).returncode == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("command", ["run", "status", "list", "check", "hold"])
+@pytest.mark.parametrize("command", ["run", "check"])
 def test_a_wrong_config_is_told_with_its_place_and_no_traceback(
     tmp_path: Path, command: str
 ) -> None:

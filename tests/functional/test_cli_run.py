@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from PIL import Image
@@ -71,12 +70,3 @@ def test_the_log_is_bounded(tmp_path: Path) -> None:
     assert (state / "sdwatch.log").stat().st_size <= 5000
     names = {path.name for path in state.glob("sdwatch.log*")}
     assert names == {"sdwatch.log", "sdwatch.log.1"}
-
-
-def test_a_run_tells_its_job_in_its_manifest(tmp_path: Path) -> None:
-    make_spool(tmp_path)
-    drop(tmp_path, "castle.yaml")
-    assert sdwatch(tmp_path, "run", "--once").returncode == ExitCode.OK
-    manifest = json.loads((only(tmp_path, "done") / "run.json").read_text(encoding="utf-8"))
-    assert manifest["source"] == "castle.yaml"
-    assert manifest["outcome"] == "done"

@@ -41,7 +41,9 @@ BAD = {
     "binary": Bad(bytes(range(256)) * 40, ("not a text file",)),
     "picture": Bad(b"\x89PNG\r\n\x1a\n" + bytes(100), ("not a text file", "PNG picture")),
     "empty": Bad("", ("the file is empty",)),
-    "latin-1": Bad("prompt: ein Märchenschloß\n".encode("latin-1"), ("save the file as UTF-8", "ä")),
+    "latin-1": Bad(
+        "prompt: ein Märchenschloß\n".encode("latin-1"), ("save the file as UTF-8", "ä")
+    ),
     "two-mistakes": Bad("prompt: a\nstep: 3\nwidth: big\n", ("1 more", ":2:1:", ":3:8:")),
 }
 FINE = {

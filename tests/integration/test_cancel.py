@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers import wait_until
-from tests.monitored import has, job, monitored
+from tests.monitored import job, monitored
 
 
 @pytest.mark.parametrize("name", ["cancel", "cancel.txt"])
@@ -18,7 +18,7 @@ def test_a_cancel_file_in_a_running_run_ends_it_and_interrupts_the_webui(
     with monitored(tmp_path, flags=["--step-time", "0.2"]) as spool:
         spool.drop("castle.yaml", job(steps=150))
         spool.start()
-        wait_until(has(spool.working, "call_started"), 30, "the call is under way")
+        spool.wait_posts(1)
         (spool.working()[0] / name).touch()
         spool.wait_for(failed=1)
         wait_until(spool.interrupted, 10, "the WebUI was told")

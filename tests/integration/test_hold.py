@@ -20,7 +20,7 @@ def test_the_running_call_is_finished_and_no_other_begun_until_it_is_gone(tmp_pa
     with monitored(tmp_path, flags=["--step-time", "0.05"]) as spool:
         spool.drop("castle.yaml", job(n_iter=2, steps=10))
         spool.start()
-        wait_until(has(spool.working, "call_started", call="1.1"), 30, "the first call")
+        spool.wait_posts(1)
         hold.touch()
         spool.drop("later.yaml", job())
         wait_until(has(spool.working, "call_finished", call="1.1"), 30, "it is finished")
@@ -52,7 +52,7 @@ def test_a_stop_on_hold_in_mid_run_leaves_the_run_to_go_on(tmp_path: Path) -> No
     with monitored(tmp_path, flags=["--step-time", "0.05"]) as spool:
         spool.drop("castle.yaml", job(n_iter=2, steps=10))
         spool.start()
-        wait_until(has(spool.working, "call_started", call="1.1"), 30, "the first call")
+        spool.wait_posts(1)
         hold.touch()
         wait_until(has(spool.working, "call_finished", call="1.1"), 30, "it is finished")
         spool.stop()

@@ -8,7 +8,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers import wait_until
 from tests.monitored import Monitored, job, monitored
 
 COOLDOWN = 0.5

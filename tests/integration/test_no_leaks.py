@@ -34,9 +34,7 @@ def settled(spool: Monitored, monitor: psutil.Process) -> tuple[int, int, int]:
 
 
 def test_50_jobs_with_5_crashes_leave_no_thread_descriptor_or_process(tmp_path: Path) -> None:
-    plan = "".join(
-        f"- fault: sigkill-mid-step\n  when: {{generation: {n}}}\n" for n in CRASH_AT
-    )
+    plan = "".join(f"- fault: sigkill-mid-step\n  when: {{generation: {n}}}\n" for n in CRASH_AT)
     with monitored(tmp_path, faults=plan, settings={"cooldown": [0]}) as spool:
         monitor = spool.start_process()
         for number in range(5):

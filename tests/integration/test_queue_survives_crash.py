@@ -10,9 +10,7 @@ from tests.monitored import job, journal, monitored
 
 
 @pytest.mark.parametrize("fault", ["sigkill-mid-reply", "sigkill-mid-step", "exit-0"])
-def test_ten_jobs_are_done_although_the_webui_dies_at_the_third(
-    tmp_path: Path, fault: str
-) -> None:
+def test_ten_jobs_are_done_although_the_webui_dies_at_the_third(tmp_path: Path, fault: str) -> None:
     plan = f"- fault: {fault}\n  when: {{generation: 3}}\n"
     with monitored(tmp_path, faults=plan) as spool:
         for number in range(10):

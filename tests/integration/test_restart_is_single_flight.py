@@ -14,8 +14,7 @@ from sdwatch.lane import Lane
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.api import Outcome
 from sdwatch.webui.mailbox import Mailbox
-from tests.helpers import wait_until
-from tests.monitored import Monitored, has, job, monitored
+from tests.monitored import Monitored, job, monitored
 
 PAYLOAD = {"prompt": "a castle", "width": 64, "height": 64, "steps": 2, "seed": 1}
 
@@ -67,7 +66,7 @@ def test_a_death_seen_by_a_call_and_by_its_keeper_is_one_crash(tmp_path: Path) -
     with monitored(tmp_path, flags=["--step-time", "0.1"]) as spool:
         spool.drop("castle.yaml", job(steps=20))
         spool.start()
-        wait_until(has(spool.working, "call_started"), 30, "the call is under way")
+        spool.wait_posts(1)
         psutil.Process(spool.webui_pid()).kill()
         spool.wait_for(done=1)
         assert len(spool.events("crash")) == 1

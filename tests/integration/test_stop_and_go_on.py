@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sdwatch.monitor import Result
 from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
@@ -18,7 +19,7 @@ def in_second_call(spool: Monitored) -> Path:
     """Start the monitor with a job of two calls of a second each; its run in its second call."""
     spool.drop("castle.yaml", job(n_iter=2, steps=20))
     spool.start_process()
-    wait_until(has(spool.working, "call_started", call="1.2"), 30, "the second call")
+    spool.wait_posts(2)
     return spool.working()[0]
 
 
@@ -42,7 +43,7 @@ def test_a_call_in_flight_is_finished_within_the_grace_time(
     with monitored(tmp_path, flags=SLOW) as spool:
         spool.drop("castle.yaml", job(n_iter=2, steps=20))
         spool.start_process()
-        wait_until(has(spool.working, "call_started", call="1.1"), 30, "the first call")
+        spool.wait_posts(1)
         assert spool.signal(number) == 0, spool.monitor_log
         (run,) = spool.working()
         assert [record["event"] for record in journal(run)][-1] == "call_finished"
@@ -103,13 +104,7 @@ def test_a_call_in_which_the_monitor_died_three_times_fails_its_run(tmp_path: Pa
         spool.drop("castle.yaml", job(steps=40))
         for deaths in range(1, 4):
             spool.start_process()
-            wait_until(
-                lambda n=deaths: len(journal(spool.working()[0], "call_started")) == n
-                if spool.working()
-                else False,
-                30,
-                "the call is sent once more",
-            )
+            spool.wait_posts(deaths)
             spool.signal(signal.SIGKILL)
         spool.start_process()
         spool.wait_for(failed=1)
@@ -130,16 +125,18 @@ def test_both_killed_at_once_the_run_still_goes_on(tmp_path: Path) -> None:
         assert spool.stats()["starts"] == 2
 
 
-def test_a_second_signal_gives_the_call_up_without_waiting_for_the_grace(tmp_path: Path) -> None:
-    with monitored(tmp_path, flags=["--step-time", "1"], settings={"stop_grace": 3600}) as spool:
+def test_asked_a_second_time_it_gives_the_call_up_without_the_grace_time(tmp_path: Path) -> None:
+    settings = {"stop_grace": 3600}
+    with monitored(tmp_path, flags=["--step-time", "1"], settings=settings) as spool:
         spool.drop("castle.yaml", job(steps=150))
-        spool.start_process()
-        wait_until(has(spool.working, "call_started"), 30, "the call is under way")
-        assert spool.process is not None
-        spool.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: spool.lane().get("state") != "ready", 1) if False else None
-        assert spool.signal(signal.SIGTERM) == 0, spool.monitor_log
+        spool.start()
+        spool.wait_posts(1)
+        assert spool.monitor is not None
+        spool.monitor.stop()
+        spool.monitor.stop()
+        assert spool.ended() is Result.STOPPED
         assert has(spool.working, "call_given_up")()
+        assert not spool.processes()
 
 
 def test_a_stop_while_the_webui_starts_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:

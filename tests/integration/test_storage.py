@@ -19,7 +19,7 @@ def test_with_too_little_room_nothing_is_begun_and_status_says_so(tmp_path: Path
         assert spool.stats()["posts"] == 0
         spool.stop()
 
-        spool.write_config({"min_free": "1 MB"})
+        spool.write_config(min_free="1 MB")
         spool.start()
         spool.wait_for(done=1)
 

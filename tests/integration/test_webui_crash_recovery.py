@@ -277,6 +277,7 @@ def test_a_process_that_ends_during_the_call_is_a_crash_whatever_the_reply_is(
     mailbox = Mailbox()
 
     def dies(stage: str, payload: Any) -> Any:
+        del payload
         mailbox.post(Exited(1, -9))
         raise WebUIUnreachableError("connection reset", stage=stage)
 

@@ -62,7 +62,9 @@ def test_the_ledger_of_a_history(
 
 
 def test_calls_are_counted_each_for_itself() -> None:
-    ledger = read_ledger([started(), failed(), started(), finished(), started("1.2"), failed("1.2")])
+    ledger = read_ledger(
+        [started(), failed(), started(), finished(), started("1.2"), failed("1.2")]
+    )
     assert ledger.call("1.1").counted == ledger.call("1.2").counted == 1
     assert ledger.call("1.2").images is None
     assert ledger.call("2.1").sent == 0

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdwatch.policy.job import Stage, StageKind
@@ -38,6 +38,7 @@ def split(fields: dict[str, Any], seeds: Seeds, inputs: tuple[str, ...] = ()) ->
     return calls_of(1, stage(kind, **fields), seeds, inputs)
 
 
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, MAX_SEED),
     subseed=st.integers(0, MAX_SEED),
@@ -57,6 +58,7 @@ def test_the_split_calls_make_the_same_images_as_the_whole(
     assert seeds_that_show(parts, strength > 0) == seeds_that_show(whole, strength > 0)
 
 
+@settings(max_examples=50)
 @given(
     seed=st.integers(0, MAX_SEED),
     inputs=st.integers(1, 5),

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sdwatch.cli.live import LiveShow
+
+LANE = {"name": "forge", "state": "ready", "hold": "", "cooldown_left": 0.0, "progress": {}}
+STATUS: dict[str, Any] = {
+    "hold": "",
+    "lanes": [LANE],
+    "runs": [],
+    "queued": 12,
+    "waiting": {"late.yaml": "still arriving"},
+    "counts": {"done": 31, "failed": 2, "cancelled": 0},
+}
+STEPS = {"eta_relative": 83.2, "state": {"sampling_step": 5, "sampling_steps": 20}}
+RUNS = [
+    {"lane": "forge", "source": "a.yaml", "doing": "waits for its turn: stage 1 of 1, call 1 of 2"},
+    {"lane": "forge", "source": "b.yaml", "doing": "stage 1 of 1, call 1 of 1"},
+]
+
+
+def _drawn(status: dict[str, Any], *told: str, width: int = 80) -> list[str]:
+    show = LiveShow(lambda: status, "/render/spool")
+    for line in told:
+        show.tell(line)
+    screen = io.StringIO()
+    Console(file=screen, width=width).print(show._draw())
+    return screen.getvalue().splitlines()
+
+
+def test_steps_time_left_and_the_queue_are_drawn() -> None:
+    lines = _drawn({**STATUS, "lanes": [{**LANE, "progress": STEPS}], "runs": RUNS})
+    assert lines[0].startswith("sdwatch  /render/spool")
+    assert lines[2].startswith("forge  ready ")
+    assert "b.yaml" in lines[2]
+    assert "step 5 of 20  1:23 left" in lines[3]
+    assert "a.yaml" in lines[4]
+    assert "queue 12   arriving 1   done 31   failed 2   cancelled 0" in lines[6]
+
+
+@pytest.mark.parametrize(
+    "progress", [{}, {"state": None}, {"state": {"sampling_steps": 0}}, {"state": "odd"}, STEPS]
+)
+def test_nothing_jumps_whatever_the_webui_tells(progress: dict[str, Any]) -> None:
+    busy = _drawn({**STATUS, "lanes": [{**LANE, "progress": progress}], "runs": RUNS})
+    assert len(busy) == len(_drawn(STATUS))
+
+
+def test_why_a_lane_holds_is_drawn() -> None:
+    lane = {**LANE, "state": "cooling down", "cooldown_left": 40.0, "hold": "no GPU\nfound"}
+    lines = _drawn({**STATUS, "lanes": [lane], "hold": "somebody put hold into the spool"})
+    assert lines[2] == "on hold: somebody put hold into the spool"
+    assert "cooling down 40 s" in lines[3]
+    assert "no GPU" in lines[3]
+
+
+def test_an_event_is_one_line_however_narrow_the_terminal() -> None:
+    told = ("run-1: begins", f"run-1: failed: castle.yaml ({'why ' * 99}\nmore) -> /far/away")
+    lines = _drawn(STATUS, *told, width=60)
+    assert all(len(line) <= 60 for line in lines)
+    assert len(lines) == len(_drawn(STATUS)) + 2
+    assert "run-1: begins" in lines[-2]
+
+
+def test_before_the_monitor_is_open_there_is_something_to_read() -> None:
+    assert any("another monitor" in line for line in _drawn({}))
+
+
+def test_what_is_told_again_stands_there_once() -> None:
+    lines = _drawn(STATUS, "forge: on hold: no GPU", "run-1: begins", "forge: on hold: no GPU")
+    assert len(lines) == len(_drawn(STATUS)) + 2
+    assert "no GPU" in lines[-1]

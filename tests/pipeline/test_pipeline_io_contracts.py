@@ -1,0 +1,399 @@
+"""What each stage of a run gets, makes and hands on; with a plain client that has only
+generate_images, so that nothing but the runner is at work."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sdwatch.errors import WebUIServerError, WebUIUnreachableError
+from sdwatch.stages import Ending
+from sdwatch.webui.client import Reply
+from tests.fakes import (
+    PlainClient,
+    Workplace,
+    envelope,
+    events,
+    journal,
+    picture,
+    reply,
+    server_error,
+)
+
+THREE = """\
+stages:
+  - txt2img: {prompt: a castle, width: 64, height: 64}
+  - img2img: {prompt: at night, denoising_strength: 0.5}
+  - upscale: {upscaling_resize: 2, upscaler_1: Lanczos}
+"""
+TWO = """\
+stages:
+  - txt2img: {prompt: a castle}
+  - img2img: {prompt: at night}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workplace:
+    return Workplace(tmp_path)
+
+
+def numbered(images: int = 1, grids: int = 0) -> Callable[[str, Mapping[str, Any]], Reply]:
+    """Answers with so many new pictures each time; the first `grids` of them are grids."""
+    made = iter(range(1, 1000))
+
+    def answer(stage: str, payload: Mapping[str, Any]) -> Reply:
+        del stage, payload
+        return Reply(tuple(picture(next(made)) for _ in range(images)), grids)
+
+    return answer
+
+
+def sent(images: list[str]) -> list[bytes]:
+    return [base64.b64decode(image) for image in images]
+
+
+def saved(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "images").iterdir())}
+
+
+def one_of(folder: Path, ending: str) -> bytes:
+    (found,) = [data for name, data in saved(folder).items() if name.endswith(ending)]
+    return found
+
+
+# -- from stage to stage
+
+
+def test_one_image_goes_through_three_stages(place: Workplace) -> None:
+    client = PlainClient(numbered())
+    run = place.claimed(THREE)
+    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    (first, txt2img), (second, img2img), (third, upscale) = client.posts
+    assert (first, second, third) == ("txt2img", "img2img", "extra-single-image")
+    assert "init_images" not in txt2img
+    assert sent(img2img["init_images"]) == [picture(1)]
+    assert sent([upscale["image"]]) == [picture(2)]
+    assert {k: v for k, v in upscale.items() if k != "image"} == {
+        "upscaling_resize": 2, "upscaler_1": "Lanczos",
+    }  # fmt: skip
+    assert list(saved(place.done()).values()) == [picture(1), picture(2), picture(3)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "replies_of"), [("batch_size: 3", 3), ("n_iter: 3", 1)], ids=["batch", "n_iter"]
+)
+def test_several_images_each_get_a_call_of_the_next_stage(
+    place: Workplace, fields: str, replies_of: int
+) -> None:
+    first, rest = numbered(replies_of), numbered()
+    client = PlainClient(
+        lambda stage, payload: (first if stage == "txt2img" else rest)(stage, payload)
+    )
+    run = place.claimed(TWO.replace("a castle", f"a castle, {fields}"))
+    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    stages = [stage for stage, _ in client.posts]
+    assert stages == ["txt2img"] * (3 // replies_of) + ["img2img"] * 3
+    handed_on = [sent(p["init_images"]) for stage, p in client.posts if stage == "img2img"]
+    assert handed_on == [[picture(1)], [picture(2)], [picture(3)]]
+
+
+def test_all_images_of_a_stage_are_there_before_the_next_stage_begins(place: Workplace) -> None:
+    client = PlainClient(numbered(images=2))
+    job = TWO.replace("a castle", "a castle, n_iter: 2")
+    assert place.runner(place.claimed(job), client).run_to_end(place.spool) is Ending.DONE
+    assert [stage for stage, _ in client.posts] == ["txt2img"] * 2 + ["img2img"] * 4
+
+
+def test_a_stage_without_any_image_to_take_fails_and_says_which(place: Workplace) -> None:
+    only_a_grid = Reply((picture(1),), first_image=1)
+    client = PlainClient(only_a_grid)
+    assert place.runner(place.claimed(TWO), client).run_to_end(place.spool) is Ending.FAILED
+    assert len(client.posts) == 1
+    told = envelope(place.failed())
+    assert told["blame"] == "job"
+    assert "stage 2 (img2img) has no image to work on" in told["message"]
+
+
+def test_grids_are_saved_and_not_handed_on(place: Workplace) -> None:
+    client = PlainClient(numbered(images=3, grids=1))
+    run = place.claimed(TWO.replace("a castle", "a castle, batch_size: 2"))
+    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    handed_on = [sent(p["init_images"]) for stage, p in client.posts if stage == "img2img"]
+    assert handed_on == [[picture(2)], [picture(3)]]
+    folder = place.done()
+    assert one_of(folder, "_1-txt2img_001-grid.png") == picture(1)
+    assert one_of(folder, "_1-txt2img_001-02.png") == picture(2)
+    assert len(saved(folder)) == 9
+
+
+def test_two_txt2img_stages_do_not_mix(place: Workplace) -> None:
+    job = "stages:\n  - txt2img: {prompt: a}\n  - txt2img: {prompt: b}\n  - upscale\n"
+    client = PlainClient(numbered())
+    assert place.runner(place.claimed(job), client).run_to_end(place.spool) is Ending.DONE
+    assert sent([client.posts[2][1]["image"]]) == [picture(2)]
+
+
+def test_an_image_sets_the_size_of_img2img_where_the_job_gives_none(place: Workplace) -> None:
+    client = PlainClient(reply(picture(1, size=(203, 81))))
+    place.runner(place.claimed(TWO), client).run_to_end(place.spool)
+    payload = client.posts[1][1]
+    assert (payload["width"], payload["height"]) == (200, 80)
+
+
+def test_a_size_that_the_job_gives_is_left_alone(place: Workplace) -> None:
+    client = PlainClient(numbered())
+    job = TWO.replace("at night", "at night, width: 128")
+    place.runner(place.claimed(job), client).run_to_end(place.spool)
+    payload = client.posts[1][1]
+    assert payload["width"] == 128
+    assert "height" not in payload
+
+
+# -- the job folder's own images
+
+
+def test_the_job_folders_own_images_and_mask_are_sent_as_they_are(place: Workplace) -> None:
+    job = """\
+stages:
+  - img2img: {prompt: a, init_images: [sketch.png, sub/other.jpg], mask: mask.png}
+  - upscale: {image: sub/other.jpg, upscaling_resize: 2}
+"""
+    images = {
+        "sketch.png": picture(11, size=(80, 64)),
+        "sub/other.jpg": picture(12, "JPEG"),
+        "mask.png": picture(13),
+    }
+    client = PlainClient(numbered())
+    run = place.claimed(job, images)
+    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    (_, img2img), (_, upscale) = client.posts
+    assert sent(img2img["init_images"]) == [images["sketch.png"], images["sub/other.jpg"]]
+    assert sent([img2img["mask"]]) == [images["mask.png"]]
+    assert (img2img["width"], img2img["height"]) == (80, 64)
+    assert sent([upscale["image"]]) == [images["sub/other.jpg"]]
+    assert (place.done() / "job" / "sketch.png").read_bytes() == images["sketch.png"]
+
+
+def test_a_mask_goes_with_each_image_of_the_stage_before(place: Workplace) -> None:
+    job = """\
+stages:
+  - txt2img: {prompt: a, batch_size: 2}
+  - img2img: {prompt: b, mask: mask.png}
+"""
+    client = PlainClient(numbered(images=2))
+    place.runner(place.claimed(job, {"mask.png": picture(13)}), client).run_to_end(place.spool)
+    masks = [sent([payload["mask"]]) for stage, payload in client.posts if stage == "img2img"]
+    assert masks == [[picture(13)]] * 2
+
+
+def test_an_own_image_that_is_no_picture_fails_the_job_and_names_it(place: Workplace) -> None:
+    job = "stages:\n  - img2img: {prompt: a, init_images: sketch.png}\n"
+    client = PlainClient(numbered())
+    run = place.claimed(job, {"sketch.png": b"this is a text"})
+    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert client.posts == []
+    told = envelope(place.failed())
+    assert told["blame"] == "job"
+    assert "sketch.png" in told["message"]
+
+
+# -- files
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
+def test_an_images_name_follows_its_content(place: Workplace, kind: str, ending: str) -> None:
+    data = picture(1, kind)
+    run = place.claimed("prompt: a castle")
+    place.runner(run, PlainClient(reply(data))).run_to_end(place.spool)
+    assert saved(place.done()) == {f"{run.run_id}_1-txt2img_001-01.{ending}": data}
+
+
+def test_the_bytes_with_their_infotext_are_kept_as_they_came(place: Workplace) -> None:
+    infotext = "a castle\nNegative prompt: blurry\nSteps: 20, Seed: 5, Model: dréam"
+    data = picture(1, infotext=infotext)
+    run = place.claimed("prompt: a castle")
+    place.runner(run, PlainClient(reply(data))).run_to_end(place.spool)
+    (kept,) = saved(place.done()).values()
+    assert kept == data
+    with Image.open(io.BytesIO(kept)) as image:
+        assert image.info["parameters"] == infotext
+
+
+def test_each_image_is_recorded_with_its_size_and_digest(place: Workplace) -> None:
+    data = picture(1, size=(96, 64))
+    place.runner(place.claimed("prompt: a"), PlainClient(reply(data))).run_to_end(place.spool)
+    folder = place.done()
+    (name,) = saved(folder)
+    expected = {
+        "name": name,
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "size": len(data),
+        "width": 96,
+        "height": 64,
+        "grid": False,
+    }
+    (finished,) = [r for r in journal(folder) if r["event"] == "call_finished"]
+    manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert finished["images"] == manifest["calls"][0]["images"] == [expected]
+
+
+def test_no_two_calls_share_a_name(place: Workplace) -> None:
+    client = PlainClient(numbered(images=2))
+    job = TWO.replace("a castle", "a castle, n_iter: 2")
+    place.runner(place.claimed(job), client).run_to_end(place.spool)
+    assert len(saved(place.done())) == len(set(saved(place.done()).values())) == 12
+
+
+# -- seeds, and going on
+
+
+def seeds_sent(client: PlainClient) -> list[tuple[int, int]]:
+    return [(payload["seed"], payload["subseed"]) for _, payload in client.posts]
+
+
+class Stopping(PlainClient):
+    """The monitor is stopped when the n-th call has been answered."""
+
+    def __init__(self, place: Workplace, after: int, *answers: Any) -> None:
+        super().__init__(*answers)
+        self._place, self._after = place, after
+
+    def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply:
+        made = super().generate_images(stage, payload)
+        if len(self.posts) == self._after:
+            self._place.mailbox.stop()
+        return made
+
+
+def stopped_after(place: Workplace, calls: int, job: str) -> Stopping:
+    """Run a job until so many calls are finished; the monitor dies, and starts again."""
+
+    class Permit:
+        def __enter__(self) -> None:
+            place.mailbox.raise_if_given_up()
+
+        def __exit__(self, *_: object) -> None: ...
+
+    client = Stopping(place, calls, numbered())
+    runner = place.runner(place.claimed(job), client, permit=Permit)
+    assert runner.run_to_end(place.spool) is Ending.STOPPED
+    place.mailbox = type(place.mailbox)()
+    return client
+
+
+def test_seeds_are_drawn_once_and_recorded(place: Workplace) -> None:
+    client = PlainClient(numbered())
+    job = "prompt: a\nn_iter: 3\nseed: -1"
+    place.runner(place.claimed(job), client).run_to_end(place.spool)
+    folder = place.done()
+    (planned,) = [r for r in journal(folder) if r["event"] == "planned"]
+    (drawn,) = planned["seeds"]
+    assert drawn["drawn"] is True
+    assert seeds_sent(client) == [(drawn["seed"] + i, drawn["subseed"]) for i in range(3)]
+    manifest = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert manifest["job"]["stages"][0]["txt2img"]["seed"] == drawn["seed"]
+
+
+def test_a_resumed_run_has_the_same_seeds_and_repeats_no_finished_call(place: Workplace) -> None:
+    before = stopped_after(place, 2, "prompt: a\nn_iter: 4")
+    kept = saved(place.resumed().folder)
+    assert len(kept) == 2
+    after = PlainClient(numbered())
+    assert place.runner(place.resumed(), after).run_to_end(place.spool) is Ending.DONE
+    assert [len(before.posts), len(after.posts)] == [2, 2]
+    (first, subseed), *_ = seeds_sent(before)
+    assert seeds_sent(before) + seeds_sent(after) == [(first + i, subseed) for i in range(4)]
+    now = saved(place.done())
+    assert len(now) == 4
+    assert {name: now[name] for name in kept} == kept
+    assert events(place.done()).count("planned") == 1
+
+
+def test_a_resumed_run_hands_on_the_images_that_were_recorded(place: Workplace) -> None:
+    stopped_after(place, 2, TWO.replace("a castle", "a castle, n_iter: 2"))
+    after = PlainClient(numbered())
+    assert place.runner(place.resumed(), after).run_to_end(place.spool) is Ending.DONE
+    assert [stage for stage, _ in after.posts] == ["img2img", "img2img"]
+    assert [sent(p["init_images"]) for _, p in after.posts] == [[picture(1)], [picture(2)]]
+
+
+def test_a_call_that_was_cut_off_is_made_again_with_the_same_payload(place: Workplace) -> None:
+    run = place.claimed("prompt: a")
+
+    class MonitorDiesError(BaseException):
+        pass
+
+    def dies(stage: str, payload: Mapping[str, Any]) -> Reply:
+        del stage, payload
+        raise MonitorDiesError
+
+    before = PlainClient(dies)
+    with pytest.raises(MonitorDiesError):
+        place.runner(run, before).run_to_end(place.spool)
+    run.close()
+    after = PlainClient(numbered())
+    assert place.runner(place.resumed(), after).run_to_end(place.spool) is Ending.DONE
+    assert before.posts == after.posts
+
+
+def test_a_finished_run_sends_nothing_when_it_is_run_once_more(place: Workplace) -> None:
+    run, client = place.claimed(THREE), PlainClient(numbered())
+    images = place.runner(run, client).run_stages()
+    assert place.runner(run, client).run_stages() == images
+    assert len(client.posts) == 3
+
+
+# -- a plain client's failures
+
+
+@pytest.mark.parametrize(
+    ("error", "diagnosis"),
+    [
+        (server_error("RuntimeError"), "server error"),
+        (WebUIUnreachableError("connection refused", stage="txt2img"), "crash"),
+    ],
+)
+def test_a_plain_client_that_fails_is_asked_once_and_the_run_fails(
+    place: Workplace, error: WebUIServerError, diagnosis: str
+) -> None:
+    client = PlainClient(error)
+    ending = place.runner(place.claimed("prompt: a castle"), client).run_to_end(place.spool)
+    assert ending is Ending.FAILED
+    assert len(client.posts) == 1
+    folder = place.failed()
+    told = envelope(folder)
+    assert (told["error"], told["diagnosis"]) == (type(error).__name__, diagnosis)
+    assert (told["call"], told["stage"]) == ("1.1", "txt2img")
+    assert len(told["attempts"]) == 1
+    assert (folder / "WHY.txt").is_file()
+    assert events(folder)[-2:] == ["call_failed", "ended"]
+
+
+def test_a_failure_in_a_later_stage_keeps_the_images_before_it(place: Workplace) -> None:
+    client = PlainClient(reply(picture(1)), server_error())
+    assert place.runner(place.claimed(THREE), client).run_to_end(place.spool) is Ending.FAILED
+    folder = place.failed()
+    assert list(saved(folder).values()) == [picture(1)]
+    assert envelope(folder)["call"] == "2.1"
+    why = (folder / "WHY.txt").read_text(encoding="utf-8")
+    assert "stage 2 (img2img), call 1" in why
+    assert "1 finished before it" in why
+
+
+def test_a_prompt_that_a_plain_clients_error_echoes_is_not_in_the_explanation(
+    place: Workplace,
+) -> None:
+    client = PlainClient(server_error("cannot draw a purple hippopotamus"))
+    place.runner(place.claimed("prompt: a purple hippopotamus"), client).run_to_end(place.spool)
+    folder = place.failed()
+    for name in ("WHY.txt", "error.json"):
+        assert "hippopotamus" not in (folder / name).read_text(encoding="utf-8")

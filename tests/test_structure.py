@@ -1,0 +1,176 @@
+"""The shape of the package: who may import whom, and that the documents say what the code is."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import sdwatch
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.policy import lifecycle
+
+PACKAGE = Path(sdwatch.__file__).parent
+ROOT = PACKAGE.parent
+
+# From the top to the bottom. A room imports from those below it, and within itself.
+FLOORS = (
+    ("cli",),
+    ("monitor",),
+    ("active",),
+    ("lane", "stages"),
+    ("keeper",),
+    ("permit",),
+    ("webui", "spool", "state"),
+    ("config",),
+    ("policy",),
+    ("disk", "clock", "resources"),
+    ("system",),
+    ("errors",),
+)
+PURE = {
+    "__future__", "ast", "base64", "binascii", "collections", "dataclasses", "difflib", "enum",
+    "hashlib", "html", "io", "json", "math", "pathlib", "re", "struct", "threading", "types",
+    "typing", "urllib.parse", "warnings", "PIL", "pydantic", "pydantic_core", "yaml",
+}  # fmt: skip
+"""What policy may use: values in, values out (threading is for the redactor's lock)."""
+
+IO_OF_A_PATH = {
+    "absolute", "exists", "glob", "is_dir", "is_file", "iterdir", "lstat", "mkdir", "read_bytes",
+    "read_text", "resolve", "stat", "unlink", "write_bytes", "write_text",
+}  # fmt: skip
+
+
+def modules() -> dict[str, Path]:
+    """All modules of the package but the simulator, by their dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+@cache
+def tree_of(name: str) -> ast.Module:
+    return ast.parse(MODULES[name].read_text(encoding="utf-8"))
+
+
+def imports_of(name: str) -> Iterator[str]:
+    """What a module imports, wherever it stands in it: dotted names, of ours down to the module."""
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}: relative imports hide the arrows"
+            assert node.module is not None
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield whole if whole in MODULES else node.module
+
+
+def ours(name: str) -> set[str]:
+    return {found for found in imports_of(name) if found.split(".")[0] == "sdwatch"}
+
+
+def room(name: str) -> str:
+    """`spool` for sdwatch.spool.run, `lane` for sdwatch.lane, '' for the package itself."""
+    return name.split(".")[1] if "." in name else ""
+
+
+def floor_of(name: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if room(name) in rooms)
+
+
+def on_floors() -> list[str]:
+    return [name for name in MODULES if room(name) not in ("", "simulator", "__main__")]
+
+
+@pytest.mark.parametrize("name", on_floors())
+def test_arrows_point_one_way(name: str) -> None:
+    for imported in ours(name):
+        if room(imported) in ("", room(name)):
+            continue
+        assert room(imported) != "simulator", f"{name} imports the simulator"
+        assert floor_of(imported) > floor_of(name), f"{name} imports {imported}"
+
+
+def test_every_module_has_its_floor() -> None:
+    rooms = {room(name) for name in on_floors()}
+    assert rooms == {room for floor in FLOORS for room in floor}
+
+
+def test_webui_and_spool_do_not_import_each_other() -> None:
+    for name in MODULES:
+        other = {"webui": "spool", "spool": "webui"}.get(room(name))
+        assert other not in {room(imported) for imported in ours(name)}, name
+
+
+def test_no_import_goes_in_a_circle() -> None:
+    done: set[str] = set()
+
+    def walk(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join((*path, name))
+        if name not in done:
+            for imported in ours(name) & MODULES.keys() - {"sdwatch"}:
+                walk(imported, (*path, name))
+            done.add(name)
+
+    for name in MODULES:
+        walk(name, ())
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if room(name) == "policy"])
+def test_policy_is_pure(name: str) -> None:
+    for imported in imports_of(name):
+        if imported.startswith("sdwatch"):
+            assert room(imported) in ("policy", "errors"), f"{name} imports {imported}"
+        else:
+            assert {imported, imported.split(".")[0]} & PURE, f"{name} imports {imported}"
+    calls = [node.func for node in ast.walk(tree_of(name)) if isinstance(node, ast.Call)]
+    functions = {call.id for call in calls if isinstance(call, ast.Name)}
+    methods = {call.attr for call in calls if isinstance(call, ast.Attribute)}
+    assert not functions & {"open", "print", "input"}, name
+    assert not methods & IO_OF_A_PATH, name
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if room(name) == "simulator"])
+def test_the_simulator_needs_nothing_of_the_rest(name: str) -> None:
+    for imported in ours(name):
+        assert imported == "sdwatch" or room(imported) == "simulator", f"{name}: {imported}"
+    for node in ast.walk(tree_of(name)):
+        if isinstance(node, ast.ImportFrom) and node.module == "sdwatch":
+            names = {alias.name for alias in node.names}
+            assert names <= {"__version__"} | {
+                module.split(".")[1] for module in MODULES if room(module) == "simulator"
+            }
+
+
+@pytest.mark.parametrize("name", list(MODULES))
+def test_every_module_says_what_it_is(name: str) -> None:
+    tree = tree_of(name)
+    assert not tree.body or ast.get_docstring(tree), f"{name} has no docstring"
+
+
+def test_every_module_can_be_found() -> None:
+    assert all(importlib.util.find_spec(name) for name in MODULES)
+
+
+def test_the_diagram_in_the_architecture_is_the_table() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert f"```mermaid\n{lifecycle.diagram()}\n```" in text
+
+
+def test_the_readme_names_every_exit_code() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.lstrip().startswith("|")]
+    for code in ExitCode:
+        number = (f"| {code.value} |", f"| `{code.value}` |")
+        assert any(any(form in row for form in number) for row in rows), f"{code!r} has no row"

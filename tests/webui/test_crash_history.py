@@ -1,0 +1,187 @@
+"""Same crash history, same cool-down: whoever reads it, whenever, whatever the clock says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sdwatch.policy.cooldown import STABLE_AFTER
+from sdwatch.webui.crash_history import CrashHistory
+from tests.helpers import FakeClock
+
+LIST = (5.0, 10.0, 20.0, 40.0)
+Step = Callable[[CrashHistory], object]
+
+
+def crash(history: CrashHistory) -> float:
+    return history.crashed("crash")
+
+
+def success(history: CrashHistory) -> None:
+    history.succeeded()
+
+
+def start(history: CrashHistory) -> None:
+    history.started(1)
+
+
+STABLE = [success] * STABLE_AFTER
+# A life, and the cool-down after it.
+LIVES: dict[str, tuple[list[Step], float]] = {
+    "nothing": ([], 0),
+    "one crash": ([crash], 5),
+    "three in a row": ([crash, start, crash, start, crash], 20),
+    "the last entry repeats": ([crash] * 9, 40),
+    "a success in between is not enough": ([crash, success, crash], 10),
+    "two successes are not enough": ([crash, success, success, crash], 10),
+    "successes that a crash parts are not in a row": (
+        [crash, success, success, crash, success, crash], 20,
+    ),
+    "three successes in a row": ([crash, crash, *STABLE], 0),
+    "stable, then a crash": ([crash, crash, *STABLE, crash], 5),
+    "stable twice": ([crash, *STABLE, crash, *STABLE], 0),
+}  # fmt: skip
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "crashes.jsonl"
+
+
+def opened(path: Path, clock: FakeClock) -> CrashHistory:
+    return CrashHistory(path, LIST, clock)
+
+
+def lived(history: CrashHistory, steps: list[Step], clock: FakeClock) -> None:
+    for step in steps:
+        clock.advance(100.0)
+        step(history)
+
+
+@pytest.mark.parametrize(("steps", "cooldown"), LIVES.values(), ids=LIVES.keys())
+def test_the_cool_down_after_a_life(
+    path: Path, clock: FakeClock, steps: list[Step], cooldown: float
+) -> None:
+    history = opened(path, clock)
+    lived(history, steps, clock)
+    assert history.remaining() == cooldown
+
+
+@pytest.mark.parametrize(("steps", "cooldown"), LIVES.values(), ids=LIVES.keys())
+def test_the_same_life_has_the_same_cool_down_after_a_restart_of_the_monitor(
+    path: Path, clock: FakeClock, steps: list[Step], cooldown: float
+) -> None:
+    history = opened(path, clock)
+    lived(history, steps, clock)
+    again = opened(path, clock)
+    assert again.remaining() == history.remaining() == cooldown
+    assert again.in_a_row == history.in_a_row
+    assert again.crashed("crash") == history.crashed("crash")
+
+
+def test_a_restart_of_the_monitor_between_any_two_crashes_changes_nothing(
+    path: Path, clock: FakeClock, tmp_path: Path
+) -> None:
+    steady = opened(tmp_path / "steady.jsonl", clock)
+    for _ in range(6):
+        clock.advance(3.0)
+        restarted = opened(path, clock)
+        assert restarted.crashed("crash") == steady.crashed("crash")
+        assert restarted.remaining() == steady.remaining()
+
+
+def test_what_is_left_runs_down_while_the_monitor_is_away(path: Path, clock: FakeClock) -> None:
+    lived(opened(path, clock), [crash, crash], clock)
+    clock.advance(4.0)
+    assert opened(path, clock).remaining() == 6.0
+    clock.advance(60.0)
+    assert opened(path, clock).remaining() == 0.0
+
+
+def test_setting_the_clock_within_one_boot_changes_nothing(path: Path, clock: FakeClock) -> None:
+    history = opened(path, clock)
+    lived(history, [crash, crash], clock)
+    clock.advance(4.0)
+    for wall in (0.0, clock.wall_now + 1e9):
+        clock.wall_now = wall
+        assert history.remaining() == opened(path, clock).remaining() == 6.0
+
+
+@pytest.mark.parametrize(
+    ("set_wrong_by", "left"),
+    [(4.0, 6.0), (-1e9, 10.0), (-1.0, 10.0), (1e9, 0.0)],
+    ids=["right", "years behind", "a second behind", "years ahead"],
+)
+def test_across_a_reboot_with_the_clock_set_wrong_it_stays_within_the_entry(
+    path: Path, clock: FakeClock, set_wrong_by: float, left: float
+) -> None:
+    lived(opened(path, clock), [crash, crash], clock)
+    clock.reboot(wall=clock.wall_now + set_wrong_by)
+    after = opened(path, clock)
+    assert after.in_a_row == 2
+    assert after.remaining() == left
+    assert after.crashed("crash") == 20.0
+    clock.advance(5.0)
+    assert after.remaining() == 15.0
+
+
+def test_what_is_on_disk_names_each_deadline(path: Path, clock: FakeClock) -> None:
+    history = opened(path, clock)
+    lived(history, [start, crash, start, crash], clock)
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert [record["event"] for record in records] == ["start", "crash", "start", "crash"]
+    crashes = [record for record in records if record["event"] == "crash"]
+    assert [record["cooldown"] for record in crashes] == [5.0, 10.0]
+    assert [record["in_a_row"] for record in crashes] == [1, 2]
+    assert all(record["deadline"].endswith("Z") for record in crashes)
+
+
+def test_a_crash_is_on_disk_before_anything_waits(path: Path, clock: FakeClock) -> None:
+    opened(path, clock).crashed("stuck")
+    assert json.loads(path.read_text(encoding="utf-8"))["kind"] == "stuck"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"event": "crash", "kind": "cra',
+        b"\xff\xfe\n",
+        b"[1, 2]\n",
+        b'{"event": "crash"}\n',
+        b"\n",
+    ],
+    ids=["torn", "not UTF-8", "a list", "without its fields", "empty"],
+)
+def test_a_line_that_cannot_be_read_is_passed_over(
+    path: Path, clock: FakeClock, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    lived(opened(path, clock), [crash, crash], clock)
+    with open(path, "ab") as file:
+        file.write(line)
+    history = opened(path, clock)
+    assert history.in_a_row == 2
+    assert "cannot be read and is passed over" in caplog.text
+
+
+def test_a_crash_after_a_torn_line_is_not_lost(path: Path, clock: FakeClock) -> None:
+    lived(opened(path, clock), [crash], clock)
+    with open(path, "ab") as file:
+        file.write(b'{"event": "cra')
+    lived(opened(path, clock), [crash], clock)
+    assert opened(path, clock).in_a_row == 2
+
+
+def test_there_is_no_history_before_the_first_crash(path: Path, clock: FakeClock) -> None:
+    history = opened(path, clock)
+    assert (history.in_a_row, history.remaining()) == (0, 0.0)
+    for _ in range(STABLE_AFTER):
+        history.succeeded()
+    assert not path.exists()
