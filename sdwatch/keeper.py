@@ -121,7 +121,7 @@ class Keeper:
         self.watch = None
         self.hold_reason = reason
         self._apply(Event.HOLD)
-        log.error("%s: on hold: %s", self._config.name, reason)
+        log.info("%s: on hold: %s", self._config.name, reason)
         self._wake()
 
     def bring_up(self, give_up: threading.Event) -> bool:
@@ -139,7 +139,7 @@ class Keeper:
         elif not give_up.is_set():
             self._crashes.crashed("failed start")
             self.hold_reason = self.process.last_failure
-            log.error("%s: on hold: %s", self._config.name, self.hold_reason)
+            log.info("%s: on hold: %s", self._config.name, self.hold_reason)
         self._wake()
         return ready
 

@@ -16,7 +16,7 @@ from sdwatch.config import WebUIConfig
 from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
 from sdwatch.policy.redaction import Redactor
-from sdwatch.webui.api import WebUIAPI
+from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
@@ -103,6 +103,7 @@ class Lane:
             mailbox=mailbox,
             recovery=self._recovery,
             managed=self.managed,
+            interrupt_wait=min(INTERRUPT_WAIT, self._config.stall),
         )
 
     def begin_stop(self) -> None:

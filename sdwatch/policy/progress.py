@@ -66,9 +66,9 @@ class ProgressWatch:
         if sample.at - self._began > limits.call:
             return f"the call took longer than its limit of {limits.call:g} s"
         if sample.at - self._stepless_since > limits.stepless:
-            return f"no step for {limits.stepless:g} s, the limit for loading"
+            return f"the WebUI made no step for {limits.stepless:g} s, the limit for loading"
         if sample.at - self._moved > limits.stall:
-            return f"no progress for {limits.stall:g} s"
+            return f"the WebUI made no progress for {limits.stall:g} s"
         return ""
 
 

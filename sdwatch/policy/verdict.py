@@ -74,12 +74,16 @@ _ADVICE = {
 }
 
 
+# Written out, since Windows does not know them and may read of them on a share.
+_SIGNALS = {6: ", SIGABRT", 9: ", SIGKILL", 11: ", SIGSEGV", 15: ", SIGTERM"}
+
+
 def exit_in_words(code: int | None) -> str:
     """An exit code as people say it: `killed by signal 9`, `exit code 1`."""
     if code is None:
         return "exit code unknown"
     if code < 0:
-        return f"killed by signal {-code}"
+        return f"killed by signal {-code}{_SIGNALS.get(-code, '')}"
     return f"exit code {code}"
 
 

@@ -14,6 +14,7 @@ from sdwatch import disk
 from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.sanitise import sanitise
+from sdwatch.policy.verdict import Diagnosis
 
 PAYLOAD = "stage_failure_payload.json"
 TAIL = "webui_tail.log"
@@ -64,7 +65,7 @@ def why_text(envelope: ErrorEnvelope, run_id: str, source: str, images: Sequence
         f"Job:       {source}",
         f"Run:       {run_id}",
         f"Diagnosis: {envelope.diagnosis}" + (f" ({envelope.error})" if envelope.error else ""),
-        f"Fault of:  {_BLAMED.get(envelope.blame, envelope.blame)}",
+        f"Fault of:  {_blamed(envelope)}",
     ]
     if envelope.call:
         stage, _, number = envelope.call.partition(".")
@@ -89,6 +90,12 @@ _BLAMED = {
     "sdwatch": "sdwatch itself",
     "person": "nobody: somebody asked for it",
 }
+
+
+def _blamed(envelope: ErrorEnvelope) -> str:
+    who = _BLAMED.get(envelope.blame, envelope.blame)
+    guessed = envelope.blame == "job" and envelope.diagnosis != Diagnosis.BAD_REQUEST
+    return f"{who}, as it seems: the same call failed again after a restart" if guessed else who
 
 
 def _attempt_line(attempt: FailedAttempt) -> str:

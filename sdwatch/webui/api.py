@@ -21,8 +21,8 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.envelope import ErrorEnvelope
-from sdwatch.policy.recovery import Action, Decision, counts, decide
-from sdwatch.policy.verdict import Diagnosis, Verdict, judge
+from sdwatch.policy.recovery import COUNTED_ATTEMPTS, Action, Decision, counts, decide
+from sdwatch.policy.verdict import Diagnosis, judge
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.reply import Reply
 from sdwatch.webui.roles import Client, Keeper, Process, Recorder
@@ -30,12 +30,28 @@ from sdwatch.webui.roles import Client, Keeper, Process, Recorder
 log = logging.getLogger("sdwatch.webui")
 
 INTERRUPT_WAIT = 10.0
-"""Seconds that an interrupt gets to free a stuck call."""
 
 EXIT_WAIT = 1.0
 """Seconds that the end of a process may come after the connection broke."""
 
 RESTART_LIMIT = 1800.0
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What generate_images_with_recovery was asked for."""
+
+    stage: str
+    payload: Mapping[str, Any]
+    run_dir: Path | None
+    job_id: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Sent:
+    """One POST of it, and to which life of the WebUI it went. Told apart by identity."""
+
+    generation: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,8 @@ class WebUIAPI:
     """Calls one WebUI through the recovery gate. One object serves one call of one run at a time.
 
     `keeper`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
-    `managed`: the WebUI is ours, so its generations may be interrupted.
+    `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
+    and `interrupt_wait`, which an interrupt gets to free a stuck call.
     """
 
     def __init__(
@@ -71,6 +88,7 @@ class WebUIAPI:
         recovery: bool = True,
         managed: bool = True,
         restart_limit: float = RESTART_LIMIT,
+        interrupt_wait: float = INTERRUPT_WAIT,
     ) -> None:
         self._client = client
         self._process = process
@@ -80,6 +98,7 @@ class WebUIAPI:
         self._recovery = recovery
         self._managed = managed
         self._restart_limit = restart_limit
+        self._interrupt_wait = interrupt_wait
 
     def generate_images_with_recovery(
         self,
@@ -94,77 +113,78 @@ class WebUIAPI:
         for none. `job_id`: named in the log. Raises RunCancelledError and RunStoppedError, after
         the generation was given up.
         """
+        call = _Call(stage, payload, run_dir, job_id)
         try:
-            return self._until_settled(stage, payload, run_dir, job_id)
+            while (outcome := self._try_once(call)) is None:
+                log.info("%s: %s: tried once more", job_id or "a call", stage)
+            return outcome
         except (RunCancelledError, RunStoppedError) as why:
             self._give_up(str(why))
             raise
 
-    def _until_settled(
-        self, stage: str, payload: Mapping[str, Any], run_dir: Path | None, job_id: str | None
-    ) -> Outcome:
-        while True:
-            post, generation = object(), self._process.generation
-            try:
-                reply = self._attempt(post, generation, stage, payload)
-            except WebUIError as error:
-                failed = self._settle(error, post, generation, stage, payload, run_dir, job_id)
-                if failed is not None:
-                    return failed
-            else:
-                if self._keeper is not None:
-                    self._keeper.succeeded()
-                return Outcome(reply=reply)
+    def _try_once(self, call: _Call) -> Outcome | None:
+        """One attempt and the settling of its failure. None: try again."""
+        sent = _Sent(self._process.generation)
+        try:
+            reply = self._attempt(call, sent)
+        except WebUIError as error:
+            return self._settle(call, sent, error)
+        if self._keeper is not None:
+            self._keeper.succeeded()
+        return Outcome(reply=reply)
 
     # -- one attempt
 
-    def _attempt(
-        self, post: object, generation: int, stage: str, payload: Mapping[str, Any]
-    ) -> Reply:
+    def _attempt(self, call: _Call, sent: _Sent) -> Reply:
         """Send once and wait for what comes first."""
         self._mailbox.raise_if_given_up()
         self._mailbox.forget_stalls()
-        self._recorder.call_started(generation)
+        self._recorder.call_started(sent.generation)
         if self._keeper is not None:
-            self._keeper.sending(stage)
+            self._keeper.sending(call.stage)
         threading.Thread(
-            target=self._send, args=(post, stage, payload), name=f"post-{stage}", daemon=True
+            target=self._send, args=(call, sent), name=f"post-{call.stage}", daemon=True
         ).start()
 
         def wanted(message: Message) -> bool:
             if isinstance(message, Replied):
-                return message.post is post
-            return not isinstance(message, Exited) or message.generation == generation
+                return message.post is sent
+            return not isinstance(message, Exited) or message.generation == sent.generation
 
         message = self._mailbox.wait(wanted)
         if isinstance(message, Stalled):
-            raise WebUIStuckError(message.reason, stage=stage)
+            raise WebUIStuckError(message.reason, stage=call.stage)
         if isinstance(message, Exited):
-            return self._last_words(post, message, stage)
+            return self._last_words(call, sent, message)
         assert isinstance(message, Replied)
         if isinstance(message.result, Reply):
             return message.result
         raise message.result
 
-    def _send(self, post: object, stage: str, payload: Mapping[str, Any]) -> None:
+    def _send(self, call: _Call, sent: _Sent) -> None:
         result: Reply | WebUIError
         try:
-            result = self._client.generate_images(stage, payload)
+            result = self._client.generate_images(call.stage, call.payload)
         except WebUIError as error:
             result = error
         except Exception as error:  # noqa: BLE001 - a thread's outer edge: the run must hear of it
-            result = WebUIError(f"the request itself broke: {error!r}", stage=stage)
-        self._mailbox.post(Replied(post, result))
+            result = WebUIError(f"the request itself broke: {error!r}", stage=call.stage)
+        self._mailbox.post(Replied(sent, result))
 
-    def _last_words(self, post: object, exited: Exited, stage: str) -> Reply:
-        """The process ended; its reply may have been whole just before."""
-        message = self._mailbox.wait(lambda m: isinstance(m, Replied) and m.post is post, EXIT_WAIT)
+    def _reply_of(self, sent: _Sent, seconds: float) -> Reply | None:
+        """The reply that may still come for a POST that was given up."""
+        message = self._mailbox.wait(lambda m: isinstance(m, Replied) and m.post is sent, seconds)
         if isinstance(message, Replied) and isinstance(message.result, Reply):
             return message.result
+        return None
+
+    def _last_words(self, call: _Call, sent: _Sent, exited: Exited) -> Reply:
+        """The process ended; its reply may have been whole just before."""
+        if (reply := self._reply_of(sent, EXIT_WAIT)) is not None:
+            return reply
         self._client.abandon()
-        # What the settling looks for, as if it came only now.
-        self._mailbox.post(exited)
-        raise WebUIUnreachableError("the WebUI's process ended", stage=stage)
+        self._mailbox.post(exited)  # what the settling looks for, as if it came only now
+        raise WebUIUnreachableError("the WebUI's process ended", stage=call.stage)
 
     def _give_up(self, why: str) -> None:
         """The generation is of no use any more: end it where it is ours, and do not wait."""
@@ -175,38 +195,38 @@ class WebUIAPI:
 
     # -- what follows a failure
 
-    def _settle(
-        self,
-        error: WebUIError,
-        post: object,
-        generation: int,
-        stage: str,
-        payload: Mapping[str, Any],
-        run_dir: Path | None,
-        job_id: str | None,
-    ) -> Outcome | None:
+    def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
-        gone, code = self._exit_of(generation, error)
+        gone, code = self._exit_of(sent, error)
         verdict = judge(error, code, gone)
         attempts = self._recorder.counted + counts(verdict.diagnosis)
         decision = decide(verdict.diagnosis, attempts, self._recovery)
-        freed = decision.action is Action.INTERRUPT and self._interrupt_frees(post)
+        freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
+        if decision.action is Action.INTERRUPT and not freed:
+            decision = Decision(Action.RESTART, "no progress, and an interrupt did not free it")
         if self._keeper is not None and _is_crash(verdict.diagnosis, decision) and not freed:
             self._keeper.crashed(verdict.diagnosis)
         # The evidence comes first: it teaches the recorder what no message may echo.
-        evidence = self._recorder.evidence(run_dir, payload, self._process.get_tail_logs())
+        tail = self._process.get_tail_logs()
+        evidence = self._recorder.evidence(call.run_dir, call.payload, tail)
         self._recorder.call_failed(verdict, error, decision, code)
-        log.warning(
-            "%s: %s: %s; %s (%s)",
-            job_id or "a call",
-            stage,
-            verdict.diagnosis,
-            decision.action,
-            decision.why,
-        )
-        envelope = self._envelope(verdict, error, stage, generation, code, evidence)
+        what = (call.job_id or "a call", call.stage, verdict.diagnosis)
+        log.warning("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
         if freed:
             return None
+        failed = self._recorder.attempts[-1]
+        envelope = ErrorEnvelope(
+            error=type(error).__name__,
+            diagnosis=verdict.diagnosis,
+            blame=_blame(verdict.diagnosis, attempts),
+            message=failed.message,  # free of prompts, which a reply may echo
+            advice=verdict.advice,
+            stage=call.stage,
+            attempts=self._recorder.attempts,
+            generation=sent.generation,
+            exit_code=code,
+            evidence=evidence,
+        )
         return self._carry_out(decision, envelope)
 
     def _carry_out(self, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
@@ -222,48 +242,23 @@ class WebUIAPI:
         self._mailbox.raise_if_given_up()
         return Outcome(envelope=envelope, later=True)
 
-    def _exit_of(self, generation: int, error: WebUIError) -> tuple[bool, int | None]:
+    def _exit_of(self, sent: _Sent, error: WebUIError) -> tuple[bool, int | None]:
         """Whether the process of this generation ended, and with which code. A connection breaks
         a moment before the end of its process is seen."""
         if not isinstance(error, WebUIUnreachableError):
             return False, None
         exited = self._mailbox.wait(
-            lambda m: isinstance(m, Exited) and m.generation == generation, EXIT_WAIT
+            lambda m: isinstance(m, Exited) and m.generation == sent.generation, EXIT_WAIT
         )
         if isinstance(exited, Exited):
             return True, exited.code
         return not self._process.is_process_alive(), None
 
-    def _interrupt_frees(self, post: object) -> bool:
+    def _interrupt_frees(self, sent: _Sent) -> bool:
         """Interrupt a stuck generation; whether its reply then came. It is thrown away."""
         if not self._managed or not self._client.interrupt():
             return False
-        reply = self._mailbox.wait(
-            lambda m: isinstance(m, Replied) and m.post is post, INTERRUPT_WAIT
-        )
-        return isinstance(reply, Replied) and isinstance(reply.result, Reply)
-
-    def _envelope(
-        self,
-        verdict: Verdict,
-        error: WebUIError,
-        stage: str,
-        generation: int,
-        code: int | None,
-        evidence: tuple[str, ...],
-    ) -> ErrorEnvelope:
-        return ErrorEnvelope(
-            error=type(error).__name__,
-            diagnosis=verdict.diagnosis,
-            blame=_blame(verdict.diagnosis),
-            message=self._recorder.attempts[-1].message,  # free of prompts, which a reply may echo
-            advice=verdict.advice,
-            stage=stage,
-            attempts=self._recorder.attempts,
-            generation=generation,
-            exit_code=code,
-            evidence=evidence,
-        )
+        return self._reply_of(sent, self._interrupt_wait) is not None
 
 
 def _is_crash(diagnosis: Diagnosis, decision: Decision) -> bool:
@@ -274,7 +269,10 @@ def _is_crash(diagnosis: Diagnosis, decision: Decision) -> bool:
     return decision.action is Action.RESTART
 
 
-def _blame(diagnosis: Diagnosis) -> str:
-    if diagnosis in (Diagnosis.NOT_USABLE, Diagnosis.BUSY):
-        return "WebUI"
-    return "machine" if diagnosis is Diagnosis.STORAGE else "job"
+def _blame(diagnosis: Diagnosis, attempts: int) -> str:
+    """Whose fault it is, as far as can be told: a job whose call fails again after a restart."""
+    if diagnosis is Diagnosis.STORAGE:
+        return "machine"
+    if diagnosis is Diagnosis.BAD_REQUEST:
+        return "job"
+    return "job" if attempts >= COUNTED_ATTEMPTS and counts(diagnosis) else "WebUI"

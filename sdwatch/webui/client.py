@@ -198,8 +198,7 @@ class _TrackingAdapter(HTTPAdapter):
 
 def _refuse_bad_status(response: requests.Response, body: bytes, stage: str) -> None:
     if response.status_code != 200:
-        where = f"POST {stage}" if stage else f"GET {response.request.path_url}"
-        raise error_for(response.status_code, body, where, stage)
+        raise error_for(response.status_code, body, stage or response.request.path_url, stage)
 
 
 def _reason(error: BaseException) -> str:

@@ -112,13 +112,13 @@ def read_bounded(parts: Iterable[bytes], stage: str) -> bytes:
     return b"".join(body)
 
 
-def error_for(status: int, body: bytes, where: str, stage: str) -> WebUIError:
-    """The error that a reply with a status other than 200 is."""
+def error_for(status: int, body: bytes, asked: str, stage: str) -> WebUIError:
+    """The error that a reply with a status other than 200 is. `asked`: the stage, or the path."""
     kind = _ERROR_OF_STATUS.get(status, WebUIServerError)
     said = message_of(body) or "no message"
     if 300 <= status < 400:  # never followed: it may lead to another host
         kind, said = WebUINotUsableError, "a redirect; correct the url in the config"
-    return kind(f"{where} was answered {status}: {said}", stage=stage, status=status)
+    return kind(f"the WebUI answered {status} to {asked}: {said}", stage=stage, status=status)
 
 
 def message_of(body: bytes) -> str:

@@ -532,7 +532,7 @@ def test_a_real_webui_killed_in_mid_reply_is_restarted_once_and_the_run_is_done(
     (failed,) = [r for r in journal(folder) if r["event"] == "call_failed"]
     assert failed["diagnosis"] == "crash"
     assert failed["exit_code"] == -9
-    assert failed["message"] == "the WebUI died during the call (killed by signal 9)"
+    assert failed["message"] == "the WebUI died during the call (killed by signal 9, SIGKILL)"
     happened = [r["event"] for r in real.crashes()]
     assert happened == ["start", "crash", "start"]
     tail = (folder / BOTH[1]).read_text(encoding="utf-8")

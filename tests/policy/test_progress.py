@@ -53,14 +53,14 @@ def test_reading_from_disk_is_work_too() -> None:
 def test_loading_without_work_is_stuck_after_the_stall() -> None:
     call = Call()
     assert call.looks(STALL, stepless=True) == ""
-    assert call.looks(STALL, stepless=True) == "no progress for 60 s"
+    assert call.looks(STALL, stepless=True) == "the WebUI made no progress for 60 s"
 
 
 def test_a_core_that_spins_for_ever_while_loading_meets_the_limit_for_loading() -> None:
     call = Call()
     reasons = [call.look(stepless=True, cpu=n * 2.0) for n in range(int(30 * STALL / EVERY))]
     first = next(i for i, reason in enumerate(reasons) if reason)
-    assert reasons[first] == "no step for 1200 s, the limit for loading"
+    assert reasons[first] == "the WebUI made no step for 1200 s, the limit for loading"
     assert first * EVERY >= 20 * STALL - EVERY
 
 
@@ -68,7 +68,7 @@ def test_a_core_that_spins_while_steps_are_expected_is_stuck() -> None:
     call = Call()
     call.look(position=step(10))
     reasons = [call.look(cpu=n * 2.0, io=n << 24) for n in range(int(1.5 * STALL / EVERY))]
-    assert "no progress for 60 s" in reasons
+    assert "the WebUI made no progress for 60 s" in reasons
 
 
 def test_a_crawl_of_one_step_in_half_a_stall_is_busy() -> None:
@@ -83,21 +83,21 @@ def test_frozen_steps_are_stuck_after_the_stall_and_not_before(at: int) -> None:
     for number in range(at + 1):
         assert call.look(position=step(number)) == ""
     assert call.looks(STALL) == ""
-    assert call.look() == "no progress for 60 s"
+    assert call.look() == "the WebUI made no progress for 60 s"
 
 
 def test_a_webui_that_answers_no_probe_is_stuck_after_the_stall() -> None:
     call = Call()
     call.look(position=step(3))
     assert call.looks(STALL, position=None) == ""
-    assert call.looks(STALL, position=None) == "no progress for 60 s"
+    assert call.looks(STALL, position=None) == "the WebUI made no progress for 60 s"
 
 
 def test_a_probe_that_went_unanswered_in_between_is_no_progress() -> None:
     call = Call()
     call.look(position=step(3))
     reasons = [call.look(position=step(3) if n % 2 else None) for n in range(int(STALL))]
-    assert "no progress for 60 s" in reasons
+    assert "the WebUI made no progress for 60 s" in reasons
 
 
 def test_a_webui_that_answers_no_probe_but_writes_lines_is_busy() -> None:

@@ -54,12 +54,12 @@ def test_each_error_has_its_diagnosis(error: WebUIError, diagnosis: Diagnosis) -
 def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIError) -> None:
     verdict = judge(error, exit_code=-9, process_gone=True)
     assert verdict.diagnosis is Diagnosis.CRASH
-    assert verdict.cause == "the WebUI died during the call (killed by signal 9)"
+    assert verdict.cause == "the WebUI died during the call (killed by signal 9, SIGKILL)"
 
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(None, "exit code unknown"), (-11, "killed by signal 11"), (0, "exit code 0")],
+    [(None, "exit code unknown"), (-11, "killed by signal 11, SIGSEGV"), (0, "exit code 0")],
 )
 def test_an_exit_code_is_said_in_words(code: int | None, words: str) -> None:
     assert exit_in_words(code) == words
