@@ -29,8 +29,8 @@ log = logging.getLogger("sdwatch.keeper")
 
 
 class Keeper:
-    """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed.
-    `process` is set once, before `open`."""
+    """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed, `tell`
+    gets lines for people. `process` is set once, before `open`."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Keeper:
         permit: Permit,
         clock: Clock,
         wake: Callable[[], None],
+        tell: Callable[[str], None],
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
         self.state = State.DOWN
@@ -54,6 +55,7 @@ class Keeper:
         self._permit = permit
         self._clock = clock
         self._wake = wake
+        self._tell = tell
         self._lock = threading.Lock()
         self._ended: WebUIExit | None = None  # an exit that nobody has settled yet
         self._failed_probes = 0
@@ -114,14 +116,13 @@ class Keeper:
         self.watch = None
         self._ended = None
         self._apply(Event.CRASHED)
-        log.warning("%s: %s; nothing is sent to it for %g s", self._config.name, diagnosis, entry)
+        self._tell(f"{diagnosis}; nothing is sent to it for {entry:g} s")
 
     def hold(self, reason: str) -> None:
         """Nothing can be sent to it for now."""
         self.watch = None
         self.hold_reason = reason
         self._apply(Event.HOLD)
-        log.info("%s: on hold: %s", self._config.name, reason)
         self._wake()
 
     def bring_up(self, give_up: threading.Event) -> bool:
@@ -136,10 +137,10 @@ class Keeper:
         self._apply(Event.READY if ready else Event.START_FAILED)
         if ready:
             self.hold_reason = ""
+            self._tell(f"ready, generation {self.process.generation}")
         elif not give_up.is_set():
             self._crashes.crashed("failed start")
             self.hold_reason = self.process.last_failure
-            log.info("%s: on hold: %s", self._config.name, self.hold_reason)
         self._wake()
         return ready
 
@@ -166,6 +167,7 @@ class Keeper:
         self._end_abandoned_generation()
         self._apply(Event.START)
         self._apply(Event.READY)
+        self._tell(f"ready, adopted as it was, generation {self.process.generation}")
         self._wake()
 
     def _end_abandoned_generation(self) -> None:

@@ -31,7 +31,7 @@ ACTIVE_RUNS = 2
 
 class Lane:
     """`may_call` gives the reason why no new call may begin on any lane, or ''. `wake` is called
-    when something changed that the monitor may want to act on."""
+    when something changed that the monitor may want to act on; `tell` gets a line for people."""
 
     def __init__(
         self,
@@ -43,6 +43,7 @@ class Lane:
         clock: Clock,
         may_call: Callable[[], str],
         wake: Callable[[], None],
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = config.name
         self.managed = config.command is not None
@@ -65,6 +66,7 @@ class Lane:
             permit=self._permit,
             clock=clock,
             wake=wake,
+            tell=lambda what: tell(f"{config.name}: {what}"),
         )
         self.process = self.keeper.process = _process(config, state_dir, clock, probe, self.keeper)
 

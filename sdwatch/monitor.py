@@ -43,7 +43,7 @@ class Result(StrEnum):
 
 class Monitor:
     """Runs the spool of `config` until it is stopped, or with `once` until there is nothing left
-    to do. `tell` gets a line for people whenever something happened."""
+    to do. `tell` gets a line for people whenever something happened, from any thread."""
 
     def __init__(
         self,
@@ -119,6 +119,7 @@ class Monitor:
                 clock=clock,
                 may_call=self.why_no_call,
                 wake=self._wake.set,
+                tell=self._say,
             )
             for webui in config.webuis
         ]
@@ -241,7 +242,7 @@ class Monitor:
             else:
                 return
             if run is not None:
-                self._tell(f"{run.run_id}: begins")
+                self._say(f"{run.run_id}: begins")
                 self._runs.begin(run, lane)
 
     def _claim(self, arrival: Arrival) -> Run | None:
@@ -254,26 +255,31 @@ class Monitor:
     def _reap(self) -> None:
         for active in self._runs.reap():
             if active.ending is None:
-                self._tell(f"{active.run.run_id}: sdwatch broke; see {self._state.log_file}")
+                self._say(f"{active.run.run_id}: sdwatch broke; see {self._state.log_file}")
             elif active.ending is Ending.STOPPED:
-                self._tell(f"{active.run.run_id}: stopped; it goes on later")
+                self._say(f"{active.run.run_id}: stopped; it goes on later")
             else:
                 self._count(active.run, active.ending, active.runner.why)
 
     # -- for people
 
+    def _say(self, line: str) -> None:
+        """Something happened that people want to know, now and in the log. From any thread."""
+        log.info("%s", line)
+        self._tell(line)
+
     def _count(self, run: Run, ending: Ending, why: str) -> None:
         self._counts[ending] += 1
         where = self._spool.done if ending is Ending.DONE else self._spool.failed
         because = f" ({why.splitlines()[0]})" if why else ""
-        self._tell(f"{run.run_id}: {ending}: {run.source}{because} -> {where / run.run_id}")
+        self._say(f"{run.run_id}: {ending}: {run.source}{because} -> {where / run.run_id}")
 
     def _tell_holds(self) -> None:
         reasons = {lane.name: lane.hold_reason for lane in self._lanes}
         reasons["everything"] = self.why_no_call()
         for name, reason in reasons.items():
             if reason != self._holds_told.get(name, ""):
-                self._tell(f"{name}: on hold: {reason}" if reason else f"{name}: goes on")
+                self._say(f"{name}: on hold: {reason}" if reason else f"{name}: goes on")
         self._holds_told = reasons
 
     def _beat(self) -> None:

@@ -162,6 +162,10 @@ class Monitored:
         self.process.send_signal(number)
         return self.process.wait(60)
 
+    def _assert_process_runs(self) -> None:
+        """A monitor that ended by itself is no reason to wait on."""
+        assert self.process is None or self.process.poll() is None, self.monitor_log
+
     @property
     def monitor_log(self) -> str:
         return (self.root / "monitor.log").read_text(encoding="utf-8")
@@ -189,11 +193,12 @@ class Monitored:
 
     def wait_for(self, *, done: int = 0, failed: int = 0, timeout: float = 60.0) -> None:
         """Wait until so many runs have ended so."""
-        wait_until(
-            lambda: len(self.done()) >= done and len(self.failed()) >= failed,
-            timeout,
-            f"{done} done and {failed} failed",
-        )
+
+        def ended() -> bool:
+            self._assert_process_runs()
+            return len(self.done()) >= done and len(self.failed()) >= failed
+
+        wait_until(ended, timeout, f"{done} done and {failed} failed")
         assert (len(self.done()), len(self.failed())) == (done, failed), self.told
 
     # -- what is written down
@@ -234,7 +239,12 @@ class Monitored:
 
     def wait_posts(self, number: int) -> None:
         """Wait until the simulator has received so many generations."""
-        wait_until(lambda: self.stats()["posts"] == number, 30, f"POST number {number}")
+
+        def arrived() -> bool:
+            self._assert_process_runs()
+            return bool(self.stats()["posts"] == number)
+
+        wait_until(arrived, 30, f"POST number {number}")
 
     def interrupted(self) -> bool:
         """Whether the simulator was told to interrupt its generation."""

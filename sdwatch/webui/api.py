@@ -211,7 +211,7 @@ class WebUIAPI:
         evidence = self._recorder.evidence(call.run_dir, call.payload, tail)
         self._recorder.call_failed(verdict, error, decision, code)
         what = (call.job_id or "a call", call.stage, verdict.diagnosis)
-        log.warning("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
+        log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
         if freed:
             return None
         failed = self._recorder.attempts[-1]
