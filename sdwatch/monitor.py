@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -28,6 +29,9 @@ from sdwatch.stages import Ending
 from sdwatch.state import State
 
 log = logging.getLogger("sdwatch.monitor")
+
+_AGAIN_AFTER = 5.0
+"""Seconds until a run that could not be read is tried again."""
 
 _SCAN_SHARE = 5
 """A scan of a large inbox takes its time: this many times as long passes before the next."""
@@ -236,7 +240,7 @@ class Monitor:
         while lane.ready and self._runs.busy(lane) < ACTIVE_RUNS and not self.why_no_call():
             run: Run | None
             if (folder := self._runs.next_parked()) is not None:
-                run = Run(folder, self._clock)
+                run = self._take_up(folder)
             elif self._arrivals:
                 run = self._claim(self._arrivals.pop(0))
             else:
@@ -244,6 +248,14 @@ class Monitor:
             if run is not None:
                 self._say(f"{run.run_id}: begins")
                 self._runs.begin(run, lane)
+
+    def _take_up(self, folder: Path) -> Run | None:
+        try:
+            return Run(folder, self._clock)
+        except OSError as error:
+            log.error("%s: cannot be read: %s", folder, error)
+            self._runs.park(folder, _AGAIN_AFTER)
+            return None
 
     def _claim(self, arrival: Arrival) -> Run | None:
         try:

@@ -19,7 +19,7 @@ from sdwatch.errors import SpoolError
 from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.spool.diagnostics import write_explanation
 from sdwatch.spool.inbox import CANCEL_EXTENSION, Arrival
-from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run, new_run_id
+from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run, new_run_id, read_source
 from sdwatch.spool.signature import digest
 
 log = logging.getLogger("sdwatch.spool")
@@ -99,8 +99,7 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
             return None
         raise
     # From here on the job is ours: what the disk refuses now must not lose it out of sight.
-    if arrival.cancelled:
-        _take_marker(arrival, folder)
+    _take_marker(arrival, folder)
     _sync_names(folder, arrival.path.parent)
     return run
 
@@ -109,6 +108,8 @@ def _take_marker(arrival: Arrival, folder: Path) -> None:
     """`NAME.cancel` goes with its job, so that it does not cancel the next one of that name."""
     try:
         disk.rename(arrival.path.with_name(arrival.path.name + CANCEL_EXTENSION), folder / "cancel")
+    except FileNotFoundError:
+        return  # as it should be, nearly always
     except OSError as error:
         log.warning("%s: its cancel marker was not taken: %s", arrival.source, error)
 
@@ -179,7 +180,7 @@ def move_out(folder: Path, spool: Spool, outcome: str) -> Path:
 
 
 def retry(run_folder: Path, inbox: Path) -> Path:
-    """Put a run's job into the inbox again, as it was dropped; its new path there.
+    """Put a run's job into the inbox again, as it was dropped and where; its new path there.
 
     Copied under a temporary name that the inbox ignores, then renamed. Raises SpoolError,
     OSError.
@@ -187,13 +188,16 @@ def retry(run_folder: Path, inbox: Path) -> Path:
     folder, file = run_folder / JOB_FOLDER, run_folder / JOB_FILE
     if not folder.is_dir() and not file.is_file():
         raise SpoolError(f"{run_folder}: there is no job in this run to try again")
-    stem = "-".join(run_folder.name.split("-")[2:-1]) or run_folder.name
-    temporary = inbox / f".{stem}-{os.getpid()}-{time.time_ns()}.tmp"
+    source = Path(read_source(run_folder) or "job")
+    known = not source.is_absolute() and ".." not in source.parts
+    place = inbox / source.parent if known else inbox
+    place.mkdir(parents=True, exist_ok=True)
+    temporary = place / f".{os.getpid()}-{time.time_ns()}.tmp"
     if folder.is_dir():
         shutil.copytree(folder, temporary)
-        return put_in(temporary, inbox, stem, "")
+        return put_in(temporary, place, source.name, "")
     shutil.copyfile(file, temporary)
-    return put_in(temporary, inbox, stem, ".yaml")
+    return put_in(temporary, place, source.stem, source.suffix or ".yaml")
 
 
 def put_in(temporary: Path, inbox: Path, stem: str, ending: str) -> Path:

@@ -144,7 +144,10 @@ class Run:
 
     def cancel_asked(self) -> bool:
         """Whether a person put `cancel` (or cancel.txt) into this folder."""
-        return any((self.folder / name).exists() for name in CANCEL_NAMES)
+        try:
+            return any((self.folder / name).exists() for name in CANCEL_NAMES)
+        except OSError:
+            return False  # a share that is gone for the moment
 
     # -- images
 
@@ -254,6 +257,11 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict) and isinstance(record.get("event"), str):
             records.append(record)
     return records
+
+
+def read_source(folder: Path) -> str:
+    """Where in the inbox a run came from, as its journal says; '' where that cannot be read."""
+    return str(read_ledger(_read_journal(folder / JOURNAL)).claimed.get("source", ""))
 
 
 def read_bounded(path: Path, shown_as: str) -> bytes:

@@ -301,7 +301,7 @@ def test_a_retry_of_a_folder_job_puts_the_folder_back(spool: Spool, clock: FakeC
     assert run is not None
     where = archive.publish(run, spool, "failed", cancelled_envelope())
     back = archive.retry(where, spool.inbox)
-    assert back == spool.inbox / "my-sketch"
+    assert back == spool.inbox / "my sketch"
     assert {path.name for path in back.iterdir()} == {"job.yaml", "a.png"}
 
 
