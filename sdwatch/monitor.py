@@ -167,6 +167,8 @@ class Monitor:
 
     def _pause(self) -> float:
         """Seconds until the next round, if nothing happens before."""
+        if self._scan_wanted:
+            return max(0.0, self._scan_not_before - self._clock.monotonic())
         if self._inbox.waiting:
             return min(INTERVAL, max(0.05, self._config.settle / 4))
         return INTERVAL

@@ -119,6 +119,8 @@ class Inbox:
         if known is None or known.signature != signature:
             since = now - self.settle if renamed_in else now
             known = _Seen(signature, since, known.first if known else now)
+        elif renamed_in:  # an earlier scan was quicker than the hint
+            known.since = min(known.since, now - self.settle)
         seen[path] = known
         if now - known.since < self.settle:
             self.waiting[source] = "still arriving"

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from watchdog.events import (
-    EVENT_TYPE_CLOSED,
-    EVENT_TYPE_CREATED,
-    EVENT_TYPE_MODIFIED,
     EVENT_TYPE_MOVED,
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
     FileSystemEvent,
     FileSystemEventHandler,
 )
@@ -26,7 +29,14 @@ log = logging.getLogger("sdwatch.spool")
 # It complains of its own threads when it is stopped, which helps nobody.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
-_TELLING = (EVENT_TYPE_CREATED, EVENT_TYPE_MODIFIED, EVENT_TYPE_MOVED, EVENT_TYPE_CLOSED)
+_EVENTS: list[type[FileSystemEvent]] = [
+    DirCreatedEvent,
+    DirMovedEvent,
+    FileClosedEvent,
+    FileCreatedEvent,
+    FileModifiedEvent,
+    FileMovedEvent,
+]
 
 
 class InboxWatch(FileSystemEventHandler):
@@ -46,7 +56,7 @@ class InboxWatch(FileSystemEventHandler):
         must do; that is logged."""
         try:
             observer = _make_observer()
-            observer.schedule(self, str(self._root), recursive=True)
+            observer.schedule(self, str(self._root), recursive=True, event_filter=_EVENTS)
             observer.start()
         except OSError as error:
             log.warning("%s: no watch events (%s); the inbox is scanned", self._root, error)
@@ -61,8 +71,6 @@ class InboxWatch(FileSystemEventHandler):
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """From watchdog. What leaves the inbox, as with every claim, is no reason to scan."""
-        if event.event_type not in _TELLING:
-            return
         if event.event_type == EVENT_TYPE_MOVED:
             target = str(event.dest_path or "")
             if not target:
@@ -72,11 +80,11 @@ class InboxWatch(FileSystemEventHandler):
 
 
 def _make_observer() -> BaseObserver:
-    """On Linux with full events, without which a rename-in looks like a file being created."""
+    """The system's own; on Linux one that tells a rename-in from a file being created, at once."""
     if sys.platform.startswith("linux"):
-        from watchdog.observers.inotify import InotifyObserver
+        from sdwatch.spool.watch_linux import ArrivalsObserver
 
-        return InotifyObserver(generate_full_events=True)
+        return ArrivalsObserver()
     from watchdog.observers import Observer
 
     return Observer()

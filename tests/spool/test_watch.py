@@ -1,0 +1,66 @@
+"""The inbox's watch events: what is renamed in is named, what is renamed away is not told."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from sdwatch.spool.watch import InboxWatch
+from tests.helpers import wait_until
+
+
+class Heard:
+    """What a watch said, in order."""
+
+    def __init__(self, inbox: Path) -> None:
+        self.renamed_in: list[Path] = []
+        self.changed = threading.Event()
+        self.watch = InboxWatch(inbox, self.changed.set, self.renamed_in.append)
+
+
+def test_a_rename_in_is_named_and_a_rename_away_is_not_told(tmp_path: Path) -> None:
+    inbox = tmp_path / "inbox"
+    inbox.mkdir()
+    (inbox / "old.yaml").write_text("prompt: a")
+    (tmp_path / "new.yaml").write_text("prompt: b")
+    heard = Heard(inbox)
+    heard.watch.start()
+    try:
+        (inbox / "old.yaml").rename(tmp_path / "claimed.yaml")
+        (tmp_path / "new.yaml").rename(inbox / "new.yaml")
+        wait_until(lambda: heard.renamed_in, why="the rename-in is told")
+    finally:
+        heard.watch.stop()
+    assert heard.renamed_in == [inbox / "new.yaml"]
+
+
+def test_an_editors_save_by_temporary_and_rename_is_a_rename_in(tmp_path: Path) -> None:
+    heard = Heard(tmp_path)
+    heard.watch.start()
+    try:
+        (tmp_path / ".castle.yaml.tmp").write_text("prompt: a")
+        (tmp_path / ".castle.yaml.tmp").rename(tmp_path / "castle.yaml")
+        wait_until(lambda: heard.renamed_in, why="the rename is told")
+    finally:
+        heard.watch.stop()
+    assert heard.renamed_in == [tmp_path / "castle.yaml"]
+
+
+def test_a_new_sub_folder_is_watched_too(tmp_path: Path) -> None:
+    heard = Heard(tmp_path)
+    heard.watch.start()
+    try:
+        (tmp_path / "ann").mkdir()
+        wait_until(heard.changed.is_set, why="the new folder is told")
+        heard.changed.clear()
+        (tmp_path / "ann" / "a.yaml").write_text("prompt: a")
+        wait_until(heard.changed.is_set, why="a file in it is told")
+    finally:
+        heard.watch.stop()
+
+
+def test_a_folder_that_cannot_be_watched_is_left_to_the_scans(tmp_path: Path) -> None:
+    heard = Heard(tmp_path / "is not there")
+    heard.watch.start()
+    heard.watch.stop()
+    assert not heard.changed.is_set()
