@@ -18,7 +18,7 @@ from sdwatch.webui.mailbox import Mailbox
 
 log = logging.getLogger("sdwatch.monitor")
 
-_PARKED_FOR = 5.0
+REFUSED_FOR = 5.0
 """Seconds until a run that the disk did not let go on is taken up again."""
 
 
@@ -32,6 +32,7 @@ class ActiveRun:
     runner: StageRunner
     thread: threading.Thread = field(init=False)
     ending: Ending | None = None
+    refused: OSError | None = None  # what the disk did not take, if that stopped it
 
 
 class ActiveRuns:
@@ -55,14 +56,21 @@ class ActiveRuns:
         """Those that have a thread."""
         return list(self._active)
 
-    def parked(self) -> int:
-        """How many wait in working/ to go on."""
-        return len(self._parked)
+    def parked(self) -> list[Path]:
+        """The folders of those that wait in working/ to go on."""
+        return [folder for _, folder in self._parked]
+
+    def disk_refuses(self) -> str:
+        """Why a run waits for the disk, if one does."""
+        return next((a.runner.disk_refuses for a in self._active if a.runner.disk_refuses), "")
+
+    def on_lane(self, lane: Lane) -> list[ActiveRun]:
+        """Those that this lane works for."""
+        return [active for active in self._active if active.lane is lane]
 
     def busy(self, lane: Lane) -> int:
         """How many runs this lane works for; one that is being published needs no WebUI."""
-        mine = [active for active in self._active if active.lane is lane]
-        return sum(not active.runner.publishing for active in mine)
+        return sum(not active.runner.publishing for active in self.on_lane(lane))
 
     def begin(self, run: Run, lane: Lane) -> None:
         """Give a claimed run, or one that goes on, its thread on a lane."""
@@ -89,11 +97,12 @@ class ActiveRuns:
         """A run in working/ that is to go on, after so many seconds."""
         self._parked.append((self._clock.monotonic() + seconds, folder))
 
-    def park_refused(self, run: Run, error: OSError) -> None:
-        """The disk did not take something: nothing is lost, it goes on from working/."""
-        log.error("%s: waits in working/: %s", run.run_id, error)
-        run.close()
-        self.park(run.folder, _PARKED_FOR)
+    def leave(self, lane: Lane) -> None:
+        """The lane is on hold: runs that wait for its permit are parked, so that another lane can
+        take them up."""
+        for active in self.on_lane(lane):
+            if active.runner.waiting:
+                active.mailbox.stop()
 
     def next_parked(self) -> Path | None:
         """The oldest run that may go on now, taken out of those that wait."""
@@ -101,15 +110,21 @@ class ActiveRuns:
         ready = sorted(folder for until, folder in self._parked if until <= now)
         if not ready:
             return None
-        self._parked = [entry for entry in self._parked if entry[1] != ready[0]]
+        self.unpark(ready[0])
         return ready[0]
 
+    def unpark(self, folder: Path) -> None:
+        """It does not wait any more."""
+        self._parked = [entry for entry in self._parked if entry[1] != folder]
+
     def reap(self) -> list[ActiveRun]:
-        """Those whose thread has ended since the last look."""
+        """Those whose thread has ended since the last look; the stopped ones are parked."""
         ended = [active for active in self._active if not active.thread.is_alive()]
         for active in ended:
             active.thread.join()
             self._active.remove(active)
+            if active.ending is Ending.STOPPED:
+                self.park(active.run.folder, REFUSED_FOR if active.refused else 0.0)
         return ended
 
     def cancel_where_asked(self) -> None:
@@ -124,7 +139,11 @@ class ActiveRuns:
             active.mailbox.stop()
 
     def join(self, grace: float) -> None:
-        """Wait for all threads; calls in flight get `grace` seconds, then they are given up."""
+        """Wait for all threads; calls in flight get `grace` seconds, then they are given up. Who
+        waits for the disk waits in vain."""
+        for active in self._active:
+            if active.runner.disk_refuses:
+                active.mailbox.stop()
         deadline = self._clock.monotonic() + grace
         for active in self._active:
             active.thread.join(max(0.0, deadline - self._clock.monotonic()))
@@ -136,8 +155,10 @@ class ActiveRuns:
         try:
             active.ending = active.runner.run_to_end(self._spool)
         except OSError as error:
-            active.ending = Ending.STOPPED
-            self.park_refused(active.run, error)
+            # The disk did not take something: nothing is lost, it goes on from working/.
+            log.error("%s: waits in working/: %s", active.run.run_id, error)
+            active.run.close()
+            active.ending, active.refused = Ending.STOPPED, error
         except Exception:
             # The thread's outer edge: nothing is lost, the next start takes the run up again.
             log.exception("%s: the run broke and stays in working/", active.run.run_id)

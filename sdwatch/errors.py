@@ -22,6 +22,8 @@ class Problem:
 
     def located(self, file: str) -> str:
         """`file:line:column: message`, the form that editors and terminals make clickable."""
+        if not self.line:
+            return f"{file}: {self.message}"
         return f"{file}:{self.line}:{self.column}: {self.message}"
 
 

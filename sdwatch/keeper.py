@@ -59,6 +59,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._ended: WebUIExit | None = None  # an exit that nobody has settled yet
         self._failed_probes = 0
+        self._holds_in_a_row = 0
         self._next_probe = 0.0
         self._busy_at: object = None
         self._stopping = threading.Event()
@@ -76,8 +77,17 @@ class Keeper:
 
     def join(self) -> None:
         """Wait until the keeper has ended."""
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
         self._apply(Event.STOP)
+
+    @property
+    def _generation(self) -> int:
+        return self.process.generation
+
+    @property
+    def _managed(self) -> bool:
+        return self._config.command is not None
 
     @property
     def ready(self) -> bool:
@@ -108,6 +118,7 @@ class Keeper:
 
     def succeeded(self) -> None:
         """A call succeeded."""
+        self._holds_in_a_row = 0
         self._crashes.succeeded()
 
     def crashed(self, diagnosis: Diagnosis) -> None:
@@ -119,8 +130,10 @@ class Keeper:
         self._tell(f"{diagnosis}; nothing is sent to it for {entry:g} s")
 
     def hold(self, reason: str) -> None:
-        """Nothing can be sent to it for now."""
+        """Nothing can be sent to it for now; the oftener in a row, the longer."""
         self.watch = None
+        self._holds_in_a_row += 1
+        self._next_probe = self._clock.monotonic() + self._crashes.entry(self._holds_in_a_row)
         self.hold_reason = reason
         self._apply(Event.HOLD)
         self._wake()
@@ -131,18 +144,24 @@ class Keeper:
         if self._stopping.is_set() or self._clock.wait(give_up, self._crashes.remaining()):
             return False
         self._apply(Event.START)
-        self._crashes.started(self.process.generation + 1)
+        self._crashes.started(self._generation + 1 if self._managed else 0)
         ready = self.process.restart_and_wait_ready(self._config.start_limit, give_up)
         self._ended = None
         self._apply(Event.READY if ready else Event.START_FAILED)
         if ready:
             self.hold_reason = ""
-            self._tell(f"ready, generation {self.process.generation}")
+            self._tell_ready()
         elif not give_up.is_set():
             self._crashes.crashed("failed start")
             self.hold_reason = self.process.last_failure
         self._wake()
         return ready
+
+    def _tell_ready(self, how: str = "") -> None:
+        if not self._managed:  # neither adopted nor numbered
+            self._tell("ready")
+        else:
+            self._tell(", ".join(filter(None, ["ready", how, f"generation {self._generation}"])))
 
     # -- the thread
 
@@ -167,13 +186,13 @@ class Keeper:
         self._end_abandoned_generation()
         self._apply(Event.START)
         self._apply(Event.READY)
-        self._tell(f"ready, adopted as it was, generation {self.process.generation}")
+        self._tell_ready("adopted as it was")
         self._wake()
 
     def _end_abandoned_generation(self) -> None:
         """A client that goes away does not cancel its generation (measured): what the last
         monitor left running is interrupted, so that the next call does not queue behind it."""
-        if self._config.command is not None and self._position() is not None:
+        if self._managed and self._position() is not None:
             self._client.interrupt()
 
     def _pause(self) -> float:
@@ -241,8 +260,7 @@ class Keeper:
             self.hold_reason = probe.reason
 
     def _is_gone(self) -> bool:
-        managed = self._config.command is not None
-        return self._ended is not None or (managed and not self.process.is_process_alive())
+        return self._ended is not None or (self._managed and not self.process.is_process_alive())
 
     def _probe_when_due(self) -> ProbeResult | None:
         if self._clock.monotonic() < self._next_probe:

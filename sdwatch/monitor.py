@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from sdwatch import disk
-from sdwatch.active import ActiveRun, ActiveRuns
+from sdwatch.active import REFUSED_FOR, ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config
 from sdwatch.errors import JobError
@@ -23,15 +23,12 @@ from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, Heartbeat, refuse_second_monitor
 from sdwatch.spool.inbox import Arrival, Inbox
-from sdwatch.spool.run import Run
+from sdwatch.spool.run import Run, is_cancelled, read_source
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.stages import Ending
 from sdwatch.state import State
 
 log = logging.getLogger("sdwatch.monitor")
-
-_AGAIN_AFTER = 5.0
-"""Seconds until a run that could not be read is tried again."""
 
 _SCAN_SHARE = 5
 """A scan of a large inbox takes its time: this many times as long passes before the next."""
@@ -69,6 +66,7 @@ class Monitor:
         self._next_beat = 0.0
         self._arrivals: list[Arrival] = []
         self._lanes: list[Lane] = []
+        self._lanes_open = False
         self._holds_told: dict[str, str] = {}
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
 
@@ -130,6 +128,13 @@ class Monitor:
         self._watch = InboxWatch(self._spool.inbox, self._hint, self._inbox.renamed_in)
         if config.watch == "events":
             self._watch.start()
+
+    def _open_lanes(self) -> None:
+        """Once; with --once only for a job that could begin."""
+        needed = (self._arrivals or self._runs) and not self.why_no_call()
+        if self._lanes_open or (self._once and not needed):
+            return
+        self._lanes_open = True
         for lane in self._lanes:
             lane.open()
 
@@ -159,8 +164,11 @@ class Monitor:
         self._reap()
         self._scan()
         self._settle_without_lane()
-        self._runs.cancel_where_asked()
+        self._settle_cancelled()
+        self._open_lanes()
         for lane in self._lanes:
+            if lane.hold_reason:
+                self._runs.leave(lane)
             self._give_work(lane)
         self._tell_holds()
         self._beat()
@@ -210,7 +218,8 @@ class Monitor:
             return f"the spool cannot be read: {error}"
         if free < self._config.min_free:
             return f"{free // 10**6} MB free on the spool's disk, less than min_free"
-        return ""
+        refused = self._runs.disk_refuses()
+        return f"the disk does not take images: {refused}" if refused else ""
 
     def _settle_without_lane(self) -> None:
         """What cannot be parsed fails at once, even on hold; so does what was cancelled while it
@@ -233,9 +242,29 @@ class Monitor:
                     continue
                 archive.publish(run, self._spool, str(ending), envelope)
             except OSError as error:
-                self._runs.park_refused(run, error)
+                self._park_refused(run, error)
             else:
                 self._count(run, ending, envelope.message)
+
+    def _settle_cancelled(self) -> None:
+        """A person's `cancel` file, in the folder of a run that is under way or parked."""
+        self._runs.cancel_where_asked()
+        for folder in self._runs.parked():
+            if not is_cancelled(folder) or (run := self._take_up(folder)) is None:
+                continue
+            try:
+                envelope = cancelled_envelope()
+                archive.publish(run, self._spool, str(Ending.CANCELLED), envelope)
+            except OSError as error:
+                self._park_refused(run, error)
+            else:
+                self._count(run, Ending.CANCELLED, envelope.message)
+
+    def _park_refused(self, run: Run, error: OSError) -> None:
+        """The disk did not take something: nothing is lost, it goes on from working/."""
+        log.error("%s: waits in working/: %s", run.run_id, error)
+        run.close()
+        self._runs.park(run.folder, REFUSED_FOR)
 
     def _give_work(self, lane: Lane) -> None:
         """What was under way before goes first, then the inbox in its order."""
@@ -252,11 +281,12 @@ class Monitor:
                 self._runs.begin(run, lane)
 
     def _take_up(self, folder: Path) -> Run | None:
+        self._runs.unpark(folder)
         try:
             return Run(folder, self._clock)
         except OSError as error:
             log.error("%s: cannot be read: %s", folder, error)
-            self._runs.park(folder, _AGAIN_AFTER)
+            self._runs.park(folder, REFUSED_FOR)
             return None
 
     def _claim(self, arrival: Arrival) -> Run | None:
@@ -271,7 +301,7 @@ class Monitor:
             if active.ending is None:
                 self._say(f"{active.run.run_id}: sdwatch broke; see {self._state.log_file}")
             elif active.ending is Ending.STOPPED:
-                self._say(f"{active.run.run_id}: stopped; it goes on later")
+                self._say(f"{active.run.run_id}: waits in working/; it goes on later")
             else:
                 self._count(active.run, active.ending, active.runner.why)
 
@@ -314,8 +344,11 @@ class Monitor:
             "at": iso(self._clock.wall()),
             "hold": self.why_no_call(),
             "lanes": [lane.status() for lane in self._lanes],
-            "runs": [_status(active) for active in self._runs.under_way()],
-            "queued": len(self._arrivals) + self._runs.parked(),
+            "runs": [
+                *map(_status, self._runs.under_way()),
+                *map(_parked_status, self._runs.parked()),
+            ],
+            "queued": len(self._arrivals) + len(self._runs.parked()),
             "next": [arrival.source for arrival in self._arrivals[:20]],
             "waiting": dict(list(self._inbox.waiting.items())[:50]),
             "counts": {str(ending): count for ending, count in self._counts.items()},
@@ -329,3 +362,8 @@ def _status(active: ActiveRun) -> dict[str, Any]:
         "doing": active.runner.doing,
         "source": active.run.source,
     }
+
+
+def _parked_status(folder: Path) -> dict[str, Any]:
+    doing = "waits in working/ for a WebUI"
+    return {"run_id": folder.name, "lane": "", "doing": doing, "source": read_source(folder)}

@@ -10,7 +10,7 @@ import base64
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -103,7 +103,9 @@ class StageRunner:
     ) -> None:
         self.doing = "reads the job"  # for status, in words
         self.why = ""  # it failed
+        self.waiting = False  # for the permit
         self.publishing = False
+        self.disk_refuses = ""  # why, while it waits for the disk
         self._run = run
         self._webui = webui
         self._recorder = recorder
@@ -186,9 +188,9 @@ class StageRunner:
         """The call, until it succeeded or failed for good."""
         doing = self.doing
         while True:
-            self.doing = f"waits for its turn: {doing}"
+            self.waiting, self.doing = True, f"waits for its turn: {doing}"
             with self._permit():
-                self.doing = doing
+                self.waiting, self.doing = False, doing
                 self._recorder.take_up(call.id, payload)
                 outcome = self._call(call.kind, payload)
             if outcome.reply is not None:
@@ -251,12 +253,17 @@ class StageRunner:
         takes it, so that a finished generation is not thrown away."""
         while True:
             try:
-                return effect()
+                done = effect()
             except OSError as error:
-                self.doing = f"waits for the disk: {error}"
                 log.error("%s: %s; trying again", self._run.run_id, error)
+                self.disk_refuses = str(error)
                 if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
+                    with suppress(OSError):
+                        self._recorder.call_given_up("the disk did not take its images")
                     self._mailbox.raise_if_given_up()
+            else:
+                self.disk_refuses = ""
+                return done
 
 
 def _what_made_it(info: Mapping[str, Any]) -> dict[str, Any]:

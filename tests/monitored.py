@@ -41,6 +41,15 @@ print(monitor.run(), flush=True)
 """
 
 
+EXTERNAL: dict[str, Any] = {"command": None, "env": None}
+"""Laid over the WebUI `sim`: it is not ours, the test starts its simulator."""
+
+
+def given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without those that are None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def job(prompt: str = "a castle", **fields: Any) -> str:
     """A small job of one file."""
     given = {"prompt": prompt, "width": 64, "height": 64, "steps": 2, **fields}
@@ -51,7 +60,7 @@ class Monitored:
     """The spool `root/spool`, the state `root/state`, the config `root/sdwatch.yaml`.
 
     `flags`: of the simulator; `faults`: the text of its plan; `settings` and `webui`: laid over
-    the config's top and over its one WebUI.
+    the config's top and over its WebUI `sim`; `others`: more WebUIs. See EXTERNAL, too.
     """
 
     def __init__(
@@ -62,6 +71,7 @@ class Monitored:
         faults: str = "",
         settings: Mapping[str, Any] | None = None,
         webui: Mapping[str, Any] | None = None,
+        others: Mapping[str, Any] | None = None,
     ) -> None:
         self.root = root
         self.spool, self.state = root / "spool", root / "state"
@@ -72,8 +82,9 @@ class Monitored:
         self.result: Result | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
-        self._flags, self._faults = flags, faults
+        self.flags, self._faults = flags, faults
         self._settings, self._webui = dict(settings or {}), dict(webui or {})
+        self._others = dict(others or {})
         self.inbox.mkdir(parents=True)
         self.write_config()
 
@@ -83,7 +94,7 @@ class Monitored:
         """Write the config anew, with changes at its top that stay from now on."""
         self._settings |= settings
         command = [sys.executable, "-m", "sdwatch.simulator", "--port", str(self.port), *FAST]
-        command += ["--state", str(self.root / "simulator.json"), *self._flags]
+        command += ["--state", str(self.root / "simulator.json"), *self.flags]
         if self._faults:
             plan = self.root / "faults.yaml"
             plan.write_text(self._faults, encoding="utf-8")
@@ -105,10 +116,15 @@ class Monitored:
             "stop_grace": 10,
             "cooldown": [0.1, 0.2],
             **self._settings,
-            "webuis": {"sim": one | self._webui},
+            "webuis": {"sim": given(one | self._webui), **self._others},
         }
         self.config_file.write_text(json.dumps(config, indent=1), encoding="utf-8")
         self.config_file.chmod(0o600)
+
+    def write_webui(self, **webui: Any) -> None:
+        """Write the config anew, with changes of its WebUI that stay from now on."""
+        self._webui |= webui
+        self.write_config()
 
     @property
     def config_file(self) -> Path:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
+import re
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -168,9 +171,44 @@ def test_the_diagram_in_the_architecture_is_the_table() -> None:
     assert f"```mermaid\n{lifecycle.diagram()}\n```" in text
 
 
-def test_the_readme_names_every_exit_code() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    rows = [line for line in text.splitlines() if line.lstrip().startswith("|")]
-    for code in ExitCode:
-        number = (f"| {code.value} |", f"| `{code.value}` |")
-        assert any(any(form in row for form in number) for row in rows), f"{code!r} has no row"
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_readme_names_every_exit_code_with_its_number() -> None:
+    _, _, section = text_of("README.md").partition("### Exit codes")
+    table, _, _ = section.partition("\n## ")
+    rows = re.findall(r"^\| (\d+) \| (\w+) \|", table, re.MULTILINE)
+    assert [(int(number), name) for number, name in rows] == [(c.value, c.name) for c in ExitCode]
+
+
+def test_the_ci_runs_the_test_command_of_the_readme() -> None:
+    _, _, section = text_of("README.md").partition("**Run the tests:**")
+    block = re.search(r"^Linux, macOS:\n```sh\n(.+)\n```$", section, re.MULTILINE)
+    assert block is not None, "the README has no test command for Linux"
+    assert block[1] in text_of(".ci/run").splitlines()
+
+
+def test_the_newest_entry_of_the_changelog_is_this_version() -> None:
+    newest = re.search(r"^## (\S+)", text_of("CHANGELOG.md"), re.MULTILINE)
+    assert newest is not None
+    assert newest[1] == sdwatch.__version__
+
+
+def files_of_the_repository() -> list[Path]:
+    """What git knows; in a copy without git, the folders that hold code."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return [p for name in ("sdwatch", "tests") for p in (ROOT / name).rglob("*.py")]
+    return [ROOT / name for name in os.fsdecode(listed.stdout).split("\0") if name]
+
+
+def test_no_file_names_a_path_or_a_package_index_of_some_machine() -> None:
+    private = re.compile(rb"(?<![\w.])/(?:work|root|opt/pypi|tmp/notes)/|index[-]url|pypi[.]")
+    found = {
+        path.relative_to(ROOT).as_posix(): match[0]
+        for path in files_of_the_repository()
+        if path.is_file() and (match := private.search(path.read_bytes()))
+    }
+    assert not found

@@ -10,6 +10,9 @@ from sdwatch.policy.verdict import Diagnosis
 COUNTED_ATTEMPTS = 2
 """A call is tried once, and once more after one restart (promise 3)."""
 
+SENT_AT_MOST = 5
+"""The hard bound on how often one call is sent, whatever did not count (promise 3)."""
+
 CUT_OFFS = 2
 """So often may the monitor's own death cut off the same call without it counting."""
 
@@ -39,14 +42,16 @@ def counts(diagnosis: Diagnosis) -> bool:
     return diagnosis not in _NOT_THE_CALLS_FAULT
 
 
-def decide(diagnosis: Diagnosis, attempts: int, recovery: bool = True) -> Decision:
+def decide(diagnosis: Diagnosis, attempts: int, recovery: bool = True, sent: int = 1) -> Decision:
     """What to do after a failure.
 
     `attempts`: counted attempts of this call so far, this one included. `recovery`: False is
-    fail-fast (config `recovery: off`).
+    fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not.
     """
     if diagnosis is Diagnosis.BAD_REQUEST:
         return Decision(Action.FAIL, "the request itself is wrong; a restart cannot help")
+    if sent >= SENT_AT_MOST:
+        return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
     if not counts(diagnosis):
         return Decision(Action.HOLD, "nothing is wrong with the job; it waits")
     if not recovery:

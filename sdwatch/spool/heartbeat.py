@@ -37,8 +37,12 @@ class Heartbeat:
         self._beats += 1
         temporary = self._path.with_suffix(".tmp")
         body = json.dumps({**self._about, "beat": self._beats, **status}, indent=1)
-        temporary.write_text(body, encoding="utf-8")
-        os.replace(temporary, self._path)
+        try:
+            temporary.write_text(body, encoding="utf-8")
+            os.replace(temporary, self._path)
+        except OSError:  # a full disk: the room that the file has is still ours
+            temporary.unlink(missing_ok=True)
+            self._path.write_text(body, encoding="utf-8")
 
     def end(self) -> None:
         """The monitor stops in order: no heartbeat is left."""

@@ -33,6 +33,11 @@ class EvidenceRecorder:
         return sum(attempt.counted for attempt in self._attempts)
 
     @property
+    def sent(self) -> int:
+        """How often the call was sent."""
+        return len(self._attempts) + 1
+
+    @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
         """The failed attempts so far, oldest first."""
         return tuple(self._attempts)
@@ -100,6 +105,10 @@ class RunRecorder(EvidenceRecorder):
             for record in self._run.records
             if record["event"] == "call_failed" and record["call"] == call_id
         ]
+
+    @property
+    def sent(self) -> int:
+        return self._run.ledger.call(self._call).sent
 
     def call_started(self, generation: int) -> None:
         self._generation = generation

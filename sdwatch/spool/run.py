@@ -144,10 +144,7 @@ class Run:
 
     def cancel_asked(self) -> bool:
         """Whether a person put `cancel` (or cancel.txt) into this folder."""
-        try:
-            return any((self.folder / name).exists() for name in CANCEL_NAMES)
-        except OSError:
-            return False  # a share that is gone for the moment
+        return is_cancelled(self.folder)
 
     # -- images
 
@@ -257,6 +254,14 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
         if isinstance(record, dict) and isinstance(record.get("event"), str):
             records.append(record)
     return records
+
+
+def is_cancelled(folder: Path) -> bool:
+    """Whether a person put `cancel` (or cancel.txt) into a run's folder."""
+    try:
+        return any((folder / name).exists() for name in CANCEL_NAMES)
+    except OSError:
+        return False  # a share that is gone for the moment
 
 
 def read_source(folder: Path) -> str:

@@ -200,7 +200,7 @@ class WebUIAPI:
         gone, code = self._exit_of(sent, error)
         verdict = judge(error, code, gone)
         attempts = self._recorder.counted + counts(verdict.diagnosis)
-        decision = decide(verdict.diagnosis, attempts, self._recovery)
+        decision = decide(verdict.diagnosis, attempts, self._recovery, self._recorder.sent)
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
         if decision.action is Action.INTERRUPT and not freed:
             decision = Decision(Action.RESTART, "no progress, and an interrupt did not free it")

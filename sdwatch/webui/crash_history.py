@@ -32,11 +32,16 @@ class CrashHistory:
         self._lock = threading.Lock()
         self._in_a_row = _read(path)
         self._successes = 0
+        self._unwritten: list[bytes] = []
 
     @property
     def in_a_row(self) -> int:
         """Crashes since the WebUI was last stable."""
         return len(self._in_a_row)
+
+    def entry(self, number: int) -> float:
+        """The cool-down's n-th entry (n from 1), in seconds."""
+        return delay_after(number, self._cooldown)
 
     def crashed(self, kind: str) -> float:
         """Record a crash; the cool-down after it, in seconds."""
@@ -44,7 +49,7 @@ class CrashHistory:
         with self._lock:
             self._successes = 0
             self._in_a_row.append(Crash(kind, now))
-            entry = delay_after(len(self._in_a_row), self._cooldown)
+            entry = self.entry(len(self._in_a_row))
             self._append(
                 event="crash",
                 kind=kind,
@@ -84,11 +89,19 @@ class CrashHistory:
         return Instant(self._clock.wall(), self._clock.boot_time(), self._clock.boot_id())
 
     def _append(self, **record: Any) -> None:
-        fd = disk.open_lines(self._path)
+        """Write it down, with what the disk refused before. A disk that is full must not keep a
+        crashed WebUI down: within this life of the monitor the history is known without it."""
+        self._unwritten.append(json.dumps(record).encode())
         try:
-            disk.append_line(fd, json.dumps(record).encode(), self._path)
-        finally:
-            os.close(fd)
+            fd = disk.open_lines(self._path)
+            try:
+                while self._unwritten:
+                    disk.append_line(fd, self._unwritten[0], self._path)
+                    del self._unwritten[0]
+            finally:
+                os.close(fd)
+        except OSError as error:
+            log.error("%s: not written down yet: %s", self._path, error)
 
 
 def _read(path: Path) -> list[Crash]:

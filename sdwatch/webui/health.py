@@ -10,7 +10,6 @@ from pathlib import Path
 
 from sdwatch.clock import Clock
 from sdwatch.errors import (
-    WebUIBadRequestError,
     WebUIBusyError,
     WebUIError,
     WebUINotUsableError,
@@ -38,12 +37,12 @@ class ReadinessProbe:
         try:
             self._client.progress(self._timeout)
         except WebUINotUsableError as error:
+            if error.status in (404, 405):
+                return self._without_progress()
             why = "it wants another user name and password" if error.status in (401, 403) else ""
             return ProbeResult(False, f"{why} ({error})" if why else str(error), unusable=True)
         except WebUIBusyError:
             return ProbeResult(True, "it answers 429: alive")
-        except WebUIBadRequestError:
-            return self._without_progress()
         except WebUIError as error:
             return ProbeResult(False, str(error))
         self._without_api_since = None
@@ -110,7 +109,7 @@ class CallWatch:
             self.progress = self._client.progress(self._timeout)
             state = self.progress.get("state")
             position, stepless = _position(self.progress, state if isinstance(state, dict) else {})
-        except WebUIBadRequestError:  # a server without this route: only its work can be seen
+        except WebUINotUsableError:  # a server without this route: only its work can be seen
             position, stepless = None, True
         except WebUIError:  # no answer says nothing of the phase
             position, stepless = None, self._stepless

@@ -37,6 +37,11 @@ _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
 }
 
 
+# What the router itself says of an unknown path; a 404 of a handler has a text of its own, as
+# "Init image not found" (measured with Forge, AUTOMATIC1111, SD.Next).
+_NO_SUCH_ROUTE = ("Not Found", "Method Not Allowed", "no message")
+
+
 @dataclass(frozen=True)
 class Reply:
     """A generation that succeeded. `images`: the files as the WebUI made them (PNG, JPEG or WebP
@@ -118,6 +123,8 @@ def error_for(status: int, body: bytes, asked: str, stage: str) -> WebUIError:
     said = message_of(body) or "no message"
     if 300 <= status < 400:  # never followed: it may lead to another host
         kind, said = WebUINotUsableError, "a redirect; correct the url in the config"
+    elif status in (404, 405) and said in _NO_SUCH_ROUTE:
+        kind, said = WebUINotUsableError, "it has no such route; was it started without --api?"
     return kind(f"the WebUI answered {status} to {asked}: {said}", stage=stage, status=status)
 
 

@@ -42,6 +42,10 @@ class Recorder(Protocol):
         """Counted attempts so far, from before a restart of the monitor too."""
 
     @property
+    def sent(self) -> int:
+        """How often the call was sent so far, counted or not."""
+
+    @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
         """The failed attempts so far, oldest first."""
 

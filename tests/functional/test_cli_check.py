@@ -13,7 +13,7 @@ def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
     assert told.returncode == ExitCode.BAD_JOB
     assert "bad.yaml:2:1: " in told.stdout
     assert "bad.yaml:3:8: " in told.stdout
-    assert "none.yaml:0:0: cannot be read: No such file" in told.stdout
+    assert "none.yaml: cannot be read: No such file" in told.stdout
     assert told.stdout.splitlines()[-1] == "2 checked, 2 with mistakes"
 
 

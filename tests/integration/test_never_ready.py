@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,15 @@ COOLDOWN = [0.1, 0.2, 0.4]
 
 
 def assert_cooldown_was_kept(spool: Monitored) -> None:
-    """Each recorded deadline is the list's entry after its crash, and no start came before."""
+    """Each recorded deadline is the list's entry after its crash (written to the millisecond),
+    and no start came before."""
     records = spool.crashes()
     crashes = [record for record in records if record["event"] == "crash"]
     wanted = [COOLDOWN[min(n, len(COOLDOWN) - 1)] for n in range(len(crashes))]
     assert [crash["cooldown"] for crash in crashes] == wanted
+    for crash, entry in zip(crashes, wanted, strict=True):
+        written = datetime.fromisoformat(crash["deadline"]).timestamp()
+        assert written == pytest.approx(crash["wall"] + entry, rel=0, abs=0.002)
     deadline = 0.0
     for record in records:
         if record["event"] == "start":

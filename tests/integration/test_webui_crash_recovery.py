@@ -343,9 +343,8 @@ def test_a_stuck_call_that_an_interrupt_frees_is_retried_without_a_restart(
 
 
 def test_a_call_that_is_stuck_twice_fails_and_its_post_is_not_left_behind(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr("sdwatch.webui.api.INTERRUPT_WAIT", 0.05)
     mailbox, over = Mailbox(), threading.Event()
 
     def hangs(stage: str, payload: Any) -> Any:
@@ -361,7 +360,7 @@ def test_a_call_that_is_stuck_twice_fails_and_its_post_is_not_left_behind(
 
     call = Call(Client(hangs, hangs), mailbox=mailbox)
     over_first = call.client
-    outcome = call.make(tmp_path)
+    outcome = call.make(tmp_path, interrupt_wait=0.05)
     assert (outcome.ok, outcome.later) == (False, False)
     assert outcome.envelope is not None
     assert [a.diagnosis for a in outcome.envelope.attempts] == ["stuck", "stuck"]

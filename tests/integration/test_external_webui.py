@@ -1,0 +1,284 @@
+"""A WebUI that is not ours: it is waited for and asked, never started, never killed."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers import wait_until
+from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
+from tests.webui.sim import Simulator, launch
+
+COOLDOWN = 0.5
+WEBUI = {**EXTERNAL, "start_limit": 1, "health": {"interval": 0.5, "timeout": 5, "failures": 100}}
+SLOW = ("--step-time", "0.05")
+
+
+class ByHand:
+    """Somebody who starts and kills the WebUI of a spool; sdwatch does neither."""
+
+    def __init__(self, spool: Monitored) -> None:
+        self._spool = spool
+        self._begun: list[Simulator] = []
+
+    def start(self, *flags: str) -> Simulator:
+        """Start it, and wait until it answers."""
+        counters = str(self._spool.root / "simulator.json")
+        sim = launch(self._spool.root, "--state", counters, *flags, port=self._spool.port)
+        self._begun.append(sim)
+        wait_until(sim.is_up, 30, f"it is up, see {sim.log}")
+        return sim
+
+    def kill(self) -> None:
+        """Kill the one that was started last; it must have lived until now."""
+        sim = self._begun[-1]
+        assert sim.process.poll() is None, "somebody else ended it"
+        sim.process.kill()
+        sim.process.wait()
+
+    def assert_left_alone(self) -> None:
+        """The last one lives, and there was none that was not started by hand."""
+        assert self._begun[-1].process.poll() is None
+        assert self._spool.stats()["starts"] == len(self._begun)
+        state = self._spool.state / "webui-sim"
+        assert {path.name for path in state.iterdir()} <= {"crashes.jsonl"}
+
+    def end(self) -> None:
+        for sim in self._begun:
+            sim.process.kill()
+            sim.process.wait()
+
+
+@contextmanager
+def external(root: Path, **webui: Any) -> Iterator[tuple[Monitored, ByHand]]:
+    """A spool whose WebUI is external, and who has it in his hands."""
+    settings = {"cooldown": [COOLDOWN]}
+    with monitored(root, settings=settings, webui={**WEBUI, **webui}) as spool:
+        hands = ByHand(spool)
+        try:
+            yield spool, hands
+        finally:
+            hands.end()
+
+
+def wait_lane_ready(spool: Monitored) -> None:
+    wait_until(lambda: spool.lane().get("state") == "ready", 60, "the lane is ready")
+
+
+def test_one_that_is_up_is_used_and_left_running(tmp_path: Path) -> None:
+    with external(tmp_path) as (spool, hands):
+        hands.start()
+        spool.drop("castle.yaml", job())
+        spool.start()
+        spool.wait_for(done=1)
+        wait_lane_ready(spool)
+        assert spool.lane()["kind"] == "external"
+        spool.stop()
+        hands.assert_left_alone()
+        assert spool.crashes() == []
+
+
+def test_while_it_is_down_jobs_stay_in_the_inbox_and_go_when_it_comes_up(tmp_path: Path) -> None:
+    with external(tmp_path) as (spool, hands):
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_until(lambda: "refused" in spool.lane().get("hold", ""), 60, "status says why")
+        assert spool.status()["next"] == ["castle.yaml"]
+        assert spool.waiting() == ["castle.yaml"]
+        assert not spool.working() + spool.failed()
+        assert any("on hold" in line and "refused" in line for line in spool.told)
+
+        hands.start()
+        spool.wait_for(done=1)
+        wait_until(lambda: spool.lane()["hold"] == "", 20, "status says no hold any more")
+        spool.stop()
+        hands.assert_left_alone()
+
+
+def in_mid_call(spool: Monitored, hands: ByHand, **fields: Any) -> Path:
+    """Start both with one job of a second; its run, whose first call is under way."""
+    hands.start(*SLOW)
+    spool.drop("castle.yaml", job(steps=20, **fields))
+    spool.start()
+    spool.wait_posts(1)
+    return spool.working()[0]
+
+
+def test_killed_in_mid_call_and_restarted_by_hand_the_call_is_retried_once_after_the_cooldown(
+    tmp_path: Path,
+) -> None:
+    with external(tmp_path, start_limit=30) as (spool, hands):
+        run = in_mid_call(spool, hands)
+        hands.kill()
+        hands.start(*SLOW)
+        spool.wait_for(done=1)
+
+        (done,) = spool.done()
+        assert done.name == run.name
+        (failure,) = journal(done, "call_failed")
+        assert (failure["diagnosis"], failure["counted"]) == ("crash", True)
+        assert len(journal(done, "call_started")) == spool.stats()["posts"] == 2
+        crash, again = spool.crashes()
+        assert (crash["event"], crash["kind"], again["event"]) == ("crash", "crash", "start")
+        assert crash["cooldown"] == COOLDOWN
+        assert again["boot"] >= crash["boot"] + COOLDOWN
+        spool.stop()
+        hands.assert_left_alone()
+
+
+def test_killed_in_mid_call_and_left_down_the_run_waits_and_goes_on_later(tmp_path: Path) -> None:
+    with external(tmp_path) as (spool, hands):
+        run = in_mid_call(spool, hands)
+        hands.kill()
+        wait_until(lambda: len(spool.events("crash")) >= 3, 60, "it was waited for in vain, twice")
+        assert spool.working() == [run]
+        assert "refused" in spool.lane()["hold"]
+
+        hands.start(*SLOW)
+        spool.wait_for(done=1)
+        assert spool.stats()["posts"] == 2
+        spool.stop()
+        hands.assert_left_alone()
+
+
+# -- its log
+
+
+def test_the_end_of_its_log_file_is_in_the_evidence(tmp_path: Path) -> None:
+    with external(tmp_path, start_limit=30) as (spool, hands):
+        log = tmp_path / f"simulator-{spool.port}.log"
+        spool.write_webui(log_file=str(log))
+        run = in_mid_call(spool, hands)
+        wait_until(lambda: "/20 [" in log.read_text(encoding="utf-8"), 20, "its bar moves")
+        hands.kill()
+        hands.start()
+        spool.wait_for(done=1)
+        tail = (spool.done()[0] / "webui_tail.log").read_text(encoding="utf-8")
+        assert tail.startswith("===== log_file =====\n")
+        assert "Uvicorn running on" in tail
+        assert "/20 [" in tail
+        assert spool.done()[0].name == run.name
+
+
+def a_missing_file(path: Path) -> None:
+    assert not path.exists()
+
+
+def a_folder(path: Path) -> None:
+    path.mkdir()
+
+
+def an_empty_file(path: Path) -> None:
+    path.touch()
+
+
+def a_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (a_missing_file, "is gone, or was never there"),
+        (a_folder, "is a folder, not a log file"),
+        (an_empty_file, "has no lines"),
+        (a_pipe, "is not a regular file"),
+    ],
+)
+def test_where_its_log_file_shows_nothing_the_evidence_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, make: Callable[[Path], None], says: str
+) -> None:
+    log = tmp_path / "webui.log"
+    with external(tmp_path, start_limit=30, log_file=str(log)) as (spool, hands):
+        make(log)
+        in_mid_call(spool, hands)
+        hands.kill()
+        hands.start()
+        spool.wait_for(done=1)
+        tail = (spool.done()[0] / "webui_tail.log").read_text(encoding="utf-8")
+        assert tail.startswith("===== log_file =====\n(no output: ")
+        assert says in tail
+        assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_log_file_that_is_truncated_meanwhile_is_read_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with external(tmp_path, start_limit=30) as (spool, hands):
+        log = tmp_path / f"simulator-{spool.port}.log"
+        spool.write_webui(log_file=str(log))
+        in_mid_call(spool, hands)
+        os.truncate(log, 0)
+        with open(log, "a", encoding="utf-8") as file:
+            file.write("a line after it\n")
+        hands.kill()
+        hands.start()
+        spool.wait_for(done=1)
+        tail = (spool.done()[0] / "webui_tail.log").read_text(encoding="utf-8")
+        assert "a line after it" in tail
+        assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_without_a_log_file_the_evidence_says_how_to_have_one(tmp_path: Path) -> None:
+    with external(tmp_path, start_limit=30) as (spool, hands):
+        in_mid_call(spool, hands)
+        hands.kill()
+        hands.start()
+        spool.wait_for(done=1)
+        tail = (spool.done()[0] / "webui_tail.log").read_text(encoding="utf-8")
+        assert "name its log_file in the config" in tail
+
+
+# -- as it should not be started
+
+
+def test_restarted_without_the_api_while_idle_the_next_job_is_not_spent_on_it(
+    tmp_path: Path,
+) -> None:
+    with external(tmp_path) as (spool, hands):
+        hands.start()
+        spool.start()
+        wait_lane_ready(spool)
+        hands.kill()
+        hands.start("--no-api")
+        spool.drop("castle.yaml", job())
+        wait_until(lambda: spool.lane()["hold"], 60, "the lane is on hold")
+        wait_until(lambda: spool.status()["queued"], 60, "the job waits")
+        assert not spool.failed()
+        assert spool.stats()["posts"] == 0
+
+        hands.kill()
+        hands.start()
+        spool.wait_for(done=1)
+        assert not any(failure["counted"] for failure in journal(spool.done()[0], "call_failed"))
+        assert spool.stats()["posts"] == 1
+        wait_until(lambda: spool.lane()["hold"] == "", 20, "status says no hold any more")
+        spool.stop()
+        hands.assert_left_alone()
+
+
+def test_restarted_without_the_api_in_mid_run_the_run_waits_for_it(tmp_path: Path) -> None:
+    with external(tmp_path) as (spool, hands):
+        run = in_mid_call(spool, hands, n_iter=2)
+        wait_until(has(spool.working, "call_finished", call="1.1"), 30, "the first call is done")
+        spool.wait_posts(2)
+        hands.kill()
+        hands.start("--no-api")
+        wait_until(lambda: "routes are not there" in spool.lane().get("hold", ""), 60, "a hold")
+        assert spool.working() == [run]
+
+        hands.kill()
+        hands.start(*SLOW)
+        spool.wait_for(done=1)
+        (done,) = spool.done()
+        (failure,) = journal(done, "call_failed")
+        assert (failure["call"], failure["diagnosis"]) == ("1.2", "crash")
+        assert spool.stats()["posts"] == 3
+        spool.stop()
+        hands.assert_left_alone()
