@@ -8,9 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdwatch.clock import Clock
+from sdwatch.clock import Clock, join
 from sdwatch.lane import Lane
-from sdwatch.spool.archive import Spool
+from sdwatch.policy.envelope import broken_envelope
+from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.stages import Ending, StageRunner
@@ -24,15 +25,15 @@ REFUSED_FOR = 5.0
 
 @dataclass
 class ActiveRun:
-    """A run with its thread, on a lane. `ending` is None where sdwatch itself broke."""
+    """A run with its thread, on a lane."""
 
     run: Run
     lane: Lane
     mailbox: Mailbox
     runner: StageRunner
     thread: threading.Thread = field(init=False)
-    ending: Ending | None = None
-    refused: OSError | None = None  # what the disk did not take, if that stopped it
+    ending: Ending = Ending.STOPPED
+    refused: str = ""  # what stopped it, if it was not asked to
 
 
 class ActiveRuns:
@@ -48,6 +49,7 @@ class ActiveRuns:
         self._wake = wake
         self._active: list[ActiveRun] = []
         self._parked: list[tuple[float, Path]] = []  # when to go on with it
+        self._broken: set[str] = set()  # runs on which sdwatch itself broke once
 
     def __bool__(self) -> bool:
         return bool(self._active or self._parked)
@@ -146,10 +148,10 @@ class ActiveRuns:
                 active.mailbox.stop()
         deadline = self._clock.monotonic() + grace
         for active in self._active:
-            active.thread.join(max(0.0, deadline - self._clock.monotonic()))
+            join(active.thread, deadline - self._clock.monotonic())
         self.give_up()
         for active in self._active:
-            active.thread.join()
+            join(active.thread)
 
     def _live(self, active: ActiveRun) -> None:
         try:
@@ -157,10 +159,27 @@ class ActiveRuns:
         except OSError as error:
             # The disk did not take something: nothing is lost, it goes on from working/.
             log.error("%s: waits in working/: %s", active.run.run_id, error)
-            active.run.close()
-            active.ending, active.refused = Ending.STOPPED, error
-        except Exception:
-            # The thread's outer edge: nothing is lost, the next start takes the run up again.
-            log.exception("%s: the run broke and stays in working/", active.run.run_id)
-            active.run.close()
+            active.refused = str(error)
+            active.ending = Ending.GONE if active.run.is_gone else Ending.STOPPED
+        except Exception as error:
+            # The thread's outer edge. It is tried once more; what breaks twice ends in failed/.
+            log.exception("%s: sdwatch broke on this run", active.run.run_id)
+            active.refused = repr(error)
+            active.ending = self._end_broken(active.run, repr(error))
+        active.run.close()
         self._wake()
+
+    def _end_broken(self, run: Run, why: str) -> Ending:
+        first = run.run_id not in self._broken
+        self._broken.add(run.run_id)
+        try:
+            if first:
+                for call_id, call in run.ledger.calls.items():
+                    if call.open:  # else it would read as cut off by the monitor's death
+                        run.record("call_given_up", call=call_id, why=why)
+                return Ending.STOPPED
+            publish(run, self._spool, str(Ending.FAILED), broken_envelope(why))
+        except OSError as error:
+            log.error("%s: waits in working/: %s", run.run_id, error)
+            return Ending.STOPPED
+        return Ending.FAILED

@@ -14,6 +14,9 @@ from typing import Protocol
 from sdwatch import system
 
 
+_SLICE = 0.2
+
+
 class Clock(Protocol):
     """What the rest of sdwatch may know of time. All values are seconds."""
 
@@ -50,6 +53,17 @@ class SystemClock:
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
         return event.wait(max(0.0, timeout))
+
+
+def join(thread: threading.Thread, seconds: float | None = None) -> None:
+    """Wait for a thread's end, at most `seconds`, in slices: on Windows a signal's handler runs
+    only between two waits of the main thread."""
+    deadline = None if seconds is None else time.monotonic() + seconds
+    while thread.is_alive():
+        left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
+        if left <= 0:
+            return
+        thread.join(left)
 
 
 def iso(wall: float) -> str:

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def make_folder(path: Path) -> None:
 
 def write(path: Path, data: bytes) -> None:
     """Write a file whole and synced, under its name only when it is complete."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name[:100]}.tmp")
     before_effect("write", temporary)
     with open(temporary, "wb") as file:
         file.write(data)
@@ -44,7 +45,13 @@ def write(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """`write`, as indented JSON."""
-    write(path, json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n")
+    write(path, encoded(json.dumps(value, indent=2, ensure_ascii=False)) + b"\n")
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, also of a file name that is none: what cannot be encoded becomes an escape, which
+    reads back as the same name where it stands in JSON."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def open_lines(path: Path) -> int:
@@ -59,12 +66,20 @@ def open_lines(path: Path) -> int:
 
 
 def append_line(fd: int, line: bytes, path: Path) -> None:
-    """Append one line to an open file and sync it. The line is there whole or torn, never lost
-    once this returns."""
-    before_effect("append", path)
-    os.write(fd, line + b"\n")
-    before_effect("sync", path)
-    os.fsync(fd)
+    """Append one line to an open file and sync it. Raises OSError, and then nothing of the line
+    is left, as far as the disk allows: half a line would spoil the next one too."""
+    before = os.fstat(fd).st_size
+    try:
+        before_effect("append", path)
+        rest = memoryview(line + b"\n")
+        while rest:
+            rest = rest[os.write(fd, rest) :]  # a full disk takes a part and says so only then
+        before_effect("sync", path)
+        os.fsync(fd)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(fd, before)
+        raise
 
 
 def rename(source: Path, target: Path) -> None:

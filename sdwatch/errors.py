@@ -48,6 +48,10 @@ class SpoolError(SdwatchError):
     """A folder of the spool cannot be used: missing, full, read-only, on another file system."""
 
 
+class JournalError(SpoolError):
+    """A run's journal has records that no sdwatch writes; the run cannot go on by it."""
+
+
 class AlreadyRunningError(SdwatchError):
     """Another monitor holds this spool or this state folder; the text names it."""
 

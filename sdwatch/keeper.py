@@ -1,7 +1,7 @@
 """The keeper of one WebUI: sees that it is ready, on an idle WebUI too, and counts its crashes.
 
-Its thread cares whenever no run has the permit; a run's own call restarts through the same
-`bring_up`, so there is one road from a crash to a ready WebUI.
+Its thread cares whenever no run has the permit; a run that has it, and whose call crashed, asks
+for the same `_bring_up`, so there is one road from a crash to a ready WebUI, and one thread on it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from sdwatch.clock import Clock
+from sdwatch.clock import Clock, join
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.permit import Permit
@@ -26,6 +26,8 @@ from sdwatch.webui.process import WebUIExit, WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 
 log = logging.getLogger("sdwatch.keeper")
+
+_LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
 
 
 class Keeper:
@@ -56,8 +58,10 @@ class Keeper:
         self._clock = clock
         self._wake = wake
         self._tell = tell
+        # Of `state` and `watch`: the keeper's thread writes them, and the run that has the permit.
         self._lock = threading.Lock()
-        self._ended: WebUIExit | None = None  # an exit that nobody has settled yet
+        self._ended_generation = -1  # the last that ended without being asked to
+        self._asked: _Asked | None = None
         self._failed_probes = 0
         self._holds_in_a_row = 0
         self._next_probe = 0.0
@@ -78,7 +82,7 @@ class Keeper:
     def join(self) -> None:
         """Wait until the keeper has ended."""
         if self._thread.ident is not None:
-            self._thread.join()
+            join(self._thread)
         self._apply(Event.STOP)
 
     @property
@@ -92,14 +96,15 @@ class Keeper:
     @property
     def ready(self) -> bool:
         """Whether a call may be sent, as far as the WebUI is concerned."""
-        return self.state is State.READY and self._ended is None and not self._stopping.is_set()
+        well = self.state is State.READY and self._ended_generation != self._generation
+        return well and not self._stopping.is_set()
 
     # -- what a call says (see api.Keeper); the caller has the permit
 
     def sending(self, stage: str) -> None:
         """A POST goes out: watch it from here on."""
         config = self._config
-        self.watch = CallWatch(
+        watch = CallWatch(
             self._client,
             self._clock,
             Limits(config.stall, config.load_limit, config.call_limit),
@@ -109,10 +114,14 @@ class Keeper:
             logs=self.process.log_paths(),
         )
         self._next_probe = self._clock.monotonic() + PROBE_EVERY
+        self._set_watch(watch)
 
-    def given_back(self) -> None:
-        """The run gave the permit back; what happened to the WebUI meanwhile is the keeper's."""
-        self.watch = None
+    def call_over(self) -> None:
+        """The call is settled, and the permit about to be given back."""
+        self._set_watch(None)
+
+    def look_again(self) -> None:
+        """The permit was given back: what happened to the WebUI meanwhile is the keeper's."""
         if not self.ready:
             self._kick.set()
 
@@ -123,35 +132,81 @@ class Keeper:
 
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
+        self._set_watch(None)
         entry = self._crashes.crashed(str(diagnosis))
-        self.watch = None
-        self._ended = None
         self._apply(Event.CRASHED)
         self._tell(f"{diagnosis}; nothing is sent to it for {entry:g} s")
 
     def hold(self, reason: str) -> None:
         """Nothing can be sent to it for now; the oftener in a row, the longer."""
-        self.watch = None
+        self._set_watch(None)
         self._holds_in_a_row += 1
         self._next_probe = self._clock.monotonic() + self._crashes.entry(self._holds_in_a_row)
         self.hold_reason = reason
-        self._apply(Event.HOLD)
+        self._apply(Event.NOT_USABLE)
         self._wake()
 
-    def bring_up(self, give_up: threading.Event) -> bool:
-        """Wait out the cool-down, then restart and wait until ready. The caller has the permit.
-        False: `hold_reason` says why, or somebody gave up waiting."""
-        if self._stopping.is_set() or self._clock.wait(give_up, self._crashes.remaining()):
+    def bring_up_for(self, give_up: threading.Event) -> bool:
+        """For the run that has the permit: have the WebUI brought up, and wait for that. False:
+        it did not become ready, or `give_up` was set; then the keeper goes on with it."""
+        asked = self._asked = _Asked()
+        self._kick.set()
+        while not asked.done.wait(_LOOK_EVERY):
+            if give_up.is_set() or self._stopping.is_set():
+                return False
+        return asked.ready
+
+    def _set_watch(self, watch: CallWatch | None) -> None:
+        with self._lock:
+            self.watch = watch
+
+    # -- the thread
+
+    def _keep(self) -> None:
+        self._unless_broken(self._adopt)
+        while not self._stopping.is_set():
+            self._kick.wait(self._pause())
+            self._kick.clear()
+            self._unless_broken(self._care)
+
+    def _unless_broken(self, act: Callable[[], None]) -> None:
+        """The thread's outer edge. A lane without a keeper would stay for ever as it is, so the
+        keeper goes on after a mistake of its own."""
+        try:
+            act()
+        except Exception as error:
+            log.exception("%s: the keeper broke, and goes on", self._config.name)
+            if self.state is State.STARTING:
+                self._apply(Event.START_FAILED)
+            self.hold_reason = f"sdwatch itself broke: {error!r}"
+            self._wake()
+            self._clock.wait(self._stopping, PROBE_EVERY)
+
+    def _adopt(self) -> None:
+        """Ours and well from before is adopted, instead of loading the model again."""
+        if not self.process.adopt(give_up=self._stopping):
+            return
+        self._end_abandoned_generation()
+        self._apply(Event.START)
+        self._apply(Event.READY)
+        self._tell_ready("adopted as it was")
+        self._wake()
+
+    def _bring_up(self) -> bool:
+        """Wait out the cool-down, then restart and wait until ready. False: `hold_reason` says
+        why, or sdwatch stops. The keeper or a run that waits for it has the permit."""
+        if self._clock.wait(self._stopping, self._crashes.remaining()):
             return False
+        self._probe.begin_generation()
+        self._failed_probes = 0
         self._apply(Event.START)
         self._crashes.started(self._generation + 1 if self._managed else 0)
-        ready = self.process.restart_and_wait_ready(self._config.start_limit, give_up)
-        self._ended = None
+        ready = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
         self._apply(Event.READY if ready else Event.START_FAILED)
         if ready:
             self.hold_reason = ""
             self._tell_ready()
-        elif not give_up.is_set():
+        elif not self._stopping.is_set():
             self._crashes.crashed("failed start")
             self.hold_reason = self.process.last_failure
         self._wake()
@@ -163,32 +218,6 @@ class Keeper:
         else:
             self._tell(", ".join(filter(None, ["ready", how, f"generation {self._generation}"])))
 
-    # -- the thread
-
-    def _keep(self) -> None:
-        try:
-            self._adopt()
-            while not self._stopping.is_set():
-                self._kick.wait(self._pause())
-                self._kick.clear()
-                self._care()
-        except Exception:
-            # A lane without a keeper would stay for ever as it is.
-            log.exception("%s: the keeper broke", self._config.name)
-            self.hold_reason = "sdwatch itself broke: see its log, and restart it"
-            self.state = State.STOPPED
-            self._wake()
-
-    def _adopt(self) -> None:
-        """Ours and well from before is adopted, instead of loading the model again."""
-        if not self.process.adopt():
-            return
-        self._end_abandoned_generation()
-        self._apply(Event.START)
-        self._apply(Event.READY)
-        self._tell_ready("adopted as it was")
-        self._wake()
-
     def _end_abandoned_generation(self) -> None:
         """A client that goes away does not cancel its generation (measured): what the last
         monitor left running is interrupted, so that the next call does not queue behind it."""
@@ -197,12 +226,18 @@ class Keeper:
 
     def _pause(self) -> float:
         """Seconds until the next look, if nothing is announced before."""
-        if self._permit.taken:
-            return PROBE_EVERY
-        return 0.0 if self.state in (State.DOWN, State.COOLING_DOWN) else PROBE_EVERY
+        down = self.state in (State.DOWN, State.COOLING_DOWN)
+        return 0.0 if down and not self._permit.taken else PROBE_EVERY
 
     def _care(self) -> None:
-        if (watch := self.watch) is not None:
+        """One round: what a run asked for, the call in flight, or the idle WebUI."""
+        if (asked := self._asked) is not None:
+            self._asked = None
+            try:
+                asked.ready = self._bring_up()
+            finally:
+                asked.done.set()
+        elif (watch := self.watch) is not None:
             self._look_at_call(watch)
         elif self._permit.take_for_keeping():
             try:
@@ -215,18 +250,20 @@ class Keeper:
             return
         reason = watch.look()
         self._next_probe = self._clock.monotonic() + PROBE_EVERY
-        if reason and self.watch is watch:
-            self.watch = None  # said once
-            self._permit.tell(Stalled(reason))
+        with self._lock:
+            # Under the lock: the call may be over by now, and the next one's watch in its place.
+            if reason and self.watch is watch:
+                self.watch = None  # said once
+                self._permit.tell(Stalled(reason))
 
     def _ensure_ready(self) -> None:
-        """One round of care, with the permit."""
+        """One round of care for a WebUI that no run has."""
         if self.state is State.READY:
             self._check_health()
-        if self.state is State.ON_HOLD:
+        if self.state is State.NOT_USABLE:
             self._try_again()
         elif self.state is not State.READY:
-            self.bring_up(self._stopping)
+            self._bring_up()
 
     def _check_health(self) -> None:
         """Dead or frozen is noticed while nothing is queued, too."""
@@ -247,7 +284,7 @@ class Keeper:
                 self.crashed(Diagnosis.STUCK)
 
     def _try_again(self) -> None:
-        """On hold: has what was wrong gone away?"""
+        """It could not be used: has what was wrong gone away?"""
         if self._is_gone():
             self.crashed(Diagnosis.CRASH)
         elif (probe := self._probe_when_due()) is None or self._somebody_generates():
@@ -260,7 +297,10 @@ class Keeper:
             self.hold_reason = probe.reason
 
     def _is_gone(self) -> bool:
-        return self._ended is not None or (self._managed and not self.process.is_process_alive())
+        if not self._managed:
+            return False
+        ended = self._ended_generation == self._generation
+        return ended or not self.process.is_process_alive()
 
     def _probe_when_due(self) -> ProbeResult | None:
         if self._clock.monotonic() < self._next_probe:
@@ -289,7 +329,7 @@ class Keeper:
         """From the process's own waiter thread, as soon as a generation has ended."""
         if ended.expected:
             return
-        self._ended = ended
+        self._ended_generation = ended.generation
         self._permit.tell(Exited(ended.generation, ended.code))
         self._kick.set()
 
@@ -297,6 +337,14 @@ class Keeper:
         with self._lock:
             self.state = next_state(self.state, event)
         self._permit.changed()
+
+
+class _Asked:
+    """A run's wish that the WebUI be brought up; `ready` is the answer once it is `done`."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.ready = False
 
 
 def _job(state: object) -> bool:

@@ -92,8 +92,9 @@ class Lane:
         try:
             yield
         finally:
+            self.keeper.call_over()
             self._permit.give_back()
-            self.keeper.given_back()
+            self.keeper.look_again()
 
     def api(self, recorder: Recorder, mailbox: Mailbox) -> WebUIAPI:
         """The crash-aware call of one run on this lane."""
@@ -112,6 +113,7 @@ class Lane:
         """No new call from now on; a run that waits for anything but a reply stops at once."""
         self.keeper.close()
         self._permit.close(stop_holder=self.keeper.watch is None)
+        self._client.abandon_probes()
 
     def end_stop(self) -> None:
         """After all runs have ended: stop the WebUI, or leave it to be adopted."""
@@ -162,7 +164,7 @@ class _RunsProcess:
 
     def restart_and_wait_ready(self, timeout_s: float) -> bool:
         del timeout_s  # the lane has its own limit, from the config
-        return self._lane.keeper.bring_up(self._mailbox.given_up)
+        return self._lane.keeper.bring_up_for(self._mailbox.given_up)
 
 
 def _process(

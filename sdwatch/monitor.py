@@ -4,6 +4,7 @@ gets which job, tells the world how it stands, and stops in order."""
 from __future__ import annotations
 
 import logging
+import queue
 import signal
 import threading
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config
 from sdwatch.errors import JobError
 from sdwatch.lane import ACTIVE_RUNS, Lane
-from sdwatch.policy.envelope import cancelled_envelope, job_envelope
+from sdwatch.policy.envelope import cancelled_envelope, job_envelope, printable
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, Heartbeat, refuse_second_monitor
@@ -60,6 +61,7 @@ class Monitor:
         self._clock = clock or SystemClock()
         self._state = State(config.state)
         self._stop = threading.Event()
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._scan_wanted = True
         self._next_scan = self._scan_not_before = 0.0
@@ -67,6 +69,8 @@ class Monitor:
         self._arrivals: list[Arrival] = []
         self._lanes: list[Lane] = []
         self._lanes_open = False
+        self._no_call = ""
+        self._refused: dict[str, float] = {}  # sources that could not be claimed; until when
         self._holds_told: dict[str, str] = {}
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
 
@@ -96,14 +100,21 @@ class Monitor:
 
     def stop_on_signals(self) -> None:
         """SIGTERM and Ctrl-C (on Windows Ctrl-Break, too) stop it; for the main thread."""
+        threading.Thread(target=self._obey_signals, name="signals", daemon=True).start()
         for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
             if (number := getattr(signal, name, None)) is not None:
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        del number, frame
-        # On a thread of its own: the main thread may be inside the very lock of an event.
-        threading.Thread(target=self.stop, name="stop").start()
+        del frame
+        self._signals.put(number)
+
+    def _obey_signals(self) -> None:
+        """On a thread of its own: a handler may interrupt the main thread inside any lock, and
+        only this queue's `put` is made for that."""
+        while True:
+            self._signals.get()
+            self.stop()
 
     def _open(self) -> None:
         config, clock = self._config, self._clock
@@ -112,6 +123,8 @@ class Monitor:
         self._runs = ActiveRuns(self._spool, clock=clock, settle=config.settle, wake=self._wake.set)
         for folder in archive.recover(self._spool, clock):
             self._runs.park(folder)
+        for name, count in archive.runs_of_others(self._spool).items():
+            self._say(f"working/{name} has {count} runs of another worker; they are left alone")
         self._lanes = [
             Lane(
                 webui,
@@ -119,7 +132,7 @@ class Monitor:
                 cooldown=config.cooldown,
                 recovery=config.recovery,
                 clock=clock,
-                may_call=self.why_no_call,
+                may_call=lambda: self._no_call,
                 wake=self._wake.set,
                 tell=self._say,
             )
@@ -161,6 +174,7 @@ class Monitor:
     # -- one round
 
     def _tick(self) -> None:
+        self._no_call = self._look_why_no_call()
         self._reap()
         self._scan()
         self._settle_without_lane()
@@ -183,7 +197,8 @@ class Monitor:
 
     def _finished(self) -> Result | None:
         """With --once: whether there is nothing left to do, or nothing that can be done."""
-        left = self._arrivals or self._runs or self._inbox.waiting
+        coming = self._inbox.waiting.keys() - self._inbox.unreadable - self._refused.keys()
+        left = self._arrivals or self._runs or coming
         if self.why_no_call() or all(lane.hold_reason for lane in self._lanes):
             return Result.HOLD if left else Result.EMPTY
         return None if left or self._scan_wanted else Result.EMPTY
@@ -195,10 +210,13 @@ class Monitor:
         if not wanted or now < self._scan_not_before:
             return
         self._scan_wanted = False
+        before = set(self._inbox.unreadable)
         try:
-            self._arrivals = self._inbox.scan()
+            self._arrivals = [a for a in self._inbox.scan() if not self._is_refused(a.source, now)]
         except OSError as error:
             self._inbox.waiting["inbox"] = f"cannot be read: {error}"
+        for source in self._inbox.unreadable - before:
+            self._say(f"{printable(source)}: {self._inbox.waiting[source]}")
         took = self._clock.monotonic() - now
         self._next_scan = now + self._config.scan_interval
         self._scan_not_before = now + _SCAN_SHARE * took
@@ -209,7 +227,11 @@ class Monitor:
         self._wake.set()
 
     def why_no_call(self) -> str:
-        """The reason why no new call may begin anywhere: a person's hold, or no room on disk."""
+        """The reason why no new call may begin anywhere: a person's hold, or no room on disk. It
+        is looked up once a round, because a share may let one wait for the answer."""
+        return self._no_call
+
+    def _look_why_no_call(self) -> str:
         try:
             if (hold := self._spool.hold_file()) is not None:
                 return f"somebody put {hold.name} into the spool"
@@ -293,15 +315,26 @@ class Monitor:
         try:
             return archive.claim(arrival, self._spool, self._clock)
         except OSError as error:
+            if arrival.source not in self._refused:
+                self._say(f"{printable(arrival.source)}: cannot be claimed: {error}")
+            self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
             self._inbox.waiting[arrival.source] = f"cannot be claimed: {error}"
             return None
 
+    def _is_refused(self, source: str, now: float) -> bool:
+        """Whether it could not be claimed a short while ago; then it is not yet tried again."""
+        refused = now < self._refused.get(source, 0.0)
+        if refused:
+            self._inbox.waiting[source] = "cannot be claimed yet; it is tried again"
+        return refused
+
     def _reap(self) -> None:
         for active in self._runs.reap():
-            if active.ending is None:
-                self._say(f"{active.run.run_id}: sdwatch broke; see {self._state.log_file}")
+            if active.ending is Ending.GONE:
+                self._say(f"{active.run.run_id}: its folder was taken away")
             elif active.ending is Ending.STOPPED:
-                self._say(f"{active.run.run_id}: waits in working/; it goes on later")
+                why = f" ({active.refused})" if active.refused else ""
+                self._say(f"{active.run.run_id}: waits in working/, goes on later{why}")
             else:
                 self._count(active.run, active.ending, active.runner.why)
 
@@ -316,7 +349,8 @@ class Monitor:
         self._counts[ending] += 1
         where = self._spool.done if ending is Ending.DONE else self._spool.failed
         because = f" ({why.splitlines()[0]})" if why else ""
-        self._say(f"{run.run_id}: {ending}: {run.source}{because} -> {where / run.run_id}")
+        source = printable(run.source)
+        self._say(f"{run.run_id}: {ending}: {source}{because} -> {where / run.run_id}")
 
     def _tell_holds(self) -> None:
         reasons = {lane.name: lane.hold_reason for lane in self._lanes}

@@ -22,6 +22,7 @@ from PIL import UnidentifiedImageError
 from sdwatch.clock import Clock
 from sdwatch.errors import (
     FileProblems,
+    JournalError,
     RunCancelledError,
     RunStoppedError,
     SdwatchError,
@@ -29,9 +30,11 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.envelope import (
     ErrorEnvelope,
+    broken_envelope,
     cancelled_envelope,
     died_here_envelope,
     job_envelope,
+    lost_image_envelope,
     no_image_envelope,
     no_picture_envelope,
 )
@@ -53,12 +56,14 @@ _STORAGE_PAUSE = 2.0  # seconds between two tries to write to a disk that is ful
 
 
 class Ending(StrEnum):
-    """How a run's thread ended. A stopped run stays in working/ and goes on at the next start."""
+    """How a run's thread ended. A stopped run stays in working/ and goes on later; of one that is
+    gone somebody took the folder away."""
 
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
     STOPPED = "stopped"
+    GONE = "gone"
 
 
 class CrashAware(Protocol):
@@ -81,6 +86,10 @@ class CallFailedError(SdwatchError):
     def __init__(self, envelope: ErrorEnvelope) -> None:
         super().__init__(envelope.message)
         self.envelope = envelope
+
+
+class RunGoneError(SdwatchError):
+    """Somebody took the run's folder away."""
 
 
 class StageRunner:
@@ -117,14 +126,17 @@ class StageRunner:
     def run_to_end(self, spool: Spool) -> Ending:
         """The whole life of a run: its stages, then done/ or failed/. Raises OSError where the
         disk does not take even the explanation; the run stays in working/ then."""
-        ending, envelope = self._settle_stages()
-        if ending is Ending.STOPPED:
-            self._run.close()
-            return ending
-        self.why = envelope.message if envelope else ""
-        self.publishing, self.doing = True, "is being published"
-        self._insist(lambda: publish(self._run, spool, str(ending), envelope))
-        log.info("%s: %s", self._run.run_id, ending)
+        try:
+            ending, envelope = self._settle_stages()
+            if ending is not Ending.STOPPED:
+                self.why = envelope.message if envelope else ""
+                self.publishing, self.doing = True, "is being published"
+                self._insist(lambda: publish(self._run, spool, str(ending), envelope))
+        except RunGoneError:
+            ending = Ending.GONE
+        except (RunStoppedError, RunCancelledError):  # given up while the disk refused to publish
+            ending = Ending.STOPPED
+        self._run.close()
         return ending
 
     def _settle_stages(self) -> tuple[Ending, ErrorEnvelope | None]:
@@ -139,11 +151,15 @@ class StageRunner:
             return Ending.FAILED, error.envelope
         except FileProblems as error:
             return Ending.FAILED, job_envelope(error)
+        except JournalError as error:
+            return Ending.FAILED, broken_envelope(str(error))
         return Ending.DONE, None
 
     def run_stages(self) -> list[Image]:
         """All calls that are not finished yet, in order; the images of the last stage. Raises
         CallFailedError, JobError, RunCancelledError, RunStoppedError."""
+        if self._run.broken is not None:
+            raise self._run.broken
         job = self._read_settled_job()
         self._run.plan()
         if (call_id := self._run.ledger.too_many_cut_offs()) != "":
@@ -174,6 +190,9 @@ class StageRunner:
     def _images_of(self, job: Job, call: Call, of: int) -> Sequence[Image]:
         """A call's images: recorded ones are kept, a finished call is never repeated."""
         if (recorded := self._run.ledger.call(call.id).images) is not None:
+            for image in recorded:
+                if not self._run.has_image(image):
+                    raise CallFailedError(lost_image_envelope(call.kind, call.id, image.name))
             return recorded
         stages = len(job.stages)
         self.doing = f"stage {call.stage} of {stages} ({call.kind}), call {call.number} of {of}"
@@ -235,10 +254,10 @@ class StageRunner:
         """The call's fields, and its images in them."""
         stage = job.stages[call.stage - 1]
         own = bool(own_images(stage))
-        images = [self._run.read_image(name, own) for name in call.images]
+        images = [self._read_image(call, name, own) for name in call.images]
         payload = dict(call.fields)
         if mask := payload.get("mask"):
-            payload["mask"] = _encoded(self._run.read_image(mask, own=True))
+            payload["mask"] = _encoded(self._read_image(call, mask, own=True))
         if call.kind == UPSCALE:
             return payload | {"image": _encoded(images[0])}
         if images:
@@ -248,6 +267,12 @@ class StageRunner:
                 payload |= _size_of(call, images[0])
         return payload
 
+    def _read_image(self, call: Call, name: str, own: bool) -> bytes:
+        try:
+            return self._run.read_image(name, own)
+        except FileNotFoundError as error:
+            raise CallFailedError(lost_image_envelope(call.kind, call.id, name)) from error
+
     def _insist(self, effect: Callable[[], Any]) -> Any:
         """An effect on disk that must happen: where the disk is full or gone, try again until it
         takes it, so that a finished generation is not thrown away."""
@@ -255,6 +280,8 @@ class StageRunner:
             try:
                 done = effect()
             except OSError as error:
+                if self._run.is_gone:
+                    raise RunGoneError(str(self._run.folder)) from error
                 log.error("%s: %s; trying again", self._run.run_id, error)
                 self.disk_refuses = str(error)
                 if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):

@@ -243,6 +243,11 @@ class Monitored:
             f"generation {generation} is ready",
         )
 
+    def two_more_beats(self) -> None:
+        """The monitor had two rounds more, with all the time to do what it should not."""
+        beat = self.status()["beat"]
+        wait_until(lambda: self.status()["beat"] > beat + 1, 20, "two more beats")
+
     # -- the WebUI
 
     def stats(self) -> dict[str, Any]:

@@ -198,7 +198,9 @@ def test_the_newest_entry_of_the_changelog_is_this_version() -> None:
 def files_of_the_repository() -> list[Path]:
     """What git knows; in a copy without git, the folders that hold code."""
     try:
-        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+        listed = subprocess.run(
+            ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return [p for name in ("sdwatch", "tests") for p in (ROOT / name).rglob("*.py")]
     return [ROOT / name for name in os.fsdecode(listed.stdout).split("\0") if name]

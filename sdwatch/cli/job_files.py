@@ -18,7 +18,7 @@ def read_job_at(path: Path) -> Job:
             return _in_folder(path)
         if path.suffix.lower() not in JOB_EXTENSIONS:
             raise _refused(path, "a job is a .yaml or .yml file, or a folder with a job.yaml")
-        return parse_job(read_bounded(path, str(path)), str(path), None, default_name=path.stem)
+        return parse_job(read_bounded(path.resolve(), str(path)), str(path), None, default_name=path.stem)
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}") from error
 
@@ -27,7 +27,7 @@ def _in_folder(folder: Path) -> Job:
     file = next((folder / name for name in JOB_NAMES if (folder / name).is_file()), None)
     if file is None:
         raise _refused(folder, "there is no job.yaml in this folder, so it is not a job")
-    data = read_bounded(file, str(file))
+    data = read_bounded(file.resolve(), str(file))
     return parse_job(data, str(file), folder_files(folder), default_name=folder.name)
 
 

@@ -11,6 +11,11 @@ from sdwatch.errors import FileProblems
 from sdwatch.policy.recovery import CUT_OFFS
 
 
+def printable(name: str) -> str:
+    """A file's name as it can be shown: control characters, and what is no character, escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
 @dataclass(frozen=True)
 class FailedAttempt:
     """One attempt of the call that failed. `at`: when it failed (UTC); `seconds`: how long it
@@ -69,7 +74,8 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
 
 def job_envelope(error: FileProblems) -> ErrorEnvelope:
     """For a job file that cannot be run as it is."""
-    first, *others = [problem.located(error.file) for problem in error.problems]
+    file = printable(error.file)
+    first, *others = [problem.located(file) for problem in error.problems]
     more = [f"and {len(others)} more:", *others] if others else []
     return ErrorEnvelope(
         error=type(error).__name__,
@@ -125,4 +131,28 @@ def no_picture_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
         advice="Save it as PNG, JPEG or WebP, of no more than about 170 megapixels.",
         stage=kind,
         call=call_id,
+    )
+
+
+def lost_image_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
+    """For an image that a call needs and that is not there."""
+    return ErrorEnvelope(
+        error="LostImage",
+        diagnosis="bad request",
+        blame="job",
+        message=f"{printable(name)} is not there any more",
+        advice="Somebody took it away while the run was under way. Run it again.",
+        stage=kind,
+        call=call_id,
+    )
+
+
+def broken_envelope(what: str) -> ErrorEnvelope:
+    """For a run that sdwatch itself cannot bring to an end."""
+    return ErrorEnvelope(
+        error="SdwatchBroke",
+        diagnosis="sdwatch broke",
+        blame="sdwatch",
+        message=f"sdwatch itself broke on this run: {what}",
+        advice="Please report it, with sdwatch.log of the state folder. The job is kept here.",
     )

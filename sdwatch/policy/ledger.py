@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdwatch.errors import JournalError
 from sdwatch.policy.recovery import CUT_OFFS
 
 Record = Mapping[str, Any]
@@ -86,10 +87,15 @@ class Ledger:
 
 
 def read_ledger(records: Iterable[Record]) -> Ledger:
-    """The ledger of a journal."""
+    """The ledger of a journal. Raises JournalError for one that nobody of us wrote so."""
     ledger = Ledger()
-    for record in records:
-        ledger.take(record)
+    for number, record in enumerate(records, 1):
+        try:
+            ledger.take(record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise JournalError(
+                f"record {number} of the journal cannot be read: {error!r}"
+            ) from error
     ledger.close_cut_offs()
     return ledger
 

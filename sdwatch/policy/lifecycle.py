@@ -19,7 +19,7 @@ class State(StrEnum):
     STARTING = "starting"
     READY = "ready"
     COOLING_DOWN = "cooling down"
-    ON_HOLD = "on hold"
+    NOT_USABLE = "not usable"
     STOPPED = "stopped"
 
 
@@ -30,7 +30,7 @@ class Event(StrEnum):
     READY = "is ready"
     CRASHED = "crashed"
     START_FAILED = "start failed"
-    HOLD = "cannot be used"
+    NOT_USABLE = "found not usable"
     STOP = "stop"
 
 
@@ -39,10 +39,10 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.STARTING, Event.READY): State.READY,
     (State.STARTING, Event.START_FAILED): State.COOLING_DOWN,
     (State.READY, Event.CRASHED): State.COOLING_DOWN,
-    (State.READY, Event.HOLD): State.ON_HOLD,
-    (State.ON_HOLD, Event.READY): State.READY,
-    (State.ON_HOLD, Event.HOLD): State.ON_HOLD,
-    (State.ON_HOLD, Event.CRASHED): State.COOLING_DOWN,
+    (State.READY, Event.NOT_USABLE): State.NOT_USABLE,
+    (State.NOT_USABLE, Event.READY): State.READY,
+    (State.NOT_USABLE, Event.NOT_USABLE): State.NOT_USABLE,
+    (State.NOT_USABLE, Event.CRASHED): State.COOLING_DOWN,
     (State.COOLING_DOWN, Event.START): State.STARTING,
     (State.COOLING_DOWN, Event.CRASHED): State.COOLING_DOWN,
     **{(state, Event.STOP): State.STOPPED for state in State},

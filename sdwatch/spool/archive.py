@@ -142,6 +142,15 @@ def recover(spool: Spool, clock: Clock) -> list[Path]:
     return to_go_on
 
 
+def runs_of_others(spool: Spool) -> dict[str, int]:
+    """How many runs each other worker has in working/, by its id."""
+    counts = {}
+    for folder in spool.working.parent.iterdir():
+        if folder.is_dir() and folder != spool.working:
+            counts[folder.name] = sum(entry.is_dir() for entry in folder.iterdir())
+    return {name: count for name, count in counts.items() if count}
+
+
 def sweep(folder: Path) -> bool:
     """Remove a run folder whose job never came (the monitor died, or the rename failed, between
     the journal's first line and the rename). Whether there was nothing in it to keep."""

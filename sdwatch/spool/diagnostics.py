@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch import disk
-from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
+from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt, printable
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.sanitise import sanitise
 from sdwatch.policy.verdict import Diagnosis
@@ -39,7 +39,7 @@ def write_evidence(
     names = _numbered(PAYLOAD, number), _numbered(TAIL, number)
     disk.write_json(run_dir / names[0], sanitise(payload))
     text = "".join(f"===== {stream} =====\n{tail[stream].rstrip()}\n\n" for stream in tail)
-    disk.write(run_dir / names[1], redactor.redact(text).encode())
+    disk.write(run_dir / names[1], disk.encoded(redactor.redact(text)))
     return names
 
 
@@ -54,7 +54,7 @@ def write_explanation(
     """WHY.txt and error.json. Raises OSError."""
     disk.write_json(run_dir / ENVELOPE, envelope.as_json())
     text = why_text(envelope, run_id, source, images)
-    disk.write(run_dir / WHY, text.encode())
+    disk.write(run_dir / WHY, disk.encoded(text))
 
 
 def why_text(envelope: ErrorEnvelope, run_id: str, source: str, images: Sequence[str]) -> str:
@@ -62,7 +62,7 @@ def why_text(envelope: ErrorEnvelope, run_id: str, source: str, images: Sequence
     parts = [
         envelope.message,
         "",
-        f"Job:       {source}",
+        f"Job:       {printable(source)}",
         f"Run:       {run_id}",
         f"Diagnosis: {envelope.diagnosis}" + (f" ({envelope.error})" if envelope.error else ""),
         f"Fault of:  {_blamed(envelope)}",

@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class Heartbeat:
 
     def end(self) -> None:
         """The monitor stops in order: no heartbeat is left."""
-        self._path.unlink(missing_ok=True)
+        with suppress(OSError):  # it stands still from now on, which says the same
+            self._path.unlink(missing_ok=True)
 
 
 def read_heartbeats(root: Path) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from sdwatch.clock import Clock
 from sdwatch.errors import JobError
 from sdwatch.policy.job import Job, image_names, parse_job
 from sdwatch.policy.schedule import in_order
-from sdwatch.spool.run import JOB_NAMES, read_bounded, unreadable
+from sdwatch.spool.run import JOB_NAMES, is_plain, read_bounded, unreadable
 from sdwatch.spool.signature import Signature, folder_files, signature_of
 
 JOB_EXTENSIONS = (".yaml", ".yml")
@@ -34,6 +34,9 @@ _SYSTEM_NAMES = ("desktop.ini", "thumbs.db", "lost+found", "@eadir", "system vol
 
 # Parsing many files takes time; the rest of a burst waits for the next scan.
 _PARSED_IN_ONE_SCAN = 200
+
+# Folders in folders, deeper than people make them.
+_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ class Inbox:
     clock: Clock
     waiting: dict[str, str] = field(default_factory=dict)
     """What is there and not ready, by source, with the reason; as of the last scan."""
+    unreadable: set[str] = field(default_factory=set)
+    """Those of `waiting` that cannot be read, and will not be until somebody does something."""
 
     def __post_init__(self) -> None:
         self._seen: dict[Path, _Seen] = {}
@@ -94,6 +99,7 @@ class Inbox:
             renamed_in, self._renamed_in = self._renamed_in, set()
         now = self.clock.monotonic()
         self.waiting.clear()
+        self.unreadable.clear()
         seen: dict[Path, _Seen] = {}
         ready: list[Arrival] = []
         self._to_parse = _PARSED_IN_ONE_SCAN
@@ -113,7 +119,7 @@ class Inbox:
         except FileNotFoundError:
             return None  # claimed by another, or taken away, in this moment
         except OSError as error:
-            self.waiting[source] = f"cannot be read yet: {error.strerror}"
+            self._unreadable(source, error)
             return None
         known = self._seen.get(path)
         if known is None or known.signature != signature:
@@ -130,8 +136,7 @@ class Inbox:
         if known.parsed is None:
             return None
         mtime = max(entry[3] for entry in signature) / 1e9
-        cancelled = path.with_name(path.name + CANCEL_EXTENSION).exists()
-        return Arrival(path, source, mtime, signature, known.parsed, cancelled)
+        return Arrival(path, source, mtime, signature, known.parsed, _is_cancelled(path))
 
     def _parse(self, path: Path, source: str, known: _Seen, late: bool) -> None:
         """Read the job; where it is not ready after all, the reason stands in `waiting`. `late`:
@@ -148,15 +153,22 @@ class Inbox:
         except JobError as error:
             known.parsed = error
         except PermissionError as error:
-            self.waiting[source] = f"cannot be read yet: {error.strerror}"
+            self._unreadable(source, error)
         except OSError as error:
             known.parsed = unreadable(source, f"cannot be read: {error.strerror}")
+
+    def _unreadable(self, source: str, error: OSError) -> None:
+        self.unreadable.add(source)
+        self.waiting[source] = f"cannot be read yet: {error.strerror}"
 
     def _read(self, path: Path, source: str, known: _Seen, late: bool) -> Job | None:
         file, there = path, None
         if path.is_dir():
-            file = next(path / name for name in JOB_NAMES if (path / name).exists())
             there = folder_files(path)
+            if (job_file := job_file_in(path)) is None:
+                self.waiting[source] = "its job file has gone away"
+                return None
+            file = job_file
         if system.is_still_written(file):
             self.waiting[source] = "another program still writes it"
             return None
@@ -190,25 +202,39 @@ def is_temporary(name: str) -> bool:
     )
 
 
-def candidates(folder: Path) -> Iterator[Path]:
-    """Job files and job folders below `folder`. Symbolic links are never followed."""
-    with os.scandir(folder) as entries:
+def candidates(root: Path) -> Iterator[Path]:
+    """Job files and job folders below `root`. Symbolic links are never followed. A sub-folder that
+    vanishes or is closed to us does not spoil the rest. Raises OSError for `root` itself."""
+    folders = [(root, 0)]
+    while folders:
+        folder, depth = folders.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            if folder == root:
+                raise
+            continue
         for entry in entries:
-            if is_temporary(entry.name) or entry.is_symlink():
-                continue
             path = Path(entry.path)
+            if is_temporary(entry.name):
+                continue
             if entry.is_dir(follow_symlinks=False):
-                if any((path / name).is_file() for name in JOB_NAMES):
+                if job_file_in(path) is not None:
                     yield path
-                else:
-                    yield from _below(path)
-            elif entry.name.lower().endswith(JOB_EXTENSIONS):
+                elif depth < _DEPTH:
+                    folders.append((path, depth + 1))
+            elif entry.name.lower().endswith(JOB_EXTENSIONS) and is_plain(path):
                 yield path
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    """A sub-folder; one that vanishes or is closed to us does not spoil the scan."""
+def job_file_in(folder: Path) -> Path | None:
+    """The job file that makes this a job folder, if it has one."""
+    return next((folder / name for name in JOB_NAMES if is_plain(folder / name)), None)
+
+
+def _is_cancelled(path: Path) -> bool:
+    """Whether somebody put `NAME.cancel` beside a job."""
     try:
-        yield from candidates(folder)
+        return path.with_name(path.name + CANCEL_EXTENSION).exists()
     except OSError:
-        return
+        return False  # a name so long that no other fits beside it

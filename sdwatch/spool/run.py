@@ -13,6 +13,7 @@ import os
 import random
 import re
 import secrets
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from PIL import Image as Picture
 
 from sdwatch import disk
 from sdwatch.clock import Clock, iso
-from sdwatch.errors import JobError, Problem, SpoolError
+from sdwatch.errors import JobError, JournalError, Problem, SpoolError
 from sdwatch.policy.document import MAX_BYTES, too_large
 from sdwatch.policy.job import Job, parse_job
 from sdwatch.policy.ledger import Image, Ledger, read_ledger
@@ -61,8 +62,13 @@ class Run:
         self.seeds: list[Seeds | None] = []
         self.webui: dict[str, Any] = {}
         self._clock = clock
+        self.broken: JournalError | None = None
+        self.ledger = Ledger()
         self._records = _read_journal(folder / JOURNAL)
-        self.ledger: Ledger = read_ledger(self._records)
+        try:
+            self.ledger = read_ledger(self._records)
+        except JournalError as error:
+            self.broken = error
         self._journal_fd: int | None = None
 
     # -- journal
@@ -76,7 +82,8 @@ class Run:
         """Append one line to the journal, synced. Raises OSError."""
         line = {"at": iso(self._clock.wall()), "event": event, **data}
         path = self.folder / JOURNAL
-        disk.append_line(self._open_journal(), json.dumps(line, ensure_ascii=False).encode(), path)
+        text = json.dumps(line, ensure_ascii=False)
+        disk.append_line(self._open_journal(), disk.encoded(text), path)
         self._records.append(line)
         self.ledger.take(line)
 
@@ -95,9 +102,9 @@ class Run:
 
     @property
     def job_path(self) -> Path | None:
-        """The job's YAML file in this folder; None where the claim's rename never happened."""
+        """The job's YAML file in this folder; None where there is none."""
         names = [JOB_FILE, *(f"{JOB_FOLDER}/{name}" for name in JOB_NAMES)]
-        return next((self.folder / n for n in names if (self.folder / n).is_file()), None)
+        return next((self.folder / n for n in names if is_plain(self.folder / n)), None)
 
     @property
     def has_job(self) -> bool:
@@ -140,13 +147,29 @@ class Run:
             seeds = [asdict(s) if s else None for s in drawn]
             self.record("planned", job_id=self.job_id, seeds=seeds)
         assert self.ledger.seeds is not None
-        self.seeds = [Seeds(**s) if s else None for s in self.ledger.seeds]
+        try:
+            self.seeds = [Seeds(**s) if s else None for s in self.ledger.seeds]
+            self.seeds[len(self.job.stages) - 1]
+        except (TypeError, IndexError) as error:
+            raise JournalError(f"the seeds in the journal cannot be read: {error}") from error
 
     def cancel_asked(self) -> bool:
         """Whether a person put `cancel` (or cancel.txt) into this folder."""
         return is_cancelled(self.folder)
 
     # -- images
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody took this folder away, while the one above it is there."""
+        return not self.folder.exists() and self.folder.parent.exists()
+
+    def has_image(self, image: Image) -> bool:
+        """Whether a recorded image is there as it was recorded, by its size."""
+        try:
+            return (self.folder / IMAGES / image.name).stat().st_size == image.size
+        except FileNotFoundError:
+            return False
 
     def read_image(self, name: str, own: bool) -> bytes:
         """An image that a call takes: the job's own (`own`), or one of the stage before."""
@@ -249,7 +272,7 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict) and isinstance(record.get("event"), str):
             records.append(record)
@@ -266,15 +289,23 @@ def is_cancelled(folder: Path) -> bool:
 
 def read_source(folder: Path) -> str:
     """Where in the inbox a run came from, as its journal says; '' where that cannot be read."""
-    return str(read_ledger(_read_journal(folder / JOURNAL)).claimed.get("source", ""))
+    for record in _read_journal(folder / JOURNAL):
+        if record["event"] == "claimed":
+            return str(record.get("source", ""))
+    return ""
 
 
 def read_bounded(path: Path, shown_as: str) -> bytes:
-    """A job file's bytes. Raises JobError for one that is too large to be one, OSError."""
-    with open(path, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    """A job file's bytes. Raises JobError for what is too large to be one, or no plain file (a
+    link, a pipe, which would never end), OSError."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+    fd = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise unreadable(shown_as, "this is no plain file")
         data = file.read(MAX_BYTES + 1)
-    if (problem := too_large(max(size, len(data)))) is not None:
+    if (problem := too_large(max(status.st_size, len(data)))) is not None:
         raise JobError(shown_as, [problem])
     return data
 
@@ -285,6 +316,14 @@ def images_beside(job_file: Path) -> frozenset[str] | None:
     if job_file.name not in JOB_NAMES or folder.name != JOB_FOLDER:
         return None
     return folder_files(folder)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether there is a plain file of this name: no link, which may lead anywhere, no pipe."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def unreadable(shown_as: str, why: str) -> JobError:

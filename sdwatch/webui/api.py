@@ -99,6 +99,7 @@ class WebUIAPI:
         self._managed = managed
         self._restart_limit = restart_limit
         self._interrupt_wait = interrupt_wait
+        self._in_flight = False
 
     def generate_images_with_recovery(
         self,
@@ -151,7 +152,9 @@ class WebUIAPI:
                 return message.post is sent
             return not isinstance(message, Exited) or message.generation == sent.generation
 
+        self._in_flight = True
         message = self._mailbox.wait(wanted)
+        self._in_flight = isinstance(message, Stalled)
         if isinstance(message, Stalled):
             raise WebUIStuckError(message.reason, stage=call.stage)
         if isinstance(message, Exited):
@@ -188,7 +191,7 @@ class WebUIAPI:
 
     def _give_up(self, why: str) -> None:
         """The generation is of no use any more: end it where it is ours, and do not wait."""
-        if self._managed:
+        if self._in_flight and self._managed:
             self._client.interrupt()
         self._client.abandon()
         self._recorder.call_given_up(why)
@@ -231,6 +234,7 @@ class WebUIAPI:
 
     def _carry_out(self, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
         self._client.abandon()  # a stuck POST must not outlive the attempt that it belongs to
+        self._in_flight = False
         if decision.action is Action.FAIL:
             return Outcome(envelope=envelope)
         if decision.action is Action.HOLD:

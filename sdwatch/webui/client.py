@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import socket
-import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 
 from sdwatch.errors import (
     WebUIError,
@@ -23,11 +21,13 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.webui.reply import Reply, error_for, read_bounded, read_reply
+from sdwatch.webui.connections import Connections
+from sdwatch.webui.reply import MAX_REPLY_BYTES, Reply, error_for, join_bounded, read_reply
 
 log = logging.getLogger("sdwatch.webui")
 
 CONNECT_TIMEOUT = 10.0
+_MAX_ANSWER_BYTES = 32 << 20  # of a small question: a list of very many checkpoints
 _CHUNK = 1 << 16
 
 
@@ -41,9 +41,8 @@ class SDWebUIClient:
     ) -> None:
         self.url = url.rstrip("/")
         self._call_limit = call_limit
-        self._sockets = _OpenSockets()
-        self._calls = _session(auth, self._sockets)
-        self._probes = _session(auth, None)
+        self._calls = Connections(auth)
+        self._probes = Connections(auth)
         self._last_failed: tuple[str, Mapping[str, Any]] | None = None
         self._attempt = 0
 
@@ -69,7 +68,11 @@ class SDWebUIClient:
     def abandon(self) -> None:
         """Free whoever waits for a generation's reply, by shutting its connection down. The
         WebUI itself goes on with it (a client that goes away does not cancel the job)."""
-        self._sockets.shut_down()
+        self._calls.cut()
+
+    def abandon_probes(self) -> None:
+        """The same for small questions."""
+        self._probes.cut()
 
     def progress(self, timeout: float) -> dict[str, Any]:
         """GET /sdapi/v1/progress, without the preview picture. Raises WebUIError."""
@@ -81,15 +84,10 @@ class SDWebUIClient:
         body = self._get("/sdapi/v1/sd-models", timeout)
         return body if isinstance(body, list) else []
 
-    def options(self, timeout: float) -> dict[str, Any]:
-        """GET /sdapi/v1/options. Raises WebUIError."""
-        body = self._get("/sdapi/v1/options", timeout)
-        return body if isinstance(body, dict) else {}
-
     def page_answers(self, timeout: float) -> bool:
         """Whether `/` is 200: with a /sdapi that stays 404, the WebUI was started without --api."""
         try:
-            return self._ask("GET", "/", timeout).status_code == 200
+            return self._ask("GET", "/", timeout)[0] == 200
         except WebUIError:
             return False
 
@@ -97,20 +95,20 @@ class SDWebUIClient:
         """POST /sdapi/v1/interrupt: ends the generation that runs. Whether it was taken (SD.Next
         answers 204 without a body). Never raises."""
         try:
-            return self._ask("POST", "/sdapi/v1/interrupt", timeout).status_code in (200, 204)
+            return self._ask("POST", "/sdapi/v1/interrupt", timeout)[0] in (200, 204)
         except WebUIError:
             return False
 
     def close(self) -> None:
         """Close all connections."""
-        self._sockets.shut_down()
-        self._calls.close()
-        self._probes.close()
+        for connections in (self._calls, self._probes):
+            connections.cut()
+            connections.session.close()
 
     def _post(self, stage: str, payload: Mapping[str, Any]) -> bytes:
         url = f"{self.url}/sdapi/v1/{stage}"
-        try:
-            with self._calls.post(
+        with self._calls.request(), _as_webui_errors(url, stage, self._call_limit):
+            with self._calls.session.post(
                 url,
                 data=json.dumps(payload).encode(),
                 headers={"Content-Type": "application/json"},
@@ -118,87 +116,42 @@ class SDWebUIClient:
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = read_bounded(response.iter_content(_CHUNK), stage)
-                _refuse_bad_status(response, body, stage)
-                return body
-        except requests.ReadTimeout as error:
-            why = f"{url}: no reply within {self._call_limit:g} s"
-            raise WebUIStuckError(why, stage=stage) from error
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise WebUIUnreachableError(f"{url}: {_reason(error)}", stage=stage) from error
+                body = join_bounded(response.iter_content(_CHUNK), MAX_REPLY_BYTES, stage)
+        if response.status_code != 200:
+            raise error_for(response.status_code, body, stage, stage)
+        return body
 
     def _get(self, path: str, timeout: float) -> Any:
-        response = self._ask("GET", path, timeout)
-        _refuse_bad_status(response, response.content, "")
+        status, body = self._ask("GET", path, timeout)
+        if status != 200:
+            raise error_for(status, body, path, "")
         try:
-            return response.json()
-        except ValueError as error:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
             raise WebUIReplyError(f"{self.url}{path}: the reply is not JSON") from error
 
-    def _ask(self, method: str, path: str, timeout: float) -> requests.Response:
-        try:
-            return self._probes.request(
-                method, self.url + path, timeout=timeout, allow_redirects=False
-            )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            raise WebUIUnreachableError(f"{self.url}{path}: {_reason(error)}") from error
+    def _ask(self, method: str, path: str, timeout: float) -> tuple[int, bytes]:
+        """A small question, answered within `timeout` seconds in all: status and body."""
+        url = self.url + path
+        with self._probes.request(limit=timeout), _as_webui_errors(url, "", timeout):
+            with self._probes.session.request(
+                method, url, timeout=timeout, allow_redirects=False, stream=True
+            ) as response:
+                body = join_bounded(response.iter_content(_CHUNK), _MAX_ANSWER_BYTES, "")
+                return response.status_code, body
 
 
-def _session(auth: tuple[str, str] | None, sockets: _OpenSockets | None) -> requests.Session:
-    session = requests.Session()
-    session.trust_env = False
-    session.auth = auth
-    if sockets is not None:
-        session.mount("http://", _TrackingAdapter(sockets))
-    return session
-
-
-class _OpenSockets:
-    """The sockets of the generation connections: closing a Session from another thread does not
-    free a blocked request (measured), shutting its socket down does."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._sockets: set[socket.socket] = set()
-
-    def add(self, opened: socket.socket) -> None:
-        with self._lock:
-            self._sockets = {s for s in self._sockets if s.fileno() != -1} | {opened}
-
-    def shut_down(self) -> None:
-        with self._lock:
-            for opened in self._sockets:
-                try:
-                    opened.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # not connected any more
-            self._sockets.clear()
-
-
-class _TrackingAdapter(HTTPAdapter):
-    """Tells `_OpenSockets` about each connection it opens."""
-
-    def __init__(self, sockets: _OpenSockets) -> None:
-        class Connection(urllib3.connection.HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                if self.sock is not None:
-                    sockets.add(self.sock)
-
-        class Pool(urllib3.HTTPConnectionPool):
-            ConnectionCls = Connection
-
-        self._pool_class = Pool
-        super().__init__(max_retries=0)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": self._pool_class}
-
-
-def _refuse_bad_status(response: requests.Response, body: bytes, stage: str) -> None:
-    if response.status_code != 200:
-        raise error_for(response.status_code, body, stage or response.request.path_url, stage)
+@contextmanager
+def _as_webui_errors(url: str, stage: str, limit: float) -> Iterator[None]:
+    """What requests raises, as ours."""
+    try:
+        yield
+    except requests.ReadTimeout as error:
+        raise WebUIStuckError(f"{url}: no reply within {limit:g} s", stage=stage) from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        raise WebUIUnreachableError(f"{url}: {_reason(error)}", stage=stage) from error
+    except ValueError as error:  # a header that cannot be decoded
+        raise WebUIReplyError(f"{url}: the reply is no HTTP: {_reason(error)}") from error
 
 
 def _reason(error: BaseException) -> str:

@@ -39,8 +39,9 @@ class ExternalWebUI:
         """Its lives are not ours to count."""
         return 0
 
-    def adopt(self) -> bool:
+    def adopt(self, timeout_s: float | None = None, give_up: threading.Event | None = None) -> bool:
         """Nothing to adopt; whether it is ready now."""
+        del timeout_s, give_up
         return self._look()
 
     def restart_and_wait_ready(

@@ -33,6 +33,10 @@ class ReadinessProbe:
         self._timeout = timeout
         self._without_api_since: float | None = None
 
+    def begin_generation(self) -> None:
+        """Another life of the WebUI: nothing that was seen of the last one counts."""
+        self._without_api_since = None
+
     def __call__(self) -> ProbeResult:
         try:
             self._client.progress(self._timeout)

@@ -156,11 +156,14 @@ class WebUIProcessManager:
 
     # --- what it does -----------------------------------------------------------------------
 
-    def adopt(self, timeout_s: float | None = None) -> bool:
+    def adopt(
+        self, timeout_s: float | None = None, give_up: threading.Event | None = None
+    ) -> bool:
         """Take over a process of ours that an earlier monitor left; whether it is ready.
 
         One that is not ready within `timeout_s` is sick, and stopped whole. Without a time, one
         that was ready before gets 10 s, and one that was still starting all that a start gets.
+        When `give_up` is set, it is left as it is.
         """
         with self._operations:
             found = self.processes()
@@ -171,10 +174,11 @@ class WebUIProcessManager:
             self._begin(replace(self._identity, pid=root.pid, start_mark=mark), None)
             if timeout_s is None and self._identity.listener_pid:
                 timeout_s = _ADOPTION_LIMIT
-            if self.wait_ready(timeout_s):
+            if self.wait_ready(timeout_s, give_up):
                 log.info("%s: adopted generation %d, pid %d", self.name, self.generation, root.pid)
                 return True
-            self._stop_after_failure()
+            if give_up is None or not give_up.is_set():
+                self._stop_after_failure()
             return False
 
     def start(self) -> None:

@@ -103,16 +103,14 @@ def check_image(stage: str, number: int, data: bytes) -> None:
         ) from error
 
 
-def read_bounded(parts: Iterable[bytes], stage: str) -> bytes:
-    """A body that arrives in parts, at most MAX_REPLY_BYTES of it. Raises WebUIReplyError."""
+def join_bounded(parts: Iterable[bytes], limit: int, stage: str) -> bytes:
+    """A body that arrives in parts, at most `limit` bytes of it. Raises WebUIReplyError."""
     body: list[bytes] = []
     size = 0
     for part in parts:
         size += len(part)
-        if size > MAX_REPLY_BYTES:
-            raise WebUIReplyError(
-                f"the reply is larger than {MAX_REPLY_BYTES >> 20} MB", stage=stage
-            )
+        if size > limit:
+            raise WebUIReplyError(f"the reply is larger than {limit >> 20} MB", stage=stage)
         body.append(part)
     return b"".join(body)
 
@@ -149,5 +147,7 @@ def message_of(body: bytes) -> str:
 
 
 def _validation_line(item: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in item.get("loc", ()) if part != "body")
+    loc = item.get("loc")
+    parts = loc if isinstance(loc, list) else []
+    place = ".".join(str(part) for part in parts if part != "body")
     return f"{place or 'the request'}: {item.get('msg', '')}"

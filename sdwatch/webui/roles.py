@@ -64,7 +64,7 @@ class Recorder(Protocol):
 
 
 class Keeper(Protocol):
-    """Who keeps the WebUI: hears what a failed call says about it. See Lane."""
+    """Who keeps the WebUI: hears what a call says about it. sdwatch/keeper.py has the real one."""
 
     def succeeded(self) -> None:
         """A call succeeded."""

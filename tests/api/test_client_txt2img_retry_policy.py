@@ -86,7 +86,7 @@ def test_a_500_from_txt2img_is_a_server_error_after_exactly_one_post(script: Scr
     ("script", "kind", "says"),
     [
         (status(400, {"detail": "no"}), WebUIBadRequestError, "400 to txt2img: no"),
-        (status(404, {"detail": "Not Found"}), WebUIBadRequestError, "404 to txt2img: Not Found"),
+        (status(404, {"detail": "Not Found"}), WebUINotUsableError, "started without --api?"),
         (INVALID_422, WebUIBadRequestError, "steps: Input should be a valid integer"),
         (status(422, {"detail": "Script 'x' not found"}), WebUIBadRequestError, "Script 'x'"),
         (status(401, {"detail": "Not authenticated"}), WebUINotUsableError, "Not authenticated"),

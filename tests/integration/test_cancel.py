@@ -32,6 +32,48 @@ def test_a_cancel_file_in_a_running_run_ends_it_and_interrupts_the_webui(
         assert spool.stats()["starts"] == 1
 
 
+@pytest.mark.parametrize("flag", ["--crash-on-start=3", "--never-ready"])
+def test_a_run_that_waits_for_a_webui_that_does_not_come_up_can_be_cancelled(
+    tmp_path: Path, flag: str
+) -> None:
+    with monitored(tmp_path, flags=["--step-time", "0.2"], settings={"stop_grace": 0}) as spool:
+        spool.drop("castle.yaml", job(steps=150))
+        spool.start()
+        spool.wait_posts(1)
+        spool.stop()
+        (run,) = spool.working()
+
+        spool.flags = [flag]
+        spool.write_webui(start_limit=1)
+        spool.start()
+        wait_until(lambda: spool.lane().get("hold"), 60, "it was started in vain")
+        assert spool.working() == [run]
+        (run / "cancel").touch()
+        spool.wait_for(failed=1)
+        (ended,) = spool.failed()
+        assert ended.name == run.name
+        assert json.loads((ended / "run.json").read_text())["outcome"] == "cancelled"
+        assert "somebody cancelled" in (ended / "WHY.txt").read_text(encoding="utf-8")
+        assert spool.stats()["posts"] == 1
+
+
+def test_a_run_whose_webui_died_for_good_in_its_call_can_be_cancelled(tmp_path: Path) -> None:
+    plan = (
+        "- {fault: sigkill-mid-step, when: {generation: 1}}\n"
+        "- {fault: exit-on-start, when: {start: 2}, times: always}\n"
+    )
+    with monitored(tmp_path, faults=plan) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_until(lambda: len(spool.events("crash")) >= 3, 60, "two starts failed")
+        (run,) = spool.working()
+        (run / "cancel").touch()
+        spool.wait_for(failed=1)
+        (ended,) = spool.failed()
+        assert json.loads((ended / "run.json").read_text())["outcome"] == "cancelled"
+        assert spool.stats()["posts"] == 1
+
+
 def test_a_marker_beside_a_waiting_job_cancels_it_unsent(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         (spool.spool / "hold").touch()

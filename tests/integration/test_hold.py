@@ -9,12 +9,6 @@ from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
 
-def two_more_beats(spool: Monitored) -> None:
-    """The monitor had two rounds more, with all the time to do what it should not."""
-    beat = spool.status()["beat"]
-    wait_until(lambda: spool.status()["beat"] > beat + 1, 20, "two more beats")
-
-
 def test_the_running_call_is_finished_and_no_other_begun_until_it_is_gone(tmp_path: Path) -> None:
     hold = tmp_path / "spool" / "hold"
     with monitored(tmp_path, flags=["--step-time", "0.05"]) as spool:
@@ -24,7 +18,7 @@ def test_the_running_call_is_finished_and_no_other_begun_until_it_is_gone(tmp_pa
         hold.touch()
         spool.drop("later.yaml", job())
         wait_until(has(spool.working, "call_finished", call="1.1"), 30, "it is finished")
-        two_more_beats(spool)
+        spool.two_more_beats()
         assert "somebody put hold into the spool" in spool.status()["hold"]
         assert len(journal(spool.working()[0], "call_started")) == 1
         assert spool.waiting() == ["later.yaml"]
@@ -42,7 +36,7 @@ def test_on_hold_nothing_is_claimed(tmp_path: Path) -> None:
         spool.start()
         spool.wait_ready()
         wait_until(lambda: spool.status()["next"] == ["castle.yaml"], 20, "it waits for its turn")
-        two_more_beats(spool)
+        spool.two_more_beats()
         assert spool.waiting() == ["castle.yaml"]
         assert spool.stats()["posts"] == 0
 
@@ -63,14 +57,39 @@ def test_a_stop_on_hold_in_mid_run_leaves_the_run_to_go_on(tmp_path: Path) -> No
         assert spool.stats()["posts"] == 2
 
 
-def test_once_ends_on_hold_and_leaves_the_jobs(tmp_path: Path) -> None:
+def assert_never_started(spool: Monitored) -> None:
+    """The WebUI had no life at all: no process, no record of a start, no output."""
+    assert spool.stats()["starts"] == 0
+    assert not spool.processes()
+    assert spool.crashes() == []
+    assert list((spool.state / "webui-sim").iterdir()) == []
+
+
+def test_once_ends_on_hold_leaves_the_jobs_and_starts_no_webui(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         (spool.spool / "hold").touch()
         spool.drop("castle.yaml", job())
         spool.start(once=True)
         assert spool.ended() is Result.HOLD
         assert spool.waiting() == ["castle.yaml"]
-        assert not spool.processes()
+        assert_never_started(spool)
+
+
+def test_once_starts_no_webui_for_an_empty_inbox(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        (spool.inbox / "README.md").write_text("no job")
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        assert_never_started(spool)
+
+
+def test_once_starts_no_webui_for_a_job_file_that_is_wrong(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        spool.drop("mistake.yaml", job(stepz=3))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        assert len(spool.failed()) == 1
+        assert_never_started(spool)
 
 
 def test_once_ends_on_a_webui_that_cannot_be_used_and_leaves_the_jobs(tmp_path: Path) -> None:

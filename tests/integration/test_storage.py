@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+
+import pytest
 
 from sdwatch.monitor import Result
 from tests.helpers import wait_until
-from tests.monitored import job, monitored
+from tests.monitored import Monitored, has, job, journal, monitored
 
 
 def test_with_too_little_room_nothing_is_begun_and_status_says_so(tmp_path: Path) -> None:
@@ -31,3 +35,92 @@ def test_once_ends_on_hold_and_leaves_the_jobs(tmp_path: Path) -> None:
         assert spool.ended() is Result.HOLD
         assert spool.waiting() == ["castle.yaml"]
         assert any("MB free on the spool's disk" in line for line in spool.told)
+
+
+@pytest.fixture
+def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """While this file is there, the disk takes no images."""
+    flag = tmp_path / "disk-is-full"
+
+    def refuse(label: str, path: Path) -> None:
+        if label == "write" and path.parent.name == "images" and flag.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("sdwatch.disk.before_effect", refuse)
+    flag.touch()
+    return flag
+
+
+def wait_for_refusal(spool: Monitored) -> None:
+    wait_until(lambda: "the disk" in spool.status().get("hold", ""), 60, "status says the disk")
+
+
+def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_it_goes_on(
+    tmp_path: Path, full: Path
+) -> None:
+    with monitored(tmp_path) as spool:
+        spool.drop("castle.yaml", job(n_iter=2))
+        spool.start()
+        wait_for_refusal(spool)
+        assert os.strerror(errno.ENOSPC) in spool.status()["hold"]
+        spool.drop("later.yaml", job())
+        wait_until(lambda: "later.yaml" in spool.status()["next"], 30, "the other one waits")
+        spool.two_more_beats()
+        assert spool.stats()["posts"] == 1
+        assert spool.waiting() == ["later.yaml"]
+        assert not spool.failed()
+
+        full.unlink()
+        spool.wait_for(done=2)
+        sent = [[call["call"] for call in journal(run, "call_started")] for run in spool.done()]
+        assert sorted(sent) == [["1.1"], ["1.1", "1.2"]]
+        assert not any(journal(run, "call_failed") for run in spool.done())
+        assert spool.stats()["posts"] == 3
+        wait_until(lambda: spool.status()["hold"] == "", 20, "status says no hold any more")
+        assert any("everything: on hold: " in line for line in spool.told)
+        assert "everything: goes on" in spool.told
+
+
+def test_two_runs_on_a_full_disk_send_no_more_than_one_call_each(
+    tmp_path: Path, full: Path
+) -> None:
+    with monitored(tmp_path) as spool:
+        for name in ("castle.yaml", "tower.yaml"):
+            spool.drop(name, job(n_iter=2))
+        spool.start()
+        wait_for_refusal(spool)
+        spool.two_more_beats()
+        assert spool.stats()["posts"] <= 2
+        full.unlink()
+        spool.wait_for(done=2)
+        assert spool.stats()["posts"] == 4
+
+
+def test_once_ends_on_hold_when_the_disk_refuses_an_image(tmp_path: Path, full: Path) -> None:
+    with monitored(tmp_path, settings={"stop_grace": 3600}) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.HOLD
+        assert has(spool.working, "call_given_up")()
+        assert not spool.processes()
+
+        full.unlink()
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        assert len(spool.done()) == 1
+        assert spool.stats()["posts"] == 2
+
+
+def test_a_stop_while_the_disk_refuses_an_image_does_not_take_the_grace_time(
+    tmp_path: Path, full: Path
+) -> None:
+    assert full.exists()
+    with monitored(tmp_path, settings={"stop_grace": 3600}) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_for_refusal(spool)
+        assert spool.monitor is not None
+        spool.monitor.stop()
+        assert spool.ended() is Result.STOPPED
+        assert len(spool.working()) == 1
+        assert not spool.processes()

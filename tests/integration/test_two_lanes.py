@@ -1,0 +1,73 @@
+"""Two WebUIs, and what the one leaves the other takes up."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdwatch.monitor import Result
+from tests.helpers import free_port, wait_until
+from tests.monitored import FAST, MARK, journal, monitored
+from tests.monitored import job as small_job
+
+DIES_FOR_GOOD = """\
+- {fault: sigkill-mid-step, when: {generation: 1}}
+- {fault: exit-on-start, when: {start: 2}, times: always}
+"""
+
+
+def job(number: int) -> str:
+    """A job of half a second."""
+    return small_job(seed=number, steps=10)
+
+
+def second_webui(root: Path) -> dict[str, Any]:
+    """One that is well, and comes up after the first."""
+    port = free_port()
+    command = [sys.executable, "-m", "sdwatch.simulator", "--port", str(port), *FAST]
+    flags = ["--step-time", "0.05", "--boot-time", "1"]
+    return {
+        "url": f"http://127.0.0.1:{port}",
+        "command": [*command, *flags, "--state", str(root / "second.json")],
+        "env": {MARK: str(root)},
+        "stop_grace": 1,
+        "start_limit": 60,
+    }
+
+
+@pytest.mark.parametrize("cooldown", [[0.1], [0.1, 3600]], ids=["is tried again", "cools down"])
+def test_when_one_dies_for_good_the_other_does_all_jobs(
+    tmp_path: Path, cooldown: list[float]
+) -> None:
+    others = {"second": second_webui(tmp_path)}
+    settings = {"cooldown": cooldown}
+    with monitored(tmp_path, faults=DIES_FOR_GOOD, settings=settings, others=others) as spool:
+        for number in range(6):
+            spool.drop(f"castle-{number}.yaml", job(number))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY, spool.told
+        assert len(spool.done()) == 6
+        assert not spool.failed() + spool.working()
+        assert spool.stats()["posts"] == 1, "the first took none, or went on"
+        failures = [failure for run in spool.done() for failure in journal(run, "call_failed")]
+        assert [failure["diagnosis"] for failure in failures] == ["crash"]
+        assert not spool.processes()
+
+
+def test_each_has_its_own_hold_and_both_are_named(tmp_path: Path) -> None:
+    others = {"second": second_webui(tmp_path)}
+    with monitored(tmp_path, flags=["--no-model"], others=others) as spool:
+        spool.start()
+
+        def lanes() -> dict[str, dict[str, Any]]:
+            return {lane["name"]: lane for lane in spool.status().get("lanes", [])}
+
+        wait_until(lambda: lanes().get("second", {}).get("state") == "ready", 60)
+        wait_until(lambda: "no checkpoint" in lanes()["sim"]["hold"], 60)
+        assert lanes()["second"]["hold"] == ""
+        spool.drop("castle.yaml", job(1))
+        spool.wait_for(done=1)
+        assert spool.stats()["posts"] == 0
