@@ -107,7 +107,3 @@ class RunCancelledError(SdwatchError):
 
 class RunStoppedError(SdwatchError):
     """The monitor stops; the run stays in working/ and goes on at the next start."""
-
-
-class LaneHoldError(SdwatchError):
-    """The run cannot go on now and is not at fault; it waits in working/."""

@@ -27,7 +27,7 @@ from sdwatch.spool.inbox import Arrival, Inbox
 from sdwatch.spool.run import Run, is_cancelled, read_source
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.stages import Ending
-from sdwatch.state import State
+from sdwatch.state import StateFolder
 
 log = logging.getLogger("sdwatch.monitor")
 
@@ -59,7 +59,7 @@ class Monitor:
         self._once = once
         self._tell = tell
         self._clock = clock or SystemClock()
-        self._state = State(config.state)
+        self._state = StateFolder(config.state)
         self._stop = threading.Event()
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._wake = threading.Event()

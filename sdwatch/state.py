@@ -5,7 +5,9 @@ The single-instance lock, the worker's id, the logs, and a folder for each WebUI
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import secrets
 import socket
 from pathlib import Path
@@ -15,8 +17,12 @@ from filelock import FileLock, Timeout
 from sdwatch import disk
 from sdwatch.errors import AlreadyRunningError, SpoolError
 
+log = logging.getLogger("sdwatch.state")
 
-class State:
+_WORKER = re.compile(r"[a-z0-9-]{1,60}")
+
+
+class StateFolder:
     """The folder `root`, held by this process until `release`."""
 
     def __init__(self, root: Path) -> None:
@@ -43,17 +49,16 @@ class State:
 
     @property
     def worker(self) -> str:
-        """This worker's id: made once, then kept. Start-up recovery touches its runs only."""
+        """This worker's id: made once, then kept. Start-up recovery touches its runs only.
+
+        It names a folder in working/, so whatever else the file holds is set aside, and another
+        id made. Raises SpoolError.
+        """
         path = self.root / "worker"
         try:
-            if known := path.read_text().strip():
-                return known
-        except FileNotFoundError:
-            pass
-        host = "".join(c if c.isalnum() else "-" for c in socket.gethostname().lower())[:30]
-        worker = f"{host}-{secrets.token_hex(3)}"
-        disk.write(path, worker.encode())
-        return worker
+            return self._known_worker(path) or _new_worker(path)
+        except OSError as error:
+            raise SpoolError(f"{path}: the worker's id cannot be kept: {error}") from error
 
     @property
     def log_file(self) -> Path:
@@ -61,13 +66,47 @@ class State:
         return self.root / "sdwatch.log"
 
     def webui(self, name: str) -> Path:
-        """The folder of one WebUI: identity, crash history, output."""
+        """The folder of one WebUI: identity, crash history, output. Raises SpoolError."""
         folder = self.root / f"webui-{name}"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"{folder}: the folder of a WebUI cannot be made: {error}"
+            raise SpoolError(reason) from error
         return folder
+
+    def _known_worker(self, path: Path) -> str:
+        """What was kept; "" where nothing was, or was set aside. Raises OSError."""
+        try:
+            kept = path.read_bytes().decode("ascii").strip()
+            reason = "it is no id"
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnicodeDecodeError) as error:
+            kept, reason = "", str(error)
+        if _WORKER.fullmatch(kept):
+            return kept
+        aside = path.with_name(f"worker.unreadable-{secrets.token_hex(4)}")
+        disk.rename(path, aside)
+        log.warning(
+            "%s cannot be used (%s): set aside as %s. A new id is made; runs that the former one "
+            "has in working/ are left alone",
+            path,
+            reason,
+            aside.name,
+        )
+        return ""
 
     def _holder(self) -> str:
         try:
-            return (self.root / "holder").read_text().strip()
+            return (self.root / "holder").read_text(errors="replace").strip()
         except OSError:
             return "it could not be named"
+
+
+def _new_worker(path: Path) -> str:
+    """Raises OSError."""
+    host = re.sub(r"[^a-z0-9]", "-", socket.gethostname().lower())[:30]
+    worker = f"{host}-{secrets.token_hex(3)}"
+    disk.write(path, worker.encode())
+    return worker

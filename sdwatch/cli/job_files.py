@@ -18,7 +18,9 @@ def read_job_at(path: Path) -> Job:
             return _in_folder(path)
         if path.suffix.lower() not in JOB_EXTENSIONS:
             raise _refused(path, "a job is a .yaml or .yml file, or a folder with a job.yaml")
-        return parse_job(read_bounded(path.resolve(), str(path)), str(path), None, default_name=path.stem)
+        return parse_job(
+            read_bounded(path.resolve(), str(path)), str(path), None, default_name=path.stem
+        )
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}") from error
 

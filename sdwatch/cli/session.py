@@ -10,7 +10,7 @@ from sdwatch.cli.logs import set_up_logging
 from sdwatch.cli.plain import PlainShow, Show
 from sdwatch.config import Config
 from sdwatch.monitor import Monitor, Result
-from sdwatch.state import State
+from sdwatch.state import StateFolder
 
 
 @dataclass
@@ -28,7 +28,9 @@ class Session:
     def run(self) -> Result:
         """Until it is stopped, or with `once` until nothing is left. Raises what Monitor.run
         raises."""
-        set_up_logging(State(self.config.state).log_file, self.config.log_cap, self._show.warn)
+        set_up_logging(
+            StateFolder(self.config.state).log_file, self.config.log_cap, self._show.warn
+        )
         self.monitor.stop_on_signals()
         with self._show:
             return self.monitor.run()

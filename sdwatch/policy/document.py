@@ -103,13 +103,21 @@ def parse_document(data: bytes, file: str) -> Node:
     return node
 
 
+def shown(text: str) -> str:
+    """A value or a key as a message may have it: in quotes, or, since it may be a prompt, only
+    told of. Messages end in logs and reports."""
+    if len(text) > 24 or len(text.split()) > 3:
+        return f"a text of {len(text):,} characters"
+    return f'"{text}"'
+
+
 def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar, Node]]:
     """The entries by key; keys that are there twice are added to `problems`."""
     found: dict[str, tuple[Scalar, Node]] = {}
     for key, value in mapping.entries:
         if key.text in found:
             first = found[key.text][0].line
-            message = f'"{key.text}" is there twice, first in line {first}; keep one'
+            message = f"{shown(key.text)} is there twice, first in line {first}; keep one"
             problems.append(Problem(key.line, key.column, message))
         else:
             found[key.text] = (key, value)
@@ -250,7 +258,7 @@ def _explain(error: yaml.YAMLError, text: str) -> Problem:
         return Problem(line, here.index("\t") + 1, message)
     context = getattr(error, "context_mark", None)
     problem = str(getattr(error, "problem", "")).split(",")[0]
-    accident = re.search("alias|anchor|tag", str(getattr(error, "context", "")))
+    accident = re.search("alias|anchor|tag", f"{getattr(error, 'context', '')} {problem}")
     if accident and context is not None:
         return _accident(accident.group(), *_mark(context))
     if "end of stream" in problem and context is not None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy import document
-from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, unique
+from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, shown, unique
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.schema import found, nearest, read_model, readable
 
@@ -227,8 +227,11 @@ class _JobReader:
     def warn_of_comments(self, node: document.Mapping) -> None:
         for key, value in node.entries:
             if key.text in _PROMPTS and isinstance(value, Scalar) and value.comment:
-                text = f'"{value.comment[:40]}" is not part of {key.text}: " #" begins a comment'
-                self.warn(value, f"{text}; put the whole text in quotes if it is meant")
+                lost = f"the last {len(value.comment)} characters are not part of {key.text}"
+                self.warn(
+                    value,
+                    f'{lost}: " #" begins a comment; put the whole text in quotes if it is meant',
+                )
 
     def drop_harmful(self, node: Node, given: dict[str, Any]) -> None:
         entries = node.entries if isinstance(node, document.Mapping) else ()
@@ -245,23 +248,24 @@ class _JobReader:
 
     def refusal(self, name: str) -> str:
         """Why this cannot be the name of an image, or an empty text."""
-        shown = found(Scalar(name, 0, 0, quoted=True))
         if _URL.match(name):
             return "an image is the name of a file in the job folder, not a URL or image data"
         if "\\" in name:
-            return f'write {shown} with "/" between folder and file'
+            return f'write {shown(name)} with "/" between folder and file'
         parts = PurePosixPath(name).parts
         if not parts or name.startswith(("/", "~")) or ".." in parts or ":" in parts[0]:
-            return f"{shown} is not within the job folder; an image is a name such as castle.png"
+            return (
+                f"{shown(name)} is not within the job folder; an image is a name such as castle.png"
+            )
         if self.images is None:
             return (
-                "a job of one file has no images beside it; put it as job.yaml into a folder, "
-                f"with {shown}"
+                f"a job of one file has no images beside it, so not {shown(name)}; put it as "
+                "job.yaml into a folder with its images"
             )
         if str(PurePosixPath(name)) in self.images:
             return ""
         near = nearest(name, sorted(self.images)) if self.images else "; there is no image in it"
-        return f"the job folder has no {shown}{near}"
+        return f"{shown(name)} is not in the job folder{near}"
 
     def fail(self, node: Node, message: str) -> None:
         self.problems.append(Problem(node.line, node.column, message))

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from sdwatch.errors import Problem
-from sdwatch.policy.document import Mapping, Node, Scalar, Sequence, unique
+from sdwatch.policy.document import Mapping, Node, Scalar, Sequence, shown, unique
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Place: TypeAlias = tuple[str | int, ...]
@@ -76,15 +76,14 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def found(node: Node) -> str:
-    """A node as people would call it."""
+    """A node as people would call it; see `shown`."""
     if isinstance(node, Sequence):
         return "a list"
     if isinstance(node, Mapping):
         return "a mapping"
     if node.is_null:
         return "nothing"
-    text = node.text if len(node.text) <= 40 else node.text[:40] + "..."
-    return f'"{text}"'
+    return shown(node.text)
 
 
 def readable(problems: Iterable[Problem]) -> list[Problem]:

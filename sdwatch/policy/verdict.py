@@ -76,14 +76,24 @@ _ADVICE = {
 
 # Written out, since Windows does not know them and may read of them on a share.
 _SIGNALS = {6: ", SIGABRT", 9: ", SIGKILL", 11: ", SIGSEGV", 15: ", SIGTERM"}
+_WINDOWS_STATUS = {
+    0xC0000005: ", access violation",
+    0xC0000017: ", out of memory",
+    0xC000012D: ", out of memory: the commit limit was reached",
+    0xC000013A: ", Ctrl+C",
+    0xC0000409: ", stack buffer overrun",
+}
 
 
 def exit_in_words(code: int | None) -> str:
-    """An exit code as people say it: `killed by signal 9`, `exit code 1`."""
+    """An exit code as people say it: `exit code 1`, `killed by signal 9, SIGKILL` (a negative
+    code, of POSIX), `exit code 0xC0000005, access violation` (a status of Windows)."""
     if code is None:
         return "exit code unknown"
     if code < 0:
         return f"killed by signal {-code}{_SIGNALS.get(-code, '')}"
+    if code > 0x7FFFFFFF:
+        return f"exit code 0x{code:X}{_WINDOWS_STATUS.get(code, '')}"
     return f"exit code {code}"
 
 

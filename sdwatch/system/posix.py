@@ -151,6 +151,8 @@ def _is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:
+        return True  # there, and not ours to look at
 
 
 def _wait_by_pidfd(pid: int) -> bool:

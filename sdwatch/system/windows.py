@@ -8,6 +8,7 @@ import functools
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -145,9 +146,17 @@ def kill(pids: Iterable[int], job_name: str) -> None:
 
 
 def wait_gone(process: psutil.Process) -> int | None:
-    """Block until the process is dead; its exit code."""
-    code = process.wait()
-    return None if code is None else int(code)
+    """Block until the process is dead; its exit code, 0 to 0xFFFFFFFF. None where this user may
+    not wait for it, and could only look whether it is there."""
+    mark = start_mark(process.pid)
+    try:
+        code = process.wait()
+    except psutil.AccessDenied:
+        while psutil.pid_exists(process.pid) and start_mark(process.pid) in (mark, None):
+            time.sleep(0.2)
+        return None
+    # The upper half may come as negative numbers, which would be read as signals.
+    return None if code is None else int(code) & 0xFFFFFFFF
 
 
 def io_bytes(process: psutil.Process) -> int:

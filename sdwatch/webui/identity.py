@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import get_type_hints
 
 import psutil
 
@@ -58,16 +59,14 @@ def save(state_dir: Path, identity: Identity) -> None:
 
 
 def load(state_dir: Path) -> Identity | None:
-    """The last one saved. One that cannot be read is set aside under another name."""
+    """The last one saved. Whatever else stands in its place is set aside under another name."""
     path = state_dir / "identity.json"
     try:
-        return Identity(**json.loads(path.read_bytes()))
+        return _checked(Identity(**json.loads(path.read_bytes())))
     except FileNotFoundError:
         return None
-    except (ValueError, TypeError) as error:
-        aside = path.with_name(f"identity.unreadable-{uuid.uuid4().hex[:8]}.json")
-        disk.rename(path, aside)
-        log.warning("%s cannot be read (%s): set aside as %s", path, error, aside.name)
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        _set_aside(path, error)
         return None
 
 
@@ -141,6 +140,27 @@ def is_living(process: psutil.Process) -> bool:
         return False
     except psutil.AccessDenied:
         return True
+
+
+def _checked(identity: Identity) -> Identity:
+    """Raises ValueError where a field is not what `save` writes."""
+    for name, kind in get_type_hints(Identity).items():
+        value = getattr(identity, name)
+        if type(value) is not kind or (kind is int and value < 0):
+            raise ValueError(f"{name} is {value!r:.40}")
+    if not identity.token:  # every process without a token would be ours
+        raise ValueError("the token is empty")
+    return identity
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    aside = path.with_name(f"identity.unreadable-{uuid.uuid4().hex[:8]}.json")
+    try:
+        disk.rename(path, aside)
+    except OSError as refusal:
+        log.warning("%s cannot be read (%s) nor set aside: %s", path, error, refusal)
+    else:
+        log.warning("%s cannot be read (%s): set aside as %s", path, error, aside.name)
 
 
 def _process(pid: int) -> list[psutil.Process]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -22,13 +21,14 @@ import psutil
 from sdwatch import system
 from sdwatch.clock import Clock
 from sdwatch.errors import PortTakenError, ProcessError
+from sdwatch.policy.verdict import exit_in_words
 from sdwatch.webui import identity as identities
 from sdwatch.webui import tree
 from sdwatch.webui.identity import Identity
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife, port_taken
 from sdwatch.webui.tail_capture import cap_file, tail_text
 
-__all__ = ["ProbeResult", "WebUIExit", "WebUIProcessManager", "describe_code"]
+__all__ = ["ProbeResult", "WebUIExit", "WebUIProcessManager"]
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -156,9 +156,7 @@ class WebUIProcessManager:
 
     # --- what it does -----------------------------------------------------------------------
 
-    def adopt(
-        self, timeout_s: float | None = None, give_up: threading.Event | None = None
-    ) -> bool:
+    def adopt(self, timeout_s: float | None = None, give_up: threading.Event | None = None) -> bool:
         """Take over a process of ours that an earlier monitor left; whether it is ready.
 
         One that is not ready within `timeout_s` is sick, and stopped whole. Without a time, one
@@ -408,7 +406,7 @@ class WebUIProcessManager:
 
     def _how_it_ended(self, life: _Life) -> str:
         ended = self.exit_of(life.identity.generation)
-        return f": {describe_code(ended.code)}" if ended else ""
+        return f": {exit_in_words(ended.code)}" if ended else ""
 
     def _failed(self, reason: str) -> str:
         self.last_failure = f"WebUI {self.name}: {reason}"
@@ -416,21 +414,11 @@ class WebUIProcessManager:
         return self.last_failure
 
 
-def describe_code(code: int | None) -> str:
-    """An exit code for people: `exit code 1`, `killed by SIGKILL`."""
-    if code is None:
-        return "its exit code cannot be seen"
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return f"killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"killed by signal {-code}"
-
-
 def _wait_gone(pid: int, mark: str) -> int | None:
+    """Block until the process with this pid and start mark is dead; its exit code, if seen."""
     try:
         process = psutil.Process(pid)
-    except psutil.Error:
+    except psutil.NoSuchProcess:
         return None
-    return system.wait_gone(process) if system.start_mark(pid) == mark else None
+    # A mark that may not be read is "", here and in the record: such a process is waited for.
+    return system.wait_gone(process) if (system.start_mark(pid) or "") == mark else None

@@ -30,8 +30,10 @@ def stop_whole(
     found through it. Then sweep until nothing new turns up.
     """
     seen = _joined([], find())
+    pids = [process.pid for process in seen]
     if seen:
-        system.ask_to_end([process.pid for process in seen], group, job_name)
+        # Without its leader the group's number may have been given to a stranger.
+        system.ask_to_end(pids, group if group in pids else None, job_name)
     asked = clock.monotonic()
     while living(seen) and clock.monotonic() < asked + grace:
         seen = _joined(seen, with_descendants(living(seen)))
@@ -111,7 +113,7 @@ def _joined(seen: list[psutil.Process], found: Iterable[psutil.Process]) -> list
 
 def _listening_pids(host: str, port: int) -> set[int]:
     """Empty where this user may not see them."""
-    ours = {host, "0.0.0.0", "::", "::ffff:127.0.0.1"}
+    addresses = _addresses(host)
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError):
@@ -122,9 +124,21 @@ def _listening_pids(host: str, port: int) -> set[int]:
         if connection.status == psutil.CONN_LISTEN
         and connection.laddr
         and connection.laddr.port == port
-        and connection.laddr.ip in ours
+        and connection.laddr.ip in addresses
         and connection.pid is not None
     }
+
+
+def _addresses(host: str) -> set[str]:
+    """Where somebody may listen who answers on `host`: its own addresses, and all at once."""
+    try:
+        found = {
+            str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        }
+    except OSError:
+        found = {host}
+    mapped = {f"::ffff:{address}" for address in found if ":" not in address}
+    return found | mapped | {"0.0.0.0", "::"}
 
 
 def _named(pid: int) -> str:

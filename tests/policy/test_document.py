@@ -15,6 +15,7 @@ from sdwatch.policy.document import (
     Scalar,
     Sequence,
     parse_document,
+    shown,
     too_large,
     unique,
 )
@@ -159,6 +160,24 @@ def test_what_a_comment_cuts_off_is_kept_beside_the_text() -> None:
     assert [
         (value.text, value.comment) for _, value in node.entries if isinstance(value, Scalar)
     ] == [("1girl,", "#tag"), ("1girl, #tag", ""), ("a#b", "")]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", '""'),
+        ("promt", '"promt"'),
+        ("a castle here", '"a castle here"'),
+        ("x" * 24, f'"{"x" * 24}"'),
+        ("x" * 25, "a text of 25 characters"),
+        ("a castle by night", "a text of 17 characters"),
+        ("x" * 5_000, "a text of 5,000 characters"),
+    ],
+)
+def test_a_message_quotes_a_word_and_only_tells_of_what_may_be_a_prompt(
+    text: str, told: str
+) -> None:
+    assert shown(text) == told
 
 
 def test_a_key_that_is_there_twice_is_told_with_both_places() -> None:

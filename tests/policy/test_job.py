@@ -192,7 +192,7 @@ def test_one_image_may_stand_without_a_list() -> None:
 
 
 BAD_NAMES = {
-    "unknown": ("sketch.pn", 'the job folder has no "sketch.pn"; did you mean "sketch.png"?'),
+    "unknown": ("sketch.pn", '"sketch.pn" is not in the job folder; did you mean "sketch.png"?'),
     "parent": ("../sketch.png", "is not within the job folder"),
     "parent within": ("parts/../../a.png", "is not within the job folder"),
     "absolute": ("/etc/passwd", "is not within the job folder"),
@@ -219,7 +219,9 @@ def test_no_name_reaches_outside_the_job_folder(name: str, says: str, field: str
 
 def test_a_job_of_one_file_has_no_images() -> None:
     (line,) = problems_of("stages:\n- img2img:\n    init_images: [a.png]\n")
-    assert line.startswith("job.yaml:3:19: a job of one file has no images beside it; put it")
+    assert line.startswith(
+        'job.yaml:3:19: a job of one file has no images beside it, so not "a.png"; put it as'
+    )
 
 
 def test_a_prompt_that_a_comment_cuts_off_is_warned_of() -> None:
@@ -227,7 +229,48 @@ def test_a_prompt_that_a_comment_cuts_off_is_warned_of() -> None:
     assert job.stages[0].fields["prompt"] == "1girl,"
     (warning,) = job.warnings
     assert (warning.line, warning.column) == (1, 9)
-    assert '"#tag" is not part of prompt' in warning.message
+    assert "the last 4 characters are not part of prompt" in warning.message
+
+
+PROMPT = "a secret castle by night, oil on canvas"
+SHAPES = {
+    "alone": "{}",
+    "as a number": "prompt: a\nsteps: {}",
+    "as a switch": "prompt: a\ntiling: {}",
+    "as a mapping": "prompt: a\noverride_settings: {}",
+    "in quotes": "prompt: a\nsteps: '{}'",
+    "as a key": "prompt: a\n{}: 1",
+    "as a key twice": "prompt: a\nalwayson_scripts:\n  {0}: 1\n  {0}: 2",
+    "behind a comment sign": "prompt: a #{}",
+    "as a name that is too long": "prompt: a\nname: " + "{0}, " * 9,
+    "instead of stages": "stages: {}",
+    "as a stage": "stages:\n- {}",
+    "as the kind of a stage": "stages:\n- {}: 1",
+    "beside stages": "{}: 1\nstages: [txt2img]",
+    "as the fields of a stage": "stages:\n- txt2img: {}",
+    "as an image": "stages:\n- upscale: {{image: '{}'}}",
+    "as an image outside": "stages:\n- upscale: {{image: '../{}'}}",
+    "as an image with a backslash": "stages:\n- upscale: {{image: '{}\\a'}}",
+    "in broken YAML": "prompt: a: {}",
+    "in an open quote": "prompt: '{}",
+    "in an open bracket": "prompt: [{}",
+    "behind a quote": "prompt: 'a' {}",
+    "behind a tag": "prompt: !{}",
+    "behind the handle of a tag": "prompt: !secret!{}",
+    "behind an anchor": "prompt: &{}",
+    "behind a tab": "prompt: a\n\t{}",
+}
+
+
+@pytest.mark.parametrize("images", [None, IMAGES], ids=["one file", "folder"])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_no_message_carries_a_prompt(shape: str, images: frozenset[str] | None) -> None:
+    try:
+        problems = job_of(shape.format(PROMPT), images).warnings
+    except JobError as error:
+        problems = tuple(error.problems)
+    assert problems
+    assert not [p.message for p in problems if "secret" in p.message or "canvas" in p.message]
 
 
 @pytest.mark.parametrize("line", ["send_images: false", "force_task_id: mine"])

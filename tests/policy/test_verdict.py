@@ -59,7 +59,19 @@ def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIEr
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(None, "exit code unknown"), (-11, "killed by signal 11, SIGSEGV"), (0, "exit code 0")],
+    [
+        (None, "exit code unknown"),
+        (-11, "killed by signal 11, SIGSEGV"),
+        (-40, "killed by signal 40"),
+        (0, "exit code 0"),
+        (0x7FFFFFFF, "exit code 2147483647"),
+        (0xC0000005, "exit code 0xC0000005, access violation"),
+        (0xC0000017, "exit code 0xC0000017, out of memory"),
+        (0xC000012D, "exit code 0xC000012D, out of memory: the commit limit was reached"),
+        (0xC000013A, "exit code 0xC000013A, Ctrl+C"),
+        (0xC0000409, "exit code 0xC0000409, stack buffer overrun"),
+        (0xC0000142, "exit code 0xC0000142"),
+    ],
 )
 def test_an_exit_code_is_said_in_words(code: int | None, words: str) -> None:
     assert exit_in_words(code) == words

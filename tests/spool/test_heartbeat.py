@@ -11,7 +11,7 @@ import pytest
 
 from sdwatch.errors import AlreadyRunningError
 from sdwatch.spool.heartbeat import HEARTBEAT, Heartbeat, read_heartbeats, refuse_second_monitor
-from sdwatch.state import State
+from sdwatch.state import StateFolder
 from tests.helpers import FakeClock
 from tests.spool.spools import made_spool
 
@@ -79,7 +79,7 @@ def test_a_heartbeat_that_cannot_be_read_is_passed_over(tmp_path: Path, content:
 
 
 def test_a_second_monitor_on_the_same_state_is_refused_by_the_lock(tmp_path: Path) -> None:
-    first, second = State(tmp_path / "state"), State(tmp_path / "state")
+    first, second = StateFolder(tmp_path / "state"), StateFolder(tmp_path / "state")
     first.hold()
     try:
         with pytest.raises(AlreadyRunningError, match=f"process {os.getpid()} on "):
@@ -91,9 +91,9 @@ def test_a_second_monitor_on_the_same_state_is_refused_by_the_lock(tmp_path: Pat
 
 
 def test_the_workers_id_stays(tmp_path: Path) -> None:
-    state = State(tmp_path / "state")
+    state = StateFolder(tmp_path / "state")
     state.hold()
     try:
-        assert state.worker == State(tmp_path / "state").worker
+        assert state.worker == StateFolder(tmp_path / "state").worker
     finally:
         state.release()

@@ -280,6 +280,26 @@ def test_ours_but_not_listening_is_stopped_whole(setup: Setup) -> None:
     assert alive(pids) == []
 
 
+@pytest.mark.parametrize("modes", [("mute",), ("never-ready",)])
+def test_an_adoption_that_is_given_up_leaves_the_process_alone(
+    setup: Setup, modes: tuple[str, ...]
+) -> None:
+    first = setup.manager(*modes)
+    first.start()
+    pids = [p.pid for p in first.processes()]
+    first.close()
+    second = setup.manager()
+    give_up = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(second.adopt, None, give_up)
+        wait_until(second.is_process_alive)
+        give_up.set()
+        assert not answer.result(20)
+    assert "given up" in second.last_failure
+    assert alive(pids) == pids
+    assert setup.exits == []
+
+
 def test_a_record_of_another_boot_proves_nothing(setup: Setup) -> None:
     with subprocess.Popen(setup.command()) as foreign:
         record = {
@@ -301,7 +321,33 @@ def test_a_record_of_another_boot_proves_nothing(setup: Setup) -> None:
     assert manager.generation == 8
 
 
-@pytest.mark.parametrize("content", [b"", b"{torn", b"[1]", b'{"generation": 1}'])
+def record_with(**changes: object) -> bytes:
+    record = {"generation": 50, "token": "f" * 32, "boot_id": "b", "program": "p", "pid": 1}
+    return json.dumps(record | changes).encode()
+
+
+UNREADABLE = {
+    "empty": b"",
+    "torn": b"{torn",
+    "a list": b"[1]",
+    "half of it": b'{"generation": 1}',
+    "more than it": record_with(more=1),
+    "no text": b"\xff\xfe{}",
+    "nested": b"[" * 100_000,
+    "generation as text": record_with(generation="50"),
+    "generation as a switch": record_with(generation=True),
+    "generation below zero": record_with(generation=-1),
+    "no token": record_with(token=""),
+    "token as a number": record_with(token=1),
+    "pid below zero": record_with(pid=-1),
+    "pid as a fraction": record_with(pid=1.0),
+    "listener as text": record_with(listener_pid="1"),
+    "mark as a number": record_with(start_mark=1),
+    "boot as nothing": record_with(boot_id=None),
+}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
 def test_a_record_that_cannot_be_read_is_set_aside(setup: Setup, content: bytes) -> None:
     setup.state_dir.mkdir()
     (setup.state_dir / "identity.json").write_bytes(content)
@@ -312,6 +358,33 @@ def test_a_record_that_cannot_be_read_is_set_aside(setup: Setup, content: bytes)
     assert manager.generation == 42
     (aside,) = setup.state_dir.glob("identity.unreadable-*.json")
     assert aside.read_bytes() == content
+
+
+def test_a_folder_in_place_of_the_record_is_set_aside(setup: Setup) -> None:
+    (setup.state_dir / "identity.json" / "inside").mkdir(parents=True)
+    (setup.state_dir / "gen-000041.stderr.log").touch()
+    manager = setup.manager("mute")
+    manager.start()
+    assert manager.generation == 42
+    (aside,) = setup.state_dir.glob("identity.unreadable-*.json")
+    assert (aside / "inside").is_dir()
+
+
+def test_a_record_that_cannot_even_be_set_aside_is_told_of(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(label: str, path: Path) -> None:
+        if label == "rename":
+            raise PermissionError(13, "Permission denied", str(path))
+
+    setup.state_dir.mkdir()
+    (setup.state_dir / "identity.json").write_bytes(b"{torn")
+    monkeypatch.setattr(disk, "before_effect", refuse)
+    manager = setup.manager()
+    assert not manager.adopt()
+    assert "nor set aside: [Errno 13]" in caplog.text
+    with pytest.raises(ProcessError, match="cannot be written"):
+        manager.start()
 
 
 def test_the_record_holds_no_arguments(setup: Setup) -> None:

@@ -5,8 +5,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -111,6 +114,56 @@ def test_stop_twice_is_as_good_as_once(setup: Setup) -> None:
     assert len(setup.exits) == 1
 
 
+@pytest.fixture
+def sleeper() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        yield child
+        child.kill()
+
+
+@pytest.mark.parametrize("is_leader_ours", [True, False])
+def test_only_a_group_whose_leader_is_ours_is_asked_to_end(
+    sleeper: subprocess.Popen[bytes], is_leader_ours: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[list[int], int | None]] = []
+    monkeypatch.setattr(system, "ask_to_end", lambda pids, group, _: asked.append((pids, group)))
+    process = psutil.Process(sleeper.pid)
+    stranger = os.getpid()
+    left = tree.stop_whole(
+        lambda: [process],
+        group=process.pid if is_leader_ours else stranger,
+        job_name="",
+        grace=0,
+        clock=SystemClock(),
+    )
+    assert left == []
+    assert asked == [([process.pid], process.pid if is_leader_ours else None)]
+
+
+# --- who has the port -------------------------------------------------------------------------
+
+
+def test_the_owner_of_a_port_is_named_by_every_name_of_the_host() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        owner = tree.owner_of("127.0.0.1", port)
+        assert owner is not None
+        assert owner.startswith(f"pid {os.getpid()} (")
+        assert tree.owner_of("localhost", port) == owner
+    assert tree.owner_of("localhost", port) is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "::ffff:127.0.0.1"])
+def test_who_listens_everywhere_listens_there_too(
+    host: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = SimpleNamespace(ip=address, port=4321)
+    seen = SimpleNamespace(status=psutil.CONN_LISTEN, laddr=local, pid=os.getpid())
+    monkeypatch.setattr(psutil, "net_connections", lambda _: [seen])
+    assert f"pid {os.getpid()}" in str(tree.owner_of(host, 4321))
+
+
 # --- the seam to the system -------------------------------------------------------------------
 
 
@@ -128,6 +181,24 @@ def test_a_zombie_is_dead(zombie: psutil.Process) -> None:
     assert psutil.pid_exists(zombie.pid)
     assert not is_living(zombie)
     system.wait_gone(zombie)  # comes back although nobody reaps it
+
+
+def test_a_process_that_may_not_be_looked_at_is_waited_for_all_the_same(
+    sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = threading.Event()
+
+    def refuse(process: psutil.Process) -> str:
+        looked.set()
+        raise psutil.AccessDenied(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "status", refuse)
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(system.wait_gone, psutil.Process(sleeper.pid))
+        wait_until(looked.is_set)
+        assert not end.done()
+        sleeper.communicate(b"\n")
+        assert end.result(20) is None
 
 
 def test_a_zombie_leaves_nothing_to_stop(zombie: psutil.Process) -> None:

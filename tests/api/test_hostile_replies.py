@@ -1,0 +1,415 @@
+"""Replies that no honest WebUI gives: each probe and each generation ends in the error that is
+meant for it, after one request, and nobody's thread dies of it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3.connection
+
+from sdwatch.errors import (
+    WebUIBadRequestError,
+    WebUIError,
+    WebUINotUsableError,
+    WebUIReplyError,
+    WebUIServerError,
+    WebUIUnreachableError,
+)
+from sdwatch.policy.recovery import SENT_AT_MOST
+from sdwatch.stages import Ending
+from sdwatch.webui.client import SDWebUIClient
+from tests.api.scripted_server import (
+    Handler,
+    Script,
+    ScriptedServer,
+    hanging,
+    images,
+    reset,
+    serving,
+    status,
+    truncated,
+)
+from tests.fakes import FakeProcess, Workplace, envelope, picture
+from tests.helpers import wait_until
+from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
+
+PROMPT = "a purple hippopotamus"
+PAYLOAD = {"prompt": PROMPT, "steps": 2}
+PNG = picture(1)
+ENCODED = base64.b64encode(PNG).decode()
+
+
+class Asked(Handler):
+    """A probe gets the server's next `answers`, and the last one for ever."""
+
+    def do_GET(self) -> None:
+        asked: Asking = self.server.asked  # type: ignore[attr-defined]
+        with self.server.lock:
+            answer = asked.answers[min(asked.probes, len(asked.answers) - 1)]
+            asked.probes += 1
+        answer(self)
+
+
+class Asking:
+    """What a server answers to probes, and how many there were."""
+
+    def __init__(self, *answers: Script) -> None:
+        self.answers = answers
+        self.probes = 0
+
+
+@contextmanager
+def asked(*answers: Script, posts: Script = hanging) -> Iterator[tuple[ScriptedServer, Asking]]:
+    """A WebUI that answers its probes with these, one after the other."""
+    with serving(posts) as server:
+        asking = server.asked = Asking(*answers)  # type: ignore[attr-defined]
+        server.RequestHandlerClass = Asked
+        yield server, asking
+
+
+def raw(data: bytes) -> Script:
+    """These very bytes, and the connection is closed."""
+
+    def send(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.connection.sendall(data)
+
+    return send
+
+
+def dripping(head: bytes) -> Script:
+    """`head`, then a byte now and then, for ever: each read is in time, the whole never is."""
+
+    def send(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.connection.sendall(head)
+        while not handler.server.over.wait(0.05):
+            handler.connection.sendall(b" ")
+
+    return send
+
+
+def reply_with(header: bytes, code: bytes = b"302 Found") -> Script:
+    return raw(b"HTTP/1.1 " + code + b"\r\n" + header + b"\r\ncontent-length: 0\r\n\r\n")
+
+
+BAD_REDIRECTS = {
+    "redirect-undecodable": reply_with(b"location: http://\xff\xfe\xe9/"),
+    "redirect-invalid": reply_with(b"location: http://["),
+    "redirect-port": reply_with(b"location: http://a:99999999/"),
+    "redirect-label": reply_with(b"location: http://" + b"a" * 300 + b"\xc3\xa9./"),
+    "redirect-empty": reply_with(b"location:"),
+    "redirect-file": reply_with(b"location: file:///etc/passwd", b"307 Temporary Redirect"),
+    "redirect-none": reply_with(b"x: y", b"301 Moved Permanently"),
+}
+LONG_HEADER = reply_with(b"x: " + b"a" * 70_000, b"200 OK")
+HOSTILE: dict[str, Script] = {
+    **BAD_REDIRECTS,
+    "drip-body": dripping(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"),
+    "drip-header": dripping(b"HTTP/1.1 200 OK\r\nx:"),
+    "drip-chunk": dripping(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2710\r\n"),
+    "deep-json": status(200, b"[" * 100_000),
+    "deep-mapping": status(200, b'{"a":' * 100_000),
+    "long-number": status(200, b"1" * 10_000),
+    "not-utf8": status(200, b'{"progress": "\xff"}'),
+    "422-loc-null": status(422, {"detail": [{"loc": None, "msg": "no", "type": "x"}]}),
+    "422-loc-number": status(422, {"detail": [{"loc": 5, "msg": None}]}),
+    "422-no-mapping": status(422, {"detail": [None, 5, "x", []]}),
+    "500-list": status(500, [1]),
+    "500-deep": status(500, b"[" * 100_000),
+    "error-is-a-mapping": status(500, {"error": {"a": 1}, "errors": [1], "detail": {}}),
+    "huge-body": status(200, b"[" + b" " * (33 << 20) + b"]"),
+    "bomb": raw(
+        b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 7\r\n\r\n\x1f\x8b\x08junk"
+    ),
+    "long-header": LONG_HEADER,
+    "many-headers": reply_with(b"\r\n".join(b"x: y" for _ in range(200)), b"200 OK"),
+    "no-http": raw(b"SSH-2.0-OpenSSH_9.6\r\n"),
+    "no-status": raw(b"HTTP/1.1 abc OK\r\n\r\n"),
+    "bad-chunk": raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzzz\r\n"),
+    "bad-length": raw(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{}"),
+    "nothing": raw(b""),
+    "reset": reset,
+    "truncated": truncated,
+}
+
+
+@pytest.mark.parametrize("ask", [SDWebUIClient.progress, SDWebUIClient.checkpoints])
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_answer_to_a_probe_is_a_webui_error_after_one_request(
+    ask: Callable[[SDWebUIClient, float], Any], answer: Script
+) -> None:
+    slow = answer.__qualname__.startswith("dripping")
+    with asked(answer) as (server, asking):
+        client = SDWebUIClient(server.url)
+        with pytest.raises(WebUIError):
+            ask(client, 0.3 if slow else 10)
+        assert asking.probes == 1
+        client.close()
+
+
+@pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE)
+def test_the_small_questions_that_never_raise_do_not(answer: Script) -> None:
+    with asked(answer, posts=answer) as (server, _):
+        client = SDWebUIClient(server.url)
+        client.page_answers(0.3)
+        client.interrupt(0.3)
+        client.close()
+
+
+@pytest.mark.parametrize(
+    "answer", [[], [None], 5, "x", None, {"state": []}, {"state": {"job": {}}, "progress": []}]
+)
+def test_a_whole_answer_of_another_type_is_taken_for_an_empty_one(answer: Any) -> None:
+    with asked(status(200, answer)) as (server, _):
+        client = SDWebUIClient(server.url)
+        assert isinstance(client.progress(10), dict)
+        assert isinstance(client.checkpoints(10), list)
+
+
+# -- the keeper
+
+
+def well(handler: Handler) -> None:
+    """As a WebUI that is idle and has a checkpoint."""
+    idle = {"progress": 0.0, "state": {"job": "", "job_count": 0}}
+    answer = [{"title": "model"}] if handler.path.endswith("/sd-models") else idle
+    status(200, answer)(handler)
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes follow each other without a pause, and a lane on hold is looked at again at once."""
+    monkeypatch.setattr("sdwatch.webui.external.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.02)
+
+
+@contextmanager
+def lane_on(server: ScriptedServer, root: Path) -> Iterator[Monitored]:
+    """A monitor whose WebUI is this server."""
+    health = {"interval": 0.5, "timeout": 1, "failures": 100}
+    webui = {**EXTERNAL, "url": server.url, "health": health}
+    with monitored(root, webui=webui, settings={"cooldown": [0]}) as spool:
+        yield spool
+
+
+def broke(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What ended at the outer edge of a thread."""
+    return [record.getMessage() for record in caplog.records if record.exc_info]
+
+
+def test_the_keeper_lives_through_all_of_them_and_the_lane_becomes_ready(
+    tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    del hasty
+    quick = [answer for name, answer in HOSTILE.items() if name != "huge-body"]
+    with asked(*quick, well) as (server, asking), lane_on(server, tmp_path) as spool:
+        spool.start()
+        spool.drop("castle.yaml", job())
+        wait_until(lambda: spool.lane().get("state") == "ready", 60, "the lane is ready")
+        assert asking.probes > len(quick)
+        wait_until(lambda: server.posts, 20, "the job is sent")
+        assert broke(caplog) == []
+        assert spool.failed() == []
+        server.over.set()
+
+
+def test_hostile_answers_to_the_probes_of_a_call_do_not_harm_it(
+    tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    del hasty
+    quick = [a for name, a in HOSTILE.items() if not name.startswith(("drip", "huge"))]
+    enough = threading.Event()
+
+    def answer(handler: Handler) -> None:
+        enough.wait(30)
+        images(PNG)(handler)
+
+    with asked(well, well, posts=answer) as (server, asking), lane_on(server, tmp_path) as spool:
+        spool.start()
+        spool.drop("castle.yaml", job())
+        wait_until(lambda: server.posts, 20, "the call is under way")
+        asking.answers, asking.probes = (*quick, well), 0
+        wait_until(lambda: asking.probes > len(quick), 40, "all of them were given")
+        enough.set()
+        spool.wait_for(done=1)
+        assert len(server.posts) == 1
+        assert broke(caplog) == []
+
+
+# -- generations
+
+
+BAD_REPLIES: dict[str, tuple[Script, type[WebUIError], str]] = {
+    "422-loc-number": (
+        status(422, {"detail": [{"loc": 5, "msg": "no", "type": "x"}]}),
+        WebUIBadRequestError,
+        "the request: no",
+    ),
+    "422-loc-mapping": (
+        status(422, {"detail": [{"loc": {"a": 1}, "msg": ["no"]}]}),
+        WebUIBadRequestError,
+        "the request",
+    ),
+    "422-detail-numbers": (status(422, {"detail": [1, None]}), WebUIBadRequestError, "422"),
+    "500-errors-a-list": (status(500, {"error": ["x"], "errors": [1]}), WebUIServerError, "500"),
+    "500-deep": (status(500, b"[" * 100_000), WebUIServerError, "500"),
+    "images-a-text": (
+        status(200, {"images": ENCODED, "info": "{}"}),
+        WebUIReplyError,
+        "no image",
+    ),
+    "images-a-mapping": (status(200, {"images": {"0": ENCODED}}), WebUIReplyError, "no image"),
+    "images-of-lists": (status(200, {"images": [[ENCODED]]}), WebUIReplyError, "image 1"),
+    "images-of-nothing": (status(200, {"images": [ENCODED, None]}), WebUIReplyError, "image 2"),
+    "not-ascii": (status(200, {"images": ["\u00e9" * 8]}), WebUIReplyError, "image 1"),
+    "long-header": (LONG_HEADER, WebUIUnreachableError, "LineTooLong"),
+    **{
+        name: (script, WebUINotUsableError, "a redirect; correct the url")
+        for name, script in BAD_REDIRECTS.items()
+    },
+}
+
+
+@pytest.mark.parametrize(("script", "kind", "says"), BAD_REPLIES.values(), ids=BAD_REPLIES)
+def test_a_hostile_reply_to_a_generation_is_the_error_meant_for_it_after_one_post(
+    script: Script, kind: type[WebUIError], says: str
+) -> None:
+    with serving(script) as server:
+        with pytest.raises(WebUIError) as caught:
+            SDWebUIClient(server.url).generate_images("txt2img", PAYLOAD)
+        assert type(caught.value) is kind
+        assert says in str(caught.value)
+        assert len(server.posts) == 1
+
+
+@pytest.mark.parametrize("info", [[], [1], "[1]", '"x"', "5", "[" * 100_000, None, {"a": 1}])
+def test_info_of_another_type_does_not_spoil_the_images(info: Any) -> None:
+    with serving(status(200, {"images": [ENCODED], "info": info})) as server:
+        given = SDWebUIClient(server.url).generate_images("txt2img", PAYLOAD)
+    assert (given.images, dict(given.info)) == ((PNG,), {})
+
+
+@pytest.mark.parametrize("first", [-1, 99, "1", None, 1.0, [], 10**30])
+def test_an_impossible_index_of_the_first_image_hides_no_image(first: Any) -> None:
+    info = json.dumps({"index_of_first_image": first})
+    with serving(status(200, {"images": [ENCODED], "info": info})) as server:
+        given = SDWebUIClient(server.url).generate_images("txt2img", PAYLOAD)
+    assert (given.images, given.first_image) == ((PNG,), 0)
+
+
+# -- half a character, which JSON can say and UTF-8 cannot
+
+LONE = "\\ud800"
+
+
+def outcome_of(root: Path, script: Script) -> tuple[Ending, Path, ScriptedServer]:
+    """A run of one call against this server."""
+    place = Workplace(root)
+    with serving(script) as server:
+        run = place.claimed(job(PROMPT))
+        runner = place.recovering(run, SDWebUIClient(server.url), FakeProcess())
+        ending = runner.run_to_end(place.spool)
+    return ending, (place.done() if ending is Ending.DONE else place.failed()), server
+
+
+def assert_readable(run: Path) -> None:
+    """All texts are UTF-8, and what ends in .json is JSON."""
+    for path in run.iterdir():
+        if path.suffix in (".json", ".jsonl", ".txt", ".log", ".yaml"):
+            text = path.read_text(encoding="utf-8")
+            for document in text.splitlines() if path.suffix == ".jsonl" else [text]:
+                if path.suffix in (".json", ".jsonl"):
+                    json.loads(document)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"detail": "no {LONE} such"}}',
+        f'{{"detail": [{{"loc": ["body", "{LONE}"], "msg": "{LONE}"}}]}}',
+    ],
+)
+def test_half_a_character_in_a_message_leaves_a_failed_run_that_can_be_read(
+    tmp_path: Path, body: str
+) -> None:
+    ending, run, server = outcome_of(tmp_path, status(422, body.encode()))
+    assert ending is Ending.FAILED
+    assert_readable(run)
+    assert envelope(run)["diagnosis"] == "bad request"
+    assert len(server.posts) == 1
+
+
+def test_half_a_character_in_the_version_leaves_a_done_run_that_can_be_read(
+    tmp_path: Path,
+) -> None:
+    info = f'{{"version": "f2{LONE}", "sd_model_name": "{LONE}"}}'
+    body = {"images": [ENCODED], "info": info}
+    ending, run, server = outcome_of(tmp_path, status(200, body))
+    assert ending is Ending.DONE
+    assert_readable(run)
+    (finished,) = journal(run, "call_finished")
+    assert finished["webui_version"] == "f2\ud800"
+    assert len(server.posts) == 1
+
+
+# -- giving up, and giving up asking
+
+
+def test_a_post_that_has_not_connected_when_it_is_given_up_is_never_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connecting, go = threading.Event(), threading.Event()
+    real: Any = urllib3.connection.connection.create_connection
+
+    def create_connection(*arguments: Any, **more: Any) -> Any:
+        connecting.set()
+        assert go.wait(30)
+        return real(*arguments, **more)
+
+    monkeypatch.setattr(urllib3.connection.connection, "create_connection", create_connection)
+    caught: list[WebUIError] = []
+    with serving(images(PNG)) as server:
+        client = SDWebUIClient(server.url)
+
+        def call() -> None:
+            with pytest.raises(WebUIError) as error:
+                client.generate_images("txt2img", PAYLOAD)
+            caught.append(error.value)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert connecting.wait(20)
+        client.abandon()
+        go.set()
+        thread.join(20)
+        assert not thread.is_alive()
+        assert [type(error) for error in caught] == [WebUIUnreachableError]
+        assert server.posts == []
+        assert client.generate_images("txt2img", PAYLOAD).images == (PNG,)
+        assert len(server.posts) == 1
+
+
+def test_a_call_that_is_answered_503_for_ever_is_sent_five_times_at_most_and_then_fails(
+    tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    del hasty
+    caplog.set_level(logging.INFO, logger="sdwatch")
+    with asked(well, posts=status(503, b"busy")) as (server, _), lane_on(server, tmp_path) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        spool.wait_for(failed=1)
+        assert len(server.posts) <= SENT_AT_MOST == 5
+        (run,) = spool.failed()
+        assert len(journal(run, "call_started")) == len(server.posts)
+        assert envelope(run)["diagnosis"] == "busy"
+        assert len(envelope(run)["attempts"]) == len(server.posts)
+        assert broke(caplog) == []

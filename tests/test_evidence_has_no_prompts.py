@@ -1,0 +1,125 @@
+"""A job file with a mistake: what is written about it, for people and for programs, does not have
+the prompt that the mistake is made with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sdwatch.cli.logs import set_up_logging
+from sdwatch.monitor import Result
+from tests.monitored import Monitored, job, monitored
+
+TEXT = "a purple hippopotamus, sleeping under seven silver moons"
+WORDS = ("purple", "hippopotamus", "sleeping", "seven", "silver", "moons")
+QUIET = f'prompt: "{TEXT}"\n'
+
+MISTAKES = {
+    "a-number": f"{QUIET}steps: {TEXT}\n",
+    "a-seed": f"{QUIET}seed: {TEXT}\n",
+    "a-switch": f"{QUIET}tiling: {TEXT}\n",
+    "a-priority": f"{QUIET}priority: {TEXT}\n",
+    "a-mapping": f"{QUIET}override_settings: {TEXT}\n",
+    "scripts": f"{QUIET}alwayson_scripts: {TEXT}\n",
+    "a-long-name": f"{QUIET}name: {TEXT * 9}\n",
+    "a-list-for-a-prompt": f"prompt: [{TEXT}]\n",
+    "a-mapping-for-a-prompt": f"prompt: {{{TEXT}: 1}}\n",
+    "nothing-but-text": f"{TEXT}\n",
+    "a-field": f"{QUIET}{TEXT}: 5\n",
+    "a-field-twice": f"{QUIET}{TEXT}: 5\n{TEXT}: 6\n",
+    "a-field-of-it": f"stages:\n  - txt2img:\n      {TEXT}: 5\n",
+    "a-stage": f"stages:\n  - {TEXT}\n",
+    "a-stages-kind": f"stages:\n  - {TEXT}: {{steps: 3}}\n",
+    "a-stages-fields": f"stages:\n  - txt2img: {TEXT}\n",
+    "stages": f"stages: {TEXT}\n",
+    "an-image": f"stages:\n  - img2img: {{init_images: '{TEXT}', prompt: a}}\n",
+    "an-image-elsewhere": f"stages:\n  - img2img: {{init_images: '../{TEXT}', prompt: a}}\n",
+    "an-image-by-url": f"stages:\n  - img2img: {{init_images: 'http://{TEXT}', prompt: a}}\n",
+    "indented-too-little": f"prompt: |\n{TEXT}\nsteps: 3\n",
+    "indented-too-much": f"prompt: a castle\n  {TEXT}: by night\nsteps: 3\n",
+    "indented-below-it": f"stages:\n  - txt2img:\n    prompt: {TEXT}\n",
+    "a-colon": f"prompt: {TEXT}, style: oil\n",
+    "an-open-quote": f'prompt: "{TEXT}\nsteps: 3\n',
+    "behind-a-quote": f'prompt: "a castle" {TEXT}\n',
+    "an-open-bracket": f"prompt: [{TEXT}\nsteps: 3\n",
+    "a-tag": "prompt: !purple!hippopotamus silver moons\n",
+    "an-alias": "prompt: *purple hippopotamus\n",
+    "an-anchor": "prompt: &purple hippopotamus\n",
+    "a-directive": "%purple hippopotamus\n---\nprompt: silver\n",
+    "an-escape": f'prompt: "\\q {TEXT}"\n',
+    "a-sign": f"prompt: @{TEXT}\n",
+    "a-tab": f"prompt: a castle\n\t{TEXT}: 3\n",
+    "no-utf8": f"prompt: {TEXT} \udce9\n",
+    "two-documents": f"prompt: a\n---\n{TEXT}\n",
+}
+WARNED = job("a castle") + f"negative_prompt: blurry #{TEXT}\n"
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a monitor made of them, and what it logged, as for `sdwatch run`."""
+
+    spool: Monitored
+    log: Path
+    warned: list[str]
+
+    def run_of(self, name: str) -> Path:
+        (run,) = self.spool.spool.glob(f"failed/*-{name}-????")
+        return run
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+    logger = logging.getLogger("sdwatch")
+    before, level = list(logger.handlers), logger.level
+    with monitored(tmp_path_factory.mktemp("night")) as spool:
+        warned: list[str] = []
+        log = spool.state / "sdwatch.log"
+        set_up_logging(log, 10_000_000, warned.append)
+        try:
+            for name, text in MISTAKES.items():
+                spool.drop(f"{name}.yaml", text.encode("utf-8", "surrogateescape"))
+            spool.drop("warned.yaml", WARNED)
+            spool.start(once=True)
+            assert spool.ended() is Result.EMPTY
+        finally:
+            for handler in set(logger.handlers) - set(before):
+                logger.removeHandler(handler)
+                handler.close()
+            logger.setLevel(level)
+        yield Night(spool, log, warned)
+
+
+def assert_silent(text: str) -> None:
+    assert [word for word in WORDS if word in text.lower()] == [], text
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_with_a_prompt_is_explained_without_it(night: Night, name: str) -> None:
+    run = night.run_of(name)
+    why = (run / "WHY.txt").read_text(encoding="utf-8")
+    assert f"{name}.yaml:" in why
+    assert_silent(why)
+    assert_silent((run / "error.json").read_text(encoding="utf-8"))
+    assert_silent((run / "journal.jsonl").read_text(encoding="utf-8"))
+    dropped = MISTAKES[name].encode("utf-8", "surrogateescape")
+    assert (run / "job.yaml").read_bytes() == dropped
+
+
+@pytest.mark.parametrize("name", [*MISTAKES, "warned"])
+def test_the_monitors_log_and_what_it_tells_do_not_have_it(night: Night, name: str) -> None:
+    logged = night.log.read_text(encoding="utf-8").splitlines()
+    told = [line for line in [*logged, *night.spool.told, *night.warned] if name in line]
+    assert told
+    assert_silent("\n".join(told))
+
+
+def test_the_log_as_a_whole_does_not_have_it(night: Night) -> None:
+    assert len(night.spool.failed()) == len(MISTAKES)
+    assert len(night.spool.done()) == 1
+    assert_silent(night.log.read_text(encoding="utf-8"))
+    assert_silent("\n".join([*night.spool.told, *night.warned]))
