@@ -13,7 +13,6 @@ from typing import Protocol
 
 from sdwatch import system
 
-
 _SLICE = 0.2
 
 

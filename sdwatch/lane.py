@@ -29,6 +29,9 @@ ACTIVE_RUNS = 2
 """While one run's call is under way, one more may decode, write and publish."""
 
 
+_CHECK_AGAIN = 0.25  # seconds: whether a person's hold is gone, or there is room on disk
+
+
 class Lane:
     """`may_call` gives the reason why no new call may begin on any lane, or ''. `wake` is called
     when something changed that the monitor may want to act on; `tell` gets a line for people."""
@@ -53,6 +56,7 @@ class Lane:
         self._config = config
         self._recovery = recovery
         self._may_call = may_call
+        self._clock = clock
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
         self._permit = Permit()
         auth = (config.username, config.password or "") if config.username else None
@@ -88,7 +92,12 @@ class Lane:
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
         """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
         RunCancelledError, RunStoppedError."""
-        self._permit.take(mailbox, lambda: self.ready and not self._may_call())
+        self._permit.take(mailbox, lambda: self.ready)
+        while self._may_call():
+            # Looked up with the permit, so that it is true of this call; and given back meanwhile.
+            self._permit.give_back()
+            self._clock.wait(mailbox.given_up, _CHECK_AGAIN)
+            self._permit.take(mailbox, lambda: self.ready)
         try:
             yield
         finally:

@@ -17,22 +17,22 @@ from sdwatch import disk
 from sdwatch.active import REFUSED_FOR, ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config
-from sdwatch.errors import JobError
+from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
-from sdwatch.policy.envelope import cancelled_envelope, job_envelope, printable
+from sdwatch.policy.envelope import (
+    ErrorEnvelope,
+    cancelled_envelope,
+    job_envelope,
+    printable,
+)
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, Heartbeat, refuse_second_monitor
-from sdwatch.spool.inbox import Arrival, Inbox
 from sdwatch.spool.run import Run, is_cancelled, read_source
-from sdwatch.spool.watch import InboxWatch
 from sdwatch.stages import Ending
 from sdwatch.state import StateFolder
 
 log = logging.getLogger("sdwatch.monitor")
-
-_SCAN_SHARE = 5
-"""A scan of a large inbox takes its time: this many times as long passes before the next."""
 
 
 class Result(StrEnum):
@@ -63,14 +63,10 @@ class Monitor:
         self._stop = threading.Event()
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._wake = threading.Event()
-        self._scan_wanted = True
-        self._next_scan = self._scan_not_before = 0.0
         self._next_beat = 0.0
-        self._arrivals: list[Arrival] = []
         self._lanes: list[Lane] = []
         self._lanes_open = False
         self._no_call = ""
-        self._refused: dict[str, float] = {}  # sources that could not be claimed; until when
         self._holds_told: dict[str, str] = {}
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
 
@@ -119,7 +115,7 @@ class Monitor:
     def _open(self) -> None:
         config, clock = self._config, self._clock
         self._heartbeat = Heartbeat(self._spool)
-        self._inbox = Inbox(self._spool.inbox, config.settle, config.arrival_timeout, clock)
+        self._intake = Intake(self._spool, config, clock=clock, wake=self._wake.set, say=self._say)
         self._runs = ActiveRuns(self._spool, clock=clock, settle=config.settle, wake=self._wake.set)
         for folder in archive.recover(self._spool, clock):
             self._runs.park(folder)
@@ -132,19 +128,17 @@ class Monitor:
                 cooldown=config.cooldown,
                 recovery=config.recovery,
                 clock=clock,
-                may_call=lambda: self._no_call,
+                may_call=self._look_why_no_call,
                 wake=self._wake.set,
                 tell=self._say,
             )
             for webui in config.webuis
         ]
-        self._watch = InboxWatch(self._spool.inbox, self._hint, self._inbox.renamed_in)
-        if config.watch == "events":
-            self._watch.start()
+        self._intake.open()
 
     def _open_lanes(self) -> None:
         """Once; with --once only for a job that could begin."""
-        needed = (self._arrivals or self._runs) and not self.why_no_call()
+        needed = (self._intake.ready or self._runs) and not self.why_no_call()
         if self._lanes_open or (self._once and not needed):
             return
         self._lanes_open = True
@@ -157,12 +151,12 @@ class Monitor:
             self._tick()
             if self._once and (result := self._finished()) is not None:
                 return result
-            self._wake.wait(self._pause())
+            self._wake.wait(self._intake.pause())
         return Result.STOPPED
 
     def _close(self) -> None:
         """The runs stay in working/ and go on at the next start."""
-        self._watch.stop()
+        self._intake.close()
         for lane in self._lanes:
             lane.begin_stop()
         self._runs.join(self._config.stop_grace)
@@ -176,9 +170,8 @@ class Monitor:
     def _tick(self) -> None:
         self._no_call = self._look_why_no_call()
         self._reap()
-        self._scan()
+        self._intake.scan()
         self._settle_without_lane()
-        self._settle_cancelled()
         self._open_lanes()
         for lane in self._lanes:
             if lane.hold_reason:
@@ -187,51 +180,20 @@ class Monitor:
         self._tell_holds()
         self._beat()
 
-    def _pause(self) -> float:
-        """Seconds until the next round, if nothing happens before."""
-        if self._scan_wanted:
-            return max(0.0, self._scan_not_before - self._clock.monotonic())
-        if self._inbox.waiting:
-            return min(INTERVAL, max(0.05, self._config.settle / 4))
-        return INTERVAL
-
     def _finished(self) -> Result | None:
         """With --once: whether there is nothing left to do, or nothing that can be done."""
-        coming = self._inbox.waiting.keys() - self._inbox.unreadable - self._refused.keys()
-        left = self._arrivals or self._runs or coming
+        left = self._intake.expects or self._runs
         if self.why_no_call() or all(lane.hold_reason for lane in self._lanes):
             return Result.HOLD if left else Result.EMPTY
-        return None if left or self._scan_wanted else Result.EMPTY
-
-    def _scan(self) -> None:
-        """Scan on a hint, and every so often without one; never so often that it is all we do."""
-        now = self._clock.monotonic()
-        wanted = self._scan_wanted or self._inbox.waiting or now >= self._next_scan
-        if not wanted or now < self._scan_not_before:
-            return
-        self._scan_wanted = False
-        before = set(self._inbox.unreadable)
-        try:
-            self._arrivals = [a for a in self._inbox.scan() if not self._is_refused(a.source, now)]
-        except OSError as error:
-            self._inbox.waiting["inbox"] = f"cannot be read: {error}"
-        for source in self._inbox.unreadable - before:
-            self._say(f"{printable(source)}: {self._inbox.waiting[source]}")
-        took = self._clock.monotonic() - now
-        self._next_scan = now + self._config.scan_interval
-        self._scan_not_before = now + _SCAN_SHARE * took
-
-    def _hint(self) -> None:
-        """From the watch's thread."""
-        self._scan_wanted = True
-        self._wake.set()
+        return None if left else Result.EMPTY
 
     def why_no_call(self) -> str:
-        """The reason why no new call may begin anywhere: a person's hold, or no room on disk. It
-        is looked up once a round, because a share may let one wait for the answer."""
+        """The reason why no new call may begin anywhere, as of this round; '' if there is none."""
         return self._no_call
 
     def _look_why_no_call(self) -> str:
+        """A person's hold, or a disk that is full or gone. On a share it may take a while; each
+        call looks for itself, just before it begins."""
         try:
             if (hold := self._spool.hold_file()) is not None:
                 return f"somebody put {hold.name} into the spool"
@@ -245,48 +207,30 @@ class Monitor:
 
     def _settle_without_lane(self) -> None:
         """What cannot be parsed fails at once, even on hold; so does what was cancelled while it
-        waited."""
-        for arrival in list(self._arrivals):
-            if arrival.cancelled:
-                envelope, ending = cancelled_envelope(), Ending.CANCELLED
-            elif isinstance(arrival.job, JobError):
-                envelope, ending = job_envelope(arrival.job), Ending.FAILED
-            else:
-                continue
-            self._arrivals.remove(arrival)
-            if (run := self._claim(arrival)) is None:
-                continue
-            try:
-                if not run.is_as_claimed:
-                    # Somebody still wrote to it: it is read again, from working/.
-                    run.close()
-                    self._runs.park(run.folder)
-                    continue
-                archive.publish(run, self._spool, str(ending), envelope)
-            except OSError as error:
-                self._park_refused(run, error)
-            else:
-                self._count(run, ending, envelope.message)
-
-    def _settle_cancelled(self) -> None:
-        """A person's `cancel` file, in the folder of a run that is under way or parked."""
+        waited in the inbox, or in working/."""
+        for run, error in self._intake.claim_without_lane():
+            self._end(run, job_envelope(error) if error else cancelled_envelope())
         self._runs.cancel_where_asked()
         for folder in self._runs.parked():
-            if not is_cancelled(folder) or (run := self._take_up(folder)) is None:
-                continue
-            try:
-                envelope = cancelled_envelope()
-                archive.publish(run, self._spool, str(Ending.CANCELLED), envelope)
-            except OSError as error:
-                self._park_refused(run, error)
-            else:
-                self._count(run, Ending.CANCELLED, envelope.message)
+            if is_cancelled(folder) and (run_or_none := self._take_up(folder)) is not None:
+                self._end(run_or_none, cancelled_envelope())
 
-    def _park_refused(self, run: Run, error: OSError) -> None:
-        """The disk did not take something: nothing is lost, it goes on from working/."""
-        log.error("%s: waits in working/: %s", run.run_id, error)
-        run.close()
-        self._runs.park(run.folder, REFUSED_FOR)
+    def _end(self, run: Run, envelope: ErrorEnvelope) -> None:
+        """Publish a run that needs no lane to end."""
+        ending = Ending.CANCELLED if envelope.diagnosis == "cancelled" else Ending.FAILED
+        try:
+            if run.job_path is not None and not run.is_as_claimed and ending is Ending.FAILED:
+                run.close()  # somebody still wrote to it: it is read again, from working/
+                self._runs.park(run.folder)
+                return
+            archive.publish(run, self._spool, str(ending), envelope)
+        except OSError as error:
+            # The disk did not take something: nothing is lost, it goes on from working/.
+            log.error("%s: waits in working/: %s", run.run_id, error)
+            run.close()
+            self._runs.park(run.folder, REFUSED_FOR)
+        else:
+            self._count(run, ending, envelope.message)
 
     def _give_work(self, lane: Lane) -> None:
         """What was under way before goes first, then the inbox in its order."""
@@ -294,8 +238,8 @@ class Monitor:
             run: Run | None
             if (folder := self._runs.next_parked()) is not None:
                 run = self._take_up(folder)
-            elif self._arrivals:
-                run = self._claim(self._arrivals.pop(0))
+            elif self._intake.ready:
+                run = self._intake.claim_next()
             else:
                 return
             if run is not None:
@@ -310,23 +254,6 @@ class Monitor:
             log.error("%s: cannot be read: %s", folder, error)
             self._runs.park(folder, REFUSED_FOR)
             return None
-
-    def _claim(self, arrival: Arrival) -> Run | None:
-        try:
-            return archive.claim(arrival, self._spool, self._clock)
-        except OSError as error:
-            if arrival.source not in self._refused:
-                self._say(f"{printable(arrival.source)}: cannot be claimed: {error}")
-            self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
-            self._inbox.waiting[arrival.source] = f"cannot be claimed: {error}"
-            return None
-
-    def _is_refused(self, source: str, now: float) -> bool:
-        """Whether it could not be claimed a short while ago; then it is not yet tried again."""
-        refused = now < self._refused.get(source, 0.0)
-        if refused:
-            self._inbox.waiting[source] = "cannot be claimed yet; it is tried again"
-        return refused
 
     def _reap(self) -> None:
         for active in self._runs.reap():
@@ -382,9 +309,7 @@ class Monitor:
                 *map(_status, self._runs.under_way()),
                 *map(_parked_status, self._runs.parked()),
             ],
-            "queued": len(self._arrivals) + len(self._runs.parked()),
-            "next": [arrival.source for arrival in self._arrivals[:20]],
-            "waiting": dict(list(self._inbox.waiting.items())[:50]),
+            **self._intake.status(),
             "counts": {str(ending): count for ending, count in self._counts.items()},
         }
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sdwatch.errors import RunStoppedError
 from sdwatch.webui.mailbox import Mailbox, Message
 
-_CHECK_AGAIN = 0.25  # seconds: for what nobody announces, as a person's hold file
+_CHECK_AGAIN = 0.25  # seconds: for what nobody announces, as the end of a cool-down
 
 
 class Permit:

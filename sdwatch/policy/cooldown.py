@@ -45,5 +45,16 @@ def remaining(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant)
         return 0.0
     last = crashes[-1].at
     entry = delay_after(len(crashes), cooldown)
-    passed = now.boot - last.boot if now.boot_id == last.boot_id else now.wall - last.wall
+    same_boot = now.boot_id == last.boot_id
+    passed = now.boot - last.boot if same_boot else now.wall - last.wall
     return min(max(entry - passed, 0.0), entry)
+
+
+def on_this_boot(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> list[Crash]:
+    """The same row for a monitor that begins now: what is left of a cool-down from before a reboot
+    is read off the wall clock this once, and runs on the boot clock from here on."""
+    if not crashes or crashes[-1].at.boot_id == now.boot_id:
+        return list(crashes)
+    passed = delay_after(len(crashes), cooldown) - remaining(crashes, cooldown, now)
+    last = Crash(crashes[-1].kind, Instant(now.wall - passed, now.boot - passed, now.boot_id))
+    return [*crashes[:-1], last]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import threading
 from collections.abc import Sequence
@@ -16,7 +17,14 @@ from typing import Any
 
 from sdwatch import disk
 from sdwatch.clock import Clock, iso
-from sdwatch.policy.cooldown import STABLE_AFTER, Crash, Instant, delay_after, remaining
+from sdwatch.policy.cooldown import (
+    STABLE_AFTER,
+    Crash,
+    Instant,
+    delay_after,
+    on_this_boot,
+    remaining,
+)
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -30,7 +38,7 @@ class CrashHistory:
         self._cooldown = cooldown
         self._clock = clock
         self._lock = threading.Lock()
-        self._in_a_row = _read(path)
+        self._in_a_row = on_this_boot(_read(path), cooldown, self._now())
         self._successes = 0
         self._unwritten: list[bytes] = []
 
@@ -110,6 +118,9 @@ def _read(path: Path) -> list[Crash]:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        log.error("%s: cannot be read, and does not count: %s", path, error)
+        return []
     crashes: list[Crash] = []
     for line in lines:
         try:
@@ -117,8 +128,11 @@ def _read(path: Path) -> list[Crash]:
             if record["event"] == "stable":
                 crashes.clear()
             elif record["event"] == "crash":
-                at = Instant(float(record["wall"]), float(record["boot"]), str(record["boot_id"]))
+                wall, boot = float(record["wall"]), float(record["boot"])
+                if not (math.isfinite(wall) and math.isfinite(boot)):
+                    raise ValueError("no time")
+                at = Instant(wall, boot, str(record["boot_id"]))
                 crashes.append(Crash(str(record["kind"]), at))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("%s: a line cannot be read and is passed over", path)
     return crashes

@@ -50,7 +50,7 @@ ENCODED = base64.b64encode(PNG).decode()
 class Asked(Handler):
     """A probe gets the server's next `answers`, and the last one for ever."""
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 - http.server's name
         asked: Asking = self.server.asked  # type: ignore[attr-defined]
         with self.server.lock:
             answer = asked.answers[min(asked.probes, len(asked.answers) - 1)]

@@ -12,7 +12,9 @@ LIVES = {
     "a start that fails, then one that does not": [
         Event.START, Event.START_FAILED, Event.START, Event.READY,
     ],
-    "a hold that goes away": [Event.START, Event.READY, Event.NOT_USABLE, Event.NOT_USABLE, Event.READY],
+    "a hold that goes away": [
+        Event.START, Event.READY, Event.NOT_USABLE, Event.NOT_USABLE, Event.READY,
+    ],
     "a crash while on hold": [
         Event.START, Event.READY, Event.NOT_USABLE, Event.CRASHED, Event.START, Event.READY,
     ],

@@ -1,0 +1,145 @@
+"""What comes in: when the inbox is scanned, what waits in it in which order, and the claim."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sdwatch.clock import Clock
+from sdwatch.config import Config
+from sdwatch.errors import JobError
+from sdwatch.policy.envelope import printable
+from sdwatch.spool import archive
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import INTERVAL
+from sdwatch.spool.inbox import Arrival, Inbox
+from sdwatch.spool.run import Run
+from sdwatch.spool.watch import InboxWatch
+
+_SCAN_SHARE = 5
+"""A scan of a large inbox takes its time: this many times as long passes before the next."""
+
+_REFUSED_FOR = 5.0
+"""Seconds until a job that could not be claimed is tried again."""
+
+
+class Intake:
+    """The inbox of `spool`. `wake` is called, from the watch's thread, when it is worth a look;
+    `say` gets a line for people. All else is for the main thread."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        config: Config,
+        *,
+        clock: Clock,
+        wake: Callable[[], None],
+        say: Callable[[str], None],
+    ) -> None:
+        self._spool = spool
+        self._clock = clock
+        self._wake = wake
+        self._say = say
+        self._settle = config.settle
+        self._scan_interval = config.scan_interval
+        self._inbox = Inbox(spool.inbox, config.settle, config.arrival_timeout, clock)
+        self._watch = InboxWatch(spool.inbox, self._hint, self._inbox.renamed_in)
+        self._by_events = config.watch == "events"
+        self._arrivals: list[Arrival] = []
+        self._scan_wanted = True
+        self._next_scan = self._scan_not_before = 0.0
+        self._refused: dict[str, float] = {}  # sources that could not be claimed; until when
+
+    def open(self) -> None:
+        """Begin to watch."""
+        if self._by_events:
+            self._watch.start()
+
+    def close(self) -> None:
+        """End watching."""
+        self._watch.stop()
+
+    def scan(self) -> None:
+        """Scan on a hint, and every so often without one; never so often that it is all we do."""
+        now = self._clock.monotonic()
+        wanted = self._scan_wanted or self._inbox.waiting or now >= self._next_scan
+        if not wanted or now < self._scan_not_before:
+            return
+        self._scan_wanted = False
+        before = set(self._inbox.unreadable)
+        try:
+            self._arrivals = [a for a in self._inbox.scan() if not self._is_refused(a.source, now)]
+        except OSError as error:
+            self._inbox.waiting["inbox"] = f"cannot be read: {error}"
+        for source in self._inbox.unreadable - before:
+            self._say(f"{printable(source)}: {self._inbox.waiting[source]}")
+        took = self._clock.monotonic() - now
+        self._next_scan = now + self._scan_interval
+        self._scan_not_before = now + _SCAN_SHARE * took
+
+    def pause(self) -> float:
+        """Seconds until the next scan is due, if nothing happens before."""
+        if self._scan_wanted:
+            return max(0.0, self._scan_not_before - self._clock.monotonic())
+        if self._inbox.waiting:
+            return min(INTERVAL, max(0.05, self._settle / 4))
+        return INTERVAL
+
+    @property
+    def ready(self) -> bool:
+        """Whether a job can be claimed."""
+        return bool(self._arrivals)
+
+    @property
+    def expects(self) -> bool:
+        """Whether there is, or soon may be, a job to claim. What cannot be read, or claimed, waits
+        for somebody to do something about it."""
+        coming = self._inbox.waiting.keys() - self._inbox.unreadable - self._refused.keys()
+        return bool(self._arrivals or coming or self._scan_wanted)
+
+    def claim_next(self) -> Run | None:
+        """Claim the first in order; None where there is none, or it was taken away meanwhile."""
+        return self._claim(self._arrivals.pop(0)) if self._arrivals else None
+
+    def claim_without_lane(self) -> list[tuple[Run, JobError | None]]:
+        """Claim what needs no WebUI: jobs that cannot be parsed, with the error; and those that
+        were cancelled while they waited, with None."""
+        claimed = []
+        for arrival in list(self._arrivals):
+            error = arrival.job if isinstance(arrival.job, JobError) else None
+            if error is None and not arrival.cancelled:
+                continue
+            self._arrivals.remove(arrival)
+            if (run := self._claim(arrival)) is not None:
+                claimed.append((run, None if arrival.cancelled else error))
+        return claimed
+
+    def status(self) -> dict[str, Any]:
+        """For the heartbeat: what waits, and why."""
+        return {
+            "queued": len(self._arrivals),
+            "next": [arrival.source for arrival in self._arrivals[:20]],
+            "waiting": dict(list(self._inbox.waiting.items())[:50]),
+        }
+
+    def _claim(self, arrival: Arrival) -> Run | None:
+        try:
+            return archive.claim(arrival, self._spool, self._clock)
+        except OSError as error:
+            if arrival.source not in self._refused:
+                self._say(f"{printable(arrival.source)}: cannot be claimed: {error}")
+            self._refused[arrival.source] = self._clock.monotonic() + _REFUSED_FOR
+            self._inbox.waiting[arrival.source] = f"cannot be claimed: {error}"
+            return None
+
+    def _is_refused(self, source: str, now: float) -> bool:
+        """Whether it could not be claimed a short while ago; then it is not yet tried again."""
+        refused = now < self._refused.get(source, 0.0)
+        if refused:
+            self._inbox.waiting[source] = "cannot be claimed yet; it is tried again"
+        return refused
+
+    def _hint(self) -> None:
+        """From the watch's thread."""
+        self._scan_wanted = True
+        self._wake()
