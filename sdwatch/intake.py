@@ -114,10 +114,10 @@ class Intake:
                 claimed.append((run, None if arrival.cancelled else error))
         return claimed
 
-    def status(self) -> dict[str, Any]:
-        """For the heartbeat: what waits, and why."""
+    def status(self, parked: int) -> dict[str, Any]:
+        """For the heartbeat: what waits, and why; `parked` runs wait in working/ besides."""
         return {
-            "queued": len(self._arrivals),
+            "queued": len(self._arrivals) + parked,
             "next": [arrival.source for arrival in self._arrivals[:20]],
             "waiting": dict(list(self._inbox.waiting.items())[:50]),
         }

@@ -309,7 +309,7 @@ class Monitor:
                 *map(_status, self._runs.under_way()),
                 *map(_parked_status, self._runs.parked()),
             ],
-            **self._intake.status(),
+            **self._intake.status(len(self._runs.parked())),
             "counts": {str(ending): count for ending, count in self._counts.items()},
         }
 

@@ -24,7 +24,7 @@ ROOT = PACKAGE.parent
 FLOORS = (
     ("cli",),
     ("monitor",),
-    ("active",),
+    ("active", "intake"),
     ("lane", "stages"),
     ("keeper",),
     ("permit",),

@@ -152,6 +152,8 @@ class Inbox:
             known.parsed = self._read(path, source, known, late)
         except JobError as error:
             known.parsed = error
+        except FileNotFoundError:
+            self.waiting[source] = "its job file has gone away"
         except PermissionError as error:
             self._unreadable(source, error)
         except OSError as error:

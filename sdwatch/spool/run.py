@@ -69,6 +69,8 @@ class Run:
             self.ledger = read_ledger(self._records)
         except JournalError as error:
             self.broken = error
+            claimed = (record for record in self._records if record["event"] == "claimed")
+            self.ledger.claimed = next(claimed, {})
         self._journal_fd: int | None = None
 
     # -- journal
@@ -131,7 +133,7 @@ class Run:
         """Parse the job as it lies here. Raises JobError, OSError."""
         path = self.job_path
         if path is None:
-            raise SpoolError(f"{self.folder}: no job file in this run")
+            raise unreadable(self.source or JOB_FILE, "the job file is not there any more")
         source = self.source or path.name
         data = read_bounded(path, source)
         stem = Path(source).name if path.parent.name == JOB_FOLDER else Path(source).stem
@@ -252,11 +254,11 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         call = calls.setdefault(str(call_id), {"call": call_id, "attempts": [], "images": []})
         told = {k: v for k, v in record.items() if k not in ("at", "event", "call", "images")}
         if record["event"] == "call_started":
-            call["attempts"].append({"began": record["at"], **told})
+            call["attempts"].append({"began": record.get("at"), **told})
         elif record["event"] == "evidence":
-            call.setdefault("evidence", []).extend(record["files"])
+            call.setdefault("evidence", []).extend(record.get("files", []))
         elif call["attempts"]:
-            ended = {"ended": record["at"], "outcome": record["event"].removeprefix("call_")}
+            ended = {"ended": record.get("at"), "outcome": record["event"].removeprefix("call_")}
             call["attempts"][-1] |= {**ended, **told}
         call["images"] = record.get("images", call["images"])
     return list(calls.values())
