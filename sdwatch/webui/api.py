@@ -47,11 +47,12 @@ class _Call:
     job_id: str | None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Sent:
     """One POST of it, and to which life of the WebUI it went. Told apart by identity."""
 
     generation: int
+    given_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class WebUIAPI:
         self._managed = managed
         self._restart_limit = restart_limit
         self._interrupt_wait = interrupt_wait
-        self._in_flight = False
+        self._in_flight: _Sent | None = None
 
     def generate_images_with_recovery(
         self,
@@ -143,6 +144,7 @@ class WebUIAPI:
         self._recorder.call_started(sent.generation)
         if self._keeper is not None:
             self._keeper.sending(call.stage)
+        self._in_flight = sent
         threading.Thread(
             target=self._send, args=(call, sent), name=f"post-{call.stage}", daemon=True
         ).start()
@@ -152,20 +154,21 @@ class WebUIAPI:
                 return message.post is sent
             return not isinstance(message, Exited) or message.generation == sent.generation
 
-        self._in_flight = True
         message = self._mailbox.wait(wanted)
-        self._in_flight = isinstance(message, Stalled)
         if isinstance(message, Stalled):
             raise WebUIStuckError(message.reason, stage=call.stage)
         if isinstance(message, Exited):
             return self._last_words(call, sent, message)
         assert isinstance(message, Replied)
+        self._in_flight = None
         if isinstance(message.result, Reply):
             return message.result
         raise message.result
 
     def _send(self, call: _Call, sent: _Sent) -> None:
         result: Reply | WebUIError
+        if sent.given_up:
+            return
         try:
             result = self._client.generate_images(call.stage, call.payload)
         except WebUIError as error:
@@ -185,16 +188,23 @@ class WebUIAPI:
         """The process ended; its reply may have been whole just before."""
         if (reply := self._reply_of(sent, EXIT_WAIT)) is not None:
             return reply
-        self._client.abandon()
+        self._abandon()
         self._mailbox.post(exited)  # what the settling looks for, as if it came only now
         raise WebUIUnreachableError("the WebUI's process ended", stage=call.stage)
 
     def _give_up(self, why: str) -> None:
         """The generation is of no use any more: end it where it is ours, and do not wait."""
-        if self._in_flight and self._managed:
+        if self._in_flight is not None and self._managed:
             self._client.interrupt()
-        self._client.abandon()
+        self._abandon()
         self._recorder.call_given_up(why)
+
+    def _abandon(self) -> None:
+        """Nobody waits for the POST in flight any more."""
+        if self._in_flight is not None:
+            self._in_flight.given_up = True
+            self._in_flight = None
+        self._client.abandon()
 
     # -- what follows a failure
 
@@ -233,8 +243,7 @@ class WebUIAPI:
         return self._carry_out(decision, envelope)
 
     def _carry_out(self, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
-        self._client.abandon()  # a stuck POST must not outlive the attempt that it belongs to
-        self._in_flight = False
+        self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
         if decision.action is Action.FAIL:
             return Outcome(envelope=envelope)
         if decision.action is Action.HOLD:
