@@ -78,7 +78,7 @@ class ActiveRuns:
         """Give a claimed run, or one that goes on, its thread on a lane."""
         mailbox = Mailbox()
         recorder = RunRecorder(run, lane.redactor, self._clock)
-        run.webui = lane.identity()
+        run.webui = lane.about()
         runner = StageRunner(
             run,
             lane.api(recorder, mailbox),

@@ -133,7 +133,7 @@ class Lane:
             self.process.stop()
         self._client.close()
 
-    def identity(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
         """Which WebUI it is, for a run's manifest."""
         kind = "managed" if self.managed else "external"
         return {"name": self.name, "url": self._config.url, "kind": kind}
@@ -142,7 +142,7 @@ class Lane:
         """For people and for `status --json`."""
         watch = self.keeper.watch
         return {
-            **self.identity(),
+            **self.about(),
             "state": str(self.keeper.state),
             "hold": self.hold_reason,
             "generation": self.process.generation,
