@@ -62,6 +62,11 @@ class ActiveRuns:
         """The folders of those that wait in working/ to go on."""
         return [folder for _, folder in self._parked]
 
+    def due(self) -> list[Path]:
+        """Those of them that may go on now, oldest first."""
+        now = self._clock.monotonic()
+        return sorted(folder for until, folder in self._parked if until <= now)
+
     def disk_refuses(self) -> str:
         """Why a run waits for the disk, if one does."""
         return next((a.runner.disk_refuses for a in self._active if a.runner.disk_refuses), "")
@@ -108,12 +113,10 @@ class ActiveRuns:
 
     def next_parked(self) -> Path | None:
         """The oldest run that may go on now, taken out of those that wait."""
-        now = self._clock.monotonic()
-        ready = sorted(folder for until, folder in self._parked if until <= now)
-        if not ready:
+        if not (due := self.due()):
             return None
-        self.unpark(ready[0])
-        return ready[0]
+        self.unpark(due[0])
+        return due[0]
 
     def unpark(self, folder: Path) -> None:
         """It does not wait any more."""
@@ -166,8 +169,9 @@ class ActiveRuns:
             log.exception("%s: sdwatch broke on this run", active.run.run_id)
             active.refused = repr(error)
             active.ending = self._end_broken(active.run, repr(error))
-        active.run.close()
-        self._wake()
+        finally:
+            active.run.close()
+            self._wake()
 
     def _end_broken(self, run: Run, why: str) -> Ending:
         first = run.run_id not in self._broken
@@ -179,7 +183,7 @@ class ActiveRuns:
                         run.record("call_given_up", call=call_id, why=why)
                 return Ending.STOPPED
             publish(run, self._spool, str(Ending.FAILED), broken_envelope(why))
-        except OSError as error:
-            log.error("%s: waits in working/: %s", run.run_id, error)
+        except Exception:
+            log.exception("%s: it stays in working/", run.run_id)
             return Ending.STOPPED
         return Ending.FAILED

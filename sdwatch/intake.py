@@ -91,11 +91,11 @@ class Intake:
         return bool(self._arrivals)
 
     @property
-    def expects(self) -> bool:
-        """Whether there is, or soon may be, a job to claim. What cannot be read, or claimed, waits
-        for somebody to do something about it."""
+    def settling(self) -> bool:
+        """Whether something is arriving. What cannot be read, or claimed, waits for somebody to do
+        something about it."""
         coming = self._inbox.waiting.keys() - self._inbox.unreadable - self._refused.keys()
-        return bool(self._arrivals or coming or self._scan_wanted)
+        return bool(coming or self._scan_wanted)
 
     def claim_next(self) -> Run | None:
         """Claim the first in order; None where there is none, or it was taken away meanwhile."""
@@ -130,6 +130,7 @@ class Intake:
                 self._say(f"{printable(arrival.source)}: cannot be claimed: {error}")
             self._refused[arrival.source] = self._clock.monotonic() + _REFUSED_FOR
             self._inbox.waiting[arrival.source] = f"cannot be claimed: {error}"
+            self._spool.mend()
             return None
 
     def _is_refused(self, source: str, now: float) -> bool:

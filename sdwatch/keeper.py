@@ -178,7 +178,8 @@ class Keeper:
             log.exception("%s: the keeper broke, and goes on", self._config.name)
             if self.state is State.STARTING:
                 self._apply(Event.START_FAILED)
-            self.hold_reason = f"sdwatch itself broke: {error!r}"
+            if self.state is not State.READY:
+                self.hold_reason = f"sdwatch itself broke: {error!r}"
             self._wake()
             self._clock.wait(self._stopping, PROBE_EVERY)
 

@@ -116,6 +116,7 @@ class Lane:
             recovery=self._recovery,
             managed=self.managed,
             interrupt_wait=min(INTERRUPT_WAIT, self._config.stall),
+            may_call=self._may_call,
         )
 
     def begin_stop(self) -> None:

@@ -182,7 +182,9 @@ class Monitor:
 
     def _finished(self) -> Result | None:
         """With --once: whether there is nothing left to do, or nothing that can be done."""
-        left = self._intake.expects or self._runs
+        if self._intake.settling:
+            return None  # it may be wrong, or cancelled, and end without a WebUI
+        left = self._intake.ready or self._runs
         if self.why_no_call() or all(lane.hold_reason for lane in self._lanes):
             return Result.HOLD if left else Result.EMPTY
         return None if left else Result.EMPTY
@@ -211,7 +213,7 @@ class Monitor:
         for run, error in self._intake.claim_without_lane():
             self._end(run, job_envelope(error) if error else cancelled_envelope())
         self._runs.cancel_where_asked()
-        for folder in self._runs.parked():
+        for folder in self._runs.due():
             if is_cancelled(folder) and (run_or_none := self._take_up(folder)) is not None:
                 self._end(run_or_none, cancelled_envelope())
 
@@ -229,6 +231,10 @@ class Monitor:
             log.error("%s: waits in working/: %s", run.run_id, error)
             run.close()
             self._runs.park(run.folder, REFUSED_FOR)
+        except Exception:
+            # Whatever lies in one run's folder, the others go on.
+            log.exception("%s: sdwatch broke on this run; it stays in working/", run.run_id)
+            run.close()
         else:
             self._count(run, ending, envelope.message)
 
@@ -296,6 +302,7 @@ class Monitor:
             self._heartbeat.beat(self.status())
         except OSError as error:
             log.warning("the heartbeat cannot be written: %s", error)
+            self._spool.mend()
 
     def status(self) -> dict[str, Any]:
         """How it stands: for the heartbeat, `status` and the live display. {} before it is open."""

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,12 @@ class Spool:
                 f"{self.root}: inbox, working, done and failed must lie on one file system, "
                 "because a run moves from one to the next by a rename; put them on one"
             )
+
+    def mend(self) -> None:
+        """Make folders again that somebody took away; not on a share that is gone as a whole."""
+        if self.root.exists():
+            with suppress(SpoolError):
+                self.prepare()
 
     def hold_file(self) -> Path | None:
         """The file by which a person holds everything, if it is there."""
@@ -183,6 +190,7 @@ def move_out(folder: Path, spool: Spool, outcome: str) -> Path:
     """The one rename that publishes a run."""
     parent = spool.done if outcome == "done" else spool.failed
     disk.sync_folder(folder)
+    parent.mkdir(exist_ok=True)
     disk.rename(folder, parent / folder.name)
     _sync_names(parent, spool.working)
     return parent / folder.name

@@ -237,7 +237,7 @@ class Run:
                 ],
             },
             "warnings": [p.located(JOB_FILE) for p in job.warnings] if job else [],
-            "calls": _calls_of(self._records),
+            "calls": [] if self.broken else _calls_of(self._records),
         }
 
 

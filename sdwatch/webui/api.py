@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,8 @@ class WebUIAPI:
 
     `keeper`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
     `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
-    and `interrupt_wait`, which an interrupt gets to free a stuck call.
+    and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
+    why no call may begin now, or ''.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class WebUIAPI:
         managed: bool = True,
         restart_limit: float = RESTART_LIMIT,
         interrupt_wait: float = INTERRUPT_WAIT,
+        may_call: Callable[[], str] = lambda: "",
     ) -> None:
         self._client = client
         self._process = process
@@ -100,6 +102,7 @@ class WebUIAPI:
         self._managed = managed
         self._restart_limit = restart_limit
         self._interrupt_wait = interrupt_wait
+        self._may_call = may_call
         self._in_flight: _Sent | None = None
 
     def generate_images_with_recovery(
@@ -225,8 +228,6 @@ class WebUIAPI:
         self._recorder.call_failed(verdict, error, decision, code)
         what = (call.job_id or "a call", call.stage, verdict.diagnosis)
         log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
-        if freed:
-            return None
         failed = self._recorder.attempts[-1]
         envelope = ErrorEnvelope(
             error=type(error).__name__,
@@ -240,7 +241,13 @@ class WebUIAPI:
             exit_code=code,
             evidence=evidence,
         )
+        if freed:
+            return self._retry(envelope)
         return self._carry_out(decision, envelope)
+
+    def _retry(self, envelope: ErrorEnvelope) -> Outcome | None:
+        """None: try again now. On a person's hold the retry is a new call, and waits for it."""
+        return Outcome(envelope=envelope, later=True) if self._may_call() else None
 
     def _carry_out(self, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
         self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
@@ -251,7 +258,7 @@ class WebUIAPI:
                 self._keeper.hold(envelope.message)
             return Outcome(envelope=envelope, later=True)
         if self._process.restart_and_wait_ready(self._restart_limit):
-            return None
+            return self._retry(envelope)
         self._mailbox.raise_if_given_up()
         return Outcome(envelope=envelope, later=True)
 

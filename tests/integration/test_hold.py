@@ -57,6 +57,34 @@ def test_a_stop_on_hold_in_mid_run_leaves_the_run_to_go_on(tmp_path: Path) -> No
         assert spool.stats()["posts"] == 2
 
 
+def test_a_retry_after_a_crash_waits_for_a_hold_that_came_in_the_cool_down(tmp_path: Path) -> None:
+    hold = tmp_path / "spool" / "hold"
+    fault = "- {fault: sigkill-mid-step, when: {generation: 1}, times: once}"
+    with monitored(tmp_path, faults=fault, settings={"cooldown": [1]}) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_until(has(spool.working, "call_failed", call="1.1"), 30, "it crashed")
+        hold.touch()
+        spool.wait_ready(2)
+        spool.two_more_beats()
+        assert len(journal(spool.working()[0], "call_started")) == 1
+
+        hold.unlink()
+        spool.wait_for(done=1)
+        assert spool.stats()["posts"] == 2
+
+
+def test_once_on_hold_still_fails_what_cannot_be_parsed(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        (spool.spool / "hold").touch()
+        spool.drop("wrong.yaml", "[x")
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.HOLD
+        assert spool.waiting() == ["castle.yaml"]
+        assert len(spool.failed()) == 1
+
+
 def assert_never_started(spool: Monitored) -> None:
     """The WebUI had no life at all: no process, no record of a start, no output."""
     assert spool.stats()["starts"] == 0

@@ -44,6 +44,7 @@ BROKEN = {
         f'{{{AT}, "event": "call_finished", "call": "1.1", "images": [{{"name": 5, "sha256": "", '
         '"size": 1, "width": 1, "height": 1}]}'
     ),
+    "evidence-of-nothing": f'{{{AT}, "event": "evidence", "call": "1.1", "files": null}}',
     "evidence-without-files": f'{{{AT}, "event": "evidence", "call": "1.1"}}',
     "ended-without-outcome": f'{{{AT}, "event": "ended"}}',
 }
