@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -318,3 +319,17 @@ def test_putting_a_job_in_never_overwrites_another(spool: Spool) -> None:
         archive.put_in(temporary, spool.inbox, "castle", ".yaml")
     found = {path.name: path.read_text() for path in spool.inbox.iterdir()}
     assert found == {"castle.yaml": "0", "castle-2.yaml": "1", "castle-3.yaml": "2"}
+
+
+def test_folders_that_were_taken_away_are_made_again(spool: Spool) -> None:
+    shutil.rmtree(spool.working.parent)
+    spool.done.rmdir()
+    spool.mend()
+    assert spool.working.is_dir()
+    assert spool.done.is_dir()
+
+
+def test_of_a_share_that_is_gone_as_a_whole_nothing_is_made(spool: Spool) -> None:
+    shutil.rmtree(spool.root)
+    spool.mend()
+    assert not spool.root.exists()
