@@ -1,7 +1,7 @@
 """Every effect on disk that must survive a crash goes through here.
 
-One place, so that the order of writes can be read, and so that a test can make the n-th effect
-fail or die: `before_effect` is called with a label and the path before each of them.
+One place, so that the order of writes can be read; each is announced (see effects.py), so that a
+test can make the n-th one fail, or be the last.
 """
 
 from __future__ import annotations
@@ -9,37 +9,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sdwatch import system
-
-
-def _nothing(label: str, path: Path) -> None:
-    del label, path
-
-
-before_effect: Callable[[str, Path], None] = _nothing
+from sdwatch.effects import announce
 
 
 def make_folder(path: Path) -> None:
     """Make one folder that must not exist yet. Raises FileExistsError."""
-    before_effect("make_folder", path)
+    announce("make_folder", path)
     path.mkdir()
 
 
 def write(path: Path, data: bytes) -> None:
     """Write a file whole and synced, under its name only when it is complete."""
     temporary = path.with_name(f".{path.name[:100]}.tmp")
-    before_effect("write", temporary)
+    announce("write", temporary)
     with open(temporary, "wb") as file:
         file.write(data)
         file.flush()
-        before_effect("sync", temporary)
+        announce("sync", temporary)
         os.fsync(file.fileno())
-    before_effect("rename", path)
+    announce("rename", path, source=temporary)
     os.replace(temporary, path)
 
 
@@ -55,10 +48,13 @@ def encoded(text: str) -> bytes:
 
 
 def open_lines(path: Path) -> int:
-    """Open a file of lines for appending; its descriptor. A last line that a death left torn is
-    closed, so that it spoils no other. Raises OSError."""
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-    fd = os.open(path, flags, 0o644)
+    """Open a file of lines for appending, made if it is not there; its descriptor. A last line that
+    a death left torn is closed, so that it spoils no other. Raises OSError."""
+    if not path.exists():
+        announce("create", path)
+        path.touch()
+        sync_folder(path.parent)  # else a line could be synced in a file that has no name
+    fd = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0))
     os.lseek(fd, max(0, os.fstat(fd).st_size - 1), os.SEEK_SET)
     if os.read(fd, 1) not in (b"", b"\n"):
         os.write(fd, b"\n")
@@ -70,11 +66,11 @@ def append_line(fd: int, line: bytes, path: Path) -> None:
     is left, as far as the disk allows: half a line would spoil the next one too."""
     before = os.fstat(fd).st_size
     try:
-        before_effect("append", path)
+        announce("append", path)
         rest = memoryview(line + b"\n")
         while rest:
             rest = rest[os.write(fd, rest) :]  # a full disk takes a part and says so only then
-        before_effect("sync", path)
+        announce("sync", path)
         os.fsync(fd)
     except OSError:
         with suppress(OSError):
@@ -84,27 +80,27 @@ def append_line(fd: int, line: bytes, path: Path) -> None:
 
 def rename(source: Path, target: Path) -> None:
     """One rename; the target must not exist (checked: POSIX would replace it in silence)."""
-    before_effect("rename", target)
     if os.path.lexists(target):
         raise FileExistsError(f"{target} is there already; nothing was moved")
+    announce("rename", target, source=source)
     os.rename(source, target)
 
 
 def sync_folder(path: Path) -> None:
     """Make names in a folder durable. Does nothing where the system has no such thing."""
-    before_effect("sync_folder", path)
+    announce("sync_folder", path)
     system.sync_folder(path)
 
 
 def remove(path: Path) -> None:
     """Remove one file; gone already is as good."""
-    before_effect("remove", path)
+    announce("remove", path)
     path.unlink(missing_ok=True)
 
 
 def remove_empty_folder(path: Path) -> None:
     """Remove a folder that must be empty. Raises OSError where it is not."""
-    before_effect("remove_folder", path)
+    announce("remove_folder", path)
     path.rmdir()
 
 

@@ -32,7 +32,7 @@ FLOORS = (
     ("config",),
     ("policy",),
     ("disk", "clock", "resources"),
-    ("system",),
+    ("effects", "system"),
     ("errors",),
 )
 PURE = {

@@ -40,6 +40,7 @@ def write_evidence(
     disk.write_json(run_dir / names[0], sanitise(payload))
     text = "".join(f"===== {stream} =====\n{tail[stream].rstrip()}\n\n" for stream in tail)
     disk.write(run_dir / names[1], disk.encoded(redactor.redact(text)))
+    disk.sync_folder(run_dir)
     return names
 
 

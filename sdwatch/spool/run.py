@@ -188,12 +188,14 @@ class Run:
     ) -> tuple[Image, ...]:
         """Save a call's images as they came and record the call as finished. Raises OSError."""
         folder = self.folder / IMAGES
-        folder.mkdir(exist_ok=True)
+        if not folder.is_dir():
+            disk.make_folder(folder)
         recorded = tuple(
             self._save(call, number, data, grid=number <= grids)
             for number, data in enumerate(images, 1)
         )
         disk.sync_folder(folder)
+        disk.sync_folder(self.folder)  # the name of images/ itself
         self.record(
             "call_finished", call=call.id, images=[asdict(image) for image in recorded], **facts
         )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sdwatch.effects import announce
 from sdwatch.errors import (
     RunCancelledError,
     RunStoppedError,
@@ -173,11 +174,13 @@ class WebUIAPI:
         if sent.given_up:
             return
         try:
+            announce("post begins", Path(call.stage))
             result = self._client.generate_images(call.stage, call.payload)
         except WebUIError as error:
             result = error
         except Exception as error:  # noqa: BLE001 - a thread's outer edge: the run must hear of it
             result = WebUIError(f"the request itself broke: {error!r}", stage=call.stage)
+        announce("post ends", Path(call.stage))
         self._mailbox.post(Replied(sent, result))
 
     def _reply_of(self, sent: _Sent, seconds: float) -> Reply | None:

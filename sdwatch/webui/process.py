@@ -20,6 +20,7 @@ import psutil
 
 from sdwatch import system
 from sdwatch.clock import Clock
+from sdwatch.effects import announce
 from sdwatch.errors import PortTakenError, ProcessError
 from sdwatch.policy.verdict import exit_in_words
 from sdwatch.webui import identity as identities
@@ -304,6 +305,7 @@ class WebUIProcessManager:
         ours = {identities.TOKEN_NAME: identity.token}
         env = {**os.environ, "PYTHONUNBUFFERED": "1", **self._env, **ours}
         try:
+            announce("spawn", Path(self._command[0]))
             return system.spawn(
                 self._command,
                 cwd=self._cwd,

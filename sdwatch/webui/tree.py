@@ -5,11 +5,13 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import psutil
 
 from sdwatch import system
 from sdwatch.clock import Clock
+from sdwatch.effects import announce
 from sdwatch.webui.identity import living, with_descendants
 
 _KILL_LIMIT = 10.0  # seconds for SIGKILL to work; what outlasts it hangs in the kernel
@@ -32,6 +34,7 @@ def stop_whole(
     seen = _joined([], find())
     pids = [process.pid for process in seen]
     if seen:
+        announce("ask to end", Path(str(group)))
         # Without its leader the group's number may have been given to a stranger.
         system.ask_to_end(pids, group if group in pids else None, job_name)
     asked = clock.monotonic()
@@ -45,6 +48,7 @@ def stop_whole(
         if not left or clock.monotonic() > killing + _KILL_LIMIT:
             system.kill([], job_name)
             return left
+        announce("kill", Path(str(group)))
         system.kill([process.pid for process in left], job_name)
         clock.wait(threading.Event(), _LOOK_EVERY)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sdwatch.effects import Effect
 from tests.helpers import wait_until
 from tests.monitored import Monitored, job, journal, monitored
 
@@ -21,11 +22,11 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """While this file is there, the disk takes no line of a crash history."""
     flag = tmp_path / "disk-is-full"
 
-    def refuse(label: str, path: Path) -> None:
-        if label == "append" and path.name == "crashes.jsonl" and flag.exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def refuse(effect: Effect) -> None:
+        if effect.label == "append" and effect.path.name == "crashes.jsonl" and flag.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(effect.path))
 
-    monkeypatch.setattr("sdwatch.disk.before_effect", refuse)
+    monkeypatch.setattr("sdwatch.effects.before", refuse)
     return flag
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from sdwatch.effects import Effect
 from sdwatch.monitor import Result
 from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
@@ -42,11 +43,11 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """While this file is there, the disk takes no images."""
     flag = tmp_path / "disk-is-full"
 
-    def refuse(label: str, path: Path) -> None:
-        if label == "write" and path.parent.name == "images" and flag.exists():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def refuse(effect: Effect) -> None:
+        if effect.label == "write" and effect.path.parent.name == "images" and flag.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(effect.path))
 
-    monkeypatch.setattr("sdwatch.disk.before_effect", refuse)
+    monkeypatch.setattr("sdwatch.effects.before", refuse)
     flag.touch()
     return flag
 

@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from sdwatch import disk
+from sdwatch import effects
+from sdwatch.effects import Effect
 from sdwatch.policy.payload import Call
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.inbox import Arrival, Inbox
@@ -86,14 +86,14 @@ def at_effect(number: int, then: Callable[[], BaseException]) -> Iterator[list[s
     those that came before, this one included."""
     seen: list[str] = []
 
-    def before(label: str, path: Path) -> None:
-        seen.append(f"{label} {path.name}")
+    def before(effect: Effect) -> None:
+        seen.append(f"{effect.label} {effect.path.name}")
         if len(seen) == number:
             raise then()
 
-    original: Any = disk.before_effect
-    disk.before_effect = before
+    original = effects.before
+    effects.before = before
     try:
         yield seen
     finally:
-        disk.before_effect = original
+        effects.before = original

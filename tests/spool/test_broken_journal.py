@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch import disk
+from sdwatch.effects import Effect
 from sdwatch.errors import RunStoppedError
 from sdwatch.monitor import Result
 from sdwatch.spool.run import JOURNAL, Run
@@ -181,12 +181,12 @@ def test_of_a_record_that_the_disk_refuses_nothing_remains(
     run.record("claimed", source="castle.yaml")
     before = (tmp_path / JOURNAL).read_bytes()
 
-    def refuse(effect: str, path: Path) -> None:
-        if (effect, path.name) == (label, JOURNAL):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def refuse(effect: Effect) -> None:
+        if (effect.label, effect.path.name) == (label, JOURNAL):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(effect.path))
 
     with monkeypatch.context() as full:
-        full.setattr(disk, "before_effect", refuse)
+        full.setattr("sdwatch.effects.before", refuse)
         with pytest.raises(OSError, match="No space"):
             run.record("call_started", call="1.1")
     assert (tmp_path / JOURNAL).read_bytes() == before

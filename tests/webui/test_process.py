@@ -17,6 +17,7 @@ import pytest
 
 from sdwatch import disk
 from sdwatch.clock import SystemClock
+from sdwatch.effects import Effect
 from sdwatch.errors import PortTakenError, ProcessError
 from sdwatch.webui import process, tree
 from sdwatch.webui.process import ProbeResult, WebUIProcessManager
@@ -373,13 +374,13 @@ def test_a_folder_in_place_of_the_record_is_set_aside(setup: Setup) -> None:
 def test_a_record_that_cannot_even_be_set_aside_is_told_of(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(label: str, path: Path) -> None:
-        if label == "rename":
-            raise PermissionError(13, "Permission denied", str(path))
+    def refuse(effect: Effect) -> None:
+        if effect.label == "rename":
+            raise PermissionError(13, "Permission denied", str(effect.path))
 
     setup.state_dir.mkdir()
     (setup.state_dir / "identity.json").write_bytes(b"{torn")
-    monkeypatch.setattr(disk, "before_effect", refuse)
+    monkeypatch.setattr("sdwatch.effects.before", refuse)
     manager = setup.manager()
     assert not manager.adopt()
     assert "nor set aside: [Errno 13]" in caplog.text

@@ -1,0 +1,33 @@
+"""Every effect on the world that a death could cut a run's story at: announced just before it.
+
+On disk all come from `disk.py`; besides there are the spawn of the WebUI, signals to it, and the
+begin and the end of each POST. In a running sdwatch nobody listens. Tests do: they number the
+effects, and make the n-th one fail, or be the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What is about to be done, to what; `source`: of a rename, its old name."""
+
+    label: str
+    path: Path
+    source: Path | None = None
+
+
+def _nothing(effect: Effect) -> None:
+    del effect
+
+
+before: Callable[[Effect], None] = _nothing
+
+
+def announce(label: str, path: Path, source: Path | None = None) -> None:
+    """Say what comes next. Raises whatever a test wants it to."""
+    before(Effect(label, path, source))
