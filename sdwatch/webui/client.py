@@ -10,11 +10,13 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import requests
 import urllib3
 
+from sdwatch.effects import announce
 from sdwatch.errors import (
     WebUIError,
     WebUIReplyError,
@@ -94,6 +96,7 @@ class SDWebUIClient:
     def interrupt(self, timeout: float = 5.0) -> bool:
         """POST /sdapi/v1/interrupt: ends the generation that runs. Whether it was taken (SD.Next
         answers 204 without a body). Never raises."""
+        announce("interrupt", Path("interrupt"))
         try:
             return self._ask("POST", "/sdapi/v1/interrupt", timeout)[0] in (200, 204)
         except WebUIError:
