@@ -23,6 +23,17 @@ def make_folder(path: Path) -> None:
     path.mkdir()
 
 
+def ensure_folder(path: Path) -> None:
+    """Make a folder with all above it, each durable in the one above; there already is as good.
+    Raises OSError."""
+    if path.is_dir():
+        return
+    ensure_folder(path.parent)
+    announce("make_folder", path)
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
+
+
 def write(path: Path, data: bytes) -> None:
     """Write a file whole and synced, under its name only when it is complete."""
     temporary = path.with_name(f".{path.name[:100]}.tmp")

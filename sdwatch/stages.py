@@ -122,6 +122,7 @@ class StageRunner:
         self._settle = settle
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
+        recorder.insist = self._insist
 
     def run_to_end(self, spool: Spool) -> Ending:
         """The whole life of a run: its stages, then done/ or failed/. Raises OSError where the
@@ -286,7 +287,7 @@ class StageRunner:
                 self.disk_refuses = str(error)
                 if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
                     with suppress(OSError):
-                        self._recorder.call_given_up("the disk did not take its images")
+                        self._recorder.call_given_up("the disk did not take what came of it")
                     self._mailbox.raise_if_given_up()
             else:
                 self.disk_refuses = ""

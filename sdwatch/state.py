@@ -32,7 +32,7 @@ class StateFolder:
     def hold(self) -> None:
         """Take the lock. Raises AlreadyRunningError naming the holder, SpoolError."""
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            disk.ensure_folder(self.root)
             self._lock.acquire(timeout=0)
             (self.root / "holder").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
         except Timeout:
@@ -69,7 +69,7 @@ class StateFolder:
         """The folder of one WebUI: identity, crash history, output. Raises SpoolError."""
         folder = self.root / f"webui-{name}"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            disk.ensure_folder(folder)
         except OSError as error:
             reason = f"{folder}: the folder of a WebUI cannot be made: {error}"
             raise SpoolError(reason) from error
@@ -109,4 +109,5 @@ def _new_worker(path: Path) -> str:
     host = re.sub(r"[^a-z0-9]", "-", socket.gethostname().lower())[:30]
     worker = f"{host}-{secrets.token_hex(3)}"
     disk.write(path, worker.encode())
+    disk.sync_folder(path.parent)  # a worker that forgot its name would leave its runs alone
     return worker

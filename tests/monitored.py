@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -80,6 +81,7 @@ class Monitored:
         self.told: list[str] = []
         self.monitor: Monitor | None = None
         self.result: Result | None = None
+        self.broke: BaseException | None = None
         self.process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
         self.flags, self._faults = flags, faults
@@ -139,12 +141,28 @@ class Monitored:
     def start(self, *, once: bool = False) -> None:
         """Begin a monitor in a thread of this process."""
         self.monitor = Monitor(self.config, once=once, tell=self.told.append)
-        self.result = None
+        self.result = self.broke = None
         self._thread = threading.Thread(target=self._run, args=(self.monitor,), name="monitor")
         self._thread.start()
 
     def _run(self, monitor: Monitor) -> None:
-        self.result = monitor.run()
+        try:
+            self.result = monitor.run()
+        except BaseException as error:
+            self.broke = error
+            raise
+
+    def run_until(self, is_dead: Callable[[], bool]) -> None:
+        """A monitor in a thread, until it ends, by itself or because `is_dead`."""
+        self.start(once=True)
+        assert self._thread is not None
+        assert self.monitor is not None
+        deadline = time.monotonic() + 60
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            if is_dead():
+                self.monitor.stop()
+            self._thread.join(0.01)
+        assert not self._thread.is_alive(), f"the monitor did not end: {self.told}"
 
     def ended(self, timeout: float = 60.0) -> Result:
         """Wait until the monitor in the thread ends by itself; why it did."""

@@ -59,7 +59,7 @@ class Spool:
         folders = (self.inbox, self.working, self.done, self.failed)
         try:
             for folder in folders:
-                folder.mkdir(parents=True, exist_ok=True)
+                disk.ensure_folder(folder)
             devices = {folder.stat().st_dev for folder in folders}
         except OSError as error:
             raise SpoolError(f"{self.root}: the spool cannot be used: {error}") from error
@@ -191,7 +191,7 @@ def move_out(folder: Path, spool: Spool, outcome: str) -> Path:
     """The one rename that publishes a run."""
     parent = spool.done if outcome == "done" else spool.failed
     disk.sync_folder(folder)
-    parent.mkdir(exist_ok=True)
+    disk.ensure_folder(parent)
     disk.rename(folder, parent / folder.name)
     _sync_names(parent, spool.working)
     return parent / folder.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +85,15 @@ class EvidenceRecorder:
 
 
 class RunRecorder(EvidenceRecorder):
-    """The same for a run: its ledger is the run's journal. `take_up` says which call is meant."""
+    """The same for a run: its ledger is the run's journal. `take_up` says which call is meant.
+
+    `insist` writes what must not be missing there, however long the disk refuses it: a failure that
+    is not written down would read as the monitor's own death.
+    """
 
     def __init__(self, run: Run, redactor: Redactor, clock: Clock) -> None:
         super().__init__(redactor)
+        self.insist: Callable[[Callable[[], None]], object] = lambda effect: effect()
         self._run = run
         self._clock = clock
         self._call = ""
@@ -121,7 +126,7 @@ class RunRecorder(EvidenceRecorder):
     ) -> None:
         record = self._failure(verdict, error, decision, exit_code)
         record |= {"generation": self._generation, "seconds": self.seconds}
-        self._run.record("call_failed", call=self._call, **record)
+        self.insist(lambda: self._run.record("call_failed", call=self._call, **record))
         self._attempts.append(attempt_from(self._run.records[-1]))
 
     def call_given_up(self, why: str) -> None:
@@ -134,7 +139,8 @@ class RunRecorder(EvidenceRecorder):
         before = len(self._files)
         files = super().evidence(run_dir, payload, tail)
         if len(files) > before:
-            self._run.record("evidence", call=self._call, files=list(files[before:]))
+            new = list(files[before:])
+            self.insist(lambda: self._run.record("evidence", call=self._call, files=new))
         return files
 
     @property

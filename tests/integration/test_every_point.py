@@ -1,0 +1,31 @@
+"""Death at any instruction, a sample of it: `python benchmarks/every_point.py` tries every point."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.every_point import IN_PROCESS, How, count, disturb
+
+POINTS = 110
+"""About as many as a night has; one that is not reached is an undisturbed night."""
+
+draw = random.Random(20261124)
+SAMPLE = [(draw.randrange(1, POINTS), how) for how in IN_PROCESS for _ in range(4)]
+KILLED = sorted(draw.sample(range(1, POINTS), 6))
+
+
+def test_a_night_has_about_as_many_points_as_are_drawn_from(tmp_path: Path) -> None:
+    assert abs(count(tmp_path) - POINTS) < 15
+
+
+@pytest.mark.parametrize(("number", "how"), SAMPLE)
+def test_nothing_is_lost_or_doubled_at_this_point(tmp_path: Path, number: int, how: How) -> None:
+    disturb(tmp_path, number, how)
+
+
+@pytest.mark.parametrize("number", KILLED)
+def test_nothing_is_lost_or_doubled_by_a_kill_at_this_point(tmp_path: Path, number: int) -> None:
+    assert disturb(tmp_path, number, How.KILL), "the monitor ended before it was killed"
