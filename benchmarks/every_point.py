@@ -1,8 +1,8 @@
 """Death at any instruction: each effect of a night's job is the monitor's last one, or fails.
 
 `python benchmarks/every_point.py` counts the effects of a job of three stages with a crash of the
-WebUI in it, and then lets the monitor die at each (what was not synced kept, and lost), or has each
-refused by the disk (ENOSPC, EIO, EACCES, EBUSY); with `--kill` each is a real kill -9 as well. After
+WebUI in it, and lets the monitor die at each (what was not synced kept, and lost), or has each
+refused by the disk (ENOSPC, EIO, EACCES, EBUSY); with `--kill` each is a real kill -9, too. After
 each another monitor goes on, and everything that was promised is checked. Linux only.
 """
 

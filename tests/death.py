@@ -1,6 +1,6 @@
 """A monitor that dies at its n-th effect, or whose n-th effect fails; and what a power cut takes.
 
-`Points` numbers every effect (see sdwatch/effects.py). In place of a kill -9 it raises `Death`, which
+`Points` numbers every effect (see sdwatch/effects.py). For a kill -9 it raises `Death`, which
 nothing catches, and from then on no thread of that monitor can do anything to the world any more.
 `Unsynced` knows what of it the disk has not been made to keep.
 """

@@ -73,10 +73,8 @@ def disturb(root: Path, number: int, how: How) -> str:
     with _spool(root) as spool:
         spool.drop("castle.yaml", JOB)
         try:
-            if how is How.KILL:
-                reached = _kill(spool, number)
-            else:
-                reached = _in_process(spool, number, how)
+            disturbed = _kill if how is How.KILL else _in_process
+            reached = disturbed(spool, number, how)
             _check_one_holder(spool)
             if not spool.done():
                 spool.start(once=True)
@@ -99,7 +97,7 @@ def _never(effect: Effect) -> None:
 
 
 def _die(effect: Effect) -> None:
-    raise Death
+    raise Death(effect)
 
 
 def _refuse(how: How) -> Callable[[Effect], None]:
@@ -142,7 +140,8 @@ Monitor(load_config(Path(sys.argv[1])), once=True).run()
 """
 
 
-def _kill(spool: Monitored, number: int) -> str:
+def _kill(spool: Monitored, number: int, how: How) -> str:
+    del how
     command = [sys.executable, "-c", _DRIVER, str(spool.config_file), str(number)]
     folder = Path(__file__).parent.parent
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Death at any instruction, a sample of it: `python benchmarks/every_point.py` tries every point."""
+"""Death at any instruction, a sample of it; `python benchmarks/every_point.py` tries them all."""
 
 from __future__ import annotations
 
