@@ -1,22 +1,33 @@
-"""The simulator, which also writes down when it was started and when each POST came in.
+"""The simulator, which also writes down when it was started and what was POSTed to it when.
 
-`python recording_simulator.py FILE --port N ...`: FILE gets a line for each, `start PID SECONDS`
-and `post PID SECONDS`, on the machine's monotonic clock.
+`python recording_simulator.py FILE --port N ...`: FILE gets a line for each, `start PID SECONDS`,
+`post PID SECONDS` as a request comes in, and `call PID SECONDS STAGE WHICH` once it is read, all on
+the machine's monotonic clock. WHICH is the sha256 of the prompt, of an upscale that of its image.
 """
 
 import time
 
 _BEGUN = time.monotonic()  # before the imports, which take longer than the start itself
 
+import base64  # noqa: E402
+import hashlib  # noqa: E402
+import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 
-def note(event: str, at: float) -> None:
+def note(event: str, at: float, *more: str) -> None:
     """Append a line, in one write."""
     with open(_FILE, "a", encoding="ascii") as file:
-        file.write(f"{event} {os.getpid()} {at!r}\n")
+        file.write(" ".join((event, str(os.getpid()), repr(at), *more)) + "\n")
+
+
+def which(raw: bytes) -> str:
+    """Names the call that a request belongs to, the same for each time that it is sent."""
+    fields = json.loads(raw)
+    data = base64.b64decode(fields["image"]) if "image" in fields else fields["prompt"].encode()
+    return hashlib.sha256(data).hexdigest()
 
 
 if __name__ == "__main__":
@@ -31,5 +42,13 @@ if __name__ == "__main__":
             note("post", time.monotonic())
             self._serve()
 
+    class _RecordingSite(server.Site):
+        def answer(self, request: server.Request) -> server.Response:
+            stage = request.path.removeprefix(server.API)
+            if stage in server.STAGES:
+                note("call", time.monotonic(), stage, which(request.raw))
+            return super().answer(request)
+
     server.Handler = _RecordingHandler  # type: ignore[misc]
+    simulator.Site = _RecordingSite  # type: ignore[misc,attr-defined]
     simulator.main()
