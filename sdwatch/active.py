@@ -11,6 +11,7 @@ from pathlib import Path
 from sdwatch.clock import Clock, join
 from sdwatch.lane import Lane
 from sdwatch.policy.envelope import broken_envelope
+from sdwatch.policy.reach import JobRules
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
@@ -37,14 +38,21 @@ class ActiveRun:
 
 
 class ActiveRuns:
-    """Begins runs, ends them, and remembers those in working/ that are to go on. `settle`: seconds
-    (see StageRunner). `wake` is called when a run has ended. Used by the main thread."""
+    """Begins runs, ends them, and remembers those in working/ that are to go on. `rules`, `settle`:
+    see StageRunner. `wake` is called when a run has ended. Used by the main thread."""
 
     def __init__(
-        self, spool: Spool, *, clock: Clock, settle: float, wake: Callable[[], None]
+        self,
+        spool: Spool,
+        *,
+        clock: Clock,
+        rules: JobRules,
+        settle: float,
+        wake: Callable[[], None],
     ) -> None:
         self._spool = spool
         self._clock = clock
+        self._rules = rules
         self._settle = settle
         self._wake = wake
         self._active: list[ActiveRun] = []
@@ -89,6 +97,7 @@ class ActiveRuns:
             lane.api(recorder, mailbox),
             recorder,
             clock=self._clock,
+            rules=self._rules,
             settle=self._settle,
             permit=lambda: lane.permit(mailbox),
             mailbox=mailbox,

@@ -19,10 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from sdwatch import resources
 from sdwatch.errors import ConfigError, FileProblems, Problem
 from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
+from sdwatch.policy.picture import MOST_PIXELS
+from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
 
 _MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
 _DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
+_PIXELS = {"": 1, "MP": 10**6}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -44,6 +47,10 @@ def _bytes(text: str) -> int:
     return int(_measure(text.upper(), _SIZES))
 
 
+def _pixels(text: str) -> int:
+    return int(_measure(text.upper(), _PIXELS))
+
+
 def _words(text: str) -> tuple[str, ...]:
     """A command line as its words, by the rules of the system at hand."""
     if os.name != "nt":
@@ -54,11 +61,13 @@ def _words(text: str) -> tuple[str, ...]:
 
 _DURATION = Reading(_seconds, "a duration such as 90, 1.5, 2 min or 1 h")
 _SIZE = Reading(_bytes, "a size such as 500 MB or 1 GB")
+_AREA = Reading(_pixels, "a number of pixels such as 100 MP")
 _COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
 
 Duration: TypeAlias = Annotated[float, _DURATION]
 Limit: TypeAlias = Annotated[float, _DURATION, Field(gt=0)]
 Size: TypeAlias = Annotated[int, _SIZE]
+Area: TypeAlias = Annotated[int, _AREA, Field(ge=1, le=MOST_PIXELS)]
 LogCap: TypeAlias = Annotated[int, _SIZE, Field(ge=10_000)]
 
 
@@ -138,7 +147,7 @@ class WebUIConfig(_Settings):
 
 
 class Config(_Settings):
-    """All settings. Durations in seconds, sizes in bytes, paths absolute."""
+    """All settings. Durations in seconds, sizes in bytes or pixels, paths absolute."""
 
     spool: Path
     state: Path
@@ -146,6 +155,8 @@ class Config(_Settings):
     settle: Duration = 2.0
     scan_interval: Limit = 5.0
     arrival_timeout: Limit = 300.0
+    max_image: Area = JobRules.max_image
+    allow: tuple[str, ...] = ()
     min_free: Size = 1_000_000_000
     stop_grace: Duration = 30.0
     recovery: bool = True
@@ -160,6 +171,11 @@ class Config(_Settings):
     )
     log_cap: LogCap = 10_000_000
     webuis: Annotated[tuple[WebUIConfig, ...], NamedBy("name")]
+
+    @property
+    def rules(self) -> JobRules:
+        """What jobs may do."""
+        return JobRules(self.allow, self.max_image)
 
     @field_validator("webuis")
     @classmethod
@@ -183,7 +199,8 @@ def load_config(path: Path) -> Config:
     try:
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            if problem := _untrusted(status) or too_large(status.st_size):
+            above = path.resolve().parent.stat()
+            if problem := _untrusted(status, above) or too_large(status.st_size):
                 raise ConfigError(str(path), [problem])
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
@@ -217,12 +234,19 @@ def default_config_text() -> str:
     return (resources.config_folder() / "sdwatch.yaml").read_text(encoding="utf-8")
 
 
-def _untrusted(status: os.stat_result) -> Problem | None:
-    """Why this config must not be obeyed: it names a command to run."""
+def _untrusted(status: os.stat_result, above: os.stat_result) -> Problem | None:
+    """Why this config must not be obeyed: it names a command to run. `above`: its folder, in which
+    who may write can put another file in its place. A group that may write is trusted: many
+    systems give each user a group of their own, and a umask that lets it write."""
     if sys.platform == "win32":
         return None  # st_mode and st_uid say nothing there; who may write is an ACL's business
     if status.st_mode & stat.S_IWOTH:
         message = "anybody may write this config, and it names a command to run; chmod o-w it"
+    elif above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
+        message = (
+            "anybody may put another config in the place of this one, and it names a command to "
+            "run; chmod o-w its folder, or move it into one of your own"
+        )
     elif status.st_uid not in (0, os.geteuid()):
         message = (
             f"this config belongs to user {status.st_uid}, neither you nor root, and it names a "

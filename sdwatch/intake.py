@@ -42,7 +42,7 @@ class Intake:
         self._say = say
         self._settle = config.settle
         self._scan_interval = config.scan_interval
-        self._inbox = Inbox(spool.inbox, config.settle, config.arrival_timeout, clock)
+        self._inbox = Inbox(spool.inbox, config.settle, config.arrival_timeout, clock, config.rules)
         self._watch = InboxWatch(spool.inbox, self._hint, self._inbox.renamed_in)
         self._by_events = config.watch == "events"
         self._arrivals: list[Arrival] = []

@@ -113,11 +113,11 @@ class Keeper:
             work=self.process.cpu_and_io,
             logs=self.process.log_paths(),
         )
-        self._next_probe = self._clock.monotonic() + PROBE_EVERY
         self._set_watch(watch)
 
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""
+        self._next_probe = self._clock.monotonic() + PROBE_EVERY
         self._set_watch(None)
 
     def look_again(self) -> None:
@@ -227,6 +227,8 @@ class Keeper:
 
     def _pause(self) -> float:
         """Seconds until the next look, if nothing is announced before."""
+        if (watch := self.watch) is not None:
+            return max(0.0, min(PROBE_EVERY, watch.next_look - self._clock.monotonic()))
         down = self.state in (State.DOWN, State.COOLING_DOWN)
         return 0.0 if down and not self._permit.taken else PROBE_EVERY
 
@@ -247,10 +249,9 @@ class Keeper:
                 self._permit.give_back()
 
     def _look_at_call(self, watch: CallWatch) -> None:
-        if self._clock.monotonic() < self._next_probe:
+        if self._clock.monotonic() < watch.next_look:
             return
         reason = watch.look()
-        self._next_probe = self._clock.monotonic() + PROBE_EVERY
         with self._lock:
             # Under the lock: the call may be over by now, and the next one's watch in its place.
             if reason and self.watch is watch:

@@ -17,6 +17,7 @@ from sdwatch import disk
 from sdwatch.active import REFUSED_FOR, ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config
+from sdwatch.errors import AlreadyRunningError
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
 from sdwatch.policy.envelope import (
@@ -25,9 +26,14 @@ from sdwatch.policy.envelope import (
     job_envelope,
     printable,
 )
-from sdwatch.spool import archive
+from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.heartbeat import INTERVAL, Heartbeat, refuse_second_monitor
+from sdwatch.spool.heartbeat import (
+    INTERVAL,
+    WATCHED_FOR,
+    Heartbeat,
+    refuse_second_monitor,
+)
 from sdwatch.spool.run import Run, is_cancelled, read_source
 from sdwatch.stages import Ending
 from sdwatch.state import StateFolder
@@ -45,18 +51,21 @@ class Result(StrEnum):
 
 class Monitor:
     """Runs the spool of `config` until it is stopped, or with `once` until there is nothing left
-    to do. `tell` gets a line for people whenever something happened, from any thread."""
+    to do. `take_over`: another worker, whose runs go on here. `tell` gets a line for people
+    whenever something happened, from any thread."""
 
     def __init__(
         self,
         config: Config,
         *,
         once: bool = False,
+        take_over: str = "",
         tell: Callable[[str], None] = lambda _: None,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
         self._once = once
+        self._take_over = take_over
         self._tell = tell
         self._clock = clock or SystemClock()
         self._state = StateFolder(config.state)
@@ -73,12 +82,12 @@ class Monitor:
     # -- its life
 
     def run(self) -> Result:
-        """Watch and work. Raises AlreadyRunningError, SpoolError."""
+        """Watch and work. Raises AlreadyRunningError, also where another monitor has begun on this
+        spool while this one was frozen, and SpoolError."""
         self._state.hold()
         try:
             self._spool = Spool(self._config.spool, self._state.worker)
-            self._spool.prepare()
-            refuse_second_monitor(self._spool, self._clock)
+            takeover.begin_on(self._spool, self._take_over, self._clock)
             self._open()
             try:
                 return self._work()
@@ -116,11 +125,20 @@ class Monitor:
         config, clock = self._config, self._clock
         self._heartbeat = Heartbeat(self._spool)
         self._intake = Intake(self._spool, config, clock=clock, wake=self._wake.set, say=self._say)
-        self._runs = ActiveRuns(self._spool, clock=clock, settle=config.settle, wake=self._wake.set)
+        self._runs = ActiveRuns(
+            self._spool,
+            clock=clock,
+            rules=config.rules,
+            settle=config.settle,
+            wake=self._wake.set,
+        )
         for folder in archive.recover(self._spool, clock):
             self._runs.park(folder)
         for name, count in archive.runs_of_others(self._spool).items():
-            self._say(f"working/{name} has {count} runs of another worker; they are left alone")
+            self._say(
+                f"working/{name} has {count} runs of another worker; they are left alone "
+                f"(`sdwatch run --take-over {name}` goes on with them)"
+            )
         self._lanes = [
             Lane(
                 webui,
@@ -294,13 +312,17 @@ class Monitor:
         self._holds_told = reasons
 
     def _beat(self) -> None:
-        now = self._clock.monotonic()
+        now = self._clock.boot_time()
         if now < self._next_beat:
             return
+        if 0 < self._next_beat < now - WATCHED_FOR / 2:  # frozen meanwhile, or the machine slept
+            refuse_second_monitor(self._spool, self._clock)
         self._next_beat = now + INTERVAL
         try:
             self._heartbeat.beat(self.status())
         except OSError as error:
+            if why := takeover.taken_by(self._spool):
+                raise AlreadyRunningError(f"{self._spool.working}: {why}") from error
             log.warning("the heartbeat cannot be written: %s", error)
             self._spool.mend()
 

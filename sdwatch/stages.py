@@ -16,9 +16,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from PIL import Image as Picture
-from PIL import UnidentifiedImageError
-
 from sdwatch.clock import Clock
 from sdwatch.errors import (
     FileProblems,
@@ -26,6 +23,7 @@ from sdwatch.errors import (
     RunCancelledError,
     RunStoppedError,
     SdwatchError,
+    SpoolError,
     WebUIError,
 )
 from sdwatch.policy.envelope import (
@@ -41,9 +39,12 @@ from sdwatch.policy.envelope import (
 from sdwatch.policy.job import Job
 from sdwatch.policy.ledger import Image
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
+from sdwatch.policy.picture import size_of
+from sdwatch.policy.reach import JobRules
 from sdwatch.policy.recovery import Action, Decision
 from sdwatch.policy.verdict import judge
 from sdwatch.spool.archive import Spool, publish
+from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.api import Outcome
@@ -95,8 +96,9 @@ class RunGoneError(SdwatchError):
 class StageRunner:
     """Runs one claimed job against `webui`, which is either crash-aware or a plain client.
 
-    `settle`: seconds for which a job that was still written to when it was claimed must stay as it
-    is. `permit` is taken around each call. `mailbox`: who gives the run up says so there.
+    `rules`: what jobs may do. `settle`: seconds for which a job that was still written to when it
+    was claimed must stay as it is. `permit` is taken around each call. `mailbox`: who gives the
+    run up says so there.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class StageRunner:
         recorder: RunRecorder,
         *,
         clock: Clock,
+        rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
         settle: float = 0.0,
         permit: Callable[[], AbstractContextManager[None]] = nullcontext,
         mailbox: Mailbox | None = None,
@@ -119,6 +122,7 @@ class StageRunner:
         self._webui = webui
         self._recorder = recorder
         self._clock = clock
+        self._rules = rules
         self._settle = settle
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
@@ -180,7 +184,7 @@ class StageRunner:
         while True:
             before = self._run.looks_like()
             if before == settled:
-                job = self._run.read_job()
+                job = self._run.read_job(self._rules)
                 if self._run.looks_like() == before:
                     return job
             self.doing = "waits until nobody writes to the job any more"
@@ -255,7 +259,7 @@ class StageRunner:
         """The call's fields, and its images in them."""
         stage = job.stages[call.stage - 1]
         own = bool(own_images(stage))
-        images = [self._read_image(call, name, own) for name in call.images]
+        images = self._read_images(call, own)
         payload = dict(call.fields)
         if mask := payload.get("mask"):
             payload["mask"] = _encoded(self._read_image(call, mask, own=True))
@@ -265,14 +269,26 @@ class StageRunner:
             payload["init_images"] = [_encoded(image) for image in images]
             if "width" not in payload and "height" not in payload:
                 # Without a size a WebUI squeezes every image to 512x512 (measured).
-                payload |= _size_of(call, images[0])
+                payload |= _size_of(images[0])
         return payload
+
+    def _read_images(self, call: Call, own: bool) -> list[bytes]:
+        images: list[bytes] = []
+        for name in call.images:
+            images.append(self._read_image(call, name, own))
+            if sum(map(len, images)) > MAX_PICTURE_BYTES:
+                why = f"and the images before it have more than {MAX_PICTURE_BYTES >> 20} MB"
+                raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why))
+        return images
 
     def _read_image(self, call: Call, name: str, own: bool) -> bytes:
         try:
             return self._run.read_image(name, own)
         except FileNotFoundError as error:
             raise CallFailedError(lost_image_envelope(call.kind, call.id, name)) from error
+        except SpoolError as error:
+            why = str(error)
+            raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why)) from error
 
     def _insist(self, effect: Callable[[], Any]) -> Any:
         """An effect on disk that must happen: where the disk is full or gone, try again until it
@@ -304,12 +320,7 @@ def _encoded(image: bytes) -> str:
     return base64.b64encode(image).decode()
 
 
-def _size_of(call: Call, image: bytes) -> dict[str, int]:
-    """An image's size as a WebUI makes it: multiples of 8. Raises CallFailedError for a file that
-    is no picture."""
-    try:
-        with Picture.open(io.BytesIO(image)) as picture:
-            width, height = picture.size
-    except (UnidentifiedImageError, Picture.DecompressionBombError) as error:
-        raise CallFailedError(no_picture_envelope(call.kind, call.id, call.images[0])) from error
+def _size_of(image: bytes) -> dict[str, int]:
+    """An image's size as a WebUI makes it: multiples of 8."""
+    width, height = size_of(io.BytesIO(image))
     return {"width": max(8, width // 8 * 8), "height": max(8, height // 8 * 8)}

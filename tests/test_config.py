@@ -11,6 +11,7 @@ import pytest
 from sdwatch import resources
 from sdwatch.config import Config, default_config_text, load_config, parse_config
 from sdwatch.errors import ConfigError
+from sdwatch.policy.reach import JobRules
 
 HEAD = "spool: spool\nstate: state\n"
 ONE = HEAD + "webuis:\n  one: {url: 'http://127.0.0.1:7860'}\n"
@@ -92,6 +93,17 @@ def test_durations_and_sizes_have_units() -> None:
     assert (config.settle, config.scan_interval, config.arrival_timeout) == (1.5, 120, 3600)
     assert (config.min_free, config.log_cap) == (500_000_000, 1_500_000_000)
     assert config.cooldown == (0, 5, 60)
+
+
+def test_what_jobs_may_do_is_in_the_config() -> None:
+    config = config_of("max_image: 1.5 MP\nallow: [samples_save, ControlNet]\n" + ONE)
+    assert config.rules == JobRules(("samples_save", "ControlNet"), 1_500_000)
+    assert config_of(ONE).rules == JobRules()
+
+
+def test_an_image_may_not_be_larger_than_can_be_looked_through() -> None:
+    (told,) = problems_of("max_image: 1000 MP\n" + ONE)
+    assert told.startswith("c.yaml:1:12: max_image must be at most 1.78957e+08")
 
 
 def test_recovery_is_a_switch_and_one_cooldown_needs_no_list() -> None:
@@ -217,6 +229,25 @@ if os.name != "nt":
         path.chmod(0o646)
         with pytest.raises(ConfigError, match="anybody may write this config"):
             load_config(path)
+
+    def test_a_config_that_anybody_may_put_another_in_place_of_is_refused(tmp_path: Path) -> None:
+        path = tmp_path / "open" / "c.yaml"
+        path.parent.mkdir()
+        path.write_text(ONE)
+        path.parent.chmod(0o777)
+        with pytest.raises(ConfigError, match="anybody may put another config in the place"):
+            load_config(path)
+        (tmp_path / "link.yaml").symlink_to(path)
+        with pytest.raises(ConfigError, match="anybody may put another config in the place"):
+            load_config(tmp_path / "link.yaml")
+        path.parent.chmod(0o1777)  # as /tmp is: only its owner may take a file's name away
+        assert load_config(path).spool == path.parent / "spool"
+
+    def test_a_config_that_its_group_may_write_is_read(tmp_path: Path) -> None:
+        path = tmp_path / "c.yaml"
+        path.write_text(ONE)
+        path.chmod(0o664)
+        assert load_config(path).spool == tmp_path / "spool"
 
     def test_a_config_of_another_user_is_refused(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch

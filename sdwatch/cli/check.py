@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.chosen_config import add_config_argument, choose_config, config_file
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.job_files import read_job_at, warnings_of
-from sdwatch.config import Config
+from sdwatch.config import Config, load_config
 from sdwatch.errors import JobError
+from sdwatch.policy.reach import JobRules
 from sdwatch.spool.run import JOB_NAMES
 
 
@@ -27,17 +28,18 @@ def main(args: argparse.Namespace) -> ExitCode:
     """Print what is wrong. Raises ConfigError."""
     if not args.files:
         return _check_config(args.config)
-    mistaken = check_jobs([_whole_job(path) for path in args.files])
+    rules = load_config(file).rules if (file := config_file(args.config)) else JobRules()
+    mistaken = check_jobs([_whole_job(path) for path in args.files], rules)
     print(f"{len(args.files)} checked, {mistaken} with mistakes")
     return ExitCode.BAD_JOB if mistaken else ExitCode.OK
 
 
-def check_jobs(paths: Sequence[Path]) -> int:
+def check_jobs(paths: Sequence[Path], rules: JobRules) -> int:
     """Print mistakes and warnings as `file:line:column: message`; how many jobs have mistakes."""
     mistaken = 0
     for path in paths:
         try:
-            lines = warnings_of(read_job_at(path), path)
+            lines = warnings_of(read_job_at(path, rules), path)
         except JobError as error:
             mistaken += 1
             lines = [str(error)]

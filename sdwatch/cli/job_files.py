@@ -6,31 +6,39 @@ from pathlib import Path
 
 from sdwatch.errors import JobError, Problem
 from sdwatch.policy.job import Job, parse_job
+from sdwatch.policy.reach import JobRules
 from sdwatch.spool.inbox import JOB_EXTENSIONS
+from sdwatch.spool.inside import why_no_picture
 from sdwatch.spool.run import JOB_NAMES, read_bounded
 from sdwatch.spool.signature import folder_files
 
 
-def read_job_at(path: Path) -> Job:
+def read_job_at(path: Path, rules: JobRules) -> Job:
     """The job in a file or a job folder. Raises JobError, whose problems name the path as given."""
     try:
         if path.is_dir():
-            return _in_folder(path)
+            return _in_folder(path, rules)
         if path.suffix.lower() not in JOB_EXTENSIONS:
             raise _refused(path, "a job is a .yaml or .yml file, or a folder with a job.yaml")
-        return parse_job(
-            read_bounded(path.resolve(), str(path)), str(path), None, default_name=path.stem
-        )
+        data = read_bounded(path.resolve(), str(path))
+        return parse_job(data, str(path), None, path.stem, rules=rules)
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}") from error
 
 
-def _in_folder(folder: Path) -> Job:
+def _in_folder(folder: Path, rules: JobRules) -> Job:
     file = next((folder / name for name in JOB_NAMES if (folder / name).is_file()), None)
     if file is None:
         raise _refused(folder, "there is no job.yaml in this folder, so it is not a job")
     data = read_bounded(file.resolve(), str(file))
-    return parse_job(data, str(file), folder_files(folder), default_name=folder.name)
+    return parse_job(
+        data,
+        str(file),
+        folder_files(folder),
+        folder.name,
+        rules=rules,
+        look=lambda name: why_no_picture(folder, name, rules.max_image),
+    )
 
 
 def _refused(path: Path, why: str) -> JobError:

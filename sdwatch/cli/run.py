@@ -21,6 +21,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="end when the inbox is empty; a hold ends it too, with exit code 3",
     )
+    parser.add_argument(
+        "--take-over",
+        metavar="WORKER",
+        default="",
+        help="go on with the runs of a worker that is gone; `sdwatch status` names it",
+    )
     parser.epilog = "Ctrl-C stops it in order; what is not finished goes on at the next start."
 
 
@@ -29,7 +35,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     chosen = choose_config(args.config)
     if uses_simulator(chosen.config):
         print(_not_real(chosen), flush=True)
-    session = Session(chosen.config, once=args.once)
+    session = Session(chosen.config, once=args.once, take_over=args.take_over)
     result = session.run()
     spool = chosen.spool
     where = f"see {spool.done} and {spool.failed}"

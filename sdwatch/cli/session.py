@@ -19,10 +19,16 @@ class Session:
 
     config: Config
     once: bool = False
+    take_over: str = ""
     monitor: Monitor = field(init=False)
 
     def __post_init__(self) -> None:
-        self.monitor = Monitor(self.config, once=self.once, tell=lambda line: self._show.tell(line))
+        self.monitor = Monitor(
+            self.config,
+            once=self.once,
+            take_over=self.take_over,
+            tell=lambda line: self._show.tell(line),
+        )
         self._show = _show(self.monitor, self.config)
 
     def run(self) -> Result:

@@ -86,7 +86,8 @@ def _told(status: dict[str, Any]) -> Iterator[str]:
         if not beat["running"]:
             yield (
                 f"worker {beat['worker']} is gone (it was process {beat['pid']} on {beat['host']}, "
-                f"last seen {beat.get('at')}); what it had goes on when it is started again"
+                f"last seen {beat.get('at')}); what it had goes on when it is started again, "
+                f"or here with `sdwatch run --take-over {beat['worker']}`"
             )
     if not running:
         yield "no monitor runs on this spool; `sdwatch run` starts one"

@@ -24,8 +24,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Check and copy. Raises ConfigError, SpoolError, OSError."""
-    spool = choose_config(args.config).spool
-    if mistaken := check_jobs(args.jobs):
+    chosen = choose_config(args.config)
+    spool = chosen.spool
+    if mistaken := check_jobs(args.jobs, chosen.config.rules):
         print(f"{mistaken} of {len(args.jobs)} with mistakes; nothing was submitted")
         return ExitCode.BAD_JOB
     spool.prepare()

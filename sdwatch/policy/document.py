@@ -258,6 +258,8 @@ def _explain(error: yaml.YAMLError, text: str) -> Problem:
         return Problem(line, here.index("\t") + 1, message)
     context = getattr(error, "context_mark", None)
     problem = str(getattr(error, "problem", "")).split(",")[0]
+    if "nesting depth" in problem:  # PyYAML from 6.0.4 on, which reads ahead of us
+        return Problem(line, column, f"nested deeper than {MAX_DEPTH} levels")
     accident = re.search("alias|anchor|tag", f"{getattr(error, 'context', '')} {problem}")
     if accident and context is not None:
         return _accident(accident.group(), *_mark(context))

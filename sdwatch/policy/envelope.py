@@ -121,14 +121,14 @@ def no_image_envelope(number: int, kind: str) -> ErrorEnvelope:
     )
 
 
-def no_picture_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
-    """For an image of the job's own that is none."""
+def no_picture_envelope(kind: str, call_id: str, name: str, why: str) -> ErrorEnvelope:
+    """For an image that cannot be used; `why` goes on after its name, as `is cut off`."""
     return ErrorEnvelope(
         error="NoPicture",
         diagnosis="bad request",
         blame="job",
-        message=f"{name} is not a picture that can be opened",
-        advice="Save it as PNG, JPEG or WebP, of no more than about 170 megapixels.",
+        message=f"{printable(name)} {why}",
+        advice="Save it anew as PNG, JPEG or WebP; `max_image` in the config bounds its size.",
         stage=kind,
         call=call_id,
     )

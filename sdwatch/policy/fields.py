@@ -96,7 +96,7 @@ class Txt2ImgFields(GenerationFields):
 class Img2ImgFields(GenerationFields):
     """POST /sdapi/v1/img2img. `init_images` and `mask` are names of images of the job folder."""
 
-    init_images: Annotated[list[str], Field(min_length=1)] | None = Field(
+    init_images: Annotated[list[str], Field(min_length=1, max_length=64)] | None = Field(
         None, description="Images of the job folder; without them those of the stage before."
     )
     mask: str | None = None

@@ -6,7 +6,7 @@ The smallest is `prompt: a castle`. All mistakes of a file are told at once, eac
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
@@ -17,6 +17,7 @@ from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy import document
 from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, shown, unique
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.reach import JobRules, beyond
 from sdwatch.policy.schema import found, nearest, read_model, readable
 
 StageKind: TypeAlias = Literal["txt2img", "img2img", "extra-single-image"]
@@ -37,7 +38,9 @@ _DROPPED = {
     "force_task_id": "sdwatch names its tasks itself",
 }
 _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
-_URL = re.compile(r"(?i)(data:|[a-z][a-z0-9+.-]*://)")
+_URL = re.compile(r"(?i)(data:|file=|[a-z][a-z0-9+.-]*://)")
+# What Windows opens as a device, in any folder and with any ending.
+_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -77,19 +80,31 @@ class _Header(BaseModel):
 _ShortForm = create_model("_ShortForm", __base__=(_Header, Txt2ImgFields))
 
 
+def _fine(name: str) -> str:
+    del name
+    return ""
+
+
 def parse_job(
-    data: bytes, file: str, images: frozenset[str] | None = None, default_name: str = ""
+    data: bytes,
+    file: str,
+    images: frozenset[str] | None = None,
+    default_name: str = "",
+    *,
+    rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
+    look: Callable[[str], str] = _fine,
 ) -> Job:
     """The job that `data` says; `file` is only named in errors.
 
     `images` are the names of the images in the job's folder, relative to it, with `/`; None for a
-    job that is a single file and so has none. Raises JobError with every problem.
+    job that is a single file and so has none. `look` says of an image that is there why it cannot
+    be used, as in `is cut off`, or nothing. Raises JobError with every problem.
     """
     try:
         root = parse_document(data, file)
     except FileProblems as error:
         raise JobError(file, error.problems) from None
-    reader = _JobReader(images)
+    reader = _JobReader(images, rules, look)
     job = reader.job(root, default_name)
     if reader.problems:
         raise JobError(file, readable(reader.problems))
@@ -105,8 +120,12 @@ def image_names(stage: Stage) -> list[str]:
 class _JobReader:
     """Collects problems and warnings on the way from a document to a job."""
 
-    def __init__(self, images: frozenset[str] | None) -> None:
+    def __init__(
+        self, images: frozenset[str] | None, rules: JobRules, look: Callable[[str], str]
+    ) -> None:
         self.images = images
+        self.rules = rules
+        self.look = look
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -215,6 +234,8 @@ class _JobReader:
             named = {key.text: value for key, value in node.entries if key.text in IMAGE_FIELDS}
             for value in named.values():
                 self.check_names(value)
+            for place, why in beyond(node, self.rules):
+                self.fail(place, why)
         if made is None:
             return {}
         given = made.model_dump(exclude_unset=True)
@@ -253,17 +274,21 @@ class _JobReader:
         if "\\" in name:
             return f'write {shown(name)} with "/" between folder and file'
         parts = PurePosixPath(name).parts
-        if not parts or name.startswith(("/", "~")) or ".." in parts or ":" in parts[0]:
+        drive = parts and len(parts[0]) == 2 and parts[0].endswith(":")
+        if not parts or drive or name.startswith(("/", "~")) or ".." in parts:
             return (
                 f"{shown(name)} is not within the job folder; an image is a name such as castle.png"
             )
+        if odd := next(filter(None, map(_odd, parts)), ""):
+            return f"{shown(name)} {odd}"
         if self.images is None:
             return (
                 f"a job of one file has no images beside it, so not {shown(name)}; put it as "
                 "job.yaml into a folder with its images"
             )
         if str(PurePosixPath(name)) in self.images:
-            return ""
+            why = self.look(str(PurePosixPath(name)))
+            return f"{shown(name)} {why}" if why else ""
         near = nearest(name, sorted(self.images)) if self.images else "; there is no image in it"
         return f"{shown(name)} is not in the job folder{near}"
 
@@ -288,6 +313,18 @@ def _wrong_stage(node: Node) -> str:
     if isinstance(node, document.Mapping):
         return f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
     return f"{found(node)} is no stage"
+
+
+def _odd(part: str) -> str:
+    """Why a name is one that Windows does not take for what it says, or an empty text. Refused
+    everywhere alike, so that a job works on all systems or on none."""
+    if device := _DEVICE.fullmatch(part):
+        return f"is a device on Windows ({device[1].upper()}), not a file; give it another name"
+    if ":" in part:
+        return 'has a ":" in it, which on Windows leads into another stream of a file'
+    if part.endswith((".", " ")):
+        return "ends in a dot or a space, which Windows leaves out; give it another name"
+    return "has control characters in it" if any(sign < " " for sign in part) else ""
 
 
 def _clean_names(value: str | list[str]) -> str | list[str]:

@@ -63,13 +63,23 @@ class ProgressWatch:
         if last is None or _moved(last, sample):
             self._moved = sample.at
         limits = self._limits
-        if sample.at - self._began > limits.call:
+        if sample.at >= self._began + limits.call:
             return f"the call took longer than its limit of {limits.call:g} s"
-        if sample.at - self._stepless_since > limits.stepless:
+        if sample.at >= self._stepless_since + limits.stepless:
             return f"the WebUI made no step for {limits.stepless:g} s, the limit for loading"
-        if sample.at - self._moved > limits.stall:
+        if sample.at >= self._moved + limits.stall:
             return f"the WebUI made no progress for {limits.stall:g} s"
         return ""
+
+    @property
+    def due(self) -> float:
+        """When it will be stuck, if nothing moves until then: on the samples' clock."""
+        limits = self._limits
+        return min(
+            self._began + limits.call,
+            self._stepless_since + limits.stepless,
+            self._moved + limits.stall,
+        )
 
 
 def _moved(last: Sample, now: Sample) -> bool:

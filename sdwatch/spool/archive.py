@@ -20,7 +20,15 @@ from sdwatch.errors import SpoolError
 from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.spool.diagnostics import write_explanation
 from sdwatch.spool.inbox import CANCEL_EXTENSION, Arrival
-from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run, new_run_id, read_source
+from sdwatch.spool.run import (
+    JOB_FILE,
+    JOB_FOLDER,
+    JOURNAL,
+    Run,
+    is_plain,
+    new_run_id,
+    read_source,
+)
 from sdwatch.spool.signature import digest
 
 log = logging.getLogger("sdwatch.spool")
@@ -81,7 +89,8 @@ class Spool:
 
     def run_folders(self) -> list[Path]:
         """This worker's runs, oldest first."""
-        return sorted(p for p in self.working.iterdir() if p.is_dir())
+        folders = (p for p in self.working.iterdir() if p.is_dir())
+        return sorted(p for p in folders if not p.name.startswith("."))
 
 
 def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
@@ -204,17 +213,18 @@ def retry(run_folder: Path, inbox: Path) -> Path:
     OSError.
     """
     folder, file = run_folder / JOB_FOLDER, run_folder / JOB_FILE
-    if not folder.is_dir() and not file.is_file():
+    is_folder = folder.is_dir() and not folder.is_symlink()
+    if not is_folder and not is_plain(file):
         raise SpoolError(f"{run_folder}: there is no job in this run to try again")
     source = Path(read_source(run_folder) or "job")
     known = not source.is_absolute() and ".." not in source.parts
     place = inbox / source.parent if known else inbox
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{os.getpid()}-{time.time_ns()}.tmp"
-    if folder.is_dir():
-        shutil.copytree(folder, temporary)
+    if is_folder:
+        shutil.copytree(folder, temporary, symlinks=True)  # what they lead to is not the job's
         return put_in(temporary, place, source.name, "")
-    shutil.copyfile(file, temporary)
+    shutil.copyfile(file, temporary, follow_symlinks=False)
     return put_in(temporary, place, source.stem, source.suffix or ".yaml")
 
 

@@ -21,7 +21,8 @@ HEARTBEAT = "heartbeat.json"
 INTERVAL = 1.0
 """Seconds between two beats."""
 
-_WATCHED_FOR = 5.0
+WATCHED_FOR = 5.0
+"""Seconds after which a heartbeat that has not moved is of a monitor that is gone, or frozen."""
 
 
 class Heartbeat:
@@ -71,7 +72,7 @@ def refuse_second_monitor(spool: Spool, clock: Clock) -> None:
     before.pop(spool.worker, None)
     if not before:
         return
-    clock.wait(threading.Event(), _WATCHED_FOR)
+    clock.wait(threading.Event(), WATCHED_FOR)
     for beat in read_heartbeats(spool.root):
         earlier = before.get(beat.get("worker"))
         if earlier is not None and earlier.get("beat") != beat.get("beat"):

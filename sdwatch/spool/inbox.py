@@ -17,7 +17,9 @@ from sdwatch import system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
 from sdwatch.policy.job import Job, image_names, parse_job
+from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
+from sdwatch.spool.inside import why_no_picture
 from sdwatch.spool.run import JOB_NAMES, is_plain, read_bounded, unreadable
 from sdwatch.spool.signature import Signature, folder_files, signature_of
 
@@ -71,12 +73,13 @@ class _Seen:
 
 @dataclass
 class Inbox:
-    """The folder `root`. `settle`, `arrival_timeout`: seconds."""
+    """The folder `root`. `settle`, `arrival_timeout`: seconds. `rules`: what jobs may do."""
 
     root: Path
     settle: float
     arrival_timeout: float
     clock: Clock
+    rules: JobRules = field(default_factory=JobRules)
     waiting: dict[str, str] = field(default_factory=dict)
     """What is there and not ready, by source, with the reason; as of the last scan."""
     unreadable: set[str] = field(default_factory=set)
@@ -177,13 +180,20 @@ class Inbox:
         data = read_bounded(file, source)
         stem = path.name if there is not None else path.stem
         if there is not None and not late:
-            job = parse_job(data, source, _AnyName(), default_name=stem)
+            job = parse_job(data, source, _AnyName(), stem, rules=self.rules)
             named = {name for stage in job.stages for name in image_names(stage)}
             known.missing = tuple(sorted(named - there))
             if known.missing:
                 self.waiting[source] = f"waits for {', '.join(known.missing)}"
                 return None
-        return parse_job(data, source, there, default_name=stem)
+        return parse_job(
+            data,
+            source,
+            there,
+            stem,
+            rules=self.rules,
+            look=lambda name: why_no_picture(path, name, self.rules.max_image),
+        )
 
 
 class _AnyName(frozenset[str]):

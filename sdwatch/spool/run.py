@@ -17,7 +17,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from PIL import Image as Picture
@@ -29,6 +29,9 @@ from sdwatch.policy.document import MAX_BYTES, too_large
 from sdwatch.policy.job import Job, parse_job
 from sdwatch.policy.ledger import Image, Ledger, read_ledger
 from sdwatch.policy.payload import MAX_SEED, Call, Seeds, draw_seeds
+from sdwatch.policy.picture import MOST_PIXELS
+from sdwatch.policy.reach import JobRules
+from sdwatch.spool.inside import open_plain, read_picture, why_no_picture
 from sdwatch.spool.signature import digest, folder_files, signature_of
 
 JOURNAL = "journal.jsonl"
@@ -61,6 +64,7 @@ class Run:
         self.job: Job | None = None
         self.seeds: list[Seeds | None] = []
         self.webui: dict[str, Any] = {}
+        self._most_pixels = JobRules().max_image
         self._clock = clock
         self.broken: JournalError | None = None
         self.ledger = Ledger()
@@ -129,17 +133,23 @@ class Run:
         folder = self.folder / JOB_FOLDER
         return digest(signature_of(folder if folder.is_dir() else self.folder / JOB_FILE))
 
-    def read_job(self) -> Job:
+    def read_job(self, rules: JobRules = JobRules()) -> Job:  # noqa: B008 - it is frozen
         """Parse the job as it lies here. Raises JobError, OSError."""
         path = self.job_path
         if path is None:
             raise unreadable(self.source or JOB_FILE, "the job file is not there any more")
         source = self.source or path.name
-        data = read_bounded(path, source)
+        data = read_bounded(path, source, self.folder)
         stem = Path(source).name if path.parent.name == JOB_FOLDER else Path(source).stem
         self.job_id = f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}"
-        self.job = parse_job(data, source, images_beside(path), default_name=stem)
+        self._most_pixels = rules.max_image
+        self.job = parse_job(
+            data, source, images_beside(path), stem, rules=rules, look=self._why_no_picture
+        )
         return self.job
+
+    def _why_no_picture(self, name: str) -> str:
+        return why_no_picture(self.folder, f"{JOB_FOLDER}/{name}", self._most_pixels)
 
     def plan(self) -> None:
         """Draw the seeds that the job left to chance, once; a resume finds them in the journal."""
@@ -174,14 +184,10 @@ class Run:
             return False
 
     def read_image(self, name: str, own: bool) -> bytes:
-        """An image that a call takes: the job's own (`own`), or one of the stage before."""
-        if not own:
-            return (self.folder / IMAGES / name).read_bytes()
-        base = (self.folder / JOB_FOLDER).resolve()
-        path = (base / name).resolve()
-        if not path.is_relative_to(base):
-            raise SpoolError(f"{name}: leads outside the job's folder")
-        return path.read_bytes()
+        """An image that a call takes: the job's own (`own`), or one of the stage before. Raises
+        SpoolError for what is none, or leads outside this folder, OSError."""
+        folder, most = (JOB_FOLDER, self._most_pixels) if own else (IMAGES, MOST_PIXELS)
+        return read_picture(self.folder, str(PurePosixPath(folder, name)), most)
 
     def finish_call(
         self, call: Call, images: Sequence[bytes], grids: int, **facts: Any
@@ -299,17 +305,17 @@ def read_source(folder: Path) -> str:
     return ""
 
 
-def read_bounded(path: Path, shown_as: str) -> bytes:
-    """A job file's bytes. Raises JobError for what is too large to be one, or no plain file (a
-    link, a pipe, which would never end), OSError."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0)
-    fd = os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
-    with open(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise unreadable(shown_as, "this is no plain file")
-        data = file.read(MAX_BYTES + 1)
-    if (problem := too_large(max(status.st_size, len(data)))) is not None:
+def read_bounded(path: Path, shown_as: str, inside: Path | None = None) -> bytes:
+    """A job file's bytes; `inside`: a folder above it, below which no link is followed. Raises
+    JobError for what is too large to be one, or no plain file (a link, a pipe), OSError."""
+    folder = inside or path.parent
+    try:
+        with open_plain(folder, path.relative_to(folder).as_posix()) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read(MAX_BYTES + 1)
+    except SpoolError as error:
+        raise unreadable(shown_as, f"the job file {error}") from error
+    if (problem := too_large(max(size, len(data)))) is not None:
         raise JobError(shown_as, [problem])
     return data
 

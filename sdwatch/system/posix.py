@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import select
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import psutil
 
@@ -137,6 +138,24 @@ def io_bytes(process: psutil.Process) -> int:
         counters = process.io_counters()
         return counters.read_chars + counters.write_chars
     return 0
+
+
+def open_inside(folder: Path, name: str) -> int:
+    """A descriptor to read the file `name` (relative, with `/`) below `folder`. No link below
+    `folder` is followed, also none that takes a place on the way in this moment; nor is a pipe
+    waited for. Raises OSError: ELOOP or ENOTDIR where the name leads outside."""
+    *above, last = PurePosixPath(name).parts or ("",)
+    if ".." in (*above, last) or name.startswith("/"):
+        raise OSError(errno.ELOOP, "leads outside", name)
+    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in above:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
+            os.close(at)
+            at = inner
+        return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+    finally:
+        os.close(at)
 
 
 def is_still_written(path: Path) -> bool:

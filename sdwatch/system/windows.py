@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import psutil
@@ -29,6 +30,7 @@ _job_api: Any = win32job  # its type stubs say that its functions return nothing
 _CREATE_SUSPENDED = 0x4
 _FILE_APPEND_DATA = 0x4
 _ERROR_SHARING_VIOLATION = 32
+_FILE_NAME_OPENED = 0x8
 _JOB_OBJECT_TERMINATE = 0x8
 
 # A break reaches only processes on the sender's own console, and the WebUI has one for itself:
@@ -168,6 +170,25 @@ def io_bytes(process: psutil.Process) -> int:
     return counters.read_bytes + counters.write_bytes + counters.other_bytes
 
 
+def open_inside(folder: Path, name: str) -> int:
+    """A descriptor to read the file `name` (relative, with `/`) below `folder`. What was opened is
+    asked where it lies: a link or junction below `folder` shows, however late it took a place on
+    the way. Raises OSError: ELOOP where the name leads outside."""
+    inner = str(PurePosixPath(name)).replace("/", "\\")
+    top = _to_read(folder, win32con.FILE_FLAG_BACKUP_SEMANTICS)  # the flag that opens folders
+    try:
+        file = _to_read(folder / inner, 0)
+        try:
+            wanted = _final_path(top).rstrip("\\") + "\\" + inner
+            if _final_path(file).casefold() != wanted.casefold():
+                raise OSError(errno.ELOOP, "leads outside", name)
+            return msvcrt.open_osfhandle(int(file.Detach()), os.O_RDONLY)
+        finally:
+            file.Close()  # nothing is left to close once it was detached
+    finally:
+        top.Close()
+
+
 def is_still_written(path: Path) -> bool:
     """Whether somebody has the file open: then it cannot be opened for us alone."""
     try:
@@ -178,6 +199,26 @@ def is_still_written(path: Path) -> bool:
         return bool(error.winerror == _ERROR_SHARING_VIOLATION)
     handle.Close()
     return False
+
+
+def _to_read(path: Path, flags: int) -> Any:
+    """A handle that keeps nobody else away. Raises OSError."""
+    share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE | win32con.FILE_SHARE_DELETE
+    try:
+        return win32file.CreateFile(
+            str(path), win32con.GENERIC_READ, share, None, win32con.OPEN_EXISTING, flags, None
+        )
+    except pywintypes.error as error:
+        raise OSError(0, error.strerror, str(path), error.winerror) from error
+
+
+def _final_path(handle: Any) -> str:
+    """Where it lies, all links resolved. As opened, not normalised: SMB cannot be asked for the
+    normalised one where a folder on the way is closed to us. Raises OSError."""
+    try:
+        return str(win32file.GetFinalPathNameByHandle(handle, _FILE_NAME_OPENED))
+    except pywintypes.error as error:
+        raise OSError(0, error.strerror, None, error.winerror) from error
 
 
 def _append(path: Path) -> int:

@@ -171,11 +171,9 @@ class WebUIAPI:
 
     def _send(self, call: _Call, sent: _Sent) -> None:
         result: Reply | WebUIError
-        if sent.given_up:
-            return
         try:
             announce("post begins", Path(call.stage))
-            result = self._client.generate_images(call.stage, call.payload)
+            result = self._client.generate_images(call.stage, call.payload, lambda: sent.given_up)
         except WebUIError as error:
             result = error
         except Exception as error:  # noqa: BLE001 - a thread's outer edge: the run must hear of it

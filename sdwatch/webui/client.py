@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,14 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.webui.connections import Connections
-from sdwatch.webui.reply import MAX_REPLY_BYTES, Reply, error_for, join_bounded, read_reply
+from sdwatch.webui.reply import (
+    MAX_REPLY_BYTES,
+    Reply,
+    error_for,
+    join_bounded,
+    parse_json,
+    read_reply,
+)
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -48,18 +55,26 @@ class SDWebUIClient:
         self._last_failed: tuple[str, Mapping[str, Any]] | None = None
         self._attempt = 0
 
-    def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply:
+    def generate_images(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        given_up: Callable[[], bool] = lambda: False,
+    ) -> Reply:
         """POST one generation and give its images.
 
-        `stage`: txt2img, img2img or extra-single-image. Raises WebUIServerError for a 500,
-        WebUIUnreachableError where no whole reply came, WebUIReplyError for a 200 without usable
-        images, WebUIBadRequestError, WebUIBusyError, WebUINotUsableError; each after one
+        `stage`: txt2img, img2img or extra-single-image. `given_up`: whether it is not wanted any
+        more; who makes it true before `abandon` can be sure that nothing is sent.
+
+        Raises WebUIServerError for a 500, WebUIUnreachableError where no whole reply came,
+        WebUIReplyError for a 200 without usable images, WebUIBadRequestError, WebUIBusyError,
+        WebUINotUsableError; each after one
         structured log event.
         """
         again = self._last_failed == (stage, payload)
         self._attempt = self._attempt + 1 if again else 1
         try:
-            reply = read_reply(stage, self._post(stage, payload))
+            reply = read_reply(stage, self._post(stage, payload, given_up))
         except WebUIError as error:
             self._last_failed = (stage, payload)
             _log_failure(error, stage, self._attempt, payload)
@@ -108,9 +123,12 @@ class SDWebUIClient:
             connections.cut()
             connections.session.close()
 
-    def _post(self, stage: str, payload: Mapping[str, Any]) -> bytes:
+    def _post(self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool]) -> bytes:
         url = f"{self.url}/sdapi/v1/{stage}"
-        with self._calls.request(), _as_webui_errors(url, stage, self._call_limit):
+        with (
+            _as_webui_errors(url, stage, self._call_limit),
+            self._calls.request(unless=given_up),
+        ):
             with self._calls.session.post(
                 url,
                 data=json.dumps(payload).encode(),
@@ -129,8 +147,8 @@ class SDWebUIClient:
         if status != 200:
             raise error_for(status, body, path, "")
         try:
-            return json.loads(body)
-        except (ValueError, RecursionError) as error:
+            return parse_json(body)
+        except ValueError as error:
             raise WebUIReplyError(f"{self.url}{path}: the reply is not JSON") from error
 
     def _ask(self, method: str, path: str, timeout: float) -> tuple[int, bytes]:

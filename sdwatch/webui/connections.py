@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+
+_GIVEN_UP = "given up before it was sent"
 
 
 class Connections:
@@ -29,12 +31,18 @@ class Connections:
         self._requests: set[int] = set()  # threads that are inside `request`
 
     @contextmanager
-    def request(self, limit: float | None = None) -> Iterator[None]:
+    def request(
+        self, limit: float | None = None, unless: Callable[[], bool] = lambda: False
+    ) -> Iterator[None]:
         """Around one request. After `limit` seconds all connections are cut: a time-out of
-        requests is for each read alone, and a body may drip for ever."""
+        requests is for each read alone, and a body may drip for ever. Raises
+        ConnectionAbortedError where `unless` is true: who makes it true and then cuts, cuts this
+        request too, however far it has come."""
         me = threading.get_ident()
         timer = threading.Timer(limit, self.cut) if limit is not None else None
         with self._lock:
+            if unless():
+                raise ConnectionAbortedError(_GIVEN_UP)
             self._requests.add(me)
         if timer is not None:
             timer.daemon = True
@@ -63,7 +71,7 @@ class Connections:
         with self._lock:
             if threading.get_ident() not in self._requests:
                 connection.close()
-                raise ConnectionAbortedError("given up before it was sent")
+                raise ConnectionAbortedError(_GIVEN_UP)
             self._sockets = {s for s in self._sockets if s.fileno() != -1} | {connection}
 
 

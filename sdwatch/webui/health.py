@@ -16,12 +16,17 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.progress import Limits, ProgressWatch, Sample
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.readiness import ProbeResult
+from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 from sdwatch.webui.tail_capture import LogFollower
 
 _NO_API_AFTER = 15.0
 """Seconds of 404 on /sdapi with `/` at 200 that mean `started without --api`: with the UI on, the
 routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
+
+
+_SHARE_OF_STALL = 0.05
+_SHORTEST_TIMEOUT = 0.5
+_SHORTEST_PAUSE = 0.1
 
 
 class ReadinessProbe:
@@ -80,7 +85,9 @@ class ReadinessProbe:
 
 
 class CallWatch:
-    """Follows one call of `stage`; `look` takes a sample and says why it is stuck, or ''.
+    """Follows one call of `stage`; `look` takes a sample and says why it is stuck, or ''. It is to
+    be called at `next_look`, on the monotonic clock: every PROBE_EVERY seconds, and at the very
+    moment from which the call is stuck if nothing has moved.
 
     `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `logs`: its output.
     Also keeps `progress`, the last reply, for the display.
@@ -99,16 +106,24 @@ class CallWatch:
     ) -> None:
         self._client = client
         self._clock = clock
-        self._timeout = timeout
+        # An answer that is waited for longer would make a stall be noticed that much too late.
+        self._timeout = min(timeout, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
         self._work = work
         self._logs = [LogFollower(path) for path in logs]
         self._upscale = stage == "extra-single-image"
         self._watch = ProgressWatch(clock.monotonic(), limits)
         self._stepless = False
+        self.next_look = clock.monotonic() + PROBE_EVERY
         self.progress: dict[str, object] = {}
 
     def look(self) -> str:
         """One sample. Blocks for the probe's timeout at the most."""
+        reason = self._look()
+        now = self._clock.monotonic()
+        self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
+        return reason
+
+    def _look(self) -> str:
         try:
             self.progress = self._client.progress(self._timeout)
             state = self.progress.get("state")

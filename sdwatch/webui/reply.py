@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from PIL import Image
 
 from sdwatch.errors import (
     WebUIBadRequestError,
@@ -19,8 +16,17 @@ from sdwatch.errors import (
     WebUIReplyError,
     WebUIServerError,
 )
+from sdwatch.policy.picture import NoPictureError, check_whole
 
-MAX_REPLY_BYTES = 512 << 20
+MAX_REPLY_BYTES = 256 << 20
+"""Of one reply: base64 of 192 MB of pictures."""
+
+_MOST_SIGNS = 2_000_000
+"""Of structure in JSON. Three bytes, `[],`, take 64 in memory, so that bytes alone bound little."""
+
+_MOST_IMAGES = 1000
+_MOST_PIXELS = 500_000_000  # of all images of a reply, since looking through them takes time
+_LONGEST_MESSAGE = 20_000
 
 _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
     400: WebUIBadRequestError,
@@ -55,51 +61,75 @@ class Reply:
 def read_reply(stage: str, body: bytes) -> Reply:
     """The images in a 200. Raises WebUIReplyError where there are none that can be used."""
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(body)
+    except ValueError as error:
         raise WebUIReplyError("the reply is not whole JSON", stage=stage, status=200) from error
     if not isinstance(value, dict):
         raise WebUIReplyError("the reply is not a JSON object", stage=stage, status=200)
     encoded = [value.get("image")] if stage == "extra-single-image" else value.get("images")
     if not isinstance(encoded, list) or not any(encoded):
         raise WebUIReplyError("the reply has no image", stage=stage, status=200)
+    if len(encoded) > _MOST_IMAGES:
+        raise WebUIReplyError(f"the reply has {len(encoded):,} images", stage=stage, status=200)
     info = _info(value.get("info"))
-    images = tuple(_decode(stage, number, text) for number, text in enumerate(encoded, 1))
+    images = tuple(_decoded(stage, encoded))
     first = info.get("index_of_first_image", 0)
     grids = first if isinstance(first, int) and 0 <= first < len(images) else 0
     return Reply(images, grids, info)
 
 
+def parse_json(body: bytes) -> Any:
+    """The value that `body` says. Raises ValueError, also for what would not fit in memory or
+    stack."""
+    if sum(map(body.count, (b"[", b"{", b",", b":"))) > _MOST_SIGNS:
+        raise ValueError("too many values")
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
 def _info(text: Any) -> dict[str, Any]:
     try:
-        info = json.loads(text) if isinstance(text, str) else {}
-    except (ValueError, RecursionError):
+        # Half a character: JSON can say it, and json.loads takes it so.
+        info = parse_json(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else {}
+    except ValueError:
         return {}
     return info if isinstance(info, dict) else {}
 
 
-def _decode(stage: str, number: int, text: Any) -> bytes:
+def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[bytes]:
+    pixels = 0
+    for number, text in enumerate(encoded, 1):
+        data, (width, height) = _decode(stage, number, text)
+        pixels += width * height
+        if pixels > _MOST_PIXELS:
+            raise WebUIReplyError(
+                f"the images of the reply have more than {_MOST_PIXELS / 1e6:g} megapixels",
+                stage=stage,
+                status=200,
+            )
+        yield data
+
+
+def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]:
     try:
         data = base64.b64decode(text.partition(",")[2] if text[:5] == "data:" else text)
     except (TypeError, AttributeError, ValueError) as error:
         raise WebUIReplyError(
             f"image {number} of the reply is not base64", stage=stage, status=200
         ) from error
-    check_image(stage, number, data)
-    return data
+    return data, check_image(stage, number, data)
 
 
-def check_image(stage: str, number: int, data: bytes) -> None:
-    """Raises WebUIReplyError where `data` is not a whole PNG, JPEG or WebP."""
+def check_image(stage: str, number: int, data: bytes) -> tuple[int, int]:
+    """Its width and height. Raises WebUIReplyError where `data` is not a whole PNG, JPEG or
+    WebP."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.format == "PNG":
-                image.verify()  # its checksums tell; of other formats verify() knows nothing
-            else:
-                image.load()
-    except (ValueError, SyntaxError, OSError, Image.DecompressionBombError) as error:
+        return check_whole(data)
+    except NoPictureError as error:
         raise WebUIReplyError(
-            f"image {number} of the reply does not decode", stage=stage, status=200
+            f"image {number} of the reply does not decode: it {error}", stage=stage, status=200
         ) from error
 
 
@@ -131,11 +161,19 @@ def message_of(body: bytes) -> str:
 
     Three shapes (measured): `{"detail": "text"}`; `{"detail": [{"loc", "msg"}, …]}`;
     `{"error": "Class", "message" or "errors": "text", which may be empty}`. The `input` of a 422
-    echoes the request and is left out.
+    echoes the request and is left out. A message is whole or not there: of half a prompt nobody
+    would know that it is one.
     """
+    said = _message_of(body)
+    if len(said) <= _LONGEST_MESSAGE:
+        return said
+    return f"a message of {len(said):,} characters"
+
+
+def _message_of(body: bytes) -> str:
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = parse_json(body)
+    except ValueError:
         return " ".join(body[:200].decode("utf-8", "replace").split())
     if not isinstance(value, dict):
         return ""

@@ -5,7 +5,7 @@ webui and spool do not import each other: the recorder is handed in.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +19,9 @@ from sdwatch.webui.reply import Reply
 class Client(Protocol):
     """Sends one generation. See SDWebUIClient."""
 
-    def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply: ...
+    def generate_images(
+        self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool] = ...
+    ) -> Reply: ...
     def interrupt(self) -> bool: ...
     def abandon(self) -> None: ...
 

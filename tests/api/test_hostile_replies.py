@@ -26,6 +26,7 @@ from sdwatch.errors import (
 from sdwatch.policy.recovery import SENT_AT_MOST
 from sdwatch.stages import Ending
 from sdwatch.webui.client import SDWebUIClient
+from tests.api import bombs
 from tests.api.scripted_server import (
     Handler,
     Script,
@@ -190,6 +191,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes follow each other without a pause, and a lane on hold is looked at again at once."""
     monkeypatch.setattr("sdwatch.webui.external.PROBE_EVERY", 0.02)
     monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.webui.health.PROBE_EVERY", 0.02)
 
 
 @contextmanager
@@ -398,6 +400,32 @@ def test_a_post_that_has_not_connected_when_it_is_given_up_is_never_sent(
         assert len(server.posts) == 1
 
 
+def test_a_reply_that_drips_or_explodes_ends_its_job_and_no_other(
+    tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    del hasty
+    drip = dripping(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+    endless = dripping(b"HTTP/1.1 200 OK\r\nx:")
+    bomb = images(bombs.png(50_000, 50_000))
+
+    def by_prompt(handler: Handler) -> None:
+        prompt = handler.server.posts[-1][1]["prompt"]
+        {"drip": drip, "endless": endless, "bomb": bomb}.get(prompt, images(PNG))(handler)
+
+    webui = {**EXTERNAL, "call_limit": 0.5, "health": {"interval": 0.2, "timeout": 5}}
+    with asked(well, posts=by_prompt) as (server, _):
+        settings = {"cooldown": [0]}
+        with monitored(tmp_path, webui={**webui, "url": server.url}, settings=settings) as spool:
+            for prompt in ("drip", "endless", "bomb", "castle"):
+                spool.drop(f"{prompt}.yaml", job(prompt))
+            spool.start()
+            spool.wait_for(failed=3, done=1)
+            told = {envelope(run)["diagnosis"] for run in spool.failed()}
+            assert told == {"stuck", "silent"}
+            assert len(server.posts) == 3 * 2 + 1
+            assert broke(caplog) == []
+
+
 def test_a_call_that_is_answered_503_for_ever_is_sent_five_times_at_most_and_then_fails(
     tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -413,3 +441,29 @@ def test_a_call_that_is_answered_503_for_ever_is_sent_five_times_at_most_and_the
         assert envelope(run)["diagnosis"] == "busy"
         assert len(envelope(run)["attempts"]) == len(server.posts)
         assert broke(caplog) == []
+
+
+def test_a_post_that_is_given_up_before_it_is_registered_is_never_sent() -> None:
+    """Between the look whether it is still wanted and its registration there is no gap: whoever
+    gives it up in between has to wait with the cut until it is registered."""
+    with serving(images(PNG)) as server:
+        client = SDWebUIClient(server.url)
+        with pytest.raises(WebUIUnreachableError, match="given up before it was sent"):
+            client.generate_images("txt2img", PAYLOAD, lambda: True)
+
+        cut = threading.Event()
+
+        def given_up_too_late() -> bool:
+            threading.Thread(target=lambda: (client.abandon(), cut.set())).start()
+            return cut.wait(0.2)  # it cannot happen while this is asked
+
+        connect: Any = client._calls.opened
+
+        def opened_after_the_cut(connection: Any) -> None:
+            assert cut.wait(20)
+            connect(connection)
+
+        client._calls.opened = opened_after_the_cut  # type: ignore[method-assign]
+        with pytest.raises(WebUIUnreachableError, match="given up before it was sent"):
+            client.generate_images("txt2img", PAYLOAD, given_up_too_late)
+        assert server.posts == []

@@ -3,7 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdwatch.cli.exit_codes import ExitCode
-from tests.functional.cli import sdwatch
+from tests.fakes import picture
+from tests.functional.cli import make_spool, sdwatch
 
 
 def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
@@ -30,9 +31,19 @@ def test_the_job_of_a_folder_is_checked_with_its_images(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "job.yaml").write_text("stages:\n  - img2img:\n      init_images: castle.png\n")
     assert sdwatch(folder, "check", "job.yaml").returncode == ExitCode.BAD_JOB
-    (folder / "castle.png").write_bytes(b"")
+    (folder / "castle.png").write_bytes(picture())
     assert sdwatch(folder, "check", "job.yaml").returncode == ExitCode.OK
     assert sdwatch(tmp_path, "check", "sketch").returncode == ExitCode.OK
+
+
+def test_a_job_may_do_what_the_config_allows(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("prompt: a\noverride_settings: {samples_save: false}\n")
+    told = sdwatch(tmp_path, "check", "job.yaml")
+    assert told.returncode == ExitCode.BAD_JOB
+    assert "job.yaml:2:21: " in told.stdout
+    make_spool(tmp_path, allow=["samples_save"])
+    assert sdwatch(tmp_path, "check", "job.yaml").returncode == ExitCode.OK
+    assert sdwatch(tmp_path, "submit", "job.yaml").returncode == ExitCode.OK
 
 
 def test_a_config_whose_webui_is_not_there_is_warned_of(tmp_path: Path) -> None:

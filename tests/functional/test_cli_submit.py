@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdwatch.cli.exit_codes import ExitCode
+from tests.fakes import picture
 from tests.functional.cli import make_spool, sdwatch
 
 
@@ -25,7 +26,7 @@ def test_a_job_folder_is_copied_whole(tmp_path: Path) -> None:
     folder = tmp_path / "sketch"
     folder.mkdir()
     (folder / "job.yaml").write_text("stages:\n  - img2img:\n      init_images: a.png\n")
-    (folder / "a.png").write_bytes(b"a")
+    (folder / "a.png").write_bytes(picture())
     assert sdwatch(tmp_path, "submit", "sketch").returncode == ExitCode.OK
     assert {path.name for path in (tmp_path / "inbox" / "sketch").iterdir()} == {
         "job.yaml",

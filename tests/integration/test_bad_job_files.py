@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.fakes import picture
 from tests.helpers import wait_until
 from tests.monitored import Monitored, job, monitored
 
@@ -152,3 +153,21 @@ def test_a_job_folder_with_a_mistake_fails_whole(tmp_path: Path) -> None:
         assert 'did you mean "init_images"?' in (run / "WHY.txt").read_text(encoding="utf-8")
         assert (run / "job" / "a.png").read_bytes() == b"never looked at"
         assert spool.waiting() == []
+
+
+def test_what_jobs_may_do_is_the_configs_to_say(tmp_path: Path) -> None:
+    settings = {"allow": ["samples_save"], "max_image": 64 * 64 - 1}
+    with monitored(tmp_path, settings=settings) as spool:
+        spool.drop("allowed.yaml", job(override_settings={"samples_save": False}))
+        spool.drop("refused.yaml", job(override_settings={"outdir_samples": "/tmp"}))
+        folder = spool.root / "large"
+        folder.mkdir()
+        (folder / "job.yaml").write_text("stages:\n  - upscale: {image: a.png}\n")
+        (folder / "a.png").write_bytes(picture())
+        folder.rename(spool.inbox / "large")
+        spool.start()
+        spool.wait_for(done=1, failed=2)
+        told = " ".join((run / "WHY.txt").read_text(encoding="utf-8") for run in spool.failed())
+        assert 'refused.yaml:5:21: "outdir_samples" is not for a job to set' in told
+        assert 'large:2:22: "a.png" has 64 x 64 pixels' in told
+        assert spool.stats()["posts"] == 1

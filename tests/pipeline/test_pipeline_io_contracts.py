@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from sdwatch.errors import WebUIServerError, WebUIUnreachableError
+from sdwatch.policy.reach import JobRules
 from sdwatch.stages import Ending
 from sdwatch.webui.client import Reply
 from tests.fakes import (
@@ -204,6 +205,63 @@ def test_an_own_image_that_is_no_picture_fails_the_job_and_names_it(place: Workp
     told = envelope(place.failed())
     assert told["blame"] == "job"
     assert "sketch.png" in told["message"]
+
+
+def test_of_an_own_image_that_is_too_large_the_job_file_is_told_and_nothing_is_sent(
+    place: Workplace,
+) -> None:
+    job = "stages:\n  - txt2img: {prompt: a}\n  - upscale: {image: big.png}\n"
+    client = PlainClient(numbered())
+    run = place.claimed(job, {"big.png": picture(size=(100, 50))})
+    runner = place.runner(run, client, rules=JobRules(max_image=4999))
+    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert client.posts == []
+    assert '3:22: "big.png" has 100 x 50 pixels' in envelope(place.failed())["message"]
+
+
+def test_an_own_image_that_is_cut_off_fails_the_job_before_it_is_sent(place: Workplace) -> None:
+    job = "stages:\n  - img2img: {prompt: a, init_images: sketch.png}\n"
+    client = PlainClient(numbered())
+    run = place.claimed(job, {"sketch.png": picture()[:-30]})
+    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert client.posts == []
+    told = envelope(place.failed())
+    assert (told["blame"], told["message"]) == ("job", "sketch.png is cut off or damaged")
+
+
+def test_an_own_image_that_becomes_a_link_after_the_job_was_read_is_not_sent(
+    place: Workplace, tmp_path: Path
+) -> None:
+    (tmp_path / "secret.png").write_bytes(picture(7))
+    job = "stages:\n  - txt2img: {prompt: a}\n  - upscale: {image: sketch.png}\n"
+    run = place.claimed(job, {"sketch.png": picture(1)})
+
+    def swap(stage: str, payload: Mapping[str, Any]) -> Reply:
+        del stage, payload
+        (run.folder / "job" / "sketch.png").unlink()
+        (run.folder / "job" / "sketch.png").symlink_to(tmp_path / "secret.png")
+        return reply()
+
+    client = PlainClient(swap, numbered())
+    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert [stage for stage, _ in client.posts] == ["txt2img"]
+    told = envelope(place.failed())
+    assert (told["blame"], told["message"]) == (
+        "job",
+        "sketch.png leads outside the job's folder",
+    )
+
+
+def test_all_images_of_a_call_are_bounded_together(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdwatch.stages.MAX_PICTURE_BYTES", 3 * len(picture()) - 1)
+    job = "stages:\n  - img2img: {prompt: a, init_images: [a.png, a.png, a.png]}\n"
+    client = PlainClient(numbered())
+    run = place.claimed(job, {"a.png": picture()})
+    assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
+    assert client.posts == []
+    assert "and the images before it have more than" in envelope(place.failed())["message"]
 
 
 # -- files

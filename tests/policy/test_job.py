@@ -205,6 +205,18 @@ BAD_NAMES = {
     "data": ("data:image/png;base64,AAAA", "not a URL or image data"),
     "the folder": (".", "is not within the job folder"),
     "no name": ("", "is not within the job folder"),
+    "gradio's URL": ("file=/etc/passwd", "not a URL or image data"),
+    "other stream": ("sketch.png:secret", 'has a ":" in it'),
+    "other stream in a folder": ("parts:x/eye.png", 'has a ":" in it'),
+    "device": ("NUL", "is a device on Windows (NUL)"),
+    "device with an ending": ("parts/con.png", "is a device on Windows (CON)"),
+    "device with two endings": ("Com1.tar.gz", "is a device on Windows (COM1)"),
+    "device with a space": ("aux .png", "is a device on Windows (AUX)"),
+    "device as a folder": ("lpt9/eye.png", "is a device on Windows (LPT9)"),
+    "device with a raised digit": ("com².png", "is a device on Windows (COM²)"),
+    "dot at the end": ("sketch.png.", "ends in a dot or a space"),
+    "space at the end": ("sketch.png ", "ends in a dot or a space"),
+    "space at a folder's end": ("parts /eye.png", "ends in a dot or a space"),
 }
 
 
@@ -215,6 +227,24 @@ def test_no_name_reaches_outside_the_job_folder(name: str, says: str, field: str
     (line,) = problems_of(f"stages:\n- txt2img\n- {kind}:\n    {field}: '{name}'\n", IMAGES)
     assert line.startswith(f"job.yaml:4:{7 + len(field)}: ")
     assert says in line
+
+
+@pytest.mark.parametrize("name", ["console.png", "com10.png", "nul-1.png", "a.con", ".a..b c.png"])
+def test_a_name_that_only_looks_like_a_device_is_a_name(name: str) -> None:
+    job = job_of(f"stages:\n- img2img:\n    init_images: '{name}'\n", frozenset({name}))
+    assert image_names(job.stages[0]) == [name]
+
+
+def test_an_image_that_cannot_be_used_is_refused_where_it_is_named() -> None:
+    text = b"stages:\n- img2img:\n    init_images: [mask.png, sketch.png]\n"
+    with pytest.raises(JobError) as caught:
+        parse_job(text, "job.yaml", IMAGES, look=lambda n: "is odd" if n == "sketch.png" else "")
+    assert str(caught.value) == 'job.yaml:3:29: "sketch.png" is odd'
+
+
+def test_a_call_takes_no_more_than_64_images() -> None:
+    (line,) = problems_of(f"stages:\n- img2img: {{init_images: [{'mask.png, ' * 65}]}}", IMAGES)
+    assert line == "job.yaml:2:26: init_images must have at most 64 entries"
 
 
 def test_a_job_of_one_file_has_no_images() -> None:

@@ -306,6 +306,22 @@ def test_a_retry_of_a_folder_job_puts_the_folder_back(spool: Spool, clock: FakeC
     assert {path.name for path in back.iterdir()} == {"job.yaml", "a.png"}
 
 
+def test_a_retry_does_not_bring_in_what_a_link_leads_to(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    whole, file, linked = (spool.failed / name for name in ("whole", "file", "linked"))
+    for run in (whole / "job", file, linked):
+        run.mkdir(parents=True)
+    (whole / "job" / "job.yaml").write_text(JOB)
+    (whole / "job" / "a.png").symlink_to(tmp_path / "secret")
+    back = archive.retry(whole, spool.inbox)
+    assert (back / "a.png").is_symlink()
+    (file / "job.yaml").symlink_to(tmp_path / "secret")
+    (linked / "job").symlink_to(whole / "job")
+    for run in (file, linked):
+        with pytest.raises(SpoolError, match="no job in this run"):
+            archive.retry(run, spool.inbox)
+
+
 def test_a_retry_of_a_run_without_a_job_is_a_clear_error(spool: Spool) -> None:
     (spool.failed / "empty").mkdir()
     with pytest.raises(SpoolError, match="no job in this run"):

@@ -1,0 +1,79 @@
+"""A picture as bytes: how large it says it is, and whether it is whole. Pure.
+
+PNG, JPEG and WebP only: what WebUIs answer with and what people draw over. Other decoders of
+Pillow do more than decode (that of EPS runs a program).
+
+Its size is known before anything is decoded, and then as little as possible is. Measured with
+Pillow 13.0 for 12,000 x 12,000 pixels, of one colour: a JPEG decoded takes 550 MB, at an eighth of
+its size 12 MB (a progressive one 420 MB); a PNG's checksums take 3 MB; a WebP, which may be a file
+of 38 bytes, takes 2,200 MB and six seconds.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import IO
+
+from PIL import Image, UnidentifiedImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+
+MOST_PIXELS = 178_956_970
+"""In one picture: what Pillow takes for a decompression bomb unless told otherwise."""
+
+# Pillow itself warns above this, and refuses above twice as much.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS
+
+_DECODED_WEBP = 40_000_000
+"""Pixels up to which a WebP is decoded to see whether it is whole: 16 bytes each."""
+
+# What Pillow raises on bytes that somebody made up, found by trying.
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError)
+
+
+class NoPictureError(ValueError):
+    """This cannot be used as a picture; the text says why, as in `is cut off`."""
+
+
+def size_of(file: IO[bytes], most: int = MOST_PIXELS) -> tuple[int, int]:
+    """Width and height, as its first bytes tell them. Raises NoPictureError, also for more than
+    `most` pixels."""
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            width, height = picture.size
+    except Image.DecompressionBombError as error:
+        raise NoPictureError(f"has more than {most / 1e6:.4g} megapixels") from error
+    except UnidentifiedImageError as error:
+        raise NoPictureError("is no PNG, JPEG or WebP picture") from error
+    except _BROKEN as error:
+        raise NoPictureError("is cut off or damaged") from error
+    if width * height > most:
+        raise NoPictureError(
+            f"has {width:,} x {height:,} pixels, more than {most / 1e6:.4g} megapixels"
+        )
+    return width, height
+
+
+def check_whole(data: bytes, most: int = MOST_PIXELS) -> tuple[int, int]:
+    """Width and height of a picture that is whole. Raises NoPictureError."""
+    size = size_of(io.BytesIO(data), most)
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            _look_through(picture, data)
+    except _BROKEN as error:
+        raise NoPictureError("is cut off or damaged") from error
+    return size
+
+
+def _look_through(picture: Image.Image, data: bytes) -> None:
+    """Raises one of _BROKEN where it is not whole."""
+    width, height = picture.size
+    if picture.format == "PNG":
+        picture.verify()  # its checksums tell; of other formats verify() knows nothing
+    elif picture.format != "WEBP":
+        picture.draft(None, (max(1, width // 8), max(1, height // 8)))
+        picture.load()
+    elif width * height <= _DECODED_WEBP:
+        picture.load()
+    elif len(data) < 8 + int.from_bytes(data[4:8], "little"):  # its own word for its length
+        raise OSError("shorter than it says")

@@ -1,0 +1,164 @@
+"""What in a job would reach beyond it: to the WebUI's own files and folders, what it saves, the
+network, its code. Pure.
+
+Whoever may drop a job may draw pictures with the WebUI, and nothing else that the WebUI's user
+may. So a job names checkpoints, scripts and styles, and never a place. Names of settings are those
+of GET /sdapi/v1/options of AUTOMATIC1111 v1.10.1, Forge dfdcbab6 and SD.Next 058a7f0c, and of
+modules/ui_definitions.py of SD.Next; words are matched, so that extensions' own are found too.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sdwatch.policy.document import Mapping, Node, Scalar, Sequence, shown
+
+# A name, or one word of it between underscores, and why no job sets it.
+_SETTINGS = (
+    (
+        r"(.*_)?(out)?(dirs?|directory|directories|paths?|folders?|subfolder|files?|filename)(_.*)?"
+        r"|font|subpath|.*_watermark_image|notification_audio.*",
+        "it names a place on the WebUI's disk",
+    ),
+    (
+        r"(.*_)?(save|autosaving|incomplete|export)(_.*)?|profiling_.*",
+        "it changes what the WebUI saves",
+    ),
+    (
+        r"(api|server|google|huggingface|civitai|remote)_.*|(.*_)?(token|key|mirror|repo)"
+        r"|offline_mode",
+        "it changes what the WebUI does on the network",
+    ),
+    (r"disabled?_.*extensions|custom_diffusers_pipeline", "it changes what code the WebUI runs"),
+)
+
+# A script by the beginning of its name.
+_SCRIPTS = (
+    ("custom code", "it runs code on the WebUI's machine"),
+    # Its lines may be `--outpath_samples FOLDER` (AUTOMATIC1111 v1.10.1).
+    (
+        "prompts from file",
+        "its lines may name the folder to save to; n_iter and stages do the rest",
+    ),
+)
+
+# An argument of a script that says by its name that it is a place; `batch_images` is ControlNet's.
+_PLACE = re.compile(r"(.*_)?(dirs?|directory|paths?|folder|files?|filename|batch_images)(_.*)?")
+
+_ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*://|file=)", re.IGNORECASE)
+_PATH = re.compile(r"\s*(/\S|\\|~[\w.-]*([/\\]|$)|[a-z]:[/\\])", re.IGNORECASE)
+_JPEG = re.compile(r"/9j/[A-Za-z0-9+/\s]{40,}={0,2}")  # as base64, which looks like a path
+
+_NO_TEXT = re.compile(r"(true|false|yes|no|on|off|[-+.0-9e]*)")
+
+_HINT = ' ("allow" in the config makes exceptions)'
+
+# Free text, or told of elsewhere.
+_NOT_NAMES = (
+    "prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "infotext", "comments", "name",
+    "init_images", "image", "mask",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class JobRules:
+    """What the config lets jobs do. `allow`: names of settings, scripts and fields that would be
+    refused; `max_image`: pixels of an image that a job brings."""
+
+    allow: tuple[str, ...] = ()
+    max_image: int = 100_000_000
+
+    def allows(self, name: str) -> bool:
+        """Whether the config names it under `allow`."""
+        return name.lower() in map(str.lower, self.allow)
+
+
+def beyond(stage: Mapping, rules: JobRules) -> Iterator[tuple[Node, str]]:
+    """What in the fields of a stage reaches beyond the job: where it stands, and why it is
+    refused."""
+    given = {key.text: value for key, value in stage.entries}
+    script = given.get("script_name")
+    if isinstance(script, Scalar) and rules.allows(script.text):
+        given.pop("script_args", None)
+    for name, value in given.items():
+        if name in _NOT_NAMES or rules.allows(name):
+            continue
+        if name == "override_settings":
+            yield from _settings(value, rules)
+        elif name == "alwayson_scripts":
+            yield from _scripts(value, rules)
+        elif name == "script_name":
+            yield from _script(value, rules)
+        else:
+            yield from _places(value, name)
+
+
+def _settings(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
+    for key, value in node.entries if isinstance(node, Mapping) else ():
+        if rules.allows(key.text):
+            continue
+        why = next((why for name, why in _SETTINGS if re.fullmatch(name, key.text.lower())), "")
+        if why:
+            yield key, f"{_named(key.text)} is not for a job to set: {why}{_HINT}"
+        else:
+            yield from _places(value, key.text)
+
+
+def _scripts(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
+    for key, value in node.entries if isinstance(node, Mapping) else ():
+        if not rules.allows(key.text):
+            yield from _script(key, rules)
+            yield from _places(value, key.text)
+
+
+def _script(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
+    if not isinstance(node, Scalar) or rules.allows(node.text):
+        return
+    for name, why in _SCRIPTS:
+        if node.text.lower().startswith(name):
+            yield node, f'the script "{name}" is not for a job to run: {why}{_HINT}'
+            return
+    yield from _places(node, "script_name")
+
+
+def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
+    """Texts that are a path or an address, in `within` and anywhere below it."""
+    if isinstance(node, Sequence):
+        for item in node.items:
+            yield from _places(item, within)
+    elif isinstance(node, Mapping):
+        for key, value in node.entries:
+            if _PLACE.fullmatch(key.text.lower()) and _is_text(value):
+                yield value, f"{_named(key.text)} names a place on the WebUI's disk{_HINT}"
+            elif not key.text.lower().endswith("prompt"):
+                yield from _places(value, within)
+    elif not node.is_null and (what := _place(node.text)):
+        yield node, f"{_named(within)} is given {what}; a job names what the WebUI lists{_HINT}"
+
+
+def _is_text(node: Node) -> bool:
+    """Whether it says anything but yes, no or a number."""
+    return (
+        isinstance(node, Scalar)
+        and not node.is_null
+        and _NO_TEXT.fullmatch(node.text.lower()) is None
+    )
+
+
+def _named(name: str) -> str:
+    """As `shown`, but one long word is a name and not a prompt."""
+    return f'"{name}"' if re.fullmatch(r"\w{1,60}", name) else shown(name)
+
+
+def _place(text: str) -> str:
+    """What kind of place this text is, or an empty text."""
+    if _JPEG.fullmatch(text.rstrip()):
+        return ""
+    for line in text.splitlines():
+        if _ADDRESS.match(line):
+            return "an address"
+        if _PATH.match(line) or ".." in re.split(r"[/\\]", line):
+            return "a path"
+    return ""

@@ -1,0 +1,105 @@
+"""Another worker's runs, taken over because a person said so.
+
+One rename of working/WORKER into our own folder cuts the old owner off from all its paths. A plain
+file is left in its place: where that is, the old owner, thawed, can neither claim nor publish, nor
+make its folder again; its monitor reads there who took its runs, and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from sdwatch import disk
+from sdwatch.clock import Clock, iso
+from sdwatch.errors import SpoolError
+from sdwatch.policy.schema import nearest
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import refuse_second_monitor
+from sdwatch.spool.run import JOURNAL
+
+log = logging.getLogger("sdwatch.spool")
+
+_TAKEN = ".taken-from-"
+
+
+def begin_on(spool: Spool, other: str, clock: Clock) -> None:
+    """Before anything is done on a spool: see that nobody else works on it, make its folders, and
+    take over the runs of the worker `other`, if one is named. Raises AlreadyRunningError,
+    SpoolError."""
+    refuse_second_monitor(spool, clock)
+    try:
+        begin_again(spool)
+        spool.prepare()
+        if other:
+            take_over(other, spool, clock)
+        finish(spool)
+    except OSError as error:
+        raise SpoolError(f"{spool.root}: the spool cannot be used: {error}") from error
+
+
+def take_over(worker: str, spool: Spool, clock: Clock) -> None:
+    """Take over what `worker` has in working/; whether it lives was looked at before (see
+    refuse_second_monitor). `finish` brings the runs to ours. Raises SpoolError where there is no
+    such worker, OSError."""
+    folder = _folder_of(worker, spool)
+    text = f"taken over by worker {spool.worker} on {socket.gethostname()}, {iso(clock.wall())}\n"
+    number = 1
+    while True:
+        with suppress(FileNotFoundError):  # taken in an earlier round, and not made again
+            disk.rename(folder, spool.working / f"{_TAKEN}{worker}.{number}")
+        try:
+            disk.write(folder, text.encode())
+        except (IsADirectoryError, PermissionError):
+            if not folder.is_dir():
+                raise
+            number += 1  # its owner lives after all, and has made its folder again meanwhile
+        else:
+            break
+    disk.sync_folder(folder.parent)
+    disk.sync_folder(spool.working)
+
+
+def finish(spool: Spool) -> None:
+    """Bring what was taken over among our own runs; also what a death left half done. Raises
+    OSError."""
+    for taken in sorted(spool.working.glob(f"{_TAKEN}*")):
+        for run in sorted(path for path in taken.iterdir() if path.is_dir()):
+            with suppress(FileNotFoundError):
+                # The old owner may have it open: what it still writes must not be in ours.
+                disk.write(run / JOURNAL, (run / JOURNAL).read_bytes())
+                disk.sync_folder(run)
+            disk.rename(run, spool.working / run.name)
+            log.info("%s: taken over (%s)", run.name, taken.name)
+        for left in taken.iterdir():  # its heartbeat
+            disk.remove(left)
+        disk.remove_empty_folder(taken)
+    disk.sync_folder(spool.working)
+
+
+def taken_by(spool: Spool) -> str:
+    """Who took our own runs over, in words; '' where nobody did."""
+    try:
+        return spool.working.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""  # a folder, as it should be
+
+
+def begin_again(spool: Spool) -> None:
+    """Work under our own name again, after our runs were taken over. Raises OSError."""
+    if why := taken_by(spool):
+        log.warning("the runs that worker %s had were %s", spool.worker, why)
+        disk.remove(spool.working)
+
+
+def _folder_of(worker: str, spool: Spool) -> Path:
+    working = spool.working.parent
+    others = sorted(p.name for p in working.iterdir() if p.is_dir() and p != spool.working)
+    if worker == spool.worker:
+        raise SpoolError(f"{worker} is this worker itself: its runs go on without being taken over")
+    if worker not in others:
+        known = nearest(worker, others) if others else "; there is no other worker"
+        raise SpoolError(f"{working}: there is no worker {worker!r} to take over from{known}")
+    return working / worker

@@ -1,0 +1,53 @@
+"""A process of its own that asks a WebUI for one picture after the other, and tells how each ended
+and how much memory that took: `python -m tests.api.receiver URL NUMBER`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from sdwatch.errors import WebUIError
+from sdwatch.webui.client import SDWebUIClient
+
+
+def fresh_peak() -> int:
+    """The memory in bytes that this process has now, from which its peak is counted again."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc_pid_clear_refs(5)
+    return peak()
+
+
+def peak() -> int:
+    """The most memory in bytes that this process had. Not getrusage's, which on Linux begins with
+    that of the parent."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))
+    lines = status.read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
+
+
+def outcome(client: SDWebUIClient) -> str:
+    """How one generation ended."""
+    try:
+        client.generate_images("txt2img", {"prompt": "a castle"})
+    except WebUIError as error:
+        return f"{type(error).__name__}: {error}"
+    return "images"
+
+
+def main() -> None:
+    """Print one JSON line for each: how it ended, and the bytes that it took."""
+    client = SDWebUIClient(sys.argv[1])
+    for _ in range(int(sys.argv[2])):
+        before = fresh_peak()
+        said = outcome(client)
+        print(json.dumps([said[:300], peak() - before]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

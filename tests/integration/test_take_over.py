@@ -1,0 +1,188 @@
+"""A worker's runs are taken over by another: only when a person says so, and the old one, thawed,
+can publish nothing. Each has a state folder of its own, as on two machines that share a spool."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from sdwatch.clock import SystemClock
+from sdwatch.errors import AlreadyRunningError, SpoolError
+from sdwatch.spool import takeover
+from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
+from sdwatch.spool.run import JOURNAL, Run
+from tests.helpers import FakeClock, wait_until
+from tests.monitored import Monitored, job, journal, lines_of, monitored
+from tests.spool.spools import made_spool
+from tests.spool.test_heartbeat import ClockWithOthers
+
+ROOT = Path(__file__).parents[2]
+SLOW = ["--step-time", "0.05"]
+
+
+@contextmanager
+def two_machines(root: Path) -> Iterator[tuple[Monitored, Monitored]]:
+    """Two monitors to be, on one spool."""
+    with monitored(root / "a", flags=SLOW) as first:
+        shared = {"spool": str(first.spool)}
+        with monitored(root / "b", flags=SLOW, settings=shared) as second:
+            second.spool, second.inbox = first.spool, first.inbox
+            yield first, second
+
+
+def worker_of(spool: Monitored) -> str:
+    return (spool.state / "worker").read_text()
+
+
+def sdwatch(spool: Monitored, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "sdwatch", *words, "--config", str(spool.config_file)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+
+def test_a_frozen_workers_run_goes_on_elsewhere_and_thawed_it_publishes_nothing(
+    tmp_path: Path,
+) -> None:
+    with two_machines(tmp_path) as (first, second):
+        first.drop("castle.yaml", job(n_iter=2, steps=20))
+        frozen = first.start_process()
+        first.wait_posts(2)
+        run = first.working()[0].name
+        frozen.suspend()
+
+        ended = sdwatch(second, "run", "--once", "--take-over", worker_of(first))
+        assert ended.returncode == 0, ended.stderr
+        (done,) = first.done()
+        assert done.name == run
+        before = {p: p.read_bytes() for p in done.rglob("*") if p.is_file()}
+        assert [r["call"] for r in journal(done, "call_finished")] == ["1.1", "1.2"]
+
+        frozen.resume()
+        assert first.process is not None
+        assert first.process.wait(60) != 0
+        assert f"taken over by worker {worker_of(second)} on " in first.monitor_log
+        assert {p: p.read_bytes() for p in done.rglob("*") if p.is_file()} == before
+        assert first.done() == [done]
+        assert not first.failed()
+        assert not first.working()
+        assert not first.processes(), "its own WebUI is stopped"
+
+
+def test_the_old_worker_is_welcome_again(tmp_path: Path) -> None:
+    with two_machines(tmp_path) as (first, second):
+        first.drop("castle.yaml", job(steps=40))
+        first.start_process()
+        first.wait_posts(1)
+        first.signal(signal.SIGKILL)
+        ended = sdwatch(second, "run", "--once", "--take-over", worker_of(first))
+        assert ended.returncode == 0, ended.stderr
+
+        first.drop("tower.yaml", job("a tower"))
+        first.start(once=True)
+        first.ended()
+        assert len(first.done()) == 2
+
+
+def test_a_worker_that_lives_is_not_taken_over(tmp_path: Path) -> None:
+    with two_machines(tmp_path) as (first, second):
+        first.start_process()
+        wait_until(lambda: first.status().get("beat", 0) > 0, 30, "a heartbeat")
+        ended = sdwatch(second, "run", "--once", "--take-over", worker_of(first))
+        assert ended.returncode == 4
+        assert f"another monitor works on {first.spool}: worker {worker_of(first)}" in ended.stderr
+
+
+def test_a_monitor_that_was_frozen_while_another_began_ends_by_itself(tmp_path: Path) -> None:
+    with two_machines(tmp_path) as (first, second):
+        frozen = first.start_process()
+        wait_until(lambda: first.status().get("beat", 0) > 0, 30, "a heartbeat")
+        frozen.suspend()
+        second.start_process()  # it watches the heartbeat, which stands still
+        wait_until(lambda: len(read_heartbeats(first.spool)) == 2, 60, "it began")
+        frozen.resume()
+        assert first.process is not None
+        assert first.process.wait(60) != 0
+        assert f"worker {worker_of(second)}" in first.monitor_log
+
+
+def test_an_unknown_worker_is_told_with_the_nearest_name(tmp_path: Path) -> None:
+    spool = made_spool(tmp_path)
+    made_spool(tmp_path, worker="render-box-2")
+    with pytest.raises(SpoolError, match=r'no worker .* did you mean "render-box-2"'):
+        takeover.take_over("render-bx-2", spool, FakeClock())
+    with pytest.raises(SpoolError, match="is this worker itself"):
+        takeover.take_over(spool.worker, spool, FakeClock())
+
+
+def test_what_the_old_owner_still_writes_into_an_open_journal_is_not_in_ours(
+    tmp_path: Path,
+) -> None:
+    old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")
+    folder = old.working / "20261124-castle"
+    folder.mkdir()
+    run = Run(folder, SystemClock())
+    run.record("claimed", source="castle.yaml")
+
+    takeover.begin_on(new, "old", FakeClock())
+
+    run.record("call_started", call="1.1")  # to the descriptor that it has open
+    assert [r["event"] for r in lines_of(new.working / folder.name / JOURNAL)] == ["claimed"]
+    with pytest.raises(NotADirectoryError):
+        run.write_manifest("done")
+    with pytest.raises(NotADirectoryError):
+        Heartbeat(old).beat({})
+    run.close()
+
+
+def test_the_old_owner_cannot_make_its_folder_again(tmp_path: Path) -> None:
+    old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")
+    takeover.begin_on(new, "old", FakeClock())
+    old.mend()
+    assert takeover.taken_by(old).startswith("taken over by worker new on ")
+    with pytest.raises(SpoolError):
+        old.prepare()
+
+
+def test_a_take_over_that_a_death_cut_off_goes_on_at_the_next_start(tmp_path: Path) -> None:
+    old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")
+    for name in ("one", "two"):
+        (old.working / name).mkdir()
+        (old.working / name / JOURNAL).write_text('{"event": "claimed", "source": "a.yaml"}\n')
+    takeover.take_over("old", new, FakeClock())
+    assert new.run_folders() == []
+
+    takeover.begin_on(new, "", FakeClock())
+    assert [folder.name for folder in new.run_folders()] == ["one", "two"]
+    assert sorted(path.name for path in new.working.iterdir()) == ["one", "two"]
+
+
+def test_a_live_owner_that_makes_its_folder_again_in_between_is_cut_off_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")
+    again = iter([True, False, False])
+
+    def make_again(effect: object) -> None:
+        if getattr(effect, "label", "") == "write" and next(again, False):
+            (old.working / "claimed-meanwhile").mkdir(parents=True)
+
+    monkeypatch.setattr("sdwatch.effects.before", make_again)
+    takeover.begin_on(new, "old", FakeClock())
+    assert takeover.taken_by(old)
+    assert [folder.name for folder in new.run_folders()] == ["claimed-meanwhile"]
+
+
+def test_nothing_is_taken_from_an_owner_whose_heartbeat_moves(tmp_path: Path) -> None:
+    old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")
+    heart = Heartbeat(old)
+    heart.beat({})
+    clock = ClockWithOthers()
+    clock.others = lambda: heart.beat({})
+    with pytest.raises(AlreadyRunningError, match="worker old"):
+        takeover.begin_on(new, "old", clock)
+    assert old.working.is_dir()

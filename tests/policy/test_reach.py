@@ -1,0 +1,159 @@
+"""What a job may not reach: the WebUI's files and saving, the network, code; and what it may."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sdwatch.errors import JobError
+from sdwatch.policy.job import Job, parse_job
+from sdwatch.policy.reach import JobRules
+
+SAVES = "is not for a job to set: it changes what the WebUI saves"
+PLACE = "is not for a job to set: it names a place on the WebUI's disk"
+NETWORK = "is not for a job to set: it changes what the WebUI does on the network"
+CODE = "is not for a job to set: it changes what code the WebUI runs"
+
+SETTINGS = {
+    SAVES: "samples_save grid_save save_txt save_mask save_init_img"
+    " save_images_before_highres_fix export_for_4chan keep_incomplete save_log_fn ad_save_previews"
+    " control_net_detectmap_autosaving profiling_enable",
+    PLACE: "outdir_samples outdir_txt2img_samples outdir_img2img_grids outdir_save outdir_video"
+    " samples_filename_pattern directories_filename_pattern temp_dir ckpt_dir lora_dir styles_dir"
+    " onnx_temp_dir esrgan_models_path accelerate_offload_path profiling_filename font"
+    " restore_config_state_file save_to_dirs image_watermark_image OUTDIR_SAMPLES",
+    NETWORK: "api_enable_requests api_forbid_local_requests huggingface_token google_api_key"
+    " huggingface_mirror remote_vae_encode server_listen offline_mode",
+    CODE: "disabled_extensions disable_all_extensions custom_diffusers_pipeline",
+}
+FREE = (
+    "sd_model_checkpoint sd_vae CLIP_stop_at_last_layers eta_noise_seed_delta randn_source"
+    " samples_format jpeg_quality webp_lossless enable_pnginfo token_merging_ratio sd_lora"
+    " forge_additional_modules upscaler_for_img2img face_restoration_model add_model_hash_to_info"
+    " return_grid img2img_color_correction sgm_noise_multiplier lora_preferred_name tiling"
+)
+
+
+def job_of(text: str, *allow: str) -> Job:
+    return parse_job(text.encode(), "job.yaml", rules=JobRules(allow))
+
+
+def problems_of(text: str, *allow: str) -> list[str]:
+    with pytest.raises(JobError) as caught:
+        job_of(text, *allow)
+    return str(caught.value).splitlines()
+
+
+def settings(name: str, value: str = "x") -> str:
+    return f"prompt: a\noverride_settings:\n  steps: 1\n  {name}: {json.dumps(value)}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [(name, why) for why, names in SETTINGS.items() for name in names.split()]
+)
+def test_a_setting_of_the_webuis_own_is_refused_by_name_and_can_be_allowed(
+    name: str, why: str
+) -> None:
+    (line,) = problems_of(settings(name))
+    assert line.startswith(f'job.yaml:4:3: "{name}" {why}')
+    assert line.endswith('("allow" in the config makes exceptions)')
+    assert job_of(settings(name), name).stages[0].fields["override_settings"][name] == "x"
+    assert job_of(settings(name), "override_settings")
+
+
+@pytest.mark.parametrize("name", FREE.split())
+def test_a_setting_of_the_picture_is_the_jobs(name: str) -> None:
+    assert job_of(settings(name))
+
+
+PLACES = {
+    "absolute": "/etc/passwd",
+    "home": "~/a.safetensors",
+    "home of another": "~root\\a",
+    "drive": "c:\\models\\a.safetensors",
+    "drive with slashes": "D:/a",
+    "share": "\\\\host\\share\\a",
+    "above": "../a.safetensors",
+    "above within": "models/../../a",
+    "above with backslashes": "a\\..\\b",
+    "address": "https://example.org/a.safetensors",
+    "file address": "FILE:///etc/passwd",
+    "gradio's address": "file=/etc/passwd",
+    "in a second line": "a\n/etc/passwd",
+    "behind a blank": " /etc/passwd",
+    "like a JPEG, and short": "/9j/a",
+}
+FIELDS = {
+    "a setting": ('override_settings: {{sd_vae: {}}}', "sd_vae"),
+    "a setting's list": ("override_settings: {{forge_additional_modules: [a, {}]}}", "forge_addi"),
+    "a checkpoint": ("refiner_checkpoint: {}", "refiner_checkpoint"),
+    "modules": ("hr_additional_modules: [{}]", "hr_additional_modules"),
+    "an upscaler": ("hr_upscaler: {}", "hr_upscaler"),
+    "a style": ("styles: [{}]", "styles"),
+    "a sampler": ("sampler_name: {}", "sampler_name"),
+    "a script": ("script_name: {}", "script_name"),
+    "a script's argument": ("script_args: [1, [{}]]", "script_args"),
+    "an always-on script's": ("alwayson_scripts: {{ADetailer: {{args: [{}]}}}}", "ADetailer"),
+    "deep in one": ("alwayson_scripts: {{X: {{args: [{{a: [{{b: {}}}]}}]}}}}", "X"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "named"), FIELDS.values(), ids=FIELDS)
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+def test_no_text_is_a_path_or_an_address(place: str, shape: str, named: str) -> None:
+    text = shape.format(json.dumps(place))
+    (line,) = problems_of(f"prompt: a\n{text}\n")
+    assert line.startswith(f"job.yaml:2:{text.index(json.dumps(place)) + 1}: ")
+    assert "is given a" in line
+    assert named in line
+    assert job_of(f"prompt: a\n{text}\n", text.partition(":")[0])
+
+
+JPEG = "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRof\n"
+FINE = {
+    "title in a folder": "override_settings: {sd_model_checkpoint: 'XL/base.safetensors [31e3]'}",
+    "title with a backslash": "override_settings: {sd_model_checkpoint: 'XL\\base.safetensors'}",
+    "base64": f"alwayson_scripts: {{ControlNet: {{args: [{{image: {json.dumps(JPEG)}}}]}}}}",
+    "image data": "alwayson_scripts: {ControlNet: {args: [{image: 'data:image/png;base64,AA'}]}}",
+    "prompts": "negative_prompt: /imagine ../x\nhr_prompt: https://a\nhr_negative_prompt: ~/a",
+    "an extension's prompt": "alwayson_scripts: {ADetailer: {args: [{ad_prompt: /imagine a cat}]}}",
+    "no folder": "alwayson_scripts: {ControlNet: {args: [{image_dir: '', batch_images: ''}]}}",
+    "no place": "alwayson_scripts: {X: {args: [{save_to_dir: false, path: null, files: 3}]}}",
+    "dots": "script_args: ['a...', '1/..2', '..a', 'half/half', 'a / b', '/', ':/']",
+    "a score": "script_args: ['8:1', 'http', 'a: b']",
+}
+
+
+@pytest.mark.parametrize("text", FINE.values(), ids=FINE)
+def test_a_name_a_prompt_and_image_data_are_none(text: str) -> None:
+    assert job_of(f"prompt: /a castle in ../style, https://example.org\n{text}\n")
+
+
+@pytest.mark.parametrize(
+    "key", ["input_dir", "batch_image_dir", "output_path", "file", "batch_images"]
+)
+def test_an_argument_that_says_by_its_name_that_it_is_a_place_is_refused(key: str) -> None:
+    text = f"prompt: a\nalwayson_scripts:\n  ControlNet:\n    args: [{{{key}: pictures}}]\n"
+    (line,) = problems_of(text)
+    assert line.startswith("job.yaml:4:")
+    assert f'"{key}" names a place on the WebUI\'s disk' in line
+    assert job_of(text, "controlnet")
+
+
+SCRIPTS = {
+    "Custom code": "it runs code on the WebUI's machine",
+    "custom CODE": "it runs code on the WebUI's machine",
+    "Prompts from file or textbox": "its lines may name the folder to save to",
+}
+
+
+@pytest.mark.parametrize(("name", "why"), SCRIPTS.items())
+def test_a_script_that_reaches_further_is_refused_and_can_be_allowed(name: str, why: str) -> None:
+    text = f"prompt: a\nscript_name: {name}\nscript_args: ['/a']\n"
+    told = problems_of(text)
+    assert told[0].startswith(f'job.yaml:2:14: the script "{name.lower()[:11]}')
+    assert why in told[0]
+    assert job_of(text, name)
+    (line,) = problems_of(f"prompt: a\nalwayson_scripts: {{{name}: {{args: []}}}}\n")
+    assert why in line

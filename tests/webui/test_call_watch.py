@@ -1,0 +1,181 @@
+"""Stuck, not busy: how soon a call that stands still is noticed, and that a slow one is left alone.
+
+On a clock of the test's own, which only the looks move: an answer takes no time, and one that does
+not come takes as long as it was waited for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from sdwatch.errors import WebUIStuckError
+from sdwatch.policy.progress import Limits
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.health import CallWatch
+from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife
+from tests.helpers import FakeClock, free_port
+
+STEPS = 20
+Seen = Callable[[float], "State"]
+
+
+@dataclass(frozen=True)
+class State:
+    """What a WebUI shows at one moment; `cpu`: seconds that it has worked so far."""
+
+    step: int = 0
+    steps: int = STEPS
+    job_count: int = 1
+    answers: bool = True
+    cpu: float = 0.0
+
+
+@dataclass
+class WebUI:
+    """Answers by `shows`, which is given the seconds since the call began."""
+
+    shows: Seen
+    clock: FakeClock = field(default_factory=FakeClock)
+
+    def __post_init__(self) -> None:
+        self.began = self.clock.now
+
+    @property
+    def now(self) -> float:
+        return self.clock.now - self.began
+
+    def progress(self, timeout: float) -> dict[str, Any]:
+        state = self.shows(self.now)
+        if not state.answers:
+            self.clock.advance(timeout)
+            raise WebUIStuckError("no answer")
+        shown = {"job": "task", "job_no": 0, "job_count": state.job_count}
+        shown |= {"sampling_step": state.step, "sampling_steps": state.steps}
+        return {"progress": state.step / STEPS, "state": shown}
+
+    def stuck_after(self, limits: Limits, seconds: float, log: Path | None = None) -> float | None:
+        """When the call is said to be stuck; None where it is not within so many seconds."""
+        watch = CallWatch(
+            cast(SDWebUIClient, self),
+            self.clock,
+            limits,
+            stage="txt2img",
+            timeout=5.0,
+            work=lambda: (self.shows(self.now).cpu, 0),
+            logs=(log,) if log else (),
+        )
+        while self.now < seconds:
+            self.clock.advance(max(0.0, watch.next_look - self.clock.now))
+            if watch.look():
+                return self.now
+        return None
+
+
+def limits(stall: float) -> Limits:
+    return Limits(stall=stall, stepless=20 * stall, call=200 * stall)
+
+
+FROZEN: dict[str, Seen] = {
+    "at 50 %": lambda _: State(step=STEPS // 2),
+    "at 100 %": lambda _: State(step=STEPS),
+    "whole, so that nothing answers": lambda _: State(answers=False),
+    "in its sampling, while the API is up": lambda _: State(step=7),
+    "spinning a core": lambda at: State(step=STEPS // 2, cpu=at),
+}
+
+
+@pytest.mark.parametrize("stall", [60.0, 300.0])
+@pytest.mark.parametrize("how", FROZEN)
+def test_what_stands_still_is_noticed_within_the_stall_time_and_a_tenth(
+    how: str, stall: float
+) -> None:
+    last_step = {"at 50 %": 10.0, "at 100 %": 20.0}.get(how, 7.0)
+
+    def shows(now: float) -> State:
+        return State(step=int(now)) if now < last_step else FROZEN[how](now)
+
+    after = WebUI(shows).stuck_after(limits(stall), 3 * stall)
+    assert after is not None
+    assert stall <= after - last_step + 1.0
+    assert after - last_step <= 1.1 * stall
+
+
+@pytest.mark.parametrize("stall", [10.0, 60.0, 300.0])
+def test_a_crawl_of_one_step_in_half_the_stall_time_is_left_alone(stall: float) -> None:
+    webui = WebUI(lambda now: State(step=int(now / (stall / 2))))
+    assert webui.stuck_after(limits(stall), 10 * stall) is None
+
+
+@pytest.mark.parametrize("stall", [10.0, 60.0, 300.0])
+def test_a_model_that_loads_for_three_times_the_stall_time_is_left_alone(stall: float) -> None:
+    webui = WebUI(lambda now: State(steps=0, job_count=-1, cpu=now / 2))
+    assert webui.stuck_after(limits(stall), 3 * stall) is None
+
+
+def test_a_core_that_spins_while_no_steps_are_expected_meets_the_limit_for_loading() -> None:
+    webui = WebUI(lambda now: State(steps=0, job_count=-1, cpu=now))
+    after = webui.stuck_after(Limits(stall=60, stepless=600, call=6000), 1000)
+    assert after is not None
+    assert 600 <= after <= 660
+
+
+def test_a_call_that_moves_for_ever_meets_its_own_limit() -> None:
+    webui = WebUI(lambda now: State(step=int(now)))
+    after = webui.stuck_after(Limits(stall=60, stepless=600, call=3600), 9999)
+    assert after is not None
+    assert 3600 <= after <= 3602
+
+
+def test_a_log_that_moves_is_progress(tmp_path: Path) -> None:
+    log = tmp_path / "stderr.log"
+    log.touch()
+
+    def shows(now: float) -> State:
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"\r{int(now)}%|###  | {int(now)}/999")
+        return State(step=3)
+
+    assert WebUI(shows).stuck_after(limits(60.0), 600, log) is None
+
+
+def test_looks_are_no_more_than_one_in_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    webui = WebUI(lambda now: State(step=int(now)))
+    asked: list[float] = []
+    answer = webui.progress
+    monkeypatch.setattr(
+        webui, "progress", lambda timeout: (asked.append(webui.now), answer(timeout))[1]
+    )
+    assert webui.stuck_after(limits(60.0), 600) is None
+    assert len(asked) <= 300
+
+
+def test_a_first_start_that_prints_for_half_an_hour_is_left_alone(tmp_path: Path) -> None:
+    clock, log = FakeClock(), tmp_path / "stdout.log"
+    log.touch()
+    port = free_port()
+
+    def work() -> tuple[float, int]:
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(f"Downloading: {clock.now:.0f} MB\n")
+        return 0.0, 0
+
+    def start(limit: float) -> str:
+        return Readiness(
+            clock=clock,
+            host="127.0.0.1",
+            port=port,
+            probe=lambda: ProbeResult(False, "not asked"),
+            is_ours=lambda: True,
+            ended=threading.Event(),
+            signs=SignsOfLife(clock, [log], work),
+            limit=limit,
+            stall=300.0,
+        ).wait(threading.Event())
+
+    assert "not ready within 1800 s" in start(1800.0)
