@@ -25,6 +25,7 @@ from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
 
 _MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
 _DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
+_AGES = {"h": 3600, "day": 86400, "days": 86400, "d": 86400}
 _PIXELS = {"": 1, "MP": 10**6}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -51,6 +52,14 @@ def _pixels(text: str) -> int:
     return int(_measure(text.upper(), _PIXELS))
 
 
+def _age(text: str) -> float | None:
+    return None if text.lower() == "off" else _measure(text.lower(), _AGES)
+
+
+def _most(text: str) -> int | None:
+    return None if text.lower() == "off" else _bytes(text)
+
+
 def _words(text: str) -> tuple[str, ...]:
     """A command line as its words, by the rules of the system at hand."""
     if os.name != "nt":
@@ -62,6 +71,8 @@ def _words(text: str) -> tuple[str, ...]:
 _DURATION = Reading(_seconds, "a duration such as 90, 1.5, 2 min or 1 h")
 _SIZE = Reading(_bytes, "a size such as 500 MB or 1 GB")
 _AREA = Reading(_pixels, "a number of pixels such as 100 MP")
+_AGE = Reading(_age, "off, or an age such as 12 h or 30 days")
+_MOST = Reading(_most, "off, or a size such as 50 GB")
 _COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
 
 Duration: TypeAlias = Annotated[float, _DURATION]
@@ -146,6 +157,21 @@ class WebUIConfig(_Settings):
         return self
 
 
+class RunsKept(_Settings):
+    """How long published runs are kept: seconds, and bytes of all together. None: for ever."""
+
+    age: Annotated[float | None, _AGE] = None
+    size: Annotated[int | None, _MOST] = None
+
+
+class RetentionConfig(_Settings):
+    """What is removed by itself. `logs`: bytes of all the output of WebUIs in the state folder."""
+
+    done: RunsKept = RunsKept()
+    failed: RunsKept = RunsKept()
+    logs: LogCap = 1_000_000_000
+
+
 class Config(_Settings):
     """All settings. Durations in seconds, sizes in bytes or pixels, paths absolute."""
 
@@ -170,6 +196,7 @@ class Config(_Settings):
         300.0,
     )
     log_cap: LogCap = 10_000_000
+    retention: RetentionConfig = RetentionConfig()
     webuis: Annotated[tuple[WebUIConfig, ...], NamedBy("name")]
 
     @property

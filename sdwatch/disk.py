@@ -115,6 +115,12 @@ def remove_empty_folder(path: Path) -> None:
     path.rmdir()
 
 
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it; links are not followed. Raises OSError."""
+    announce("remove_tree", path)
+    shutil.rmtree(path)
+
+
 def free_bytes(path: Path) -> int:
     """Room left for this user on the file system of `path`."""
     return shutil.disk_usage(path).free

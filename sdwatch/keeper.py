@@ -251,6 +251,7 @@ class Keeper:
     def _look_at_call(self, watch: CallWatch) -> None:
         if self._clock.monotonic() < watch.next_look:
             return
+        self.process.cap_logs()  # a queue that never rests must not let a flood through
         reason = watch.look()
         with self._lock:
             # Under the lock: the call may be over by now, and the next one's watch in its place.

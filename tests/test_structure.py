@@ -24,7 +24,7 @@ ROOT = PACKAGE.parent
 FLOORS = (
     ("cli",),
     ("monitor",),
-    ("active", "intake"),
+    ("active", "intake", "retention"),
     ("lane", "stages"),
     ("keeper",),
     ("permit",),

@@ -28,6 +28,10 @@ from sdwatch.policy.cooldown import (
 
 log = logging.getLogger("sdwatch.webui")
 
+_MOST_BYTES = 1_000_000
+_KEPT_LINES = 2000
+"""More than any cool-down looks back to; a history that has grown past its bytes keeps them."""
+
 
 class CrashHistory:
     """Crashes in a row, and how long to wait after the last. `path` is made if it is not there;
@@ -121,6 +125,9 @@ def _read(path: Path) -> list[Crash]:
     except OSError as error:
         log.error("%s: cannot be read, and does not count: %s", path, error)
         return []
+    if sum(map(len, lines)) > _MOST_BYTES and len(lines) > _KEPT_LINES:
+        lines = lines[-_KEPT_LINES:]
+        _shorten(path, lines)
     crashes: list[Crash] = []
     for line in lines:
         try:
@@ -136,3 +143,10 @@ def _read(path: Path) -> list[Crash]:
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("%s: a line cannot be read and is passed over", path)
     return crashes
+
+
+def _shorten(path: Path, lines: Sequence[bytes]) -> None:
+    try:
+        disk.write(path, b"\n".join(lines) + b"\n")
+    except OSError as error:
+        log.warning("%s: cannot be shortened: %s", path, error)

@@ -83,6 +83,13 @@ def remove_old_logs(state_dir: Path, generation: int, keep: int) -> None:
             disk.remove(path)
 
 
+def old_logs(state_dir: Path) -> list[Path]:
+    """The output of all generations but the last."""
+    logs = _logs(state_dir)
+    last = max((number for _, number in logs), default=0)
+    return [path for path, number in logs if number != last]
+
+
 def processes(identity: Identity) -> list[psutil.Process]:
     """Everything of this generation that lives; a zombie does not. Reads every environment."""
     found = recorded(identity)

@@ -185,3 +185,18 @@ def test_there_is_no_history_before_the_first_crash(path: Path, clock: FakeClock
     for _ in range(STABLE_AFTER):
         history.succeeded()
     assert not path.exists()
+
+
+def test_a_history_that_has_grown_for_years_is_shortened_and_means_the_same(
+    path: Path, clock: FakeClock
+) -> None:
+    history = opened(path, clock)
+    crash(history)
+    crash(history)
+    line = path.read_bytes().splitlines()[-1]
+    path.write_bytes((line + b"\n") * (2_000_000 // len(line)))
+    before = path.stat().st_size
+    assert opened(path, clock).remaining() == LIST[-1]
+    assert path.stat().st_size < before / 2
+    assert opened(path, clock).remaining() == LIST[-1]
+    assert path.read_bytes().splitlines()[-1] == line

@@ -1,0 +1,183 @@
+"""Published runs and old logs are removed as the config says, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sdwatch.clock import SystemClock
+from sdwatch.config import RetentionConfig, RunsKept
+from sdwatch.monitor import Result
+from sdwatch.retention import Retention
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import Heartbeat
+from sdwatch.spool.run import new_run_id
+from sdwatch.state import StateFolder
+from tests.helpers import wait_until
+from tests.monitored import job, monitored
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    made = Spool(tmp_path / "spool", "box-1")
+    made.prepare()
+    Heartbeat(made).beat({})
+    return made
+
+
+def retention(
+    spool: Spool, told: Callable[[str], None] = lambda _: None, **config: object
+) -> Retention:
+    state = StateFolder(spool.root.parent / "state")
+    settings = RetentionConfig.model_validate(config)
+    return Retention(settings, spool, state, clock=SystemClock(), say=told)
+
+
+def run_in(folder: Path, name: str, days: float, size: int = 1000) -> Path:
+    """A published run that was last touched so many days ago."""
+    run = folder / new_run_id(name, time.time() - days * DAY)
+    (run / "images").mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    (run / "journal.jsonl").write_text("")
+    (run / "images" / "1.png").write_bytes(bytes(size))
+    touch(run, days)
+    return run
+
+
+def touch(path: Path, days: float) -> None:
+    moment = time.time() - days * DAY
+    os.utime(path, (moment, moment), follow_symlinks=False)
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(path.name.split("-")[2] for path in folder.iterdir() if path.name[0] == "2")
+
+
+def test_by_default_no_run_is_removed(spool: Spool) -> None:
+    run_in(spool.done, "ancient", 4000)
+    retention(spool).round()
+    assert left(spool.done) == ["ancient"]
+
+
+def test_what_is_older_is_removed_in_its_own_folder_only(spool: Spool) -> None:
+    for folder in (spool.done, spool.failed):
+        run_in(folder, "old", 8)
+        run_in(folder, "young", 6)
+    told: list[str] = []
+    retention(spool, told.append, done=RunsKept(age=7 * DAY)).round()
+    assert left(spool.done) == ["young"]
+    assert left(spool.failed) == ["old", "young"]
+    assert told == ["done/: 1 of 2 runs removed, as `retention` says"]
+
+
+def test_the_oldest_go_until_the_rest_has_room_and_the_newest_stays(spool: Spool) -> None:
+    for days in (1, 2, 3):
+        run_in(spool.failed, f"d{days}", days, size=10_000)
+    retention(spool, failed=RunsKept(size=25_000)).round()
+    assert left(spool.failed) == ["d1", "d2"]
+    retention(spool, failed=RunsKept(size=1)).round()
+    assert left(spool.failed) == ["d1"]
+
+
+def test_a_run_that_somebody_adds_to_is_measured_again(spool: Spool) -> None:
+    old, new = run_in(spool.done, "old", 2), run_in(spool.done, "new", 1)
+    made = retention(spool, done=RunsKept(size=5000))
+    made.round()
+    (new / "note.txt").write_bytes(bytes(5000))
+    made.round()
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_what_is_no_run_of_ours_is_left_alone(spool: Spool, tmp_path: Path) -> None:
+    run_in(spool.done, "old", 9)
+    elsewhere = run_in(tmp_path / "elsewhere", "linked", 9)
+    (spool.done / elsewhere.name).symlink_to(elsewhere)
+    (spool.done / "my favourites").mkdir()
+    (spool.done / "notes.txt").write_text("keep")
+    without_journal = run_in(spool.done, "torn", 9)
+    (without_journal / "journal.jsonl").unlink()
+    for path in spool.done.iterdir():
+        touch(path, 9)
+    retention(spool, done=RunsKept(age=DAY, size=0)).round()
+    assert {path.name for path in spool.done.iterdir()} == {
+        "my favourites", "notes.txt", elsewhere.name, without_journal.name,
+    }  # fmt: skip
+    assert (elsewhere / "images" / "1.png").exists()
+
+
+def test_links_in_a_run_are_removed_and_not_followed(spool: Spool, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "precious").write_text("keep")
+    run = run_in(spool.done, "old", 9)
+    (run / "images" / "folder").symlink_to(mine)
+    touch(run, 9)
+    retention(spool, done=RunsKept(age=DAY)).round()
+    assert not run.exists()
+    assert (mine / "precious").exists()
+
+
+def test_what_a_death_left_half_removed_is_finished_and_is_no_run_to_go_on(spool: Spool) -> None:
+    half = spool.working / ".removed-20261101-000000.000-old-aaaa"
+    half.mkdir()
+    (half / "journal.jsonl").write_text("")
+    assert spool.run_folders() == []
+    retention(spool).round()
+    assert not half.exists()
+
+
+def test_the_clock_of_a_share_tells_the_age_of_what_lies_on_it(spool: Spool) -> None:
+    run_in(spool.done, "new", -400)  # as a server writes it whose clock is 400 days fast
+    run_in(spool.done, "old", -398)
+    touch(spool.working / "heartbeat.json", -400)
+    retention(spool, done=RunsKept(age=DAY)).round()
+    assert left(spool.done) == ["new"]
+
+
+def test_old_logs_of_all_webuis_share_one_cap_and_the_present_ones_stay(
+    spool: Spool, tmp_path: Path
+) -> None:
+    for webui in ("a", "b"):
+        folder = tmp_path / "state" / f"webui-{webui}"
+        folder.mkdir(parents=True)
+        (folder / "crashes.jsonl").write_bytes(bytes(9000))
+        for generation in (1, 2, 3):
+            for stream in ("stdout", "stderr"):
+                log = folder / f"gen-{generation:06d}.{stream}.log"
+                log.write_bytes(bytes(10_000))
+                touch(log, 10 - generation if webui == "a" else 20 - generation)
+    retention(spool, logs=60_000).round()
+    assert (
+        sorted(p.relative_to(tmp_path / "state").as_posix()[6:14] for p in logs(tmp_path))
+        == ["a/gen-00"] * 4 + ["b/gen-00"] * 2
+    )
+    assert {p.name[9:10] for p in logs(tmp_path) if p.parent.name == "webui-b"} == {"3"}
+    retention(spool, logs=10_000).round()
+    assert {p.name[:10] for p in logs(tmp_path)} == {"gen-000003"}
+    assert len(list(tmp_path.glob("state/webui-*/crashes.jsonl"))) == 2
+
+
+def logs(root: Path) -> list[Path]:
+    return sorted(root.glob("state/webui-*/gen-*"))
+
+
+def test_a_monitor_does_so_by_itself(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        spool.drop("castle.yaml", job())
+        spool.drop("tower.yaml", job("a tower"))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        old, kept = spool.done()
+        touch(old, 3)
+        spool.write_config(retention={"done": {"age": "2 days"}})
+        spool.start()
+        wait_until(lambda: not old.exists(), 30, "the old run is removed")
+        wait_until(lambda: "done/: 1 of 2 runs removed, as `retention` says" in spool.told)
+        assert kept.exists()
+        spool.stop()
