@@ -42,9 +42,16 @@ class Intake:
         self._say = say
         self._settle = config.settle
         self._scan_interval = config.scan_interval
-        self._inbox = Inbox(spool.inbox, config.settle, config.arrival_timeout, clock, config.rules)
-        self._watch = InboxWatch(spool.inbox, self._hint, self._inbox.renamed_in)
         self._by_events = config.watch == "events"
+        self._inbox = Inbox(
+            spool.inbox,
+            config.settle,
+            config.arrival_timeout,
+            clock,
+            config.rules,
+            on_share=not self._by_events,
+        )
+        self._watch = InboxWatch(spool.inbox, self._hint, self._inbox.renamed_in)
         self._arrivals: list[Arrival] = []
         self._scan_wanted = True
         self._next_scan = self._scan_not_before = 0.0

@@ -26,6 +26,7 @@ from sdwatch.policy.envelope import (
     job_envelope,
     printable,
 )
+from sdwatch.retention import Retention
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
@@ -87,6 +88,9 @@ class Monitor:
         self._state.hold()
         try:
             self._spool = Spool(self._config.spool, self._state.worker)
+            self._heartbeat = Heartbeat(self._spool, self._state.status_file)
+            if not self._spool_comes():
+                return Result.HOLD if self._once else Result.STOPPED
             takeover.begin_on(self._spool, self._take_over, self._clock)
             self._open()
             try:
@@ -95,6 +99,24 @@ class Monitor:
                 self._close()
         finally:
             self._state.release()
+
+    def _spool_comes(self) -> bool:
+        """Wait for a share that is not mounted yet, as after a boot; not with --once. Whether the
+        spool is there, or is to be made for the first time."""
+        while self._state.knows(self._spool.root) and self._spool.is_gone:
+            self._no_call = self._share_gone()
+            self._tell_holds()
+            self._heartbeat.beat_here(self.status())
+            if self._once or self._clock.wait(self._stop, INTERVAL):
+                self._heartbeat.end()
+                return False
+        return True
+
+    def _share_gone(self) -> str:
+        return (
+            f"share gone: there is nothing in {self._spool.root}; it goes on when it is back "
+            "(make a folder `inbox` there to begin anew)"
+        )
 
     def stop(self) -> None:
         """Ask it to stop, from any thread. A second time: without grace for calls in flight."""
@@ -123,7 +145,6 @@ class Monitor:
 
     def _open(self) -> None:
         config, clock = self._config, self._clock
-        self._heartbeat = Heartbeat(self._spool)
         self._intake = Intake(self._spool, config, clock=clock, wake=self._wake.set, say=self._say)
         self._runs = ActiveRuns(
             self._spool,
@@ -152,6 +173,10 @@ class Monitor:
             )
             for webui in config.webuis
         ]
+        self._retention = Retention(
+            config.retention, self._spool, self._state, clock=clock, say=self._say
+        )
+        self._retention.open()
         self._intake.open()
 
     def _open_lanes(self) -> None:
@@ -177,6 +202,7 @@ class Monitor:
         self._intake.close()
         for lane in self._lanes:
             lane.begin_stop()
+        self._retention.close()
         self._runs.join(self._config.stop_grace)
         for lane in self._lanes:
             lane.end_stop()
@@ -214,6 +240,8 @@ class Monitor:
     def _look_why_no_call(self) -> str:
         """A person's hold, or a disk that is full or gone. On a share it may take a while; each
         call looks for itself, just before it begins."""
+        if self._spool.is_gone:
+            return self._share_gone()
         try:
             if (hold := self._spool.hold_file()) is not None:
                 return f"somebody put {hold.name} into the spool"
@@ -327,19 +355,20 @@ class Monitor:
             self._spool.mend()
 
     def status(self) -> dict[str, Any]:
-        """How it stands: for the heartbeat, `status` and the live display. {} before it is open."""
-        if not self._lanes:
-            return {}
-        return {
+        """How it stands: for the heartbeat, `status` and the live display."""
+        status: dict[str, Any] = {
             "at": iso(self._clock.wall()),
             "hold": self.why_no_call(),
-            "lanes": [lane.status() for lane in self._lanes],
-            "runs": [
-                *map(_status, self._runs.under_way()),
-                *map(_parked_status, self._runs.parked()),
-            ],
-            **self._intake.status(len(self._runs.parked())),
             "counts": {str(ending): count for ending, count in self._counts.items()},
+        }
+        if not self._lanes:  # it waits for its share
+            return {**status, "lanes": [], "runs": [], "queued": 0, "next": [], "waiting": {}}
+        under_way, parked = self._runs.under_way(), self._runs.parked()
+        return {
+            **status,
+            "lanes": [lane.status() for lane in self._lanes],
+            "runs": [*map(_status, under_way), *map(_parked_status, parked)],
+            **self._intake.status(len(parked)),
         }
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -64,6 +65,23 @@ class StateFolder:
     def log_file(self) -> Path:
         """The monitor's own log."""
         return self.root / "sdwatch.log"
+
+    @property
+    def status_file(self) -> Path:
+        """A copy of the heartbeat."""
+        return self.root / "status.json"
+
+    def knows(self, spool: Path) -> bool:
+        """Whether this worker has worked on that spool before; it has from now on."""
+        path, name = self.root / "spool", disk.encoded(str(spool))
+        try:
+            known = path.read_bytes() == name
+        except OSError:
+            known = False
+        if not known:
+            with suppress(OSError):  # then it is made anew at the next start
+                disk.write(path, name)
+        return known
 
     def webui(self, name: str) -> Path:
         """The folder of one WebUI: identity, crash history, output. Raises SpoolError."""

@@ -209,7 +209,7 @@ class Monitored:
     def drop(self, name: str, content: str | bytes) -> Path:
         """Rename a whole file into the inbox; its path there."""
         data = content.encode() if isinstance(content, str) else content
-        temporary = self.root / f"drop-{name}"
+        temporary = self.spool / f"drop-{name}"
         temporary.write_bytes(data)
         return temporary.rename(self.inbox / name)
 

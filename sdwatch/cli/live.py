@@ -73,11 +73,11 @@ class LiveShow:
 
 
 def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:
-    if not status:
-        yield Text("looks for another monitor on this spool …", style="dim")
-        return
     if hold := status["hold"]:
         yield Text(f"on hold: {hold}", style="red")
+    if not status["lanes"]:
+        yield Text("begins: looks for its spool, and for another monitor on it …", style="dim")
+        return
     yield _lanes(status)
     yield Text()
     yield _counts(status)

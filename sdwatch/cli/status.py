@@ -6,16 +6,17 @@ import argparse
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psutil
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.heartbeat import INTERVAL, read_heartbeats
+from sdwatch.spool.heartbeat import INTERVAL, read_heartbeat, read_heartbeats
+from sdwatch.state import StateFolder
 
 Beat = dict[str, Any]
 
@@ -28,18 +29,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Print it. Raises ConfigError, OSError."""
-    spool = choose_config(args.config).spool
-    status = {
-        "spool": str(spool.root),
-        "hold": held.name if (held := spool.hold_file()) else "",
-        "monitors": _with_life(spool, read_heartbeats(spool.root)),
-        "folders": {
-            "inbox": len(waiting_jobs(spool)),
-            "working": len(working_runs(spool)),
-            "done": len(archived_runs(spool.done)),
-            "failed": len(archived_runs(spool.failed)),
-        },
-    }
+    chosen = choose_config(args.config)
+    status = _gone_status(chosen) if chosen.spool.is_gone else _status(chosen.spool)
     if args.json:
         print(json.dumps(status, indent=2))
     else:
@@ -47,19 +38,47 @@ def main(args: argparse.Namespace) -> ExitCode:
     return ExitCode.OK
 
 
+def _status(spool: Spool) -> dict[str, Any]:
+    return {
+        "spool": str(spool.root),
+        "hold": held.name if (held := spool.hold_file()) else "",
+        "monitors": _with_life(lambda: read_heartbeats(spool.root)),
+        "folders": {
+            "inbox": len(waiting_jobs(spool)),
+            "working": len(working_runs(spool)),
+            "done": len(archived_runs(spool.done)),
+            "failed": len(archived_runs(spool.failed)),
+        },
+        "gone": False,
+    }
+
+
+def _gone_status(chosen: ChosenConfig) -> dict[str, Any]:
+    """While the spool's share is gone: what the monitor of this machine says."""
+    local = StateFolder(chosen.config.state).status_file
+    return {
+        "spool": str(chosen.spool.root),
+        "hold": "",
+        "monitors": _with_life(lambda: read_heartbeat(local)),
+        "folders": dict.fromkeys(("inbox", "working", "done", "failed"), 0),
+        "gone": True,
+    }
+
+
 # -- whether a monitor lives
 
 
-def _with_life(spool: Spool, beats: list[Beat]) -> list[Beat]:
+def _with_life(read: Callable[[], list[Beat]]) -> list[Beat]:
     """Each heartbeat with `running`. One of this machine whose process is gone is dead; of any
     other it is watched whether it moves, because clocks are never compared."""
+    beats = read()
     unsure = {str(beat.get("worker")) for beat in beats if not _gone(beat)}
     moved: dict[str, Beat] = {}
     before = {str(beat.get("worker")): beat.get("beat") for beat in beats}
     deadline = time.monotonic() + 2.5 * INTERVAL
     while unsure - set(moved) and time.monotonic() < deadline:
         time.sleep(INTERVAL / 10)
-        for beat in read_heartbeats(spool.root):
+        for beat in read():
             worker = str(beat.get("worker"))
             if beat.get("beat") != before.get(worker):
                 moved[worker] = beat
@@ -78,7 +97,10 @@ def _gone(beat: Beat) -> bool:
 
 def _told(status: dict[str, Any]) -> Iterator[str]:
     yield f"spool {status['spool']}"
-    yield ", ".join(f"{count} in {folder}" for folder, count in status["folders"].items())
+    if status["gone"]:
+        yield "there is nothing in it: no spool yet, or its share is gone"
+    else:
+        yield ", ".join(f"{count} in {folder}" for folder, count in status["folders"].items())
     if status["hold"]:
         yield f"on hold: somebody put {status['hold']} into the spool; `sdwatch resume` ends it"
     running = [beat for beat in status["monitors"] if beat["running"]]

@@ -77,9 +77,20 @@ class Spool:
                 "because a run moves from one to the next by a rename; put them on one"
             )
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it is not there: its share is away. What is left of one is nothing at all, an
+        error, or the empty local folder that it was mounted on, in which nothing may be made. A
+        person takes away one folder or another, not all at once."""
+        try:
+            there = {entry.name for entry in os.scandir(self.root)}
+        except OSError:
+            return True
+        return there.isdisjoint(("inbox", "working", "done", "failed"))
+
     def mend(self) -> None:
         """Make folders again that somebody took away; not on a share that is gone as a whole."""
-        if self.root.exists():
+        if not self.is_gone:
             with suppress(SpoolError):
                 self.prepare()
 

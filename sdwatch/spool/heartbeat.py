@@ -26,43 +26,62 @@ WATCHED_FOR = 5.0
 
 
 class Heartbeat:
-    """This worker's file, working/<worker>/heartbeat.json. It is replaced whole with each beat,
-    and not synced: nothing depends on it after a crash."""
+    """This worker's file, working/<worker>/heartbeat.json, and a copy of it, `local`, for when the
+    spool's share is gone. Each is replaced whole with each beat, and not synced: nothing depends on
+    them after a crash."""
 
-    def __init__(self, spool: Spool) -> None:
+    def __init__(self, spool: Spool, local: Path | None = None) -> None:
         self._path = spool.working / HEARTBEAT
+        self._local = local
         self._about = {"worker": spool.worker, "host": socket.gethostname(), "pid": os.getpid()}
         self._beats = 0
 
     def beat(self, status: dict[str, Any]) -> None:
         """Say that this monitor lives, and what it does. Raises OSError."""
+        _replace(self._path, self.beat_here(status))
+
+    def beat_here(self, status: dict[str, Any]) -> str:
+        """Say so on this machine only: the spool is not there. What was said."""
         self._beats += 1
-        temporary = self._path.with_suffix(".tmp")
         body = json.dumps({**self._about, "beat": self._beats, **status}, indent=1)
-        try:
-            temporary.write_text(body, encoding="utf-8")
-            os.replace(temporary, self._path)
-        except OSError:  # a full disk: the room that the file has is still ours
-            temporary.unlink(missing_ok=True)
-            self._path.write_text(body, encoding="utf-8")
+        if self._local is not None:
+            with suppress(OSError):  # the one on the spool is what counts
+                _replace(self._local, body)
+        return body
 
     def end(self) -> None:
         """The monitor stops in order: no heartbeat is left."""
-        with suppress(OSError):  # it stands still from now on, which says the same
-            self._path.unlink(missing_ok=True)
+        for path in filter(None, (self._path, self._local)):
+            with suppress(OSError):  # it stands still from now on, which says the same
+                path.unlink(missing_ok=True)
+
+
+def _replace(path: Path, body: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(body, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:  # a full disk: the room that the file has is still ours
+        temporary.unlink(missing_ok=True)
+        path.write_text(body, encoding="utf-8")
 
 
 def read_heartbeats(root: Path) -> list[dict[str, Any]]:
     """What the workers of a spool say, each with `worker`, `host`, `pid`, `beat` and its status."""
-    found = []
-    for path in sorted((root / "working").glob(f"*/{HEARTBEAT}")):
-        try:
-            value = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if isinstance(value, dict):
-            found.append(value)
-    return found
+    try:
+        paths = sorted((root / "working").glob(f"*/{HEARTBEAT}"))
+    except OSError:
+        return []  # a share that is gone
+    return [beat for path in paths for beat in read_heartbeat(path)]
+
+
+def read_heartbeat(path: Path) -> list[dict[str, Any]]:
+    """The heartbeat in one file; none where it cannot be read."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return [value] if isinstance(value, dict) else []
 
 
 def refuse_second_monitor(spool: Spool, clock: Clock) -> None:

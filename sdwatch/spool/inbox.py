@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
 from sdwatch.spool.inside import why_no_picture
 from sdwatch.spool.run import JOB_NAMES, is_plain, read_bounded, unreadable
-from sdwatch.spool.signature import Signature, folder_files, signature_of
+from sdwatch.spool.signature import Signature, folder_files, fresh_size, signature_of
 
 JOB_EXTENSIONS = (".yaml", ".yml")
 CANCEL_EXTENSION = ".cancel"
@@ -73,13 +73,15 @@ class _Seen:
 
 @dataclass
 class Inbox:
-    """The folder `root`. `settle`, `arrival_timeout`: seconds. `rules`: what jobs may do."""
+    """The folder `root`. `settle`, `arrival_timeout`: seconds. `rules`: what jobs may do.
+    `on_share`: listings may be old ones."""
 
     root: Path
     settle: float
     arrival_timeout: float
     clock: Clock
     rules: JobRules = field(default_factory=JobRules)
+    on_share: bool = False
     waiting: dict[str, str] = field(default_factory=dict)
     """What is there and not ready, by source, with the reason; as of the last scan."""
     unreadable: set[str] = field(default_factory=set)
@@ -106,7 +108,7 @@ class Inbox:
         seen: dict[Path, _Seen] = {}
         ready: list[Arrival] = []
         self._to_parse = _PARSED_IN_ONE_SCAN
-        for path in candidates(self.root):
+        for path in candidates(self.root, self._closed):
             arrival = self._look_at(path, now, path in renamed_in, seen)
             if arrival is not None:
                 ready.append(arrival)
@@ -134,12 +136,25 @@ class Inbox:
         if now - known.since < self.settle:
             self.waiting[source] = "still arriving"
             return None
+        if known.parsed is None and self.on_share and self._has_grown(path, known):
+            known.since = now
+            self.waiting[source] = "still arriving"
+            return None
         if known.parsed is None:
             self._parse(path, source, known, late=now - known.first >= self.arrival_timeout)
         if known.parsed is None:
             return None
         mtime = max(entry[3] for entry in signature) / 1e9
         return Arrival(path, source, mtime, signature, known.parsed, _is_cancelled(path))
+
+    def _has_grown(self, path: Path, known: _Seen) -> bool:
+        """Whether it is larger than a listing of the share says, which may be an old one: of an
+        opened file the server itself is asked."""
+        sizes = {name: size for name, _, size, _ in known.signature}
+        try:
+            return any(fresh_size(path / name) != size for name, size in sizes.items())
+        except OSError:
+            return False  # told when it is read
 
     def _parse(self, path: Path, source: str, known: _Seen, late: bool) -> None:
         """Read the job; where it is not ready after all, the reason stands in `waiting`. `late`:
@@ -157,14 +172,18 @@ class Inbox:
             known.parsed = error
         except FileNotFoundError:
             self.waiting[source] = "its job file has gone away"
-        except PermissionError as error:
-            self._unreadable(source, error)
         except OSError as error:
-            known.parsed = unreadable(source, f"cannot be read: {error.strerror}")
+            if late:  # nobody will: it fails, if it can be moved
+                known.parsed = unreadable(source, f"cannot be read: {error.strerror}")
+            else:
+                self._unreadable(source, error)
 
     def _unreadable(self, source: str, error: OSError) -> None:
         self.unreadable.add(source)
         self.waiting[source] = f"cannot be read yet: {error.strerror}"
+
+    def _closed(self, folder: Path, error: OSError) -> None:
+        self._unreadable(folder.relative_to(self.root).as_posix() + "/", error)
 
     def _read(self, path: Path, source: str, known: _Seen, late: bool) -> Job | None:
         file, there = path, None
@@ -214,17 +233,25 @@ def is_temporary(name: str) -> bool:
     )
 
 
-def candidates(root: Path) -> Iterator[Path]:
+def candidates(
+    root: Path, closed: Callable[[Path, OSError], None] = lambda *_: None
+) -> Iterator[Path]:
     """Job files and job folders below `root`. Symbolic links are never followed. A sub-folder that
-    vanishes or is closed to us does not spoil the rest. Raises OSError for `root` itself."""
+    vanishes, or is closed to us, which `closed` is told, does not spoil the rest. Raises OSError
+    for `root` itself."""
     folders = [(root, 0)]
     while folders:
         folder, depth = folders.pop()
         try:
             entries = list(os.scandir(folder))
-        except OSError:
+        except FileNotFoundError:
             if folder == root:
                 raise
+            continue
+        except OSError as error:
+            if folder == root:
+                raise
+            closed(folder, error)
             continue
         for entry in entries:
             path = Path(entry.path)

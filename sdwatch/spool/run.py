@@ -15,6 +15,7 @@ import re
 import secrets
 import stat
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -53,6 +54,11 @@ def new_run_id(name: str, wall: float) -> str:
     return f"{stamp}-{slug}-{secrets.token_hex(2)}"
 
 
+def is_run_id(name: str) -> bool:
+    """Whether a folder's name is one that `new_run_id` makes."""
+    return re.fullmatch(r"[0-9]{8}-[0-9]{6}\.[0-9]{3}-[a-z0-9-]+-[0-9a-f]{4}", name) is not None
+
+
 class Run:
     """A run folder that is open for writing. One thread at a time works on it."""
 
@@ -89,15 +95,20 @@ class Run:
         line = {"at": iso(self._clock.wall()), "event": event, **data}
         path = self.folder / JOURNAL
         text = json.dumps(line, ensure_ascii=False)
-        disk.append_line(self._open_journal(), disk.encoded(text), path)
+        try:
+            disk.append_line(self._open_journal(), disk.encoded(text), path)
+        except OSError:
+            self.close()  # what was open on a share stays broken when the share is back
+            raise
         self._records.append(line)
         self.ledger.take(line)
 
     def close(self) -> None:
         """Close the journal; the folder can be renamed then, on Windows too."""
-        if self._journal_fd is not None:
-            os.close(self._journal_fd)
-            self._journal_fd = None
+        fd, self._journal_fd = self._journal_fd, None
+        if fd is not None:
+            with suppress(OSError):  # of a share that went away; every line was synced before
+                os.close(fd)
 
     def _open_journal(self) -> int:
         if self._journal_fd is None:
@@ -174,7 +185,10 @@ class Run:
     @property
     def is_gone(self) -> bool:
         """Whether somebody took this folder away, while the one above it is there."""
-        return not self.folder.exists() and self.folder.parent.exists()
+        try:
+            return not self.folder.exists() and self.folder.parent.exists()
+        except OSError:
+            return False  # a share that is gone for the moment
 
     def has_image(self, image: Image) -> bool:
         """Whether a recorded image is there as it was recorded, by its size."""

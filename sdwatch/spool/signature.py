@@ -39,3 +39,12 @@ def folder_files(folder: Path) -> frozenset[str]:
 
 def _entry(name: str, status: os.stat_result) -> tuple[str, int, int, int]:
     return name, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def fresh_size(path: Path) -> int:
+    """The size of a file as its server says when it is opened. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)

@@ -68,7 +68,9 @@ def test_an_event_is_one_line_however_narrow_the_terminal() -> None:
 
 
 def test_before_the_monitor_is_open_there_is_something_to_read() -> None:
-    assert any("another monitor" in line for line in _drawn({}))
+    before = {**STATUS, "lanes": [], "runs": []}
+    assert any("another monitor" in line for line in _drawn(before))
+    assert any("share gone" in line for line in _drawn({**before, "hold": "share gone"}))
 
 
 def test_what_is_told_again_stands_there_once() -> None:

@@ -1,0 +1,98 @@
+"""A disk that is full, for real: a small file system of the test's own (tests/mounts.py)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.helpers import wait_until
+from tests.monitored import Monitored, job, journal, monitored
+from tests.mounts import needs_root, small_disk
+
+pytestmark = needs_root
+NEEDED = ("run.json", "journal.jsonl", "job.yaml")
+
+
+@contextmanager
+def on_small_disk(root: Path, *flags: str) -> Iterator[Monitored]:
+    """The spool on a disk of 4 MB, of which 1 MB must be free for a call to begin."""
+    with small_disk(root / "spool", "4m"):
+        with monitored(root, flags=flags, settings={"min_free": "1 MB"}) as spool:
+            yield spool
+            spool.stop()
+
+
+def fill(spool: Monitored, leave: int) -> Path:
+    """Take all room but so many bytes."""
+    status = os.statvfs(spool.spool)
+    filler = spool.spool / "filler"
+    with open(filler, "wb") as file:
+        file.write(bytes(max(0, status.f_bavail * status.f_frsize - leave)))
+    return filler
+
+
+@contextmanager
+def watching(folder: Path) -> Iterator[list[str]]:
+    """What was ever seen in `folder` that was not whole."""
+    stop, found = threading.Event(), list[str]()
+
+    def look() -> None:
+        seen: set[str] = set()
+        while not stop.wait(0.001):
+            for name in {p.name for p in folder.glob("*")} - seen:
+                seen.add(name)
+                found.extend(f"{name}: {n}" for n in NEEDED if not (folder / name / n).is_file())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield found
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_without_room_no_generation_is_begun_and_with_room_it_goes_on(tmp_path: Path) -> None:
+    with on_small_disk(tmp_path) as spool:
+        filler = fill(spool, leave=500_000)
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_until(lambda: "less than min_free" in spool.status().get("hold", ""), 30)
+        spool.wait_ready()
+        spool.two_more_beats()
+        assert spool.stats()["posts"] == 0
+        assert spool.waiting() == ["castle.yaml"]
+
+        filler.unlink()
+        spool.wait_for(done=1)
+        assert spool.stats()["posts"] == 1
+
+
+def test_full_in_mid_call_the_reply_is_kept_and_nothing_half_written_is_published(
+    tmp_path: Path,
+) -> None:
+    with on_small_disk(tmp_path, "--step-time", "0.05") as spool:
+        spool.drop("castle.yaml", job(steps=20))
+        spool.drop("tower.yaml", job("a tower"))
+        spool.start()
+        with watching(spool.spool / "done") as half:
+            spool.wait_posts(1)
+            filler = fill(spool, leave=0)
+            wait_until(lambda: spool.status().get("hold", "") or _told_hold(spool), 60)
+            assert not spool.done()
+
+            filler.unlink()
+            spool.wait_for(done=2)
+        assert half == []
+        assert spool.stats()["posts"] == 2
+        for run in spool.done():
+            assert len(journal(run, "call_started")) == 1
+            assert not journal(run, "call_failed")
+
+
+def _told_hold(spool: Monitored) -> bool:
+    """A heartbeat needs room as well."""
+    return any("on hold" in line for line in spool.told)

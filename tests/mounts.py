@@ -1,0 +1,134 @@
+"""File systems of a test's own: a share over sshfs from a server on this machine, a small tmpfs.
+
+They need Linux, the right to mount, and for the share sshfs and an sshd (Debian: `apt-get install
+sshfs openssh-server`). Without them the tests are skipped, unless SDWATCH_REQUIRE_MOUNTS is set, as
+.ci/run does: then they run, and fail.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.helpers import free_port, wait_until
+
+_required = bool(os.environ.get("SDWATCH_REQUIRE_MOUNTS"))
+_root = hasattr(os, "geteuid") and os.geteuid() == 0
+_sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+
+needs_share = pytest.mark.skipif(
+    not _required
+    and not (Path("/dev/fuse").exists() and shutil.which("sshfs") and Path(_sshd).exists()),
+    reason="needs sshfs and openssh-server",
+)
+needs_root = pytest.mark.skipif(not _required and not _root, reason="only root may mount a tmpfs")
+
+
+def _run(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True, timeout=60)
+
+
+class Share:
+    """The folder `served`, offered by an sshd, and `folder`, where it is mounted."""
+
+    def __init__(self, root: Path) -> None:
+        self.served, self.folder = root / "served", root / "share"
+        self._keys = root / "keys"
+        self._port = free_port()
+        self._server: subprocess.Popen[bytes] | None = None
+        for folder in (self.served, self.folder, self._keys):
+            folder.mkdir()
+        for name in ("host", "user"):
+            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self._keys / name))
+        if _root:
+            Path("/run/sshd").mkdir(exist_ok=True)  # sshd insists on it
+        config = {
+            "ListenAddress": "127.0.0.1",
+            "Port": self._port,
+            "HostKey": self._keys / "host",
+            "AuthorizedKeysFile": self._keys / "user.pub",
+            "PidFile": "none",
+            "StrictModes": "no",
+            "UsePAM": "no",
+            "PermitRootLogin": "yes",
+            "Subsystem": "sftp internal-sftp",
+        }
+        lines = "".join(f"{name} {value}\n" for name, value in config.items())
+        (root / "sshd_config").write_text(lines)
+        self._command = [_sshd, "-D", "-e", "-f", str(root / "sshd_config")]
+        self._log = root / "sshd.log"
+
+    def serve(self) -> None:
+        """Begin to serve, or again."""
+        with open(self._log, "ab") as log:
+            self._server = subprocess.Popen(self._command, stdout=log, stderr=log)
+        wait_until(self._listens, 20, "sshd listens")
+
+    def _listens(self) -> bool:
+        assert self._server is not None
+        assert self._server.poll() is None, self._log.read_text()
+        connections = psutil.Process(self._server.pid).net_connections("tcp")
+        return any(c.status == psutil.CONN_LISTEN for c in connections)
+
+    def mount(self) -> None:
+        options = {
+            "Port": self._port,
+            "IdentityFile": self._keys / "user",
+            "UserKnownHostsFile": self._keys / "known",
+            "StrictHostKeyChecking": "no",
+            "ServerAliveInterval": 1,
+            "ServerAliveCountMax": 2,
+        }
+        words = ",".join(["reconnect", *(f"{name}={value}" for name, value in options.items())])
+        source = f"{getpass.getuser()}@127.0.0.1:{self.served}"
+        _run("sshfs", "-o", words, source, str(self.folder))
+
+    def unmount(self) -> None:
+        """As if it had never been mounted; what is in use is let go of by and by."""
+        _run("fusermount", "-u", "-z", str(self.folder))
+
+    def die(self) -> None:
+        """The server is gone, with all its connections."""
+        if self._server is None:
+            return
+        family = [psutil.Process(self._server.pid)]
+        with suppress(psutil.NoSuchProcess):
+            family += family[0].children(recursive=True)
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._server.wait()
+        self._server = None
+
+
+@contextmanager
+def share(root: Path) -> Iterator[Share]:
+    """Served and mounted."""
+    made = Share(root)
+    try:
+        made.serve()
+        made.mount()
+        yield made
+    finally:
+        with suppress(subprocess.SubprocessError):
+            made.unmount()
+        made.die()
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """`folder` is a file system of its own, with so much room (`4m`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    try:
+        yield
+    finally:
+        _run("umount", "-l", str(folder))
