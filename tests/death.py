@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sdwatch import effects
 from sdwatch.effects import Effect
+from sdwatch.errors import SdwatchError
 
 
 class Death(BaseException):
@@ -70,7 +71,8 @@ def listening(points: Points) -> Iterator[Points]:
 
 
 def _silent_death(args: threading.ExceptHookArgs) -> None:
-    if not issubclass(args.exc_type, Death):
+    """Also an end with one of our own errors, as on a disk that refuses: the check tells of it."""
+    if not issubclass(args.exc_type, Death | SdwatchError):
         threading.__excepthook__(args)
 
 

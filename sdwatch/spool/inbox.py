@@ -34,8 +34,8 @@ _TEMPORARY_ENDINGS = (
 )  # fmt: skip
 _SYSTEM_NAMES = ("desktop.ini", "thumbs.db", "lost+found", "@eadir", "system volume information")
 
-# Parsing many files takes time; the rest of a burst waits for the next scan.
-_PARSED_IN_ONE_SCAN = 200
+# Seconds: parsing many files takes time; the rest of a burst waits for the next scan.
+_PARSING = 0.5
 
 # Folders in folders, deeper than people make them.
 _DEPTH = 32
@@ -64,6 +64,7 @@ class Arrival:
 class _Seen:
     """What earlier scans know of one path."""
 
+    source: str
     signature: Signature
     since: float
     first: float
@@ -107,7 +108,7 @@ class Inbox:
         self.unreadable.clear()
         seen: dict[Path, _Seen] = {}
         ready: list[Arrival] = []
-        self._to_parse = _PARSED_IN_ONE_SCAN
+        self._parsing_left = _PARSING
         for path in candidates(self.root, self._closed):
             arrival = self._look_at(path, now, path in renamed_in, seen)
             if arrival is not None:
@@ -118,7 +119,8 @@ class Inbox:
     def _look_at(
         self, path: Path, now: float, renamed_in: bool, seen: dict[Path, _Seen]
     ) -> Arrival | None:
-        source = path.relative_to(self.root).as_posix()
+        known = self._seen.get(path)
+        source = known.source if known else path.relative_to(self.root).as_posix()
         try:
             signature = signature_of(path)
         except FileNotFoundError:
@@ -126,10 +128,9 @@ class Inbox:
         except OSError as error:
             self._unreadable(source, error)
             return None
-        known = self._seen.get(path)
         if known is None or known.signature != signature:
             since = now - self.settle if renamed_in else now
-            known = _Seen(signature, since, known.first if known else now)
+            known = _Seen(source, signature, since, known.first if known else now)
         elif renamed_in:  # an earlier scan was quicker than the hint
             known.since = min(known.since, now - self.settle)
         seen[path] = known
@@ -162,10 +163,10 @@ class Inbox:
         if known.missing and not late:
             self.waiting[source] = f"waits for {', '.join(known.missing)}"
             return
-        if self._to_parse <= 0:
+        if self._parsing_left <= 0:
             self.waiting[source] = "its turn to be read comes with the next scan"
             return
-        self._to_parse -= 1
+        began = self.clock.monotonic()
         try:
             known.parsed = self._read(path, source, known, late)
         except JobError as error:
@@ -177,6 +178,8 @@ class Inbox:
                 known.parsed = unreadable(source, f"cannot be read: {error.strerror}")
             else:
                 self._unreadable(source, error)
+        finally:
+            self._parsing_left -= self.clock.monotonic() - began
 
     def _unreadable(self, source: str, error: OSError) -> None:
         self.unreadable.add(source)
@@ -254,16 +257,18 @@ def candidates(
             closed(folder, error)
             continue
         for entry in entries:
-            path = Path(entry.path)
             if is_temporary(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
+                path = Path(entry.path)
                 if job_file_in(path) is not None:
                     yield path
                 elif depth < _DEPTH:
                     folders.append((path, depth + 1))
-            elif entry.name.lower().endswith(JOB_EXTENSIONS) and is_plain(path):
-                yield path
+            elif entry.name.lower().endswith(JOB_EXTENSIONS) and entry.is_file(
+                follow_symlinks=False
+            ):
+                yield Path(entry.path)
 
 
 def job_file_in(folder: Path) -> Path | None:
