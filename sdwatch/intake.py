@@ -53,6 +53,7 @@ class Intake:
         )
         self._watch = InboxWatch(spool.inbox, self._hint, self._inbox.renamed_in)
         self._arrivals: list[Arrival] = []
+        self._without_webui: list[Arrival] = []
         self._scan_wanted = True
         self._next_scan = self._scan_not_before = 0.0
         self._refused: dict[str, float] = {}  # sources that could not be claimed; until when
@@ -75,7 +76,9 @@ class Intake:
         self._scan_wanted = False
         before = set(self._inbox.unreadable)
         try:
-            self._arrivals = [a for a in self._inbox.scan() if not self._is_refused(a.source, now)]
+            found = [a for a in self._inbox.scan() if not self._is_refused(a.source, now)]
+            self._arrivals = [a for a in found if a.needs_webui]
+            self._without_webui = [a for a in found if not a.needs_webui]
         except OSError as error:
             self._inbox.waiting["inbox"] = f"cannot be read: {error}"
         for source in self._inbox.unreadable - before:
@@ -112,13 +115,11 @@ class Intake:
         """Claim what needs no WebUI: jobs that cannot be parsed, with the error; and those that
         were cancelled while they waited, with None."""
         claimed = []
-        for arrival in list(self._arrivals):
-            error = arrival.job if isinstance(arrival.job, JobError) else None
-            if error is None and not arrival.cancelled:
-                continue
-            self._arrivals.remove(arrival)
+        for arrival in self._without_webui:
             if (run := self._claim(arrival)) is not None:
+                error = arrival.job if isinstance(arrival.job, JobError) else None
                 claimed.append((run, None if arrival.cancelled else error))
+        self._without_webui = []
         return claimed
 
     def status(self, parked: int) -> dict[str, Any]:
