@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from sdwatch.clock import Clock, join
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.permit import Permit
+from sdwatch.policy.blame import Blame
 from sdwatch.policy.lifecycle import Event, State, next_state
 from sdwatch.policy.progress import Limits
 from sdwatch.policy.verdict import Diagnosis
+from sdwatch.webui.canary import SIDE, Asked, Canary, payload
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
@@ -27,7 +30,11 @@ from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 
 log = logging.getLogger("sdwatch.keeper")
 
+FAILED_CANARY = "failed canary"
+_NO_START = "failed start"
+
 _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
+_SHORT_ENOUGH = 60.0  # seconds: a call that took longer is not repeated as a proof
 
 
 class Keeper:
@@ -68,6 +75,11 @@ class Keeper:
         self._busy_at: object = None
         self._stopping = threading.Event()
         self._kick = threading.Event()
+        self._canary = Canary(client)
+        self._last_good: Asked | None = None
+        self._blame = Blame()
+        self._log: CallWatch | None = None  # of the last POST, also when it is over
+        self._sent_at = 0.0
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
 
     def open(self) -> None:
@@ -103,17 +115,13 @@ class Keeper:
 
     def sending(self, stage: str) -> None:
         """A POST goes out: watch it from here on."""
-        config = self._config
-        watch = CallWatch(
-            self._client,
-            self._clock,
-            Limits(config.stall, config.load_limit, config.call_limit),
-            stage=stage,
-            timeout=config.health.timeout,
-            work=self.process.cpu_and_io,
-            logs=self.process.log_paths(),
-        )
-        self._set_watch(watch)
+        self._sent_at = self._clock.monotonic()
+        self._log = self._new_watch(stage)
+        self._set_watch(self._log)
+
+    def call_log(self) -> tuple[str, ...]:
+        """The WebUI's lines since the last POST went out, oldest first."""
+        return self._log.lines() if self._log is not None else ()
 
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""
@@ -125,10 +133,13 @@ class Keeper:
         if not self.ready:
             self._kick.set()
 
-    def succeeded(self) -> None:
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""
         self._holds_in_a_row = 0
         self._crashes.succeeded()
+        self._blame.succeeded()
+        if self._clock.monotonic() - self._sent_at <= _SHORT_ENOUGH:
+            self._last_good = Asked(stage, payload, "a repeat of the last good call", False)
 
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
@@ -139,22 +150,64 @@ class Keeper:
 
     def hold(self, reason: str) -> None:
         """Nothing can be sent to it for now; the oftener in a row, the longer."""
-        self._set_watch(None)
         self._holds_in_a_row += 1
-        self._next_probe = self._clock.monotonic() + self._crashes.entry(self._holds_in_a_row)
-        self.hold_reason = reason
-        self._apply(Event.NOT_USABLE)
-        self._wake()
+        self._hold_for(reason, self._crashes.entry(self._holds_in_a_row))
+
+    def release(self) -> None:
+        """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
+        self._next_probe = 0.0
+        self._kick.set()
 
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """For the run that has the permit: have the WebUI brought up, and wait for that. False:
         it did not become ready, or `give_up` was set; then the keeper goes on with it."""
-        asked = self._asked = _Asked()
+        return self._ask(_Asked(prove=False), give_up) == ""
+
+    def prove(self, give_up: threading.Event) -> str:
+        """For the run that has the permit: put the WebUI to the proof. See roles.Keeper."""
+        return self._ask(_Asked(prove=True), give_up)
+
+    def is_a_jobs_own(self, message: str) -> bool:
+        """Whether this failure was proven to be a job's own, and needs no more proof."""
+        return self._blame.is_a_jobs_own(message, self._generation)
+
+    def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
+        """This failure was proven to be a job's own: its crashes lengthen no cool-down."""
+        self._crashes.forgive(crashes)
+        self._blame.blame(job, run, message, self._generation, died)
+        if runs := self._blame.take_suspects():
+            reason = (
+                f"{len(runs)} different jobs in a row crashed it, though it draws the canary: "
+                "perhaps it is not the jobs. To put them back: sdwatch retry " + " ".join(runs)
+            )
+            self._hold_for(reason, self._crashes.longest)
+
+    def _hold_for(self, reason: str, seconds: float) -> None:
+        self._set_watch(None)
+        self._next_probe = self._clock.monotonic() + seconds
+        self.hold_reason = reason
+        self._apply(Event.NOT_USABLE)
+        self._wake()
+
+    def _ask(self, asked: _Asked, give_up: threading.Event) -> str:
+        self._asked = asked
         self._kick.set()
         while not asked.done.wait(_LOOK_EVERY):
             if give_up.is_set() or self._stopping.is_set():
-                return False
-        return asked.ready
+                return "given up"
+        return asked.unwell
+
+    def _new_watch(self, stage: str) -> CallWatch:
+        config = self._config
+        return CallWatch(
+            self._client,
+            self._clock,
+            Limits(config.stall, config.load_limit, config.call_limit),
+            stage=stage,
+            timeout=config.health.timeout,
+            work=self.process.cpu_and_io,
+            logs=self.process.log_paths(),
+        )
 
     def _set_watch(self, watch: CallWatch | None) -> None:
         with self._lock:
@@ -189,6 +242,10 @@ class Keeper:
             return
         self._end_abandoned_generation()
         self._apply(Event.START)
+        if unwell := self._doubt():
+            self._apply(Event.START_FAILED)
+            self._failed(unwell, FAILED_CANARY)
+            return
         self._apply(Event.READY)
         self._tell_ready("adopted as it was")
         self._wake()
@@ -203,15 +260,56 @@ class Keeper:
         self._apply(Event.START)
         self._crashes.started(self._generation + 1 if self._managed else 0)
         ready = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
-        self._apply(Event.READY if ready else Event.START_FAILED)
-        if ready:
+        unwell = self._doubt() if ready else ""
+        well = ready and not unwell
+        self._apply(Event.READY if well else Event.START_FAILED)
+        if well:
             self.hold_reason = ""
             self._tell_ready()
-        elif not self._stopping.is_set():
-            self._crashes.crashed("failed start")
-            self.hold_reason = self.process.last_failure
+        else:
+            self._failed(unwell or self.process.last_failure, FAILED_CANARY if ready else _NO_START)
         self._wake()
-        return ready
+        return well
+
+    def _failed(self, reason: str, kind: str) -> None:
+        """It is of no use as it is: the cool-down begins, and the lane is on hold."""
+        if self._stopping.is_set():
+            return
+        self._crashes.crashed(kind)
+        self.hold_reason = reason
+
+    # -- the canary
+
+    def _doubt(self) -> str:
+        """After a failed canary it is ready only when one has passed: why that failed, or ''."""
+        return self._send_canary() if self._crashes.last_kind == FAILED_CANARY else ""
+
+    def _prove(self) -> str:
+        """For a run whose call failed twice: why the WebUI is unwell, or ''."""
+        if (self.state is not State.READY or self._is_gone()) and not self._bring_up():
+            return self.hold_reason or "it could not be brought up"
+        if unwell := self._send_canary():
+            self._apply(Event.CRASHED)
+            self._failed(unwell, FAILED_CANARY)
+            self._tell(f"{unwell}; nothing is sent to it for {self._crashes.remaining():g} s")
+            self._wake()
+        return unwell
+
+    def _send_canary(self) -> str:
+        """Why it is unwell, or ''."""
+        tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
+        for asked in filter(None, (tiny, self._last_good)):
+            watch = self._new_watch(asked.stage)
+            if unwell := self._canary.ask(asked, lambda: self._why_not_wait(watch)):  # noqa: B023
+                return unwell
+        return ""
+
+    def _why_not_wait(self, watch: CallWatch) -> str:
+        if self._stopping.is_set():
+            return "sdwatch stops"
+        if self._is_gone():
+            return "the WebUI's process ended"
+        return watch.look() if self._clock.monotonic() >= watch.next_look else ""
 
     def _tell_ready(self, how: str = "") -> None:
         if not self._managed:  # neither adopted nor numbered
@@ -237,7 +335,7 @@ class Keeper:
         if (asked := self._asked) is not None:
             self._asked = None
             try:
-                asked.ready = self._bring_up()
+                asked.unwell = self._prove() if asked.prove else self._brought_up()
             finally:
                 asked.done.set()
         elif (watch := self.watch) is not None:
@@ -247,6 +345,9 @@ class Keeper:
                 self._ensure_ready()
             finally:
                 self._permit.give_back()
+
+    def _brought_up(self) -> str:
+        return "" if self._bring_up() else self.hold_reason or "it could not be brought up"
 
     def _look_at_call(self, watch: CallWatch) -> None:
         if self._clock.monotonic() < watch.next_look:
@@ -343,11 +444,13 @@ class Keeper:
 
 
 class _Asked:
-    """A run's wish that the WebUI be brought up; `ready` is the answer once it is `done`."""
+    """A run's wish that the WebUI be brought up, or with `prove` put to the proof; `unwell` is the
+    answer once it is `done`: '' or a reason."""
 
-    def __init__(self) -> None:
+    def __init__(self, prove: bool) -> None:
         self.done = threading.Event()
-        self.ready = False
+        self.prove = prove
+        self.unwell = "sdwatch itself broke on it"
 
 
 def _job(state: object) -> bool:

@@ -42,7 +42,7 @@ from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.recovery import Action, Decision
-from sdwatch.policy.verdict import judge
+from sdwatch.policy.verdict import Facts, judge
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.recorder import RunRecorder
@@ -240,7 +240,7 @@ class StageRunner:
                 check_image(kind, number, image)
             return Outcome(reply=reply)
         except WebUIError as error:
-            verdict = judge(error)
+            verdict = judge(Facts(error))
             decision = Decision(Action.FAIL, "this client knows of no recovery")
             self._recorder.call_failed(verdict, error, decision, None)
             return Outcome(

@@ -19,7 +19,8 @@ def printable(name: str) -> str:
 @dataclass(frozen=True)
 class FailedAttempt:
     """One attempt of the call that failed. `at`: when it failed (UTC); `seconds`: how long it
-    took; `status`: HTTP status or None; `generation`: which life of the WebUI."""
+    took; `status`: HTTP status or None; `generation`: which life of the WebUI; `crashed`: it cost
+    the WebUI that life; `evidence`: what decided the diagnosis."""
 
     at: str
     seconds: float
@@ -30,12 +31,15 @@ class FailedAttempt:
     exit_code: int | None
     counted: bool
     decision: str = ""
+    crashed: bool = False
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
 class ErrorEnvelope:
     """`blame`: job, WebUI, machine or sdwatch. `stage`: its kind; `call`: `stage.number`, ''
-    where no call was begun. `evidence`: files, relative to the run's folder."""
+    where no call was begun. `evidence`: files, relative to the run's folder; `canary`: what it
+    said, in words, where it was asked."""
 
     error: str
     diagnosis: str
@@ -48,6 +52,7 @@ class ErrorEnvelope:
     generation: int | None = None
     exit_code: int | None = None
     evidence: tuple[str, ...] = ()
+    canary: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """As error.json has it."""
@@ -69,6 +74,8 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         exit_code=record.get("exit_code"),
         counted=bool(record.get("counted", True)),
         decision=str(record.get("decision", "")),
+        crashed=bool(record.get("crashed", False)),
+        evidence=str(record.get("evidence", "")),
     )
 
 

@@ -27,6 +27,8 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 _DECODED_WEBP = 40_000_000
 """Pixels up to which a WebP is decoded to see whether it is whole: 16 bytes each."""
 
+_ONE_COLOUR = 2  # of 255: what JPEG makes of one colour
+
 # What Pillow raises on bytes that somebody made up, found by trying.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError)
 
@@ -63,6 +65,14 @@ def check_whole(data: bytes, most: int = MOST_PIXELS) -> tuple[int, int]:
     except _BROKEN as error:
         raise NoPictureError("is cut off or damaged") from error
     return size
+
+
+def is_one_colour(data: bytes) -> bool:
+    """Whether each pixel of a picture that is whole has the same colour, or nearly (JPEG)."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        picture.draft(None, (256, 256))
+        extrema = picture.convert("RGB").getextrema()
+    return all(high - low <= _ONE_COLOUR for low, high in extrema)  # type: ignore[misc]
 
 
 def _look_through(picture: Image.Image, data: bytes) -> None:

@@ -9,6 +9,7 @@ from sdwatch.errors import (
     WebUIBadRequestError,
     WebUIBusyError,
     WebUIError,
+    WebUIInterruptedError,
     WebUINotUsableError,
     WebUIReplyError,
     WebUIServerError,
@@ -23,20 +24,41 @@ class Diagnosis(StrEnum):
     BAD_REQUEST = "bad request"
     CRASH = "crash"
     SERVER_ERROR = "server error"
+    OUT_OF_MEMORY = "out of memory"
+    NAN = "NaN"
+    POISONED = "poisoned"
     STUCK = "stuck"
     SILENT = "silent"
+    INTERRUPTED = "interrupted"
     BUSY = "busy"
     NOT_USABLE = "not usable"
     STORAGE = "storage"
 
 
 @dataclass(frozen=True)
+class Facts:
+    """What is known of one failed call. `process_gone`: our WebUI's process was seen to end during
+    it, with `exit_code`. `log`: the WebUI's lines since the call was sent, oldest first.
+    `memory_low`: the machine had next to no memory left just before."""
+
+    error: WebUIError
+    process_gone: bool = False
+    exit_code: int | None = None
+    log: tuple[str, ...] = ()
+    memory_low: bool = False
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """A diagnosis, and one sentence that a person understands."""
+    """A diagnosis, and one sentence that a person understands. `evidence`: which of the facts
+    decided, in words. `poisons`: whatever the call's end, the WebUI is of no use until it is
+    restarted."""
 
     diagnosis: Diagnosis
     cause: str
     advice: str
+    evidence: str = ""
+    poisons: bool = False
 
 
 # Forge and AUTOMATIC1111 answer these with 500 although the request is at fault (measured with
@@ -48,6 +70,7 @@ _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
     (WebUINotUsableError, Diagnosis.NOT_USABLE),
     (WebUIBusyError, Diagnosis.BUSY),
     (WebUIStuckError, Diagnosis.STUCK),
+    (WebUIInterruptedError, Diagnosis.INTERRUPTED),
     (WebUIServerError, Diagnosis.SERVER_ERROR),
     (WebUIReplyError, Diagnosis.SILENT),
     (WebUIUnreachableError, Diagnosis.CRASH),
@@ -66,6 +89,22 @@ _ADVICE = {
     Diagnosis.STUCK: (
         "If this job is only slow on this machine, raise `stall` for the WebUI in the config; "
         "else look in webui_tail.log for what it was doing last."
+    ),
+    Diagnosis.OUT_OF_MEMORY: (
+        "Try a smaller width, height, batch_size or upscaling, or start the WebUI with less memory "
+        "in use (--medvram, a smaller checkpoint); see that nothing else uses the GPU."
+    ),
+    Diagnosis.NAN: (
+        "The checkpoint or its VAE computes numbers that are none: try another VAE, --no-half-vae "
+        "or --no-half, or another checkpoint."
+    ),
+    Diagnosis.POISONED: (
+        "The WebUI answered and could not draw any more; it was restarted. If it happens again "
+        "with the same checkpoint or script, do without that."
+    ),
+    Diagnosis.INTERRUPTED: (
+        "Somebody pressed Interrupt or Skip in the WebUI. Let sdwatch have it for itself, and run "
+        "the job again."
     ),
     Diagnosis.SILENT: "Read webui_tail.log: the WebUI said success and delivered no usable image.",
     Diagnosis.BUSY: "Somebody else uses this WebUI; nothing is to be done, or give it to sdwatch.",
@@ -97,27 +136,24 @@ def exit_in_words(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def judge(error: WebUIError, exit_code: int | None = None, process_gone: bool = False) -> Verdict:
-    """The verdict on one failed call.
-
-    `process_gone`: our WebUI's process was seen to end during the call, with `exit_code`. The
-    earlier cause wins: a connection that broke because the process ended is a crash, whatever
-    error it shows as.
-    """
-    if process_gone:
-        return _verdict(
-            Diagnosis.CRASH, f"the WebUI died during the call ({exit_in_words(exit_code)})"
-        )
+def judge(facts: Facts) -> Verdict:
+    """The verdict on one failed call. The earlier cause wins: a connection that broke because the
+    process ended is a crash, whatever error it shows as."""
+    error = facts.error
+    if facts.process_gone:
+        exit_code = exit_in_words(facts.exit_code)
+        cause = f"the WebUI died during the call ({exit_code})"
+        return _verdict(Diagnosis.CRASH, cause, exit_code)
     if isinstance(error, WebUIServerError) and any(text in str(error) for text in _REFUSALS):
-        return _verdict(Diagnosis.BAD_REQUEST, str(error))
+        return _verdict(Diagnosis.BAD_REQUEST, str(error), "the reply")
     for kind, diagnosis in _BY_ERROR:
         if isinstance(error, kind):
-            return _verdict(diagnosis, str(error))
-    return _verdict(Diagnosis.SERVER_ERROR, str(error))
+            return _verdict(diagnosis, str(error), f"HTTP {error.status}" if error.status else "")
+    return _verdict(Diagnosis.SERVER_ERROR, str(error), "")
 
 
-def _verdict(diagnosis: Diagnosis, cause: str) -> Verdict:
-    return Verdict(diagnosis, cause, advice_for(diagnosis))
+def _verdict(diagnosis: Diagnosis, cause: str, evidence: str) -> Verdict:
+    return Verdict(diagnosis, cause, advice_for(diagnosis), evidence)
 
 
 def advice_for(diagnosis: Diagnosis) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError
 from sdwatch.policy.envelope import FailedAttempt, attempt_from
-from sdwatch.policy.recovery import Decision, counts
+from sdwatch.policy.recovery import Action, Decision, counts
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.verdict import Verdict
 from sdwatch.spool.diagnostics import write_evidence
@@ -26,16 +26,22 @@ class EvidenceRecorder:
         self._redactor = redactor or Redactor()
         self._attempts: list[FailedAttempt] = []
         self._files: list[str] = []
+        self._excused = 0
 
     @property
     def counted(self) -> int:
         """Failed attempts that count."""
-        return sum(attempt.counted for attempt in self._attempts)
+        return sum(attempt.counted for attempt in self._attempts) - self.excused
 
     @property
     def sent(self) -> int:
         """How often the call was sent."""
         return len(self._attempts) + 1
+
+    @property
+    def excused(self) -> int:
+        """Attempts that the canary blamed on the WebUI."""
+        return self._excused
 
     @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
@@ -46,11 +52,23 @@ class EvidenceRecorder:
         """A POST goes out."""
 
     def call_failed(
-        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
+        self,
+        verdict: Verdict,
+        error: WebUIError,
+        decision: Decision,
+        exit_code: int | None,
+        *,
+        crashed: bool = False,
     ) -> None:
-        """It failed, and this is what the gate returned."""
-        record = self._failure(verdict, error, decision, exit_code)
+        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted."""
+        record = self._failure(verdict, error, decision, exit_code, crashed)
         self._attempts.append(attempt_from(record))
+
+    def proven(self, unwell: str, decision: Decision) -> None:
+        """The canary was asked, `unwell` is why it failed, and this is what the gate returned."""
+        del unwell  # for who writes it down
+        if decision.action is Action.HOLD:
+            self._excused += 1
 
     def call_given_up(self, why: str) -> None:
         """It was given up."""
@@ -70,7 +88,12 @@ class EvidenceRecorder:
         return tuple(self._files)
 
     def _failure(
-        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
+        self,
+        verdict: Verdict,
+        error: WebUIError,
+        decision: Decision,
+        exit_code: int | None,
+        crashed: bool,
     ) -> dict[str, Any]:
         """A failed attempt, as the journal has it. What a WebUI says may echo a prompt."""
         return {
@@ -80,6 +103,8 @@ class EvidenceRecorder:
             "message": self._redactor.redact(verdict.cause),
             "exit_code": exit_code,
             "counted": counts(verdict.diagnosis),
+            "crashed": crashed,
+            "evidence": self._redactor.redact(verdict.evidence),
             "decision": f"{decision.action} ({decision.why})",
         }
 
@@ -121,13 +146,32 @@ class RunRecorder(EvidenceRecorder):
         sent = self._run.ledger.call(self._call).sent + 1
         self._run.record("call_started", call=self._call, attempt=sent, generation=generation)
 
+    @property
+    def excused(self) -> int:
+        return self._run.ledger.call(self._call).excused
+
     def call_failed(
-        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
+        self,
+        verdict: Verdict,
+        error: WebUIError,
+        decision: Decision,
+        exit_code: int | None,
+        *,
+        crashed: bool = False,
     ) -> None:
-        record = self._failure(verdict, error, decision, exit_code)
+        record = self._failure(verdict, error, decision, exit_code, crashed)
         record |= {"generation": self._generation, "seconds": self.seconds}
         self.insist(lambda: self._run.record("call_failed", call=self._call, **record))
         self._attempts.append(attempt_from(self._run.records[-1]))
+
+    def proven(self, unwell: str, decision: Decision) -> None:
+        record = {
+            "well": not unwell,
+            "unwell": self._redactor.redact(unwell),
+            "excused": decision.action is Action.HOLD,
+            "decision": f"{decision.action} ({self._redactor.redact(decision.why)})",
+        }
+        self.insist(lambda: self._run.record("call_proven", call=self._call, **record))
 
     def call_given_up(self, why: str) -> None:
         if self._run.ledger.call(self._call).open:

@@ -279,6 +279,8 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             call["attempts"].append({"began": record.get("at"), **told})
         elif record["event"] == "evidence":
             call.setdefault("evidence", []).extend(record.get("files", []))
+        elif record["event"] == "call_proven":
+            call.setdefault("canary", []).append({"at": record.get("at"), **told})
         elif call["attempts"]:
             ended = {"ended": record.get("at"), "outcome": record["event"].removeprefix("call_")}
             call["attempts"][-1] |= {**ended, **told}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,15 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.envelope import ErrorEnvelope
-from sdwatch.policy.recovery import COUNTED_ATTEMPTS, Action, Decision, counts, decide
-from sdwatch.policy.verdict import Diagnosis, judge
+from sdwatch.policy.recovery import (
+    COUNTED_ATTEMPTS,
+    Action,
+    Decision,
+    after_canary,
+    counts,
+    decide,
+)
+from sdwatch.policy.verdict import Diagnosis, Facts, Verdict, advice_for, judge
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.reply import Reply
 from sdwatch.webui.roles import Client, Keeper, Process, Recorder
@@ -105,6 +112,7 @@ class WebUIAPI:
         self._interrupt_wait = interrupt_wait
         self._may_call = may_call
         self._in_flight: _Sent | None = None
+        self._evidence: tuple[str, ...] = ()  # files of the run so far
 
     def generate_images_with_recovery(
         self,
@@ -121,6 +129,8 @@ class WebUIAPI:
         """
         call = _Call(stage, payload, run_dir, job_id)
         try:
+            if self._recorder.counted >= COUNTED_ATTEMPTS:  # the monitor died before it was proven
+                return self._prove(call, self._last_failure(call))
             while (outcome := self._try_once(call)) is None:
                 log.info("%s: %s: tried once more", job_id or "a call", stage)
             return outcome
@@ -136,7 +146,7 @@ class WebUIAPI:
         except WebUIError as error:
             return self._settle(call, sent, error)
         if self._keeper is not None:
-            self._keeper.succeeded()
+            self._keeper.succeeded(call.stage, call.payload)
         return Outcome(reply=reply)
 
     # -- one attempt
@@ -215,45 +225,71 @@ class WebUIAPI:
     def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
         gone, code = self._exit_of(sent, error)
-        verdict = judge(error, code, gone)
+        verdict = self._judge(Facts(error, gone, code, self._call_log()))
         attempts = self._recorder.counted + counts(verdict.diagnosis)
         decision = decide(verdict.diagnosis, attempts, self._recovery, self._recorder.sent)
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
         if decision.action is Action.INTERRUPT and not freed:
             decision = Decision(Action.RESTART, "no progress, and an interrupt did not free it")
-        if self._keeper is not None and _is_crash(verdict.diagnosis, decision) and not freed:
+        crashed = _is_crash(verdict, decision) and not freed
+        if self._keeper is not None and crashed:
             self._keeper.crashed(verdict.diagnosis)
         # The evidence comes first: it teaches the recorder what no message may echo.
         tail = self._process.get_tail_logs()
-        evidence = self._recorder.evidence(call.run_dir, call.payload, tail)
-        self._recorder.call_failed(verdict, error, decision, code)
+        self._evidence = self._recorder.evidence(call.run_dir, call.payload, tail)
+        self._recorder.call_failed(verdict, error, decision, code, crashed=crashed)
         what = (call.job_id or "a call", call.stage, verdict.diagnosis)
         log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
-        failed = self._recorder.attempts[-1]
-        envelope = ErrorEnvelope(
-            error=type(error).__name__,
-            diagnosis=verdict.diagnosis,
-            blame=_blame(verdict.diagnosis, attempts),
-            message=failed.message,  # free of prompts, which a reply may echo
-            advice=verdict.advice,
-            stage=call.stage,
-            attempts=self._recorder.attempts,
-            generation=sent.generation,
-            exit_code=code,
-            evidence=evidence,
-        )
+        envelope = self._last_failure(call, type(error).__name__, verdict.advice)
         if freed:
             return self._retry(envelope)
-        return self._carry_out(decision, envelope)
+        return self._carry_out(call, decision, envelope)
+
+    def _judge(self, facts: Facts) -> Verdict:
+        """The verdict; what was twice proven to be a job's own is a bad request from then on."""
+        verdict = judge(facts)
+        own = self._keeper is not None and self._keeper.is_a_jobs_own(verdict.cause)
+        if not own or verdict.diagnosis not in _PROVEN_AS:
+            return verdict
+        evidence = f"{verdict.evidence}, which two jobs were proven to bring on themselves"
+        return replace(verdict, diagnosis=Diagnosis.BAD_REQUEST, evidence=evidence)
+
+    def _call_log(self) -> tuple[str, ...]:
+        return self._keeper.call_log() if self._keeper is not None else ()
+
+    def _last_failure(self, call: _Call, error: str = "", advice: str = "") -> ErrorEnvelope:
+        """What is known of the last attempt, as far as it is written down."""
+        failed = self._recorder.attempts[-1]
+        diagnosis = Diagnosis(failed.diagnosis)
+        return ErrorEnvelope(
+            error=error,
+            diagnosis=diagnosis,
+            blame=_blame(diagnosis),
+            message=failed.message,  # free of prompts, which a reply may echo
+            advice=advice or advice_for(diagnosis),
+            stage=call.stage,
+            attempts=self._recorder.attempts,
+            generation=failed.generation,
+            exit_code=failed.exit_code,
+            evidence=self._evidence,
+        )
 
     def _retry(self, envelope: ErrorEnvelope) -> Outcome | None:
         """None: try again now. On a person's hold the retry is a new call, and waits for it."""
         return Outcome(envelope=envelope, later=True) if self._may_call() else None
 
-    def _carry_out(self, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
+    def _carry_out(
+        self, call: _Call, decision: Decision, envelope: ErrorEnvelope
+    ) -> Outcome | None:
         self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
         if decision.action is Action.FAIL:
+            if envelope.blame == "job" and envelope.attempts[-1].crashed:
+                self._tell_blamed(call, envelope)
             return Outcome(envelope=envelope)
+        if decision.action is Action.RETRY:
+            return self._retry(envelope)
+        if decision.action is Action.CANARY:
+            return self._prove(call, envelope)
         if decision.action is Action.HOLD:
             if self._keeper is not None:
                 self._keeper.hold(envelope.message)
@@ -262,6 +298,32 @@ class WebUIAPI:
             return self._retry(envelope)
         self._mailbox.raise_if_given_up()
         return Outcome(envelope=envelope, later=True)
+
+    def _prove(self, call: _Call, envelope: ErrorEnvelope) -> Outcome:
+        """The same call has failed twice: whose fault is it? Without a keeper nobody can be asked,
+        and it is taken for the job's."""
+        unwell = self._keeper.prove(self._mailbox.given_up) if self._keeper is not None else ""
+        self._mailbox.raise_if_given_up()
+        decision = after_canary(unwell, self._recorder.excused, self._recorder.sent)
+        self._recorder.proven(unwell, decision)
+        log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
+        if decision.action is Action.HOLD:
+            return Outcome(envelope=envelope, later=True)
+        blame = "WebUI" if unwell else "job"
+        if not unwell:
+            self._tell_blamed(call, envelope)
+        return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or "it was well"))
+
+    def _tell_blamed(self, call: _Call, envelope: ErrorEnvelope) -> None:
+        if self._keeper is not None:
+            attempts = self._recorder.attempts
+            self._keeper.blamed(
+                call.job_id or "",
+                call.run_dir.name if call.run_dir else "",
+                envelope.message,
+                sum(attempt.crashed for attempt in attempts),
+                any(attempt.diagnosis == Diagnosis.CRASH for attempt in attempts),
+            )
 
     def _exit_of(self, sent: _Sent, error: WebUIError) -> tuple[bool, int | None]:
         """Whether the process of this generation ended, and with which code. A connection breaks
@@ -282,18 +344,25 @@ class WebUIAPI:
         return self._reply_of(sent, self._interrupt_wait) is not None
 
 
-def _is_crash(diagnosis: Diagnosis, decision: Decision) -> bool:
+_PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
+"""Failures by which the WebUI stays up: a job's own can be told before it costs a restart."""
+
+
+def _is_crash(verdict: Verdict, decision: Decision) -> bool:
     """Whether the WebUI must be restarted after this failure. A second server error from a WebUI
-    that still answers is taken for the job's own fault: it costs no restart and no cool-down."""
-    if diagnosis in (Diagnosis.CRASH, Diagnosis.STUCK):
+    that still answers does not yet say so: the canary will."""
+    if verdict.poisons or verdict.diagnosis in _ENDS_A_LIFE:
         return True
     return decision.action is Action.RESTART
 
 
-def _blame(diagnosis: Diagnosis, attempts: int) -> str:
-    """Whose fault it is, as far as can be told: a job whose call fails again after a restart."""
+_ENDS_A_LIFE = (Diagnosis.CRASH, Diagnosis.STUCK, Diagnosis.POISONED)
+
+
+def _blame(diagnosis: Diagnosis) -> str:
+    """Whose fault it is, as long as the canary has not said more."""
     if diagnosis is Diagnosis.STORAGE:
         return "machine"
-    if diagnosis is Diagnosis.BAD_REQUEST:
-        return "job"
-    return "job" if attempts >= COUNTED_ATTEMPTS and counts(diagnosis) else "WebUI"
+    if diagnosis is Diagnosis.INTERRUPTED:
+        return "person"
+    return "job" if diagnosis is Diagnosis.BAD_REQUEST else "WebUI"

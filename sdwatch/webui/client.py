@@ -38,6 +38,7 @@ log = logging.getLogger("sdwatch.webui")
 CONNECT_TIMEOUT = 10.0
 _MAX_ANSWER_BYTES = 32 << 20  # of a small question: a list of very many checkpoints
 _CHUNK = 1 << 16
+_CANARY = {"X-Sdwatch-Canary": "1"}
 
 
 class SDWebUIClient:
@@ -60,11 +61,14 @@ class SDWebUIClient:
         stage: str,
         payload: Mapping[str, Any],
         given_up: Callable[[], bool] = lambda: False,
+        *,
+        canary: bool = False,
     ) -> Reply:
         """POST one generation and give its images.
 
         `stage`: txt2img, img2img or extra-single-image. `given_up`: whether it is not wanted any
-        more; who makes it true before `abandon` can be sure that nothing is sent.
+        more; who makes it true before `abandon` can be sure that nothing is sent. `canary`: it is
+        no job's, and says so in a header (real WebUIs pass that over).
 
         Raises WebUIServerError for a 500, WebUIUnreachableError where no whole reply came,
         WebUIReplyError for a 200 without usable images, WebUIBadRequestError, WebUIBusyError,
@@ -74,7 +78,7 @@ class SDWebUIClient:
         again = self._last_failed == (stage, payload)
         self._attempt = self._attempt + 1 if again else 1
         try:
-            reply = read_reply(stage, self._post(stage, payload, given_up))
+            reply = read_reply(stage, self._post(stage, payload, given_up, canary))
         except WebUIError as error:
             self._last_failed = (stage, payload)
             _log_failure(error, stage, self._attempt, payload)
@@ -123,7 +127,9 @@ class SDWebUIClient:
             connections.cut()
             connections.session.close()
 
-    def _post(self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool]) -> bytes:
+    def _post(
+        self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool], canary: bool
+    ) -> bytes:
         url = f"{self.url}/sdapi/v1/{stage}"
         with (
             _as_webui_errors(url, stage, self._call_limit),
@@ -132,7 +138,7 @@ class SDWebUIClient:
             with self._calls.session.post(
                 url,
                 data=json.dumps(payload).encode(),
-                headers={"Content-Type": "application/json"},
+                headers={"Content-Type": "application/json", **(_CANARY if canary else {})},
                 timeout=(CONNECT_TIMEOUT, self._call_limit),
                 allow_redirects=False,
                 stream=True,

@@ -5,6 +5,8 @@ Probes are few: a WebUI that limits rates counts them, and one without a UI logs
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +29,7 @@ routes come up to a second after the port (measured with Forge and AUTOMATIC1111
 _SHARE_OF_STALL = 0.05
 _SHORTEST_TIMEOUT = 0.5
 _SHORTEST_PAUSE = 0.1
+_MOST_LINES = 2000
 
 
 class ReadinessProbe:
@@ -109,7 +112,9 @@ class CallWatch:
         # An answer that is waited for longer would make a stall be noticed that much too late.
         self._timeout = min(timeout, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
         self._work = work
-        self._logs = [LogFollower(path) for path in logs]
+        self._logs = [LogFollower(path, from_end=True) for path in logs]
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._poll_lock = threading.Lock()
         self._upscale = stage == "extra-single-image"
         self._watch = ProgressWatch(clock.monotonic(), limits)
         self._stepless = False
@@ -123,6 +128,16 @@ class CallWatch:
         self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
         return reason
 
+    def lines(self) -> tuple[str, ...]:
+        """What the WebUI has written since the call began, oldest first; of a flood the end."""
+        self._poll()
+        return tuple(self._lines)
+
+    def _poll(self) -> None:
+        with self._poll_lock:  # the keeper's thread, and the run that settles its call
+            for follower in self._logs:
+                self._lines.extend(follower.poll())
+
     def _look(self) -> str:
         try:
             self.progress = self._client.progress(self._timeout)
@@ -134,8 +149,7 @@ class CallWatch:
             position, stepless = None, self._stepless
         self._stepless = stepless
         cpu, io = self._work()
-        for follower in self._logs:
-            follower.poll()
+        self._poll()
         return self._watch.look(
             Sample(
                 at=self._clock.monotonic(),

@@ -148,40 +148,54 @@ def join_bounded(parts: Iterable[bytes], limit: int, stage: str) -> bytes:
 def error_for(status: int, body: bytes, asked: str, stage: str) -> WebUIError:
     """The error that a reply with a status other than 200 is. `asked`: the stage, or the path."""
     kind = _ERROR_OF_STATUS.get(status, WebUIServerError)
+    name, text = said_in(body)
     said = message_of(body) or "no message"
     if 300 <= status < 400:  # never followed: it may lead to another host
         kind, said = WebUINotUsableError, "a redirect; correct the url in the config"
     elif status in (404, 405) and said in _NO_SUCH_ROUTE:
         kind, said = WebUINotUsableError, "it has no such route; was it started without --api?"
-    return kind(f"the WebUI answered {status} to {asked}: {said}", stage=stage, status=status)
+    return kind(
+        f"the WebUI answered {status} to {asked}: {said}",
+        stage=stage,
+        status=status,
+        kind=name,
+        said=text,
+    )
 
 
 def message_of(body: bytes) -> str:
-    """What an error body says, in one line; '' where it says nothing.
+    """What an error body says, in one line; '' where it says nothing."""
+    return ": ".join(filter(None, said_in(body)))
+
+
+def said_in(body: bytes) -> tuple[str, str]:
+    """The class and the text in an error body, '' for what it does not say.
 
     Three shapes (measured): `{"detail": "text"}`; `{"detail": [{"loc", "msg"}, …]}`;
-    `{"error": "Class", "message" or "errors": "text", which may be empty}`. The `input` of a 422
-    echoes the request and is left out. A message is whole or not there: of half a prompt nobody
-    would know that it is one.
+    `{"error": "Class", "message" or "errors": "text", which may be empty}`; stable-diffusion.cpp
+    has its text under "error" alone. The `input` of a 422 echoes the request and is left out. A
+    text is whole or not there: of half a prompt nobody would know that it is one.
     """
-    said = _message_of(body)
-    if len(said) <= _LONGEST_MESSAGE:
-        return said
-    return f"a message of {len(said):,} characters"
+    kind, text = _said_in(body)
+    if len(text) > _LONGEST_MESSAGE:
+        text = f"a message of {len(text):,} characters"
+    return kind[:200], text
 
 
-def _message_of(body: bytes) -> str:
+def _said_in(body: bytes) -> tuple[str, str]:
     try:
         value = parse_json(body)
     except ValueError:
-        return " ".join(body[:200].decode("utf-8", "replace").split())
+        return "", " ".join(body[:200].decode("utf-8", "replace").split())
     if not isinstance(value, dict):
-        return ""
+        return "", ""
     detail = value.get("detail")
     if isinstance(detail, list):
-        return "; ".join(_validation_line(item) for item in detail if isinstance(item, dict))
+        said = (_validation_line(item) for item in detail if isinstance(item, dict))
+        return "", "; ".join(said)
     text = str(value.get("message") or value.get("errors") or detail or "")
-    return ": ".join(part for part in (str(value.get("error") or ""), text) if part)
+    kind = str(value.get("error") or "")
+    return (kind, text) if text or " " not in kind else ("", kind)
 
 
 def _validation_line(item: Mapping[str, Any]) -> str:

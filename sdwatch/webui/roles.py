@@ -5,6 +5,7 @@ webui and spool do not import each other: the recorder is handed in.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -48,13 +49,28 @@ class Recorder(Protocol):
         """How often the call was sent so far, counted or not."""
 
     @property
+    def excused(self) -> int:
+        """How many of them the canary blamed on the WebUI; these are not counted."""
+
+    @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
         """The failed attempts so far, oldest first."""
 
     def call_started(self, generation: int) -> None: ...
     def call_failed(
-        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
-    ) -> None: ...
+        self,
+        verdict: Verdict,
+        error: WebUIError,
+        decision: Decision,
+        exit_code: int | None,
+        *,
+        crashed: bool = False,
+    ) -> None:
+        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted."""
+
+    def proven(self, unwell: str, decision: Decision) -> None:
+        """The canary was asked; `unwell` is why it failed, or ''."""
+
     def call_given_up(self, why: str) -> None:
         """The call in flight, if there is one, was given up."""
 
@@ -68,7 +84,13 @@ class Recorder(Protocol):
 class Keeper(Protocol):
     """Who keeps the WebUI: hears what a call says about it. sdwatch/keeper.py has the real one."""
 
-    def succeeded(self) -> None:
+    def sending(self, stage: str) -> None:
+        """A POST goes out: its progress is watched from now on."""
+
+    def call_log(self) -> tuple[str, ...]:
+        """The WebUI's lines since then, oldest first."""
+
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""
 
     def crashed(self, diagnosis: Diagnosis) -> None:
@@ -77,5 +99,13 @@ class Keeper(Protocol):
     def hold(self, reason: str) -> None:
         """Nothing can be sent to it for now."""
 
-    def sending(self, stage: str) -> None:
-        """A POST goes out: its progress is watched from now on."""
+    def prove(self, give_up: threading.Event) -> str:
+        """Put the WebUI to the proof, started anew first where it crashed: '' where it is well,
+        else why it is not; then the lane is on hold, and the proof is repeated by and by."""
+
+    def is_a_jobs_own(self, message: str) -> bool:
+        """Whether this very failure was proven to be a job's own, twice in this generation."""
+
+    def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
+        """A failure was proven to be a job's own; it cost the WebUI so many lives, by its own end
+        if it `died`."""

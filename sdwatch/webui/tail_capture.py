@@ -106,7 +106,7 @@ def cap_file(path: Path, cap_bytes: int) -> bool:
 class LogFollower:
     """What is new in a log since the last look. Survives rotation, truncation and vanishing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
         self.path = path
         self._activity = 0
         self._file: tuple[int, int] | None = None
@@ -114,6 +114,10 @@ class LogFollower:
         self._guard = b""  # the bytes before the offset; others in their place: another log
         self._pending = b""
         self._bars: dict[str, str] = {}
+        if from_end:
+            with suppress(OSError):
+                status = path.stat()
+                self._file, self._offset = (status.st_dev, status.st_ino), status.st_size
 
     def activity(self) -> int:
         """Lines and moves of bars seen so far, health probes not counted; only ever grows. What a

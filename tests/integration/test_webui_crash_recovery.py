@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,8 +79,25 @@ class NotingKeeper:
 
     heard: list[str] = field(default_factory=list)
 
-    def succeeded(self) -> None:
+    unwell: list[str] = field(default_factory=list)
+    """What the proofs say, one after the other; well when there are no more."""
+
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         self.heard.append("succeeded")
+
+    def call_log(self) -> tuple[str, ...]:
+        return ()
+
+    def prove(self, give_up: threading.Event) -> str:
+        said = self.unwell.pop(0) if self.unwell else ""
+        self.heard.append(f"prove: {said}" if said else "prove")
+        return said
+
+    def is_a_jobs_own(self, message: str) -> bool:
+        return False
+
+    def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
+        self.heard.append(f"blamed {job}: {crashes} crashes")
 
     def crashed(self, diagnosis: Diagnosis) -> None:
         self.heard.append(f"crashed: {diagnosis}")
