@@ -46,7 +46,8 @@ if __name__ == "__main__":
         def answer(self, request: server.Request) -> server.Response:
             stage = request.path.removeprefix(server.API)
             if stage in server.STAGES:
-                note("call", time.monotonic(), stage, which(request.raw))
+                what = "canary" if request.canary else "call"
+                note(what, time.monotonic(), stage, which(request.raw))
             return super().answer(request)
 
     server.Handler = _RecordingHandler  # type: ignore[misc]

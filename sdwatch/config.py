@@ -25,7 +25,7 @@ from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
 
 _MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
 _DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
-_AGES = {"h": 3600, "day": 86400, "days": 86400, "d": 86400}
+_AGES = {"min": 60, "h": 3600, "day": 86400, "days": 86400, "d": 86400}
 _PIXELS = {"": 1, "MP": 10**6}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -195,6 +195,7 @@ class Config(_Settings):
         160.0,
         300.0,
     )
+    hold_max: Annotated[float | None, _AGE] = None
     log_cap: LogCap = 10_000_000
     retention: RetentionConfig = RetentionConfig()
     webuis: Annotated[tuple[WebUIConfig, ...], NamedBy("name")]

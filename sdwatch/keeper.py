@@ -55,7 +55,8 @@ class Keeper:
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
         self.state = State.DOWN
-        self.hold_reason = ""
+        self.held_since = 0.0  # on the wall clock; 0 while it is not on hold
+        self._hold_reason = ""
         self.watch: CallWatch | None = None  # of the POST in flight
         self._config = config
         self._client = client
@@ -96,6 +97,16 @@ class Keeper:
         if self._thread.ident is not None:
             join(self._thread)
         self._apply(Event.STOP)
+
+    @property
+    def hold_reason(self) -> str:
+        """Why nobody is served until something changes; '' when it is not on hold."""
+        return self._hold_reason
+
+    @hold_reason.setter
+    def hold_reason(self, reason: str) -> None:
+        self.held_since = (self.held_since or self._clock.wall()) if reason else 0.0
+        self._hold_reason = reason
 
     @property
     def _generation(self) -> int:

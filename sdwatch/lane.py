@@ -88,6 +88,15 @@ class Lane:
         """Why it serves nobody until something changes; '' when it is not on hold."""
         return self.keeper.hold_reason
 
+    @property
+    def held_since(self) -> float:
+        """When that began, on the wall clock; 0 when it is not on hold."""
+        return self.keeper.held_since
+
+    def release(self) -> None:
+        """A person says that it is to go on now; a cool-down runs on all the same."""
+        self.keeper.release()
+
     @contextmanager
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
         """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises

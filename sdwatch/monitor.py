@@ -23,6 +23,7 @@ from sdwatch.lane import ACTIVE_RUNS, Lane
 from sdwatch.policy.envelope import (
     ErrorEnvelope,
     cancelled_envelope,
+    held_envelope,
     job_envelope,
     printable,
 )
@@ -35,6 +36,7 @@ from sdwatch.spool.heartbeat import (
     Heartbeat,
     refuse_second_monitor,
 )
+from sdwatch.spool.hold_note import HoldNote
 from sdwatch.spool.run import Run, is_cancelled, read_source
 from sdwatch.stages import Ending
 from sdwatch.state import StateFolder
@@ -160,6 +162,9 @@ class Monitor:
                 f"working/{name} has {count} runs of another worker; they are left alone "
                 f"(`sdwatch run --take-over {name}` goes on with them)"
             )
+        self._notes = {w.name: HoldNote(self._spool.root, w.name) for w in config.webuis}
+        for note in self._notes.values():
+            note.clear()
         self._lanes = [
             Lane(
                 webui,
@@ -206,6 +211,8 @@ class Monitor:
         self._runs.join(self._config.stop_grace)
         for lane in self._lanes:
             lane.end_stop()
+        for note in self._notes.values():
+            note.clear()
         self._reap()
         self._heartbeat.end()
 
@@ -221,6 +228,7 @@ class Monitor:
             if lane.hold_reason:
                 self._runs.leave(lane)
             self._give_work(lane)
+        self._end_what_is_held_too_long()
         self._tell_holds()
         self._beat()
 
@@ -338,6 +346,27 @@ class Monitor:
             if reason != self._holds_told.get(name, ""):
                 self._say(f"{name}: on hold: {reason}" if reason else f"{name}: goes on")
         self._holds_told = reasons
+        for lane in self._lanes:
+            note = self._notes[lane.name]
+            if lane.hold_reason and note.was_taken_away():
+                self._say(f"{lane.name}: somebody took its HOLD note away: it is tried again")
+                lane.release()
+            note.show(lane.hold_reason, lane.held_since)
+
+    def _end_what_is_held_too_long(self) -> None:
+        """With `hold_max`: a run whose call has failed, while every lane is on hold for longer."""
+        most, now = self._config.hold_max, self._clock.wall()
+        if most is None or not all(0 < lane.held_since < now - most for lane in self._lanes):
+            return
+        reason = self._lanes[0].hold_reason
+        for folder in self._runs.due():
+            if (run := self._take_up(folder)) is None:
+                continue
+            if any(call.counted or call.excused for call in run.ledger.calls.values()):
+                self._end(run, held_envelope(reason, run.ledger.evidence))
+            else:
+                run.close()
+                self._runs.park(folder)
 
     def _beat(self) -> None:
         now = self._clock.boot_time()

@@ -3,7 +3,7 @@ made from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -101,6 +101,18 @@ def cancelled_envelope() -> ErrorEnvelope:
         blame="person",
         message="somebody cancelled this run",
         advice="Nothing is wrong. Images that were finished before are kept.",
+    )
+
+
+def held_envelope(reason: str, evidence: Sequence[str]) -> ErrorEnvelope:
+    """For a run that waited too long for a WebUI on hold."""
+    return ErrorEnvelope(
+        error="HeldTooLong",
+        diagnosis="not usable",
+        blame="WebUI",
+        message=f"the WebUI was on hold for longer than hold_max: {reason}",
+        advice="Mend the WebUI, then run the job again; nothing is known against the job.",
+        evidence=tuple(evidence),
     )
 
 

@@ -32,13 +32,14 @@ _TOTAL_RAM = 25_276_510_208.0
 
 @dataclass
 class Request:
-    """What came in. `path` is without the query."""
+    """What came in. `path` is without the query; `canary`: it says that it is no job's."""
 
     method: str
     path: str
     query: dict[str, list[str]]
     authorization: str | None
     raw: bytes
+    canary: bool = False
 
 
 @dataclass
@@ -161,7 +162,7 @@ class Site:
 
     def _generate(self, request: Request) -> Response:
         stage = request.path.removeprefix(API)
-        damage = self._damage(stage, request.raw)
+        damage = self._damage(stage, request)
         fields = validation.check(validation.parse(request.raw), forge.SCHEMAS[stage])
         if stage == "img2img" and fields["init_images"] is None:
             raise RefusedError(404, "Init image not found")
@@ -169,13 +170,14 @@ class Site:
             check_scripts(stage, fields)
         return Response(200, self._machine.run(stage, fields, damage), damage=damage)
 
-    def _damage(self, stage: str, raw: bytes) -> Damage:
+    def _damage(self, stage: str, request: Request) -> Damage:
         """Count the request, whatever becomes of it, and get its faults."""
         try:
-            prompt = json.loads(raw).get("prompt", "")
+            prompt = json.loads(request.raw).get("prompt", "")
         except (ValueError, AttributeError):
             prompt = ""
-        faults = self._plan.request(stage, prompt if isinstance(prompt, str) else "")
+        prompt = prompt if isinstance(prompt, str) else ""
+        faults = self._plan.request(stage, prompt, request.canary)
         return Damage(faults, self._ignore_sigterm, lambda: self._machine.state.interrupted)
 
     def _progress(self, request: Request) -> dict[str, Any]:
@@ -245,7 +247,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         raw = self.rfile.read(int(self.headers.get("content-length") or 0))
         request = Request(
-            self.command, url.path, parse_qs(url.query), self.headers.get("authorization"), raw
+            self.command,
+            url.path,
+            parse_qs(url.query),
+            self.headers.get("authorization"),
+            raw,
+            canary="x-sdwatch-canary" in self.headers,
         )
         response = self.server.site.answer(request)
         if url.path != STATS:
