@@ -83,6 +83,9 @@ def after_canary(unwell: str, excused: int, sent: int) -> Decision:
     """
     if not unwell:
         return Decision(Action.FAIL, "the WebUI is well: it drew the canary, and not this")
-    if excused >= EXCUSED_ATTEMPTS or sent >= SENT_AT_MOST:
-        return Decision(Action.FAIL, f"it got its last attempt, and the WebUI is unwell: {unwell}")
+    if excused >= EXCUSED_ATTEMPTS:
+        why = "the WebUI drew the canary before this call, and not after it"
+        return Decision(Action.FAIL, f"{why}: {unwell}")
+    if sent >= SENT_AT_MOST:
+        return Decision(Action.FAIL, f"it was sent {sent} times, and the WebUI is unwell: {unwell}")
     return Decision(Action.HOLD, f"the WebUI is unwell: {unwell}")

@@ -309,10 +309,10 @@ class WebUIAPI:
         log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
         if decision.action is Action.HOLD:
             return Outcome(envelope=envelope, later=True)
-        blame = "WebUI" if unwell else "job"
         if not unwell:
             self._tell_blamed(call, envelope)
-        return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or "it was well"))
+        blame = "job" if not unwell or self._recorder.excused else "WebUI"
+        return Outcome(envelope=replace(envelope, blame=blame, canary=decision.why))
 
     def _tell_blamed(self, call: _Call, envelope: ErrorEnvelope) -> None:
         if self._keeper is not None:

@@ -123,11 +123,13 @@ class Call:
     keeper: NotingKeeper = field(default_factory=NotingKeeper)
     mailbox: Mailbox = field(default_factory=Mailbox)
 
-    def make(self, run_dir: Path | None, **more: Any) -> Outcome:
+    def make(
+        self, run_dir: Path | None, recorder: EvidenceRecorder | None = None, **more: Any
+    ) -> Outcome:
         api = WebUIAPI(
             self.client,
             self.process,
-            EvidenceRecorder(),
+            recorder or EvidenceRecorder(),
             keeper=self.keeper,
             mailbox=self.mailbox,
             **more,
@@ -388,6 +390,56 @@ def test_a_call_that_is_stuck_twice_fails_and_its_post_is_not_left_behind(
     assert [a.diagnosis for a in outcome.envelope.attempts] == ["stuck", "stuck"]
     assert call.process.restarts == 1
     assert over_first.abandons == 2
+
+
+def test_after_a_second_failure_the_webui_is_put_to_the_proof_and_the_job_blamed(
+    tmp_path: Path,
+) -> None:
+    call = calling(server_error())
+    outcome = call.make(tmp_path)
+    assert not outcome.later
+    assert outcome.envelope is not None
+    assert outcome.envelope.blame == "job"
+    assert call.keeper.heard[-2:] == ["prove", "blamed job-1: 1 crashes"]
+    assert len(call.client.posts) == 2
+
+
+def test_a_webui_that_fails_the_proof_is_blamed_once_and_the_call_gets_one_last_attempt(
+    tmp_path: Path,
+) -> None:
+    call = calling(server_error())
+    call.keeper.unwell = ["it is dead", "it is dead again"]
+    recorder = EvidenceRecorder()
+    first = call.make(tmp_path, recorder=recorder)
+    assert first.later
+    assert (recorder.counted, recorder.excused) == (1, 1)
+    second = call.make(tmp_path, recorder=recorder)
+    assert not second.later
+    assert second.envelope is not None
+    assert second.envelope.blame == "job", "it drew the canary in between"
+    assert len(call.client.posts) == 3
+
+
+def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt(
+    tmp_path: Path,
+) -> None:
+    call = calling(server_error(), server_error(), reply())
+    recorder = EvidenceRecorder()
+    call.make(tmp_path, recorder=recorder)
+    again = call.make(tmp_path, recorder=recorder)
+    assert not again.ok
+    assert len(call.client.posts) == 2
+    assert call.keeper.heard.count("prove") == 2
+
+
+def test_what_was_proven_to_be_a_jobs_own_fails_at_once(tmp_path: Path) -> None:
+    call = calling(server_error("KeyError"))
+    call.keeper.own = [str(server_error("KeyError"))]
+    outcome = call.make(tmp_path)
+    assert outcome.envelope is not None
+    assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("bad request", "job")
+    assert len(call.client.posts) == 1
+    assert call.process.restarts == 0
 
 
 def test_an_external_webui_is_never_interrupted(tmp_path: Path) -> None:
