@@ -136,7 +136,8 @@ class Keeper:
 
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""
-        self._next_probe = self._clock.monotonic() + PROBE_EVERY
+        if self.state is State.READY:  # else a hold has its own time
+            self._next_probe = self._clock.monotonic() + PROBE_EVERY
         self._set_watch(None)
 
     def look_again(self) -> None:
