@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from sdwatch import __version__
 from sdwatch.simulator import console
+from sdwatch.simulator.a1111 import A1111
 from sdwatch.simulator.faults import Counters, Fault, Plan, PlanError, load
 from sdwatch.simulator.forge import FORGE
 from sdwatch.simulator.generation import Speed
@@ -18,7 +19,7 @@ from sdwatch.simulator.process import ignore_sigterm
 from sdwatch.simulator.site import Settings
 from sdwatch.simulator.voice import Voice
 
-KINDS = {kind.name: kind for kind in (FORGE,)}
+KINDS = {kind.name: kind for kind in (FORGE, A1111)}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:

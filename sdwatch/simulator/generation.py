@@ -41,7 +41,7 @@ class Machine:
     `poisoned` is what the fault of that name does, and what a load that failed does in some kinds.
     """
 
-    checkpoints = checkpoints.CHECKPOINTS
+    checkpoints: tuple[Checkpoint, ...] = checkpoints.CHECKPOINTS
     state_class: type[State] = State
     job_class: type[Job] = Job
 
