@@ -16,10 +16,12 @@ from sdwatch.simulator.faults import Counters, Fault, Plan, PlanError, load
 from sdwatch.simulator.forge import FORGE
 from sdwatch.simulator.generation import Speed
 from sdwatch.simulator.process import ignore_sigterm
+from sdwatch.simulator.sdcpp import SDCPP
+from sdwatch.simulator.sdnext import SDNEXT
 from sdwatch.simulator.site import Settings
 from sdwatch.simulator.voice import Voice
 
-KINDS = {kind.name: kind for kind in (FORGE, A1111)}
+KINDS = {kind.name: kind for kind in (FORGE, A1111, SDNEXT, SDCPP)}
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,6 +57,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--faults", type=Path, metavar="FILE", help="the fault plan (YAML)")
     p.add_argument("--state", type=Path, metavar="FILE", help="counters that outlive a restart")
     args = p.parse_args(argv)
+    for flag in KINDS[args.kind].lacks:
+        if getattr(args, flag):
+            p.error(f"--{flag.replace('_', '-')} makes no sense with --kind {args.kind}")
     try:
         counters = Counters(args.state)
         counters.read()

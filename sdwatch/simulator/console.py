@@ -45,7 +45,7 @@ class Bar:
     """A tqdm bar on stderr, drawn at most ten times a second, and at its start and end."""
 
     def __init__(self, total: int, label: str = "") -> None:
-        self._total = total
+        self.total = total
         self._label = label
         self._begin = time.monotonic()
         self._drawn = 0.0
@@ -54,7 +54,7 @@ class Bar:
     def show(self, done: int) -> None:
         """Redraw at `done` of the total."""
         now = time.monotonic()
-        if done not in (0, self._total) and now - self._drawn < _BAR_PAUSE_S:
+        if done not in (0, self.total) and now - self._drawn < _BAR_PAUSE_S:
             return
         self._drawn = now
         write(sys.stderr, self.frame(done, now - self._begin))
@@ -65,13 +65,13 @@ class Bar:
 
     def frame(self, done: int, elapsed: float) -> str:
         """What one drawing of it writes. `elapsed` in seconds."""
-        share = done / self._total if self._total else 1.0
+        share = done / self.total if self.total else 1.0
         eighths = int(share * 80)
         bar = ("█" * (eighths // 8) + _BLOCKS[eighths % 8])[:10].ljust(10)
-        start = f"\r{self._label}{share:4.0%}|{bar}| {done}/{self._total} "
+        start = f"\r{self._label}{share:4.0%}|{bar}| {done}/{self.total} "
         if not done or not elapsed:
             return start + "[00:00<?, ?it/s]"
-        left = elapsed / done * (self._total - done)
+        left = elapsed / done * (self.total - done)
         return start + f"[{minutes(elapsed)}<{minutes(left)}, {rate(done, elapsed)}]"
 
 

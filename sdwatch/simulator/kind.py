@@ -16,12 +16,13 @@ from sdwatch.simulator.traits import Traits
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of WebUI."""
+    """A kind of WebUI. `lacks` are the simulator's flags that make no sense for it."""
 
     traits: Traits
     machine: type[Machine] = Machine
     site: type[Site] = Site
     process: type[Process] = Process
+    lacks: tuple[str, ...] = ("rate_limit", "extras_work")
 
     @property
     def name(self) -> str:

@@ -84,7 +84,7 @@ class Site:
     """GET routes that answer a list of the kind's data."""
     empty: tuple[str, ...] = ("loras", "sd-modules", "hypernetworks", "extensions")
     """GET routes that answer []."""
-    stages = STAGES
+    stages: tuple[str, ...] = STAGES
     wrong_password = "Incorrect username or password"
 
     def __init__(
@@ -145,6 +145,11 @@ class Site:
         """What a route that does not exist answers."""
         return as_json(404, {"detail": "Not Found"})
 
+    def not_allowed(self, methods: list[str]) -> Response:
+        """What a route answers to another method than these."""
+        allow = {"allow": ", ".join(methods)}
+        return as_json(405, {"detail": "Method Not Allowed"}, headers=allow)
+
     def unauthorized(self, reason: str) -> Response:
         headers = {"www-authenticate": "Basic"}
         return as_json(401, {"detail": reason}, headers=headers)
@@ -192,8 +197,7 @@ class Site:
         if not methods:
             return self.missing()
         if request.method not in methods:
-            allow = {"allow": ", ".join(methods)}
-            return as_json(405, {"detail": "Method Not Allowed"}, headers=allow)
+            return self.not_allowed(list(methods))
         if refusal := self._refusal(request.authorization):
             return self.unauthorized(refusal)
         value = methods[request.method](request)

@@ -96,10 +96,17 @@ class Pydantic2:
 
 
 def _value(value: Any, field: dict[str, Any]) -> Any:
+    """The value as the field has it: of its first type, or text where that is another."""
     options = field.get("anyOf", [field])
     if value is None and any(o.get("type") == "null" for o in options):
         return None
-    field = options[0]
+    for other in options[1:]:
+        if other.get("type") == "string" and isinstance(value, str):
+            return value
+    return _typed(value, options[0])
+
+
+def _typed(value: Any, field: dict[str, Any]) -> Any:
     match field.get("type"):
         case "integer":
             value = _integer(value)
