@@ -24,11 +24,20 @@ from sdwatch.simulator.voice import Voice
 KINDS = {kind.name: kind for kind in (FORGE, A1111, SDNEXT, SDCPP)}
 
 
+_DESCRIPTION = """\
+A WebUI that needs no GPU: its pictures are drawn. With --kind it has the API, the faults, the log
+and the end of a Forge (the default), an AUTOMATIC1111 v1.10.1, an SD.Next or a
+stable-diffusion.cpp server, as each was measured: what a failure answers (SD.Next: 200 without
+images), when the model is loaded, what poisons it and what cures that, which routes are missing,
+what SIGTERM and a port in use do. The checkpoint simulated-corrupt (a1111, sdnext) cannot be read.
+"""
+
+
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The flags. A mistake ends the process with code 2 and a message."""
     p = argparse.ArgumentParser(
         prog="python -m sdwatch.simulator",
-        description="A WebUI (Forge's API) that needs no GPU: its pictures are drawn.",
+        description=_DESCRIPTION,
     )
     p.add_argument("--version", action="version", version=__version__)
     p.add_argument("--kind", choices=KINDS, default="forge", help="whose ways it has")
@@ -43,17 +52,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--no-api", action="store_true", help="as if started without --api")
     p.add_argument("--never-ready", action="store_true", help="the port never opens")
     p.add_argument("--crash-on-start", type=int, metavar="CODE")
-    p.add_argument(
-        "--rate-limit",
-        type=_units,
-        metavar="UNITS",
-        help="sdnext: cost units a minute, for each path; off unless given (the real one: 300)",
-    )
-    p.add_argument(
-        "--extras-work",
-        action="store_true",
-        help="sdnext: extra-single-image answers its picture, as other releases do",
-    )
+    _sdnext_flags(p)
     p.add_argument("--faults", type=Path, metavar="FILE", help="the fault plan (YAML)")
     p.add_argument("--state", type=Path, metavar="FILE", help="counters that outlive a restart")
     args = p.parse_args(argv)
@@ -67,6 +66,20 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     except PlanError as e:
         p.error(str(e))
     return args
+
+
+def _sdnext_flags(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--rate-limit",
+        type=_units,
+        metavar="UNITS",
+        help="sdnext: cost units a minute, for each path; off unless given (the real one: 300)",
+    )
+    p.add_argument(
+        "--extras-work",
+        action="store_true",
+        help="sdnext: extra-single-image answers its picture, as other releases do",
+    )
 
 
 def main() -> NoReturn:

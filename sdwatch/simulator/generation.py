@@ -44,6 +44,7 @@ class Machine:
     checkpoints: tuple[Checkpoint, ...] = checkpoints.CHECKPOINTS
     state_class: type[State] = State
     job_class: type[Job] = Job
+    samples_format = "png"
 
     def __init__(self, traits: Traits, speed: Speed, *, has_model: bool) -> None:
         self.traits = traits
@@ -220,7 +221,7 @@ class Machine:
             "html_info": upscale_info(fields),
             "image": pictures.encode(
                 spoiled(scaled, damage),
-                str(self.options["samples_format"]),
+                str(self.options.get("samples_format", self.samples_format)),
                 pictures.infotext_of(image),
             ),
         }

@@ -34,8 +34,8 @@ class NextState(State):
 
     def stage(self, name: str) -> None:
         """A stage begins: progress falls to 0, the id is a new one."""
-        self.job, self.job_count, self.id = name, 1, secrets.token_hex(8)[:15]
         self.sampling_step = self.sampling_steps = 0
+        self.job, self.job_count, self.id = name, 1, secrets.token_hex(8)[:15]
         self.began = time.monotonic()
 
     def end(self) -> None:

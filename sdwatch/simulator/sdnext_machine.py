@@ -36,6 +36,7 @@ class NextMachine(Machine):
     checkpoints = (*checkpoints.CHECKPOINTS, checkpoints.UNREADABLE)
     state_class = NextState
     job_class = NextJob
+    samples_format = "jpg"
     state: NextState
     voice: NextVoice
 
