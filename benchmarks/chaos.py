@@ -365,7 +365,7 @@ class Verdict:
         started = sum(_is(record, "call_started", call) for record in records)
         ended = sum(_is(r, e, call) for r in records for e in _ENDS)
         if counted == 2:
-            self.failed["its call failed twice"] += 1
+            self.failed["its call failed twice, and the WebUI was well"] += 1
         elif started - ended == 3:
             self.failed["the monitor died three times in its call"] += 1
         else:
@@ -373,19 +373,26 @@ class Verdict:
 
     def _cool_downs(self) -> None:
         """4 and 6: each cool-down is what the history says, and nothing came before it was over."""
-        in_a_row = 0
-        posts = [at for times in self.calls.values() for at in times]
+        row: list[dict[str, Any]] = []
+        held: list[dict[str, Any]] = []  # crashes whose cool-down was to be waited out
         for record in lines_of(self.night.state / "webui-chaos" / "crashes.jsonl"):
             if record["event"] == "stable":
-                in_a_row = 0
+                row.clear()
+            elif record["event"] == "forgiven":  # a job's own: from then on as if it had not been
+                for crash in row[len(row) - record["crashes"] :]:
+                    held.remove(crash)
+                    row.remove(crash)
             elif record["event"] == "crash":
-                in_a_row += 1
-                entry = COOLDOWN[min(in_a_row, len(COOLDOWN)) - 1]
-                if (record["in_a_row"], record["cooldown"]) != (in_a_row, entry):
-                    self.broken.append(f"6: crash {in_a_row} in a row has {record}")
-                until = record["boot"] + entry
-                early = [at for at in posts if record["boot"] < at < until]
-                self.broken += [f"4: a POST {until - at:.3f} s too early" for at in early]
+                row.append(record)
+                held.append(record)
+                entry = COOLDOWN[min(len(row), len(COOLDOWN)) - 1]
+                if (record["in_a_row"], record["cooldown"]) != (len(row), entry):
+                    self.broken.append(f"6: crash {len(row)} in a row has {record}")
+        posts = [at for times in self.calls.values() for at in times]
+        for crash in held:
+            until = crash["boot"] + crash["cooldown"]
+            early = [at for at in posts if crash["boot"] < at < until]
+            self.broken += [f"4: a POST {until - at:.3f} s too early" for at in early]
 
 
 _ENDS = ("call_failed", "call_given_up", "call_finished")
