@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sdwatch.errors import (
     WebUIBadRequestError,
@@ -16,36 +15,9 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.facts import Diagnosis, Facts
 
-
-class Diagnosis(StrEnum):
-    """The rows of the recovery gate's table."""
-
-    BAD_REQUEST = "bad request"
-    CRASH = "crash"
-    SERVER_ERROR = "server error"
-    OUT_OF_MEMORY = "out of memory"
-    NAN = "NaN"
-    POISONED = "poisoned"
-    STUCK = "stuck"
-    SILENT = "silent"
-    INTERRUPTED = "interrupted"
-    BUSY = "busy"
-    NOT_USABLE = "not usable"
-    STORAGE = "storage"
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of one failed call. `process_gone`: our WebUI's process was seen to end during
-    it, with `exit_code`. `log`: the WebUI's lines since the call was sent, oldest first.
-    `memory_low`: the machine had next to no memory left just before."""
-
-    error: WebUIError
-    process_gone: bool = False
-    exit_code: int | None = None
-    log: tuple[str, ...] = ()
-    memory_low: bool = False
+__all__ = ["Diagnosis", "Facts", "Verdict", "advice_for", "exit_in_words", "judge"]
 
 
 @dataclass(frozen=True)
