@@ -10,6 +10,7 @@ import re
 import shlex
 import stat
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
 from sdwatch.policy.picture import MOST_PIXELS
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
+from sdwatch.policy.signatures import Signature, parse_signatures
 
 _MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
 _DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
@@ -198,6 +200,7 @@ class Config(_Settings):
     hold_max: Annotated[float | None, _AGE] = None
     log_cap: LogCap = 10_000_000
     retention: RetentionConfig = RetentionConfig()
+    signatures: Path | None = None
     webuis: Annotated[tuple[WebUIConfig, ...], NamedBy("name")]
 
     @property
@@ -222,7 +225,8 @@ class Config(_Settings):
 def load_config(path: Path) -> Config:
     """The config in the file `path`; its relative paths start from the file's folder.
 
-    Raises ConfigError: not there, not readable, writable by others, or wrong.
+    Raises ConfigError: it, or the file of signatures that it names, is not there, not readable,
+    writable by others, or wrong.
     """
     try:
         with open(path, "rb") as file:
@@ -237,7 +241,9 @@ def load_config(path: Path) -> Config:
     except OSError as error:
         message = f"the config cannot be read: {error.strerror}"
         raise ConfigError(str(path), [Problem(0, 0, message)]) from error
-    return parse_config(data, str(path), path.resolve().parent)
+    config = parse_config(data, str(path), path.resolve().parent)
+    load_signatures(config.signatures)  # told now, not at the first failure of a night
+    return config
 
 
 def parse_config(data: bytes, file: str, base: Path) -> Config:
@@ -254,7 +260,30 @@ def parse_config(data: bytes, file: str, base: Path) -> Config:
         raise ConfigError(file, readable(problems))
     webuis = tuple(_resolved(webui, base) for webui in config.webuis)
     paths = {"spool": _absolute(config.spool, base), "state": _absolute(config.state, base)}
-    return config.model_copy(update={**paths, "webuis": webuis})
+    own = config.signatures and _absolute(config.signatures, base)
+    return config.model_copy(update={**paths, "signatures": own, "webuis": webuis})
+
+
+@cache
+def builtin_signatures() -> tuple[Signature, ...]:
+    """The failures that sdwatch knows by itself."""
+    file = resources.signatures_file()
+    return parse_signatures(file.read_bytes(), str(file))
+
+
+def load_signatures(own: Path | None) -> tuple[Signature, ...]:
+    """All known failures: those in the user's file `own` first. Raises ConfigError."""
+    if own is None:
+        return builtin_signatures()
+    try:
+        with open(own, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        return parse_signatures(data, str(own)) + builtin_signatures()
+    except OSError as error:
+        message = f"`signatures` in the config names this file; it cannot be read: {error.strerror}"
+        raise ConfigError(str(own), [Problem(0, 0, message)]) from error
+    except FileProblems as error:
+        raise ConfigError(error.file, error.problems) from None
 
 
 def default_config_text() -> str:

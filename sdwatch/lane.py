@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.clock import Clock
-from sdwatch.config import WebUIConfig
+from sdwatch.config import WebUIConfig, builtin_signatures
 from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.signatures import Signature
 from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
@@ -34,7 +35,8 @@ _CHECK_AGAIN = 0.25  # seconds: whether a person's hold is gone, or there is roo
 
 class Lane:
     """`may_call` gives the reason why no new call may begin on any lane, or ''. `wake` is called
-    when something changed that the monitor may want to act on; `tell` gets a line for people."""
+    when something changed that the monitor may want to act on; `tell` gets a line for people.
+    `signatures`: what known failures look like; None for those that sdwatch knows by itself."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Lane:
         may_call: Callable[[], str],
         wake: Callable[[], None],
         tell: Callable[[str], None] = lambda _: None,
+        signatures: tuple[Signature, ...] | None = None,
     ) -> None:
         self.name = config.name
         self.managed = config.command is not None
@@ -55,6 +58,7 @@ class Lane:
             self.redactor.learn_secret(config.password)
         self._config = config
         self._recovery = recovery
+        self._signatures = builtin_signatures() if signatures is None else signatures
         self._may_call = may_call
         self._clock = clock
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
@@ -72,7 +76,9 @@ class Lane:
             wake=wake,
             tell=lambda what: tell(f"{config.name}: {what}"),
         )
-        self.process = self.keeper.process = _process(config, state_dir, clock, probe, self.keeper)
+        self.process = self.keeper.process = _process(
+            config, state_dir, clock, probe, self.keeper, self._signatures
+        )
 
     def open(self) -> None:
         """Begin to keep the WebUI: adopt or start it, and see that it stays well."""
@@ -126,6 +132,7 @@ class Lane:
             managed=self.managed,
             interrupt_wait=min(INTERRUPT_WAIT, self._config.stall),
             may_call=self._may_call,
+            signatures=self._signatures,
         )
 
     def begin_stop(self) -> None:
@@ -187,7 +194,12 @@ class _RunsProcess:
 
 
 def _process(
-    config: WebUIConfig, state_dir: Path, clock: Clock, probe: ReadinessProbe, keeper: Keeper
+    config: WebUIConfig,
+    state_dir: Path,
+    clock: Clock,
+    probe: ReadinessProbe,
+    keeper: Keeper,
+    signatures: tuple[Signature, ...],
 ) -> WebUIProcessManager | ExternalWebUI:
     """Ours, or somebody else's."""
     if config.command is None:
@@ -207,4 +219,5 @@ def _process(
         start_stall=config.stall,
         stop_grace=config.stop_grace,
         log_cap=config.log_cap,
+        signatures=signatures,
     )

@@ -16,7 +16,7 @@ from typing import Any
 from sdwatch import disk
 from sdwatch.active import REFUSED_FOR, ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
-from sdwatch.config import Config
+from sdwatch.config import Config, load_signatures
 from sdwatch.errors import AlreadyRunningError
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
@@ -165,6 +165,7 @@ class Monitor:
         self._notes = {w.name: HoldNote(self._spool.root, w.name) for w in config.webuis}
         for note in self._notes.values():
             note.clear()
+        signatures = load_signatures(config.signatures)
         self._lanes = [
             Lane(
                 webui,
@@ -175,6 +176,7 @@ class Monitor:
                 may_call=self._look_why_no_call,
                 wake=self._wake.set,
                 tell=self._say,
+                signatures=signatures,
             )
             for webui in config.webuis
         ]

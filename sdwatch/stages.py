@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sdwatch.clock import Clock
+from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
     FileProblems,
     JournalError,
@@ -240,7 +241,7 @@ class StageRunner:
                 check_image(kind, number, image)
             return Outcome(reply=reply)
         except WebUIError as error:
-            verdict = judge(Facts(error))
+            verdict = judge(Facts(error), builtin_signatures())
             decision = Decision(Action.FAIL, "this client knows of no recovery")
             self._recorder.call_failed(verdict, error, decision, None)
             return Outcome(

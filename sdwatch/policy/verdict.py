@@ -1,9 +1,13 @@
-"""What a failed call means: facts in, a diagnosis and a cause in words out. Pure."""
+"""What a failed call means: facts in, a diagnosis and a cause in words out. Pure.
+
+Known failures are told by their signatures (signatures.yaml); here is what is left for the others,
+by the class of the error.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sdwatch.errors import (
     WebUIBadRequestError,
@@ -16,54 +20,25 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.signatures import Signature, match
 
-
-class Diagnosis(StrEnum):
-    """The rows of the recovery gate's table."""
-
-    BAD_REQUEST = "bad request"
-    CRASH = "crash"
-    SERVER_ERROR = "server error"
-    OUT_OF_MEMORY = "out of memory"
-    NAN = "NaN"
-    POISONED = "poisoned"
-    STUCK = "stuck"
-    SILENT = "silent"
-    INTERRUPTED = "interrupted"
-    BUSY = "busy"
-    NOT_USABLE = "not usable"
-    STORAGE = "storage"
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of one failed call. `process_gone`: our WebUI's process was seen to end during
-    it, with `exit_code`. `log`: the WebUI's lines since the call was sent, oldest first.
-    `memory_low`: the machine had next to no memory left just before."""
-
-    error: WebUIError
-    process_gone: bool = False
-    exit_code: int | None = None
-    log: tuple[str, ...] = ()
-    memory_low: bool = False
+__all__ = ["Diagnosis", "Facts", "Verdict", "advice_for", "exit_in_words", "judge"]
 
 
 @dataclass(frozen=True)
 class Verdict:
     """A diagnosis, and one sentence that a person understands. `evidence`: which of the facts
     decided, in words. `poisons`: whatever the call's end, the WebUI is of no use until it is
-    restarted."""
+    restarted. `blames`: job, WebUI or machine, where the diagnosis alone would say another."""
 
     diagnosis: Diagnosis
     cause: str
     advice: str
     evidence: str = ""
     poisons: bool = False
+    blames: str = ""
 
-
-# Forge and AUTOMATIC1111 answer these with 500 although the request is at fault (measured with
-# Forge dfdcbab6 and v1.10.1: an image that is no image, an image address it will not open).
-_REFUSALS = ("Invalid encoded image", "Request to local resource not allowed")
 
 _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
     (WebUIBadRequestError, Diagnosis.BAD_REQUEST),
@@ -136,16 +111,34 @@ def exit_in_words(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def judge(facts: Facts) -> Verdict:
+def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
     """The verdict on one failed call. The earlier cause wins: a connection that broke because the
     process ended is a crash, whatever error it shows as."""
+    found = match(facts, signatures)
+    verdict = _by_error(facts)
+    if found is None:
+        return verdict
+    signature, evidence = found
+    # What ended the process explains the crash, and does not make it another thing: the WebUI is
+    # gone, and a restart is due.
+    crashed = verdict.diagnosis is Diagnosis.CRASH
+    return Verdict(
+        Diagnosis.CRASH if crashed else signature.diagnosis,
+        f"{verdict.cause}: {signature.cause}" if crashed else f"{signature.cause} ({facts.error})",
+        signature.advice,
+        evidence,
+        signature.poisons,
+        signature.blames,
+    )
+
+
+def _by_error(facts: Facts) -> Verdict:
+    """Without a signature: by the end of the process, else by the class of the error."""
     error = facts.error
     if facts.process_gone:
         exit_code = exit_in_words(facts.exit_code)
         cause = f"the WebUI died during the call ({exit_code})"
         return _verdict(Diagnosis.CRASH, cause, exit_code)
-    if isinstance(error, WebUIServerError) and any(text in str(error) for text in _REFUSALS):
-        return _verdict(Diagnosis.BAD_REQUEST, str(error), "the reply")
     for kind, diagnosis in _BY_ERROR:
         if isinstance(error, kind):
             return _verdict(diagnosis, str(error), f"HTTP {error.status}" if error.status else "")

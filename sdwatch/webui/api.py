@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import (
     RunCancelledError,
@@ -22,6 +23,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.envelope import ErrorEnvelope
+from sdwatch.policy.facts import names_checkpoint
 from sdwatch.policy.recovery import (
     COUNTED_ATTEMPTS,
     Action,
@@ -30,6 +32,7 @@ from sdwatch.policy.recovery import (
     counts,
     decide,
 )
+from sdwatch.policy.signatures import Signature
 from sdwatch.policy.verdict import Diagnosis, Facts, Verdict, advice_for, judge
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.reply import Reply
@@ -84,7 +87,8 @@ class WebUIAPI:
     `keeper`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
     `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
     and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
-    why no call may begin now, or ''.
+    why no call may begin now, or ''. `signatures`: what known failures look like; None for those
+    that sdwatch knows by itself.
     """
 
     def __init__(
@@ -100,6 +104,7 @@ class WebUIAPI:
         restart_limit: float = RESTART_LIMIT,
         interrupt_wait: float = INTERRUPT_WAIT,
         may_call: Callable[[], str] = lambda: "",
+        signatures: tuple[Signature, ...] | None = None,
     ) -> None:
         self._client = client
         self._process = process
@@ -111,6 +116,7 @@ class WebUIAPI:
         self._restart_limit = restart_limit
         self._interrupt_wait = interrupt_wait
         self._may_call = may_call
+        self._signatures = builtin_signatures() if signatures is None else signatures
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
 
@@ -225,7 +231,8 @@ class WebUIAPI:
     def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
         gone, code = self._exit_of(sent, error)
-        verdict = self._judge(Facts(error, gone, code, self._call_log()))
+        named = names_checkpoint(call.payload)
+        verdict = self._judge(Facts(error, gone, code, self._call_log(), names_checkpoint=named))
         attempts = self._recorder.counted + counts(verdict.diagnosis)
         decision = decide(verdict.diagnosis, attempts, self._recovery, self._recorder.sent)
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
@@ -240,14 +247,14 @@ class WebUIAPI:
         self._recorder.call_failed(verdict, error, decision, code, crashed=crashed)
         what = (call.job_id or "a call", call.stage, verdict.diagnosis)
         log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
-        envelope = self._last_failure(call, type(error).__name__, verdict.advice)
+        envelope = self._last_failure(call, type(error).__name__, verdict)
         if freed:
             return self._retry(envelope)
         return self._carry_out(call, decision, envelope)
 
     def _judge(self, facts: Facts) -> Verdict:
         """The verdict; what was twice proven to be a job's own is a bad request from then on."""
-        verdict = judge(facts)
+        verdict = judge(facts, self._signatures)
         own = self._keeper is not None and self._keeper.is_a_jobs_own(verdict.cause)
         if not own or verdict.diagnosis not in _PROVEN_AS:
             return verdict
@@ -257,16 +264,18 @@ class WebUIAPI:
     def _call_log(self) -> tuple[str, ...]:
         return self._keeper.call_log() if self._keeper is not None else ()
 
-    def _last_failure(self, call: _Call, error: str = "", advice: str = "") -> ErrorEnvelope:
+    def _last_failure(
+        self, call: _Call, error: str = "", verdict: Verdict | None = None
+    ) -> ErrorEnvelope:
         """What is known of the last attempt, as far as it is written down."""
         failed = self._recorder.attempts[-1]
         diagnosis = Diagnosis(failed.diagnosis)
         return ErrorEnvelope(
             error=error,
             diagnosis=diagnosis,
-            blame=_blame(diagnosis),
+            blame=(verdict.blames if verdict else "") or _blame(diagnosis),
             message=failed.message,  # free of prompts, which a reply may echo
-            advice=advice or advice_for(diagnosis),
+            advice=verdict.advice if verdict else advice_for(diagnosis),
             stage=call.stage,
             attempts=self._recorder.attempts,
             generation=failed.generation,

@@ -28,11 +28,6 @@ from sdwatch.policy.verdict import Diagnosis, Facts, advice_for, exit_in_words, 
         (WebUIReplyError("the reply has no image", status=200), Diagnosis.SILENT),
         (WebUIUnreachableError("connection reset"), Diagnosis.CRASH),
         (WebUIError("the request itself broke"), Diagnosis.SERVER_ERROR),
-        (WebUIServerError("500: Invalid encoded image", status=500), Diagnosis.BAD_REQUEST),
-        (
-            WebUIServerError("500: Request to local resource not allowed", status=500),
-            Diagnosis.BAD_REQUEST,
-        ),
     ],
     ids=lambda value: str(value),
 )
