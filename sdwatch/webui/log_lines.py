@@ -50,7 +50,17 @@ _ERROR = re.compile(
     r"|Segmentation fault|\bKilled\b|[Oo]ut of memory|CUDA error|cuDNN error|terminate called"
     r"|Fatal Python error|core dumped|HTTP/[\d.]+\" 5\d\d\b"
 )
-_TRACEBACK = "Traceback (most recent call last)"
+TRACEBACK = "Traceback (most recent call last)"
+ERROR_SIGNS = tuple(
+    sign.encode()
+    for sign in (
+        *(TRACEBACK, "ERROR", "CRITICAL", "FATAL", "*** ", "│", "╭", "╰", "❱"),
+        *("Error", "Exception", "Interrupt", "Exit", "During handling of", "The above exception"),
+        *("Segmentation fault", "Killed", "ut of memory", "CUDA error", "cuDNN error"),
+        *("terminate called", "Fatal Python error", "core dumped", 'HTTP/1.1" 5'),
+    )
+)
+"""What no line is an error without, tracebacks first: cheap to look for in a large log."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,9 @@ def split_lines(text: str) -> list[LogLine]:
     ends = [*parts[1::2], ""]
     lines: list[LogLine] = []
     for piece, end in zip(parts[::2], ends, strict=True):
-        lines.extend(_read_piece(_CONTROLS.sub("", piece), drawn=end == "\r"))
+        if not piece.isprintable():
+            piece = _CONTROLS.sub("", piece)
+        lines.extend(_read_piece(piece, drawn=end == "\r"))
     return lines
 
 
@@ -91,7 +103,7 @@ def _read_piece(piece: str, *, drawn: bool) -> Iterator[LogLine]:
         piece = piece[frame.end() :]
     if piece.strip():
         shown = _shorten(piece.rstrip())
-        yield _drawn(shown) if drawn and not _ERROR.search(shown) else LogLine(shown)
+        yield _drawn(shown) if drawn and not is_error(shown) else LogLine(shown)
 
 
 def _match_bar(piece: str) -> re.Match[str] | None:
@@ -159,17 +171,22 @@ def probe_status(text: str) -> int | None:
     return int(found["status"]) if found else None
 
 
+def is_error(text: str) -> bool:
+    """Whether a line says error, or begins or ends a traceback."""
+    return _ERROR.search(text) is not None
+
+
 def error_blocks(lines: list[LogLine]) -> list[ErrorBlock]:
     """Errors and tracebacks in order: a line that says error, and what is indented below it."""
     blocks: list[ErrorBlock] = []
     at = 0
     while at < len(lines):
         text = lines[at].text
-        if not _ERROR.search(text):
+        if not is_error(text):
             at += 1
             continue
         end = _block_end(lines, at)
-        traceback = any(_TRACEBACK in line.text for line in lines[at:end])
+        traceback = any(TRACEBACK in line.text for line in lines[at:end])
         blocks.append(ErrorBlock(at, end, traceback))
         at = end
     return blocks
@@ -180,7 +197,7 @@ def _block_end(lines: list[LogLine], start: int) -> int:
     end = start + 1
     while end < len(lines) and _indent(lines[end].text) > depth:
         end += 1
-    has_last_line = _TRACEBACK in lines[start].text and end > start + 1
+    has_last_line = TRACEBACK in lines[start].text and end > start + 1
     return min(end + has_last_line, len(lines))  # the exception's own line ends a traceback
 
 
