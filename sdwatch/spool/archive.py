@@ -198,7 +198,15 @@ def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None
     """
     if envelope is not None:
         images = [i.name for call in run.ledger.calls.values() for i in call.images or ()]
-        write_explanation(run.folder, envelope, run.run_id, run.source, images)
+        write_explanation(
+            run.folder,
+            envelope,
+            run.run_id,
+            run.source,
+            images,
+            records=run.records,
+            webui=run.webui,
+        )
     run.write_manifest(outcome)
     disk.sync_folder(run.folder)
     if not run.ledger.ended:  # the last word: what has it is whole, and is only moved at a start

@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sdwatch.policy.error_lines import is_error
+
 LONGEST_LINE = 4000
 PROBE_PATHS = (
     r"(?:/|/app_id|/internal/ping|/sdapi/v1/"
@@ -43,24 +45,6 @@ _API_LINE = re.compile(
     rf"{PROBE_PATHS}(?: \S+ [\d.]+)?\s*$"
 )
 _API_REST = re.compile(r"\s{20,}(?:\d+\.){3}\d+ \d+\.\d+\s*$")
-_ERROR = re.compile(
-    r"\b(?:ERROR|CRITICAL|FATAL)\b|^\s*\*\*\* |^\s*[│╭╰❱]|Traceback \(most recent call last\)"
-    r"|^\s*(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b(?::|\s*$)"
-    r"|^\s*(?:During handling of|The above exception was)"
-    r"|Segmentation fault|\bKilled\b|[Oo]ut of memory|CUDA error|cuDNN error|terminate called"
-    r"|Fatal Python error|core dumped|HTTP/[\d.]+\" 5\d\d\b"
-)
-TRACEBACK = "Traceback (most recent call last)"
-ERROR_SIGNS = tuple(
-    sign.encode()
-    for sign in (
-        *(TRACEBACK, "ERROR", "CRITICAL", "FATAL", "*** ", "│", "╭", "╰", "❱"),
-        *("Error", "Exception", "Interrupt", "Exit", "During handling of", "The above exception"),
-        *("Segmentation fault", "Killed", "ut of memory", "CUDA error", "cuDNN error"),
-        *("terminate called", "Fatal Python error", "core dumped", 'HTTP/1.1" 5'),
-    )
-)
-"""What no line is an error without, tracebacks first: cheap to look for in a large log."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +55,6 @@ class LogLine:
     text: str
     bar: str | None = None
     position: str = ""
-
-
-@dataclass(frozen=True)
-class ErrorBlock:
-    """Lines [start, end) that belong to one error or traceback."""
-
-    start: int
-    end: int
-    traceback: bool
 
 
 def split_lines(text: str) -> list[LogLine]:
@@ -169,37 +144,3 @@ def probe_status(text: str) -> int | None:
     else:
         return 0 if _API_REST.match(text) else None
     return int(found["status"]) if found else None
-
-
-def is_error(text: str) -> bool:
-    """Whether a line says error, or begins or ends a traceback."""
-    return _ERROR.search(text) is not None
-
-
-def error_blocks(lines: list[LogLine]) -> list[ErrorBlock]:
-    """Errors and tracebacks in order: a line that says error, and what is indented below it."""
-    blocks: list[ErrorBlock] = []
-    at = 0
-    while at < len(lines):
-        text = lines[at].text
-        if not is_error(text):
-            at += 1
-            continue
-        end = _block_end(lines, at)
-        traceback = any(TRACEBACK in line.text for line in lines[at:end])
-        blocks.append(ErrorBlock(at, end, traceback))
-        at = end
-    return blocks
-
-
-def _block_end(lines: list[LogLine], start: int) -> int:
-    depth = _indent(lines[start].text)
-    end = start + 1
-    while end < len(lines) and _indent(lines[end].text) > depth:
-        end += 1
-    has_last_line = TRACEBACK in lines[start].text and end > start + 1
-    return min(end + has_last_line, len(lines))  # the exception's own line ends a traceback
-
-
-def _indent(text: str) -> int:
-    return len(text) - len(text.lstrip(" "))

@@ -17,14 +17,8 @@ from typing import BinaryIO
 
 import psutil
 
-from sdwatch.webui.log_lines import (
-    ErrorBlock,
-    LogLine,
-    error_blocks,
-    last_frames,
-    probe_status,
-    split_lines,
-)
+from sdwatch.policy.error_lines import PINNED, ErrorBlock, error_blocks
+from sdwatch.webui.log_lines import LogLine, last_frames, probe_status, split_lines
 from sdwatch.webui.tail_window import errors_in, last_lines, traceback_in
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -229,7 +223,7 @@ def _show(data: bytes, whole: bool, max_lines: int, further_up: Callable[[], lis
     room = max(0, max_lines - len(note))
     if len(lines) > room:
         above = errors_in(data, start)
-        if not whole and not any(b.traceback for b in error_blocks([*above, *lines])):
+        if not whole and not any(b.traceback for b in _blocks([*above, *lines])):
             above = [*further_up(), *above]
         return "\n".join([*note, *_with_pins([*above, *lines], room)])
     return "\n".join([*note, *(line.text for line in lines)])
@@ -250,7 +244,7 @@ def _with_pins(lines: list[LogLine], room: int) -> list[str]:
         return [line.text for line in lines[len(lines) - room :]]
     last = lines[len(lines) - (room - 2 - len(pinned)) :]
     return [
-        "(errors from further up in this log:)",
+        PINNED,
         *(lines[index].text for index in pinned),
         f"(the last {len(last)} lines:)",
         *(line.text for line in last),
@@ -260,7 +254,7 @@ def _with_pins(lines: list[LogLine], room: int) -> list[str]:
 def _pick(lines: list[LogLine], cut: int, most: int) -> list[int]:
     """Up to `most` lines above `cut` worth a pin: tracebacks before other errors, newest first,
     and the same error once only."""
-    blocks = error_blocks(lines)
+    blocks = _blocks(lines)
     seen = {_kind(lines, block) for block in blocks if block.start >= cut}
     pinned: list[int] = []
     above = [block for block in blocks if block.start < cut]
@@ -274,6 +268,10 @@ def _pick(lines: list[LogLine], cut: int, most: int) -> list[int]:
         # Of a traceback that is too long, the head and the innermost frames say most.
         pinned.extend(body if len(body) <= room else [body[0], *body[len(body) - room + 1 :]])
     return sorted(pinned)
+
+
+def _blocks(lines: list[LogLine]) -> list[ErrorBlock]:
+    return error_blocks([line.text for line in lines])
 
 
 def _kind(lines: list[LogLine], block: ErrorBlock) -> str:

@@ -10,15 +10,8 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from sdwatch.webui.log_lines import (
-    ERROR_SIGNS,
-    TRACEBACK,
-    LogLine,
-    is_error,
-    last_frames,
-    split_lines,
-    without_probes,
-)
+from sdwatch.policy.error_lines import ERROR_SIGNS, TRACEBACK, is_error
+from sdwatch.webui.log_lines import LogLine, last_frames, split_lines, without_probes
 
 _FIRST_LOOK = 32 * 1024  # 200 lines are rarely more
 _GROWTH = 4
@@ -31,6 +24,8 @@ _CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\n\r\x07\x1b"))  # the bell end
 _NO_LETTERS = bytes(n for n in range(256) if not chr(n).isalpha() or n > 0x7F)
 _KIND = 300
 _LINE = re.compile(rb"[^\r\n]*[\r\n]*")
+_SIGNS = tuple(sign.encode() for sign in ERROR_SIGNS)
+_TRACEBACK = TRACEBACK.encode()
 _DIGITS = b"0123456789"
 _USUAL_PROBE = re.compile(
     rb'^INFO:     [0-9A-Fa-f.:\[\]]{3,60} - "GET /sdapi/v1/(?:progress|sd-models|memory)'
@@ -52,11 +47,11 @@ def last_lines(data: bytes, wanted: int) -> tuple[list[LogLine], int, int]:
     return lines, probes, start
 
 
-def errors_in(data: bytes, end: int, signs: tuple[bytes, ...] = ERROR_SIGNS) -> list[LogLine]:
+def errors_in(data: bytes, end: int) -> list[LogLine]:
     """The errors in `data[:end]` with what belongs to each, oldest first; of those that differ in
     numbers only the newest."""
     found: dict[bytes, tuple[int, int]] = {}
-    for sign in signs:
+    for sign in _SIGNS:
         hit = end
         for _ in range(_MOST_HITS):
             if (hit := data.rfind(sign, 0, hit)) < 0:
@@ -75,7 +70,7 @@ def errors_in(data: bytes, end: int, signs: tuple[bytes, ...] = ERROR_SIGNS) -> 
 
 def traceback_in(data: bytes) -> list[LogLine]:
     """The last traceback in `data` with the line above it, and the errors after it."""
-    hit = data.rfind(TRACEBACK.encode())
+    hit = data.rfind(_TRACEBACK)
     if hit < 0:
         return []
     above = _error_start(data, _error_start(data, hit) - 1)
@@ -148,7 +143,7 @@ def _block(data: bytes, start: int, end: int) -> tuple[int, bytes]:
     deeper = _deeper(depth).match(data, head.end(), end)
     assert deeper is not None
     stop = deeper.end()
-    if TRACEBACK.encode() in text:
+    if _TRACEBACK in text:
         stop = _after_line(data, stop, end)  # the exception's own line
     last = data[_error_start(data, max(start, stop - 1)) : stop]
     kind = text[:_KIND] + (last[:_KIND] if stop > head.end() else b"")
