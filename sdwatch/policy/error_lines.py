@@ -15,6 +15,7 @@ PINNED = "(errors from further up in this log:)"
 MATTER = 10
 _LONGEST_SHOWN = 300
 _BEFORE = 3  # lines above an error: what the WebUI was at
+_FRAME = 'File "'
 _HEADING = re.compile(r"=====? \S.*=====|\((?:the last \d+ lines:|\d+ access lines of .*)\)")
 
 TRACEBACK = "Traceback (most recent call last)"
@@ -72,9 +73,9 @@ def lines_that_matter(tail: str, most: int = MATTER) -> list[str]:
     blocks = error_blocks(lines)
     fresh = [block for block in blocks if block.end > pinned]
     if fresh:
-        chosen = set(_first(_of_block(lines, _most_telling(fresh)), most))
+        chosen = _chosen(lines, _most_telling(fresh), most)
     elif blocks:
-        chosen = set(_first(_of_block(lines, _most_telling(blocks)), most // 2))
+        chosen = _chosen(lines, _most_telling(blocks), most // 2)
     else:
         chosen = set()
     last = (at for at in range(len(lines) - 1, pinned - 1, -1) if at not in chosen)
@@ -117,6 +118,15 @@ def _of_block(lines: Sequence[str], block: ErrorBlock) -> Iterator[int]:
     yield block.start
     yield from range(block.start - 1, max(-1, block.start - 1 - _BEFORE), -1)
     yield from range(end - 4, block.start, -1)
+
+
+def _chosen(lines: Sequence[str], block: ErrorBlock, most: int) -> set[int]:
+    """Its most telling lines; no code without the line that says where it stands."""
+    chosen = set(_first(_of_block(lines, block), most))
+    first = min((at for at in chosen if block.start < at < block.end), default=0)
+    if block.traceback and first - 1 not in chosen and lines[first].startswith("    "):
+        chosen -= {first} if _FRAME not in lines[first] else set()
+    return chosen
 
 
 def _first(found: Iterable[int], most: int) -> list[int]:

@@ -49,14 +49,10 @@ def why_text(
         [f"Fault of:  {_blamed(envelope)}", *_facts(envelope, run_id, source, images, evidence)],
         _tried(envelope),
         _log(evidence),
-        [
-            "What to do:",
-            f"  {envelope.advice}",
-            *(f"  {line}" for line in _commands(envelope, run_id)),
-        ],
+        _to_do(envelope, run_id, evidence),
         _files(evidence),
     ]
-    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+    return "\n\n".join("\n".join(part).rstrip() for part in parts if part) + "\n"
 
 
 def _facts(
@@ -99,7 +95,7 @@ def machine_line(machine: Mapping[str, Any]) -> str:
         told.append(f"{free / 1e9:.1f} of {total / 1e9:.1f} GB of memory free")
     for name, free in (machine.get("disk_free") or {}).items():
         if isinstance(free, int):
-            told.append(f"{free / 1e9:.1f} GB free on the disk of the {name}")
+            told.append(f"{free / 1e9:.1f} GB free on the {name}'s disk")
     return f"{', '.join(told)}, when last looked at" if told else ""
 
 
@@ -128,7 +124,7 @@ def _tried(envelope: ErrorEnvelope) -> list[str]:
         return []
     told = ["What was tried (times are UTC):"]
     for attempt in envelope.attempts:
-        told += _attempt_lines(attempt)
+        told += _attempt_lines(attempt, envelope.message)
     if envelope.canary:
         well = envelope.canary == CANARY_WELL
         said = "it drew it, so it is well" if well else f"it could not draw it ({envelope.canary})"
@@ -136,18 +132,32 @@ def _tried(envelope: ErrorEnvelope) -> list[str]:
     return told
 
 
-def _attempt_lines(attempt: FailedAttempt) -> Iterator[str]:
+def _attempt_lines(attempt: FailedAttempt, cause: str) -> Iterator[str]:
     status = f", HTTP {attempt.status}" if attempt.status else ""
     yield (
         f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s"
         f"{status} (start number {attempt.generation} of the WebUI)"
     )
-    message, *more = attempt.message.splitlines() or [""]
-    yield f"      it was: {message}" + (" …" if more else "")
+    if attempt.message != cause:
+        message, *more = attempt.message.splitlines() or [""]
+        yield f"      it was: {message}" + (" …" if more else "")
     if attempt.evidence and attempt.evidence not in attempt.message:
         yield f"      seen by: {attempt.evidence}"
     if attempt.decision:
-        yield f"      then: {attempt.decision}"
+        yield f"      then: {_plain(attempt.decision)}"
+
+
+_PLAIN = {
+    "ask the canary": "see whether the WebUI can still draw a small test picture",
+    "hold": "keep the job and wait",
+    "fail": "give up",
+}
+
+
+def _plain(decision: str) -> str:
+    """A decision of the recovery gate without the words of its code."""
+    action, bracket, why = decision.partition(" (")
+    return f"{_PLAIN.get(action, action)}{bracket}{why}"
 
 
 def _log(evidence: Evidence) -> list[str]:
@@ -155,6 +165,16 @@ def _log(evidence: Evidence) -> list[str]:
         return []
     head = f"What the WebUI printed, the lines that matter (more in {evidence.tail_name}):"
     return [head, *(f"  | {line}" for line in evidence.lines)]
+
+
+def _to_do(envelope: ErrorEnvelope, run_id: str, evidence: Evidence) -> list[str]:
+    advice = envelope.advice.replace("webui_tail.log", evidence.tail_name or "webui_tail.log")
+    return [
+        "What to do:",
+        f"  {advice}",
+        "",
+        *(f"  {line}" for line in _commands(envelope, run_id)),
+    ]
 
 
 def _commands(envelope: ErrorEnvelope, run_id: str) -> Iterator[str]:
@@ -175,7 +195,6 @@ def _commands(envelope: ErrorEnvelope, run_id: str) -> Iterator[str]:
         chosen.append(replay)
     if envelope.blame in ("WebUI", "sdwatch", "machine") or envelope.attempts:
         chosen.append(bundle)
-    yield ""
     width = max(len(command) for command, _ in chosen)
     for command, what in chosen:
         yield f"{command:<{width}}  {what}"

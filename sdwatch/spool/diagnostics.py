@@ -59,7 +59,8 @@ def write_evidence(
         _numbered(TAIL, number): _bounded(disk.encoded(redactor.redact(text))),
     }
     if machine:
-        files[_numbered(MACHINE, number)] = _as_json(machine)
+        free = {**machine.get("disk_free", {}), "spool": disk.free_bytes(run_dir)}
+        files[_numbered(MACHINE, number)] = _as_json({**machine, "disk_free": free})
     for name, data in files.items():
         disk.write(run_dir / name, data)
     disk.sync_folder(run_dir)
