@@ -27,6 +27,7 @@ COMMANDS = {
     "list": "list the runs, newest first",
     "cancel": "cancel a run, or a job that still waits in the inbox",
     "retry": "put the job of a run into the inbox again",
+    "bundle": "make one zip about a run, for a bug report; without prompts",
     "hold": "begin no new call until `resume`",
     "resume": "end the hold",
     "schema": "print the JSON Schema of a job, for editors",
