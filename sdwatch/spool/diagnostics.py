@@ -124,17 +124,18 @@ def _newest_evidence(run_dir: Path, files: Sequence[str]) -> Evidence:
         return Evidence(files=files)
     tail = _numbered(TAIL, number)
     return Evidence(
-        payload=_read_json(run_dir, _numbered(PAYLOAD, number)),
-        machine=_read_json(run_dir, _numbered(MACHINE, number)),
+        payload=read_json(run_dir, _numbered(PAYLOAD, number)),
+        machine=read_json(run_dir, _numbered(MACHINE, number)),
         lines=lines_that_matter(read_evidence(run_dir, tail).decode("utf-8", "replace")),
         tail_name=tail,
         files=files,
     )
 
 
-def _read_json(run_dir: Path, name: str) -> dict[str, Any]:
+def read_json(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> dict[str, Any]:
+    """A JSON file of a run's folder, which has a mapping; an empty one where it has none."""
     try:
-        value = json.loads(read_evidence(run_dir, name))
+        value = json.loads(read_evidence(run_dir, name, most))
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
