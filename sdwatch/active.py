@@ -90,7 +90,7 @@ class ActiveRuns:
     def begin(self, run: Run, lane: Lane) -> None:
         """Give a claimed run, or one that goes on, its thread on a lane."""
         mailbox = Mailbox()
-        recorder = RunRecorder(run, lane.redactor, self._clock)
+        recorder = RunRecorder(run, lane.redactor, self._clock, lane.faults)
         run.webui = lane.about()
         runner = StageRunner(
             run,

@@ -24,6 +24,7 @@ from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import CallWatch, ReadinessProbe
+from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Stalled
 from sdwatch.webui.process import WebUIExit, WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
@@ -52,6 +53,7 @@ class Keeper:
         clock: Clock,
         wake: Callable[[], None],
         tell: Callable[[str], None],
+        machine: Machine | None = None,
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
         self.state = State.DOWN
@@ -66,6 +68,7 @@ class Keeper:
         self._clock = clock
         self._wake = wake
         self._tell = tell
+        self._machine = machine
         # Of `state` and `watch`: the keeper's thread writes them, and the run that has the permit.
         self._lock = threading.Lock()
         self._ended_generation = -1  # the last that ended without being asked to
@@ -344,6 +347,8 @@ class Keeper:
 
     def _care(self) -> None:
         """One round: what a run asked for, the call in flight, or the idle WebUI."""
+        if self._machine is not None:
+            self._machine.look()
         if (asked := self._asked) is not None:
             self._asked = None
             try:

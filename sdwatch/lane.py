@@ -17,11 +17,13 @@ from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
+from sdwatch.spool.faults import Faults
 from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import ReadinessProbe
+from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Mailbox
 from sdwatch.webui.process import WebUIProcessManager
 from sdwatch.webui.roles import Recorder
@@ -56,6 +58,7 @@ class Lane:
         self.redactor = Redactor()
         if config.password:
             self.redactor.learn_secret(config.password)
+        self.faults = Faults(clock)
         self._config = config
         self._recovery = recovery
         self._signatures = builtin_signatures() if signatures is None else signatures
@@ -66,6 +69,7 @@ class Lane:
         auth = (config.username, config.password or "") if config.username else None
         self._client = SDWebUIClient(config.url, auth=auth, call_limit=config.call_limit)
         probe = ReadinessProbe(self._client, clock, config.health.timeout)
+        self._machine = Machine(clock, {"state": state_dir}, lambda: self.process.family())
         self.keeper = Keeper(
             config,
             client=self._client,
@@ -75,6 +79,7 @@ class Lane:
             clock=clock,
             wake=wake,
             tell=lambda what: tell(f"{config.name}: {what}"),
+            machine=self._machine,
         )
         self.process = self.keeper.process = _process(
             config, state_dir, clock, probe, self.keeper, self._signatures
@@ -133,6 +138,7 @@ class Lane:
             interrupt_wait=min(INTERRUPT_WAIT, self._config.stall),
             may_call=self._may_call,
             signatures=self._signatures,
+            machine=self._machine,
         )
 
     def begin_stop(self) -> None:

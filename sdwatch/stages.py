@@ -179,6 +179,27 @@ class StageRunner:
             images = [image for call in calls for image in self._images_of(job, call, len(calls))]
         return images
 
+    def rebuild(self, call_id: str = "") -> tuple[Call, dict[str, Any]]:
+        """A call as it was sent, with its payload: from the job file, the recorded seeds and the
+        recorded images; '' for the first that is not finished. Nothing is written. Raises
+        JobError, CallFailedError for an image that is gone, SpoolError for no such call, OSError.
+        """
+        job = self._run.read_job(self._rules)
+        if self._run.ledger.seeds is None:
+            raise SpoolError(f"{self._run.run_id}: it ended before its first call")
+        self._run.plan()
+        images: list[Image] = []
+        for number, stage in enumerate(job.stages, 1):
+            inputs = [image.name for image in images if not image.grid]
+            images = []
+            for call in calls_of(number, stage, self._run.seeds[number - 1], inputs):
+                recorded = self._run.ledger.call(call.id).images
+                if call.id == (call_id or call.id) and (call_id or recorded is None):
+                    return call, self._payload(job, call)
+                images += recorded or ()
+        what = f"there is no call {call_id}" if call_id else "all its calls are finished"
+        raise SpoolError(f"{self._run.run_id}: {what}")
+
     def _read_settled_job(self) -> Job:
         """Read the job; what was still being written to when it was claimed settles first."""
         settled = str(self._run.ledger.claimed.get("settled"))

@@ -31,7 +31,7 @@ FLOORS = (
     ("webui", "spool", "state"),
     ("config",),
     ("policy",),
-    ("disk", "clock", "resources"),
+    ("disk", "clock", "resources", "versions"),
     ("effects", "system"),
     ("errors",),
 )

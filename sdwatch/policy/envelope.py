@@ -3,7 +3,7 @@ made from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,6 +77,24 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         crashed=bool(record.get("crashed", False)),
         evidence=str(record.get("evidence", "")),
     )
+
+
+def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the recovery gate decided, in order, from a run's journal."""
+    return [
+        {
+            "at": record.get("at", ""),
+            "call": record.get("call", ""),
+            "diagnosis": record.get("diagnosis", "") or _canary_said(record),
+            "decision": record["decision"],
+        }
+        for record in records
+        if record.get("event") in ("call_failed", "call_proven") and "decision" in record
+    ]
+
+
+def _canary_said(record: Mapping[str, Any]) -> str:
+    return f"canary: {record.get('unwell') or 'the WebUI is well'}"
 
 
 def job_envelope(error: FileProblems) -> ErrorEnvelope:

@@ -14,6 +14,7 @@ from sdwatch.policy.recovery import Action, Decision, counts
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.verdict import Verdict
 from sdwatch.spool.diagnostics import write_evidence
+from sdwatch.spool.faults import Faults
 from sdwatch.spool.run import Run
 
 log = logging.getLogger("sdwatch.spool")
@@ -74,17 +75,26 @@ class EvidenceRecorder:
         """It was given up."""
 
     def evidence(
-        self, run_dir: Path | None, payload: Mapping[str, Any], tail: Mapping[str, str]
+        self,
+        run_dir: Path | None,
+        payload: Mapping[str, Any],
+        tail: Mapping[str, str],
+        *,
+        machine: Mapping[str, Any] | None = None,
+        fault: str = "",
     ) -> tuple[str, ...]:
         """Write the evidence of the last failure; all evidence files so far. A disk that is full
         must not keep the WebUI from being restarted: it is logged and goes on without."""
+        del fault  # for who knows of other runs
         self._redactor.learn(payload)
         if run_dir is None:
             return ()
         try:
-            self._files += write_evidence(run_dir, payload, tail, self._redactor)
+            names = write_evidence(run_dir, payload, tail, self._redactor, machine)
         except OSError as error:
             log.error("%s: the evidence could not be written: %s", run_dir, error)
+        else:
+            self._files += [name for name in names if name not in self._files]
         return tuple(self._files)
 
     def _failure(
@@ -111,13 +121,17 @@ class EvidenceRecorder:
 
 class RunRecorder(EvidenceRecorder):
     """The same for a run: its ledger is the run's journal. `take_up` says which call is meant.
+    `faults`: what the other runs of its lane met.
 
     `insist` writes what must not be missing there, however long the disk refuses it: a failure that
     is not written down would read as the monitor's own death.
     """
 
-    def __init__(self, run: Run, redactor: Redactor, clock: Clock) -> None:
+    def __init__(
+        self, run: Run, redactor: Redactor, clock: Clock, faults: Faults | None = None
+    ) -> None:
         super().__init__(redactor)
+        self._faults = faults or Faults(clock)
         self.insist: Callable[[Callable[[], None]], object] = lambda effect: effect()
         self._run = run
         self._clock = clock
@@ -178,13 +192,25 @@ class RunRecorder(EvidenceRecorder):
             self._run.record("call_given_up", call=self._call, why=why)
 
     def evidence(
-        self, run_dir: Path | None, payload: Mapping[str, Any], tail: Mapping[str, str]
+        self,
+        run_dir: Path | None,
+        payload: Mapping[str, Any],
+        tail: Mapping[str, str],
+        *,
+        machine: Mapping[str, Any] | None = None,
+        fault: str = "",
     ) -> tuple[str, ...]:
+        if fault and (met := self._faults.meet(fault, self._run.run_id)).times > 1:
+            again = {"call": self._call, "times": met.times, "evidence_in": met.run}
+            self.insist(lambda: self._run.record("same_fault", **again))
+            return tuple(self._files)
         before = len(self._files)
-        files = super().evidence(run_dir, payload, tail)
+        files = super().evidence(run_dir, payload, tail, machine=machine)
         if len(files) > before:
             new = list(files[before:])
             self.insist(lambda: self._run.record("evidence", call=self._call, files=new))
+        elif fault:
+            self._faults.not_written()
         return files
 
     @property

@@ -279,6 +279,8 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             call["attempts"].append({"began": record.get("at"), **told})
         elif record["event"] == "evidence":
             call.setdefault("evidence", []).extend(record.get("files", []))
+        elif record["event"] == "same_fault":
+            call.setdefault("same_fault", []).append({"at": record.get("at"), **told})
         elif record["event"] == "call_proven":
             call.setdefault("canary", []).append({"at": record.get("at"), **told})
         elif call["attempts"]:

@@ -33,7 +33,9 @@ from sdwatch.policy.recovery import (
     decide,
 )
 from sdwatch.policy.signatures import Signature
+from sdwatch.policy.story import CANARY_WELL
 from sdwatch.policy.verdict import Diagnosis, Facts, Verdict, advice_for, judge
+from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.reply import Reply
 from sdwatch.webui.roles import Client, Keeper, Process, Recorder
@@ -88,7 +90,7 @@ class WebUIAPI:
     `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
     and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
     why no call may begin now, or ''. `signatures`: what known failures look like; None for those
-    that sdwatch knows by itself.
+    that sdwatch knows by itself. `machine`: what it looked like goes into the evidence.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class WebUIAPI:
         interrupt_wait: float = INTERRUPT_WAIT,
         may_call: Callable[[], str] = lambda: "",
         signatures: tuple[Signature, ...] | None = None,
+        machine: Machine | None = None,
     ) -> None:
         self._client = client
         self._process = process
@@ -113,6 +116,7 @@ class WebUIAPI:
         self._mailbox = mailbox or Mailbox()
         self._recovery = recovery
         self._managed = managed
+        self._machine = machine
         self._restart_limit = restart_limit
         self._interrupt_wait = interrupt_wait
         self._may_call = may_call
@@ -231,8 +235,15 @@ class WebUIAPI:
     def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
         gone, code = self._exit_of(sent, error)
-        named = names_checkpoint(call.payload)
-        verdict = self._judge(Facts(error, gone, code, self._call_log(), names_checkpoint=named))
+        facts = Facts(
+            error,
+            gone,
+            code,
+            self._call_log(),
+            self._memory_low(),
+            names_checkpoint=names_checkpoint(call.payload),
+        )
+        verdict = self._judge(facts)
         attempts = self._recorder.counted + counts(verdict.diagnosis)
         decision = decide(verdict.diagnosis, attempts, self._recovery, self._recorder.sent)
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
@@ -243,7 +254,13 @@ class WebUIAPI:
             self._keeper.crashed(verdict.diagnosis)
         # The evidence comes first: it teaches the recorder what no message may echo.
         tail = self._process.get_tail_logs()
-        self._evidence = self._recorder.evidence(call.run_dir, call.payload, tail)
+        self._evidence = self._recorder.evidence(
+            call.run_dir,
+            call.payload,
+            tail,
+            machine=self._machine.at_failure() if self._machine is not None else {},
+            fault=f"{verdict.diagnosis}: {verdict.cause}" if _goes_on(decision) else "",
+        )
         self._recorder.call_failed(verdict, error, decision, code, crashed=crashed)
         what = (call.job_id or "a call", call.stage, verdict.diagnosis)
         log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
@@ -263,6 +280,9 @@ class WebUIAPI:
 
     def _call_log(self) -> tuple[str, ...]:
         return self._keeper.call_log() if self._keeper is not None else ()
+
+    def _memory_low(self) -> bool:
+        return self._machine is not None and self._machine.memory_was_low()
 
     def _last_failure(
         self, call: _Call, error: str = "", verdict: Verdict | None = None
@@ -321,7 +341,7 @@ class WebUIAPI:
         if not unwell:
             self._tell_blamed(call, envelope)
         blame = "job" if not unwell or self._recorder.excused else "WebUI"
-        return Outcome(envelope=replace(envelope, blame=blame, canary=decision.why))
+        return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or CANARY_WELL))
 
     def _tell_blamed(self, call: _Call, envelope: ErrorEnvelope) -> None:
         if self._keeper is not None:
@@ -351,6 +371,11 @@ class WebUIAPI:
         if not self._managed or not self._client.interrupt():
             return False
         return self._reply_of(sent, self._interrupt_wait) is not None
+
+
+def _goes_on(decision: Decision) -> bool:
+    """Whether the run is only parked: the same fault will be met again."""
+    return decision.action is Action.HOLD
 
 
 _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)

@@ -75,10 +75,17 @@ class Recorder(Protocol):
         """The call in flight, if there is one, was given up."""
 
     def evidence(
-        self, run_dir: Path | None, payload: Mapping[str, Any], tail: Mapping[str, str]
+        self,
+        run_dir: Path | None,
+        payload: Mapping[str, Any],
+        tail: Mapping[str, str],
+        *,
+        machine: Mapping[str, Any] = ...,
+        fault: str = "",
     ) -> tuple[str, ...]:
         """Write the evidence of the last failure; all evidence files of the run so far, relative
-        to `run_dir`. Without a `run_dir` nothing is written."""
+        to `run_dir`. Without a `run_dir` nothing is written. `machine`: what it looked like.
+        `fault`: what is wrong where the run only waits for its end; told once while it goes on."""
 
 
 class Keeper(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sdwatch.clock import SystemClock
+from sdwatch.policy.story import CANARY_WELL
 from sdwatch.spool import archive
 from sdwatch.webui.crash_history import CrashHistory
 from tests.helpers import wait_until
@@ -52,7 +53,7 @@ def test_a_job_that_fails_twice_on_a_webui_that_is_well_is_to_blame(
         spool.stop()
         (bad,) = spool.failed()
         assert (error(bad)["diagnosis"], error(bad)["blame"]) == (diagnosis, "job")
-        assert "it drew the canary" in error(bad)["canary"]
+        assert error(bad)["canary"] == CANARY_WELL
         (proven,) = journal(bad, "call_proven")
         assert (proven["well"], proven["excused"]) == (True, False)
         stats = spool.stats()
