@@ -6,7 +6,7 @@ served now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sdwatch.clock import Clock
 from sdwatch.config import WebUIConfig
 from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
+from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.redaction import Redactor
 from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import SDWebUIClient
@@ -88,6 +89,15 @@ class Lane:
         """Why it serves nobody until something changes; '' when it is not on hold."""
         return self.keeper.hold_reason
 
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """What its WebUI has; None until it has been ready for the first time."""
+        return self.keeper.catalogue
+
+    def read_again(self, routes: Collection[str]) -> None:
+        """Have these lists read anew; `catalogue` is another one then."""
+        self.keeper.read_again(routes)
+
     @contextmanager
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
         """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
@@ -136,8 +146,14 @@ class Lane:
 
     def about(self) -> dict[str, Any]:
         """Which WebUI it is, for a run's manifest."""
-        kind = "managed" if self.managed else "external"
-        return {"name": self.name, "url": self._config.url, "kind": kind}
+        catalogue = self.catalogue
+        return {
+            "name": self.name,
+            "url": self._config.url,
+            "managed": self.managed,
+            "kind": str(catalogue.kind if catalogue else Kind.UNKNOWN),
+            "version": self._client.version or (catalogue.version if catalogue else ""),
+        }
 
     def status(self) -> dict[str, Any]:
         """For people and for `status --json`."""

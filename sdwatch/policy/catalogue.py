@@ -185,7 +185,8 @@ def _fields(path: Any, schemas: Any) -> Mapping[str, FieldRule] | None:
 def _rule(schema: Any) -> FieldRule:
     if not isinstance(schema, dict):
         return FieldRule()
-    kinds = schema.get("anyOf") or [schema]
+    kinds = schema.get("anyOf")
+    kinds = kinds if isinstance(kinds, list) else [schema]
     types = [kind.get("type") if isinstance(kind, dict) else None for kind in kinds]
     known = frozenset(str(kind) for kind in types)
     choices = schema.get("enum")
