@@ -91,7 +91,7 @@ class ActiveRuns:
         """Give a claimed run, or one that goes on, its thread on a lane."""
         mailbox = Mailbox()
         recorder = RunRecorder(run, lane.redactor, self._clock, lane.faults)
-        run.webui = lane.about()
+        run.about_webui = lane.about
         runner = StageRunner(
             run,
             lane.api(recorder, mailbox),

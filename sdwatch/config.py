@@ -21,6 +21,7 @@ from sdwatch import resources
 from sdwatch.errors import ConfigError, FileProblems, Problem
 from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
 from sdwatch.policy.picture import MOST_PIXELS
+from sdwatch.policy.preflight import MAX_GENERATION
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
 from sdwatch.policy.signatures import Signature, parse_signatures
@@ -184,6 +185,7 @@ class Config(_Settings):
     scan_interval: Limit = 5.0
     arrival_timeout: Limit = 300.0
     max_image: Area = JobRules.max_image
+    max_generation: Area = MAX_GENERATION
     allow: tuple[str, ...] = ()
     min_free: Size = 1_000_000_000
     stop_grace: Duration = 30.0

@@ -40,6 +40,10 @@ class JobError(FileProblems):
     """A job file that cannot be run as it is."""
 
 
+class JobUnfitError(JobError):
+    """A job that none of the configured WebUIs can do as it is."""
+
+
 class ConfigError(FileProblems):
     """A config file that sdwatch refuses."""
 

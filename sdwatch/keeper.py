@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from sdwatch.clock import Clock, join
@@ -16,10 +16,12 @@ from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.permit import Permit
 from sdwatch.policy.blame import Blame
+from sdwatch.policy.catalogue import Catalogue
 from sdwatch.policy.lifecycle import Event, State, next_state
 from sdwatch.policy.progress import Limits
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.webui.canary import SIDE, Asked, Canary, payload
+from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
@@ -60,6 +62,7 @@ class Keeper:
         self.held_since = 0.0  # on the wall clock; 0 while it is not on hold
         self._hold_reason = ""
         self.watch: CallWatch | None = None  # of the POST in flight
+        self.catalogue: Catalogue | None = None  # of the last generation that was ready
         self._config = config
         self._client = client
         self._probe = probe
@@ -80,6 +83,8 @@ class Keeper:
         self._stopping = threading.Event()
         self._kick = threading.Event()
         self._canary = Canary(client)
+        self._lists = CatalogueReader(client, config.health.timeout, self._stopping.is_set)
+        self._lists_asked: set[str] = set()
         self._last_good: Asked | None = None
         self._blame = Blame()
         self._log: CallWatch | None = None  # of the last POST, also when it is over
@@ -173,6 +178,12 @@ class Keeper:
         self._next_probe = 0.0
         self._kick.set()
 
+    def read_again(self, routes: Collection[str]) -> None:
+        """Read these lists anew, soon; from any thread. `wake` is called when it is done."""
+        with self._lock:
+            self._lists_asked |= set(routes)
+        self._kick.set()
+
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """For the run that has the permit: have the WebUI brought up, and wait for that. False:
         it did not become ready, or `give_up` was set; then the keeper goes on with it."""
@@ -235,6 +246,7 @@ class Keeper:
         while not self._stopping.is_set():
             self._kick.wait(self._pause())
             self._kick.clear()
+            self._unless_broken(self._read_lists_again)
             self._unless_broken(self._care)
 
     def _unless_broken(self, act: Callable[[], None]) -> None:
@@ -261,6 +273,7 @@ class Keeper:
             self._apply(Event.START_FAILED)
             self._failed(unwell, FAILED_CANARY)
             return
+        self._read_catalogue()
         self._apply(Event.READY)
         self._tell_ready("adopted as it was")
         self._wake()
@@ -277,6 +290,8 @@ class Keeper:
         ready = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
         unwell = self._doubt() if ready else ""
         well = ready and not unwell
+        if well:
+            self._read_catalogue()
         self._apply(Event.READY if well else Event.START_FAILED)
         if well:
             self.hold_reason = ""
@@ -325,6 +340,22 @@ class Keeper:
         if self._is_gone():
             return "the WebUI's process ended"
         return watch.look() if self._clock.monotonic() >= watch.next_look else ""
+
+    # -- what it has
+
+    def _read_catalogue(self) -> None:
+        """Before it is ready for runs, so that no job is claimed without. What is not answered in
+        time is not known."""
+        self.catalogue = catalogue = self._lists.read()
+        for route, why in catalogue.missing.items():
+            log.info("%s: no %s to check jobs against: %s", self._config.name, route, why)
+
+    def _read_lists_again(self) -> None:
+        with self._lock:
+            routes, self._lists_asked = self._lists_asked, set()
+        if routes and self.catalogue is not None:
+            self.catalogue = self._lists.read_again(self.catalogue, routes)
+            self._wake()
 
     def _tell_ready(self, how: str = "") -> None:
         if not self._managed:  # neither adopted nor numbered
@@ -412,6 +443,7 @@ class Keeper:
             return
         elif probe.ready:
             self.hold_reason = ""
+            self._read_catalogue()
             self._apply(Event.READY)
             self._wake()
         else:

@@ -6,7 +6,7 @@ served now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from sdwatch.clock import Clock
 from sdwatch.config import WebUIConfig, builtin_signatures
 from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
+from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
 from sdwatch.spool.faults import Faults
@@ -108,6 +109,15 @@ class Lane:
         """A person says that it is to go on now; a cool-down runs on all the same."""
         self.keeper.release()
 
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """What its WebUI has; None until it has been ready for the first time."""
+        return self.keeper.catalogue
+
+    def read_again(self, routes: Collection[str]) -> None:
+        """Have these lists read anew; `catalogue` is another one then."""
+        self.keeper.read_again(routes)
+
     @contextmanager
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
         """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
@@ -158,8 +168,14 @@ class Lane:
 
     def about(self) -> dict[str, Any]:
         """Which WebUI it is, for a run's manifest."""
-        kind = "managed" if self.managed else "external"
-        return {"name": self.name, "url": self._config.url, "kind": kind}
+        catalogue = self.catalogue
+        return {
+            "name": self.name,
+            "url": self._config.url,
+            "managed": self.managed,
+            "kind": str(catalogue.kind if catalogue else Kind.UNKNOWN),
+            "version": self._client.version or (catalogue.version if catalogue else ""),
+        }
 
     def status(self) -> dict[str, Any]:
         """For people and for `status --json`."""

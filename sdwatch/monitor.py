@@ -20,6 +20,7 @@ from sdwatch.config import Config, load_signatures
 from sdwatch.errors import AlreadyRunningError
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
+from sdwatch.placement import Placement
 from sdwatch.policy.envelope import (
     ErrorEnvelope,
     cancelled_envelope,
@@ -180,6 +181,7 @@ class Monitor:
             )
             for webui in config.webuis
         ]
+        self._placement = Placement(self._lanes, config.max_generation)
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, say=self._say
         )
@@ -239,9 +241,15 @@ class Monitor:
         if self._intake.settling:
             return None  # it may be wrong, or cancelled, and end without a WebUI
         left = self._intake.ready or self._runs
-        if self.why_no_call() or all(lane.hold_reason for lane in self._lanes):
+        if self.why_no_call() or not self._has_work():
             return Result.HOLD if left else Result.EMPTY
         return None if left else Result.EMPTY
+
+    def _has_work(self) -> bool:
+        """Whether a lane that is not on hold has, or will take, something to do."""
+        lanes = [lane for lane in self._lanes if not lane.hold_reason]
+        waits = self._intake.first(lambda a: not self._placement.is_refused_by(lanes, a))
+        return bool(lanes) and (bool(self._runs) or waits is not None)
 
     def why_no_call(self) -> str:
         """The reason why no new call may begin anywhere, as of this round; '' if there is none."""
@@ -264,9 +272,10 @@ class Monitor:
         return f"the disk does not take images: {refused}" if refused else ""
 
     def _settle_without_lane(self) -> None:
-        """What cannot be parsed fails at once, even on hold; so does what was cancelled while it
-        waited in the inbox, or in working/."""
-        for run, error in self._intake.claim_without_lane():
+        """What cannot be parsed, or done by any WebUI, fails at once, even on hold; so does what
+        was cancelled while it waited in the inbox, or in working/."""
+        self._placement.keep_only(self._intake.sources)
+        for run, error in self._intake.claim_without_lane(self._placement.refusal):
             self._end(run, job_envelope(error) if error else cancelled_envelope())
         self._runs.cancel_where_asked()
         for folder in self._runs.due():
@@ -300,10 +309,10 @@ class Monitor:
             run: Run | None
             if (folder := self._runs.next_parked()) is not None:
                 run = self._take_up(folder)
-            elif self._intake.ready:
-                run = self._intake.claim_next()
-            else:
+            elif (arrival := self._intake.first(lambda a: self._placement.can_do(lane, a))) is None:
                 return
+            else:
+                run = self._intake.claim(arrival)
             if run is not None:
                 self._say(f"{run.run_id}: begins")
                 self._runs.begin(run, lane)
@@ -399,7 +408,7 @@ class Monitor:
             **status,
             "lanes": [lane.status() for lane in self._lanes],
             "runs": [*map(_status, under_way), *map(_parked_status, parked)],
-            **self._intake.status(len(parked)),
+            **self._intake.status(len(parked), self._placement.waiting()),
         }
 
 

@@ -25,6 +25,7 @@ FLOORS = (
     ("cli",),
     ("monitor",),
     ("active", "intake", "retention"),
+    ("placement",),
     ("lane", "stages"),
     ("keeper",),
     ("permit",),

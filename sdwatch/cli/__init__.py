@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "see it work within half a minute, crash included; needs no GPU",
     "init": "write a config and make the folders",
     "check": "tell the mistakes of job files, or of the config",
+    "canary": "draw the smallest picture: does the configured WebUI work?",
     "submit": "check jobs, and put them into the inbox",
     "status": "say who runs, what each WebUI does, and what waits",
     "list": "list the runs, newest first",

@@ -14,6 +14,7 @@ import psutil
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
+from sdwatch.policy.catalogue import Kind
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, read_heartbeat, read_heartbeats
 from sdwatch.state import StateFolder
@@ -133,7 +134,8 @@ def _monitor(beat: Beat) -> Iterator[str]:
 
 
 def _lane(lane: dict[str, Any]) -> str:
-    words = [f"{lane['state']}, {lane['kind']}, {lane['url']}"]
+    managed = "managed" if lane["managed"] else "external"
+    words = [", ".join(filter(None, [lane["state"], _which(lane), managed, lane["url"]]))]
     if lane["hold"]:
         words.append(f"on hold: {lane['hold']}")
     if lane["crashes_in_a_row"]:
@@ -141,3 +143,9 @@ def _lane(lane: dict[str, Any]) -> str:
     if lane["cooldown_left"]:
         words.append(f"cooling down for {lane['cooldown_left']:.0f} s")
     return "; ".join(words)
+
+
+def _which(lane: dict[str, Any]) -> str:
+    """Kind and version, as far as they are known."""
+    kind = Kind(lane["kind"])
+    return "" if kind is Kind.UNKNOWN else f"{kind.words} {lane['version']}".strip()

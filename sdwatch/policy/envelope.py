@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sdwatch.errors import FileProblems
+from sdwatch.errors import FileProblems, JobUnfitError
 from sdwatch.policy.recovery import CUT_OFFS
 
 
@@ -102,12 +102,16 @@ def job_envelope(error: FileProblems) -> ErrorEnvelope:
     file = printable(error.file)
     first, *others = [problem.located(file) for problem in error.problems]
     more = [f"and {len(others)} more:", *others] if others else []
+    what, how = "the job file is wrong", "`sdwatch check FILE` tells before."
+    if isinstance(error, JobUnfitError):
+        what = "no WebUI here can do this job as it is"
+        how = "`sdwatch check --against URL FILE` tells before."
     return ErrorEnvelope(
         error=type(error).__name__,
         diagnosis="bad request",
         blame="job",
-        message="\n  ".join([f"the job file is wrong: {first}", *more]),
-        advice="Correct it and drop it into the inbox again. `sdwatch check FILE` tells before.",
+        message="\n  ".join([f"{what}: {first}", *more]),
+        advice=f"Correct it and drop it into the inbox again. {how}",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -18,7 +19,7 @@ from sdwatch.policy import document
 from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, shown, unique
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.reach import JobRules, beyond
-from sdwatch.policy.schema import found, nearest, read_model, readable
+from sdwatch.policy.schema import Places, found, nearest, read_with_places, readable
 
 StageKind: TypeAlias = Literal["txt2img", "img2img", "extra-single-image"]
 
@@ -48,12 +49,14 @@ class Stage:
     """One step of a job: the fields its author gave, typed, and nothing that was not given.
 
     Images are names within the job folder: `init_images` (a list), `image`, `mask`.
-    `line` is where the stage begins in its file.
+    `line` is where the stage begins in its file, `places` where each value stands in it, by the
+    way to it; `()` is the stage itself.
     """
 
     kind: StageKind
     fields: Mapping[str, Any]
     line: int
+    places: Places = dataclass_field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -160,9 +163,9 @@ class _JobReader:
             self.fail(
                 prompt[0] if prompt else root, 'a job needs a "prompt" with a text, or "stages"'
             )
-        fields = self.fields(root, _ShortForm, "txt2img")
+        fields, places = self.fields(root, _ShortForm, "txt2img")
         header = {key: fields.pop(key) for key in _Header.model_fields if key in fields}
-        return header, [Stage("txt2img", fields, root.line)]
+        return header, [Stage("txt2img", fields, root.line, places)]
 
     def long_form(
         self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
@@ -181,7 +184,8 @@ class _JobReader:
             elif key.text != "stages":
                 near = nearest(key.text, (*_Header.model_fields, "stages"))
                 self.fail(key, f"unknown field {found(key)} in a job{near}")
-        header = self.fields(document.Mapping(tuple(head), root.line, root.column), _Header, "job")
+        only_head = document.Mapping(tuple(head), root.line, root.column)
+        header, _ = self.fields(only_head, _Header, "job")
         return header, self.stages(keys["stages"][1])
 
     def stages(self, node: Node) -> list[Stage]:
@@ -213,7 +217,8 @@ class _JobReader:
             value = document.Mapping((), key.line, key.column)
         if first:
             self.check_source(key, kind, value)
-        return Stage(kind, self.fields(value, STAGE_FIELDS[kind], key.text), key.line)
+        fields, places = self.fields(value, STAGE_FIELDS[kind], key.text)
+        return Stage(kind, fields, key.line, {**places, (): (key.line, key.column)})
 
     def check_source(self, key: Scalar, kind: StageKind, value: Node) -> None:
         needed = {"txt2img": None, "img2img": "init_images", "extra-single-image": "image"}[kind]
@@ -225,9 +230,12 @@ class _JobReader:
                 key, f'the first stage has nothing to take images from; name them in "{needed}"'
             )
 
-    def fields(self, node: Node, model: type[BaseModel], what: str) -> dict[str, Any]:
-        """The given fields of one stage, with names checked and warnings noted."""
-        made, problems = read_model(node, model, what)
+    def fields(
+        self, node: Node, model: type[BaseModel], what: str
+    ) -> tuple[dict[str, Any], Places]:
+        """The given fields of one stage and where they stand, with names checked and warnings
+        noted."""
+        made, problems, places = read_with_places(node, model, what)
         self.problems += problems
         if isinstance(node, document.Mapping):
             self.warn_of_comments(node)
@@ -237,13 +245,14 @@ class _JobReader:
             for place, why in beyond(node, self.rules):
                 self.fail(place, why)
         if made is None:
-            return {}
+            return {}, places
         given = made.model_dump(exclude_unset=True)
         self.drop_harmful(node, given)
-        return {
+        cleaned = {
             key: _clean_names(value) if key in IMAGE_FIELDS else value
             for key, value in given.items()
         }
+        return cleaned, places
 
     def warn_of_comments(self, node: document.Mapping) -> None:
         for key, value in node.entries:

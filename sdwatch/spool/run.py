@@ -14,7 +14,7 @@ import random
 import re
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ class Run:
         self.job_id = folder.name
         self.job: Job | None = None
         self.seeds: list[Seeds | None] = []
-        self.webui: dict[str, Any] = {}
+        self.about_webui: Callable[[], dict[str, Any]] = dict  # asked when run.json is written
         self._most_pixels = JobRules().max_image
         self._clock = clock
         self.broken: JournalError | None = None
@@ -248,7 +248,7 @@ class Run:
             "claimed": self.ledger.claimed.get("at"),
             "ended": iso(self._clock.wall()),
             "outcome": outcome,
-            "webui": self.webui,
+            "webui": self.about_webui(),
             "job": job
             and {
                 "name": job.name,

@@ -40,6 +40,13 @@ def payload() -> dict[str, Any]:
     }
 
 
+def flaw_in(image: bytes) -> str:
+    """What is wrong with the picture that came of it, as `in one colour`, or ''."""
+    if check_whole(image) != (SIDE, SIDE):
+        return f"in another size than {SIDE}x{SIDE}"
+    return "in one colour" if is_one_colour(image) else ""
+
+
 @dataclass(frozen=True)
 class Asked:
     """One generation of a proof: what is sent, and what is to be said of it."""
@@ -91,10 +98,8 @@ class _Sent:
             return f"{asked.what} failed: {result}"
         if not asked.is_tiny:
             return ""
-        image = result.images[0]
-        if check_whole(image) != (SIDE, SIDE):
-            return f"{asked.what} came out in another size than {SIDE}x{SIDE}"
-        return f"{asked.what} came out in one colour" if is_one_colour(image) else ""
+        flaw = flaw_in(result.images[0])
+        return f"{asked.what} came out {flaw}" if flaw else ""
 
     def _send(self) -> None:
         asked = self._asked

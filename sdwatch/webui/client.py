@@ -53,6 +53,8 @@ class SDWebUIClient:
         self._call_limit = call_limit
         self._calls = Connections(auth)
         self._probes = Connections(auth)
+        self.version = ""
+        """Of the WebUI, as its last picture says; the first tells it (Forge, AUTOMATIC1111)."""
         self._last_failed: tuple[str, Mapping[str, Any]] | None = None
         self._attempt = 0
 
@@ -84,6 +86,7 @@ class SDWebUIClient:
             _log_failure(error, stage, self._attempt, payload)
             raise
         self._last_failed = None
+        self.version = str(reply.info.get("version") or self.version)
         return reply
 
     def abandon(self) -> None:
@@ -104,6 +107,11 @@ class SDWebUIClient:
         """GET /sdapi/v1/sd-models. Raises WebUIError."""
         body = self._get("/sdapi/v1/sd-models", timeout)
         return body if isinstance(body, list) else []
+
+    def answer(self, path: str, timeout: float) -> tuple[int, bytes]:
+        """GET a small question: the status and the body, whatever they are. Raises WebUIError
+        where no whole answer came."""
+        return self._ask("GET", path, timeout)
 
     def page_answers(self, timeout: float) -> bool:
         """Whether `/` is 200: with a /sdapi that stays 404, the WebUI was started without --api."""

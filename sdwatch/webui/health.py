@@ -40,12 +40,16 @@ class ReadinessProbe:
         self._clock = clock
         self._timeout = timeout
         self._without_api_since: float | None = None
+        self._has_progress = True
 
     def begin_generation(self) -> None:
         """Another life of the WebUI: nothing that was seen of the last one counts."""
         self._without_api_since = None
+        self._has_progress = True
 
     def __call__(self) -> ProbeResult:
+        if not self._has_progress:
+            return self._with_checkpoint()
         try:
             self._client.progress(self._timeout)
         except WebUINotUsableError as error:
@@ -74,10 +78,12 @@ class ReadinessProbe:
     def _without_progress(self) -> ProbeResult:
         """404: not yet, or a server without this route, or a WebUI without --api."""
         try:
-            if self._client.checkpoints(self._timeout):
-                return ProbeResult(True, "the API answers, without /progress")
+            self._client.checkpoints(self._timeout)
         except WebUIError:
             pass
+        else:  # stable-diffusion.cpp: it is not asked for /progress again
+            self._has_progress = False
+            return self._with_checkpoint()
         if not self._client.page_answers(self._timeout):
             return ProbeResult(False, "the API's routes are not there yet")
         now = self._clock.monotonic()

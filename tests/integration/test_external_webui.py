@@ -77,7 +77,7 @@ def test_one_that_is_up_is_used_and_left_running(tmp_path: Path) -> None:
         spool.start()
         spool.wait_for(done=1)
         wait_lane_ready(spool)
-        assert spool.lane()["kind"] == "external"
+        assert spool.lane()["managed"] is False
         spool.stop()
         hands.assert_left_alone()
         assert spool.crashes() == []

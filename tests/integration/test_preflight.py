@@ -1,0 +1,134 @@
+"""Jobs that a WebUI cannot do are told so before anything is sent to it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sdwatch.monitor import Result
+from tests.fakes import envelope
+from tests.helpers import free_port, wait_until
+from tests.monitored import EXTERNAL, FAST, MARK, journal, monitored
+from tests.monitored import job as small_job
+from tests.webui.recorded_webui import recorded
+
+
+def with_checkpoint(name: str) -> str:
+    return small_job(override_settings={"sd_model_checkpoint": name})
+
+
+def test_a_wrong_name_fails_without_a_call_and_the_rest_goes_on(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        spool.drop("sampler.yaml", small_job(sampler_name="Eulr"))
+        spool.drop("checkpoint.yaml", with_checkpoint("simulated-z"))
+        spool.drop("good.yaml", small_job(sampler_name="DPM++ 2M Karras"))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY, spool.told
+        assert [len(spool.done()), len(spool.failed())] == [1, 2]
+        assert spool.stats()["posts"] == 1
+        assert not spool.events("crash")
+        told = {envelope(run)["message"].split(": ")[1]: envelope(run) for run in spool.failed()}
+        sampler = told["sampler.yaml:5:15"]
+        assert sampler["message"] == (
+            "no WebUI here can do this job as it is: sampler.yaml:5:15: "
+            'this WebUI (Forge) has no sampler "Eulr"; did you mean "Euler"?'
+        )
+        assert (sampler["diagnosis"], sampler["blame"]) == ("bad request", "job")
+        assert (sampler["error"], sampler["attempts"]) == ("JobUnfitError", [])
+        assert "simulated-" in told["checkpoint.yaml:5:44"]["message"]
+        (done,) = spool.done()
+        made_by = json.loads((done / "run.json").read_text(encoding="utf-8"))["webui"]
+        assert (made_by["kind"], made_by["managed"]) == ("forge", True)
+        assert made_by["version"].startswith("f2.0.1v1.10.1")
+
+
+def test_what_is_too_large_fails_by_the_configs_bound(tmp_path: Path) -> None:
+    with monitored(tmp_path, settings={"max_generation": "0.1 MP"}) as spool:
+        spool.drop("large.yaml", small_job(width=512, height=512))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        (run,) = spool.failed()
+        assert "0.2621 megapixels; max_generation" in envelope(run)["message"]
+        assert spool.stats()["posts"] == 0
+        assert journal(run)[0]["event"] == "claimed"
+
+
+OTHER = """
+import sys
+from sdwatch.simulator import __main__, forge
+
+forge.CHECKPOINTS = (forge.Checkpoint("other"), forge.Checkpoint("simulated-a"))
+__main__.main()
+"""
+
+
+def other_webui(root: Path, *flags: str) -> dict[str, Any]:
+    """A second one that has another checkpoint."""
+    (root / "other.py").write_text(OTHER, encoding="utf-8")
+    port = free_port()
+    command = [sys.executable, str(root / "other.py"), "--port", str(port), *FAST, *flags]
+    return {
+        "url": f"http://127.0.0.1:{port}",
+        "command": [*command, "--state", str(root / "other.json")],
+        "env": {MARK: str(root), "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+        "stop_grace": 1,
+        "start_limit": 60,
+    }
+
+
+def test_a_job_goes_to_the_lane_that_has_its_checkpoint(tmp_path: Path) -> None:
+    with monitored(tmp_path, others={"other": other_webui(tmp_path)}) as spool:
+        for number in range(3):
+            spool.drop(f"other-{number}.yaml", with_checkpoint("other"))
+        spool.drop("none.yaml", with_checkpoint("nobody's"))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY, spool.told
+        assert [len(spool.done()), len(spool.failed())] == [3, 1]
+        lanes = [
+            json.loads((run / "run.json").read_text())["webui"]["name"] for run in spool.done()
+        ]
+        assert lanes == ["other"] * 3
+        message = envelope(spool.failed()[0])["message"]
+        assert "this WebUI (Forge) has no checkpoint" in message
+
+
+def test_a_job_waits_for_a_lane_that_is_not_known_yet(tmp_path: Path) -> None:
+    others = {"other": other_webui(tmp_path, "--never-ready")}
+    with monitored(tmp_path, others=others) as spool:
+        spool.start()
+        spool.wait_ready()
+        spool.drop("other.yaml", with_checkpoint("other"))
+        spool.drop("good.yaml", small_job())
+        spool.wait_for(done=1)
+        wait_until(lambda: "other.yaml" in spool.status().get("waiting", {}), 20)
+        assert spool.status()["waiting"]["other.yaml"].startswith("sim cannot do it: ")
+        assert spool.waiting() == ["other.yaml"]
+
+
+def test_once_ends_when_only_a_lane_on_hold_could_do_the_rest(tmp_path: Path) -> None:
+    others = {"other": other_webui(tmp_path, "--no-model")}
+    with monitored(tmp_path, others=others) as spool:
+        spool.drop("other.yaml", with_checkpoint("other"))
+        spool.start(once=True)
+        assert spool.ended() is Result.HOLD, spool.told
+        assert spool.waiting() == ["other.yaml"]
+        assert not spool.done() + spool.failed()
+
+
+def test_a_server_with_few_routes_does_what_it_can(tmp_path: Path) -> None:
+    with recorded("sdcpp") as server:
+        webui = {**EXTERNAL, "url": server.url, "start_limit": None}
+        with monitored(tmp_path, webui=webui) as spool:
+            stages = "stages:\n  - txt2img: {prompt: a, width: 64, height: 64}\n"
+            spool.drop("upscaled.yaml", stages + "  - upscale\n")
+            spool.drop("good.yaml", small_job(sampler_name="euler_a"))
+            spool.start(once=True)
+            assert spool.ended() is Result.EMPTY, spool.told
+            message = envelope(spool.failed()[0])["message"]
+            assert message.endswith(
+                "3:5: this WebUI (stable-diffusion.cpp) has no extra-single-image"
+            )
+            assert len(spool.done()) == 1
+    assert [path for path, _ in server.posts] == ["/sdapi/v1/txt2img"]
