@@ -6,7 +6,7 @@ served now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from sdwatch.config import WebUIConfig
 from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.success import LEVELS, Level
 from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
@@ -34,7 +35,8 @@ _CHECK_AGAIN = 0.25  # seconds: whether a person's hold is gone, or there is roo
 
 class Lane:
     """`may_call` gives the reason why no new call may begin on any lane, or ''. `wake` is called
-    when something changed that the monitor may want to act on; `tell` gets a line for people."""
+    when something changed that the monitor may want to act on; `tell` gets a line for people.
+    `checks`: what each finding in a reply is."""
 
     def __init__(
         self,
@@ -47,6 +49,7 @@ class Lane:
         may_call: Callable[[], str],
         wake: Callable[[], None],
         tell: Callable[[str], None] = lambda _: None,
+        checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self.name = config.name
         self.managed = config.command is not None
@@ -55,6 +58,7 @@ class Lane:
             self.redactor.learn_secret(config.password)
         self._config = config
         self._recovery = recovery
+        self._checks = checks
         self._may_call = may_call
         self._clock = clock
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
@@ -126,6 +130,7 @@ class Lane:
             managed=self.managed,
             interrupt_wait=min(INTERRUPT_WAIT, self._config.stall),
             may_call=self._may_call,
+            checks=self._checks,
         )
 
     def begin_stop(self) -> None:
@@ -159,6 +164,9 @@ class Lane:
             "crashes_in_a_row": self._crashes.in_a_row,
             "cooldown_left": round(self._crashes.remaining(), 1),
             "last_failure": self.process.last_failure,
+            "rss": self.keeper.rss,
+            "warnings": self.keeper.warnings,
+            "last_warning": self.keeper.last_warning,
             "progress": watch.progress if watch else {},
         }
 

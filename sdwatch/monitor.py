@@ -175,6 +175,7 @@ class Monitor:
                 may_call=self._look_why_no_call,
                 wake=self._wake.set,
                 tell=self._say,
+                checks=config.checks.levels,
             )
             for webui in config.webuis
         ]

@@ -18,6 +18,7 @@ from sdwatch.errors import (
     RunCancelledError,
     RunStoppedError,
     WebUIError,
+    WebUIReplyError,
     WebUIStuckError,
     WebUIUnreachableError,
 )
@@ -30,9 +31,11 @@ from sdwatch.policy.recovery import (
     counts,
     decide,
 )
+from sdwatch.policy.success import LEVELS, Finding, Level
 from sdwatch.policy.verdict import Diagnosis, Facts, Verdict, advice_for, judge
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.reply import Reply
+from sdwatch.webui.review import Review
 from sdwatch.webui.roles import Client, Keeper, Process, Recorder
 
 log = logging.getLogger("sdwatch.webui")
@@ -66,11 +69,13 @@ class _Sent:
 @dataclass(frozen=True)
 class Outcome:
     """Of one call. `reply` where it succeeded, else `envelope`. `later`: not failed for good; the
-    same call may be made again with the same ledger once the WebUI is ready."""
+    same call may be made again with the same ledger once the WebUI is ready. `warnings`: what is
+    to be known of a success, and of the settings that the call left behind."""
 
     reply: Reply | None = None
     envelope: ErrorEnvelope | None = None
     later: bool = False
+    warnings: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -84,7 +89,7 @@ class WebUIAPI:
     `keeper`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
     `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
     and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
-    why no call may begin now, or ''.
+    why no call may begin now, or ''. `checks`: what each finding in a reply is.
     """
 
     def __init__(
@@ -100,6 +105,7 @@ class WebUIAPI:
         restart_limit: float = RESTART_LIMIT,
         interrupt_wait: float = INTERRUPT_WAIT,
         may_call: Callable[[], str] = lambda: "",
+        checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self._client = client
         self._process = process
@@ -111,6 +117,7 @@ class WebUIAPI:
         self._restart_limit = restart_limit
         self._interrupt_wait = interrupt_wait
         self._may_call = may_call
+        self._review = Review(checks, client, self._call_log)
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
 
@@ -133,7 +140,7 @@ class WebUIAPI:
                 return self._prove(call, self._last_failure(call))
             while (outcome := self._try_once(call)) is None:
                 log.info("%s: %s: tried once more", job_id or "a call", stage)
-            return outcome
+            return self._with_warnings(call, outcome)
         except (RunCancelledError, RunStoppedError) as why:
             self._give_up(str(why))
             raise
@@ -143,11 +150,23 @@ class WebUIAPI:
         sent = _Sent(self._process.generation)
         try:
             reply = self._attempt(call, sent)
+            warnings = self._review.look(call.stage, call.payload, reply)  # a 200 is not a success
+        except WebUIReplyError as error:
+            return self._settle(call, sent, self._review.explain(error))
         except WebUIError as error:
             return self._settle(call, sent, error)
         if self._keeper is not None:
             self._keeper.succeeded(call.stage, call.payload)
-        return Outcome(reply=reply)
+        return Outcome(reply=reply, warnings=warnings)
+
+    def _with_warnings(self, call: _Call, outcome: Outcome) -> Outcome:
+        """The call is settled: what the WebUI kept of it is undone, and what a person should know
+        is told."""
+        if self._keeper is None:
+            return outcome
+        warnings = (*outcome.warnings, *self._keeper.after_call())
+        self._keeper.warn(call.job_id or "a call", warnings)
+        return replace(outcome, warnings=warnings)
 
     # -- one attempt
 
@@ -155,6 +174,8 @@ class WebUIAPI:
         """Send once and wait for what comes first."""
         self._mailbox.raise_if_given_up()
         self._mailbox.forget_stalls()
+        if self._keeper is not None:
+            self._keeper.before_call(call.payload)
         self._recorder.call_started(sent.generation)
         if self._keeper is not None:
             self._keeper.sending(call.stage)

@@ -75,6 +75,10 @@ class ExternalWebUI:
         """Its work cannot be seen from here."""
         return 0.0, 0
 
+    def rss(self) -> int:
+        """Nor its memory."""
+        return 0
+
     def cap_logs(self) -> None:
         """Its log is its own."""
 
