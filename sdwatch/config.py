@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+import psutil
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sdwatch import resources
@@ -25,6 +26,7 @@ from sdwatch.policy.preflight import MAX_GENERATION
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
 from sdwatch.policy.signatures import Signature, parse_signatures
+from sdwatch.policy.success import LEVELS, Level
 
 _MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
 _DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
@@ -63,6 +65,16 @@ def _most(text: str) -> int | None:
     return None if text.lower() == "off" else _bytes(text)
 
 
+def _memory(text: str) -> int | None:
+    """A size, or a share of what this machine has."""
+    share = re.fullmatch(r"([0-9]{1,2}|100)\s*%", text.strip())
+    return int(int(share[1]) / 100 * psutil.virtual_memory().total) if share else _most(text)
+
+
+def _count(text: str) -> int | None:
+    return None if text.lower() == "off" else int(text)
+
+
 def _words(text: str) -> tuple[str, ...]:
     """A command line as its words, by the rules of the system at hand."""
     if os.name != "nt":
@@ -76,6 +88,8 @@ _SIZE = Reading(_bytes, "a size such as 500 MB or 1 GB")
 _AREA = Reading(_pixels, "a number of pixels such as 100 MP")
 _AGE = Reading(_age, "off, or an age such as 12 h or 30 days")
 _MOST = Reading(_most, "off, or a size such as 50 GB")
+_MEMORY = Reading(_memory, "off, a size such as 20 GB, or a share of the memory such as 80 %")
+_COUNT = Reading(_count, "off, or a number such as 500")
 _COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
 
 Duration: TypeAlias = Annotated[float, _DURATION]
@@ -115,6 +129,9 @@ class WebUIConfig(_Settings):
     stop_grace: Duration = 10.0
     log_cap: LogCap = 64_000_000
     leave_running: bool = False
+    max_rss: Annotated[int | None, _MEMORY, Field(gt=0)] = None
+    max_calls: Annotated[int | None, _COUNT, Field(ge=1)] = None
+    undo_overrides: bool = True
     health: HealthConfig = HealthConfig()
 
     @property
@@ -155,9 +172,33 @@ class WebUIConfig(_Settings):
             raise ValueError("username and password go together")
         if self.command is None and (self.cwd or self.env):
             raise ValueError("cwd and env are of no use without a command")
+        if self.command is None and (self.max_rss or self.max_calls):
+            why = "what sdwatch did not start it does not recycle"
+            raise ValueError(f"max_rss and max_calls are of no use without a command: {why}")
         if self.command is not None and self.log_file:
             raise ValueError("log_file is for a WebUI without a command; sdwatch keeps the log")
         return self
+
+
+class ChecksConfig(_Settings):
+    """What is to be done about each finding in a reply, see policy/success.py."""
+
+    interrupted: Level = LEVELS["interrupted"]
+    count: Level = LEVELS["count"]
+    size: Level = LEVELS["size"]
+    upscale_unchanged: Level = LEVELS["upscale_unchanged"]
+    one_colour: Level = LEVELS["one_colour"]
+    one_colour_upscale: Level = LEVELS["one_colour_upscale"]
+    model: Level = LEVELS["model"]
+    sampler: Level = LEVELS["sampler"]
+    scheduler: Level = LEVELS["scheduler"]
+    seed: Level = LEVELS["seed"]
+    fallback: Level = LEVELS["fallback"]
+
+    @property
+    def levels(self) -> dict[str, Level]:
+        """By the kind of the finding."""
+        return self.model_dump()
 
 
 class RunsKept(_Settings):
@@ -203,6 +244,7 @@ class Config(_Settings):
     log_cap: LogCap = 10_000_000
     retention: RetentionConfig = RetentionConfig()
     signatures: Path | None = None
+    checks: ChecksConfig = ChecksConfig()
     webuis: Annotated[tuple[WebUIConfig, ...], NamedBy("name")]
 
     @property

@@ -19,6 +19,7 @@ from sdwatch.policy.blame import Blame
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.policy.lifecycle import Event, State, next_state
 from sdwatch.policy.progress import Limits
+from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.webui.canary import SIDE, Asked, Canary, payload
 from sdwatch.webui.catalogue import CatalogueReader
@@ -26,6 +27,7 @@ from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import CallWatch, ReadinessProbe
+from sdwatch.webui.leaks import Leaks
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Stalled
 from sdwatch.webui.process import WebUIExit, WebUIProcessManager
@@ -37,6 +39,7 @@ FAILED_CANARY = "failed canary"
 _NO_START = "failed start"
 
 _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
+_MOST_TOLD = 1000  # warnings remembered, so that each is told once
 _SHORT_ENOUGH = 60.0  # seconds: a call that took longer is not repeated as a proof
 
 
@@ -89,6 +92,13 @@ class Keeper:
         self._blame = Blame()
         self._log: CallWatch | None = None  # of the last POST, also when it is over
         self._sent_at = 0.0
+        self._leaks = Leaks(client)
+        self._worn_out = ""  # why it is to be recycled before the next call
+        self._calls = 0  # of this generation
+        self.rss = 0  # bytes, when it was last looked at
+        self.warnings = 0
+        self.last_warning = ""
+        self._told: set[tuple[str, str]] = set()
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
 
     def open(self) -> None:
@@ -128,12 +138,47 @@ class Keeper:
     def ready(self) -> bool:
         """Whether a call may be sent, as far as the WebUI is concerned."""
         well = self.state is State.READY and self._ended_generation != self._generation
-        return well and not self._stopping.is_set()
+        return well and not self._worn_out and not self._stopping.is_set()
 
     # -- what a call says (see api.Keeper); the caller has the permit
 
+    def before_call(self, payload: Mapping[str, Any]) -> None:
+        """A POST is about to go out. What an earlier call left behind must not reach it."""
+        if self._config.undo_overrides:
+            self.warn(
+                "an earlier call", self._settled(self._leaks.before(payload, self._generation))
+            )
+
+    def after_call(self) -> tuple[Finding, ...]:
+        """The call is settled; what the WebUI kept of it, now undone."""
+        return self._settled(self._leaks.settle(self._generation))
+
+    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
+        """Something that a person should know: counted for status, and told once for each job."""
+        for finding in warnings:
+            self.warnings += 1
+            self.last_warning = f"{job}: {finding.words}"
+            if (job, finding.words) not in self._told:
+                self._told = self._told if len(self._told) < _MOST_TOLD else set()
+                self._told.add((job, finding.words))
+                self._tell(self.last_warning)
+
+    def _settled(self, kept: tuple[list[str], list[str]]) -> tuple[Finding, ...]:
+        undone, left = kept
+        found = []
+        if undone:
+            words = f"the WebUI kept {', '.join(undone)} after the call; put back as it was"
+            found.append(Finding("leak", words))
+        if left:
+            how = "it is recycled" if self._managed else "it is not ours to restart"
+            words = f"the WebUI kept {', '.join(left)} after the call, and cannot undo it; {how}"
+            found.append(Finding("leak", words))
+            self._wear_out(f"it kept {', '.join(left)} of a job")
+        return tuple(found)
+
     def sending(self, stage: str) -> None:
         """A POST goes out: watch it from here on."""
+        self._calls += 1
         self._sent_at = self._clock.monotonic()
         self._log = self._new_watch(stage)
         self._set_watch(self._log)
@@ -144,6 +189,7 @@ class Keeper:
 
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""
+        self._look_how_worn()
         if self.state is State.READY:  # else a hold has its own time
             self._next_probe = self._clock.monotonic() + PROBE_EVERY
         self._set_watch(None)
@@ -285,6 +331,7 @@ class Keeper:
             return False
         self._probe.begin_generation()
         self._failed_probes = 0
+        self._worn_out, self._calls = "", 0
         self._apply(Event.START)
         self._crashes.started(self._generation + 1 if self._managed else 0)
         ready = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
@@ -401,6 +448,7 @@ class Keeper:
         if self._clock.monotonic() < watch.next_look:
             return
         self.process.cap_logs()  # a queue that never rests must not let a flood through
+        self.rss = self.process.rss()
         reason = watch.look()
         with self._lock:
             # Under the lock: the call may be over by now, and the next one's watch in its place.
@@ -412,10 +460,35 @@ class Keeper:
         """One round of care for a WebUI that no run has."""
         if self.state is State.READY:
             self._check_health()
+        if self.state is State.READY and self._worn_out:
+            self._recycle()
         if self.state is State.NOT_USABLE:
             self._try_again()
         elif self.state is not State.READY:
             self._bring_up()
+
+    # -- recycling: ended in order and started anew, which is no crash
+
+    def _wear_out(self, reason: str) -> None:
+        """No call goes out before it is recycled. What is not ours is left as it is."""
+        if self._managed:
+            self._worn_out = self._worn_out or reason
+
+    def _look_how_worn(self) -> None:
+        """After a call: has this generation had all the calls, or all the memory, that it may?"""
+        config = self._config
+        if config.max_calls is not None and self._calls >= config.max_calls:
+            self._wear_out(f"it has made {self._calls} calls, and max_calls is {config.max_calls}")
+        if config.max_rss is not None:
+            self.rss = self.process.rss()
+            if self.rss > config.max_rss:
+                had, may = self.rss // 10**6, config.max_rss // 10**6
+                self._wear_out(f"it holds {had} MB of memory, and max_rss is {may} MB")
+
+    def _recycle(self) -> None:
+        self._crashes.recycled(self._generation, self._worn_out)
+        self._tell(f"recycled: {self._worn_out}")
+        self._apply(Event.RECYCLED)
 
     def _check_health(self) -> None:
         """Dead or frozen is noticed while nothing is queued, too."""
@@ -428,6 +501,7 @@ class Keeper:
         elif probe.ready:
             self._failed_probes = 0
             self.process.cap_logs()
+            self.rss = self.process.rss()
         else:
             self._failed_probes += 1
             log.warning("%s: %s", self._config.name, probe.reason)

@@ -6,7 +6,7 @@ served now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from sdwatch.permit import Permit
 from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
+from sdwatch.policy.success import LEVELS, Level
 from sdwatch.spool.faults import Faults
 from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import SDWebUIClient
@@ -39,7 +40,8 @@ _CHECK_AGAIN = 0.25  # seconds: whether a person's hold is gone, or there is roo
 class Lane:
     """`may_call` gives the reason why no new call may begin on any lane, or ''. `wake` is called
     when something changed that the monitor may want to act on; `tell` gets a line for people.
-    `signatures`: what known failures look like; None for those that sdwatch knows by itself."""
+    `signatures`: what known failures look like; None for those that sdwatch knows by itself.
+    `checks`: what each finding in a reply is."""
 
     def __init__(
         self,
@@ -53,6 +55,7 @@ class Lane:
         wake: Callable[[], None],
         tell: Callable[[str], None] = lambda _: None,
         signatures: tuple[Signature, ...] | None = None,
+        checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self.name = config.name
         self.managed = config.command is not None
@@ -63,6 +66,7 @@ class Lane:
         self._config = config
         self._recovery = recovery
         self._signatures = builtin_signatures() if signatures is None else signatures
+        self._checks = checks
         self._may_call = may_call
         self._clock = clock
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
@@ -149,6 +153,7 @@ class Lane:
             may_call=self._may_call,
             signatures=self._signatures,
             machine=self._machine,
+            checks=self._checks,
         )
 
     def begin_stop(self) -> None:
@@ -188,6 +193,9 @@ class Lane:
             "crashes_in_a_row": self._crashes.in_a_row,
             "cooldown_left": round(self._crashes.remaining(), 1),
             "last_failure": self.process.last_failure,
+            "rss": self.keeper.rss,
+            "warnings": self.keeper.warnings,
+            "last_warning": self.keeper.last_warning,
             "progress": watch.progress if watch else {},
         }
 

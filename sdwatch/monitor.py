@@ -178,6 +178,7 @@ class Monitor:
                 wake=self._wake.set,
                 tell=self._say,
                 signatures=signatures,
+                checks=config.checks.levels,
             )
             for webui in config.webuis
         ]

@@ -43,6 +43,7 @@ from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.recovery import Action, Decision
+from sdwatch.policy.success import LEVELS, Level
 from sdwatch.policy.verdict import Facts, judge
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.inside import MAX_PICTURE_BYTES
@@ -51,6 +52,7 @@ from sdwatch.spool.run import Run
 from sdwatch.webui.api import Outcome
 from sdwatch.webui.mailbox import Mailbox
 from sdwatch.webui.reply import Reply, check_image
+from sdwatch.webui.review import Review
 
 log = logging.getLogger("sdwatch.run")
 
@@ -99,7 +101,7 @@ class StageRunner:
 
     `rules`: what jobs may do. `settle`: seconds for which a job that was still written to when it
     was claimed must stay as it is. `permit` is taken around each call. `mailbox`: who gives the
-    run up says so there.
+    run up says so there. `checks`: what each finding in the reply of a plain client is.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class StageRunner:
         settle: float = 0.0,
         permit: Callable[[], AbstractContextManager[None]] = nullcontext,
         mailbox: Mailbox | None = None,
+        checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self.doing = "reads the job"  # for status, in words
         self.why = ""  # it failed
@@ -127,6 +130,7 @@ class StageRunner:
         self._settle = settle
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
+        self._review = Review(checks)
         recorder.insist = self._insist
 
     def run_to_end(self, spool: Spool) -> Ending:
@@ -223,14 +227,18 @@ class StageRunner:
             return recorded
         stages = len(job.stages)
         self.doing = f"stage {call.stage} of {stages} ({call.kind}), call {call.number} of {of}"
-        reply = self._make(call, self._payload(job, call))
+        made = self._make(call, self._payload(job, call))
+        assert made.reply is not None
+        reply = made.reply
         facts = {"seconds": self._recorder.seconds, **_what_made_it(reply.info)}
+        if made.warnings:
+            facts["warnings"] = self._recorder.warnings(made.warnings)
         saved: tuple[Image, ...] = self._insist(
             lambda: self._run.finish_call(call, reply.images, reply.first_image, **facts)
         )
         return saved
 
-    def _make(self, call: Call, payload: Mapping[str, Any]) -> Reply:
+    def _make(self, call: Call, payload: Mapping[str, Any]) -> Outcome:
         """The call, until it succeeded or failed for good."""
         doing = self.doing
         while True:
@@ -240,7 +248,7 @@ class StageRunner:
                 self._recorder.take_up(call.id, payload)
                 outcome = self._call(call.kind, payload)
             if outcome.reply is not None:
-                return outcome.reply
+                return outcome
             assert outcome.envelope is not None
             if not outcome.later:
                 raise CallFailedError(replace(outcome.envelope, call=call.id))
@@ -260,7 +268,7 @@ class StageRunner:
             reply: Reply = self._webui.generate_images(kind, payload)  # type: ignore[union-attr]
             for number, image in enumerate(reply.images, 1):
                 check_image(kind, number, image)
-            return Outcome(reply=reply)
+            return Outcome(reply=reply, warnings=self._review.look(kind, payload, reply))
         except WebUIError as error:
             verdict = judge(Facts(error), builtin_signatures())
             decision = Decision(Action.FAIL, "this client knows of no recovery")

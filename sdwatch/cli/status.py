@@ -142,6 +142,10 @@ def _lane(lane: dict[str, Any]) -> str:
         words.append(f"{lane['crashes_in_a_row']} crashes in a row")
     if lane["cooldown_left"]:
         words.append(f"cooling down for {lane['cooldown_left']:.0f} s")
+    if lane.get("rss"):
+        words.append(f"{lane['rss'] / 10**9:.1f} GB of memory")
+    if lane.get("warnings"):
+        words.append(f"{lane['warnings']} warnings, the last: {lane['last_warning']}")
     return "; ".join(words)
 
 

@@ -27,6 +27,12 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 _DECODED_WEBP = 40_000_000
 """Pixels up to which a WebP is decoded to see whether it is whole: 16 bytes each."""
 
+_DECODED = 40_000_000
+"""Pixels up to which a picture is decoded to see its colours: 3 bytes each, for a while twice."""
+
+_SMALL_FILE = 65_536  # bytes: what a WebUI writes beside the picture, its preview too
+_SQUEEZED = 100  # pixels in a byte: zlib makes of one colour a thousandth, a JPEG about as little
+
 _ONE_COLOUR = 2  # of 255: what JPEG makes of one colour
 
 # What Pillow raises on bytes that somebody made up, found by trying.
@@ -73,6 +79,13 @@ def is_one_colour(data: bytes) -> bool:
         picture.draft(None, (256, 256))
         extrema = picture.convert("RGB").getextrema()
     return all(high - low <= _ONE_COLOUR for low, high in extrema)  # type: ignore[misc]
+
+
+def may_be_one_colour(data: bytes, size: tuple[int, int]) -> bool:
+    """Whether it is worth decoding to see: a file as large as this one is, has colours; and of a
+    picture as large as this one may be, nobody decodes all."""
+    pixels = size[0] * size[1]
+    return pixels <= _DECODED and len(data) <= _SMALL_FILE + pixels // _SQUEEZED
 
 
 def _look_through(picture: Image.Image, data: bytes) -> None:

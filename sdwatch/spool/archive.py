@@ -205,7 +205,7 @@ def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None
             run.source,
             images,
             records=run.records,
-            webui=run.webui,
+            webui=run.about_webui(),
         )
     run.write_manifest(outcome)
     disk.sync_folder(run.folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from sdwatch.errors import WebUIError
 from sdwatch.policy.envelope import FailedAttempt, attempt_from
 from sdwatch.policy.recovery import Action, Decision, counts
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Verdict
 from sdwatch.spool.diagnostics import write_evidence
 from sdwatch.spool.faults import Faults
@@ -73,6 +74,17 @@ class EvidenceRecorder:
 
     def call_given_up(self, why: str) -> None:
         """It was given up."""
+
+    def warnings(self, found: Sequence[Finding]) -> list[dict[str, str]]:
+        """What is to be known of a success, as the journal has it."""
+        return [
+            {
+                "kind": finding.kind,
+                "words": self._redactor.redact(finding.words),
+                **({"line": self._redactor.redact(finding.line)} if finding.line else {}),
+            }
+            for finding in found
+        ]
 
     def evidence(
         self,

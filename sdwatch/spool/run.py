@@ -274,7 +274,8 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if (call_id := record.get("call")) is None:
             continue
         call = calls.setdefault(str(call_id), {"call": call_id, "attempts": [], "images": []})
-        told = {k: v for k, v in record.items() if k not in ("at", "event", "call", "images")}
+        story = ("at", "event", "call", "images", "warnings")
+        told = {k: v for k, v in record.items() if k not in story}
         if record["event"] == "call_started":
             call["attempts"].append({"began": record.get("at"), **told})
         elif record["event"] == "evidence":
@@ -286,7 +287,7 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         elif call["attempts"]:
             ended = {"ended": record.get("at"), "outcome": record["event"].removeprefix("call_")}
             call["attempts"][-1] |= {**ended, **told}
-        call["images"] = record.get("images", call["images"])
+        call |= {key: record[key] for key in ("images", "warnings") if key in record}
     return list(calls.values())
 
 

@@ -19,6 +19,7 @@ from sdwatch.errors import (
     RunCancelledError,
     RunStoppedError,
     WebUIError,
+    WebUIReplyError,
     WebUIStuckError,
     WebUIUnreachableError,
 )
@@ -34,10 +35,12 @@ from sdwatch.policy.recovery import (
 )
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.story import CANARY_WELL
+from sdwatch.policy.success import LEVELS, Finding, Level
 from sdwatch.policy.verdict import Diagnosis, Facts, Verdict, advice_for, judge
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.reply import Reply
+from sdwatch.webui.review import Review
 from sdwatch.webui.roles import Client, Keeper, Process, Recorder
 
 log = logging.getLogger("sdwatch.webui")
@@ -71,11 +74,13 @@ class _Sent:
 @dataclass(frozen=True)
 class Outcome:
     """Of one call. `reply` where it succeeded, else `envelope`. `later`: not failed for good; the
-    same call may be made again with the same ledger once the WebUI is ready."""
+    same call may be made again with the same ledger once the WebUI is ready. `warnings`: what is
+    to be known of a success, and of the settings that the call left behind."""
 
     reply: Reply | None = None
     envelope: ErrorEnvelope | None = None
     later: bool = False
+    warnings: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -90,7 +95,8 @@ class WebUIAPI:
     `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
     and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
     why no call may begin now, or ''. `signatures`: what known failures look like; None for those
-    that sdwatch knows by itself. `machine`: what it looked like goes into the evidence.
+    that sdwatch knows by itself. `machine`: what it looked like goes into the evidence. `checks`:
+    what each finding in a reply is.
     """
 
     def __init__(
@@ -108,6 +114,7 @@ class WebUIAPI:
         may_call: Callable[[], str] = lambda: "",
         signatures: tuple[Signature, ...] | None = None,
         machine: Machine | None = None,
+        checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self._client = client
         self._process = process
@@ -121,6 +128,7 @@ class WebUIAPI:
         self._interrupt_wait = interrupt_wait
         self._may_call = may_call
         self._signatures = builtin_signatures() if signatures is None else signatures
+        self._review = Review(checks, client, self._call_log)
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
 
@@ -143,7 +151,7 @@ class WebUIAPI:
                 return self._prove(call, self._last_failure(call))
             while (outcome := self._try_once(call)) is None:
                 log.info("%s: %s: tried once more", job_id or "a call", stage)
-            return outcome
+            return self._with_warnings(call, outcome)
         except (RunCancelledError, RunStoppedError) as why:
             self._give_up(str(why))
             raise
@@ -153,11 +161,23 @@ class WebUIAPI:
         sent = _Sent(self._process.generation)
         try:
             reply = self._attempt(call, sent)
+            warnings = self._review.look(call.stage, call.payload, reply)  # a 200 is not a success
+        except WebUIReplyError as error:
+            return self._settle(call, sent, self._review.explain(error))
         except WebUIError as error:
             return self._settle(call, sent, error)
         if self._keeper is not None:
             self._keeper.succeeded(call.stage, call.payload)
-        return Outcome(reply=reply)
+        return Outcome(reply=reply, warnings=warnings)
+
+    def _with_warnings(self, call: _Call, outcome: Outcome) -> Outcome:
+        """The call is settled: what the WebUI kept of it is undone, and what a person should know
+        is told."""
+        if self._keeper is None:
+            return outcome
+        warnings = (*outcome.warnings, *self._keeper.after_call())
+        self._keeper.warn(call.job_id or "a call", warnings)
+        return replace(outcome, warnings=warnings)
 
     # -- one attempt
 
@@ -165,6 +185,8 @@ class WebUIAPI:
         """Send once and wait for what comes first."""
         self._mailbox.raise_if_given_up()
         self._mailbox.forget_stalls()
+        if self._keeper is not None:
+            self._keeper.before_call(call.payload)
         self._recorder.call_started(sent.generation)
         if self._keeper is not None:
             self._keeper.sending(call.stage)

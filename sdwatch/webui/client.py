@@ -113,6 +113,24 @@ class SDWebUIClient:
         where no whole answer came."""
         return self._ask("GET", path, timeout)
 
+    def listed(self, name: str, timeout: float) -> list[Any]:
+        """GET one of the WebUI's lists, as `samplers`. Raises WebUIError."""
+        body = self._get(f"/sdapi/v1/{name}", timeout)
+        return body if isinstance(body, list) else []
+
+    def options(self, timeout: float) -> dict[str, Any]:
+        """GET /sdapi/v1/options. Raises WebUIError."""
+        body = self._get("/sdapi/v1/options", timeout)
+        return body if isinstance(body, dict) else {}
+
+    def set_options(self, options: Mapping[str, Any], timeout: float) -> bool:
+        """POST /sdapi/v1/options, which also writes them into the WebUI's own config file. Whether
+        it was taken, as far as the status tells. Never raises."""
+        try:
+            return self._ask("POST", "/sdapi/v1/options", timeout, options)[0] in (200, 204)
+        except WebUIError:
+            return False
+
     def page_answers(self, timeout: float) -> bool:
         """Whether `/` is 200: with a /sdapi that stays 404, the WebUI was started without --api."""
         try:
@@ -165,15 +183,17 @@ class SDWebUIClient:
         except ValueError as error:
             raise WebUIReplyError(f"{self.url}{path}: the reply is not JSON") from error
 
-    def _ask(self, method: str, path: str, timeout: float) -> tuple[int, bytes]:
+    def _ask(
+        self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, bytes]:
         """A small question, answered within `timeout` seconds in all: status and body."""
         url = self.url + path
         with self._probes.request(limit=timeout), _as_webui_errors(url, "", timeout):
             with self._probes.session.request(
-                method, url, timeout=timeout, allow_redirects=False, stream=True
+                method, url, json=body, timeout=timeout, allow_redirects=False, stream=True
             ) as response:
-                body = join_bounded(response.iter_content(_CHUNK), _MAX_ANSWER_BYTES, "")
-                return response.status_code, body
+                said = join_bounded(response.iter_content(_CHUNK), _MAX_ANSWER_BYTES, "")
+                return response.status_code, said
 
 
 @contextmanager

@@ -109,6 +109,16 @@ class CrashHistory:
                 boot=self._clock.boot_time(),
             )
 
+    def recycled(self, generation: int, reason: str) -> None:
+        """It is ended in order and started anew, for people; no crash, so it changes no waiting."""
+        with self._lock:
+            self._append(
+                event="recycled",
+                generation=generation,
+                reason=reason,
+                at=iso(self._clock.wall()),
+            )
+
     def remaining(self) -> float:
         """Seconds before which nothing may be started or sent; 0 when there is no cool-down."""
         with self._lock:

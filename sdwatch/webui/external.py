@@ -81,6 +81,10 @@ class ExternalWebUI:
         """Nor can its processes."""
         return []
 
+    def rss(self) -> int:
+        """Nor its memory."""
+        return 0
+
     def cap_logs(self) -> None:
         """Its log is its own."""
 

@@ -28,6 +28,9 @@ _MOST_IMAGES = 1000
 _MOST_PIXELS = 500_000_000  # of all images of a reply, since looking through them takes time
 _LONGEST_MESSAGE = 20_000
 
+NO_IMAGE = "no image"
+"""The `kind` of the error for a 200 that has none, and says what it did all the same."""
+
 _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
     400: WebUIBadRequestError,
     401: WebUINotUsableError,
@@ -51,11 +54,13 @@ _NO_SUCH_ROUTE = ("Not Found", "Method Not Allowed", "no message")
 @dataclass(frozen=True)
 class Reply:
     """A generation that succeeded. `images`: the files as the WebUI made them (PNG, JPEG or WebP
-    bytes); `first_image`: how many grids stand in front of them; `info`: what it says it did."""
+    bytes); `first_image`: how many grids stand in front of them; `info`: what it says it did;
+    `sizes`: width and height of each image, () where nobody looked."""
 
     images: tuple[bytes, ...]
     first_image: int = 0
     info: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 def read_reply(stage: str, body: bytes) -> Reply:
@@ -68,14 +73,16 @@ def read_reply(stage: str, body: bytes) -> Reply:
         raise WebUIReplyError("the reply is not a JSON object", stage=stage, status=200)
     encoded = [value.get("image")] if stage == "extra-single-image" else value.get("images")
     if not isinstance(encoded, list) or not any(encoded):
-        raise WebUIReplyError("the reply has no image", stage=stage, status=200)
+        kind = NO_IMAGE if encoded in ([], [None]) and value.get("info") != "" else ""
+        raise WebUIReplyError("the reply has no image", stage=stage, status=200, kind=kind)
     if len(encoded) > _MOST_IMAGES:
         raise WebUIReplyError(f"the reply has {len(encoded):,} images", stage=stage, status=200)
     info = _info(value.get("info"))
-    images = tuple(_decoded(stage, encoded))
+    decoded = tuple(_decoded(stage, encoded))
+    images, sizes = tuple(data for data, _ in decoded), tuple(size for _, size in decoded)
     first = info.get("index_of_first_image", 0)
     grids = first if isinstance(first, int) and 0 <= first < len(images) else 0
-    return Reply(images, grids, info)
+    return Reply(images, grids, info, sizes)
 
 
 def parse_json(body: bytes) -> Any:
@@ -98,7 +105,7 @@ def _info(text: Any) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[bytes]:
+def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[tuple[bytes, tuple[int, int]]]:
     pixels = 0
     for number, text in enumerate(encoded, 1):
         data, (width, height) = _decode(stage, number, text)
@@ -109,7 +116,7 @@ def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[bytes]:
                 stage=stage,
                 status=200,
             )
-        yield data
+        yield data, (width, height)
 
 
 def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]:

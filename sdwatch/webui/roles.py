@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from sdwatch.errors import WebUIError
 from sdwatch.policy.envelope import FailedAttempt
 from sdwatch.policy.recovery import Decision
+from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Diagnosis, Verdict
 from sdwatch.webui.reply import Reply
 
@@ -23,6 +24,8 @@ class Client(Protocol):
     def generate_images(
         self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool] = ...
     ) -> Reply: ...
+    def progress(self, timeout: float) -> dict[str, Any]: ...
+    def listed(self, name: str, timeout: float) -> list[Any]: ...
     def interrupt(self) -> bool: ...
     def abandon(self) -> None: ...
 
@@ -90,6 +93,15 @@ class Recorder(Protocol):
 
 class Keeper(Protocol):
     """Who keeps the WebUI: hears what a call says about it. sdwatch/keeper.py has the real one."""
+
+    def before_call(self, payload: Mapping[str, Any]) -> None:
+        """A POST is about to go out: what it overrides is looked up, see webui/leaks.py."""
+
+    def after_call(self) -> tuple[Finding, ...]:
+        """The call is settled; what the WebUI kept of it, now undone."""
+
+    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
+        """Something that a person should know, of a call that is settled."""
 
     def sending(self, stage: str) -> None:
         """A POST goes out: its progress is watched from now on."""
