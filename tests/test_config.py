@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 from sdwatch import resources
-from sdwatch.config import Config, default_config_text, load_config, parse_config
+from sdwatch.config import (
+    Config,
+    default_config_text,
+    load_config,
+    load_signatures,
+    parse_config,
+)
 from sdwatch.errors import ConfigError
 from sdwatch.policy.reach import JobRules
 
@@ -139,6 +145,35 @@ def test_the_password_is_not_in_the_configs_repr() -> None:
     config = config_of(text)
     assert config.webuis[0].password == "hunter2"
     assert "hunter2" not in repr(config)
+
+
+SIGNATURE = """signatures:
+  - name: mine
+    when: [{log: flux capacitor}]
+    diagnosis: not usable
+    cause: the capacitor is empty
+    advice: Fill it.
+    source: my own log
+"""
+
+
+def test_own_signatures_start_from_the_configs_folder_and_come_first(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(SIGNATURE)
+    (tmp_path / "c.yaml").write_text("signatures: mine.yaml\n" + ONE)
+    config = load_config(tmp_path / "c.yaml")
+    assert config.signatures == tmp_path / "mine.yaml"
+    mine, *others = load_signatures(config.signatures)
+    assert mine.name == "mine"
+    assert tuple(others) == load_signatures(None)
+
+
+def test_mistakes_in_own_signatures_are_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("signatures: mine.yaml\n" + ONE)
+    with pytest.raises(ConfigError, match=r"mine.yaml: `signatures` in the config names this file"):
+        load_config(tmp_path / "c.yaml")
+    (tmp_path / "mine.yaml").write_text(SIGNATURE.replace("not usable", "broken"))
+    with pytest.raises(ConfigError, match=r"mine.yaml:4:16: diagnosis must be one of bad request"):
+        load_config(tmp_path / "c.yaml")
 
 
 WEBUI = HEAD + "webuis:\n  one:\n    url: http://127.0.0.1:7860\n    "

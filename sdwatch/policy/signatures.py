@@ -20,6 +20,8 @@ _LONGEST_LINE = 4000
 """Of a log line so much is looked at: what a failed search costs may grow with its square."""
 
 _SHOWN = 300
+"""A line that is longer is not shown, but what of it fits: of half a prompt nobody would know that
+it is one, and it would escape the redaction."""
 
 # A body that says nothing about the cause: none, the server's own text, a page for browsers.
 _SAYS_NOTHING = re.compile(r"\s*(Internal Server Error|<.*)?\s*", re.DOTALL | re.IGNORECASE)
@@ -193,7 +195,7 @@ class _Seen:
             return None
         if not way.by_body:
             return ""
-        text = ": ".join(filter(None, (self.kind, said.group()[:_SHOWN] if said else "")))
+        text = ": ".join(filter(None, (self.kind, _shown(said.group()) if said else "")))
         return f"the reply: {text}" if text else ""
 
     def _line(self, way: Way) -> str | None:
@@ -205,7 +207,11 @@ class _Seen:
             return None
         start = self.log.rfind("\n", 0, found.start()) + 1
         line = self.log[start:].partition("\n")[0]
-        return f"log line: {line.strip()[:_SHOWN]}"
+        return f"log line: {line.strip() if len(line) <= _SHOWN else _shown(found.group())}"
+
+
+def _shown(fitting: str) -> str:
+    return fitting if len(fitting) <= _SHOWN else f"a text of {len(fitting):,} characters"
 
 
 def _text(lines: Iterable[str]) -> str:

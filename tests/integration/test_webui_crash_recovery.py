@@ -36,6 +36,7 @@ from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
 from sdwatch.webui.api import Outcome, WebUIAPI
 from sdwatch.webui.mailbox import Exited, Mailbox, Stalled
+from sdwatch.webui.reply import error_for
 from tests.fakes import (
     Answer,
     FakeClient,
@@ -210,7 +211,7 @@ def test_a_restart_that_fails_is_a_failure_for_later_with_evidence(tmp_path: Pat
     "error",
     [
         WebUIBadRequestError("POST txt2img was answered 422: steps: too many", status=422),
-        server_error("Invalid encoded image"),
+        error_for(500, b'{"detail": "Invalid encoded image"}', "txt2img", "txt2img"),
     ],
 )
 def test_a_bad_request_fails_at_once_without_a_restart(error: WebUIError, tmp_path: Path) -> None:
@@ -257,7 +258,9 @@ def test_what_is_not_the_jobs_fault_holds_the_lane_and_costs_no_attempt(
     outcome = call.make(tmp_path)
     assert (outcome.ok, outcome.later) == (False, True)
     assert call.process.restarts == 0
-    assert call.keeper.heard == ["sending txt2img", f"hold: {error}"]
+    sent, held = call.keeper.heard
+    assert (sent, held[:6]) == ("sending txt2img", "hold: ")
+    assert f"({error})" in held  # what it means, and what was said
     assert outcome.envelope is not None
     assert [attempt.counted for attempt in outcome.envelope.attempts] == [False]
     assert outcome.envelope.blame == "WebUI"
@@ -605,7 +608,8 @@ def test_a_real_webui_killed_in_mid_reply_is_restarted_once_and_the_run_is_done(
     (failed,) = [r for r in journal(folder) if r["event"] == "call_failed"]
     assert failed["diagnosis"] == "crash"
     assert failed["exit_code"] == -9
-    assert failed["message"] == "the WebUI died during the call (killed by signal 9, SIGKILL)"
+    died = "the WebUI died during the call (killed by signal 9, SIGKILL): the WebUI was killed"
+    assert failed["message"].startswith(died)
     happened = [r["event"] for r in real.crashes()]
     assert happened == ["start", "crash", "start"]
     tail = (folder / BOTH[1]).read_text(encoding="utf-8")

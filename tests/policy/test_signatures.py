@@ -783,10 +783,16 @@ def _seconds(act: Any) -> float:
     return time.perf_counter() - began
 
 
-def test_a_shown_line_is_short_and_one_line() -> None:
+def test_of_a_long_line_only_what_fits_is_shown_and_never_half_a_prompt() -> None:
     line = "torch.OutOfMemoryError: CUDA out of memory " + "x" * 5000
     verdict = judge(Facts(OPAQUE, log=("before", line, "behind")), BUILTIN)
-    assert verdict.evidence == f"log line: {line[:300]}"
+    assert verdict.evidence == "log line: CUDA out of memory"
+
+
+def test_a_long_text_of_a_body_is_not_shown_in_half() -> None:
+    error = detail(422, f"Script '{'castle ' * 100}' not found")
+    found = judge(Facts(error), BUILTIN)
+    assert found.evidence == "the reply: a text of 719 characters, HTTP 422"
 
 
 # --- the parts
