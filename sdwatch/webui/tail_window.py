@@ -23,6 +23,7 @@ _HEAD, _INNERMOST = 8 * 1024, 64 * 1024  # of a traceback without end
 _MANY_FRAMES = 200
 _CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\n\r\x07\x1b"))  # the bell ends escapes
 _NO_LETTERS = bytes(n for n in range(256) if n > 0x7F or not (chr(n).isalpha() or chr(n) in "\r\n"))
+_APART = LogLine("")  # between errors that do not follow each other in the log
 _KIND = 300
 _LINE = re.compile(rb"[^\r\n]*[\r\n]*")
 _WORST = tuple(sign.encode() for sign in WORST_SIGNS)
@@ -60,12 +61,22 @@ def errors_in(data: bytes, end: int) -> list[LogLine]:
                 stop, kind = _block(data, start, end)
                 found.setdefault(kind, (start, stop))
     lines: list[LogLine] = []
-    done = 0
-    for start, stop in sorted(found.values()):
-        if stop > done:
-            lines += _shown(_without_middle(data[max(start, done) : stop]))[0]
-            done = stop
+    for start, stop in _merged(found.values()):
+        lines += _shown(_without_middle(data[start:stop]))[0]
+        if stop < end:
+            lines.append(_APART)
     return lines
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """In order; those that touch each other as one."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            start, before = merged.pop()
+            stop = max(stop, before)
+        merged.append((start, stop))
+    return merged
 
 
 def _hits(data: bytes, sign: bytes, least: int, end: int) -> Iterator[int]:
@@ -144,25 +155,20 @@ def _error_start(data: bytes, at: int) -> int:
 
 
 def _block(data: bytes, start: int, end: int) -> tuple[int, bytes]:
-    """Where the error ends that begins at `start`, with what is indented below it and one line more
-    that sets it apart from the next; and what it says, without numbers."""
+    """Where the error ends that begins at `start`, by what is indented below it; and what it says,
+    without numbers."""
     head = _LINE.match(data, start, end)
     assert head is not None
     text = head.group()
-    depth = len(text) - len(text.lstrip(b" "))
-    deeper = _deeper(depth).match(data, head.end(), end)
+    deeper = _deeper(len(text) - len(text.lstrip(b" "))).match(data, head.end(), end)
     assert deeper is not None
     stop = deeper.end()
-    if _TRACEBACK in text:
-        stop = _after_line(data, stop, end)  # the exception's own line
-    last = data[_error_start(data, max(start, stop - 1)) : stop]
-    kind = text[:_KIND] + (last[:_KIND] if stop > head.end() else b"")
-    return _after_line(data, stop, end), kind.translate(None, _DIGITS)
-
-
-def _after_line(data: bytes, at: int, end: int) -> int:
-    line = _LINE.match(data, at, end)
-    return line.end() if line is not None else at
+    if _TRACEBACK in text and (own := _LINE.match(data, stop, end)) is not None:
+        stop = own.end()  # the exception's own line
+    body = data[max(start, stop - 2 * _KIND) : stop].rstrip()
+    last = body[_error_start(body, len(body)) :][:_KIND]
+    kind = b"%s\n%s" % (text[:_KIND].strip(), last)
+    return stop, kind.translate(None, _DIGITS)
 
 
 @cache
