@@ -247,6 +247,7 @@ def test_a_job_that_cannot_be_read_is_in_no_member_either(tmp_path: Path, config
         ("https://x:y@h/", "https://<secret>@h/"),
         ("prompt: a castle", "prompt: <hidden>"),
         ("Negative prompt: , ", "Negative prompt: , "),
+        ("422: prompt: Input should be a string", "422: prompt: Input should be a string"),
         ("/data/spool/failed/x", "<spool>/failed/x"),
     ],
 )

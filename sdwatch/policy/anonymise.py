@@ -31,8 +31,10 @@ _LABELLED = re.compile(
 )
 _FLAG = re.compile(r"(--?[\w-]*(?:auth|token|passw|secret|key)[\w-]*(?:=|\s+))(?!-)[^\s\"']+", re.I)
 _USERINFO = re.compile(r"(://)[^/\s:@\"']+:[^/\s@\"']+@")
-_PROMPT = re.compile(
-    r"(\b(?:negative[ _])?prompts?(?:\\?[\"'])?[ \t]*[:=][ \t]*)(?!<|\{)[^\n]*?\w[^\n]*", re.I
+_PROMPT = re.compile(  # but not what a validator says of the field
+    r"(\b(?:negative[ _])?prompts?(?:\\?[\"'])?[ \t]*[:=][ \t]*+)"
+    r"(?!<|\{|Input should|String should|Field required|Value error)[^\n]*?\w[^\n]*",
+    re.I,
 )
 _SEPARATOR = r"(?:\\{1,4}|/)"
 _WORD = r"[^\\/\s\"'<>|:*?,;()\[\]{}]"

@@ -26,13 +26,16 @@ _ERROR = re.compile(
     r"|Segmentation fault|\bKilled\b|[Oo]ut of memory|CUDA error|cuDNN error|terminate called"
     r"|Fatal Python error|core dumped|HTTP/[\d.]+\" 5\d\d\b"
 )
-ERROR_SIGNS = (
-    *(TRACEBACK, "ERROR", "CRITICAL", "FATAL", "*** ", "│", "╭", "╰", "❱"),
-    *("Error", "Exception", "Interrupt", "Exit", "During handling of", "The above exception"),
-    *("Segmentation fault", "Killed", "ut of memory", "CUDA error", "cuDNN error"),
-    *("terminate called", "Fatal Python error", "core dumped", 'HTTP/1.1" 5'),
+WORST_SIGNS = (
+    TRACEBACK,
+    *("CUDA error", "cuDNN error", "ut of memory", "Fatal Python error"),
+    *("Segmentation fault", "Killed", "core dumped", "terminate called"),
 )
-"""What no line is an error without, tracebacks first: cheap to look for in a large log."""
+ERROR_SIGNS = (
+    *("ERROR", "CRITICAL", "FATAL", "*** ", "│", "╭", "╰", "❱", 'HTTP/1.1" 5'),
+    *("Error", "Exception", "Interrupt", "Exit", "During handling of", "The above exception"),
+)
+"""No line is an error without one of these or of the worst: cheap to look for in a large log."""
 
 
 @dataclass(frozen=True)

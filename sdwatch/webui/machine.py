@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -128,8 +129,9 @@ class Machine:
         with suppress(psutil.Error, OSError, RuntimeError):
             swap = psutil.swap_memory()
             known |= {"swap_total": swap.total, "swap_used": swap.used}
-        with suppress(OSError, AttributeError):
-            known["load"] = round(os.getloadavg()[0], 2)
+        if sys.platform != "win32":
+            with suppress(OSError):
+                known["load"] = round(os.getloadavg()[0], 2)
         with suppress(psutil.Error, OSError):
             known["processes"] = _processes(self._family())
         return Snapshot(iso(self._clock.wall()), **known)

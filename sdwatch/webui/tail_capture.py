@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import psutil
 
-from sdwatch.policy.error_lines import PINNED, ErrorBlock, error_blocks
+from sdwatch.policy.error_lines import PINNED, TRACEBACK, ErrorBlock, error_blocks
 from sdwatch.webui.log_lines import LogLine, last_frames, probe_status, split_lines
 from sdwatch.webui.tail_window import errors_in, last_lines, traceback_in
 
@@ -223,7 +223,7 @@ def _show(data: bytes, whole: bool, max_lines: int, further_up: Callable[[], lis
     room = max(0, max_lines - len(note))
     if len(lines) > room:
         above = errors_in(data, start)
-        if not whole and not any(b.traceback for b in _blocks([*above, *lines])):
+        if not whole and not any(TRACEBACK in line.text for line in [*above, *lines]):
             above = [*further_up(), *above]
         return "\n".join([*note, *_with_pins([*above, *lines], room)])
     return "\n".join([*note, *(line.text for line in lines)])

@@ -10,20 +10,23 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from sdwatch.policy.error_lines import ERROR_SIGNS, TRACEBACK, is_error
+from sdwatch.policy.error_lines import ERROR_SIGNS, TRACEBACK, WORST_SIGNS, is_error
 from sdwatch.webui.log_lines import LogLine, last_frames, split_lines, without_probes
 
-_FIRST_LOOK = 32 * 1024  # 200 lines are rarely more
+_FIRST_LOOK = 16 * 1024  # 200 lines are rarely more
 _GROWTH = 4
 _LONGEST_RUN = 1024 * 1024  # of a bar's frames, before they are looked at in parts
 _LINE_LIMIT = 64 * 1024  # so far back the beginning of an error's line is looked for
-_MOST_HITS = 5000  # of each sign: a flood of errors is looked through only so far
+_NEAR = 1024 * 1024  # so far up one looks for errors of every kind
+_MOST_HITS = 1000  # of each sign: a flood of errors is looked through only so far
 _HEAD, _INNERMOST = 8 * 1024, 64 * 1024  # of a traceback without end
 _MANY_FRAMES = 200
 _CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\n\r\x07\x1b"))  # the bell ends escapes
-_NO_LETTERS = bytes(n for n in range(256) if not chr(n).isalpha() or n > 0x7F)
+_NO_LETTERS = bytes(n for n in range(256) if n > 0x7F or not (chr(n).isalpha() or chr(n) in "\r\n"))
+_APART = LogLine("")  # between errors that do not follow each other in the log
 _KIND = 300
 _LINE = re.compile(rb"[^\r\n]*[\r\n]*")
+_WORST = tuple(sign.encode() for sign in WORST_SIGNS)
 _SIGNS = tuple(sign.encode() for sign in ERROR_SIGNS)
 _TRACEBACK = TRACEBACK.encode()
 _DIGITS = b"0123456789"
@@ -49,23 +52,39 @@ def last_lines(data: bytes, wanted: int) -> tuple[list[LogLine], int, int]:
 
 def errors_in(data: bytes, end: int) -> list[LogLine]:
     """The errors in `data[:end]` with what belongs to each, oldest first; of those that differ in
-    numbers only the newest."""
+    numbers only the newest. Far up, the worst only: what a person would want to know still."""
     found: dict[bytes, tuple[int, int]] = {}
-    for sign in _SIGNS:
-        hit = end
-        for _ in range(_MOST_HITS):
-            if (hit := data.rfind(sign, 0, hit)) < 0:
-                break
-            start = _error_start(data, hit)
-            stop, kind = _block(data, start, end)
-            found.setdefault(kind, (start, stop))
+    for signs, least in ((_WORST, 0), (_SIGNS, max(0, end - _NEAR))):
+        for sign in signs:
+            for hit in _hits(data, sign, least, end):
+                start = _error_start(data, hit)
+                stop, kind = _block(data, start, end)
+                found.setdefault(kind, (start, stop))
     lines: list[LogLine] = []
-    done = 0
-    for start, stop in sorted(found.values()):
-        if stop > done:
-            lines += _shown(_without_middle(data[max(start, done) : stop]))[0]
-            done = stop
+    for start, stop in _merged(found.values()):
+        lines += _shown(_without_middle(data[start:stop]))[0]
+        if stop < end:
+            lines.append(_APART)
     return lines
+
+
+def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """In order; those that touch each other as one."""
+    merged: list[tuple[int, int]] = []
+    for start, stop in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            start, before = merged.pop()
+            stop = max(stop, before)
+        merged.append((start, stop))
+    return merged
+
+
+def _hits(data: bytes, sign: bytes, least: int, end: int) -> Iterator[int]:
+    """Where it stands, the last first."""
+    for _ in range(_MOST_HITS):
+        if (end := data.rfind(sign, least, end)) < 0:
+            return
+        yield end
 
 
 def traceback_in(data: bytes) -> list[LogLine]:
@@ -92,14 +111,16 @@ def _without_old_frames(data: bytes) -> Iterator[bytes]:
     """What was drawn over by a frame of the same bar is left out. A bar is told by its letters, and
     by what stands before its percentage; one that says error is no bar."""
     *drawn, last = data.split(b"\r")
+    letters = data.translate(None, _NO_LETTERS).split(b"\r")
+    has_percent = b"%|" in data
     run: dict[tuple[bytes, bytes], bytes] = {}
     errors: dict[tuple[bytes, bytes], bool] = {}
-    for piece in drawn:
-        label, percent, _ = piece.partition(b"%|")
-        bar = (label.rstrip(_DIGITS) if percent else b"", piece.translate(None, _NO_LETTERS))
+    for piece, said in zip(drawn, letters, strict=False):
+        label, percent, _ = piece.partition(b"%|") if has_percent else (b"", b"", b"")
+        bar = (label.rstrip(_DIGITS) if percent else b"", said)
         if bar not in errors:
-            errors[bar] = is_error(piece.decode("utf-8", "replace"))
-        if b"\n" in piece or errors[bar]:
+            errors[bar] = b"\n" in said or is_error(piece.decode("utf-8", "replace"))
+        if errors[bar]:  # or more than a bar: lines that are glued on to it
             yield from _ended(run.values())
             run.clear()
             yield piece + b"\r"
@@ -134,25 +155,20 @@ def _error_start(data: bytes, at: int) -> int:
 
 
 def _block(data: bytes, start: int, end: int) -> tuple[int, bytes]:
-    """Where the error ends that begins at `start`, with what is indented below it and one line more
-    that sets it apart from the next; and what it says, without numbers."""
+    """Where the error ends that begins at `start`, by what is indented below it; and what it says,
+    without numbers."""
     head = _LINE.match(data, start, end)
     assert head is not None
     text = head.group()
-    depth = len(text) - len(text.lstrip(b" "))
-    deeper = _deeper(depth).match(data, head.end(), end)
+    deeper = _deeper(len(text) - len(text.lstrip(b" "))).match(data, head.end(), end)
     assert deeper is not None
     stop = deeper.end()
-    if _TRACEBACK in text:
-        stop = _after_line(data, stop, end)  # the exception's own line
-    last = data[_error_start(data, max(start, stop - 1)) : stop]
-    kind = text[:_KIND] + (last[:_KIND] if stop > head.end() else b"")
-    return _after_line(data, stop, end), kind.translate(None, _DIGITS)
-
-
-def _after_line(data: bytes, at: int, end: int) -> int:
-    line = _LINE.match(data, at, end)
-    return line.end() if line is not None else at
+    if _TRACEBACK in text and (own := _LINE.match(data, stop, end)) is not None:
+        stop = own.end()  # the exception's own line
+    body = data[max(start, stop - 2 * _KIND) : stop].rstrip()
+    last = body[_error_start(body, len(body)) :][:_KIND]
+    kind = b"%s\n%s" % (text[:_KIND].strip(), last)
+    return stop, kind.translate(None, _DIGITS)
 
 
 @cache

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.error_lines import ERROR_SIGNS, PINNED, is_error, lines_that_matter
+from sdwatch.policy.error_lines import (
+    ERROR_SIGNS,
+    PINNED,
+    WORST_SIGNS,
+    is_error,
+    lines_that_matter,
+)
 
 FRAMES = [line for n in range(20) for line in (f'  File "f{n}.py", line {n}, in f', f"    g{n}()")]
 TRACEBACK = ["Traceback (most recent call last):", *FRAMES, "torch.OutOfMemoryError: no room"]
@@ -81,4 +87,4 @@ def test_a_long_line_is_cut() -> None:
 )
 def test_no_line_is_an_error_without_one_of_the_signs(line: str) -> None:
     assert is_error(line)
-    assert any(sign in line for sign in ERROR_SIGNS)
+    assert any(sign in line for sign in (*WORST_SIGNS, *ERROR_SIGNS))

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from sdwatch.errors import WebUIBusyError
+from sdwatch.policy.recovery import SENT_AT_MOST
 from sdwatch.policy.redaction import Redactor
 from sdwatch.spool import diagnostics
 from sdwatch.spool.diagnostics import MOST_BYTES, MOST_SETS, evidence_files, write_evidence
 from sdwatch.spool.faults import GOES_ON, Faults
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
+from sdwatch.webui.api import WebUIAPI
+from tests.fakes import FakeClient, FakeProcess
 from tests.helpers import FakeClock
 from tests.monitored import journal
 
@@ -104,3 +108,18 @@ def test_evidence_that_the_disk_did_not_take_is_written_by_the_next_run(
         assert first.evidence(tmp_path / "run-0", {}, TAIL, fault="busy") == ()
     second = recorder(tmp_path / "run-1", clock, faults)
     assert second.evidence(tmp_path / "run-1", {}, TAIL, fault="busy")
+
+
+def test_a_webui_that_is_busy_for_an_hour_leaves_evidence_once_and_its_end_has_its_own(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    faults, busy = Faults(clock), WebUIBusyError("answered 429", status=429)
+    folder = tmp_path / "run-0"
+    made = recorder(folder, clock, faults)
+    api = WebUIAPI(FakeClient(busy), FakeProcess(), made)
+    for _ in range(SENT_AT_MOST):
+        outcome = api.generate_images_with_recovery("txt2img", {}, folder, "job")
+        clock.now += 600
+    assert not outcome.later  # sent too often: it ends the run, and is not spared
+    assert [record["times"] for record in journal(folder, "same_fault")] == [2, 3, 4]
+    assert len(list(folder.glob("webui_tail*.log"))) == 2
