@@ -132,3 +132,19 @@ def test_a_server_with_few_routes_does_what_it_can(tmp_path: Path) -> None:
             )
             assert len(spool.done()) == 1
     assert [path for path, _ in server.posts] == ["/sdapi/v1/txt2img"]
+
+
+def test_a_checkpoint_that_came_later_is_found_in_a_fresh_list(tmp_path: Path) -> None:
+    models = [{"title": "first.safetensors", "model_name": "first"}]
+    answer = {"sd-models": lambda _: (200, json.dumps(models).encode())}
+    with recorded("a1111", answer) as server:
+        with monitored(tmp_path, webui={**EXTERNAL, "url": server.url}) as spool:
+            spool.start()
+            spool.wait_ready(generation=0)
+            models.append({"title": "second.safetensors [0123456789]", "model_name": "second"})
+            spool.drop("second.yaml", with_checkpoint("second"))
+            spool.wait_for(done=1)
+            spool.drop("third.yaml", with_checkpoint("third"))
+            spool.wait_for(done=1, failed=1)
+            assert (spool.lane()["kind"], spool.lane()["managed"]) == ("a1111", False)
+    assert len(server.posts) == 1
