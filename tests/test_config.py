@@ -112,6 +112,11 @@ def test_an_image_may_not_be_larger_than_can_be_looked_through() -> None:
     assert told.startswith("c.yaml:1:12: max_image must be at most 1.78957e+08")
 
 
+def test_what_one_call_may_make_is_in_the_config() -> None:
+    assert config_of(ONE).max_generation == 100_000_000
+    assert config_of("max_generation: 4 MP\n" + ONE).max_generation == 4_000_000
+
+
 def test_recovery_is_a_switch_and_one_cooldown_needs_no_list() -> None:
     config = config_of("recovery: off\ncooldown: 7\n" + ONE)
     assert (config.recovery, config.cooldown) == (False, (7,))

@@ -311,8 +311,10 @@ def _nearest(name: str, names: Names) -> str:
 
 
 def _quoted(name: str) -> str:
-    """A name of one line is shown; what is longer may be a part of a prompt."""
-    return f'"{name}"' if len(name) <= 80 and len(name.split()) <= 6 else shown(name)
+    """One long word is a name, and so are a few short ones; anything else may be a prompt, of which
+    messages only tell (see `shown`)."""
+    is_name = re.fullmatch(r"[^\s<>]{1,80}|[^<>\n]{1,48}", name) and len(name.split()) <= 5
+    return f'"{name}"' if is_name else shown(name)
 
 
 def _hires(first: tuple[int, int], fields: Mapping[str, Any]) -> tuple[int, int]:

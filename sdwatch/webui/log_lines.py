@@ -15,8 +15,9 @@ from sdwatch.policy.error_lines import is_error
 
 LONGEST_LINE = 4000
 PROBE_PATHS = (
-    r"(?:/|/app_id|/internal/ping|/sdapi/v1/"
-    r"(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers))"
+    r"(?:/|/app_id|/internal/ping|/openapi.json|/sdapi/v1/"
+    r"(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers"
+    r"|latent-upscale-modes|scripts|prompt-styles|loras|embeddings|sd-vae|sd-modules|version))"
     r"(?:\?\S*)?"
 )
 

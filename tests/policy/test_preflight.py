@@ -215,6 +215,17 @@ def checked_by_unknown_kind(sampler: str) -> Checked:
     return check_against(parse_job(f"prompt: a\nsampler_name: {sampler}".encode(), "j"), made)
 
 
+def test_what_may_be_a_prompt_is_not_shown() -> None:
+    prompt = "a red castle on a green hill"
+    for fields in ({"prompt": f"<lora:{prompt}:1>"}, {"sampler_name": prompt}):
+        message = told("forge", **fields)
+        assert "a text of 28 characters" in message
+        assert "castle" not in message
+    assert '"a_name_of_one_long_word_v2.0-final"' in told(
+        "forge", prompt="<lora:a_name_of_one_long_word_v2.0-final:1>"
+    )
+
+
 def test_only_lists_that_may_have_changed_are_to_be_read_again() -> None:
     assert checked("forge", sampler_name="x").stale == frozenset()
     assert checked("forge", **model("x")).stale == {"sd-models"}

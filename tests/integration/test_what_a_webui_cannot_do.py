@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 from sdwatch.monitor import Result
 from tests.fakes import envelope
 from tests.helpers import free_port, wait_until
-from tests.monitored import EXTERNAL, FAST, MARK, journal, monitored
+from tests.monitored import EXTERNAL, journal, monitored
 from tests.monitored import job as small_job
-from tests.webui.recorded_webui import recorded
+from tests.webui.recorded_webui import Answer, recorded
 
 
 def with_checkpoint(name: str) -> str:
@@ -55,47 +53,30 @@ def test_what_is_too_large_fails_by_the_configs_bound(tmp_path: Path) -> None:
         assert journal(run)[0]["event"] == "claimed"
 
 
-OTHER = """
-import sys
-from sdwatch.simulator import __main__, forge
-
-forge.CHECKPOINTS = (forge.Checkpoint("other"), forge.Checkpoint("simulated-a"))
-__main__.main()
-"""
-
-
-def other_webui(root: Path, *flags: str) -> dict[str, Any]:
-    """A second one that has another checkpoint."""
-    (root / "other.py").write_text(OTHER, encoding="utf-8")
-    port = free_port()
-    command = [sys.executable, str(root / "other.py"), "--port", str(port), *FAST, *flags]
-    return {
-        "url": f"http://127.0.0.1:{port}",
-        "command": [*command, "--state", str(root / "other.json")],
-        "env": {MARK: str(root), "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
-        "stop_grace": 1,
-        "start_limit": 60,
-    }
+def models(*names: str) -> dict[str, Answer]:
+    """For a second WebUI, which has these checkpoints."""
+    body = json.dumps([{"title": name, "model_name": name} for name in names])
+    return {"sd-models": (200, body.encode())}
 
 
 def test_a_job_goes_to_the_lane_that_has_its_checkpoint(tmp_path: Path) -> None:
-    with monitored(tmp_path, others={"other": other_webui(tmp_path)}) as spool:
-        for number in range(3):
-            spool.drop(f"other-{number}.yaml", with_checkpoint("other"))
-        spool.drop("none.yaml", with_checkpoint("nobody's"))
-        spool.start(once=True)
-        assert spool.ended() is Result.EMPTY, spool.told
-        assert [len(spool.done()), len(spool.failed())] == [3, 1]
-        lanes = [
-            json.loads((run / "run.json").read_text())["webui"]["name"] for run in spool.done()
-        ]
-        assert lanes == ["other"] * 3
-        message = envelope(spool.failed()[0])["message"]
-        assert "this WebUI (Forge) has no checkpoint" in message
+    with recorded("a1111", models("other")) as other:
+        with monitored(tmp_path, others={"other": {"url": other.url}}) as spool:
+            for number in range(3):
+                spool.drop(f"other-{number}.yaml", with_checkpoint("other"))
+            spool.drop("none.yaml", with_checkpoint("nobody's"))
+            spool.start(once=True)
+            assert spool.ended() is Result.EMPTY, spool.told
+            assert [len(spool.done()), len(spool.failed())] == [3, 1]
+            assert spool.stats()["posts"] == 0
+            message = envelope(spool.failed()[0])["message"]
+    assert len(other.posts) == 3
+    assert 'sim: this WebUI (Forge) has no checkpoint "nobody\'s"' in message
+    assert 'other: this WebUI (AUTOMATIC1111) has no checkpoint "nobody\'s"' in message
 
 
 def test_a_job_waits_for_a_lane_that_is_not_known_yet(tmp_path: Path) -> None:
-    others = {"other": other_webui(tmp_path, "--never-ready")}
+    others = {"other": {"url": f"http://127.0.0.1:{free_port()}"}}
     with monitored(tmp_path, others=others) as spool:
         spool.start()
         spool.wait_ready()
@@ -108,13 +89,13 @@ def test_a_job_waits_for_a_lane_that_is_not_known_yet(tmp_path: Path) -> None:
 
 
 def test_once_ends_when_only_a_lane_on_hold_could_do_the_rest(tmp_path: Path) -> None:
-    others = {"other": other_webui(tmp_path, "--no-model")}
-    with monitored(tmp_path, others=others) as spool:
-        spool.drop("other.yaml", with_checkpoint("other"))
-        spool.start(once=True)
-        assert spool.ended() is Result.HOLD, spool.told
-        assert spool.waiting() == ["other.yaml"]
-        assert not spool.done() + spool.failed()
+    with recorded("a1111", models()) as other:  # no checkpoint at all
+        with monitored(tmp_path, others={"other": {"url": other.url}}) as spool:
+            spool.drop("other.yaml", with_checkpoint("other"))
+            spool.start(once=True)
+            assert spool.ended() is Result.HOLD, spool.told
+            assert spool.waiting() == ["other.yaml"]
+            assert not spool.done() + spool.failed()
 
 
 def test_a_server_with_few_routes_does_what_it_can(tmp_path: Path) -> None:
@@ -132,3 +113,19 @@ def test_a_server_with_few_routes_does_what_it_can(tmp_path: Path) -> None:
             )
             assert len(spool.done()) == 1
     assert [path for path, _ in server.posts] == ["/sdapi/v1/txt2img"]
+
+
+def test_a_checkpoint_that_came_later_is_found_in_a_fresh_list(tmp_path: Path) -> None:
+    titles = [{"title": "first.safetensors", "model_name": "first"}]
+    answer: dict[str, Answer] = {"sd-models": lambda _: (200, json.dumps(titles).encode())}
+    with recorded("a1111", answer) as server:
+        with monitored(tmp_path, webui={**EXTERNAL, "url": server.url}) as spool:
+            spool.start()
+            spool.wait_ready(generation=0)
+            titles.append({"title": "second.safetensors [0123456789]", "model_name": "second"})
+            spool.drop("second.yaml", with_checkpoint("second"))
+            spool.wait_for(done=1)
+            spool.drop("third.yaml", with_checkpoint("third"))
+            spool.wait_for(done=1, failed=1)
+            assert (spool.lane()["kind"], spool.lane()["managed"]) == ("a1111", False)
+    assert len(server.posts) == 1
