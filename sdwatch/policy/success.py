@@ -30,7 +30,7 @@ LEVELS: Mapping[str, Level] = {
     "seed": "fail",
     "fallback": "warn",
 }
-"""Every kind of finding, in the order of their weight, and what it is unless the config says more."""
+"""Every kind of finding, the heaviest first, and what it is unless the config says more."""
 
 LISTS = {"model": "sd-models", "sampler": "samplers", "scheduler": "schedulers"}
 """Kinds that are about a name, and the WebUI's list in which it would stand."""
@@ -98,19 +98,15 @@ def _pictures(payload: Mapping[str, Any], made: Made) -> list[Finding]:
     found = _colours(pictures, "one_colour")
     if found and (given := made.given()) is not None and given.one_colour:
         found = []
-    if not payload.get(
-        "alwayson_scripts"
-    ):  # one of them may change the size (source: MultiDiffusion)
+    if not payload.get("alwayson_scripts"):  # one of which may change the size, as MultiDiffusion
         found = [*_sizes(payload, pictures, made.given), *found]
     return found
 
 
 def _colours(pictures: Iterable[Picture], kind: str) -> list[Finding]:
     plain = sum(picture.one_colour for picture in pictures)
-    words = (
-        "the picture is all of one colour" if plain == 1 else f"{plain} pictures are of one colour"
-    )
-    return [Finding(kind, words)] if plain else []
+    what = "the picture is" if plain == 1 else f"{plain} pictures are"
+    return [Finding(kind, f"{what} all of one colour")] if plain else []
 
 
 def _sizes(
@@ -182,16 +178,20 @@ def _upscaled(payload: Mapping[str, Any], made: Made) -> list[Finding]:
 
 
 def _enlarged(payload: Mapping[str, Any], size: Size, given: Size) -> list[Finding]:
-    upscaler = payload.get("upscaler_1")
-    wanted = _wanted(payload, given)
+    upscaler, wanted = payload.get("upscaler_1"), _wanted(payload, given)
     if upscaler == "None" or any(_is_near(size, want) for want in wanted):
         return []
+    if upscaler is None and not any(payload.get(key) for key in _RESIZES):
+        return []  # only the faces are restored, or nothing is asked for
     if not _is_near(size, given):
         return [Finding("size", f"the picture is {_shown(size)}, not {_shown(wanted[0])}")]
     if upscaler is None:
         why = "the job names no upscaler_1, so the picture came back as it was"
         return [Finding("upscale_unchanged", why, name="upscaler_1")]
     return [Finding("upscale_unchanged", f"the picture is {_shown(size)} as before")]
+
+
+_RESIZES = ("upscaling_resize", "upscaling_resize_w", "upscaling_resize_h")
 
 
 def _wanted(payload: Mapping[str, Any], given: Size) -> list[Size]:
