@@ -146,17 +146,16 @@ def _scaled(known: int, side: int, other: int) -> int:
     return known * side // other if other else 0
 
 
-_GRAINS = (1, 8, 16, 32, 64)
-
-
 def _is_near(size: Size, asked: Size) -> bool:
     """Whether `size` is `asked` as a WebUI makes it: 65 becomes 64, with stable-diffusion.cpp 128;
-    some models want multiples of 16 or 32."""
+    some models want multiples of 16 or 32 (source)."""
     return all(_fits(got, want) for got, want in zip(size, asked, strict=True))
 
 
 def _fits(got: int, want: int) -> bool:
-    return not want or any(got in (want // g * g, -(-want // g) * g) for g in _GRAINS)
+    less = (want // grain * grain for grain in (1, 8, 16))
+    more = (-(-want // grain) * grain for grain in (8, 16, 32, 64))
+    return not want or got in (*less, *more)
 
 
 def _shown(size: Size) -> str:
