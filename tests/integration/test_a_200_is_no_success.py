@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,29 @@ def test_fewer_images_than_asked_for_are_a_failure(tmp_path: Path) -> None:
     process = FakeProcess()
     assert place.recovering(run, client, process).run_to_end(place.spool) == "done"
     assert (len(client.posts), process.restarts) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["forge", "a1111", "sdnext", "sdcpp"])
+def test_an_ordinary_job_is_as_it_was_asked_for(tmp_path: Path, kind: str) -> None:
+    """No false alarm, whatever the WebUI's ways are."""
+    if kind != "forge" and importlib.util.find_spec(f"sdwatch.simulator.{kind}") is None:
+        pytest.skip("the simulator is only a Forge as yet")
+    flags = () if kind == "forge" else ("--kind", kind)
+    image = "width: 65, height: 70, steps: 2, sampler_name: Euler, seed: 7, batch_size: 2"
+    stages = f"""\
+stages:
+  - txt2img: {{prompt: a castle, {image}, save_images: true}}
+  - img2img: {{prompt: a castle, {image.replace("65", "96")}, denoising_strength: 0.5}}
+"""
+    stages += "  - upscale: {upscaler_1: Lanczos}\n" if kind in ("forge", "a1111") else ""
+    with monitored(tmp_path, flags=flags) as spool:
+        spool.drop("castle.yaml", stages)
+        spool.start()
+        spool.wait_for(done=1)
+        run = spool.done()[0]
+        assert journal(run, "call_failed") == []
+        assert [call.get("warnings") for call in run_json(run)["calls"] if "warnings" in call] == []
+        assert spool.lane()["warnings"] == 0
 
 
 # -- somebody pressed Interrupt

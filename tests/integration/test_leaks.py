@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.leaks import Leaks
 from tests.api.scripted_server import Handler, ScriptedServer, serving
 from tests.helpers import wait_until
-from tests.monitored import job, journal, monitored
+from tests.monitored import EXTERNAL, job, journal, monitored
+from tests.webui.sim import running
 
 MB = 10**6
 
@@ -53,7 +55,86 @@ def test_a_webui_is_recycled_after_so_many_calls(tmp_path: Path) -> None:
         assert spool.stats()["posts"] == 4
 
 
-# -- settings
+# -- settings, with a monitor
+
+CLIP = "CLIP_stop_at_last_layers"
+LEAKING = job("a castle", override_settings={CLIP: 2}, priority=1)
+
+
+def keeps_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The WebUI seems to keep the setting that the first call overrides, whatever is posted."""
+    said = iter([1])
+    monkeypatch.setattr(SDWebUIClient, "options", lambda *_: {CLIP: next(said, 2)})
+
+
+def test_a_webui_that_cannot_be_rid_of_a_setting_is_recycled_before_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeps_for_ever(monkeypatch)
+    with monitored(tmp_path) as spool:
+        spool.drop("a.yaml", LEAKING)
+        spool.drop("b.yaml", job("a lighthouse"))
+        spool.start()
+        spool.wait_for(done=2)
+        first, second = sorted(spool.done(), key=lambda run: journal(run, "call_started")[0]["at"])
+        assert [event["event"] for event in spool.crashes()] == ["start", "recycled", "start"]
+        (warning,) = journal(first, "call_finished")[0]["warnings"]
+        assert warning["kind"] == "leak"
+        assert CLIP in warning["words"]
+        assert [journal(run, "call_started")[0]["generation"] for run in (first, second)] == [1, 2]
+
+
+def test_one_that_is_not_ours_is_never_recycled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeps_for_ever(monkeypatch)
+    with monitored(tmp_path, webui=EXTERNAL) as spool, running(tmp_path, port=spool.port) as sim:
+        spool.drop("a.yaml", LEAKING)
+        spool.start()
+        spool.wait_for(done=1)
+        assert sum("not ours to restart" in line for line in spool.told) == 1
+        assert spool.events("recycled") == []
+        assert sim.process.poll() is None
+
+
+needs_kinds = pytest.mark.skipif(
+    importlib.util.find_spec("sdwatch.simulator.a1111") is None,
+    reason="the simulator is only a Forge as yet, which puts every setting back",
+)
+
+
+@needs_kinds
+@pytest.mark.parametrize("is_ours", [True, False], ids=["managed", "external"])
+def test_a_setting_that_automatic1111_keeps_reaches_no_later_job(
+    tmp_path: Path, is_ours: bool
+) -> None:
+    flags = ("--kind", "a1111")
+    with ExitStack() as stack:
+        webui = {} if is_ours else EXTERNAL
+        spool = stack.enter_context(monitored(tmp_path, flags=flags, webui=webui))
+        if not is_ours:
+            stack.enter_context(running(tmp_path, *flags, port=spool.port))
+        spool.drop("a.yaml", LEAKING)
+        spool.start()
+        spool.wait_for(done=1)
+        assert SDWebUIClient(f"http://127.0.0.1:{spool.port}").options(10)[CLIP] == 1
+        (finished,) = journal(spool.done()[0], "call_finished")
+        assert [warning["kind"] for warning in finished["warnings"]] == ["leak"]
+        assert sum(f"kept {CLIP}" in line for line in spool.told) == 1
+        assert spool.events("recycled") == spool.events("crash") == []
+
+
+@needs_kinds
+def test_a_setting_may_be_left_as_it_is(tmp_path: Path) -> None:
+    off = {"undo_overrides": False}
+    with monitored(tmp_path, flags=("--kind", "a1111"), webui=off) as spool:
+        spool.drop("a.yaml", LEAKING)
+        spool.start()
+        spool.wait_for(done=1)
+        assert SDWebUIClient(f"http://127.0.0.1:{spool.port}").options(10)[CLIP] == 2
+
+
+# -- settings, without
 
 
 class Settings:
@@ -88,7 +169,6 @@ def leaks_of(server: ScriptedServer) -> Leaks:
     return Leaks(SDWebUIClient(server.url))
 
 
-CLIP = "CLIP_stop_at_last_layers"
 OVERRIDES = {"override_settings": {CLIP: 2, "sd_model_checkpoint": "b"}}
 
 
