@@ -16,7 +16,7 @@ from PIL import Image
 
 from sdwatch.errors import WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.reach import JobRules
-from sdwatch.policy.success import LEVELS
+from sdwatch.policy.success import LEVELS, Level
 from sdwatch.stages import Ending
 from sdwatch.webui.client import Reply
 from tests.fakes import (
@@ -124,6 +124,21 @@ def test_a_stage_without_any_image_to_take_fails_and_says_which(place: Workplace
     told = envelope(place.failed())
     assert told["blame"] == "job"
     assert "stage 2 (img2img) has no image to work on" in told["message"]
+
+
+@pytest.mark.parametrize(("level", "ending"), [("fail", "failed"), ("warn", "done")])
+def test_a_picture_of_another_size_is_noticed_without_recovery_too(
+    place: Workplace, level: Level, ending: str
+) -> None:
+    client = PlainClient(reply(picture(size=(32, 64))))
+    run = place.claimed("prompt: a castle\nwidth: 64\n")
+    runner = place.runner(run, client, checks={**LEVELS, "size": level})
+    assert runner.run_to_end(place.spool) == ending
+    if level == "fail":
+        assert "the picture is 32x64, not 64x?" in envelope(place.failed())["message"]
+    else:
+        (call,) = json.loads((place.done() / "run.json").read_text())["calls"]
+        assert call["warnings"] == [{"kind": "size", "words": "the picture is 32x64, not 64x?"}]
 
 
 def test_grids_are_saved_and_not_handed_on(place: Workplace) -> None:
