@@ -322,7 +322,7 @@ def unknown_name(finding: Finding, listed: Iterable[Any]) -> str:
     items = [item for item in listed if isinstance(item, Mapping)]
     names = {str(item[key]) for item in items for key in _NAME_KEYS if item.get(key)}
     asked = finding.name
-    if not names or asked in names or any(_old_style(asked, name) for name in names):
+    if not names or asked in names:
         return ""
     if finding.kind == "model" and any(_is_model(asked, name, name) for name in names):
         return ""
@@ -331,10 +331,6 @@ def unknown_name(finding: Finding, listed: Iterable[Any]) -> str:
 
 
 _NAME_KEYS = ("name", "label", "title", "model_name", "hash", "sha256", "filename")
-
-
-def _old_style(asked: str, name: str) -> bool:
-    return asked.startswith(f"{name} ")
 
 
 # -- the log

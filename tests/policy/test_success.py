@@ -390,7 +390,7 @@ MODELS = [{"title": "a.safetensors [12]", "model_name": "a", "hash": "12", "file
             "knows no sampler 'Eulr'; did you mean \"Euler\"?",
         ),
         (Finding("sampler", "", "Euler"), SAMPLERS, ""),
-        (Finding("sampler", "", "DPM++ 2M Karras"), SAMPLERS, ""),
+        (Finding("sampler", "", "DPM++ 2M Foo"), SAMPLERS, "knows no sampler 'DPM++ 2M Foo'"),
         (Finding("sampler", "", "Eulr"), [], ""),
         (Finding("sampler", "", "Eulr"), ["Euler", None], ""),
         (Finding("model", "", "a"), MODELS, ""),
