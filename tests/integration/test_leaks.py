@@ -84,6 +84,23 @@ def test_a_webui_that_cannot_be_rid_of_a_setting_is_recycled_before_the_next_cal
         assert [journal(run, "call_started")[0]["generation"] for run in (first, second)] == [1, 2]
 
 
+def test_what_a_cancelled_call_left_behind_does_not_reach_the_next_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeps_for_ever(monkeypatch)
+    slow = ("--step-time", "0.1")
+    with monitored(tmp_path, flags=slow) as spool:
+        spool.drop("a.yaml", job("a castle", override_settings={CLIP: 2}, steps=100))
+        spool.start()
+        spool.wait_posts(1)
+        (spool.working()[0] / "cancel").touch()
+        spool.wait_for(failed=1)
+        spool.drop("b.yaml", job("a lighthouse"))
+        spool.wait_for(done=1, failed=1)
+        assert journal(spool.done()[0], "call_started")[0]["generation"] == 2
+        assert len(spool.events("recycled")) == 1
+
+
 def test_one_that_is_not_ours_is_never_recycled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
