@@ -142,12 +142,16 @@ class Keeper:
 
     # -- what a call says (see api.Keeper); the caller has the permit
 
+    def is_clean(self) -> bool:
+        """For who has just got the permit: whether nothing of an earlier call is left, one that was
+        given up included, of which nobody waited for the end."""
+        self.warn("a call that was given up", self.after_call())
+        return not self._worn_out
+
     def before_call(self, payload: Mapping[str, Any]) -> None:
-        """A POST is about to go out. What an earlier call left behind must not reach it."""
+        """A POST is about to go out; another attempt of the same call may have gone before."""
         if self._config.undo_overrides:
-            self.warn(
-                "an earlier call", self._settled(self._leaks.before(payload, self._generation))
-            )
+            self._settled(self._leaks.before(payload, self._generation))
 
     def after_call(self) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""

@@ -127,9 +127,10 @@ class Lane:
         """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
         RunCancelledError, RunStoppedError."""
         self._permit.take(mailbox, lambda: self.ready)
-        while self._may_call():
+        while self._may_call() or not self.keeper.is_clean():
             # Looked up with the permit, so that it is true of this call; and given back meanwhile.
             self._permit.give_back()
+            self.keeper.look_again()
             self._clock.wait(mailbox.given_up, _CHECK_AGAIN)
             self._permit.take(mailbox, lambda: self.ready)
         try:

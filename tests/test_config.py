@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from sdwatch import resources
@@ -18,6 +20,7 @@ from sdwatch.config import (
 )
 from sdwatch.errors import ConfigError
 from sdwatch.policy.reach import JobRules
+from sdwatch.policy.success import LEVELS
 
 HEAD = "spool: spool\nstate: state\n"
 ONE = HEAD + "webuis:\n  one: {url: 'http://127.0.0.1:7860'}\n"
@@ -213,8 +216,34 @@ REFUSED = {
     "empty command": (WEBUI + "command: []", "6:14: webuis.command: is empty; leave the line out"),
     "open quote": (WEBUI + "command: a 'b", "6:14: command must be a list of words, or one line "),
     "password alone": (WEBUI + "password: x", "4:3: webuis: username and password go together"),
+    "max_rss alone": (
+        WEBUI + "max_rss: 1 GB",
+        "4:3: webuis: max_rss and max_calls are of no use without a command",
+    ),
+    "max_calls alone": (WEBUI + "max_calls: 9", "4:3: webuis: max_rss and max_calls are of no"),
+    "max_calls 0": (WEBUI + "command: a\n    max_calls: 0", "7:16: webuis.max_calls"),
+    "max_rss too much": (WEBUI + "command: a\n    max_rss: 101 %", "7:14: max_rss must be off,"),
+    "unknown check": (ONE + "checks: {colour: warn}", '5:10: unknown field "colour" in checks'),
+    "unknown level": (ONE + "checks: {size: no}", "5:16: size must be one of fail, warn, off"),
     "cwd alone": (WEBUI + "cwd: x", "4:3: webuis: cwd and env are of no use without a command"),
 }
+
+
+def test_what_is_done_about_each_finding_is_said_one_by_one() -> None:
+    levels = config_of(ONE + "checks: {size: warn, seed: off}").checks.levels
+    assert levels == {**LEVELS, "size": "warn", "seed": "off"}
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("off", None), ("2 GB", 2 * 10**9), ("80 %", 80 * 10**9), ("100%", 100 * 10**9)],
+)
+def test_max_rss_is_a_size_or_a_share_of_the_machines_memory(
+    monkeypatch: pytest.MonkeyPatch, text: str, bytes_: int | None
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=100 * 10**9))
+    webui = config_of(WEBUI + f"command: a\n    max_rss: {text}").webuis[0]
+    assert webui.max_rss == bytes_
 
 
 @pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)

@@ -33,7 +33,7 @@ _DECODED = 40_000_000
 _SMALL_FILE = 65_536  # bytes: what a WebUI writes beside the picture, its preview too
 _SQUEEZED = 100  # pixels in a byte: zlib makes of one colour a thousandth, a JPEG about as little
 
-_ONE_COLOUR = 2  # of 255: what JPEG makes of one colour
+_ONE_COLOUR = 5  # of 255: what JPEG (2) and WebP make of one colour
 
 # What Pillow raises on bytes that somebody made up, found by trying.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError)
@@ -74,10 +74,14 @@ def check_whole(data: bytes, most: int = MOST_PIXELS) -> tuple[int, int]:
 
 
 def is_one_colour(data: bytes) -> bool:
-    """Whether each pixel of a picture that is whole has the same colour, or nearly (JPEG)."""
-    with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-        picture.draft(None, (256, 256))
-        extrema = picture.convert("RGB").getextrema()
+    """Whether each pixel of a picture that is whole has the same colour, or nearly (JPEG). Raises
+    NoPictureError where only its checksums were whole."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            picture.draft(None, (256, 256))
+            extrema = picture.convert("RGB").getextrema()
+    except _BROKEN as error:
+        raise NoPictureError("is damaged inside") from error
     return all(high - low <= _ONE_COLOUR for low, high in extrema)  # type: ignore[misc]
 
 

@@ -30,7 +30,7 @@ LEVELS: Mapping[str, Level] = {
     "seed": "fail",
     "fallback": "warn",
 }
-"""Every kind of finding, in the order of their weight, and what it is if the config says nothing."""
+"""Every kind of finding, the heaviest first, and what it is unless the config says more."""
 
 LISTS = {"model": "sd-models", "sampler": "samplers", "scheduler": "schedulers"}
 """Kinds that are about a name, and the WebUI's list in which it would stand."""
@@ -98,19 +98,15 @@ def _pictures(payload: Mapping[str, Any], made: Made) -> list[Finding]:
     found = _colours(pictures, "one_colour")
     if found and (given := made.given()) is not None and given.one_colour:
         found = []
-    if not payload.get(
-        "alwayson_scripts"
-    ):  # one of them may change the size (source: MultiDiffusion)
+    if not payload.get("alwayson_scripts"):  # one of which may change the size, as MultiDiffusion
         found = [*_sizes(payload, pictures, made.given), *found]
     return found
 
 
 def _colours(pictures: Iterable[Picture], kind: str) -> list[Finding]:
     plain = sum(picture.one_colour for picture in pictures)
-    words = (
-        "the picture is all of one colour" if plain == 1 else f"{plain} pictures are of one colour"
-    )
-    return [Finding(kind, words)] if plain else []
+    what = "the picture is" if plain == 1 else f"{plain} pictures are"
+    return [Finding(kind, f"{what} all of one colour")] if plain else []
 
 
 def _sizes(
@@ -150,17 +146,16 @@ def _scaled(known: int, side: int, other: int) -> int:
     return known * side // other if other else 0
 
 
-_GRAINS = (1, 8, 16, 32, 64)
-
-
 def _is_near(size: Size, asked: Size) -> bool:
     """Whether `size` is `asked` as a WebUI makes it: 65 becomes 64, with stable-diffusion.cpp 128;
-    some models want multiples of 16 or 32."""
+    some models want multiples of 16 or 32 (source)."""
     return all(_fits(got, want) for got, want in zip(size, asked, strict=True))
 
 
 def _fits(got: int, want: int) -> bool:
-    return not want or any(got in (want // g * g, -(-want // g) * g) for g in _GRAINS)
+    less = (want // grain * grain for grain in (1, 8, 16))
+    more = (-(-want // grain) * grain for grain in (8, 16, 32, 64))
+    return not want or got in (*less, *more)
 
 
 def _shown(size: Size) -> str:
@@ -182,16 +177,20 @@ def _upscaled(payload: Mapping[str, Any], made: Made) -> list[Finding]:
 
 
 def _enlarged(payload: Mapping[str, Any], size: Size, given: Size) -> list[Finding]:
-    upscaler = payload.get("upscaler_1")
-    wanted = _wanted(payload, given)
+    upscaler, wanted = payload.get("upscaler_1"), _wanted(payload, given)
     if upscaler == "None" or any(_is_near(size, want) for want in wanted):
         return []
+    if upscaler is None and not any(payload.get(key) for key in _RESIZES):
+        return []  # only the faces are restored, or nothing is asked for
     if not _is_near(size, given):
         return [Finding("size", f"the picture is {_shown(size)}, not {_shown(wanted[0])}")]
     if upscaler is None:
         why = "the job names no upscaler_1, so the picture came back as it was"
         return [Finding("upscale_unchanged", why, name="upscaler_1")]
     return [Finding("upscale_unchanged", f"the picture is {_shown(size)} as before")]
+
+
+_RESIZES = ("upscaling_resize", "upscaling_resize_w", "upscaling_resize_h")
 
 
 def _wanted(payload: Mapping[str, Any], given: Size) -> list[Size]:
@@ -323,7 +322,7 @@ def unknown_name(finding: Finding, listed: Iterable[Any]) -> str:
     items = [item for item in listed if isinstance(item, Mapping)]
     names = {str(item[key]) for item in items for key in _NAME_KEYS if item.get(key)}
     asked = finding.name
-    if not names or asked in names or any(_old_style(asked, name) for name in names):
+    if not names or asked in names:
         return ""
     if finding.kind == "model" and any(_is_model(asked, name, name) for name in names):
         return ""
@@ -332,10 +331,6 @@ def unknown_name(finding: Finding, listed: Iterable[Any]) -> str:
 
 
 _NAME_KEYS = ("name", "label", "title", "model_name", "hash", "sha256", "filename")
-
-
-def _old_style(asked: str, name: str) -> bool:
-    return asked.startswith(f"{name} ")
 
 
 # -- the log

@@ -64,7 +64,7 @@ class Review:
         for one that is not: WebUIInterruptedError, WebUIBadRequestError where it is because of a
         name that this WebUI does not know, else WebUIReplyError."""
         made = Made(
-            pictures=_pictures(reply),
+            pictures=_pictures(stage, reply),
             info=reply.info,
             given=lambda: _given(stage, payload),
             interrupted=self._how_interrupted() if self._asks("interrupted") else "",
@@ -139,11 +139,16 @@ class Review:
         return "Skip" if state.get("skipped") is True else ""
 
 
-def _pictures(reply: Reply) -> list[Picture]:
-    """What is known of each picture but the grids."""
-    sizes = reply.sizes or tuple(size_of(io.BytesIO(image)) for image in reply.images)
-    pairs = list(zip(reply.images, sizes, strict=True))[reply.first_image :]
-    return [_picture(image, size) for image, size in pairs]
+def _pictures(stage: str, reply: Reply) -> list[Picture]:
+    """What is known of each picture but the grids. Raises WebUIReplyError for one that does not
+    decode although its checksums are right."""
+    try:
+        sizes = reply.sizes or tuple(size_of(io.BytesIO(image)) for image in reply.images)
+        pairs = list(zip(reply.images, sizes, strict=True))[reply.first_image :]
+        return [_picture(image, size) for image, size in pairs]
+    except NoPictureError as error:
+        said = f"an image of the reply does not decode: it {error}"
+        raise WebUIReplyError(said, stage=stage, status=200) from error
 
 
 def _picture(data: bytes, size: tuple[int, int]) -> Picture:

@@ -31,6 +31,7 @@ from sdwatch.errors import (
 )
 from sdwatch.lane import Lane
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
@@ -110,6 +111,15 @@ class NotingKeeper:
 
     def hold(self, reason: str) -> None:
         self.heard.append(f"hold: {reason}")
+
+    def before_call(self, payload: Mapping[str, Any]) -> None:
+        del payload
+
+    def after_call(self) -> tuple[Finding, ...]:
+        return ()
+
+    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
+        self.heard += [f"warn {job}: {finding.words}" for finding in warnings]
 
     def sending(self, stage: str) -> None:
         self.heard.append(f"sending {stage}")

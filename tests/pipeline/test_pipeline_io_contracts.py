@@ -16,6 +16,7 @@ from PIL import Image
 
 from sdwatch.errors import WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.reach import JobRules
+from sdwatch.policy.success import LEVELS, Level
 from sdwatch.stages import Ending
 from sdwatch.webui.client import Reply
 from tests.fakes import (
@@ -33,7 +34,7 @@ THREE = """\
 stages:
   - txt2img: {prompt: a castle, width: 64, height: 64}
   - img2img: {prompt: at night, denoising_strength: 0.5}
-  - upscale: {upscaling_resize: 2, upscaler_1: Lanczos}
+  - upscale: {upscaling_resize: 1, upscaler_1: Lanczos}
 """
 TWO = """\
 stages:
@@ -84,7 +85,7 @@ def test_one_image_goes_through_three_stages(place: Workplace) -> None:
     assert sent(img2img["init_images"]) == [picture(1)]
     assert sent([upscale["image"]]) == [picture(2)]
     assert {k: v for k, v in upscale.items() if k != "image"} == {
-        "upscaling_resize": 2, "upscaler_1": "Lanczos",
+        "upscaling_resize": 1, "upscaler_1": "Lanczos",
     }  # fmt: skip
     assert list(saved(place.done()).values()) == [picture(1), picture(2), picture(3)]
 
@@ -117,11 +118,27 @@ def test_all_images_of_a_stage_are_there_before_the_next_stage_begins(place: Wor
 def test_a_stage_without_any_image_to_take_fails_and_says_which(place: Workplace) -> None:
     only_a_grid = Reply((picture(1),), first_image=1)
     client = PlainClient(only_a_grid)
-    assert place.runner(place.claimed(TWO), client).run_to_end(place.spool) is Ending.FAILED
+    runner = place.runner(place.claimed(TWO), client, checks={**LEVELS, "count": "warn"})
+    assert runner.run_to_end(place.spool) is Ending.FAILED
     assert len(client.posts) == 1
     told = envelope(place.failed())
     assert told["blame"] == "job"
     assert "stage 2 (img2img) has no image to work on" in told["message"]
+
+
+@pytest.mark.parametrize(("level", "ending"), [("fail", "failed"), ("warn", "done")])
+def test_a_picture_of_another_size_is_noticed_without_recovery_too(
+    place: Workplace, level: Level, ending: str
+) -> None:
+    client = PlainClient(reply(picture(size=(32, 64))))
+    run = place.claimed("prompt: a castle\nwidth: 64\n")
+    runner = place.runner(run, client, checks={**LEVELS, "size": level})
+    assert runner.run_to_end(place.spool) == ending
+    if level == "fail":
+        assert "the picture is 32x64, not 64x?" in envelope(place.failed())["message"]
+    else:
+        (call,) = json.loads((place.done() / "run.json").read_text())["calls"]
+        assert call["warnings"] == [{"kind": "size", "words": "the picture is 32x64, not 64x?"}]
 
 
 def test_grids_are_saved_and_not_handed_on(place: Workplace) -> None:
@@ -166,14 +183,16 @@ def test_the_job_folders_own_images_and_mask_are_sent_as_they_are(place: Workpla
     job = """\
 stages:
   - img2img: {prompt: a, init_images: [sketch.png, sub/other.jpg], mask: mask.png}
-  - upscale: {image: sub/other.jpg, upscaling_resize: 2}
+  - upscale: {image: sub/other.jpg, upscaling_resize: 1}
 """
     images = {
         "sketch.png": picture(11, size=(80, 64)),
         "sub/other.jpg": picture(12, "JPEG"),
         "mask.png": picture(13),
     }
-    client = PlainClient(numbered())
+    client = PlainClient(
+        lambda _, asked: reply(picture(size=(asked.get("width", 64), asked.get("height", 64))))
+    )
     run = place.claimed(job, images)
     assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
     (_, img2img), (_, upscale) = client.posts

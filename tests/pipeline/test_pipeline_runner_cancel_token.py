@@ -30,7 +30,7 @@ from tests.webui.sim import FAST, Simulator, running
 STAGES = {
     "txt2img": "  - txt2img: {prompt: a, width: 64, height: 64}\n",
     "img2img": "  - img2img: {prompt: a, init_images: a.png}\n",
-    "extra-single-image": "  - upscale: {image: a.png, upscaling_resize: 2}\n",
+    "extra-single-image": "  - upscale: {image: a.png, upscaling_resize: 1}\n",
 }
 
 
