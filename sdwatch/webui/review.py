@@ -84,7 +84,8 @@ class Review:
         log = self._log()
         if broke := broke_inside(log):
             words = f"the WebUI answered 200 without an image: {broke}"
-            return WebUIServerError(words, stage=error.stage, status=200, said=broke)
+            kind, _, said = broke.partition(": ")
+            return WebUIServerError(words, stage=error.stage, status=200, kind=kind, said=said)
         how = self._how_interrupted()
         if how == "Skip" or (how and log):
             words = f"somebody pressed {how} in the WebUI: there is no image"
