@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sdwatch import resources
 from sdwatch.errors import ConfigError, FileProblems, Problem
@@ -83,6 +83,16 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(re.sub(r'^"(.*)"$', r"\1", word) for word in shlex.split(text, posix=False))
 
 
+def _findable(path: Path) -> Path:
+    """A path that the system can be asked for, with the home that `~` stands for."""
+    if "\0" in str(path):
+        raise ValueError("has a zero byte in it")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("begins with the home of a user who is not known here") from None
+
+
 _DURATION = Reading(_seconds, "a duration such as 90, 1.5, 2 min or 1 h")
 _SIZE = Reading(_bytes, "a size such as 500 MB or 1 GB")
 _AREA = Reading(_pixels, "a number of pixels such as 100 MP")
@@ -92,6 +102,7 @@ _MEMORY = Reading(_memory, "off, a size such as 20 GB, or a share of the memory 
 _COUNT = Reading(_count, "off, or a number such as 500")
 _COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
 
+Place: TypeAlias = Annotated[Path, AfterValidator(_findable)]
 Duration: TypeAlias = Annotated[float, _DURATION]
 Limit: TypeAlias = Annotated[float, _DURATION, Field(gt=0)]
 Size: TypeAlias = Annotated[int, _SIZE]
@@ -117,11 +128,11 @@ class WebUIConfig(_Settings):
     name: Annotated[str, Field(max_length=40)]
     url: str
     command: Annotated[tuple[str, ...], _COMMAND] | None = None
-    cwd: Path | None = None
+    cwd: Place | None = None
     env: dict[str, str] = Field(default_factory=dict, repr=False)
     username: str | None = None
     password: str | None = Field(None, repr=False)
-    log_file: Path | None = None
+    log_file: Place | None = None
     start_limit: Limit = 1800.0
     stall: Limit = 300.0
     load_limit: Limit = 1200.0
@@ -157,6 +168,10 @@ class WebUIConfig(_Settings):
         match = re.fullmatch(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})/?", url)
         if match is None or not 0 < int(match.group(2)) < 65536:
             raise ValueError("must be http://HOST:PORT, without a path or a password")
+        try:
+            urlsplit(url)
+        except ValueError:
+            raise ValueError("has no IPv6 address between [ and ]") from None
         return url.rstrip("/")
 
     @field_validator("command")
@@ -164,6 +179,8 @@ class WebUIConfig(_Settings):
     def _a_command(cls, command: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if command is not None and not (command and command[0]):
             raise ValueError("is empty; leave the line out where sdwatch is not to start the WebUI")
+        if command is not None:
+            _findable(Path(command[0]))
         return command
 
     @model_validator(mode="after")
@@ -219,8 +236,8 @@ class RetentionConfig(_Settings):
 class Config(_Settings):
     """All settings. Durations in seconds, sizes in bytes or pixels, paths absolute."""
 
-    spool: Path
-    state: Path
+    spool: Place
+    state: Place
     watch: Literal["events", "poll"] = "events"
     settle: Duration = 2.0
     scan_interval: Limit = 5.0
@@ -243,7 +260,7 @@ class Config(_Settings):
     hold_max: Annotated[float | None, _AGE] = None
     log_cap: LogCap = 10_000_000
     retention: RetentionConfig = RetentionConfig()
-    signatures: Path | None = None
+    signatures: Place | None = None
     checks: ChecksConfig = ChecksConfig()
     webuis: Annotated[tuple[WebUIConfig, ...], NamedBy("name")]
 
@@ -299,7 +316,7 @@ def parse_config(data: bytes, file: str, base: Path) -> Config:
     try:
         config, problems = read_model(parse_document(data, file), Config, "the config")
     except FileProblems as error:
-        raise ConfigError(file, error.problems) from None
+        raise ConfigError(file, readable(error.problems)) from None
     if config is None:
         raise ConfigError(file, readable(problems))
     webuis = tuple(_resolved(webui, base) for webui in config.webuis)
@@ -376,10 +393,10 @@ def _resolved(webui: WebUIConfig, base: Path) -> WebUIConfig:
 
 def _absolute(path: Path, base: Path) -> Path:
     # normpath, not resolve: a link in the path stays the name that people know.
-    return Path(os.path.normpath(base / path.expanduser()))
+    return Path(os.path.normpath(base / path))
 
 
 def _program(word: str, folder: Path) -> str:
     """A program with a folder in its name is looked for from `cwd`, on every system alike."""
     has_folder = "/" in word or (os.name == "nt" and "\\" in word) or word.startswith("~")
-    return str(_absolute(Path(word), folder)) if has_folder else word
+    return str(_absolute(Path(word).expanduser(), folder)) if has_folder else word

@@ -53,6 +53,7 @@ class Intake:
         )
         self._watch = InboxWatch(spool.inbox, self._hint, self._inbox.renamed_in)
         self._arrivals: list[Arrival] = []
+        self._without_webui: list[Arrival] = []
         self.sources: set[str] = set()  # of what could be claimed at the last scan
         self._scan_wanted = True
         self._next_scan = self._scan_not_before = 0.0
@@ -76,7 +77,9 @@ class Intake:
         self._scan_wanted = False
         before = set(self._inbox.unreadable)
         try:
-            self._arrivals = [a for a in self._inbox.scan() if not self._is_refused(a.source, now)]
+            found = [a for a in self._inbox.scan() if not self._is_refused(a.source, now)]
+            self._arrivals = [a for a in found if a.needs_webui]
+            self._without_webui = [a for a in found if not a.needs_webui]
         except OSError as error:
             self._inbox.waiting["inbox"] = f"cannot be read: {error}"
         self.sources = {arrival.source for arrival in self._arrivals}
@@ -121,11 +124,12 @@ class Intake:
         """Claim what needs no WebUI: jobs that cannot be parsed, or that no WebUI can do, with the
         error; and those that were cancelled while they waited, with None."""
         claimed = []
-        for arrival in list(self._arrivals):
-            error = arrival.job if isinstance(arrival.job, JobError) else refusal(arrival)
-            if error is None and not arrival.cancelled:
-                continue
+        refused = [(a, error) for a in self._arrivals if (error := refusal(a)) is not None]
+        for arrival, _ in refused:
             self._arrivals.remove(arrival)
+        wrong = [(a, a.job if isinstance(a.job, JobError) else None) for a in self._without_webui]
+        self._without_webui = []
+        for arrival, error in [*wrong, *refused]:
             if (run := self._claim(arrival)) is not None:
                 claimed.append((run, None if arrival.cancelled else error))
         return claimed

@@ -23,6 +23,7 @@ MAX_NODES = 20_000
 
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+_HALF = re.compile("[\ud800-\udfff]")
 _BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")
 _COMMENT = re.compile(r"[ \t]+(#[^\r\n]*)")
 _MAGIC = {
@@ -98,6 +99,8 @@ def parse_document(data: bytes, file: str) -> Node:
         raise FileProblems(file, [error.problem]) from None
     except yaml.YAMLError as error:
         raise FileProblems(file, composer.problems or [_explain(error, text)]) from None
+    except (ValueError, OverflowError):  # from PyYAML's own parser, where there is no libyaml
+        raise FileProblems(file, [Problem(1, 1, "a number or an escape is too large")]) from None
     if composer.problems:
         raise FileProblems(file, composer.problems)
     return node
@@ -105,10 +108,10 @@ def parse_document(data: bytes, file: str) -> Node:
 
 def shown(text: str) -> str:
     """A value or a key as a message may have it: in quotes, or, since it may be a prompt, only
-    told of. Messages end in logs and reports."""
+    told of. Messages end in logs and reports, a line each: what would break one is escaped."""
     if len(text) > 24 or len(text.split()) > 3:
         return f"a text of {len(text):,} characters"
-    return f'"{text}"'
+    return f'"{text}"' if text.isprintable() else repr(text)
 
 
 def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar, Node]]:
@@ -156,8 +159,8 @@ def _not_utf8(data: bytes, error: UnicodeDecodeError) -> _Unreadable:
     if re.search(rb"[\x00-\x08\x0e-\x1a]", data):
         return _Unreadable(line, column, "this is not a text file")
     byte = error.object[error.start]
-    meant = bytes([byte]).decode("cp1252", "replace")
-    message = f'byte 0x{byte:02X} is not UTF-8 (in Latin-1 it is "{meant}"); save the file as UTF-8'
+    meant = shown(bytes([byte]).decode("cp1252", "replace"))
+    message = f"byte 0x{byte:02X} is not UTF-8 (in Latin-1 it is {meant}); save the file as UTF-8"
     return _Unreadable(line, column, message)
 
 
@@ -182,6 +185,8 @@ class _Composer:
         if isinstance(next(self._events), yaml.StreamEndEvent):
             raise _Unreadable(1, 1, "the file has only comments; nothing is set")
         root = self._node(next(self._events), 1)
+        if isinstance(root, Scalar) and root.is_null:
+            raise _Unreadable(1, 1, "the file sets nothing")
         next(self._events)  # the document ends
         extra = next(self._events)
         if isinstance(extra, yaml.DocumentStartEvent):
@@ -220,6 +225,8 @@ class _Composer:
     def _scalar(self, event: yaml.Event, line: int, column: int) -> Scalar:
         if not isinstance(event, yaml.ScalarEvent):
             return Scalar("", line, column)  # an alias, refused already
+        if _HALF.search(event.value):  # libyaml refuses it, PyYAML's own parser does not
+            raise _Unreadable(line, column, "this escape is no whole character")
         if event.style not in (None, ""):
             return Scalar(event.value, line, column, quoted=True)
         cut = _COMMENT.match(self._text, event.end_mark.index if event.end_mark else 0)
@@ -253,6 +260,8 @@ def _explain(error: yaml.YAMLError, text: str) -> Problem:
     line, column = _mark(mark)
     lines = _BREAK.split(text)
     here = lines[line - 1] if line <= len(lines) else ""
+    if line > len(lines):  # the end of a text whose last line has no end
+        line, column = len(lines), len(lines[-1]) + 1
     if "\t" in here[: len(here) - len(here.lstrip())]:
         message = f"line {line} begins with a tab; YAML wants spaces"
         return Problem(line, here.index("\t") + 1, message)
@@ -278,10 +287,16 @@ def _advice(problem: str, sign: str, here: str) -> str:
             "if a field begins here, indent it like its neighbours, each with its own colon"
         )
     if "cannot start any token" in problem:
-        return f'text cannot begin with "{sign}"; put it in quotes'
+        return f"text cannot begin with {shown(sign)}; put it in quotes"
+    if "Unicode character escape" in problem:
+        return (
+            "this escape is no whole character; write the character itself (in Python "
+            "json.dumps with ensure_ascii=False does)"
+        )
     if "escape" in problem:
         return "in \"double quotes\" a backslash needs another one; use 'single quotes'"
-    if sign == "," or "found unexpected" in problem or here.lstrip().startswith(("]", "}")):
+    brackets = "found unexpected" in problem or problem.endswith("expected '")  # ',' or ']'
+    if sign == "," or brackets or here.lstrip().startswith(("]", "}")):
         return "brackets do not match; text that begins with [ or { must be in quotes"
     return (
         f"not YAML ({problem}); check the indentation and the quotes here and in the line "

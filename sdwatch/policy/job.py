@@ -106,7 +106,7 @@ def parse_job(
     try:
         root = parse_document(data, file)
     except FileProblems as error:
-        raise JobError(file, error.problems) from None
+        raise JobError(file, readable(error.problems)) from None
     reader = _JobReader(images, rules, look)
     job = reader.job(root, default_name)
     if reader.problems:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from sdwatch.policy.document import Mapping, Node, Scalar, Sequence, shown
 
-# A name, or one word of it between underscores, and why no job sets it.
+# A name, or one word of it between underscores, and why no job sets it. Matched with DOTALL: a name
+# may have a line end in it, and would else pass, and be tried anew from each of its underscores.
 _SETTINGS = (
     (
         r"(.*_)?(out)?(dirs?|directory|directories|paths?|folders?|subfolder|files?|filename)(_.*)?"
@@ -45,7 +46,9 @@ _SCRIPTS = (
 )
 
 # An argument of a script that says by its name that it is a place; `batch_images` is ControlNet's.
-_PLACE = re.compile(r"(.*_)?(dirs?|directory|paths?|folder|files?|filename|batch_images)(_.*)?")
+_PLACE = re.compile(
+    r"(.*_)?(dirs?|directory|paths?|folder|files?|filename|batch_images)(_.*)?", re.DOTALL
+)
 
 _ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*://|file=)", re.IGNORECASE)
 _PATH = re.compile(r"\s*(/\S|\\|~[\w.-]*([/\\]|$)|[a-z]:[/\\])", re.IGNORECASE)
@@ -99,7 +102,8 @@ def _settings(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
     for key, value in node.entries if isinstance(node, Mapping) else ():
         if rules.allows(key.text):
             continue
-        why = next((why for name, why in _SETTINGS if re.fullmatch(name, key.text.lower())), "")
+        name = key.text.lower()
+        why = next((why for rule, why in _SETTINGS if re.fullmatch(rule, name, re.DOTALL)), "")
         if why:
             yield key, f"{_named(key.text)} is not for a job to set: {why}{_HINT}"
         else:

@@ -197,7 +197,7 @@ class _Reader:
         if not isinstance(node, Mapping):
             return self.fail(node, place, f"{name} must be a mapping, not {found(node)}")
         made = {
-            key: self.value(value, kind, (), f"{name}.{key}", (*place, key))
+            key: self.value(value, kind, (), _below(name, key), (*place, key))
             for key, (_, value) in unique(node, self.problems).items()
         }
         return {key: value for key, value in made.items() if value is not _BAD}
@@ -214,7 +214,7 @@ class _Reader:
             where = (*place, index)
             if isinstance(value, Scalar) and value.is_null:
                 value = Mapping((), key.line, key.column)
-            settings = self.model(value, model, f"{name}.{key.text}", where, field)
+            settings = self.model(value, model, _below(name, key.text), where, field)
             self.places[where] = self.places[(*where, field)] = (key.line, key.column)
             if not isinstance(settings, dict):
                 self.failed.add(place)
@@ -242,6 +242,12 @@ class _Reader:
             )
             line, column = self.places[known] if known else root
             self.problems.append(Problem(line, column, _message(detail)))
+
+
+def _below(name: str, key: str) -> str:
+    """A name that people chose, as part of that of a field."""
+    plain = len(key) <= 40 and key.isprintable()
+    return f"{name}.{key if plain else shown(key)}"
 
 
 def _reading(kind: Any) -> Reading:

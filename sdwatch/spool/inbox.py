@@ -26,13 +26,18 @@ from sdwatch.spool.signature import Signature, folder_files, fresh_size, signatu
 JOB_EXTENSIONS = (".yaml", ".yml")
 CANCEL_EXTENSION = ".cancel"
 
-# Temporary names of editors, browsers, sync tools and operating systems: never jobs.
-_TEMPORARY_PREFIXES = (".", "~", "#", "_tmp", "$")
+# Temporary names of editors, browsers, sync tools and operating systems: never jobs. Only what ends
+# in .yaml or .yml could be one, and folders. A copy that a sync tool made of a conflict is a job:
+# rather one run too many than one lost.
+_TEMPORARY_PREFIXES = (".", "~", "_tmp", "(a document being saved by")
 _TEMPORARY_ENDINGS = (
     ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".filepart", ".swp", ".swx",
     ".bak", "~", ".lock", ".!sync", ".bts", ".sync", ".syncthing.yaml", ".goutputstream",
 )  # fmt: skip
-_SYSTEM_NAMES = ("desktop.ini", "thumbs.db", "lost+found", "@eadir", "system volume information")
+_SYSTEM_NAMES = (
+    "desktop.ini", "thumbs.db", "lost+found", "system volume information", "$recycle.bin",
+    "@eadir", "@recycle", "#recycle", "#snapshot", "__macosx",
+)  # fmt: skip
 
 # Seconds: parsing many files takes time; the rest of a burst waits for the next scan.
 _PARSING = 0.5
@@ -58,6 +63,11 @@ class Arrival:
     def priority(self) -> int:
         """The job's own; one that cannot be parsed goes first, since it fails at once."""
         return self.job.priority if isinstance(self.job, Job) else 1_000_000
+
+    @property
+    def needs_webui(self) -> bool:
+        """Not if it cannot be parsed, or was cancelled: then it ends at once."""
+        return isinstance(self.job, Job) and not self.cancelled
 
 
 @dataclass
@@ -277,8 +287,5 @@ def job_file_in(folder: Path) -> Path | None:
 
 
 def _is_cancelled(path: Path) -> bool:
-    """Whether somebody put `NAME.cancel` beside a job."""
-    try:
-        return path.with_name(path.name + CANCEL_EXTENSION).exists()
-    except OSError:
-        return False  # a name so long that no other fits beside it
+    """Whether somebody put `NAME.cancel` beside a job. Asked of each job in each scan: quickly."""
+    return os.path.lexists(f"{path}{CANCEL_EXTENSION}")

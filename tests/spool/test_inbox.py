@@ -140,12 +140,22 @@ def test_a_file_that_cannot_be_parsed_is_ready_with_its_error(
     assert "castle.yaml:2:1:" in str(arrival.job)
 
 
-def test_a_large_burst_is_parsed_over_several_scans(inbox: Inbox, clock: FakeClock) -> None:
-    for number in range(250):
-        (inbox.root / f"castle-{number:03}.yaml").write_text(JOB)
-    assert len(settled(inbox, clock)) == 200
+class TickingClock(FakeClock):
+    """Each look at it takes an eighth of a second."""
+
+    def monotonic(self) -> float:
+        self.advance(0.125)
+        return self.now
+
+
+def test_a_large_burst_is_parsed_over_several_scans(spool: Spool) -> None:
+    clock = TickingClock()
+    inbox = inbox_of(spool, clock)
+    for number in range(10):
+        (inbox.root / f"castle-{number}.yaml").write_text(JOB)
+    assert len(settled(inbox, clock)) == 4
     assert set(inbox.waiting.values()) == {"its turn to be read comes with the next scan"}
-    assert len(inbox.scan()) == 250
+    assert [len(inbox.scan()), len(inbox.scan())] == [8, 10]
 
 
 def test_an_inbox_that_is_gone_is_an_error_to_the_caller(inbox: Inbox) -> None:
@@ -229,19 +239,54 @@ def test_a_job_folder_settles_as_a_whole(inbox: Inbox, spool: Spool, clock: Fake
         "desktop.ini",
         "Thumbs.db",
         "castle.yaml.cancel",
+        "._castle.yaml",
+        ".castle.yaml.icloud",
+        ".fuse_hidden0001.yaml",
+        "~syncthing~castle.yaml",
+        "castle.yaml___jb_tmp___",
+        ".rsync-partial/castle.yaml",
+        ".~tmp~/castle.yaml",
+        ".stversions/castle~20260101-120000.yaml",
+        ".dropbox.cache/castle.yaml",
+        ".tmp.drivedownload/castle.yaml",
+        ".Trash-1000/files/castle.yaml",
+        "castle.yaml.download/castle.yaml",
+        "sketch.part/job.yaml",
+        "(A Document Being Saved By TextEdit 2)/castle.yaml",
+        "$RECYCLE.BIN/castle.yaml",
+        "System Volume Information/castle.yaml",
+        "@eaDir/castle.yaml/job.yaml",
+        "@Recycle/castle.yaml",
+        "#recycle/castle.yaml",
+        "__MACOSX/castle.yaml",
+        "lost+found/castle.yaml",
     ],
 )
 def test_temporary_names_and_other_files_are_left_alone(
     inbox: Inbox, clock: FakeClock, name: str
 ) -> None:
     path = inbox.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(JOB)
     assert settled(inbox, clock) == []
     assert inbox.waiting == {}
     assert path.exists()
 
 
-@pytest.mark.parametrize("name", ["castle.yaml", "castle.yml", "Castle.YAML", "a castle.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "castle.yaml",
+        "castle.yml",
+        "Castle.YAML",
+        "a castle.yaml",
+        "#1 castle.yaml",
+        "$5 castle.yaml",
+        "castle - Copy.yaml",
+        "castle.sync-conflict-20260101-120000-ABCDEFG.yaml",
+        "castle (Ann's conflicted copy 2026-01-01).yaml",
+    ],
+)
 def test_the_names_of_job_files(inbox: Inbox, clock: FakeClock, name: str) -> None:
     (inbox.root / name).write_text(JOB)
     assert [arrival.source for arrival in settled(inbox, clock)] == [name]

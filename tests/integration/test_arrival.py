@@ -1,0 +1,358 @@
+"""Every way in which a job comes into the inbox: each is claimed exactly once, complete, and none
+is missed; what was still being written when it was claimed is noticed and put right."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdwatch import effects
+from sdwatch.clock import SystemClock
+from sdwatch.effects import Effect
+from sdwatch.intake import Intake
+from sdwatch.policy.job import parse_job
+from sdwatch.spool import inbox as inbox_module
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.run import Run
+from sdwatch.spool.watch import InboxWatch
+from tests.fakes import picture
+from tests.helpers import FakeClock, wait_until
+from tests.monitored import Monitored, job, monitored
+
+SETTLE = 0.4
+BURST = 30_000
+SKETCH = "stages:\n  - img2img: {init_images: sketch.png, width: 64, height: 64, steps: 2}\n"
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A job that came: its source, its job file's text, and how many images it asks for."""
+
+    source: str
+    text: str
+    images: int = 1
+
+
+def paced(pieces: list[bytes], write: Callable[[bytes], Any], seconds: float) -> None:
+    """Write piece after piece, over so many seconds in all."""
+    pace = threading.Event()
+    for piece in pieces:
+        write(piece)
+        pace.wait(seconds / len(pieces))
+
+
+def unbuffered(path: Path) -> Any:
+    return open(path, "wb", buffering=0)
+
+
+# -- ways of arriving: each gives what is to be found in done/
+
+
+def rename_in(spool: Monitored) -> list[Drop]:
+    text = job("renamed in")
+    spool.drop("renamed.yaml", text)
+    return [Drop("renamed.yaml", text)]
+
+
+def a_byte_at_a_time(spool: Monitored) -> list[Drop]:
+    text = job("a castle, a byte at a time", batch_size=2)
+    with unbuffered(spool.inbox / "bytes.yaml") as file:
+        paced([bytes([byte]) for byte in text.encode()], file.write, 3.0)
+    return [Drop("bytes.yaml", text, 2)]
+
+
+def copy_with_its_mtime(spool: Monitored) -> list[Drop]:
+    text = job("from last year")
+    original = spool.root / "old.yaml"
+    original.write_text(text)
+    os.utime(original, (1_600_000_000, 1_600_000_000))
+    target = spool.inbox / "old.yaml"
+    shutil.copyfile(original, target)
+    shutil.copystat(original, target)
+    return [Drop("old.yaml", text)]
+
+
+def hard_link(spool: Monitored) -> list[Drop]:
+    text = job("linked")
+    (spool.root / "mine.yaml").write_text(text)
+    for name in ("link.yaml", "second-link.yaml"):
+        (spool.inbox / name).hardlink_to(spool.root / "mine.yaml")
+    return [Drop("link.yaml", text), Drop("second-link.yaml", text)]
+
+
+def editors_save(spool: Monitored) -> list[Drop]:
+    """Written beside it under a temporary name of the same ending, then renamed over it."""
+    text = job("saved", steps=3)
+    target, temporary = spool.inbox / "saved.yaml", spool.inbox / ".saved-x1.yaml"
+    target.write_text("prompt: sav")
+    temporary.write_text(text)
+    temporary.replace(target)
+    return [Drop("saved.yaml", text)]
+
+
+def sub_folder_moved_in(spool: Monitored) -> list[Drop]:
+    """With sub-folders, and with a job folder among them."""
+    folder = spool.root / "ann"
+    texts = {name: job(name) for name in ("a.yaml", "night/b.yaml", "night/deep/c.yml")}
+    texts["night/sketch/job.yaml"] = SKETCH
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "night/sketch/sketch.png").write_bytes(picture())
+    folder.rename(spool.inbox / "ann")
+    return [Drop(f"ann/{name}".removesuffix("/job.yaml"), text) for name, text in texts.items()]
+
+
+def job_folder_renamed_in(spool: Monitored) -> list[Drop]:
+    (spool.root / "whole").mkdir()
+    (spool.root / "whole" / "job.yaml").write_text(SKETCH)
+    (spool.root / "whole" / "sketch.png").write_bytes(picture())
+    (spool.root / "whole").rename(spool.inbox / "whole")
+    return [Drop("whole", SKETCH)]
+
+
+def images_after_their_job(spool: Monitored) -> list[Drop]:
+    """They come when the monitor already waits for them, and slowly."""
+    (spool.inbox / "late").mkdir()
+    (spool.inbox / "late" / "job.yaml").write_text(SKETCH)
+    wait_until(lambda: waiting(spool).get("late") == "waits for sketch.png", 30, "waits for it")
+    data = picture(size=(512, 512))
+    pieces = [data[start : start + 100] for start in range(0, len(data), 100)]
+    with unbuffered(spool.inbox / "late" / "sketch.png") as file:
+        paced(pieces, file.write, 2 * SETTLE)
+    return [Drop("late", SKETCH)]
+
+
+def ten_times_the_same_name(spool: Monitored) -> list[Drop]:
+    """Each as soon as the one before is claimed; every second one the same to the byte. Without
+    events each takes a second: three must do."""
+    times = 10 if spool.config.watch == "events" else 3
+    drops = [Drop("again.yaml", job("again", seed=number % 2)) for number in range(times)]
+    for drop in drops:
+        spool.drop(drop.source, drop.text)
+        wait_until(lambda: "again.yaml" not in spool.waiting(), 30, "it is claimed")
+    return drops
+
+
+def waiting(spool: Monitored) -> dict[str, str]:
+    found: dict[str, str] = spool.status().get("waiting", {})
+    return found
+
+
+WAYS: dict[str, Callable[[Monitored], list[Drop]]] = {
+    "rename-in": rename_in,
+    "a byte at a time": a_byte_at_a_time,
+    "mtime set back": copy_with_its_mtime,
+    "hard link": hard_link,
+    "editor's save": editors_save,
+    "sub-folder moved in": sub_folder_moved_in,
+    "job folder renamed in": job_folder_renamed_in,
+    "images after their job": images_after_their_job,
+    "ten times the same name": ten_times_the_same_name,
+}
+
+
+@dataclass(frozen=True)
+class Night:
+    """What came, by its way, and the monitor that has dealt with all of it."""
+
+    spool: Monitored
+    came: dict[str, list[Drop]]
+
+
+@pytest.fixture(scope="module", params=["events", "poll"])
+def night(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Night]:
+    """All ways at once."""
+    settings = {"watch": request.param, "settle": SETTLE, "scan_interval": 0.1}
+    with monitored(tmp_path_factory.mktemp("night"), settings=settings) as spool:
+        spool.start()
+        spool.wait_ready()
+        with ThreadPoolExecutor(len(WAYS)) as writers:
+            coming = {name: writers.submit(way, spool) for name, way in WAYS.items()}
+            came = {name: arrived.result() for name, arrived in coming.items()}
+        spool.wait_for(done=sum(map(len, came.values())))
+        spool.two_more_beats()
+        yield Night(spool, came)
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "run.json").read_text())
+    return found
+
+
+def as_dropped(run: Path) -> Drop:
+    """What a run in done/ makes of it: the job's file as it lies there, the images that are."""
+    job_file = next(f for f in (run / "job.yaml", run / "job" / "job.yaml") if f.exists())
+    images = [image for call in manifest(run)["calls"] for image in call["images"]]
+    assert all((run / "images" / image["name"]).stat().st_size for image in images)
+    return Drop(str(manifest(run)["source"]), job_file.read_text(), len(images))
+
+
+def went_right(spool: Monitored, expected: list[Drop]) -> bool:
+    """Those and no others are in done/, and nothing is left anywhere else."""
+    assert Counter(map(as_dropped, spool.done())) == Counter(expected)
+    assert not spool.failed() + spool.working()
+    return not any(path.is_file() for path in spool.inbox.rglob("*"))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_is_claimed_once_and_complete(night: Night, way: str) -> None:
+    expected = Counter(night.came[way])
+    runs = Counter(map(as_dropped, night.spool.done()))
+    assert {drop: runs[drop] for drop in expected} == dict(expected)
+
+
+def test_nothing_else_was_run_failed_or_left_behind(night: Night) -> None:
+    drops = [drop for drops in night.came.values() for drop in drops]
+    assert went_right(night.spool, drops)
+    assert night.spool.stats()["posts"] == len(drops)
+
+
+# -- still being written when it was claimed
+
+
+class Writer:
+    """Has a file open in the inbox and writes its first half; goes on, with the same descriptor, in
+    the moment after the claim has moved it, as `after_claim`, an effect's hook, tells it."""
+
+    def __init__(self, path: Path, first: str, rest: str) -> None:
+        self.path, self.drop = path, Drop(path.name, first + rest)
+        self._file = unbuffered(path)
+        self._file.write(first.encode())
+        self._rest = [bytes([byte]) for byte in rest.encode()]
+        self._moved = False
+        self._thread = threading.Thread(target=self._write_on, args=(self._rest[1:],))
+
+    def after_claim(self, effect: Effect) -> None:
+        if effect.source == self.path:  # it is about to be moved
+            self._moved = True
+        elif self._moved and self._rest:
+            self._moved = False
+            self._file.write(self._rest[0])
+            self._thread.start()
+
+    def _write_on(self, pieces: list[bytes]) -> None:
+        with self._file:
+            paced(pieces, self._file.write, 2 * SETTLE)
+
+    def end(self) -> None:
+        with suppress(RuntimeError):  # never begun
+            self._thread.join()
+
+
+HALVES = {
+    "a whole job by itself": ("whole.yaml", job("a castle"), "seed: 3\nsampler_name: Euler\n"),
+    "no job by itself": ("half.yaml", job("a castle").removesuffix(": 2\n"), ": 3\nseed: 3\n"),
+    "nothing": ("empty.yaml", "", job("a tower")),
+}
+
+
+def test_what_is_written_after_a_pause_longer_than_the_settle_time_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monitored(tmp_path, settings={"settle": SETTLE}) as spool:
+        writers = [Writer(spool.inbox / name, first, rest) for name, first, rest in HALVES.values()]
+
+        def before(effect: Effect) -> None:
+            for writer in writers:
+                writer.after_claim(effect)
+
+        monkeypatch.setattr(effects, "before", before)
+        spool.start()
+        spool.wait_for(done=len(writers))
+        for writer in writers:
+            writer.end()
+        assert went_right(spool, [writer.drop for writer in writers])
+        seeds = {run["source"]: run["job"]["stages"] for run in map(manifest, spool.done())}
+        assert seeds["whole.yaml"][0]["txt2img"]["sampler_name"] == "Euler"
+        assert seeds["half.yaml"][0]["txt2img"]["steps"] == 3
+        assert not any(Run(run, SystemClock()).is_as_claimed for run in spool.done())
+        assert spool.stats()["posts"] == len(writers), "none was run before it was whole"
+
+
+# -- many at once
+
+
+def test_a_burst_of_150_is_done(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=["--step-time", "0"]) as spool:
+        spool.start()
+        spool.wait_ready()
+        drops = [Drop(f"castle-{number:03}.yaml", job(seed=number)) for number in range(150)]
+        for drop in drops:
+            (spool.inbox / drop.source).write_text(drop.text)
+        spool.wait_for(done=len(drops))
+        assert went_right(spool, drops)
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Iterator[Monitored]:
+    """Only for its config and its folders; they are removed, since 30,000 are many."""
+    with monitored(tmp_path / "box") as spool:
+        yield spool
+    shutil.rmtree(spool.root)
+
+
+def losing_events(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """All but one event in a hundred are lost, as in a burst that is too much for the system. What
+    came."""
+    heard: list[Any] = []
+    real = InboxWatch.dispatch
+
+    def dispatch(watch: InboxWatch, event: Any) -> None:
+        heard.append(event)
+        if len(heard) % 100 == 1:
+            real(watch, event)
+
+    monkeypatch.setattr(InboxWatch, "dispatch", dispatch)
+    return heard
+
+
+def made_beside(folder: Path, names: list[str]) -> Path:
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("prompt: a\n")
+    return folder
+
+
+def test_30_000_at_once_are_claimed_once_each_though_events_are_lost(
+    box: Monitored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without generation; and without syncing and parsing each, to save time."""
+    heard = losing_events(monkeypatch)
+    parsed = parse_job(b"prompt: a\n", "a.yaml")
+    monkeypatch.setattr(inbox_module, "parse_job", lambda *_, **__: parsed)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    names = [f"{number:05}.yaml" for number in range(BURST)]
+    made = made_beside(box.root / "made", names)
+    clock = FakeClock()  # stands still while the inbox is scanned: nothing is put off for pace
+    spool = Spool(box.spool, "worker")
+    spool.prepare()
+    intake = Intake(spool, box.config, clock=clock, wake=lambda: None, say=print)
+    intake.open()
+    with ThreadPoolExecutor(1) as pool:
+        burst = pool.submit(lambda: [os.rename(made / name, box.inbox / name) for name in names])
+        sources: list[str] = []
+        while not burst.done() or any(box.inbox.iterdir()):
+            clock.advance(1.0)
+            intake.scan()
+            while (run := intake.claim_next()) is not None:
+                run.close()
+                sources.append(run.source)
+    intake.close()
+    assert burst.exception() is None
+    assert sorted(sources) == names
+    assert len(spool.run_folders()) == BURST
+    assert heard, "there were events to lose"

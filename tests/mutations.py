@@ -1,0 +1,330 @@
+"""Job files that people never meant to write: a corpus, and what a deterministic hand makes of it.
+
+The same seed and number give the same file, on every machine; what must be true of the parser's
+answer to any of them is in `judge`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from random import Random
+from typing import TypeAlias
+
+from sdwatch import resources
+from sdwatch.errors import FileProblems, JobError, Problem
+from sdwatch.policy.document import MAX_BYTES
+from sdwatch.policy.job import STAGE_FIELDS, STAGE_KINDS, parse_job
+
+IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
+
+_CHANGES = (1, 1, 1, 2, 2, 3, 6)
+_MOST_PROBLEMS = 101  # a hundred, and how many more
+_LONGEST_MESSAGE = 1_000
+
+Mutation: TypeAlias = Callable[[Random, bytes], bytes]
+
+# Each is a job, or was nearly one. Those of config/examples/ come on top.
+SEEDS: tuple[bytes, ...] = (
+    b"prompt: a castle\n",
+    b'{"stages": [{"txt2img": {"prompt": "a castle", "steps": 5}}, "upscale"]}\n',
+    b"name: all kinds\npriority: -3\nprompt: |\n  a castle\n  by night\nnegative_prompt: >-\n"
+    b"  blurry,\n  dark\ntiling: no\nstyles: [oil, 2]\ncfg_scale: .5\nseed: -1\neta: 1e-3\n",
+    b"stages:\n- img2img: {init_images: [./sketch.png, parts/eye.png], mask: mask.png}\n"
+    b"- upscale:\n    upscaling_resize: 1.5\n    extras_upscaler_2_visibility: 1\n"
+    b"- extra-single-image: {image: sketch.png}\n",
+    b"prompt: a\noverride_settings:\n  sd_model_checkpoint: 12e4567890\n  ? samples_save\n  : yes\n"
+    b'  "directories_filename_pattern": x\n  CLIP_stop_at_last_layers: 2\n',
+    b"prompt: a\nscript_name: X/Y/Z plot\nscript_args: [1, [x, {y: off}], '/etc/passwd', null]\n"
+    b"alwayson_scripts:\n  ControlNet:\n    args: [{image: http://box/a.png, save_dir: ../a}]\n",
+    b'prompt: a\noverride_settings:\n  ? "save_dir_file_\\n"\n  : 1\n',
+    b"\"prompt\": \"a \\u00e9 \\x41 \\e \\0 \\N \\\n  b\"\n'name': 'it''s'\n",
+    "prompt: ein Schloß, 城, 🏰\nname: ночь\n".encode(),
+    "\ufeffprompt: a\r\nsteps: 3\r\nsend_images: false\r\nforce_task_id: x\r\n".encode(),
+    b"prompt: &a castle\nnegative_prompt: *a\nsteps: !!int 3\n<<: {seed: 1}\n",
+    b"prompt: a\nstyles: [&a oil, *a, !t ink, {b: c}, [d], e: f]\n",
+    b"%YAML 1.1\n%TAG ! tag:example.org:\n---\nprompt: a # b\n...\n---\nprompt: b\n",
+    b"stages: [txt2img: {n_iter: 2}, img2img, upscale: ~]\nnam: x\n",
+    "prompt: a castle\nsteps: 3\n".encode("utf-16"),
+    "prompt: a castle\nname: café\n".encode("latin-1"),
+)
+
+_FRAGMENTS: tuple[bytes, ...] = (
+    # signs of YAML
+    b"[", b"]", b"{", b"}", b"- ", b"? ", b": ", b"? - ", b", ", b" #", b"&a ", b"*a ", b"!!str ",
+    b"!<x> ", b"!a!b ", b"|\n", b">\n", b"|9\n", b">-1\n", b"|+-\n", b"%", b"@", b"`", b"'", b"''",
+    b'"', b'"\n', b"\\", b"~", b"=", b"<<: *a\n", b"<<: [*a, *b]\n", b"&a [*a]", b"---\n", b"...\n",
+    b"--- |\n", b"%YAML 9.9\n", b"%TAG ! x\n", b"%\n", b"---\n---\n",
+    # white space and line ends
+    b"\t", b"\n\t", b" \t ", b"\r", b"\r\n", b"\n\r", b"\n\n", b"\n ", b"\x0b", b"\x0c", b"\xa0",
+    *(sign.encode() for sign in "\x85\u2028\u2029\u00a0\u3000"),
+    # no text, or a text of another kind
+    b"\x00", b"\x01", b"\x1b[31m", b"\x7f", b"\xc2\x80", b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff",
+    b"\x00\x00\xfe\xff", b"\xed\xa0\x80", b"\xed\xb0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80",
+    b"\xf0\x9f\x8f", b"\xe9", b"\xef\xbf\xbe", b"\xef\xbf\xbf", b"\xf0\x9f\xbf\xbf", b"\x89PNG",
+    *(sign.encode() for sign in "\u202e\u200b\u0301\U000e0001İ"),
+    # escapes
+    b'"\\n"', b'"\\e[2J"', b'"\\x00"', b'"\\ud83d\\ude00"', b'"\\ud800"', b'"\\UFFFFFFFF"',
+    b'"\\u2028"', b'"\\q"', b'"\\x4"', b'"\\"', b'? "a\\nb"\n: 1\n', b'"a\\nb": 1\n',
+    # keys
+    b"prompt: b\n", b"steps: 3\n", b"stages:\n", b"stages: []\n", b"- txt2img:\n", b"- upscale\n",
+    b"? [a]\n: b\n", b"? {a: b}\n: c\n", b": \n", b"? \n", b"null: 1\n", b"'': 1\n", b"a: a: a\n",
+)  # fmt: skip
+
+_VALUES: tuple[bytes, ...] = (
+    b"", b"null", b"~", b'""', b"text", b"yes", b"[]", b"{}", b"[a, b]", b"{a: b}", b"- a",
+    b"[[[]]]", b"*a", b"&a b", b"|", b"!!int 3", b"!!python/name:os.system x", b"!!binary aGk=",
+    # numbers
+    b"0", b"-1", b"1e999", b"-1e999", b".inf", b"-.inf", b".nan", b"nan", b"inf", b"0x1F", b"0o17",
+    b"1_000", b"1,5", b"3:2", b"1e-400", b"-0", b"-0.0", b"+1", b"007", b"9" * 18, b"9" * 19,
+    b"-" + b"9" * 400, b"9" * 5_000, b"0." + b"9" * 5_000, b"1e" + b"9" * 50, b"2026-11-23",
+    *(number.encode() for number in ("١٢", "²", "½", "Ⅷ")),
+    # names and places
+    b"../a.png", b"/etc/passwd", b"~root/a", b"C:\\a", b"http://box/a", b"file=/etc/passwd",
+    b"data:image/png;base64,AAAA", b"nul.png", b"a.png:b", b"sketch.png", b"'sketch.png '",
+    b'"a\\0.png"', b'"a\\nb"', b"/9j/" + b"A" * 60, b"custom code", b"prompts from file",
+)  # fmt: skip
+
+_KEY_AND_VALUE = re.compile(rb"(?m)^([ \t]*+(?:- )*[\w-]++:)[ \t]*([^\r\n]*)")
+_KEY = re.compile(rb"(?<![\w-])[\w-]++(?=[\"']?:)")
+_WORD = re.compile(rb"[\w.-]+")
+
+
+@cache
+def corpus() -> tuple[bytes, ...]:
+    """The files that mutations begin with."""
+    examples = resources.config_folder() / "examples"
+    return (*(path.read_bytes() for path in sorted(examples.rglob("*.yaml"))), *SEEDS)
+
+
+@cache
+def configs() -> tuple[bytes, ...]:
+    """The config files of the repository, for mutations of those."""
+    return tuple(path.read_bytes() for path in sorted(resources.config_folder().glob("*.yaml")))
+
+
+def mutated(seed: int, number: int, files: tuple[bytes, ...] = ()) -> bytes:
+    """File `number` of those that `seed` makes: one of `files`, or of the corpus where there are
+    none, changed a few times."""
+    rng = random.Random(f"{seed}.{number}")
+    data = rng.choice(files or corpus())
+    for _ in range(rng.choice(_CHANGES)):
+        if len(data) <= MAX_BYTES:
+            data = rng.choice(MUTATIONS)(rng, data)
+    return data
+
+
+def images_of(number: int) -> frozenset[str] | None:
+    """What lies beside file `number`: every other one is a job folder's."""
+    return IMAGES if number % 2 else None
+
+
+def judge(data: bytes, images: frozenset[str] | None) -> bool:
+    """Read a job as the inbox does; whether it was accepted. Raises AssertionError where the
+    answer is not one that people and the WebUI can have, and whatever the parser lets out."""
+    try:
+        job = parse_job(data, "job.yaml", images, "job")
+    except JobError as error:
+        check_refusal(error, data)
+        return False
+    assert job.stages, "accepted without a stage"
+    check_places(job.warnings, data)
+    # As it is sent: JSON without NaN, text without halves of characters.
+    fields = [dict(stage.fields) for stage in job.stages]
+    json.dumps([job.name, job.priority, fields], allow_nan=False, ensure_ascii=False).encode()
+    return True
+
+
+def check_refusal(error: FileProblems, data: bytes) -> None:
+    """Raises AssertionError unless it says why, each reason with its place, and not too many."""
+    assert error.problems, "refused without a reason"
+    assert len(error.problems) <= _MOST_PROBLEMS, f"{len(error.problems)} problems told"
+    check_places(error.problems, data)
+
+
+def check_places(problems: Iterable[Problem], data: bytes) -> None:
+    """Raises AssertionError unless each has its place in the file, and one line to be read."""
+    lines = len(re.split("\r\n|[\r\n\x85\u2028\u2029]", data.decode("utf-8", "replace")))
+    for problem in problems:
+        assert 1 <= problem.line <= lines, f"no such line: {problem}"
+        assert problem.column >= 1, f"no such column: {problem}"
+        assert problem.message.strip(), f"says nothing: {problem}"
+        assert problem.message.isprintable(), f"not one printable line: {problem}"
+        assert len(problem.message) <= _LONGEST_MESSAGE, f"{len(problem.message)} characters"
+
+
+# -- the mutations: each takes a source of chance and a file, and gives another file
+
+
+def _flip(rng: Random, data: bytes) -> bytes:
+    changed = bytearray(data)
+    for _ in range(rng.randint(1, 8) if changed else 0):
+        changed[rng.randrange(len(changed))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
+
+
+def _random_bytes(rng: Random, data: bytes) -> bytes:
+    return _insert(rng, data, rng.randbytes(rng.randint(1, 16)))
+
+
+def _cut_out(rng: Random, data: bytes) -> bytes:
+    begin, end = _span(rng, data)
+    return data[:begin] + data[end:]
+
+
+def _cut_off(rng: Random, data: bytes) -> bytes:
+    return data[: rng.randint(0, len(data))]
+
+
+def _fragment(rng: Random, data: bytes) -> bytes:
+    return _insert(rng, data, rng.choice(_FRAGMENTS) * rng.choice((1, 1, 1, 2, 3)))
+
+
+def _fragment_at_a_line(rng: Random, data: bytes) -> bytes:
+    lines = data.splitlines(keepends=True)
+    lines.insert(rng.randint(0, len(lines)), rng.choice(_FRAGMENTS))
+    return b"".join(lines)
+
+
+def _nest(rng: Random, data: bytes) -> bytes:
+    opening = rng.choice((b"[", b"{", b"{a: ", b"- ", b"? ", b"[&a ", b"{? "))
+    closing = {b"[": b"]", b"{": b"}"}.get(opening[:1], b"")
+    depth = rng.choice((3, 20, 31, 32, 33, 1_000, 20_000))
+    return _insert(rng, data, opening * depth + closing * rng.choice((0, depth)))
+
+
+def _lengthen(rng: Random, data: bytes) -> bytes:
+    """A piece of the file many times over: long lines, long names, many values. What takes time
+    by the square of a length is found so."""
+    begin, end = _span(rng, data, 12)
+    piece = rng.choice((data[begin:end], rng.choice(_FRAGMENTS), b"x", b" ", b"a, "))
+    return data[:begin] + piece * rng.choice((10, 100, 1_000, 10_000)) + data[begin:]
+
+
+def _lengthen_a_word(rng: Random, data: bytes) -> bytes:
+    words = list(_WORD.finditer(data))
+    if not words:
+        return data
+    word = rng.choice(words)
+    longer = (word[0][:20] + rng.choice((b"", b"_", b" "))) * rng.choice((10, 1_000, 10_000))
+    return data[: word.start()] + longer + data[word.end() :]
+
+
+def _over_the_bound(rng: Random, data: bytes) -> bytes:
+    if rng.random() < 0.9:  # a megabyte each: a few will do
+        return data
+    return data + rng.choice((b"#", b"\n", b"a", b"\xff", b" ", b"[")) * (MAX_BYTES + 1)
+
+
+def _double_a_line(rng: Random, data: bytes) -> bytes:
+    lines = data.splitlines(keepends=True)
+    if lines:
+        lines.insert(rng.randint(0, len(lines)), rng.choice(lines))
+    return b"".join(lines)
+
+
+def _remove_a_line(rng: Random, data: bytes) -> bytes:
+    lines = data.splitlines(keepends=True)
+    if lines:
+        del lines[rng.randrange(len(lines))]
+    return b"".join(lines)
+
+
+def _swap_lines(rng: Random, data: bytes) -> bytes:
+    lines = data.splitlines(keepends=True)
+    if lines:
+        a, b = rng.randrange(len(lines)), rng.randrange(len(lines))
+        lines[a], lines[b] = lines[b], lines[a]
+    return b"".join(lines)
+
+
+def _indent_a_line(rng: Random, data: bytes) -> bytes:
+    lines = data.splitlines(keepends=True)
+    if lines:
+        n = rng.randrange(len(lines))
+        lines[n] = rng.choice((b" ", b"  ", b"\t", b"      ", b"- ")) + lines[n]
+    return b"".join(lines)
+
+
+def _splice(rng: Random, data: bytes) -> bytes:
+    other = rng.choice(corpus())
+    return data[: rng.randint(0, len(data))] + other[rng.randint(0, len(other)) :]
+
+
+def _another_value(rng: Random, data: bytes) -> bytes:
+    places = list(_KEY_AND_VALUE.finditer(data))
+    if not places:
+        return data
+    place = rng.choice(places)
+    value = b" " + rng.choice(_VALUES)
+    return data[: place.end(1)] + value + data[place.end() :]
+
+
+def _misspell(rng: Random, data: bytes) -> bytes:
+    keys = list(_KEY.finditer(data))
+    if not keys:
+        return data
+    key = rng.choice(keys)
+    n = rng.randrange(len(key[0]))
+    new = rng.choice(
+        (
+            key[0][:n] + key[0][n + 1 :],
+            key[0][:n] + key[0][n : n + 1] + key[0][n:],
+            key[0][:n] + rng.choice(_FRAGMENTS) + key[0][n:],
+            key[0].upper(),
+            key[0].replace(b"_", b"-"),
+        )
+    )
+    return data[: key.start()] + new + data[key.end() :]
+
+
+def _another_key(rng: Random, data: bytes) -> bytes:
+    keys = list(_KEY.finditer(data))
+    if not keys:
+        return data
+    key = rng.choice(keys)
+    kind = rng.choice(STAGE_KINDS)
+    names = ("name", "priority", "stages", *STAGE_KINDS, *STAGE_FIELDS[kind].model_fields)
+    return data[: key.start()] + rng.choice(names).encode() + data[key.end() :]
+
+
+def _encode(rng: Random, data: bytes) -> bytes:
+    text = data.decode("utf-8", "replace")
+    coding = rng.choice(
+        ("utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252", "utf-7", "utf-8-sig")
+    )
+    return text.encode(coding, "replace")
+
+
+def _line_ends(rng: Random, data: bytes) -> bytes:
+    ends = (b"\r\n", b"\r", b"\n\r", b"\r\r\n", "\x85".encode(), "\u2028".encode(), b"\n\n", b" ")
+    return data.replace(b"\n", rng.choice(ends))
+
+
+def _quote(rng: Random, data: bytes) -> bytes:
+    """A quote or a bracket opened, and closed somewhere or never."""
+    opening, closing = rng.choice(((b"'", b"'"), (b'"', b'"'), (b"[", b"]"), (b"{", b"}")))
+    begin, end = _span(rng, data)
+    return data[:begin] + opening + data[begin:end] + rng.choice((closing, b"")) + data[end:]
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    _flip, _random_bytes, _cut_out, _cut_off, _fragment, _fragment, _fragment_at_a_line, _nest,
+    _lengthen, _lengthen_a_word, _over_the_bound, _double_a_line, _remove_a_line, _swap_lines,
+    _indent_a_line, _splice, _another_value, _another_value, _another_value, _misspell,
+    _another_key,
+    _another_key, _encode, _line_ends, _quote,
+)  # fmt: skip
+
+
+def _insert(rng: Random, data: bytes, piece: bytes) -> bytes:
+    place = rng.randint(0, len(data))
+    return data[:place] + piece + data[place:]
+
+
+def _span(rng: Random, data: bytes, most: int = 40) -> tuple[int, int]:
+    begin = rng.randint(0, len(data))
+    return begin, min(len(data), begin + rng.randint(1, most))

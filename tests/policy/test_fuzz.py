@@ -1,0 +1,179 @@
+"""A thousand of the files that benchmarks/fuzz.py reads a hundred thousand of."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from pathlib import Path
+from random import Random
+
+import pytest
+import yaml
+
+from sdwatch.config import parse_config
+from sdwatch.errors import ConfigError, JobError
+from sdwatch.policy import document
+from sdwatch.policy.job import parse_job
+from tests.mutations import (
+    MUTATIONS,
+    Mutation,
+    check_refusal,
+    configs,
+    corpus,
+    images_of,
+    judge,
+    mutated,
+)
+
+SEED = 20
+FILES = 1_000
+
+
+def read_all(files: range) -> list[bool]:
+    return [judge(mutated(SEED, number), images_of(number)) for number in files]
+
+
+@pytest.mark.parametrize("loader", ["CSafeLoader", "SafeLoader"])
+def test_each_mutated_file_is_a_job_or_is_refused_with_its_places(
+    loader: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(document, "_LOADER", getattr(yaml, loader, yaml.SafeLoader))
+    accepted = read_all(range(FILES if loader == "CSafeLoader" else FILES // 4))
+    assert set(accepted) == {True, False}  # else the mutations are too mild, or too wild
+
+
+def test_each_mutated_config_is_a_config_or_is_refused_with_its_places() -> None:
+    accepted = [read_config(mutated(SEED, number, configs())) for number in range(FILES // 4)]
+    assert set(accepted) == {True, False}
+
+
+def read_config(data: bytes) -> bool:
+    try:
+        parse_config(data, "sdwatch.yaml", Path("/srv/box").absolute())
+    except ConfigError as error:
+        check_refusal(error, data)
+        return False
+    return True
+
+
+def test_the_same_seed_gives_the_same_files_and_another_one_others() -> None:
+    first = [mutated(SEED, number) for number in range(100)]
+    assert first == [mutated(SEED, number) for number in range(100)]
+    others = [mutated(SEED + 1, number) for number in range(100)]
+    assert sum(one == other for one, other in zip(first, others, strict=True)) < 10
+
+
+def test_the_files_begin_with_jobs_that_are_accepted() -> None:
+    accepted = [judge(data, images_of(1)) for data in corpus()]
+    assert sum(accepted) >= 10
+
+
+@pytest.mark.parametrize("mutation", dict.fromkeys(MUTATIONS))
+def test_each_mutation_changes_some_file(mutation: Mutation) -> None:
+    rng = Random(SEED)
+    assert any(mutation(rng, data) != data for data in corpus() for _ in range(10))
+
+
+def test_nothing_is_kept_of_the_files_that_were_read() -> None:
+    files = range(100)
+    read_all(files)  # fills what is kept on purpose: compiled patterns
+    tracemalloc.start()
+    try:
+        read_all(files)
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        read_all(files)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 10_000
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('override_settings:\n  ? "{}\\n"\n  : 1\n', 3),
+        ('alwayson_scripts:\n  x:\n    ? "{}\\n"\n    : text\n', 5),
+    ],
+    ids=["setting", "argument"],
+)
+def test_a_name_with_a_line_end_in_it_is_refused_like_any_other_and_as_quickly(
+    text: str, line: int
+) -> None:
+    # Once tried anew from each underscore: at this length for a quarter of an hour.
+    for length in (1, 100_000):
+        with pytest.raises(JobError) as caught:
+            parse_job(("prompt: a\n" + text.format("file_" * length)).encode(), "job.yaml")
+        assert [p.line for p in caught.value.problems] == [line]
+
+
+def test_of_very_many_anchors_a_hundred_are_told() -> None:
+    with pytest.raises(JobError) as caught:
+        parse_job(b"styles: [" + b"&a b, " * 5_000 + b"]", "job.yaml")
+    assert [p.message for p in caught.value.problems][-1] == "4900 more problems from here on"
+    assert len(caught.value.problems) == 101
+
+
+ODD = {
+    "an end of the file behind no line end": (b"{prompt: a", "1:11: brackets do not match"),
+    "a document of nothing": (b"---", "1:1: the file sets nothing"),
+    "a byte that shows as nothing": (
+        b"prompt: \xa0",
+        "1:9: byte 0xA0 is not UTF-8 (in Latin-1 it is '\\x",
+    ),
+    "a line end in a key": (b'"a\\nb": 1', "1:1: unknown field 'a\\nb' in txt2img"),
+    "a colour in a key": (b'"\\e[2J": 1', "1:1: unknown field '\\x1b[2J' in txt2img"),
+    "a turn of the text": (
+        "steps: \u202e3".encode(),
+        "1:8: steps must be a whole number, not '\\u202e3'",
+    ),
+    "half a character": (b'prompt: "\\ud83d"', "1:12: this escape is no whole character"),
+}
+
+
+@pytest.mark.parametrize(("data", "says"), ODD.values(), ids=ODD)
+def test_what_is_told_is_one_line_that_can_be_read(data: bytes, says: str) -> None:
+    assert judge(data, None) is False
+    with pytest.raises(JobError) as caught:
+        parse_job(data, "job.yaml")
+    assert any(line.startswith(f"job.yaml:{says}") for line in str(caught.value).splitlines())
+
+
+CONFIG = (
+    "spool: {spool}\nstate: b\nwebuis:\n  one:\n    url: {url}\n    command: [a]\n    env: {env}\n"
+)
+ODD_CONFIGS = {
+    "nobody's home": ({"spool": "~no-such-user/a"}, "1:8: spool: begins with the home of"),
+    "a zero byte": ({"spool": '"a\\0"'}, "1:8: spool: has a zero byte"),
+    "half an address": ({"url": "http://[::1:]:80"}, "5:10: webuis.url: has no IPv6 address"),
+    "a line end in a key": ({"env": '{"a\\nb": []}'}, "7:19: env.'a\\nb' must be text"),
+    "a long key": (
+        {"env": "{" + "a" * 500 + ": []}"},
+        "7:513: env.a text of 500 characters must be",
+    ),
+}
+
+
+@pytest.mark.parametrize(("odd", "says"), ODD_CONFIGS.values(), ids=ODD_CONFIGS)
+def test_what_is_told_of_a_config_is_one_line_that_can_be_read(
+    odd: dict[str, str], says: str
+) -> None:
+    text = CONFIG.format(**{"spool": "a", "url": "http://h:80", "env": "{}", **odd})
+    assert read_config(text.encode()) is False
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text.encode(), "c.yaml", Path("/srv/box").absolute())
+    assert [line[: 7 + len(says)] for line in str(caught.value).splitlines()] == [f"c.yaml:{says}"]
+
+
+HUGE = {
+    "half a character": b'prompt: "\\ud83d"',
+    "no character": b'prompt: "\\UFFFFFFFF"',
+    "a version": b"%YAML 1." + b"9" * 5_000 + b"\n---\nprompt: a",
+}
+
+
+@pytest.mark.parametrize("data", HUGE.values(), ids=HUGE)
+def test_without_libyaml_the_same_is_refused(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(document, "_LOADER", yaml.SafeLoader)
+    assert judge(data, None) is False
