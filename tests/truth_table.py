@@ -95,7 +95,7 @@ Printed from `tests/truth_table.py`, whose every row the test suite runs through
 against a simulated WebUI of that kind: a job meets the fault each time it is sent, on a WebUI that
 is well otherwise. With a fault that strikes once, the second attempt succeeds and the job is done.
 
-Search here for what your WebUI said. *POSTs*: how often the call was sent, *restarts*: of the WebUI.
+Search here for what your WebUI said. *POSTs*: how often the call was sent; *restarts*: of it.
 The canary (64x64, one step, a prompt that is new each time) is asked after the second failure; it
 passed in all these, so the job is to blame. A WebUI that fails it is put on hold, and costs no job.
 """
