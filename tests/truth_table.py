@@ -35,6 +35,7 @@ _KERNEL = "journalctl"
 _TRACEBACK = "traceback"
 _STUCK = "raise `stall`"
 _MEMORY = "smaller width"
+_LOG = "webui_tail.log"
 
 ROWS = (
     Row("opaque-500", "500 that names a class and says nothing", "server error",
@@ -46,7 +47,7 @@ ROWS = (
     Row("structured-500", "500 with `error` and `errors`", "server error",
         "RuntimeError: injected failure", _TRACEBACK, on=("a1111",)),
     Row("structured-500", "200 without images; the log says `ERROR Processing`", "server error",
-        "answered 200 without an image", _TRACEBACK, on=("sdnext",)),
+        "answered 200 without an image", "Processing:", on=("sdnext",)),
     Row("structured-500", "500 `server_error`", "server error",
         "server_error", _TRACEBACK, on=("sdcpp",)),
     Row("oom", "500 `OutOfMemoryError`, `CUDA out of memory`", "out of memory",
@@ -60,7 +61,7 @@ ROWS = (
     Row("poisoned", "it answers, and every picture fails until it is restarted", "poisoned",
         "", "", restarts=2, on=("forge", "a1111", "sdnext")),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "server error",
-        "server_error", "", posts=3, restarts=3, on=("sdcpp",)),
+        "server_error", "", posts=3, restarts=2, on=("sdcpp",)),
     Row("sigkill-before-reply", "the process is killed before it answers", "crash",
         "killed by signal 9", _KERNEL, restarts=2),
     Row("sigkill-mid-step", "the process is killed in the middle of a picture", "crash",
@@ -78,7 +79,54 @@ ROWS = (
         "made no progress", _STUCK, restarts=2),
     Row("freeze", "the whole process stands still", "stuck",
         "made no progress", _STUCK, restarts=2),
+    Row("truncated-body", "the reply breaks off", "crash", "IncompleteRead", "", restarts=2),
+    Row("broken-json", "200, and what comes is no JSON", "silent", "not whole JSON", _LOG),
+    Row("empty-images", "200 without an image", "silent", "no image", _LOG, on=KINDS),
+    Row("undecodable-image", "200 with a picture that does not decode", "silent",
+        "does not decode", _LOG),
+    Row("black-image", "200 with a picture of one colour", "silent", "one colour", _LOG, on=KINDS),
+    Row("wrong-size", "200 with a picture of another size", "silent", "32x32, not 64x64", _LOG,
+        on=KINDS),
+    Row("wrong-model", "200, drawn with another model", "silent", "made with the model", _LOG,
+        on=KINDS),
+    Row("orphan-child", "a child of the WebUI outlives it; it is ended with it", "", "", "",
+        posts=1, restarts=0, fails=False),
+    Row("ignore-sigterm", "it does not end when asked; it is killed", "", "", "",
+        posts=1, restarts=0, fails=False),
+    Row("leak", "it takes more memory with each picture; see `max_rss`", "", "", "",
+        posts=1, restarts=0, fails=False),
+    Row("slow-steps", "it is slow, and moves", "", "", "", posts=1, restarts=0, fails=False),
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class StartRow:
+    """What a start of the WebUI meets each time: the lane is on hold for the reason `hold`, and no
+    job is spent. `flags`: more of the simulator's; `limit`: seconds that the start may take."""
+
+    fault: str
+    seen: str
+    hold: str
+    flags: tuple[str, ...] = ()
+    limit: float = 60
+    on: tuple[str, ...] = ("forge",)
+
+
+START_ROWS = (
+    StartRow("never-ready", "it starts, and its port never opens", "not ready within", limit=1),
+    StartRow("exit-on-start", "it ends while it starts", "exit code 1", on=KINDS),
+    StartRow("port-taken", "its port is somebody else's", "", limit=3, on=("a1111", "sdnext")),
+    StartRow("no-model", "it has no checkpoint", "no checkpoint", flags=("--no-model",),
+             on=("forge", "a1111")),
+    StartRow("no-api", "it was started without --api", "--api", flags=("--no-api",)),
+)  # fmt: skip
+
+
+def start_cases() -> Iterator[tuple[StartRow, str]]:
+    """Each of them on each of its kinds."""
+    for row in START_ROWS:
+        for kind in row.on:
+            yield row, kind
 
 
 def cases() -> Iterator[tuple[Row, str]]:
@@ -97,7 +145,8 @@ is well otherwise. With a fault that strikes once, the second attempt succeeds a
 
 Search here for what your WebUI said. *POSTs*: how often the call was sent; *restarts*: of it.
 The canary (64x64, one step, a prompt that is new each time) is asked after the second failure; it
-passed in all these, so the job is to blame. A WebUI that fails it is put on hold, and costs no job.
+passed in the end in all these, so the job is to blame. A WebUI that fails it is put on hold, and
+costs no job.
 """
 
 
@@ -107,6 +156,12 @@ def page() -> str:
     lines += ["| what is seen | on | diagnosis | blame | POSTs | restarts | ends in |"]
     lines += ["|---|---|---|---|---|---|---|"]
     lines += [_line(row) for row in ROWS]
+    lines += ["", "## It does not start, or is of no use as it is", ""]
+    lines += ["The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`; it is"]
+    lines += ["tried again as the cool-down allows, and no job is spent on it.", ""]
+    lines += ["| what is seen | tried on |", "|---|---|"]
+    for row in START_ROWS:
+        lines.append(f"| {row.seen} | {_kinds(row.on)} |")
     lines += ["", "## What to do", ""]
     for diagnosis in Diagnosis:
         lines.append(f"- **{diagnosis}**: {advice_for(diagnosis)}")
@@ -114,11 +169,14 @@ def page() -> str:
 
 
 def _line(row: Row) -> str:
-    kinds = "each" if row.on == KINDS else ", ".join(NAMES[kind] for kind in row.on)
     folder = "failed/" if row.fails else "done/"
-    cells = (row.seen, kinds, row.diagnosis, row.blame if row.fails else "", row.posts,
+    cells = (row.seen, _kinds(row.on), row.diagnosis, row.blame if row.fails else "", row.posts,
              row.restarts, folder)  # fmt: skip
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _kinds(on: tuple[str, ...]) -> str:
+    return "each" if on == KINDS else ", ".join(NAMES[kind] for kind in on)
 
 
 if __name__ == "__main__":

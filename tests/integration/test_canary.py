@@ -143,7 +143,7 @@ def test_held_for_longer_than_hold_max_the_parked_run_fails_with_its_evidence(
         told = error(run)
         assert (told["error"], told["blame"]) == ("HeldTooLong", "WebUI")
         assert all((run / name).is_file() for name in told["evidence"])
-        assert len(told["evidence"]) == 4
+        assert len(told["evidence"]) == 6
         assert len(spool.waiting() + spool.working()) == 1, "no other job was spent"
 
 

@@ -636,7 +636,7 @@ def test_a_real_webui_killed_in_each_reply_fails_the_run_after_two_posts(
         assert real.stats()["posts"] == 2
     folder = place.failed()
     told = envelope(folder)
-    assert told["evidence"] == [*BOTH, *SECOND]
+    assert {*BOTH, *SECOND} <= set(told["evidence"])
     assert all((folder / name).is_file() for name in told["evidence"])
     assert [a["diagnosis"] for a in told["attempts"]] == ["crash", "crash"]
     assert [a["exit_code"] for a in told["attempts"]] == [-9, -9]
