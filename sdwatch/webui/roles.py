@@ -115,8 +115,9 @@ class Keeper(Protocol):
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
 
-    def hold(self, reason: str) -> None:
-        """Nothing can be sent to it for now."""
+    def hold(self, reason: str, *, until_idle: bool = False) -> None:
+        """Nothing can be sent to it for now. `until_idle`: nor while a generation is to be seen
+        there, whether it moves or not."""
 
     def prove(self, give_up: threading.Event) -> str:
         """Put the WebUI to the proof, started anew first where it crashed: '' where it is well,
