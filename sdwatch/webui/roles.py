@@ -49,7 +49,7 @@ class Recorder(Protocol):
 
     @property
     def sent(self) -> int:
-        """How often the call was sent so far, counted or not."""
+        """How often the call was sent so far, counted or not; without what a stop gave up."""
 
     @property
     def excused(self) -> int:
