@@ -51,7 +51,7 @@ INTERRUPT_WAIT = 10.0
 EXIT_WAIT = 1.0
 """Seconds that the end of a process may come after the connection broke."""
 
-RESTART_LIMIT = 1800.0
+RESTART_LIMIT = 3600.0
 
 
 @dataclass(frozen=True)
