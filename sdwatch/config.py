@@ -133,7 +133,7 @@ class WebUIConfig(_Settings):
     username: str | None = None
     password: str | None = Field(None, repr=False)
     log_file: Place | None = None
-    start_limit: Limit = 1800.0
+    start_limit: Limit = 3600.0
     stall: Limit = 300.0
     load_limit: Limit = 1200.0
     call_limit: Limit = 3600.0

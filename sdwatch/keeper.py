@@ -83,9 +83,10 @@ class Keeper:
         self._holds_in_a_row = 0
         self._next_probe = 0.0
         self._busy_at: object = None
+        self._until_idle = ""  # why nothing is sent while a generation is to be seen there
         self._stopping = threading.Event()
         self._kick = threading.Event()
-        self._canary = Canary(client)
+        self._canary = Canary(client, may_interrupt=self._managed)
         self._lists = CatalogueReader(client, config.health.timeout, self._stopping.is_set)
         self._lists_asked: set[str] = set()
         self._last_good: Asked | None = None
@@ -218,13 +219,15 @@ class Keeper:
         self._apply(Event.CRASHED)
         self._tell(f"{diagnosis}; nothing is sent to it for {entry:g} s")
 
-    def hold(self, reason: str) -> None:
-        """Nothing can be sent to it for now; the oftener in a row, the longer."""
+    def hold(self, reason: str, *, until_idle: bool = False) -> None:
+        """Nothing can be sent to it for now; the oftener in a row, the longer. See roles.Keeper."""
         self._holds_in_a_row += 1
+        self._until_idle = reason if until_idle else ""
         self._hold_for(reason, self._crashes.entry(self._holds_in_a_row))
 
     def release(self) -> None:
         """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
+        self._until_idle = ""
         self._next_probe = 0.0
         self._kick.set()
 
@@ -517,10 +520,12 @@ class Keeper:
         """It could not be used: has what was wrong gone away?"""
         if self._is_gone():
             self.crashed(Diagnosis.CRASH)
-        elif (probe := self._probe_when_due()) is None or self._somebody_generates():
+        elif (probe := self._probe_when_due()) is None:
             return
+        elif self._somebody_generates():
+            self.hold_reason = self._until_idle or self.hold_reason
         elif probe.ready:
-            self.hold_reason = ""
+            self.hold_reason = self._until_idle = ""
             self._read_catalogue()
             self._apply(Event.READY)
             self._wake()
@@ -541,9 +546,11 @@ class Keeper:
         return probe
 
     def _somebody_generates(self) -> bool:
-        """Busy is only what moves: a failed upscale leaves /progress set for ever (measured)."""
+        """Busy is only what moves: a failed upscale leaves /progress set for ever (measured). But
+        what held up a call of ours may hang, and is waited for until it is gone."""
         before, self._busy_at = self._busy_at, self._position()
-        return self._busy_at is not None and self._busy_at != before
+        moves_or_holds = self._busy_at != before or bool(self._until_idle)
+        return self._busy_at is not None and moves_or_holds
 
     def _position(self) -> object:
         """Where a running generation is; None where none is."""

@@ -32,9 +32,11 @@ from sdwatch.retention import Retention
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
+    BEGINS,
     INTERVAL,
     WATCHED_FOR,
     Heartbeat,
+    give_way,
     refuse_second_monitor,
 )
 from sdwatch.spool.hold_note import HoldNote
@@ -94,14 +96,35 @@ class Monitor:
             self._heartbeat = Heartbeat(self._spool, self._state.status_file)
             if not self._spool_comes():
                 return Result.HOLD if self._once else Result.STOPPED
-            takeover.begin_on(self._spool, self._take_over, self._clock)
-            self._open()
+            self._begin_on_spool()
             try:
-                return self._work()
+                self._open()
+                try:
+                    return self._work()
+                finally:
+                    self._close()
             finally:
-                self._close()
+                self._heartbeat.end()
         finally:
             self._state.release()
+
+    def _begin_on_spool(self) -> None:
+        """See that nobody else works on it, also nobody who begins in this very moment."""
+        still = takeover.begin_on(self._spool, self._take_over, self._clock)
+        try:
+            self._say_in_heartbeat({**self.status(), BEGINS: True})
+            self._heartbeat.open()
+            give_way(self._spool, self._clock, still)
+            self._say_in_heartbeat(self.status())
+        except BaseException:
+            self._heartbeat.end()
+            raise
+
+    def _say_in_heartbeat(self, status: dict[str, Any]) -> None:
+        try:
+            self._heartbeat.beat(status)
+        except OSError as error:
+            log.warning("the heartbeat cannot be written: %s", error)
 
     def _spool_comes(self) -> bool:
         """Wait for a share that is not mounted yet, as after a boot; not with --once. Whether the
@@ -219,7 +242,6 @@ class Monitor:
         for note in self._notes.values():
             note.clear()
         self._reap()
-        self._heartbeat.end()
 
     # -- one round
 
@@ -385,11 +407,10 @@ class Monitor:
         if now < self._next_beat:
             return
         if 0 < self._next_beat < now - WATCHED_FOR / 2:  # frozen meanwhile, or the machine slept
-            refuse_second_monitor(self._spool, self._clock)
+            refuse_second_monitor(self._spool, self._clock, works=True)
         self._next_beat = now + INTERVAL
-        try:
-            self._heartbeat.beat(self.status())
-        except OSError as error:
+        self._heartbeat.say(self.status())
+        if (error := self._heartbeat.refused) is not None:
             if why := takeover.taken_by(self._spool):
                 raise AlreadyRunningError(f"{self._spool.working}: {why}") from error
             log.warning("the heartbeat cannot be written: %s", error)

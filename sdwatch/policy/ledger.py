@@ -33,11 +33,13 @@ class Image:
 @dataclass
 class CallLedger:
     """One call. `counted`: failed attempts that count; `excused`: those that the canary blamed on
-    the WebUI; `cut_offs`: by the monitor's own death; `images`: None until it is finished."""
+    the WebUI; `cut_offs`: by the monitor's own death; `given_up`: in order, by a stop; `images`:
+    None until it is finished."""
 
     counted: int = 0
     excused: int = 0
     cut_offs: int = 0
+    given_up: int = 0
     sent: int = 0
     images: tuple[Image, ...] | None = None
     open: bool = False
@@ -122,6 +124,7 @@ def _proven(call: CallLedger, record: Record) -> None:
 
 def _given_up(call: CallLedger, record: Record) -> None:
     del record
+    call.given_up += call.open
     call.open = False
 
 

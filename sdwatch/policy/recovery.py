@@ -17,7 +17,8 @@ CUT_OFFS = 2
 """So often may the monitor's own death cut off the same call without it counting."""
 
 SENT_AT_MOST = COUNTED_ATTEMPTS + EXCUSED_ATTEMPTS + CUT_OFFS
-"""The hard bound on how often one call is sent, whatever did not count (promise 3)."""
+"""The hard bound on how often one call is sent, whatever did not count (promise 3). What a stop
+gave up in order is not one of them: no fault is behind it."""
 
 
 class Action(StrEnum):
@@ -51,7 +52,8 @@ def decide(diagnosis: Diagnosis, attempts: int, recovery: bool = True, sent: int
     """What to do after a failure.
 
     `attempts`: counted attempts of this call so far, this one included. `recovery`: False is
-    fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not.
+    fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not, and not given
+    up in order by a stop.
     """
     if diagnosis is Diagnosis.BAD_REQUEST:
         return Decision(Action.FAIL, "the request itself is wrong; a restart cannot help")

@@ -37,7 +37,7 @@ class EvidenceRecorder:
 
     @property
     def sent(self) -> int:
-        """How often the call was sent."""
+        """How often the call was sent, and not given up in order."""
         return len(self._attempts) + 1
 
     @property
@@ -164,7 +164,8 @@ class RunRecorder(EvidenceRecorder):
 
     @property
     def sent(self) -> int:
-        return self._run.ledger.call(self._call).sent
+        call = self._run.ledger.call(self._call)
+        return call.sent - call.given_up
 
     def call_started(self, generation: int) -> None:
         self._generation = generation

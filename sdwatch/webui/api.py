@@ -18,6 +18,7 @@ from sdwatch.effects import announce
 from sdwatch.errors import (
     RunCancelledError,
     RunStoppedError,
+    WebUIBusyError,
     WebUIError,
     WebUIReplyError,
     WebUIStuckError,
@@ -50,7 +51,7 @@ INTERRUPT_WAIT = 10.0
 EXIT_WAIT = 1.0
 """Seconds that the end of a process may come after the connection broke."""
 
-RESTART_LIMIT = 1800.0
+RESTART_LIMIT = 3600.0
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,12 @@ class _Call:
 
 @dataclass(eq=False)
 class _Sent:
-    """One POST of it, and to which life of the WebUI it went. Told apart by identity."""
+    """One POST of it, and to which life of the WebUI it went. Told apart by identity. `lost`: it
+    was abandoned, and a WebUI that is not ours may draw it yet."""
 
     generation: int
     given_up: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ class WebUIAPI:
 
         message = self._mailbox.wait(wanted)
         if isinstance(message, Stalled):
-            raise WebUIStuckError(message.reason, stage=call.stage)
+            raise self._stuck_or_busy(call, sent, message.reason)
         if isinstance(message, Exited):
             return self._last_words(call, sent, message)
         assert isinstance(message, Replied)
@@ -210,6 +213,18 @@ class WebUIAPI:
         if isinstance(message.result, Reply):
             return message.result
         raise message.result
+
+    def _stuck_or_busy(self, call: _Call, sent: _Sent, reason: str) -> WebUIError:
+        """What a stall means. On a WebUI that is not ours nothing proves that the generation that
+        does not move is this one: somebody's own may hold it, and this one is queued behind."""
+        if self._managed:
+            return WebUIStuckError(reason, stage=call.stage)
+        sent.lost = True
+        return WebUIBusyError(
+            f"{reason}, and this WebUI is not ours: another generation holds it; it may still draw "
+            "ours, so nothing is resent until it is idle (if it hangs, restart it by hand)",
+            stage=call.stage,
+        )
 
     def _send(self, call: _Call, sent: _Sent) -> None:
         result: Reply | WebUIError
@@ -265,7 +280,8 @@ class WebUIAPI:
             self._memory_low(),
             names_checkpoint=names_checkpoint(call.payload),
         )
-        verdict = self._judge(facts)
+        # What somebody else's generation writes to the log says nothing of a call that is queued.
+        verdict = judge(facts) if sent.lost else self._judge(facts)
         attempts = self._recorder.counted + counts(verdict.diagnosis)
         decision = decide(verdict.diagnosis, attempts, self._recovery, self._recorder.sent)
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
@@ -289,7 +305,7 @@ class WebUIAPI:
         envelope = self._last_failure(call, type(error).__name__, verdict)
         if freed:
             return self._retry(envelope)
-        return self._carry_out(call, decision, envelope)
+        return self._carry_out(call, sent, decision, envelope)
 
     def _judge(self, facts: Facts) -> Verdict:
         """The verdict; what was twice proven to be a job's own is a bad request from then on."""
@@ -330,9 +346,11 @@ class WebUIAPI:
         return Outcome(envelope=envelope, later=True) if self._may_call() else None
 
     def _carry_out(
-        self, call: _Call, decision: Decision, envelope: ErrorEnvelope
+        self, call: _Call, sent: _Sent, decision: Decision, envelope: ErrorEnvelope
     ) -> Outcome | None:
         self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
+        if self._keeper is not None and (sent.lost or decision.action is Action.HOLD):
+            self._keeper.hold(envelope.message, until_idle=sent.lost)
         if decision.action is Action.FAIL:
             if envelope.blame == "job" and envelope.attempts[-1].crashed:
                 self._tell_blamed(call, envelope)
@@ -342,8 +360,6 @@ class WebUIAPI:
         if decision.action is Action.CANARY:
             return self._prove(call, envelope)
         if decision.action is Action.HOLD:
-            if self._keeper is not None:
-                self._keeper.hold(envelope.message)
             return Outcome(envelope=envelope, later=True)
         if self._process.restart_and_wait_ready(self._restart_limit):
             return self._retry(envelope)

@@ -58,10 +58,12 @@ class Asked:
 
 
 class Canary:
-    """Makes such a generation on `client`, on a thread of its own, and says why it failed."""
+    """Makes such a generation on `client`, on a thread of its own, and says why it failed.
+    `may_interrupt`: the WebUI is ours, so what runs on it is no other's picture."""
 
-    def __init__(self, client: SDWebUIClient) -> None:
+    def __init__(self, client: SDWebUIClient, *, may_interrupt: bool) -> None:
         self._client = client
+        self._may_interrupt = may_interrupt
 
     def ask(self, asked: Asked, why_not_wait: Callable[[], str]) -> str:
         """'' where it came out as it should, else why not. `why_not_wait` is asked again and again
@@ -71,7 +73,8 @@ class Canary:
         while not sent.done.wait(_LOOK_EVERY):
             if reason := why_not_wait():
                 sent.given_up = True
-                self._client.interrupt()
+                if self._may_interrupt:
+                    self._client.interrupt()
                 self._client.abandon()
                 return f"{asked.what}: {reason}"
         return sent.why_not()

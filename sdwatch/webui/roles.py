@@ -49,7 +49,7 @@ class Recorder(Protocol):
 
     @property
     def sent(self) -> int:
-        """How often the call was sent so far, counted or not."""
+        """How often the call was sent so far, counted or not; without what a stop gave up."""
 
     @property
     def excused(self) -> int:
@@ -115,8 +115,9 @@ class Keeper(Protocol):
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
 
-    def hold(self, reason: str) -> None:
-        """Nothing can be sent to it for now."""
+    def hold(self, reason: str, *, until_idle: bool = False) -> None:
+        """Nothing can be sent to it for now. `until_idle`: nor while a generation is to be seen
+        there, whether it moves or not."""
 
     def prove(self, give_up: threading.Event) -> str:
         """Put the WebUI to the proof, started anew first where it crashed: '' where it is well,

@@ -109,7 +109,8 @@ class NotingKeeper:
     def crashed(self, diagnosis: Diagnosis) -> None:
         self.heard.append(f"crashed: {diagnosis}")
 
-    def hold(self, reason: str) -> None:
+    def hold(self, reason: str, *, until_idle: bool = False) -> None:
+        del until_idle
         self.heard.append(f"hold: {reason}")
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
