@@ -177,6 +177,7 @@ class Monitor:
             clock=clock,
             rules=config.rules,
             settle=config.settle,
+            patience=config.arrival_timeout,
             wake=self._wake.set,
         )
         for folder in archive.recover(self._spool, clock):

@@ -7,6 +7,7 @@ the ledger, take up the first unfinished call.
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,8 @@ from sdwatch.policy.envelope import (
     lost_image_envelope,
     no_image_envelope,
     no_picture_envelope,
+    printable,
+    unreadable_envelope,
 )
 from sdwatch.policy.job import Job
 from sdwatch.policy.ledger import Image
@@ -57,6 +60,18 @@ from sdwatch.webui.review import Review
 log = logging.getLogger("sdwatch.run")
 
 _STORAGE_PAUSE = 2.0  # seconds between two tries to write to a disk that is full or gone
+
+# What a share says that is gone for the moment, or a machine without room: it is waited out for as
+# long as it takes, in working/.
+_COMES_BACK = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN",
+        "ENETUNREACH", "ECONNRESET", "ECONNABORTED", "ENODEV", "ENXIO", "EMFILE", "ENFILE",
+        "ENOMEM", "EINTR", "EAGAIN",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
 
 
 class Ending(StrEnum):
@@ -100,7 +115,8 @@ class StageRunner:
     """Runs one claimed job against `webui`, which is either crash-aware or a plain client.
 
     `rules`: what jobs may do. `settle`: seconds for which a job that was still written to when it
-    was claimed must stay as it is. `permit` is taken around each call. `mailbox`: who gives the
+    was claimed must stay as it is. `patience`: seconds for which a file of the job that cannot be
+    read is tried again. `permit` is taken around each call. `mailbox`: who gives the
     run up says so there. `checks`: what each finding in the reply of a plain client is.
     """
 
@@ -113,6 +129,7 @@ class StageRunner:
         clock: Clock,
         rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
         settle: float = 0.0,
+        patience: float = 0.0,
         permit: Callable[[], AbstractContextManager[None]] = nullcontext,
         mailbox: Mailbox | None = None,
         checks: Mapping[str, Level] = LEVELS,
@@ -122,12 +139,14 @@ class StageRunner:
         self.waiting = False  # for the permit
         self.publishing = False
         self.disk_refuses = ""  # why, while it waits for the disk
+        self.unreadable = ""  # which file of the job, while it waits until it can be read
         self._run = run
         self._webui = webui
         self._recorder = recorder
         self._clock = clock
         self._rules = rules
         self._settle = settle
+        self._patience = patience
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
         self._review = Review(checks)
@@ -210,7 +229,7 @@ class StageRunner:
         while True:
             before = self._run.looks_like()
             if before == settled:
-                job = self._run.read_job(self._rules)
+                job: Job = self._patiently(lambda: self._run.read_job(self._rules))
                 if self._run.looks_like() == before:
                     return job
             self.doing = "waits until nobody writes to the job any more"
@@ -313,12 +332,39 @@ class StageRunner:
 
     def _read_image(self, call: Call, name: str, own: bool) -> bytes:
         try:
-            return self._run.read_image(name, own)
+            image: bytes = self._patiently(lambda: self._run.read_image(name, own))
+            return image
         except FileNotFoundError as error:
             raise CallFailedError(lost_image_envelope(call.kind, call.id, name)) from error
         except SpoolError as error:
             why = str(error)
             raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why)) from error
+
+    def _patiently(self, read: Callable[[], Any]) -> Any:
+        """What is read of the job. A file that is closed to us since the claim may be opened again;
+        what stays closed is no share that is gone, and nobody is helped by a run that waits for
+        ever."""
+        doing, since = self.doing, self._clock.monotonic()
+        while True:
+            try:
+                done = read()
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) or error.errno in _COMES_BACK:
+                    raise
+                if not error.filename or self._run.is_gone:
+                    raise
+                name, why = str(error.filename), error.strerror or str(error)
+                if self._clock.monotonic() - since >= self._patience:
+                    raise CallFailedError(unreadable_envelope(name, why)) from error
+            else:
+                self.unreadable, self.doing = "", doing
+                return done
+            if not self.unreadable:
+                log.error("%s: %s cannot be read: %s", self._run.run_id, printable(name), why)
+            self.unreadable = name
+            self.doing = f"{printable(name)} cannot be read yet: {why}"
+            if self._clock.wait(self._mailbox.given_up, min(_STORAGE_PAUSE, self._patience)):
+                self._mailbox.raise_if_given_up()
 
     def _insist(self, effect: Callable[[], Any]) -> Any:
         """An effect on disk that must happen: where the disk is full or gone, try again until it

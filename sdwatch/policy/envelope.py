@@ -188,6 +188,17 @@ def lost_image_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
     )
 
 
+def unreadable_envelope(name: str, why: str) -> ErrorEnvelope:
+    """For a file of the job that was there and could not be read for too long."""
+    return ErrorEnvelope(
+        error="Unreadable",
+        diagnosis="unreadable",
+        blame="machine",
+        message=f"{printable(name)} cannot be read: {why}",
+        advice="Let the user of sdwatch read it, then drop the job into the inbox again.",
+    )
+
+
 def broken_envelope(what: str) -> ErrorEnvelope:
     """For a run that sdwatch itself cannot bring to an end."""
     return ErrorEnvelope(

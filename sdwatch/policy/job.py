@@ -18,7 +18,7 @@ from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy import document
 from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, shown, unique
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
-from sdwatch.policy.reach import JobRules, beyond
+from sdwatch.policy.reach import DEVICE, JobRules, beyond
 from sdwatch.policy.schema import Places, found, nearest, read_with_places, readable
 
 StageKind: TypeAlias = Literal["txt2img", "img2img", "extra-single-image"]
@@ -40,8 +40,6 @@ _DROPPED = {
 }
 _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 _URL = re.compile(r"(?i)(data:|file=|[a-z][a-z0-9+.-]*://)")
-# What Windows opens as a device, in any folder and with any ending.
-_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -327,7 +325,7 @@ def _wrong_stage(node: Node) -> str:
 def _odd(part: str) -> str:
     """Why a name is one that Windows does not take for what it says, or an empty text. Refused
     everywhere alike, so that a job works on all systems or on none."""
-    if device := _DEVICE.fullmatch(part):
+    if device := DEVICE.fullmatch(part):
         return f"is a device on Windows ({device[1].upper()}), not a file; give it another name"
     if ":" in part:
         return 'has a ":" in it, which on Windows leads into another stream of a file'

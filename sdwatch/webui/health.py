@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import (
@@ -30,6 +31,11 @@ _SHARE_OF_STALL = 0.05
 _SHORTEST_TIMEOUT = 0.5
 _SHORTEST_PAUSE = 0.1
 _MOST_LINES = 2000
+
+_NUMBERS = ("progress", "eta_relative")
+_NUMBERS_OF_STATE = ("job_no", "job_count", "sampling_step", "sampling_steps")
+_LONGEST_JOB = 100
+_LARGEST = 2**63  # no counter is; JSON has numbers of any length
 
 
 class ReadinessProbe:
@@ -99,7 +105,7 @@ class CallWatch:
     moment from which the call is stuck if nothing has moved.
 
     `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `logs`: its output.
-    Also keeps `progress`, the last reply, for the display.
+    Also keeps `progress`, what is known of the last reply (see `known`), for the display.
     """
 
     def __init__(
@@ -125,7 +131,7 @@ class CallWatch:
         self._watch = ProgressWatch(clock.monotonic(), limits)
         self._stepless = False
         self.next_look = clock.monotonic() + PROBE_EVERY
-        self.progress: dict[str, object] = {}
+        self.progress: dict[str, Any] = {}
 
     def look(self) -> str:
         """One sample. Blocks for the probe's timeout at the most."""
@@ -146,9 +152,8 @@ class CallWatch:
 
     def _look(self) -> str:
         try:
-            self.progress = self._client.progress(self._timeout)
-            state = self.progress.get("state")
-            position, stepless = _position(self.progress, state if isinstance(state, dict) else {})
+            self.progress = known(self._client.progress(self._timeout))
+            position, stepless = _position(self.progress)
         except WebUINotUsableError:  # a server without this route: only its work can be seen
             position, stepless = None, True
         except WebUIError:  # no answer says nothing of the phase
@@ -168,11 +173,30 @@ class CallWatch:
         )
 
 
-def _position(
-    progress: dict[str, object], state: dict[str, object]
-) -> tuple[tuple[object, ...], bool]:
+def known(reply: Mapping[str, object]) -> dict[str, Any]:
+    """Of a reply of /progress what sdwatch knows, and nothing else: it is written into the
+    heartbeat each second, and a reply may have preview images in it, or anything."""
+    state = reply.get("state")
+    given = state if isinstance(state, Mapping) else {}
+    job = given.get("job")
+    kept: dict[str, object] = {"job": job[:_LONGEST_JOB]} if isinstance(job, str) else {}
+    return {**_numbers(reply, _NUMBERS), "state": kept | _numbers(given, _NUMBERS_OF_STATE)}
+
+
+def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:
+    """Those that are finite: NaN is no JSON, and unlike itself, as if something had moved."""
+    found = {name: given.get(name) for name in names}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+    }
+
+
+def _position(progress: Mapping[str, Any]) -> tuple[tuple[object, ...], bool]:
     """What changes when the generation moves, and whether no steps are expected now (job_count is
     -1 while Forge and AUTOMATIC1111 load a checkpoint; sampling_steps is 0 before sampling)."""
+    state = progress["state"]
     position = (
         state.get("job"),
         state.get("job_no"),

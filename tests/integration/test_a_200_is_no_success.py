@@ -110,7 +110,7 @@ stages:
   - img2img: {{prompt: a castle, {image.replace("64", "96")}, denoising_strength: 0.5}}
 """
     stages += "  - upscale: {upscaler_1: Lanczos}\n" if kind in ("forge", "a1111") else ""
-    with monitored(tmp_path, flags=flags) as spool:
+    with monitored(tmp_path, flags=flags, settings={"allow": ["save_images"]}) as spool:
         spool.drop("castle.yaml", stages)
         spool.start()
         spool.wait_for(done=1)

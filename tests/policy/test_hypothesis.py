@@ -110,12 +110,14 @@ FREE = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES.map("x{}".format), inner),
     max_leaves=6,
 )
-# sdwatch leaves them out, with a warning.
-LEFT_OUT = ("send_images", "force_task_id")
+# sdwatch leaves them out, with a warning; or refuses them, whatever they say.
+LEFT_OUT = ("send_images", "force_task_id", "infotext")
 OWN: Mapping[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"), PROMPTS),
     **dict.fromkeys(("image", "mask"), st.sampled_from(sorted(IMAGES))),
     "init_images": st.lists(st.sampled_from(sorted(IMAGES)), min_size=1, max_size=4),
+    "save_images": st.just(False),
+    "override_settings_restore_afterwards": st.just(True),
     "script_args": st.lists(FREE, max_size=3),
     "hr_additional_modules": st.lists(FREE, max_size=3),
 }

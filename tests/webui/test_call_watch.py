@@ -20,7 +20,7 @@ from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIStuckError
 from sdwatch.policy.progress import Limits
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import CallWatch
+from sdwatch.webui.health import CallWatch, known
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife
 from tests.helpers import FakeClock
 
@@ -193,3 +193,30 @@ def test_a_first_start_that_prints_for_half_an_hour_and_then_is_ready_is_left_al
         ready_at = math.inf
         assert "not ready within 3600 s: it downloads" in start()
         server.shutdown()
+
+
+def test_of_a_reply_only_the_known_is_kept_for_the_heartbeat() -> None:
+    reply = {
+        "progress": 0.5,
+        "eta_relative": float("inf"),
+        "current_image": "x" * 25_000_000,
+        "state": {
+            "job": "j" * 25_000_000,
+            "job_no": True,
+            "job_count": 1,
+            "sampling_step": 10**400,
+            "sampling_steps": 20,
+            "extra": ["y"] * 1000,
+        },
+    }
+    state = {"job": "j" * 100, "job_count": 1, "sampling_steps": 20}
+    assert known(reply) == {"progress": 0.5, "state": state}
+    assert known({"progress": "0.5", "state": [1]}) == {"state": {}}
+
+
+def test_a_number_that_is_none_is_no_progress() -> None:
+    class Odd(WebUI):
+        def progress(self, timeout: float) -> dict[str, Any]:
+            return {**super().progress(timeout), "progress": float("nan")}
+
+    assert Odd(lambda _: State(step=7)).stuck_after(limits(10.0), 30.0) is not None
