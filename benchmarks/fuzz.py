@@ -29,8 +29,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sdwatch.policy import document
 from tests.mutations import images_of, judge, mutated
 
-_WARM_UP = 5_000
-"""Files of one worker before its memory is first looked at; the caches are full by then."""
+_WARM_UP = 10_000
+"""Files of one worker before its memory counts: caches are full by then, and what the rare files of
+a megabyte leave of the heap in pieces is there."""
 
 _GROWTH = 1.1
 """A worker's memory at its end may be so many times that after its warm-up."""
@@ -80,11 +81,14 @@ class Worker:
 
     @property
     def memory(self) -> tuple[int, int]:
-        """Bytes after the warm-up and at the end, the larger of the last looks; 0 where there were
-        too few files to tell."""
-        warm = _WARM_UP if len(self.answers) >= 2 * _WARM_UP else len(self.answers) // 2
-        looks = [answer.memory for answer in self.answers[warm:] if answer.memory]
-        return (looks[0], max(looks[-3:])) if len(looks) > 1 else (0, 0)
+        """Bytes after the warm-up and at the end: the most in the first and in the last quarter of
+        the files behind it, since now and then some of the heap goes back to the system and is
+        fetched again. 0 where there were too few files to tell."""
+        looks = [answer.memory for answer in self.answers[_WARM_UP:] if answer.memory]
+        quarter = len(looks) // 4
+        if len(self.answers) < 2 * _WARM_UP:
+            return 0, 0
+        return max(looks[:quarter]), max(looks[-quarter:])
 
     def follow(self, limit: float) -> Worker | None:
         """Take what it says; where it died or hangs, the one that goes on behind that file."""
@@ -203,7 +207,7 @@ def _print(answers: list[Answer], seconds: float) -> None:
 def _print_memory(before: int, after: int) -> bool:
     """Whether it grew by more than is allowed."""
     if not before:
-        print("memory: too few files to tell")
+        print(f"memory: fewer than {2 * _WARM_UP:,} files of a worker, too few to tell")
         return False
     ratio = after / before
     print(

@@ -81,6 +81,7 @@ _VALUES: tuple[bytes, ...] = (
     b"0", b"-1", b"1e999", b"-1e999", b".inf", b"-.inf", b".nan", b"nan", b"inf", b"0x1F", b"0o17",
     b"1_000", b"1,5", b"3:2", b"1e-400", b"-0", b"-0.0", b"+1", b"007", b"9" * 18, b"9" * 19,
     b"-" + b"9" * 400, b"9" * 5_000, b"0." + b"9" * 5_000, b"1e" + b"9" * 50, b"2026-11-23",
+    b"9" * 99_999 + b"x",
     *(number.encode() for number in ("١٢", "²", "½", "Ⅷ")),
     # names and places
     b"../a.png", b"/etc/passwd", b"~root/a", b"C:\\a", b"http://box/a", b"file=/etc/passwd",
@@ -209,7 +210,7 @@ def _lengthen_a_word(rng: Random, data: bytes) -> bytes:
     if not words:
         return data
     word = rng.choice(words)
-    longer = (word[0][:20] + rng.choice((b"", b"_", b" "))) * rng.choice((10, 1_000, 10_000))
+    longer = (word[0][:20] + rng.choice((b"", b"_", b" "))) * rng.choice((10, 1_000, 40_000))
     return data[: word.start()] + longer + data[word.end() :]
 
 

@@ -176,6 +176,7 @@ class _Composer:
     def __init__(self, text: str) -> None:
         self.problems: list[Problem] = []
         self._text = text
+        self._end = _place(text)
         self._nodes = 0
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_LOADER)
 
@@ -185,8 +186,6 @@ class _Composer:
         if isinstance(next(self._events), yaml.StreamEndEvent):
             raise _Unreadable(1, 1, "the file has only comments; nothing is set")
         root = self._node(next(self._events), 1)
-        if isinstance(root, Scalar) and root.is_null:
-            raise _Unreadable(1, 1, "the file sets nothing")
         next(self._events)  # the document ends
         extra = next(self._events)
         if isinstance(extra, yaml.DocumentStartEvent):
@@ -195,7 +194,8 @@ class _Composer:
         return root
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
-        line, column = _mark(event.start_mark)
+        # An empty value at the end of a text without a line end has its mark in the line behind it.
+        line, column = min(_mark(event.start_mark), self._end)
         self._nodes += 1
         if depth > MAX_DEPTH:
             raise _Unreadable(line, column, f"nested deeper than {MAX_DEPTH} levels")

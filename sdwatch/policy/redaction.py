@@ -39,7 +39,7 @@ _BASE64 = re.compile(
 _LINE_ENDS = ("\\n", "\\r", "\\t")  # escaped: what follows begins a word all the same
 _QUOTES_BEFORE, _QUOTES_AFTER = ('"', "'", ";"), ('"', "'", "\\", "&")  # ; and & as in &quot;
 _WORD = re.compile(r"[^\W_]+")
-_LORA = re.compile(r"<\w+:([^:<>]+)[^<>]*>")
+_LORA = re.compile(r"<\w++:([^:<>]++)[^<>]*+>")  # never given back: a prompt may be a megabyte
 _PHRASE_ENDS = re.compile(r"[\n\r,;|()\[\]{}]+|(?=<)|(?<=>)")
 
 Fragment = tuple[str, ...]

@@ -30,7 +30,7 @@ Places: TypeAlias = dict[Place, tuple[int, int]]
 Model = TypeVar("Model", bound=BaseModel)
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
-_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
+_NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _FREE_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FREE_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?\.[0-9]+([eE][-+]?[0-9]+)?")
 _SWITCH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}

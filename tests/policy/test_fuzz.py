@@ -14,6 +14,7 @@ from sdwatch.config import parse_config
 from sdwatch.errors import ConfigError, JobError
 from sdwatch.policy import document
 from sdwatch.policy.job import parse_job
+from sdwatch.policy.redaction import Redactor
 from tests.mutations import (
     MUTATIONS,
     Mutation,
@@ -108,6 +109,22 @@ def test_a_name_with_a_line_end_in_it_is_refused_like_any_other_and_as_quickly(
         assert [p.line for p in caught.value.problems] == [line]
 
 
+@pytest.mark.parametrize("number", ["9{}x", "-.9{}x", "9{0}.9{0}x", "9{}e", "9{}e9{}x"])
+def test_what_is_nearly_a_number_is_refused_as_quickly(number: str) -> None:
+    # Once its digits were shared out between two repetitions in all ways: hours, at this length.
+    text = "prompt: a\ncfg_scale: " + number.replace("{}", "{0}").format("9" * 200_000)
+    with pytest.raises(JobError) as caught:
+        parse_job(text.encode(), "job.yaml")
+    assert [(p.line, p.column) for p in caught.value.problems] == [(2, 12)]
+
+
+def test_what_is_hidden_of_a_prompt_that_never_closes_its_bracket_is_learnt_as_quickly() -> None:
+    redactor = Redactor()
+    redactor.learn({"prompt": "<lora:" + "a" * 400_000})
+    redactor.learn({"prompt": "a castle <lora:cuteStyle:0.8>"})
+    assert "cuteStyle" not in redactor.redact("cannot load cuteStyle")
+
+
 def test_of_very_many_anchors_a_hundred_are_told() -> None:
     with pytest.raises(JobError) as caught:
         parse_job(b"styles: [" + b"&a b, " * 5_000 + b"]", "job.yaml")
@@ -117,7 +134,11 @@ def test_of_very_many_anchors_a_hundred_are_told() -> None:
 
 ODD = {
     "an end of the file behind no line end": (b"{prompt: a", "1:11: brackets do not match"),
-    "a document of nothing": (b"---", "1:1: the file sets nothing"),
+    "a document of nothing": (b"---", "1:4: a job is a mapping of `field: value`, not nothing"),
+    "a key of nothing": (
+        b"? stages",
+        "1:9: stages must be a list such as `- txt2img:`, not nothing",
+    ),
     "a byte that shows as nothing": (
         b"prompt: \xa0",
         "1:9: byte 0xA0 is not UTF-8 (in Latin-1 it is '\\x",
