@@ -116,6 +116,7 @@ class Monitor:
             self._heartbeat.open()
             give_way(self._spool, self._clock, still)
             self._say_in_heartbeat(self.status())
+            self._next_beat = self._clock.boot_time()  # frozen from here on is noticed
         except BaseException:
             self._heartbeat.end()
             raise

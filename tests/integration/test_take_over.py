@@ -157,7 +157,7 @@ def test_a_monitor_whose_main_thread_is_busy_for_long_is_not_taken_over(
 def test_a_monitor_that_was_frozen_while_another_began_ends_by_itself(tmp_path: Path) -> None:
     with two_machines(tmp_path) as (first, second):
         frozen = first.start_process()
-        wait_until(lambda: first.status().get("beat", 0) > 0, 30, "a heartbeat")
+        wait_until(lambda: at_work(first.spool), 30, "a heartbeat")
         frozen.suspend()
         second.start_process()  # it watches the heartbeat, which stands still
         wait_until(lambda: len(at_work(first.spool)) == 2, 60, "it began")
