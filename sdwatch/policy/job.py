@@ -6,7 +6,8 @@ The smallest is `prompt: a castle`. All mistakes of a file are told at once, eac
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from pathlib import PurePosixPath
@@ -116,6 +117,17 @@ def image_names(stage: Stage) -> list[str]:
     """The images of the job folder that a stage names, in the order of its fields."""
     names = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
     return [name for given in names for name in ([given] if isinstance(given, str) else given)]
+
+
+def on_disk(name: str, images: Collection[str]) -> str:
+    """The name of the image that is meant: `./a.png` is `a.png`, and an accent is the same whether
+    it is a sign of its own or not (macOS takes it apart), where just one file fits."""
+    clean = str(PurePosixPath(name))
+    if clean in images:
+        return clean
+    form = unicodedata.normalize("NFC", clean)
+    fit = [image for image in images if unicodedata.normalize("NFC", image) == form]
+    return fit[0] if len(fit) == 1 else clean
 
 
 class _JobReader:
@@ -247,7 +259,7 @@ class _JobReader:
         given = made.model_dump(exclude_unset=True)
         self.drop_harmful(node, given)
         cleaned = {
-            key: _clean_names(value) if key in IMAGE_FIELDS else value
+            key: self.clean_names(value) if key in IMAGE_FIELDS else value
             for key, value in given.items()
         }
         return cleaned, places
@@ -293,11 +305,17 @@ class _JobReader:
                 f"a job of one file has no images beside it, so not {shown(name)}; put it as "
                 "job.yaml into a folder with its images"
             )
-        if str(PurePosixPath(name)) in self.images:
-            why = self.look(str(PurePosixPath(name)))
+        if (real := on_disk(name, self.images)) in self.images:
+            why = self.look(real)
             return f"{shown(name)} {why}" if why else ""
         near = nearest(name, sorted(self.images)) if self.images else "; there is no image in it"
         return f"{shown(name)} is not in the job folder{near}"
+
+    def clean_names(self, value: str | list[str]) -> str | list[str]:
+        """As the files are called."""
+        if isinstance(value, str):
+            return on_disk(value, self.images or ())
+        return [on_disk(name, self.images or ()) for name in value]
 
     def fail(self, node: Node, message: str) -> None:
         self.problems.append(Problem(node.line, node.column, message))
@@ -332,13 +350,6 @@ def _odd(part: str) -> str:
     if part.endswith((".", " ")):
         return "ends in a dot or a space, which Windows leaves out; give it another name"
     return "has control characters in it" if any(sign < " " for sign in part) else ""
-
-
-def _clean_names(value: str | list[str]) -> str | list[str]:
-    """`./a.png` is `a.png`."""
-    if isinstance(value, str):
-        return str(PurePosixPath(value))
-    return [str(PurePosixPath(name)) for name in value]
 
 
 def job_schema() -> dict[str, Any]:

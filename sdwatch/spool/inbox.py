@@ -17,7 +17,7 @@ from sdwatch import system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
 from sdwatch.policy.envelope import printable
-from sdwatch.policy.job import Job, image_names, parse_job
+from sdwatch.policy.job import Job, image_names, on_disk, parse_job
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
 from sdwatch.spool.inside import why_no_picture
@@ -216,7 +216,7 @@ class Inbox:
         if there is not None and not late:
             job = parse_job(data, source, _AnyName(), stem, rules=self.rules)
             named = {name for stage in job.stages for name in image_names(stage)}
-            known.missing = tuple(sorted(named - there))
+            known.missing = tuple(sorted(n for n in named if on_disk(n, there) not in there))
             if known.missing:
                 self.waiting[source] = f"waits for {', '.join(known.missing)}"
                 return None

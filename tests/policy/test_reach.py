@@ -137,7 +137,7 @@ FINE = {
     "no place": "alwayson_scripts: {X: {args: [{save_to_dir: false, path: null, files: 3}]}}",
     "dots": "script_args: ['a...', '1/..2', '..a', 'half/half', 'a / b', '/', ':/']",
     "a score": "script_args: ['8:1', 'http', 'a: b', 'a:1.2', 's:0,1']",
-    "a network": "script_args: ['<lora:x:1>', 'x1:model', 'base:v2', 'profile: x', '${a}', '$b']",
+    "a network": "script_args: ['<lora:x:1>', 'x1:model', 'base:v2', '${a}', '$b 5%']",
     "no device": "styles: [concept, 'con artist', null-style, 'auxiliary.safetensors']",
     "nothing saved": "save_images: false\noverride_settings_restore_afterwards: yes",
     "as WebUIs take for granted": "do_not_save_samples: false\ndo_not_save_grid: false",

@@ -402,3 +402,13 @@ def test_an_image_that_is_closed_to_us_is_told_by_its_name(
     clock.advance(ARRIVAL_TIMEOUT)
     (arrival,) = inbox.scan()
     assert str(arrival.job) == "sealed: sketch.png cannot be read: Permission denied"
+
+
+def test_an_accent_that_is_taken_apart_on_disk_is_the_same_name(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
+    apart = "cafe\u0301.png"
+    folder_job(spool, "sketch", SKETCH.replace("sketch.png", "caf\u00e9.png"), apart)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
+    assert arrival.job.stages[0].fields["init_images"] == [apart]
