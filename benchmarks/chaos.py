@@ -119,6 +119,7 @@ class Night:
         self.starts = 0
         self.done: Counter[str] = Counter()  # kills, by kind
         self.half_published: list[str] = []
+        self.broke: list[str] = []  # ends of the monitor that nobody planned
         self._left = list(plan.jobs.items())
         self._seen: set[Path] = set()
         self.inbox.mkdir(parents=True)
@@ -152,8 +153,10 @@ class Night:
 
     def start_monitor(self) -> None:
         """Begin a monitor, if none runs."""
-        if self.monitor is not None and self.monitor.poll() is None:
-            return
+        if self.monitor is not None:
+            if self.monitor.poll() is None:
+                return
+            self.broke.append(f"the monitor ended by itself, with {self.monitor.returncode}")
         self.starts += 1
         command = [sys.executable, "-m", "sdwatch", "run", "--config", "sdwatch.yaml"]
         with open(self.root / "monitor.log", "ab") as log:
@@ -236,6 +239,7 @@ class Night:
                     victim.send_signal(signal.SIGCONT)
         if self.monitor is not None and number is signal.SIGKILL and "WebUI" not in kill.kind:
             self.monitor.wait(30)
+            self.monitor = None
         self.done[kill.kind] += 1
 
     def _victims(self, kind: str) -> list[psutil.Process]:
@@ -301,7 +305,7 @@ class Verdict:
 
     def __init__(self, night: Night) -> None:
         self.night = night
-        self.broken = list(night.half_published)
+        self.broken = [*night.half_published, *night.broke]
         self.failed: Counter[str] = Counter()
         self.images = self.cut_offs = 0
         self.calls = _calls_noted(night.notes)
