@@ -119,6 +119,7 @@ class Night:
         self.starts = 0
         self.done: Counter[str] = Counter()  # kills, by kind
         self.half_published: list[str] = []
+        self.broke: list[str] = []  # ends of the monitor that nobody planned
         self._left = list(plan.jobs.items())
         self._seen: set[Path] = set()
         self.inbox.mkdir(parents=True)
@@ -152,8 +153,10 @@ class Night:
 
     def start_monitor(self) -> None:
         """Begin a monitor, if none runs."""
-        if self.monitor is not None and self.monitor.poll() is None:
-            return
+        if self.monitor is not None:
+            if self.monitor.poll() is None:
+                return
+            self.broke.append(f"the monitor ended by itself, with {self.monitor.returncode}")
         self.starts += 1
         command = [sys.executable, "-m", "sdwatch", "run", "--config", "sdwatch.yaml"]
         with open(self.root / "monitor.log", "ab") as log:
@@ -236,6 +239,7 @@ class Night:
                     victim.send_signal(signal.SIGCONT)
         if self.monitor is not None and number is signal.SIGKILL and "WebUI" not in kill.kind:
             self.monitor.wait(30)
+            self.monitor = None
         self.done[kill.kind] += 1
 
     def _victims(self, kind: str) -> list[psutil.Process]:
@@ -301,7 +305,7 @@ class Verdict:
 
     def __init__(self, night: Night) -> None:
         self.night = night
-        self.broken = list(night.half_published)
+        self.broken = [*night.half_published, *night.broke]
         self.failed: Counter[str] = Counter()
         self.images = self.cut_offs = 0
         self.calls = _calls_noted(night.notes)
@@ -365,7 +369,7 @@ class Verdict:
         started = sum(_is(record, "call_started", call) for record in records)
         ended = sum(_is(r, e, call) for r in records for e in _ENDS)
         if counted == 2:
-            self.failed["its call failed twice"] += 1
+            self.failed["its call failed twice, and the WebUI was well"] += 1
         elif started - ended == 3:
             self.failed["the monitor died three times in its call"] += 1
         else:
@@ -373,19 +377,26 @@ class Verdict:
 
     def _cool_downs(self) -> None:
         """4 and 6: each cool-down is what the history says, and nothing came before it was over."""
-        in_a_row = 0
-        posts = [at for times in self.calls.values() for at in times]
+        row: list[dict[str, Any]] = []
+        held: list[dict[str, Any]] = []  # crashes whose cool-down was to be waited out
         for record in lines_of(self.night.state / "webui-chaos" / "crashes.jsonl"):
             if record["event"] == "stable":
-                in_a_row = 0
+                row.clear()
+            elif record["event"] == "forgiven":  # a job's own: from then on as if it had not been
+                for crash in row[len(row) - record["crashes"] :]:
+                    held.remove(crash)
+                    row.remove(crash)
             elif record["event"] == "crash":
-                in_a_row += 1
-                entry = COOLDOWN[min(in_a_row, len(COOLDOWN)) - 1]
-                if (record["in_a_row"], record["cooldown"]) != (in_a_row, entry):
-                    self.broken.append(f"6: crash {in_a_row} in a row has {record}")
-                until = record["boot"] + entry
-                early = [at for at in posts if record["boot"] < at < until]
-                self.broken += [f"4: a POST {until - at:.3f} s too early" for at in early]
+                row.append(record)
+                held.append(record)
+                entry = COOLDOWN[min(len(row), len(COOLDOWN)) - 1]
+                if (record["in_a_row"], record["cooldown"]) != (len(row), entry):
+                    self.broken.append(f"6: crash {len(row)} in a row has {record}")
+        posts = [at for times in self.calls.values() for at in times]
+        for crash in held:
+            until = crash["boot"] + crash["cooldown"]
+            early = [at for at in posts if crash["boot"] < at < until]
+            self.broken += [f"4: a POST {until - at:.3f} s too early" for at in early]
 
 
 _ENDS = ("call_failed", "call_given_up", "call_finished")

@@ -34,21 +34,24 @@ if __name__ == "__main__":
     _FILE = Path(sys.argv.pop(1))
     note("start", _BEGUN)
 
-    from sdwatch.simulator import __main__ as simulator
-    from sdwatch.simulator import server
+    from sdwatch.simulator.__main__ import main
+    from sdwatch.simulator.faults import STAGES
+    from sdwatch.simulator.server import Handler
+    from sdwatch.simulator.site import API, Request, Response, Site
 
-    class _RecordingHandler(server.Handler):
-        def do_POST(self) -> None:  # noqa: N802
-            note("post", time.monotonic())
-            self._serve()
+    def _do_post(self: Handler) -> None:
+        note("post", time.monotonic())
+        self._serve()
 
-    class _RecordingSite(server.Site):
-        def answer(self, request: server.Request) -> server.Response:
-            stage = request.path.removeprefix(server.API)
-            if stage in server.STAGES:
-                note("call", time.monotonic(), stage, which(request.raw))
-            return super().answer(request)
+    _answer = Site.answer
 
-    server.Handler = _RecordingHandler  # type: ignore[misc]
-    simulator.Site = _RecordingSite  # type: ignore[misc,attr-defined]
-    simulator.main()
+    def _noted_answer(self: Site, request: Request) -> Response:
+        stage = request.path.removeprefix(API)
+        if stage in STAGES:
+            what = "canary" if request.canary else "call"
+            note(what, time.monotonic(), stage, which(request.raw))
+        return _answer(self, request)
+
+    Handler.do_POST = _do_post  # type: ignore[method-assign]
+    Site.answer = _noted_answer  # type: ignore[method-assign]
+    main()

@@ -38,8 +38,8 @@ class ActiveRun:
 
 
 class ActiveRuns:
-    """Begins runs, ends them, and remembers those in working/ that are to go on. `rules`, `settle`:
-    see StageRunner. `wake` is called when a run has ended. Used by the main thread."""
+    """Begins runs, ends them, and remembers those in working/ that are to go on. `rules`, `settle`,
+    `patience`: see StageRunner. `wake` is called when a run has ended. Used by the main thread."""
 
     def __init__(
         self,
@@ -48,12 +48,14 @@ class ActiveRuns:
         clock: Clock,
         rules: JobRules,
         settle: float,
+        patience: float = 0.0,
         wake: Callable[[], None],
     ) -> None:
         self._spool = spool
         self._clock = clock
         self._rules = rules
         self._settle = settle
+        self._patience = patience
         self._wake = wake
         self._active: list[ActiveRun] = []
         self._parked: list[tuple[float, Path]] = []  # when to go on with it
@@ -84,14 +86,16 @@ class ActiveRuns:
         return [active for active in self._active if active.lane is lane]
 
     def busy(self, lane: Lane) -> int:
-        """How many runs this lane works for; one that is being published needs no WebUI."""
-        return sum(not active.runner.publishing for active in self.on_lane(lane))
+        """How many runs this lane works for; one that is being published, or waits for a file of
+        its job, needs no WebUI."""
+        runners = [active.runner for active in self.on_lane(lane)]
+        return sum(not (runner.publishing or runner.unreadable) for runner in runners)
 
     def begin(self, run: Run, lane: Lane) -> None:
         """Give a claimed run, or one that goes on, its thread on a lane."""
         mailbox = Mailbox()
-        recorder = RunRecorder(run, lane.redactor, self._clock)
-        run.webui = lane.about()
+        recorder = RunRecorder(run, lane.redactor, self._clock, lane.faults)
+        run.about_webui = lane.about
         runner = StageRunner(
             run,
             lane.api(recorder, mailbox),
@@ -99,6 +103,7 @@ class ActiveRuns:
             clock=self._clock,
             rules=self._rules,
             settle=self._settle,
+            patience=self._patience,
             permit=lambda: lane.permit(mailbox),
             mailbox=mailbox,
         )
@@ -154,9 +159,9 @@ class ActiveRuns:
 
     def join(self, grace: float) -> None:
         """Wait for all threads; calls in flight get `grace` seconds, then they are given up. Who
-        waits for the disk waits in vain."""
+        waits for the disk, or for a file, waits in vain."""
         for active in self._active:
-            if active.runner.disk_refuses:
+            if active.runner.disk_refuses or active.runner.unreadable:
                 active.mailbox.stop()
         deadline = self._clock.monotonic() + grace
         for active in self._active:

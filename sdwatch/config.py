@@ -10,22 +10,27 @@ import re
 import shlex
 import stat
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+import psutil
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sdwatch import resources
 from sdwatch.errors import ConfigError, FileProblems, Problem
 from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
 from sdwatch.policy.picture import MOST_PIXELS
+from sdwatch.policy.preflight import MAX_GENERATION
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
+from sdwatch.policy.signatures import Signature, parse_signatures
+from sdwatch.policy.success import LEVELS, Level
 
 _MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
 _DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
-_AGES = {"h": 3600, "day": 86400, "days": 86400, "d": 86400}
+_AGES = {"min": 60, "h": 3600, "day": 86400, "days": 86400, "d": 86400}
 _PIXELS = {"": 1, "MP": 10**6}
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -60,6 +65,16 @@ def _most(text: str) -> int | None:
     return None if text.lower() == "off" else _bytes(text)
 
 
+def _memory(text: str) -> int | None:
+    """A size, or a share of what this machine has."""
+    share = re.fullmatch(r"([0-9]{1,2}|100)\s*%", text.strip())
+    return int(int(share[1]) / 100 * psutil.virtual_memory().total) if share else _most(text)
+
+
+def _count(text: str) -> int | None:
+    return None if text.lower() == "off" else int(text)
+
+
 def _words(text: str) -> tuple[str, ...]:
     """A command line as its words, by the rules of the system at hand."""
     if os.name != "nt":
@@ -83,6 +98,8 @@ _SIZE = Reading(_bytes, "a size such as 500 MB or 1 GB")
 _AREA = Reading(_pixels, "a number of pixels such as 100 MP")
 _AGE = Reading(_age, "off, or an age such as 12 h or 30 days")
 _MOST = Reading(_most, "off, or a size such as 50 GB")
+_MEMORY = Reading(_memory, "off, a size such as 20 GB, or a share of the memory such as 80 %")
+_COUNT = Reading(_count, "off, or a number such as 500")
 _COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
 
 Place: TypeAlias = Annotated[Path, AfterValidator(_findable)]
@@ -116,13 +133,16 @@ class WebUIConfig(_Settings):
     username: str | None = None
     password: str | None = Field(None, repr=False)
     log_file: Place | None = None
-    start_limit: Limit = 1800.0
+    start_limit: Limit = 3600.0
     stall: Limit = 300.0
     load_limit: Limit = 1200.0
     call_limit: Limit = 3600.0
     stop_grace: Duration = 10.0
     log_cap: LogCap = 64_000_000
     leave_running: bool = False
+    max_rss: Annotated[int | None, _MEMORY, Field(gt=0)] = None
+    max_calls: Annotated[int | None, _COUNT, Field(ge=1)] = None
+    undo_overrides: bool = True
     health: HealthConfig = HealthConfig()
 
     @property
@@ -169,9 +189,33 @@ class WebUIConfig(_Settings):
             raise ValueError("username and password go together")
         if self.command is None and (self.cwd or self.env):
             raise ValueError("cwd and env are of no use without a command")
+        if self.command is None and (self.max_rss or self.max_calls):
+            why = "what sdwatch did not start it does not recycle"
+            raise ValueError(f"max_rss and max_calls are of no use without a command: {why}")
         if self.command is not None and self.log_file:
             raise ValueError("log_file is for a WebUI without a command; sdwatch keeps the log")
         return self
+
+
+class ChecksConfig(_Settings):
+    """What is to be done about each finding in a reply, see policy/success.py."""
+
+    interrupted: Level = LEVELS["interrupted"]
+    count: Level = LEVELS["count"]
+    size: Level = LEVELS["size"]
+    upscale_unchanged: Level = LEVELS["upscale_unchanged"]
+    one_colour: Level = LEVELS["one_colour"]
+    one_colour_upscale: Level = LEVELS["one_colour_upscale"]
+    model: Level = LEVELS["model"]
+    sampler: Level = LEVELS["sampler"]
+    scheduler: Level = LEVELS["scheduler"]
+    seed: Level = LEVELS["seed"]
+    fallback: Level = LEVELS["fallback"]
+
+    @property
+    def levels(self) -> dict[str, Level]:
+        """By the kind of the finding."""
+        return self.model_dump()
 
 
 class RunsKept(_Settings):
@@ -199,6 +243,7 @@ class Config(_Settings):
     scan_interval: Limit = 5.0
     arrival_timeout: Limit = 300.0
     max_image: Area = JobRules.max_image
+    max_generation: Area = MAX_GENERATION
     allow: tuple[str, ...] = ()
     min_free: Size = 1_000_000_000
     stop_grace: Duration = 30.0
@@ -212,8 +257,11 @@ class Config(_Settings):
         160.0,
         300.0,
     )
+    hold_max: Annotated[float | None, _AGE] = None
     log_cap: LogCap = 10_000_000
     retention: RetentionConfig = RetentionConfig()
+    signatures: Place | None = None
+    checks: ChecksConfig = ChecksConfig()
     webuis: Annotated[tuple[WebUIConfig, ...], NamedBy("name")]
 
     @property
@@ -238,7 +286,8 @@ class Config(_Settings):
 def load_config(path: Path) -> Config:
     """The config in the file `path`; its relative paths start from the file's folder.
 
-    Raises ConfigError: not there, not readable, writable by others, or wrong.
+    Raises ConfigError: it, or the file of signatures that it names, is not there, not readable,
+    writable by others, or wrong.
     """
     try:
         with open(path, "rb") as file:
@@ -253,7 +302,9 @@ def load_config(path: Path) -> Config:
     except OSError as error:
         message = f"the config cannot be read: {error.strerror}"
         raise ConfigError(str(path), [Problem(0, 0, message)]) from error
-    return parse_config(data, str(path), path.resolve().parent)
+    config = parse_config(data, str(path), path.resolve().parent)
+    load_signatures(config.signatures)  # told now, not at the first failure of a night
+    return config
 
 
 def parse_config(data: bytes, file: str, base: Path) -> Config:
@@ -270,7 +321,30 @@ def parse_config(data: bytes, file: str, base: Path) -> Config:
         raise ConfigError(file, readable(problems))
     webuis = tuple(_resolved(webui, base) for webui in config.webuis)
     paths = {"spool": _absolute(config.spool, base), "state": _absolute(config.state, base)}
-    return config.model_copy(update={**paths, "webuis": webuis})
+    own = config.signatures and _absolute(config.signatures, base)
+    return config.model_copy(update={**paths, "signatures": own, "webuis": webuis})
+
+
+@cache
+def builtin_signatures() -> tuple[Signature, ...]:
+    """The failures that sdwatch knows by itself."""
+    file = resources.signatures_file()
+    return parse_signatures(file.read_bytes(), str(file))
+
+
+def load_signatures(own: Path | None) -> tuple[Signature, ...]:
+    """All known failures: those in the user's file `own` first. Raises ConfigError."""
+    if own is None:
+        return builtin_signatures()
+    try:
+        with open(own, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        return parse_signatures(data, str(own)) + builtin_signatures()
+    except OSError as error:
+        message = f"`signatures` in the config names this file; it cannot be read: {error.strerror}"
+        raise ConfigError(str(own), [Problem(0, 0, message)]) from error
+    except FileProblems as error:
+        raise ConfigError(error.file, error.problems) from None
 
 
 def default_config_text() -> str:

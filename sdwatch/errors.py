@@ -40,6 +40,10 @@ class JobError(FileProblems):
     """A job file that cannot be run as it is."""
 
 
+class JobUnfitError(JobError):
+    """A job that none of the configured WebUIs can do as it is."""
+
+
 class ConfigError(FileProblems):
     """A config file that sdwatch refuses."""
 
@@ -65,12 +69,23 @@ class PortTakenError(ProcessError):
 
 
 class WebUIError(SdwatchError):
-    """A call to the WebUI failed. `status` is the HTTP status, None where no reply came."""
+    """A call to the WebUI failed. `status` is the HTTP status, None where no reply came; `kind` and
+    `said` are the class and the text in an error body, '' where it names none."""
 
-    def __init__(self, message: str, *, stage: str = "", status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        stage: str = "",
+        status: int | None = None,
+        kind: str = "",
+        said: str = "",
+    ) -> None:
         super().__init__(message)
         self.stage = stage
         self.status = status
+        self.kind = kind
+        self.said = said
 
 
 class WebUIBadRequestError(WebUIError):
@@ -99,6 +114,10 @@ class WebUINotUsableError(WebUIError):
 
 class WebUIStuckError(WebUIError):
     """No progress for longer than the stall time, or the call's own limit was passed."""
+
+
+class WebUIInterruptedError(WebUIError):
+    """Somebody pressed Interrupt or Skip: what came back is not what was asked for."""
 
 
 class RunCancelledError(SdwatchError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sdwatch.clock import Clock
@@ -54,6 +54,7 @@ class Intake:
         self._watch = InboxWatch(spool.inbox, self._hint, self._inbox.renamed_in)
         self._arrivals: list[Arrival] = []
         self._without_webui: list[Arrival] = []
+        self.sources: set[str] = set()  # of what could be claimed at the last scan
         self._scan_wanted = True
         self._next_scan = self._scan_not_before = 0.0
         self._refused: dict[str, float] = {}  # sources that could not be claimed; until when
@@ -81,6 +82,7 @@ class Intake:
             self._without_webui = [a for a in found if not a.needs_webui]
         except OSError as error:
             self._inbox.waiting["inbox"] = f"cannot be read: {error}"
+        self.sources = {arrival.source for arrival in self._arrivals}
         for source in self._inbox.unreadable - before:
             self._say(f"{printable(source)}: {self._inbox.waiting[source]}")
         took = self._clock.monotonic() - now
@@ -107,27 +109,39 @@ class Intake:
         coming = self._inbox.waiting.keys() - self._inbox.unreadable - self._refused.keys()
         return bool(coming or self._scan_wanted)
 
-    def claim_next(self) -> Run | None:
-        """Claim the first in order; None where there is none, or it was taken away meanwhile."""
-        return self._claim(self._arrivals.pop(0)) if self._arrivals else None
+    def first(self, fits: Callable[[Arrival], bool]) -> Arrival | None:
+        """The first in order that fits."""
+        return next(filter(fits, self._arrivals), None)
 
-    def claim_without_lane(self) -> list[tuple[Run, JobError | None]]:
-        """Claim what needs no WebUI: jobs that cannot be parsed, with the error; and those that
-        were cancelled while they waited, with None."""
+    def claim(self, arrival: Arrival) -> Run | None:
+        """Claim one of them; None where it was taken away meanwhile."""
+        self._arrivals.remove(arrival)
+        return self._claim(arrival)
+
+    def claim_without_lane(
+        self, refusal: Callable[[Arrival], JobError | None]
+    ) -> list[tuple[Run, JobError | None]]:
+        """Claim what needs no WebUI: jobs that cannot be parsed, or that no WebUI can do, with the
+        error; and those that were cancelled while they waited, with None."""
         claimed = []
-        for arrival in self._without_webui:
-            if (run := self._claim(arrival)) is not None:
-                error = arrival.job if isinstance(arrival.job, JobError) else None
-                claimed.append((run, None if arrival.cancelled else error))
+        refused = [(a, error) for a in self._arrivals if (error := refusal(a)) is not None]
+        for arrival, _ in refused:
+            self._arrivals.remove(arrival)
+        wrong = [(a, a.job if isinstance(a.job, JobError) else None) for a in self._without_webui]
         self._without_webui = []
+        for arrival, error in [*wrong, *refused]:
+            if (run := self._claim(arrival)) is not None:
+                claimed.append((run, None if arrival.cancelled else error))
         return claimed
 
-    def status(self, parked: int) -> dict[str, Any]:
-        """For the heartbeat: what waits, and why; `parked` runs wait in working/ besides."""
+    def status(self, parked: int, unfit: Mapping[str, str]) -> dict[str, Any]:
+        """For the heartbeat: what waits, and why; `parked` runs wait in working/ besides, and for
+        `unfit` sources no lane is there yet, for this reason."""
+        waiting = {**self._inbox.waiting, **unfit}
         return {
             "queued": len(self._arrivals) + parked,
             "next": [arrival.source for arrival in self._arrivals[:20]],
-            "waiting": dict(list(self._inbox.waiting.items())[:50]),
+            "waiting": dict(list(waiting.items())[:50]),
         }
 
     def _claim(self, arrival: Arrival) -> Run | None:

@@ -6,21 +6,26 @@ served now.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sdwatch.clock import Clock
-from sdwatch.config import WebUIConfig
+from sdwatch.config import WebUIConfig, builtin_signatures
 from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
+from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.signatures import Signature
+from sdwatch.policy.success import LEVELS, Level
+from sdwatch.spool.faults import Faults
 from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import ReadinessProbe
+from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Mailbox
 from sdwatch.webui.process import WebUIProcessManager
 from sdwatch.webui.roles import Recorder
@@ -34,7 +39,9 @@ _CHECK_AGAIN = 0.25  # seconds: whether a person's hold is gone, or there is roo
 
 class Lane:
     """`may_call` gives the reason why no new call may begin on any lane, or ''. `wake` is called
-    when something changed that the monitor may want to act on; `tell` gets a line for people."""
+    when something changed that the monitor may want to act on; `tell` gets a line for people.
+    `signatures`: what known failures look like; None for those that sdwatch knows by itself.
+    `checks`: what each finding in a reply is."""
 
     def __init__(
         self,
@@ -47,14 +54,19 @@ class Lane:
         may_call: Callable[[], str],
         wake: Callable[[], None],
         tell: Callable[[str], None] = lambda _: None,
+        signatures: tuple[Signature, ...] | None = None,
+        checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self.name = config.name
         self.managed = config.command is not None
         self.redactor = Redactor()
         if config.password:
             self.redactor.learn_secret(config.password)
+        self.faults = Faults(clock)
         self._config = config
         self._recovery = recovery
+        self._signatures = builtin_signatures() if signatures is None else signatures
+        self._checks = checks
         self._may_call = may_call
         self._clock = clock
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
@@ -62,6 +74,7 @@ class Lane:
         auth = (config.username, config.password or "") if config.username else None
         self._client = SDWebUIClient(config.url, auth=auth, call_limit=config.call_limit)
         probe = ReadinessProbe(self._client, clock, config.health.timeout)
+        self._machine = Machine(clock, {"state": state_dir}, lambda: self.process.family())
         self.keeper = Keeper(
             config,
             client=self._client,
@@ -71,8 +84,11 @@ class Lane:
             clock=clock,
             wake=wake,
             tell=lambda what: tell(f"{config.name}: {what}"),
+            machine=self._machine,
         )
-        self.process = self.keeper.process = _process(config, state_dir, clock, probe, self.keeper)
+        self.process = self.keeper.process = _process(
+            config, state_dir, clock, probe, self.keeper, self._signatures
+        )
 
     def open(self) -> None:
         """Begin to keep the WebUI: adopt or start it, and see that it stays well."""
@@ -88,14 +104,33 @@ class Lane:
         """Why it serves nobody until something changes; '' when it is not on hold."""
         return self.keeper.hold_reason
 
+    @property
+    def held_since(self) -> float:
+        """When that began, on the wall clock; 0 when it is not on hold."""
+        return self.keeper.held_since
+
+    def release(self) -> None:
+        """A person says that it is to go on now; a cool-down runs on all the same."""
+        self.keeper.release()
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """What its WebUI has; None until it has been ready for the first time."""
+        return self.keeper.catalogue
+
+    def read_again(self, routes: Collection[str]) -> None:
+        """Have these lists read anew; `catalogue` is another one then."""
+        self.keeper.read_again(routes)
+
     @contextmanager
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
         """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
         RunCancelledError, RunStoppedError."""
         self._permit.take(mailbox, lambda: self.ready)
-        while self._may_call():
+        while self._may_call() or not self.keeper.is_clean():
             # Looked up with the permit, so that it is true of this call; and given back meanwhile.
             self._permit.give_back()
+            self.keeper.look_again()
             self._clock.wait(mailbox.given_up, _CHECK_AGAIN)
             self._permit.take(mailbox, lambda: self.ready)
         try:
@@ -117,6 +152,9 @@ class Lane:
             managed=self.managed,
             interrupt_wait=min(INTERRUPT_WAIT, self._config.stall),
             may_call=self._may_call,
+            signatures=self._signatures,
+            machine=self._machine,
+            checks=self._checks,
         )
 
     def begin_stop(self) -> None:
@@ -136,8 +174,14 @@ class Lane:
 
     def about(self) -> dict[str, Any]:
         """Which WebUI it is, for a run's manifest."""
-        kind = "managed" if self.managed else "external"
-        return {"name": self.name, "url": self._config.url, "kind": kind}
+        catalogue = self.catalogue
+        return {
+            "name": self.name,
+            "url": self._config.url,
+            "managed": self.managed,
+            "kind": str(catalogue.kind if catalogue else Kind.UNKNOWN),
+            "version": self._client.version or (catalogue.version if catalogue else ""),
+        }
 
     def status(self) -> dict[str, Any]:
         """For people and for `status --json`."""
@@ -150,6 +194,9 @@ class Lane:
             "crashes_in_a_row": self._crashes.in_a_row,
             "cooldown_left": round(self._crashes.remaining(), 1),
             "last_failure": self.process.last_failure,
+            "rss": self.keeper.rss,
+            "warnings": self.keeper.warnings,
+            "last_warning": self.keeper.last_warning,
             "progress": watch.progress if watch else {},
         }
 
@@ -178,7 +225,12 @@ class _RunsProcess:
 
 
 def _process(
-    config: WebUIConfig, state_dir: Path, clock: Clock, probe: ReadinessProbe, keeper: Keeper
+    config: WebUIConfig,
+    state_dir: Path,
+    clock: Clock,
+    probe: ReadinessProbe,
+    keeper: Keeper,
+    signatures: tuple[Signature, ...],
 ) -> WebUIProcessManager | ExternalWebUI:
     """Ours, or somebody else's."""
     if config.command is None:
@@ -198,4 +250,5 @@ def _process(
         start_stall=config.stall,
         stop_grace=config.stop_grace,
         log_cap=config.log_cap,
+        signatures=signatures,
     )

@@ -16,13 +16,15 @@ from typing import Any
 from sdwatch import disk
 from sdwatch.active import REFUSED_FOR, ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
-from sdwatch.config import Config
+from sdwatch.config import Config, load_signatures
 from sdwatch.errors import AlreadyRunningError
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
+from sdwatch.placement import Placement
 from sdwatch.policy.envelope import (
     ErrorEnvelope,
     cancelled_envelope,
+    held_envelope,
     job_envelope,
     printable,
 )
@@ -30,11 +32,14 @@ from sdwatch.retention import Retention
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
+    BEGINS,
     INTERVAL,
     WATCHED_FOR,
     Heartbeat,
+    give_way,
     refuse_second_monitor,
 )
+from sdwatch.spool.hold_note import HoldNote
 from sdwatch.spool.run import Run, is_cancelled, read_source
 from sdwatch.stages import Ending
 from sdwatch.state import StateFolder
@@ -91,14 +96,36 @@ class Monitor:
             self._heartbeat = Heartbeat(self._spool, self._state.status_file)
             if not self._spool_comes():
                 return Result.HOLD if self._once else Result.STOPPED
-            takeover.begin_on(self._spool, self._take_over, self._clock)
-            self._open()
+            self._begin_on_spool()
             try:
-                return self._work()
+                self._open()
+                try:
+                    return self._work()
+                finally:
+                    self._close()
             finally:
-                self._close()
+                self._heartbeat.end()
         finally:
             self._state.release()
+
+    def _begin_on_spool(self) -> None:
+        """See that nobody else works on it, also nobody who begins in this very moment."""
+        still = takeover.begin_on(self._spool, self._take_over, self._clock)
+        try:
+            self._say_in_heartbeat({**self.status(), BEGINS: True})
+            self._heartbeat.open()
+            give_way(self._spool, self._clock, still)
+            self._say_in_heartbeat(self.status())
+            self._next_beat = self._clock.boot_time()  # frozen from here on is noticed
+        except BaseException:
+            self._heartbeat.end()
+            raise
+
+    def _say_in_heartbeat(self, status: dict[str, Any]) -> None:
+        try:
+            self._heartbeat.beat(status)
+        except OSError as error:
+            log.warning("the heartbeat cannot be written: %s", error)
 
     def _spool_comes(self) -> bool:
         """Wait for a share that is not mounted yet, as after a boot; not with --once. Whether the
@@ -151,6 +178,7 @@ class Monitor:
             clock=clock,
             rules=config.rules,
             settle=config.settle,
+            patience=config.arrival_timeout,
             wake=self._wake.set,
         )
         for folder in archive.recover(self._spool, clock):
@@ -160,6 +188,10 @@ class Monitor:
                 f"working/{name} has {count} runs of another worker; they are left alone "
                 f"(`sdwatch run --take-over {name}` goes on with them)"
             )
+        self._notes = {w.name: HoldNote(self._spool.root, w.name) for w in config.webuis}
+        for note in self._notes.values():
+            note.clear()
+        signatures = load_signatures(config.signatures)
         self._lanes = [
             Lane(
                 webui,
@@ -170,9 +202,12 @@ class Monitor:
                 may_call=self._look_why_no_call,
                 wake=self._wake.set,
                 tell=self._say,
+                signatures=signatures,
+                checks=config.checks.levels,
             )
             for webui in config.webuis
         ]
+        self._placement = Placement(self._lanes, config.max_generation)
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, say=self._say
         )
@@ -206,8 +241,9 @@ class Monitor:
         self._runs.join(self._config.stop_grace)
         for lane in self._lanes:
             lane.end_stop()
+        for note in self._notes.values():
+            note.clear()
         self._reap()
-        self._heartbeat.end()
 
     # -- one round
 
@@ -221,6 +257,7 @@ class Monitor:
             if lane.hold_reason:
                 self._runs.leave(lane)
             self._give_work(lane)
+        self._end_what_is_held_too_long()
         self._tell_holds()
         self._beat()
 
@@ -229,9 +266,15 @@ class Monitor:
         if self._intake.settling:
             return None  # it may be wrong, or cancelled, and end without a WebUI
         left = self._intake.ready or self._runs
-        if self.why_no_call() or all(lane.hold_reason for lane in self._lanes):
+        if self.why_no_call() or not self._has_work():
             return Result.HOLD if left else Result.EMPTY
         return None if left else Result.EMPTY
+
+    def _has_work(self) -> bool:
+        """Whether a lane that is not on hold has, or will take, something to do."""
+        lanes = [lane for lane in self._lanes if not lane.hold_reason]
+        waits = self._intake.first(lambda a: not self._placement.is_refused_by(lanes, a))
+        return bool(lanes) and (bool(self._runs) or waits is not None)
 
     def why_no_call(self) -> str:
         """The reason why no new call may begin anywhere, as of this round; '' if there is none."""
@@ -254,9 +297,10 @@ class Monitor:
         return f"the disk does not take images: {refused}" if refused else ""
 
     def _settle_without_lane(self) -> None:
-        """What cannot be parsed fails at once, even on hold; so does what was cancelled while it
-        waited in the inbox, or in working/."""
-        for run, error in self._intake.claim_without_lane():
+        """What cannot be parsed, or done by any WebUI, fails at once, even on hold; so does what
+        was cancelled while it waited in the inbox, or in working/."""
+        self._placement.keep_only(self._intake.sources)
+        for run, error in self._intake.claim_without_lane(self._placement.refusal):
             self._end(run, job_envelope(error) if error else cancelled_envelope())
         self._runs.cancel_where_asked()
         for folder in self._runs.due():
@@ -290,10 +334,10 @@ class Monitor:
             run: Run | None
             if (folder := self._runs.next_parked()) is not None:
                 run = self._take_up(folder)
-            elif self._intake.ready:
-                run = self._intake.claim_next()
-            else:
+            elif (arrival := self._intake.first(lambda a: self._placement.can_do(lane, a))) is None:
                 return
+            else:
+                run = self._intake.claim(arrival)
             if run is not None:
                 self._say(f"{run.run_id}: begins")
                 self._runs.begin(run, lane)
@@ -338,17 +382,37 @@ class Monitor:
             if reason != self._holds_told.get(name, ""):
                 self._say(f"{name}: on hold: {reason}" if reason else f"{name}: goes on")
         self._holds_told = reasons
+        for lane in self._lanes:
+            note = self._notes[lane.name]
+            if lane.hold_reason and note.was_taken_away():
+                self._say(f"{lane.name}: somebody took its HOLD note away: it is tried again")
+                lane.release()
+            note.show(lane.hold_reason, lane.held_since)
+
+    def _end_what_is_held_too_long(self) -> None:
+        """With `hold_max`: a run whose call has failed, while every lane is on hold for longer."""
+        most, now = self._config.hold_max, self._clock.wall()
+        if most is None or not all(0 < lane.held_since < now - most for lane in self._lanes):
+            return
+        reason = self._lanes[0].hold_reason
+        for folder in self._runs.due():
+            if (run := self._take_up(folder)) is None:
+                continue
+            if any(call.counted or call.excused for call in run.ledger.calls.values()):
+                self._end(run, held_envelope(reason, run.ledger.evidence))
+            else:
+                run.close()
+                self._runs.park(folder)
 
     def _beat(self) -> None:
         now = self._clock.boot_time()
         if now < self._next_beat:
             return
         if 0 < self._next_beat < now - WATCHED_FOR / 2:  # frozen meanwhile, or the machine slept
-            refuse_second_monitor(self._spool, self._clock)
+            refuse_second_monitor(self._spool, self._clock, works=True)
         self._next_beat = now + INTERVAL
-        try:
-            self._heartbeat.beat(self.status())
-        except OSError as error:
+        self._heartbeat.say(self.status())
+        if (error := self._heartbeat.refused) is not None:
             if why := takeover.taken_by(self._spool):
                 raise AlreadyRunningError(f"{self._spool.working}: {why}") from error
             log.warning("the heartbeat cannot be written: %s", error)
@@ -368,7 +432,7 @@ class Monitor:
             **status,
             "lanes": [lane.status() for lane in self._lanes],
             "runs": [*map(_status, under_way), *map(_parked_status, parked)],
-            **self._intake.status(len(parked)),
+            **self._intake.status(len(parked), self._placement.waiting()),
         }
 
 

@@ -1,4 +1,5 @@
-"""Files that travel with sdwatch: the default config, ready-made ones, examples, the schema."""
+"""Files that travel with sdwatch: the default config, ready-made ones, examples, the schema, and
+what failures look like."""
 
 from __future__ import annotations
 
@@ -11,3 +12,8 @@ def config_folder() -> Path:
     """The `config` folder: inside the package when installed, beside it in a checkout."""
     installed = _PACKAGE / "_config"
     return installed if installed.is_dir() else _PACKAGE.parent / "config"
+
+
+def signatures_file() -> Path:
+    """What failures look like, and what they mean."""
+    return _PACKAGE / "policy" / "signatures.yaml"

@@ -7,6 +7,7 @@ the ledger, take up the first unfinished call.
 from __future__ import annotations
 
 import base64
+import errno
 import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sdwatch.clock import Clock
+from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
     FileProblems,
     JournalError,
@@ -35,6 +37,8 @@ from sdwatch.policy.envelope import (
     lost_image_envelope,
     no_image_envelope,
     no_picture_envelope,
+    printable,
+    unreadable_envelope,
 )
 from sdwatch.policy.job import Job
 from sdwatch.policy.ledger import Image
@@ -42,7 +46,8 @@ from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.recovery import Action, Decision
-from sdwatch.policy.verdict import judge
+from sdwatch.policy.success import LEVELS, Level
+from sdwatch.policy.verdict import Facts, judge
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.recorder import RunRecorder
@@ -50,10 +55,23 @@ from sdwatch.spool.run import Run
 from sdwatch.webui.api import Outcome
 from sdwatch.webui.mailbox import Mailbox
 from sdwatch.webui.reply import Reply, check_image
+from sdwatch.webui.review import Review
 
 log = logging.getLogger("sdwatch.run")
 
 _STORAGE_PAUSE = 2.0  # seconds between two tries to write to a disk that is full or gone
+
+# What a share says that is gone for the moment, or a machine without room: it is waited out for as
+# long as it takes, in working/.
+_COMES_BACK = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN",
+        "ENETUNREACH", "ECONNRESET", "ECONNABORTED", "ENODEV", "ENXIO", "EMFILE", "ENFILE",
+        "ENOMEM", "EINTR", "EAGAIN",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
 
 
 class Ending(StrEnum):
@@ -97,8 +115,9 @@ class StageRunner:
     """Runs one claimed job against `webui`, which is either crash-aware or a plain client.
 
     `rules`: what jobs may do. `settle`: seconds for which a job that was still written to when it
-    was claimed must stay as it is. `permit` is taken around each call. `mailbox`: who gives the
-    run up says so there.
+    was claimed must stay as it is. `patience`: seconds for which a file of the job that cannot be
+    read is tried again. `permit` is taken around each call. `mailbox`: who gives the
+    run up says so there. `checks`: what each finding in the reply of a plain client is.
     """
 
     def __init__(
@@ -110,22 +129,27 @@ class StageRunner:
         clock: Clock,
         rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
         settle: float = 0.0,
+        patience: float = 0.0,
         permit: Callable[[], AbstractContextManager[None]] = nullcontext,
         mailbox: Mailbox | None = None,
+        checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self.doing = "reads the job"  # for status, in words
         self.why = ""  # it failed
         self.waiting = False  # for the permit
         self.publishing = False
         self.disk_refuses = ""  # why, while it waits for the disk
+        self.unreadable = ""  # which file of the job, while it waits until it can be read
         self._run = run
         self._webui = webui
         self._recorder = recorder
         self._clock = clock
         self._rules = rules
         self._settle = settle
+        self._patience = patience
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
+        self._review = Review(checks)
         recorder.insist = self._insist
 
     def run_to_end(self, spool: Spool) -> Ending:
@@ -178,13 +202,34 @@ class StageRunner:
             images = [image for call in calls for image in self._images_of(job, call, len(calls))]
         return images
 
+    def rebuild(self, call_id: str = "") -> tuple[Call, dict[str, Any]]:
+        """A call as it was sent, with its payload: from the job file, the recorded seeds and the
+        recorded images; '' for the first that is not finished. Nothing is written. Raises
+        JobError, CallFailedError for an image that is gone, SpoolError for no such call, OSError.
+        """
+        job = self._run.read_job(self._rules)
+        if self._run.ledger.seeds is None:
+            raise SpoolError(f"{self._run.run_id}: it ended before its first call")
+        self._run.plan()
+        images: list[Image] = []
+        for number, stage in enumerate(job.stages, 1):
+            inputs = [image.name for image in images if not image.grid]
+            images = []
+            for call in calls_of(number, stage, self._run.seeds[number - 1], inputs):
+                recorded = self._run.ledger.call(call.id).images
+                if call.id == (call_id or call.id) and (call_id or recorded is None):
+                    return call, self._payload(job, call)
+                images += recorded or ()
+        what = f"there is no call {call_id}" if call_id else "all its calls are finished"
+        raise SpoolError(f"{self._run.run_id}: {what}")
+
     def _read_settled_job(self) -> Job:
         """Read the job; what was still being written to when it was claimed settles first."""
         settled = str(self._run.ledger.claimed.get("settled"))
         while True:
             before = self._run.looks_like()
             if before == settled:
-                job = self._run.read_job(self._rules)
+                job: Job = self._patiently(lambda: self._run.read_job(self._rules))
                 if self._run.looks_like() == before:
                     return job
             self.doing = "waits until nobody writes to the job any more"
@@ -201,14 +246,18 @@ class StageRunner:
             return recorded
         stages = len(job.stages)
         self.doing = f"stage {call.stage} of {stages} ({call.kind}), call {call.number} of {of}"
-        reply = self._make(call, self._payload(job, call))
+        made = self._make(call, self._payload(job, call))
+        assert made.reply is not None
+        reply = made.reply
         facts = {"seconds": self._recorder.seconds, **_what_made_it(reply.info)}
+        if made.warnings:
+            facts["warnings"] = self._recorder.warnings(made.warnings)
         saved: tuple[Image, ...] = self._insist(
             lambda: self._run.finish_call(call, reply.images, reply.first_image, **facts)
         )
         return saved
 
-    def _make(self, call: Call, payload: Mapping[str, Any]) -> Reply:
+    def _make(self, call: Call, payload: Mapping[str, Any]) -> Outcome:
         """The call, until it succeeded or failed for good."""
         doing = self.doing
         while True:
@@ -218,7 +267,7 @@ class StageRunner:
                 self._recorder.take_up(call.id, payload)
                 outcome = self._call(call.kind, payload)
             if outcome.reply is not None:
-                return outcome.reply
+                return outcome
             assert outcome.envelope is not None
             if not outcome.later:
                 raise CallFailedError(replace(outcome.envelope, call=call.id))
@@ -238,9 +287,9 @@ class StageRunner:
             reply: Reply = self._webui.generate_images(kind, payload)  # type: ignore[union-attr]
             for number, image in enumerate(reply.images, 1):
                 check_image(kind, number, image)
-            return Outcome(reply=reply)
+            return Outcome(reply=reply, warnings=self._review.look(kind, payload, reply))
         except WebUIError as error:
-            verdict = judge(error)
+            verdict = judge(Facts(error), builtin_signatures())
             decision = Decision(Action.FAIL, "this client knows of no recovery")
             self._recorder.call_failed(verdict, error, decision, None)
             return Outcome(
@@ -283,12 +332,39 @@ class StageRunner:
 
     def _read_image(self, call: Call, name: str, own: bool) -> bytes:
         try:
-            return self._run.read_image(name, own)
+            image: bytes = self._patiently(lambda: self._run.read_image(name, own))
+            return image
         except FileNotFoundError as error:
             raise CallFailedError(lost_image_envelope(call.kind, call.id, name)) from error
         except SpoolError as error:
             why = str(error)
             raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why)) from error
+
+    def _patiently(self, read: Callable[[], Any]) -> Any:
+        """What is read of the job. A file that is closed to us since the claim may be opened again;
+        what stays closed is no share that is gone, and nobody is helped by a run that waits for
+        ever."""
+        doing, since = self.doing, self._clock.monotonic()
+        while True:
+            try:
+                done = read()
+            except OSError as error:
+                if isinstance(error, FileNotFoundError) or error.errno in _COMES_BACK:
+                    raise
+                if not error.filename or self._run.is_gone:
+                    raise
+                name, why = str(error.filename), error.strerror or str(error)
+                if self._clock.monotonic() - since >= self._patience:
+                    raise CallFailedError(unreadable_envelope(name, why)) from error
+            else:
+                self.unreadable, self.doing = "", doing
+                return done
+            if not self.unreadable:
+                log.error("%s: %s cannot be read: %s", self._run.run_id, printable(name), why)
+            self.unreadable = name
+            self.doing = f"{printable(name)} cannot be read yet: {why}"
+            if self._clock.wait(self._mailbox.given_up, min(_STORAGE_PAUSE, self._patience)):
+                self._mailbox.raise_if_given_up()
 
     def _insist(self, effect: Callable[[], Any]) -> Any:
         """An effect on disk that must happen: where the disk is full or gone, try again until it

@@ -94,10 +94,12 @@ class Unsynced:
     done: list[_Undo] = field(default_factory=list)
     _fds: list[int] = field(default_factory=list)
     _syncing: dict[int, tuple[int, int]] = field(default_factory=dict)
+    _new: dict[int, Path] = field(default_factory=dict)  # files that are being made, by thread
 
     def take(self, effect: Effect) -> None:
         """An effect is about to be carried out; the one before it in this thread has been."""
         self._end_sync(threading.get_ident())
+        self._take_new(self._new.pop(threading.get_ident(), None))
         path = effect.path
         if effect.label in ("sync", "sync_folder"):
             self._syncing[threading.get_ident()] = _identity(path)
@@ -133,10 +135,18 @@ class Unsynced:
     def _take_content(self, path: Path) -> None:
         """Its bytes, which syncing the file itself keeps."""
         if not path.exists():
-            return  # a temporary file: without its rename nobody misses it
+            self._new[threading.get_ident()] = path  # there at this thread's next effect
+            return
         fd = self._open(path, os.O_RDWR)
         size = os.fstat(fd).st_size
         self.done.append(_Undo(lambda: os.ftruncate(fd, size), {_identity(path)}))
+
+    def _take_new(self, path: Path | None) -> None:
+        """All bytes of a file that has just been made: whatever it is called by then, it comes back
+        empty unless it was synced."""
+        if path is not None and path.exists():
+            fd = self._open(path, os.O_RDWR)
+            self.done.append(_Undo(lambda: os.ftruncate(fd, 0), {_identity(path)}))
 
     def _take_name(self, path: Path, undo: Callable[[int], None]) -> None:
         folder = self._open(path.parent, os.O_DIRECTORY)

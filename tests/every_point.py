@@ -69,7 +69,7 @@ def count(root: Path) -> int:
 
 def disturb(root: Path, number: int, how: How) -> str:
     """Let `how` happen at the point `number`, and another monitor go on; what the point was, or ''
-    where it was never reached, or `how` cannot happen to it. Raises BrokenPromiseError."""
+    where it was never reached, or the disk has no part in it. Raises BrokenPromiseError."""
     with _spool(root) as spool:
         spool.drop("castle.yaml", JOB)
         try:
@@ -120,7 +120,8 @@ def _in_process(spool: Monitored, number: int, how: How) -> str:
         unsynced.close()
     if not dies and spool.broke is not None and not isinstance(spool.broke, SdwatchError):
         raise AssertionError(f"the monitor broke: {spool.broke!r}")
-    return points.reached
+    refused = dies or points.reached.partition(" ")[0] in (*ON_DISK, "spawn")
+    return points.reached if refused else ""
 
 
 _DRIVER = """

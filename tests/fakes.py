@@ -29,12 +29,13 @@ Answer = Reply | WebUIError | Callable[[str, Mapping[str, Any]], Reply]
 def picture(
     number: int = 0, kind: str = "PNG", size: tuple[int, int] = (64, 64), infotext: str = ""
 ) -> bytes:
-    """The bytes of a small picture; another number is another picture."""
+    """The bytes of a small picture of two colours; another number is another picture."""
     buffer = io.BytesIO()
     texts = PngImagePlugin.PngInfo()
     if infotext:
         texts.add_text("parameters", infotext)
     image = Image.new("RGB", size, (number % 256, number // 256 % 256, 90))
+    image.paste((200, 200, 200), (0, 0, size[0] // 2, size[1] // 2))
     image.save(buffer, kind, **({"pnginfo": texts} if kind == "PNG" else {}))
     return buffer.getvalue()
 
@@ -74,8 +75,18 @@ class FakeClient(PlainClient):
 
     def __init__(self, *answers: Answer) -> None:
         super().__init__(*answers)
+        self.state: dict[str, Any] = {}  # what /progress says
+        self.lists: dict[str, list[Any]] = {}
         self.interrupts = 0
         self.abandons = 0
+
+    def progress(self, timeout: float) -> dict[str, Any]:
+        del timeout
+        return {"state": self.state}
+
+    def listed(self, name: str, timeout: float) -> list[Any]:
+        del timeout
+        return self.lists.get(name, [])
 
     def interrupt(self) -> bool:
         self.interrupts += 1

@@ -5,13 +5,22 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from sdwatch import resources
-from sdwatch.config import Config, default_config_text, load_config, parse_config
+from sdwatch.config import (
+    Config,
+    default_config_text,
+    load_config,
+    load_signatures,
+    parse_config,
+)
 from sdwatch.errors import ConfigError
 from sdwatch.policy.reach import JobRules
+from sdwatch.policy.success import LEVELS
 
 HEAD = "spool: spool\nstate: state\n"
 ONE = HEAD + "webuis:\n  one: {url: 'http://127.0.0.1:7860'}\n"
@@ -106,6 +115,11 @@ def test_an_image_may_not_be_larger_than_can_be_looked_through() -> None:
     assert told.startswith("c.yaml:1:12: max_image must be at most 1.78957e+08")
 
 
+def test_what_one_call_may_make_is_in_the_config() -> None:
+    assert config_of(ONE).max_generation == 100_000_000
+    assert config_of("max_generation: 4 MP\n" + ONE).max_generation == 4_000_000
+
+
 def test_recovery_is_a_switch_and_one_cooldown_needs_no_list() -> None:
     config = config_of("recovery: off\ncooldown: 7\n" + ONE)
     assert (config.recovery, config.cooldown) == (False, (7,))
@@ -141,6 +155,35 @@ def test_the_password_is_not_in_the_configs_repr() -> None:
     assert "hunter2" not in repr(config)
 
 
+SIGNATURE = """signatures:
+  - name: mine
+    when: [{log: flux capacitor}]
+    diagnosis: not usable
+    cause: the capacitor is empty
+    advice: Fill it.
+    source: my own log
+"""
+
+
+def test_own_signatures_start_from_the_configs_folder_and_come_first(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(SIGNATURE)
+    (tmp_path / "c.yaml").write_text("signatures: mine.yaml\n" + ONE)
+    config = load_config(tmp_path / "c.yaml")
+    assert config.signatures == tmp_path / "mine.yaml"
+    mine, *others = load_signatures(config.signatures)
+    assert mine.name == "mine"
+    assert tuple(others) == load_signatures(None)
+
+
+def test_mistakes_in_own_signatures_are_told_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("signatures: mine.yaml\n" + ONE)
+    with pytest.raises(ConfigError, match=r"mine.yaml: `signatures` in the config names this file"):
+        load_config(tmp_path / "c.yaml")
+    (tmp_path / "mine.yaml").write_text(SIGNATURE.replace("not usable", "broken"))
+    with pytest.raises(ConfigError, match=r"mine.yaml:4:16: diagnosis must be one of bad request"):
+        load_config(tmp_path / "c.yaml")
+
+
 WEBUI = HEAD + "webuis:\n  one:\n    url: http://127.0.0.1:7860\n    "
 REFUSED = {
     "no mapping": ("- a", "1:1: the config must be a mapping of `field: value`, not a list"),
@@ -173,8 +216,34 @@ REFUSED = {
     "empty command": (WEBUI + "command: []", "6:14: webuis.command: is empty; leave the line out"),
     "open quote": (WEBUI + "command: a 'b", "6:14: command must be a list of words, or one line "),
     "password alone": (WEBUI + "password: x", "4:3: webuis: username and password go together"),
+    "max_rss alone": (
+        WEBUI + "max_rss: 1 GB",
+        "4:3: webuis: max_rss and max_calls are of no use without a command",
+    ),
+    "max_calls alone": (WEBUI + "max_calls: 9", "4:3: webuis: max_rss and max_calls are of no"),
+    "max_calls 0": (WEBUI + "command: a\n    max_calls: 0", "7:16: webuis.max_calls"),
+    "max_rss too much": (WEBUI + "command: a\n    max_rss: 101 %", "7:14: max_rss must be off,"),
+    "unknown check": (ONE + "checks: {colour: warn}", '5:10: unknown field "colour" in checks'),
+    "unknown level": (ONE + "checks: {size: no}", "5:16: size must be one of fail, warn, off"),
     "cwd alone": (WEBUI + "cwd: x", "4:3: webuis: cwd and env are of no use without a command"),
 }
+
+
+def test_what_is_done_about_each_finding_is_said_one_by_one() -> None:
+    levels = config_of(ONE + "checks: {size: warn, seed: off}").checks.levels
+    assert levels == {**LEVELS, "size": "warn", "seed": "off"}
+
+
+@pytest.mark.parametrize(
+    ("text", "bytes_"),
+    [("off", None), ("2 GB", 2 * 10**9), ("80 %", 80 * 10**9), ("100%", 100 * 10**9)],
+)
+def test_max_rss_is_a_size_or_a_share_of_the_machines_memory(
+    monkeypatch: pytest.MonkeyPatch, text: str, bytes_: int | None
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=100 * 10**9))
+    webui = config_of(WEBUI + f"command: a\n    max_rss: {text}").webuis[0]
+    assert webui.max_rss == bytes_
 
 
 @pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)

@@ -25,20 +25,21 @@ FLOORS = (
     ("cli",),
     ("monitor",),
     ("active", "intake", "retention"),
+    ("placement",),
     ("lane", "stages"),
     ("keeper",),
     ("permit",),
     ("webui", "spool", "state"),
     ("config",),
     ("policy",),
-    ("disk", "clock", "resources"),
+    ("disk", "clock", "resources", "versions"),
     ("effects", "system"),
     ("errors",),
 )
 PURE = {
     "__future__", "ast", "base64", "binascii", "collections", "dataclasses", "difflib", "enum",
     "hashlib", "html", "io", "json", "math", "pathlib", "re", "struct", "threading", "types",
-    "typing", "urllib.parse", "warnings", "PIL", "pydantic", "pydantic_core", "yaml",
+    "typing", "unicodedata", "urllib.parse", "warnings", "PIL", "pydantic", "pydantic_core", "yaml",
 }  # fmt: skip
 """What policy may use: values in, values out (threading is for the redactor's lock)."""
 

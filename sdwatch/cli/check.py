@@ -7,11 +7,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from sdwatch.cli.asked import catalogue_of, client_of, webui_at
 from sdwatch.cli.chosen_config import add_config_argument, choose_config, config_file
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.job_files import read_job_at, warnings_of
-from sdwatch.config import Config, load_config
-from sdwatch.errors import JobError
+from sdwatch.config import Config, WebUIConfig, load_config
+from sdwatch.errors import JobError, JobUnfitError, SdwatchError
+from sdwatch.policy.job import Job
+from sdwatch.policy.preflight import MAX_GENERATION, check_against
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool.run import JOB_NAMES
 
@@ -20,26 +23,68 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """The command's flags."""
     add_config_argument(parser)
     parser.add_argument(
+        "--against",
+        metavar="URL",
+        help="also say what the running WebUI there cannot do of them: names, fields, sizes",
+    )
+    parser.add_argument(
         "files", type=Path, nargs="*", metavar="FILE", help="jobs; without any: the config"
     )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Print what is wrong. Raises ConfigError."""
+    """Print what is wrong. Raises ConfigError, WebUIError."""
     if not args.files:
+        if args.against:
+            print("sdwatch check: --against needs the jobs' files, too", file=sys.stderr)
+            return ExitCode.USAGE
         return _check_config(args.config)
-    rules = load_config(file).rules if (file := config_file(args.config)) else JobRules()
-    mistaken = check_jobs([_whole_job(path) for path in args.files], rules)
+    config = load_config(file) if (file := config_file(args.config)) else None
+    rules = config.rules if config else JobRules()
+    against = _Against(args.against, config) if args.against else None
+    mistaken = check_jobs([_whole_job(path) for path in args.files], rules, against)
+    for note in against.notes if against else ():
+        print(note)
     print(f"{len(args.files)} checked, {mistaken} with mistakes")
     return ExitCode.BAD_JOB if mistaken else ExitCode.OK
 
 
-def check_jobs(paths: Sequence[Path], rules: JobRules) -> int:
+class _Against:
+    """A running WebUI, and what jobs asked for of which it has no list. Raises WebUIError."""
+
+    def __init__(self, url: str, config: Config | None) -> None:
+        self.notes: dict[str, None] = {}
+        self._most = config.max_generation if config else MAX_GENERATION
+        webui = _webui_at(url, config)
+        client = client_of(webui)
+        self._catalogue = catalogue_of(client, webui)
+        client.close()
+        print(f"{webui.url}: {self._catalogue.kind.words} {self._catalogue.version}".rstrip())
+
+    def check(self, job: Job, path: Path) -> None:
+        """Raises JobUnfitError."""
+        checked = check_against(job, self._catalogue, self._most)
+        self.notes |= dict.fromkeys(checked.notes)
+        if checked.problems:
+            raise JobUnfitError(str(path), list(checked.problems))
+
+
+def _webui_at(url: str, config: Config | None) -> WebUIConfig:
+    try:
+        return webui_at(url, config)
+    except ValueError as error:
+        raise SdwatchError(f"{url}: must be http://HOST:PORT, without a path") from error
+
+
+def check_jobs(paths: Sequence[Path], rules: JobRules, against: _Against | None = None) -> int:
     """Print mistakes and warnings as `file:line:column: message`; how many jobs have mistakes."""
     mistaken = 0
     for path in paths:
         try:
-            lines = warnings_of(read_job_at(path, rules), path)
+            job = read_job_at(path, rules)
+            lines = warnings_of(job, path)
+            if against is not None:
+                against.check(job, path)
         except JobError as error:
             mistaken += 1
             lines = [str(error)]

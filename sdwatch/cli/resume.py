@@ -1,4 +1,4 @@
-"""`sdwatch resume`: ends the hold that a person asked for."""
+"""`sdwatch resume`: ends the hold that a person asked for, and has lanes on hold tried again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import argparse
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import the_spool_exists
+from sdwatch.spool.hold_note import notes_in
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,11 +16,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Remove `hold` and `hold.txt`. Raises SpoolError, OSError."""
+    """Remove `hold` and `hold.txt`, and the monitor's own notes, which asks it to try again.
+    Raises SpoolError, OSError."""
     spool = choose_config(args.config).spool
     the_spool_exists(spool)
-    if spool.hold_file() is None:
+    notes = notes_in(spool.root)
+    if spool.hold_file() is None and not notes:
         print("It was not on hold.")
+    for note in notes:
+        note.unlink(missing_ok=True)
+        print(f"Removed {note}: the monitor tries that WebUI again.")
     while (held := spool.hold_file()) is not None:
         held.unlink()
         print(f"Removed {held}: it goes on.")

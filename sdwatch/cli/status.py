@@ -14,6 +14,7 @@ import psutil
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
+from sdwatch.policy.catalogue import Kind
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, read_heartbeat, read_heartbeats
 from sdwatch.state import StateFolder
@@ -133,11 +134,22 @@ def _monitor(beat: Beat) -> Iterator[str]:
 
 
 def _lane(lane: dict[str, Any]) -> str:
-    words = [f"{lane['state']}, {lane['kind']}, {lane['url']}"]
+    managed = "managed" if lane["managed"] else "external"
+    words = [", ".join(filter(None, [lane["state"], _which(lane), managed, lane["url"]]))]
     if lane["hold"]:
         words.append(f"on hold: {lane['hold']}")
     if lane["crashes_in_a_row"]:
         words.append(f"{lane['crashes_in_a_row']} crashes in a row")
     if lane["cooldown_left"]:
         words.append(f"cooling down for {lane['cooldown_left']:.0f} s")
+    if lane.get("rss"):
+        words.append(f"{lane['rss'] / 10**9:.1f} GB of memory")
+    if lane.get("warnings"):
+        words.append(f"{lane['warnings']} warnings, the last: {lane['last_warning']}")
     return "; ".join(words)
+
+
+def _which(lane: dict[str, Any]) -> str:
+    """Kind and version, as far as they are known."""
+    kind = Kind(lane["kind"])
+    return "" if kind is Kind.UNKNOWN else f"{kind.words} {lane['version']}".strip()

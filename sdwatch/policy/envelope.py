@@ -3,11 +3,11 @@ made from it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sdwatch.errors import FileProblems
+from sdwatch.errors import FileProblems, JobUnfitError
 from sdwatch.policy.recovery import CUT_OFFS
 
 
@@ -19,7 +19,8 @@ def printable(name: str) -> str:
 @dataclass(frozen=True)
 class FailedAttempt:
     """One attempt of the call that failed. `at`: when it failed (UTC); `seconds`: how long it
-    took; `status`: HTTP status or None; `generation`: which life of the WebUI."""
+    took; `status`: HTTP status or None; `generation`: which life of the WebUI; `crashed`: it cost
+    the WebUI that life; `evidence`: what decided the diagnosis."""
 
     at: str
     seconds: float
@@ -30,12 +31,15 @@ class FailedAttempt:
     exit_code: int | None
     counted: bool
     decision: str = ""
+    crashed: bool = False
+    evidence: str = ""
 
 
 @dataclass(frozen=True)
 class ErrorEnvelope:
     """`blame`: job, WebUI, machine or sdwatch. `stage`: its kind; `call`: `stage.number`, ''
-    where no call was begun. `evidence`: files, relative to the run's folder."""
+    where no call was begun. `evidence`: files, relative to the run's folder; `canary`: what it
+    said, in words, where it was asked."""
 
     error: str
     diagnosis: str
@@ -48,6 +52,7 @@ class ErrorEnvelope:
     generation: int | None = None
     exit_code: int | None = None
     evidence: tuple[str, ...] = ()
+    canary: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """As error.json has it."""
@@ -69,7 +74,27 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         exit_code=record.get("exit_code"),
         counted=bool(record.get("counted", True)),
         decision=str(record.get("decision", "")),
+        crashed=bool(record.get("crashed", False)),
+        evidence=str(record.get("evidence", "")),
     )
+
+
+def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the recovery gate decided, in order, from a run's journal."""
+    return [
+        {
+            "at": record.get("at", ""),
+            "call": record.get("call", ""),
+            "diagnosis": record.get("diagnosis", "") or _canary_said(record),
+            "decision": record["decision"],
+        }
+        for record in records
+        if record.get("event") in ("call_failed", "call_proven") and "decision" in record
+    ]
+
+
+def _canary_said(record: Mapping[str, Any]) -> str:
+    return f"canary: {record.get('unwell') or 'the WebUI is well'}"
 
 
 def job_envelope(error: FileProblems) -> ErrorEnvelope:
@@ -77,12 +102,16 @@ def job_envelope(error: FileProblems) -> ErrorEnvelope:
     file = printable(error.file)
     first, *others = [problem.located(file) for problem in error.problems]
     more = [f"and {len(others)} more:", *others] if others else []
+    what, how = "the job file is wrong", "`sdwatch check FILE` tells before."
+    if isinstance(error, JobUnfitError):
+        what = "no WebUI here can do this job as it is"
+        how = "`sdwatch check --against URL FILE` tells before."
     return ErrorEnvelope(
         error=type(error).__name__,
         diagnosis="bad request",
         blame="job",
-        message="\n  ".join([f"the job file is wrong: {first}", *more]),
-        advice="Correct it and drop it into the inbox again. `sdwatch check FILE` tells before.",
+        message="\n  ".join([f"{what}: {first}", *more]),
+        advice=f"Correct it and drop it into the inbox again. {how}",
     )
 
 
@@ -94,6 +123,18 @@ def cancelled_envelope() -> ErrorEnvelope:
         blame="person",
         message="somebody cancelled this run",
         advice="Nothing is wrong. Images that were finished before are kept.",
+    )
+
+
+def held_envelope(reason: str, evidence: Sequence[str]) -> ErrorEnvelope:
+    """For a run that waited too long for a WebUI on hold."""
+    return ErrorEnvelope(
+        error="HeldTooLong",
+        diagnosis="not usable",
+        blame="WebUI",
+        message=f"the WebUI was on hold for longer than hold_max: {reason}",
+        advice="Mend the WebUI, then run the job again; nothing is known against the job.",
+        evidence=tuple(evidence),
     )
 
 
@@ -144,6 +185,17 @@ def lost_image_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
         advice="Somebody took it away while the run was under way. Run it again.",
         stage=kind,
         call=call_id,
+    )
+
+
+def unreadable_envelope(name: str, why: str) -> ErrorEnvelope:
+    """For a file of the job that was there and could not be read for too long."""
+    return ErrorEnvelope(
+        error="Unreadable",
+        diagnosis="unreadable",
+        blame="machine",
+        message=f"{printable(name)} cannot be read: {why}",
+        advice="Let the user of sdwatch read it, then drop the job into the inbox again.",
     )
 
 

@@ -6,8 +6,10 @@ The smallest is `prompt: a castle`. All mistakes of a file are told at once, eac
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -17,8 +19,8 @@ from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy import document
 from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, shown, unique
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
-from sdwatch.policy.reach import JobRules, beyond
-from sdwatch.policy.schema import found, nearest, read_model, readable
+from sdwatch.policy.reach import DEVICE, JobRules, beyond
+from sdwatch.policy.schema import Places, found, nearest, read_with_places, readable
 
 StageKind: TypeAlias = Literal["txt2img", "img2img", "extra-single-image"]
 
@@ -39,8 +41,6 @@ _DROPPED = {
 }
 _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 _URL = re.compile(r"(?i)(data:|file=|[a-z][a-z0-9+.-]*://)")
-# What Windows opens as a device, in any folder and with any ending.
-_DEVICE = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *(\..*)?")
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,14 @@ class Stage:
     """One step of a job: the fields its author gave, typed, and nothing that was not given.
 
     Images are names within the job folder: `init_images` (a list), `image`, `mask`.
-    `line` is where the stage begins in its file.
+    `line` is where the stage begins in its file, `places` where each value stands in it, by the
+    way to it; `()` is the stage itself.
     """
 
     kind: StageKind
     fields: Mapping[str, Any]
     line: int
+    places: Places = dataclass_field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,17 @@ def image_names(stage: Stage) -> list[str]:
     return [name for given in names for name in ([given] if isinstance(given, str) else given)]
 
 
+def on_disk(name: str, images: Collection[str]) -> str:
+    """The name of the image that is meant: `./a.png` is `a.png`, and an accent is the same whether
+    it is a sign of its own or not (macOS takes it apart), where just one file fits."""
+    clean = str(PurePosixPath(name))
+    if clean in images:
+        return clean
+    form = unicodedata.normalize("NFC", clean)
+    fit = [image for image in images if unicodedata.normalize("NFC", image) == form]
+    return fit[0] if len(fit) == 1 else clean
+
+
 class _JobReader:
     """Collects problems and warnings on the way from a document to a job."""
 
@@ -160,9 +173,9 @@ class _JobReader:
             self.fail(
                 prompt[0] if prompt else root, 'a job needs a "prompt" with a text, or "stages"'
             )
-        fields = self.fields(root, _ShortForm, "txt2img")
+        fields, places = self.fields(root, _ShortForm, "txt2img")
         header = {key: fields.pop(key) for key in _Header.model_fields if key in fields}
-        return header, [Stage("txt2img", fields, root.line)]
+        return header, [Stage("txt2img", fields, root.line, places)]
 
     def long_form(
         self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
@@ -181,7 +194,8 @@ class _JobReader:
             elif key.text != "stages":
                 near = nearest(key.text, (*_Header.model_fields, "stages"))
                 self.fail(key, f"unknown field {found(key)} in a job{near}")
-        header = self.fields(document.Mapping(tuple(head), root.line, root.column), _Header, "job")
+        only_head = document.Mapping(tuple(head), root.line, root.column)
+        header, _ = self.fields(only_head, _Header, "job")
         return header, self.stages(keys["stages"][1])
 
     def stages(self, node: Node) -> list[Stage]:
@@ -213,7 +227,8 @@ class _JobReader:
             value = document.Mapping((), key.line, key.column)
         if first:
             self.check_source(key, kind, value)
-        return Stage(kind, self.fields(value, STAGE_FIELDS[kind], key.text), key.line)
+        fields, places = self.fields(value, STAGE_FIELDS[kind], key.text)
+        return Stage(kind, fields, key.line, {**places, (): (key.line, key.column)})
 
     def check_source(self, key: Scalar, kind: StageKind, value: Node) -> None:
         needed = {"txt2img": None, "img2img": "init_images", "extra-single-image": "image"}[kind]
@@ -225,9 +240,12 @@ class _JobReader:
                 key, f'the first stage has nothing to take images from; name them in "{needed}"'
             )
 
-    def fields(self, node: Node, model: type[BaseModel], what: str) -> dict[str, Any]:
-        """The given fields of one stage, with names checked and warnings noted."""
-        made, problems = read_model(node, model, what)
+    def fields(
+        self, node: Node, model: type[BaseModel], what: str
+    ) -> tuple[dict[str, Any], Places]:
+        """The given fields of one stage and where they stand, with names checked and warnings
+        noted."""
+        made, problems, places = read_with_places(node, model, what)
         self.problems += problems
         if isinstance(node, document.Mapping):
             self.warn_of_comments(node)
@@ -237,13 +255,14 @@ class _JobReader:
             for place, why in beyond(node, self.rules):
                 self.fail(place, why)
         if made is None:
-            return {}
+            return {}, places
         given = made.model_dump(exclude_unset=True)
         self.drop_harmful(node, given)
-        return {
-            key: _clean_names(value) if key in IMAGE_FIELDS else value
+        cleaned = {
+            key: self.clean_names(value) if key in IMAGE_FIELDS else value
             for key, value in given.items()
         }
+        return cleaned, places
 
     def warn_of_comments(self, node: document.Mapping) -> None:
         for key, value in node.entries:
@@ -286,11 +305,17 @@ class _JobReader:
                 f"a job of one file has no images beside it, so not {shown(name)}; put it as "
                 "job.yaml into a folder with its images"
             )
-        if str(PurePosixPath(name)) in self.images:
-            why = self.look(str(PurePosixPath(name)))
+        if (real := on_disk(name, self.images)) in self.images:
+            why = self.look(real)
             return f"{shown(name)} {why}" if why else ""
         near = nearest(name, sorted(self.images)) if self.images else "; there is no image in it"
         return f"{shown(name)} is not in the job folder{near}"
+
+    def clean_names(self, value: str | list[str]) -> str | list[str]:
+        """As the files are called."""
+        if isinstance(value, str):
+            return on_disk(value, self.images or ())
+        return [on_disk(name, self.images or ()) for name in value]
 
     def fail(self, node: Node, message: str) -> None:
         self.problems.append(Problem(node.line, node.column, message))
@@ -318,20 +343,13 @@ def _wrong_stage(node: Node) -> str:
 def _odd(part: str) -> str:
     """Why a name is one that Windows does not take for what it says, or an empty text. Refused
     everywhere alike, so that a job works on all systems or on none."""
-    if device := _DEVICE.fullmatch(part):
+    if device := DEVICE.fullmatch(part):
         return f"is a device on Windows ({device[1].upper()}), not a file; give it another name"
     if ":" in part:
         return 'has a ":" in it, which on Windows leads into another stream of a file'
     if part.endswith((".", " ")):
         return "ends in a dot or a space, which Windows leaves out; give it another name"
     return "has control characters in it" if any(sign < " " for sign in part) else ""
-
-
-def _clean_names(value: str | list[str]) -> str | list[str]:
-    """`./a.png` is `a.png`."""
-    if isinstance(value, str):
-        return str(PurePosixPath(value))
-    return [str(PurePosixPath(name)) for name in value]
 
 
 def job_schema() -> dict[str, Any]:

@@ -32,11 +32,14 @@ class Image:
 
 @dataclass
 class CallLedger:
-    """One call. `counted`: failed attempts that count; `cut_offs`: by the monitor's own death;
-    `images`: None until it is finished."""
+    """One call. `counted`: failed attempts that count; `excused`: those that the canary blamed on
+    the WebUI; `cut_offs`: by the monitor's own death; `given_up`: in order, by a stop; `images`:
+    None until it is finished."""
 
     counted: int = 0
+    excused: int = 0
     cut_offs: int = 0
+    given_up: int = 0
     sent: int = 0
     images: tuple[Image, ...] | None = None
     open: bool = False
@@ -113,8 +116,15 @@ def _failed(call: CallLedger, record: Record) -> None:
     call.counted += bool(record.get("counted", True))
 
 
+def _proven(call: CallLedger, record: Record) -> None:
+    if record["excused"]:
+        call.counted -= 1
+        call.excused += 1
+
+
 def _given_up(call: CallLedger, record: Record) -> None:
     del record
+    call.given_up += call.open
     call.open = False
 
 
@@ -126,6 +136,7 @@ def _finished(call: CallLedger, record: Record) -> None:
 _CALL_EVENTS = {
     "call_started": _started,
     "call_failed": _failed,
+    "call_proven": _proven,
     "call_given_up": _given_up,
     "call_finished": _finished,
 }

@@ -31,6 +31,7 @@ class Event(StrEnum):
     CRASHED = "crashed"
     START_FAILED = "start failed"
     NOT_USABLE = "found not usable"
+    RECYCLED = "recycled"
     STOP = "stop"
 
 
@@ -40,6 +41,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.STARTING, Event.START_FAILED): State.COOLING_DOWN,
     (State.READY, Event.CRASHED): State.COOLING_DOWN,
     (State.READY, Event.NOT_USABLE): State.NOT_USABLE,
+    (State.READY, Event.RECYCLED): State.DOWN,
     (State.NOT_USABLE, Event.READY): State.READY,
     (State.NOT_USABLE, Event.NOT_USABLE): State.NOT_USABLE,
     (State.NOT_USABLE, Event.CRASHED): State.COOLING_DOWN,

@@ -27,6 +27,14 @@ Image.MAX_IMAGE_PIXELS = MOST_PIXELS
 _DECODED_WEBP = 40_000_000
 """Pixels up to which a WebP is decoded to see whether it is whole: 16 bytes each."""
 
+_DECODED = 40_000_000
+"""Pixels up to which a picture is decoded to see its colours: 3 bytes each, for a while twice."""
+
+_SMALL_FILE = 65_536  # bytes: what a WebUI writes beside the picture, its preview too
+_SQUEEZED = 100  # pixels in a byte: zlib makes of one colour a thousandth, a JPEG about as little
+
+_ONE_COLOUR = 5  # of 255: what JPEG (2) and WebP make of one colour
+
 # What Pillow raises on bytes that somebody made up, found by trying.
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError)
 
@@ -63,6 +71,25 @@ def check_whole(data: bytes, most: int = MOST_PIXELS) -> tuple[int, int]:
     except _BROKEN as error:
         raise NoPictureError("is cut off or damaged") from error
     return size
+
+
+def is_one_colour(data: bytes) -> bool:
+    """Whether each pixel of a picture that is whole has the same colour, or nearly (JPEG). Raises
+    NoPictureError where only its checksums were whole."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            picture.draft(None, (256, 256))
+            extrema = picture.convert("RGB").getextrema()
+    except _BROKEN as error:
+        raise NoPictureError("is damaged inside") from error
+    return all(high - low <= _ONE_COLOUR for low, high in extrema)  # type: ignore[misc]
+
+
+def may_be_one_colour(data: bytes, size: tuple[int, int]) -> bool:
+    """Whether it is worth decoding to see: a file as large as this one is, has colours; and of a
+    picture as large as this one may be, nobody decodes all."""
+    pixels = size[0] * size[1]
+    return pixels <= _DECODED and len(data) <= _SMALL_FILE + pixels // _SQUEEZED
 
 
 def _look_through(picture: Image.Image, data: bytes) -> None:

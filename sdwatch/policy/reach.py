@@ -10,6 +10,7 @@ modules/ui_definitions.py of SD.Next; words are matched, so that extensions' own
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -50,8 +51,15 @@ _PLACE = re.compile(
     r"(.*_)?(dirs?|directory|paths?|folder|files?|filename|batch_images)(_.*)?", re.DOTALL
 )
 
-_ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*://|file=)", re.IGNORECASE)
-_PATH = re.compile(r"\s*(/\S|\\|~[\w.-]*([/\\]|$)|[a-z]:[/\\])", re.IGNORECASE)
+_ADDRESS = re.compile(r"\s*([a-z][a-z0-9+.-]*:[/\\]{2}|file[=:])", re.IGNORECASE)
+# `C:name` is one in that drive's own folder; a weight, as in `a:1.2`, is none.
+_PATH = re.compile(
+    r"\s*(/\S|\\|~[\w.-]*([/\\]|$)|[a-z]:([/\\.]|[^\W\d]|\S*\.[a-z])"
+    r"|(\$(\w+|\{\w+\})|%[\w()]+%)[/\\])",
+    re.IGNORECASE,
+)
+DEVICE = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|clock\$|(com|lpt)[0-9¹²³]) *([.:].*)?")
+"""What Windows opens as a device, in any folder and with any ending."""
 _JPEG = re.compile(r"/9j/[A-Za-z0-9+/\s]{40,}={0,2}")  # as base64, which looks like a path
 
 _NO_TEXT = re.compile(r"(true|false|yes|no|on|off|[-+.0-9e]*)")
@@ -60,9 +68,21 @@ _HINT = ' ("allow" in the config makes exceptions)'
 
 # Free text, or told of elsewhere.
 _NOT_NAMES = (
-    "prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "infotext", "comments", "name",
+    "prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "comments", "name",
     "init_images", "image", "mask",
 )  # fmt: skip
+
+# Fields that are refused but for these values, and why. `do_not_save_samples: false` is not here:
+# it is what a WebUI takes for granted, and `save_images` decides instead of it.
+_NO = ("false", "no", "off")
+_YES = ("true", "yes", "on")
+_FIELDS: dict[str, tuple[tuple[str, ...], str]] = {
+    "save_images": (_NO, "it changes what the WebUI saves"),
+    "override_settings_restore_afterwards": (
+        _YES, "the settings of this job would stay for the jobs after it"
+    ),
+    "infotext": ((), "it may carry settings of the WebUI; write its fields one by one"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,8 +114,16 @@ def beyond(stage: Mapping, rules: JobRules) -> Iterator[tuple[Node, str]]:
             yield from _scripts(value, rules)
         elif name == "script_name":
             yield from _script(value, rules)
+        elif name in _FIELDS:
+            yield from _field(name, value)
         else:
             yield from _places(value, name)
+
+
+def _field(name: str, node: Node) -> Iterator[tuple[Node, str]]:
+    fine, why = _FIELDS[name]
+    if isinstance(node, Scalar) and not node.is_null and node.text.lower() not in fine:
+        yield node, f'"{name}" is not for a job to set so: {why}{_HINT}'
 
 
 def _settings(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
@@ -160,9 +188,19 @@ def _place(text: str) -> str:
     """What kind of place this text is, or an empty text."""
     if _JPEG.fullmatch(text.rstrip()):
         return ""
-    for line in text.splitlines():
+    for line in map(_visible, text.splitlines()):
         if _ADDRESS.match(line):
             return "an address"
-        if _PATH.match(line) or ".." in re.split(r"[/\\]", line):
+        parts = re.split(r"[/\\]", line)
+        if _PATH.match(line) or ".." in parts:
             return "a path"
+        if any(DEVICE.fullmatch(part.strip()) for part in parts):
+            return "a device of Windows"
     return ""
+
+
+def _visible(line: str) -> str:
+    """Without control and format characters: a path behind a zero-width one is a path."""
+    if line.isascii() and line.isprintable():
+        return line
+    return "".join(sign for sign in line if unicodedata.category(sign) not in ("Cc", "Cf"))

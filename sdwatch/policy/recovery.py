@@ -1,4 +1,4 @@
-"""The recovery gate: every failed call passes this one function. Pure."""
+"""The recovery gate: every failed call passes through here. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from sdwatch.policy.verdict import Diagnosis
 COUNTED_ATTEMPTS = 2
 """A call is tried once, and once more after one restart (promise 3)."""
 
-SENT_AT_MOST = 5
-"""The hard bound on how often one call is sent, whatever did not count (promise 3)."""
+EXCUSED_ATTEMPTS = 1
+"""So many attempts of a call may the canary blame on the WebUI."""
 
 CUT_OFFS = 2
 """So often may the monitor's own death cut off the same call without it counting."""
+
+SENT_AT_MOST = COUNTED_ATTEMPTS + EXCUSED_ATTEMPTS + CUT_OFFS
+"""The hard bound on how often one call is sent, whatever did not count (promise 3). What a stop
+gave up in order is not one of them: no fault is behind it."""
 
 
 class Action(StrEnum):
@@ -22,7 +26,9 @@ class Action(StrEnum):
 
     FAIL = "fail"
     RESTART = "restart and retry"
+    RETRY = "retry"
     INTERRUPT = "interrupt, then retry"
+    CANARY = "ask the canary"
     HOLD = "hold"
 
 
@@ -46,18 +52,42 @@ def decide(diagnosis: Diagnosis, attempts: int, recovery: bool = True, sent: int
     """What to do after a failure.
 
     `attempts`: counted attempts of this call so far, this one included. `recovery`: False is
-    fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not.
+    fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not, and not given
+    up in order by a stop.
     """
     if diagnosis is Diagnosis.BAD_REQUEST:
         return Decision(Action.FAIL, "the request itself is wrong; a restart cannot help")
-    if sent >= SENT_AT_MOST:
-        return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
     if not counts(diagnosis):
+        if sent >= SENT_AT_MOST:
+            return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
         return Decision(Action.HOLD, "nothing is wrong with the job; it waits")
     if not recovery:
         return Decision(Action.FAIL, "recovery is off in the config")
     if attempts >= COUNTED_ATTEMPTS:
-        return Decision(Action.FAIL, f"the same call has failed {attempts} times")
+        why = f"the same call has failed {attempts} times"
+        if diagnosis is Diagnosis.INTERRUPTED:
+            return Decision(Action.FAIL, f"{why}, and somebody ended it")
+        return Decision(Action.CANARY, f"{why}: the job, or the WebUI?")
+    if sent >= SENT_AT_MOST:
+        return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
+    if diagnosis is Diagnosis.INTERRUPTED:
+        return Decision(Action.RETRY, "somebody ended it; the WebUI is well")
     if diagnosis is Diagnosis.STUCK:
         return Decision(Action.INTERRUPT, "no progress; an interrupt may free it")
     return Decision(Action.RESTART, "a restart may cure it")
+
+
+def after_canary(unwell: str, excused: int, sent: int) -> Decision:
+    """What to do about a call that has failed twice, now that the WebUI was put to the proof.
+
+    `unwell`: why the canary failed, or ''. `excused`: how many attempts of this call the canary
+    blamed on the WebUI before; `sent`: how often it was sent.
+    """
+    if not unwell:
+        return Decision(Action.FAIL, "the WebUI is well: it drew the canary, and not this")
+    if excused >= EXCUSED_ATTEMPTS:
+        why = "the WebUI drew the canary before this call, and not after it"
+        return Decision(Action.FAIL, f"{why}: {unwell}")
+    if sent >= SENT_AT_MOST:
+        return Decision(Action.FAIL, f"it was sent {sent} times, and the WebUI is unwell: {unwell}")
+    return Decision(Action.HOLD, f"the WebUI is unwell: {unwell}")

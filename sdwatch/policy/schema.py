@@ -24,6 +24,9 @@ from sdwatch.policy.document import Mapping, Node, Scalar, Sequence, shown, uniq
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Place: TypeAlias = tuple[str | int, ...]
+"""The way to a value: field, then keys and numbers within it."""
+Places: TypeAlias = dict[Place, tuple[int, int]]
+"""Line and column of each."""
 Model = TypeVar("Model", bound=BaseModel)
 
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}")
@@ -52,23 +55,31 @@ class NamedBy:
 
 def read_model(node: Node, model: type[Model], what: str) -> tuple[Model | None, list[Problem]]:
     """`model` made from `node`, or None, and all that is wrong. `what` names it to people."""
+    made, problems, _ = read_with_places(node, model, what)
+    return made, problems
+
+
+def read_with_places(
+    node: Node, model: type[Model], what: str
+) -> tuple[Model | None, list[Problem], Places]:
+    """The same, and where each value stands."""
     reader = _Reader()
     value = reader.model(node, model, what, ())
     if value is _BAD:
-        return None, reader.problems
+        return None, reader.problems, reader.places
     try:
         made = model.model_validate(value)
     except ValidationError as error:
         reader.validation(error, (node.line, node.column))
-        return None, reader.problems
-    return (None if reader.problems else made), reader.problems
+        return None, reader.problems, reader.places
+    return (None if reader.problems else made), reader.problems, reader.places
 
 
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """`; did you mean ...?`, or what is allowed where nothing is near."""
+def nearest(name: str, allowed: Iterable[str], how_near: float = 0.6) -> str:
+    """`; did you mean ...?`, or what is allowed where nothing is so near."""
     names = list(allowed)
     folded = {n.lower().replace("-", "_"): n for n in names}
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), folded, 1, 0.6)
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), folded, 1, how_near)
     if near:
         return f'; did you mean "{folded[near[0]]}"?'
     shown = ", ".join(names[:12])
@@ -101,7 +112,7 @@ class _Reader:
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
-        self.places: dict[Place, tuple[int, int]] = {}
+        self.places: Places = {}
         self.failed: set[Place] = set()
 
     def fail(self, node: Node, place: Place, message: str) -> object:

@@ -1,53 +1,51 @@
-"""What a failed call means: facts in, a diagnosis and a cause in words out. Pure."""
+"""What a failed call means: facts in, a diagnosis and a cause in words out. Pure.
+
+Known failures are told by their signatures (signatures.yaml); here is what is left for the others,
+by the class of the error.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sdwatch.errors import (
     WebUIBadRequestError,
     WebUIBusyError,
     WebUIError,
+    WebUIInterruptedError,
     WebUINotUsableError,
     WebUIReplyError,
     WebUIServerError,
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.signatures import Signature, match
 
-
-class Diagnosis(StrEnum):
-    """The rows of the recovery gate's table."""
-
-    BAD_REQUEST = "bad request"
-    CRASH = "crash"
-    SERVER_ERROR = "server error"
-    STUCK = "stuck"
-    SILENT = "silent"
-    BUSY = "busy"
-    NOT_USABLE = "not usable"
-    STORAGE = "storage"
+__all__ = ["Diagnosis", "Facts", "Verdict", "advice_for", "exit_in_words", "judge"]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A diagnosis, and one sentence that a person understands."""
+    """A diagnosis, and one sentence that a person understands. `evidence`: which of the facts
+    decided, in words. `poisons`: whatever the call's end, the WebUI is of no use until it is
+    restarted. `blames`: job, WebUI or machine, where the diagnosis alone would say another."""
 
     diagnosis: Diagnosis
     cause: str
     advice: str
+    evidence: str = ""
+    poisons: bool = False
+    blames: str = ""
 
-
-# Forge and AUTOMATIC1111 answer these with 500 although the request is at fault (measured with
-# Forge dfdcbab6 and v1.10.1: an image that is no image, an image address it will not open).
-_REFUSALS = ("Invalid encoded image", "Request to local resource not allowed")
 
 _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
     (WebUIBadRequestError, Diagnosis.BAD_REQUEST),
     (WebUINotUsableError, Diagnosis.NOT_USABLE),
     (WebUIBusyError, Diagnosis.BUSY),
     (WebUIStuckError, Diagnosis.STUCK),
+    (WebUIInterruptedError, Diagnosis.INTERRUPTED),
     (WebUIServerError, Diagnosis.SERVER_ERROR),
     (WebUIReplyError, Diagnosis.SILENT),
     (WebUIUnreachableError, Diagnosis.CRASH),
@@ -66,6 +64,22 @@ _ADVICE = {
     Diagnosis.STUCK: (
         "If this job is only slow on this machine, raise `stall` for the WebUI in the config; "
         "else look in webui_tail.log for what it was doing last."
+    ),
+    Diagnosis.OUT_OF_MEMORY: (
+        "Try a smaller width, height, batch_size or upscaling, or start the WebUI with less memory "
+        "in use (--medvram, a smaller checkpoint); see that nothing else uses the GPU."
+    ),
+    Diagnosis.NAN: (
+        "The checkpoint or its VAE computes numbers that are none: try another VAE, --no-half-vae "
+        "or --no-half, or another checkpoint."
+    ),
+    Diagnosis.POISONED: (
+        "The WebUI answered and could not draw any more; it was restarted. If it happens again "
+        "with the same checkpoint or script, do without that."
+    ),
+    Diagnosis.INTERRUPTED: (
+        "Somebody pressed Interrupt or Skip in the WebUI. Let sdwatch have it for itself, and run "
+        "the job again."
     ),
     Diagnosis.SILENT: "Read webui_tail.log: the WebUI said success and delivered no usable image.",
     Diagnosis.BUSY: "Somebody else uses this WebUI; nothing is to be done, or give it to sdwatch.",
@@ -97,27 +111,42 @@ def exit_in_words(code: int | None) -> str:
     return f"exit code {code}"
 
 
-def judge(error: WebUIError, exit_code: int | None = None, process_gone: bool = False) -> Verdict:
-    """The verdict on one failed call.
+def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
+    """The verdict on one failed call. The earlier cause wins: a connection that broke because the
+    process ended is a crash, whatever error it shows as."""
+    found = match(facts, signatures)
+    verdict = _by_error(facts)
+    if found is None:
+        return verdict
+    signature, evidence = found
+    # What ended the process explains the crash, and does not make it another thing: the WebUI is
+    # gone, and a restart is due.
+    crashed = verdict.diagnosis is Diagnosis.CRASH
+    return Verdict(
+        Diagnosis.CRASH if crashed else signature.diagnosis,
+        f"{verdict.cause}: {signature.cause}" if crashed else f"{signature.cause} ({facts.error})",
+        signature.advice,
+        evidence,
+        signature.poisons,
+        signature.blames,
+    )
 
-    `process_gone`: our WebUI's process was seen to end during the call, with `exit_code`. The
-    earlier cause wins: a connection that broke because the process ended is a crash, whatever
-    error it shows as.
-    """
-    if process_gone:
-        return _verdict(
-            Diagnosis.CRASH, f"the WebUI died during the call ({exit_in_words(exit_code)})"
-        )
-    if isinstance(error, WebUIServerError) and any(text in str(error) for text in _REFUSALS):
-        return _verdict(Diagnosis.BAD_REQUEST, str(error))
+
+def _by_error(facts: Facts) -> Verdict:
+    """Without a signature: by the end of the process, else by the class of the error."""
+    error = facts.error
+    if facts.process_gone:
+        exit_code = exit_in_words(facts.exit_code)
+        cause = f"the WebUI died during the call ({exit_code})"
+        return _verdict(Diagnosis.CRASH, cause, exit_code)
     for kind, diagnosis in _BY_ERROR:
         if isinstance(error, kind):
-            return _verdict(diagnosis, str(error))
-    return _verdict(Diagnosis.SERVER_ERROR, str(error))
+            return _verdict(diagnosis, str(error), f"HTTP {error.status}" if error.status else "")
+    return _verdict(Diagnosis.SERVER_ERROR, str(error), "")
 
 
-def _verdict(diagnosis: Diagnosis, cause: str) -> Verdict:
-    return Verdict(diagnosis, cause, advice_for(diagnosis))
+def _verdict(diagnosis: Diagnosis, cause: str, evidence: str) -> Verdict:
+    return Verdict(diagnosis, cause, advice_for(diagnosis), evidence)
 
 
 def advice_for(diagnosis: Diagnosis) -> str:

@@ -1,4 +1,4 @@
-"""How a request fails: the two body shapes that Forge has, and the words of its errors."""
+"""How a request fails: the two ways there are, and the words of the errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class RefusedError(Exception):
-    """An HTTPException or a failed validation: `{"detail": ...}`, no traceback in the log."""
+    """An HTTPException (`detail` is text) or a failed validation (a list): no traceback."""
 
     def __init__(self, status: int, detail: str | list[dict[str, Any]]) -> None:
         self.status = status
@@ -16,6 +16,8 @@ class RefusedError(Exception):
 
 class CrashedError(Exception):
     """Any other exception of the WebUI: 500 with its class and message, and a traceback.
+
+    What body each kind of WebUI makes of it is told by its Site.
 
     `error` is the class's bare name as in the body; `qualified` is the name in the traceback.
     `text_only` gives the text/plain body of a server that hides the error;
@@ -37,10 +39,6 @@ class CrashedError(Exception):
         self.text_only = text_only
         self.answered = answered
         super().__init__(f"{error}: {message}")
-
-    def body(self) -> dict[str, Any]:
-        """The JSON body that Forge dfdcbab6 answers with; `message` can be empty."""
-        return {"error": self.error, "detail": "", "body": self.answered, "message": self.message}
 
     def last_line(self) -> str:
         """The traceback's last line."""

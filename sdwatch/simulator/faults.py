@@ -184,6 +184,7 @@ class Counters:
     path: Path | None = None
     starts: int = 0
     posts: int = 0
+    canaries: int = 0
     generations: int = 0
     by_stage: Counter[str] = field(default_factory=Counter)
     fired: Counter[str] = field(default_factory=Counter)
@@ -195,7 +196,7 @@ class Counters:
         try:
             data = json.loads(self.path.read_text(encoding="utf-8"))
             self.starts, self.posts = int(data["starts"]), int(data["posts"])
-            self.generations = int(data["generations"])
+            self.generations, self.canaries = int(data["generations"]), int(data["canaries"])
             self.by_stage, self.fired = Counter(data["by_stage"]), Counter(data["fired"])
         except (OSError, ValueError, KeyError, TypeError) as e:
             raise PlanError(f"{self.path}: no state file of the simulator: {e!r}") from e
@@ -212,6 +213,7 @@ class Counters:
         return {
             "starts": self.starts,
             "posts": self.posts,
+            "canaries": self.canaries,
             "generations": self.generations,
             "by_stage": dict(self.by_stage),
             "fired": dict(self.fired),
@@ -233,13 +235,16 @@ class Plan:
             chosen = [f for f in self._faults if f.meets_start(self._counters.starts)]
             return self._fire(chosen)
 
-    def request(self, stage: str, prompt: str) -> list[Fault]:
-        """Count a generation that was received, and give the faults that it gets."""
+    def request(self, stage: str, prompt: str, canary: bool = False) -> list[Fault]:
+        """Count a generation that was received, and give the faults that it gets. A canary is one
+        by its prompt, or because the request says so."""
         with self._lock:
             counters = self._counters
-            counters.posts += 1
             number = None
-            if CANARY not in prompt:
+            if canary or CANARY in prompt:
+                counters.canaries += 1
+            else:
+                counters.posts += 1
                 counters.generations += 1
                 counters.by_stage[stage] += 1
                 number = counters.generations

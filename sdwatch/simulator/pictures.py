@@ -83,9 +83,9 @@ def grid(images: list[Image.Image]) -> Image.Image:
     return sheet
 
 
-def preview(seed: int, share: float) -> str:
-    """The small picture that /progress shows during a job, base64 PNG."""
-    return encode(_sky(16, 16, (seed % 97) / 97 + share / 10), "png", "")
+def preview(seed: int, share: float, samples_format: str) -> str:
+    """The small picture that /progress shows during a job, in base64."""
+    return encode(_sky(16, 16, (seed % 97) / 97 + share / 10), samples_format, "")
 
 
 def encode(image: Image.Image, samples_format: str, infotext: str) -> str:

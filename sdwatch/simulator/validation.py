@@ -1,4 +1,4 @@
-"""Request bodies against Forge's schema; mistakes in the shape of pydantic 2.8.
+"""Request bodies against a schema; mistakes in the shape of pydantic 2.
 
 Measured with Forge dfdcbab6: numbers as strings are taken, fractions are not, unknown fields are
 dropped in silence.
@@ -13,7 +13,6 @@ from typing import Any
 
 from sdwatch.simulator.failures import RefusedError
 
-_URL = "https://errors.pydantic.dev/2.8/v/"
 _WORDS = {
     "true": True, "t": True, "yes": True, "y": True, "on": True, "1": True,
     "false": False, "f": False, "no": False, "n": False, "off": False, "0": False,
@@ -32,71 +31,82 @@ class _MistakeError(Exception):
         super().__init__(msg)
 
 
-def parse(raw: bytes) -> Any:
-    """The body as JSON. Raises RefusedError (422) where it is missing or no JSON."""
-    if not raw:
-        raise RefusedError(422, [_error("missing", ["body"], "Field required", None)])
-    try:
-        return json.loads(raw)
-    except json.JSONDecodeError as e:
-        detail = {
-            "type": "json_invalid",
-            "loc": ["body", e.pos],
-            "msg": "JSON decode error",
-            "input": {},
-            "ctx": {"error": e.msg},
-        }
-        raise RefusedError(422, [detail]) from e
-    except UnicodeDecodeError as e:
-        raise RefusedError(400, "There was an error parsing the body") from e
+class Pydantic2:
+    """Pydantic 2. `url` is where its mistakes point to, None where FastAPI leaves that out."""
 
+    def __init__(self, url: str | None) -> None:
+        self._url = url
 
-def check(body: Any, schema: dict[str, Any]) -> dict[str, Any]:
-    """All fields of `schema` with the request's values or the defaults, unknown ones dropped.
-
-    Raises RefusedError (422) with all mistakes.
-    """
-    if not isinstance(body, dict):
-        msg = f"{_DICT} or object to extract fields from"
-        raise RefusedError(422, [_error("model_attributes_type", ["body"], msg, body)])
-    fields: dict[str, Any] = {}
-    mistakes: list[dict[str, Any]] = []
-    for name, field in schema["properties"].items():
-        if name not in body:
-            if name in schema.get("required", ()):
-                mistakes.append(_error("missing", ["body", name], "Field required", body))
-            fields[name] = field.get("default")
-            continue
+    def parse(self, raw: bytes) -> Any:
+        """The body as JSON. Raises RefusedError (422) where it is missing or no JSON."""
+        if not raw:
+            raise RefusedError(422, [self._error("missing", ["body"], "Field required", None)])
         try:
-            fields[name] = _value(body[name], field)
-        except _MistakeError as e:
-            mistakes.append(_error(e.kind, ["body", name], e.msg, body[name], e.ctx))
-    if mistakes:
-        raise RefusedError(422, mistakes)
-    return fields
+            return json.loads(raw)
+        except json.JSONDecodeError as e:
+            detail = {
+                "type": "json_invalid",
+                "loc": ["body", e.pos],
+                "msg": "JSON decode error",
+                "input": {},
+                "ctx": {"error": e.msg},
+            }
+            raise RefusedError(422, [detail]) from e
+        except UnicodeDecodeError as e:
+            raise RefusedError(400, "There was an error parsing the body") from e
 
+    def check(self, body: Any, schema: dict[str, Any]) -> dict[str, Any]:
+        """All fields of `schema` with the request's values or the defaults, unknown ones dropped.
 
-def check_object(body: Any) -> dict[str, Any]:
-    """A body that may be any JSON object."""
-    if not isinstance(body, dict):
-        raise RefusedError(422, [_error("dict_type", ["body"], _DICT, body)])
-    return body
+        Raises RefusedError (422) with all mistakes.
+        """
+        if not isinstance(body, dict):
+            msg = f"{_DICT} or object to extract fields from"
+            raise RefusedError(422, [self._error("model_attributes_type", ["body"], msg, body)])
+        fields: dict[str, Any] = {}
+        mistakes: list[dict[str, Any]] = []
+        for name, field in schema["properties"].items():
+            where = ["body", name]
+            if name not in body:
+                if name in schema.get("required", ()):
+                    mistakes.append(self._error("missing", where, "Field required", body))
+                fields[name] = field.get("default")
+                continue
+            try:
+                fields[name] = _value(body[name], field)
+            except _MistakeError as e:
+                mistakes.append(self._error(e.kind, where, e.msg, body[name], e.ctx))
+        if mistakes:
+            raise RefusedError(422, mistakes)
+        return fields
 
+    def check_object(self, body: Any) -> dict[str, Any]:
+        """A body that may be any JSON object."""
+        if not isinstance(body, dict):
+            raise RefusedError(422, [self._error("dict_type", ["body"], _DICT, body)])
+        return body
 
-def _error(
-    kind: str, loc: list[str], msg: str, value: Any, ctx: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    error: dict[str, Any] = {"type": kind, "loc": loc, "msg": msg, "input": value}
-    if ctx:
-        error["ctx"] = ctx
-    return {**error, "url": _URL + kind}
+    def _error(
+        self, kind: str, loc: list[str], msg: str, value: Any, ctx: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        error: dict[str, Any] = {"type": kind, "loc": loc, "msg": msg, "input": value}
+        if ctx:
+            error["ctx"] = ctx
+        return {**error, "url": self._url + kind} if self._url else error
 
 
 def _value(value: Any, field: dict[str, Any]) -> Any:
+    """The value as the field has it: of its first type, or text where that is another."""
     options = field.get("anyOf", [field])
     if value is None and any(o.get("type") == "null" for o in options):
         return None
-    field = options[0]
+    for other in options[1:]:
+        if other.get("type") == "string" and isinstance(value, str):
+            return value
+    return _typed(value, options[0])
+
+
+def _typed(value: Any, field: dict[str, Any]) -> Any:
     match field.get("type"):
         case "integer":
             value = _integer(value)

@@ -19,7 +19,7 @@ from sdwatch.clock import Clock
 from sdwatch.errors import SpoolError
 from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.spool.diagnostics import write_explanation
-from sdwatch.spool.inbox import CANCEL_EXTENSION, Arrival
+from sdwatch.spool.inbox import CANCEL_EXTENSION, JOB_EXTENSIONS, Arrival
 from sdwatch.spool.run import (
     JOB_FILE,
     JOB_FOLDER,
@@ -198,7 +198,15 @@ def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None
     """
     if envelope is not None:
         images = [i.name for call in run.ledger.calls.values() for i in call.images or ()]
-        write_explanation(run.folder, envelope, run.run_id, run.source, images)
+        write_explanation(
+            run.folder,
+            envelope,
+            run.run_id,
+            run.source,
+            images,
+            records=run.records,
+            webui=run.about_webui(),
+        )
     run.write_manifest(outcome)
     disk.sync_folder(run.folder)
     if not run.ledger.ended:  # the last word: what has it is whole, and is only moved at a start
@@ -217,26 +225,51 @@ def move_out(folder: Path, spool: Spool, outcome: str) -> Path:
     return parent / folder.name
 
 
-def retry(run_folder: Path, inbox: Path) -> Path:
+def retry(run_folder: Path, inbox: Path, edited: Path | None = None) -> Path:
     """Put a run's job into the inbox again, as it was dropped and where; its new path there.
+    `edited`: a copy of it (see `copy_of_job`) that is taken instead.
 
     Copied under a temporary name that the inbox ignores, then renamed. Raises SpoolError,
     OSError.
     """
-    folder, file = run_folder / JOB_FOLDER, run_folder / JOB_FILE
-    is_folder = folder.is_dir() and not folder.is_symlink()
-    if not is_folder and not is_plain(file):
-        raise SpoolError(f"{run_folder}: there is no job in this run to try again")
+    job = edited or _job_of(run_folder)
     source = Path(read_source(run_folder) or "job")
     known = not source.is_absolute() and ".." not in source.parts
     place = inbox / source.parent if known else inbox
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{os.getpid()}-{time.time_ns()}.tmp"
-    if is_folder:
-        shutil.copytree(folder, temporary, symlinks=True)  # what they lead to is not the job's
-        return put_in(temporary, place, source.name, "")
-    shutil.copyfile(file, temporary, follow_symlinks=False)
-    return put_in(temporary, place, source.stem, source.suffix or ".yaml")
+    is_folder = job.is_dir()
+    _copy(job, temporary)
+    stem, ending = (source.name, "") if is_folder else (source.stem, source.suffix or ".yaml")
+    return put_in(temporary, place, stem, ending)
+
+
+def copy_of_job(run_folder: Path, folder: Path) -> Path:
+    """Copy a run's job into `folder`, under the name that it had in the inbox; where it is. Raises
+    SpoolError, OSError."""
+    job = _job_of(run_folder)
+    name = Path(read_source(run_folder)).name or "job"
+    if not job.is_dir() and Path(name).suffix.lower() not in JOB_EXTENSIONS:
+        name = f"{name}.yaml"
+    _copy(job, folder / name)
+    return folder / name
+
+
+def _job_of(run_folder: Path) -> Path:
+    folder, file = run_folder / JOB_FOLDER, run_folder / JOB_FILE
+    if folder.is_dir() and not folder.is_symlink():
+        return folder
+    if not is_plain(file):
+        raise SpoolError(f"{run_folder}: there is no job in this run to try again")
+    return file
+
+
+def _copy(job: Path, target: Path) -> None:
+    """What links lead to is not the job's, and is not brought in."""
+    if job.is_dir():
+        shutil.copytree(job, target, symlinks=True)
+    else:
+        shutil.copyfile(job, target, follow_symlinks=False)
 
 
 def put_in(temporary: Path, inbox: Path, stem: str, ending: str) -> Path:

@@ -6,20 +6,35 @@ generation's payloads is replaced wherever it appears.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sdwatch import disk
-from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt, printable
+from sdwatch.errors import SpoolError
+from sdwatch.policy.envelope import ErrorEnvelope, decisions_in
+from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.sanitise import sanitise
-from sdwatch.policy.verdict import Diagnosis
+from sdwatch.policy.story import Evidence, why_text
+from sdwatch.spool.inside import open_plain
+from sdwatch.versions import versions
 
 PAYLOAD = "stage_failure_payload.json"
 TAIL = "webui_tail.log"
+MACHINE = "machine.json"
 ENVELOPE = "error.json"
 WHY = "WHY.txt"
+
+MOST_SETS = 5
+"""So many failures of a run have evidence of their own: the hard bound on how often one call is
+sent. What a run of many calls fails at after that replaces the last set, so that the first four
+failures and the newest are kept, and a run's evidence is bounded however long a fault goes on."""
+
+MOST_BYTES = 500_000
+"""Of one evidence file. 200 usual lines are 20,000."""
 
 
 def write_evidence(
@@ -27,21 +42,44 @@ def write_evidence(
     payload: Mapping[str, Any],
     tail: Mapping[str, str],
     redactor: Redactor,
-) -> tuple[str, str]:
-    """Write the sanitised payload and the WebUI's last lines; the names of the two files.
+    machine: Mapping[str, Any] | None = None,
+) -> tuple[str, ...]:
+    """Write the sanitised payload, the WebUI's last lines and what the machine looked like; the
+    names of the files.
 
-    A second failure gets `stage_failure_payload.2.json` and so on: nothing is overwritten.
-    `tail`: `{"stdout": text, "stderr": text}`. Raises OSError.
+    A second failure gets `stage_failure_payload.2.json` and so on, up to MOST_SETS. `tail`:
+    `{"stdout": text, "stderr": text}`. Raises OSError.
     """
     number = 1
-    while (run_dir / _numbered(PAYLOAD, number)).exists():
+    while number < MOST_SETS and (run_dir / _numbered(PAYLOAD, number)).exists():
         number += 1
-    names = _numbered(PAYLOAD, number), _numbered(TAIL, number)
-    disk.write_json(run_dir / names[0], sanitise(payload))
     text = "".join(f"===== {stream} =====\n{tail[stream].rstrip()}\n\n" for stream in tail)
-    disk.write(run_dir / names[1], disk.encoded(redactor.redact(text)))
+    files = {
+        _numbered(PAYLOAD, number): _as_json(sanitise(payload)),
+        _numbered(TAIL, number): _bounded(disk.encoded(redactor.redact(text))),
+    }
+    if machine:
+        free = {**machine.get("disk_free", {}), "spool": disk.free_bytes(run_dir)}
+        files[_numbered(MACHINE, number)] = _as_json({**machine, "disk_free": free})
+    for name, data in files.items():
+        disk.write(run_dir / name, data)
     disk.sync_folder(run_dir)
-    return names
+    return tuple(files)
+
+
+def _as_json(value: Any) -> bytes:
+    data = disk.encoded(json.dumps(value, indent=2, ensure_ascii=False)) + b"\n"
+    return data if len(data) <= MOST_BYTES else b'{"hidden": "too large"}\n'
+
+
+def _bounded(data: bytes) -> bytes:
+    """Its beginning, where errors are pinned, and its end."""
+    if len(data) <= MOST_BYTES:
+        return data
+    half = MOST_BYTES // 2
+    note = f"\n(… {len(data) - 2 * half} bytes left out …)\n".encode()
+    text = (data[:half], data[-half:])
+    return note.join(part.decode("utf-8", "ignore").encode() for part in text)
 
 
 def _numbered(name: str, number: int) -> str:
@@ -49,60 +87,64 @@ def _numbered(name: str, number: int) -> str:
     return name if number == 1 else f"{stem}.{number}.{extension}"
 
 
+def evidence_files(run_dir: Path) -> list[str]:
+    """The names of the evidence files in a run's folder, the oldest failure first."""
+    numbered = (_numbered(n, i) for i in range(1, MOST_SETS + 1) for n in (PAYLOAD, TAIL, MACHINE))
+    return [name for name in numbered if (run_dir / name).is_file()]
+
+
 def write_explanation(
-    run_dir: Path, envelope: ErrorEnvelope, run_id: str, source: str, images: Sequence[str]
+    run_dir: Path,
+    envelope: ErrorEnvelope,
+    run_id: str,
+    source: str,
+    images: Sequence[str],
+    *,
+    records: Sequence[Mapping[str, Any]] = (),
+    webui: Mapping[str, Any] | None = None,
 ) -> None:
-    """WHY.txt and error.json. Raises OSError."""
-    disk.write_json(run_dir / ENVELOPE, envelope.as_json())
-    text = why_text(envelope, run_id, source, images)
+    """WHY.txt and error.json. `records`: the run's journal, for what the gate decided; `webui`:
+    which one it ran on. Raises OSError."""
+    files = list(envelope.evidence) or evidence_files(run_dir)
+    envelope = replace(envelope, evidence=tuple(files))
+    told = envelope.as_json() | {
+        "decisions": decisions_in(records),
+        "versions": versions(),
+        "webui": dict(webui or {}),
+    }
+    disk.write_json(run_dir / ENVELOPE, told)
+    text = why_text(envelope, run_id, source, images, _newest_evidence(run_dir, files))
     disk.write(run_dir / WHY, disk.encoded(text))
 
 
-def why_text(envelope: ErrorEnvelope, run_id: str, source: str, images: Sequence[str]) -> str:
-    """The explanation for somebody who was asleep: the cause first."""
-    parts = [
-        envelope.message,
-        "",
-        f"Job:       {printable(source)}",
-        f"Run:       {run_id}",
-        f"Diagnosis: {envelope.diagnosis}" + (f" ({envelope.error})" if envelope.error else ""),
-        f"Fault of:  {_blamed(envelope)}",
-    ]
-    if envelope.call:
-        stage, _, number = envelope.call.partition(".")
-        parts.append(f"Where:     stage {stage} ({envelope.stage}), call {number}")
-    if images:
-        parts.append(f"Images:    {len(images)} finished before it, kept in images/")
-    if envelope.attempts:
-        parts += ["", "What was tried:", *map(_attempt_line, envelope.attempts)]
-    parts += ["", "What to do:", f"  {envelope.advice}"]
-    if run_id:
-        parts.append(f"  To run it again: sdwatch retry {run_id}")
-    if envelope.evidence:
-        parts += ["", "Evidence beside this file (no prompts, no images in it):"]
-        parts += [f"  {name}" for name in envelope.evidence]
-    return "\n".join(parts) + "\n"
-
-
-_BLAMED = {
-    "job": "the job",
-    "WebUI": "the WebUI",
-    "machine": "the machine",
-    "sdwatch": "sdwatch itself",
-    "person": "nobody: somebody asked for it",
-}
-
-
-def _blamed(envelope: ErrorEnvelope) -> str:
-    who = _BLAMED.get(envelope.blame, envelope.blame)
-    guessed = envelope.blame == "job" and envelope.diagnosis != Diagnosis.BAD_REQUEST
-    return f"{who}, as it seems: the same call failed again after a restart" if guessed else who
-
-
-def _attempt_line(attempt: FailedAttempt) -> str:
-    status = f"HTTP {attempt.status}, " if attempt.status else ""
-    then = f" Then: {attempt.decision}." if attempt.decision else ""
-    return (
-        f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s "
-        f"({status}WebUI generation {attempt.generation}): {attempt.message}.{then}"
+def _newest_evidence(run_dir: Path, files: Sequence[str]) -> Evidence:
+    """What WHY.txt tells of it; what cannot be read is left out."""
+    number = max((n for n in range(1, MOST_SETS + 1) if _numbered(TAIL, n) in files), default=0)
+    if not number:
+        return Evidence(files=files)
+    tail = _numbered(TAIL, number)
+    return Evidence(
+        payload=read_json(run_dir, _numbered(PAYLOAD, number)),
+        machine=read_json(run_dir, _numbered(MACHINE, number)),
+        lines=lines_that_matter(read_evidence(run_dir, tail).decode("utf-8", "replace")),
+        tail_name=tail,
+        files=files,
     )
+
+
+def read_json(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> dict[str, Any]:
+    """A JSON file of a run's folder, which has a mapping; an empty one where it has none."""
+    try:
+        value = json.loads(read_evidence(run_dir, name, most))
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def read_evidence(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> bytes:
+    """A file of a run's folder, at most so many bytes; nothing where it is none, or a link."""
+    try:
+        with open_plain(run_dir, name) as file:
+            return file.read(most)
+    except (OSError, SpoolError):
+        return b""

@@ -16,7 +16,8 @@ from pathlib import Path
 from sdwatch import system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
-from sdwatch.policy.job import Job, image_names, parse_job
+from sdwatch.policy.envelope import printable
+from sdwatch.policy.job import Job, image_names, on_disk, parse_job
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
 from sdwatch.spool.inside import why_no_picture
@@ -185,15 +186,16 @@ class Inbox:
             self.waiting[source] = "its job file has gone away"
         except OSError as error:
             if late:  # nobody will: it fails, if it can be moved
-                known.parsed = unreadable(source, f"cannot be read: {error.strerror}")
+                why = f"{_which(path, error)}cannot be read: {error.strerror}"
+                known.parsed = unreadable(source, why)
             else:
-                self._unreadable(source, error)
+                self._unreadable(source, error, _which(path, error))
         finally:
             self._parsing_left -= self.clock.monotonic() - began
 
-    def _unreadable(self, source: str, error: OSError) -> None:
+    def _unreadable(self, source: str, error: OSError, which: str = "") -> None:
         self.unreadable.add(source)
-        self.waiting[source] = f"cannot be read yet: {error.strerror}"
+        self.waiting[source] = f"{which}cannot be read yet: {error.strerror}"
 
     def _closed(self, folder: Path, error: OSError) -> None:
         self._unreadable(folder.relative_to(self.root).as_posix() + "/", error)
@@ -214,7 +216,7 @@ class Inbox:
         if there is not None and not late:
             job = parse_job(data, source, _AnyName(), stem, rules=self.rules)
             named = {name for stage in job.stages for name in image_names(stage)}
-            known.missing = tuple(sorted(named - there))
+            known.missing = tuple(sorted(n for n in named if on_disk(n, there) not in there))
             if known.missing:
                 self.waiting[source] = f"waits for {', '.join(known.missing)}"
                 return None
@@ -226,6 +228,13 @@ class Inbox:
             rules=self.rules,
             look=lambda name: why_no_picture(path, name, self.rules.max_image),
         )
+
+
+def _which(path: Path, error: OSError) -> str:
+    """Which file of a job folder it is, as the begin of a sentence; nothing for a single file."""
+    if not error.filename or not path.is_dir():
+        return ""
+    return f"{printable(str(error.filename))} "
 
 
 class _AnyName(frozenset[str]):

@@ -19,12 +19,13 @@ MAX_PICTURE_BYTES = 256 << 20
 
 def open_plain(folder: Path, name: str) -> BinaryIO:
     """The file `name` (relative, with `/`) below `folder`, to be read. Raises SpoolError for what
-    leads outside or is no plain file (a pipe would never end), OSError."""
+    leads outside or is no plain file (a pipe would never end), OSError with `name` in it."""
     try:
         fd = system.open_inside(folder, name)
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise SpoolError("leads outside the job's folder") from error
+        error.filename = name  # which of the job's files it is
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)

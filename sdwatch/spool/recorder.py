@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError
 from sdwatch.policy.envelope import FailedAttempt, attempt_from
-from sdwatch.policy.recovery import Decision, counts
+from sdwatch.policy.recovery import Action, Decision, counts
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Verdict
 from sdwatch.spool.diagnostics import write_evidence
+from sdwatch.spool.faults import Faults
 from sdwatch.spool.run import Run
 
 log = logging.getLogger("sdwatch.spool")
@@ -26,16 +28,22 @@ class EvidenceRecorder:
         self._redactor = redactor or Redactor()
         self._attempts: list[FailedAttempt] = []
         self._files: list[str] = []
+        self._excused = 0
 
     @property
     def counted(self) -> int:
         """Failed attempts that count."""
-        return sum(attempt.counted for attempt in self._attempts)
+        return sum(attempt.counted for attempt in self._attempts) - self.excused
 
     @property
     def sent(self) -> int:
-        """How often the call was sent."""
+        """How often the call was sent, and not given up in order."""
         return len(self._attempts) + 1
+
+    @property
+    def excused(self) -> int:
+        """Attempts that the canary blamed on the WebUI."""
+        return self._excused
 
     @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
@@ -46,31 +54,68 @@ class EvidenceRecorder:
         """A POST goes out."""
 
     def call_failed(
-        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
+        self,
+        verdict: Verdict,
+        error: WebUIError,
+        decision: Decision,
+        exit_code: int | None,
+        *,
+        crashed: bool = False,
     ) -> None:
-        """It failed, and this is what the gate returned."""
-        record = self._failure(verdict, error, decision, exit_code)
+        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted."""
+        record = self._failure(verdict, error, decision, exit_code, crashed)
         self._attempts.append(attempt_from(record))
+
+    def proven(self, unwell: str, decision: Decision) -> None:
+        """The canary was asked, `unwell` is why it failed, and this is what the gate returned."""
+        del unwell  # for who writes it down
+        if decision.action is Action.HOLD:
+            self._excused += 1
 
     def call_given_up(self, why: str) -> None:
         """It was given up."""
 
+    def warnings(self, found: Sequence[Finding]) -> list[dict[str, str]]:
+        """What is to be known of a success, as the journal has it."""
+        return [
+            {
+                "kind": finding.kind,
+                "words": self._redactor.redact(finding.words),
+                **({"line": self._redactor.redact(finding.line)} if finding.line else {}),
+            }
+            for finding in found
+        ]
+
     def evidence(
-        self, run_dir: Path | None, payload: Mapping[str, Any], tail: Mapping[str, str]
+        self,
+        run_dir: Path | None,
+        payload: Mapping[str, Any],
+        tail: Mapping[str, str],
+        *,
+        machine: Mapping[str, Any] | None = None,
+        fault: str = "",
     ) -> tuple[str, ...]:
         """Write the evidence of the last failure; all evidence files so far. A disk that is full
         must not keep the WebUI from being restarted: it is logged and goes on without."""
+        del fault  # for who knows of other runs
         self._redactor.learn(payload)
         if run_dir is None:
             return ()
         try:
-            self._files += write_evidence(run_dir, payload, tail, self._redactor)
+            names = write_evidence(run_dir, payload, tail, self._redactor, machine)
         except OSError as error:
             log.error("%s: the evidence could not be written: %s", run_dir, error)
+        else:
+            self._files += [name for name in names if name not in self._files]
         return tuple(self._files)
 
     def _failure(
-        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
+        self,
+        verdict: Verdict,
+        error: WebUIError,
+        decision: Decision,
+        exit_code: int | None,
+        crashed: bool,
     ) -> dict[str, Any]:
         """A failed attempt, as the journal has it. What a WebUI says may echo a prompt."""
         return {
@@ -80,19 +125,25 @@ class EvidenceRecorder:
             "message": self._redactor.redact(verdict.cause),
             "exit_code": exit_code,
             "counted": counts(verdict.diagnosis),
+            "crashed": crashed,
+            "evidence": self._redactor.redact(verdict.evidence),
             "decision": f"{decision.action} ({decision.why})",
         }
 
 
 class RunRecorder(EvidenceRecorder):
     """The same for a run: its ledger is the run's journal. `take_up` says which call is meant.
+    `faults`: what the other runs of its lane met.
 
     `insist` writes what must not be missing there, however long the disk refuses it: a failure that
     is not written down would read as the monitor's own death.
     """
 
-    def __init__(self, run: Run, redactor: Redactor, clock: Clock) -> None:
+    def __init__(
+        self, run: Run, redactor: Redactor, clock: Clock, faults: Faults | None = None
+    ) -> None:
         super().__init__(redactor)
+        self._faults = faults or Faults(clock)
         self.insist: Callable[[Callable[[], None]], object] = lambda effect: effect()
         self._run = run
         self._clock = clock
@@ -113,7 +164,8 @@ class RunRecorder(EvidenceRecorder):
 
     @property
     def sent(self) -> int:
-        return self._run.ledger.call(self._call).sent
+        call = self._run.ledger.call(self._call)
+        return call.sent - call.given_up
 
     def call_started(self, generation: int) -> None:
         self._generation = generation
@@ -121,26 +173,57 @@ class RunRecorder(EvidenceRecorder):
         sent = self._run.ledger.call(self._call).sent + 1
         self._run.record("call_started", call=self._call, attempt=sent, generation=generation)
 
+    @property
+    def excused(self) -> int:
+        return self._run.ledger.call(self._call).excused
+
     def call_failed(
-        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
+        self,
+        verdict: Verdict,
+        error: WebUIError,
+        decision: Decision,
+        exit_code: int | None,
+        *,
+        crashed: bool = False,
     ) -> None:
-        record = self._failure(verdict, error, decision, exit_code)
+        record = self._failure(verdict, error, decision, exit_code, crashed)
         record |= {"generation": self._generation, "seconds": self.seconds}
         self.insist(lambda: self._run.record("call_failed", call=self._call, **record))
         self._attempts.append(attempt_from(self._run.records[-1]))
+
+    def proven(self, unwell: str, decision: Decision) -> None:
+        record = {
+            "well": not unwell,
+            "unwell": self._redactor.redact(unwell),
+            "excused": decision.action is Action.HOLD,
+            "decision": f"{decision.action} ({self._redactor.redact(decision.why)})",
+        }
+        self.insist(lambda: self._run.record("call_proven", call=self._call, **record))
 
     def call_given_up(self, why: str) -> None:
         if self._run.ledger.call(self._call).open:
             self._run.record("call_given_up", call=self._call, why=why)
 
     def evidence(
-        self, run_dir: Path | None, payload: Mapping[str, Any], tail: Mapping[str, str]
+        self,
+        run_dir: Path | None,
+        payload: Mapping[str, Any],
+        tail: Mapping[str, str],
+        *,
+        machine: Mapping[str, Any] | None = None,
+        fault: str = "",
     ) -> tuple[str, ...]:
+        if fault and (met := self._faults.meet(fault, self._run.run_id)).times > 1:
+            again = {"call": self._call, "times": met.times, "evidence_in": met.run}
+            self.insist(lambda: self._run.record("same_fault", **again))
+            return tuple(self._files)
         before = len(self._files)
-        files = super().evidence(run_dir, payload, tail)
+        files = super().evidence(run_dir, payload, tail, machine=machine)
         if len(files) > before:
             new = list(files[before:])
             self.insist(lambda: self._run.record("evidence", call=self._call, files=new))
+        elif fault:
+            self._faults.not_written()
         return files
 
     @property

@@ -14,7 +14,7 @@ import random
 import re
 import secrets
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -69,7 +69,7 @@ class Run:
         self.job_id = folder.name
         self.job: Job | None = None
         self.seeds: list[Seeds | None] = []
-        self.webui: dict[str, Any] = {}
+        self.about_webui: Callable[[], dict[str, Any]] = dict  # asked when run.json is written
         self._most_pixels = JobRules().max_image
         self._clock = clock
         self.broken: JournalError | None = None
@@ -248,7 +248,7 @@ class Run:
             "claimed": self.ledger.claimed.get("at"),
             "ended": iso(self._clock.wall()),
             "outcome": outcome,
-            "webui": self.webui,
+            "webui": self.about_webui(),
             "job": job
             and {
                 "name": job.name,
@@ -274,15 +274,20 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if (call_id := record.get("call")) is None:
             continue
         call = calls.setdefault(str(call_id), {"call": call_id, "attempts": [], "images": []})
-        told = {k: v for k, v in record.items() if k not in ("at", "event", "call", "images")}
+        story = ("at", "event", "call", "images", "warnings")
+        told = {k: v for k, v in record.items() if k not in story}
         if record["event"] == "call_started":
             call["attempts"].append({"began": record.get("at"), **told})
         elif record["event"] == "evidence":
             call.setdefault("evidence", []).extend(record.get("files", []))
+        elif record["event"] == "same_fault":
+            call.setdefault("same_fault", []).append({"at": record.get("at"), **told})
+        elif record["event"] == "call_proven":
+            call.setdefault("canary", []).append({"at": record.get("at"), **told})
         elif call["attempts"]:
             ended = {"ended": record.get("at"), "outcome": record["event"].removeprefix("call_")}
             call["attempts"][-1] |= {**ended, **told}
-        call["images"] = record.get("images", call["images"])
+        call |= {key: record[key] for key in ("images", "warnings") if key in record}
     return list(calls.values())
 
 

@@ -11,6 +11,7 @@ import logging
 import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from sdwatch import disk
 from sdwatch.clock import Clock, iso
@@ -25,11 +26,11 @@ log = logging.getLogger("sdwatch.spool")
 _TAKEN = ".taken-from-"
 
 
-def begin_on(spool: Spool, other: str, clock: Clock) -> None:
+def begin_on(spool: Spool, other: str, clock: Clock) -> dict[str, Any]:
     """Before anything is done on a spool: see that nobody else works on it, make its folders, and
-    take over the runs of the worker `other`, if one is named. Raises AlreadyRunningError,
-    SpoolError."""
-    refuse_second_monitor(spool, clock)
+    take over the runs of the worker `other`, if one is named. The heartbeats that stand still,
+    see refuse_second_monitor. Raises AlreadyRunningError, SpoolError."""
+    still = refuse_second_monitor(spool, clock)
     try:
         begin_again(spool)
         spool.prepare()
@@ -38,6 +39,7 @@ def begin_on(spool: Spool, other: str, clock: Clock) -> None:
         finish(spool)
     except OSError as error:
         raise SpoolError(f"{spool.root}: the spool cannot be used: {error}") from error
+    return still
 
 
 def take_over(worker: str, spool: Spool, clock: Clock) -> None:

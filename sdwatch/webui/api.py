@@ -9,23 +9,39 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import (
     RunCancelledError,
     RunStoppedError,
+    WebUIBusyError,
     WebUIError,
+    WebUIReplyError,
     WebUIStuckError,
     WebUIUnreachableError,
 )
 from sdwatch.policy.envelope import ErrorEnvelope
-from sdwatch.policy.recovery import COUNTED_ATTEMPTS, Action, Decision, counts, decide
-from sdwatch.policy.verdict import Diagnosis, judge
+from sdwatch.policy.facts import names_checkpoint
+from sdwatch.policy.recovery import (
+    COUNTED_ATTEMPTS,
+    Action,
+    Decision,
+    after_canary,
+    counts,
+    decide,
+)
+from sdwatch.policy.signatures import Signature
+from sdwatch.policy.story import CANARY_WELL
+from sdwatch.policy.success import LEVELS, Finding, Level
+from sdwatch.policy.verdict import Diagnosis, Facts, Verdict, advice_for, judge
+from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.reply import Reply
+from sdwatch.webui.review import Review
 from sdwatch.webui.roles import Client, Keeper, Process, Recorder
 
 log = logging.getLogger("sdwatch.webui")
@@ -35,7 +51,7 @@ INTERRUPT_WAIT = 10.0
 EXIT_WAIT = 1.0
 """Seconds that the end of a process may come after the connection broke."""
 
-RESTART_LIMIT = 1800.0
+RESTART_LIMIT = 3600.0
 
 
 @dataclass(frozen=True)
@@ -50,20 +66,24 @@ class _Call:
 
 @dataclass(eq=False)
 class _Sent:
-    """One POST of it, and to which life of the WebUI it went. Told apart by identity."""
+    """One POST of it, and to which life of the WebUI it went. Told apart by identity. `lost`: it
+    was abandoned, and a WebUI that is not ours may draw it yet."""
 
     generation: int
     given_up: bool = False
+    lost: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
     """Of one call. `reply` where it succeeded, else `envelope`. `later`: not failed for good; the
-    same call may be made again with the same ledger once the WebUI is ready."""
+    same call may be made again with the same ledger once the WebUI is ready. `warnings`: what is
+    to be known of a success, and of the settings that the call left behind."""
 
     reply: Reply | None = None
     envelope: ErrorEnvelope | None = None
     later: bool = False
+    warnings: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -77,7 +97,9 @@ class WebUIAPI:
     `keeper`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
     `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
     and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
-    why no call may begin now, or ''.
+    why no call may begin now, or ''. `signatures`: what known failures look like; None for those
+    that sdwatch knows by itself. `machine`: what it looked like goes into the evidence. `checks`:
+    what each finding in a reply is.
     """
 
     def __init__(
@@ -93,6 +115,9 @@ class WebUIAPI:
         restart_limit: float = RESTART_LIMIT,
         interrupt_wait: float = INTERRUPT_WAIT,
         may_call: Callable[[], str] = lambda: "",
+        signatures: tuple[Signature, ...] | None = None,
+        machine: Machine | None = None,
+        checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self._client = client
         self._process = process
@@ -101,10 +126,14 @@ class WebUIAPI:
         self._mailbox = mailbox or Mailbox()
         self._recovery = recovery
         self._managed = managed
+        self._machine = machine
         self._restart_limit = restart_limit
         self._interrupt_wait = interrupt_wait
         self._may_call = may_call
+        self._signatures = builtin_signatures() if signatures is None else signatures
+        self._review = Review(checks, client, self._call_log)
         self._in_flight: _Sent | None = None
+        self._evidence: tuple[str, ...] = ()  # files of the run so far
 
     def generate_images_with_recovery(
         self,
@@ -121,9 +150,11 @@ class WebUIAPI:
         """
         call = _Call(stage, payload, run_dir, job_id)
         try:
+            if self._recorder.counted >= COUNTED_ATTEMPTS:  # the monitor died before it was proven
+                return self._prove(call, self._last_failure(call))
             while (outcome := self._try_once(call)) is None:
                 log.info("%s: %s: tried once more", job_id or "a call", stage)
-            return outcome
+            return self._with_warnings(call, outcome)
         except (RunCancelledError, RunStoppedError) as why:
             self._give_up(str(why))
             raise
@@ -133,11 +164,23 @@ class WebUIAPI:
         sent = _Sent(self._process.generation)
         try:
             reply = self._attempt(call, sent)
+            warnings = self._review.look(call.stage, call.payload, reply)  # a 200 is not a success
+        except WebUIReplyError as error:
+            return self._settle(call, sent, self._review.explain(error))
         except WebUIError as error:
             return self._settle(call, sent, error)
         if self._keeper is not None:
-            self._keeper.succeeded()
-        return Outcome(reply=reply)
+            self._keeper.succeeded(call.stage, call.payload)
+        return Outcome(reply=reply, warnings=warnings)
+
+    def _with_warnings(self, call: _Call, outcome: Outcome) -> Outcome:
+        """The call is settled: what the WebUI kept of it is undone, and what a person should know
+        is told."""
+        if self._keeper is None:
+            return outcome
+        warnings = (*outcome.warnings, *self._keeper.after_call())
+        self._keeper.warn(call.job_id or "a call", warnings)
+        return replace(outcome, warnings=warnings)
 
     # -- one attempt
 
@@ -145,6 +188,8 @@ class WebUIAPI:
         """Send once and wait for what comes first."""
         self._mailbox.raise_if_given_up()
         self._mailbox.forget_stalls()
+        if self._keeper is not None:
+            self._keeper.before_call(call.payload)
         self._recorder.call_started(sent.generation)
         if self._keeper is not None:
             self._keeper.sending(call.stage)
@@ -160,7 +205,7 @@ class WebUIAPI:
 
         message = self._mailbox.wait(wanted)
         if isinstance(message, Stalled):
-            raise WebUIStuckError(message.reason, stage=call.stage)
+            raise self._stuck_or_busy(call, sent, message.reason)
         if isinstance(message, Exited):
             return self._last_words(call, sent, message)
         assert isinstance(message, Replied)
@@ -168,6 +213,18 @@ class WebUIAPI:
         if isinstance(message.result, Reply):
             return message.result
         raise message.result
+
+    def _stuck_or_busy(self, call: _Call, sent: _Sent, reason: str) -> WebUIError:
+        """What a stall means. On a WebUI that is not ours nothing proves that the generation that
+        does not move is this one: somebody's own may hold it, and this one is queued behind."""
+        if self._managed:
+            return WebUIStuckError(reason, stage=call.stage)
+        sent.lost = True
+        return WebUIBusyError(
+            f"{reason}, and this WebUI is not ours: another generation holds it; it may still draw "
+            "ours, so nothing is resent until it is idle (if it hangs, restart it by hand)",
+            stage=call.stage,
+        )
 
     def _send(self, call: _Call, sent: _Sent) -> None:
         result: Reply | WebUIError
@@ -215,53 +272,125 @@ class WebUIAPI:
     def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
         gone, code = self._exit_of(sent, error)
-        verdict = judge(error, code, gone)
+        facts = Facts(
+            error,
+            gone,
+            code,
+            self._call_log(),
+            self._memory_low(),
+            names_checkpoint=names_checkpoint(call.payload),
+        )
+        # What somebody else's generation writes to the log says nothing of a call that is queued.
+        verdict = judge(facts) if sent.lost else self._judge(facts)
         attempts = self._recorder.counted + counts(verdict.diagnosis)
         decision = decide(verdict.diagnosis, attempts, self._recovery, self._recorder.sent)
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
         if decision.action is Action.INTERRUPT and not freed:
             decision = Decision(Action.RESTART, "no progress, and an interrupt did not free it")
-        if self._keeper is not None and _is_crash(verdict.diagnosis, decision) and not freed:
+        crashed = _is_crash(verdict, decision) and not freed
+        if self._keeper is not None and crashed:
             self._keeper.crashed(verdict.diagnosis)
         # The evidence comes first: it teaches the recorder what no message may echo.
         tail = self._process.get_tail_logs()
-        evidence = self._recorder.evidence(call.run_dir, call.payload, tail)
-        self._recorder.call_failed(verdict, error, decision, code)
+        self._evidence = self._recorder.evidence(
+            call.run_dir,
+            call.payload,
+            tail,
+            machine=self._machine.at_failure() if self._machine is not None else {},
+            fault=f"{verdict.diagnosis}: {verdict.cause}" if _goes_on(decision) else "",
+        )
+        self._recorder.call_failed(verdict, error, decision, code, crashed=crashed)
         what = (call.job_id or "a call", call.stage, verdict.diagnosis)
         log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
-        failed = self._recorder.attempts[-1]
-        envelope = ErrorEnvelope(
-            error=type(error).__name__,
-            diagnosis=verdict.diagnosis,
-            blame=_blame(verdict.diagnosis, attempts),
-            message=failed.message,  # free of prompts, which a reply may echo
-            advice=verdict.advice,
-            stage=call.stage,
-            attempts=self._recorder.attempts,
-            generation=sent.generation,
-            exit_code=code,
-            evidence=evidence,
-        )
+        envelope = self._last_failure(call, type(error).__name__, verdict)
         if freed:
             return self._retry(envelope)
-        return self._carry_out(decision, envelope)
+        return self._carry_out(call, sent, decision, envelope)
+
+    def _judge(self, facts: Facts) -> Verdict:
+        """The verdict; what was twice proven to be a job's own is a bad request from then on."""
+        verdict = judge(facts, self._signatures)
+        own = self._keeper is not None and self._keeper.is_a_jobs_own(verdict.cause)
+        if not own or verdict.diagnosis not in _PROVEN_AS:
+            return verdict
+        evidence = f"{verdict.evidence}, which two jobs were proven to bring on themselves"
+        return replace(verdict, diagnosis=Diagnosis.BAD_REQUEST, evidence=evidence)
+
+    def _call_log(self) -> tuple[str, ...]:
+        return self._keeper.call_log() if self._keeper is not None else ()
+
+    def _memory_low(self) -> bool:
+        return self._machine is not None and self._machine.memory_was_low()
+
+    def _last_failure(
+        self, call: _Call, error: str = "", verdict: Verdict | None = None
+    ) -> ErrorEnvelope:
+        """What is known of the last attempt, as far as it is written down."""
+        failed = self._recorder.attempts[-1]
+        diagnosis = Diagnosis(failed.diagnosis)
+        return ErrorEnvelope(
+            error=error,
+            diagnosis=diagnosis,
+            blame=(verdict.blames if verdict else "") or _blame(diagnosis),
+            message=failed.message,  # free of prompts, which a reply may echo
+            advice=verdict.advice if verdict else advice_for(diagnosis),
+            stage=call.stage,
+            attempts=self._recorder.attempts,
+            generation=failed.generation,
+            exit_code=failed.exit_code,
+            evidence=self._evidence,
+        )
 
     def _retry(self, envelope: ErrorEnvelope) -> Outcome | None:
         """None: try again now. On a person's hold the retry is a new call, and waits for it."""
         return Outcome(envelope=envelope, later=True) if self._may_call() else None
 
-    def _carry_out(self, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
+    def _carry_out(
+        self, call: _Call, sent: _Sent, decision: Decision, envelope: ErrorEnvelope
+    ) -> Outcome | None:
         self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
+        if self._keeper is not None and (sent.lost or decision.action is Action.HOLD):
+            self._keeper.hold(envelope.message, until_idle=sent.lost)
         if decision.action is Action.FAIL:
+            if envelope.blame == "job" and envelope.attempts[-1].crashed:
+                self._tell_blamed(call, envelope)
             return Outcome(envelope=envelope)
+        if decision.action is Action.RETRY:
+            return self._retry(envelope)
+        if decision.action is Action.CANARY:
+            return self._prove(call, envelope)
         if decision.action is Action.HOLD:
-            if self._keeper is not None:
-                self._keeper.hold(envelope.message)
             return Outcome(envelope=envelope, later=True)
         if self._process.restart_and_wait_ready(self._restart_limit):
             return self._retry(envelope)
         self._mailbox.raise_if_given_up()
         return Outcome(envelope=envelope, later=True)
+
+    def _prove(self, call: _Call, envelope: ErrorEnvelope) -> Outcome:
+        """The same call has failed twice: whose fault is it? Without a keeper nobody can be asked,
+        and it is taken for the job's."""
+        unwell = self._keeper.prove(self._mailbox.given_up) if self._keeper is not None else ""
+        self._mailbox.raise_if_given_up()
+        decision = after_canary(unwell, self._recorder.excused, self._recorder.sent)
+        self._recorder.proven(unwell, decision)
+        log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
+        if decision.action is Action.HOLD:
+            return Outcome(envelope=envelope, later=True)
+        if not unwell:
+            self._tell_blamed(call, envelope)
+        blame = "job" if not unwell or self._recorder.excused else "WebUI"
+        return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or CANARY_WELL))
+
+    def _tell_blamed(self, call: _Call, envelope: ErrorEnvelope) -> None:
+        if self._keeper is not None:
+            attempts = self._recorder.attempts
+            self._keeper.blamed(
+                call.job_id or "",
+                call.run_dir.name if call.run_dir else "",
+                envelope.message,
+                sum(attempt.crashed for attempt in attempts),
+                any(attempt.diagnosis == Diagnosis.CRASH for attempt in attempts),
+            )
 
     def _exit_of(self, sent: _Sent, error: WebUIError) -> tuple[bool, int | None]:
         """Whether the process of this generation ended, and with which code. A connection breaks
@@ -282,18 +411,30 @@ class WebUIAPI:
         return self._reply_of(sent, self._interrupt_wait) is not None
 
 
-def _is_crash(diagnosis: Diagnosis, decision: Decision) -> bool:
+def _goes_on(decision: Decision) -> bool:
+    """Whether the run is only parked: the same fault will be met again."""
+    return decision.action is Action.HOLD
+
+
+_PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
+"""Failures by which the WebUI stays up: a job's own can be told before it costs a restart."""
+
+
+def _is_crash(verdict: Verdict, decision: Decision) -> bool:
     """Whether the WebUI must be restarted after this failure. A second server error from a WebUI
-    that still answers is taken for the job's own fault: it costs no restart and no cool-down."""
-    if diagnosis in (Diagnosis.CRASH, Diagnosis.STUCK):
+    that still answers does not yet say so: the canary will."""
+    if verdict.poisons or verdict.diagnosis in _ENDS_A_LIFE:
         return True
     return decision.action is Action.RESTART
 
 
-def _blame(diagnosis: Diagnosis, attempts: int) -> str:
-    """Whose fault it is, as far as can be told: a job whose call fails again after a restart."""
+_ENDS_A_LIFE = (Diagnosis.CRASH, Diagnosis.STUCK, Diagnosis.POISONED)
+
+
+def _blame(diagnosis: Diagnosis) -> str:
+    """Whose fault it is, as long as the canary has not said more."""
     if diagnosis is Diagnosis.STORAGE:
         return "machine"
-    if diagnosis is Diagnosis.BAD_REQUEST:
-        return "job"
-    return "job" if attempts >= COUNTED_ATTEMPTS and counts(diagnosis) else "WebUI"
+    if diagnosis is Diagnosis.INTERRUPTED:
+        return "person"
+    return "job" if diagnosis is Diagnosis.BAD_REQUEST else "WebUI"

@@ -38,6 +38,7 @@ log = logging.getLogger("sdwatch.webui")
 CONNECT_TIMEOUT = 10.0
 _MAX_ANSWER_BYTES = 32 << 20  # of a small question: a list of very many checkpoints
 _CHUNK = 1 << 16
+_CANARY = {"X-Sdwatch-Canary": "1"}
 
 
 class SDWebUIClient:
@@ -52,6 +53,8 @@ class SDWebUIClient:
         self._call_limit = call_limit
         self._calls = Connections(auth)
         self._probes = Connections(auth)
+        self.version = ""
+        """Of the WebUI, as its last picture says; the first tells it (Forge, AUTOMATIC1111)."""
         self._last_failed: tuple[str, Mapping[str, Any]] | None = None
         self._attempt = 0
 
@@ -60,11 +63,14 @@ class SDWebUIClient:
         stage: str,
         payload: Mapping[str, Any],
         given_up: Callable[[], bool] = lambda: False,
+        *,
+        canary: bool = False,
     ) -> Reply:
         """POST one generation and give its images.
 
         `stage`: txt2img, img2img or extra-single-image. `given_up`: whether it is not wanted any
-        more; who makes it true before `abandon` can be sure that nothing is sent.
+        more; who makes it true before `abandon` can be sure that nothing is sent. `canary`: it is
+        no job's, and says so in a header (real WebUIs pass that over).
 
         Raises WebUIServerError for a 500, WebUIUnreachableError where no whole reply came,
         WebUIReplyError for a 200 without usable images, WebUIBadRequestError, WebUIBusyError,
@@ -74,12 +80,13 @@ class SDWebUIClient:
         again = self._last_failed == (stage, payload)
         self._attempt = self._attempt + 1 if again else 1
         try:
-            reply = read_reply(stage, self._post(stage, payload, given_up))
+            reply = read_reply(stage, self._post(stage, payload, given_up, canary))
         except WebUIError as error:
             self._last_failed = (stage, payload)
             _log_failure(error, stage, self._attempt, payload)
             raise
         self._last_failed = None
+        self.version = str(reply.info.get("version") or self.version)
         return reply
 
     def abandon(self) -> None:
@@ -100,6 +107,29 @@ class SDWebUIClient:
         """GET /sdapi/v1/sd-models. Raises WebUIError."""
         body = self._get("/sdapi/v1/sd-models", timeout)
         return body if isinstance(body, list) else []
+
+    def answer(self, path: str, timeout: float) -> tuple[int, bytes]:
+        """GET a small question: the status and the body, whatever they are. Raises WebUIError
+        where no whole answer came."""
+        return self._ask("GET", path, timeout)
+
+    def listed(self, name: str, timeout: float) -> list[Any]:
+        """GET one of the WebUI's lists, as `samplers`. Raises WebUIError."""
+        body = self._get(f"/sdapi/v1/{name}", timeout)
+        return body if isinstance(body, list) else []
+
+    def options(self, timeout: float) -> dict[str, Any]:
+        """GET /sdapi/v1/options. Raises WebUIError."""
+        body = self._get("/sdapi/v1/options", timeout)
+        return body if isinstance(body, dict) else {}
+
+    def set_options(self, options: Mapping[str, Any], timeout: float) -> bool:
+        """POST /sdapi/v1/options, which also writes them into the WebUI's own config file. Whether
+        it was taken, as far as the status tells. Never raises."""
+        try:
+            return self._ask("POST", "/sdapi/v1/options", timeout, options)[0] in (200, 204)
+        except WebUIError:
+            return False
 
     def page_answers(self, timeout: float) -> bool:
         """Whether `/` is 200: with a /sdapi that stays 404, the WebUI was started without --api."""
@@ -123,7 +153,9 @@ class SDWebUIClient:
             connections.cut()
             connections.session.close()
 
-    def _post(self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool]) -> bytes:
+    def _post(
+        self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool], canary: bool
+    ) -> bytes:
         url = f"{self.url}/sdapi/v1/{stage}"
         with (
             _as_webui_errors(url, stage, self._call_limit),
@@ -132,7 +164,7 @@ class SDWebUIClient:
             with self._calls.session.post(
                 url,
                 data=json.dumps(payload).encode(),
-                headers={"Content-Type": "application/json"},
+                headers={"Content-Type": "application/json", **(_CANARY if canary else {})},
                 timeout=(CONNECT_TIMEOUT, self._call_limit),
                 allow_redirects=False,
                 stream=True,
@@ -151,15 +183,17 @@ class SDWebUIClient:
         except ValueError as error:
             raise WebUIReplyError(f"{self.url}{path}: the reply is not JSON") from error
 
-    def _ask(self, method: str, path: str, timeout: float) -> tuple[int, bytes]:
+    def _ask(
+        self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None
+    ) -> tuple[int, bytes]:
         """A small question, answered within `timeout` seconds in all: status and body."""
         url = self.url + path
         with self._probes.request(limit=timeout), _as_webui_errors(url, "", timeout):
             with self._probes.session.request(
-                method, url, timeout=timeout, allow_redirects=False, stream=True
+                method, url, json=body, timeout=timeout, allow_redirects=False, stream=True
             ) as response:
-                body = join_bounded(response.iter_content(_CHUNK), _MAX_ANSWER_BYTES, "")
-                return response.status_code, body
+                said = join_bounded(response.iter_content(_CHUNK), _MAX_ANSWER_BYTES, "")
+                return response.status_code, said
 
 
 @contextmanager

@@ -55,6 +55,11 @@ class CrashHistory:
         """The cool-down's n-th entry (n from 1), in seconds."""
         return delay_after(number, self._cooldown)
 
+    @property
+    def longest(self) -> float:
+        """The cool-down's last entry, in seconds."""
+        return self._cooldown[-1]
+
     def crashed(self, kind: str) -> float:
         """Record a crash; the cool-down after it, in seconds."""
         now = self._now()
@@ -74,6 +79,18 @@ class CrashHistory:
             )
             return entry
 
+    @property
+    def last_kind(self) -> str:
+        """What the last crash of the row was; '' where there is none."""
+        return self._in_a_row[-1].kind if self._in_a_row else ""
+
+    def forgive(self, crashes: int) -> None:
+        """The last so many crashes were a job's doing: they lengthen no waiting."""
+        with self._lock:
+            if crashes := min(crashes, len(self._in_a_row)):
+                del self._in_a_row[-crashes:]
+                self._append(event="forgiven", crashes=crashes, at=iso(self._clock.wall()))
+
     def succeeded(self) -> None:
         """A call succeeded; enough of them in a row, and the WebUI is stable."""
         with self._lock:
@@ -90,6 +107,16 @@ class CrashHistory:
                 generation=generation,
                 at=iso(self._clock.wall()),
                 boot=self._clock.boot_time(),
+            )
+
+    def recycled(self, generation: int, reason: str) -> None:
+        """It is ended in order and started anew, for people; no crash, so it changes no waiting."""
+        with self._lock:
+            self._append(
+                event="recycled",
+                generation=generation,
+                reason=reason,
+                at=iso(self._clock.wall()),
             )
 
     def remaining(self) -> float:
@@ -134,6 +161,8 @@ def _read(path: Path) -> list[Crash]:
             record = json.loads(line)
             if record["event"] == "stable":
                 crashes.clear()
+            elif record["event"] == "forgiven":
+                del crashes[max(0, len(crashes) - int(record["crashes"])) :]
             elif record["event"] == "crash":
                 wall, boot = float(record["wall"]), float(record["boot"])
                 if not (math.isfinite(wall) and math.isfinite(boot)):

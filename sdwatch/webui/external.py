@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from sdwatch.clock import Clock
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 from sdwatch.webui.tail_capture import tail_text
@@ -74,6 +76,14 @@ class ExternalWebUI:
     def cpu_and_io(self) -> tuple[float, int]:
         """Its work cannot be seen from here."""
         return 0.0, 0
+
+    def family(self) -> list[psutil.Process]:
+        """Nor can its processes."""
+        return []
+
+    def rss(self) -> int:
+        """Nor its memory."""
+        return 0
 
     def cap_logs(self) -> None:
         """Its log is its own."""

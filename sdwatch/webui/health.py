@@ -5,8 +5,11 @@ Probes are few: a WebUI that limits rates counts them, and one without a UI logs
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import (
@@ -27,6 +30,12 @@ routes come up to a second after the port (measured with Forge and AUTOMATIC1111
 _SHARE_OF_STALL = 0.05
 _SHORTEST_TIMEOUT = 0.5
 _SHORTEST_PAUSE = 0.1
+_MOST_LINES = 2000
+
+_NUMBERS = ("progress", "eta_relative")
+_NUMBERS_OF_STATE = ("job_no", "job_count", "sampling_step", "sampling_steps")
+_LONGEST_JOB = 100
+_LARGEST = 2**63  # no counter is; JSON has numbers of any length
 
 
 class ReadinessProbe:
@@ -37,12 +46,16 @@ class ReadinessProbe:
         self._clock = clock
         self._timeout = timeout
         self._without_api_since: float | None = None
+        self._has_progress = True
 
     def begin_generation(self) -> None:
         """Another life of the WebUI: nothing that was seen of the last one counts."""
         self._without_api_since = None
+        self._has_progress = True
 
     def __call__(self) -> ProbeResult:
+        if not self._has_progress:
+            return self._with_checkpoint()
         try:
             self._client.progress(self._timeout)
         except WebUINotUsableError as error:
@@ -71,10 +84,12 @@ class ReadinessProbe:
     def _without_progress(self) -> ProbeResult:
         """404: not yet, or a server without this route, or a WebUI without --api."""
         try:
-            if self._client.checkpoints(self._timeout):
-                return ProbeResult(True, "the API answers, without /progress")
+            self._client.checkpoints(self._timeout)
         except WebUIError:
             pass
+        else:  # stable-diffusion.cpp: it is not asked for /progress again
+            self._has_progress = False
+            return self._with_checkpoint()
         if not self._client.page_answers(self._timeout):
             return ProbeResult(False, "the API's routes are not there yet")
         now = self._clock.monotonic()
@@ -90,7 +105,7 @@ class CallWatch:
     moment from which the call is stuck if nothing has moved.
 
     `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `logs`: its output.
-    Also keeps `progress`, the last reply, for the display.
+    Also keeps `progress`, what is known of the last reply (see `known`), for the display.
     """
 
     def __init__(
@@ -109,12 +124,14 @@ class CallWatch:
         # An answer that is waited for longer would make a stall be noticed that much too late.
         self._timeout = min(timeout, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
         self._work = work
-        self._logs = [LogFollower(path) for path in logs]
+        self._logs = [LogFollower(path, from_end=True) for path in logs]
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._poll_lock = threading.Lock()
         self._upscale = stage == "extra-single-image"
         self._watch = ProgressWatch(clock.monotonic(), limits)
         self._stepless = False
         self.next_look = clock.monotonic() + PROBE_EVERY
-        self.progress: dict[str, object] = {}
+        self.progress: dict[str, Any] = {}
 
     def look(self) -> str:
         """One sample. Blocks for the probe's timeout at the most."""
@@ -123,19 +140,27 @@ class CallWatch:
         self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
         return reason
 
+    def lines(self) -> tuple[str, ...]:
+        """What the WebUI has written since the call began, oldest first; of a flood the end."""
+        self._poll()
+        return tuple(self._lines)
+
+    def _poll(self) -> None:
+        with self._poll_lock:  # the keeper's thread, and the run that settles its call
+            for follower in self._logs:
+                self._lines.extend(follower.poll())
+
     def _look(self) -> str:
         try:
-            self.progress = self._client.progress(self._timeout)
-            state = self.progress.get("state")
-            position, stepless = _position(self.progress, state if isinstance(state, dict) else {})
+            self.progress = known(self._client.progress(self._timeout))
+            position, stepless = _position(self.progress)
         except WebUINotUsableError:  # a server without this route: only its work can be seen
             position, stepless = None, True
         except WebUIError:  # no answer says nothing of the phase
             position, stepless = None, self._stepless
         self._stepless = stepless
         cpu, io = self._work()
-        for follower in self._logs:
-            follower.poll()
+        self._poll()
         return self._watch.look(
             Sample(
                 at=self._clock.monotonic(),
@@ -148,11 +173,30 @@ class CallWatch:
         )
 
 
-def _position(
-    progress: dict[str, object], state: dict[str, object]
-) -> tuple[tuple[object, ...], bool]:
+def known(reply: Mapping[str, object]) -> dict[str, Any]:
+    """Of a reply of /progress what sdwatch knows, and nothing else: it is written into the
+    heartbeat each second, and a reply may have preview images in it, or anything."""
+    state = reply.get("state")
+    given = state if isinstance(state, Mapping) else {}
+    job = given.get("job")
+    kept: dict[str, object] = {"job": job[:_LONGEST_JOB]} if isinstance(job, str) else {}
+    return {**_numbers(reply, _NUMBERS), "state": kept | _numbers(given, _NUMBERS_OF_STATE)}
+
+
+def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:
+    """Those that are finite: NaN is no JSON, and unlike itself, as if something had moved."""
+    found = {name: given.get(name) for name in names}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+    }
+
+
+def _position(progress: Mapping[str, Any]) -> tuple[tuple[object, ...], bool]:
     """What changes when the generation moves, and whether no steps are expected now (job_count is
     -1 while Forge and AUTOMATIC1111 load a checkpoint; sampling_steps is 0 before sampling)."""
+    state = progress["state"]
     position = (
         state.get("job"),
         state.get("job_no"),

@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sdwatch.policy.error_lines import is_error
+
 LONGEST_LINE = 4000
 PROBE_PATHS = (
-    r"(?:/|/app_id|/internal/ping|/sdapi/v1/"
-    r"(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers))"
+    r"(?:/|/app_id|/internal/ping|/openapi.json|/sdapi/v1/"
+    r"(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers"
+    r"|latent-upscale-modes|scripts|prompt-styles|loras|embeddings|sd-vae|sd-modules|version))"
     r"(?:\?\S*)?"
 )
 
@@ -43,14 +46,6 @@ _API_LINE = re.compile(
     rf"{PROBE_PATHS}(?: \S+ [\d.]+)?\s*$"
 )
 _API_REST = re.compile(r"\s{20,}(?:\d+\.){3}\d+ \d+\.\d+\s*$")
-_ERROR = re.compile(
-    r"\b(?:ERROR|CRITICAL|FATAL)\b|^\s*\*\*\* |^\s*[│╭╰❱]|Traceback \(most recent call last\)"
-    r"|^\s*(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b(?::|\s*$)"
-    r"|^\s*(?:During handling of|The above exception was)"
-    r"|Segmentation fault|\bKilled\b|[Oo]ut of memory|CUDA error|cuDNN error|terminate called"
-    r"|Fatal Python error|core dumped|HTTP/[\d.]+\" 5\d\d\b"
-)
-_TRACEBACK = "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True)
@@ -63,15 +58,6 @@ class LogLine:
     position: str = ""
 
 
-@dataclass(frozen=True)
-class ErrorBlock:
-    """Lines [start, end) that belong to one error or traceback."""
-
-    start: int
-    end: int
-    traceback: bool
-
-
 def split_lines(text: str) -> list[LogLine]:
     """Lines and bar frames in order, without escapes and blank lines; all frames are kept."""
     plain = _ESCAPES.sub("", _UP.sub("\r", text))
@@ -80,7 +66,9 @@ def split_lines(text: str) -> list[LogLine]:
     ends = [*parts[1::2], ""]
     lines: list[LogLine] = []
     for piece, end in zip(parts[::2], ends, strict=True):
-        lines.extend(_read_piece(_CONTROLS.sub("", piece), drawn=end == "\r"))
+        if not piece.isprintable():
+            piece = _CONTROLS.sub("", piece)
+        lines.extend(_read_piece(piece, drawn=end == "\r"))
     return lines
 
 
@@ -91,7 +79,7 @@ def _read_piece(piece: str, *, drawn: bool) -> Iterator[LogLine]:
         piece = piece[frame.end() :]
     if piece.strip():
         shown = _shorten(piece.rstrip())
-        yield _drawn(shown) if drawn and not _ERROR.search(shown) else LogLine(shown)
+        yield _drawn(shown) if drawn and not is_error(shown) else LogLine(shown)
 
 
 def _match_bar(piece: str) -> re.Match[str] | None:
@@ -157,32 +145,3 @@ def probe_status(text: str) -> int | None:
     else:
         return 0 if _API_REST.match(text) else None
     return int(found["status"]) if found else None
-
-
-def error_blocks(lines: list[LogLine]) -> list[ErrorBlock]:
-    """Errors and tracebacks in order: a line that says error, and what is indented below it."""
-    blocks: list[ErrorBlock] = []
-    at = 0
-    while at < len(lines):
-        text = lines[at].text
-        if not _ERROR.search(text):
-            at += 1
-            continue
-        end = _block_end(lines, at)
-        traceback = any(_TRACEBACK in line.text for line in lines[at:end])
-        blocks.append(ErrorBlock(at, end, traceback))
-        at = end
-    return blocks
-
-
-def _block_end(lines: list[LogLine], start: int) -> int:
-    depth = _indent(lines[start].text)
-    end = start + 1
-    while end < len(lines) and _indent(lines[end].text) > depth:
-        end += 1
-    has_last_line = _TRACEBACK in lines[start].text and end > start + 1
-    return min(end + has_last_line, len(lines))  # the exception's own line ends a traceback
-
-
-def _indent(text: str) -> int:
-    return len(text) - len(text.lstrip(" "))

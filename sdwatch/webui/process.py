@@ -20,8 +20,10 @@ import psutil
 
 from sdwatch import system
 from sdwatch.clock import Clock
+from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import PortTakenError, ProcessError
+from sdwatch.policy.signatures import Signature, why_not_started
 from sdwatch.policy.verdict import exit_in_words
 from sdwatch.webui import identity as identities
 from sdwatch.webui import tree
@@ -65,7 +67,8 @@ class WebUIProcessManager:
     `state_dir` is local and made if need be; `probe` asks the API once; `on_exit` is called once
     for each generation, on a thread of its own, as soon as it has ended. Seconds: `start_limit`
     (no start takes longer), `start_stall` (none is without any sign of life for longer),
-    `stop_grace` (between asking and killing). `log_cap` is in bytes, for each file.
+    `stop_grace` (between asking and killing). `log_cap` is in bytes, for each file. `signatures`
+    tell why a start failed; None for those that sdwatch knows by itself.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class WebUIProcessManager:
         start_stall: float = 300.0,
         stop_grace: float = 10.0,
         log_cap: int = 50_000_000,
+        signatures: tuple[Signature, ...] | None = None,
     ) -> None:
         self.name = name
         self.last_failure = ""
@@ -101,6 +105,7 @@ class WebUIProcessManager:
         self._start_limit, self._start_stall = start_limit, start_stall
         self._stop_grace = stop_grace
         self._log_cap = log_cap
+        self._signatures = builtin_signatures() if signatures is None else signatures
         self._lock = threading.Lock()  # of the fields below; never held while waiting
         self._operations = threading.RLock()  # one adopt, start or stop at a time
         self._life: _Life | None = None
@@ -136,6 +141,10 @@ class WebUIProcessManager:
     def cpu_and_io(self) -> tuple[float, int]:
         """Processor seconds and I/O bytes of the tree so far: evidence of work."""
         return tree.cpu_and_io(self._family())
+
+    def family(self) -> list[psutil.Process]:
+        """Its processes, as far as they are each other's children: cheap to ask for."""
+        return self._family()
 
     def rss(self) -> int:
         """Bytes of memory that the tree holds."""
@@ -227,7 +236,10 @@ class WebUIProcessManager:
         reason = readiness.wait(give_up or threading.Event())
         self.last_probe = readiness.last_probe
         if reason:
-            self._failed(reason + self._how_it_ended(life))
+            told = self.last_probe is not None and self.last_probe.unusable  # by the WebUI itself
+            given_up = give_up is not None and give_up.is_set()
+            why = "" if told or given_up else self._why_not_started(life)
+            self._failed(reason + self._how_it_ended(life) + why)
         return not reason
 
     def stop(self, grace: float | None = None) -> bool:
@@ -409,6 +421,14 @@ class WebUIProcessManager:
     def _how_it_ended(self, life: _Life) -> str:
         ended = self.exit_of(life.identity.generation)
         return f": {exit_in_words(ended.code)}" if ended else ""
+
+    def _why_not_started(self, life: _Life) -> str:
+        """What the log and the exit code tell of it, where they are known."""
+        ended = self.exit_of(life.identity.generation)
+        lines = [line for text in self.get_tail_logs().values() for line in text.splitlines()]
+        code = ended.code if ended else None
+        why = why_not_started(lines, code, memory_low=False, signatures=self._signatures)
+        return f": {why}" if why else ""
 
     def _failed(self, reason: str) -> str:
         self.last_failure = f"WebUI {self.name}: {reason}"

@@ -28,6 +28,9 @@ _MOST_IMAGES = 1000
 _MOST_PIXELS = 500_000_000  # of all images of a reply, since looking through them takes time
 _LONGEST_MESSAGE = 20_000
 
+NO_IMAGE = "no image"
+"""The `kind` of the error for a 200 that has none, and says what it did all the same."""
+
 _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
     400: WebUIBadRequestError,
     401: WebUINotUsableError,
@@ -51,11 +54,13 @@ _NO_SUCH_ROUTE = ("Not Found", "Method Not Allowed", "no message")
 @dataclass(frozen=True)
 class Reply:
     """A generation that succeeded. `images`: the files as the WebUI made them (PNG, JPEG or WebP
-    bytes); `first_image`: how many grids stand in front of them; `info`: what it says it did."""
+    bytes); `first_image`: how many grids stand in front of them; `info`: what it says it did;
+    `sizes`: width and height of each image, () where nobody looked."""
 
     images: tuple[bytes, ...]
     first_image: int = 0
     info: Mapping[str, Any] = field(default_factory=dict)
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 def read_reply(stage: str, body: bytes) -> Reply:
@@ -68,14 +73,16 @@ def read_reply(stage: str, body: bytes) -> Reply:
         raise WebUIReplyError("the reply is not a JSON object", stage=stage, status=200)
     encoded = [value.get("image")] if stage == "extra-single-image" else value.get("images")
     if not isinstance(encoded, list) or not any(encoded):
-        raise WebUIReplyError("the reply has no image", stage=stage, status=200)
+        kind = NO_IMAGE if encoded in ([], [None]) and value.get("info") != "" else ""
+        raise WebUIReplyError("the reply has no image", stage=stage, status=200, kind=kind)
     if len(encoded) > _MOST_IMAGES:
         raise WebUIReplyError(f"the reply has {len(encoded):,} images", stage=stage, status=200)
     info = _info(value.get("info"))
-    images = tuple(_decoded(stage, encoded))
+    decoded = tuple(_decoded(stage, encoded))
+    images, sizes = tuple(data for data, _ in decoded), tuple(size for _, size in decoded)
     first = info.get("index_of_first_image", 0)
     grids = first if isinstance(first, int) and 0 <= first < len(images) else 0
-    return Reply(images, grids, info)
+    return Reply(images, grids, info, sizes)
 
 
 def parse_json(body: bytes) -> Any:
@@ -98,7 +105,7 @@ def _info(text: Any) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
-def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[bytes]:
+def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[tuple[bytes, tuple[int, int]]]:
     pixels = 0
     for number, text in enumerate(encoded, 1):
         data, (width, height) = _decode(stage, number, text)
@@ -109,7 +116,7 @@ def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[bytes]:
                 stage=stage,
                 status=200,
             )
-        yield data
+        yield data, (width, height)
 
 
 def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]:
@@ -148,40 +155,54 @@ def join_bounded(parts: Iterable[bytes], limit: int, stage: str) -> bytes:
 def error_for(status: int, body: bytes, asked: str, stage: str) -> WebUIError:
     """The error that a reply with a status other than 200 is. `asked`: the stage, or the path."""
     kind = _ERROR_OF_STATUS.get(status, WebUIServerError)
+    name, text = said_in(body)
     said = message_of(body) or "no message"
     if 300 <= status < 400:  # never followed: it may lead to another host
         kind, said = WebUINotUsableError, "a redirect; correct the url in the config"
     elif status in (404, 405) and said in _NO_SUCH_ROUTE:
         kind, said = WebUINotUsableError, "it has no such route; was it started without --api?"
-    return kind(f"the WebUI answered {status} to {asked}: {said}", stage=stage, status=status)
+    return kind(
+        f"the WebUI answered {status} to {asked}: {said}",
+        stage=stage,
+        status=status,
+        kind=name,
+        said=text,
+    )
 
 
 def message_of(body: bytes) -> str:
-    """What an error body says, in one line; '' where it says nothing.
+    """What an error body says, in one line; '' where it says nothing."""
+    return ": ".join(filter(None, said_in(body)))
+
+
+def said_in(body: bytes) -> tuple[str, str]:
+    """The class and the text in an error body, '' for what it does not say.
 
     Three shapes (measured): `{"detail": "text"}`; `{"detail": [{"loc", "msg"}, …]}`;
-    `{"error": "Class", "message" or "errors": "text", which may be empty}`. The `input` of a 422
-    echoes the request and is left out. A message is whole or not there: of half a prompt nobody
-    would know that it is one.
+    `{"error": "Class", "message" or "errors": "text", which may be empty}`; stable-diffusion.cpp
+    has its text under "error" alone. The `input` of a 422 echoes the request and is left out. A
+    text is whole or not there: of half a prompt nobody would know that it is one.
     """
-    said = _message_of(body)
-    if len(said) <= _LONGEST_MESSAGE:
-        return said
-    return f"a message of {len(said):,} characters"
+    kind, text = _said_in(body)
+    if len(text) > _LONGEST_MESSAGE:
+        text = f"a message of {len(text):,} characters"
+    return kind[:200], text
 
 
-def _message_of(body: bytes) -> str:
+def _said_in(body: bytes) -> tuple[str, str]:
     try:
         value = parse_json(body)
     except ValueError:
-        return " ".join(body[:200].decode("utf-8", "replace").split())
+        return "", " ".join(body[:200].decode("utf-8", "replace").split())
     if not isinstance(value, dict):
-        return ""
+        return "", ""
     detail = value.get("detail")
     if isinstance(detail, list):
-        return "; ".join(_validation_line(item) for item in detail if isinstance(item, dict))
+        said = (_validation_line(item) for item in detail if isinstance(item, dict))
+        return "", "; ".join(said)
     text = str(value.get("message") or value.get("errors") or detail or "")
-    return ": ".join(part for part in (str(value.get("error") or ""), text) if part)
+    kind = str(value.get("error") or "")
+    return (kind, text) if text or " " not in kind else ("", kind)
 
 
 def _validation_line(item: Mapping[str, Any]) -> str:

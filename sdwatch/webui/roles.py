@@ -5,6 +5,7 @@ webui and spool do not import each other: the recorder is handed in.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 from sdwatch.errors import WebUIError
 from sdwatch.policy.envelope import FailedAttempt
 from sdwatch.policy.recovery import Decision
+from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Diagnosis, Verdict
 from sdwatch.webui.reply import Reply
 
@@ -22,6 +24,8 @@ class Client(Protocol):
     def generate_images(
         self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool] = ...
     ) -> Reply: ...
+    def progress(self, timeout: float) -> dict[str, Any]: ...
+    def listed(self, name: str, timeout: float) -> list[Any]: ...
     def interrupt(self) -> bool: ...
     def abandon(self) -> None: ...
 
@@ -45,7 +49,11 @@ class Recorder(Protocol):
 
     @property
     def sent(self) -> int:
-        """How often the call was sent so far, counted or not."""
+        """How often the call was sent so far, counted or not; without what a stop gave up."""
+
+    @property
+    def excused(self) -> int:
+        """How many of them the canary blamed on the WebUI; these are not counted."""
 
     @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
@@ -53,29 +61,71 @@ class Recorder(Protocol):
 
     def call_started(self, generation: int) -> None: ...
     def call_failed(
-        self, verdict: Verdict, error: WebUIError, decision: Decision, exit_code: int | None
-    ) -> None: ...
+        self,
+        verdict: Verdict,
+        error: WebUIError,
+        decision: Decision,
+        exit_code: int | None,
+        *,
+        crashed: bool = False,
+    ) -> None:
+        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted."""
+
+    def proven(self, unwell: str, decision: Decision) -> None:
+        """The canary was asked; `unwell` is why it failed, or ''."""
+
     def call_given_up(self, why: str) -> None:
         """The call in flight, if there is one, was given up."""
 
     def evidence(
-        self, run_dir: Path | None, payload: Mapping[str, Any], tail: Mapping[str, str]
+        self,
+        run_dir: Path | None,
+        payload: Mapping[str, Any],
+        tail: Mapping[str, str],
+        *,
+        machine: Mapping[str, Any] = ...,
+        fault: str = "",
     ) -> tuple[str, ...]:
         """Write the evidence of the last failure; all evidence files of the run so far, relative
-        to `run_dir`. Without a `run_dir` nothing is written."""
+        to `run_dir`. Without a `run_dir` nothing is written. `machine`: what it looked like.
+        `fault`: what is wrong where the run only waits for its end; told once while it goes on."""
 
 
 class Keeper(Protocol):
     """Who keeps the WebUI: hears what a call says about it. sdwatch/keeper.py has the real one."""
 
-    def succeeded(self) -> None:
+    def before_call(self, payload: Mapping[str, Any]) -> None:
+        """A POST is about to go out: what it overrides is looked up, see webui/leaks.py."""
+
+    def after_call(self) -> tuple[Finding, ...]:
+        """The call is settled; what the WebUI kept of it, now undone."""
+
+    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
+        """Something that a person should know, of a call that is settled."""
+
+    def sending(self, stage: str) -> None:
+        """A POST goes out: its progress is watched from now on."""
+
+    def call_log(self) -> tuple[str, ...]:
+        """The WebUI's lines since then, oldest first."""
+
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""
 
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
 
-    def hold(self, reason: str) -> None:
-        """Nothing can be sent to it for now."""
+    def hold(self, reason: str, *, until_idle: bool = False) -> None:
+        """Nothing can be sent to it for now. `until_idle`: nor while a generation is to be seen
+        there, whether it moves or not."""
 
-    def sending(self, stage: str) -> None:
-        """A POST goes out: its progress is watched from now on."""
+    def prove(self, give_up: threading.Event) -> str:
+        """Put the WebUI to the proof, started anew first where it crashed: '' where it is well,
+        else why it is not; then the lane is on hold, and the proof is repeated by and by."""
+
+    def is_a_jobs_own(self, message: str) -> bool:
+        """Whether this very failure was proven to be a job's own, twice in this generation."""
+
+    def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
+        """A failure was proven to be a job's own; it cost the WebUI so many lives, by its own end
+        if it `died`."""

@@ -10,25 +10,22 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import psutil
 
-from sdwatch.webui.log_lines import (
-    ErrorBlock,
-    LogLine,
-    error_blocks,
-    last_frames,
-    probe_status,
-    split_lines,
-    without_probes,
-)
+from sdwatch.policy.error_lines import PINNED, TRACEBACK, ErrorBlock, error_blocks
+from sdwatch.webui.log_lines import LogLine, last_frames, probe_status, split_lines
+from sdwatch.webui.tail_window import errors_in, last_lines, traceback_in
 
 WINDOW_BYTES = 4 * 1024 * 1024
+FURTHER_UP = 3  # more windows in which to look for a traceback, where the last has none
 POLL_BYTES = 1024 * 1024
 PENDING_BYTES = 64 * 1024
+OVERLAP_BYTES = 16 * 1024
 GUARD_BYTES = 64
 SAVED_BYTES = 256 * 1024
 MOST_BARS = 100
@@ -47,17 +44,19 @@ def tail_text(source: Path | None, max_lines: int = 200, *, max_bytes: int = WIN
 
     Of a bar that `\\r` drew, the last frame is kept; escapes, blank lines and the access lines of
     health probes are left out. Errors and tracebacks that a flood pushed out of the last lines come
-    first, under a heading of their own.
+    first, under a heading of their own; where there is no traceback in those bytes, the last one in
+    the bytes before them.
     """
     if source is None:
         return "(no output: there is no log file)"
     try:
-        data, whole = _read_end(Path(source), max_bytes)
+        data, start = _read_end(Path(source), max_bytes)
     except _NotAFileError as error:
         return f"(no output: {error})"
     except (OSError, ValueError, TypeError) as error:
         return f"(no output: {_reason(source, error)})"
-    return _show(data, whole, max_lines) or f"(no output: the file {source} has no lines)"
+    shown = _show(data, start == 0, max_lines, lambda: _further_up(source, start, max_bytes))
+    return shown or f"(no output: the file {source} has no lines)"
 
 
 def capture_tail(source: object, max_lines: int = 200) -> dict[str, str]:
@@ -106,7 +105,7 @@ def cap_file(path: Path, cap_bytes: int) -> bool:
 class LogFollower:
     """What is new in a log since the last look. Survives rotation, truncation and vanishing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
         self.path = path
         self._activity = 0
         self._file: tuple[int, int] | None = None
@@ -114,6 +113,10 @@ class LogFollower:
         self._guard = b""  # the bytes before the offset; others in their place: another log
         self._pending = b""
         self._bars: dict[str, str] = {}
+        if from_end:
+            with suppress(OSError):
+                status = path.stat()
+                self._file, self._offset = (status.st_dev, status.st_ino), status.st_size
 
     def activity(self) -> int:
         """Lines and moves of bars seen so far, health probes not counted; only ever grows. What a
@@ -184,12 +187,23 @@ def _open(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, _READ_FLAGS), "rb")
 
 
-def _read_end(path: Path, max_bytes: int) -> tuple[bytes, bool]:
-    """The last bytes of a file, and whether these are all."""
+def _read_end(path: Path, max_bytes: int) -> tuple[bytes, int]:
+    """The last bytes of a file, and where in it they begin."""
     with _open(path) as file:
         start = max(0, os.fstat(file.fileno()).st_size - max_bytes)
         file.seek(start)
-        return file.read(max_bytes), start == 0
+        return file.read(max_bytes), start
+
+
+def _further_up(path: Path, end: int, max_bytes: int) -> list[LogLine]:
+    """The last traceback in the windows before `end`, each read with the beginning of the next."""
+    with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+        for _ in range(FURTHER_UP):
+            size, end = min(end, max_bytes), max(0, end - max_bytes)
+            file.seek(end)
+            if found := traceback_in(file.read(size + OVERLAP_BYTES)):
+                return found
+    return []
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -200,18 +214,26 @@ def _reason(path: Path, error: Exception) -> str:
     return f"the file {path} cannot be read: {error}"
 
 
-def _show(data: bytes, whole: bool, max_lines: int) -> str:
+def _show(data: bytes, whole: bool, max_lines: int, further_up: Callable[[], list[LogLine]]) -> str:
     """The tail as text of at most `max_lines` lines; empty where there are no lines."""
-    lines = split_lines(data.decode("utf-8", "replace"))
-    if not whole and len(lines) > 1:
-        del lines[0]  # its beginning lies outside the window
-    lines, probes = without_probes(lines)
-    lines = last_frames(lines)
+    if not whole:
+        data = _without_torn_line(data)
+    lines, probes, start = last_lines(data, max(0, max_lines))
     note = [f"({probes} access lines of health probes left out)"] if probes else []
     room = max(0, max_lines - len(note))
     if len(lines) > room:
-        return "\n".join([*note, *_with_pins(lines, room)])
+        above = errors_in(data, start)
+        if not whole and not any(TRACEBACK in line.text for line in [*above, *lines]):
+            above = [*further_up(), *above]
+        return "\n".join([*note, *_with_pins([*above, *lines], room)])
     return "\n".join([*note, *(line.text for line in lines)])
+
+
+def _without_torn_line(data: bytes) -> bytes:
+    """Without the first line, whose beginning lies outside, unless there is no other."""
+    end = min((at for sign in b"\r\n" if (at := data.find(sign)) >= 0), default=-1)
+    rest = data[end + 1 :]
+    return rest if rest.strip() else data
 
 
 def _with_pins(lines: list[LogLine], room: int) -> list[str]:
@@ -222,7 +244,7 @@ def _with_pins(lines: list[LogLine], room: int) -> list[str]:
         return [line.text for line in lines[len(lines) - room :]]
     last = lines[len(lines) - (room - 2 - len(pinned)) :]
     return [
-        "(errors from further up in this log:)",
+        PINNED,
         *(lines[index].text for index in pinned),
         f"(the last {len(last)} lines:)",
         *(line.text for line in last),
@@ -232,7 +254,7 @@ def _with_pins(lines: list[LogLine], room: int) -> list[str]:
 def _pick(lines: list[LogLine], cut: int, most: int) -> list[int]:
     """Up to `most` lines above `cut` worth a pin: tracebacks before other errors, newest first,
     and the same error once only."""
-    blocks = error_blocks(lines)
+    blocks = _blocks(lines)
     seen = {_kind(lines, block) for block in blocks if block.start >= cut}
     pinned: list[int] = []
     above = [block for block in blocks if block.start < cut]
@@ -246,6 +268,10 @@ def _pick(lines: list[LogLine], cut: int, most: int) -> list[int]:
         # Of a traceback that is too long, the head and the innermost frames say most.
         pinned.extend(body if len(body) <= room else [body[0], *body[len(body) - room + 1 :]])
     return sorted(pinned)
+
+
+def _blocks(lines: list[LogLine]) -> list[ErrorBlock]:
+    return error_blocks([line.text for line in lines])
 
 
 def _kind(lines: list[LogLine], block: ErrorBlock) -> str:

@@ -195,7 +195,7 @@ def test_a_200_with_images_is_their_very_bytes(stage: str) -> None:
     key = "image" if stage == "extra-single-image" else "images"
     with serving(images(PNG, key=key)) as server:
         given = SDWebUIClient(server.url).generate_images(stage, PAYLOAD)
-        assert given == Reply((PNG,))
+        assert given == Reply((PNG,), sizes=((64, 64),))
         assert server.posts[0][0] == f"/sdapi/v1/{stage}"
 
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from sdwatch.cli.exit_codes import ExitCode
 from tests.fakes import picture
 from tests.functional.cli import make_spool, sdwatch
+from tests.helpers import free_port
+from tests.webui.recorded_webui import recorded
+from tests.webui.sim import running
 
 
 def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
@@ -53,3 +57,47 @@ def test_a_config_whose_webui_is_not_there_is_warned_of(tmp_path: Path) -> None:
     told = sdwatch(tmp_path, "check")
     assert told.returncode == ExitCode.OK
     assert "webuis.forge: there is no folder" in told.stderr
+
+
+def test_jobs_are_held_against_a_running_webui(tmp_path: Path) -> None:
+    (tmp_path / "good.yaml").write_text("prompt: a\nsampler_name: Euler\nstyles: [one]\n")
+    (tmp_path / "bad.yaml").write_text("prompt: a\nsampler_name: Eulr\nwidth: 65\n")
+    with recorded("a1111", {"prompt-styles": (500, b"")}) as server:
+        told = sdwatch(tmp_path, "check", "--against", server.url, "good.yaml", "bad.yaml")
+        assert server.posts == []
+    assert told.returncode == ExitCode.BAD_JOB
+    assert told.stdout.splitlines() == [
+        f"{server.url}: AUTOMATIC1111",
+        'bad.yaml:2:15: this WebUI (AUTOMATIC1111) has no sampler "Eulr"; did you mean "Euler"?',
+        "bad.yaml:3:8: width must be a multiple of 8, not 65; 64 is one, and what would be drawn "
+        "in silence",
+        "prompt-styles: not checked: this WebUI (AUTOMATIC1111): it answered 500",
+        "2 checked, 1 with mistakes",
+    ]
+
+
+def test_a_webui_that_is_not_there_is_told(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("prompt: a\n")
+    url = f"http://127.0.0.1:{free_port()}"
+    told = sdwatch(tmp_path, "check", "--against", url, "job.yaml")
+    assert told.returncode == ExitCode.ERROR
+    assert f"{url} is not ready: " in told.stderr
+    told = sdwatch(tmp_path, "check", "--against", "localhost", "job.yaml")
+    assert told.returncode == ExitCode.ERROR
+    assert "must be http://HOST:PORT" in told.stderr
+    assert sdwatch(tmp_path, "check", "--against", url).returncode == ExitCode.USAGE
+
+
+def test_the_user_name_is_that_of_the_config(tmp_path: Path) -> None:
+    (tmp_path / "job.yaml").write_text("prompt: a\n")
+    with running(tmp_path, "--auth", "me:secret") as sim:
+        url = sim.url("").rstrip("/")
+        told = sdwatch(tmp_path, "check", "--against", url, "job.yaml")
+        assert told.returncode == ExitCode.ERROR
+        assert "wants another user name and password" in told.stderr
+        make_spool(tmp_path)
+        config = json.loads((tmp_path / "sdwatch.yaml").read_text())
+        config["webuis"] = {"mine": {"url": url, "username": "me", "password": "secret"}}
+        (tmp_path / "sdwatch.yaml").write_text(json.dumps(config))
+        told = sdwatch(tmp_path, "check", "--against", url, "job.yaml")
+        assert told.returncode == ExitCode.OK, told.stdout + told.stderr

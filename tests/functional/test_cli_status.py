@@ -39,7 +39,7 @@ def test_a_monitor_tells_its_lanes_its_runs_and_why_they_wait(tmp_path: Path) ->
         wait_until(lambda: heartbeat(tmp_path).get("runs"), 60, "a run is told")
         told = sdwatch(tmp_path, "status").stdout
         assert f"process {monitor.pid} on " in told
-        assert "simulator    ready, managed, http://127.0.0.1:" in told
+        assert "simulator    ready, Forge, managed, http://127.0.0.1:" in told
         assert "castle.yaml: stage 1 of 1 (txt2img), call 1 of 1" in told
         sdwatch(tmp_path, "cancel", "castle")
         wait_until(lambda: list(tmp_path.glob("failed/*/WHY.txt")), 60, "cancelled")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from sdwatch import disk
+from sdwatch.effects import Effect, announce
+from tests.death import Points, Unsynced, listening
 from tests.every_point import IN_PROCESS, How, count, disturb
 
 POINTS = 125
@@ -29,3 +32,25 @@ def test_nothing_is_lost_or_doubled_at_this_point(tmp_path: Path, number: int, h
 @pytest.mark.parametrize("number", KILLED)
 def test_nothing_is_lost_or_doubled_by_a_kill_at_this_point(tmp_path: Path, number: int) -> None:
     assert disturb(tmp_path, number, How.KILL), "the monitor ended before it was killed"
+
+
+@pytest.mark.parametrize(("synced", "left"), [(True, b"whole"), (False, b"")])
+def test_a_new_file_that_was_renamed_and_never_synced_comes_back_empty(
+    tmp_path: Path, synced: bool, left: bytes
+) -> None:
+    def never(effect: Effect) -> None:
+        raise AssertionError(effect)
+
+    unsynced, path, temporary = Unsynced(), tmp_path / "run.json", tmp_path / ".run.json.tmp"
+    with listening(Points(0, never, unsynced)):
+        if synced:
+            disk.write(path, b"whole")
+        else:  # as disk.write would be without its fsync
+            announce("write", temporary)
+            temporary.write_bytes(b"whole")
+            announce("rename", path, source=temporary)
+            temporary.rename(path)
+        disk.sync_folder(tmp_path)
+    unsynced.lose()
+    unsynced.close()
+    assert path.read_bytes() == left

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sdwatch.webui.canary import Asked, Canary
+from tests.fakes import FakeClient
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.webui.sim import Simulator, launch
@@ -77,7 +81,7 @@ def test_one_that_is_up_is_used_and_left_running(tmp_path: Path) -> None:
         spool.start()
         spool.wait_for(done=1)
         wait_lane_ready(spool)
-        assert spool.lane()["kind"] == "external"
+        assert spool.lane()["managed"] is False
         spool.stop()
         hands.assert_left_alone()
         assert spool.crashes() == []
@@ -282,3 +286,89 @@ def test_restarted_without_the_api_in_mid_run_the_run_waits_for_it(tmp_path: Pat
         assert spool.stats()["posts"] == 3
         spool.stop()
         hands.assert_left_alone()
+
+
+# -- somebody else's generation on it
+
+
+def somebody_generates(spool: Monitored, hands: ByHand, fault: str) -> tuple[Simulator, Any]:
+    """Start it with a foreign client's generation under way, and drop a job; the future reply. The
+    lane is on hold because our call was queued behind it."""
+    plan = spool.root / "faults.yaml"
+    plan.write_text(f"- {{fault: {fault}, when: {{prompt: foreign}}}}\n", encoding="utf-8")
+    sim = hands.start(*SLOW, "--faults", str(plan))
+    foreign = ThreadPoolExecutor(1).submit(sim.txt2img, prompt="a foreign picture", steps=4)
+    wait_until(lambda: sim.state()["sampling_step"], 30, "the foreign generation is under way")
+    spool.drop("castle.yaml", job())
+    spool.start()
+    wait_until(has(spool.working, "call_failed"), 60, "our call makes no progress")
+    wait_until(lambda: "another generation holds it" in spool.lane()["hold"], 20, "status says why")
+    return sim, foreign
+
+
+HELD_UP = {"stall": 1, "health": {"interval": 0.3, "timeout": 5, "failures": 100}}
+
+
+@pytest.fixture
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sdwatch.webui.health.PROBE_EVERY", 0.3)
+
+
+@pytest.mark.usefixtures("_quick_looks")
+def test_behind_somebodys_long_generation_a_call_waits_and_nothing_is_interrupted(
+    tmp_path: Path,
+) -> None:
+    with external(tmp_path, **HELD_UP) as (spool, hands):
+        sim, foreign = somebody_generates(spool, hands, "slow-steps, factor: 40")
+        spool.wait_for(done=1)
+        assert foreign.result().status_code == 200
+        assert foreign.result().json()["images"]
+        assert not sim.state()["interrupted"]
+        assert not [line for line in sim.lines() if "/interrupt" in line]
+        (failure,) = journal(spool.done()[0], "call_failed")
+        assert (failure["diagnosis"], failure["counted"]) == ("busy", False)
+        assert "may still draw ours" in failure["message"]
+        assert spool.crashes() == []
+        spool.stop()
+        hands.assert_left_alone()
+
+
+@pytest.mark.usefixtures("_quick_looks")
+def test_one_that_hangs_for_ever_holds_the_lane_and_costs_no_job_until_it_is_restarted_by_hand(
+    tmp_path: Path,
+) -> None:
+    with external(tmp_path, **HELD_UP) as (spool, hands):
+        sim, foreign = somebody_generates(spool, hands, "hang, at: 0.5")
+        for _ in range(3):
+            spool.two_more_beats()
+        assert "another generation holds it" in spool.lane()["hold"]
+        assert "restart it by hand" in spool.lane()["hold"]
+        assert spool.stats()["posts"] == 2, "theirs and ours: nothing is resent blind"
+        assert not sim.state()["interrupted"]
+        assert not spool.failed()
+
+        hands.kill()
+        assert foreign.exception() is not None
+        hands.start(*SLOW)
+        spool.wait_for(done=1)
+        assert spool.stats()["posts"] == 3
+        wait_until(lambda: spool.lane()["hold"] == "", 20, "status says no hold any more")
+        spool.stop()
+        hands.assert_left_alone()
+
+
+class Silent(FakeClient):
+    """Never answers a generation."""
+
+    def generate_images(self, *args: Any, **more: Any) -> Any:
+        del args, more
+        threading.Event().wait()
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_canary_that_is_given_up_interrupts_only_what_is_ours(ours: bool) -> None:
+    client = Silent()
+    canary = Canary(client, may_interrupt=ours)  # type: ignore[arg-type]
+    asked = Asked("txt2img", {}, "the canary", True)
+    assert canary.ask(asked, lambda: "no progress") == "the canary: no progress"
+    assert (client.interrupts, client.abandons) == (int(ours), 1)

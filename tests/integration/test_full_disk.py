@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -34,6 +36,20 @@ def fill(spool: Monitored, leave: int) -> Path:
     return filler
 
 
+def not_whole(run: Path) -> Iterator[str]:
+    """What a published run lacks: a file, the last word of its journal, a byte of an image."""
+    if missing := [name for name in NEEDED if not (run / name).is_file()]:
+        yield f"no {missing}"
+        return
+    if journal(run)[-1]["event"] != "ended":
+        yield "its journal goes on"
+    for call in json.loads((run / "run.json").read_text(encoding="utf-8"))["calls"]:
+        for image in call["images"]:
+            data = (run / "images" / image["name"]).read_bytes()
+            if hashlib.sha256(data).hexdigest() != image["sha256"]:
+                yield image["name"]
+
+
 @contextmanager
 def watching(folder: Path) -> Iterator[list[str]]:
     """What was ever seen in `folder` that was not whole."""
@@ -44,7 +60,7 @@ def watching(folder: Path) -> Iterator[list[str]]:
         while not stop.wait(0.001):
             for name in {p.name for p in folder.glob("*")} - seen:
                 seen.add(name)
-                found.extend(f"{name}: {n}" for n in NEEDED if not (folder / name / n).is_file())
+                found.extend(f"{name}: {what}" for what in not_whole(folder / name))
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -147,3 +147,21 @@ def test_a_stop_while_the_webui_starts_ends_at_once_and_leaves_nothing(tmp_path:
         assert spool.signal(signal.SIGTERM) == 0, spool.monitor_log
         assert spool.waiting() == ["castle.yaml"]
         assert not spool.processes()
+
+
+def test_what_the_dead_monitor_left_generating_is_interrupted_before_the_call_is_sent_again(
+    tmp_path: Path,
+) -> None:
+    plan = "- fault: hang-interruptible\n  when: {generation: 1}\n"
+    with monitored(tmp_path, faults=plan) as spool:
+        spool.drop("castle.yaml", job(steps=20))
+        spool.start_process()
+        spool.wait_posts(1)
+        spool.signal(signal.SIGKILL)
+        (left,) = spool.processes()
+
+        spool.start_process()  # its call would wait behind that one for ever
+        spool.wait_for(done=1)
+        assert not journal(spool.done()[0], "call_failed")
+        assert spool.processes() == [left], "adopted, and not started anew"
+        assert spool.stats()["posts"] == 2

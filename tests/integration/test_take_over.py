@@ -6,16 +6,18 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sdwatch.clock import SystemClock
 from sdwatch.errors import AlreadyRunningError, SpoolError
-from sdwatch.spool import takeover
-from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
+from sdwatch.spool import archive, takeover
+from sdwatch.spool.heartbeat import BEGINS, Heartbeat, read_heartbeats
 from sdwatch.spool.run import JOURNAL, Run
 from tests.helpers import FakeClock, wait_until
 from tests.monitored import Monitored, job, journal, lines_of, monitored
@@ -38,6 +40,11 @@ def two_machines(root: Path) -> Iterator[tuple[Monitored, Monitored]]:
 
 def worker_of(spool: Monitored) -> str:
     return (spool.state / "worker").read_text()
+
+
+def at_work(root: Path) -> list[str]:
+    """The workers that have begun, and no longer only look whether they are alone."""
+    return [beat["worker"] for beat in read_heartbeats(root) if not beat.get(BEGINS)]
 
 
 def sdwatch(spool: Monitored, *words: str) -> subprocess.CompletedProcess[str]:
@@ -97,13 +104,63 @@ def test_a_worker_that_lives_is_not_taken_over(tmp_path: Path) -> None:
         assert f"another monitor works on {first.spool}: worker {worker_of(first)}" in ended.stderr
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_of_two_that_begin_together_one_works_and_one_says_who(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = threading.Barrier(2)
+    begin_on = takeover.begin_on
+
+    def both_have_looked(*given: Any) -> Any:
+        still = begin_on(*given)
+        looked.wait(30)  # neither has a heartbeat yet
+        return still
+
+    monkeypatch.setattr("sdwatch.monitor.takeover.begin_on", both_have_looked)
+    with two_machines(tmp_path) as both:
+        for spool in both:
+            spool.start()
+        wait_until(lambda: any(spool.broke for spool in both), 30, "one gave way")
+        gave_way, stays = sorted(both, key=lambda spool: spool.broke is None)
+        assert isinstance(gave_way.broke, AlreadyRunningError)
+        assert worker_of(stays) in str(gave_way.broke)
+        stays.drop("castle.yaml", job())
+        stays.wait_for(done=1)
+        assert [beat["worker"] for beat in read_heartbeats(stays.spool)] == [worker_of(stays)]
+        stays.stop()
+
+
+def test_a_monitor_whose_main_thread_is_busy_for_long_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy, go_on = threading.Event(), threading.Event()
+
+    def publish(*given: Any) -> None:
+        busy.set()
+        assert go_on.wait(60)
+        really_publish(*given)
+
+    really_publish = archive.publish
+    monkeypatch.setattr("sdwatch.monitor.archive.publish", publish)
+    with two_machines(tmp_path) as (first, second):
+        first.start()
+        first.drop("bad.yaml", "stepz: 3\n")
+        assert busy.wait(30)
+        ended = sdwatch(second, "run", "--once", "--take-over", worker_of(first))
+        go_on.set()
+        assert ended.returncode == 4, ended.stderr
+        assert "another monitor works on" in ended.stderr
+        first.wait_for(failed=1)
+        first.stop()
+
+
 def test_a_monitor_that_was_frozen_while_another_began_ends_by_itself(tmp_path: Path) -> None:
     with two_machines(tmp_path) as (first, second):
         frozen = first.start_process()
-        wait_until(lambda: first.status().get("beat", 0) > 0, 30, "a heartbeat")
+        wait_until(lambda: at_work(first.spool), 30, "a heartbeat")
         frozen.suspend()
         second.start_process()  # it watches the heartbeat, which stands still
-        wait_until(lambda: len(read_heartbeats(first.spool)) == 2, 60, "it began")
+        wait_until(lambda: len(at_work(first.spool)) == 2, 60, "it began")
         frozen.resume()
         assert first.process is not None
         assert first.process.wait(60) != 0

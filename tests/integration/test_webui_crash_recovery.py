@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +31,13 @@ from sdwatch.errors import (
 )
 from sdwatch.lane import Lane
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
 from sdwatch.webui.api import Outcome, WebUIAPI
 from sdwatch.webui.mailbox import Exited, Mailbox, Stalled
+from sdwatch.webui.reply import error_for
 from tests.fakes import (
     Answer,
     FakeClient,
@@ -79,14 +81,46 @@ class NotingKeeper:
 
     heard: list[str] = field(default_factory=list)
 
-    def succeeded(self) -> None:
+    unwell: list[str] = field(default_factory=list)
+    """What the proofs say, one after the other; well when there are no more."""
+    own: list[str] = field(default_factory=list)
+    """Failures that were proven to be jobs' own."""
+
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
+        del stage, payload
         self.heard.append("succeeded")
+
+    def call_log(self) -> tuple[str, ...]:
+        return ()
+
+    def prove(self, give_up: threading.Event) -> str:
+        del give_up
+        said = self.unwell.pop(0) if self.unwell else ""
+        self.heard.append(f"prove: {said}" if said else "prove")
+        return said
+
+    def is_a_jobs_own(self, message: str) -> bool:
+        return message in self.own
+
+    def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
+        del run, message
+        self.heard.append(f"blamed {job}: {crashes} crashes" + ", died" * died)
 
     def crashed(self, diagnosis: Diagnosis) -> None:
         self.heard.append(f"crashed: {diagnosis}")
 
-    def hold(self, reason: str) -> None:
+    def hold(self, reason: str, *, until_idle: bool = False) -> None:
+        del until_idle
         self.heard.append(f"hold: {reason}")
+
+    def before_call(self, payload: Mapping[str, Any]) -> None:
+        del payload
+
+    def after_call(self) -> tuple[Finding, ...]:
+        return ()
+
+    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
+        self.heard += [f"warn {job}: {finding.words}" for finding in warnings]
 
     def sending(self, stage: str) -> None:
         self.heard.append(f"sending {stage}")
@@ -101,11 +135,13 @@ class Call:
     keeper: NotingKeeper = field(default_factory=NotingKeeper)
     mailbox: Mailbox = field(default_factory=Mailbox)
 
-    def make(self, run_dir: Path | None, **more: Any) -> Outcome:
+    def make(
+        self, run_dir: Path | None, recorder: EvidenceRecorder | None = None, **more: Any
+    ) -> Outcome:
         api = WebUIAPI(
             self.client,
             self.process,
-            EvidenceRecorder(),
+            recorder or EvidenceRecorder(),
             keeper=self.keeper,
             mailbox=self.mailbox,
             **more,
@@ -186,7 +222,7 @@ def test_a_restart_that_fails_is_a_failure_for_later_with_evidence(tmp_path: Pat
     "error",
     [
         WebUIBadRequestError("POST txt2img was answered 422: steps: too many", status=422),
-        server_error("Invalid encoded image"),
+        error_for(500, b'{"detail": "Invalid encoded image"}', "txt2img", "txt2img"),
     ],
 )
 def test_a_bad_request_fails_at_once_without_a_restart(error: WebUIError, tmp_path: Path) -> None:
@@ -233,7 +269,9 @@ def test_what_is_not_the_jobs_fault_holds_the_lane_and_costs_no_attempt(
     outcome = call.make(tmp_path)
     assert (outcome.ok, outcome.later) == (False, True)
     assert call.process.restarts == 0
-    assert call.keeper.heard == ["sending txt2img", f"hold: {error}"]
+    sent, held = call.keeper.heard
+    assert (sent, held[:6]) == ("sending txt2img", "hold: ")
+    assert f"({error})" in held  # what it means, and what was said
     assert outcome.envelope is not None
     assert [attempt.counted for attempt in outcome.envelope.attempts] == [False]
     assert outcome.envelope.blame == "WebUI"
@@ -366,6 +404,56 @@ def test_a_call_that_is_stuck_twice_fails_and_its_post_is_not_left_behind(
     assert [a.diagnosis for a in outcome.envelope.attempts] == ["stuck", "stuck"]
     assert call.process.restarts == 1
     assert over_first.abandons == 2
+
+
+def test_after_a_second_failure_the_webui_is_put_to_the_proof_and_the_job_blamed(
+    tmp_path: Path,
+) -> None:
+    call = calling(server_error())
+    outcome = call.make(tmp_path)
+    assert not outcome.later
+    assert outcome.envelope is not None
+    assert outcome.envelope.blame == "job"
+    assert call.keeper.heard[-2:] == ["prove", "blamed job-1: 1 crashes"]
+    assert len(call.client.posts) == 2
+
+
+def test_a_webui_that_fails_the_proof_is_blamed_once_and_the_call_gets_one_last_attempt(
+    tmp_path: Path,
+) -> None:
+    call = calling(server_error())
+    call.keeper.unwell = ["it is dead", "it is dead again"]
+    recorder = EvidenceRecorder()
+    first = call.make(tmp_path, recorder=recorder)
+    assert first.later
+    assert (recorder.counted, recorder.excused) == (1, 1)
+    second = call.make(tmp_path, recorder=recorder)
+    assert not second.later
+    assert second.envelope is not None
+    assert second.envelope.blame == "job", "it drew the canary in between"
+    assert len(call.client.posts) == 3
+
+
+def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt(
+    tmp_path: Path,
+) -> None:
+    call = calling(server_error(), server_error(), reply())
+    recorder = EvidenceRecorder()
+    call.make(tmp_path, recorder=recorder)
+    again = call.make(tmp_path, recorder=recorder)
+    assert not again.ok
+    assert len(call.client.posts) == 2
+    assert call.keeper.heard.count("prove") == 2
+
+
+def test_what_was_proven_to_be_a_jobs_own_fails_at_once(tmp_path: Path) -> None:
+    call = calling(server_error("KeyError"))
+    call.keeper.own = [str(server_error("KeyError"))]
+    outcome = call.make(tmp_path)
+    assert outcome.envelope is not None
+    assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("bad request", "job")
+    assert len(call.client.posts) == 1
+    assert call.process.restarts == 0
 
 
 def test_an_external_webui_is_never_interrupted(tmp_path: Path) -> None:
@@ -531,7 +619,8 @@ def test_a_real_webui_killed_in_mid_reply_is_restarted_once_and_the_run_is_done(
     (failed,) = [r for r in journal(folder) if r["event"] == "call_failed"]
     assert failed["diagnosis"] == "crash"
     assert failed["exit_code"] == -9
-    assert failed["message"] == "the WebUI died during the call (killed by signal 9, SIGKILL)"
+    died = "the WebUI died during the call (killed by signal 9, SIGKILL): the WebUI was killed"
+    assert failed["message"].startswith(died)
     happened = [r["event"] for r in real.crashes()]
     assert happened == ["start", "crash", "start"]
     tail = (folder / BOTH[1]).read_text(encoding="utf-8")
@@ -548,7 +637,7 @@ def test_a_real_webui_killed_in_each_reply_fails_the_run_after_two_posts(
         assert real.stats()["posts"] == 2
     folder = place.failed()
     told = envelope(folder)
-    assert told["evidence"] == [*BOTH, *SECOND]
+    assert {*BOTH, *SECOND} <= set(told["evidence"])
     assert all((folder / name).is_file() for name in told["evidence"])
     assert [a["diagnosis"] for a in told["attempts"]] == ["crash", "crash"]
     assert [a["exit_code"] for a in told["attempts"]] == [-9, -9]

@@ -4,18 +4,25 @@ generate_images, so that nothing but the runner is at work."""
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import io
 import json
+import os
+import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from PIL import Image
 
+from sdwatch import system
 from sdwatch.errors import WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.reach import JobRules
+from sdwatch.policy.success import LEVELS, Level
+from sdwatch.spool.run import Run
 from sdwatch.stages import Ending
 from sdwatch.webui.client import Reply
 from tests.fakes import (
@@ -28,12 +35,13 @@ from tests.fakes import (
     reply,
     server_error,
 )
+from tests.helpers import FakeClock
 
 THREE = """\
 stages:
   - txt2img: {prompt: a castle, width: 64, height: 64}
   - img2img: {prompt: at night, denoising_strength: 0.5}
-  - upscale: {upscaling_resize: 2, upscaler_1: Lanczos}
+  - upscale: {upscaling_resize: 1, upscaler_1: Lanczos}
 """
 TWO = """\
 stages:
@@ -84,7 +92,7 @@ def test_one_image_goes_through_three_stages(place: Workplace) -> None:
     assert sent(img2img["init_images"]) == [picture(1)]
     assert sent([upscale["image"]]) == [picture(2)]
     assert {k: v for k, v in upscale.items() if k != "image"} == {
-        "upscaling_resize": 2, "upscaler_1": "Lanczos",
+        "upscaling_resize": 1, "upscaler_1": "Lanczos",
     }  # fmt: skip
     assert list(saved(place.done()).values()) == [picture(1), picture(2), picture(3)]
 
@@ -117,11 +125,27 @@ def test_all_images_of_a_stage_are_there_before_the_next_stage_begins(place: Wor
 def test_a_stage_without_any_image_to_take_fails_and_says_which(place: Workplace) -> None:
     only_a_grid = Reply((picture(1),), first_image=1)
     client = PlainClient(only_a_grid)
-    assert place.runner(place.claimed(TWO), client).run_to_end(place.spool) is Ending.FAILED
+    runner = place.runner(place.claimed(TWO), client, checks={**LEVELS, "count": "warn"})
+    assert runner.run_to_end(place.spool) is Ending.FAILED
     assert len(client.posts) == 1
     told = envelope(place.failed())
     assert told["blame"] == "job"
     assert "stage 2 (img2img) has no image to work on" in told["message"]
+
+
+@pytest.mark.parametrize(("level", "ending"), [("fail", "failed"), ("warn", "done")])
+def test_a_picture_of_another_size_is_noticed_without_recovery_too(
+    place: Workplace, level: Level, ending: str
+) -> None:
+    client = PlainClient(reply(picture(size=(32, 64))))
+    run = place.claimed("prompt: a castle\nwidth: 64\n")
+    runner = place.runner(run, client, checks={**LEVELS, "size": level})
+    assert runner.run_to_end(place.spool) == ending
+    if level == "fail":
+        assert "the picture is 32x64, not 64x?" in envelope(place.failed())["message"]
+    else:
+        (call,) = json.loads((place.done() / "run.json").read_text())["calls"]
+        assert call["warnings"] == [{"kind": "size", "words": "the picture is 32x64, not 64x?"}]
 
 
 def test_grids_are_saved_and_not_handed_on(place: Workplace) -> None:
@@ -166,14 +190,16 @@ def test_the_job_folders_own_images_and_mask_are_sent_as_they_are(place: Workpla
     job = """\
 stages:
   - img2img: {prompt: a, init_images: [sketch.png, sub/other.jpg], mask: mask.png}
-  - upscale: {image: sub/other.jpg, upscaling_resize: 2}
+  - upscale: {image: sub/other.jpg, upscaling_resize: 1}
 """
     images = {
         "sketch.png": picture(11, size=(80, 64)),
         "sub/other.jpg": picture(12, "JPEG"),
         "mask.png": picture(13),
     }
-    client = PlainClient(numbered())
+    client = PlainClient(
+        lambda _, asked: reply(picture(size=(asked.get("width", 64), asked.get("height", 64))))
+    )
     run = place.claimed(job, images)
     assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
     (_, img2img), (_, upscale) = client.posts
@@ -455,3 +481,93 @@ def test_a_prompt_that_a_plain_clients_error_echoes_is_not_in_the_explanation(
     folder = place.failed()
     for name in ("WHY.txt", "error.json"):
         assert "hippopotamus" not in (folder / name).read_text(encoding="utf-8")
+
+
+# -- files that are closed to us
+
+SKETCH = "stages:\n  - img2img: {prompt: a castle, init_images: sketch.png}\n"
+
+
+@dataclass
+class Closed:
+    """Opens no `sketch.png` from the `after`-th time on, for `error`; `times` times."""
+
+    error: int
+    after: int = 0
+    times: int = 10**6
+
+    def __post_init__(self) -> None:
+        self.opened = 0
+        self.real = system.open_inside
+
+    def __call__(self, folder: Path, name: str) -> int:
+        if name.endswith("sketch.png"):
+            self.opened += 1
+            if self.after < self.opened <= self.after + self.times:
+                raise OSError(self.error, os.strerror(self.error), "sketch.png")
+        return self.real(folder, name)
+
+
+@pytest.fixture
+def sketched(tmp_path: Path) -> tuple[Workplace, Run]:
+    """A claimed job with an image, on a clock that does not wait."""
+    place = Workplace(tmp_path, FakeClock())
+    return place, place.claimed(SKETCH, {"sketch.png": picture()})
+
+
+@pytest.mark.parametrize("after", [0, 1], ids=["at the reading of the job", "before its call"])
+def test_an_image_that_stays_closed_fails_the_run_with_its_name_once_patience_ends(
+    sketched: tuple[Workplace, Run],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    after: int,
+) -> None:
+    place, run = sketched
+    monkeypatch.setattr(system, "open_inside", Closed(errno.EACCES, after))
+    runner = place.runner(run, PlainClient(), patience=60.0)
+    told: set[str] = set()
+    wait = place.clock.wait
+
+    def waiting(event: threading.Event, timeout: float) -> bool:
+        told.add(runner.doing)
+        return wait(event, timeout)
+
+    monkeypatch.setattr(place.clock, "wait", waiting)
+    assert runner.run_to_end(place.spool) is Ending.FAILED
+    assert told == {"job/sketch.png cannot be read yet: Permission denied"}
+    assert caplog.text.count("job/sketch.png cannot be read: Permission denied") == 1
+    found = envelope(place.failed())
+    assert found["message"] == "job/sketch.png cannot be read: Permission denied"
+    assert found["blame"] == "machine"
+    assert 60 <= cast(FakeClock, place.clock).now - 1000 < 65
+
+
+def test_an_image_that_is_opened_again_in_time_costs_nothing(
+    sketched: tuple[Workplace, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, run = sketched
+    monkeypatch.setattr(system, "open_inside", Closed(errno.EACCES, after=1, times=5))
+    runner = place.runner(run, PlainClient(), patience=60.0)
+    assert runner.run_to_end(place.spool) is Ending.DONE
+    assert runner.unreadable == ""
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ESTALE])
+def test_a_share_that_is_gone_leaves_the_run_where_it_is(
+    sketched: tuple[Workplace, Run], monkeypatch: pytest.MonkeyPatch, error: int
+) -> None:
+    place, run = sketched
+    monkeypatch.setattr(system, "open_inside", Closed(error))
+    with pytest.raises(OSError, match=r"sketch\.png"):
+        place.runner(run, PlainClient(), patience=60.0).run_to_end(place.spool)
+    assert place.spool.run_folders() == [run.folder]
+
+
+def test_who_waits_for_a_file_can_be_cancelled(
+    sketched: tuple[Workplace, Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, run = sketched
+    monkeypatch.setattr(system, "open_inside", Closed(errno.EACCES))
+    place.mailbox.cancel()
+    runner = place.runner(run, PlainClient(), patience=60.0)
+    assert runner.run_to_end(place.spool) is Ending.CANCELLED

@@ -23,14 +23,24 @@ from sdwatch.spool.recorder import RunRecorder
 from sdwatch.stages import Ending, StageRunner
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.mailbox import Mailbox
-from tests.fakes import FakeProcess, PlainClient, Workplace, envelope, events, picture
+from tests.fakes import (
+    FakeClient,
+    FakeProcess,
+    PlainClient,
+    Workplace,
+    envelope,
+    events,
+    picture,
+    reply,
+    server_error,
+)
 from tests.helpers import free_port, wait_until
 from tests.webui.sim import FAST, Simulator, running
 
 STAGES = {
     "txt2img": "  - txt2img: {prompt: a, width: 64, height: 64}\n",
     "img2img": "  - img2img: {prompt: a, init_images: a.png}\n",
-    "extra-single-image": "  - upscale: {image: a.png, upscaling_resize: 2}\n",
+    "extra-single-image": "  - upscale: {image: a.png, upscaling_resize: 1}\n",
 }
 
 
@@ -282,3 +292,38 @@ def test_a_cancel_outranks_a_stop_that_came_before_it(place: Workplace) -> None:
     place.mailbox.cancel()
     client: Any = Nothing(PlainClient())
     assert Running(place.recovering(run, client, FakeProcess()), place).end() is Ending.CANCELLED
+
+
+def test_stops_in_order_use_up_none_of_the_attempts_that_a_crash_has(place: Workplace) -> None:
+    run = place.claimed(f"stages:\n{STAGES['txt2img']}")
+    for _ in range(6):
+        run.record("call_started", call="1.1", attempt=1, generation=1)
+        run.record("call_given_up", call="1.1", why="the monitor was stopped")
+    client = FakeClient(server_error(), reply(picture()))
+    assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is Ending.DONE
+    assert len(client.posts) == 2, "failed, and tried once more"
+
+
+def test_what_nobody_gave_up_is_sent_five_times_at_the_most(place: Workplace) -> None:
+    run = place.claimed(f"stages:\n{STAGES['txt2img']}")
+    for _ in range(4):
+        run.record("call_started", call="1.1", attempt=1, generation=1)
+        run.record("call_failed", call="1.1", counted=False, **BUSY)
+    client = FakeClient(server_error(), reply(picture()))
+    assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is Ending.FAILED
+    assert len(client.posts) == 1
+    assert "it was sent 5 times" in (place.failed() / "journal.jsonl").read_text()
+
+
+BUSY = {
+    "diagnosis": "busy",
+    "error": "WebUIBusyError",
+    "status": 429,
+    "message": "busy",
+    "exit_code": None,
+    "crashed": False,
+    "evidence": "",
+    "decision": "hold",
+    "generation": 1,
+    "seconds": 0.1,
+}

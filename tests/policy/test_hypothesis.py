@@ -22,6 +22,7 @@ from sdwatch.config import Config, WebUIConfig, parse_config
 from sdwatch.errors import ConfigError, FileProblems, JobError
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.job import Job, parse_job
+from sdwatch.policy.success import LEVELS
 from tests.mutations import IMAGES, check_places, check_refusal
 
 BASE = Path("/srv/box").absolute()
@@ -110,12 +111,14 @@ FREE = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES.map("x{}".format), inner),
     max_leaves=6,
 )
-# sdwatch leaves them out, with a warning.
-LEFT_OUT = ("send_images", "force_task_id")
+# sdwatch leaves them out, with a warning; or refuses them, whatever they say.
+LEFT_OUT = ("send_images", "force_task_id", "infotext")
 OWN: Mapping[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"), PROMPTS),
     **dict.fromkeys(("image", "mask"), st.sampled_from(sorted(IMAGES))),
     "init_images": st.lists(st.sampled_from(sorted(IMAGES)), min_size=1, max_size=4),
+    "save_images": st.just(False),
+    "override_settings_restore_afterwards": st.just(True),
     "script_args": st.lists(FREE, max_size=3),
     "hr_additional_modules": st.lists(FREE, max_size=3),
 }
@@ -252,7 +255,7 @@ LANE: Fields = {
     **dict.fromkeys(("start_limit", "stall", "load_limit", "call_limit"), LIMITS),
     "stop_grace": DURATIONS,
     "log_cap": CAPS,
-    "leave_running": SWITCHES,
+    **dict.fromkeys(("leave_running", "undo_overrides"), SWITCHES),
     "health": st.fixed_dictionaries(
         {}, optional={"interval": LIMITS, "timeout": LIMITS, "failures": st.integers(1, WHOLE)}
     ),
@@ -262,6 +265,7 @@ MANAGED: Fields = {
     "command": st.lists(NAMES, min_size=1, max_size=5),
     "cwd": PLACES,
     "env": st.dictionaries(NAMES, NAMES, max_size=3),
+    **dict.fromkeys(("max_rss", "max_calls"), st.integers(1, 10**9)),
 }
 
 
@@ -277,17 +281,21 @@ WEBUI = st.builds(
     SECRETS | st.just({}),
     some(MANAGED, "command") | some({"log_file": PLACES}),
 )
-RUNS_KEPT = some({"age": st.integers(1, 10_000).map("{} h".format), "size": SIZES})
+AGES = st.integers(1, 10_000).map("{} h".format)
+RUNS_KEPT = some({"age": AGES, "size": SIZES})
 SETTINGS: Fields = {
     **dict.fromkeys(("spool", "state"), PLACES),
     "watch": st.sampled_from(["events", "poll"]),
     **dict.fromkeys(("settle", "stop_grace"), DURATIONS),
     **dict.fromkeys(("scan_interval", "arrival_timeout"), LIMITS),
-    "max_image": st.integers(1, 10**8),
+    **dict.fromkeys(("max_image", "max_generation"), st.integers(1, 10**8)),
     "allow": st.lists(NAMES, max_size=3),
     "min_free": SIZES,
     "recovery": SWITCHES,
     "cooldown": st.lists(DURATIONS, min_size=1, max_size=8),
+    "hold_max": AGES,
+    "signatures": PLACES,
+    "checks": some(dict.fromkeys(LEVELS, st.sampled_from(["fail", "warn", "off"]))),
     "log_cap": CAPS,
     "retention": some({"done": RUNS_KEPT, "failed": RUNS_KEPT, "logs": CAPS}),
     "webuis": st.dictionaries(
@@ -310,7 +318,7 @@ def check_settings(written: Fields, found: BaseModel) -> None:
                 check_settings({"name": webui.name, **meant[webui.name]}, webui)
         elif isinstance(value, Path):
             assert value == Path(os.path.normpath(BASE / meant))
-        elif name == "age" and meant is not None:
+        elif name in ("age", "hold_max") and meant is not None:
             assert value == int(meant.removesuffix(" h")) * 3600
         else:
             assert value == (tuple(meant) if isinstance(meant, list) else meant)
@@ -342,7 +350,7 @@ def test_the_same_bytes_are_always_read_the_same(written: Fields) -> None:
 
 
 NUMBERS = (int, float)
-MAPPINGS = ("env", "health", "retention", "done", "failed", "webuis")
+MAPPINGS = ("env", "health", "retention", "checks", "done", "failed", "webuis")
 
 
 @st.composite

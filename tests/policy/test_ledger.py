@@ -75,6 +75,21 @@ def test_two_cut_offs_are_forgiven_and_the_third_is_not(deaths: int, call: str) 
     assert read_ledger([started()] * deaths).too_many_cut_offs() == call
 
 
+@pytest.mark.parametrize(
+    ("records", "given_up"),
+    [
+        ([started(), given_up()] * 6, 6),
+        ([started(), failed(), given_up()], 0),
+        ([started(), given_up(), started()], 1),
+        ([given_up()], 0),
+    ],
+)
+def test_what_a_stop_gave_up_is_told_apart_from_what_ended_otherwise(
+    records: Records, given_up: int
+) -> None:
+    assert read_ledger(records).call("1.1").given_up == given_up
+
+
 def test_cut_offs_of_a_finished_call_are_past() -> None:
     records = [started(), started(), started(), started(), finished()]
     assert read_ledger(records).too_many_cut_offs() == ""

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import io
 import random
+import zlib
 
 import pytest
 from PIL import Image
 
-from sdwatch.policy.picture import MOST_PIXELS, NoPictureError, check_whole, size_of
+from sdwatch.policy.picture import (
+    MOST_PIXELS,
+    NoPictureError,
+    check_whole,
+    is_one_colour,
+    may_be_one_colour,
+    size_of,
+)
 from tests.fakes import picture
 
 KINDS = ("PNG", "JPEG", "WEBP")
@@ -64,3 +72,37 @@ def test_a_large_webp_is_not_decoded_and_its_length_tells() -> None:
     assert check_whole(data) == (7000, 6000)
     with pytest.raises(NoPictureError, match="is cut off or damaged"):
         check_whole(data[:-2])
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_colour_is_told_from_two(kind: str) -> None:
+    size = (640, 480)
+    plain = Image.new("RGB", size, (40, 41, 42))
+    black = encoded(plain, kind)
+    assert may_be_one_colour(black, size)
+    assert is_one_colour(black)
+    plain.paste((60, 41, 42), (0, 0, 64, 64))
+    assert not is_one_colour(encoded(plain, kind))
+
+
+def test_what_is_large_or_rich_is_not_decoded_to_see() -> None:
+    noise = Image.effect_noise((1024, 1024), 64)
+    assert not may_be_one_colour(encoded(noise, "PNG"), noise.size)
+    assert not may_be_one_colour(b"", (20_000, 20_000))
+
+
+def test_checksums_that_are_right_over_bytes_that_are_not() -> None:
+    data = picture(size=(8, 8))
+    at = data.index(b"IDAT")
+    length = int.from_bytes(data[at - 4 : at], "big")
+    body = b"IDAT" + bytes(length)
+    damaged = data[:at] + body + zlib.crc32(body).to_bytes(4, "big") + data[at + 8 + length :]
+    assert check_whole(damaged) == (8, 8)
+    with pytest.raises(NoPictureError, match="damaged"):
+        is_one_colour(damaged)

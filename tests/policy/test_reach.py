@@ -83,6 +83,21 @@ PLACES = {
     "in a second line": "a\n/etc/passwd",
     "behind a blank": " /etc/passwd",
     "like a JPEG, and short": "/9j/a",
+    "file address without slashes": "file:/etc/passwd",
+    "address with backslashes": "http:\\\\host\\a",
+    "in a drive's own folder": "C:secret.txt",
+    "number in a drive's own folder": "c:1.txt",
+    "above a drive's own folder": "C:..\\a",
+    "device": "NUL",
+    "device with an ending": "con.txt",
+    "device with a colon": "aux:",
+    "device in a folder": "models/COM1",
+    "variable": "$HOME/a",
+    "variable in braces": "${HOME}/a",
+    "variable of Windows": "%USERPROFILE%\\x",
+    "behind a byte order mark": "\ufeff/etc/passwd",
+    "behind a zero-width space": "\u200b\u200bC:\\a",
+    "with one within": "\u2060fi\u200ble:/etc/passwd",
 }
 FIELDS = {
     "a setting": ('override_settings: {{sd_vae: {}}}', "sd_vae"),
@@ -121,7 +136,12 @@ FINE = {
     "no folder": "alwayson_scripts: {ControlNet: {args: [{image_dir: '', batch_images: ''}]}}",
     "no place": "alwayson_scripts: {X: {args: [{save_to_dir: false, path: null, files: 3}]}}",
     "dots": "script_args: ['a...', '1/..2', '..a', 'half/half', 'a / b', '/', ':/']",
-    "a score": "script_args: ['8:1', 'http', 'a: b']",
+    "a score": "script_args: ['8:1', 'http', 'a: b', 'a:1.2', 's:0,1']",
+    "a network": "script_args: ['<lora:x:1>', 'x1:model', 'base:v2', '${a}', '$b 5%']",
+    "no device": "styles: [concept, 'con artist', null-style, 'auxiliary.safetensors']",
+    "nothing saved": "save_images: false\noverride_settings_restore_afterwards: yes",
+    "as WebUIs take for granted": "do_not_save_samples: false\ndo_not_save_grid: false",
+    "not given": "save_images: null\ninfotext: null\noverride_settings_restore_afterwards:",
 }
 
 
@@ -157,3 +177,26 @@ def test_a_script_that_reaches_further_is_refused_and_can_be_allowed(name: str, 
     assert job_of(text, name)
     (line,) = problems_of(f"prompt: a\nalwayson_scripts: {{{name}: {{args: []}}}}\n")
     assert why in line
+
+
+FIELDS_BEYOND = {
+    "save_images: true": "it changes what the WebUI saves",
+    "save_images: 'Yes'": "it changes what the WebUI saves",
+    "override_settings_restore_afterwards: false": "the settings of this job would stay",
+    "override_settings_restore_afterwards: off": "the settings of this job would stay",
+    "infotext: 'Steps: 2, Model: x'": "it may carry settings of the WebUI",
+}
+
+
+@pytest.mark.parametrize(("line", "why"), FIELDS_BEYOND.items())
+def test_a_field_that_reaches_beyond_the_job_is_refused_by_name_and_can_be_allowed(
+    line: str, why: str
+) -> None:
+    name = line.partition(":")[0]
+    text = f"prompt: a\n{line}\n"
+    (told,) = problems_of(text)
+    assert told.startswith(
+        f'job.yaml:2:{len(name) + 3}: "{name}" is not for a job to set so: {why}'
+    )
+    assert told.endswith('("allow" in the config makes exceptions)')
+    assert name in job_of(text, name).stages[0].fields

@@ -14,7 +14,7 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.verdict import Diagnosis, advice_for, exit_in_words, judge
+from sdwatch.policy.verdict import Diagnosis, Facts, advice_for, exit_in_words, judge
 
 
 @pytest.mark.parametrize(
@@ -28,16 +28,11 @@ from sdwatch.policy.verdict import Diagnosis, advice_for, exit_in_words, judge
         (WebUIReplyError("the reply has no image", status=200), Diagnosis.SILENT),
         (WebUIUnreachableError("connection reset"), Diagnosis.CRASH),
         (WebUIError("the request itself broke"), Diagnosis.SERVER_ERROR),
-        (WebUIServerError("500: Invalid encoded image", status=500), Diagnosis.BAD_REQUEST),
-        (
-            WebUIServerError("500: Request to local resource not allowed", status=500),
-            Diagnosis.BAD_REQUEST,
-        ),
     ],
     ids=lambda value: str(value),
 )
 def test_each_error_has_its_diagnosis(error: WebUIError, diagnosis: Diagnosis) -> None:
-    verdict = judge(error)
+    verdict = judge(Facts(error))
     assert verdict.diagnosis is diagnosis
     assert verdict.cause == str(error)
     assert verdict.advice == advice_for(diagnosis)
@@ -52,7 +47,7 @@ def test_each_error_has_its_diagnosis(error: WebUIError, diagnosis: Diagnosis) -
     ],
 )
 def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIError) -> None:
-    verdict = judge(error, exit_code=-9, process_gone=True)
+    verdict = judge(Facts(error, process_gone=True, exit_code=-9))
     assert verdict.diagnosis is Diagnosis.CRASH
     assert verdict.cause == "the WebUI died during the call (killed by signal 9, SIGKILL)"
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sdwatch.errors import AlreadyRunningError
-from sdwatch.spool.heartbeat import HEARTBEAT, Heartbeat, read_heartbeats, refuse_second_monitor
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import (
+    BEGINS,
+    HEARTBEAT,
+    Heartbeat,
+    give_way,
+    read_heartbeats,
+    refuse_second_monitor,
+)
 from sdwatch.state import StateFolder
-from tests.helpers import FakeClock
+from tests.helpers import FakeClock, wait_until
 from tests.spool.spools import made_spool
 
 
@@ -97,3 +107,96 @@ def test_the_workers_id_stays(tmp_path: Path) -> None:
         assert state.worker == StateFolder(tmp_path / "state").worker
     finally:
         state.release()
+
+
+def test_it_beats_by_itself_while_the_main_thread_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdwatch.spool.heartbeat.INTERVAL", 0.01)
+    spool = made_spool(tmp_path)
+    heartbeat = Heartbeat(spool)
+    heartbeat.beat({"queued": 3})
+    heartbeat.open()
+    wait_until(lambda: beat_of(spool)["beat"] > 3)
+    assert beat_of(spool)["queued"] == 3
+    heartbeat.say({"queued": 4, "lanes": [{"name": "sim"}]})
+    wait_until(lambda: beat_of(spool)["queued"] == 4)
+    assert beat_of(spool)["lanes"] == [{"name": "sim"}]
+    heartbeat.end()
+    assert read_heartbeats(spool.root) == []
+
+
+def test_why_a_beat_could_not_be_written_is_known_until_one_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdwatch.spool.heartbeat.INTERVAL", 0.01)
+    spool = made_spool(tmp_path)
+    heartbeat = Heartbeat(spool)
+    spool.working.rmdir()
+    heartbeat.open()
+    wait_until(lambda: heartbeat.refused)
+    spool.working.mkdir()
+    wait_until(lambda: heartbeat.refused is None)
+    heartbeat.end()
+
+
+def beat_of(spool: Spool) -> dict[str, Any]:
+    return read_heartbeats(spool.root)[0]
+
+
+# -- two that begin in the same moment: neither was there when the other looked
+
+
+BOTH_BEGIN = {BEGINS: True}
+WORKS: dict[str, Any] = {}
+
+
+@pytest.mark.parametrize(
+    ("other", "it_is", "gives_way"),
+    [
+        ("box-0", BOTH_BEGIN, True),
+        ("box-2", BOTH_BEGIN, False),
+        ("box-0", WORKS, True),
+        ("box-2", WORKS, True),
+    ],
+)
+def test_of_two_that_begin_one_stays(
+    tmp_path: Path, other: str, it_is: dict[str, Any], gives_way: bool
+) -> None:
+    mine, its = made_spool(tmp_path), made_spool(tmp_path, worker=other)
+    still = refuse_second_monitor(mine, FakeClock())
+    heartbeats = Heartbeat(mine), Heartbeat(its)
+    for heartbeat in heartbeats:
+        heartbeat.beat(BOTH_BEGIN)
+    clock = ClockWithOthers()
+    clock.others = lambda: heartbeats[1].beat(it_is)
+    with pytest.raises(AlreadyRunningError, match=other) if gives_way else nullcontext():
+        give_way(mine, clock, still)
+
+
+def test_one_that_works_and_was_frozen_gives_way_to_who_works_and_not_to_who_begins(
+    tmp_path: Path,
+) -> None:
+    mine, its = made_spool(tmp_path), Heartbeat(made_spool(tmp_path, worker="box-0"))
+    its.beat(BOTH_BEGIN)
+    clock = ClockWithOthers()
+    clock.others = lambda: its.beat(BOTH_BEGIN)
+    refuse_second_monitor(mine, clock, works=True)
+    clock.others = lambda: its.beat(WORKS)
+    with pytest.raises(AlreadyRunningError):
+        refuse_second_monitor(mine, clock, works=True)
+
+
+def test_where_nobody_else_is_or_one_that_was_seen_to_stand_still_nothing_is_waited_for(
+    tmp_path: Path,
+) -> None:
+    clock = FakeClock()
+    spool = made_spool(tmp_path)
+    give_way(spool, clock, refuse_second_monitor(spool, clock))
+    assert clock.waited == []
+
+    Heartbeat(made_spool(tmp_path, worker="box-0")).beat({})
+    still = refuse_second_monitor(spool, clock)
+    waited = list(clock.waited)
+    give_way(spool, clock, still)
+    assert clock.waited == waited

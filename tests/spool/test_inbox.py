@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from sdwatch import system
 from sdwatch.errors import JobError
 from sdwatch.policy.job import Job
 from sdwatch.spool.archive import Spool
@@ -380,3 +382,33 @@ def test_what_leaves_the_inbox_is_no_reason_to_scan(tmp_path: Path) -> None:
     finally:
         watch.stop()
     assert hints == []
+
+
+def test_an_image_that_is_closed_to_us_is_told_by_its_name(
+    inbox: Inbox, spool: Spool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = system.open_inside
+
+    def closed(folder: Path, name: str) -> int:
+        if name == "sketch.png":
+            raise PermissionError(errno.EACCES, "Permission denied", "/somewhere")
+        return real(folder, name)
+
+    folder_job(spool, "sealed", SKETCH, "sketch.png")
+    monkeypatch.setattr(system, "open_inside", closed)
+    assert settled(inbox, clock) == []
+    assert inbox.waiting == {"sealed": "sketch.png cannot be read yet: Permission denied"}
+    assert inbox.unreadable == {"sealed"}
+    clock.advance(ARRIVAL_TIMEOUT)
+    (arrival,) = inbox.scan()
+    assert str(arrival.job) == "sealed: sketch.png cannot be read: Permission denied"
+
+
+def test_an_accent_that_is_taken_apart_on_disk_is_the_same_name(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
+    apart = "cafe\u0301.png"
+    folder_job(spool, "sketch", SKETCH.replace("sketch.png", "caf\u00e9.png"), apart)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
+    assert arrival.job.stages[0].fields["init_images"] == [apart]

@@ -6,6 +6,8 @@ not come takes as long as it was waited for.
 
 from __future__ import annotations
 
+import math
+import socketserver
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,12 +16,13 @@ from typing import Any, cast
 
 import pytest
 
+from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIStuckError
 from sdwatch.policy.progress import Limits
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import CallWatch
+from sdwatch.webui.health import CallWatch, known
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife
-from tests.helpers import FakeClock, free_port
+from tests.helpers import FakeClock
 
 STEPS = 20
 Seen = Callable[[float], "State"]
@@ -155,27 +158,65 @@ def test_looks_are_no_more_than_one_in_two_seconds(monkeypatch: pytest.MonkeyPat
     assert len(asked) <= 300
 
 
-def test_a_first_start_that_prints_for_half_an_hour_is_left_alone(tmp_path: Path) -> None:
+def test_a_first_start_that_prints_for_half_an_hour_and_then_is_ready_is_left_alone(
+    tmp_path: Path,
+) -> None:
     clock, log = FakeClock(), tmp_path / "stdout.log"
     log.touch()
-    port = free_port()
+    config = WebUIConfig(name="sim", url="http://127.0.0.1:1", command=("webui",))
+    ready_at = math.inf
 
     def work() -> tuple[float, int]:
         with open(log, "a", encoding="utf-8") as file:
             file.write(f"Downloading: {clock.now:.0f} MB\n")
         return 0.0, 0
 
-    def start(limit: float) -> str:
+    def start() -> str:
         return Readiness(
             clock=clock,
             host="127.0.0.1",
-            port=port,
-            probe=lambda: ProbeResult(False, "not asked"),
+            port=server.server_address[1],
+            probe=lambda: ProbeResult(clock.now >= ready_at, "it downloads"),
             is_ours=lambda: True,
             ended=threading.Event(),
             signs=SignsOfLife(clock, [log], work),
-            limit=limit,
-            stall=300.0,
+            limit=config.start_limit,
+            stall=config.stall,
         ).wait(threading.Event())
 
-    assert "not ready within 1800 s" in start(1800.0)
+    with socketserver.TCPServer(("127.0.0.1", 0), socketserver.BaseRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        began = clock.now
+        ready_at = began + 31 * 60.0
+        assert start() == ""
+        assert clock.now >= ready_at
+        ready_at = math.inf
+        assert "not ready within 3600 s: it downloads" in start()
+        server.shutdown()
+
+
+def test_of_a_reply_only_the_known_is_kept_for_the_heartbeat() -> None:
+    reply = {
+        "progress": 0.5,
+        "eta_relative": float("inf"),
+        "current_image": "x" * 25_000_000,
+        "state": {
+            "job": "j" * 25_000_000,
+            "job_no": True,
+            "job_count": 1,
+            "sampling_step": 10**400,
+            "sampling_steps": 20,
+            "extra": ["y"] * 1000,
+        },
+    }
+    state = {"job": "j" * 100, "job_count": 1, "sampling_steps": 20}
+    assert known(reply) == {"progress": 0.5, "state": state}
+    assert known({"progress": "0.5", "state": [1]}) == {"state": {}}
+
+
+def test_a_number_that_is_none_is_no_progress() -> None:
+    class Odd(WebUI):
+        def progress(self, timeout: float) -> dict[str, Any]:
+            return {**super().progress(timeout), "progress": float("nan")}
+
+    assert Odd(lambda _: State(step=7)).stuck_after(limits(10.0), 30.0) is not None

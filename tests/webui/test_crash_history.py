@@ -28,6 +28,10 @@ def start(history: CrashHistory) -> None:
     history.started(1)
 
 
+def recycle(history: CrashHistory) -> None:
+    history.recycled(1, "it has made 500 calls")
+
+
 STABLE = [success] * STABLE_AFTER
 # A life, and the cool-down after it.
 LIVES: dict[str, tuple[list[Step], float]] = {
@@ -42,6 +46,7 @@ LIVES: dict[str, tuple[list[Step], float]] = {
     ),
     "three successes in a row": ([crash, crash, *STABLE], 0),
     "stable, then a crash": ([crash, crash, *STABLE, crash], 5),
+    "recycling is no crash": ([crash, recycle, start, crash], 10),
     "stable twice": ([crash, *STABLE, crash, *STABLE], 0),
 }  # fmt: skip
 

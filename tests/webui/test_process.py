@@ -113,6 +113,36 @@ def test_a_restart_that_dies_at_boot_says_why_in_the_log(
     assert "boot failed" in manager.get_tail_logs()["stderr"]
 
 
+@pytest.mark.parametrize(
+    ("line", "code", "cause"),
+    [
+        ("RuntimeError: Torch is not able to use GPU", 1, "exit code 1: the WebUI finds no GPU. S"),
+        ("launch.py: error: unrecognized arguments: --x", 2, "exit code 2: the WebUI does not kno"),
+    ],
+)
+def test_a_start_that_fails_says_what_its_log_means(
+    setup: Setup, line: str, code: int, cause: str
+) -> None:
+    program = f"import sys; print({line!r}, file=sys.stderr); sys.exit({code})"
+    manager = setup.manager(command=[sys.executable, "-c", program])
+    assert not manager.restart_and_wait_ready(30)
+    assert cause in manager.last_failure
+
+
+def test_what_is_given_up_is_not_explained_by_its_log(setup: Setup) -> None:
+    program = "import time; print('Press any key to continue . . .', flush=True); time.sleep(60)"
+    manager = setup.manager(command=[sys.executable, "-c", program])
+    give_up = threading.Event()
+    manager.start()
+    wait_until(lambda: "any key" in manager.get_tail_logs()["stdout"])
+    assert not manager.wait_ready(1.0)
+    assert "not ready within 1 s" in manager.last_failure
+    assert "waits for somebody to press a key" in manager.last_failure
+    give_up.set()
+    assert not manager.wait_ready(1.0, give_up)
+    assert "press a key" not in manager.last_failure
+
+
 def test_never_ready_within_the_limit_is_false_and_stopped(setup: Setup) -> None:
     manager = setup.manager("never-ready")
     assert not manager.restart_and_wait_ready(1.5)

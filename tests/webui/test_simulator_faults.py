@@ -362,7 +362,7 @@ def test_canaries_are_not_counted_and_hit_only_by_their_prompt(tmp_path: Path) -
         assert sim.txt2img(prompt="sdwatch canary 18").json()["error"] == "OutOfMemoryError"
         assert sim.txt2img().status_code == 500
         stats = sim.stats()
-        assert (stats["posts"], stats["generations"]) == (4, 2)
+        assert (stats["posts"], stats["canaries"]) == (2, 2)
         assert stats["by_stage"] == {"txt2img": 2}
 
 

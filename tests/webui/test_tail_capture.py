@@ -193,6 +193,46 @@ def test_of_a_long_traceback_head_and_innermost_frames_are_pinned(log: Path) -> 
     assert '  File "x.py", line 99' in shown
 
 
+def test_a_traceback_stays_when_a_flood_filled_the_whole_window(log: Path) -> None:
+    flood = "".join(f"noise {n}\n" for n in range(1000))
+    shown = tail_text(write(log, TRACEBACK + flood), 50, max_bytes=5000).splitlines()
+    assert shown[1:6] == TRACEBACK.splitlines()[:5]
+    assert shown[-1] == "noise 999"
+    far = TRACEBACK + "".join(f"noise {n}\n" for n in range(5000))
+    assert "boom" not in tail_text(write(log, far), 50, max_bytes=5000)
+
+
+def test_of_many_frames_the_last_of_each_bar_is_kept_and_errors_among_them(log: Path) -> None:
+    frames = [
+        f"\rGPU {n % 2}: {n % 100}%|█| {n}/9 [00:0{n % 7}<00:01, 2it/s]" for n in range(60_000)
+    ]
+    frames[30] += "\rRuntimeError: in between"
+    shown = tail_text(write(log, "before\n" + "".join(frames) + "\nafter\n")).splitlines()
+    assert shown[0] == "before"
+    assert "RuntimeError: in between" in shown
+    assert [line[:6] for line in shown[-3:]] == ["GPU 0:", "GPU 1:", "after"]
+    assert "59999/9" in shown[-2]
+
+
+def test_unlike_errors_above_a_flood_are_each_shown_once(log: Path) -> None:
+    errors = "".join(f"ERROR one {n}\nCUDA error: two {n}\n" for n in range(500))
+    shown = tail_text(write(log, errors + "noise\n" * 50_000), 50).splitlines()
+    assert shown[:4] == [
+        "(errors from further up in this log:)",
+        "ERROR one 499",
+        "CUDA error: two 499",
+        "(the last 46 lines:)",
+    ]
+
+
+def test_what_is_left_out_of_a_flood_is_what_would_be_left_out_of_a_few_lines(log: Path) -> None:
+    useful = [f"useful {n}" for n in range(300)]
+    text = "".join(f"{line}\r\n{PROBE * 100}{FORGE_BARS}\r" for line in useful)
+    shown = tail_text(write(log, text), 1000).splitlines()
+    assert [line for line in shown if line.startswith("useful")] == useful
+    assert shown[0] == f"({300 * 102} access lines of health probes left out)"
+
+
 @pytest.mark.parametrize("max_lines", [-1, 0, 1, 2, 3, 5, 6, 7, 9])
 def test_a_small_number_of_lines_is_kept(log: Path, max_lines: int) -> None:
     write(log, TRACEBACK + PROBE + "noise\n" * 100)

@@ -1,0 +1,36 @@
+"""A running WebUI that a command asks by itself, beside any monitor."""
+
+from __future__ import annotations
+
+from sdwatch.clock import SystemClock
+from sdwatch.config import Config, WebUIConfig
+from sdwatch.errors import WebUIError
+from sdwatch.policy.catalogue import Catalogue
+from sdwatch.webui.catalogue import CatalogueReader
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.health import ReadinessProbe
+
+
+def client_of(webui: WebUIConfig) -> SDWebUIClient:
+    """A client with this WebUI's own user name and limits. Raises WebUIError, with the reason in
+    words, where it could not be sent a job now."""
+    auth = (webui.username, webui.password or "") if webui.username else None
+    client = SDWebUIClient(webui.url, auth=auth, call_limit=webui.call_limit)
+    probe = ReadinessProbe(client, SystemClock(), webui.health.timeout)()
+    if not probe.ready:
+        client.close()
+        raise WebUIError(f"{webui.url} is not ready: {probe.reason}")
+    return client
+
+
+def catalogue_of(client: SDWebUIClient, webui: WebUIConfig) -> Catalogue:
+    """What it has."""
+    return CatalogueReader(client, webui.health.timeout).read()
+
+
+def webui_at(url: str, config: Config | None) -> WebUIConfig:
+    """The one at this address: of the config, with its user name, or else any. Raises ValueError
+    where this is no address."""
+    webuis = config.webuis if config else ()
+    known = (webui for webui in webuis if webui.url == url.rstrip("/"))
+    return next(known, None) or WebUIConfig.model_validate({"name": "asked", "url": url})

@@ -1,0 +1,51 @@
+"""`sdwatch bundle`: one zip about a run, for a bug report."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from sdwatch.cli.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.names import archived_runs, find, working_runs
+from sdwatch.spool.bundle import bundle
+from sdwatch.state import StateFolder
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_config_argument(parser)
+    parser.add_argument("run", metavar="RUN", help="its id, or a part that only it has")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="default: ./sdwatch-RUN.zip"
+    )
+    parser.epilog = (
+        "No prompts, images, passwords, user names or home paths are in it; its README.txt says\n"
+        "what is. Look through it before you give it away all the same."
+    )
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Write the zip. Raises NotFoundError, ConfigError, OSError."""
+    chosen = choose_config(args.config)
+    spool = chosen.spool
+    runs = working_runs(spool) | archived_runs(spool.done) | archived_runs(spool.failed)
+    run = find(Path(args.run).name, runs, "failed/, done/ or working/")
+    log = StateFolder(chosen.config.state).log_file
+    data = bundle(run, spool, chosen.config, (log.with_name(f"{log.name}.1"), log))
+    target = args.output or _free_name(run.name)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, target)
+    print(f"{target}: {len(data) / 1000:.0f} KB about {run.name}")
+    return ExitCode.OK
+
+
+def _free_name(run_id: str) -> Path:
+    """What is there already is not overwritten."""
+    number, path = 1, Path(f"sdwatch-{run_id}.zip")
+    while path.exists():
+        number += 1
+        path = Path(f"sdwatch-{run_id}-{number}.zip")
+    return path

@@ -1,0 +1,120 @@
+"""`sdwatch canary`: the smallest picture from the configured WebUI, the proof that it works."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sdwatch.cli.asked import catalogue_of, client_of
+from sdwatch.cli.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.exit_codes import ExitCode, NotFoundError
+from sdwatch.config import WebUIConfig
+from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
+from sdwatch.policy.catalogue import Catalogue
+from sdwatch.webui.canary import SIDE, flaw_in, payload
+from sdwatch.webui.client import SDWebUIClient
+
+_LOOKS_APART = 2.0  # seconds
+_ENDINGS = {"JPEG": "jpg"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_config_argument(parser)
+    parser.add_argument(
+        "webui", nargs="?", metavar="WEBUI", help="its name in the config; default: each of them"
+    )
+    parser.epilog = (
+        f"It must be running. The picture ({SIDE}x{SIDE}, one step) is written into this folder. "
+        "Where it is generating nothing is sent."
+    )
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Ask one after the other. Raises ConfigError, NotFoundError."""
+    webuis = choose_config(args.config).config.webuis
+    asked = [webui for webui in webuis if args.webui in (None, webui.name)]
+    if not asked:
+        names = ", ".join(webui.name for webui in webuis)
+        raise NotFoundError(f"the config has no WebUI {args.webui}; there are {names}")
+    well = [_is_well(webui) for webui in asked]
+    return ExitCode.OK if all(well) else ExitCode.ERROR
+
+
+def _is_well(webui: WebUIConfig) -> bool:
+    """Print how it went."""
+    try:
+        print(f"{webui.name}: {_proof(webui)}", flush=True)
+    except WebUIError as error:
+        print(f"{webui.name}: {error}{_hint(webui, error)}", flush=True)
+        return False
+    return True
+
+
+def _hint(webui: WebUIConfig, error: WebUIError) -> str:
+    if "is not ready" not in str(error):
+        return ""
+    start = "`sdwatch run` starts it" if webui.command else "start it"
+    return f"\n  {start}, and try again when it answers"
+
+
+def _proof(webui: WebUIConfig) -> str:
+    client = client_of(webui)
+    try:
+        _refuse_busy(client, webui)
+        catalogue = catalogue_of(client, webui)
+        print(f"{webui.name}: sent; the first picture waits for the checkpoint to load", flush=True)
+        began = time.monotonic()
+        reply = client.generate_images("txt2img", payload(), canary=True)
+        seconds = time.monotonic() - began
+        if flaw := flaw_in(reply.images[0]):
+            raise WebUIError(f"the picture came out {flaw}: see {_written(webui, reply.images[0])}")
+        path = _written(webui, reply.images[0])
+        return f"well: {_which(client, catalogue)}, {seconds:.1f} s\n  {path}"
+    finally:
+        client.close()
+
+
+def _refuse_busy(client: SDWebUIClient, webui: WebUIConfig) -> None:
+    """Raises WebUIBusyError while it generates, for a monitor or for anybody. Only what moves is
+    busy: a failed upscale leaves /progress set for ever (measured)."""
+    before = _position(client, webui)
+    if before is None:
+        return
+    time.sleep(_LOOKS_APART)
+    if _position(client, webui) not in (None, before):
+        raise WebUIBusyError(
+            "it is generating, so nothing was sent: that it works can be seen; "
+            "`sdwatch status` says for whom, if it is for sdwatch"
+        )
+
+
+def _position(client: SDWebUIClient, webui: WebUIConfig) -> Any:
+    """Where a generation is; None where none is under way, or that cannot be asked."""
+    try:
+        progress = client.progress(webui.health.timeout)
+    except WebUINotUsableError:
+        return None
+    state = progress.get("state")
+    running = isinstance(state, dict) and state.get("job")
+    return (progress.get("progress"), state) if running else None
+
+
+def _which(client: SDWebUIClient, catalogue: Catalogue) -> str:
+    return f"{catalogue.kind.words} {client.version or catalogue.version}".strip()
+
+
+def _written(webui: WebUIConfig, image: bytes) -> Path:
+    """The picture's path; nothing is overwritten."""
+    with Image.open(io.BytesIO(image)) as picture:
+        kind = picture.format or "img"
+    ending = _ENDINGS.get(kind, kind.lower())
+    path = Path.cwd() / f"canary-{webui.name}-{time.strftime('%Y%m%d-%H%M%S')}.{ending}"
+    with open(path, "xb") as file:
+        file.write(image)
+    return path

@@ -1,0 +1,142 @@
+"""`sdwatch replay`: the one call that failed, sent once by hand, outside of all queues.
+
+The run's folder is only read. The call is made from the job file, the recorded seeds and the images
+of the stage before, by the same code as the run did.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.exit_codes import ExitCode, NotFoundError
+from sdwatch.cli.names import archived_runs, find, working_runs
+from sdwatch.clock import SystemClock
+from sdwatch.config import WebUIConfig
+from sdwatch.errors import SdwatchError, WebUIError
+from sdwatch.policy.payload import Call
+from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.story import asked_for
+from sdwatch.spool.diagnostics import ENVELOPE, read_json
+from sdwatch.spool.heartbeat import read_heartbeats
+from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.run import MANIFEST, Run
+from sdwatch.stages import StageRunner
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.reply import Reply
+
+_MOST_MANIFEST = 4_000_000
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The command's flags."""
+    add_config_argument(parser)
+    parser.add_argument("run", metavar="RUN", help="its id, or a part that only it has")
+    parser.add_argument("--call", metavar="STAGE.NUMBER", help="default: the one that failed")
+    parser.add_argument("--url", help="another WebUI than the one that the run was on")
+    parser.epilog = (
+        "It is sent once, and nothing is retried or restarted. The images are saved here, in the\n"
+        "current folder; the run's folder is only read."
+    )
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Send it and show what comes back. Raises NotFoundError, SdwatchError, OSError."""
+    chosen = choose_config(args.config)
+    spool = chosen.spool
+    runs = archived_runs(spool.done) | archived_runs(spool.failed) | working_runs(spool)
+    folder = find(Path(args.run).name, runs, "failed/, done/ or working/")
+    call, payload = _rebuilt(folder, args.call, chosen)
+    client = _client(folder, args.url, chosen)
+    if read_heartbeats(spool.root):
+        print("sdwatch is at work on this spool: what it sends meanwhile makes this one wait")
+    told = asked_for(payload)
+    print(f"{folder.name}: call {call.id}, {call.kind}{told and f' ({told})'} -> {client.url}")
+    began = time.monotonic()
+    try:
+        reply = client.generate_images(call.kind, payload)
+    except WebUIError as error:
+        print(f"{_status(error)} after {time.monotonic() - began:.1f} s")
+        print(f"  {error}")
+        return ExitCode.ERROR
+    finally:
+        client.close()
+    print(f"200 after {time.monotonic() - began:.1f} s, {len(reply.images)} images:")
+    for path in _save(reply, folder.name, call):
+        print(f"  {path}")
+    return ExitCode.OK
+
+
+def _rebuilt(folder: Path, named: str | None, chosen: ChosenConfig) -> tuple[Call, dict[str, Any]]:
+    clock = SystemClock()
+    run = Run(folder, clock)
+    recorder = RunRecorder(run, Redactor(), clock)
+    runner = StageRunner(run, _Nothing(), recorder, clock=clock, rules=chosen.config.rules)
+    return runner.rebuild(named or str(read_json(folder, ENVELOPE).get("call") or ""))
+
+
+class _Nothing:
+    """Where a runner that only rebuilds a call would send it."""
+
+    def generate_images(self, stage: str, payload: Any) -> Reply:
+        raise AssertionError(f"{stage} is not sent from here: {len(payload)}")
+
+
+def _client(folder: Path, url: str | None, chosen: ChosenConfig) -> SDWebUIClient:
+    """The WebUI that the run was on, with its password; another url gets none."""
+    webui = _webui(folder, chosen)
+    if url is not None and url.rstrip("/") != webui.url:
+        if re.fullmatch(r"https?://[^/\s@]+/?", url) is None:
+            raise SdwatchError(f"{url!r} is no url: http://HOST:PORT, without a path or a password")
+        return SDWebUIClient(url, call_limit=webui.call_limit)
+    auth = (webui.username, webui.password or "") if webui.username else None
+    return SDWebUIClient(webui.url, auth=auth, call_limit=webui.call_limit)
+
+
+def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
+    about = read_json(folder, MANIFEST, _MOST_MANIFEST).get("webui") or {}
+    name = str(about.get("name", ""))
+    webuis = {webui.name: webui for webui in chosen.config.webuis}
+    if name in webuis:
+        return webuis[name]
+    if len(webuis) == 1:
+        return next(iter(webuis.values()))
+    raise NotFoundError(
+        f"the run was on {name or 'no WebUI yet'}, which the config does not have; say which one "
+        f"with --url: " + ", ".join(webui.url for webui in webuis.values())
+    )
+
+
+def _status(error: WebUIError) -> str:
+    return str(error.status) if error.status else f"no answer ({type(error).__name__})"
+
+
+def _save(reply: Reply, run_id: str, call: Call) -> list[Path]:
+    """The images under names that are free."""
+    saved = []
+    for number, data in enumerate(reply.images, 1):
+        with Image.open(io.BytesIO(data)) as picture:
+            ending = (picture.format or "img").lower().replace("jpeg", "jpg")
+        stem = f"replay-{run_id}-{call.id}-{number:02d}"
+        saved.append(_write_new(Path.cwd(), stem, ending, data))
+    return saved
+
+
+def _write_new(folder: Path, stem: str, ending: str, data: bytes) -> Path:
+    count = 1
+    while True:
+        path = folder / (f"{stem}.{ending}" if count == 1 else f"{stem}-{count}.{ending}")
+        try:
+            with open(path, "xb") as file:
+                file.write(data)
+        except FileExistsError:
+            count += 1
+        else:
+            return path

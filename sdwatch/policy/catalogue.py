@@ -1,0 +1,326 @@
+"""What one WebUI has: its kind, the names in its lists, the fields that it knows. Pure.
+
+Made from the answers to GET /sdapi/v1/… and /openapi.json. How a name is looked up was measured
+(webui-facts) or is as in AUTOMATIC1111's code: it and Forge take names as they are written, so
+that `euler` and even `k_euler`, an alias in their own list, silently become DPM++ 2M; SD.Next
+passes over case. Where it is not known, a name is taken for right rather than refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from pathlib import PureWindowsPath
+from typing import Any
+
+API = "/sdapi/v1/"
+
+LISTS = (
+    "sd-models", "samplers", "schedulers", "upscalers", "latent-upscale-modes", "scripts",
+    "prompt-styles", "loras", "embeddings", "sd-vae", "sd-modules",
+)  # fmt: skip
+"""Routes, the more important first."""
+
+CHANGING = frozenset(LISTS) - {"samplers", "schedulers", "scripts", "latent-upscale-modes"}
+"""Those that may have another name in them while the WebUI runs: files, and titles of files,
+which change with the first load (AUTOMATIC1111, SD.Next)."""
+
+GENERATIONS = ("txt2img", "img2img", "extra-single-image")
+
+_CHECKSUM = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]\s*$")
+
+
+class Kind(StrEnum):
+    """Which WebUI it is."""
+
+    FORGE = "forge"
+    A1111 = "a1111"
+    SDNEXT = "sdnext"
+    SDCPP = "sdcpp"
+    UNKNOWN = "unknown"
+
+    @property
+    def words(self) -> str:
+        """As people call it."""
+        return _WORDS[self]
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether it takes a name only as its list has it."""
+        return self in (Kind.FORGE, Kind.A1111)
+
+
+_WORDS = {
+    Kind.FORGE: "Forge",
+    Kind.A1111: "AUTOMATIC1111",
+    Kind.SDNEXT: "SD.Next",
+    Kind.SDCPP: "stable-diffusion.cpp",
+    Kind.UNKNOWN: "of an unknown kind",
+}
+
+
+@dataclass(frozen=True)
+class Names:
+    """One list. `shown`: as people write them; `known`: every text that is taken for one of them,
+    folded where `folds`; `hints`: which of them is meant by every text that is like one, folded."""
+
+    shown: tuple[str, ...]
+    known: frozenset[str]
+    folds: bool
+    hints: Mapping[str, str] = field(default_factory=dict)
+
+    def __contains__(self, name: str) -> bool:
+        return (fold(name) if self.folds else name) in self.known
+
+    def within(self, part: str) -> bool:
+        """Whether `part` is a part of one of them, as a search for a checkpoint goes."""
+        searched = fold(part) if self.folds else part
+        return any(searched in name for name in self.known)
+
+
+@dataclass(frozen=True)
+class FieldRule:
+    """What a schema says of a field. `types`: JSON Schema's, empty for any."""
+
+    types: frozenset[str] = frozenset()
+    minimum: float | None = None
+    maximum: float | None = None
+    above: float | None = None
+    choices: tuple[Any, ...] = ()
+
+
+Stages = Mapping[str, Mapping[str, FieldRule] | None]
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Of one generation of one WebUI; nothing is known of a new one.
+
+    `lists`: the names by route, those of `scripts` by `scripts/txt2img` and so on. `missing`: the
+    routes that gave no list, and why. `stages`: the generations that it has, each with its fields
+    where they are known; None: not known. `settings`: names of its settings, empty if not known.
+    """
+
+    kind: Kind = Kind.UNKNOWN
+    version: str = ""
+    lists: Mapping[str, Names] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    stages: Stages | None = None
+    settings: frozenset[str] = frozenset()
+
+    def with_list(self, route: str, body: Any) -> Catalogue:
+        """With what this route answered. Raises ValueError where that is no list as expected."""
+        names = _read(route, body, self.kind)
+        others = self.without_list(route, "")
+        missing = {name: why for name, why in self.missing.items() if name != route}
+        return replace(self, lists={**others.lists, **names}, missing=missing)
+
+    def with_version(self, body: Any) -> Catalogue:
+        """With what SD.Next answers to /sdapi/v1/version; a copy without git knows nothing."""
+        said = (_at(body, key) for key in ("updated", "commit"))
+        words = (str(word) for word in said if word and word != "unknown")
+        return replace(self, version=" ".join(words))
+
+    def without_list(self, route: str, why: str) -> Catalogue:
+        """Without one, since this route did not give it."""
+        lists = {name: names for name, names in self.lists.items() if _route(name) != route}
+        return replace(self, lists=lists, missing={**self.missing, route: why})
+
+
+def catalogue_of(openapi: Any, *, is_sdcpp: bool = False) -> Catalogue:
+    """What can be told of a WebUI by its /openapi.json, None where it gave none; no lists yet.
+    `is_sdcpp`: stable-diffusion.cpp's server, which is known by having none."""
+    if is_sdcpp:
+        return Catalogue(Kind.SDCPP, stages={"txt2img": None, "img2img": None})
+    paths = openapi.get("paths") if isinstance(openapi, dict) else None
+    if not isinstance(paths, dict):
+        return Catalogue()
+    schemas = _at(openapi, "components", "schemas")
+    there = (stage for stage in GENERATIONS if API + stage in paths)
+    stages = {stage: _fields(paths[API + stage], schemas) for stage in there}
+    options = _at(schemas, "Options", "properties")
+    settings = frozenset(options) if isinstance(options, dict) else frozenset()
+    return Catalogue(_kind(paths), stages=stages or None, settings=settings)
+
+
+def fold(name: str) -> str:
+    """A name without case, spaces, `_` and `-`."""
+    return re.sub(r"[\s_-]+", "", name).lower()
+
+
+def without_checksum(name: str) -> str:
+    """A checkpoint's title without ` [bd773b1ec0]`."""
+    return _CHECKSUM.sub("", name)
+
+
+def _kind(paths: Mapping[str, Any]) -> Kind:
+    if API + "checkpoint" in paths:
+        return Kind.SDNEXT
+    if API + "sd-modules" in paths:
+        return Kind.FORGE
+    return Kind.A1111 if API + "sd-vae" in paths else Kind.UNKNOWN
+
+
+def _route(name: str) -> str:
+    return name.partition("/")[0]
+
+
+# -- the fields
+
+
+def _fields(path: Any, schemas: Any) -> Mapping[str, FieldRule] | None:
+    """The fields of a POST by its schema; None where that cannot be found."""
+    schema = _at(path, "post", "requestBody", "content", "application/json", "schema")
+    reference = _at(schema, "$ref")
+    if isinstance(reference, str):
+        schema = _at(schemas, reference.rpartition("/")[2])
+    properties = _at(schema, "properties")
+    if not isinstance(properties, dict) or not properties:
+        return None
+    return {name: _rule(rule) for name, rule in properties.items()}
+
+
+def _rule(schema: Any) -> FieldRule:
+    if not isinstance(schema, dict):
+        return FieldRule()
+    kinds = schema.get("anyOf")
+    kinds = kinds if isinstance(kinds, list) else [schema]
+    types = [kind.get("type") if isinstance(kind, dict) else None for kind in kinds]
+    known = frozenset(str(kind) for kind in types)
+    choices = schema.get("enum")
+    return FieldRule(
+        known if all(isinstance(kind, str) for kind in types) else frozenset(),
+        _number(schema.get("minimum")),
+        _number(schema.get("maximum")),
+        _number(schema.get("exclusiveMinimum")),
+        tuple(choices) if isinstance(choices, list) else (),
+    )
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _at(value: Any, *keys: str) -> Any:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+# -- the lists
+
+
+def _read(route: str, body: Any, kind: Kind) -> dict[str, Names]:
+    if route == "scripts":
+        return _scripts(body)
+    if route == "embeddings":
+        loaded, skipped = _at(body, "loaded"), _at(body, "skipped")
+        if not isinstance(loaded, dict):
+            raise ValueError("it has no embeddings in it")
+        names = [*loaded, *(skipped if isinstance(skipped, dict) else ())]
+        return {route: _names(((name, [name]) for name in names), folds=True)}
+    if not isinstance(body, list):
+        raise ValueError("it is no list")
+    items = [item for item in body if isinstance(item, dict)]
+    if route == "samplers":
+        return {route: _samplers(items, kind)}
+    entries = (_ENTRY.get(route, _plain)(item) for item in items)
+    # AUTOMATIC1111 looks styles and modules up in ways that were not measured.
+    lenient = route in ("prompt-styles", "sd-modules", "sd-vae") or not kind.is_exact
+    return {route: _names(entries, folds=lenient)}
+
+
+def _names(entries: Iterable[tuple[str, list[str]]], *, folds: bool) -> Names:
+    """From the name that is shown, and all that is taken for it."""
+    listed = [(shown, [name for name in names if name]) for shown, names in entries if shown]
+    hints: dict[str, str] = {}
+    for shown, names in listed:
+        for name in names:
+            hints.setdefault(fold(name), shown)
+    known = frozenset(hints) if folds else frozenset(n for _, names in listed for n in names)
+    return Names(tuple(shown for shown, _ in listed), known, folds, hints)
+
+
+def _plain(item: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """`name`, and where there is one also `label`, which is the one that people know."""
+    names = [_text(item, "name"), _text(item, "label")]
+    return names[1] or names[0], [*names, *_aliases(item)]
+
+
+def _samplers(items: list[dict[str, Any]], kind: Kind) -> Names:
+    """Aliases only say what was meant where the WebUI does not take them."""
+    taken = not kind.is_exact
+    entries = ((n, [n, *_aliases(i)] if taken else [n]) for i in items if (n := _text(i, "name")))
+    made = _names(entries, folds=taken)
+    aliases = {fold(alias): _text(item, "name") for item in items for alias in _aliases(item)}
+    return replace(made, hints={**aliases, **made.hints})
+
+
+def _checkpoint(item: Mapping[str, Any]) -> tuple[str, list[str]]:
+    title, name = _text(item, "title"), _text(item, "model_name")
+    short, file = _text(item, "hash"), without_checksum(title)
+    names = [title, file, name, short, _text(item, "sha256"), *_file_names(item, "filename")]
+    if short:
+        names += [f"{known} [{short}]" for known in (file, name)]
+    return title or name, names
+
+
+def _lora(item: Mapping[str, Any]) -> tuple[str, list[str]]:
+    name = _text(item, "name")
+    return name, [name, _text(item, "alias"), *_file_names(item, "path"), *_last(name)]
+
+
+def _style(item: Mapping[str, Any]) -> tuple[str, list[str]]:
+    name = _text(item, "name")
+    return name, [name, *_last(name)]
+
+
+def _module(item: Mapping[str, Any]) -> tuple[str, list[str]]:
+    name = _text(item, "model_name")
+    return name, [name, *_file_names(item, "filename")]
+
+
+_ENTRY = {
+    "sd-models": _checkpoint,
+    "loras": _lora,
+    "prompt-styles": _style,
+    "sd-vae": _module,
+    "sd-modules": _module,
+}
+
+
+def _scripts(body: Any) -> dict[str, Names]:
+    """They are looked up in lower case, whatever the kind."""
+    found = {}
+    for stage, titles in body.items() if isinstance(body, dict) else ():
+        if isinstance(titles, list):
+            names = [title for title in titles if isinstance(title, str)]
+            found[f"scripts/{stage}"] = _names(((n, [n]) for n in names), folds=True)
+    if not found:
+        raise ValueError("it has no scripts in it")
+    return found
+
+
+def _text(item: Mapping[str, Any], key: str) -> str:
+    value = item.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _aliases(item: Mapping[str, Any]) -> list[str]:
+    aliases = item.get("aliases")
+    return [a for a in aliases if isinstance(a, str)] if isinstance(aliases, list) else []
+
+
+def _file_names(item: Mapping[str, Any], key: str) -> Iterator[str]:
+    """A file's name with and without its ending; the WebUI may run on either system."""
+    if path := _text(item, key):
+        yield PureWindowsPath(path).name
+        yield PureWindowsPath(path).stem
+
+
+def _last(name: str) -> Iterator[str]:
+    """The last part of `folder/name`."""
+    if "/" in name:
+        yield name.rpartition("/")[2]

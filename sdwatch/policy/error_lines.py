@@ -1,0 +1,159 @@
+"""Which lines of a WebUI's output speak of errors, and which ten of them a person should see. Pure.
+
+Text in, values out: the tail is captured elsewhere, and free of prompts before it comes here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+PINNED = "(errors from further up in this log:)"
+"""Stands in a tail above the errors that a flood pushed out of its last lines."""
+
+MATTER = 10
+_LONGEST_SHOWN = 300
+_BEFORE = 3  # lines above an error: what the WebUI was at
+_FRAME = 'File "'
+_HEADING = re.compile(r"=====? \S.*=====|\((?:the last \d+ lines:|\d+ access lines of .*)\)")
+
+TRACEBACK = "Traceback (most recent call last)"
+_ERROR = re.compile(
+    r"\b(?:ERROR|CRITICAL|FATAL)\b|^\s*\*\*\* |^\s*[│╭╰❱]|Traceback \(most recent call last\)"
+    r"|^\s*(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b(?::|\s*$)"
+    r"|^\s*(?:During handling of|The above exception was)"
+    r"|Segmentation fault|\bKilled\b|[Oo]ut of memory|CUDA error|cuDNN error|terminate called"
+    r"|Fatal Python error|core dumped|HTTP/[\d.]+\" 5\d\d\b"
+)
+WORST_SIGNS = (
+    TRACEBACK,
+    *("CUDA error", "cuDNN error", "ut of memory", "Fatal Python error"),
+    *("Segmentation fault", "Killed", "core dumped", "terminate called"),
+)
+ERROR_SIGNS = (
+    *("ERROR", "CRITICAL", "FATAL", "*** ", "│", "╭", "╰", "❱", 'HTTP/1.1" 5'),
+    *("Error", "Exception", "Interrupt", "Exit", "During handling of", "The above exception"),
+)
+"""No line is an error without one of these or of the worst: cheap to look for in a large log."""
+
+
+@dataclass(frozen=True)
+class ErrorBlock:
+    """Lines [start, end) that belong to one error or traceback."""
+
+    start: int
+    end: int
+    traceback: bool
+
+
+def is_error(text: str) -> bool:
+    """Whether a line says error, or begins or ends a traceback."""
+    return _ERROR.search(text) is not None
+
+
+def error_blocks(lines: Sequence[str]) -> list[ErrorBlock]:
+    """Errors and tracebacks in order: a line that says error, and what is indented below it."""
+    blocks: list[ErrorBlock] = []
+    at = 0
+    while at < len(lines):
+        if not is_error(lines[at]):
+            at += 1
+            continue
+        end = _block_end(lines, at)
+        blocks.append(ErrorBlock(at, end, any(TRACEBACK in line for line in lines[at:end])))
+        at = end
+    return blocks
+
+
+def lines_that_matter(tail: str, most: int = MATTER) -> list[str]:
+    """The few lines of a tail that say most, in their order: of the last traceback the exception,
+    its innermost frame and what stood before it; else the last error; else the last lines.
+
+    What a flood pushed out may be old: then half of them are the last lines.
+    """
+    lines, pinned = _read(tail)
+    blocks = error_blocks(lines)
+    fresh = [block for block in blocks if block.end > pinned]
+    if fresh:
+        chosen = _chosen(lines, _most_telling(fresh), most)
+    elif blocks:
+        chosen = _chosen(lines, _most_telling(blocks), most // 2)
+    else:
+        chosen = set()
+    last = (at for at in range(len(lines) - 1, pinned - 1, -1) if at not in chosen)
+    chosen |= set(_first(last, most - len(chosen)))
+    return [_cut(lines[at]) for at in sorted(chosen)]
+
+
+def _read(tail: str) -> tuple[list[str], int]:
+    """The lines without headings and placeholders, and how many of them are of further up."""
+    lines: list[str] = []
+    pinned, is_pinned = 0, False
+    for line in tail.splitlines():
+        if line == PINNED:
+            is_pinned = True
+        elif _HEADING.fullmatch(line):
+            is_pinned = False
+        elif line.strip() and not line.startswith(
+            ("(no output:", "(the same file", "(an external")
+        ):
+            # What was pinned goes to the front, so that one number tells it.
+            lines.insert(pinned, line) if is_pinned else lines.append(line)
+            pinned += is_pinned
+    return lines, pinned
+
+
+def _most_telling(blocks: Iterable[ErrorBlock]) -> ErrorBlock:
+    return max(blocks, key=lambda block: (block.traceback, block.start))
+
+
+def _of_block(lines: Sequence[str], block: ErrorBlock) -> Iterator[int]:
+    """Its lines and those before it, the most telling first."""
+    if not block.traceback:
+        yield from range(block.start, block.end)
+        yield from range(block.start - 1, max(-1, block.start - 1 - _BEFORE), -1)
+        return
+    end = block.end
+    while end - 1 > block.start and not is_error(lines[end - 1]):
+        end -= 1
+    yield from range(end - 1, max(block.start, end - 4), -1)  # exception, its frame, its code
+    yield block.start
+    yield from range(block.start - 1, max(-1, block.start - 1 - _BEFORE), -1)
+    yield from range(end - 4, block.start, -1)
+
+
+def _chosen(lines: Sequence[str], block: ErrorBlock, most: int) -> set[int]:
+    """Its most telling lines; no code without the line that says where it stands."""
+    chosen = set(_first(_of_block(lines, block), most))
+    first = min((at for at in chosen if block.start < at < block.end), default=0)
+    if block.traceback and first - 1 not in chosen and lines[first].startswith("    "):
+        chosen -= {first} if _FRAME not in lines[first] else set()
+    return chosen
+
+
+def _first(found: Iterable[int], most: int) -> list[int]:
+    kept: list[int] = []
+    for at in found:
+        if len(kept) >= most:
+            break
+        if at >= 0 and at not in kept:
+            kept.append(at)
+    return kept
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]} …"
+
+
+def _block_end(lines: Sequence[str], start: int) -> int:
+    depth = _indent(lines[start])
+    end = start + 1
+    while end < len(lines) and _indent(lines[end]) > depth:
+        end += 1
+    has_last_line = TRACEBACK in lines[start] and end > start + 1
+    return min(end + has_last_line, len(lines))  # the exception's own line ends a traceback
+
+
+def _indent(text: str) -> int:
+    return len(text) - len(text.lstrip(" "))

@@ -1,0 +1,365 @@
+"""Whether one WebUI can do a job, told before anything is sent to it. Pure.
+
+Names are looked up in the lists of this WebUI, fields in its own schema: most of what is wrong
+there it would pass over in silence, and draw something else (webui-facts, errors.md). A list that
+it does not have is skipped, and said so. Words of textual inversions cannot be told from other
+words; only `embedding:NAME` is looked at.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sdwatch.errors import Problem
+from sdwatch.policy.catalogue import CHANGING, Catalogue, FieldRule, Kind, Names, fold
+from sdwatch.policy.document import shown
+from sdwatch.policy.job import Job, Stage
+from sdwatch.policy.schema import Place, nearest
+
+MAX_GENERATION = 100_000_000
+"""Pixels of what one call makes, if the config says no other bound: as many as an image that a job
+brings may have. Larger ones end in failed allocations, or in the kernel's out-of-memory killer."""
+
+Size: TypeAlias = "tuple[int, int] | None"
+
+_DEFAULT_SIDE = 512  # of a txt2img that gives none
+_DEFAULT_SCALE = 2.0  # of hires and extra-single-image
+_TYPO = 0.85
+_OLD_HASH = re.compile(r"(?:.*\[)?[0-9a-fA-F]{8}\]?")  # AUTOMATIC1111's first, which no list has
+_LORA = re.compile(r"<lora:([^:>]+)")
+_EMBEDDING = re.compile(r"(?i)\bembedding:([\w.-]*\w)")
+# What is taken beside the names of a list.
+_ALSO: Mapping[str, tuple[str, ...]] = {
+    "checkpoint": ("None", "none", "Use same checkpoint"),
+    "sampler": ("Use same sampler",),
+    "scheduler": ("Use same scheduler",),
+    "module": ("None", "Automatic", "Built in", "Use same choices"),
+    "VAE": ("None", "Automatic"),
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """`problems`: why this WebUI cannot do the job. `notes`: what was not looked up, and why.
+    `stale`: lists whose names were not enough, and that may have changed since they were read."""
+
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    stale: frozenset[str] = frozenset()
+
+
+def check_against(job: Job, catalogue: Catalogue, max_generation: int = MAX_GENERATION) -> Checked:
+    """What of `job` the WebUI with this catalogue cannot do. `max_generation`: see MAX_GENERATION;
+    a call's pixels are those of one picture, after hires or upscaling, times the batch."""
+    check = _Check(catalogue, max_generation)
+    size: Size = None
+    for stage in job.stages:
+        size = check.stage(stage, size)
+    return Checked(
+        tuple(check.problems),
+        tuple(f"{name}: not checked: {why}" for name, why in check.skipped.items()),
+        frozenset(check.refusing & CHANGING),
+    )
+
+
+class _Check:
+    """One walk over a job."""
+
+    def __init__(self, catalogue: Catalogue, max_generation: int) -> None:
+        self.problems: list[Problem] = []
+        self.skipped: dict[str, str] = {}
+        self.refusing: set[str] = set()
+        self._catalogue = catalogue
+        self._kind = catalogue.kind
+        self._who = f"this WebUI ({catalogue.kind.words})"
+        self._max_generation = max_generation
+        self._stage: Stage
+
+    def stage(self, stage: Stage, before: Size) -> Size:
+        """One stage, whose input has the size `before` as far as that is known; what it makes."""
+        self._stage = stage
+        stages = self._catalogue.stages
+        if stages is not None and stage.kind not in stages:
+            self.fail((), f"{self._who} has no {stage.kind}")
+            return None
+        self.check_fields((stages or {}).get(stage.kind))
+        self.check_names()
+        return self.check_size(before)
+
+    def fail(self, place: Place, message: str) -> None:
+        places = self._stage.places
+        where = next((places[place[:n]] for n in range(len(place), -1, -1) if place[:n] in places),
+                     (self._stage.line, 1))  # fmt: skip
+        problem = Problem(*where, message)
+        if problem not in self.problems:  # a prompt may name the same LoRA twice
+            self.problems.append(problem)
+
+    # -- the fields
+
+    def check_fields(self, rules: Mapping[str, FieldRule] | None) -> None:
+        if rules is None:
+            if self._catalogue.stages is None:
+                self.skipped["fields"] = f"{self._who} gave no /openapi.json"
+            return
+        for name, value in self._stage.fields.items():
+            if name not in rules:
+                self.fail((name,), f"{self._who} knows no field {name}{_perhaps(name, rules)}")
+            elif why := _misfit(value, rules[name]):
+                self.fail((name,), f"{self._who} takes {name} only if it {why}")
+
+    # -- the names
+
+    def check_names(self) -> None:
+        fields = self._stage.fields
+        for name, value in fields.items():
+            look = _LOOK_UP.get(name)
+            used = not name.startswith("hr_") or fields.get("enable_hr")
+            if look is not None and value and used:
+                look(self, (name,), value)
+
+    def name(self, what: str, route: str, place: Place, name: Any) -> None:
+        """One name that must be in the list of this route."""
+        names = self.names(route)
+        if names is None or name in _ALSO.get(what, ()) or not isinstance(name, str):
+            return
+        if name not in names:
+            self.unknown(what, route, place, name, names)
+
+    def names(self, route: str) -> Names | None:
+        """A list; None where it is not there, which is noted."""
+        if (names := self._catalogue.lists.get(route)) is None:
+            list_name = route.partition("/")[0]
+            why = self._catalogue.missing.get(list_name, "no such list")
+            self.skipped[list_name] = f"{self._who}: {why}"
+        return names
+
+    def unknown(self, what: str, route: str, place: Place, name: str, names: Names) -> None:
+        self.refusing.add(route.partition("/")[0])
+        self.fail(place, f"{self._who} has no {what} {_quoted(name)}{_nearest(name, names)}")
+
+    def sampler(self, place: Place, name: str) -> None:
+        names = self.names("samplers")
+        default = self._kind is Kind.SDNEXT and name == "Default"
+        if names is not None and not default and not self.is_old_style(name, names):
+            self.name("sampler", "samplers", place, name)
+
+    def is_old_style(self, name: str, names: Names) -> bool:
+        """`DPM++ 2M Karras`: sampler and scheduler in one."""
+        schedulers = self._catalogue.lists.get("schedulers")
+        if schedulers is None or self._kind in (Kind.SDNEXT, Kind.SDCPP):
+            return False
+        words = name.split(" ")
+        ways = ((" ".join(words[:n]), " ".join(words[n:])) for n in range(1, len(words)))
+        return any(sampler in names and scheduler in schedulers for sampler, scheduler in ways)
+
+    def checkpoint(self, place: Place, name: str) -> None:
+        # Only what a refiner or a second pass names is searched for by a part of it.
+        searched = not self._kind.is_exact or place[0] != "override_settings"
+        names = self.names("sd-models")
+        found = names is not None and searched and names.within(name)
+        if not found and not _OLD_HASH.fullmatch(name):
+            self.name("checkpoint", "sd-models", place, name)
+
+    def hires_upscaler(self, place: Place, name: str) -> None:
+        """One of two lists, of which SD.Next has only the first, with all in it."""
+        images = self.names("upscalers")
+        if images is None or name in images:
+            return
+        if self._kind is Kind.SDNEXT:
+            self.unknown("upscaler", "upscalers", place, name, images)
+        elif (latent := self.names("latent-upscale-modes")) is not None and name not in latent:
+            hints = {**images.hints, **latent.hints}
+            known = images.known | latent.known
+            both = Names(images.shown + latent.shown, known, images.folds, hints)
+            self.unknown("upscaler", "upscalers", place, name, both)
+
+    def styles(self, place: Place, names: list[str]) -> None:
+        for number, name in enumerate(names):
+            self.name("style", "prompt-styles", (*place, number), name)
+
+    def modules(self, place: Place, names: Any) -> None:
+        for number, name in enumerate(names if isinstance(names, list) else [names]):
+            if name:
+                self.name("module", "sd-modules", (*place, number), name)
+
+    def script(self, place: Place, name: str) -> None:
+        if self._kind is Kind.SDCPP:  # it passes over them (measured)
+            self.fail(place, f"{self._who} has no scripts")
+        else:
+            self.name("script", f"scripts/{self._stage.kind}", place, name)
+
+    def scripts(self, place: Place, given: Mapping[str, Any]) -> None:
+        for name in given:
+            self.script((*place, name), name)
+
+    def settings(self, place: Place, given: Mapping[str, Any]) -> None:
+        for name, value in given.items():
+            where = (*place, name)
+            if name == "sd_model_checkpoint":
+                if isinstance(value, str) and value:
+                    self.checkpoint(where, value)
+            elif self._kind is Kind.SDCPP:  # it passes over them (measured)
+                self.fail(where, f"{self._who} has no settings that a job could change")
+            elif name == "sd_vae" and isinstance(value, str) and value:
+                self.name("VAE", "sd-vae", where, value)
+            elif name == "forge_additional_modules":
+                self.modules(where, value)
+            else:
+                self.setting(where, name)
+
+    def setting(self, place: Place, name: str) -> None:
+        """A setting that is not in the schema may be an extension's; not one that is nearly there,
+        to which AUTOMATIC1111 and Forge answer with a 500."""
+        known = self._catalogue.settings
+        if known and name not in known and (near := nearest(name, known, _TYPO)).startswith(_DID):
+            self.fail(place, f"{self._who} has no setting {_quoted(name)}{near}")
+
+    def prompt(self, place: Place, text: str) -> None:
+        for lora in _LORA.findall(text):
+            self.name("LoRA", "loras", place, lora)
+        for embedding in _EMBEDDING.findall(text):
+            self.name("embedding", "embeddings", place, embedding)
+
+    # -- the sizes
+
+    def check_size(self, before: Size) -> Size:
+        if self._stage.kind == "extra-single-image":
+            return self.check_upscaled(before)
+        fields = self._stage.fields
+        width, height = fields.get("width"), fields.get("height")
+        for name, side in (("width", width), ("height", height)):
+            if side and side % 8:
+                near = f"{side // 8 * 8} is one, and what would be drawn in silence"
+                self.fail((name,), f"{name} must be a multiple of 8, not {side}; {near}")
+        if (width, height) == (8, 8) and self._kind in (Kind.FORGE, Kind.SDNEXT):
+            self.fail(("width",), f"{self._who} answers 500 to a size of 8x8")
+        if self._stage.kind == "txt2img":
+            before = (_DEFAULT_SIDE, _DEFAULT_SIDE)
+        elif fields.get("init_images"):
+            before = None
+        if not (width or height) and before is None:
+            return None  # as large as an image that is not known
+        first = (width or _DEFAULT_SIDE, height or _DEFAULT_SIDE) if width or height else before
+        made = _hires(first, fields) if first else None
+        name = "hr_scale" if made != first else "width"
+        self.check_area(name, made, fields.get("batch_size", 1))
+        return made
+
+    def check_upscaled(self, before: Size) -> Size:
+        fields = self._stage.fields
+        if fields.get("image"):
+            before = None
+        if fields.get("resize_mode") == 1:
+            made: Size = (fields.get("upscaling_resize_w", _DEFAULT_SIDE),
+                          fields.get("upscaling_resize_h", _DEFAULT_SIDE))  # fmt: skip
+        else:
+            made = _scaled(before, fields.get("upscaling_resize", _DEFAULT_SCALE))
+        self.check_area("upscaling_resize", made, 1)
+        return made
+
+    def check_area(self, field: str, made: Size, batch: int) -> None:
+        if made is None or made[0] * made[1] * batch <= self._max_generation:
+            return
+        times = f", {batch} of them," if batch > 1 else ""
+        area, most = made[0] * made[1] * batch / 1e6, self._max_generation / 1e6
+        self.fail((field,), f"{made[0]}x{made[1]}{times} has {area:.4g} megapixels; "
+                  f"max_generation in the config allows {most:.4g}")  # fmt: skip
+
+
+def _look_up(what: str, route: str) -> Callable[[_Check, Place, Any], None]:
+    return lambda check, place, name: check.name(what, route, place, name)
+
+
+_LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
+    "prompt": _Check.prompt,
+    "hr_prompt": _Check.prompt,
+    "sampler_name": _Check.sampler,
+    "sampler_index": _Check.sampler,
+    "hr_sampler_name": _Check.sampler,
+    "scheduler": _look_up("scheduler", "schedulers"),
+    "hr_scheduler": _look_up("scheduler", "schedulers"),
+    "refiner_checkpoint": _Check.checkpoint,
+    "hr_checkpoint_name": _Check.checkpoint,
+    "hr_upscaler": _Check.hires_upscaler,
+    "hr_additional_modules": _Check.modules,
+    "upscaler_1": _look_up("upscaler", "upscalers"),
+    "upscaler_2": _look_up("upscaler", "upscalers"),
+    "styles": _Check.styles,
+    "script_name": _Check.script,
+    "alwayson_scripts": _Check.scripts,
+    "override_settings": _Check.settings,
+}
+
+_DID = "; did you mean"
+
+
+def _perhaps(name: str, names: Mapping[str, Any]) -> str:
+    """The nearest of very many, or nothing."""
+    near = nearest(name, names)
+    return near if near.startswith(_DID) else ""
+
+
+def _nearest(name: str, names: Names) -> str:
+    near = difflib.get_close_matches(fold(name), names.hints, 1, 0.6)
+    if near:
+        return f'{_DID} "{names.hints[near[0]]}"?'
+    return nearest(name, names.shown) if names.shown else "; its list is empty"
+
+
+def _quoted(name: str) -> str:
+    """One long word is a name, and so are a few short ones; anything else may be a prompt, of which
+    messages only tell (see `shown`)."""
+    is_name = re.fullmatch(r"[^\s<>]{1,80}|[^<>\n]{1,48}", name) and len(name.split()) <= 5
+    return f'"{name}"' if is_name else shown(name)
+
+
+def _hires(first: tuple[int, int], fields: Mapping[str, Any]) -> tuple[int, int]:
+    """What a txt2img makes in its second pass, if it has one."""
+    if not fields.get("enable_hr"):
+        return first
+    x, y = fields.get("hr_resize_x", 0), fields.get("hr_resize_y", 0)
+    if not (x or y):
+        return _scaled(first, fields.get("hr_scale", _DEFAULT_SCALE)) or first
+    return (x or first[0] * y // first[1], y or first[1] * x // first[0])
+
+
+def _scaled(size: Size, factor: float) -> Size:
+    return (int(size[0] * factor), int(size[1] * factor)) if size else None
+
+
+def _misfit(value: Any, rule: FieldRule) -> str:
+    """What a schema wants of a value that it does not take, or ''."""
+    if rule.types and not any(_is_a(value, kind) for kind in rule.types):
+        return "is of type " + " or ".join(sorted(rule.types - {"null"}))
+    if rule.choices and value not in rule.choices:
+        return "is one of " + ", ".join(map(str, rule.choices))
+    if not isinstance(value, int | float):
+        return ""
+    if rule.minimum is not None and value < rule.minimum:
+        return f"is at least {rule.minimum:g}, not {value:g}"
+    if rule.maximum is not None and value > rule.maximum:
+        return f"is at most {rule.maximum:g}, not {value:g}"
+    if rule.above is not None and value <= rule.above:
+        return f"is more than {rule.above:g}, not {value:g}"
+    return ""
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (dict,),
+    "null": (type(None),),
+}
+
+
+def _is_a(value: Any, kind: str) -> bool:
+    if isinstance(value, bool):
+        return kind == "boolean"
+    return isinstance(value, _TYPES.get(kind, (object,)))

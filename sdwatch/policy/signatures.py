@@ -1,0 +1,318 @@
+"""Signatures: what a failure looks like, and what it means. Data in (signatures.yaml beside this
+file, and perhaps one of the user's), a signature and the evidence for it out. Pure.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from sdwatch.errors import FileProblems, WebUIReplyError, WebUIServerError, WebUIUnreachableError
+from sdwatch.policy.document import parse_document
+from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.schema import Reading, read_model, readable
+
+_LONGEST_LINE = 4000
+"""Of a log line so much is looked at: what a failed search costs may grow with its square."""
+
+_SHOWN = 300
+"""A line that is longer is not shown, but what of it fits: of half a prompt nobody would know that
+it is one, and it would escape the redaction."""
+
+# A body that says nothing about the cause: none, the server's own text, a page for browsers.
+_SAYS_NOTHING = re.compile(r"\s*(Internal Server Error|<.*)?\s*", re.DOTALL | re.IGNORECASE)
+
+_DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
+"""What can end a process; a name that it did not find cannot."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to tell a failure. All that is given must hold."""
+
+    status: tuple[int, ...] = ()
+    kind: re.Pattern[str] | None = None
+    said: re.Pattern[str] | None = None
+    log: re.Pattern[str] | None = None
+    exit: tuple[int, ...] = ()
+    memory_low: bool = False
+    names_checkpoint: bool = False
+
+    @property
+    def by_body(self) -> bool:
+        """Whether the error body decides."""
+        return self.kind is not None or self.said is not None
+
+    @property
+    def by_end(self) -> bool:
+        """Whether the end of the process decides."""
+        return bool(self.exit) or self.memory_low
+
+    @property
+    def by_log(self) -> bool:
+        """Whether the log alone decides."""
+        return self.log is not None and not self.by_body and not self.by_end
+
+    @property
+    def by_status(self) -> bool:
+        """Whether the bare HTTP status decides."""
+        return not self.by_body and not self.by_end and self.log is None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One row of the data; signatures.yaml says what each field is."""
+
+    name: str
+    ways: tuple[Way, ...]
+    diagnosis: Diagnosis
+    cause: str
+    advice: str
+    source: str
+    poisons: bool = False
+    blames: str = ""
+    during: str = ""
+
+
+def parse_signatures(data: bytes, file: str) -> tuple[Signature, ...]:
+    """The signatures that `data` lists, in its order. Raises FileProblems, placed in `file`."""
+    listed, problems = read_model(parse_document(data, file), _File, "the file")
+    if listed is None:
+        raise FileProblems(file, readable(problems))
+    return tuple(entry.signature() for entry in listed.signatures)
+
+
+def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str] | None:
+    """The signature that explains a failed call, and in words which evidence decided.
+
+    The end of the process goes before all that it shows as; then what the body says; then, where
+    the body says nothing, the log; then the bare status.
+    """
+    known = [signature for signature in signatures if signature.during != "start"]
+    seen = _Seen.of(facts)
+    error = facts.error
+    if facts.process_gone or isinstance(error, WebUIUnreachableError):
+        deadly = [signature for signature in known if signature.diagnosis in _DEADLY]
+        return _first(deadly, seen, lambda way: not way.by_status)
+    if error.status is None:
+        return None
+    return (
+        _first(known, seen, lambda way: way.by_body)
+        or (_first(known, seen, lambda way: way.by_log) if _is_opaque(facts) else None)
+        or _first(known, seen, lambda way: way.by_status)
+    )
+
+
+def why_not_started(
+    log_lines: Sequence[str],
+    exit_code: int | None,
+    memory_low: bool,
+    signatures: Iterable[Signature],
+) -> str:
+    """Cause and advice for a start that failed, from its whole log and how it ended; '' where
+    nothing is known."""
+    known = [signature for signature in signatures if signature.during != "call"]
+    seen = _Seen(log=_text(log_lines), exit_code=exit_code, memory_low=memory_low)
+    found = _first(known, seen, lambda way: way.by_log or way.by_end)
+    return f"{found[0].cause}. {found[0].advice}" if found else ""
+
+
+def _is_opaque(facts: Facts) -> bool:
+    """Whether the error says nothing about its cause, so that the log may: a 200 without what was
+    asked for, and a 500 without a text."""
+    if isinstance(facts.error, WebUIServerError):
+        return _SAYS_NOTHING.fullmatch(facts.error.said) is not None
+    return isinstance(facts.error, WebUIReplyError)
+
+
+def _first(
+    signatures: Iterable[Signature], seen: _Seen, counts: Callable[[Way], bool]
+) -> tuple[Signature, str] | None:
+    for signature in signatures:
+        for way in filter(counts, signature.ways):
+            if evidence := seen.evidence_for(way):
+                return signature, evidence
+    return None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the ways are held against."""
+
+    status: int | None = None
+    kind: str = ""
+    said: str = ""
+    log: str = ""
+    exit_code: int | None = None
+    memory_low: bool = False
+    names_checkpoint: bool = False
+
+    @staticmethod
+    def of(facts: Facts) -> _Seen:
+        error = facts.error
+        return _Seen(
+            status=error.status,
+            kind=error.kind,
+            said=error.said,
+            log=_text(facts.log),
+            exit_code=facts.exit_code if facts.process_gone else None,
+            memory_low=facts.memory_low and facts.process_gone,
+            names_checkpoint=facts.names_checkpoint,
+        )
+
+    def evidence_for(self, way: Way) -> str:
+        """All that speaks for it, in words; '' where something does not hold."""
+        if (
+            (way.status and self.status not in way.status)
+            or (way.exit and self.exit_code not in way.exit)
+            or (way.memory_low and not self.memory_low)
+            or (way.names_checkpoint and not self.names_checkpoint)
+        ):
+            return ""
+        if (body := self._body(way)) is None or (line := self._line(way)) is None:
+            return ""
+        return ", ".join(filter(None, (body, *self._words(way), line)))
+
+    def _words(self, way: Way) -> Iterator[str]:
+        if way.status or way.by_body:
+            yield f"HTTP {self.status}"
+        if way.names_checkpoint:
+            yield "the call names a checkpoint"
+        if way.exit:
+            yield f"exit code {self.exit_code}"
+        if way.memory_low:
+            yield "next to no memory was left just before"
+
+    def _body(self, way: Way) -> str | None:
+        """'' where the body is not asked for, None where it is another one."""
+        kind = way.kind is None or way.kind.search(self.kind)
+        said = way.said.search(self.said) if way.said else None
+        if not kind or (way.said and not said):
+            return None
+        if not way.by_body:
+            return ""
+        text = ": ".join(filter(None, (self.kind, _shown(said.group()) if said else "")))
+        return f"the reply: {text}" if text else ""
+
+    def _line(self, way: Way) -> str | None:
+        """'' where the log is not asked for, None where no line fits."""
+        if way.log is None:
+            return ""
+        found = way.log.search(self.log)
+        if found is None:
+            return None
+        start = self.log.rfind("\n", 0, found.start()) + 1
+        line = self.log[start:].partition("\n")[0]
+        return f"log line: {line.strip() if len(line) <= _SHOWN else _shown(found.group())}"
+
+
+def _shown(fitting: str) -> str:
+    return fitting if len(fitting) <= _SHOWN else f"a text of {len(fitting):,} characters"
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "\n".join(line[:_LONGEST_LINE] for line in lines)
+
+
+# --- how the file is read
+
+
+_REPEATED = re.compile(r"[*+}][^()\[\]]*\)[*+{]")
+
+
+class _Read(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class _When(_Read):
+    status: tuple[int, ...] = ()
+    kind: str | None = None
+    said: str | None = None
+    log: str | None = None
+    exit: tuple[int, ...] = ()
+    memory_low: bool = False
+    names_checkpoint: bool = False
+
+    @field_validator("kind", "said", "log")
+    @classmethod
+    def _an_expression(cls, text: str) -> str:
+        try:
+            re.compile(text)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        if _REPEATED.search(text):
+            raise ValueError("repeats what repeats itself, which can take for ever")
+        return text
+
+    @field_validator("log")
+    @classmethod
+    def _not_any_line(cls, text: str) -> str:
+        if re.search(text, ""):
+            raise ValueError("would fit every line")
+        return text
+
+    @model_validator(mode="after")
+    def _something(self) -> _When:
+        if not self.model_fields_set - {"names_checkpoint"}:
+            raise ValueError("names nothing to tell it by")
+        return self
+
+    def way(self) -> Way:
+        return Way(
+            self.status,
+            _compiled(self.kind),
+            _compiled(self.said),
+            _compiled(self.log),
+            self.exit,
+            self.memory_low,
+            self.names_checkpoint,
+        )
+
+
+_DIAGNOSIS = Reading(Diagnosis, "one of " + ", ".join(Diagnosis))
+
+
+class _Entry(_Read):
+    name: Annotated[str, Field(min_length=1)]
+    when: Annotated[tuple[_When, ...], Field(min_length=1)]
+    diagnosis: Annotated[Diagnosis, _DIAGNOSIS]
+    cause: Annotated[str, Field(min_length=1)]
+    advice: Annotated[str, Field(min_length=1)]
+    source: Annotated[str, Field(min_length=1)]
+    poisons: bool = False
+    blames: Literal["job", "WebUI", "machine"] | None = None
+    during: Literal["start", "call"] | None = None
+
+    def signature(self) -> Signature:
+        return Signature(
+            self.name,
+            tuple(when.way() for when in self.when),
+            self.diagnosis,
+            self.cause,
+            self.advice,
+            self.source,
+            self.poisons,
+            self.blames or "",
+            self.during or "",
+        )
+
+
+class _File(_Read):
+    signatures: Annotated[tuple[_Entry, ...], Field(min_length=1)]
+
+    @field_validator("signatures")
+    @classmethod
+    def _each_once(cls, entries: tuple[_Entry, ...]) -> tuple[_Entry, ...]:
+        names = [entry.name for entry in entries]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f'"{name}" is there twice; keep one')
+        return entries
+
+
+def _compiled(text: str | None) -> re.Pattern[str] | None:
+    return None if text is None else re.compile(text, re.MULTILINE)

@@ -1,0 +1,310 @@
+"""The routes and the bodies of the replies. Facts about bodies and codes: Forge dfdcbab6."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import mmap
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sdwatch.simulator import infotext, pictures
+from sdwatch.simulator.damage import Damage
+from sdwatch.simulator.failures import CrashedError, RefusedError
+from sdwatch.simulator.faults import STAGES, Plan
+from sdwatch.simulator.generation import Machine
+from sdwatch.simulator.traits import Traits
+
+API = "/sdapi/v1/"
+STATS = "/simulator/stats"
+_TOTAL_RAM = 25_276_510_208.0
+Routes = dict[str, Callable[["Request"], Any]]
+
+
+@dataclass
+class Request:
+    """What came in. `path` is without the query; `client` is an address; `canary`: it says that it
+    is no job's."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    authorization: str | None
+    raw: bytes
+    client: str = "127.0.0.1"
+    canary: bool = False
+
+    @property
+    def name(self) -> str:
+        """The route below /sdapi/v1/."""
+        return self.path.removeprefix(API)
+
+
+@dataclass
+class Response:
+    """What goes out. `damage` may cut it on its way; `crash` is logged after the access line.
+
+    Without a `content_type` there is no body.
+    """
+
+    status: int
+    raw: bytes = b""
+    content_type: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    damage: Damage | None = None
+    crash: CrashedError | None = None
+    seconds: float = 0.0
+
+
+def as_json(status: int, value: Any, **more: Any) -> Response:
+    raw = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return Response(status, raw, "application/json", **more)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the flags say about the API. The last two are for SD.Next."""
+
+    port: int
+    auth: str | None = None
+    has_api: bool = True
+    rate_limit: int | None = None
+    extras_work: bool = False
+
+
+class Site:
+    """Every route with what answers it; Forge's. Another kind overrides what differs."""
+
+    listed: tuple[str, ...] = (
+        "samplers", "schedulers", "upscalers", "latent-upscale-modes", "face-restorers",
+        "scripts",
+    )  # fmt: skip
+    """GET routes that answer a list of the kind's data."""
+    empty: tuple[str, ...] = ("loras", "sd-modules", "hypernetworks", "extensions")
+    """GET routes that answer []."""
+    stages: tuple[str, ...] = STAGES
+    wrong_password = "Incorrect username or password"
+
+    def __init__(
+        self,
+        traits: Traits,
+        machine: Machine,
+        plan: Plan,
+        settings: Settings,
+        ignore_sigterm: Callable[[], None],
+    ) -> None:
+        self.traits = traits
+        self.machine = machine
+        self.plan = plan
+        self.settings = settings
+        self._ignore_sigterm = ignore_sigterm
+        self._get = self.get_routes()
+        self._post = self.post_routes()
+
+    # -- what another kind overrides
+
+    def get_routes(self) -> Routes:
+        return {
+            "progress": self._progress,
+            "options": lambda _: self.machine.options,
+            "sd-models": lambda _: self.machine.models(),
+            "memory": lambda _: _memory(),
+            "cmd-flags": lambda _: self.cmd_flags(),
+            "embeddings": constant({"loaded": {}, "skipped": {}}),
+            **{n: constant([]) for n in self.empty},
+            **{n: constant(self.traits.lists[n]) for n in self.listed},
+        }
+
+    def post_routes(self) -> Routes:
+        return {
+            "interrupt": lambda _: self.interrupt(),
+            "skip": lambda _: self.skip(),
+            "options": lambda r: self.machine.set_options(self._object(r)),
+            "png-info": lambda r: self.png_info(r),
+            "unload-checkpoint": lambda _: self.unload(),
+            "reload-checkpoint": constant({}),
+            "refresh-checkpoints": constant(None),
+            "refresh-vae": constant(None),
+        }
+
+    def standing_headers(self, date: str) -> dict[str, str]:
+        """The headers that every reply begins with."""
+        return {"date": date, "server": "uvicorn"}
+
+    def refused(self, e: RefusedError) -> Any:
+        """The body for an HTTPException or a failed validation."""
+        return {"detail": e.detail}
+
+    def crashed(self, e: CrashedError) -> Any:
+        """The body for any other exception; its text can be empty."""
+        return {"error": e.error, "detail": "", "body": e.answered, "message": e.message}
+
+    def missing(self) -> Response:
+        """What a route that does not exist answers."""
+        return as_json(404, {"detail": "Not Found"})
+
+    def not_allowed(self, methods: list[str]) -> Response:
+        """What a route answers to another method than these."""
+        allow = {"allow": ", ".join(methods)}
+        return as_json(405, {"detail": "Method Not Allowed"}, headers=allow)
+
+    def unauthorized(self, reason: str) -> Response:
+        headers = {"www-authenticate": "Basic"}
+        return as_json(401, {"detail": reason}, headers=headers)
+
+    def page(self) -> Response | None:
+        """What is at /: the user interface, where it was started without --api."""
+        if self.settings.has_api:
+            return None
+        return Response(200, b"<!doctype html><title>Stable Diffusion</title>", "text/html")
+
+    def finish(self, _request: Request, response: Response) -> Response:
+        """The reply as it leaves, whatever it is."""
+        return response
+
+    # -- the way of a request
+
+    def answer(self, request: Request) -> Response:
+        """Answer any request; failures become the bodies that a WebUI gives."""
+        begin = time.monotonic()
+        try:
+            response = self._route(request)
+        except RefusedError as e:
+            response = as_json(e.status, self.refused(e))
+        except CrashedError as e:
+            if e.text_only:
+                text = "text/plain; charset=utf-8"
+                response = Response(500, b"Internal Server Error", text, crash=e)
+            else:
+                response = as_json(500, self.crashed(e), crash=e)
+        response.seconds = time.monotonic() - begin
+        return self.finish(request, response)
+
+    def _route(self, request: Request) -> Response:
+        if not request.path.startswith(API):
+            return self._outside(request)
+        if not self.settings.has_api:
+            return self.missing()
+        name = request.name
+        methods = {
+            **({"GET": self._get[name]} if name in self._get else {}),
+            **({"POST": self._post[name]} if name in self._post else {}),
+        }
+        if name in self.stages:
+            methods = {"POST": self.generate}
+        if not methods:
+            return self.missing()
+        if request.method not in methods:
+            return self.not_allowed(list(methods))
+        if refusal := self._refusal(request.authorization):
+            return self.unauthorized(refusal)
+        value = methods[request.method](request)
+        return value if isinstance(value, Response) else as_json(200, value)
+
+    def _outside(self, request: Request) -> Response:
+        if request.path == STATS:
+            return as_json(200, self.plan.stats())
+        if request.path == "/openapi.json" and self.settings.has_api and self.traits.openapi:
+            return as_json(200, self.traits.openapi)
+        if request.path == "/" and (page := self.page()):
+            return page
+        return self.missing()
+
+    def _refusal(self, header: str | None) -> str | None:
+        """Why the request may not pass, None if it may."""
+        if self.settings.auth is None:
+            return None
+        scheme, _, encoded = (header or "").partition(" ")
+        if scheme.lower() != "basic":
+            return "Not authenticated"
+        try:
+            given = base64.b64decode(encoded).decode()
+        except (binascii.Error, ValueError):
+            return "Invalid authentication credentials"
+        return None if given == self.settings.auth else self.wrong_password
+
+    def generate(self, request: Request) -> Response:
+        """Answer one of the three stages."""
+        stage, traits = request.name, self.traits
+        damage = self._damage(stage, request)
+        fields = traits.validation.check(
+            traits.validation.parse(request.raw), traits.schemas[stage]
+        )
+        traits.checks.before_queue(stage, fields)
+        raw = self.machine.run(stage, fields, damage)
+        return Response(200, raw, "application/json", damage=damage)
+
+    def _damage(self, stage: str, request: Request) -> Damage:
+        """Count the request, whatever becomes of it, and get its faults."""
+        try:
+            prompt = json.loads(request.raw).get("prompt", "")
+        except (ValueError, AttributeError):
+            prompt = ""
+        prompt = prompt if isinstance(prompt, str) else ""
+        faults = self.plan.request(stage, prompt, request.canary)
+        return Damage(faults, self._ignore_sigterm, lambda: self.machine.state.interrupted)
+
+    def _object(self, request: Request) -> dict[str, Any]:
+        validation = self.traits.validation
+        return validation.check_object(validation.parse(request.raw))
+
+    # -- what the routes do
+
+    def _progress(self, request: Request) -> dict[str, Any]:
+        without = request.query.get("skip_current_image", ["false"])[0].lower()
+        return self.machine.state.progress(with_image=without not in ("true", "1"))
+
+    def interrupt(self) -> Any:
+        self.machine.state.interrupted = True
+        return {}
+
+    def skip(self) -> Any:
+        self.machine.state.skipped = True
+
+    def unload(self) -> Any:
+        self.machine.unload()
+        return {}
+
+    def png_info(self, request: Request) -> dict[str, Any]:
+        validation = self.traits.validation
+        fields = validation.check(validation.parse(request.raw), self.traits.schemas["png-info"])
+        text = pictures.infotext_of(pictures.decode(fields["image"]))
+        return {"info": text, "items": {}, "parameters": infotext.parse_infotext(text)}
+
+    def flags(self) -> dict[str, Any]:
+        """The command line's flags, with our port."""
+        return {**self.traits.lists["cmd-flags"], "port": self.settings.port}
+
+    def cmd_flags(self) -> Any:
+        """Always a 500 in Forge, whose port is an integer where its schema says string."""
+        mistake = {
+            "type": "string_type",
+            "loc": ("response", "port"),
+            "msg": "Input should be a valid string",
+            "input": self.settings.port,
+            "url": "https://errors.pydantic.dev/2.8/v/string_type",
+        }
+        name = "ResponseValidationError"
+        message = f"1 validation errors:\n  {mistake}\n"
+        raise CrashedError(
+            name, message, qualified=f"fastapi.exceptions.{name}", answered=self.flags()
+        )
+
+
+def constant(value: Any) -> Callable[[Request], Any]:
+    return lambda _: value
+
+
+def _memory() -> dict[str, Any]:
+    """Our own memory in bytes, where the system tells; the graphics card is not there."""
+    used = 688_119_808
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        used = int(statm.read_text().split()[1]) * mmap.PAGESIZE
+    free = _TOTAL_RAM - used
+    ram = {"free": free, "used": used, "total": _TOTAL_RAM}
+    return {"ram": ram, "cuda": {"error": "unavailable"}}

@@ -1,0 +1,111 @@
+"""What a WebUI says in its log. The words are Forge dfdcbab6's (--nowebui --api)."""
+
+from __future__ import annotations
+
+import os
+import platform
+from http import HTTPStatus
+
+from sdwatch.simulator import checkpoints, console
+from sdwatch.simulator.checkpoints import Checkpoint
+from sdwatch.simulator.failures import CrashedError
+
+SIMULATED = "SIMULATED WebUI: pictures are drawn, not generated"
+
+
+class Voice:
+    """Forge's; another kind overrides what it says differently."""
+
+    version = ""
+    commit = ""
+
+    # -- at the start
+
+    def boot(self, port: int) -> None:
+        """What is printed before the server starts."""
+        self.introduction(port)
+        console.out("Total VRAM 8192 MB, total RAM 24106 MB")
+        console.out("Device: simulated")
+        console.out(f"Model selected: {_selected(checkpoints.CHECKPOINTS[0])}")
+        console.out("Using online LoRAs in FP16: False")
+
+    def introduction(self, port: int) -> None:
+        """The first lines, which Forge and A1111 share."""
+        console.out(f"Python {platform.python_version()} ({platform.python_implementation()})")
+        console.out(f"Version: {self.version}")
+        console.out(f"Commit hash: {self.commit}")
+        console.out(f"Launching API server with arguments: --nowebui --api --port {port}")
+        console.out(SIMULATED)
+
+    def broken_start(self) -> None:
+        """What a crash at the start leaves."""
+        console.err(
+            'Traceback (most recent call last):\n  File "<webui>/launch.py", line 54, in <module>\n'
+            "    main()\nRuntimeError: injected failure while starting"
+        )
+
+    def booted(self, seconds: float) -> None:
+        console.out(f"Startup time: {seconds:.1f}s (launcher: {seconds:.1f}s).")
+
+    def starting(self) -> None:
+        """What is printed just before the port is bound, also where that fails."""
+        console.err(f"INFO:     Started server process [{os.getpid()}]")
+        console.err("INFO:     Waiting for application startup.")
+        console.err("INFO:     Application startup complete.")
+
+    def listening(self, host: str, port: int) -> None:
+        console.err(f"INFO:     Uvicorn running on http://{host}:{port} (Press CTRL+C to quit)")
+
+    def bind_failed(self, host: str, port: int, error: OSError) -> None:
+        reason = (error.strerror or str(error)).lower()
+        console.err(
+            f"ERROR:    [Errno {error.errno}] error while attempting to bind on address "
+            f"('{host}', {port}): {reason}"
+        )
+
+    # -- requests
+
+    def access(
+        self, client: tuple[str, int], method: str, path: str, status: int, _seconds: float
+    ) -> None:
+        """A request was answered. `path` is with its query."""
+        console.out(
+            f'INFO:     {client[0]}:{client[1]} - "{method} {path} HTTP/1.1" '
+            f"{status} {HTTPStatus(status).phrase}"
+        )
+
+    def crash(self, _method: str, _url: str, error: CrashedError) -> None:
+        """A request was answered with 500; told after its access line."""
+        console.err(
+            "ERROR:    Exception in ASGI application\n"
+            "Traceback (most recent call last):\n"
+            '  File "<site-packages>/uvicorn/protocols/http/h11_impl.py", line 411, in run_asgi\n'
+            "    result = await app(\n"
+            '  File "<site-packages>/starlette/concurrency.py", line 41, in run_in_threadpool\n'
+            "    return await anyio.to_thread.run_sync(func, *args)\n"
+            '  File "<webui>/modules/processing.py", line 1, in simulated\n'
+            "    raise\n"
+            f"{error.last_line()}"
+        )
+
+    # -- jobs
+
+    def loading(self, checkpoint: Checkpoint, _before: Checkpoint | None) -> None:
+        """A checkpoint is about to be loaded in the place of another, or of none."""
+        console.out(f"Loading Model: {_selected(checkpoint)}")
+
+    def loaded(self, seconds: float, _before: Checkpoint | None) -> None:
+        console.out(f"Model loaded in {seconds:.1f}s (forge model load: {seconds:.1f}s).")
+
+    def bar(self, total: int, label: str = "") -> console.Bar:
+        return console.Bar(total, label)
+
+    def missing_weights(self, url: str) -> None:
+        """An upscaler was used whose weights are not here: measured for RealESRGAN only."""
+        kind = "RealESRGAN" if "RealESRGAN" in url else url.rsplit("/", 1)[-1].split("_")[0]
+        console.err(f"*** Unable to load {kind} model {url}")
+
+
+def _selected(checkpoint: Checkpoint) -> dict[str, object]:
+    info = {"filename": checkpoint.filename, "hash": checkpoint.hash[:8]}
+    return {"checkpoint_info": info, "additional_modules": [], "unet_storage_dtype": None}

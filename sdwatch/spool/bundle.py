@@ -1,0 +1,273 @@
+"""A bundle: one zip about one run, made for others. No prompt, image, secret, user name or home
+path is in it, so that it can be attached to a public bug report.
+
+What was kept in the run's folder is free of prompts already; here it passes once more, with all
+that the job file says, and with the texts of the runs around it, whose prompts the WebUI may have
+printed just before.
+"""
+
+from __future__ import annotations
+
+import getpass
+import io
+import json
+import re
+import socket
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sdwatch.config import Config, WebUIConfig
+from sdwatch.disk import encoded
+from sdwatch.policy.anonymise import SECRET, Anonymiser, command_without_secrets
+from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.sanitise import NAME_KEYS, sanitise
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.diagnostics import ENVELOPE, WHY, evidence_files, read_evidence, read_json
+from sdwatch.spool.run import JOURNAL, MANIFEST
+from sdwatch.versions import versions
+
+MOST_BYTES = 2_000_000
+"""Of one member, before it is packed."""
+
+MOST_LINES = 2000
+NEIGHBOURS = 100
+_SHORTEST_VALUE = 6
+_MOST_RUN_JSON = 4_000_000
+_RUN_ID = re.compile(r"\b\d{8}-\d{6}\.\d{3}-[a-z0-9-]+-[0-9a-f]{4}\b")
+_ABOUT = """\
+One run of sdwatch, for a bug report. Made by `sdwatch bundle`.
+
+WHY.txt                      what happened, whose fault, what was tried
+error.json                   the same for programs; what the recovery gate decided, in order
+journal.jsonl                what happened to the run, in order
+run.json                     what was asked for, with lengths and digests in place of prompts
+stage_failure_payload*.json  the request that failed, likewise
+webui_tail*.log              what the WebUI printed last, at each failure
+machine*.json                memory, processes, disk, GPU: at the failure and a minute before
+monitor.log                  sdwatch's own log while the run was under way
+config.json                  the config, without passwords and environment
+versions.json                of sdwatch, Python and packages
+
+Not in it: the job file and images. Taken out wherever they appeared: the texts of this job and of
+the runs around it, passwords and tokens, user and host names, home folders (~). Text that a WebUI
+made up by itself, as a caption, or a wildcard that it filled in, cannot be known: look through
+webui_tail*.log before you give it away.
+"""
+
+
+def bundle(run_folder: Path, spool: Spool, config: Config, log_files: Iterable[Path]) -> bytes:
+    """The zip about the run in `run_folder`. `log_files`: the monitor's own, oldest first."""
+    members = dict(_members(run_folder, config, log_files))
+    clean = _anonymiser(run_folder, spool, config)
+    for text in members.values():
+        clean.learn(text if isinstance(text, str) else json.dumps(text))
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README.txt", _ABOUT)
+        for name, content in members.items():
+            archive.writestr(name, encoded(_cleaned(name, content, clean)))
+    return packed.getvalue()
+
+
+def _cleaned(name: str, content: Any, clean: Anonymiser) -> str:
+    if isinstance(content, str):
+        return clean.text(content)
+    if name == JOURNAL:
+        lines = (json.dumps(clean.value(record), ensure_ascii=False) for record in content)
+        return "".join(f"{line}\n" for line in lines)
+    return json.dumps(clean.value(content), indent=2, ensure_ascii=False) + "\n"
+
+
+# -- what is in it
+
+
+def _members(run_folder: Path, config: Config, logs: Iterable[Path]) -> Iterator[tuple[str, Any]]:
+    """Each as text, or as the value that a JSON file has."""
+    if why := _text(run_folder, WHY):
+        yield WHY, why
+    yield from _json_member(run_folder, ENVELOPE)
+    records = _records(run_folder)
+    yield JOURNAL, records
+    if manifest := _json(run_folder, MANIFEST):
+        yield MANIFEST, _without_texts(manifest)
+    for name in evidence_files(run_folder):
+        if name.endswith(".json"):
+            yield from _json_member(run_folder, name)
+        else:
+            yield name, _text(run_folder, name)
+    yield "monitor.log", "".join(_lines_about(run_folder.name, records, logs))
+    yield "config.json", config_for_others(config)
+    yield "versions.json", versions() | {"webui": _webui(manifest)}
+
+
+def _text(folder: Path, name: str) -> str:
+    return read_evidence(folder, name, MOST_BYTES).decode("utf-8", "replace")
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    return read_json(folder, name, _MOST_RUN_JSON)
+
+
+def _json_member(folder: Path, name: str) -> Iterator[tuple[str, Any]]:
+    if value := _json(folder, name):
+        yield name, value
+
+
+def _records(folder: Path) -> list[Any]:
+    """The journal's; of a very long one the last."""
+    records = []
+    for line in read_evidence(folder, JOURNAL, _MOST_RUN_JSON).splitlines()[-MOST_LINES:]:
+        try:
+            records.append(json.loads(line))
+        except (ValueError, RecursionError):
+            continue
+    return records
+
+
+def _without_texts(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """run.json with lengths and digests in place of prompts."""
+    told = dict(manifest)
+    job = told.get("job")
+    if isinstance(job, Mapping):
+        name = {"name": job.get("name")}
+        stages = job.get("stages")
+        told["job"] = {
+            **sanitise(name),
+            "priority": job.get("priority"),
+            "stages": [sanitise(s) if isinstance(s, Mapping) else {} for s in stages or ()],
+        }
+    return told
+
+
+def _webui(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Which WebUI, and what its replies said of their version and model."""
+    told = dict(manifest.get("webui") or {})
+    for call in manifest.get("calls") or ():
+        for attempt in call.get("attempts", ()):
+            told |= {
+                k: attempt[k] for k in ("webui_version", "model", "model_hash") if k in attempt
+            }
+    return told
+
+
+def _lines_about(run_id: str, records: Iterable[Any], logs: Iterable[Path]) -> list[str]:
+    """The monitor's lines while the run was under way, without those that name another run."""
+    times = [str(r["at"]) for r in records if isinstance(r, dict) and r.get("at")]
+    begins, ends = (times[0], times[-1]) if times else ("", "")
+    kept: list[str] = []
+    taken = False  # a traceback's lines have no time of their own
+    for path in logs:
+        for line in _log_lines(path):
+            stamp = line[: len(begins)]
+            if re.match(r"\d{4}-\d\d-\d\dT", line):
+                during = bool(begins) and begins[:19] <= stamp[:19] <= ends[:19]
+                others = set(_RUN_ID.findall(line)) - {run_id}
+                taken = run_id in line or (during and not others)
+            if taken:
+                kept.append(line)
+    return kept[-MOST_LINES:]
+
+
+def _log_lines(path: Path) -> list[str]:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.readlines()
+    except OSError:
+        return []
+
+
+def config_for_others(config: Config) -> dict[str, Any]:
+    """The config without passwords, user names and the environment's values."""
+    told: dict[str, Any] = config.model_dump(mode="json", exclude={"webuis"})
+    told["webuis"] = {webui.name: _webui_for_others(webui) for webui in config.webuis}
+    return told
+
+
+def _webui_for_others(webui: WebUIConfig) -> dict[str, Any]:
+    told: dict[str, Any] = webui.model_dump(mode="json", exclude={"name", "env", "password"})
+    told["command"] = command_without_secrets(webui.command) if webui.command else None
+    told["username"] = SECRET if webui.username else None
+    told["env"] = dict.fromkeys(webui.env, "<hidden>")
+    return told
+
+
+# -- what must not be in it
+
+
+def _anonymiser(run_folder: Path, spool: Spool, config: Config) -> Anonymiser:
+    redactor = Redactor()
+    for folder in _neighbours(run_folder, spool):
+        _learn_manifest(redactor, _json(folder, MANIFEST))
+    manifest = _json(run_folder, MANIFEST)
+    _learn_manifest(redactor, manifest)
+    if not manifest.get("job"):
+        _learn_job_file(redactor, run_folder)
+    for webui in config.webuis:
+        for secret in _secrets_of(webui):
+            redactor.learn_secret(secret)
+    host = socket.gethostname()
+    hosts = [host, host.partition(".")[0], re.sub(r"[^a-z0-9]", "-", host.lower())]
+    hosts += [w.host for w in config.webuis if not re.fullmatch(r"[\d.:]+|localhost", w.host)]
+    places = {str(config.spool): "<spool>", str(config.state): "<state>"}
+    places |= {str(w.cwd): "<webui>" for w in config.webuis if w.cwd}
+    return Anonymiser(redactor.redact, users=_users(), hosts=hosts, places=places)
+
+
+def _secrets_of(webui: WebUIConfig) -> Iterator[str]:
+    """What the config says that is nobody else's business. Values such as `true` and 512, without
+    which a log cannot be read, are none."""
+    yield from filter(None, (webui.password, webui.username))
+    words = webui.command or ()
+    for word, told in zip(words, command_without_secrets(words), strict=True):
+        if word != told:
+            yield word.partition("=")[2] or word
+    for value in webui.env.values():
+        if len(value) >= _SHORTEST_VALUE and not value.isdigit():
+            yield value
+
+
+def _users() -> list[str]:
+    try:
+        return [getpass.getuser(), Path.home().name]
+    except (OSError, KeyError, RuntimeError):
+        return []
+
+
+def _neighbours(run_folder: Path, spool: Spool) -> list[Path]:
+    """The runs that ended or began around it, whose prompts the WebUI may have printed."""
+    folders = [*spool.done.glob("*"), *spool.failed.glob("*"), *spool.root.glob("working/*/*")]
+    before = sorted((f for f in folders if f.name < run_folder.name), key=lambda f: f.name)
+    after = sorted((f for f in folders if f.name > run_folder.name), key=lambda f: f.name)
+    return [*before[-NEIGHBOURS // 2 :], *after[: NEIGHBOURS // 2]]
+
+
+def _learn_manifest(redactor: Redactor, manifest: Mapping[str, Any]) -> None:
+    job = manifest.get("job")
+    if not isinstance(job, Mapping):
+        return
+    if (
+        job.get("name") != PurePosixPath(str(manifest.get("source"))).stem
+    ):  # else it is a file's name
+        redactor.learn({"job_name": job.get("name")})
+    for stage in job.get("stages") or ():
+        if isinstance(stage, Mapping):
+            redactor.learn(stage)
+
+
+def _learn_job_file(redactor: Redactor, run_folder: Path) -> None:
+    """Of a run without a job in its manifest: it is not ended, or its job could not be read. Then
+    whatever may be a text in the job file is one."""
+    path = next(
+        (p for n in ("job.yaml", "job/job.yaml", "job/job.yml") if (p := run_folder / n).is_file()),
+        None,
+    )
+    if path is None:
+        return
+    data = read_evidence(run_folder, path.relative_to(run_folder).as_posix(), MOST_BYTES)
+    for line in data.decode("utf-8", "replace").splitlines():
+        key, colon, value = line.partition(":")
+        if key.strip(" -{\"'") not in NAME_KEYS:
+            text = (value if colon else line).strip().strip("\"'|>[]{}- ")
+            redactor.learn({"line": text})

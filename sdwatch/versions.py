@@ -1,0 +1,34 @@
+"""Which versions of what are at work here: for evidence and bug reports."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from sdwatch import __version__
+
+_PACKAGES = (
+    "psutil",
+    "requests",
+    "urllib3",
+    "pillow",
+    "pydantic",
+    "PyYAML",
+    "watchdog",
+    "filelock",
+)
+
+
+def versions() -> dict[str, str]:
+    """By name. The host's own name is not in it."""
+    told = {
+        "sdwatch": __version__,
+        "Python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+    for name in _PACKAGES:
+        try:
+            told[name] = version(name)
+        except PackageNotFoundError:
+            told[name] = "not installed"
+    return told

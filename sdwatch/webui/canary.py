@@ -1,0 +1,119 @@
+"""The canary: the smallest generation, by which a WebUI shows whether it is well.
+
+Its prompt is new each time: AUTOMATIC1111 with a failed checkpoint still draws what it has cached,
+and nothing else (webui-facts, a1111.md section 4). After it the last call that succeeded is made
+once more, which must not be answered from there either, but shows what a tiny picture does not.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdwatch.effects import announce
+from sdwatch.errors import WebUIError
+from sdwatch.policy.payload import MAX_SEED
+from sdwatch.policy.picture import check_whole, is_one_colour
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.reply import Reply
+
+SIDE = 64  # pixels
+
+PROMPT = "sdwatch canary"
+
+
+def payload() -> dict[str, Any]:
+    """A txt2img request of one step, unlike all others before."""
+    return {
+        "prompt": f"{PROMPT} {secrets.token_hex(6)}",
+        "width": SIDE,
+        "height": SIDE,
+        "steps": 1,
+        "seed": random.randint(0, MAX_SEED),
+        "send_images": True,
+        "save_images": False,
+    }
+
+
+def flaw_in(image: bytes) -> str:
+    """What is wrong with the picture that came of it, as `in one colour`, or ''."""
+    if check_whole(image) != (SIDE, SIDE):
+        return f"in another size than {SIDE}x{SIDE}"
+    return "in one colour" if is_one_colour(image) else ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One generation of a proof: what is sent, and what is to be said of it."""
+
+    stage: str
+    payload: Mapping[str, Any]
+    what: str
+    is_tiny: bool
+
+
+class Canary:
+    """Makes such a generation on `client`, on a thread of its own, and says why it failed.
+    `may_interrupt`: the WebUI is ours, so what runs on it is no other's picture."""
+
+    def __init__(self, client: SDWebUIClient, *, may_interrupt: bool) -> None:
+        self._client = client
+        self._may_interrupt = may_interrupt
+
+    def ask(self, asked: Asked, why_not_wait: Callable[[], str]) -> str:
+        """'' where it came out as it should, else why not. `why_not_wait` is asked again and again
+        why there is nothing to wait for any more; '' while there is."""
+        sent = _Sent(self._client, asked)
+        sent.thread.start()
+        while not sent.done.wait(_LOOK_EVERY):
+            if reason := why_not_wait():
+                sent.given_up = True
+                if self._may_interrupt:
+                    self._client.interrupt()
+                self._client.abandon()
+                return f"{asked.what}: {reason}"
+        return sent.why_not()
+
+
+_LOOK_EVERY = 0.05  # seconds
+
+
+class _Sent:
+    """One POST and its end."""
+
+    def __init__(self, client: SDWebUIClient, asked: Asked) -> None:
+        self.done = threading.Event()
+        self.given_up = False
+        self.thread = threading.Thread(target=self._send, name="canary", daemon=True)
+        self._client = client
+        self._asked = asked
+        self._result: Reply | WebUIError = WebUIError("no reply")
+
+    def why_not(self) -> str:
+        """Why the result is none, or ''."""
+        asked, result = self._asked, self._result
+        if isinstance(result, WebUIError):
+            return f"{asked.what} failed: {result}"
+        if not asked.is_tiny:
+            return ""
+        flaw = flaw_in(result.images[0])
+        return f"{asked.what} came out {flaw}" if flaw else ""
+
+    def _send(self) -> None:
+        asked = self._asked
+        try:
+            announce("post begins", Path("canary"))
+            self._result = self._client.generate_images(
+                asked.stage, asked.payload, lambda: self.given_up, canary=True
+            )
+        except WebUIError as error:
+            self._result = error
+        except Exception as error:  # noqa: BLE001 - a thread's outer edge: the keeper must hear of it
+            self._result = WebUIError(f"the request itself broke: {error!r}")
+        announce("post ends", Path("canary"))
+        self.done.set()

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sdwatch.cli.exit_codes import ExitCode
+from tests.functional.cli import make_spool, sdwatch
+from tests.webui.recorded_webui import RecordedWebUI, recorded
+from tests.webui.sim import running
+
+
+def configure(cwd: Path, url: str) -> None:
+    """A spool whose WebUI is external, at this address."""
+    make_spool(cwd)
+    config = json.loads((cwd / "sdwatch.yaml").read_text())
+    config["webuis"] = {"mine": {"url": url}}
+    (cwd / "sdwatch.yaml").write_text(json.dumps(config))
+
+
+def test_the_picture_its_kind_and_its_version_are_told(tmp_path: Path) -> None:
+    with running(tmp_path) as sim:
+        configure(tmp_path, sim.url("").rstrip("/"))
+        told = sdwatch(tmp_path, "canary")
+    assert told.returncode == ExitCode.OK, told.stdout + told.stderr
+    (picture,) = tmp_path.glob("canary-mine-*.png")
+    assert told.stdout.splitlines()[-1].strip() == str(picture)
+    assert "mine: well: Forge f2.0.1v1.10.1" in told.stdout
+
+
+def test_one_that_does_not_answer_is_told_with_how_to_start_it(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    told = sdwatch(tmp_path, "canary", "simulator")
+    assert told.returncode == ExitCode.ERROR
+    assert "is not ready: " in told.stdout
+    assert "`sdwatch run` starts it" in told.stdout
+    assert not list(tmp_path.glob("canary-*"))
+    assert sdwatch(tmp_path, "canary", "other").returncode == ExitCode.NOT_FOUND
+
+
+def busy(server: RecordedWebUI) -> tuple[int, bytes]:
+    """Another step each time that it is asked."""
+    state = {"job": "scripts_txt2img", "job_count": 1, "sampling_step": len(server.asked)}
+    return 200, json.dumps({"progress": 0.5, "state": state}).encode()
+
+
+def test_one_that_generates_is_left_alone(tmp_path: Path) -> None:
+    with recorded("forge", {"progress": busy}) as server:
+        configure(tmp_path, server.url)
+        told = sdwatch(tmp_path, "canary")
+    assert told.returncode == ExitCode.ERROR
+    assert "it is generating, so nothing was sent" in told.stdout
+    assert server.posts == []
+
+
+def test_one_whose_last_upscale_failed_is_not_busy(tmp_path: Path) -> None:
+    state = b'{"progress": 0.01, "state": {"job": "Upscale", "job_count": 1}}'
+    with recorded("forge", {"progress": (200, state)}) as server:
+        configure(tmp_path, server.url)
+        told = sdwatch(tmp_path, "canary")
+    assert told.returncode == ExitCode.OK, told.stdout
+    assert len(server.posts) == 1
+
+
+def test_a_server_with_few_routes_draws_it_too(tmp_path: Path) -> None:
+    with recorded("sdcpp") as server:
+        configure(tmp_path, server.url)
+        told = sdwatch(tmp_path, "canary")
+    assert told.returncode == ExitCode.OK, told.stdout
+    assert "well: stable-diffusion.cpp, " in told.stdout

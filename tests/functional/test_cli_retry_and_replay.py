@@ -1,0 +1,185 @@
+"""retry, with many runs and with an editor; replay; bundle: what WHY.txt says to type."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from sdwatch.cli import main
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.stages import Ending
+from tests.api.scripted_server import images, serving, status
+from tests.fakes import PlainClient, Workplace, picture, reply, server_error
+
+TWO = """\
+stages:
+  - txt2img: {prompt: a castle, width: 64, height: 64, n_iter: 2}
+  - img2img: {prompt: at night, denoising_strength: 0.5}
+"""
+PNG = picture(7)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """A spool in the current folder, whose config is found there."""
+    webui = {"url": "http://127.0.0.1:9", "username": "anna", "password": "s3cret"}
+    config = {"spool": "spool", "state": "state", "webuis": {"forge": webui}}
+    path = tmp_path / "sdwatch.yaml"
+    path.write_text(json.dumps(config))
+    path.chmod(0o600)
+    monkeypatch.chdir(tmp_path)
+    return Workplace(tmp_path)
+
+
+def failed(place: Workplace, job: str = TWO, *answers: object) -> Path:
+    """A run that failed in its last stage."""
+    known = {path.name for path in place.spool.failed.iterdir()}
+    given = answers or (reply(picture(1)), reply(picture(2)), server_error())
+    run = place.claimed(job)
+    runner = place.runner(run, PlainClient(*given))  # type: ignore[arg-type]
+    assert runner.run_to_end(place.spool) is Ending.FAILED
+    (new,) = (path for path in place.spool.failed.iterdir() if path.name not in known)
+    return new
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    script = tmp_path / "an editor.py"
+    script.write_text(f"import sys, pathlib\npath = pathlib.Path(sys.argv[1])\n{body}\n")
+    monkeypatch.setenv("VISUAL", shlex.join([sys.executable, str(script)]))
+
+
+# -- retry
+
+
+def test_several_runs_are_retried_at_once_or_none(place: Workplace) -> None:
+    one, two = failed(place), failed(place, "promt: a\n")
+    assert main(["retry", one.name, "no-such-run"]) == ExitCode.NOT_FOUND
+    assert list(place.spool.inbox.iterdir()) == []
+    assert main(["retry", one.name, two.name, one.name]) == ExitCode.OK
+    assert sorted(p.name for p in place.spool.inbox.iterdir()) == ["job-2.yaml", "job.yaml"]
+
+
+def test_an_edited_job_goes_where_it_came_from_and_the_run_stays_as_it_was(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = failed(place, "promt: a castle\n")
+    before = everything(run)
+    editor(tmp_path, monkeypatch, "path.write_text('prompt: a castle\\n')")
+    assert main(["retry", run.name, "--edit"]) == ExitCode.OK
+    assert (place.spool.inbox / "job.yaml").read_text() == "prompt: a castle\n"
+    assert everything(run) == before
+
+
+def test_an_edit_with_mistakes_is_not_submitted_and_not_lost(
+    place: Workplace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = failed(place, "promt: a castle\n")
+    editor(tmp_path, monkeypatch, "path.write_text('prompt: a\\nstepz: 3\\n')")
+    assert main(["retry", run.name, "--edit"]) == ExitCode.BAD_JOB
+    told = capsys.readouterr().out
+    assert 'unknown field "stepz"' in told
+    _, _, kept = told.partition("sdwatch submit ")
+    assert Path(kept.strip()).read_text() == "prompt: a\nstepz: 3\n"
+    assert list(place.spool.inbox.iterdir()) == []
+
+
+def test_an_editor_that_fails_submits_nothing(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = failed(place)
+    editor(tmp_path, monkeypatch, "sys.exit(3)")
+    assert main(["retry", run.name, "--edit"]) == ExitCode.ERROR
+    monkeypatch.setenv("VISUAL", str(tmp_path / "no-such-editor"))
+    assert main(["retry", run.name, "--edit"]) == ExitCode.ERROR
+    assert list(place.spool.inbox.iterdir()) == []
+
+
+# -- replay
+
+
+def test_the_failing_call_is_sent_as_it_was_and_the_run_is_only_read(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = failed(place)
+    before = everything(run)
+    with serving(images(PNG)) as server:
+        assert main(["replay", run.name, "--url", server.url]) == ExitCode.OK
+        ((path, payload),) = server.posts
+    assert everything(run) == before
+    assert path == "/sdapi/v1/img2img"
+    assert base64.b64decode(payload["init_images"][0]) == picture(1)
+    sent = json.loads((run / "run.json").read_text())["job"]["stages"][1]["img2img"]
+    assert payload["seed"] == sent["seed"]
+    (saved,) = tmp_path.glob("replay-*.png")
+    assert saved.read_bytes() == PNG
+    assert str(saved) in capsys.readouterr().out
+
+
+def test_another_call_can_be_named(place: Workplace) -> None:
+    run = failed(place)
+    with serving(images(PNG)) as server:
+        assert main(["replay", run.name, "--call", "1.2", "--url", server.url]) == ExitCode.OK
+        assert main(["replay", run.name, "--call", "7.1", "--url", server.url]) == ExitCode.ERROR
+        ((path, payload),) = server.posts
+    assert path == "/sdapi/v1/txt2img"
+    stages = json.loads((run / "run.json").read_text())["job"]["stages"]
+    assert payload["seed"] == stages[0]["txt2img"]["seed"] + 1
+
+
+def test_what_the_webui_says_is_shown(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    run = failed(place)
+    body = json.dumps({"error": "OutOfMemoryError", "message": "no room"}).encode()
+    with serving(status(500, body)) as server:
+        assert main(["replay", run.name, "--url", server.url]) == ExitCode.ERROR
+        assert len(server.posts) == 1
+    told = capsys.readouterr().out
+    assert "500 after" in told
+    assert "OutOfMemoryError: no room" in told
+    assert main(["replay", run.name]) == ExitCode.ERROR
+    assert "no answer (WebUIUnreachableError)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://u:p@host:1", "http://host:1/path", "x"])
+def test_an_url_that_is_none_is_refused(place: Workplace, url: str) -> None:
+    assert main(["replay", failed(place).name, "--url", url]) == ExitCode.ERROR
+
+
+def test_a_run_that_made_no_call_has_none_to_replay(
+    place: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = failed(place, "promt: a\n")
+    assert main(["replay", run.name]) == ExitCode.BAD_JOB
+    assert 'unknown field "promt"' in capsys.readouterr().err
+
+
+# -- bundle
+
+
+def test_a_bundle_is_one_zip_that_overwrites_none(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = failed(place)
+    before = everything(run)
+    assert main(["bundle", run.name]) == ExitCode.OK
+    assert main(["bundle", run.name]) == ExitCode.OK
+    assert main(["bundle", run.name, "-o", "mine.zip"]) == ExitCode.OK
+    made = [f"sdwatch-{run.name}.zip", f"sdwatch-{run.name}-2.zip", "mine.zip"]
+    for name in made:
+        with zipfile.ZipFile(tmp_path / name) as archive:
+            assert {"WHY.txt", "error.json", "run.json"} <= set(archive.namelist())
+    assert f"{made[0]}: " in capsys.readouterr().out
+    assert everything(run) == before
+    assert main(["bundle", "no-such-run"]) == ExitCode.NOT_FOUND

@@ -1,0 +1,248 @@
+"""Whose fault is it? After a second failure of the same call the canary decides, with a real WebUI
+behind it (the simulator), and nobody's job is spent on a WebUI that is unwell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdwatch.clock import SystemClock
+from sdwatch.policy.story import CANARY_WELL
+from sdwatch.spool import archive
+from sdwatch.webui.crash_history import CrashHistory
+from tests.helpers import wait_until
+from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
+from tests.webui.sim import launch
+
+EVERYBODY = "'.'"
+"""A plan's prompt that matches canaries, too: the WebUI itself is unwell."""
+
+
+def plan(fault: str, prompt: str, times: object = "always") -> str:
+    return f"- fault: {fault}\n  when: {{prompt: {prompt}}}\n  times: {times}\n"
+
+
+def error(run: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((run / "error.json").read_text(encoding="utf-8"))
+    return value
+
+
+def crashes_in_a_row(spool: Monitored) -> int:
+    path = spool.state / "webui-sim" / "crashes.jsonl"
+    return CrashHistory(path, [0.1], SystemClock()).in_a_row
+
+
+# -- (a) the job's
+
+
+@pytest.mark.parametrize(
+    ("fault", "diagnosis", "starts"),
+    [("structured-500", "server error", 2), ("sigkill-mid-step", "crash", 3)],
+)
+def test_a_job_that_fails_twice_on_a_webui_that_is_well_is_to_blame(
+    tmp_path: Path, fault: str, diagnosis: str, starts: int
+) -> None:
+    with monitored(tmp_path, faults=plan(fault, "cursed")) as spool:
+        spool.drop("bad.yaml", job("a cursed castle", priority=5))
+        spool.drop("good.yaml", job())
+        spool.start()
+        spool.wait_for(done=1, failed=1)
+        spool.stop()
+        (bad,) = spool.failed()
+        assert (error(bad)["diagnosis"], error(bad)["blame"]) == (diagnosis, "job")
+        assert error(bad)["canary"] == CANARY_WELL
+        (proven,) = journal(bad, "call_proven")
+        assert (proven["well"], proven["excused"]) == (True, False)
+        stats = spool.stats()
+        assert (stats["posts"], stats["canaries"], stats["starts"]) == (3, 1, starts)
+        assert crashes_in_a_row(spool) == 0, "its crashes lengthen no cool-down"
+
+
+def test_the_last_call_that_succeeded_is_repeated_as_a_second_proof(tmp_path: Path) -> None:
+    with monitored(tmp_path, faults=plan("structured-500", "cursed")) as spool:
+        spool.drop("good.yaml", job(priority=5))
+        spool.drop("bad.yaml", job("a cursed castle"))
+        spool.start()
+        spool.wait_for(done=1, failed=1)
+        assert (spool.stats()["posts"], spool.stats()["canaries"]) == (3, 2)
+        spool.stop()
+
+
+def test_thirty_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> None:
+    with monitored(tmp_path, faults=plan("structured-500", "cursed")) as spool:
+        for number in range(30):
+            spool.drop(f"bad-{number:02}.yaml", job(f"a cursed castle, {number}"))
+        spool.start()
+        spool.wait_for(failed=30)
+        spool.stop()
+        assert spool.stats()["starts"] == 3
+        assert spool.stats()["posts"] == 2 + 2 + 28
+        assert {error(run)["blame"] for run in spool.failed()} == {"job"}
+        last = error(spool.failed()[-1])
+        assert last["diagnosis"] == "bad request"
+        assert "were proven to bring on themselves" in last["attempts"][-1]["evidence"]
+
+
+# -- (b) the WebUI's
+
+
+def test_a_webui_that_fails_the_canary_costs_no_job_and_all_goes_on_when_it_passes(
+    tmp_path: Path,
+) -> None:
+    # Two attempts and two canaries fail; the third canary passes.
+    with monitored(tmp_path, faults=plan("structured-500", EVERYBODY, 4)) as spool:
+        for name in "abcde":
+            spool.drop(f"{name}.yaml", job(f"castle {name}"))
+        spool.start()
+        spool.wait_for(done=5)
+        spool.stop()
+        first = spool.done()[0]
+        (proven,) = journal(first, "call_proven")
+        assert (proven["well"], proven["excused"]) == (False, True)
+        assert len(journal(first, "call_started")) == 3
+        assert all(len(journal(run, "call_started")) == 1 for run in spool.done()[1:])
+        kinds = [crash["kind"] for crash in spool.events("crash")]
+        assert kinds == ["server error", "failed canary", "failed canary"]
+        assert any("on hold: the canary" in line for line in spool.told)
+        assert not list(spool.spool.glob("HOLD-*"))
+
+
+def test_while_it_is_unwell_it_holds_and_says_so_in_the_spool(tmp_path: Path) -> None:
+    settings = {"cooldown": [0.05, 0.05, 600]}
+    with monitored(tmp_path, faults=plan("structured-500", EVERYBODY), settings=settings) as spool:
+        for name in "abc":
+            spool.drop(f"{name}.yaml", job(f"castle {name}"))
+        spool.start()
+        note = spool.spool / "HOLD-sim.txt"
+        wait_until(note.exists, 60, "the note")
+        wait_until(lambda: len(spool.events("crash")) == 3, 60, "the last cool-down")
+        text = note.read_text(encoding="utf-8")
+        assert text.startswith("the canary (64x64, one step) failed")
+        assert "No job is lost" in text
+        spool.stop()
+        assert not note.exists()
+        assert not spool.done() + spool.failed()
+        assert len(spool.waiting()) + len(spool.working()) == 3
+        assert sum(len(journal(run, "call_started")) for run in spool.working()) == 2
+
+
+def test_held_for_longer_than_hold_max_the_parked_run_fails_with_its_evidence(
+    tmp_path: Path,
+) -> None:
+    settings = {"cooldown": [0.05], "hold_max": "0.02 min"}
+    with monitored(tmp_path, faults=plan("structured-500", EVERYBODY), settings=settings) as spool:
+        spool.drop("a.yaml", job(priority=1))
+        spool.drop("b.yaml", job("a tower"))
+        spool.start()
+        spool.wait_for(failed=1)
+        spool.stop()
+        (run,) = spool.failed()
+        told = error(run)
+        assert (told["error"], told["blame"]) == ("HeldTooLong", "WebUI")
+        assert all((run / name).is_file() for name in told["evidence"])
+        assert len(told["evidence"]) == 6
+        assert len(spool.waiting() + spool.working()) == 1, "no other job was spent"
+
+
+def test_the_doubt_outlives_the_monitor(tmp_path: Path) -> None:
+    settings = {"cooldown": [0.05, 0.05, 600]}
+    plan_of_four = plan("structured-500", EVERYBODY, 3)
+    with monitored(tmp_path, faults=plan_of_four, settings=settings) as spool:
+        spool.drop("a.yaml", job())
+        spool.start()
+        wait_until(lambda: len(spool.events("crash")) == 2, 60, "the canary failed")
+        spool.stop()
+        canaries = spool.stats()["canaries"]
+        spool.write_config(cooldown=[0.05])
+        spool.start()
+        spool.wait_for(done=1)
+        spool.stop()
+        assert spool.stats()["canaries"] > canaries, "a canary came before the last attempt"
+        assert len(journal(spool.done()[0], "call_started")) == 3
+
+
+# -- (c) three in a row that kill it
+
+
+def test_three_jobs_in_a_row_that_kill_it_hold_it_and_can_be_put_back(tmp_path: Path) -> None:
+    settings = {"cooldown": [0.05, 0.05, 600]}
+    with monitored(tmp_path, faults=plan("sigkill-mid-step", "cursed"), settings=settings) as spool:
+        for name in "abc":
+            spool.drop(f"{name}.yaml", job(f"a cursed castle {name}", priority=5))
+        spool.drop("good.yaml", job())
+        spool.start()
+        note = spool.spool / "HOLD-sim.txt"
+        wait_until(note.exists, 60, "the note")
+        spool.wait_for(failed=3)
+        text = note.read_text(encoding="utf-8")
+        runs = [run.name for run in spool.failed()]
+        assert f"sdwatch retry {' '.join(runs)}" in text
+        spool.two_more_beats()
+        assert not spool.done(), "nothing is sent meanwhile"
+
+        note.unlink()  # a person says: go on
+        spool.wait_for(done=1, failed=3)
+        wait_until(lambda: not note.exists(), 30, "the hold is over")
+        spool.stop()
+        for run in spool.failed():
+            archive.retry(run, spool.inbox)
+        assert spool.waiting() == ["a.yaml", "b.yaml", "c.yaml"]
+
+
+def test_the_hold_ends_by_itself_after_the_last_cool_down(tmp_path: Path) -> None:
+    with monitored(
+        tmp_path, faults=plan("sigkill-mid-step", "cursed"), settings={"cooldown": [0.05, 1]}
+    ) as spool:
+        for name in "abc":
+            spool.drop(f"{name}.yaml", job(f"a cursed castle {name}", priority=5))
+        spool.drop("good.yaml", job())
+        spool.start()
+        spool.wait_for(done=1, failed=3)
+        spool.stop()
+        assert any("different jobs in a row crashed it" in line for line in spool.told)
+
+
+# -- (d) poisoned
+
+
+def test_a_job_that_poisons_the_webui_each_time_is_found_before_the_next_is_spent(
+    tmp_path: Path,
+) -> None:
+    with monitored(tmp_path, faults=plan("poisoned", "cursed")) as spool:
+        spool.drop("bad.yaml", job("a cursed castle", priority=5))
+        spool.drop("good.yaml", job())
+        spool.start()
+        spool.wait_for(done=1, failed=1)
+        spool.stop()
+        (good,), (bad,) = spool.done(), spool.failed()
+        assert len(journal(good, "call_started")) == 1
+        assert not journal(good, "call_failed")
+        assert error(bad)["blame"] == "job"
+        assert len(journal(bad, "call_started")) <= 3
+
+
+# -- (e) one that cannot be restarted
+
+
+def test_an_external_webui_is_waited_for_and_asked_again(tmp_path: Path) -> None:
+    with monitored(tmp_path, webui=EXTERNAL, settings={"cooldown": [0.2]}) as spool:
+        faults = tmp_path / "plan.yaml"
+        faults.write_text(plan("structured-500", EVERYBODY, 4))
+        sim = launch(
+            tmp_path, "--faults", str(faults), "--state", str(tmp_path / "simulator.json"),
+            port=spool.port,
+        )  # fmt: skip
+        try:
+            spool.drop("a.yaml", job())
+            spool.drop("b.yaml", job("a tower"))
+            spool.start()
+            spool.wait_for(done=2)
+            spool.stop()
+            assert spool.stats()["starts"] == 1
+            assert len(journal(spool.done()[0], "call_proven")) == 1
+        finally:
+            sim.process.kill()
+            sim.process.wait()

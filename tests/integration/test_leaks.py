@@ -1,0 +1,259 @@
+"""What a call leaves behind in the WebUI: memory, wear, settings. The next job must not meet it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.leaks import Leaks
+from tests.api.scripted_server import Handler, ScriptedServer, serving
+from tests.helpers import wait_until
+from tests.monitored import EXTERNAL, job, journal, monitored
+from tests.webui.sim import running
+
+MB = 10**6
+
+# -- memory and wear: recycled between calls
+
+
+def test_a_webui_that_holds_too_much_memory_is_recycled_in_order(tmp_path: Path) -> None:
+    leak = "- fault: leak\n  when: {prompt: leaking}\n  times: once\n  mb: 300\n"
+    with monitored(tmp_path, faults=leak, webui={"max_rss": "250 MB"}) as spool:
+        spool.drop("a.yaml", job("a leaking castle", n_iter=2, priority=1))
+        spool.drop("b.yaml", job())
+        spool.start()
+        spool.wait_for(done=2)
+        spool.wait_ready(generation=2)
+
+        (recycled,) = spool.events("recycled")
+        assert "max_rss is 250 MB" in recycled["reason"]
+        assert spool.events("crash") == []
+        assert (spool.stats()["posts"], spool.stats()["starts"]) == (3, 2)
+        assert all(journal(run, "call_failed") == [] for run in spool.done())
+        assert sum("recycled" in line for line in spool.told) == 1
+        wait_until(lambda: 0 < spool.lane()["rss"] < 250 * MB, 20, "status says its memory")
+
+
+def test_a_webui_is_recycled_after_so_many_calls(tmp_path: Path) -> None:
+    with monitored(tmp_path, webui={"max_calls": 2}) as spool:
+        spool.drop("a.yaml", job(n_iter=3))
+        spool.drop("b.yaml", job("a lighthouse"))
+        spool.start()
+        spool.wait_for(done=2)
+        spool.wait_ready(generation=3)
+
+        assert [event["event"] for event in spool.crashes()] == [
+            "start", "recycled", "start", "recycled", "start",
+        ]  # fmt: skip
+        assert spool.stats()["posts"] == 4
+
+
+# -- settings, with a monitor
+
+CLIP = "CLIP_stop_at_last_layers"
+LEAKING = job("a castle", override_settings={CLIP: 2}, priority=1)
+
+
+def keeps_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The WebUI seems to keep the setting that the first call overrides, whatever is posted."""
+    said = iter([1])
+    monkeypatch.setattr(SDWebUIClient, "options", lambda *_: {CLIP: next(said, 2)})
+
+
+def test_a_webui_that_cannot_be_rid_of_a_setting_is_recycled_before_the_next_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeps_for_ever(monkeypatch)
+    with monitored(tmp_path) as spool:
+        spool.drop("a.yaml", LEAKING)
+        spool.drop("b.yaml", job("a lighthouse"))
+        spool.start()
+        spool.wait_for(done=2)
+        first, second = sorted(spool.done(), key=lambda run: journal(run, "call_started")[0]["at"])
+        assert [event["event"] for event in spool.crashes()] == ["start", "recycled", "start"]
+        (warning,) = journal(first, "call_finished")[0]["warnings"]
+        assert warning["kind"] == "leak"
+        assert CLIP in warning["words"]
+        assert [journal(run, "call_started")[0]["generation"] for run in (first, second)] == [1, 2]
+
+
+def test_what_a_cancelled_call_left_behind_does_not_reach_the_next_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeps_for_ever(monkeypatch)
+    slow = ("--step-time", "0.1")
+    with monitored(tmp_path, flags=slow) as spool:
+        spool.drop("a.yaml", job("a castle", override_settings={CLIP: 2}, steps=100))
+        spool.start()
+        spool.wait_posts(1)
+        (spool.working()[0] / "cancel").touch()
+        spool.wait_for(failed=1)
+        spool.drop("b.yaml", job("a lighthouse"))
+        spool.wait_for(done=1, failed=1)
+        assert journal(spool.done()[0], "call_started")[0]["generation"] == 2
+        assert len(spool.events("recycled")) == 1
+
+
+def test_one_that_is_not_ours_is_never_recycled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeps_for_ever(monkeypatch)
+    with monitored(tmp_path, webui=EXTERNAL) as spool, running(tmp_path, port=spool.port) as sim:
+        spool.drop("a.yaml", LEAKING)
+        spool.start()
+        spool.wait_for(done=1)
+        assert sum("not ours to restart" in line for line in spool.told) == 1
+        assert spool.events("recycled") == []
+        assert sim.process.poll() is None
+
+
+needs_kinds = pytest.mark.skipif(
+    importlib.util.find_spec("sdwatch.simulator.a1111") is None,
+    reason="the simulator is only a Forge as yet, which puts every setting back",
+)
+
+
+@needs_kinds
+@pytest.mark.parametrize("is_ours", [True, False], ids=["managed", "external"])
+def test_a_setting_that_automatic1111_keeps_reaches_no_later_job(
+    tmp_path: Path, is_ours: bool
+) -> None:
+    flags = ("--kind", "a1111")
+    with ExitStack() as stack:
+        webui = {} if is_ours else EXTERNAL
+        spool = stack.enter_context(monitored(tmp_path, flags=flags, webui=webui))
+        if not is_ours:
+            stack.enter_context(running(tmp_path, *flags, port=spool.port))
+        spool.drop("a.yaml", LEAKING)
+        spool.start()
+        spool.wait_for(done=1)
+        assert SDWebUIClient(f"http://127.0.0.1:{spool.port}").options(10)[CLIP] == 1
+        (finished,) = journal(spool.done()[0], "call_finished")
+        assert [warning["kind"] for warning in finished["warnings"]] == ["leak"]
+        assert sum(f"kept {CLIP}" in line for line in spool.told) == 1
+        assert spool.events("recycled") == spool.events("crash") == []
+
+
+@needs_kinds
+def test_a_setting_may_be_left_as_it_is(tmp_path: Path) -> None:
+    off = {"undo_overrides": False}
+    with monitored(tmp_path, flags=("--kind", "a1111"), webui=off) as spool:
+        spool.drop("a.yaml", LEAKING)
+        spool.start()
+        spool.wait_for(done=1)
+        assert SDWebUIClient(f"http://127.0.0.1:{spool.port}").options(10)[CLIP] == 2
+
+
+# -- settings, without
+
+
+class Settings:
+    """A WebUI's settings. `leaks`: it keeps what a call overrides; `takes`: POST /options works."""
+
+    def __init__(self, *, takes: bool = True, **values: Any) -> None:
+        self.values, self.takes = values, takes
+        self.posted: list[dict[str, Any]] = []
+
+
+@contextmanager
+def webui(settings: Settings) -> Iterator[ScriptedServer]:
+    """It answers GET and POST /options."""
+
+    class Answers(Handler):
+        def do_GET(self) -> None:  # noqa: N802 - its name in http.server
+            self.answer(200, json.dumps(settings.values).encode())
+
+    def post(handler: Handler) -> None:
+        change = handler.server.posts[-1][1]
+        settings.posted.append(change)
+        if settings.takes:
+            settings.values |= change
+        handler.answer(200, b"null")
+
+    with serving(post) as server:
+        server.RequestHandlerClass = Answers
+        yield server
+
+
+def leaks_of(server: ScriptedServer) -> Leaks:
+    return Leaks(SDWebUIClient(server.url))
+
+
+OVERRIDES = {"override_settings": {CLIP: 2, "sd_model_checkpoint": "b"}}
+
+
+def test_a_setting_that_the_webui_kept_is_put_back() -> None:
+    settings = Settings(**{CLIP: 1, "sd_model_checkpoint": "a", "eta": 0})
+    with webui(settings) as server:
+        leaks = leaks_of(server)
+        leaks.before(OVERRIDES, 1)
+        settings.values |= OVERRIDES["override_settings"] | {"eta": 5}
+        assert leaks.settle(1) == ([CLIP], [])
+        assert settings.posted == [{CLIP: 1}]  # not the checkpoint, nor what nobody overrode
+        assert leaks.settle(1) == ([], [])
+
+
+def test_what_the_webui_put_back_itself_is_left_alone() -> None:
+    settings = Settings(**{CLIP: 1})
+    with webui(settings) as server:
+        leaks = leaks_of(server)
+        leaks.before(OVERRIDES, 1)
+        assert leaks.settle(1) == ([], [])
+        assert settings.posted == []
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings(), Settings(**{CLIP: None}), Settings(takes=False, **{CLIP: 1})]
+)
+def test_what_cannot_be_put_back_is_named(settings: Settings) -> None:
+    settings.values["other"] = 1
+    with webui(settings) as server:
+        leaks = leaks_of(server)
+        leaks.before(OVERRIDES, 1)
+        settings.values[CLIP] = 2
+        assert leaks.settle(1) == ([], [CLIP])
+
+
+def test_what_could_not_be_asked_is_settled_before_the_next_call() -> None:
+    settings = Settings(**{CLIP: 1})
+    with webui(settings) as server:
+        leaks = leaks_of(server)
+        leaks.before(OVERRIDES, 1)
+        before, settings.values = settings.values, {}
+        assert leaks.settle(1) == ([], [])
+        settings.values = {**before, CLIP: 2}
+        assert leaks.before({"prompt": "the next job's"}, 1) == ([CLIP], [])
+
+
+def test_another_life_of_the_webui_knows_nothing_of_the_last() -> None:
+    settings = Settings(**{CLIP: 1})
+    with webui(settings) as server:
+        leaks = leaks_of(server)
+        leaks.before(OVERRIDES, 1)
+        settings.values[CLIP] = 2
+        assert leaks.settle(2) == ([], [])
+        assert settings.posted == []
+
+
+def test_a_job_that_wants_its_settings_kept_has_them_kept() -> None:
+    settings = Settings(**{CLIP: 1})
+    with webui(settings) as server:
+        leaks = leaks_of(server)
+        leaks.before({**OVERRIDES, "override_settings_restore_afterwards": False}, 1)
+        settings.values[CLIP] = 2
+        assert leaks.settle(1) == ([], [])
+        assert settings.posted == []
+
+
+def test_a_webui_without_settings_is_none_the_worse() -> None:
+    with serving(lambda handler: handler.answer(404, b"")) as server:  # and 501 to each GET
+        leaks = leaks_of(server)
+        assert leaks.before(OVERRIDES, 1) == ([], [])
+        assert leaks.settle(1) == ([], [])

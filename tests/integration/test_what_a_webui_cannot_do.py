@@ -1,0 +1,131 @@
+"""Jobs that a WebUI cannot do are told so before anything is sent to it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sdwatch.monitor import Result
+from tests.fakes import envelope
+from tests.helpers import free_port, wait_until
+from tests.monitored import EXTERNAL, journal, monitored
+from tests.monitored import job as small_job
+from tests.webui.recorded_webui import Answer, recorded
+
+
+def with_checkpoint(name: str) -> str:
+    return small_job(override_settings={"sd_model_checkpoint": name})
+
+
+def test_a_wrong_name_fails_without_a_call_and_the_rest_goes_on(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        spool.drop("sampler.yaml", small_job(sampler_name="Eulr"))
+        spool.drop("checkpoint.yaml", with_checkpoint("simulated-z"))
+        spool.drop("good.yaml", small_job(sampler_name="DPM++ 2M Karras"))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY, spool.told
+        assert [len(spool.done()), len(spool.failed())] == [1, 2]
+        assert spool.stats()["posts"] == 1
+        assert not spool.events("crash")
+        told = {envelope(run)["message"].split(": ")[1]: envelope(run) for run in spool.failed()}
+        sampler = told["sampler.yaml:5:15"]
+        assert sampler["message"] == (
+            "no WebUI here can do this job as it is: sampler.yaml:5:15: "
+            'this WebUI (Forge) has no sampler "Eulr"; did you mean "Euler"?'
+        )
+        assert (sampler["diagnosis"], sampler["blame"]) == ("bad request", "job")
+        assert (sampler["error"], sampler["attempts"]) == ("JobUnfitError", [])
+        assert "simulated-" in told["checkpoint.yaml:5:44"]["message"]
+        (done,) = spool.done()
+        made_by = json.loads((done / "run.json").read_text(encoding="utf-8"))["webui"]
+        assert (made_by["kind"], made_by["managed"]) == ("forge", True)
+        assert made_by["version"].startswith("f2.0.1v1.10.1")
+
+
+def test_what_is_too_large_fails_by_the_configs_bound(tmp_path: Path) -> None:
+    with monitored(tmp_path, settings={"max_generation": "0.1 MP"}) as spool:
+        spool.drop("large.yaml", small_job(width=512, height=512))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        (run,) = spool.failed()
+        assert "0.2621 megapixels; max_generation" in envelope(run)["message"]
+        assert spool.stats()["posts"] == 0
+        assert journal(run)[0]["event"] == "claimed"
+
+
+def models(*names: str) -> dict[str, Answer]:
+    """For a second WebUI, which has these checkpoints."""
+    body = json.dumps([{"title": name, "model_name": name} for name in names])
+    return {"sd-models": (200, body.encode())}
+
+
+def test_a_job_goes_to_the_lane_that_has_its_checkpoint(tmp_path: Path) -> None:
+    with recorded("a1111", models("other")) as other:
+        with monitored(tmp_path, others={"other": {"url": other.url}}) as spool:
+            for number in range(3):
+                spool.drop(f"other-{number}.yaml", with_checkpoint("other"))
+            spool.drop("none.yaml", with_checkpoint("nobody's"))
+            spool.start(once=True)
+            assert spool.ended() is Result.EMPTY, spool.told
+            assert [len(spool.done()), len(spool.failed())] == [3, 1]
+            assert spool.stats()["posts"] == 0
+            message = envelope(spool.failed()[0])["message"]
+    assert len(other.posts) == 3
+    assert 'sim: this WebUI (Forge) has no checkpoint "nobody\'s"' in message
+    assert 'other: this WebUI (AUTOMATIC1111) has no checkpoint "nobody\'s"' in message
+
+
+def test_a_job_waits_for_a_lane_that_is_not_known_yet(tmp_path: Path) -> None:
+    others = {"other": {"url": f"http://127.0.0.1:{free_port()}"}}
+    with monitored(tmp_path, others=others) as spool:
+        spool.start()
+        spool.wait_ready()
+        spool.drop("other.yaml", with_checkpoint("other"))
+        spool.drop("good.yaml", small_job())
+        spool.wait_for(done=1)
+        wait_until(lambda: "other.yaml" in spool.status().get("waiting", {}), 20)
+        assert spool.status()["waiting"]["other.yaml"].startswith("sim cannot do it: ")
+        assert spool.waiting() == ["other.yaml"]
+
+
+def test_once_ends_when_only_a_lane_on_hold_could_do_the_rest(tmp_path: Path) -> None:
+    with recorded("a1111", models()) as other:  # no checkpoint at all
+        with monitored(tmp_path, others={"other": {"url": other.url}}) as spool:
+            spool.drop("other.yaml", with_checkpoint("other"))
+            spool.start(once=True)
+            assert spool.ended() is Result.HOLD, spool.told
+            assert spool.waiting() == ["other.yaml"]
+            assert not spool.done() + spool.failed()
+
+
+def test_a_server_with_few_routes_does_what_it_can(tmp_path: Path) -> None:
+    with recorded("sdcpp") as server:
+        webui = {**EXTERNAL, "url": server.url, "start_limit": None}
+        with monitored(tmp_path, webui=webui) as spool:
+            stages = "stages:\n  - txt2img: {prompt: a, width: 64, height: 64}\n"
+            spool.drop("upscaled.yaml", stages + "  - upscale\n")
+            spool.drop("good.yaml", small_job(sampler_name="euler_a"))
+            spool.start(once=True)
+            assert spool.ended() is Result.EMPTY, spool.told
+            message = envelope(spool.failed()[0])["message"]
+            assert message.endswith(
+                "3:5: this WebUI (stable-diffusion.cpp) has no extra-single-image"
+            )
+            assert len(spool.done()) == 1
+    assert [path for path, _ in server.posts] == ["/sdapi/v1/txt2img"]
+
+
+def test_a_checkpoint_that_came_later_is_found_in_a_fresh_list(tmp_path: Path) -> None:
+    titles = [{"title": "first.safetensors", "model_name": "first"}]
+    answer: dict[str, Answer] = {"sd-models": lambda _: (200, json.dumps(titles).encode())}
+    with recorded("a1111", answer) as server:
+        with monitored(tmp_path, webui={**EXTERNAL, "url": server.url}) as spool:
+            spool.start()
+            spool.wait_ready(generation=0)
+            titles.append({"title": "second.safetensors [0123456789]", "model_name": "second"})
+            spool.drop("second.yaml", with_checkpoint("second"))
+            spool.wait_for(done=1)
+            spool.drop("third.yaml", with_checkpoint("third"))
+            spool.wait_for(done=1, failed=1)
+            assert (spool.lane()["kind"], spool.lane()["managed"]) == ("a1111", False)
+    assert len(server.posts) == 1

@@ -1,0 +1,90 @@
+"""The ten lines of a WebUI's output that a person should see, and those that speak of errors."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdwatch.policy.error_lines import (
+    ERROR_SIGNS,
+    PINNED,
+    WORST_SIGNS,
+    is_error,
+    lines_that_matter,
+)
+
+FRAMES = [line for n in range(20) for line in (f'  File "f{n}.py", line {n}, in f', f"    g{n}()")]
+TRACEBACK = ["Traceback (most recent call last):", *FRAMES, "torch.OutOfMemoryError: no room"]
+BEFORE = [f"INFO before {n}" for n in range(9)]
+AFTER = [f"INFO after {n}" for n in range(30)]
+
+
+def tail(stdout: list[str], stderr: list[str]) -> str:
+    return "\n".join(["===== stdout =====", *stdout, "", "===== stderr =====", *stderr, "", ""])
+
+
+def test_of_a_traceback_the_exception_its_innermost_frame_and_what_was_before() -> None:
+    chosen = lines_that_matter(tail(AFTER, [*BEFORE, *TRACEBACK, *AFTER]))
+    assert chosen == [
+        *BEFORE[-3:],
+        TRACEBACK[0],
+        *FRAMES[-4:],
+        TRACEBACK[-1],
+        AFTER[-1],
+    ]
+
+
+def test_the_last_traceback_is_meant() -> None:
+    other = [TRACEBACK[0], *FRAMES[:4], "ValueError: earlier"]
+    chosen = lines_that_matter(tail([*other, *AFTER], [*BEFORE, *TRACEBACK]))
+    assert "torch.OutOfMemoryError: no room" in chosen
+    assert "ValueError: earlier" not in chosen
+
+
+def test_a_traceback_comes_before_any_other_error() -> None:
+    chosen = lines_that_matter(tail([], [*TRACEBACK, *AFTER, "ERROR the client went away"]))
+    assert TRACEBACK[-1] in chosen
+
+
+def test_without_a_traceback_the_last_error_and_without_that_the_last_lines() -> None:
+    killed = "webui.sh: line 304: 26728 Killed  python launch.py"
+    assert lines_that_matter(tail([], [*BEFORE, killed, *AFTER]))[:4] == [*BEFORE[-3:], killed]
+    assert lines_that_matter(tail([], AFTER)) == AFTER[-10:]
+
+
+def test_what_a_flood_pushed_out_gets_half_since_it_may_be_old() -> None:
+    pinned = ["(12 access lines of health probes left out)", PINNED, *TRACEBACK]
+    chosen = lines_that_matter(tail([], [*pinned, "(the last 30 lines:)", *AFTER]))
+    assert chosen[-6:] == AFTER[-6:]
+    assert TRACEBACK[-1] in chosen
+    assert len(chosen) == 10
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "===== stdout =====\n(no output: x)\n"])
+def test_where_there_is_nothing_there_is_nothing(text: str) -> None:
+    assert lines_that_matter(text) == []
+
+
+def test_a_long_line_is_cut() -> None:
+    (line,) = lines_that_matter("x" * 5000)
+    assert len(line) < 400
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        TRACEBACK[0],
+        "ERROR:    Exception in ASGI application",
+        "*** Error completing request",
+        "│ /webui/modules/x.py:3 in f │",
+        "KeyboardInterrupt",
+        "modules.errors.Odd2Exception: why",
+        "SystemExit",
+        "During handling of the above exception, another exception occurred:",
+        "RuntimeError: CUDA error: an illegal memory access",
+        "torch.cuda: Out of memory",
+        'INFO:  1 - "POST /sdapi/v1/txt2img HTTP/1.1" 500 Internal Server Error',
+    ],
+)
+def test_no_line_is_an_error_without_one_of_the_signs(line: str) -> None:
+    assert is_error(line)
+    assert any(sign in line for sign in (*WORST_SIGNS, *ERROR_SIGNS))

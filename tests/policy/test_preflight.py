@@ -1,0 +1,261 @@
+"""Jobs against the lists of the four real WebUIs, as recorded."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from sdwatch.policy.catalogue import Catalogue, Kind, catalogue_of
+from sdwatch.policy.job import parse_job
+from sdwatch.policy.preflight import Checked, check_against
+from tests.facts.catalogues import KINDS, catalogue
+
+ALL = KINDS
+SAME = ("forge", "a1111")
+
+
+def checked(kind: str, stage: str = "txt2img", most: int = 100_000_000, **fields: Any) -> Checked:
+    """One stage, after a txt2img where it needs an image."""
+    lines = [f"      {name}: {json.dumps(value)}" for name, value in fields.items()]
+    first = [] if stage == "txt2img" else ["  - txt2img: {width: 64, height: 64}"]
+    text = "\n".join(["stages:", *first, f"  - {stage}:", *lines])
+    return check_against(parse_job(text.encode(), "job.yaml"), catalogue(kind), most)
+
+
+def told(kind: str, stage: str = "txt2img", **fields: Any) -> str:
+    """The one problem."""
+    problems = checked(kind, stage, **fields).problems
+    assert len(problems) == 1, problems
+    return problems[0].message
+
+
+A = "random-sd15-a"
+SHA = "bd773b1ec0c0ec93e2b6ae902691b1ac4ba99719cb174f8e52070f545f5769c5"
+
+
+def model(name: str) -> dict[str, Any]:
+    return {"override_settings": {"sd_model_checkpoint": name}}
+
+
+GOOD: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
+    (ALL, "txt2img", {"prompt": "a castle", "steps": 20, "width": 512, "height": 768}),
+    (SAME, "txt2img", {"sampler_name": "DPM++ 2M"}),
+    (SAME, "txt2img", {"sampler_name": "DPM++ 2M Karras"}),
+    (SAME, "txt2img", {"sampler_name": "DPM++ 2M SDE Heun SGM Uniform"}),
+    (SAME, "txt2img", {"sampler_index": "Euler a", "scheduler": "karras"}),
+    (SAME, "txt2img", {"scheduler": "SGM Uniform"}),
+    (("sdnext",), "txt2img", {"sampler_name": "dpm++ 2m sde"}),
+    (("sdnext",), "txt2img", {"sampler_name": "Default"}),
+    (("sdcpp",), "txt2img", {"sampler_name": "euler_a", "scheduler": "karras"}),
+    (("sdcpp",), "txt2img", {"sampler_name": "Euler a"}),
+    (ALL, "txt2img", model(A)),
+    (SAME, "txt2img", model(f"{A}.safetensors")),
+    (SAME, "txt2img", model(f"{A}.safetensors [bd773b1ec0]")),
+    ((*SAME, "sdnext"), "txt2img", model(f"{A} [bd773b1ec0]")),
+    ((*SAME, "sdnext"), "txt2img", model("bd773b1ec0")),
+    ((*SAME, "sdnext"), "txt2img", model(SHA)),
+    (("sdnext",), "txt2img", model("stable-diffusion-v1-5")),
+    (SAME, "txt2img", model("random-sd15-b.safetensors")),
+    (SAME, "txt2img", model("old.ckpt [81761151]")),  # no list has the first kind of hash
+    (SAME, "txt2img", {"refiner_checkpoint": "sd15-b", "refiner_switch_at": 0.5}),
+    (SAME, "txt2img", {"refiner_checkpoint": "None"}),
+    (SAME, "txt2img", {"enable_hr": True, "hr_upscaler": "Latent (nearest)"}),
+    (SAME, "txt2img", {"enable_hr": True, "hr_sampler_name": "Use same sampler"}),
+    (SAME, "txt2img", {"hr_upscaler": "is not used"}),
+    (ALL[:3], "upscale", {"upscaler_1": "None"}),
+    (SAME, "upscale", {"upscaler_1": "R-ESRGAN 4x+", "upscaling_resize": 2}),
+    (("sdnext",), "upscale", {"upscaler_1": "Resize Lanczos"}),
+    (SAME, "txt2img", {"script_name": "X/Y/Z plot", "script_args": []}),
+    (SAME, "txt2img", {"alwayson_scripts": {"Refiner": {"args": []}}}),
+    (("forge",), "txt2img", {"styles": ["Kamph_Default_Negative (NO)"]}),
+    (("sdcpp",), "txt2img", {"prompt": "a castle <lora:zz-nan:0.7>"}),
+    (SAME, "txt2img", {"override_settings": {"CLIP_stop_at_last_layers": 2}}),
+    (SAME, "txt2img", {"override_settings": {"an_extensions_own": 2}}),
+    (("a1111",), "txt2img", {"override_settings": {"sd_vae": "Automatic"}}),
+    (("forge",), "txt2img", {"override_settings": {"forge_additional_modules": []}}),
+    (("a1111",), "txt2img", {"width": 8, "height": 8}),
+    (("forge",), "txt2img", {"width": 8, "height": 64}),
+]
+
+
+@pytest.mark.parametrize(("kinds", "stage", "fields"), GOOD, ids=repr)
+def test_what_a_webui_does_is_let_through(
+    kinds: tuple[str, ...], stage: str, fields: dict[str, Any]
+) -> None:
+    for kind in kinds:
+        assert checked(kind, stage, **fields).problems == (), kind
+
+
+MEANT = "; did you mean "
+BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
+    (SAME, "txt2img", {"sampler_name": "DPM+ 2M"}, f'no sampler "DPM+ 2M"{MEANT}"DPM++ 2M"?'),
+    (SAME, "txt2img", {"sampler_name": "euler"}, f'no sampler "euler"{MEANT}"Euler"?'),
+    (SAME, "txt2img", {"sampler_name": "k_lms"}, f'no sampler "k_lms"{MEANT}"LMS"?'),
+    (("sdnext",), "txt2img", {"sampler_name": "DPM++ 2M Karras"}, "no sampler"),
+    (("sdnext",), "txt2img", {"sampler_name": "LMS"}, f'no sampler "LMS"{MEANT}"LMSD"?'),
+    (("sdcpp",), "txt2img", {"sampler_name": "DPM++ 2M Karras"}, f'{MEANT}"dpm++2m"?'),
+    (SAME, "txt2img", {"scheduler": "KARRAS"}, f'no scheduler "KARRAS"{MEANT}"Karras"?'),
+    (("sdcpp",), "txt2img", {"scheduler": "nope"}, "no scheduler"),
+    (("sdnext",), "txt2img", {"scheduler": "Karras"}, "knows no field scheduler"),
+    (ALL, "txt2img", model("no-such"), 'no checkpoint "no-such"'),
+    (SAME, "txt2img", model("random-sd15-A"), f'{MEANT}"random-sd15-a.safetensors [bd773b1ec0]"?'),
+    (SAME, "txt2img", model("sd15-b"), "no checkpoint"),  # only a refiner is searched for
+    (SAME, "txt2img", {"refiner_checkpoint": "no-such"}, "no checkpoint"),
+    (SAME, "txt2img", {"enable_hr": True, "hr_upscaler": "latent"}, f'{MEANT}"Latent"?'),
+    (SAME, "upscale", {"upscaler_1": "lanczos"}, f'no upscaler "lanczos"{MEANT}"Lanczos"?'),
+    (("sdnext",), "upscale", {"upscaler_1": "R-ESRGAN 4x+"}, "no upscaler"),
+    (SAME, "txt2img", {"script_name": "no such"}, 'no script "no such"'),
+    (SAME, "txt2img", {"alwayson_scripts": {"refinr": {}}}, f'{MEANT}"refiner"?'),
+    (("sdcpp",), "txt2img", {"script_name": "X/Y/Z plot"}, "has no scripts"),
+    (("sdcpp",), "txt2img", {"override_settings": {"eta": 1}}, "has no settings"),
+    (("forge",), "txt2img", {"styles": ["Kamph_Default"]}, "no style"),
+    (("sdcpp",), "txt2img", {"prompt": "a <lora:zz-nann:1>"}, f'LoRA "zz-nann"{MEANT}"zz-nan"?'),
+    (SAME, "txt2img", {"prompt": "<lora:x:1> <lora:x:2>"}, 'no LoRA "x"; its list is empty'),
+    (SAME, "txt2img", {"prompt": "a, embedding:EasyNegative"}, 'no embedding "EasyNegative"'),
+    (SAME, "txt2img", {"override_settings": {"CLIP_stop_at_last_layer": 2}}, f"{MEANT}"),
+    (("a1111",), "txt2img", {"override_settings": {"sd_vae": "a.vae"}}, 'no VAE "a.vae"'),
+    (("forge",), "txt2img", {"hr_additional_modules": ["x"], "enable_hr": True}, "no module"),
+    (("a1111",), "txt2img", {"hr_cfg": 2}, "(AUTOMATIC1111) knows no field hr_cfg"),
+    (("sdnext",), "txt2img", {"restore_faces": True}, "(SD.Next) knows no field restore_faces"),
+    (("sdnext",), "upscale", {"upscaling_resize": 9}, "only if it is at most 8, not 9"),
+    (("sdcpp",), "upscale", {}, "(stable-diffusion.cpp) has no extra-single-image"),
+    (ALL, "txt2img", {"width": 65}, "width must be a multiple of 8, not 65; 64 is one"),
+    (ALL, "txt2img", {"height": 1001}, "height must be a multiple of 8, not 1001; 1000"),
+    (("forge", "sdnext"), "txt2img", {"width": 8, "height": 8}, "500 to a size of 8x8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kinds", "stage", "fields", "message"), BAD, ids=repr)
+def test_what_a_webui_does_not_is_told(
+    kinds: tuple[str, ...], stage: str, fields: dict[str, Any], message: str
+) -> None:
+    for kind in kinds:
+        assert message in told(kind, stage, **fields), kind
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"width": 16384, "height": 8192}, "16384x8192 has 134.2 megapixels"),
+        ({"width": 4096, "height": 4096, "batch_size": 8}, "4096x4096, 8 of them, has 134.2"),
+        ({"width": 4096, "height": 4096, "enable_hr": True, "hr_scale": 3}, "12288x12288"),
+        ({"enable_hr": True, "hr_resize_x": 16384}, "16384x16384"),
+    ],
+)
+def test_what_is_too_large_is_told(fields: dict[str, Any], words: str) -> None:
+    message = told("forge", **fields)
+    assert words in message
+    assert "max_generation in the config allows 100" in message
+
+
+def test_an_upscale_is_bounded_where_its_input_is_known() -> None:
+    assert "64000x64000" in told("forge", "upscale", upscaling_resize=1000)
+    assert not checked("forge", "upscale", upscaling_resize=100).problems
+    big = {"resize_mode": 1, "upscaling_resize_w": 20000, "upscaling_resize_h": 20000}
+    assert "20000x20000" in told("forge", "upscale", **big)
+    assert (
+        "max_generation" in checked("forge", width=512, height=512, most=1000).problems[0].message
+    )
+
+
+def test_each_problem_stands_where_the_value_does() -> None:
+    text = b"""\
+prompt: |
+  a castle
+  <lora:x:1>
+sampler_name: Eulr
+styles: [one, two]
+override_settings:
+  CLIP_stop_at_last_layers: 2
+  sd_model_checkpoint: "nope"
+width: 100
+"""
+    problems = check_against(parse_job(text, "job.yaml"), catalogue("forge")).problems
+    places = {problem.message.split(") has no ")[-1][:7]: problem for problem in problems}
+    assert {name: (p.line, p.column) for name, p in places.items()} == {
+        'LoRA "x': (1, 9),
+        "sampler": (4, 15),
+        'style "': (5, 15),
+        "checkpo": (8, 24),
+        "width m": (9, 8),
+    }
+    assert sorted((p.line, p.column) for p in problems).count((5, 10)) == 1
+
+
+def test_a_stage_that_there_is_not_stands_where_it_begins() -> None:
+    (problem,) = checked("sdcpp", "upscale").problems
+    assert (problem.line, problem.column) == (3, 5)
+
+
+def test_lists_that_are_not_there_are_skipped_and_said_so() -> None:
+    result = checked("sdcpp", styles=["x"], sampler_name="euler", prompt="embedding:abc")
+    assert result.problems == ()
+    assert [note.split(":")[0] for note in result.notes] == ["embeddings", "prompt-styles"]
+    (note,) = checked("sdnext", script_name="none of them").notes
+    assert note == "scripts: not checked: this WebUI (SD.Next): it answered 404"
+
+
+def test_nothing_is_held_against_a_job_by_what_is_not_known() -> None:
+    text = b"prompt: <lora:a:1>\nsampler_name: b\nscheduler: c\noverride_settings: {sd_vae: d}"
+    result = check_against(parse_job(text, "job.yaml"), Catalogue())
+    assert result.problems == ()
+    names = ["fields", "loras", "samplers", "schedulers", "sd-vae"]
+    assert [note.split(":")[0] for note in result.notes] == names
+    assert checked_by_unknown_kind("DPM++ 2m karras").problems == ()
+
+
+def checked_by_unknown_kind(sampler: str) -> Checked:
+    """By names that are there, of a WebUI that is not known: what any would take is taken."""
+    made = Catalogue()
+    for route in ("samplers", "schedulers"):
+        body = [{"name": "DPM++ 2M"}] if route == "samplers" else [{"name": "karras"}]
+        made = made.with_list(route, body)
+    return check_against(parse_job(f"prompt: a\nsampler_name: {sampler}".encode(), "j"), made)
+
+
+def test_what_may_be_a_prompt_is_not_shown() -> None:
+    prompt = "a red castle on a green hill"
+    for fields in ({"prompt": f"<lora:{prompt}:1>"}, {"sampler_name": prompt}):
+        message = told("forge", **fields)
+        assert "a text of 28 characters" in message
+        assert "castle" not in message
+    assert '"a_name_of_one_long_word_v2.0-final"' in told(
+        "forge", prompt="<lora:a_name_of_one_long_word_v2.0-final:1>"
+    )
+
+
+def test_only_lists_that_may_have_changed_are_to_be_read_again() -> None:
+    assert checked("forge", sampler_name="x").stale == frozenset()
+    assert checked("forge", **model("x")).stale == {"sd-models"}
+    assert checked("forge", prompt="<lora:x:1>", sampler_name="x").stale == {"loras"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_found_by_its_routes(kind: str) -> None:
+    assert catalogue(kind).kind is Kind(kind)
+
+
+@pytest.mark.parametrize(
+    "openapi",
+    [None, [], {}, {"paths": 3}, {"paths": {}}, {"paths": {"/sdapi/v1/txt2img": []}},
+     {"paths": {"/sdapi/v1/txt2img": {"post": {}}}, "components": {"schemas": []}}],
+)  # fmt: skip
+def test_a_schema_that_says_nothing_is_unknown(openapi: Any) -> None:
+    made = catalogue_of(openapi)
+    assert made.kind is Kind.UNKNOWN
+    job = parse_job(b"prompt: a\nsteps: 3", "job.yaml")
+    assert check_against(job, made).problems == ()
+
+
+@pytest.mark.parametrize(
+    "body", [None, 3, "x", {}, {"loaded": []}, {"txt2img": 1}, [None, 3, []]], ids=repr
+)
+def test_a_list_of_any_shape_is_read_or_refused(body: Any) -> None:
+    for route in ("samplers", "scripts", "embeddings", "sd-models", "loras"):
+        try:
+            made = catalogue("forge").with_list(route, body)
+        except ValueError:
+            continue
+        assert not any(names.shown for name, names in made.lists.items() if route in name)

@@ -1,0 +1,125 @@
+"""Evidence is bounded: in a run's folder, and over the runs that meet the same fault."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sdwatch.errors import WebUIBusyError
+from sdwatch.policy.recovery import SENT_AT_MOST
+from sdwatch.policy.redaction import Redactor
+from sdwatch.spool import diagnostics
+from sdwatch.spool.diagnostics import MOST_BYTES, MOST_SETS, evidence_files, write_evidence
+from sdwatch.spool.faults import GOES_ON, Faults
+from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.run import Run
+from sdwatch.webui.api import WebUIAPI
+from tests.fakes import FakeClient, FakeProcess
+from tests.helpers import FakeClock
+from tests.monitored import journal
+
+TAIL = {"stdout": "said this", "stderr": "said that"}
+MACHINE = {"gpu": "none"}
+
+
+def write(folder: Path, word: str) -> tuple[str, ...]:
+    return write_evidence(folder, {"steps": 1}, {"stdout": word}, Redactor(), MACHINE)
+
+
+def test_a_run_has_so_many_sets_and_the_newest_replaces_the_last(tmp_path: Path) -> None:
+    for number in range(1, 100):
+        write(tmp_path, f"failure {number}")
+    assert len(evidence_files(tmp_path)) == 3 * MOST_SETS == len(list(tmp_path.iterdir()))
+    assert "failure 1\n" in (tmp_path / "webui_tail.log").read_text()
+    assert "failure 4\n" in (tmp_path / "webui_tail.4.log").read_text()
+    assert "failure 99\n" in (tmp_path / "webui_tail.5.log").read_text()
+
+
+def test_each_file_is_bounded(tmp_path: Path) -> None:
+    lines = "".join(f"{number} é\n" for number in range(200_000))
+    payload = {f"field {number}": number for number in range(60_000)}
+    write_evidence(tmp_path, payload, {"stdout": lines}, Redactor(), MACHINE)
+    for name in evidence_files(tmp_path):
+        assert (tmp_path / name).stat().st_size <= MOST_BYTES + 100
+    tail = (tmp_path / "webui_tail.log").read_text(encoding="utf-8")
+    assert "bytes left out" in tail
+    assert "0 é" in tail
+    assert "199999 é" in tail
+    json.loads((tmp_path / "stage_failure_payload.json").read_text())
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def recorder(folder: Path, clock: FakeClock, faults: Faults) -> RunRecorder:
+    folder.mkdir()
+    made = RunRecorder(Run(folder, clock), Redactor(), clock, faults)
+    made.take_up("1.1", {})
+    return made
+
+
+def test_a_fault_that_goes_on_in_parked_runs_has_evidence_once_and_is_counted(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    faults = Faults(clock)
+    for number in range(100):
+        folder = tmp_path / f"run-{number}"
+        files = recorder(folder, clock, faults).evidence(folder, {}, TAIL, fault="busy: 429")
+        assert bool(files) is (number == 0)
+        clock.now += GOES_ON - 1
+    assert len(list(tmp_path.rglob("webui_tail*.log"))) == 1
+    (counted,) = journal(tmp_path / "run-99", "same_fault")
+    assert (counted["times"], counted["evidence_in"]) == (100, "run-0")
+
+
+def test_another_fault_or_the_same_after_a_while_is_a_new_one(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    faults = Faults(clock)
+    for number, fault in enumerate(("busy: 429", "busy: 503", "busy: 429")):
+        folder = tmp_path / f"run-{number}"
+        assert recorder(folder, clock, faults).evidence(folder, {}, TAIL, fault=fault)
+    clock.now += GOES_ON
+    folder = tmp_path / "run-3"
+    assert recorder(folder, clock, faults).evidence(folder, {}, TAIL, fault="busy: 429")
+
+
+def test_a_failure_that_ends_a_run_is_never_spared(tmp_path: Path, clock: FakeClock) -> None:
+    faults = Faults(clock)
+    for number in range(3):
+        folder = tmp_path / f"run-{number}"
+        assert recorder(folder, clock, faults).evidence(folder, {}, TAIL)
+
+
+def test_evidence_that_the_disk_did_not_take_is_written_by_the_next_run(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    faults = Faults(clock)
+    first = recorder(tmp_path / "run-0", clock, faults)
+    with monkeypatch.context() as patch:
+        patch.setattr(diagnostics.disk, "sync_folder", full)
+        assert first.evidence(tmp_path / "run-0", {}, TAIL, fault="busy") == ()
+    second = recorder(tmp_path / "run-1", clock, faults)
+    assert second.evidence(tmp_path / "run-1", {}, TAIL, fault="busy")
+
+
+def test_a_webui_that_is_busy_for_an_hour_leaves_evidence_once_and_its_end_has_its_own(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    faults, busy = Faults(clock), WebUIBusyError("answered 429", status=429)
+    folder = tmp_path / "run-0"
+    made = recorder(folder, clock, faults)
+    api = WebUIAPI(FakeClient(busy), FakeProcess(), made)
+    for _ in range(SENT_AT_MOST):
+        outcome = api.generate_images_with_recovery("txt2img", {}, folder, "job")
+        clock.now += 600
+    assert not outcome.later  # sent too often: it ends the run, and is not spared
+    assert [record["times"] for record in journal(folder, "same_fault")] == [2, 3, 4]
+    assert len(list(folder.glob("webui_tail*.log"))) == 2

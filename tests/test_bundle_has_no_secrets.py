@@ -1,0 +1,265 @@
+"""A bundle is made for others: whatever echoed a prompt, and whoever's machine it was, nothing of
+that is in any byte of it; and what a maintainer needs is."""
+
+from __future__ import annotations
+
+import getpass
+import io
+import json
+import socket
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdwatch.config import Config, parse_config
+from sdwatch.policy.anonymise import Anonymiser, command_without_secrets
+from sdwatch.spool.bundle import bundle
+from sdwatch.stages import Ending
+from sdwatch.webui.machine import Machine
+from sdwatch.webui.reply import error_for
+from tests.fakes import FakeClient, FakeProcess, Workplace
+
+PROMPT = (
+    "a Purple Hippopotamus under (seven silver moons:1.3), {sleeping|dreaming},\n"
+    'second line with "quoted velvet" and __animals__, <lora:secretstyle_v2:0.8>, '
+    "雪の中の青い城, naïve façade"
+)
+NEGATIVE = "ugly crocodile fingers, blurry watermark"
+STYLE = "nocturnal gouache"
+NESTED = "glittering eyelashes of marzipan"
+NEIGHBOUR = "the neighbour's ginger submarine"
+WORDS = (
+    *("hippopotamus", "seven silver", "sleeping|dreaming", "quoted velvet", "__animals__"),
+    *("secretstyle_v2", "雪の中の青い城", "façade", "fa\\u00e7ade", "crocodile", "watermark"),
+    *("gouache", "eyelashes", "marzipan", "ginger submarine"),
+)
+SECRETS = (
+    *("hf_AbCdEfGhIjKlMnOpQr", "sk-proj-abcdefghij123456", "ghp_0123456789abcdefABCD"),
+    *("s3cret-passw0rd", "bearer-token-0815", "env-value-of-gold", "c2VjcmV0OnBhc3M=", "api-user"),
+    *("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc", "hunter2", "civitai-key-99"),
+)
+NAMES = ("rosalinde", "Kunigunde Meier", "Kunigunde", "renderbox-of-otto")
+HOMES = (
+    *("/home/rosalinde", "/Users/rosalinde", "C:\\\\Users\\\\rosalinde", "C:/Users/rosalinde"),
+    "C:\\\\Users\\\\Kunigunde Meier",
+)
+PARAMETERS = (
+    f"{PROMPT}\nNegative prompt: {NEGATIVE}\nSteps: 20, Sampler: Euler a, CFG scale: 7, "
+    "Seed: 4242, Size: 512x768, Model hash: abcdef0123, Model: dreamy"
+)
+JOB: dict[str, Any] = {
+    "name": "rosalinde's birthday",
+    "stages": [
+        {
+            "txt2img": {
+                "prompt": PROMPT,
+                "negative_prompt": NEGATIVE,
+                "styles": [STYLE],
+                "width": 512,
+                "height": 768,
+                "steps": 20,
+                "sampler_name": "Euler a",
+                "alwayson_scripts": {"ADetailer": {"args": [True, {"ad_prompt": NESTED}]}},
+            }
+        }
+    ],
+}
+TRACEBACK = f"""\
+*** Error completing request
+*** Arguments: ('task(abc)', {PROMPT!r}, {NEGATIVE!r}, 20, 'Euler a', {json.dumps(PROMPT)})
+    Traceback (most recent call last):
+      File "/home/rosalinde/stable-diffusion-webui/modules/processing.py", line 847, in process
+        res = process_images_inner(p)
+      File "C:\\\\Users\\\\Kunigunde Meier\\\\forge\\\\sd_samplers.py", line 12, in sample
+        raise OutOfMemoryError
+    torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB
+---
+"""
+LOG = f"""\
+Python 3.10.6 (main) on renderbox-of-otto
+Launching with --api --api-auth api-user:s3cret-passw0rd --hf-token hf_AbCdEfGhIjKlMnOpQr
+HF_TOKEN=hf_AbCdEfGhIjKlMnOpQr OPENAI_API_KEY: "sk-proj-abcdefghij123456"
+fetching https://rosalinde:hunter2@example.org/model?token=civitai-key-99&x=1
+{{"password": "s3cret-passw0rd", "user": "rosalinde", "home": "C:\\\\Users\\\\rosalinde\\\\x"}}
+Authorization: Bearer bearer-token-0815
+header {{'Authorization': 'Basic c2VjcmV0OnBhc3M='}} eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc
+git clone with ghp_0123456789abcdefABCD by Rosalinde and KUNIGUNDE MEIER
+loaded C:/Users/rosalinde/models/x.safetensors and C:\\Users\\Kunigunde Meier\\models\\y.safetensors
+loaded /Users/rosalinde/Library/z.safetensors in 3.2s
+{PARAMETERS}
+{json.dumps({"prompt": PROMPT, "negative_prompt": NEGATIVE, "parameters": PARAMETERS})}
+the following part of your input was truncated: ['purple hippopotamus under seven silver moons']
+Prompt: something that nobody told us about
+{NEIGHBOUR}
+"""
+
+
+def echoing(status: int, value: dict[str, Any]) -> Any:
+    return error_for(status, json.dumps(value).encode(), "txt2img", "txt2img")
+
+
+ANSWERS = {
+    "a 500 that echoes": (
+        echoing(500, {"error": "RuntimeError", "message": f"bad {PROMPT} in /home/rosalinde/x.py"}),
+    ),
+    "an infotext in a 500": (echoing(500, {"error": "ValueError", "message": PARAMETERS}),),
+    "a 422 with its input": (
+        echoing(
+            422,
+            {"detail": [{"loc": ["body", "steps"], "msg": f"no {NEGATIVE}", "input": PROMPT}]},
+        ),
+    ),
+    "a 422 of a script": (echoing(422, {"detail": f"Script '{NESTED}' not found"}),),
+}
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    webui = {
+        "url": "http://renderbox-of-otto:7860",
+        "command": ["python", "launch.py", "--api-auth", "api-user:s3cret-passw0rd", "--x=1"],
+        "cwd": "/home/rosalinde/stable-diffusion-webui",
+        "env": {"HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQr", "OTHER": "env-value-of-gold"},
+        "username": "api-user",
+        "password": "s3cret-passw0rd",
+    }
+    spool, state = str(tmp_path / "spool"), "C:\\Users\\rosalinde\\state"
+    settings = {"spool": spool, "state": state, "webuis": {"forge": webui}}
+    return parse_config(json.dumps(settings).encode(), "sdwatch.yaml", tmp_path)
+
+
+def made(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, answers: tuple[Any, ...]
+) -> dict[str, str]:
+    """The members of the bundle about a run that failed with these answers."""
+    place = Workplace(tmp_path)
+    neighbour = place.claimed(f'prompt: "{NEIGHBOUR}"\nsteps: 1\n')
+    assert place.runner(neighbour, FakeClient()).run_to_end(place.spool) is Ending.DONE
+    run = place.claimed(json.dumps(JOB, ensure_ascii=False))
+    process = FakeProcess(tail={"stdout": LOG, "stderr": LOG + TRACEBACK + LOG})
+    machine = Machine(place.clock, {"state": tmp_path})
+    runner = place.recovering(run, FakeClient(*answers), process, machine=machine)
+    assert runner.run_to_end(place.spool) is Ending.FAILED
+    log = tmp_path / "sdwatch.log"
+    log.write_text(
+        f"2026-11-23T06:52:43.123Z INFO sdwatch.monitor: {run.run_id}: failed: {LOG}\n"
+        "2026-11-23T06:52:43.123Z INFO sdwatch.monitor: 20261123-065243.123-other-3f2a: begins\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(socket, "gethostname", lambda: "renderbox-of-otto.example.org")
+    monkeypatch.setattr(getpass, "getuser", lambda: "rosalinde")
+    packed = bundle(place.failed(), place.spool, config, (tmp_path / "none.log", log))
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def found_in(members: dict[str, str], secrets: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [
+        (name, secret)
+        for name, text in members.items()
+        for secret in secrets
+        if secret.lower() in text.lower()
+    ]
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_nothing_of_a_prompt_a_secret_or_a_person_is_in_any_member(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    members = made(tmp_path, config, monkeypatch, ANSWERS[what])
+    assert found_in(members, WORDS) == []
+    assert found_in(members, SECRETS) == []
+    assert found_in(members, (*NAMES, *HOMES)) == []
+    assert found_in(members, ("something that nobody told us",)) == []
+    assert found_in(members, (str(tmp_path), "-other-3f2a")) == []
+
+
+def test_what_a_maintainer_needs_is_in_it(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members = made(tmp_path, config, monkeypatch, ANSWERS["a 500 that echoes"])
+    assert set(members) == {
+        "README.txt",
+        "WHY.txt",
+        "error.json",
+        "journal.jsonl",
+        "run.json",
+        *(f"stage_failure_payload{n}.json" for n in ("", ".2")),
+        *(f"webui_tail{n}.log" for n in ("", ".2")),
+        *(f"machine{n}.json" for n in ("", ".2")),
+        "monitor.log",
+        "config.json",
+        "versions.json",
+    }
+    tail = members["webui_tail.log"]
+    assert "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB" in tail
+    assert 'modules/processing.py", line 847, in process' in tail
+    assert "sd_samplers.py" in tail
+    assert "Sampler: Euler a" in tail
+    assert "Size: 512x768" in tail
+    payload = json.loads(members["stage_failure_payload.json"])
+    assert (payload["width"], payload["sampler_name"]) == (512, "Euler a")
+    assert payload["prompt"]["text"]["length"] == len(PROMPT)
+    error = json.loads(members["error.json"])
+    assert [one["decision"].partition(" (")[0] for one in error["decisions"]] == [
+        "restart and retry",
+        "ask the canary",
+        "fail",
+    ]
+    assert error["versions"]["sdwatch"] == json.loads(members["versions.json"])["sdwatch"]
+    stages = json.loads(members["run.json"])["job"]["stages"]
+    assert stages[0]["txt2img"]["steps"] == 20
+    machine = json.loads(members["machine.json"])
+    assert machine["at_the_failure"]["memory_total"] > 0
+    assert "RuntimeError" in members["WHY.txt"]
+    webui = json.loads(members["config.json"])["webuis"]["forge"]
+    assert webui["command"] == ["python", "launch.py", "--api-auth", "<secret>", "--x=1"]
+    assert webui["env"] == {"HF_TOKEN": "<hidden>", "OTHER": "<hidden>"}
+    assert "password" not in webui
+    claimed, *_ = members["journal.jsonl"].splitlines()
+    assert json.loads(claimed)["event"] == "claimed"
+
+
+def test_a_job_that_cannot_be_read_is_in_no_member_either(tmp_path: Path, config: Config) -> None:
+    place = Workplace(tmp_path)
+    run = place.claimed(f"promt: a purple hippopotamus\nstepz: {NEGATIVE}\nsampler_name: Euler a\n")
+    assert place.runner(run, FakeClient()).run_to_end(place.spool) is Ending.FAILED
+    packed = bundle(place.failed(), place.spool, config, ())
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        members = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert found_in(members, WORDS) == []
+    assert "did you mean" in members["WHY.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("in /home/bob/x.py and bobbin", "in ~/x.py and bobbin"),
+        ("at C:\\Users\\bob and /home/bob failed in modules/x", "at ~ and ~ failed in modules/x"),
+        ("C:\\\\Users\\\\Bob Ross\\\\x.py by Bob Ross", "~\\\\x.py by <user>"),
+        ("/root" + "/webui, root of the tree", "~/webui, root of the tree"),
+        ("BOB said, bob_2", "<user> said, <user>_2"),
+        ("on box.local", "on <host>.local"),
+        ("max_tokens=77, token count: 75", "max_tokens=77, token count: 75"),
+        ("https://x:y@h/", "https://<secret>@h/"),
+        ("prompt: a castle", "prompt: <hidden>"),
+        ("Negative prompt: , ", "Negative prompt: , "),
+        ("422: prompt: Input should be a string", "422: prompt: Input should be a string"),
+        ("/data/spool/failed/x", "<spool>/failed/x"),
+    ],
+)
+def test_a_line_stays_readable(text: str, clean: str) -> None:
+    anonymiser = Anonymiser(users=["bob"], hosts=["box"], places={"/data/spool": "<spool>"})
+    anonymiser.learn(text)
+    assert anonymiser.text(text) == clean
+
+
+def test_the_words_of_a_command_that_speak_of_secrets_are_hidden() -> None:
+    words = ["a", "--api-auth", "u:p", "--hf-token=x", "--api", "--gradio-auth-path", "--port", "1"]
+    assert command_without_secrets(words) == [
+        *("a", "--api-auth", "<secret>", "--hf-token=<secret>", "--api"),
+        *("--gradio-auth-path", "--port", "1"),
+    ]

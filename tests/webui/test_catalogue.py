@@ -1,0 +1,134 @@
+"""What sdwatch asks a WebUI for, on real sockets: lists missing, slow, broken, and none at all."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from sdwatch.clock import SystemClock
+from sdwatch.policy.catalogue import API, LISTS, Catalogue, Kind
+from sdwatch.webui.catalogue import CatalogueReader
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.health import ReadinessProbe
+from tests.facts.catalogues import KINDS, catalogue
+from tests.webui.recorded_webui import Answer, RecordedWebUI, hangs, recorded
+
+
+def read(server: RecordedWebUI, timeout: float = 30.0) -> Catalogue:
+    return CatalogueReader(SDWebUIClient(server.url), timeout).read()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_is_found_with_its_lists(kind: str) -> None:
+    with recorded(kind) as server:
+        made = read(server)
+    expected = catalogue(kind)
+    assert (made.kind, made.lists, made.stages) == (Kind(kind), expected.lists, expected.stages)
+    assert made.missing.keys() == expected.missing.keys()
+    assert max(Counter(server.asked).values()) == 1
+
+
+def test_lists_that_the_schema_does_not_name_are_not_asked_for() -> None:
+    with recorded("forge") as server:
+        made = read(server)
+    assert f"{API}sd-vae" not in server.asked
+    assert made.missing == {"sd-vae": "it has no such list"}
+    assert len(server.asked) == len(LISTS)
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        ((500, b'{"error": "x"}'), "it answered 500"),
+        ((404, b""), "it has no such list"),
+        ((200, b"[{"), "its answer cannot be read"),
+        ((200, b'{"a": 1}'), "its answer cannot be read: it is no list"),
+        ((200, b""), "its answer cannot be read"),
+        ((429, b""), "it answered 429"),
+    ],
+)
+def test_a_list_that_is_broken_is_not_known(answer: Answer, why: str) -> None:
+    with recorded("forge", {"loras": answer}) as server:
+        made = read(server)
+    assert made.missing["loras"].startswith(why)
+    assert "loras" not in made.lists
+    assert replace(made, missing={}, lists={}).kind is Kind.FORGE
+    assert made.lists["sd-vae" if "sd-vae" in made.lists else "embeddings"]
+
+
+def test_a_list_that_does_not_come_is_not_known_and_the_others_are() -> None:
+    with recorded("forge", {"upscalers": hangs}) as server:
+        made = read(server, timeout=0.2)
+    assert made.missing["upscalers"] == "it did not answer"
+    assert made.lists["embeddings"] is not None
+
+
+def test_who_does_not_answer_twice_is_asked_no_more() -> None:
+    silent: Mapping[str, Answer] = dict.fromkeys(("sd-models", "samplers", "schedulers"), hangs)
+    with recorded("forge", silent) as server:
+        made = read(server, timeout=0.2)
+    assert server.asked == ["/openapi.json", f"{API}sd-models", f"{API}samplers"]
+    assert not made.lists
+
+
+def test_nothing_is_known_of_one_that_is_not_there() -> None:
+    with recorded("forge") as server:
+        url = server.url
+    made = CatalogueReader(SDWebUIClient(url), 1.0).read()
+    assert (made.kind, made.lists, made.stages) == (Kind.UNKNOWN, {}, None)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(200, b"{"), (200, b"[]"), (200, b'{"paths": 1}'), (500, b""), (404, b'{"detail":1}')],
+)
+def test_without_a_schema_all_lists_are_asked_for(answer: Answer) -> None:
+    with recorded("a1111", {"/openapi.json": answer}) as server:
+        made = read(server)
+    assert made.kind is Kind.UNKNOWN
+    assert server.asked[1:] == [API + route for route in LISTS]
+    assert "DPM++ 2M" in made.lists["samplers"]
+
+
+def test_some_lists_are_read_again() -> None:
+    with recorded("forge", {"loras": (200, b'[{"name": "new"}]')}) as server:
+        reader = CatalogueReader(SDWebUIClient(server.url), 30.0)
+        made = reader.read_again(catalogue("forge"), {"loras", "sd-models"})
+    assert "new" in made.lists["loras"]
+    assert made.lists["samplers"] is catalogue("forge").lists["samplers"]
+    assert server.asked == [f"{API}sd-models", f"{API}loras"]
+
+
+def test_nothing_is_asked_of_it_once_sdwatch_stops() -> None:
+    with recorded("forge") as server:
+        made = CatalogueReader(SDWebUIClient(server.url), 30.0, lambda: True).read()
+    assert server.asked == []
+    assert not made.lists
+
+
+def test_the_version_of_sdnext_is_its_own_answer() -> None:
+    said = b'{"app": "sd.next", "updated": "2026-07-23", "commit": "058a7f0c"}'
+    with recorded("sdnext", {"version": (200, said)}) as server:
+        assert read(server).version == "2026-07-23 058a7f0c"
+    with recorded("sdnext") as server:
+        assert read(server).version == ""
+
+
+def test_a_server_without_progress_is_ready_and_asked_for_it_once() -> None:
+    with recorded("sdcpp") as server:
+        probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
+        assert [probe().ready for _ in range(3)] == [True] * 3
+        assert server.asked.count(f"{API}progress") == 1
+        probe.begin_generation()
+        assert probe().ready
+        assert server.asked.count(f"{API}progress") == 2
+
+
+def test_a_server_without_progress_and_without_a_checkpoint_is_of_no_use() -> None:
+    with recorded("sdcpp", {"sd-models": (200, b"[]")}) as server:
+        result = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)()
+    assert result.unusable
+    assert "no checkpoint" in result.reason

@@ -1,0 +1,99 @@
+"""What the machine looked like: at the failure, just before it and a minute before."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sdwatch.webui import machine
+from sdwatch.webui.machine import LOOK_EVERY, Machine, Snapshot, ask_gpu, memory_low
+from tests.helpers import FakeClock
+
+
+def a_tool(folder: Path, name: str, body: str) -> None:
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\n{body}")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def test_a_look_is_taken_every_ten_seconds_and_two_minutes_are_kept(
+    clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "ask_gpu", lambda: "none")
+    looked = Machine(clock, {"state": tmp_path}, lambda: [psutil.Process()])
+    for _ in range(1000):
+        looked.look()
+        clock.now += 2
+        clock.wall_now += 2
+    told = looked.at_failure()
+    failed, before, minute = (
+        told[name]["at"] for name in ("at_the_failure", "just_before", "a_minute_before")
+    )
+    assert failed > before > minute
+    assert told["disk_free"]["state"] > 0
+    (process,) = told["at_the_failure"]["processes"]
+    assert process["pid"] == os.getpid()
+    assert process["rss"] > 0
+    assert set(process) == {"pid", "name", "rss", "cpu"}  # a command line may hold a password
+    assert len(looked._seen) == 120 / LOOK_EVERY
+
+
+def test_before_the_first_look_there_is_only_the_failure(clock: FakeClock) -> None:
+    told = Machine(clock, {}).at_failure()
+    assert told["at_the_failure"]["memory_total"] > 0
+    assert told["just_before"] is told["a_minute_before"] is None
+
+
+def test_memory_is_low_when_it_was_so_just_before(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert memory_low(Snapshot("", memory_total=100, memory_available=2))
+    assert not memory_low(Snapshot("", memory_total=100, memory_available=4))
+    assert not memory_low(Snapshot(""))
+    looked = Machine(clock, {})
+    left = {"memory_total": 100, "memory_available": 1}
+    monkeypatch.setattr(Machine, "_snapshot", lambda _: Snapshot("", **left))
+    looked.look()
+    left["memory_available"] = 90  # it died, and gave its memory back
+    assert looked.memory_was_low()
+    clock.now += 1000
+    assert not looked.memory_was_low()
+
+
+def test_what_cannot_be_looked_at_is_left_out(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise OSError("no /proc here")
+
+    for name in ("virtual_memory", "swap_memory"):
+        monkeypatch.setattr(psutil, name, broken)
+    gone = Machine(clock, {"state": tmp_path / "gone"}, broken)  # type: ignore[arg-type]
+    told = gone.at_failure()
+    assert told["at_the_failure"]["memory_total"] == 0
+    assert told["disk_free"] == {"state": None}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="scripts with #!")
+def test_the_gpu_is_asked_through_its_own_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert ask_gpu() == "neither nvidia-smi nor rocm-smi is installed"
+    a_tool(tmp_path, "rocm-smi", "print('card0, 12 %')")
+    assert ask_gpu() == ["card0, 12 %"]
+    a_tool(tmp_path, "nvidia-smi", "import sys; print(len(sys.argv)); print('RTX, 8 GB')")
+    assert ask_gpu() == ["3", "RTX, 8 GB"]
+    a_tool(tmp_path, "nvidia-smi", "import time; time.sleep(600)")
+    assert "said nothing within" in ask_gpu(limit=0.05)
+    (tmp_path / "nvidia-smi").write_text("#!/no/such/program\n")
+    assert "could not be started" in ask_gpu()
