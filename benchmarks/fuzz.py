@@ -20,6 +20,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from statistics import median
 
 import psutil
 import yaml
@@ -81,14 +82,14 @@ class Worker:
 
     @property
     def memory(self) -> tuple[int, int]:
-        """Bytes after the warm-up and at the end: the most in the first and in the last quarter of
-        the files behind it, since now and then some of the heap goes back to the system and is
-        fetched again. 0 where there were too few files to tell."""
+        """Bytes after the warm-up and at the end: the medians of the first and the last quarter of
+        the files behind it, since a file of a megabyte is seen for a while, and now and then some
+        of the heap goes back to the system. 0 where there were too few files to tell."""
         looks = [answer.memory for answer in self.answers[_WARM_UP:] if answer.memory]
         quarter = len(looks) // 4
         if len(self.answers) < 2 * _WARM_UP:
             return 0, 0
-        return max(looks[:quarter]), max(looks[-quarter:])
+        return int(median(looks[:quarter])), int(median(looks[-quarter:]))
 
     def follow(self, limit: float) -> Worker | None:
         """Take what it says; where it died or hangs, the one that goes on behind that file."""
