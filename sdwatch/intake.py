@@ -119,12 +119,14 @@ class Intake:
         return self._claim(arrival)
 
     def claim_without_lane(
-        self, refusal: Callable[[Arrival], JobError | None]
+        self, refusal: Callable[[Arrival], JobError | None] | None
     ) -> list[tuple[Run, JobError | None]]:
         """Claim what needs no WebUI: jobs that cannot be parsed, or that no WebUI can do, with the
-        error; and those that were cancelled while they waited, with None."""
+        error; and those that were cancelled while they waited, with None. `refusal`: None where
+        it has no news."""
         claimed = []
-        refused = [(a, error) for a in self._arrivals if (error := refusal(a)) is not None]
+        asked = self._arrivals if refusal else []
+        refused = [(a, error) for a in asked if refusal and (error := refusal(a)) is not None]
         for arrival, _ in refused:
             self._arrivals.remove(arrival)
         wrong = [(a, a.job if isinstance(a.job, JobError) else None) for a in self._without_webui]

@@ -299,8 +299,11 @@ class Monitor:
     def _settle_without_lane(self) -> None:
         """What cannot be parsed, or done by any WebUI, fails at once, even on hold; so does what
         was cancelled while it waited in the inbox, or in working/."""
-        self._placement.keep_only(self._intake.sources)
-        for run, error in self._intake.claim_without_lane(self._placement.refusal):
+        refusal = None
+        if self._placement.has_news(self._intake.sources):
+            self._placement.keep_only(self._intake.sources)
+            refusal = self._placement.refusal
+        for run, error in self._intake.claim_without_lane(refusal):
             self._end(run, job_envelope(error) if error else cancelled_envelope())
         self._runs.cancel_where_asked()
         for folder in self._runs.due():

@@ -58,6 +58,14 @@ class Placement:
         self._lanes = lanes
         self._max_generation = max_generation
         self._opinions: dict[tuple[str, str], _Opinion] = {}  # by source and lane
+        self._asked: list[object] = []
+
+    def has_news(self, waiting: object) -> bool:
+        """Whether other jobs wait than when this was last asked (`waiting` is another object then),
+        or a lane's lists are others: only then are opinions others. To ask 30,000 takes a while."""
+        now = [waiting, *(lane.catalogue for lane in self._lanes)]
+        old, self._asked = self._asked, now
+        return len(old) != len(now) or any(a is not b for a, b in zip(old, now, strict=True))
 
     def can_do(self, lane: Candidate, offered: Offered) -> bool:
         """Whether this lane would do it, as far as is known."""

@@ -107,6 +107,10 @@ class CallFailedError(SdwatchError):
         self.envelope = envelope
 
 
+class JobChangedError(SdwatchError):
+    """Somebody wrote to the job after it was read."""
+
+
 class RunGoneError(SdwatchError):
     """Somebody took the run's folder away."""
 
@@ -189,7 +193,33 @@ class StageRunner:
         CallFailedError, JobError, RunCancelledError, RunStoppedError."""
         if self._run.broken is not None:
             raise self._run.broken
-        job = self._read_settled_job()
+        while True:
+            job, seen = self._read_settled_job()
+            try:
+                return self._all_images(job, seen)
+            except JobChangedError:
+                log.warning("%s: somebody still writes to the job", self._run.run_id)
+
+    def _all_images(self, job: Job, seen: str) -> list[Image]:
+        """As run_stages; raises JobChangedError where the job does not look as `seen` any more."""
+        try:
+            images = self._make_stages(job, seen)
+        except CallFailedError:
+            self._refuse_changed(seen)
+            raise
+        self._refuse_changed(seen)
+        return images
+
+    def _refuse_changed(self, seen: str) -> None:
+        if self._insist(lambda: self._looks_like(seen)) != seen:
+            raise JobChangedError(self._run.run_id)
+
+    def _looks_like(self, seen: str) -> str:
+        """What the job looks like now; one that was taken away after it was read is as it was."""
+        return self._run.looks_like() if self._run.has_job else seen
+
+    def _make_stages(self, job: Job, seen: str) -> list[Image]:
+        self._run.forget_another_job()
         self._run.plan()
         if (call_id := self._run.ledger.too_many_cut_offs()) != "":
             raise CallFailedError(died_here_envelope(call_id))
@@ -199,6 +229,7 @@ class StageRunner:
             calls = calls_of(number, stage, self._run.seeds[number - 1], inputs)
             if not calls:
                 raise CallFailedError(no_image_envelope(number, stage.kind))
+            self._refuse_changed(seen)
             images = [image for call in calls for image in self._images_of(job, call, len(calls))]
         return images
 
@@ -223,15 +254,20 @@ class StageRunner:
         what = f"there is no call {call_id}" if call_id else "all its calls are finished"
         raise SpoolError(f"{self._run.run_id}: {what}")
 
-    def _read_settled_job(self) -> Job:
-        """Read the job; what was still being written to when it was claimed settles first."""
+    def _read_settled_job(self) -> tuple[Job, str]:
+        """Read the job, and what it looks like; what is still being written to settles first."""
         settled = str(self._run.ledger.claimed.get("settled"))
         while True:
             before = self._run.looks_like()
             if before == settled:
-                job: Job = self._patiently(lambda: self._run.read_job(self._rules))
-                if self._run.looks_like() == before:
-                    return job
+                try:
+                    job: Job = self._patiently(lambda: self._run.read_job(self._rules))
+                except FileProblems:
+                    if self._run.looks_like() == before:
+                        raise
+                else:
+                    if self._run.looks_like() == before:
+                        return job, before
             self.doing = "waits until nobody writes to the job any more"
             if self._clock.wait(self._mailbox.given_up, self._settle):
                 self._mailbox.raise_if_given_up()

@@ -50,6 +50,7 @@ class Ledger:
     """The whole run so far."""
 
     calls: dict[str, CallLedger] = field(default_factory=dict)
+    job_id: str = ""
     seeds: list[Any] | None = None
     ended: str = ""
     claimed: dict[str, Any] = field(default_factory=dict)
@@ -65,7 +66,11 @@ class Ledger:
         if event == "claimed":
             self.claimed = dict(record)
         elif event == "planned":
+            self.job_id = str(record.get("job_id", ""))
             self.seeds = list(record["seeds"])
+        elif event == "job_changed":  # what was made of half a job is no part of the whole one
+            self.seeds = None
+            self.calls.clear()
         elif event == "evidence":
             self.evidence.extend(record["files"])
         elif event == "ended":

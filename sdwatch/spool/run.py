@@ -176,6 +176,12 @@ class Run:
         except (TypeError, IndexError) as error:
             raise JournalError(f"the seeds in the journal cannot be read: {error}") from error
 
+    def forget_another_job(self) -> None:
+        """Where the job file is not the one that the calls so far were planned from, because it was
+        still written to after it was read: they count no more, and it begins anew."""
+        if self.ledger.seeds is not None and self.ledger.job_id not in ("", self.job_id):
+            self.record("job_changed", job_id=self.job_id)
+
     def cancel_asked(self) -> bool:
         """Whether a person put `cancel` (or cancel.txt) into this folder."""
         return is_cancelled(self.folder)
@@ -271,6 +277,8 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each call with its attempts and images, from the journal."""
     calls: dict[str, dict[str, Any]] = {}
     for record in records:
+        if record["event"] == "job_changed":
+            calls.clear()
         if (call_id := record.get("call")) is None:
             continue
         call = calls.setdefault(str(call_id), {"call": call_id, "attempts": [], "images": []})

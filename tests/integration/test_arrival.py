@@ -29,7 +29,7 @@ from sdwatch.spool.run import Run
 from sdwatch.spool.watch import InboxWatch
 from tests.fakes import picture
 from tests.helpers import FakeClock, wait_until
-from tests.monitored import Monitored, job, monitored
+from tests.monitored import Monitored, job, journal, monitored
 
 SETTLE = 0.4
 BURST = 30_000
@@ -282,6 +282,21 @@ def test_what_is_written_after_a_pause_longer_than_the_settle_time_is_noticed(
         assert seeds["half.yaml"][0]["txt2img"]["steps"] == 3
         assert not any(Run(run, SystemClock()).is_as_claimed for run in spool.done())
         assert spool.stats()["posts"] == len(writers), "none was run before it was whole"
+
+
+def test_what_is_written_in_the_middle_of_the_run_is_put_right(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=["--step-time", "0.1"], settings={"settle": SETTLE}) as spool:
+        drop = Drop("castle.yaml", job("a castle", steps=8) + "seed: 3\nbatch_size: 2\n", 2)
+        first, rest = drop.text[:-14], drop.text[-14:]
+        with unbuffered(spool.inbox / drop.source) as file:
+            file.write(first.encode())
+            spool.start()
+            spool.wait_posts(1)
+            paced([bytes([byte]) for byte in rest.encode()], file.write, SETTLE)
+        spool.wait_for(done=1)
+        assert went_right(spool, [drop])
+        assert journal(spool.done()[0], "job_changed")
+        assert manifest(spool.done()[0])["job"]["stages"][0]["txt2img"]["seed"] == 3
 
 
 # -- many at once
