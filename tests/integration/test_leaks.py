@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -114,13 +113,6 @@ def test_one_that_is_not_ours_is_never_recycled(
         assert sim.process.poll() is None
 
 
-needs_kinds = pytest.mark.skipif(
-    importlib.util.find_spec("sdwatch.simulator.a1111") is None,
-    reason="the simulator is only a Forge as yet, which puts every setting back",
-)
-
-
-@needs_kinds
 @pytest.mark.parametrize("is_ours", [True, False], ids=["managed", "external"])
 def test_a_setting_that_automatic1111_keeps_reaches_no_later_job(
     tmp_path: Path, is_ours: bool
@@ -141,7 +133,6 @@ def test_a_setting_that_automatic1111_keeps_reaches_no_later_job(
         assert spool.events("recycled") == spool.events("crash") == []
 
 
-@needs_kinds
 def test_a_setting_may_be_left_as_it_is(tmp_path: Path) -> None:
     off = {"undo_overrides": False}
     with monitored(tmp_path, flags=("--kind", "a1111"), webui=off) as spool:
