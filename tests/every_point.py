@@ -80,8 +80,8 @@ def disturb(root: Path, number: int, how: How) -> str:
                 spool.start(once=True)
                 spool.ended()
             _check(spool, deaths=0 if how.isupper() else 1)
-        except AssertionError as error:
-            raise BrokenPromiseError(f"point {number}, {how}: {error}") from error
+        except (AssertionError, OSError, ValueError) as error:  # or there is no run.json to read
+            raise BrokenPromiseError(f"point {number}, {how}: {error!r}") from error
         return reached
 
 
