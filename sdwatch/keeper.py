@@ -13,23 +13,27 @@ from typing import Any
 
 from sdwatch.clock import Clock, join
 from sdwatch.config import WebUIConfig
-from sdwatch.errors import WebUIError
+from sdwatch.hold import Hold
 from sdwatch.permit import Permit
-from sdwatch.policy.blame import Blame
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.policy.lifecycle import Event, State, next_state
 from sdwatch.policy.progress import Limits
 from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Diagnosis
-from sdwatch.webui.canary import SIDE, Asked, Canary, payload
+from sdwatch.proof import Proof
+from sdwatch.warnings_told import WarningsTold
+from sdwatch.wear import Wear
+from sdwatch.webui.call_watch import CallWatch
+from sdwatch.webui.canary import Canary
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
-from sdwatch.webui.health import CallWatch, ReadinessProbe
+from sdwatch.webui.health import ReadinessProbe
 from sdwatch.webui.leaks import Leaks
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Stalled
+from sdwatch.webui.occupancy import Occupancy
 from sdwatch.webui.process import WebUIExit, WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 
@@ -39,8 +43,6 @@ FAILED_CANARY = "failed canary"
 _NO_START = "failed start"
 
 _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
-_MOST_TOLD = 1000  # warnings remembered, so that each is told once
-_SHORT_ENOUGH = 60.0  # seconds: a call that took longer is not repeated as a proof
 
 
 class Keeper:
@@ -62,8 +64,7 @@ class Keeper:
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
         self.state = State.DOWN
-        self.held_since = 0.0  # on the wall clock; 0 while it is not on hold
-        self._hold_reason = ""
+        self.hold = Hold(clock)
         self.watch: CallWatch | None = None  # of the POST in flight
         self.catalogue: Catalogue | None = None  # of the last generation that was ready
         self._config = config
@@ -80,26 +81,18 @@ class Keeper:
         self._ended_generation = -1  # the last that ended without being asked to
         self._asked: _Asked | None = None
         self._failed_probes = 0
-        self._holds_in_a_row = 0
         self._next_probe = 0.0
-        self._busy_at: object = None
-        self._until_idle = ""  # why nothing is sent while a generation is to be seen there
+        self._occupancy = Occupancy(client, config.health.timeout)
         self._stopping = threading.Event()
         self._kick = threading.Event()
-        self._canary = Canary(client, may_interrupt=self._managed)
         self._lists = CatalogueReader(client, config.health.timeout, self._stopping.is_set)
         self._lists_asked: set[str] = set()
-        self._last_good: Asked | None = None
-        self._blame = Blame()
+        canary = Canary(client, may_interrupt=self._managed)
+        self._proof = Proof(canary, self._new_watch, self._why_over)
         self._log: CallWatch | None = None  # of the last POST, also when it is over
         self._sent_at = 0.0
-        self._leaks = Leaks(client)
-        self._worn_out = ""  # why it is to be recycled before the next call
-        self._calls = 0  # of this generation
-        self.rss = 0  # bytes, when it was last looked at
-        self.warnings = 0
-        self.last_warning = ""
-        self._told: set[tuple[str, str]] = set()
+        self.wear = Wear(config, Leaks(client), lambda: self.process.rss())
+        self.warnings = WarningsTold(tell)
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
 
     def open(self) -> None:
@@ -118,16 +111,6 @@ class Keeper:
         self._apply(Event.STOP)
 
     @property
-    def hold_reason(self) -> str:
-        """Why nobody is served until something changes; '' when it is not on hold."""
-        return self._hold_reason
-
-    @hold_reason.setter
-    def hold_reason(self, reason: str) -> None:
-        self.held_since = (self.held_since or self._clock.wall()) if reason else 0.0
-        self._hold_reason = reason
-
-    @property
     def _generation(self) -> int:
         return self.process.generation
 
@@ -139,7 +122,7 @@ class Keeper:
     def ready(self) -> bool:
         """Whether a call may be sent, as far as the WebUI is concerned."""
         well = self.state is State.READY and self._ended_generation != self._generation
-        return well and not self._worn_out and not self._stopping.is_set()
+        return well and not self.wear.worn_out and not self._stopping.is_set()
 
     # -- what a call says (see api.Keeper); the caller has the permit
 
@@ -147,43 +130,23 @@ class Keeper:
         """For who has just got the permit: whether nothing of an earlier call is left, one that was
         given up included, of which nobody waited for the end."""
         self.warn("a call that was given up", self.after_call())
-        return not self._worn_out
+        return not self.wear.worn_out
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
         """A POST is about to go out; another attempt of the same call may have gone before."""
-        if self._config.undo_overrides:
-            self._settled(self._leaks.before(payload, self._generation))
+        self.wear.before_call(payload, self._generation)
 
     def after_call(self) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""
-        return self._settled(self._leaks.settle(self._generation))
+        return self.wear.settle(self._generation)
 
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
         """Something that a person should know: counted for status, and told once for each job."""
-        for finding in warnings:
-            self.warnings += 1
-            self.last_warning = f"{job}: {finding.words}"
-            if (job, finding.words) not in self._told:
-                self._told = self._told if len(self._told) < _MOST_TOLD else set()
-                self._told.add((job, finding.words))
-                self._tell(self.last_warning)
-
-    def _settled(self, kept: tuple[list[str], list[str]]) -> tuple[Finding, ...]:
-        undone, left = kept
-        found = []
-        if undone:
-            words = f"the WebUI kept {', '.join(undone)} after the call; put back as it was"
-            found.append(Finding("leak", words))
-        if left:
-            how = "it is recycled" if self._managed else "it is not ours to restart"
-            words = f"the WebUI kept {', '.join(left)} after the call, and cannot undo it; {how}"
-            found.append(Finding("leak", words))
-            self._wear_out(f"it kept {', '.join(left)} of a job")
-        return tuple(found)
+        self.warnings.add(job, warnings)
 
     def sending(self, stage: str) -> None:
         """A POST goes out: watch it from here on."""
-        self._calls += 1
+        self.wear.sending()
         self._sent_at = self._clock.monotonic()
         self._log = self._new_watch(stage)
         self._set_watch(self._log)
@@ -194,7 +157,7 @@ class Keeper:
 
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""
-        self._look_how_worn()
+        self.wear.look()
         if self.state is State.READY:  # else a hold has its own time
             self._next_probe = self._clock.monotonic() + PROBE_EVERY
         self._set_watch(None)
@@ -206,11 +169,9 @@ class Keeper:
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""
-        self._holds_in_a_row = 0
+        self.hold.succeeded()
         self._crashes.succeeded()
-        self._blame.succeeded()
-        if self._clock.monotonic() - self._sent_at <= _SHORT_ENOUGH:
-            self._last_good = Asked(stage, payload, "a repeat of the last good call", False)
+        self._proof.succeeded(stage, payload, self._clock.monotonic() - self._sent_at)
 
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
@@ -219,15 +180,14 @@ class Keeper:
         self._apply(Event.CRASHED)
         self._tell(f"{diagnosis}; nothing is sent to it for {entry:g} s")
 
-    def hold(self, reason: str, *, until_idle: bool = False) -> None:
-        """Nothing can be sent to it for now; the oftener in a row, the longer. See roles.Keeper."""
-        self._holds_in_a_row += 1
-        self._until_idle = reason if until_idle else ""
-        self._hold_for(reason, self._crashes.entry(self._holds_in_a_row))
+    def put_on_hold(self, reason: str, *, until_idle: bool = False) -> None:
+        """Nothing can be sent to it for now. See roles.Keeper. No probe sees what a call has found
+        wrong, so a canary goes before the next call."""
+        self._hold_for(self.hold.begin(reason, until_idle=until_idle, to_be_proven=not until_idle))
 
     def release(self) -> None:
         """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
-        self._until_idle = ""
+        self.hold.release()
         self._next_probe = 0.0
         self._kick.set()
 
@@ -248,23 +208,26 @@ class Keeper:
 
     def is_a_jobs_own(self, message: str) -> bool:
         """Whether this failure was proven to be a job's own, and needs no more proof."""
-        return self._blame.is_a_jobs_own(message, self._generation)
+        return self._proof.is_a_jobs_own(message, self._generation)
 
     def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
         """This failure was proven to be a job's own: its crashes lengthen no cool-down."""
         self._crashes.forgive(crashes)
-        self._blame.blame(job, run, message, self._generation, died)
-        if runs := self._blame.take_suspects():
+        if runs := self._proof.blamed(job, run, message, self._generation, died):
             reason = (
                 f"{len(runs)} different jobs in a row crashed it, though it draws the canary: "
                 "perhaps it is not the jobs. To put them back: sdwatch retry " + " ".join(runs)
             )
-            self._hold_for(reason, self._crashes.longest)
+            self.hold.say(reason)
+            self._look_again_in(self._crashes.longest)
 
-    def _hold_for(self, reason: str, seconds: float) -> None:
+    def _hold_for(self, in_a_row: int) -> None:
+        """It is on hold; the oftener in a row, the longer until it is looked at again."""
+        self._look_again_in(self._crashes.entry(in_a_row))
+
+    def _look_again_in(self, seconds: float) -> None:
         self._set_watch(None)
         self._next_probe = self._clock.monotonic() + seconds
-        self.hold_reason = reason
         self._apply(Event.NOT_USABLE)
         self._wake()
 
@@ -312,7 +275,7 @@ class Keeper:
             if self.state is State.STARTING:
                 self._apply(Event.START_FAILED)
             if self.state is not State.READY:
-                self.hold_reason = f"sdwatch itself broke: {error!r}"
+                self.hold.say(f"sdwatch itself broke: {error!r}")
             self._wake()
             self._clock.wait(self._stopping, PROBE_EVERY)
 
@@ -332,13 +295,13 @@ class Keeper:
         self._wake()
 
     def _bring_up(self) -> bool:
-        """Wait out the cool-down, then restart and wait until ready. False: `hold_reason` says
+        """Wait out the cool-down, then restart and wait until ready. False: `hold.reason` says
         why, or sdwatch stops. The keeper or a run that waits for it has the permit."""
         if self._clock.wait(self._stopping, self._crashes.remaining()):
             return False
         self._probe.begin_generation()
         self._failed_probes = 0
-        self._worn_out, self._calls = "", 0
+        self.wear.begin_generation()
         self._apply(Event.START)
         self._crashes.started(self._generation + 1 if self._managed else 0)
         ready = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
@@ -348,7 +311,7 @@ class Keeper:
             self._read_catalogue()
         self._apply(Event.READY if well else Event.START_FAILED)
         if well:
-            self.hold_reason = ""
+            self.hold.end()
             self._tell_ready()
         else:
             self._failed(unwell or self.process.last_failure, FAILED_CANARY if ready else _NO_START)
@@ -360,40 +323,30 @@ class Keeper:
         if self._stopping.is_set():
             return
         self._crashes.crashed(kind)
-        self.hold_reason = reason
+        self.hold.say(reason)
 
-    # -- the canary
+    # -- the proof
 
     def _doubt(self) -> str:
         """After a failed canary it is ready only when one has passed: why that failed, or ''."""
-        return self._send_canary() if self._crashes.last_kind == FAILED_CANARY else ""
+        return self._proof.why_unwell() if self._crashes.last_kind == FAILED_CANARY else ""
 
     def _prove(self) -> str:
         """For a run whose call failed twice: why the WebUI is unwell, or ''."""
         if (self.state is not State.READY or self._is_gone()) and not self._bring_up():
-            return self.hold_reason or "it could not be brought up"
-        if unwell := self._send_canary():
+            return self.hold.reason or "it could not be brought up"
+        if unwell := self._proof.why_unwell():
             self._apply(Event.CRASHED)
             self._failed(unwell, FAILED_CANARY)
             self._tell(f"{unwell}; nothing is sent to it for {self._crashes.remaining():g} s")
             self._wake()
         return unwell
 
-    def _send_canary(self) -> str:
-        """Why it is unwell, or ''."""
-        tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
-        for asked in filter(None, (tiny, self._last_good)):
-            watch = self._new_watch(asked.stage)
-            if unwell := self._canary.ask(asked, lambda: self._why_not_wait(watch)):  # noqa: B023
-                return unwell
-        return ""
-
-    def _why_not_wait(self, watch: CallWatch) -> str:
+    def _why_over(self) -> str:
+        """Why a proof that is under way needs no more waiting for, or ''."""
         if self._stopping.is_set():
             return "sdwatch stops"
-        if self._is_gone():
-            return "the WebUI's process ended"
-        return watch.look() if self._clock.monotonic() >= watch.next_look else ""
+        return "the WebUI's process ended" if self._is_gone() else ""
 
     # -- what it has
 
@@ -420,7 +373,7 @@ class Keeper:
     def _end_abandoned_generation(self) -> None:
         """A client that goes away does not cancel its generation (measured): what the last
         monitor left running is interrupted, so that the next call does not queue behind it."""
-        if self._managed and self._position() is not None:
+        if self._managed and self._occupancy.seen:
             self._client.interrupt()
 
     def _pause(self) -> float:
@@ -449,13 +402,13 @@ class Keeper:
                 self._permit.give_back()
 
     def _brought_up(self) -> str:
-        return "" if self._bring_up() else self.hold_reason or "it could not be brought up"
+        return "" if self._bring_up() else self.hold.reason or "it could not be brought up"
 
     def _look_at_call(self, watch: CallWatch) -> None:
-        if self._clock.monotonic() < watch.next_look:
+        if not watch.is_due:
             return
         self.process.cap_logs()  # a queue that never rests must not let a flood through
-        self.rss = self.process.rss()
+        self.wear.look_at_memory()
         reason = watch.look()
         with self._lock:
             # Under the lock: the call may be over by now, and the next one's watch in its place.
@@ -467,34 +420,17 @@ class Keeper:
         """One round of care for a WebUI that no run has."""
         if self.state is State.READY:
             self._check_health()
-        if self.state is State.READY and self._worn_out:
+        if self.state is State.READY and self.wear.worn_out:
             self._recycle()
         if self.state is State.NOT_USABLE:
             self._try_again()
         elif self.state is not State.READY:
             self._bring_up()
 
-    # -- recycling: ended in order and started anew, which is no crash
-
-    def _wear_out(self, reason: str) -> None:
-        """No call goes out before it is recycled. What is not ours is left as it is."""
-        if self._managed:
-            self._worn_out = self._worn_out or reason
-
-    def _look_how_worn(self) -> None:
-        """After a call: has this generation had all the calls, or all the memory, that it may?"""
-        config = self._config
-        if config.max_calls is not None and self._calls >= config.max_calls:
-            self._wear_out(f"it has made {self._calls} calls, and max_calls is {config.max_calls}")
-        if config.max_rss is not None:
-            self.rss = self.process.rss()
-            if self.rss > config.max_rss:
-                had, may = self.rss // 10**6, config.max_rss // 10**6
-                self._wear_out(f"it holds {had} MB of memory, and max_rss is {may} MB")
-
     def _recycle(self) -> None:
-        self._crashes.recycled(self._generation, self._worn_out)
-        self._tell(f"recycled: {self._worn_out}")
+        """End it in order and start it anew, which is no crash."""
+        self._crashes.recycled(self._generation, self.wear.worn_out)
+        self._tell(f"recycled: {self.wear.worn_out}")
         self._apply(Event.RECYCLED)
 
     def _check_health(self) -> None:
@@ -504,11 +440,11 @@ class Keeper:
         elif (probe := self._probe_when_due()) is None:
             return
         elif probe.unusable:
-            self.hold(probe.reason)
+            self._hold_for(self.hold.begin(probe.reason))
         elif probe.ready:
             self._failed_probes = 0
             self.process.cap_logs()
-            self.rss = self.process.rss()
+            self.wear.look_at_memory()
         else:
             self._failed_probes += 1
             log.warning("%s: %s", self._config.name, probe.reason)
@@ -522,15 +458,17 @@ class Keeper:
             self.crashed(Diagnosis.CRASH)
         elif (probe := self._probe_when_due()) is None:
             return
-        elif self._somebody_generates():
-            self.hold_reason = self._until_idle or self.hold_reason
-        elif probe.ready:
-            self.hold_reason = self._until_idle = ""
+        elif self._occupancy.look(still_counts=self.hold.until_idle):
+            self.hold.say_again()
+        elif not probe.ready:
+            self.hold.say(probe.reason)
+        elif self.hold.to_be_proven and (unwell := self._proof.why_unwell()):
+            self._hold_for(self.hold.begin(unwell, to_be_proven=True))
+        else:
+            self.hold.end()
             self._read_catalogue()
             self._apply(Event.READY)
             self._wake()
-        else:
-            self.hold_reason = probe.reason
 
     def _is_gone(self) -> bool:
         if not self._managed:
@@ -544,22 +482,6 @@ class Keeper:
         probe = self._probe()
         self._next_probe = self._clock.monotonic() + self._config.health.interval
         return probe
-
-    def _somebody_generates(self) -> bool:
-        """Busy is only what moves: a failed upscale leaves /progress set for ever (measured). But
-        what held up a call of ours may hang, and is waited for until it is gone."""
-        before, self._busy_at = self._busy_at, self._position()
-        moves_or_holds = self._busy_at != before or bool(self._until_idle)
-        return self._busy_at is not None and moves_or_holds
-
-    def _position(self) -> object:
-        """Where a running generation is; None where none is."""
-        try:
-            progress = self._client.progress(self._config.health.timeout)
-        except WebUIError:
-            return None
-        state = progress.get("state")
-        return (progress.get("progress"), state) if _job(state) else None
 
     # -- what the process says
 
@@ -585,7 +507,3 @@ class _Asked:
         self.done = threading.Event()
         self.prove = prove
         self.unwell = "sdwatch itself broke on it"
-
-
-def _job(state: object) -> bool:
-    return isinstance(state, dict) and bool(state.get("job"))

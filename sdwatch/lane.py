@@ -102,12 +102,12 @@ class Lane:
     @property
     def hold_reason(self) -> str:
         """Why it serves nobody until something changes; '' when it is not on hold."""
-        return self.keeper.hold_reason
+        return self.keeper.hold.reason
 
     @property
     def held_since(self) -> float:
         """When that began, on the wall clock; 0 when it is not on hold."""
-        return self.keeper.held_since
+        return self.keeper.hold.since
 
     def release(self) -> None:
         """A person says that it is to go on now; a cool-down runs on all the same."""
@@ -194,9 +194,9 @@ class Lane:
             "crashes_in_a_row": self._crashes.in_a_row,
             "cooldown_left": round(self._crashes.remaining(), 1),
             "last_failure": self.process.last_failure,
-            "rss": self.keeper.rss,
-            "warnings": self.keeper.warnings,
-            "last_warning": self.keeper.last_warning,
+            "rss": self.keeper.wear.rss,
+            "warnings": self.keeper.warnings.count,
+            "last_warning": self.keeper.warnings.last,
             "progress": watch.progress if watch else {},
         }
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
+
 from sdwatch.clock import SystemClock
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import ReadinessProbe
+from sdwatch.webui.health import LOADING, ReadinessProbe
+from sdwatch.webui.readiness import PROBE_EVERY
 
 
 def client_of(webui: WebUIConfig) -> SDWebUIClient:
@@ -16,10 +19,14 @@ def client_of(webui: WebUIConfig) -> SDWebUIClient:
     words, where it could not be sent a job now."""
     auth = (webui.username, webui.password or "") if webui.username else None
     client = SDWebUIClient(webui.url, auth=auth, call_limit=webui.call_limit)
-    probe = ReadinessProbe(client, SystemClock(), webui.health.timeout)()
-    if not probe.ready:
+    probe = ReadinessProbe(client, SystemClock(), webui.health.timeout)
+    found = probe()
+    if found.reason == LOADING:
+        time.sleep(PROBE_EVERY)
+        found = probe()
+    if not found.ready:
         client.close()
-        raise WebUIError(f"{webui.url} is not ready: {probe.reason}")
+        raise WebUIError(f"{webui.url} is not ready: {found.reason}")
     return client
 
 

@@ -6,7 +6,6 @@ import argparse
 import io
 import time
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -14,10 +13,11 @@ from sdwatch.cli.asked import catalogue_of, client_of
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.config import WebUIConfig
-from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
+from sdwatch.errors import WebUIBusyError, WebUIError
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.webui.canary import SIDE, flaw_in, payload
 from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.occupancy import Occupancy
 
 _LOOKS_APART = 2.0  # seconds
 _ENDINGS = {"JPEG": "jpg"}
@@ -81,28 +81,16 @@ def _proof(webui: WebUIConfig) -> str:
 
 
 def _refuse_busy(client: SDWebUIClient, webui: WebUIConfig) -> None:
-    """Raises WebUIBusyError while it generates, for a monitor or for anybody. Only what moves is
-    busy: a failed upscale leaves /progress set for ever (measured)."""
-    before = _position(client, webui)
-    if before is None:
+    """Raises WebUIBusyError while it generates, for a monitor or for anybody."""
+    occupancy = Occupancy(client, webui.health.timeout)
+    if not occupancy.look():
         return
     time.sleep(_LOOKS_APART)
-    if _position(client, webui) not in (None, before):
+    if occupancy.look():
         raise WebUIBusyError(
             "it is generating, so nothing was sent: that it works can be seen; "
             "`sdwatch status` says for whom, if it is for sdwatch"
         )
-
-
-def _position(client: SDWebUIClient, webui: WebUIConfig) -> Any:
-    """Where a generation is; None where none is under way, or that cannot be asked."""
-    try:
-        progress = client.progress(webui.health.timeout)
-    except WebUINotUsableError:
-        return None
-    state = progress.get("state")
-    running = isinstance(state, dict) and state.get("job")
-    return (progress.get("progress"), state) if running else None
 
 
 def _which(client: SDWebUIClient, catalogue: Catalogue) -> str:

@@ -350,7 +350,7 @@ class WebUIAPI:
     ) -> Outcome | None:
         self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
         if self._keeper is not None and (sent.lost or decision.action is Action.HOLD):
-            self._keeper.hold(envelope.message, until_idle=sent.lost)
+            self._keeper.put_on_hold(envelope.message, until_idle=sent.lost)
         if decision.action is Action.FAIL:
             if envelope.blame == "job" and envelope.attempts[-1].crashed:
                 self._tell_blamed(call, envelope)

@@ -108,6 +108,12 @@ class SDWebUIClient:
         body = self._get("/sdapi/v1/sd-models", timeout)
         return body if isinstance(body, list) else []
 
+    def is_without_model(self, timeout: float) -> bool:
+        """GET /sdapi/v1/checkpoint, which only SD.Next has: its `type` is null until a model is
+        loaded; asking loads none. Raises WebUIError."""
+        body = self._get("/sdapi/v1/checkpoint", timeout)
+        return isinstance(body, dict) and "type" in body and body["type"] is None
+
     def answer(self, path: str, timeout: float) -> tuple[int, bytes]:
         """GET a small question: the status and the body, whatever they are. Raises WebUIError
         where no whole answer came."""

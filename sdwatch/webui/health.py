@@ -1,41 +1,26 @@
-"""Is the WebUI ready, and does a call on it still move? Questions over HTTP, and their answers.
+"""Is the WebUI ready to be sent jobs? Asked over HTTP.
 
 Probes are few: a WebUI that limits rates counts them, and one without a UI logs each.
 """
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from sdwatch.clock import Clock
-from sdwatch.errors import (
-    WebUIBusyError,
-    WebUIError,
-    WebUINotUsableError,
-)
-from sdwatch.policy.progress import Limits, ProgressWatch, Sample
+from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
-from sdwatch.webui.tail_capture import LogFollower
+from sdwatch.webui.readiness import ProbeResult
 
 _NO_API_AFTER = 15.0
 """Seconds of 404 on /sdapi with `/` at 200 that mean `started without --api`: with the UI on, the
 routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
 
+LOADING = "it loads its model"
 
-_SHARE_OF_STALL = 0.05
-_SHORTEST_TIMEOUT = 0.5
-_SHORTEST_PAUSE = 0.1
-_MOST_LINES = 2000
-
-_NUMBERS = ("progress", "eta_relative")
-_NUMBERS_OF_STATE = ("job_no", "job_count", "sampling_step", "sampling_steps")
-_LONGEST_JOB = 100
-_LARGEST = 2**63  # no counter is; JSON has numbers of any length
+_LOOKS_FOR_A_LOAD = 2
+"""SD.Next begins its load a moment after its API is up: so many looks that find neither a model nor
+a load mean that there will be none before the first call."""
 
 
 class ReadinessProbe:
@@ -45,19 +30,20 @@ class ReadinessProbe:
         self._client = client
         self._clock = clock
         self._timeout = timeout
-        self._without_api_since: float | None = None
-        self._has_progress = True
+        self.begin_generation()
 
     def begin_generation(self) -> None:
         """Another life of the WebUI: nothing that was seen of the last one counts."""
-        self._without_api_since = None
+        self._without_api_since: float | None = None
         self._has_progress = True
+        self._may_be_loading = True
+        self._looks = 0
 
     def __call__(self) -> ProbeResult:
         if not self._has_progress:
             return self._with_checkpoint()
         try:
-            self._client.progress(self._timeout)
+            progress = self._client.progress(self._timeout)
         except WebUINotUsableError as error:
             if error.status in (404, 405):
                 return self._without_progress()
@@ -68,7 +54,26 @@ class ReadinessProbe:
         except WebUIError as error:
             return ProbeResult(False, str(error))
         self._without_api_since = None
-        return self._with_checkpoint()
+        found = self._with_checkpoint()
+        if found.ready and self._may_be_loading:
+            self._may_be_loading = self._still_loads(progress)
+            if self._may_be_loading:
+                return ProbeResult(False, LOADING)
+        return found
+
+    def _still_loads(self, progress: dict[str, Any]) -> bool:
+        """SD.Next answers while it loads, and gives no pictures until then; its `type` is null
+        without a model, which is also so where the first call is to load it (sdnext.md)."""
+        try:
+            if not self._client.is_without_model(self._timeout):
+                return False
+        except WebUIError:  # 404: no other WebUI has the question
+            return False
+        state = progress.get("state")
+        if isinstance(state, dict) and state.get("job"):
+            return True
+        self._looks += 1
+        return self._looks < _LOOKS_FOR_A_LOAD
 
     def _with_checkpoint(self) -> ProbeResult:
         """The API answers; is there anything to generate with?"""
@@ -97,110 +102,3 @@ class ReadinessProbe:
         if now - since < _NO_API_AFTER:
             return ProbeResult(False, "the page is up, the API's routes are not there yet")
         return ProbeResult(False, "it was started without --api: add that flag", unusable=True)
-
-
-class CallWatch:
-    """Follows one call of `stage`; `look` takes a sample and says why it is stuck, or ''. It is to
-    be called at `next_look`, on the monotonic clock: every PROBE_EVERY seconds, and at the very
-    moment from which the call is stuck if nothing has moved.
-
-    `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `logs`: its output.
-    Also keeps `progress`, what is known of the last reply (see `known`), for the display.
-    """
-
-    def __init__(
-        self,
-        client: SDWebUIClient,
-        clock: Clock,
-        limits: Limits,
-        *,
-        stage: str,
-        timeout: float,
-        work: Callable[[], tuple[float, int]],
-        logs: tuple[Path, ...],
-    ) -> None:
-        self._client = client
-        self._clock = clock
-        # An answer that is waited for longer would make a stall be noticed that much too late.
-        self._timeout = min(timeout, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
-        self._work = work
-        self._logs = [LogFollower(path, from_end=True) for path in logs]
-        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
-        self._poll_lock = threading.Lock()
-        self._upscale = stage == "extra-single-image"
-        self._watch = ProgressWatch(clock.monotonic(), limits)
-        self._stepless = False
-        self.next_look = clock.monotonic() + PROBE_EVERY
-        self.progress: dict[str, Any] = {}
-
-    def look(self) -> str:
-        """One sample. Blocks for the probe's timeout at the most."""
-        reason = self._look()
-        now = self._clock.monotonic()
-        self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
-        return reason
-
-    def lines(self) -> tuple[str, ...]:
-        """What the WebUI has written since the call began, oldest first; of a flood the end."""
-        self._poll()
-        return tuple(self._lines)
-
-    def _poll(self) -> None:
-        with self._poll_lock:  # the keeper's thread, and the run that settles its call
-            for follower in self._logs:
-                self._lines.extend(follower.poll())
-
-    def _look(self) -> str:
-        try:
-            self.progress = known(self._client.progress(self._timeout))
-            position, stepless = _position(self.progress)
-        except WebUINotUsableError:  # a server without this route: only its work can be seen
-            position, stepless = None, True
-        except WebUIError:  # no answer says nothing of the phase
-            position, stepless = None, self._stepless
-        self._stepless = stepless
-        cpu, io = self._work()
-        self._poll()
-        return self._watch.look(
-            Sample(
-                at=self._clock.monotonic(),
-                position=position,
-                stepless=stepless or self._upscale,
-                log_activity=sum(follower.activity() for follower in self._logs),
-                cpu=cpu,
-                io=io,
-            )
-        )
-
-
-def known(reply: Mapping[str, object]) -> dict[str, Any]:
-    """Of a reply of /progress what sdwatch knows, and nothing else: it is written into the
-    heartbeat each second, and a reply may have preview images in it, or anything."""
-    state = reply.get("state")
-    given = state if isinstance(state, Mapping) else {}
-    job = given.get("job")
-    kept: dict[str, object] = {"job": job[:_LONGEST_JOB]} if isinstance(job, str) else {}
-    return {**_numbers(reply, _NUMBERS), "state": kept | _numbers(given, _NUMBERS_OF_STATE)}
-
-
-def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:
-    """Those that are finite: NaN is no JSON, and unlike itself, as if something had moved."""
-    found = {name: given.get(name) for name in names}
-    return {
-        name: value
-        for name, value in found.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
-    }
-
-
-def _position(progress: Mapping[str, Any]) -> tuple[tuple[object, ...], bool]:
-    """What changes when the generation moves, and whether no steps are expected now (job_count is
-    -1 while Forge and AUTOMATIC1111 load a checkpoint; sampling_steps is 0 before sampling)."""
-    state = progress["state"]
-    position = (
-        state.get("job"),
-        state.get("job_no"),
-        state.get("sampling_step"),
-        progress.get("progress"),
-    )
-    return position, state.get("job_count") == -1 or not state.get("sampling_steps")

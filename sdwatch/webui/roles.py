@@ -115,7 +115,7 @@ class Keeper(Protocol):
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
 
-    def hold(self, reason: str, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, reason: str, *, until_idle: bool = False) -> None:
         """Nothing can be sent to it for now. `until_idle`: nor while a generation is to be seen
         there, whether it moves or not."""
 

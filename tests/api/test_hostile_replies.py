@@ -26,6 +26,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.recovery import SENT_AT_MOST
 from sdwatch.stages import Ending
+from sdwatch.webui.canary import PROMPT as CANARY
 from sdwatch.webui.client import SDWebUIClient
 from tests.api import bombs
 from tests.api.scripted_server import (
@@ -192,7 +193,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes follow each other without a pause, and a lane on hold is looked at again at once."""
     monkeypatch.setattr("sdwatch.webui.external.PROBE_EVERY", 0.02)
     monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.webui.health.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.webui.call_watch.PROBE_EVERY", 0.02)
 
 
 @contextmanager
@@ -429,20 +430,56 @@ def test_a_reply_that_drips_or_explodes_ends_its_job_and_no_other(
             assert broke(caplog) == []
 
 
+def canaries(server: ScriptedServer) -> int:
+    return sum(post["prompt"].startswith(CANARY) for _, post in server.posts)
+
+
 def test_a_call_that_is_answered_503_for_ever_is_sent_five_times_at_most_and_then_fails(
     tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The canary is drawn in between, so it is this call that the WebUI does not want."""
     del hasty
     caplog.set_level(logging.INFO, logger="sdwatch")
-    with asked(well, posts=status(503, b"busy")) as (server, _), lane_on(server, tmp_path) as spool:
+
+    def busy_but_for_the_canary(handler: Handler) -> None:
+        prompt = handler.server.posts[-1][1]["prompt"]
+        (images(picture()) if prompt.startswith(CANARY) else status(503, b"busy"))(handler)
+
+    with (
+        asked(well, posts=busy_but_for_the_canary) as (server, _),
+        lane_on(server, tmp_path) as spool,
+    ):
         spool.drop("castle.yaml", job())
         spool.start()
         spool.wait_for(failed=1)
-        assert len(server.posts) <= SENT_AT_MOST == 5
+        sent = len(server.posts) - canaries(server)
+        assert sent == SENT_AT_MOST == 5
         (run,) = spool.failed()
-        assert len(journal(run, "call_started")) == len(server.posts)
+        assert len(journal(run, "call_started")) == sent
         assert envelope(run)["diagnosis"] == "busy"
-        assert len(envelope(run)["attempts"]) == len(server.posts)
+        assert len(envelope(run)["attempts"]) == sent
+        assert broke(caplog) == []
+
+
+def test_a_webui_that_answers_503_to_everything_costs_no_job_while_it_does(
+    tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its probes are answered as if nothing were wrong: only the canary shows that it is."""
+    del hasty
+    mended = threading.Event()
+
+    def busy_until_mended(handler: Handler) -> None:
+        (images(picture()) if mended.is_set() else status(503, b"busy"))(handler)
+
+    with asked(well, posts=busy_until_mended) as (server, _), lane_on(server, tmp_path) as spool:
+        for name in ("castle", "moat"):
+            spool.drop(f"{name}.yaml", job(name))
+        spool.start()
+        wait_until(lambda: canaries(server) > SENT_AT_MOST, why="it is put to the proof")
+        assert len(server.posts) - canaries(server) == 1
+        assert spool.failed() == []
+        mended.set()
+        spool.wait_for(done=2)
         assert broke(caplog) == []
 
 

@@ -109,7 +109,7 @@ class NotingKeeper:
     def crashed(self, diagnosis: Diagnosis) -> None:
         self.heard.append(f"crashed: {diagnosis}")
 
-    def hold(self, reason: str, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, reason: str, *, until_idle: bool = False) -> None:
         del until_idle
         self.heard.append(f"hold: {reason}")
 

@@ -19,8 +19,8 @@ import pytest
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIStuckError
 from sdwatch.policy.progress import Limits
+from sdwatch.webui.call_watch import CallWatch, known
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import CallWatch, known
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife
 from tests.helpers import FakeClock
 

@@ -1,0 +1,138 @@
+"""Does a call on the WebUI still move? Its /progress, its output and its work, together."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdwatch.clock import Clock
+from sdwatch.errors import WebUIError, WebUINotUsableError
+from sdwatch.policy.progress import Limits, ProgressWatch, Sample
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.readiness import PROBE_EVERY
+from sdwatch.webui.tail_capture import LogFollower
+
+_SHARE_OF_STALL = 0.05
+_SHORTEST_TIMEOUT = 0.5
+_SHORTEST_PAUSE = 0.1
+_MOST_LINES = 2000
+
+_NUMBERS = ("progress", "eta_relative")
+_NUMBERS_OF_STATE = ("job_no", "job_count", "sampling_step", "sampling_steps")
+_LONGEST_JOB = 100
+_LARGEST = 2**63  # no counter is; JSON has numbers of any length
+
+
+class CallWatch:
+    """Follows one call of `stage`; `look` takes a sample and says why it is stuck, or ''. It is to
+    be called at `next_look`, on the monotonic clock: every PROBE_EVERY seconds, and at the very
+    moment from which the call is stuck if nothing has moved.
+
+    `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `logs`: its output.
+    Also keeps `progress`, what is known of the last reply (see `known`), for the display.
+    """
+
+    def __init__(
+        self,
+        client: SDWebUIClient,
+        clock: Clock,
+        limits: Limits,
+        *,
+        stage: str,
+        timeout: float,
+        work: Callable[[], tuple[float, int]],
+        logs: tuple[Path, ...],
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        # An answer that is waited for longer would make a stall be noticed that much too late.
+        self._timeout = min(timeout, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
+        self._work = work
+        self._logs = [LogFollower(path, from_end=True) for path in logs]
+        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
+        self._poll_lock = threading.Lock()
+        self._upscale = stage == "extra-single-image"
+        self._watch = ProgressWatch(clock.monotonic(), limits)
+        self._stepless = False
+        self.next_look = clock.monotonic() + PROBE_EVERY
+        self.progress: dict[str, Any] = {}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for the next look."""
+        return self._clock.monotonic() >= self.next_look
+
+    def look(self) -> str:
+        """One sample. Blocks for the probe's timeout at the most."""
+        reason = self._look()
+        now = self._clock.monotonic()
+        self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
+        return reason
+
+    def lines(self) -> tuple[str, ...]:
+        """What the WebUI has written since the call began, oldest first; of a flood the end."""
+        self._poll()
+        return tuple(self._lines)
+
+    def _poll(self) -> None:
+        with self._poll_lock:  # the keeper's thread, and the run that settles its call
+            for follower in self._logs:
+                self._lines.extend(follower.poll())
+
+    def _look(self) -> str:
+        try:
+            self.progress = known(self._client.progress(self._timeout))
+            position, stepless = _position(self.progress)
+        except WebUINotUsableError:  # a server without this route: only its work can be seen
+            position, stepless = None, True
+        except WebUIError:  # no answer says nothing of the phase
+            position, stepless = None, self._stepless
+        self._stepless = stepless
+        cpu, io = self._work()
+        self._poll()
+        return self._watch.look(
+            Sample(
+                at=self._clock.monotonic(),
+                position=position,
+                stepless=stepless or self._upscale,
+                log_activity=sum(follower.activity() for follower in self._logs),
+                cpu=cpu,
+                io=io,
+            )
+        )
+
+
+def known(reply: Mapping[str, object]) -> dict[str, Any]:
+    """Of a reply of /progress what sdwatch knows, and nothing else: it is written into the
+    heartbeat each second, and a reply may have preview images in it, or anything."""
+    state = reply.get("state")
+    given = state if isinstance(state, Mapping) else {}
+    job = given.get("job")
+    kept: dict[str, object] = {"job": job[:_LONGEST_JOB]} if isinstance(job, str) else {}
+    return {**_numbers(reply, _NUMBERS), "state": kept | _numbers(given, _NUMBERS_OF_STATE)}
+
+
+def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:
+    """Those that are finite: NaN is no JSON, and unlike itself, as if something had moved."""
+    found = {name: given.get(name) for name in names}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+    }
+
+
+def _position(progress: Mapping[str, Any]) -> tuple[tuple[object, ...], bool]:
+    """What changes when the generation moves, and whether no steps are expected now (job_count is
+    -1 while Forge and AUTOMATIC1111 load a checkpoint; sampling_steps is 0 before sampling)."""
+    state = progress["state"]
+    position = (
+        state.get("job"),
+        state.get("job_no"),
+        state.get("sampling_step"),
+        progress.get("progress"),
+    )
+    return position, state.get("job_count") == -1 or not state.get("sampling_steps")

@@ -1,0 +1,44 @@
+"""Is the WebUI generating, for whoever it may be? Asked of /progress while no call of ours runs."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from sdwatch.errors import WebUIError
+
+
+class Progress(Protocol):
+    """Where it stands. See SDWebUIClient."""
+
+    def progress(self, timeout: float) -> dict[str, Any]: ...
+
+
+class Occupancy:
+    """Of one WebUI; `timeout` seconds for each answer. It remembers where it stood at the last
+    look."""
+
+    def __init__(self, client: Progress, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._last: object = None
+
+    @property
+    def seen(self) -> bool:
+        """Whether a generation is to be seen now, be it one that moves or not."""
+        return self._position() is not None
+
+    def look(self, *, still_counts: bool = False) -> bool:
+        """Whether it is busy. Only what has moved since the last look is: a failed upscale leaves
+        /progress set for ever (measured). `still_counts`: what stands still counts, too."""
+        before, self._last = self._last, self._position()
+        return self._last is not None and (still_counts or self._last != before)
+
+    def _position(self) -> object:
+        """Where a running generation is; None where none is, or it cannot be asked."""
+        try:
+            progress = self._client.progress(self._timeout)
+        except WebUIError:
+            return None
+        state = progress.get("state")
+        running = isinstance(state, dict) and state.get("job")
+        return (progress.get("progress"), state) if running else None
