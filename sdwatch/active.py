@@ -1,4 +1,4 @@
-"""The runs that are under way: each in its thread, on its lane; and those that wait to go on."""
+"""The runs that are under way: each in its thread, on its lane."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sdwatch.clock import Clock, join
 from sdwatch.lane import Lane
+from sdwatch.parked import ParkedRuns
 from sdwatch.policy.envelope import broken_envelope
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool.archive import Spool, publish
@@ -38,12 +38,13 @@ class ActiveRun:
 
 
 class ActiveRuns:
-    """Begins runs, ends them, and remembers those in working/ that are to go on. `rules`, `settle`,
-    `patience`: see StageRunner. `wake` is called when a run has ended. Used by the main thread."""
+    """Begins runs and ends them; those that stop go to `parked`. `rules`, `settle`, `patience`: see
+    StageRunner. `wake` is called when a run has ended. Used by the main thread."""
 
     def __init__(
         self,
         spool: Spool,
+        parked: ParkedRuns,
         *,
         clock: Clock,
         rules: JobRules,
@@ -52,30 +53,21 @@ class ActiveRuns:
         wake: Callable[[], None],
     ) -> None:
         self._spool = spool
+        self._parked = parked
         self._clock = clock
         self._rules = rules
         self._settle = settle
         self._patience = patience
         self._wake = wake
         self._active: list[ActiveRun] = []
-        self._parked: list[tuple[float, Path]] = []  # when to go on with it
         self._broken: set[str] = set()  # runs on which sdwatch itself broke once
 
     def __bool__(self) -> bool:
-        return bool(self._active or self._parked)
+        return bool(self._active)
 
     def under_way(self) -> list[ActiveRun]:
         """Those that have a thread."""
         return list(self._active)
-
-    def parked(self) -> list[Path]:
-        """The folders of those that wait in working/ to go on."""
-        return [folder for _, folder in self._parked]
-
-    def due(self) -> list[Path]:
-        """Those of them that may go on now, oldest first."""
-        now = self._clock.monotonic()
-        return sorted(folder for until, folder in self._parked if until <= now)
 
     def disk_refuses(self) -> str:
         """Why a run waits for the disk, if one does."""
@@ -114,27 +106,12 @@ class ActiveRuns:
         self._active.append(active)
         active.thread.start()
 
-    def park(self, folder: Path, seconds: float = 0.0) -> None:
-        """A run in working/ that is to go on, after so many seconds."""
-        self._parked.append((self._clock.monotonic() + seconds, folder))
-
     def leave(self, lane: Lane) -> None:
         """The lane is on hold: runs that wait for its permit are parked, so that another lane can
         take them up."""
         for active in self.on_lane(lane):
             if active.runner.waiting:
                 active.mailbox.stop()
-
-    def next_parked(self) -> Path | None:
-        """The oldest run that may go on now, taken out of those that wait."""
-        if not (due := self.due()):
-            return None
-        self.unpark(due[0])
-        return due[0]
-
-    def unpark(self, folder: Path) -> None:
-        """It does not wait any more."""
-        self._parked = [entry for entry in self._parked if entry[1] != folder]
 
     def reap(self) -> list[ActiveRun]:
         """Those whose thread has ended since the last look; the stopped ones are parked."""
@@ -143,7 +120,10 @@ class ActiveRuns:
             active.thread.join()
             self._active.remove(active)
             if active.ending is Ending.STOPPED:
-                self.park(active.run.folder, REFUSED_FOR if active.refused else 0.0)
+                if active.refused:
+                    self._parked.add(active.run.folder, REFUSED_FOR, f"waits: {active.refused}")
+                else:
+                    self._parked.add(active.run.folder)
         return ended
 
     def cancel_where_asked(self) -> None:

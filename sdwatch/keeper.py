@@ -40,6 +40,7 @@ from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 log = logging.getLogger("sdwatch.keeper")
 
 FAILED_CANARY = "failed canary"
+GIVEN_UP = "given up"
 _NO_START = "failed start"
 
 _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
@@ -88,7 +89,7 @@ class Keeper:
         self._lists = CatalogueReader(client, config.health.timeout, self._stopping.is_set)
         self._lists_asked: set[str] = set()
         canary = Canary(client, may_interrupt=self._managed)
-        self._proof = Proof(canary, self._new_watch, self._why_over)
+        self._proof = Proof(canary, self._new_watch)
         self._log: CallWatch | None = None  # of the last POST, also when it is over
         self._sent_at = 0.0
         self.wear = Wear(config, Leaks(client), lambda: self.process.rss())
@@ -200,11 +201,11 @@ class Keeper:
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """For the run that has the permit: have the WebUI brought up, and wait for that. False:
         it did not become ready, or `give_up` was set; then the keeper goes on with it."""
-        return self._ask(_Asked(prove=False), give_up) == ""
+        return self._ask(_Asked(False, give_up)) == ""
 
     def prove(self, give_up: threading.Event) -> str:
         """For the run that has the permit: put the WebUI to the proof. See roles.Keeper."""
-        return self._ask(_Asked(prove=True), give_up)
+        return self._ask(_Asked(True, give_up))
 
     def is_a_jobs_own(self, message: str) -> bool:
         """Whether this failure was proven to be a job's own, and needs no more proof."""
@@ -218,6 +219,8 @@ class Keeper:
                 f"{len(runs)} different jobs in a row crashed it, though it draws the canary: "
                 "perhaps it is not the jobs. To put them back: sdwatch retry " + " ".join(runs)
             )
+            if self.state is not State.READY:
+                self.wear.wear_out("the last job may have left it broken")
             self.hold.say(reason)
             self._look_again_in(self._crashes.longest)
 
@@ -231,12 +234,13 @@ class Keeper:
         self._apply(Event.NOT_USABLE)
         self._wake()
 
-    def _ask(self, asked: _Asked, give_up: threading.Event) -> str:
+    def _ask(self, asked: _Asked) -> str:
         self._asked = asked
         self._kick.set()
         while not asked.done.wait(_LOOK_EVERY):
-            if give_up.is_set() or self._stopping.is_set():
-                return "given up"
+            # Its canary must be off the WebUI before the permit is given back.
+            if (asked.given_up or self._stopping.is_set()) and not asked.sends:
+                return GIVEN_UP
         return asked.unwell
 
     def _new_watch(self, stage: str) -> CallWatch:
@@ -283,7 +287,7 @@ class Keeper:
         """Ours and well from before is adopted, instead of loading the model again."""
         if not self.process.adopt(give_up=self._stopping):
             return
-        self._end_abandoned_generation()
+        self._interrupt_what_was_left()
         self._apply(Event.START)
         if unwell := self._doubt():
             self._apply(Event.START_FAILED)
@@ -328,19 +332,37 @@ class Keeper:
     # -- the proof
 
     def _doubt(self) -> str:
-        """After a failed canary it is ready only when one has passed: why that failed, or ''."""
-        return self._proof.why_unwell() if self._crashes.last_kind == FAILED_CANARY else ""
+        """After a failed canary it is ready only when one has passed: why that failed, or ''. It
+        is a call like any other, and waits out the cool-down."""
+        if self._crashes.last_kind != FAILED_CANARY:
+            return ""
+        if self._clock.wait(self._stopping, self._crashes.remaining()):
+            return "sdwatch stops"
+        unwell = self._proof.why_unwell(self._why_over)
+        return unwell.reason if unwell else ""
 
-    def _prove(self) -> str:
+    def _prove(self, asked: _Asked) -> str:
         """For a run whose call failed twice: why the WebUI is unwell, or ''."""
-        if (self.state is not State.READY or self._is_gone()) and not self._bring_up():
+        if self.state is State.READY and self._is_gone():
+            self.crashed(Diagnosis.CRASH)
+        if self.state is not State.READY and not self._bring_up():
             return self.hold.reason or "it could not be brought up"
-        if unwell := self._proof.why_unwell():
-            self._apply(Event.CRASHED)
-            self._failed(unwell, FAILED_CANARY)
-            self._tell(f"{unwell}; nothing is sent to it for {self._crashes.remaining():g} s")
-            self._wake()
-        return unwell
+        asked.sends = True
+        if asked.given_up:
+            return GIVEN_UP
+        unwell = self._proof.why_unwell(lambda: GIVEN_UP if asked.given_up else self._why_over())
+        if unwell is None or asked.given_up:
+            return GIVEN_UP if asked.given_up else ""
+        self._fail_proof(unwell.reason)
+        return unwell.reason
+
+    def _fail_proof(self, unwell: str) -> None:
+        if self._stopping.is_set():
+            return
+        self._apply(Event.CRASHED)
+        self._failed(unwell, FAILED_CANARY)
+        self._tell(f"{unwell}; nothing is sent to it for {self._crashes.remaining():g} s")
+        self._wake()
 
     def _why_over(self) -> str:
         """Why a proof that is under way needs no more waiting for, or ''."""
@@ -370,9 +392,9 @@ class Keeper:
         else:
             self._tell(", ".join(filter(None, ["ready", how, f"generation {self._generation}"])))
 
-    def _end_abandoned_generation(self) -> None:
-        """A client that goes away does not cancel its generation (measured): what the last
-        monitor left running is interrupted, so that the next call does not queue behind it."""
+    def _interrupt_what_was_left(self) -> None:
+        """A client that goes away does not cancel what it asked for (measured): the picture that
+        the last monitor left behind is interrupted, so that no call queues behind it."""
         if self._managed and self._occupancy.seen:
             self._client.interrupt()
 
@@ -390,7 +412,7 @@ class Keeper:
         if (asked := self._asked) is not None:
             self._asked = None
             try:
-                asked.unwell = self._prove() if asked.prove else self._brought_up()
+                asked.unwell = self._prove(asked) if asked.prove else self._brought_up()
             finally:
                 asked.done.set()
         elif (watch := self.watch) is not None:
@@ -462,13 +484,21 @@ class Keeper:
             self.hold.say_again()
         elif not probe.ready:
             self.hold.say(probe.reason)
-        elif self.hold.to_be_proven and (unwell := self._proof.why_unwell()):
-            self._hold_for(self.hold.begin(unwell, to_be_proven=True))
         else:
+            self._go_on_if_well()
+
+    def _go_on_if_well(self) -> None:
+        """Its probe is answered; what a call has found wrong only the canary can see."""
+        unwell = self._proof.why_unwell(self._why_over) if self.hold.to_be_proven else None
+        if unwell is None:
             self.hold.end()
             self._read_catalogue()
             self._apply(Event.READY)
             self._wake()
+        elif unwell.busy:
+            self._hold_for(self.hold.begin(unwell.reason, to_be_proven=True))
+        else:
+            self._fail_proof(unwell.reason)
 
     def _is_gone(self) -> bool:
         if not self._managed:
@@ -501,9 +531,16 @@ class Keeper:
 
 class _Asked:
     """A run's wish that the WebUI be brought up, or with `prove` put to the proof; `unwell` is the
-    answer once it is `done`: '' or a reason."""
+    answer once it is `done`: '' or a reason. `sends`: from here on it is on the WebUI."""
 
-    def __init__(self, prove: bool) -> None:
+    def __init__(self, prove: bool, give_up: threading.Event) -> None:
         self.done = threading.Event()
         self.prove = prove
+        self.sends = False
         self.unwell = "sdwatch itself broke on it"
+        self._give_up = give_up
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the run waits for it no longer."""
+        return self._give_up.is_set()

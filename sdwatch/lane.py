@@ -126,19 +126,30 @@ class Lane:
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
         """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
         RunCancelledError, RunStoppedError."""
-        self._permit.take(mailbox, lambda: self.ready)
-        while self._may_call() or not self.keeper.is_clean():
-            # Looked up with the permit, so that it is true of this call; and given back meanwhile.
-            self._permit.give_back()
-            self.keeper.look_again()
-            self._clock.wait(mailbox.given_up, _CHECK_AGAIN)
-            self._permit.take(mailbox, lambda: self.ready)
+        self._take_when_clean(mailbox)
         try:
             yield
         finally:
-            self.keeper.call_over()
-            self._permit.give_back()
+            try:
+                self.keeper.call_over()
+            finally:
+                self._permit.give_back()
             self.keeper.look_again()
+
+    def _take_when_clean(self, mailbox: Mailbox) -> None:
+        """Looked up with the permit, so that it is true of this call; and given back meanwhile."""
+        while True:
+            self._permit.take(mailbox, lambda: self.ready)
+            may = False
+            try:
+                may = not self._may_call() and self.keeper.is_clean()
+            finally:
+                if not may:
+                    self._permit.give_back()
+            if may:
+                return
+            self.keeper.look_again()
+            self._clock.wait(mailbox.given_up, _CHECK_AGAIN)
 
     def api(self, recorder: Recorder, mailbox: Mailbox) -> WebUIAPI:
         """The crash-aware call of one run on this lane."""

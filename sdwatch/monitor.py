@@ -8,8 +8,8 @@ import queue
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import StrEnum
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -20,6 +20,7 @@ from sdwatch.config import Config, load_signatures
 from sdwatch.errors import AlreadyRunningError
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
+from sdwatch.parked import Parked, ParkedRuns
 from sdwatch.placement import Placement
 from sdwatch.policy.envelope import (
     ErrorEnvelope,
@@ -173,8 +174,10 @@ class Monitor:
     def _open(self) -> None:
         config, clock = self._config, self._clock
         self._intake = Intake(self._spool, config, clock=clock, wake=self._wake.set, say=self._say)
+        self._parked = ParkedRuns(clock, config.rules)
         self._runs = ActiveRuns(
             self._spool,
+            self._parked,
             clock=clock,
             rules=config.rules,
             settle=config.settle,
@@ -182,7 +185,7 @@ class Monitor:
             wake=self._wake.set,
         )
         for folder in archive.recover(self._spool, clock):
-            self._runs.park(folder)
+            self._parked.add(folder)
         for name, count in archive.runs_of_others(self._spool).items():
             self._say(
                 f"working/{name} has {count} runs of another worker; they are left alone "
@@ -216,7 +219,7 @@ class Monitor:
 
     def _open_lanes(self) -> None:
         """Once; with --once only for a job that could begin."""
-        needed = (self._intake.ready or self._runs) and not self.why_no_call()
+        needed = (self._intake.ready or self._parked) and not self.why_no_call()
         if self._lanes_open or (self._once and not needed):
             return
         self._lanes_open = True
@@ -265,7 +268,7 @@ class Monitor:
         """With --once: whether there is nothing left to do, or nothing that can be done."""
         if self._intake.settling:
             return None  # it may be wrong, or cancelled, and end without a WebUI
-        left = self._intake.ready or self._runs
+        left = self._intake.ready or self._runs or self._parked
         if self.why_no_call() or not self._has_work():
             return Result.HOLD if left else Result.EMPTY
         return None if left else Result.EMPTY
@@ -273,8 +276,12 @@ class Monitor:
     def _has_work(self) -> bool:
         """Whether a lane that is not on hold has, or will take, something to do."""
         lanes = [lane for lane in self._lanes if not lane.hold_reason]
+        if self._runs or not lanes:
+            return bool(lanes)
+        if any(self._goes_on_on(lane, parked) for parked in self._parked for lane in lanes):
+            return True
         waits = self._intake.first(lambda a: not self._placement.is_refused_by(lanes, a))
-        return bool(lanes) and (bool(self._runs) or waits is not None)
+        return waits is not None
 
     def why_no_call(self) -> str:
         """The reason why no new call may begin anywhere, as of this round; '' if there is none."""
@@ -301,14 +308,14 @@ class Monitor:
         was cancelled while it waited in the inbox, or in working/."""
         refusal = None
         if self._placement.has_news(self._intake.sources):
-            self._placement.keep_only(self._intake.sources)
+            self._placement.keep_only(self._intake.sources | self._parked.sources)
             refusal = self._placement.refusal
         for run, error in self._intake.claim_without_lane(refusal):
             self._end(run, job_envelope(error) if error else cancelled_envelope())
         self._runs.cancel_where_asked()
-        for folder in self._runs.due():
-            if is_cancelled(folder) and (run_or_none := self._take_up(folder)) is not None:
-                self._end(run_or_none, cancelled_envelope())
+        for parked in self._parked.due():
+            if is_cancelled(parked.folder) and (waiting := self._take_up(parked)) is not None:
+                self._end(waiting, cancelled_envelope())
 
     def _end(self, run: Run, envelope: ErrorEnvelope) -> None:
         """Publish a run that needs no lane to end."""
@@ -316,18 +323,19 @@ class Monitor:
         try:
             if run.job_path is not None and not run.is_as_claimed and ending is Ending.FAILED:
                 run.close()  # somebody still wrote to it: it is read again, from working/
-                self._runs.park(run.folder)
+                self._parked.add(run.folder)
                 return
             archive.publish(run, self._spool, str(ending), envelope)
         except OSError as error:
             # The disk did not take something: nothing is lost, it goes on from working/.
             log.error("%s: waits in working/: %s", run.run_id, error)
             run.close()
-            self._runs.park(run.folder, REFUSED_FOR)
-        except Exception:
+            self._parked.add(run.folder, REFUSED_FOR, f"waits: {error}")
+        except Exception as error:
             # Whatever lies in one run's folder, the others go on.
-            log.exception("%s: sdwatch broke on this run; it stays in working/", run.run_id)
+            log.exception("%s: sdwatch broke on this run; it waits in working/", run.run_id)
             run.close()
+            self._parked.add(run.folder, REFUSED_FOR, f"waits: sdwatch itself broke: {error!r}")
         else:
             self._count(run, ending, envelope.message)
 
@@ -335,8 +343,10 @@ class Monitor:
         """What was under way before goes first, then the inbox in its order."""
         while lane.ready and self._runs.busy(lane) < ACTIVE_RUNS and not self.why_no_call():
             run: Run | None
-            if (folder := self._runs.next_parked()) is not None:
-                run = self._take_up(folder)
+            if (parked := self._parked.first(lambda p: self._goes_on_on(lane, p))) is not None:
+                run = self._take_up(parked)
+                if run is not None and not run.ledger.calls:
+                    run = self._unless_refused(run, parked)
             elif (arrival := self._intake.first(lambda a: self._placement.can_do(lane, a))) is None:
                 return
             else:
@@ -345,13 +355,34 @@ class Monitor:
                 self._say(f"{run.run_id}: begins")
                 self._runs.begin(run, lane)
 
-    def _take_up(self, folder: Path) -> Run | None:
-        self._runs.unpark(folder)
+    def _unless_refused(self, run: Run, parked: Parked) -> Run | None:
+        """One that has made no call yet is as if it came from the inbox."""
+        if (error := self._placement.refusal(parked)) is None:
+            return run
+        self._end(run, job_envelope(error))
+        return None
+
+    def _goes_on_on(self, lane: Lane, parked: Parked) -> bool:
+        """On one that can do it; where no other may be able to, this one will say why it cannot."""
+        others = [other for other in self._lanes if other is not lane]
+        if not others or self._placement.can_do(lane, parked):
+            return True
+        return self._placement.is_refused_by(others, parked)
+
+    def _take_up(self, parked: Parked) -> Run | None:
+        """None: it cannot be read now, or had ended, and nothing but the rename was left to do."""
+        folder = parked.folder
+        self._parked.remove(folder)
         try:
-            return Run(folder, self._clock)
+            run = Run(folder, self._clock)
+            if run.ledger.ended:
+                archive.move_out(folder, self._spool, run.ledger.ended)
+                self._count(run, Ending(run.ledger.ended), "")
+                return None
+            return run
         except OSError as error:
-            log.error("%s: cannot be read: %s", folder, error)
-            self._runs.park(folder, REFUSED_FOR)
+            log.error("%s: waits in working/: %s", folder, error)
+            self._parked.add(folder, REFUSED_FOR, f"waits: {error}")
             return None
 
     def _reap(self) -> None:
@@ -369,7 +400,8 @@ class Monitor:
     def _say(self, line: str) -> None:
         """Something happened that people want to know, now and in the log. From any thread."""
         log.info("%s", line)
-        self._tell(line)
+        with suppress(OSError):  # a terminal that is gone, a full disk behind it: the log has it
+            self._tell(line)
 
     def _count(self, run: Run, ending: Ending, why: str) -> None:
         self._counts[ending] += 1
@@ -398,14 +430,14 @@ class Monitor:
         if most is None or not all(0 < lane.held_since < now - most for lane in self._lanes):
             return
         reason = self._lanes[0].hold_reason
-        for folder in self._runs.due():
-            if (run := self._take_up(folder)) is None:
+        for parked in self._parked.due():
+            if (run := self._take_up(parked)) is None:
                 continue
             if any(call.counted or call.excused for call in run.ledger.calls.values()):
                 self._end(run, held_envelope(reason, run.ledger.evidence))
             else:
                 run.close()
-                self._runs.park(folder)
+                self._parked.add(parked.folder)
 
     def _beat(self) -> None:
         now = self._clock.boot_time()
@@ -430,7 +462,7 @@ class Monitor:
         }
         if not self._lanes:  # it waits for its share
             return {**status, "lanes": [], "runs": [], "queued": 0, "next": [], "waiting": {}}
-        under_way, parked = self._runs.under_way(), self._runs.parked()
+        under_way, parked = self._runs.under_way(), list(self._parked)
         return {
             **status,
             "lanes": [lane.status() for lane in self._lanes],
@@ -448,6 +480,6 @@ def _status(active: ActiveRun) -> dict[str, Any]:
     }
 
 
-def _parked_status(folder: Path) -> dict[str, Any]:
-    doing = "waits in working/ for a WebUI"
-    return {"run_id": folder.name, "lane": "", "doing": doing, "source": read_source(folder)}
+def _parked_status(parked: Parked) -> dict[str, Any]:
+    folder = parked.folder
+    return {"run_id": folder.name, "lane": "", "doing": parked.why, "source": read_source(folder)}

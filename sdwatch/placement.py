@@ -5,7 +5,8 @@ without a call, when every lane is known and none can do it. A lane is known onc
 ready for the first time; until then its jobs wait, as they would anyway. A name that is in no list
 is looked for once more, in a list that is read after the job came: titles of checkpoints change
 with the first load, and people add files. What a lane said of a job holds until its WebUI is
-another, or its lists were read anew. A run that goes on from working/ is not looked at again.
+another, or its lists were read anew. A run that goes on from working/ goes to a lane that can do
+it; where none can, to any, for the calls that it still needs may be those that can be made.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Candidate(Protocol):
 
 
 class Offered(Protocol):
-    """A job that waits in the inbox."""
+    """A job that waits, in the inbox or in working/. `source`: by which it is known."""
 
     @property
     def source(self) -> str: ...

@@ -10,21 +10,18 @@ from typing import Any
 
 from sdwatch.policy.blame import Blame
 from sdwatch.webui.call_watch import CallWatch
-from sdwatch.webui.canary import SIDE, Asked, Canary, payload
+from sdwatch.webui.canary import SIDE, Asked, Canary, Unwell, payload
 
 _SHORT_ENOUGH = 60.0  # seconds: a call that took longer is not repeated as a proof
 
 
 class Proof:
     """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
-    from now on. `why_over`: why nothing is to be waited for any more, or ''."""
+    from now on."""
 
-    def __init__(
-        self, canary: Canary, watch: Callable[[str], CallWatch], why_over: Callable[[], str]
-    ) -> None:
+    def __init__(self, canary: Canary, watch: Callable[[str], CallWatch]) -> None:
         self._canary = canary
         self._watch = watch
-        self._why_over = why_over
         self._last_good: Asked | None = None
         self._blame = Blame()
 
@@ -34,13 +31,14 @@ class Proof:
         if seconds <= _SHORT_ENOUGH:
             self._last_good = Asked(stage, payload, "a repeat of the last good call", False)
 
-    def why_unwell(self) -> str:
-        """Send both: why one of them failed, or ''."""
+    def why_unwell(self, why_over: Callable[[], str]) -> Unwell | None:
+        """Send both: why one of them failed, or None. `why_over`: why they are not to be waited for
+        any more, or ''."""
         tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
         for asked in filter(None, (tiny, self._last_good)):
-            if unwell := self._canary.ask(asked, self._why_not_wait(asked.stage)):
+            if unwell := self._canary.ask(asked, self._why_not_wait(asked.stage, why_over)):
                 return unwell
-        return ""
+        return None
 
     def is_a_jobs_own(self, message: str, generation: int) -> bool:
         """Whether this failure was proven to be a job's own, and needs no more proof."""
@@ -54,11 +52,11 @@ class Proof:
         self._blame.blame(job, run, message, generation, died)
         return self._blame.take_suspects()
 
-    def _why_not_wait(self, stage: str) -> Callable[[], str]:
+    def _why_not_wait(self, stage: str, why_over: Callable[[], str]) -> Callable[[], str]:
         watch = self._watch(stage)
 
         def why() -> str:
-            if over := self._why_over():
+            if over := why_over():
                 return over
             return watch.look() if watch.is_due else ""
 

@@ -28,7 +28,7 @@ FLOORS = (
     ("placement",),
     ("lane", "stages"),
     ("keeper",),
-    ("hold", "proof", "warnings_told", "wear"),
+    ("hold", "parked", "proof", "warnings_told", "wear"),
     ("permit",),
     ("webui", "spool", "state"),
     ("config",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -36,7 +37,8 @@ class _Teller(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not hasattr(record, "event"):  # those are for programs; what follows is for people
-            self._tell(record.getMessage())
+            with suppress(OSError):  # a full disk behind stderr; the file has it, or nothing has
+                self._tell(record.getMessage())
 
 
 def set_up_logging(file: Path, cap: int, warn: Callable[[str], None]) -> None:

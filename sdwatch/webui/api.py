@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.config import builtin_signatures
-from sdwatch.effects import announce
 from sdwatch.errors import (
     RunCancelledError,
     RunStoppedError,
@@ -40,6 +39,7 @@ from sdwatch.policy.success import LEVELS, Finding, Level
 from sdwatch.policy.verdict import Diagnosis, Facts, Verdict, advice_for, judge
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
+from sdwatch.webui.post import result_of
 from sdwatch.webui.reply import Reply
 from sdwatch.webui.review import Review
 from sdwatch.webui.roles import Client, Keeper, Process, Recorder
@@ -227,16 +227,10 @@ class WebUIAPI:
         )
 
     def _send(self, call: _Call, sent: _Sent) -> None:
-        result: Reply | WebUIError
-        try:
-            announce("post begins", Path(call.stage))
-            result = self._client.generate_images(call.stage, call.payload, lambda: sent.given_up)
-        except WebUIError as error:
-            result = error
-        except Exception as error:  # noqa: BLE001 - a thread's outer edge: the run must hear of it
-            result = WebUIError(f"the request itself broke: {error!r}", stage=call.stage)
-        announce("post ends", Path(call.stage))
-        self._mailbox.post(Replied(sent, result))
+        def generate() -> Reply:
+            return self._client.generate_images(call.stage, call.payload, lambda: sent.given_up)
+
+        self._mailbox.post(Replied(sent, result_of(generate, call.stage)))
 
     def _reply_of(self, sent: _Sent, seconds: float) -> Reply | None:
         """The reply that may still come for a POST that was given up."""

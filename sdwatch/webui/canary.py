@@ -12,14 +12,13 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sdwatch.effects import announce
-from sdwatch.errors import WebUIError
+from sdwatch.errors import WebUIBusyError, WebUIError
 from sdwatch.policy.payload import MAX_SEED
 from sdwatch.policy.picture import check_whole, is_one_colour
 from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.post import result_of
 from sdwatch.webui.reply import Reply
 
 SIDE = 64  # pixels
@@ -57,6 +56,14 @@ class Asked:
     is_tiny: bool
 
 
+@dataclass(frozen=True)
+class Unwell:
+    """Why a proof failed. `busy`: the WebUI said that it had no time for it, and nothing else."""
+
+    reason: str
+    busy: bool = False
+
+
 class Canary:
     """Makes such a generation on `client`, on a thread of its own, and says why it failed.
     `may_interrupt`: the WebUI is ours, so what runs on it is no other's picture."""
@@ -65,9 +72,9 @@ class Canary:
         self._client = client
         self._may_interrupt = may_interrupt
 
-    def ask(self, asked: Asked, why_not_wait: Callable[[], str]) -> str:
-        """'' where it came out as it should, else why not. `why_not_wait` is asked again and again
-        why there is nothing to wait for any more; '' while there is."""
+    def ask(self, asked: Asked, why_not_wait: Callable[[], str]) -> Unwell | None:
+        """None where it came out as it should, else why not. `why_not_wait` is asked again and
+        again why there is nothing to wait for any more; '' while there is."""
         sent = _Sent(self._client, asked)
         sent.thread.start()
         while not sent.done.wait(_LOOK_EVERY):
@@ -76,7 +83,7 @@ class Canary:
                 if self._may_interrupt:
                     self._client.interrupt()
                 self._client.abandon()
-                return f"{asked.what}: {reason}"
+                return Unwell(f"{asked.what}: {reason}")
         return sent.why_not()
 
 
@@ -94,26 +101,21 @@ class _Sent:
         self._asked = asked
         self._result: Reply | WebUIError = WebUIError("no reply")
 
-    def why_not(self) -> str:
-        """Why the result is none, or ''."""
+    def why_not(self) -> Unwell | None:
+        """Why the result is none."""
         asked, result = self._asked, self._result
         if isinstance(result, WebUIError):
-            return f"{asked.what} failed: {result}"
-        if not asked.is_tiny:
-            return ""
-        flaw = flaw_in(result.images[0])
-        return f"{asked.what} came out {flaw}" if flaw else ""
+            busy = isinstance(result, WebUIBusyError)
+            return Unwell(f"{asked.what} failed: {result}", busy)
+        flaw = flaw_in(result.images[0]) if asked.is_tiny else ""
+        return Unwell(f"{asked.what} came out {flaw}") if flaw else None
 
     def _send(self) -> None:
-        asked = self._asked
-        try:
-            announce("post begins", Path("canary"))
-            self._result = self._client.generate_images(
-                asked.stage, asked.payload, lambda: self.given_up, canary=True
-            )
-        except WebUIError as error:
-            self._result = error
-        except Exception as error:  # noqa: BLE001 - a thread's outer edge: the keeper must hear of it
-            self._result = WebUIError(f"the request itself broke: {error!r}")
-        announce("post ends", Path("canary"))
+        self._result = result_of(self._generate, "canary")
         self.done.set()
+
+    def _generate(self) -> Reply:
+        asked = self._asked
+        return self._client.generate_images(
+            asked.stage, asked.payload, lambda: self.given_up, canary=True
+        )

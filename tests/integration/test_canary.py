@@ -86,6 +86,28 @@ def test_thirty_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> 
         assert "were proven to bring on themselves" in last["attempts"][-1]["evidence"]
 
 
+def test_a_run_that_is_cancelled_while_its_canary_draws_condemns_no_webui(tmp_path: Path) -> None:
+    """The canary goes off the WebUI before another call may go out, and proves nothing."""
+    faults = plan("structured-500", "cursed") + plan("hang-interruptible", "sdwatch", 1)
+    with monitored(tmp_path, faults=faults) as spool:
+        spool.drop("bad.yaml", job("a cursed castle", priority=5))
+        spool.start()
+        wait_until(lambda: spool.stats().get("canaries") == 1, 60, "the canary draws")
+        (run,) = spool.working()
+        (run / "cancel").touch()
+        spool.wait_for(failed=1)
+        spool.drop("good.yaml", job())
+        spool.wait_for(done=1, failed=1)
+        spool.stop()
+        assert error(run_of(spool, "bad"))["diagnosis"] == "cancelled"
+        assert [crash["kind"] for crash in spool.events("crash")] == ["server error"]
+        assert spool.stats()["starts"] == 2, "it was found well, and goes on"
+
+
+def run_of(spool: Monitored, name: str) -> Path:
+    return next(run for run in spool.failed() if name in run.name)
+
+
 # -- (b) the WebUI's
 
 

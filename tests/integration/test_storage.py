@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.effects import Effect
-from sdwatch.monitor import Result
+from sdwatch.monitor import Monitor, Result
 from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
@@ -125,3 +125,37 @@ def test_a_stop_while_the_disk_refuses_an_image_does_not_take_the_grace_time(
         assert spool.ended() is Result.STOPPED
         assert len(spool.working()) == 1
         assert not spool.processes()
+
+
+def test_a_run_that_has_ended_is_moved_once_its_folder_can_be_and_never_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rename that publishes it is refused twice, of a job that no WebUI can do."""
+    refused: list[Path] = []
+
+    def refuse(effect: Effect) -> None:
+        if effect.label == "rename" and effect.path.parent.name == "failed" and len(refused) < 2:
+            refused.append(effect.path)
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(effect.path))
+
+    monkeypatch.setattr("sdwatch.effects.before", refuse)
+    monkeypatch.setattr("sdwatch.monitor.REFUSED_FOR", 0.1)
+    with monitored(tmp_path) as spool:
+        spool.drop("bad.yaml", job(sampler_name="Eulr"))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY, spool.told
+        (run,) = spool.failed()
+        assert len(refused) == 2
+        assert spool.stats()["posts"] == 0
+        assert len(journal(run, "ended")) == 1
+
+
+def test_a_terminal_behind_which_the_disk_is_full_stops_nothing(tmp_path: Path) -> None:
+    def tell(line: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), line)
+
+    with monitored(tmp_path) as spool:
+        spool.drop("castle.yaml", job())
+        result = Monitor(spool.config, once=True, tell=tell).run()
+        assert result is Result.EMPTY
+        assert len(spool.done()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 from sdwatch.monitor import Result
@@ -10,7 +11,7 @@ from tests.fakes import envelope
 from tests.helpers import free_port, wait_until
 from tests.monitored import EXTERNAL, journal, monitored
 from tests.monitored import job as small_job
-from tests.webui.recorded_webui import Answer, recorded
+from tests.webui.recorded_webui import Answer, hangs, recorded
 
 
 def with_checkpoint(name: str) -> str:
@@ -73,6 +74,27 @@ def test_a_job_goes_to_the_lane_that_has_its_checkpoint(tmp_path: Path) -> None:
     assert len(other.posts) == 3
     assert 'sim: this WebUI (Forge) has no checkpoint "nobody\'s"' in message
     assert 'other: this WebUI (AUTOMATIC1111) has no checkpoint "nobody\'s"' in message
+
+
+def test_a_run_that_goes_on_waits_for_the_lane_that_can_do_it(tmp_path: Path) -> None:
+    """The other lane is ready, and would have its WebUI draw something else."""
+    with ExitStack() as life:
+        other = life.enter_context(recorded("a1111", {**models("other"), "txt2img": hangs}))
+        others = {"other": {"url": other.url}}
+        with monitored(tmp_path, others=others, settings={"stop_grace": 0.1}) as spool:
+            spool.drop("other.yaml", with_checkpoint("other"))
+            spool.start()
+            wait_until(lambda: bool(other.posts), 60, "its call is under way")
+            spool.stop()
+            (run,) = spool.working()
+            life.close()  # its WebUI is not there yet when the monitor starts again
+            spool.start()
+            spool.drop("good.yaml", small_job())
+            spool.wait_for(done=1)
+            assert spool.working() == [run]
+            assert spool.stats()["posts"] == 1
+            (waits,) = (run for run in spool.status()["runs"] if run["source"] == "other.yaml")
+            assert waits["doing"] == "waits in working/ for a WebUI"
 
 
 def test_a_job_waits_for_a_lane_that_is_not_known_yet(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -132,3 +133,34 @@ def test_a_server_without_progress_and_without_a_checkpoint_is_of_no_use() -> No
         result = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)()
     assert result.unusable
     assert "no checkpoint" in result.reason
+
+
+def progress(job: str) -> bytes:
+    return json.dumps({"progress": 0.0, "state": {"job": job, "job_count": 0}}).encode()
+
+
+def test_sdnext_is_not_ready_while_it_loads_its_model() -> None:
+    """It answers meanwhile, and would answer a call with 200 and no picture (sdnext.md)."""
+    said = {"type": None, "job": "Load model"}
+
+    def checkpoint(_: object) -> tuple[int, bytes]:
+        return 200, json.dumps({"type": said["type"], "class": None}).encode()
+
+    def where(_: object) -> tuple[int, bytes]:
+        return 200, progress(said["job"] or "")
+
+    with recorded("sdnext", {"checkpoint": checkpoint, "progress": where}) as server:
+        probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
+        assert [probe().reason for _ in range(5)] == ["it loads its model"] * 5
+        said.update(type="sd", job="")
+        assert probe().ready
+        said.update(type=None)  # unloaded since, by a person: the next call loads it
+        assert probe().ready
+        assert server.asked.count(f"{API}checkpoint") == 6
+
+
+def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_look() -> None:
+    nothing = (200, b'{"type": null, "class": null}')
+    with recorded("sdnext", {"checkpoint": nothing, "progress": (200, progress(""))}) as server:
+        probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
+        assert [probe().ready for _ in range(3)] == [False, True, True]

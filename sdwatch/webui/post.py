@@ -1,0 +1,24 @@
+"""What came of one generation, for the thread that makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from sdwatch.effects import announce
+from sdwatch.errors import WebUIError
+from sdwatch.webui.reply import Reply
+
+
+def result_of(generate: Callable[[], Reply], name: str) -> Reply | WebUIError:
+    """Never raises: this is a thread's outer edge, and who waits for it must hear. `name`: of what
+    is generated, for the error and for tests that count each effect."""
+    try:
+        announce("post begins", Path(name))
+        result: Reply | WebUIError = generate()
+    except WebUIError as error:
+        result = error
+    except Exception as error:  # noqa: BLE001
+        result = WebUIError(f"the request itself broke: {error!r}", stage=name)
+    announce("post ends", Path(name))
+    return result

@@ -1,0 +1,74 @@
+"""The keeper beside a run that has the permit: what the one does must not surprise the other."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sdwatch.clock import SystemClock
+from sdwatch.config import WebUIConfig
+from sdwatch.lane import Lane
+from sdwatch.policy.lifecycle import State
+from sdwatch.policy.verdict import Diagnosis
+from sdwatch.webui.mailbox import Mailbox
+from tests.helpers import free_port, wait_until
+from tests.webui.sim import FAST
+
+
+@pytest.fixture
+def lane(tmp_path: Path) -> Iterator[Lane]:
+    """One whose simulator is ready."""
+    port = free_port()
+    config = {
+        "name": "sim",
+        "url": f"http://127.0.0.1:{port}",
+        "command": (sys.executable, "-m", "sdwatch.simulator", "--port", str(port), *FAST),
+    }
+    lane = Lane(
+        WebUIConfig.model_validate(config),
+        state_dir=tmp_path,
+        cooldown=(0.05, 0.1),
+        recovery=True,
+        clock=SystemClock(),
+        may_call=lambda: "",
+        wake=lambda: None,
+    )
+    lane.open()
+    try:
+        wait_until(lambda: lane.ready, why="the simulator is ready")
+        yield lane
+    finally:
+        lane.begin_stop()
+        lane.end_stop()
+
+
+def test_a_webui_that_dies_just_before_it_is_put_to_the_proof_is_started_first(lane: Lane) -> None:
+    with lane.permit(Mailbox()):
+        for process in lane.process.family():
+            process.kill()
+        wait_until(lambda: not lane.process.is_process_alive(), why="it is dead")
+        assert lane.keeper.state is State.READY, "nobody has looked yet"
+        assert lane.keeper.prove(threading.Event()) == ""
+        assert lane.process.generation == 2
+
+
+def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_it_started_anew(
+    lane: Lane,
+) -> None:
+    with lane.permit(Mailbox()):
+        for number in (1, 2):
+            lane.keeper.blamed(f"job-{number}", f"run-{number}", f"words {number}", 0, True)
+        lane.keeper.crashed(Diagnosis.POISONED)  # it lives, and is to be started anew
+        lane.keeper.blamed("job-3", "run-3", "words 3", 1, True)
+        assert lane.keeper.state is State.NOT_USABLE
+        assert lane.hold_reason.endswith("sdwatch retry run-1 run-2 run-3")
+        alive = [process.pid for process in lane.process.family()]
+    wait_until(lambda: lane.ready, 30, "the hold is over")
+    assert lane.process.generation == 2
+    assert lane.hold_reason == ""
+    assert not any(map(psutil.pid_exists, alive))
