@@ -71,7 +71,9 @@ class ActiveRuns:
 
     def disk_refuses(self) -> str:
         """Why a run waits for the disk, if one does."""
-        return next((a.runner.disk_refuses for a in self._active if a.runner.disk_refuses), "")
+        return next(
+            (a.runner.disk_refuses for a in list(self._active) if a.runner.disk_refuses), ""
+        )
 
     def on_lane(self, lane: Lane) -> list[ActiveRun]:
         """Those that this lane works for."""
@@ -134,7 +136,7 @@ class ActiveRuns:
 
     def give_up(self) -> None:
         """No more waiting for replies: the runs stay in working/."""
-        for active in self._active:
+        for active in self.under_way():
             active.mailbox.stop()
 
     def join(self, grace: float) -> None:

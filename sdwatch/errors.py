@@ -125,4 +125,4 @@ class RunCancelledError(SdwatchError):
 
 
 class RunStoppedError(SdwatchError):
-    """The monitor stops; the run stays in working/ and goes on at the next start."""
+    """The monitor stops, or the lane is on hold; the run stays in working/ and goes on later."""

@@ -2,6 +2,8 @@
 
 Its thread cares whenever no run has the permit; a run that has it, and whose call crashed, asks
 for the same `_bring_up`, so there is one road from a crash to a ready WebUI, and one thread on it.
+What is on the WebUI's side of a call is told here; why it is on hold, what was proven of it and how
+worn it is are nouns of their own (hold, proof, wear).
 """
 
 from __future__ import annotations

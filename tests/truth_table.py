@@ -146,7 +146,7 @@ is well otherwise. With a fault that strikes once, the second attempt succeeds a
 Search here for what your WebUI said. *POSTs*: how often the call was sent; *restarts*: of it.
 The canary (64x64, one step, a prompt that is new each time) is asked after the second failure; it
 passed in the end in all these, so the job is to blame. A WebUI that fails it is put on hold, and
-costs no job.
+costs no job (a call that breaks it again, after it drew the canary, does fail).
 """
 
 

@@ -24,7 +24,7 @@ class Instant:
 
 @dataclass(frozen=True)
 class Crash:
-    """One crash of the row, as the history keeps it. `kind` is for people."""
+    """One crash of the row, as the history keeps it. `kind`: what it was, as a failed canary."""
 
     kind: str
     at: Instant

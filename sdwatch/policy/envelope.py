@@ -37,7 +37,7 @@ class FailedAttempt:
 
 @dataclass(frozen=True)
 class ErrorEnvelope:
-    """`blame`: job, WebUI, machine or sdwatch. `stage`: its kind; `call`: `stage.number`, ''
+    """`blame`: job, WebUI, machine, person or sdwatch. `stage`: its kind; `call`: `stage.number`, ''
     where no call was begun. `evidence`: files, relative to the run's folder; `canary`: what it
     said, in words, where it was asked."""
 

@@ -48,6 +48,15 @@ def counts(diagnosis: Diagnosis) -> bool:
     return diagnosis not in _NOT_THE_CALLS_FAULT
 
 
+_ENDS_A_LIFE = (Diagnosis.CRASH, Diagnosis.STUCK, Diagnosis.POISONED)
+
+
+def is_crash(diagnosis: Diagnosis, poisons: bool, decision: Decision) -> bool:
+    """Whether the WebUI must be restarted after a failure. A second server error from a WebUI that
+    still answers does not yet say so: the canary will. `poisons`: see Verdict."""
+    return poisons or diagnosis in _ENDS_A_LIFE or decision.action is Action.RESTART
+
+
 def decide(diagnosis: Diagnosis, attempts: int, recovery: bool = True, sent: int = 1) -> Decision:
     """What to do after a failure.
 

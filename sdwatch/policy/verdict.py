@@ -7,7 +7,7 @@ by the class of the error.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sdwatch.errors import (
     WebUIBadRequestError,
@@ -23,7 +23,16 @@ from sdwatch.errors import (
 from sdwatch.policy.facts import Diagnosis, Facts
 from sdwatch.policy.signatures import Signature, match
 
-__all__ = ["Diagnosis", "Facts", "Verdict", "advice_for", "exit_in_words", "judge"]
+__all__ = [
+    "Diagnosis",
+    "Facts",
+    "Verdict",
+    "advice_for",
+    "as_proven",
+    "blame_for",
+    "exit_in_words",
+    "judge",
+]
 
 
 @dataclass(frozen=True)
@@ -152,3 +161,24 @@ def _verdict(diagnosis: Diagnosis, cause: str, evidence: str) -> Verdict:
 def advice_for(diagnosis: Diagnosis) -> str:
     """What to do about it, in words."""
     return _ADVICE[diagnosis]
+
+
+_PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
+"""Failures by which the WebUI stays up: a job's own can be told before it costs a restart."""
+
+
+def as_proven(verdict: Verdict) -> Verdict:
+    """This very failure was twice proven to be a job's own: a bad request from then on."""
+    if verdict.diagnosis not in _PROVEN_AS:
+        return verdict
+    evidence = f"{verdict.evidence}, which two jobs were proven to bring on themselves"
+    return replace(verdict, diagnosis=Diagnosis.BAD_REQUEST, evidence=evidence)
+
+
+def blame_for(diagnosis: Diagnosis) -> str:
+    """Whose fault it is, as long as the canary has not said more."""
+    if diagnosis is Diagnosis.STORAGE:
+        return "machine"
+    if diagnosis is Diagnosis.INTERRUPTED:
+        return "person"
+    return "job" if diagnosis is Diagnosis.BAD_REQUEST else "WebUI"

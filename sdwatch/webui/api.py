@@ -32,11 +32,20 @@ from sdwatch.policy.recovery import (
     after_canary,
     counts,
     decide,
+    is_crash,
 )
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.story import CANARY_WELL
 from sdwatch.policy.success import LEVELS, Finding, Level
-from sdwatch.policy.verdict import Diagnosis, Facts, Verdict, advice_for, judge
+from sdwatch.policy.verdict import (
+    Diagnosis,
+    Facts,
+    Verdict,
+    advice_for,
+    as_proven,
+    blame_for,
+    judge,
+)
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.post import result_of
@@ -281,7 +290,7 @@ class WebUIAPI:
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
         if decision.action is Action.INTERRUPT and not freed:
             decision = Decision(Action.RESTART, "no progress, and an interrupt did not free it")
-        crashed = _is_crash(verdict, decision) and not freed
+        crashed = is_crash(verdict.diagnosis, verdict.poisons, decision) and not freed
         if self._keeper is not None and crashed:
             self._keeper.crashed(verdict.diagnosis)
         # The evidence comes first: it teaches the recorder what no message may echo.
@@ -305,10 +314,7 @@ class WebUIAPI:
         """The verdict; what was twice proven to be a job's own is a bad request from then on."""
         verdict = judge(facts, self._signatures)
         own = self._keeper is not None and self._keeper.is_a_jobs_own(verdict.cause)
-        if not own or verdict.diagnosis not in _PROVEN_AS:
-            return verdict
-        evidence = f"{verdict.evidence}, which two jobs were proven to bring on themselves"
-        return replace(verdict, diagnosis=Diagnosis.BAD_REQUEST, evidence=evidence)
+        return as_proven(verdict) if own else verdict
 
     def _call_log(self) -> tuple[str, ...]:
         return self._keeper.call_log() if self._keeper is not None else ()
@@ -325,7 +331,7 @@ class WebUIAPI:
         return ErrorEnvelope(
             error=error,
             diagnosis=diagnosis,
-            blame=(verdict.blames if verdict else "") or _blame(diagnosis),
+            blame=(verdict.blames if verdict else "") or blame_for(diagnosis),
             message=failed.message,  # free of prompts, which a reply may echo
             advice=verdict.advice if verdict else advice_for(diagnosis),
             stage=call.stage,
@@ -408,27 +414,3 @@ class WebUIAPI:
 def _goes_on(decision: Decision) -> bool:
     """Whether the run is only parked: the same fault will be met again."""
     return decision.action is Action.HOLD
-
-
-_PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
-"""Failures by which the WebUI stays up: a job's own can be told before it costs a restart."""
-
-
-def _is_crash(verdict: Verdict, decision: Decision) -> bool:
-    """Whether the WebUI must be restarted after this failure. A second server error from a WebUI
-    that still answers does not yet say so: the canary will."""
-    if verdict.poisons or verdict.diagnosis in _ENDS_A_LIFE:
-        return True
-    return decision.action is Action.RESTART
-
-
-_ENDS_A_LIFE = (Diagnosis.CRASH, Diagnosis.STUCK, Diagnosis.POISONED)
-
-
-def _blame(diagnosis: Diagnosis) -> str:
-    """Whose fault it is, as long as the canary has not said more."""
-    if diagnosis is Diagnosis.STORAGE:
-        return "machine"
-    if diagnosis is Diagnosis.INTERRUPTED:
-        return "person"
-    return "job" if diagnosis is Diagnosis.BAD_REQUEST else "WebUI"

@@ -1,7 +1,8 @@
 """The crash history of one WebUI, on disk: it outlives the monitor and the machine.
 
-One JSON line for each crash and each return to being stable; written before anything waits, so
-that the cool-down after a kill -9 is the same as without one.
+One JSON line for each crash, each return to being stable, and what was forgiven; for people also
+each start and recycling. Written before anything waits, so that the cool-down after a kill -9 is
+the same as without one.
 """
 
 from __future__ import annotations
