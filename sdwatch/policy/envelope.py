@@ -37,8 +37,8 @@ class FailedAttempt:
 
 @dataclass(frozen=True)
 class ErrorEnvelope:
-    """`blame`: job, WebUI, machine, person or sdwatch. `stage`: its kind; `call`: `stage.number`, ''
-    where no call was begun. `evidence`: files, relative to the run's folder; `canary`: what it
+    """`blame`: job, WebUI, machine, person or sdwatch. `stage`: its kind; `call`: `stage.number`,
+    '' where no call was begun. `evidence`: files, relative to the run's folder; `canary`: what it
     said, in words, where it was asked."""
 
     error: str

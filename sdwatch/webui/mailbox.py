@@ -65,7 +65,7 @@ class Mailbox:
         self._give_up(RunCancelledError("cancelled"))
 
     def stop(self) -> None:
-        """The monitor stops and its grace for calls in flight is over, or the run's lane is on hold."""
+        """The monitor stops, with no more grace for calls in flight; or the lane is on hold."""
         self._give_up(RunStoppedError("the monitor was stopped"))
 
     def wait(
