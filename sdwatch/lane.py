@@ -86,9 +86,8 @@ class Lane:
             tell=lambda what: tell(f"{config.name}: {what}"),
             machine=self._machine,
         )
-        self.process = self.keeper.process = _process(
-            config, state_dir, clock, probe, self.keeper, self._signatures
-        )
+        self.process = _process(config, state_dir, clock, probe, self.keeper, self._signatures)
+        self.keeper.use(self.process)
 
     def open(self) -> None:
         """Begin to keep the WebUI: adopt or start it, and see that it stays well."""
@@ -97,17 +96,17 @@ class Lane:
     @property
     def ready(self) -> bool:
         """Whether a new run would be served now."""
-        return self.keeper.ready and self._crashes.remaining() <= 0
+        return self.keeper.upkeep.ready and self._crashes.remaining() <= 0
 
     @property
     def hold_reason(self) -> str:
         """Why it serves nobody until something changes; '' when it is not on hold."""
-        return self.keeper.hold.reason
+        return self.keeper.upkeep.hold.reason
 
     @property
     def held_since(self) -> float:
         """When that began, on the wall clock; 0 when it is not on hold."""
-        return self.keeper.hold.since
+        return self.keeper.upkeep.hold.since
 
     def release(self) -> None:
         """A person says that it is to go on now; a cool-down runs on all the same."""
@@ -116,7 +115,7 @@ class Lane:
     @property
     def catalogue(self) -> Catalogue | None:
         """What its WebUI has; None until it has been ready for the first time."""
-        return self.keeper.catalogue
+        return self.keeper.upkeep.catalogue
 
     def read_again(self, routes: Collection[str]) -> None:
         """Have these lists read anew; `catalogue` is another one then."""
@@ -199,7 +198,7 @@ class Lane:
         watch = self.keeper.watch
         return {
             **self.about(),
-            "state": str(self.keeper.state),
+            "state": str(self.keeper.upkeep.state),
             "hold": self.hold_reason,
             "generation": self.process.generation,
             "crashes_in_a_row": self._crashes.in_a_row,

@@ -28,6 +28,7 @@ FLOORS = (
     ("placement",),
     ("lane", "stages"),
     ("keeper",),
+    ("upkeep",),
     ("hold", "parked", "proof", "warnings_told", "wear"),
     ("permit",),
     ("webui", "spool", "state"),

@@ -193,6 +193,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes follow each other without a pause, and a lane on hold is looked at again at once."""
     monkeypatch.setattr("sdwatch.webui.external.PROBE_EVERY", 0.02)
     monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.upkeep.PROBE_EVERY", 0.02)
     monkeypatch.setattr("sdwatch.webui.call_watch.PROBE_EVERY", 0.02)
 
 

@@ -1,0 +1,326 @@
+"""The upkeep of one WebUI: from down to ready, and back to ready after whatever happened to it.
+
+There is one road from a crash to a ready WebUI, `bring_up`. It is walked on the keeper's thread,
+with the WebUI's permit: the keeper's own, or that of the run that waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+
+from sdwatch.clock import Clock
+from sdwatch.config import WebUIConfig
+from sdwatch.hold import Hold
+from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.lifecycle import Event, State, next_state
+from sdwatch.policy.verdict import Diagnosis
+from sdwatch.proof import Proof
+from sdwatch.wear import Wear
+from sdwatch.webui.catalogue import CatalogueReader
+from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.crash_history import CrashHistory
+from sdwatch.webui.external import ExternalWebUI
+from sdwatch.webui.health import ReadinessProbe
+from sdwatch.webui.occupancy import Occupancy
+from sdwatch.webui.process import WebUIProcessManager
+from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
+
+log = logging.getLogger("sdwatch.keeper")
+
+FAILED_CANARY = "failed canary"
+_NO_START = "failed start"
+
+
+class Upkeep:
+    """Of the WebUI of `config`. `stopping` is set when sdwatch stops; `changed` is called after
+    each change of `state`, `wake` when the lane's readiness is another; `tell` gets lines for
+    people. `process` is set once, before anything else."""
+
+    def __init__(
+        self,
+        config: WebUIConfig,
+        *,
+        client: SDWebUIClient,
+        probe: ReadinessProbe,
+        crashes: CrashHistory,
+        wear: Wear,
+        proof: Proof,
+        clock: Clock,
+        stopping: threading.Event,
+        changed: Callable[[], None],
+        wake: Callable[[], None],
+        tell: Callable[[str], None],
+    ) -> None:
+        self.process: WebUIProcessManager | ExternalWebUI
+        self.state = State.DOWN
+        self.hold = Hold(clock)
+        self.catalogue: Catalogue | None = None  # of the last generation that was ready
+        self.ended_generation = -1  # the last that ended without being asked to
+        self._config = config
+        self._client = client
+        self._probe = probe
+        self._crashes = crashes
+        self._wear = wear
+        self._proof = proof
+        self._clock = clock
+        self._stopping = stopping
+        self._changed = changed
+        self._wake = wake
+        self._tell = tell
+        self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set)
+        self._occupancy = Occupancy(client, config.health.timeout)
+        self._failed_probes = 0
+        self._next_probe = 0.0
+
+    @property
+    def _managed(self) -> bool:
+        return self._config.command is not None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a call may be sent."""
+        well = self.state is State.READY and self.ended_generation != self.process.generation
+        return well and not self._wear.worn_out and not self._stopping.is_set()
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether its process is ours, and has ended."""
+        if not self._managed:
+            return False
+        ended = self.ended_generation == self.process.generation
+        return ended or not self.process.is_process_alive()
+
+    def apply(self, event: Event) -> None:
+        """It happened: another state. Raises LifecycleError where that cannot be."""
+        self.state = next_state(self.state, event)
+        self._changed()
+
+    # -- the road to ready
+
+    def adopt(self) -> None:
+        """Ours and well from before is adopted, instead of loading the model again."""
+        if not self.process.adopt(give_up=self._stopping):
+            return
+        self._interrupt_what_was_left()
+        self.apply(Event.START)
+        if unwell := self._doubt():
+            self.apply(Event.START_FAILED)
+            self._failed(unwell, FAILED_CANARY)
+            return
+        self._read_lists()
+        self.apply(Event.READY)
+        self._tell_ready("adopted as it was")
+        self._wake()
+
+    def bring_up(self) -> str:
+        """Wait out the cool-down, then restart and wait until ready: '', or why it is not."""
+        if self._clock.wait(self._stopping, self._crashes.remaining()):
+            return "sdwatch stops"
+        self._probe.begin_generation()
+        self._failed_probes = 0
+        self._wear.begin_generation()
+        self.apply(Event.START)
+        self._crashes.started(self.process.generation + 1 if self._managed else 0)
+        started = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
+        if started and not (unwell := self._doubt()):
+            self._read_lists()
+            self.apply(Event.READY)
+            self.hold.end()
+            self._tell_ready()
+            self._wake()
+            return ""
+        reason = unwell if started else self.process.last_failure or "it could not be brought up"
+        self.apply(Event.START_FAILED)
+        self._failed(reason, FAILED_CANARY if started else _NO_START)
+        self._wake()
+        return reason
+
+    def look_after(self) -> None:
+        """One round for a WebUI that no run has."""
+        if self.state is State.READY:
+            self._check_health()
+        if self.state is State.READY and self._wear.worn_out:
+            self._recycle()
+        if self.state is State.NOT_USABLE:
+            self._try_again()
+        elif self.state is not State.READY:
+            self.bring_up()
+
+    def rest(self) -> None:
+        """It has just answered a call: no probe is needed for a moment. A hold has its own time."""
+        if self.state is State.READY:
+            self._next_probe = self._clock.monotonic() + PROBE_EVERY
+
+    def broke(self, error: Exception) -> None:
+        """A mistake of sdwatch itself left it in the middle."""
+        if self.state is State.STARTING:
+            self.apply(Event.START_FAILED)
+        if self.state is not State.READY:
+            self.hold.say(f"sdwatch itself broke: {error!r}")
+        self._wake()
+
+    # -- what went wrong
+
+    def crashed(self, diagnosis: Diagnosis) -> None:
+        """It must be restarted; its cool-down begins now."""
+        entry = self._crashes.crashed(str(diagnosis))
+        self.apply(Event.CRASHED)
+        self._tell(f"{diagnosis}; nothing is sent to it for {entry:g} s")
+
+    def put_on_hold(
+        self, reason: str, *, until_idle: bool = False, to_be_proven: bool = False
+    ) -> None:
+        """Nothing can be sent to it for now; the oftener in a row, the longer. See Hold."""
+        in_a_row = self.hold.begin(reason, until_idle=until_idle, to_be_proven=to_be_proven)
+        self._hold_for(self._crashes.entry(in_a_row))
+
+    def doubt_the_jobs(self, runs: Collection[str]) -> None:
+        """These were spent in a row on a WebUI that died each time."""
+        if self.state is not State.READY:
+            self._wear.wear_out("the last job may have left it broken")
+        self.hold.say(
+            f"{len(runs)} different jobs in a row crashed it, though it draws the canary: "
+            "perhaps it is not the jobs. To put them back: sdwatch retry " + " ".join(runs)
+        )
+        self._hold_for(self._crashes.longest)
+
+    def release(self) -> None:
+        """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
+        self.hold.release()
+        self._next_probe = 0.0
+
+    def prove(self, why_over: Callable[[], str]) -> str:
+        """Why it is unwell, or ''. It must be ready; a proof that is over for another reason than
+        its own end (see `why_over`) condemns nothing."""
+        unwell = self._proof.why_unwell(lambda: why_over() or self._why_over())
+        if unwell is None:
+            return ""
+        if not why_over():
+            self._fail_proof(unwell.reason)
+        return unwell.reason
+
+    def _hold_for(self, seconds: float) -> None:
+        self._next_probe = self._clock.monotonic() + seconds
+        self.apply(Event.NOT_USABLE)
+        self._wake()
+
+    def _failed(self, reason: str, kind: str) -> None:
+        """It is of no use as it is: the cool-down begins, and the lane is on hold."""
+        if self._stopping.is_set():
+            return
+        self._crashes.crashed(kind)
+        self.hold.say(reason)
+
+    def _fail_proof(self, unwell: str) -> None:
+        if self._stopping.is_set():
+            return
+        self.apply(Event.CRASHED)
+        self._failed(unwell, FAILED_CANARY)
+        self._tell(f"{unwell}; nothing is sent to it for {self._crashes.remaining():g} s")
+        self._wake()
+
+    def _doubt(self) -> str:
+        """After a failed canary it is ready only when one has passed: why that failed, or ''. It is
+        a call like any other, and waits out the cool-down."""
+        if self._crashes.last_kind != FAILED_CANARY:
+            return ""
+        if self._clock.wait(self._stopping, self._crashes.remaining()):
+            return "sdwatch stops"
+        unwell = self._proof.why_unwell(self._why_over)
+        return unwell.reason if unwell else ""
+
+    def _why_over(self) -> str:
+        """Why a proof that is under way needs no more waiting for, or ''."""
+        if self._stopping.is_set():
+            return "sdwatch stops"
+        return "the WebUI's process ended" if self.is_gone else ""
+
+    # -- while it is idle
+
+    def _check_health(self) -> None:
+        """Dead or frozen is noticed while nothing is queued, too."""
+        if self.is_gone:
+            self.crashed(Diagnosis.CRASH)
+        elif (probe := self._probe_when_due()) is None:
+            return
+        elif probe.unusable:
+            self.put_on_hold(probe.reason)
+        elif probe.ready:
+            self._failed_probes = 0
+            self.process.cap_logs()
+            self._wear.look_at_memory()
+        else:
+            self._failed_probes += 1
+            log.warning("%s: %s", self._config.name, probe.reason)
+            if self._failed_probes >= self._config.health.failures:
+                self._failed_probes = 0
+                self.crashed(Diagnosis.STUCK)
+
+    def _try_again(self) -> None:
+        """It could not be used: has what was wrong gone away?"""
+        if self.is_gone:
+            self.crashed(Diagnosis.CRASH)
+        elif (probe := self._probe_when_due()) is None:
+            return
+        elif self._occupancy.look(still_counts=self.hold.until_idle):
+            self.hold.say_again()
+        elif not probe.ready:
+            self.hold.say(probe.reason)
+        else:
+            self._go_on_if_well()
+
+    def _go_on_if_well(self) -> None:
+        """Its probe is answered; what a call has found wrong only the canary can see."""
+        unwell = self._proof.why_unwell(self._why_over) if self.hold.to_be_proven else None
+        if unwell is None:
+            self.hold.end()
+            self._read_lists()
+            self.apply(Event.READY)
+            self._wake()
+        elif unwell.busy:
+            self.put_on_hold(unwell.reason, to_be_proven=True)
+        else:
+            self._fail_proof(unwell.reason)
+
+    def _probe_when_due(self) -> ProbeResult | None:
+        if self._clock.monotonic() < self._next_probe:
+            return None
+        probe = self._probe()
+        self._next_probe = self._clock.monotonic() + self._config.health.interval
+        return probe
+
+    def _recycle(self) -> None:
+        """End it in order and start it anew, which is no crash."""
+        self._crashes.recycled(self.process.generation, self._wear.worn_out)
+        self._tell(f"recycled: {self._wear.worn_out}")
+        self.apply(Event.RECYCLED)
+
+    def _interrupt_what_was_left(self) -> None:
+        """A client that goes away does not cancel what it asked for (measured): the picture that
+        the last monitor left behind is interrupted, so that no call queues behind it."""
+        if self._managed and self._occupancy.seen:
+            self._client.interrupt()
+
+    # -- what it has
+
+    def read_lists_again(self, routes: Collection[str]) -> None:
+        """These anew, once they have been read."""
+        if routes and self.catalogue is not None:
+            self.catalogue = self._lists.read_again(self.catalogue, routes)
+            self._wake()
+
+    def _read_lists(self) -> None:
+        """Before it is ready for runs, so that no job is claimed without. What is not answered in
+        time is not known."""
+        self.catalogue = catalogue = self._lists.read()
+        for route, why in catalogue.missing.items():
+            log.info("%s: no %s to check jobs against: %s", self._config.name, route, why)
+
+    def _tell_ready(self, how: str = "") -> None:
+        if not self._managed:  # neither adopted nor numbered
+            self._tell("ready")
+        else:
+            words = ["ready", how, f"generation {self.process.generation}"]
+            self._tell(", ".join(filter(None, words)))
