@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from itertools import groupby
+from itertools import groupby, islice
 
 from sdwatch.policy import alike
 from sdwatch.policy.error_lines import (
@@ -42,7 +42,8 @@ _KIND = 300
 _LINE = re.compile(rb"[^\r\n]*[\r\n]*")
 _WORST = tuple(sign.encode() for sign in WORST_SIGNS)
 _SIGNS = tuple(sign.encode() for sign in ERROR_SIGNS)
-_TRACEBACK, _FRAME = TRACEBACK.encode(), FRAME_SIGN.encode()
+_TRACEBACK = TRACEBACK.encode()
+_TRACEBACKS = (_TRACEBACK, FRAME_SIGN.encode())
 _LONGEST_BOX = 500
 _MOST_WRAPPED = 6
 _WRAP = b" " * 20
@@ -106,6 +107,8 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _hits(data: bytes, sign: bytes, least: int, end: int) -> Iterator[int]:
     """Where it stands, the last first."""
+    if not sign.isascii() and sign[-2:-1] not in data:
+        return  # one byte is looked for much faster
     for _ in range(_MOST_HITS):
         if (end := data.rfind(sign, least, end)) < 0:
             return
@@ -114,7 +117,9 @@ def _hits(data: bytes, sign: bytes, least: int, end: int) -> Iterator[int]:
 
 def traceback_in(data: bytes) -> list[LogLine]:
     """The last traceback in `data` with the line above it, and the errors after it."""
-    hit = max(data.rfind(_TRACEBACK), data.rfind(_FRAME))
+    hit = max(
+        (at for s in _TRACEBACKS for at in islice(_hits(data, s, 0, len(data)), 1)), default=-1
+    )
     if hit < 0:
         return []
     start, _, _ = _block_at(data, hit, len(data))
@@ -136,14 +141,28 @@ def _shown(data: bytes) -> tuple[list[LogLine], int]:
 
 def _as_one(data: bytes) -> Iterator[bytes]:
     """Its lines; of those that differ in numbers only the last, with their count. Bars stay."""
+    told = data.translate(None, _DIGITS)
+    first, size = told[: told.find(b"\n") + 1], told.count(b"\n")
+    if size > alike.MOST and _is_said(first) and told == first * size:  # nothing but a flood: fast
+        yield _told(data[data.rfind(b"\n", 0, -1) + 1 :], size)
+        return
     lines, at = data.split(b"\n"), 0
-    for said, run in groupby(data.translate(None, _DIGITS).split(b"\n")):
+    for said, run in groupby(told.split(b"\n")):
         size = len(list(run))
         at += size
-        if size > alike.MOST and said[:1].strip() and b"\r" not in said[:-1]:
-            yield alike.told(lines[at - 1].rstrip(b"\r").decode("latin-1"), size).encode("latin-1")
+        if size > alike.MOST and _is_said(said):
+            yield _told(lines[at - 1], size)
         else:
             yield from lines[at - size : at]
+
+
+def _is_said(line: bytes) -> bool:
+    """Whether it is a line of its own: not indented, not drawn over."""
+    return bool(line[:1].strip()) and b"\r" not in line.rstrip(b"\r\n")
+
+
+def _told(line: bytes, count: int) -> bytes:
+    return alike.told(line.rstrip(b"\r\n").decode("latin-1"), count).encode("latin-1")
 
 
 def _without_old_frames(data: bytes) -> Iterator[bytes]:
