@@ -322,3 +322,8 @@ def test_a_line_stays_readable(text: str, clean: str) -> None:
     anonymiser = Anonymiser(users=["bob"], hosts=["box"], places={"/data/spool": "<spool>"})
     anonymiser.learn(text)
     assert anonymiser.text(text) == clean
+
+
+@pytest.mark.parametrize("run", ["a-", "1.", "a@", "--", "curl -u ", "b'", "%41", "://", "00:"])
+def test_a_long_run_of_what_might_be_hidden_is_looked_through_once(run: str) -> None:
+    assert Anonymiser().text(run * 50_000)

@@ -18,14 +18,14 @@ _MAC = re.compile(
     r"(?<![\w:\-])(?:[0-9a-f]{2}([:\-]))(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}(?![\w:])", re.I
 )
 _TUNNEL = re.compile(
-    r"[\w.\-]+\.(?:gradio\.live|gradio\.app|ngrok\.io|ngrok(?:-free)?\.(?:app|dev)|loca\.lt"
+    r"(?<![\w.\-])[\w.\-]{1,100}\.(?:gradio\.live|gradio\.app|ngrok\.io|ngrok(?:-free)?\.(?:app|dev)|loca\.lt"
     r"|trycloudflare\.com|proxy\.runpod\.net|ts\.net)\b",
     re.I,
 )
 _UNC = re.compile(
     r"(?<![\w:\\.~>])(\\\\(?:\\\\)?)(?!Users\b|Profiles\b|Documents\b)[A-Za-z0-9][\w.\-$]*(?=\\)"
 )
-_EMAIL = re.compile(r"[\w.+\-]+@[A-Za-z][\w.\-]*")
+_EMAIL = re.compile(r"(?<![\w.+\-])[\w.+\-]{1,100}@[A-Za-z][\w.\-]*")
 
 
 def without_addresses(text: str) -> str:

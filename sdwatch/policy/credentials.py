@@ -34,12 +34,13 @@ _SAID = re.compile(  # a digit tells "the password is hunter2" from "the passwor
     re.I,
 )
 _FLAG = re.compile(
-    r"(--?[\w-]*(?:auth|token|passw|secret|key|ngrok)[\w-]*(?:=|\s+|[\"'],\s*[\"']))"
+    r"((?<![\w-])--?[\w-]{0,40}(?:auth|token|passw|secret|key|ngrok)[\w-]{0,40}(?:=|\s+|[\"'],\s*[\"']))"
     r"(?!-|<)[^\s\"']+",
     re.I,
 )
 _COMMAND = re.compile(
-    r"(\b(?:(?:curl|wget)\b[^\n]*?\s(?:-u|--user)|(?:sshpass|mysql\w*)\b[^\n]*?\s-p)[ =]?)[^\s\"']+"
+    r"(\b(?:(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|--user)"
+    r"|(?:sshpass|mysql\w*)\b[^\n]{0,200}?\s-p)[ =]?)[^\s\"']+"
 )
 _USERINFO = re.compile(r"(://)[^/\s@\"'<>]+@")
 

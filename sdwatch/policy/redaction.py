@@ -38,7 +38,7 @@ _BASE64 = re.compile(
     r"|(?<![\w+/])(?:iVBORw0KGgo|/9j/[A-Za-z0-9+/]{8})[A-Za-z0-9+/]*={0,2}"  # a picture's beginning
 )
 _BYTES = re.compile(  # as Python prints them, and the beginning of a PNG or JPEG in hex
-    r"\bb(\\{0,4}[\"'])(?=[^\n]*?\\x[0-9a-f]{2})(?:(?!\1)[^\n])*(?:\1)?"
+    r"\bb(\\{0,4}[\"'])(?=[^\n]{0,400}?\\x[0-9a-f]{2})(?:(?!\1)[^\n])*(?:\1)?"
     r"|\b(?:89504e470d0a|ffd8ff)[0-9a-f]{8,}",
     re.I,
 )
