@@ -134,6 +134,7 @@ AIzaSyA1234567890abcdefghijklmnopqrstuv npm_AbCdEf1234567890 sk_live_abcdefgh123
 peer 192.168.178.23 (00:1a:2b:3c:4d:5e), https://ab12cd34ef56.gradio.live, 127.0.0.1:7860 answers
 \\\\RENDERBOX7\\share\\x and \\\\RENDERBOX7\\Users\\rosalinde\\x
 tunnel ngrokTok88 of hushhush
+running on renderbox7.lan, http://renderbox7:7860
 """
 
 

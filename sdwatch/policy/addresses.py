@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 ADDRESS = "<address>"
 HOST = "<host>"
@@ -19,13 +20,18 @@ _MAC = re.compile(
 )
 _TUNNEL = re.compile(
     r"(?<![\w.\-])[\w.\-]{1,100}\.(?:gradio\.live|gradio\.app|ngrok\.io|ngrok(?:-free)?\.(?:app|dev)|loca\.lt"
-    r"|trycloudflare\.com|proxy\.runpod\.net|ts\.net)\b",
+    r"|trycloudflare\.com|proxy\.runpod\.net|ts\.net|lan|fritz\.box)\b",
     re.I,
 )
 _UNC = re.compile(
-    r"(?<![\w:\\.~>])(\\\\(?:\\\\)?)(?!Users\b|Profiles\b|Documents\b)[A-Za-z0-9][\w.\-$]*(?=\\)"
+    r"(?<![\w:\\.~>])(\\\\(?:\\\\)?)(?!Users\b|Profiles\b|Documents\b)([A-Za-z0-9][\w.\-$]*)(?=\\)"
 )
 _EMAIL = re.compile(r"(?<![\w.+\-])[\w.+\-]{1,100}@[A-Za-z][\w.\-]*")
+
+
+def file_servers(text: str) -> Iterator[str]:
+    """Names of machines in paths of shares: each may stand alone elsewhere."""
+    yield from (found[2] for found in _UNC.finditer(text))
 
 
 def without_addresses(text: str) -> str:
