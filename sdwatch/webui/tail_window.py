@@ -132,7 +132,8 @@ def _shown(data: bytes) -> tuple[list[LogLine], int]:
     usual = 0
     if b'HTTP/1.1" 200 OK' in data:
         data, usual = _USUAL_PROBE.subn(b"", data)
-    data = b"\n".join(_as_one(data))
+    if data.count(b"\n") > alike.MOST:
+        data = b"\n".join(_as_one(data))
     if data.count(b"\r") > _MANY_FRAMES:
         data = b"".join(_without_old_frames(data))
     lines, probes = without_probes(split_lines(data.decode("utf-8", "replace")))
