@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sdwatch.errors import FileProblems, WebUIReplyError, WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.document import parse_document
+from sdwatch.policy.error_lines import error_blocks
 from sdwatch.policy.facts import Diagnosis, Facts
 from sdwatch.policy.schema import Reading, read_model, readable
 
@@ -65,7 +66,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Signature:
-    """One row of the data; signatures.yaml says what each field is."""
+    """One row of the data; signatures.yaml says what each field is. `builtin`: it came with
+    sdwatch, and is not the user's own."""
 
     name: str
     ways: tuple[Way, ...]
@@ -76,14 +78,22 @@ class Signature:
     poisons: bool = False
     blames: str = ""
     during: str = ""
+    vague: bool = False
+    builtin: bool = field(default=False, compare=False)
+
+    @property
+    def tells_the_end(self) -> bool:
+        """Whether it knows how the process ended. Who is killed from outside dies of that,
+        whatever its log has complained about before."""
+        return self.diagnosis is Diagnosis.CRASH and not self.vague
 
 
-def parse_signatures(data: bytes, file: str) -> tuple[Signature, ...]:
+def parse_signatures(data: bytes, file: str, *, builtin: bool = False) -> tuple[Signature, ...]:
     """The signatures that `data` lists, in its order. Raises FileProblems, placed in `file`."""
     listed, problems = read_model(parse_document(data, file), _File, "the file")
     if listed is None:
         raise FileProblems(file, readable(problems))
-    return tuple(entry.signature() for entry in listed.signatures)
+    return tuple(entry.signature(builtin) for entry in listed.signatures)
 
 
 def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str] | None:
@@ -97,12 +107,12 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
     error = facts.error
     if facts.process_gone or isinstance(error, WebUIUnreachableError):
         deadly = [signature for signature in known if signature.diagnosis in _DEADLY]
-        return _first(deadly, seen, lambda way: not way.by_status)
+        return _by_traces(deadly, seen)
     if error.status is None:
         return None
     return (
         _first(known, seen, lambda way: way.by_body)
-        or (_first(known, seen, lambda way: way.by_log) if _is_opaque(facts) else None)
+        or (_by_traces(known, seen) if _is_opaque(facts) else None)
         or _first(known, seen, lambda way: way.by_status)
     )
 
@@ -114,7 +124,8 @@ def why_not_started(
     signatures: Iterable[Signature],
 ) -> str:
     """Cause and advice for a start that failed, from its whole log and how it ended; '' where
-    nothing is known."""
+    nothing is known. The upper of two signatures is taken, wherever their lines stand: starts
+    survive many an error that they print."""
     known = [signature for signature in signatures if signature.during != "call"]
     seen = _Seen(log=_text(log_lines), exit_code=exit_code, memory_low=memory_low)
     found = _first(known, seen, lambda way: way.by_log or way.by_end)
@@ -127,6 +138,40 @@ def _is_opaque(facts: Facts) -> bool:
     if isinstance(facts.error, WebUIServerError):
         return _SAYS_NOTHING.fullmatch(facts.error.said) is not None
     return isinstance(facts.error, WebUIReplyError)
+
+
+def _by_traces(signatures: Sequence[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+    """By what a failure left behind: how the process ended, and the log. A reply of a process that
+    has ended counts after the log, in which its cause stands earlier."""
+    own = [signature for signature in signatures if not signature.builtin]
+    ours = [signature for signature in signatures if signature.builtin]
+    clear = [each for each in ours if not (each.vague or each.tells_the_end)]
+    return (
+        _first(own, seen, _leaves_traces)
+        or _first((each for each in ours if each.tells_the_end), seen, _leaves_traces)
+        or _earliest(clear, seen)
+        or _first(clear, seen, lambda way: way.by_body)
+        or _first((each for each in ours if each.vague), seen, _leaves_traces)
+    )
+
+
+def _leaves_traces(way: Way) -> bool:
+    return not way.by_status
+
+
+def _earliest(signatures: Iterable[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+    """The one that explains the first event that the log tells of: what came later may follow from
+    it. The lines of one traceback are one event, of which the upper signature is taken."""
+    found = [
+        (seen.line_number(way), signature, evidence)
+        for signature in signatures
+        for way in signature.ways
+        if way.by_log and (evidence := seen.evidence_for(way))
+    ]
+    if not found:
+        return None
+    end = seen.end_of_event(min(number for number, _, _ in found))
+    return next((signature, evidence) for number, signature, evidence in found if number < end)
 
 
 def _first(
@@ -176,6 +221,24 @@ class _Seen:
         if (body := self._body(way)) is None or (line := self._line(way)) is None:
             return ""
         return ", ".join(filter(None, (body, *self._words(way), line)))
+
+    def line_number(self, way: Way) -> int:
+        """Of the first line of the log that fits."""
+        found = way.log.search(self.log) if way.log else None
+        return self.log.count("\n", 0, found.start()) if found else 0
+
+    def end_of_event(self, number: int) -> int:
+        """The line after the error or traceback that line `number` is of."""
+        lines = self.log.split("\n")
+        start, end = number, number + 1
+        while start and lines[start - 1].startswith(" "):
+            start -= 1
+        while end < len(lines) and lines[end].startswith(" "):
+            end += 1
+        start = max(0, start - 1)
+        blocks = error_blocks(lines[start : end + 1])  # all of them would cost 30 ms
+        ends = (start + each.end for each in blocks if start + each.start <= number)
+        return max([number + 1, *ends])
 
     def _words(self, way: Way) -> Iterator[str]:
         if way.status or way.by_body:
@@ -286,8 +349,9 @@ class _Entry(_Read):
     poisons: bool = False
     blames: Literal["job", "WebUI", "machine"] | None = None
     during: Literal["start", "call"] | None = None
+    vague: bool = False
 
-    def signature(self) -> Signature:
+    def signature(self, builtin: bool) -> Signature:
         return Signature(
             self.name,
             tuple(when.way() for when in self.when),
@@ -298,6 +362,8 @@ class _Entry(_Read):
             self.poisons,
             self.blames or "",
             self.during or "",
+            self.vague,
+            builtin,
         )
 
 

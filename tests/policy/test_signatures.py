@@ -109,6 +109,11 @@ def start(where: str, log: str, code: int | None, *words: str, **more: Any) -> R
     return Row(where, None, None, *words, log=tuple(log.split("\n")), exit=code, **more)
 
 
+def traceback(last: str, code: str = "output = model(x)") -> tuple[str, ...]:
+    head, frame = "Traceback (most recent call last):", '  File "a.py", line 1, in f'
+    return (head, frame, f"    {code}", last)
+
+
 UNREACHABLE = WebUIUnreachableError(
     "http://127.0.0.1:7860/sdapi/v1/txt2img: RemoteDisconnected: Remote end closed connection"
 )
@@ -126,6 +131,8 @@ NOT_ENOUGH = (
 )
 NANS = "A tensor with NaNs was produced in {}. This could be either because there's not enough"
 ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
+ILLEGAL_LINE = "RuntimeError: CUDA error: an illegal memory access was encountered"
+ASSERTED = "RuntimeError: CUDA error: device-side assert triggered"
 HTML_INFO = "1 validation error for ResProcessImage\nhtml_info\n  Input should be a valid string"
 KILLED = 'webui.sh: line 304: 26728 Killed                  "${python_cmd}" -u "${LAUNCH_SCRIPT}"'
 NO_KEY = (
@@ -515,6 +522,7 @@ LOG_LINES = [
         ("ValueError: Failed to recognize model type!", POISONED, "of no kind"),
         ("NansException: " + NANS.format("VAE"), NAN, "the VAE computed"),
         ("NansException: " + NANS.format("Unet"), NAN, "checkpoint computed"),
+        ("Exception: A tensor with all NaNs was produced in Unet.", NAN, "checkpoint computed"),
         ("RuntimeError: mat1 and mat2 shapes cannot be multiplied", SERVER, "do not fit"),
     )
 ] + [
@@ -557,6 +565,43 @@ DISAGREEING = [
          error=forge("Exception", "could not find upscaler named X")),
     call("refused, with the wrapper's line in the log", REFUSED, CRASH, "killed behind its wrapper",
          "journalctl", "log line: webui.sh", log=(KILLED,)),
+    died("the first line says what ended it", -6, "SIGABRT): a GPU program", "", "illegal memory",
+         log=(ILLEGAL_LINE, f"torch.OutOfMemoryError: {CUDA_OOM}", "terminate called"),
+         poisons=True),
+    died("and so where memory was short first", -6, "SIGABRT): the GPU ran out", "", "OutOfMemory",
+         log=(f"torch.OutOfMemoryError: {CUDA_OOM}", ILLEGAL_LINE)),
+    died("what a C++ library says in its second line", -6, "SIGABRT): a GPU program", "", "what():",
+         log=("terminate called after throwing an instance of 'c10::Error'",
+              "  what():  CUDA error: an illegal memory access was encountered"), poisons=True),
+    died("killed, whatever came first", -9, "killed, by the system", "", "exit code -9",
+         log=(ILLEGAL_LINE,)),
+    died("a reply that came after the first line", -6, "a check inside", "", "device-side",
+         error=forge("OutOfMemoryError", CUDA_OOM), log=(ASSERTED, CUDA_OOM), poisons=True),
+    call("the first line of two", OPAQUE, POISONED, "a check inside", "", "log line: RuntimeError",
+         log=(ASSERTED, "INFO", f"torch.OutOfMemoryError: {CUDA_OOM}"), poisons=True),
+    call("the first traceback of two", OPAQUE, NAN, "the checkpoint computed", "--no-half",
+         log=(*traceback("modules.devices.NansException: " + NANS.format("Unet")),
+              "During handling of the above exception, another exception occurred:",
+              *traceback("MemoryError"))),
+    call("an exception without its words", OPAQUE, NAN, "the checkpoint computed",
+         log=("NansException", "MemoryError")),
+    call("the VAE is tried again in 32 bits", OPAQUE, OOM, "GPU ran out",
+         log=("A tensor with all NaNs was produced in VAE.", f"OutOfMemoryError: {CUDA_OOM}")),
+    call("two in one traceback", OPAQUE, POISONED, "memory that is not", "", "an illegal memory",
+         log=traceback(ILLEGAL_LINE, "raise CudaError(\"CUDA error: 700\")"),
+         poisons=True),
+    call("two tracebacks, the vague one first", OPAQUE, POISONED, "reported an error",
+         log=(*traceback("RuntimeError: CUDA error: invalid argument"), *traceback(CUDA_OOM)),
+         poisons=True),
+    call("a warning that a healthy call prints, too", OPAQUE, OOM, "GPU ran out",
+         log=("UserWarning: Plan failed with a cudnnException: CUDNN_STATUS_NOT_SUPPORTED", CUDA_OOM
+              )),
+    call("that something failed, and then what", NO_IMAGE, OOM, "GPU ran out",
+         log=("08:03:12-1 ERROR    Processing: RuntimeError", "  ❱ 99 output = x()",
+              f"RuntimeError: {CUDA_OOM}")),
+    call("a body that names a switch for others", a1111("RuntimeError", "CUDA error: unspecified la"
+         "unch failure\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."),
+         POISONED, "gave up a program", poisons=True),
     call("a body that is clear, and another's log line", forge("RuntimeError", INJECTED), SERVER,
          log=(f"torch.OutOfMemoryError: {CUDA_OOM}",)),
     call("a body that is known, and another's log line", detail(500, "Invalid encoded image"), BAD,
@@ -689,6 +734,9 @@ def test_the_users_own_come_first_and_the_package_stays() -> None:
     both = own(OWN.replace("flux capacitor", "CUDA out of memory")) + BUILTIN
     assert judge(Facts(forge("OutOfMemoryError", CUDA_OOM)), both).cause.startswith("the capacitor")
     assert judge(Facts(detail(500, "Invalid encoded image")), both).diagnosis is BAD
+    later = own(OWN) + BUILTIN
+    log = (CUDA_OOM, "the flux capacitor is empty")
+    assert judge(Facts(OPAQUE, log=log), later).cause.startswith("the capacitor")
 
 
 @pytest.mark.parametrize(
