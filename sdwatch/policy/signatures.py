@@ -134,9 +134,9 @@ def why_not_started(
 
 def _is_opaque(facts: Facts) -> bool:
     """Whether the error says nothing about its cause, so that the log may: a 200 without what was
-    asked for, and a 500 without a text."""
+    asked for (what it says of an exception is of the log), and a 500 without a text."""
     if isinstance(facts.error, WebUIServerError):
-        return _SAYS_NOTHING.fullmatch(facts.error.said) is not None
+        return facts.error.status == 200 or _SAYS_NOTHING.fullmatch(facts.error.said) is not None
     return isinstance(facts.error, WebUIReplyError)
 
 

@@ -599,6 +599,8 @@ DISAGREEING = [
     call("that something failed, and then what", NO_IMAGE, OOM, "GPU ran out",
          log=("08:03:12-1 ERROR    Processing: RuntimeError", "  ❱ 99 output = x()",
               f"RuntimeError: {CUDA_OOM}")),
+    call("a 200 whose words are of the log", WebUIServerError("x", status=200, said="args={} x"),
+         OOM, "not the GPU's", log=(f"1 ERROR Processing: args={{}} {NOT_ENOUGH}",)),
     call("a body that names a switch for others", a1111("RuntimeError", "CUDA error: unspecified la"
          "unch failure\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."),
          POISONED, "gave up a program", poisons=True),
