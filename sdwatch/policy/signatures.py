@@ -24,8 +24,12 @@ _SHOWN = 300
 """A line that is longer is not shown, but what of it fits: of half a prompt nobody would know that
 it is one, and it would escape the redaction."""
 
-# A body that says nothing about the cause: none, the server's own text, a page for browsers.
-_SAYS_NOTHING = re.compile(r"\s*(Internal Server Error|<.*)?\s*", re.DOTALL | re.IGNORECASE)
+# A body that says nothing about the cause: none, the server's own text, a page for browsers, and
+# what stable-diffusion.cpp says of every failure (source).
+_SAYS_NOTHING = re.compile(
+    r"\s*(Internal Server Error|generate_image returned \w+ results|<.*)?\s*",
+    re.DOTALL | re.IGNORECASE,
+)
 
 _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
 """What can end a process; a name that it did not find cannot."""

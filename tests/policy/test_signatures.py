@@ -150,6 +150,11 @@ NO_GPU = (
     "variable to disable this check"
 )
 ABORTED = ("08:03:12-123456 ERROR    Aborted: op=process model not loaded",)
+SAFETENSOR_NEW = "Error while deserializing header: header too large"
+CUDA_MALLOC = (
+    "[ERROR] ggml_extend.hpp:83 - ggml_backend_cuda_buffer_type_alloc_buffer: allocating 2024.00 "
+    "MiB on device 0: cudaMalloc failed: out of memory"
+)
 SAFETENSOR = "Error while deserializing header: HeaderTooLarge"
 GONE_FILE = "[Errno 2] No such file or directory: 'models/Stable-diffusion/zz-vanished.safetensors'"
 
@@ -458,6 +463,32 @@ ISSUES = [
          "damaged or none at all", "Download", named=True, poisons=True),
     call("lowvram of None", a1111("AttributeError", "'NoneType' object has no attribute 'lowvram'"),
          POISONED, "no model since", poisons=True),
+    call("header too large of a newer safetensors", a1111("SafetensorError", SAFETENSOR_NEW),
+         POISONED, "is damaged", "Choose another", poisons=True),
+    call("the same of another class", a1111("RuntimeError", SAFETENSOR_NEW), BAD, "damaged",
+         named=True, poisons=True),
+    call("always on script", detail(422, "always on script no such not found"), BAD, "no script",
+         "alwayson_scripts", "always on script no such not found"),
+    call("always on script, A1111's shape", http(422, {"error": "HTTPException", "detail": "always "
+         "on script ControlNet not found", "body": "", "errors": ""}), BAD, "no script"),
+    call("a script that is not always on", detail(422, "Cannot have a selectable script in the alwa"
+         "ys on scripts params"), BAD, "is not always on", "script_name"),
+    call("the same in other words", detail(422, "Selectable script cannot be in always on params: x"
+         ), BAD, "is not always on", "script_args"),
+    call("invalid upscaler", detail(400, "Invalid upscaler, needs to be one of these: None , Lanczo"
+         "s"), BAD, "no upscaler of that name", "GET /sdapi/v1/upscalers", "Invalid upscaler"),
+    call("invalid scheduler", detail(400, "Invalid scheduler: nope"), BAD, "no scheduler of that"),
+    call("sd.cpp: out of memory", http(500, {"error": "server_error", "message": CUDA_MALLOC}), OOM,
+         "GPU ran out", "smaller", "cudaMalloc failed"),
+    call("sd.cpp: out of memory, in the log", http(500, {"error": "generate_image returned no result"
+         "s"}), OOM, "GPU ran out", "", "log line", log=(CUDA_MALLOC,)),
+    call("sd.cpp: out of memory, and no words", OPAQUE, OOM, "GPU ran out", log=(CUDA_MALLOC,)),
+    died("sd.cpp: out of memory, then abort", -6, "SIGABRT): the GPU ran out", "smaller",
+         "cudaMalloc failed", log=(CUDA_MALLOC, "ggml_gallocr_reserve_n: failed to allocate")),
+    died("sd.cpp: out of memory in short", -6, "SIGABRT): the GPU ran out",
+         log=("ggml_backend_cuda_buffer_type_alloc_buffer: allocating 2 MiB on device 0: failed",)),
+    died("sd.cpp: no memory for another reason", -6, "SIGABRT): a GPU program", poisons=True,
+         log=("alloc_buffer: allocating 2 MiB on device 0: cudaMalloc failed: " + ILLEGAL_LINE,)),
     call("scheduler not found", detail(404, "Scheduler nope not found"), BAD, "no scheduler",
          "schedulers"),
     call("too large a request", http(413, b"<html><h1>413 Request Entity Too Large</h1>"), BAD,
@@ -519,6 +550,7 @@ LOG_LINES = [
         ("Error while deserializing header: HeaderTooSmall", POISONED, "is damaged"),
         ("Error while deserializing header: InvalidHeader", POISONED, "is damaged"),
         ("Error while deserializing header: MetadataIncompleteBuffer", POISONED, "is damaged"),
+        ("safetensors_rust.SafetensorError: " + SAFETENSOR_NEW, POISONED, "is damaged"),
         ("ValueError: Failed to recognize model type!", POISONED, "of no kind"),
         ("NansException: " + NANS.format("VAE"), NAN, "the VAE computed"),
         ("NansException: " + NANS.format("Unet"), NAN, "checkpoint computed"),
@@ -784,7 +816,7 @@ def patterns() -> list[tuple[str, re.Pattern[str]]]:
 
 HOSTILE = ("a", " ", "0", "'", ".sh: line 1", "Script '", "scheduler ", "tensor with all ",
            "Load model: ", "ERROR  ", "You do not have -", "model '", "[json.exception",
-           "<")  # fmt: skip
+           "alloc_buffer: allocating ", "<")  # fmt: skip
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
