@@ -83,6 +83,7 @@ class Signature:
     blames: str = ""
     during: str = ""
     vague: bool = False
+    ends_start: bool = False
     builtin: bool = field(default=False, compare=False)
 
     @property
@@ -134,6 +135,17 @@ def why_not_started(
     seen = _Seen(log=_text(log_lines), exit_code=exit_code, memory_low=memory_low)
     found = _first(known, seen, lambda way: way.by_log or way.by_end)
     return f"{found[0].cause}. {found[0].advice}" if found else ""
+
+
+def ends_start(line: str, signatures: Iterable[Signature]) -> bool:
+    """Whether a line of a WebUI that is starting proves that it will not become ready, although its
+    process lives on."""
+    return any(
+        way.by_log and way.log is not None and way.log.search(line[:_LONGEST_LINE])
+        for signature in signatures
+        if signature.ends_start and signature.during != "call"
+        for way in signature.ways
+    )
 
 
 def _is_opaque(facts: Facts) -> bool:
@@ -354,6 +366,7 @@ class _Entry(_Read):
     blames: Literal["job", "WebUI", "machine"] | None = None
     during: Literal["start", "call"] | None = None
     vague: bool = False
+    ends_start: bool = False
 
     def signature(self, builtin: bool) -> Signature:
         return Signature(
@@ -367,6 +380,7 @@ class _Entry(_Read):
             self.blames or "",
             self.during or "",
             self.vague,
+            self.ends_start,
             builtin,
         )
 

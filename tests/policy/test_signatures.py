@@ -27,7 +27,14 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.facts import Diagnosis, Facts, names_checkpoint
-from sdwatch.policy.signatures import Signature, Way, match, parse_signatures, why_not_started
+from sdwatch.policy.signatures import (
+    Signature,
+    Way,
+    ends_start,
+    match,
+    parse_signatures,
+    why_not_started,
+)
 from sdwatch.policy.verdict import advice_for, judge
 from sdwatch.webui.reply import error_for
 
@@ -480,8 +487,8 @@ ISSUES = [
     call("invalid scheduler", detail(400, "Invalid scheduler: nope"), BAD, "no scheduler of that"),
     call("sd.cpp: out of memory", http(500, {"error": "server_error", "message": CUDA_MALLOC}), OOM,
          "GPU ran out", "smaller", "cudaMalloc failed"),
-    call("sd.cpp: out of memory, in the log", http(500, {"error": "generate_image returned no result"
-         "s"}), OOM, "GPU ran out", "", "log line", log=(CUDA_MALLOC,)),
+    call("sd.cpp: out of memory, in the log", http(500, {"error": "generate_image returned no re"
+         "sults"}), OOM, "GPU ran out", "", "log line", log=(CUDA_MALLOC,)),
     call("sd.cpp: out of memory, and no words", OPAQUE, OOM, "GPU ran out", log=(CUDA_MALLOC,)),
     died("sd.cpp: out of memory, then abort", -6, "SIGABRT): the GPU ran out", "smaller",
          "cudaMalloc failed", log=(CUDA_MALLOC, "ggml_gallocr_reserve_n: failed to allocate")),
@@ -799,6 +806,35 @@ def test_mistakes_are_told_with_their_place(old: str, new: str, told: str) -> No
     with pytest.raises(FileProblems) as caught:
         own(OWN.replace(old, new, 1))
     assert told in str(caught.value)
+
+
+# --- lines that end a start
+
+
+@pytest.mark.parametrize(
+    ("line", "proof"),
+    [
+        (BOUND, True),
+        (NO_PORT, True),
+        ("Press any key to continue . . . ", True),
+        ("Drücken Sie eine beliebige Taste . . .", True),
+        # what starts survive, and what is not of a start
+        ("OSError: [Errno 98] Address already in use", False),
+        ("ERROR: address already in use", False),
+        ("ModuleNotFoundError: No module named 'xformers'", False),
+        (f"torch.OutOfMemoryError: {CUDA_OOM}", False),
+        ("INFO:     Application startup complete.", False),
+    ],
+)
+def test_a_line_that_proves_that_a_start_has_failed(line: str, proof: bool) -> None:
+    assert ends_start(line, BUILTIN) is proof
+
+
+def test_a_signature_for_calls_alone_ends_no_start() -> None:
+    text = OWN.replace("source: my own log", "source: my own log\n    ends_start: true")
+    (mine,) = own(text)
+    assert ends_start("a flux capacitor", (mine,))
+    assert not ends_start("a flux capacitor", (replace(mine, during="call"),))
 
 
 # --- bounds
