@@ -115,7 +115,8 @@ class StartRow:
 START_ROWS = (
     StartRow("never-ready", "it starts, and its port never opens", "not ready within", limit=1),
     StartRow("exit-on-start", "it ends while it starts", "exit code 1", on=KINDS),
-    StartRow("port-taken", "its port is somebody else's", "", limit=3, on=("a1111", "sdnext")),
+    StartRow("port-taken", "its port is somebody else's, whether it ends or lives on",
+             "port is taken", on=("forge", "a1111", "sdnext")),
     StartRow("no-model", "it has no checkpoint", "no checkpoint", flags=("--no-model",),
              on=("forge", "a1111")),
     StartRow("no-api", "it was started without --api", "--api", flags=("--no-api",)),
