@@ -94,7 +94,7 @@ def _refuse_busy(client: SDWebUIClient, webui: WebUIConfig) -> None:
 
 
 def _which(client: SDWebUIClient, catalogue: Catalogue) -> str:
-    return f"{catalogue.kind.words} {client.version or catalogue.version}".strip()
+    return catalogue.kind.with_version(client.version or catalogue.version)
 
 
 def _written(webui: WebUIConfig, image: bytes) -> Path:

@@ -59,7 +59,8 @@ class _Against:
         client = client_of(webui)
         self._catalogue = catalogue_of(client, webui)
         client.close()
-        print(f"{webui.url}: {self._catalogue.kind.words} {self._catalogue.version}".rstrip())
+        catalogue = self._catalogue
+        print(f"{webui.url}: {catalogue.kind.with_version(catalogue.version)}")
 
     def check(self, job: Job, path: Path) -> None:
         """Raises JobUnfitError."""

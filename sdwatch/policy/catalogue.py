@@ -46,6 +46,10 @@ class Kind(StrEnum):
         """As people call it."""
         return _WORDS[self]
 
+    def with_version(self, version: str) -> str:
+        """Both in words; once only where the version begins with the name."""
+        return version if version.startswith(self.words) else f"{self.words} {version}".strip()
+
     @property
     def is_exact(self) -> bool:
         """Whether it takes a name only as its list has it."""

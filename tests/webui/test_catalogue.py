@@ -164,3 +164,19 @@ def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_
     with recorded("sdnext", {"checkpoint": nothing, "progress": (200, progress(""))}) as server:
         probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
         assert [probe().ready for _ in range(3)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "words"),
+    [
+        (Kind.FORGE, "f2.0.1", "Forge f2.0.1"),
+        (Kind.FORGE, "", "Forge"),
+        (Kind.SDCPP, "stable-diffusion.cpp", "stable-diffusion.cpp"),
+        (Kind.SDCPP, "stable-diffusion.cpp master-602", "stable-diffusion.cpp master-602"),
+        (Kind.SDCPP, "", "stable-diffusion.cpp"),
+    ],
+)
+def test_a_kind_and_its_version_are_told_and_no_name_twice(
+    kind: Kind, version: str, words: str
+) -> None:
+    assert kind.with_version(version) == words
