@@ -30,6 +30,7 @@ from sdwatch.policy.facts import Diagnosis, Facts, names_checkpoint
 from sdwatch.policy.signatures import (
     Signature,
     Way,
+    beginning,
     ends_start,
     match,
     parse_signatures,
@@ -930,6 +931,28 @@ def test_a_long_text_of_a_body_is_not_shown_in_half() -> None:
 )
 def test_whether_a_call_names_what_is_to_be_loaded(payload: dict[str, Any], named: bool) -> None:
     assert names_checkpoint(payload) is named
+
+
+@pytest.mark.parametrize(
+    ("pattern", "plain"),
+    [
+        ("CUDA out of memory", "CUDA out of memory"),
+        ("ERROR +Processing: \\w+", "ERROR "),
+        ("ab?c", "a"),
+        ("ab*c", "a"),
+        ("ab{0,2}c", "a"),
+        ("ab(c|d)", "ab"),
+        ("ab[|]", "ab"),
+        ("ab\\|c", "ab"),
+        ("ab|cd", ""),
+        ("a((b|c)|d)|e", ""),
+        ("(?i)abc", ""),
+        ("^abc", ""),
+        ("\\.sh: line", ""),
+    ],
+)
+def test_what_all_begins_with_that_fits(pattern: str, plain: str) -> None:
+    assert beginning(pattern) == plain
 
 
 def test_all_that_a_way_names_must_hold() -> None:
