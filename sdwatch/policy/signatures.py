@@ -7,7 +7,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -38,7 +37,8 @@ _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnos
 
 @dataclass(frozen=True)
 class Way:
-    """One way to tell a failure. All that is given must hold."""
+    """One way to tell a failure. All that is given must hold. `begins`: the plain text that all
+    which fits `log` begins with, as far as that is known."""
 
     status: tuple[int, ...] = ()
     kind: re.Pattern[str] | None = None
@@ -47,6 +47,7 @@ class Way:
     exit: tuple[int, ...] = ()
     memory_low: bool = False
     names_checkpoint: bool = False
+    begins: str = ""
 
     @property
     def by_body(self) -> bool:
@@ -241,7 +242,7 @@ class _Seen:
 
     def line_number(self, way: Way) -> int:
         """Of the first line of the log that fits."""
-        found = _search(way.log, self.log) if way.log else None
+        found = self._search(way)
         return self.log.count("\n", 0, found.start()) if found else 0
 
     def end_of_event(self, number: int) -> int:
@@ -283,30 +284,16 @@ class _Seen:
         """'' where the log is not asked for, None where no line fits."""
         if way.log is None:
             return ""
-        found = _search(way.log, self.log)
+        found = self._search(way)
         if found is None:
             return None
         start = self.log.rfind("\n", 0, found.start()) + 1
         line = self.log[start:].partition("\n")[0]
         return f"log line: {line.strip() if len(line) <= _SHOWN else _shown(found.group())}"
 
-
-def _search(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """Nearly none is there, which its plain beginning tells a little faster."""
-    return pattern.search(text) if beginning(pattern.pattern) in text else None
-
-
-_GROUPS = re.compile(r"\\.|\([^()]*\)|\[[^\]]*\]")
-
-
-@cache
-def beginning(pattern: str) -> str:
-    """Plain text that all begins with that fits a regular expression; '' where none is known."""
-    plain = re.match(r"[\w :']*", pattern)
-    if plain is None or "|" in _GROUPS.sub("", pattern):
-        return ""
-    text = plain.group()
-    return text[:-1] if pattern[len(text) : len(text) + 1] in ("?", "*", "{") else text
+    def _search(self, way: Way) -> re.Match[str] | None:
+        """Nearly none is there, which its plain beginning tells a little faster."""
+        return way.log.search(self.log) if way.log and way.begins in self.log else None
 
 
 def _shown(fitting: str) -> str:
@@ -321,6 +308,16 @@ def _text(lines: Iterable[str]) -> str:
 
 
 _REPEATED = re.compile(r"[*+}][^()\[\]]*\)[*+{]")
+_GROUPS = re.compile(r"\\.|\([^()]*\)|\[[^\]]*\]")
+
+
+def beginning(pattern: str) -> str:
+    """Plain text that all begins with that fits a regular expression; '' where none is known."""
+    plain = re.match(r"[\w :']*", pattern)
+    if plain is None or "|" in _GROUPS.sub("", pattern):
+        return ""
+    text = plain.group()
+    return text[:-1] if pattern[len(text) : len(text) + 1] in ("?", "*", "{") else text
 
 
 class _Read(BaseModel):
@@ -369,6 +366,7 @@ class _When(_Read):
             self.exit,
             self.memory_low,
             self.names_checkpoint,
+            beginning(self.log or ""),
         )
 
 
