@@ -200,6 +200,7 @@ class Lane:
             **self.about(),
             "state": str(self.keeper.upkeep.state),
             "hold": self.hold_reason,
+            "busy": self._permit.taken,
             "generation": self.process.generation,
             "crashes_in_a_row": self._crashes.in_a_row,
             "cooldown_left": round(self._crashes.remaining(), 1),
