@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sdwatch.errors import FileProblems, WebUIReplyError, WebUIServerError, WebUIUnreachableError
+from sdwatch.errors import (
+    FileProblems,
+    WebUIError,
+    WebUIReplyError,
+    WebUIServerError,
+    WebUIUnreachableError,
+)
 from sdwatch.policy.document import parse_document
 from sdwatch.policy.facts import Diagnosis, Facts
 from sdwatch.policy.schema import Reading, read_model, readable
@@ -121,11 +127,16 @@ def why_not_started(
     return f"{found[0].cause}. {found[0].advice}" if found else ""
 
 
+def says_nothing(error: WebUIError) -> bool:
+    """Whether a WebUI's reply has no word of what went wrong."""
+    return _SAYS_NOTHING.fullmatch(error.said) is not None
+
+
 def _is_opaque(facts: Facts) -> bool:
     """Whether the error says nothing about its cause, so that the log may: a 200 without what was
     asked for, and a 500 without a text."""
     if isinstance(facts.error, WebUIServerError):
-        return _SAYS_NOTHING.fullmatch(facts.error.said) is not None
+        return says_nothing(facts.error)
     return isinstance(facts.error, WebUIReplyError)
 
 

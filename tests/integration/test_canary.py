@@ -82,7 +82,8 @@ def test_thirty_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> 
         assert spool.stats()["posts"] == 2 + 2 + 28
         assert {error(run)["blame"] for run in spool.failed()} == {"job"}
         last = error(spool.failed()[-1])
-        assert last["diagnosis"] == "bad request"
+        assert last["diagnosis"] == "server error"
+        assert last["canary"] == CANARY_WELL
         assert "were proven to bring on themselves" in last["attempts"][-1]["evidence"]
 
 

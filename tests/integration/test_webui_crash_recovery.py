@@ -36,6 +36,7 @@ from sdwatch.policy.verdict import Diagnosis
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
 from sdwatch.webui.api import Outcome, WebUIAPI
+from sdwatch.webui.canary import Unwell
 from sdwatch.webui.mailbox import Exited, Mailbox, Stalled
 from sdwatch.webui.reply import error_for
 from tests.fakes import (
@@ -86,18 +87,18 @@ class NotingKeeper:
     own: list[str] = field(default_factory=list)
     """Failures that were proven to be jobs' own."""
 
-    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
-        del stage, payload
+    def succeeded(self, job: str, stage: str, payload: Mapping[str, Any]) -> None:
+        del job, stage, payload
         self.heard.append("succeeded")
 
     def call_log(self) -> tuple[str, ...]:
         return ()
 
-    def prove(self, give_up: threading.Event) -> str:
+    def prove(self, give_up: threading.Event) -> Unwell | None:
         del give_up
         said = self.unwell.pop(0) if self.unwell else ""
         self.heard.append(f"prove: {said}" if said else "prove")
-        return said
+        return Unwell(said) if said else None
 
     def is_a_jobs_own(self, message: str) -> bool:
         return message in self.own
@@ -446,14 +447,15 @@ def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt
     assert call.keeper.heard.count("prove") == 2
 
 
-def test_what_was_proven_to_be_a_jobs_own_fails_at_once(tmp_path: Path) -> None:
+def test_what_was_proven_to_be_a_jobs_own_needs_no_second_attempt(tmp_path: Path) -> None:
     call = calling(server_error("KeyError"))
     call.keeper.own = [str(server_error("KeyError"))]
     outcome = call.make(tmp_path)
     assert outcome.envelope is not None
-    assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("bad request", "job")
+    assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("server error", "job")
     assert len(call.client.posts) == 1
     assert call.process.restarts == 0
+    assert call.keeper.heard[-2:] == ["prove", "blamed job-1: 0 crashes"]
 
 
 def test_an_external_webui_is_never_interrupted(tmp_path: Path) -> None:
