@@ -137,11 +137,11 @@ class Keeper:
         """The WebUI's lines since the last POST went out, oldest first."""
         return self._last_watch.lines() if self._last_watch is not None else ()
 
-    def succeeded(self, job: str, stage: str, payload: Mapping[str, Any]) -> None:
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""
         self.upkeep.hold.succeeded()
         self._crashes.succeeded()
-        self._proof.succeeded(job, stage, payload, self._clock.monotonic() - self._sent_at)
+        self._proof.succeeded(stage, payload, self._clock.monotonic() - self._sent_at)
 
     def after_call(self) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""

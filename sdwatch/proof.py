@@ -1,8 +1,8 @@
 """The proof of one WebUI: is it well, or was it the job? And whose fault was proven before.
 
-It is put to the proof by the canary, and then by a call that came out before, made once more: a
-tiny picture does not show all. Of three such calls one is enough, for what the others need may be
-gone.
+It is put to the proof by the canary, and then by the last call that came out, made once more: a
+tiny picture does not show all. Where that fails, one as large and plain decides: what the job needs
+beside its size, a LoRA or a script, may be gone, and says nothing of the WebUI.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from sdwatch.webui.call_watch import CallWatch
 from sdwatch.webui.canary import SIDE, Asked, By, Canary, Unwell, payload
 
 _SHORT_ENOUGH = 60.0  # seconds: a call that took longer is not repeated as a proof
-_MOST_GOOD = 3
+
+_SAME = ("width", "height", "steps", "batch_size", "sampler_name", "scheduler", "cfg_scale")
+"""What a plain picture has of the call whose place it takes."""
 
 
 class Proof:
@@ -29,18 +31,14 @@ class Proof:
         self._canary = canary
         self._watch = watch
         self._redactor = redactor
-        self._good: dict[str, Asked] = {}  # by job, the oldest first
+        self._last_good: Asked | None = None
         self._blame = Blame()
 
-    def succeeded(self, job: str, stage: str, payload: Mapping[str, Any], seconds: float) -> None:
+    def succeeded(self, stage: str, payload: Mapping[str, Any], seconds: float) -> None:
         """A call of a job came out, after so many seconds."""
         self._blame.succeeded()
-        if seconds > _SHORT_ENOUGH:
-            return
-        self._good.pop(job, None)
-        self._good[job] = Asked(stage, payload, "a repeat of a call that came out before", False)
-        while len(self._good) > _MOST_GOOD:
-            del self._good[next(iter(self._good))]
+        if seconds <= _SHORT_ENOUGH:
+            self._last_good = Asked(stage, payload, "a repeat of the last good call", False)
 
     def why_unwell(self, why_over: Callable[[], str]) -> Unwell | None:
         """Why it is, or None. `why_over`: why the proof is not to be waited for any more, or ''."""
@@ -50,9 +48,9 @@ class Proof:
             return unwell
         return self._repeat(why_over)
 
-    def forget_good_calls(self) -> None:
-        """What they need may be gone: a person says that the WebUI is well."""
-        self._good.clear()
+    def forget_good_call(self) -> None:
+        """What it needs may be gone: a person says that the WebUI is well."""
+        self._last_good = None
 
     def forget_whose(self) -> None:
         """The WebUI may have become another: whose failures were jobs' own is not known of it."""
@@ -69,21 +67,14 @@ class Proof:
         return self._blame.take_suspects()
 
     def _repeat(self, why_over: Callable[[], str]) -> Unwell | None:
-        """The newest first, until one comes out; what failed before that one is forgotten."""
-        failed: dict[str, Unwell] = {}
-        for job, asked in reversed(list(self._good.items())):
-            unwell = self._ask(asked, why_over)
-            if unwell is None:
-                for other in failed:
-                    del self._good[other]
-                return None
-            if unwell.by is By.NO_TIME or why_over():
-                return unwell
-            if unwell.by is By.REFUSED:
-                del self._good[job]
-            else:
-                failed[job] = unwell
-        return next(iter(failed.values()), None)
+        if (good := self._last_good) is None or (unwell := self._ask(good, why_over)) is None:
+            return None
+        if unwell.by is By.NO_TIME or why_over():
+            return unwell
+        if unwell.by is By.FAILED and self._ask(_plain(good), why_over) is not None:
+            return unwell
+        self._last_good = None
+        return None
 
     def _ask(self, asked: Asked, why_over: Callable[[], str]) -> Unwell | None:
         watch = self._watch(asked.stage)
@@ -96,3 +87,9 @@ class Proof:
             return None
         self._redactor.learn(asked.payload)
         return Unwell(self._redactor.redact(unwell.reason), unwell.by)
+
+
+def _plain(good: Asked) -> Asked:
+    """As large as a call that came out, and nothing else of it."""
+    same = {name: good.payload[name] for name in _SAME if name in good.payload}
+    return Asked("txt2img", {**payload(), **same}, "a plain picture of the same size", False)

@@ -191,7 +191,7 @@ class Upkeep:
     def release(self) -> None:
         """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
         self.hold.release()
-        self._proof.forget_good_calls()
+        self._proof.forget_good_call()
         self._proof.forget_whose()
         self._next_probe = 0.0
 

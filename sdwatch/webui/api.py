@@ -182,7 +182,7 @@ class WebUIAPI:
         except WebUIError as error:
             return self._settle(call, sent, error)
         if self._keeper is not None:
-            self._keeper.succeeded(call.job_id or "", call.stage, call.payload)
+            self._keeper.succeeded(call.stage, call.payload)
         return Outcome(reply=reply, warnings=warnings)
 
     def _with_warnings(self, call: _Call, outcome: Outcome) -> Outcome:

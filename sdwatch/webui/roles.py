@@ -113,8 +113,8 @@ class Keeper(Protocol):
     def call_log(self) -> tuple[str, ...]:
         """The WebUI's lines since then, oldest first."""
 
-    def succeeded(self, job: str, stage: str, payload: Mapping[str, Any]) -> None:
-        """A call of this job succeeded."""
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
+        """A call succeeded."""
 
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
