@@ -329,17 +329,3 @@ def test_a_failed_canary_is_not_forgotten_over_a_start_that_failed(tmp_path: Pat
         assert kinds[:3] == ["server error", "failed canary", "failed start"]
         assert "failed canary" in kinds[3:], "it was asked again after that start"
         assert all(len(journal(run, "call_started")) == 1 for run in spool.done()[1:])
-
-
-def test_a_call_that_can_not_be_repeated_any_more_says_nothing_of_the_webui(tmp_path: Path) -> None:
-    """What it needs is gone, as a LoRA that was deleted: a plain picture of its size decides."""
-    gone = plan("structured-500", "painted", "always").replace("when: {", "when: {generation: 2, ")
-    with monitored(tmp_path, faults=plan("structured-500", "cursed") + gone) as spool:
-        spool.drop("good.yaml", job("a painted castle", priority=5))
-        spool.drop("bad.yaml", job("a cursed castle", priority=4))
-        spool.drop("next.yaml", job())
-        spool.start()
-        spool.wait_for(done=2, failed=1)
-        spool.stop()
-        assert error(spool.failed()[0])["blame"] == "job"
-        assert spool.stats()["starts"] == 2
