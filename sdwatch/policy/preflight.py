@@ -12,19 +12,18 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from sdwatch.errors import Problem
 from sdwatch.policy.catalogue import CHANGING, Catalogue, FieldRule, Kind, Names, fold
 from sdwatch.policy.document import shown
-from sdwatch.policy.job import Job, Stage
+from sdwatch.policy.job import Job, Size, Stage
+from sdwatch.policy.payload import own_images
 from sdwatch.policy.schema import Place, nearest
 
 MAX_GENERATION = 100_000_000
 """Pixels of what one call makes, if the config says no other bound: as many as an image that a job
 brings may have. Larger ones end in failed allocations, or in the kernel's out-of-memory killer."""
-
-Size: TypeAlias = "tuple[int, int] | None"
 
 _DEFAULT_SIDE = 512  # of a txt2img that gives none
 _DEFAULT_SCALE = 2.0  # of hires and extra-single-image
@@ -55,8 +54,8 @@ class Checked:
 def check_against(job: Job, catalogue: Catalogue, max_generation: int = MAX_GENERATION) -> Checked:
     """What of `job` the WebUI with this catalogue cannot do. `max_generation`: see MAX_GENERATION;
     a call's pixels are those of one picture, after hires or upscaling, times the batch."""
-    check = _Check(catalogue, max_generation)
-    size: Size = None
+    check = _Check(catalogue, max_generation, job.sizes)
+    size: Size | None = None
     for stage in job.stages:
         size = check.stage(stage, size)
     return Checked(
@@ -69,7 +68,9 @@ def check_against(job: Job, catalogue: Catalogue, max_generation: int = MAX_GENE
 class _Check:
     """One walk over a job."""
 
-    def __init__(self, catalogue: Catalogue, max_generation: int) -> None:
+    def __init__(
+        self, catalogue: Catalogue, max_generation: int, sizes: Mapping[str, Size]
+    ) -> None:
         self.problems: list[Problem] = []
         self.skipped: dict[str, str] = {}
         self.refusing: set[str] = set()
@@ -77,10 +78,12 @@ class _Check:
         self._kind = catalogue.kind
         self._who = f"this WebUI ({catalogue.kind.words})"
         self._max_generation = max_generation
+        self._sizes = sizes
         self._stage: Stage
 
-    def stage(self, stage: Stage, before: Size) -> Size:
-        """One stage, whose input has the size `before` as far as that is known; what it makes."""
+    def stage(self, stage: Stage, before: Size | None) -> Size | None:
+        """One stage; `before`: the size of what the stage before it made, as far as that is known.
+        The size of what this one makes."""
         self._stage = stage
         stages = self._catalogue.stages
         if stages is not None and stage.kind not in stages:
@@ -88,7 +91,8 @@ class _Check:
             return None
         self.check_fields((stages or {}).get(stage.kind))
         self.check_names()
-        return self.check_size(before)
+        own = own_images(stage)  # of several the first gives the size
+        return self.check_size(self._sizes.get(own[0]) if own else before)
 
     def fail(self, place: Place, message: str) -> None:
         places = self._stage.places
@@ -226,9 +230,10 @@ class _Check:
 
     # -- the sizes
 
-    def check_size(self, before: Size) -> Size:
+    def check_size(self, source: Size | None) -> Size | None:
+        """`source`: the size of the picture that the stage is made from, where it is known."""
         if self._stage.kind == "extra-single-image":
-            return self.check_upscaled(before)
+            return self.check_upscaled(source)
         fields = self._stage.fields
         width, height = fields.get("width"), fields.get("height")
         for name, side in (("width", width), ("height", height)):
@@ -237,32 +242,25 @@ class _Check:
                 self.fail((name,), f"{name} must be a multiple of 8, not {side}; {near}")
         if (width, height) == (8, 8) and self._kind in (Kind.FORGE, Kind.SDNEXT):
             self.fail(("width",), f"{self._who} answers 500 to a size of 8x8")
-        if self._stage.kind == "txt2img":
-            before = (_DEFAULT_SIDE, _DEFAULT_SIDE)
-        elif fields.get("init_images"):
-            before = None
-        if not (width or height) and before is None:
-            return None  # as large as an image that is not known
-        first = (width or _DEFAULT_SIDE, height or _DEFAULT_SIDE) if width or height else before
-        made = _hires(first, fields) if first else None
+        if width or height or self._stage.kind == "txt2img":
+            source = (width or _DEFAULT_SIDE, height or _DEFAULT_SIDE)
+        if source is None:
+            return None
+        first, made = source, _hires(source, fields)
         name = "hr_scale" if made != first else "width"
         self.check_area(name, made, fields.get("batch_size", 1))
         return made
 
-    def check_upscaled(self, before: Size) -> Size:
+    def check_upscaled(self, source: Size | None) -> Size | None:
         fields = self._stage.fields
-        if fields.get("image"):
-            before = None
-        if fields.get("resize_mode") == 1:
-            made: Size = (fields.get("upscaling_resize_w", _DEFAULT_SIDE),
-                          fields.get("upscaling_resize_h", _DEFAULT_SIDE))  # fmt: skip
-        else:
-            made = _scaled(before, fields.get("upscaling_resize", _DEFAULT_SCALE))
-        self.check_area("upscaling_resize", made, 1)
+        whole, made = _upscaled(source, fields)
+        if whole:
+            name = "upscaling_resize_w" if fields.get("resize_mode") == 1 else "upscaling_resize"
+            self.check_area(name, whole, 1)
         return made
 
     def check_area(self, field: str, made: Size, batch: int) -> None:
-        if made is None or made[0] * made[1] * batch <= self._max_generation:
+        if made[0] * made[1] * batch <= self._max_generation:
             return
         times = f", {batch} of them," if batch > 1 else ""
         area, most = made[0] * made[1] * batch / 1e6, self._max_generation / 1e6
@@ -323,12 +321,26 @@ def _hires(first: tuple[int, int], fields: Mapping[str, Any]) -> tuple[int, int]
         return first
     x, y = fields.get("hr_resize_x", 0), fields.get("hr_resize_y", 0)
     if not (x or y):
-        return _scaled(first, fields.get("hr_scale", _DEFAULT_SCALE)) or first
+        return _scaled(first, fields.get("hr_scale", _DEFAULT_SCALE))
     return (x or first[0] * y // first[1], y or first[1] * x // first[0])
 
 
+def _upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | None, Size | None]:
+    """What an upscale computes, and what of that it gives: one to a size enlarges the picture until
+    both sides are as long, and cuts off the rest."""
+    if fields.get("resize_mode") != 1:
+        made = source and _scaled(source, fields.get("upscaling_resize", _DEFAULT_SCALE))
+        return made, made
+    width = fields.get("upscaling_resize_w", _DEFAULT_SIDE)
+    height = fields.get("upscaling_resize_h", _DEFAULT_SIDE)
+    if source is None:
+        return (width, height), (width, height)
+    whole = _scaled(source, max(width / source[0], height / source[1]))
+    return whole, (width, height) if fields.get("upscaling_crop", True) else whole
+
+
 def _scaled(size: Size, factor: float) -> Size:
-    return (int(size[0] * factor), int(size[1] * factor)) if size else None
+    return (int(size[0] * factor), int(size[1] * factor))
 
 
 def _misfit(value: Any, rule: FieldRule) -> str:

@@ -160,6 +160,41 @@ def test_an_upscale_is_bounded_where_its_input_is_known() -> None:
     )
 
 
+def with_images(*stages: str, size: tuple[int, int] = (64, 64)) -> list[str]:
+    """What Forge is told of a job whose folder has images of this size."""
+    text = "\n".join(["stages:", *(f"  - {stage}" for stage in stages)])
+    job = parse_job(text.encode(), "job.yaml", frozenset({"a.png"}), look=lambda _: size)
+    return [problem.message for problem in check_against(job, catalogue("forge")).problems]
+
+
+def test_an_upscale_is_bounded_by_the_image_that_lies_beside_the_job() -> None:
+    upscale = "upscale: {image: a.png, upscaler_1: Lanczos, upscaling_resize: %s}"
+    (message,) = with_images(upscale % 400)
+    assert message.startswith("25600x25600 has 655.4 megapixels; max_generation")
+    assert with_images(upscale % 100) == []
+    # Its own image is taken, not that of the stage before.
+    assert with_images("txt2img: {width: 2048, height: 2048}", upscale % 100) == []
+
+
+def test_what_later_stages_make_is_bounded_from_the_first_image_on() -> None:
+    image, twice = "img2img: {init_images: a.png}", "upscale: {upscaler_1: Lanczos}"
+    assert with_images(image, *[twice] * 7) == []
+    assert "16384x16384" in with_images(image, *[twice] * 8)[0]
+    (message,) = with_images("img2img: {init_images: a.png, batch_size: 2}", size=(8192, 8192))
+    assert message.startswith("8192x8192, 2 of them, has 134.2 megapixels")
+
+
+def test_an_upscale_to_a_size_enlarges_all_of_the_image_before_it_cuts() -> None:
+    to_size = ("upscale: {image: a.png, upscaler_1: Lanczos, resize_mode: 1, "
+               "upscaling_resize_w: 2048, upscaling_resize_h: 64%s}")  # fmt: skip
+    assert with_images(to_size % "") == []
+    (message,) = with_images(to_size % "", size=(64, 4096))
+    assert message.startswith("2048x131072 has 268.4 megapixels")
+    again = "upscale: {upscaler_1: Lanczos, upscaling_resize: 10}"
+    assert with_images(to_size % "", again) == []
+    assert "20480x20480" in with_images(to_size % ", upscaling_crop: false", again)[0]
+
+
 def test_each_problem_stands_where_the_value_does() -> None:
     text = b"""\
 prompt: |
