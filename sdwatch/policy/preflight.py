@@ -18,7 +18,7 @@ from sdwatch.errors import Problem
 from sdwatch.policy.catalogue import CHANGING, Catalogue, FieldRule, Kind, Names, fold
 from sdwatch.policy.document import shown
 from sdwatch.policy.job import Job, Size, Stage
-from sdwatch.policy.payload import own_images
+from sdwatch.policy.payload import names_upscaler, own_images, restores_faces
 from sdwatch.policy.schema import Place, nearest
 
 MAX_GENERATION = 100_000_000
@@ -28,6 +28,7 @@ brings may have. Larger ones end in failed allocations, or in the kernel's out-o
 _DEFAULT_SIDE = 512  # of a txt2img that gives none
 _DEFAULT_SCALE = 2.0  # of hires and extra-single-image
 _TYPO = 0.85
+_MOST_SHOWN = 12  # names in a message
 _OLD_HASH = re.compile(r"(?:.*\[)?[0-9a-fA-F]{8}\]?")  # AUTOMATIC1111's first, which no list has
 _LORA = re.compile(r"<lora:([^:>]+)")
 _EMBEDDING = re.compile(r"(?i)\bembedding:([\w.-]*\w)")
@@ -254,10 +255,23 @@ class _Check:
     def check_upscaled(self, source: Size | None) -> Size | None:
         fields = self._stage.fields
         whole, made = _upscaled(source, fields)
+        if not names_upscaler(fields) and self._kind.is_exact:
+            if _asks_for_more(fields, source, made) and not restores_faces(fields):
+                self.without_upscaler()
+            return source
         if whole:
             name = "upscaling_resize_w" if fields.get("resize_mode") == 1 else "upscaling_resize"
             self.check_area(name, whole, 1)
         return made
+
+    def without_upscaler(self) -> None:
+        """Forge and AUTOMATIC1111 give the picture back as it was, with a 200 (measured), whatever
+        else is asked for; of SD.Next that was not measured."""
+        names = self.names("upscalers")
+        others = [name for name in names.shown if name != "None"] if names else []
+        named = 'has the upscaler_1 "None"' if "upscaler_1" in self._stage.fields else "names none"
+        self.fail(("upscaler_1",), f"{self._who} enlarges nothing without an upscaler, and this "
+                  f"stage {named}{_any_of(others)}")  # fmt: skip
 
     def check_area(self, field: str, made: Size, batch: int) -> None:
         if made[0] * made[1] * batch <= self._max_generation:
@@ -308,6 +322,11 @@ def _nearest(name: str, names: Names) -> str:
     return nearest(name, names.shown) if names.shown else "; its list is empty"
 
 
+def _any_of(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return f"; there are {', '.join(names[:_MOST_SHOWN])}{more}" if names else ""
+
+
 def _quoted(name: str) -> str:
     """One long word is a name, and so are a few short ones; anything else may be a prompt, of which
     messages only tell (see `shown`)."""
@@ -337,6 +356,14 @@ def _upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | No
         return (width, height), (width, height)
     whole = _scaled(source, max(width / source[0], height / source[1]))
     return whole, (width, height) if fields.get("upscaling_crop", True) else whole
+
+
+def _asks_for_more(fields: Mapping[str, Any], source: Size | None, made: Size | None) -> bool:
+    """Whether an upscale is to give another size than it is given, as far as that is known."""
+    if source is not None:
+        return made != source
+    times = fields.get("upscaling_resize", _DEFAULT_SCALE)
+    return bool(fields.get("resize_mode") != 1 and times != 1)
 
 
 def _scaled(size: Size, factor: float) -> Size:

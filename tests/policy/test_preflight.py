@@ -64,7 +64,9 @@ GOOD: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
     (SAME, "txt2img", {"enable_hr": True, "hr_upscaler": "Latent (nearest)"}),
     (SAME, "txt2img", {"enable_hr": True, "hr_sampler_name": "Use same sampler"}),
     (SAME, "txt2img", {"hr_upscaler": "is not used"}),
-    (ALL[:3], "upscale", {"upscaler_1": "None"}),
+    (("sdnext",), "upscale", {"upscaler_1": "None"}),
+    (SAME, "upscale", {"upscaler_1": "None", "upscaling_resize": 1}),
+    (SAME, "upscale", {"upscaler_1": "None", "gfpgan_visibility": 1}),
     (SAME, "upscale", {"upscaler_1": "R-ESRGAN 4x+", "upscaling_resize": 2}),
     (("sdnext",), "upscale", {"upscaler_1": "Resize Lanczos"}),
     (SAME, "txt2img", {"script_name": "X/Y/Z plot", "script_args": []}),
@@ -106,6 +108,10 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (SAME, "txt2img", {"enable_hr": True, "hr_upscaler": "latent"}, f'{MEANT}"Latent"?'),
     (SAME, "upscale", {"upscaler_1": "lanczos"}, f'no upscaler "lanczos"{MEANT}"Lanczos"?'),
     (("sdnext",), "upscale", {"upscaler_1": "R-ESRGAN 4x+"}, "no upscaler"),
+    (SAME, "upscale", {"upscaler_1": "None"}, 'has the upscaler_1 "None"; there are Lanczos, Near'),
+    (SAME, "upscale", {"upscaler_2": "Lanczos"}, "without an upscaler, and this stage names none;"),
+    (SAME, "upscale", {"upscaling_resize": 9000}, "enlarges nothing without an upscaler"),
+    (SAME, "upscale", {"upscaler_1": "None", "resize_mode": 1}, "enlarges nothing"),
     (SAME, "txt2img", {"script_name": "no such"}, 'no script "no such"'),
     (SAME, "txt2img", {"alwayson_scripts": {"refinr": {}}}, f'{MEANT}"refiner"?'),
     (("sdcpp",), "txt2img", {"script_name": "X/Y/Z plot"}, "has no scripts"),
@@ -151,10 +157,11 @@ def test_what_is_too_large_is_told(fields: dict[str, Any], words: str) -> None:
 
 
 def test_an_upscale_is_bounded_where_its_input_is_known() -> None:
-    assert "64000x64000" in told("forge", "upscale", upscaling_resize=1000)
-    assert not checked("forge", "upscale", upscaling_resize=100).problems
+    by = {"upscaler_1": "Lanczos"}
+    assert "64000x64000" in told("forge", "upscale", **by, upscaling_resize=1000)
+    assert not checked("forge", "upscale", **by, upscaling_resize=100).problems
     big = {"resize_mode": 1, "upscaling_resize_w": 20000, "upscaling_resize_h": 20000}
-    assert "20000x20000" in told("forge", "upscale", **big)
+    assert "20000x20000" in told("forge", "upscale", **by, **big)
     assert (
         "max_generation" in checked("forge", width=512, height=512, most=1000).problems[0].message
     )
@@ -193,6 +200,13 @@ def test_an_upscale_to_a_size_enlarges_all_of_the_image_before_it_cuts() -> None
     again = "upscale: {upscaler_1: Lanczos, upscaling_resize: 10}"
     assert with_images(to_size % "", again) == []
     assert "20480x20480" in with_images(to_size % ", upscaling_crop: false", again)[0]
+
+
+def test_an_upscale_that_enlarges_nothing_leaves_the_size_as_it_was() -> None:
+    nothing = "upscale: {image: a.png, upscaler_1: None, upscaling_resize: 1}"
+    assert with_images(nothing, "upscale: {upscaler_1: Lanczos, upscaling_resize: 100}") == []
+    unknown = "upscale: {image: a.png, upscaler_1: None, resize_mode: 1}"
+    assert with_images(unknown, size=(512, 512)) == []
 
 
 def test_each_problem_stands_where_the_value_does() -> None:
