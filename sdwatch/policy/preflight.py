@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from sdwatch.policy.catalogue import CHANGING, Catalogue, FieldRule, Kind, Names
 from sdwatch.policy.document import shown
 from sdwatch.policy.job import Job, Size, Stage
 from sdwatch.policy.payload import names_upscaler, own_images, restores_faces
+from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import Place, nearest
 
 MAX_GENERATION = 100_000_000
@@ -52,10 +53,16 @@ class Checked:
     stale: frozenset[str] = frozenset()
 
 
-def check_against(job: Job, catalogue: Catalogue, max_generation: int = MAX_GENERATION) -> Checked:
+def check_against(
+    job: Job,
+    catalogue: Catalogue,
+    max_generation: int = MAX_GENERATION,
+    rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
+) -> Checked:
     """What of `job` the WebUI with this catalogue cannot do. `max_generation`: see MAX_GENERATION;
-    a call's pixels are those of one picture, after hires or upscaling, times the batch."""
-    check = _Check(catalogue, max_generation, job.sizes)
+    a call's pixels are those of one picture, after hires or upscaling, times the batch. `rules`:
+    what they allow is taken for a setting that the WebUI has, though it does not list it."""
+    check = _Check(catalogue, max_generation, job.sizes, rules)
     size: Size | None = None
     for stage in job.stages:
         size = check.stage(stage, size)
@@ -70,7 +77,11 @@ class _Check:
     """One walk over a job."""
 
     def __init__(
-        self, catalogue: Catalogue, max_generation: int, sizes: Mapping[str, Size]
+        self,
+        catalogue: Catalogue,
+        max_generation: int,
+        sizes: Mapping[str, Size],
+        rules: JobRules,
     ) -> None:
         self.problems: list[Problem] = []
         self.skipped: dict[str, str] = {}
@@ -80,6 +91,7 @@ class _Check:
         self._who = f"this WebUI ({catalogue.kind.words})"
         self._max_generation = max_generation
         self._sizes = sizes
+        self._rules = rules
         self._stage: Stage
 
     def stage(self, stage: Stage, before: Size | None) -> Size | None:
@@ -209,23 +221,29 @@ class _Check:
                     self.checkpoint(where, value)
             elif self._kind is Kind.SDCPP:  # it passes over them (measured)
                 self.fail(where, f"{self._who} has no settings that a job could change")
+            elif not self.has_setting(name):
+                near = _perhaps(name, self._catalogue.settings)
+                self.fail(where, f"{self._who} has no setting {_quoted(name)}{near}{_UNLISTED}")
             elif name == "sd_vae" and isinstance(value, str) and value:
                 self.name("VAE", "sd-vae", where, value)
             elif name == "forge_additional_modules":
                 self.modules(where, value)
-            else:
-                self.setting(where, name)
 
-    def setting(self, place: Place, name: str) -> None:
-        """A setting that is not in the schema may be an extension's; not one that is nearly there,
-        to which AUTOMATIC1111 and Forge answer with a 500."""
+    def has_setting(self, name: str) -> bool:
+        """As far as is known. AUTOMATIC1111 and Forge answer 500 to one that they do not have;
+        SD.Next passes over it, and has some that it does not list (sdnext.md)."""
         known = self._catalogue.settings
-        if known and name not in known and (near := nearest(name, known, _TYPO)).startswith(_DID):
-            self.fail(place, f"{self._who} has no setting {_quoted(name)}{near}")
+        if not known or name in known or self._rules.allows(name):
+            return True
+        return not (self._kind.is_exact or nearest(name, known, _TYPO).startswith(_DID))
 
     def prompt(self, place: Place, text: str) -> None:
         for lora in _LORA.findall(text):
             self.name("LoRA", "loras", place, lora)
+        self.negative_prompt(place, text)
+
+    def negative_prompt(self, place: Place, text: str) -> None:
+        """LoRAs are for the other prompt alone."""
         for embedding in _EMBEDDING.findall(text):
             self.name("embedding", "embeddings", place, embedding)
 
@@ -289,6 +307,8 @@ def _look_up(what: str, route: str) -> Callable[[_Check, Place, Any], None]:
 _LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
     "prompt": _Check.prompt,
     "hr_prompt": _Check.prompt,
+    "negative_prompt": _Check.negative_prompt,
+    "hr_negative_prompt": _Check.negative_prompt,
     "sampler_name": _Check.sampler,
     "sampler_index": _Check.sampler,
     "hr_sampler_name": _Check.sampler,
@@ -307,9 +327,11 @@ _LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
 }
 
 _DID = "; did you mean"
+# An extension that loads AUTOMATIC1111's API early keeps the settings of others out of its list.
+_UNLISTED = ' ("allow" in the config makes exceptions, for what an extension adds unlisted)'
 
 
-def _perhaps(name: str, names: Mapping[str, Any]) -> str:
+def _perhaps(name: str, names: Iterable[str]) -> str:
     """The nearest of very many, or nothing."""
     near = nearest(name, names)
     return near if near.startswith(_DID) else ""

@@ -10,6 +10,7 @@ import pytest
 from sdwatch.policy.catalogue import Catalogue, Kind, catalogue_of
 from sdwatch.policy.job import parse_job
 from sdwatch.policy.preflight import Checked, check_against
+from sdwatch.policy.reach import JobRules
 from tests.facts.catalogues import KINDS, catalogue
 
 ALL = KINDS
@@ -74,7 +75,7 @@ GOOD: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
     (("forge",), "txt2img", {"styles": ["Kamph_Default_Negative (NO)"]}),
     (("sdcpp",), "txt2img", {"prompt": "a castle <lora:zz-nan:0.7>"}),
     (SAME, "txt2img", {"override_settings": {"CLIP_stop_at_last_layers": 2}}),
-    (SAME, "txt2img", {"override_settings": {"an_extensions_own": 2}}),
+    (("sdnext",), "txt2img", {"override_settings": {"an_extensions_own": 2}}),
     (("a1111",), "txt2img", {"override_settings": {"sd_vae": "Automatic"}}),
     (("forge",), "txt2img", {"override_settings": {"forge_additional_modules": []}}),
     (("a1111",), "txt2img", {"width": 8, "height": 8}),
@@ -120,7 +121,12 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (("sdcpp",), "txt2img", {"prompt": "a <lora:zz-nann:1>"}, f'LoRA "zz-nann"{MEANT}"zz-nan"?'),
     (SAME, "txt2img", {"prompt": "<lora:x:1> <lora:x:2>"}, 'no LoRA "x"; its list is empty'),
     (SAME, "txt2img", {"prompt": "a, embedding:EasyNegative"}, 'no embedding "EasyNegative"'),
+    (SAME, "txt2img", {"negative_prompt": "embedding:EasyNeg"}, 'no embedding "EasyNeg"'),
+    (SAME, "txt2img", {"hr_negative_prompt": "embedding:x", "enable_hr": True}, 'embedding "x"'),
     (SAME, "txt2img", {"override_settings": {"CLIP_stop_at_last_layer": 2}}, f"{MEANT}"),
+    (SAME, "txt2img", {"override_settings": {"clip_stop_at_last": 2}}, f'{MEANT}"CLIP_stop_at_las'),
+    (SAME, "txt2img", {"override_settings": {"xyz": 2}}, 'has no setting "xyz" ("allow" in the'),
+    (("a1111",), "txt2img", {"override_settings": {"forge_additional_modules": []}}, "no setting"),
     (("a1111",), "txt2img", {"override_settings": {"sd_vae": "a.vae"}}, 'no VAE "a.vae"'),
     (("forge",), "txt2img", {"hr_additional_modules": ["x"], "enable_hr": True}, "no module"),
     (("a1111",), "txt2img", {"hr_cfg": 2}, "(AUTOMATIC1111) knows no field hr_cfg"),
@@ -273,6 +279,30 @@ def test_what_may_be_a_prompt_is_not_shown() -> None:
     assert '"a_name_of_one_long_word_v2.0-final"' in told(
         "forge", prompt="<lora:a_name_of_one_long_word_v2.0-final:1>"
     )
+
+
+def test_a_setting_that_the_config_allows_is_taken_for_one_that_is_not_listed() -> None:
+    job = parse_job(b"prompt: a\noverride_settings: {An_Extensions_Own: 2}", "job.yaml")
+    rules = JobRules(allow=("an_extensions_own",))
+    assert check_against(job, catalogue("forge"), rules=rules).problems == ()
+    assert check_against(job, catalogue("forge")).problems
+
+
+def test_embeddings_of_sdnext_are_names_and_none_without_a_model() -> None:
+    body = {"loaded": ["EasyNegative"], "skipped": ["for-sdxl"]}
+    made = catalogue("sdnext").with_list("embeddings", body)
+    for name in ("easynegative", "for-sdxl"):
+        job = parse_job(f"prompt: a embedding:{name}".encode(), "job.yaml")
+        assert check_against(job, made).problems == ()
+    job = parse_job(b"prompt: a\nnegative_prompt: embedding:EasyNegativ", "job.yaml")
+    (problem,) = check_against(job, made).problems
+    assert problem.message.endswith('no embedding "EasyNegativ"; did you mean "EasyNegative"?')
+    with pytest.raises(ValueError, match="empty, as it also is without a model"):
+        catalogue("sdnext").with_list("embeddings", {"loaded": [], "skipped": []})
+
+
+def test_a_negative_prompt_has_no_loras() -> None:
+    assert checked("forge", negative_prompt="<lora:x:1>").problems == ()
 
 
 def test_only_lists_that_may_have_changed_are_to_be_read_again() -> None:
