@@ -30,6 +30,7 @@ _DEFAULT_SIDE = 512  # of a txt2img that gives none
 _DEFAULT_SCALE = 2.0  # of hires and extra-single-image
 _TYPO = 0.85
 _MOST_SHOWN = 12  # names in a message
+_LONGEST_SIDE = 1e9  # beyond every bound
 _OLD_HASH = re.compile(r"(?:.*\[)?[0-9a-fA-F]{8}\]?")  # AUTOMATIC1111's first, which no list has
 _LORA = re.compile(r"<lora:([^:>]+)")
 _EMBEDDING = re.compile(r"(?i)\bembedding:([\w.-]*\w)")
@@ -389,7 +390,9 @@ def _asks_for_more(fields: Mapping[str, Any], source: Size | None, made: Size | 
 
 
 def _scaled(size: Size, factor: float) -> Size:
-    return (int(size[0] * factor), int(size[1] * factor))
+    """Whatever the factor is, sides of a pixel at the least, and of no more than can be told."""
+    width, height = (max(1, int(min(side * factor, _LONGEST_SIDE))) for side in size)
+    return width, height
 
 
 def _misfit(value: Any, rule: FieldRule) -> str:

@@ -208,6 +208,16 @@ def test_an_upscale_to_a_size_enlarges_all_of_the_image_before_it_cuts() -> None
     assert "20480x20480" in with_images(to_size % ", upscaling_crop: false", again)[0]
 
 
+def test_factors_beyond_all_measure_are_counted_with() -> None:
+    upscale = "upscale: {image: a.png, upscaler_1: Lanczos, upscaling_resize: %s}"
+    (message,) = with_images(upscale % "1e308")
+    assert "max_generation" in message
+    to_size = "upscale: {upscaler_1: Lanczos, resize_mode: 1}"
+    assert with_images(upscale % "1e-9", to_size) == []
+    hires = "txt2img: {enable_hr: true, hr_scale: 1e-9}"
+    assert with_images(hires, to_size, "img2img") == []
+
+
 def test_an_upscale_that_enlarges_nothing_leaves_the_size_as_it_was() -> None:
     nothing = "upscale: {image: a.png, upscaler_1: None, upscaling_resize: 1}"
     assert with_images(nothing, "upscale: {upscaler_1: Lanczos, upscaling_resize: 100}") == []
