@@ -11,7 +11,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sdwatch.errors import FileProblems, WebUIReplyError, WebUIServerError, WebUIUnreachableError
+from sdwatch.errors import (
+    FileProblems,
+    WebUIError,
+    WebUIReplyError,
+    WebUIServerError,
+    WebUIUnreachableError,
+)
 from sdwatch.policy.document import parse_document
 from sdwatch.policy.error_lines import error_blocks
 from sdwatch.policy.facts import Diagnosis, Facts
@@ -150,11 +156,16 @@ def ends_start(line: str, signatures: Iterable[Signature]) -> bool:
     )
 
 
+def says_nothing(error: WebUIError) -> bool:
+    """Whether a WebUI's reply has no word of what went wrong."""
+    return _SAYS_NOTHING.fullmatch(error.said) is not None
+
+
 def _is_opaque(facts: Facts) -> bool:
     """Whether the error says nothing about its cause, so that the log may: a 200 without what was
     asked for (what it says of an exception is of the log), and a 500 without a text."""
     if isinstance(facts.error, WebUIServerError):
-        return facts.error.status == 200 or _SAYS_NOTHING.fullmatch(facts.error.said) is not None
+        return facts.error.status == 200 or says_nothing(facts.error)
     return isinstance(facts.error, WebUIReplyError)
 
 

@@ -45,9 +45,9 @@ def test_lists_that_the_schema_does_not_name_are_not_asked_for() -> None:
     [
         ((500, b'{"error": "x"}'), "it answered 500"),
         ((404, b""), "it has no such list"),
-        ((200, b"[{"), "its answer cannot be read"),
-        ((200, b'{"a": 1}'), "its answer cannot be read: it is no list"),
-        ((200, b""), "its answer cannot be read"),
+        ((200, b"[{"), "its answer is of no use"),
+        ((200, b'{"a": 1}'), "its answer is of no use: it is no list"),
+        ((200, b""), "its answer is of no use"),
         ((429, b""), "it answered 429"),
     ],
 )
