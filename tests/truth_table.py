@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sdwatch.policy.verdict import Diagnosis, advice_for
-
 KINDS = ("forge", "a1111", "sdnext", "sdcpp")
 NAMES = {"forge": "Forge", "a1111": "AUTOMATIC1111", "sdnext": "SD.Next", "sdcpp": "sd.cpp"}
 
@@ -134,50 +132,3 @@ def cases() -> Iterator[tuple[Row, str]]:
     for row in ROWS:
         for kind in row.on:
             yield row, kind
-
-
-_HEAD = """\
-# What becomes of each failure
-
-Printed from `tests/truth_table.py`, whose every row the test suite runs through the real monitor
-against a simulated WebUI of that kind: a job meets the fault each time it is sent, on a WebUI that
-is well otherwise. With a fault that strikes once, the second attempt succeeds and the job is done.
-
-Search here for what your WebUI said. *POSTs*: how often the call was sent; *restarts*: of it.
-The canary (64x64, one step, a prompt that is new each time) is asked after the second failure; it
-passed in the end in all these, so the job is to blame. A WebUI that fails it is put on hold, and
-costs no job (a call that breaks it again, after it drew the canary, does fail).
-"""
-
-
-def page() -> str:
-    """docs/failures.md."""
-    lines = [_HEAD]
-    lines += ["| what is seen | on | diagnosis | blame | POSTs | restarts | ends in |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    lines += [_line(row) for row in ROWS]
-    lines += ["", "## It does not start, or is of no use as it is", ""]
-    lines += ["The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`; it is"]
-    lines += ["tried again as the cool-down allows, and no job is spent on it.", ""]
-    lines += ["| what is seen | tried on |", "|---|---|"]
-    for row in START_ROWS:
-        lines.append(f"| {row.seen} | {_kinds(row.on)} |")
-    lines += ["", "## What to do", ""]
-    for diagnosis in Diagnosis:
-        lines.append(f"- **{diagnosis}**: {advice_for(diagnosis)}")
-    return "\n".join(lines) + "\n"
-
-
-def _line(row: Row) -> str:
-    folder = "failed/" if row.fails else "done/"
-    cells = (row.seen, _kinds(row.on), row.diagnosis, row.blame if row.fails else "", row.posts,
-             row.restarts, folder)  # fmt: skip
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _kinds(on: tuple[str, ...]) -> str:
-    return "each" if on == KINDS else ", ".join(NAMES[kind] for kind in on)
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -76,6 +76,7 @@ class Signature:
     poisons: bool = False
     blames: str = ""
     during: str = ""
+    says: tuple[str, ...] = ()
 
 
 def parse_signatures(data: bytes, file: str) -> tuple[Signature, ...]:
@@ -286,6 +287,7 @@ class _Entry(_Read):
     poisons: bool = False
     blames: Literal["job", "WebUI", "machine"] | None = None
     during: Literal["start", "call"] | None = None
+    says: tuple[str, ...] = ()
 
     def signature(self) -> Signature:
         return Signature(
@@ -298,6 +300,7 @@ class _Entry(_Read):
             self.poisons,
             self.blames or "",
             self.during or "",
+            self.says,
         )
 
 

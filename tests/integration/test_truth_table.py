@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.failures_page import page
 from tests.helpers import wait_until
 from tests.monitored import job, journal, monitored
-from tests.truth_table import Row, StartRow, cases, page, start_cases
+from tests.truth_table import Row, StartRow, cases, start_cases
 
 WEBUI = {"stall": 1.5, "stop_grace": 1, "load_limit": 10}
 CHECKPOINT = {"sd_model_checkpoint": "simulated-a"}
