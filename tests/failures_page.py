@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from sdwatch.config import builtin_signatures
 from sdwatch.policy.signatures import Signature, Way
 from sdwatch.policy.verdict import Diagnosis, advice_for, exit_in_words
-from tests.truth_table import KINDS, NAMES, ROWS, START_ROWS, Row
+from tests.truth_table import HOLD_ROWS, KINDS, NAMES, ROWS, Row
 
 _HEAD = """\
 # What becomes of each failure
@@ -48,9 +48,9 @@ def page() -> str:
     lines += ["", "## It does not start, or is of no use as it is", ""]
     lines += ["The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`; it is"]
     lines += ["tried again as the cool-down allows, and no job is spent on it.", ""]
-    lines += ["| what is seen | tried on |", "|---|---|"]
-    for row in START_ROWS:
-        lines.append(f"| {row.seen} | {_kinds(row.on)} |")
+    lines += ["| what is seen | tried on | POSTs |", "|---|---|---|"]
+    for row in HOLD_ROWS:
+        lines.append(f"| {row.seen} | {_kinds(row.on)} | {row.posts} |")
     lines += ["", "## What to do", ""]
     for diagnosis in Diagnosis:
         lines.append(f"- **{diagnosis}**: {advice_for(diagnosis)}")
