@@ -23,7 +23,7 @@ Printed from `tests/truth_table.py`, whose every row the test suite runs through
 against a simulated WebUI of that kind: a job meets the fault each time it is sent, on a WebUI that
 is well otherwise. With a fault that strikes once, the second attempt succeeds and the job is done.
 
-*POSTs*: how often the call was sent; *restarts*: of it.
+*POSTs*: how often the WebUI was sent something; *restarts*: of it.
 The canary (64x64, one step, a prompt that is new each time) is asked after the second failure; it
 passed in the end in all these, so the job is to blame. A WebUI that fails it is put on hold, and
 costs no job (a call that breaks it again, after it drew the canary, does fail).
@@ -47,7 +47,8 @@ def page() -> str:
     lines += [_line(row) for row in ROWS]
     lines += ["", "## It does not start, or is of no use as it is", ""]
     lines += ["The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`; it is"]
-    lines += ["tried again as the cool-down allows, and no job is spent on it.", ""]
+    lines += ["tried again as the cool-down allows. The job waits in the inbox, or in working/ where it"]
+    lines += ["was sent before.", ""]
     lines += ["| what is seen | tried on | POSTs |", "|---|---|---|"]
     for row in HOLD_ROWS:
         lines.append(f"| {row.seen} | {_kinds(row.on)} | {row.posts} |")

@@ -19,9 +19,10 @@ class Row:
     `diagnosis` tells of the attempts that failed.
 
     `options` and `when`: of the fault in the simulator's plan; `flags`: of the simulator; `webui`:
-    of its config; `fields`: of the job; `upscaler`: of its second stage. `somebody` presses a
-    button of the WebUI while it draws (interrupt, skip), or chose a bad checkpoint there before
-    (options). `recycled`: so many of the restarts were none of a fault."""
+    of its config; `unlisted`: a list of it that cannot be read; `fields`: of the job; `upscaler`:
+    of its second stage. `somebody` presses a button of the WebUI while it draws (interrupt, skip),
+    or chose a bad checkpoint there before (options). `recycled`: so many of the restarts were none
+    of a fault."""
 
     fault: str
     seen: str
@@ -37,6 +38,7 @@ class Row:
     when: str = "{prompt: cursed}"
     flags: tuple[str, ...] = ()
     webui: Mapping[str, Any] = field(default_factory=dict)
+    unlisted: str = ""
     fields: Mapping[str, Any] = field(default_factory=dict)
     upscaler: str = ""
     somebody: str = ""
@@ -122,14 +124,17 @@ ROWS = (
         "poisoned", "", "", somebody="options", fails=False, on=("a1111",)),
     Row("", "somebody chose a damaged checkpoint: 200 without images, `Load model: not loaded`",
         "poisoned", "", "", somebody="options", fails=False, on=("sdnext",)),
-    Row("", "a sampler that it does not have (404 `Sampler not found`, or another one in silence)",
-        "bad request", "no sampler", "", posts=0, restarts=0,
+    Row("", "a sampler that it does not have (it would answer 404, or draw with another)",
+        "bad request", "no sampler", "Correct it", posts=0, restarts=0,
         fields={"sampler_name": "No Such"}, on=KINDS),
+    Row("", "404 `Sampler not found`, of a WebUI whose samplers could not be read before",
+        "bad request", "no sampler of that name", "GET /sdapi/v1/samplers", posts=1, restarts=0,
+        unlisted="samplers", fields={"sampler_name": "No Such"}, on=("sdnext",)),
     Row("", "500 to every upscaling: `validation error for ResProcessImage`", "bad request",
         "every upscaling", "Update SD.Next", restarts=0, blame="WebUI",
         upscaler="Resize Lanczos", on=("sdnext",)),
-    Row("", "it has no such route: upscaling", "bad request", "has no extra-single-image", "",
-        posts=0, restarts=0, upscaler="Lanczos", on=("sdcpp",)),
+    Row("", "it has no such route: upscaling", "bad request", "has no extra-single-image",
+        "Correct it", posts=0, restarts=0, upscaler="Lanczos", on=("sdcpp",)),
     Row("", "somebody pressed Interrupt: 200 with a picture that is not finished", "interrupted",
         "", "", restarts=0, fails=False, somebody="interrupt", on=("forge", "a1111", "sdnext")),
     Row("", "somebody pressed Skip: 200 with a picture that is not finished", "interrupted",

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import requests
 
+from sdwatch.simulator.faults import GENERATION_FAULTS, START_FAULTS
+from sdwatch.webui.client import SDWebUIClient
 from tests.failures_page import page
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
-from tests.truth_table import HoldRow, Row, cases, hold_cases
+from tests.truth_table import HOLD_ROWS, ROWS, HoldRow, Row, cases, hold_cases
 from tests.webui.kinds import CORRUPT
 from tests.webui.sim import running
 
@@ -73,7 +75,11 @@ class Somebody:
 
 
 @pytest.mark.parametrize(("row", "kind"), cases(), ids=named)
-def test_what_becomes_of_it(tmp_path: Path, row: Row, kind: str) -> None:
+def test_what_becomes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row, kind: str
+) -> None:
+    if row.unlisted:
+        hide(monkeypatch, row.unlisted)
     slow = ("--step-time", "0.05") if row.somebody else ()
     with monitored(
         tmp_path,
@@ -95,6 +101,16 @@ def test_what_becomes_of_it(tmp_path: Path, row: Row, kind: str) -> None:
         assert len(spool.events("recycled")) == row.recycled
         if row.fails:
             assert_explained(run, row)
+
+
+def hide(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The WebUI has no such list."""
+    ask = SDWebUIClient.answer
+
+    def answer(client: SDWebUIClient, path: str, timeout: float) -> tuple[int, bytes]:
+        return (404, b"") if path.endswith(name) else ask(client, path, timeout)
+
+    monkeypatch.setattr(SDWebUIClient, "answer", answer)
 
 
 def meet(spool: Monitored, row: Row) -> None:
@@ -165,7 +181,13 @@ def test_what_puts_the_lane_on_hold(tmp_path: Path, row: HoldRow, kind: str) -> 
         else:
             assert spool.waiting() == ["castle.yaml"]
         if row.external or row.foreign:
-            assert starts(spool) == int(row.external), "sdwatch starts none"
+            assert starts(spool) == int(row.external)
+            assert not (spool.state / "webui-sim" / "identity.json").exists(), "it started none"
+
+
+def test_no_fault_of_the_simulator_is_left_out() -> None:
+    shown = {row.fault for row in (*ROWS, *HOLD_ROWS) if row.fault}
+    assert shown == {*GENERATION_FAULTS, *START_FAULTS}
 
 
 def test_the_page_is_the_table() -> None:
