@@ -29,6 +29,11 @@ passed in the end in all these, so the job is to blame. A WebUI that fails it is
 costs no job (a call that breaks it again, after it drew the canary, does fail).
 """
 
+_ON_HOLD = """\
+The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`, and is tried again as
+the cool-down allows. The job waits in the inbox, or in working/ where it was sent before.
+"""
+
 _TEXTS = """\
 
 ## What the WebUI says
@@ -46,9 +51,7 @@ def page() -> str:
     lines += ["|---|---|---|---|---|---|---|"]
     lines += [_line(row) for row in ROWS]
     lines += ["", "## It does not start, or is of no use as it is", ""]
-    lines += ["The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`; it is"]
-    lines += ["tried again as the cool-down allows. The job waits in the inbox, or in working/ where it"]
-    lines += ["was sent before.", ""]
+    lines += [_ON_HOLD]
     lines += ["| what is seen | tried on | POSTs |", "|---|---|---|"]
     for row in HOLD_ROWS:
         lines.append(f"| {row.seen} | {_kinds(row.on)} | {row.posts} |")
