@@ -92,6 +92,7 @@ class Signature:
     during: str = ""
     vague: bool = False
     ends_start: bool = False
+    says: tuple[str, ...] = ()
     builtin: bool = field(default=False, compare=False)
 
     @property
@@ -396,6 +397,7 @@ class _Entry(_Read):
     during: Literal["start", "call"] | None = None
     vague: bool = False
     ends_start: bool = False
+    says: tuple[str, ...] = ()
 
     def signature(self, builtin: bool) -> Signature:
         return Signature(
@@ -410,6 +412,7 @@ class _Entry(_Read):
             self.during or "",
             self.vague,
             self.ends_start,
+            self.says,
             builtin,
         )
 

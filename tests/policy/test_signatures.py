@@ -163,6 +163,7 @@ CUDA_MALLOC = (
     "[ERROR] ggml_extend.hpp:83 - ggml_backend_cuda_buffer_type_alloc_buffer: allocating 2024.00 "
     "MiB on device 0: cudaMalloc failed: out of memory"
 )
+UNLOADED = ("08:03:12-123456 ERROR    Load model: name='zz-corrupt' not loaded",)
 SAFETENSOR = "Error while deserializing header: HeaderTooLarge"
 GONE_FILE = "[Errno 2] No such file or directory: 'models/Stable-diffusion/zz-vanished.safetensors'"
 
@@ -752,6 +753,29 @@ def test_each_signature_is_written_for_people(signature: Signature) -> None:
     )
     assert signature.advice.endswith(".")
     assert signature.source
+
+
+def told_by(signature: Signature, text: str) -> bool:
+    """Whether this signature would know the text: in a reply (whose log may have to say more), in
+    the log of a call, of a process that ended, or of a start."""
+    only, said = (signature,), text.partition(": ")
+    statuses = [status for way in signature.ways for status in way.status] or [500]
+    bodies = [{"detail": text}, {"error": said[0].rpartition(".")[2], "message": said[2]}]
+    facts = [
+        Facts(http(status, body), log=(*NO_KEY, *UNLOADED), names_checkpoint=True)
+        for status in statuses
+        for body in bodies
+    ]
+    facts += [Facts(OPAQUE, log=(text,)), Facts(REFUSED, True, None, (text,), True)]
+    started = why_not_started((text,), None, False, only)
+    return bool(started) or any(match(fact, only) for fact in facts)
+
+
+@pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
+def test_each_signature_says_what_people_search_for_and_knows_it(signature: Signature) -> None:
+    """What it says is in docs/failures.md; only an exit code has no text."""
+    assert signature.says or all(way.by_end for way in signature.ways)
+    assert [text for text in signature.says if not told_by(signature, text)] == []
 
 
 # --- the user's own file
