@@ -1,6 +1,8 @@
 """The proof of one WebUI: is it well, or was it the job? And whose fault was proven before.
 
-It is put to the proof by the canary, and then by the last call that came out, made once more.
+It is put to the proof by the canary, and then by the last call that came out, made once more: a
+tiny picture does not show all. Where that fails, one as large and plain decides: what the job needs
+beside its size, a LoRA or a script, may be gone, and says nothing of the WebUI.
 """
 
 from __future__ import annotations
@@ -9,19 +11,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from sdwatch.policy.blame import Blame
+from sdwatch.policy.redaction import Redactor
 from sdwatch.webui.call_watch import CallWatch
-from sdwatch.webui.canary import SIDE, Asked, Canary, Unwell, payload
+from sdwatch.webui.canary import SIDE, Asked, By, Canary, Unwell, payload
 
 _SHORT_ENOUGH = 60.0  # seconds: a call that took longer is not repeated as a proof
+
+_SAME = ("width", "height", "steps", "batch_size", "sampler_name", "scheduler", "cfg_scale")
+"""What a plain picture has of the call whose place it takes."""
 
 
 class Proof:
     """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
-    from now on."""
+    from now on. `redactor`: what is said of a repeated call has none of its texts."""
 
-    def __init__(self, canary: Canary, watch: Callable[[str], CallWatch]) -> None:
+    def __init__(
+        self, canary: Canary, watch: Callable[[str], CallWatch], redactor: Redactor
+    ) -> None:
         self._canary = canary
         self._watch = watch
+        self._redactor = redactor
         self._last_good: Asked | None = None
         self._blame = Blame()
 
@@ -32,32 +41,55 @@ class Proof:
             self._last_good = Asked(stage, payload, "a repeat of the last good call", False)
 
     def why_unwell(self, why_over: Callable[[], str]) -> Unwell | None:
-        """Send both: why one of them failed, or None. `why_over`: why they are not to be waited for
-        any more, or ''."""
+        """Why it is, or None. `why_over`: why the proof is not to be waited for any more, or ''."""
         tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
-        for asked in filter(None, (tiny, self._last_good)):
-            if unwell := self._canary.ask(asked, self._why_not_wait(asked.stage, why_over)):
-                return unwell
-        return None
+        unwell = self._ask(tiny, why_over)
+        if unwell is not None and unwell.by is not By.REFUSED:
+            return unwell
+        return self._repeat(why_over)
 
-    def is_a_jobs_own(self, message: str, generation: int) -> bool:
-        """Whether this failure was proven to be a job's own, and needs no more proof."""
-        return self._blame.is_a_jobs_own(message, generation)
+    def forget_good_call(self) -> None:
+        """What it needs may be gone: a person says that the WebUI is well."""
+        self._last_good = None
 
-    def blamed(
-        self, job: str, run: str, message: str, generation: int, died: bool
-    ) -> tuple[str, ...]:
+    def forget_whose(self) -> None:
+        """The WebUI may have become another: whose failures were jobs' own is not known of it."""
+        self._blame.forget()
+
+    def is_a_jobs_own(self, message: str) -> bool:
+        """Whether this failure was proven to be a job's own, and needs no second attempt."""
+        return self._blame.is_a_jobs_own(message)
+
+    def blamed(self, job: str, run: str, message: str, died: bool) -> tuple[str, ...]:
         """This failure was proven to be a job's own, by which the process `died` or not: the runs
         of which that was said too often in a row to be believed, or ()."""
-        self._blame.blame(job, run, message, generation, died)
+        self._blame.blame(job, run, message, died)
         return self._blame.take_suspects()
 
-    def _why_not_wait(self, stage: str, why_over: Callable[[], str]) -> Callable[[], str]:
-        watch = self._watch(stage)
+    def _repeat(self, why_over: Callable[[], str]) -> Unwell | None:
+        if (good := self._last_good) is None or (unwell := self._ask(good, why_over)) is None:
+            return None
+        if unwell.by is By.NO_TIME or why_over():
+            return unwell
+        if unwell.by is By.FAILED and self._ask(_plain(good), why_over) is not None:
+            return unwell
+        self._last_good = None
+        return None
 
-        def why() -> str:
-            if over := why_over():
-                return over
-            return watch.look() if watch.is_due else ""
+    def _ask(self, asked: Asked, why_over: Callable[[], str]) -> Unwell | None:
+        watch = self._watch(asked.stage)
 
-        return why
+        def why_not_wait() -> str:
+            return why_over() or (watch.look() if watch.is_due else "")
+
+        unwell = self._canary.ask(asked, why_not_wait)
+        if unwell is None:
+            return None
+        self._redactor.learn(asked.payload)
+        return Unwell(self._redactor.redact(unwell.reason), unwell.by)
+
+
+def _plain(good: Asked) -> Asked:
+    """As large as a call that came out, and nothing else of it."""
+    same = {name: good.payload[name] for name in _SAME if name in good.payload}
+    return Asked("txt2img", {**payload(), **same}, "a plain picture of the same size", False)

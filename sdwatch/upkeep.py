@@ -18,9 +18,10 @@ from sdwatch.policy.lifecycle import Event, State, next_state
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.proof import Proof
 from sdwatch.wear import Wear
+from sdwatch.webui.canary import By, Unwell
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.crash_history import CrashHistory
+from sdwatch.webui.crash_history import FAILED_CANARY, CrashHistory
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import ReadinessProbe
 from sdwatch.webui.occupancy import Occupancy
@@ -29,7 +30,6 @@ from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 
 log = logging.getLogger("sdwatch.keeper")
 
-FAILED_CANARY = "failed canary"
 _NO_START = "failed start"
 
 
@@ -73,6 +73,7 @@ class Upkeep:
         self._occupancy = Occupancy(client, config.health.timeout)
         self._failed_probes = 0
         self._next_probe = 0.0
+        self._suspicion = ""  # for which it is put on hold once it is up
 
     @property
     def _managed(self) -> bool:
@@ -130,6 +131,7 @@ class Upkeep:
             self.hold.end()
             self._tell_ready()
             self._wake()
+            self._hold_if_suspected()
             return ""
         reason = unwell if started else self.process.last_failure or "it could not be brought up"
         self.apply(Event.START_FAILED)
@@ -156,6 +158,7 @@ class Upkeep:
     def broke(self, error: Exception) -> None:
         """A mistake of sdwatch itself left it in the middle."""
         if self.state is State.STARTING:
+            self._crashes.crashed(_NO_START)
             self.apply(Event.START_FAILED)
         if self.state is not State.READY:
             self.hold.say(f"sdwatch itself broke: {error!r}")
@@ -178,28 +181,45 @@ class Upkeep:
 
     def doubt_the_jobs(self, runs: Collection[str]) -> None:
         """These were spent in a row on a WebUI that died each time."""
-        if self.state is not State.READY:
-            self._wear.wear_out("the last job may have left it broken")
-        self.hold.say(
+        self._suspicion = (
             f"{len(runs)} different jobs in a row crashed it, though it draws the canary: "
             "perhaps it is not the jobs. To put them back: sdwatch retry " + " ".join(runs)
         )
-        self._hold_for(self._crashes.longest)
+        if self.state is State.READY:  # else the last of them made a restart due
+            self._hold_if_suspected()
 
     def release(self) -> None:
         """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
         self.hold.release()
+        self._proof.forget_good_call()
+        self._proof.forget_whose()
         self._next_probe = 0.0
 
-    def prove(self, why_over: Callable[[], str]) -> str:
-        """Why it is unwell, or ''. It must be ready; a proof that is over for another reason than
-        its own end (see `why_over`) condemns nothing."""
+    def prove(self, why_over: Callable[[], str]) -> Unwell | None:
+        """Why it is unwell. It must be ready; a proof that is over for another reason than its own
+        end (see `why_over`) condemns nothing."""
         unwell = self._proof.why_unwell(lambda: why_over() or self._why_over())
         if unwell is None:
-            return ""
-        if not why_over():
-            self._fail_proof(unwell.reason)
-        return unwell.reason
+            self._crashes.proven_well()
+        elif not why_over():
+            self._take(unwell)
+        return unwell
+
+    def _take(self, unwell: Unwell) -> None:
+        """It did not pass: restarted, or waited for."""
+        if unwell.by is By.NO_TIME:
+            self.put_on_hold(unwell.reason, to_be_proven=True)
+        elif not self._stopping.is_set():
+            self.apply(Event.CRASHED)
+            self._failed(unwell.reason, FAILED_CANARY)
+            self._tell(f"{unwell.reason}; nothing is sent for {self._crashes.remaining():g} s")
+            self._wake()
+
+    def _hold_if_suspected(self) -> None:
+        if self._suspicion:
+            self.hold.say(self._suspicion)
+            self._suspicion = ""
+            self._hold_for(self._crashes.longest)
 
     def _hold_for(self, seconds: float) -> None:
         self._next_probe = self._clock.monotonic() + seconds
@@ -210,26 +230,21 @@ class Upkeep:
         """It is of no use as it is: the cool-down begins, and the lane is on hold."""
         if self._stopping.is_set():
             return
+        self._proof.forget_whose()
         self._crashes.crashed(kind)
         self.hold.say(reason)
-
-    def _fail_proof(self, unwell: str) -> None:
-        if self._stopping.is_set():
-            return
-        self.apply(Event.CRASHED)
-        self._failed(unwell, FAILED_CANARY)
-        self._tell(f"{unwell}; nothing is sent to it for {self._crashes.remaining():g} s")
-        self._wake()
 
     def _doubt(self) -> str:
         """After a failed canary it is ready only when one has passed: why that failed, or ''. It is
         a call like any other, and waits out the cool-down."""
-        if self._crashes.last_kind != FAILED_CANARY:
+        if not self._crashes.doubted:
             return ""
         if self._clock.wait(self._stopping, self._crashes.remaining()):
             return "sdwatch stops"
-        unwell = self._proof.why_unwell(self._why_over)
-        return unwell.reason if unwell else ""
+        if (unwell := self._proof.why_unwell(self._why_over)) is not None:
+            return unwell.reason
+        self._crashes.proven_well()
+        return ""
 
     def _why_over(self) -> str:
         """Why a proof that is under way needs no more waiting for, or ''."""
@@ -242,7 +257,7 @@ class Upkeep:
     def _check_health(self) -> None:
         """Dead or frozen is noticed while nothing is queued, too."""
         if self.is_gone:
-            self.crashed(Diagnosis.CRASH)
+            self._died_by_itself()
         elif (probe := self._probe_when_due()) is None:
             return
         elif probe.unusable:
@@ -261,7 +276,7 @@ class Upkeep:
     def _try_again(self) -> None:
         """It could not be used: has what was wrong gone away?"""
         if self.is_gone:
-            self.crashed(Diagnosis.CRASH)
+            self._died_by_itself()
         elif (probe := self._probe_when_due()) is None:
             return
         elif self._occupancy.look(still_counts=self.hold.until_idle):
@@ -279,10 +294,12 @@ class Upkeep:
             self._read_lists()
             self.apply(Event.READY)
             self._wake()
-        elif unwell.busy:
-            self.put_on_hold(unwell.reason, to_be_proven=True)
         else:
-            self._fail_proof(unwell.reason)
+            self._take(unwell)
+
+    def _died_by_itself(self) -> None:
+        self._proof.forget_whose()
+        self.crashed(Diagnosis.CRASH)
 
     def _probe_when_due(self) -> ProbeResult | None:
         if self._clock.monotonic() < self._next_probe:

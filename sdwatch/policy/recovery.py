@@ -57,12 +57,18 @@ def is_crash(diagnosis: Diagnosis, poisons: bool, decision: Decision) -> bool:
     return poisons or diagnosis in _ENDS_A_LIFE or decision.action is Action.RESTART
 
 
-def decide(diagnosis: Diagnosis, attempts: int, recovery: bool = True, sent: int = 1) -> Decision:
+def decide(
+    diagnosis: Diagnosis,
+    attempts: int,
+    recovery: bool = True,
+    sent: int = 1,
+    known: bool = False,
+) -> Decision:
     """What to do after a failure.
 
     `attempts`: counted attempts of this call so far, this one included. `recovery`: False is
     fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not, and not given
-    up in order by a stop.
+    up in order by a stop. `known`: the same failure was proven twice to be a job's own.
     """
     if diagnosis is Diagnosis.BAD_REQUEST:
         return Decision(Action.FAIL, "the request itself is wrong; a restart cannot help")
@@ -77,6 +83,9 @@ def decide(diagnosis: Diagnosis, attempts: int, recovery: bool = True, sent: int
         if diagnosis is Diagnosis.INTERRUPTED:
             return Decision(Action.FAIL, f"{why}, and somebody ended it")
         return Decision(Action.CANARY, f"{why}: the job, or the WebUI?")
+    if known:
+        why = "two jobs were proven to bring the same failure on themselves"
+        return Decision(Action.CANARY, f"{why}: this one, too?")
     if sent >= SENT_AT_MOST:
         return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
     if diagnosis is Diagnosis.INTERRUPTED:

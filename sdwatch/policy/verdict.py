@@ -21,7 +21,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.facts import Diagnosis, Facts
-from sdwatch.policy.signatures import Signature, match
+from sdwatch.policy.signatures import Signature, match, says_nothing
 
 __all__ = [
     "Diagnosis",
@@ -32,6 +32,7 @@ __all__ = [
     "blame_for",
     "exit_in_words",
     "judge",
+    "what_failed",
 ]
 
 
@@ -167,12 +168,17 @@ _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 """Failures by which the WebUI stays up: a job's own can be told before it costs a restart."""
 
 
+def what_failed(verdict: Verdict, error: WebUIError) -> str:
+    """By which a failure is told from others; '' where it must not be taken for a job's own: by it
+    the WebUI ended, or neither its reply nor its log had a word of what went wrong."""
+    unexplained = verdict.cause == str(error) and says_nothing(error)
+    return "" if unexplained or verdict.diagnosis not in _PROVEN_AS else verdict.cause
+
+
 def as_proven(verdict: Verdict) -> Verdict:
-    """This very failure was twice proven to be a job's own: a bad request from then on."""
-    if verdict.diagnosis not in _PROVEN_AS:
-        return verdict
+    """This very failure was twice proven to be a job's own."""
     evidence = f"{verdict.evidence}, which two jobs were proven to bring on themselves"
-    return replace(verdict, diagnosis=Diagnosis.BAD_REQUEST, evidence=evidence)
+    return replace(verdict, evidence=evidence)
 
 
 def blame_for(diagnosis: Diagnosis) -> str:

@@ -12,9 +12,15 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from sdwatch.errors import WebUIBusyError, WebUIError
+from sdwatch.errors import (
+    WebUIBadRequestError,
+    WebUIBusyError,
+    WebUIError,
+    WebUINotUsableError,
+)
 from sdwatch.policy.payload import MAX_SEED
 from sdwatch.policy.picture import check_whole, is_one_colour
 from sdwatch.webui.client import SDWebUIClient
@@ -56,12 +62,21 @@ class Asked:
     is_tiny: bool
 
 
+class By(Enum):
+    """What a proof that did not come out shows."""
+
+    FAILED = "the WebUI is unwell"
+    NO_TIME = "it is busy, or its set-up is not usable: nothing is proven yet"
+    REFUSED = "it does not do this very thing: nothing is proven by it"
+    NOT_ASKED = "it could not be asked"
+
+
 @dataclass(frozen=True)
 class Unwell:
-    """Why a proof failed. `busy`: the WebUI said that it had no time for it, and nothing else."""
+    """Why a proof did not come out."""
 
     reason: str
-    busy: bool = False
+    by: By = By.FAILED
 
 
 class Canary:
@@ -89,6 +104,12 @@ class Canary:
 
 _LOOK_EVERY = 0.05  # seconds
 
+_BY_ERROR: tuple[tuple[type[WebUIError], By], ...] = (
+    (WebUIBusyError, By.NO_TIME),
+    (WebUINotUsableError, By.NO_TIME),
+    (WebUIBadRequestError, By.REFUSED),
+)
+
 
 class _Sent:
     """One POST and its end."""
@@ -105,8 +126,8 @@ class _Sent:
         """Why the result is none."""
         asked, result = self._asked, self._result
         if isinstance(result, WebUIError):
-            busy = isinstance(result, WebUIBusyError)
-            return Unwell(f"{asked.what} failed: {result}", busy)
+            by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), By.FAILED)
+            return Unwell(f"{asked.what} failed: {result}", by)
         flaw = flaw_in(result.images[0]) if asked.is_tiny else ""
         return Unwell(f"{asked.what} came out {flaw}") if flaw else None
 

@@ -21,6 +21,7 @@ from sdwatch.policy.error_lines import (
 )
 from sdwatch.webui.log_lines import (
     LogLine,
+    join_wrapped,
     last_frames,
     split_lines,
     without_probes,
@@ -70,7 +71,8 @@ def last_lines(data: bytes, wanted: int) -> tuple[list[LogLine], int, int]:
     while start and len(lines) <= wanted:
         end, start = start, _line_start(data, start - size)
         more, left_out = _shown(data[start:end])
-        lines = without_repeats(last_frames([*more, *lines]))
+        # What was wrapped may lie on both sides of where this look began.
+        lines = without_repeats(last_frames(join_wrapped([*more, *lines])))
         probes, size = probes + left_out, size * _GROWTH
     return lines, probes, start
 
