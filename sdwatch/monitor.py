@@ -32,6 +32,7 @@ from sdwatch.policy.envelope import (
 from sdwatch.retention import Retention
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
+from sdwatch.spool.earlier_texts import learn_earlier_texts
 from sdwatch.spool.heartbeat import (
     BEGINS,
     INTERVAL,
@@ -210,6 +211,8 @@ class Monitor:
             )
             for webui in config.webuis
         ]
+        for lane in self._lanes:
+            learn_earlier_texts(self._spool, lane.redactor.learn)
         self._placement = Placement(self._lanes, config.max_generation, config.rules)
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, say=self._say

@@ -123,3 +123,26 @@ def test_the_log_as_a_whole_does_not_have_it(night: Night) -> None:
     assert len(night.spool.done()) == 1
     assert_silent(night.log.read_text(encoding="utf-8"))
     assert_silent("\n".join([*night.spool.told, *night.warned]))
+
+
+def test_a_webui_that_lives_on_has_the_prompts_of_before_in_its_log(tmp_path: Path) -> None:
+    """The monitor that adopts it has never seen them."""
+    echo = "- {fault: structured-500, when: {prompt: purple}, times: always}\n"
+    faults = echo + "- {fault: structured-500, when: {prompt: cursed}, times: always}\n"
+    with monitored(tmp_path, faults=faults, webui={"leave_running": True}) as spool:
+        spool.drop("first.yaml", job(TEXT))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        log = next((spool.state / "webui-sim").glob("*.stdout.log"))
+        with log.open("a") as file:
+            file.write(f"Prompt: {TEXT}\n")
+        spool.write_webui(leave_running=False)
+        spool.drop("second.yaml", job("a cursed castle"))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        (second,) = spool.spool.glob("failed/*-second-????")
+        tail = (second / "webui_tail.log").read_text(encoding="utf-8")
+        assert "Prompt: <text" in tail
+        for path in second.rglob("*"):
+            if path.is_file():
+                assert_silent(path.read_text(encoding="utf-8", errors="replace"))

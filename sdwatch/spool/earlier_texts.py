@@ -1,0 +1,39 @@
+"""The texts of the runs before this monitor's life: a WebUI that lives on has them in its log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from heapq import nlargest
+from pathlib import Path
+from typing import Any
+
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.diagnostics import read_json
+from sdwatch.spool.run import MANIFEST
+
+log = logging.getLogger("sdwatch.spool")
+
+_RUNS = 50
+_MOST_BYTES = 4_000_000
+
+
+def learn_earlier_texts(spool: Spool, learn: Callable[[Mapping[str, Any]], None]) -> None:
+    """Have what the newest runs were to draw learned, stage by stage; their folders' names are
+    times. What cannot be read is left out."""
+    for folder in nlargest(_RUNS, _published(spool), key=lambda path: path.name):
+        try:
+            job = read_json(folder, MANIFEST, _MOST_BYTES).get("job")
+        except OSError as error:
+            log.warning("%s: cannot be read: %s", folder, error)
+            continue
+        stages = job.get("stages") if isinstance(job, Mapping) else None
+        for stage in stages if isinstance(stages, list) else ():
+            if isinstance(stage, Mapping):
+                learn(stage)
+
+
+def _published(spool: Spool) -> Iterator[Path]:
+    for parent in (spool.done, spool.failed):
+        if parent.is_dir():
+            yield from (path for path in parent.iterdir() if not path.name.startswith("."))
