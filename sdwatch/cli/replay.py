@@ -17,10 +17,10 @@ from PIL import Image
 
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
-from sdwatch.cli.names import archived_runs, find, working_runs
+from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.clock import SystemClock
 from sdwatch.config import WebUIConfig
-from sdwatch.errors import SdwatchError, WebUIError
+from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
 from sdwatch.policy.payload import Call
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.story import asked_for
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     chosen = choose_config(args.config)
     spool = chosen.spool
     runs = archived_runs(spool.done) | archived_runs(spool.failed) | working_runs(spool)
-    folder = find(Path(args.run).name, runs, "failed/, done/ or working/")
+    folder = find(run_named(args.run), runs, "failed/, done/ or working/")
     call, payload = _rebuilt(folder, args.call, chosen)
     client = _client(folder, args.url, chosen)
     if read_heartbeats(spool.root):
@@ -65,6 +65,8 @@ def main(args: argparse.Namespace) -> ExitCode:
     except WebUIError as error:
         print(f"{_status(error)} after {time.monotonic() - began:.1f} s")
         print(f"  {error}")
+        if isinstance(error, WebUIUnreachableError):
+            print(f"  {_how_to_start(_webui(folder, chosen), args.url)}")
         return ExitCode.ERROR
     finally:
         client.close()
@@ -112,6 +114,13 @@ def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
         f"the run was on {name or 'no WebUI yet'}, which the config does not have; say which one "
         f"with --url: " + ", ".join(webui.url for webui in webuis.values())
     )
+
+
+def _how_to_start(webui: WebUIConfig, url: str | None) -> str:
+    """It may only not be running: who starts it?"""
+    ours = webui.command is not None and url is None
+    by = "`sdwatch run` starts it and keeps it, or start it by hand" if ours else "start it by hand"
+    return f"Where the WebUI does not run: {by}; then replay again."
 
 
 def _status(error: WebUIError) -> str:

@@ -210,9 +210,27 @@ def _as_webui_errors(url: str, stage: str, limit: float) -> Iterator[None]:
     except requests.ReadTimeout as error:
         raise WebUIStuckError(f"{url}: no reply within {limit:g} s", stage=stage) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise WebUIUnreachableError(f"{url}: {_reason(error)}", stage=stage) from error
+        raise WebUIUnreachableError(_broke(url, error), stage=stage) from error
     except ValueError as error:  # a header that cannot be decoded
         raise WebUIReplyError(f"{url}: the reply is no HTTP: {_reason(error)}") from error
+
+
+_IN_WORDS = {
+    "ConnectionRefusedError": "nobody listens there: the connection was refused",
+    "IncompleteRead": "the WebUI's reply broke off in the middle",
+    "RemoteDisconnected": "the WebUI closed the connection without an answer",
+    "ConnectionResetError": "the WebUI broke the connection off",
+    "ConnectionAbortedError": "the WebUI broke the connection off",
+    "BrokenPipeError": "the WebUI broke the connection off",
+    "gaierror": "the WebUI's host is not known",
+}
+
+
+def _broke(url: str, error: BaseException) -> str:
+    """What became of a connection: first in words, then as Python says it."""
+    reason = _reason(error)
+    words = _IN_WORDS.get(reason.partition(":")[0], "no whole answer came")
+    return f"{words} ({url}: {reason})"
 
 
 def _reason(error: BaseException) -> str:
