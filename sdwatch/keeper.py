@@ -16,7 +16,9 @@ from sdwatch.config import WebUIConfig
 from sdwatch.permit import Permit
 from sdwatch.policy.lifecycle import Event, State
 from sdwatch.policy.progress import Limits
+from sdwatch.policy.signatures import Signature
 from sdwatch.policy.success import Finding
+from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.proof import Proof
 from sdwatch.upkeep import Upkeep
@@ -43,7 +45,8 @@ _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
 
 class Keeper:
     """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed, `tell`
-    gets lines for people. `use` a process once, before `open`."""
+    gets lines for people; `redact` takes prompts out of what the WebUI said. `use` a process once,
+    before `open`."""
 
     def __init__(
         self,
@@ -57,6 +60,8 @@ class Keeper:
         wake: Callable[[], None],
         tell: Callable[[str], None],
         machine: Machine,
+        signatures: tuple[Signature, ...],
+        redact: Callable[[str], str],
     ) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
         self.warnings = WarningsTold(tell)
@@ -75,8 +80,9 @@ class Keeper:
         self._asked: _Asked | None = None
         self._last_watch: CallWatch | None = None  # of the last POST, also when it is over
         self._sent_at = 0.0
-        canary = Canary(client, may_interrupt=config.command is not None)
-        self._proof = Proof(canary, self._new_watch)
+        managed = config.command is not None
+        canary = Canary(client, may_interrupt=managed)
+        self._proof = Proof(canary, self._new_watch, signatures, managed=managed)
         self.upkeep = Upkeep(
             config,
             client=client,
@@ -89,6 +95,7 @@ class Keeper:
             changed=permit.changed,
             wake=wake,
             tell=tell,
+            redact=redact,
         )
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
 
@@ -153,11 +160,11 @@ class Keeper:
         self._set_watch(None)
         self.upkeep.crashed(diagnosis)
 
-    def put_on_hold(self, reason: str, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
         """Nothing can be sent to it for now. No probe sees what a call has found wrong, so a canary
         goes before the next call. See roles.Keeper."""
         self._set_watch(None)
-        self.upkeep.put_on_hold(reason, until_idle=until_idle, to_be_proven=not until_idle)
+        self.upkeep.put_on_hold(trouble, until_idle=until_idle, to_be_proven=not until_idle)
 
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """Have the WebUI brought up, and wait for that. False: it did not become ready, or

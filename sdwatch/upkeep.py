@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from sdwatch.clock import Clock
 from sdwatch.config import WebUIConfig
 from sdwatch.hold import Hold
 from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.lifecycle import Event, State, next_state
+from sdwatch.policy.trouble import Trouble, broken_here, doubted_jobs, no_answer, seen_by_probe
 from sdwatch.policy.verdict import Diagnosis
-from sdwatch.proof import Proof
+from sdwatch.proof import Ended, Proof
 from sdwatch.wear import Wear
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
@@ -30,13 +33,16 @@ from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 log = logging.getLogger("sdwatch.keeper")
 
 FAILED_CANARY = "failed canary"
+STOPS = "sdwatch stops"
 _NO_START = "failed start"
+_EXIT_WAIT = 1.0  # seconds
 
 
 class Upkeep:
     """Of the WebUI of `config`. `stopping` is set when sdwatch stops; `changed` is called after
     each change of `state`, `wake` when the lane's readiness is another; `tell` gets lines for
-    people. `process` is set once, before anything else."""
+    people; `redact` takes prompts out of what the WebUI said. `process` is set once, before
+    anything else."""
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class Upkeep:
         changed: Callable[[], None],
         wake: Callable[[], None],
         tell: Callable[[str], None],
+        redact: Callable[[str], str],
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
         self.state = State.DOWN
@@ -69,6 +76,7 @@ class Upkeep:
         self._changed = changed
         self._wake = wake
         self._tell = tell
+        self._redact = redact
         self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set)
         self._occupancy = Occupancy(client, config.health.timeout)
         self._failed_probes = 0
@@ -117,7 +125,8 @@ class Upkeep:
     def bring_up(self) -> str:
         """Wait out the cool-down, then restart and wait until ready: '', or why it is not."""
         if self._clock.wait(self._stopping, self._crashes.remaining()):
-            return "sdwatch stops"
+            return STOPS
+        before = self.process.generation
         self._probe.begin_generation()
         self._failed_probes = 0
         self._wear.begin_generation()
@@ -131,11 +140,12 @@ class Upkeep:
             self._tell_ready()
             self._wake()
             return ""
-        reason = unwell if started else self.process.last_failure or "it could not be brought up"
+        trouble = unwell if started and unwell else self.process.last_trouble
+        has_lived = not self._managed or self.process.generation != before
         self.apply(Event.START_FAILED)
-        self._failed(reason, FAILED_CANARY if started else _NO_START)
+        self._failed(trouble, FAILED_CANARY if started else _NO_START, has_output=has_lived)
         self._wake()
-        return reason
+        return self._redact(trouble.cause)
 
     def look_after(self) -> None:
         """One round for a WebUI that no run has."""
@@ -158,7 +168,7 @@ class Upkeep:
         if self.state is State.STARTING:
             self.apply(Event.START_FAILED)
         if self.state is not State.READY:
-            self.hold.say(f"sdwatch itself broke: {error!r}")
+            self.hold.say(broken_here(repr(error)))
         self._wake()
 
     # -- what went wrong
@@ -170,20 +180,18 @@ class Upkeep:
         self._tell(f"{diagnosis}; nothing is sent to it for {entry:g} s")
 
     def put_on_hold(
-        self, reason: str, *, until_idle: bool = False, to_be_proven: bool = False
+        self, trouble: Trouble, *, until_idle: bool = False, to_be_proven: bool = False
     ) -> None:
         """Nothing can be sent to it for now; the oftener in a row, the longer. See Hold."""
-        in_a_row = self.hold.begin(reason, until_idle=until_idle, to_be_proven=to_be_proven)
+        told = self._with_output(trouble)
+        in_a_row = self.hold.begin(told, until_idle=until_idle, to_be_proven=to_be_proven)
         self._hold_for(self._crashes.entry(in_a_row))
 
-    def doubt_the_jobs(self, runs: Collection[str]) -> None:
+    def doubt_the_jobs(self, runs: Sequence[str]) -> None:
         """These were spent in a row on a WebUI that died each time."""
         if self.state is not State.READY:
             self._wear.wear_out("the last job may have left it broken")
-        self.hold.say(
-            f"{len(runs)} different jobs in a row crashed it, though it draws the canary: "
-            "perhaps it is not the jobs. To put them back: sdwatch retry " + " ".join(runs)
-        )
+        self.hold.say(doubted_jobs(runs), anew=True)
         self._hold_for(self._crashes.longest)
 
     def release(self) -> None:
@@ -194,48 +202,66 @@ class Upkeep:
     def prove(self, why_over: Callable[[], str]) -> str:
         """Why it is unwell, or ''. It must be ready; a proof that is over for another reason than
         its own end (see `why_over`) condemns nothing."""
-        unwell = self._proof.why_unwell(lambda: why_over() or self._why_over())
-        if unwell is None:
+        why = self._proof.why_unwell(lambda: why_over() or self._why_over(), self._how_ended)
+        if why is None:
             return ""
         if not why_over():
-            self._fail_proof(unwell.reason)
-        return unwell.reason
+            self._fail_proof(why.trouble)
+        return self._redact(why.trouble.cause)
 
     def _hold_for(self, seconds: float) -> None:
         self._next_probe = self._clock.monotonic() + seconds
         self.apply(Event.NOT_USABLE)
         self._wake()
 
-    def _failed(self, reason: str, kind: str) -> None:
+    def _failed(self, trouble: Trouble, kind: str, *, has_output: bool = True) -> None:
         """It is of no use as it is: the cool-down begins, and the lane is on hold."""
         if self._stopping.is_set():
             return
         self._crashes.crashed(kind)
-        self.hold.say(reason)
+        self.hold.say(self._with_output(trouble) if has_output else trouble, anew=True)
 
-    def _fail_proof(self, unwell: str) -> None:
+    def _with_output(self, trouble: Trouble) -> Trouble:
+        """What it printed goes with it, and no prompt in either."""
+        printed = self._redact("\n".join(self.process.get_tail_logs().values()))
+        lines = tuple(lines_that_matter(printed))
+        return replace(trouble, cause=self._redact(trouble.cause), lines=lines)
+
+    def _fail_proof(self, trouble: Trouble) -> None:
         if self._stopping.is_set():
             return
         self.apply(Event.CRASHED)
-        self._failed(unwell, FAILED_CANARY)
-        self._tell(f"{unwell}; nothing is sent to it for {self._crashes.remaining():g} s")
+        self._failed(trouble, FAILED_CANARY)
+        left = f"nothing is sent to it for {self._crashes.remaining():g} s"
+        self._tell(f"{self.hold.reason}; {left}")
         self._wake()
 
-    def _doubt(self) -> str:
-        """After a failed canary it is ready only when one has passed: why that failed, or ''. It is
-        a call like any other, and waits out the cool-down."""
+    def _doubt(self) -> Trouble | None:
+        """After a failed canary it is ready only when one has passed: why that failed. It is a call
+        like any other, and waits out the cool-down."""
         if self._crashes.last_kind != FAILED_CANARY:
-            return ""
+            return None
         if self._clock.wait(self._stopping, self._crashes.remaining()):
-            return "sdwatch stops"
-        unwell = self._proof.why_unwell(self._why_over)
-        return unwell.reason if unwell else ""
+            return Trouble(STOPS)
+        why = self._proof.why_unwell(self._why_over, self._how_ended)
+        return why.trouble if why else None
 
     def _why_over(self) -> str:
         """Why a proof that is under way needs no more waiting for, or ''."""
         if self._stopping.is_set():
-            return "sdwatch stops"
+            return STOPS
         return "the WebUI's process ended" if self.is_gone else ""
+
+    def _how_ended(self) -> Ended | None:
+        """How its process ended, if it has. The code comes a moment after the end."""
+        process = self.process
+        if isinstance(process, ExternalWebUI) or not self.is_gone:
+            return None
+        deadline = self._clock.monotonic() + _EXIT_WAIT
+        while (exit_seen := process.exit_of(process.generation)) is None:
+            if self._clock.monotonic() >= deadline or self._clock.wait(self._stopping, 0.05):
+                return Ended(None)
+        return Ended(exit_seen.code)
 
     # -- while it is idle
 
@@ -246,7 +272,7 @@ class Upkeep:
         elif (probe := self._probe_when_due()) is None:
             return
         elif probe.unusable:
-            self.put_on_hold(probe.reason)
+            self.put_on_hold(seen_by_probe(probe.reason, managed=self._managed))
         elif probe.ready:
             self._failed_probes = 0
             self.process.cap_logs()
@@ -267,22 +293,30 @@ class Upkeep:
         elif self._occupancy.look(still_counts=self.hold.until_idle):
             self.hold.say_again()
         elif not probe.ready:
-            self.hold.say(probe.reason)
+            told = seen_by_probe if probe.unusable else no_answer
+            self._say_if_new(told(probe.reason, managed=self._managed))
         else:
             self._go_on_if_well()
 
+    def _say_if_new(self, trouble: Trouble) -> None:
+        """It is looked at every few seconds, and its output read only where something changed."""
+        if trouble.cause != self.hold.reason:
+            self.hold.say(self._with_output(trouble))
+
     def _go_on_if_well(self) -> None:
         """Its probe is answered; what a call has found wrong only the canary can see."""
-        unwell = self._proof.why_unwell(self._why_over) if self.hold.to_be_proven else None
-        if unwell is None:
+        why = None
+        if self.hold.to_be_proven:
+            why = self._proof.why_unwell(self._why_over, self._how_ended)
+        if why is None:
             self.hold.end()
             self._read_lists()
             self.apply(Event.READY)
             self._wake()
-        elif unwell.busy:
-            self.put_on_hold(unwell.reason, to_be_proven=True)
+        elif why.busy:
+            self.put_on_hold(why.trouble, to_be_proven=True)
         else:
-            self._fail_proof(unwell.reason)
+            self._fail_proof(why.trouble)
 
     def _probe_when_due(self) -> ProbeResult | None:
         if self._clock.monotonic() < self._next_probe:

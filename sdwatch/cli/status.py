@@ -138,6 +138,7 @@ def _lane(lane: dict[str, Any]) -> str:
     words = [", ".join(filter(None, [lane["state"], _which(lane), managed, lane["url"]]))]
     if lane["hold"]:
         words.append(f"on hold: {lane['hold']}")
+        words += [f"what to do: {advice}" for advice in [lane.get("advice")] if advice]
     if lane["crashes_in_a_row"]:
         words.append(f"{lane['crashes_in_a_row']} crashes in a row")
     if lane["cooldown_left"]:

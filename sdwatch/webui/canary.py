@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sdwatch.errors import WebUIBusyError, WebUIError
+from sdwatch.errors import WebUIBusyError, WebUIError, WebUIReplyError
 from sdwatch.policy.payload import MAX_SEED
 from sdwatch.policy.picture import check_whole, is_one_colour
 from sdwatch.webui.client import SDWebUIClient
@@ -24,6 +24,8 @@ from sdwatch.webui.reply import Reply
 SIDE = 64  # pixels
 
 PROMPT = "sdwatch canary"
+
+ONE_COLOUR = "in one colour"
 
 
 def payload() -> dict[str, Any]:
@@ -43,7 +45,7 @@ def flaw_in(image: bytes) -> str:
     """What is wrong with the picture that came of it, as `in one colour`, or ''."""
     if check_whole(image) != (SIDE, SIDE):
         return f"in another size than {SIDE}x{SIDE}"
-    return "in one colour" if is_one_colour(image) else ""
+    return ONE_COLOUR if is_one_colour(image) else ""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Unwell:
-    """Why a proof failed. `busy`: the WebUI said that it had no time for it, and nothing else."""
+    """Why a proof failed. `busy`: the WebUI said that it had no time for it, and nothing else;
+    `error`: by which it failed, where it was not given up."""
 
     reason: str
     busy: bool = False
+    error: WebUIError | None = None
 
 
 class Canary:
@@ -106,9 +110,12 @@ class _Sent:
         asked, result = self._asked, self._result
         if isinstance(result, WebUIError):
             busy = isinstance(result, WebUIBusyError)
-            return Unwell(f"{asked.what} failed: {result}", busy)
-        flaw = flaw_in(result.images[0]) if asked.is_tiny else ""
-        return Unwell(f"{asked.what} came out {flaw}") if flaw else None
+            return Unwell(f"{asked.what} failed: {result}", busy, result)
+        if not (flaw := flaw_in(result.images[0]) if asked.is_tiny else ""):
+            return None
+        kind = "one_colour" if flaw == ONE_COLOUR else "size"
+        error = WebUIReplyError(f"it came out {flaw}", status=200, kind=kind)
+        return Unwell(f"{asked.what} came out {flaw}", error=error)
 
     def _send(self) -> None:
         self._result = result_of(self._generate, "canary")

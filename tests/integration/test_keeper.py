@@ -66,7 +66,8 @@ def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_i
         lane.keeper.crashed(Diagnosis.POISONED)  # it lives, and is to be started anew
         lane.keeper.blamed("job-3", "run-3", "words 3", 1, True)
         assert lane.keeper.upkeep.state is State.NOT_USABLE
-        assert lane.hold_reason.endswith("sdwatch retry run-1 run-2 run-3")
+        assert lane.held is not None
+        assert lane.held.trouble.spent == ("run-1", "run-2", "run-3")
         alive = [process.pid for process in lane.process.family()]
     wait_until(lambda: lane.ready, 30, "the hold is over")
     assert lane.process.generation == 2
