@@ -26,6 +26,7 @@ class Action(StrEnum):
 
     FAIL = "fail"
     RESTART = "restart and retry"
+    WAIT = "wait until it answers, then retry"
     RETRY = "retry"
     INTERRUPT = "interrupt, then retry"
     CANARY = "ask the canary"
@@ -39,6 +40,9 @@ class Decision:
     action: Action
     why: str
 
+
+PROVEN = "the same failure was proven twice to be the job's own"
+"""Why a call fails at its first failure, although a restart may cure such a one."""
 
 _NOT_THE_CALLS_FAULT = (Diagnosis.NOT_USABLE, Diagnosis.BUSY, Diagnosis.STORAGE)
 
@@ -54,18 +58,29 @@ _ENDS_A_LIFE = (Diagnosis.CRASH, Diagnosis.STUCK, Diagnosis.POISONED)
 def is_crash(diagnosis: Diagnosis, poisons: bool, decision: Decision) -> bool:
     """Whether the WebUI must be restarted after a failure. A second server error from a WebUI that
     still answers does not yet say so: the canary will. `poisons`: see Verdict."""
-    return poisons or diagnosis in _ENDS_A_LIFE or decision.action is Action.RESTART
+    again = decision.action in (Action.RESTART, Action.WAIT)
+    return poisons or diagnosis in _ENDS_A_LIFE or again
 
 
-def decide(diagnosis: Diagnosis, attempts: int, recovery: bool = True, sent: int = 1) -> Decision:
+def decide(
+    diagnosis: Diagnosis,
+    attempts: int,
+    recovery: bool = True,
+    sent: int = 1,
+    *,
+    managed: bool = True,
+    proven: bool = False,
+) -> Decision:
     """What to do after a failure.
 
     `attempts`: counted attempts of this call so far, this one included. `recovery`: False is
     fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not, and not given
-    up in order by a stop.
+    up in order by a stop. `managed`: the WebUI is ours to restart. `proven`: see PROVEN.
     """
     if diagnosis is Diagnosis.BAD_REQUEST:
         return Decision(Action.FAIL, "the request itself is wrong; a restart cannot help")
+    if proven:
+        return Decision(Action.FAIL, f"{PROVEN}; a restart did not help")
     if not counts(diagnosis):
         if sent >= SENT_AT_MOST:
             return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
@@ -83,7 +98,14 @@ def decide(diagnosis: Diagnosis, attempts: int, recovery: bool = True, sent: int
         return Decision(Action.RETRY, "somebody ended it; the WebUI is well")
     if diagnosis is Diagnosis.STUCK:
         return Decision(Action.INTERRUPT, "no progress; an interrupt may free it")
-    return Decision(Action.RESTART, "a restart may cure it")
+    return bring_up("a restart may cure it", managed)
+
+
+def bring_up(why: str, managed: bool) -> Decision:
+    """Have the WebUI brought up, then try again: by a restart, where it is ours."""
+    if managed:
+        return Decision(Action.RESTART, why)
+    return Decision(Action.WAIT, "sdwatch did not start this WebUI, and cannot restart it")
 
 
 def after_canary(unwell: str, excused: int, sent: int) -> Decision:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sdwatch.clock import SystemClock
+from sdwatch.policy.recovery import PROVEN
 from sdwatch.policy.story import CANARY_WELL
 from sdwatch.spool import archive
 from sdwatch.webui.crash_history import CrashHistory
@@ -82,7 +83,8 @@ def test_thirty_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> 
         assert spool.stats()["posts"] == 2 + 2 + 28
         assert {error(run)["blame"] for run in spool.failed()} == {"job"}
         last = error(spool.failed()[-1])
-        assert last["diagnosis"] == "bad request"
+        assert last["diagnosis"] == "server error"
+        assert PROVEN in last["attempts"][-1]["decision"]
         assert "were proven to bring on themselves" in last["attempts"][-1]["evidence"]
 
 

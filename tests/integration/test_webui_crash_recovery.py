@@ -30,8 +30,10 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.lane import Lane
+from sdwatch.policy.recovery import PROVEN
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.success import Finding
+from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
@@ -109,9 +111,9 @@ class NotingKeeper:
     def crashed(self, diagnosis: Diagnosis) -> None:
         self.heard.append(f"crashed: {diagnosis}")
 
-    def put_on_hold(self, reason: str, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
         del until_idle
-        self.heard.append(f"hold: {reason}")
+        self.heard.append(f"hold: {trouble}")
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
         del payload
@@ -451,7 +453,8 @@ def test_what_was_proven_to_be_a_jobs_own_fails_at_once(tmp_path: Path) -> None:
     call.keeper.own = [str(server_error("KeyError"))]
     outcome = call.make(tmp_path)
     assert outcome.envelope is not None
-    assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("bad request", "job")
+    assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("server error", "job")
+    assert PROVEN in outcome.envelope.attempts[-1].decision
     assert len(call.client.posts) == 1
     assert call.process.restarts == 0
 
