@@ -8,6 +8,7 @@ import io
 import json
 import socket
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +136,7 @@ def made(
 ) -> dict[str, str]:
     """The members of the bundle about a run that failed with these answers."""
     place = Workplace(tmp_path)
+    place.spool = replace(place.spool, config=Path("/home/rosalinde/my pictures/sdwatch.yaml"))
     neighbour = place.claimed(f'prompt: "{NEIGHBOUR}"\nsteps: 1\n')
     assert place.runner(neighbour, FakeClient()).run_to_end(place.spool) is Ending.DONE
     run = place.claimed(json.dumps(JOB, ensure_ascii=False))
@@ -215,6 +217,7 @@ def test_what_a_maintainer_needs_is_in_it(
     machine = json.loads(members["machine.json"])
     assert machine["at_the_failure"]["memory_total"] > 0
     assert "RuntimeError" in members["WHY.txt"]
+    assert "--config '~/my pictures/sdwatch.yaml'" in members["WHY.txt"]
     webui = json.loads(members["config.json"])["webuis"]["forge"]
     assert webui["command"] == ["python", "launch.py", "--api-auth", "<secret>", "--x=1"]
     assert webui["env"] == {"HF_TOKEN": "<hidden>", "OTHER": "<hidden>"}

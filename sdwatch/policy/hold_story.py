@@ -46,11 +46,12 @@ def _goes_on(held: Held, option: str, ended: bool) -> Iterator[str]:
     wait = f"  {jobs} is spent on it: they wait in inbox/ and in working/"
     yield ""
     if ended:
-        yield f"{wait}. sdwatch has ended on this hold (--once). When that is mended:"
+        yield f"{wait}."
+        yield "  sdwatch has ended on this hold (--once). When that is mended:"
         yield f"    {typed('run', option)}"
     else:
-        yield f"{wait}, and go on by themselves"
-        yield "  when it is well again; sdwatch looks for that as often as its cool-down allows."
+        yield f"{wait},"
+        yield "  and go on by themselves when it is well again; sdwatch looks for that by and by."
     if held.tried and not ended:
         yield ""
         yield "  Have it tried now, or delete this file (a cool-down runs on all the same):"
