@@ -19,6 +19,8 @@ class Hold:
         self.to_be_proven = False  # a call found what no probe can see, so a canary must pass
         self._in_a_row = 0
         self._began_as: Trouble | None = None
+        self._tried: tuple[tuple[str, str], ...] = ()  # since a call succeeded; the last of them
+        self._before = 0  # so many more
         self._clock = clock
 
     @property
@@ -43,11 +45,15 @@ class Hold:
         again, and it is to be told although the reason may be the same."""
         now = self._clock.wall()
         self.since = self.since or now
-        tried, before = (self.held.tried, self.held.before) if self.held else ((), 0)
         if anew or trouble.cause != self.reason:
-            tried = (*tried, (iso(now), trouble.cause))
-            before += max(0, len(tried) - _MOST_TOLD)
-        self.held = Held(trouble, iso(self.since), tried[-_MOST_TOLD:], before)
+            self.remember(trouble.cause)
+        self.held = Held(trouble, iso(self.since), self._tried, self._before)
+
+    def remember(self, what: str) -> None:
+        """It happened: should it come to a hold, its story begins here."""
+        tried = (*self._tried, (iso(self._clock.wall()), what))
+        self._before += max(0, len(tried) - _MOST_TOLD)
+        self._tried = tried[-_MOST_TOLD:]
 
     def say_again(self) -> None:
         """What it began for is still so, whatever was said since."""
@@ -66,3 +72,4 @@ class Hold:
     def succeeded(self) -> None:
         """A call succeeded: the next hold is the first of its row."""
         self._in_a_row = 0
+        self._tried, self._before = (), 0

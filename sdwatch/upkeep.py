@@ -177,7 +177,9 @@ class Upkeep:
         """It must be restarted; its cool-down begins now."""
         entry = self._crashes.crashed(str(diagnosis))
         self.apply(Event.CRASHED)
-        self._tell(f"{diagnosis}; nothing is sent to it for {entry:g} s")
+        told = f"{diagnosis}; nothing is sent to it for {entry:g} s"
+        self.hold.remember(told)
+        self._tell(told)
 
     def put_on_hold(
         self, trouble: Trouble, *, until_idle: bool = False, to_be_proven: bool = False

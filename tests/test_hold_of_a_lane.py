@@ -29,6 +29,18 @@ def test_a_look_that_finds_the_same_is_no_news_and_a_new_try_is() -> None:
     assert [what for _, what in hold.held.tried] == ["refused", "refused"]
 
 
+def test_the_story_of_a_hold_begins_with_what_led_to_it_and_ends_with_a_success() -> None:
+    hold = Hold(SystemClock())
+    hold.remember("crash")
+    hold.end()  # it was restarted
+    hold.say(Trouble("the canary failed"))
+    assert hold.held is not None
+    assert [what for _, what in hold.held.tried] == ["crash", "the canary failed"]
+    hold.succeeded()
+    hold.say(Trouble("refused"))
+    assert [what for _, what in hold.held.tried] == ["refused"]
+
+
 def test_what_it_began_for_is_said_again() -> None:
     hold = Hold(SystemClock())
     assert hold.begin(Trouble("busy")) == 1

@@ -152,6 +152,12 @@ _OF_A_200 = {
 """What to do about a reply that was no success, by the kind of the finding (see success.py) or of
 what it lacked."""
 
+_BROKEN_OFF = (
+    "The connection broke, and no process was seen to end. If a proxy stands between, give the "
+    "WebUI's own address in the config; else webui_tail.log may say what it met. If the WebUI runs "
+    "on another machine, see there whether it ended."
+)
+
 ENDED_IN_ORDER = (0, 130, 143, 129, -2, -15, -1, 0xC000013A)
 """Exit codes of a process that was told to end: by SIGINT, SIGTERM, SIGHUP, Ctrl+C, or itself."""
 
@@ -211,6 +217,8 @@ def _by_error(facts: Facts) -> Verdict:
         if isinstance(error, kind):
             evidence = f"HTTP {error.status}" if error.status else ""
             advice = _OF_A_200.get(error.kind, "") if diagnosis is Diagnosis.SILENT else ""
+            if diagnosis is Diagnosis.CRASH:  # the process was not seen to end
+                advice = _BROKEN_OFF
             return _verdict(diagnosis, str(error), evidence, advice)
     return _verdict(Diagnosis.SERVER_ERROR, str(error), "")
 

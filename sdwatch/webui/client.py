@@ -229,16 +229,21 @@ _IN_WORDS = {
 def _broke(url: str, error: BaseException) -> str:
     """What became of a connection: first in words, then as Python says it."""
     reason = _reason(error)
-    words = _IN_WORDS.get(reason.partition(":")[0], "no whole answer came")
+    words = _IN_WORDS.get(type(_innermost(error)).__name__, "no whole answer came")
     return f"{words} ({url}: {reason})"
 
 
 def _reason(error: BaseException) -> str:
     """The innermost words of a chain of connection errors, without object addresses."""
-    cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    return f"{type(cause).__name__}: {cause}"
+    cause = _innermost(error)
+    name, said = type(cause).__name__, str(cause)
+    return said if said.startswith(name) else f"{name}: {said}"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
 def _log_failure(error: WebUIError, stage: str, attempt: int, payload: Mapping[str, Any]) -> None:
