@@ -70,7 +70,8 @@ class Proof:
         for asked in filter(None, (tiny, self._last_good)):
             watch = self._watch(asked.stage)
             if unwell := self._canary.ask(asked, _why_not_wait(watch, why_over)):
-                return self._judged(asked, unwell, how_ended(), watch.lines())
+                broke = unwell.error is None or isinstance(unwell.error, WebUIUnreachableError)
+                return self._judged(asked, unwell, how_ended() if broke else None, watch.lines())
         return None
 
     def is_a_jobs_own(self, message: str, generation: int) -> bool:

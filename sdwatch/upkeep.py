@@ -21,6 +21,7 @@ from sdwatch.policy.trouble import Trouble, broken_here, doubted_jobs, no_answer
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.proof import Ended, Proof
 from sdwatch.wear import Wear
+from sdwatch.webui.api import EXIT_WAIT
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
@@ -35,7 +36,6 @@ log = logging.getLogger("sdwatch.keeper")
 FAILED_CANARY = "failed canary"
 STOPS = "sdwatch stops"
 _NO_START = "failed start"
-_EXIT_WAIT = 1.0  # seconds
 
 
 class Upkeep:
@@ -255,14 +255,14 @@ class Upkeep:
         return "the WebUI's process ended" if self.is_gone else ""
 
     def _how_ended(self) -> Ended | None:
-        """How its process ended, if it has. The code comes a moment after the end."""
+        """How its process ended, if it has. A connection breaks a moment before that is seen."""
         process = self.process
-        if isinstance(process, ExternalWebUI) or not self.is_gone:
+        if isinstance(process, ExternalWebUI):
             return None
-        deadline = self._clock.monotonic() + _EXIT_WAIT
+        deadline = self._clock.monotonic() + EXIT_WAIT
         while (exit_seen := process.exit_of(process.generation)) is None:
             if self._clock.monotonic() >= deadline or self._clock.wait(self._stopping, 0.05):
-                return Ended(None)
+                return Ended(None) if self.is_gone else None
         return Ended(exit_seen.code)
 
     # -- while it is idle

@@ -193,7 +193,6 @@ def test_a_failed_run_explains_itself(spool: Spool, clock: FakeClock, outcome: s
     assert (where / "error.json").is_file()
 
 
-@pytest.mark.parametrize("number", range(1, 25))
 def test_a_cancelled_run_that_had_failed_before_tells_what_was_tried(
     spool: Spool, clock: FakeClock
 ) -> None:
@@ -219,6 +218,7 @@ def test_where_nothing_was_sent_it_says_so_and_names_the_config(
     assert f"    sdwatch retry {where.name} {option}\n" in text
 
 
+@pytest.mark.parametrize("number", range(1, 25))
 def test_a_death_at_any_step_of_publishing_leaves_one_whole_run(
     spool: Spool, clock: FakeClock, number: int
 ) -> None:
