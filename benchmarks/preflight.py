@@ -1,6 +1,7 @@
 """What is asked of each job and of each failure beside the call itself: the preflight of a job of
 three stages against Forge's lists as recorded, good and with a mistake in it, and the verdict on a
-server error. Beside them the same Python parses the answers of that Forge once (json.loads)."""
+server error, with all signatures, over the log of a usual call and the longest that is kept. Beside
+them the same Python parses the answers of that Forge once (json.loads)."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ import common
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIServerError
 from sdwatch.policy.job import parse_job
 from sdwatch.policy.preflight import check_against
@@ -43,7 +45,16 @@ stages:
       upscaler_1: R-ESRGAN 4x+
       upscaling_resize: 2
 """
-LINES = tuple(f"step {number} of 200, 1.63s/it" for number in range(200))
+TRACEBACK = (
+    "*** API error: POST: http://127.0.0.1:7860/sdapi/v1/txt2img",
+    *(f'  File "modules/part_{number}.py", line {number}, in forward' for number in range(20)),
+    "    torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB.",
+)
+
+
+def log_of(lines: int, *last: str) -> tuple[str, ...]:
+    """What a call leaves behind."""
+    return (*(f"step {number} of {lines}, 1.63s/it" for number in range(lines)), *last)
 
 
 def main() -> int:
@@ -61,12 +72,20 @@ def main() -> int:
     parsed = timed(lambda: [json.loads(answer) for answer in answers], times)
     preflight = timed(lambda: check_against(good, forge), times)
     refused = timed(lambda: check_against(bad, forge), times)
-    verdict = timed(lambda: judge(Facts(error, log=LINES)), times)
+    signatures = builtin_signatures()
+
+    def verdict_on(*log: str) -> float:
+        return timed(lambda: judge(Facts(error, log=log), signatures), times)
+
+    verdict = verdict_on(*log_of(200, *TRACEBACK))
     rows = [
         ("json.loads of the answers", parsed),
         ("preflight, nothing wrong", preflight),
         ("preflight, one wrong name", refused),
         ("verdict, 200 lines of log", verdict),
+        ("verdict, 200 lines, nothing fits", verdict_on(*log_of(200))),
+        ("verdict, 2000 lines, the most", verdict_on(*log_of(2000, *TRACEBACK))),
+        ("verdict, 2000 lines, nothing fits", verdict_on(*log_of(2000))),
         ("preflight and verdict", preflight + verdict),
     ]
     table = [(what, f"{1000 * t:.3f} ms", f"{t / parsed:.2f}") for what, t in rows]

@@ -329,7 +329,7 @@ def parse_config(data: bytes, file: str, base: Path) -> Config:
 def builtin_signatures() -> tuple[Signature, ...]:
     """The failures that sdwatch knows by itself."""
     file = resources.signatures_file()
-    return parse_signatures(file.read_bytes(), str(file))
+    return parse_signatures(file.read_bytes(), str(file), builtin=True)
 
 
 def load_signatures(own: Path | None) -> tuple[Signature, ...]:

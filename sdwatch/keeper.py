@@ -16,6 +16,7 @@ from sdwatch.config import WebUIConfig
 from sdwatch.permit import Permit
 from sdwatch.policy.lifecycle import Event, State
 from sdwatch.policy.progress import Limits
+from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.success import Finding
 from sdwatch.policy.trouble import Trouble
@@ -25,7 +26,7 @@ from sdwatch.upkeep import Upkeep
 from sdwatch.warnings_told import WarningsTold
 from sdwatch.wear import Wear
 from sdwatch.webui.call_watch import CallWatch
-from sdwatch.webui.canary import Canary
+from sdwatch.webui.canary import By, Canary, Unwell
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
@@ -45,7 +46,7 @@ _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
 
 class Keeper:
     """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed, `tell`
-    gets lines for people; `redact` takes prompts out of what the WebUI said. `use` a process once,
+    gets lines for people. `use` a process once,
     before `open`."""
 
     def __init__(
@@ -61,11 +62,12 @@ class Keeper:
         tell: Callable[[str], None],
         machine: Machine,
         signatures: tuple[Signature, ...],
-        redact: Callable[[str], str],
+        redactor: Redactor,
+        leaks: Leaks,
     ) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
         self.warnings = WarningsTold(tell)
-        self.wear = Wear(config, Leaks(client), lambda: self._process.rss())
+        self.wear = Wear(config, leaks, lambda: self._process.rss())
         self._process: WebUIProcessManager | ExternalWebUI
         self._config = config
         self._client = client
@@ -82,7 +84,7 @@ class Keeper:
         self._sent_at = 0.0
         managed = config.command is not None
         canary = Canary(client, may_interrupt=managed)
-        self._proof = Proof(canary, self._new_watch, signatures, managed=managed)
+        self._proof = Proof(canary, self._new_watch, redactor, signatures, managed=managed)
         self.upkeep = Upkeep(
             config,
             client=client,
@@ -95,7 +97,7 @@ class Keeper:
             changed=permit.changed,
             wake=wake,
             tell=tell,
-            redact=redact,
+            redact=redactor.redact,
         )
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
 
@@ -169,21 +171,21 @@ class Keeper:
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """Have the WebUI brought up, and wait for that. False: it did not become ready, or
         `give_up` was set; then the keeper goes on with it."""
-        return self._ask(_Asked(False, give_up)) == ""
+        return self._ask(_Asked(False, give_up)) is None
 
-    def prove(self, give_up: threading.Event) -> str:
+    def prove(self, give_up: threading.Event) -> Unwell | None:
         """Put the WebUI to the proof. See roles.Keeper."""
         return self._ask(_Asked(True, give_up))
 
     def is_a_jobs_own(self, message: str) -> bool:
         """Whether this failure was proven to be a job's own, and needs no more proof."""
-        return self._proof.is_a_jobs_own(message, self._process.generation)
+        return self._proof.is_a_jobs_own(message)
 
     def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
         """This failure was proven to be a job's own: its crashes lengthen no cool-down."""
         self._set_watch(None)
         self._crashes.forgive(crashes)
-        if runs := self._proof.blamed(job, run, message, self._process.generation, died):
+        if runs := self._proof.blamed(job, run, message, died):
             self.upkeep.doubt_the_jobs(runs)
 
     def call_over(self) -> None:
@@ -197,13 +199,13 @@ class Keeper:
         if not self.upkeep.ready:
             self._kick.set()
 
-    def _ask(self, asked: _Asked) -> str:
+    def _ask(self, asked: _Asked) -> Unwell | None:
         self._asked = asked
         self._kick.set()
         while not asked.done.wait(_LOOK_EVERY):
             # Its canary must be off the WebUI before the permit is given back.
             if (asked.given_up or self._stopping.is_set()) and not asked.sends:
-                return GIVEN_UP
+                return Unwell(GIVEN_UP, By.NOT_ASKED)
         return asked.unwell
 
     def _new_watch(self, stage: str) -> CallWatch:
@@ -281,7 +283,7 @@ class Keeper:
         if (asked := self._asked) is not None:
             self._asked = None
             try:
-                asked.unwell = self._prove(asked) if asked.prove else self.upkeep.bring_up()
+                asked.unwell = self._prove(asked) if asked.prove else self._bring_up()
             finally:
                 asked.done.set()
         elif (watch := self.watch) is not None:
@@ -292,15 +294,19 @@ class Keeper:
             finally:
                 self._permit.give_back()
 
-    def _prove(self, asked: _Asked) -> str:
-        """For a run whose call failed twice: why the WebUI is unwell, or ''."""
+    def _bring_up(self) -> Unwell | None:
+        reason = self.upkeep.bring_up()
+        return Unwell(reason, By.NOT_ASKED) if reason else None
+
+    def _prove(self, asked: _Asked) -> Unwell | None:
+        """For a run whose call failed twice: why the WebUI is unwell."""
         if self.upkeep.state is State.READY and self.upkeep.is_gone:
             self.upkeep.crashed(Diagnosis.CRASH)
-        if self.upkeep.state is not State.READY and (unwell := self.upkeep.bring_up()):
+        if self.upkeep.state is not State.READY and (unwell := self._bring_up()):
             return unwell
         asked.sends = True
         if asked.given_up:
-            return GIVEN_UP
+            return Unwell(GIVEN_UP, By.NOT_ASKED)
         return self.upkeep.prove(lambda: GIVEN_UP if asked.given_up else "")
 
     def _look_at_call(self, watch: CallWatch) -> None:
@@ -318,13 +324,13 @@ class Keeper:
 
 class _Asked:
     """A run's wish that the WebUI be brought up, or with `prove` put to the proof; `unwell` is the
-    answer once it is `done`: '' or a reason. `sends`: from here on it is on the WebUI."""
+    answer once it is `done`. `sends`: from here on it is on the WebUI."""
 
     def __init__(self, prove: bool, give_up: threading.Event) -> None:
         self.done = threading.Event()
         self.prove = prove
         self.sends = False
-        self.unwell = "sdwatch itself broke on it"
+        self.unwell: Unwell | None = Unwell("sdwatch itself broke on it", By.NOT_ASKED)
         self._give_up = give_up
 
     @property

@@ -26,6 +26,7 @@ from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import ReadinessProbe
+from sdwatch.webui.leaks import Leaks
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Mailbox
 from sdwatch.webui.process import WebUIProcessManager
@@ -87,7 +88,8 @@ class Lane:
             tell=lambda what: tell(f"{config.name}: {what}"),
             machine=self._machine,
             signatures=self._signatures,
-            redact=self.redactor.redact,
+            redactor=self.redactor,
+            leaks=Leaks(self._client, state_dir / "leaks.json"),
         )
         self.process = _process(config, state_dir, clock, probe, self.keeper, self._signatures)
         self.keeper.use(self.process)
@@ -210,6 +212,7 @@ class Lane:
             "hold": held.trouble.cause if held else "",
             "advice": held.trouble.advice if held else "",
             "spent": list(held.trouble.spent) if held else [],
+            "busy": self._permit.taken,
             "generation": self.process.generation,
             "crashes_in_a_row": self._crashes.in_a_row,
             "cooldown_left": round(self._crashes.remaining(), 1),

@@ -222,7 +222,7 @@ class Monitor:
             )
             for webui in config.webuis
         ]
-        self._placement = Placement(self._lanes, config.max_generation)
+        self._placement = Placement(self._lanes, config.max_generation, config.rules)
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, say=self._say
         )

@@ -19,6 +19,7 @@ from sdwatch.errors import JobUnfitError, Problem
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.policy.job import Job
 from sdwatch.policy.preflight import check_against
+from sdwatch.policy.reach import JobRules
 
 
 class Candidate(Protocol):
@@ -53,11 +54,18 @@ class _Opinion:
 
 
 class Placement:
-    """Knows the opinions of `lanes`. Used by the main thread. `max_generation`: see preflight."""
+    """Knows the opinions of `lanes`. Used by the main thread. `max_generation`, `rules`: see
+    preflight."""
 
-    def __init__(self, lanes: Sequence[Candidate], max_generation: int) -> None:
+    def __init__(
+        self,
+        lanes: Sequence[Candidate],
+        max_generation: int,
+        rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
+    ) -> None:
         self._lanes = lanes
         self._max_generation = max_generation
+        self._rules = rules
         self._opinions: dict[tuple[str, str], _Opinion] = {}  # by source and lane
         self._asked: list[object] = []
 
@@ -120,7 +128,7 @@ class Placement:
         return known
 
     def _judge(self, lane: Candidate, job: Job, catalogue: Catalogue, again: bool) -> _Opinion:
-        checked = check_against(job, catalogue, self._max_generation)
+        checked = check_against(job, catalogue, self._max_generation, self._rules)
         waits = bool(checked.stale) and not again
         if waits:
             lane.read_again(checked.stale)

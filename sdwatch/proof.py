@@ -1,24 +1,30 @@
 """The proof of one WebUI: is it well, or was it the job? And whose fault was proven before.
 
-It is put to the proof by the canary, and then by the last call that came out, made once more.
+It is put to the proof by the canary, and then by the last call that came out, made once more: a
+tiny picture does not show all. Where that fails, one as large and plain decides: what the job needs
+beside its size, a LoRA or a script, may be gone, and says nothing of the WebUI.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.blame import Blame
 from sdwatch.policy.facts import Facts
+from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.trouble import Trouble, failed_proof
 from sdwatch.policy.verdict import judge
 from sdwatch.webui.call_watch import CallWatch
-from sdwatch.webui.canary import SIDE, Asked, Canary, Unwell, payload
+from sdwatch.webui.canary import SIDE, Asked, By, Canary, Unwell, payload
 
 _SHORT_ENOUGH = 60.0  # seconds: a call that took longer is not repeated as a proof
+
+_SAME = ("width", "height", "steps", "batch_size", "sampler_name", "scheduler", "cfg_scale")
+"""What a plain picture has of the call whose place it takes."""
 
 
 @dataclass(frozen=True)
@@ -28,28 +34,23 @@ class Ended:
     code: int | None
 
 
-@dataclass(frozen=True)
-class Failed:
-    """A proof that failed. `busy`: the WebUI said that it had no time for it, and nothing else."""
-
-    trouble: Trouble
-    busy: bool = False
-
-
 class Proof:
     """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
-    from now on. `signatures`: what known failures look like. `managed`: it is ours."""
+    from now on. `redactor`: what is said of a repeated call has none of its texts. `signatures`:
+    what known failures look like. `managed`: it is ours."""
 
     def __init__(
         self,
         canary: Canary,
         watch: Callable[[str], CallWatch],
-        signatures: tuple[Signature, ...],
+        redactor: Redactor,
+        signatures: tuple[Signature, ...] = (),
         *,
-        managed: bool,
+        managed: bool = True,
     ) -> None:
         self._canary = canary
         self._watch = watch
+        self._redactor = redactor
         self._signatures = signatures
         self._managed = managed
         self._last_good: Asked | None = None
@@ -62,46 +63,77 @@ class Proof:
             self._last_good = Asked(stage, payload, "a repeat of the last good call", False)
 
     def why_unwell(
-        self, why_over: Callable[[], str], how_ended: Callable[[], Ended | None]
-    ) -> Failed | None:
-        """Send both: why one of them failed, or None. `why_over`: why they are not to be waited for
-        any more, or ''; `how_ended`: whether the process has ended meanwhile, and how."""
+        self, why_over: Callable[[], str], how_ended: Callable[[], Ended | None] = lambda: None
+    ) -> Unwell | None:
+        """Why it is, or None. `why_over`: why the proof is not to be waited for any more, or '';
+        `how_ended`: whether the process has ended meanwhile, and how."""
         tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
-        for asked in filter(None, (tiny, self._last_good)):
-            watch = self._watch(asked.stage)
-            if unwell := self._canary.ask(asked, _why_not_wait(watch, why_over)):
-                broke = unwell.error is None or isinstance(unwell.error, WebUIUnreachableError)
-                return self._judged(asked, unwell, how_ended() if broke else None, watch.lines())
-        return None
+        unwell = self._ask(tiny, why_over, how_ended)
+        if unwell is not None and unwell.by is not By.REFUSED:
+            return unwell
+        return self._repeat(why_over, how_ended)
 
-    def is_a_jobs_own(self, message: str, generation: int) -> bool:
-        """Whether this failure was proven to be a job's own, and needs no more proof."""
-        return self._blame.is_a_jobs_own(message, generation)
+    def forget_good_call(self) -> None:
+        """What it needs may be gone: a person says that the WebUI is well."""
+        self._last_good = None
 
-    def blamed(
-        self, job: str, run: str, message: str, generation: int, died: bool
-    ) -> tuple[str, ...]:
+    def forget_whose(self) -> None:
+        """The WebUI may have become another: whose failures were jobs' own is not known of it."""
+        self._blame.forget()
+
+    def is_a_jobs_own(self, message: str) -> bool:
+        """Whether this failure was proven to be a job's own, and needs no second attempt."""
+        return self._blame.is_a_jobs_own(message)
+
+    def blamed(self, job: str, run: str, message: str, died: bool) -> tuple[str, ...]:
         """This failure was proven to be a job's own, by which the process `died` or not: the runs
         of which that was said too often in a row to be believed, or ()."""
-        self._blame.blame(job, run, message, generation, died)
+        self._blame.blame(job, run, message, died)
         return self._blame.take_suspects()
+
+    def _repeat(
+        self, why_over: Callable[[], str], how_ended: Callable[[], Ended | None]
+    ) -> Unwell | None:
+        if (good := self._last_good) is None:
+            return None
+        if (unwell := self._ask(good, why_over, how_ended)) is None:
+            return None
+        if unwell.by is By.NO_TIME or why_over():
+            return unwell
+        if unwell.by is By.FAILED and self._ask(_plain(good), why_over, how_ended) is not None:
+            return unwell
+        self._last_good = None
+        return None
+
+    def _ask(
+        self, asked: Asked, why_over: Callable[[], str], how_ended: Callable[[], Ended | None]
+    ) -> Unwell | None:
+        watch = self._watch(asked.stage)
+
+        def why_not_wait() -> str:
+            return why_over() or (watch.look() if watch.is_due else "")
+
+        unwell = self._canary.ask(asked, why_not_wait)
+        if unwell is None:
+            return None
+        self._redactor.learn(asked.payload)
+        broke = unwell.error is None or isinstance(unwell.error, WebUIUnreachableError)
+        trouble = self._judged(asked, unwell, how_ended() if broke else None, watch.lines())
+        return Unwell(trouble.cause, unwell.by, trouble=trouble)
 
     def _judged(
         self, asked: Asked, unwell: Unwell, ended: Ended | None, log: tuple[str, ...]
-    ) -> Failed:
+    ) -> Trouble:
         """A proof is a call like any other: known failures are told by their signatures."""
         error = unwell.error or WebUIStuckError(unwell.reason.removeprefix(f"{asked.what}: "))
         if ended is not None:
             error = WebUIUnreachableError("the WebUI's process ended")
         facts = Facts(error, ended is not None, ended.code if ended else None, log)
-        verdict = judge(facts, self._signatures)
-        return Failed(failed_proof(asked.what, verdict, managed=self._managed), unwell.busy)
+        trouble = failed_proof(asked.what, judge(facts, self._signatures), managed=self._managed)
+        return replace(trouble, cause=self._redactor.redact(trouble.cause))
 
 
-def _why_not_wait(watch: CallWatch, why_over: Callable[[], str]) -> Callable[[], str]:
-    def why() -> str:
-        if over := why_over():
-            return over
-        return watch.look() if watch.is_due else ""
-
-    return why
+def _plain(good: Asked) -> Asked:
+    """As large as a call that came out, and nothing else of it."""
+    same = {name: good.payload[name] for name in _SAME if name in good.payload}
+    return Asked("txt2img", {**payload(), **same}, "a plain picture of the same size", False)

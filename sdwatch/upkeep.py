@@ -22,9 +22,10 @@ from sdwatch.policy.verdict import Diagnosis
 from sdwatch.proof import Ended, Proof
 from sdwatch.wear import Wear
 from sdwatch.webui.api import EXIT_WAIT
+from sdwatch.webui.canary import By, Unwell
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.crash_history import CrashHistory
+from sdwatch.webui.crash_history import FAILED_CANARY, CrashHistory
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import ReadinessProbe
 from sdwatch.webui.occupancy import Occupancy
@@ -33,7 +34,6 @@ from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 
 log = logging.getLogger("sdwatch.keeper")
 
-FAILED_CANARY = "failed canary"
 STOPS = "sdwatch stops"
 _NO_START = "failed start"
 
@@ -81,6 +81,7 @@ class Upkeep:
         self._occupancy = Occupancy(client, config.health.timeout)
         self._failed_probes = 0
         self._next_probe = 0.0
+        self._suspects: tuple[str, ...] = ()  # for which it is put on hold once it is up
 
     @property
     def _managed(self) -> bool:
@@ -139,6 +140,7 @@ class Upkeep:
             self.hold.end()
             self._tell_ready()
             self._wake()
+            self._hold_if_suspected()
             return ""
         trouble = unwell if started and unwell else self.process.last_trouble
         has_lived = not self._managed or self.process.generation != before
@@ -166,6 +168,7 @@ class Upkeep:
     def broke(self, error: Exception) -> None:
         """A mistake of sdwatch itself left it in the middle."""
         if self.state is State.STARTING:
+            self._crashes.crashed(_NO_START)
             self.apply(Event.START_FAILED)
         if self.state is not State.READY:
             self.hold.say(broken_here(repr(error)))
@@ -191,25 +194,43 @@ class Upkeep:
 
     def doubt_the_jobs(self, runs: Sequence[str]) -> None:
         """These were spent in a row on a WebUI that died each time."""
-        if self.state is not State.READY:
-            self._wear.wear_out("the last job may have left it broken")
-        self.hold.say(doubted_jobs(runs), anew=True)
-        self._hold_for(self._crashes.longest)
+        self._suspects = tuple(runs)
+        if self.state is State.READY:  # else the last of them made a restart due
+            self._hold_if_suspected()
 
     def release(self) -> None:
         """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
         self.hold.release()
+        self._proof.forget_good_call()
+        self._proof.forget_whose()
         self._next_probe = 0.0
 
-    def prove(self, why_over: Callable[[], str]) -> str:
-        """Why it is unwell, or ''. It must be ready; a proof that is over for another reason than
-        its own end (see `why_over`) condemns nothing."""
-        why = self._proof.why_unwell(lambda: why_over() or self._why_over(), self._how_ended)
-        if why is None:
-            return ""
-        if not why_over():
-            self._fail_proof(why.trouble)
-        return self._redact(why.trouble.cause)
+    def prove(self, why_over: Callable[[], str]) -> Unwell | None:
+        """Why it is unwell. It must be ready; a proof that is over for another reason than its own
+        end (see `why_over`) condemns nothing."""
+        over = self._why_over
+        unwell = self._proof.why_unwell(lambda: why_over() or over(), self._how_ended)
+        if unwell is None:
+            self._crashes.proven_well()
+        elif not why_over():
+            self._take(unwell)
+        return unwell
+
+    def _take(self, unwell: Unwell) -> None:
+        """It did not pass: restarted, or waited for."""
+        if unwell.by is By.NO_TIME:
+            self.put_on_hold(unwell.told, to_be_proven=True)
+        elif not self._stopping.is_set():
+            self.apply(Event.CRASHED)
+            self._failed(unwell.told, FAILED_CANARY)
+            self._tell(f"{unwell.reason}; nothing is sent for {self._crashes.remaining():g} s")
+            self._wake()
+
+    def _hold_if_suspected(self) -> None:
+        if self._suspects:
+            self.hold.say(doubted_jobs(self._suspects), anew=True)
+            self._suspects = ()
+            self._hold_for(self._crashes.longest)
 
     def _hold_for(self, seconds: float) -> None:
         self._next_probe = self._clock.monotonic() + seconds
@@ -220,6 +241,7 @@ class Upkeep:
         """It is of no use as it is: the cool-down begins, and the lane is on hold."""
         if self._stopping.is_set():
             return
+        self._proof.forget_whose()
         self._crashes.crashed(kind)
         self.hold.say(self._with_output(trouble) if has_output else trouble, anew=True)
 
@@ -229,24 +251,17 @@ class Upkeep:
         lines = tuple(lines_that_matter(printed))
         return replace(trouble, cause=self._redact(trouble.cause), lines=lines)
 
-    def _fail_proof(self, trouble: Trouble) -> None:
-        if self._stopping.is_set():
-            return
-        self.apply(Event.CRASHED)
-        self._failed(trouble, FAILED_CANARY)
-        left = f"nothing is sent to it for {self._crashes.remaining():g} s"
-        self._tell(f"{self.hold.reason}; {left}")
-        self._wake()
-
     def _doubt(self) -> Trouble | None:
         """After a failed canary it is ready only when one has passed: why that failed. It is a call
         like any other, and waits out the cool-down."""
-        if self._crashes.last_kind != FAILED_CANARY:
+        if not self._crashes.doubted:
             return None
         if self._clock.wait(self._stopping, self._crashes.remaining()):
             return Trouble(STOPS)
-        why = self._proof.why_unwell(self._why_over, self._how_ended)
-        return why.trouble if why else None
+        if (unwell := self._proof.why_unwell(self._why_over, self._how_ended)) is not None:
+            return unwell.told
+        self._crashes.proven_well()
+        return None
 
     def _why_over(self) -> str:
         """Why a proof that is under way needs no more waiting for, or ''."""
@@ -270,7 +285,7 @@ class Upkeep:
     def _check_health(self) -> None:
         """Dead or frozen is noticed while nothing is queued, too."""
         if self.is_gone:
-            self.crashed(Diagnosis.CRASH)
+            self._died_by_itself()
         elif (probe := self._probe_when_due()) is None:
             return
         elif probe.unusable:
@@ -289,7 +304,7 @@ class Upkeep:
     def _try_again(self) -> None:
         """It could not be used: has what was wrong gone away?"""
         if self.is_gone:
-            self.crashed(Diagnosis.CRASH)
+            self._died_by_itself()
         elif (probe := self._probe_when_due()) is None:
             return
         elif self._occupancy.look(still_counts=self.hold.until_idle):
@@ -307,18 +322,20 @@ class Upkeep:
 
     def _go_on_if_well(self) -> None:
         """Its probe is answered; what a call has found wrong only the canary can see."""
-        why = None
+        unwell = None
         if self.hold.to_be_proven:
-            why = self._proof.why_unwell(self._why_over, self._how_ended)
-        if why is None:
+            unwell = self._proof.why_unwell(self._why_over, self._how_ended)
+        if unwell is None:
             self.hold.end()
             self._read_lists()
             self.apply(Event.READY)
             self._wake()
-        elif why.busy:
-            self.put_on_hold(why.trouble, to_be_proven=True)
         else:
-            self._fail_proof(why.trouble)
+            self._take(unwell)
+
+    def _died_by_itself(self) -> None:
+        self._proof.forget_whose()
+        self.crashed(Diagnosis.CRASH)
 
     def _probe_when_due(self) -> ProbeResult | None:
         if self._clock.monotonic() < self._next_probe:

@@ -47,18 +47,18 @@ class Wear:
         """After a call: has this generation had all the calls, or all the memory, that it may?"""
         config = self._config
         if config.max_calls is not None and self._calls >= config.max_calls:
-            self.wear_out(f"it has made {self._calls} calls, and max_calls is {config.max_calls}")
+            self._wear_out(f"it has made {self._calls} calls, and max_calls is {config.max_calls}")
         if config.max_rss is not None:
             self.look_at_memory()
             if self.rss > config.max_rss:
                 had, may = self.rss // 10**6, config.max_rss // 10**6
-                self.wear_out(f"it holds {had} MB of memory, and max_rss is {may} MB")
+                self._wear_out(f"it holds {had} MB of memory, and max_rss is {may} MB")
 
     def look_at_memory(self) -> None:
         """For status."""
         self.rss = self._read_rss()
 
-    def wear_out(self, reason: str) -> None:
+    def _wear_out(self, reason: str) -> None:
         """No call goes out before it is recycled."""
         if self._config.command is not None:
             self.worn_out = self.worn_out or reason
@@ -74,5 +74,5 @@ class Wear:
             how = "it is recycled" if ours else "it is not ours to restart"
             words = f"the WebUI kept {', '.join(left)} after the call, and cannot undo it; {how}"
             found.append(Finding("leak", words))
-            self.wear_out(f"it kept {', '.join(left)} of a job")
+            self._wear_out(f"it kept {', '.join(left)} of a job")
         return tuple(found)

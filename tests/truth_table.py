@@ -1,12 +1,11 @@
 """What becomes of each fault of a WebUI: the table that tests hold the real monitor against, and
-that docs/failures.md is printed from (`python -m tests.truth_table > docs/failures.md`)."""
+that docs/failures.md shows (failures_page.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
-from sdwatch.policy.verdict import Diagnosis, advice_for
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 KINDS = ("forge", "a1111", "sdnext", "sdcpp")
 NAMES = {"forge": "Forge", "a1111": "AUTOMATIC1111", "sdnext": "SD.Next", "sdcpp": "sd.cpp"}
@@ -17,7 +16,13 @@ class Row:
     """A fault that a job meets each time it is sent, and what comes of it. `seen`: in the words of
     who sees it; `cause` and `advice`: parts of what WHY.txt says; `posts`, `restarts`: what it
     costs; `on`: the kinds of WebUI on which it is so. Without `fails` the job is done all the same,
-    `diagnosis` tells of the attempts that failed."""
+    `diagnosis` tells of the attempts that failed.
+
+    `options` and `when`: of the fault in the simulator's plan; `flags`: of the simulator; `webui`:
+    of its config; `unlisted`: a list of it that cannot be read; `fields`: of the job; `upscaler`:
+    of its second stage. `somebody` presses a button of the WebUI while it draws (interrupt, skip),
+    or chose a bad checkpoint there before (options). `recycled`: so many of the restarts were none
+    of a fault."""
 
     fault: str
     seen: str
@@ -29,6 +34,19 @@ class Row:
     blame: str = "job"
     fails: bool = True
     on: tuple[str, ...] = ("forge",)
+    options: str = ""
+    when: str = "{prompt: cursed}"
+    flags: tuple[str, ...] = ()
+    webui: Mapping[str, Any] = field(default_factory=dict)
+    unlisted: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    upscaler: str = ""
+    somebody: str = ""
+    recycled: int = 0
+
+
+def _with_checkpoint(name: str) -> dict[str, Any]:
+    return {"override_settings": {"sd_model_checkpoint": name}}
 
 
 _KERNEL = "journalctl"
@@ -54,8 +72,12 @@ ROWS = (
         "the GPU ran out of memory", _MEMORY, on=("forge", "a1111", "sdcpp")),
     Row("oom", "200 without images, after the GPU ran out of memory", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("sdnext",)),
-    Row("nan", "500 `NansException`, or NaN in the log of a black picture", "NaN",
-        "numbers that are none", "", on=KINDS),
+    Row("nan", "500 `NansException`: `A tensor with NaNs was produced`", "NaN",
+        "numbers that are none", "--no-half", on=("a1111",)),
+    Row("nan", "200 with a black picture; the log says `invalid=`", "NaN",
+        "numbers that are none", "VAE", on=("sdnext",)),
+    Row("nan", "200 with a black picture, of which nothing tells that it was NaN", "silent",
+        "one colour", _LOG),
     Row("log-flood", "a 500 whose traceback a flood of lines followed", "server error",
         "after a flood of lines", _TRACEBACK),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "poisoned",
@@ -72,7 +94,7 @@ ROWS = (
     Row("exit-0", "the process ends by itself, with exit code 0", "crash",
         "exit code 0", "See who", restarts=2),
     Row("hang", "no step any more; the API still answers", "stuck",
-        "made no progress", _STUCK, restarts=2, on=("forge", "sdcpp")),
+        "made no progress", _STUCK, restarts=2, on=KINDS),
     Row("hang-interruptible", "no step any more; an interrupt frees it", "stuck",
         "made no progress", _STUCK, restarts=1),
     Row("hang-spin", "no step any more; a core spins", "stuck",
@@ -88,96 +110,102 @@ ROWS = (
     Row("wrong-size", "200 with a picture of another size", "silent", "32x32, not 64x64", _LOG,
         on=KINDS),
     Row("wrong-model", "200, drawn with another model", "silent", "made with the model", _LOG,
-        on=KINDS),
+        fields=_with_checkpoint("simulated-a"), on=KINDS),
+    Row("", "500 `Failed to recognize model type!`: the job's checkpoint is damaged", "bad request",
+        "the job names is of no kind", ".corrupted", posts=1,
+        fields=_with_checkpoint("simulated-corrupt")),
+    Row("", "500 `HeaderTooSmall`: the job's checkpoint is damaged", "bad request",
+        "the job names is damaged", "Download", posts=1,
+        fields=_with_checkpoint("simulated-corrupt"), on=("a1111",)),
+    Row("", "500 `'NoneType' object is not callable`: the job's checkpoint is damaged",
+        "bad request", "could not load the checkpoint that the job names", "download", posts=1,
+        restarts=0, fields=_with_checkpoint("simulated-corrupt"), on=("sdnext",)),
+    Row("", "somebody chose a damaged checkpoint: `Torch not compiled with CUDA enabled`",
+        "poisoned", "", "", somebody="options", fails=False, on=("a1111",)),
+    Row("", "somebody chose a damaged checkpoint: 200 without images, `Load model: not loaded`",
+        "poisoned", "", "", somebody="options", fails=False, on=("sdnext",)),
+    Row("", "a sampler that it does not have (it would answer 404, or draw with another)",
+        "bad request", "no sampler", "Correct it", posts=0, restarts=0,
+        fields={"sampler_name": "No Such"}, on=KINDS),
+    Row("", "404 `Sampler not found`, of a WebUI whose samplers could not be read before",
+        "bad request", "no sampler of that name", "GET /sdapi/v1/samplers", posts=1, restarts=0,
+        unlisted="samplers", fields={"sampler_name": "No Such"}, on=("sdnext",)),
+    Row("", "500 to every upscaling: `validation error for ResProcessImage`", "bad request",
+        "every upscaling", "Update SD.Next", restarts=0, blame="WebUI",
+        upscaler="Resize Lanczos", on=("sdnext",)),
+    Row("", "it has no such route: upscaling", "bad request", "has no extra-single-image",
+        "Correct it", posts=0, restarts=0, upscaler="Lanczos", on=("sdcpp",)),
+    Row("", "somebody pressed Interrupt: 200 with a picture that is not finished", "interrupted",
+        "", "", restarts=0, fails=False, somebody="interrupt", on=("forge", "a1111", "sdnext")),
+    Row("", "somebody pressed Skip: 200 with a picture that is not finished", "interrupted",
+        "", "", restarts=0, fails=False, somebody="skip", on=("forge", "a1111")),
+    Row("", "somebody pressed Skip: 200 without images", "interrupted",
+        "", "", restarts=0, fails=False, somebody="skip", on=("sdnext",)),
     Row("orphan-child", "a child of the WebUI outlives it; it is ended with it", "", "", "",
         posts=1, restarts=0, fails=False),
     Row("ignore-sigterm", "it does not end when asked; it is killed", "", "", "",
         posts=1, restarts=0, fails=False),
-    Row("leak", "it takes more memory with each picture; see `max_rss`", "", "", "",
-        posts=1, restarts=0, fails=False),
+    Row("leak", "it takes more memory with each picture, and has more than `max_rss`: recycled",
+        "", "", "", posts=1, recycled=1, fails=False, options=", mb: 300",
+        webui={"max_rss": "250 MB"}),
     Row("slow-steps", "it is slow, and moves", "", "", "", posts=1, restarts=0, fails=False),
+    Row("slow-start", "it starts slowly", "", "", "", posts=1, restarts=0, fails=False,
+        options=", delay: 1", when="{start: 1}"),
+    Row("", "it loads its checkpoint when its API is up already, and draws nothing until then",
+        "", "", "", posts=1, restarts=0, fails=False, flags=("--load-time", "0.5"),
+        on=("sdnext",)),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class StartRow:
-    """What a start of the WebUI meets each time: the lane is on hold for the reason `hold`, and no
-    job is spent. `flags`: more of the simulator's; `limit`: seconds that the start may take."""
+class HoldRow:
+    """What puts the lane on hold, each time: `hold` is part of the reason, and the job waits in the
+    inbox, or in working/ where it was sent. `fault`: of each start, or of a job; `flags`: more of
+    the simulator's; `limit`: seconds that a start may take. `external`: the WebUI is not ours;
+    `foreign`: another of its kind has its port."""
 
     fault: str
     seen: str
     hold: str
+    posts: int = 0
     flags: tuple[str, ...] = ()
     limit: float = 60
+    external: bool = False
+    foreign: bool = False
     on: tuple[str, ...] = ("forge",)
 
 
-START_ROWS = (
-    StartRow("never-ready", "it starts, and its port never opens", "not ready within", limit=1),
-    StartRow("exit-on-start", "it ends while it starts", "exit code 1", on=KINDS),
-    StartRow("port-taken", "its port is somebody else's", "", limit=3, on=("a1111", "sdnext")),
-    StartRow("no-model", "it has no checkpoint", "no checkpoint", flags=("--no-model",),
-             on=("forge", "a1111")),
-    StartRow("no-api", "it was started without --api", "--api", flags=("--no-api",)),
+_PASSWORD = ("--auth", "me:secret")
+
+HOLD_ROWS = (
+    HoldRow("never-ready", "it starts, and its port never opens", "not ready within", limit=1),
+    HoldRow("exit-on-start", "it ends while it starts", "exit code 1", on=KINDS),
+    HoldRow("port-taken", "its port is somebody else's, and it lives on without: `address already "
+            "in use`", "port is taken", limit=1),
+    HoldRow("port-taken", "its port is somebody else's, and it ends: `address already in use`, "
+            "`Cannot find empty port in range`", "port is taken", on=("a1111", "sdnext")),
+    HoldRow("", "its port is somebody else's, and it would share it", "is taken by pid",
+            foreign=True, on=("sdcpp",)),
+    HoldRow("", "it has no checkpoint", "no checkpoint", flags=("--no-model",),
+            on=("forge", "a1111", "sdnext")),
+    HoldRow("", "it was started without --api", "--api", flags=("--no-api",),
+            on=("forge", "a1111")),
+    HoldRow("", "401 `Not authenticated`", "user name and password", flags=_PASSWORD,
+            on=("forge", "a1111", "sdnext")),
+    HoldRow("", "429 `rate limit exceeded`, after the picture was drawn", "429", posts=1,
+            flags=("--rate-limit", "4"), on=("sdnext",)),
+    HoldRow("sigkill-mid-step", "it dies, and is not ours to start", "Connection refused", posts=1,
+            limit=1, external=True),
+    HoldRow("poisoned", "it answers, draws nothing any more, and is not ours to restart",
+            "the canary", posts=2, external=True),
 )  # fmt: skip
 
 
-def start_cases() -> Iterator[tuple[StartRow, str]]:
-    """Each of them on each of its kinds."""
-    for row in START_ROWS:
-        for kind in row.on:
-            yield row, kind
-
-
-def cases() -> Iterator[tuple[Row, str]]:
+def cases() -> list[tuple[Row, str]]:
     """Each row on each of its kinds."""
-    for row in ROWS:
-        for kind in row.on:
-            yield row, kind
+    return [(row, kind) for row in ROWS for kind in row.on]
 
 
-_HEAD = """\
-# What becomes of each failure
-
-Printed from `tests/truth_table.py`, whose every row the test suite runs through the real monitor
-against a simulated WebUI of that kind: a job meets the fault each time it is sent, on a WebUI that
-is well otherwise. With a fault that strikes once, the second attempt succeeds and the job is done.
-
-Search here for what your WebUI said. *POSTs*: how often the call was sent; *restarts*: of it.
-The canary (64x64, one step, a prompt that is new each time) is asked after the second failure; it
-passed in the end in all these, so the job is to blame. A WebUI that fails it is put on hold, and
-costs no job (a call that breaks it again, after it drew the canary, does fail).
-"""
-
-
-def page() -> str:
-    """docs/failures.md."""
-    lines = [_HEAD]
-    lines += ["| what is seen | on | diagnosis | blame | POSTs | restarts | ends in |"]
-    lines += ["|---|---|---|---|---|---|---|"]
-    lines += [_line(row) for row in ROWS]
-    lines += ["", "## It does not start, or is of no use as it is", ""]
-    lines += ["The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`; it is"]
-    lines += ["tried again as the cool-down allows, and no job is spent on it.", ""]
-    lines += ["| what is seen | tried on |", "|---|---|"]
-    for row in START_ROWS:
-        lines.append(f"| {row.seen} | {_kinds(row.on)} |")
-    lines += ["", "## What to do", ""]
-    for diagnosis in Diagnosis:
-        lines.append(f"- **{diagnosis}**: {advice_for(diagnosis)}")
-    return "\n".join(lines) + "\n"
-
-
-def _line(row: Row) -> str:
-    folder = "failed/" if row.fails else "done/"
-    cells = (row.seen, _kinds(row.on), row.diagnosis, row.blame if row.fails else "", row.posts,
-             row.restarts, folder)  # fmt: skip
-    return "| " + " | ".join(map(str, cells)) + " |"
-
-
-def _kinds(on: tuple[str, ...]) -> str:
-    return "each" if on == KINDS else ", ".join(NAMES[kind] for kind in on)
-
-
-if __name__ == "__main__":
-    print(page(), end="")
+def hold_cases() -> list[tuple[HoldRow, str]]:
+    """Each of them on each of its kinds."""
+    return [(row, kind) for row in HOLD_ROWS for kind in row.on]

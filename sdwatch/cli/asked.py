@@ -10,24 +10,47 @@ from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import LOADING, ReadinessProbe
-from sdwatch.webui.readiness import PROBE_EVERY
+from sdwatch.webui.health import LOADING, NO_ROUTES_YET, ReadinessProbe
+from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
+
+# What may have passed at the next look, and what to do where it has not.
+_PASSING = {
+    LOADING: "try again when the model is loaded",
+    NO_ROUTES_YET: (
+        "either it was started without --api: add that flag; "
+        "or it is still starting: try again in a moment"
+    ),
+}
 
 
 def client_of(webui: WebUIConfig) -> SDWebUIClient:
-    """A client with this WebUI's own user name and limits. Raises WebUIError, with the reason in
-    words, where it could not be sent a job now."""
+    """A client with this WebUI's own user name and limits. Raises WebUIError, with the reason and
+    what to do in words, where it could not be sent a job now."""
     auth = (webui.username, webui.password or "") if webui.username else None
     client = SDWebUIClient(webui.url, auth=auth, call_limit=webui.call_limit)
-    probe = ReadinessProbe(client, SystemClock(), webui.health.timeout)
-    found = probe()
-    if found.reason == LOADING:
-        time.sleep(PROBE_EVERY)
-        found = probe()
+    found = _look(client, webui)
     if not found.ready:
         client.close()
-        raise WebUIError(f"{webui.url} is not ready: {found.reason}")
+        raise WebUIError(f"{webui.url} is not ready: {found.reason}{_advice(found, webui)}")
     return client
+
+
+def _look(client: SDWebUIClient, webui: WebUIConfig) -> ProbeResult:
+    """A second time where it may only have been too early."""
+    probe = ReadinessProbe(client, SystemClock(), webui.health.timeout)
+    found = probe()
+    if found.reason in _PASSING:
+        time.sleep(PROBE_EVERY)
+        found = probe()
+    return found
+
+
+def _advice(found: ProbeResult, webui: WebUIConfig) -> str:
+    """A line of what to do; nothing where the reason says it."""
+    if found.unusable:
+        return ""
+    start = "`sdwatch run` starts it" if webui.command else "start it"
+    return f"\n  {_PASSING.get(found.reason, f'{start}, and try again when it answers')}"
 
 
 def catalogue_of(client: SDWebUIClient, webui: WebUIConfig) -> Catalogue:

@@ -12,12 +12,16 @@ from PIL import Image
 from sdwatch.cli.asked import catalogue_of, client_of
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
-from sdwatch.config import WebUIConfig
+from sdwatch.config import WebUIConfig, load_signatures
 from sdwatch.errors import WebUIBusyError, WebUIError
 from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.facts import Facts
+from sdwatch.policy.signatures import Signature
+from sdwatch.policy.verdict import judge
 from sdwatch.webui.canary import SIDE, flaw_in, payload
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.occupancy import Occupancy
+from sdwatch.webui.reply import Reply
 
 _LOOKS_APART = 2.0  # seconds
 _ENDINGS = {"JPEG": "jpg"}
@@ -37,40 +41,34 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Ask one after the other. Raises ConfigError, NotFoundError."""
-    webuis = choose_config(args.config).config.webuis
+    config = choose_config(args.config).config
+    webuis, signatures = config.webuis, load_signatures(config.signatures)
     asked = [webui for webui in webuis if args.webui in (None, webui.name)]
     if not asked:
         names = ", ".join(webui.name for webui in webuis)
         raise NotFoundError(f"the config has no WebUI {args.webui}; there are {names}")
-    well = [_is_well(webui) for webui in asked]
+    well = [_is_well(webui, signatures) for webui in asked]
     return ExitCode.OK if all(well) else ExitCode.ERROR
 
 
-def _is_well(webui: WebUIConfig) -> bool:
+def _is_well(webui: WebUIConfig, signatures: tuple[Signature, ...]) -> bool:
     """Print how it went."""
     try:
-        print(f"{webui.name}: {_proof(webui)}", flush=True)
+        print(f"{webui.name}: {_proof(webui, signatures)}", flush=True)
     except WebUIError as error:
-        print(f"{webui.name}: {error}{_hint(webui, error)}", flush=True)
+        print(f"{webui.name}: {error}", flush=True)
         return False
     return True
 
 
-def _hint(webui: WebUIConfig, error: WebUIError) -> str:
-    if "is not ready" not in str(error):
-        return ""
-    start = "`sdwatch run` starts it" if webui.command else "start it"
-    return f"\n  {start}, and try again when it answers"
-
-
-def _proof(webui: WebUIConfig) -> str:
+def _proof(webui: WebUIConfig, signatures: tuple[Signature, ...]) -> str:
     client = client_of(webui)
     try:
         _refuse_busy(client, webui)
         catalogue = catalogue_of(client, webui)
         print(f"{webui.name}: sent; the first picture waits for the checkpoint to load", flush=True)
         began = time.monotonic()
-        reply = client.generate_images("txt2img", payload(), canary=True)
+        reply = _sent(client, signatures)
         seconds = time.monotonic() - began
         if flaw := flaw_in(reply.images[0]):
             raise WebUIError(f"the picture came out {flaw}: see {_written(webui, reply.images[0])}")
@@ -78,6 +76,17 @@ def _proof(webui: WebUIConfig) -> str:
         return f"well: {_which(client, catalogue)}, {seconds:.1f} s\n  {path}"
     finally:
         client.close()
+
+
+def _sent(client: SDWebUIClient, signatures: tuple[Signature, ...]) -> Reply:
+    """Raises WebUIError, explained as the failure of a job would be."""
+    try:
+        return client.generate_images("txt2img", payload(), canary=True)
+    except WebUIError as error:
+        verdict = judge(Facts(error), signatures)
+        # There is no evidence by hand, so the log is where the WebUI writes it.
+        advice = verdict.advice.replace("webui_tail.log", "its log")
+        raise WebUIError(f"{verdict.cause}\n  {advice}") from error
 
 
 def _refuse_busy(client: SDWebUIClient, webui: WebUIConfig) -> None:
@@ -94,7 +103,7 @@ def _refuse_busy(client: SDWebUIClient, webui: WebUIConfig) -> None:
 
 
 def _which(client: SDWebUIClient, catalogue: Catalogue) -> str:
-    return f"{catalogue.kind.words} {client.version or catalogue.version}".strip()
+    return catalogue.kind.with_version(client.version or catalogue.version)
 
 
 def _written(webui: WebUIConfig, image: bytes) -> Path:

@@ -55,15 +55,17 @@ class _Against:
     def __init__(self, url: str, config: Config | None) -> None:
         self.notes: dict[str, None] = {}
         self._most = config.max_generation if config else MAX_GENERATION
+        self._rules = config.rules if config else JobRules()
         webui = _webui_at(url, config)
         client = client_of(webui)
         self._catalogue = catalogue_of(client, webui)
         client.close()
-        print(f"{webui.url}: {self._catalogue.kind.words} {self._catalogue.version}".rstrip())
+        catalogue = self._catalogue
+        print(f"{webui.url}: {catalogue.kind.with_version(catalogue.version)}")
 
     def check(self, job: Job, path: Path) -> None:
         """Raises JobUnfitError."""
-        checked = check_against(job, self._catalogue, self._most)
+        checked = check_against(job, self._catalogue, self._most, self._rules)
         self.notes |= dict.fromkeys(checked.notes)
         if checked.problems:
             raise JobUnfitError(str(path), list(checked.problems))

@@ -8,7 +8,7 @@ from sdwatch.errors import JobError, Problem
 from sdwatch.policy.job import Job, parse_job
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool.inbox import JOB_EXTENSIONS
-from sdwatch.spool.inside import why_no_picture
+from sdwatch.spool.inside import size_of_picture
 from sdwatch.spool.run import JOB_NAMES, read_bounded
 from sdwatch.spool.signature import folder_files
 
@@ -37,7 +37,7 @@ def _in_folder(folder: Path, rules: JobRules) -> Job:
         folder_files(folder),
         folder.name,
         rules=rules,
-        look=lambda name: why_no_picture(folder, name, rules.max_image),
+        look=lambda name: size_of_picture(folder, name, rules.max_image),
     )
 
 

@@ -15,17 +15,17 @@ from typing import Any
 
 from PIL import Image
 
+from sdwatch.cli.alone import alone_with
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.clock import SystemClock
-from sdwatch.config import WebUIConfig
+from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
 from sdwatch.policy.payload import Call
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.story import asked_for
 from sdwatch.spool.diagnostics import ENVELOPE, read_json
-from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import MANIFEST, Run
 from sdwatch.stages import StageRunner
@@ -42,8 +42,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--call", metavar="STAGE.NUMBER", help="default: the one that failed")
     parser.add_argument("--url", help="another WebUI than the one that the run was on")
     parser.epilog = (
-        "It is sent once, and nothing is retried or restarted. The images are saved here, in the\n"
-        "current folder; the run's folder is only read."
+        "It is sent once, and nothing is retried or restarted. A monitor that works with the same\n"
+        "WebUI is on hold meanwhile. The images are saved here, in the current folder; the run's\n"
+        "folder is only read."
     )
 
 
@@ -55,10 +56,19 @@ def main(args: argparse.Namespace) -> ExitCode:
     folder = find(run_named(args.run), runs, "failed/, done/ or working/")
     call, payload = _rebuilt(folder, args.call, chosen)
     client = _client(folder, args.url, chosen)
-    if read_heartbeats(spool.root):
-        print("sdwatch is at work on this spool: what it sends meanwhile makes this one wait")
-    told = asked_for(payload)
-    print(f"{folder.name}: call {call.id}, {call.kind}{told and f' ({told})'} -> {client.url}")
+    try:
+        with alone_with(client.url, spool):
+            asked = asked_for(payload)
+            what = f"{call.kind} ({asked})" if asked else call.kind
+            print(f"{folder.name}: call {call.id}, {what} -> {client.url}")
+            return _sent(client, call, payload, folder.name, chosen.config)
+    finally:
+        client.close()
+
+
+def _sent(
+    client: SDWebUIClient, call: Call, payload: dict[str, Any], run_id: str, config: Config
+) -> ExitCode:
     began = time.monotonic()
     try:
         reply = client.generate_images(call.kind, payload)
@@ -66,12 +76,10 @@ def main(args: argparse.Namespace) -> ExitCode:
         print(f"{_status(error)} after {time.monotonic() - began:.1f} s")
         print(f"  {error}")
         if isinstance(error, WebUIUnreachableError):
-            print(f"  {_how_to_start(_webui(folder, chosen), args.url)}")
+            print(f"  {_how_to_start(client.url, config)}")
         return ExitCode.ERROR
-    finally:
-        client.close()
     print(f"200 after {time.monotonic() - began:.1f} s, {len(reply.images)} images:")
-    for path in _save(reply, folder.name, call):
+    for path in _save(reply, run_id, call):
         print(f"  {path}")
     return ExitCode.OK
 
@@ -116,9 +124,9 @@ def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
     )
 
 
-def _how_to_start(webui: WebUIConfig, url: str | None) -> str:
+def _how_to_start(url: str, config: Config) -> str:
     """It may only not be running: who starts it?"""
-    ours = webui.command is not None and url is None
+    ours = any(webui.url == url and webui.command is not None for webui in config.webuis)
     by = "`sdwatch run` starts it and keeps it, or start it by hand" if ours else "start it by hand"
     return f"Where the WebUI does not run: {by}; then replay again."
 

@@ -156,4 +156,4 @@ def _lane(lane: dict[str, Any]) -> str:
 def _which(lane: dict[str, Any]) -> str:
     """Kind and version, as far as they are known."""
     kind = Kind(lane["kind"])
-    return "" if kind is Kind.UNKNOWN else f"{kind.words} {lane['version']}".strip()
+    return "" if kind is Kind.UNKNOWN else kind.with_version(lane["version"])

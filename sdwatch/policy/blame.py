@@ -2,32 +2,44 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 PROVEN_AFTER = 2
-"""So often proven to be a job's own, the same failure costs no more restart in this generation."""
+"""So often proven to be a job's own, the same failure costs no more restart."""
 
 SUSPECTS = 3
 """So many different jobs in a row that crash a WebUI which is well afterwards: one doubts it."""
 
+_NUMBER = re.compile(r"(?<!allocate )\b(?:0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*)")
+"""Free memory, addresses and process ids are others each time, how much was asked for is not."""
+
+
+def same_but_for_numbers(message: str) -> str:
+    """What two messages of the same failure share."""
+    return _NUMBER.sub("#", message)
+
 
 class Blame:
-    """Of one WebUI. A failure is told by its message; generations are numbers."""
+    """Of one WebUI. A failure is told by its message, without the texts of the job; one that has
+    none is unlike all others.
+
+    What was proven outlasts the restarts that failed calls cost: else two mistakes that take turns
+    would each make the other unproven. It is forgotten when the WebUI may have become another.
+    """
 
     def __init__(self) -> None:
         self._proven: Counter[str] = Counter()
-        self._known_in: dict[str, int] = {}  # the generation in which it was last proven
         self._died_by: dict[str, str] = {}  # jobs in a row by which the process died: their runs
 
-    def is_a_jobs_own(self, message: str, generation: int) -> bool:
-        """Whether this failure was proven so often to be a job's own, and in this generation."""
-        known = self._known_in.get(message) == generation
-        return known and self._proven[message] >= PROVEN_AFTER
+    def is_a_jobs_own(self, message: str) -> bool:
+        """Whether this failure was proven so often to be a job's own."""
+        return self._proven[same_but_for_numbers(message)] >= PROVEN_AFTER
 
-    def blame(self, job: str, run: str, message: str, generation: int, died: bool) -> None:
+    def blame(self, job: str, run: str, message: str, died: bool) -> None:
         """This job's failure was proven to be its own; `died`: it ended the process."""
-        self._proven[message] += 1
-        self._known_in[message] = generation
+        if message:
+            self._proven[same_but_for_numbers(message)] += 1
         if died:
             self._died_by[job] = run
         else:
@@ -36,6 +48,10 @@ class Blame:
     def succeeded(self) -> None:
         """A call of a job came out."""
         self._died_by.clear()
+
+    def forget(self) -> None:
+        """It died by itself, or somebody saw to it: nothing is proven of what it is now."""
+        self._proven.clear()
 
     def take_suspects(self) -> tuple[str, ...]:
         """The runs that were spent in a row on a WebUI that died each time, once there are too many

@@ -46,6 +46,10 @@ class Kind(StrEnum):
         """As people call it."""
         return _WORDS[self]
 
+    def with_version(self, version: str) -> str:
+        """Both in words; once only where the version begins with the name."""
+        return version if version.startswith(self.words) else f"{self.words} {version}".strip()
+
     @property
     def is_exact(self) -> bool:
         """Whether it takes a name only as its list has it."""
@@ -216,11 +220,7 @@ def _read(route: str, body: Any, kind: Kind) -> dict[str, Names]:
     if route == "scripts":
         return _scripts(body)
     if route == "embeddings":
-        loaded, skipped = _at(body, "loaded"), _at(body, "skipped")
-        if not isinstance(loaded, dict):
-            raise ValueError("it has no embeddings in it")
-        names = [*loaded, *(skipped if isinstance(skipped, dict) else ())]
-        return {route: _names(((name, [name]) for name in names), folds=True)}
+        return {route: _names(((name, [name]) for name in _embeddings(body)), folds=True)}
     if not isinstance(body, list):
         raise ValueError("it is no list")
     items = [item for item in body if isinstance(item, dict)]
@@ -301,6 +301,18 @@ def _scripts(body: Any) -> dict[str, Names]:
     if not found:
         raise ValueError("it has no scripts in it")
     return found
+
+
+def _embeddings(body: Any) -> list[str]:
+    """Those of the model that is loaded: names and what they are; with SD.Next names alone, of
+    which it has none without a model (its schema; its source)."""
+    parts = [_at(body, key) for key in ("loaded", "skipped")]
+    if not isinstance(parts[0], dict | list):
+        raise ValueError("it has no embeddings in it")
+    if isinstance(parts[0], list) and not any(parts):
+        raise ValueError("it is empty, as it also is without a model")
+    names = [name for part in parts if isinstance(part, dict | list) for name in part]
+    return [name for name in names if isinstance(name, str)]
 
 
 def _text(item: Mapping[str, Any], key: str) -> str:

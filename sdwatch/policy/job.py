@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from sdwatch.errors import FileProblems, JobError, Problem
+from sdwatch.errors import FileProblems, JobError, Problem, SpoolError
 from sdwatch.policy import document
 from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, shown, unique
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
@@ -40,6 +40,7 @@ _DROPPED = {
     "force_task_id": "sdwatch names its tasks itself",
 }
 _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
+Size: TypeAlias = tuple[int, int]
 _URL = re.compile(r"(?i)(data:|file=|[a-z][a-z0-9+.-]*://)")
 
 
@@ -60,12 +61,14 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """What a job file says. Higher `priority` comes first; 0 where none was given."""
+    """What a job file says. Higher `priority` comes first; 0 where none was given. `sizes`: width
+    and height of the images beside it, by name, as they were when it was read."""
 
     name: str
     priority: int
     stages: tuple[Stage, ...]
     warnings: tuple[Problem, ...] = ()
+    sizes: Mapping[str, Size] = dataclass_field(default_factory=dict, compare=False)
 
 
 class _Header(BaseModel):
@@ -82,9 +85,9 @@ class _Header(BaseModel):
 _ShortForm = create_model("_ShortForm", __base__=(_Header, Txt2ImgFields))
 
 
-def _fine(name: str) -> str:
+def _unseen(name: str) -> Size | None:
     del name
-    return ""
+    return None
 
 
 def parse_job(
@@ -94,13 +97,14 @@ def parse_job(
     default_name: str = "",
     *,
     rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
-    look: Callable[[str], str] = _fine,
+    look: Callable[[str], Size | None] = _unseen,
 ) -> Job:
     """The job that `data` says; `file` is only named in errors.
 
     `images` are the names of the images in the job's folder, relative to it, with `/`; None for a
-    job that is a single file and so has none. `look` says of an image that is there why it cannot
-    be used, as in `is cut off`, or nothing. Raises JobError with every problem.
+    job that is a single file and so has none. `look` gives the size of an image that is there, and
+    raises SpoolError for one that cannot be used, as in `is cut off`; each is looked at once.
+    Raises JobError with every problem.
     """
     try:
         root = parse_document(data, file)
@@ -134,11 +138,15 @@ class _JobReader:
     """Collects problems and warnings on the way from a document to a job."""
 
     def __init__(
-        self, images: frozenset[str] | None, rules: JobRules, look: Callable[[str], str]
+        self,
+        images: frozenset[str] | None,
+        rules: JobRules,
+        look: Callable[[str], Size | None],
     ) -> None:
         self.images = images
         self.rules = rules
         self.look = look
+        self.looked_at: dict[str, Size | str | None] = {}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -156,7 +164,8 @@ class _JobReader:
         else:
             header, stages = self.short_form(root, keys)
         name = header.get("name", default_name)
-        return Job(name, header.get("priority", 0), tuple(stages), tuple(self.warnings))
+        sizes = {name: size for name, size in self.looked_at.items() if isinstance(size, tuple)}
+        return Job(name, header.get("priority", 0), tuple(stages), tuple(self.warnings), sizes)
 
     def short_form(
         self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
@@ -306,10 +315,20 @@ class _JobReader:
                 "job.yaml into a folder with its images"
             )
         if (real := on_disk(name, self.images)) in self.images:
-            why = self.look(real)
+            why = self.why_unusable(real)
             return f"{shown(name)} {why}" if why else ""
         near = nearest(name, sorted(self.images)) if self.images else "; there is no image in it"
         return f"{shown(name)} is not in the job folder{near}"
+
+    def why_unusable(self, image: str) -> str:
+        """Of an image that is there; an empty text for a good one. Each is looked at once."""
+        if image not in self.looked_at:
+            try:
+                self.looked_at[image] = self.look(image)
+            except SpoolError as error:
+                self.looked_at[image] = str(error)
+        found = self.looked_at[image]
+        return found if isinstance(found, str) else ""
 
     def clean_names(self, value: str | list[str]) -> str | list[str]:
         """As the files are called."""

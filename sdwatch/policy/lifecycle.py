@@ -47,7 +47,6 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.NOT_USABLE, Event.CRASHED): State.COOLING_DOWN,
     (State.COOLING_DOWN, Event.START): State.STARTING,
     (State.COOLING_DOWN, Event.CRASHED): State.COOLING_DOWN,
-    (State.COOLING_DOWN, Event.NOT_USABLE): State.NOT_USABLE,
     **{(state, Event.STOP): State.STOPPED for state in State},
 }
 

@@ -59,6 +59,18 @@ def own_images(stage: Stage) -> tuple[str, ...]:
     return tuple(stage.fields.get("init_images", ()))
 
 
+def names_upscaler(fields: Mapping[str, Any]) -> bool:
+    """Whether an upscale says what to enlarge the picture with."""
+    return fields.get("upscaler_1") not in (None, "None")
+
+
+def restores_faces(fields: Mapping[str, Any]) -> bool:
+    """Whether an upscale is asked to do that beside, or instead."""
+    return any(
+        (fields.get(name) or 0) > 0 for name in ("gfpgan_visibility", "codeformer_visibility")
+    )
+
+
 def calls_of(number: int, stage: Stage, seeds: Seeds | None, inputs: Sequence[str]) -> list[Call]:
     """The calls of the stage with this number (from 1), in their order.
 

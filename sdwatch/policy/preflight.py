@@ -10,25 +10,27 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from sdwatch.errors import Problem
 from sdwatch.policy.catalogue import CHANGING, Catalogue, FieldRule, Kind, Names, fold
 from sdwatch.policy.document import shown
-from sdwatch.policy.job import Job, Stage
+from sdwatch.policy.job import Job, Size, Stage
+from sdwatch.policy.payload import names_upscaler, own_images, restores_faces
+from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import Place, nearest
 
 MAX_GENERATION = 100_000_000
 """Pixels of what one call makes, if the config says no other bound: as many as an image that a job
 brings may have. Larger ones end in failed allocations, or in the kernel's out-of-memory killer."""
 
-Size: TypeAlias = "tuple[int, int] | None"
-
 _DEFAULT_SIDE = 512  # of a txt2img that gives none
 _DEFAULT_SCALE = 2.0  # of hires and extra-single-image
 _TYPO = 0.85
+_MOST_SHOWN = 12  # names in a message
+_LONGEST_SIDE = 1e9  # beyond every bound
 _OLD_HASH = re.compile(r"(?:.*\[)?[0-9a-fA-F]{8}\]?")  # AUTOMATIC1111's first, which no list has
 _LORA = re.compile(r"<lora:([^:>]+)")
 _EMBEDDING = re.compile(r"(?i)\bembedding:([\w.-]*\w)")
@@ -52,11 +54,17 @@ class Checked:
     stale: frozenset[str] = frozenset()
 
 
-def check_against(job: Job, catalogue: Catalogue, max_generation: int = MAX_GENERATION) -> Checked:
+def check_against(
+    job: Job,
+    catalogue: Catalogue,
+    max_generation: int = MAX_GENERATION,
+    rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
+) -> Checked:
     """What of `job` the WebUI with this catalogue cannot do. `max_generation`: see MAX_GENERATION;
-    a call's pixels are those of one picture, after hires or upscaling, times the batch."""
-    check = _Check(catalogue, max_generation)
-    size: Size = None
+    a call's pixels are those of one picture, after hires or upscaling, times the batch. `rules`:
+    what they allow is taken for a setting that the WebUI has, though it does not list it."""
+    check = _Check(catalogue, max_generation, job.sizes, rules)
+    size: Size | None = None
     for stage in job.stages:
         size = check.stage(stage, size)
     return Checked(
@@ -69,7 +77,13 @@ def check_against(job: Job, catalogue: Catalogue, max_generation: int = MAX_GENE
 class _Check:
     """One walk over a job."""
 
-    def __init__(self, catalogue: Catalogue, max_generation: int) -> None:
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        max_generation: int,
+        sizes: Mapping[str, Size],
+        rules: JobRules,
+    ) -> None:
         self.problems: list[Problem] = []
         self.skipped: dict[str, str] = {}
         self.refusing: set[str] = set()
@@ -77,10 +91,13 @@ class _Check:
         self._kind = catalogue.kind
         self._who = f"this WebUI ({catalogue.kind.words})"
         self._max_generation = max_generation
+        self._sizes = sizes
+        self._rules = rules
         self._stage: Stage
 
-    def stage(self, stage: Stage, before: Size) -> Size:
-        """One stage, whose input has the size `before` as far as that is known; what it makes."""
+    def stage(self, stage: Stage, before: Size | None) -> Size | None:
+        """One stage; `before`: the size of what the stage before it made, as far as that is known.
+        The size of what this one makes."""
         self._stage = stage
         stages = self._catalogue.stages
         if stages is not None and stage.kind not in stages:
@@ -88,7 +105,8 @@ class _Check:
             return None
         self.check_fields((stages or {}).get(stage.kind))
         self.check_names()
-        return self.check_size(before)
+        own = own_images(stage)  # of several the first gives the size
+        return self.check_size(self._sizes.get(own[0]) if own else before)
 
     def fail(self, place: Place, message: str) -> None:
         places = self._stage.places
@@ -204,31 +222,38 @@ class _Check:
                     self.checkpoint(where, value)
             elif self._kind is Kind.SDCPP:  # it passes over them (measured)
                 self.fail(where, f"{self._who} has no settings that a job could change")
+            elif not self.has_setting(name):
+                near = _perhaps(name, self._catalogue.settings)
+                self.fail(where, f"{self._who} has no setting {_quoted(name)}{near}{_UNLISTED}")
             elif name == "sd_vae" and isinstance(value, str) and value:
                 self.name("VAE", "sd-vae", where, value)
             elif name == "forge_additional_modules":
                 self.modules(where, value)
-            else:
-                self.setting(where, name)
 
-    def setting(self, place: Place, name: str) -> None:
-        """A setting that is not in the schema may be an extension's; not one that is nearly there,
-        to which AUTOMATIC1111 and Forge answer with a 500."""
+    def has_setting(self, name: str) -> bool:
+        """As far as is known. AUTOMATIC1111 and Forge answer 500 to one that they do not have;
+        SD.Next passes over it, and has some that it does not list (sdnext.md)."""
         known = self._catalogue.settings
-        if known and name not in known and (near := nearest(name, known, _TYPO)).startswith(_DID):
-            self.fail(place, f"{self._who} has no setting {_quoted(name)}{near}")
+        if not known or name in known or self._rules.allows(name):
+            return True
+        return not (self._kind.is_exact or nearest(name, known, _TYPO).startswith(_DID))
 
     def prompt(self, place: Place, text: str) -> None:
         for lora in _LORA.findall(text):
             self.name("LoRA", "loras", place, lora)
+        self.negative_prompt(place, text)
+
+    def negative_prompt(self, place: Place, text: str) -> None:
+        """LoRAs are for the other prompt alone."""
         for embedding in _EMBEDDING.findall(text):
             self.name("embedding", "embeddings", place, embedding)
 
     # -- the sizes
 
-    def check_size(self, before: Size) -> Size:
+    def check_size(self, source: Size | None) -> Size | None:
+        """`source`: the size of the picture that the stage is made from, where it is known."""
         if self._stage.kind == "extra-single-image":
-            return self.check_upscaled(before)
+            return self.check_upscaled(source)
         fields = self._stage.fields
         width, height = fields.get("width"), fields.get("height")
         for name, side in (("width", width), ("height", height)):
@@ -237,32 +262,38 @@ class _Check:
                 self.fail((name,), f"{name} must be a multiple of 8, not {side}; {near}")
         if (width, height) == (8, 8) and self._kind in (Kind.FORGE, Kind.SDNEXT):
             self.fail(("width",), f"{self._who} answers 500 to a size of 8x8")
-        if self._stage.kind == "txt2img":
-            before = (_DEFAULT_SIDE, _DEFAULT_SIDE)
-        elif fields.get("init_images"):
-            before = None
-        if not (width or height) and before is None:
-            return None  # as large as an image that is not known
-        first = (width or _DEFAULT_SIDE, height or _DEFAULT_SIDE) if width or height else before
-        made = _hires(first, fields) if first else None
+        if width or height or self._stage.kind == "txt2img":
+            source = (width or _DEFAULT_SIDE, height or _DEFAULT_SIDE)
+        if source is None:
+            return None
+        first, made = source, _hires(source, fields)
         name = "hr_scale" if made != first else "width"
         self.check_area(name, made, fields.get("batch_size", 1))
         return made
 
-    def check_upscaled(self, before: Size) -> Size:
+    def check_upscaled(self, source: Size | None) -> Size | None:
         fields = self._stage.fields
-        if fields.get("image"):
-            before = None
-        if fields.get("resize_mode") == 1:
-            made: Size = (fields.get("upscaling_resize_w", _DEFAULT_SIDE),
-                          fields.get("upscaling_resize_h", _DEFAULT_SIDE))  # fmt: skip
-        else:
-            made = _scaled(before, fields.get("upscaling_resize", _DEFAULT_SCALE))
-        self.check_area("upscaling_resize", made, 1)
+        whole, made = _upscaled(source, fields)
+        if not names_upscaler(fields) and self._kind.is_exact:
+            if _asks_for_more(fields, source, made) and not restores_faces(fields):
+                self.without_upscaler()
+            return source
+        if whole:
+            name = "upscaling_resize_w" if fields.get("resize_mode") == 1 else "upscaling_resize"
+            self.check_area(name, whole, 1)
         return made
 
+    def without_upscaler(self) -> None:
+        """Forge and AUTOMATIC1111 give the picture back as it was, with a 200 (measured), whatever
+        else is asked for; of SD.Next that was not measured."""
+        names = self.names("upscalers")
+        others = [name for name in names.shown if name != "None"] if names else []
+        named = 'has the upscaler_1 "None"' if "upscaler_1" in self._stage.fields else "names none"
+        self.fail(("upscaler_1",), f"{self._who} enlarges nothing without an upscaler, and this "
+                  f"stage {named}{_any_of(others)}")  # fmt: skip
+
     def check_area(self, field: str, made: Size, batch: int) -> None:
-        if made is None or made[0] * made[1] * batch <= self._max_generation:
+        if made[0] * made[1] * batch <= self._max_generation:
             return
         times = f", {batch} of them," if batch > 1 else ""
         area, most = made[0] * made[1] * batch / 1e6, self._max_generation / 1e6
@@ -277,6 +308,8 @@ def _look_up(what: str, route: str) -> Callable[[_Check, Place, Any], None]:
 _LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
     "prompt": _Check.prompt,
     "hr_prompt": _Check.prompt,
+    "negative_prompt": _Check.negative_prompt,
+    "hr_negative_prompt": _Check.negative_prompt,
     "sampler_name": _Check.sampler,
     "sampler_index": _Check.sampler,
     "hr_sampler_name": _Check.sampler,
@@ -295,9 +328,11 @@ _LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
 }
 
 _DID = "; did you mean"
+# An extension that loads AUTOMATIC1111's API early keeps the settings of others out of its list.
+_UNLISTED = ' ("allow" in the config makes exceptions, for what an extension adds unlisted)'
 
 
-def _perhaps(name: str, names: Mapping[str, Any]) -> str:
+def _perhaps(name: str, names: Iterable[str]) -> str:
     """The nearest of very many, or nothing."""
     near = nearest(name, names)
     return near if near.startswith(_DID) else ""
@@ -308,6 +343,11 @@ def _nearest(name: str, names: Names) -> str:
     if near:
         return f'{_DID} "{names.hints[near[0]]}"?'
     return nearest(name, names.shown) if names.shown else "; its list is empty"
+
+
+def _any_of(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+    return f"; there are {', '.join(names[:_MOST_SHOWN])}{more}" if names else ""
 
 
 def _quoted(name: str) -> str:
@@ -323,12 +363,36 @@ def _hires(first: tuple[int, int], fields: Mapping[str, Any]) -> tuple[int, int]
         return first
     x, y = fields.get("hr_resize_x", 0), fields.get("hr_resize_y", 0)
     if not (x or y):
-        return _scaled(first, fields.get("hr_scale", _DEFAULT_SCALE)) or first
+        return _scaled(first, fields.get("hr_scale", _DEFAULT_SCALE))
     return (x or first[0] * y // first[1], y or first[1] * x // first[0])
 
 
+def _upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | None, Size | None]:
+    """What an upscale computes, and what of that it gives: one to a size enlarges the picture until
+    both sides are as long, and cuts off the rest."""
+    if fields.get("resize_mode") != 1:
+        made = source and _scaled(source, fields.get("upscaling_resize", _DEFAULT_SCALE))
+        return made, made
+    width = fields.get("upscaling_resize_w", _DEFAULT_SIDE)
+    height = fields.get("upscaling_resize_h", _DEFAULT_SIDE)
+    if source is None:
+        return (width, height), (width, height)
+    whole = _scaled(source, max(width / source[0], height / source[1]))
+    return whole, (width, height) if fields.get("upscaling_crop", True) else whole
+
+
+def _asks_for_more(fields: Mapping[str, Any], source: Size | None, made: Size | None) -> bool:
+    """Whether an upscale is to give another size than it is given, as far as that is known."""
+    if source is not None:
+        return made != source
+    times = fields.get("upscaling_resize", _DEFAULT_SCALE)
+    return bool(fields.get("resize_mode") != 1 and times != 1)
+
+
 def _scaled(size: Size, factor: float) -> Size:
-    return (int(size[0] * factor), int(size[1] * factor)) if size else None
+    """Whatever the factor is, sides of a pixel at the least, and of no more than can be told."""
+    width, height = (max(1, int(min(side * factor, _LONGEST_SIDE))) for side in size)
+    return width, height
 
 
 def _misfit(value: Any, rule: FieldRule) -> str:

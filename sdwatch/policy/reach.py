@@ -88,7 +88,8 @@ _FIELDS: dict[str, tuple[tuple[str, ...], str]] = {
 @dataclass(frozen=True)
 class JobRules:
     """What the config lets jobs do. `allow`: names of settings, scripts and fields that would be
-    refused; `max_image`: pixels of an image that a job brings."""
+    refused, and of settings that the WebUI does not list; `max_image`: pixels of an image that a
+    job brings."""
 
     allow: tuple[str, ...] = ()
     max_image: int = 100_000_000

@@ -41,8 +41,8 @@ class Decision:
     why: str
 
 
-PROVEN = "the same failure was proven twice to be the job's own"
-"""Why a call fails at its first failure, although a restart may cure such a one."""
+PROVEN = "two jobs were proven to bring the same failure on themselves"
+"""Why a call is not tried again before the canary is asked."""
 
 _NOT_THE_CALLS_FAULT = (Diagnosis.NOT_USABLE, Diagnosis.BUSY, Diagnosis.STORAGE)
 
@@ -67,20 +67,19 @@ def decide(
     attempts: int,
     recovery: bool = True,
     sent: int = 1,
+    known: bool = False,
     *,
     managed: bool = True,
-    proven: bool = False,
 ) -> Decision:
     """What to do after a failure.
 
     `attempts`: counted attempts of this call so far, this one included. `recovery`: False is
     fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not, and not given
-    up in order by a stop. `managed`: the WebUI is ours to restart. `proven`: see PROVEN.
+    up in order by a stop. `known`: the same failure was proven twice to be a job's own. `managed`:
+    the WebUI is ours to restart.
     """
     if diagnosis is Diagnosis.BAD_REQUEST:
         return Decision(Action.FAIL, "the request itself is wrong; a restart cannot help")
-    if proven:
-        return Decision(Action.FAIL, f"{PROVEN}; a restart did not help")
     if not counts(diagnosis):
         if sent >= SENT_AT_MOST:
             return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
@@ -92,6 +91,8 @@ def decide(
         if diagnosis is Diagnosis.INTERRUPTED:
             return Decision(Action.FAIL, f"{why}, and somebody ended it")
         return Decision(Action.CANARY, f"{why}: the job, or the WebUI?")
+    if known:
+        return Decision(Action.CANARY, f"{PROVEN}: this one, too?")
     if sent >= SENT_AT_MOST:
         return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
     if diagnosis is Diagnosis.INTERRUPTED:

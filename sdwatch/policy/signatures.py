@@ -6,13 +6,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sdwatch.errors import FileProblems, WebUIReplyError, WebUIServerError, WebUIUnreachableError
+from sdwatch.errors import (
+    FileProblems,
+    WebUIError,
+    WebUIReplyError,
+    WebUIServerError,
+    WebUIUnreachableError,
+)
 from sdwatch.policy.document import parse_document
+from sdwatch.policy.error_lines import error_blocks
 from sdwatch.policy.facts import Diagnosis, Facts
 from sdwatch.policy.schema import Reading, read_model, readable
 
@@ -23,8 +30,12 @@ _SHOWN = 300
 """A line that is longer is not shown, but what of it fits: of half a prompt nobody would know that
 it is one, and it would escape the redaction."""
 
-# A body that says nothing about the cause: none, the server's own text, a page for browsers.
-_SAYS_NOTHING = re.compile(r"\s*(Internal Server Error|<.*)?\s*", re.DOTALL | re.IGNORECASE)
+# A body that says nothing about the cause: none, the server's own text, a page for browsers, and
+# what stable-diffusion.cpp says of every failure (source).
+_SAYS_NOTHING = re.compile(
+    r"\s*(Internal Server Error|generate_image returned \w+ results|<.*)?\s*",
+    re.DOTALL | re.IGNORECASE,
+)
 
 _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
 """What can end a process; a name that it did not find cannot."""
@@ -32,7 +43,8 @@ _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnos
 
 @dataclass(frozen=True)
 class Way:
-    """One way to tell a failure. All that is given must hold."""
+    """One way to tell a failure. All that is given must hold. `begins`: the plain text that all
+    which fits `log` begins with, as far as that is known."""
 
     status: tuple[int, ...] = ()
     kind: re.Pattern[str] | None = None
@@ -41,6 +53,7 @@ class Way:
     exit: tuple[int, ...] = ()
     memory_low: bool = False
     names_checkpoint: bool = False
+    begins: str = ""
 
     @property
     def by_body(self) -> bool:
@@ -65,7 +78,8 @@ class Way:
 
 @dataclass(frozen=True)
 class Signature:
-    """One row of the data; signatures.yaml says what each field is."""
+    """One row of the data; signatures.yaml says what each field is. `builtin`: it came with
+    sdwatch, and is not the user's own."""
 
     name: str
     ways: tuple[Way, ...]
@@ -76,14 +90,24 @@ class Signature:
     poisons: bool = False
     blames: str = ""
     during: str = ""
+    vague: bool = False
+    ends_start: bool = False
+    says: tuple[str, ...] = ()
+    builtin: bool = field(default=False, compare=False)
+
+    @property
+    def tells_the_end(self) -> bool:
+        """Whether it knows how the process ended. Who is killed from outside dies of that,
+        whatever its log has complained about before."""
+        return self.diagnosis is Diagnosis.CRASH and not self.vague
 
 
-def parse_signatures(data: bytes, file: str) -> tuple[Signature, ...]:
+def parse_signatures(data: bytes, file: str, *, builtin: bool = False) -> tuple[Signature, ...]:
     """The signatures that `data` lists, in its order. Raises FileProblems, placed in `file`."""
     listed, problems = read_model(parse_document(data, file), _File, "the file")
     if listed is None:
         raise FileProblems(file, readable(problems))
-    return tuple(entry.signature() for entry in listed.signatures)
+    return tuple(entry.signature(builtin) for entry in listed.signatures)
 
 
 def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str] | None:
@@ -97,12 +121,12 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
     error = facts.error
     if facts.process_gone or isinstance(error, WebUIUnreachableError):
         deadly = [signature for signature in known if signature.diagnosis in _DEADLY]
-        return _first(deadly, seen, lambda way: not way.by_status)
+        return _by_traces(deadly, seen)
     if error.status is None:
         return None
     return (
         _first(known, seen, lambda way: way.by_body)
-        or (_first(known, seen, lambda way: way.by_log) if _is_opaque(facts) else None)
+        or (_by_traces(known, seen) if _is_opaque(facts) else None)
         or _first(known, seen, lambda way: way.by_status)
     )
 
@@ -114,19 +138,70 @@ def why_not_started(
     signatures: Iterable[Signature],
 ) -> str:
     """Cause and advice for a start that failed, from its whole log and how it ended; '' where
-    nothing is known."""
+    nothing is known. The upper of two signatures is taken, wherever their lines stand: starts
+    survive many an error that they print."""
     known = [signature for signature in signatures if signature.during != "call"]
     seen = _Seen(log=_text(log_lines), exit_code=exit_code, memory_low=memory_low)
     found = _first(known, seen, lambda way: way.by_log or way.by_end)
     return f"{found[0].cause}. {found[0].advice}" if found else ""
 
 
+def ends_start(line: str, signatures: Iterable[Signature]) -> bool:
+    """Whether a line of a WebUI that is starting proves that it will not become ready, although its
+    process lives on."""
+    return any(
+        way.by_log and way.log is not None and way.log.search(line[:_LONGEST_LINE])
+        for signature in signatures
+        if signature.ends_start and signature.during != "call"
+        for way in signature.ways
+    )
+
+
+def says_nothing(error: WebUIError) -> bool:
+    """Whether a WebUI's reply has no word of what went wrong."""
+    return _SAYS_NOTHING.fullmatch(error.said) is not None
+
+
 def _is_opaque(facts: Facts) -> bool:
     """Whether the error says nothing about its cause, so that the log may: a 200 without what was
-    asked for, and a 500 without a text."""
+    asked for (what it says of an exception is of the log), and a 500 without a text."""
     if isinstance(facts.error, WebUIServerError):
-        return _SAYS_NOTHING.fullmatch(facts.error.said) is not None
+        return facts.error.status == 200 or says_nothing(facts.error)
     return isinstance(facts.error, WebUIReplyError)
+
+
+def _by_traces(signatures: Sequence[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+    """By what a failure left behind: how the process ended, and the log. A reply of a process that
+    has ended counts after the log, in which its cause stands earlier."""
+    own = [signature for signature in signatures if not signature.builtin]
+    ours = [signature for signature in signatures if signature.builtin]
+    clear = [each for each in ours if not (each.vague or each.tells_the_end)]
+    return (
+        _first(own, seen, _leaves_traces)
+        or _first((each for each in ours if each.tells_the_end), seen, _leaves_traces)
+        or _earliest(clear, seen)
+        or _first(clear, seen, lambda way: way.by_body)
+        or _first((each for each in ours if each.vague), seen, _leaves_traces)
+    )
+
+
+def _leaves_traces(way: Way) -> bool:
+    return not way.by_status
+
+
+def _earliest(signatures: Iterable[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+    """The one that explains the first event that the log tells of: what came later may follow from
+    it. The lines of one traceback are one event, of which the upper signature is taken."""
+    found = [
+        (seen.line_number(way), signature, evidence)
+        for signature in signatures
+        for way in signature.ways
+        if way.by_log and (evidence := seen.evidence_for(way))
+    ]
+    if not found:
+        return None
+    end = seen.end_of_event(min(number for number, _, _ in found))
+    return next((signature, evidence) for number, signature, evidence in found if number < end)
 
 
 def _first(
@@ -177,6 +252,25 @@ class _Seen:
             return ""
         return ", ".join(filter(None, (body, *self._words(way), line)))
 
+    def line_number(self, way: Way) -> int:
+        """Of the first line of the log that fits."""
+        found = self._search(way)
+        return self.log.count("\n", 0, found.start()) if found else 0
+
+    def end_of_event(self, number: int) -> int:
+        """The line after the error or traceback that line `number` is of."""
+        lines = self.log.split("\n")
+        start, end = number, number + 1
+        while start and lines[start - 1].startswith(" "):
+            start -= 1
+        while end < len(lines) and lines[end].startswith(" "):
+            end += 1
+        start = max(0, start - 1)
+        # All lines would cost 30 ms, and whole ones of a flood seconds.
+        blocks = error_blocks([line[:_SHOWN] for line in lines[start : end + 1]])
+        ends = (start + each.end for each in blocks if start + each.start <= number)
+        return max([number + 1, *ends])
+
     def _words(self, way: Way) -> Iterator[str]:
         if way.status or way.by_body:
             yield f"HTTP {self.status}"
@@ -202,12 +296,16 @@ class _Seen:
         """'' where the log is not asked for, None where no line fits."""
         if way.log is None:
             return ""
-        found = way.log.search(self.log)
+        found = self._search(way)
         if found is None:
             return None
         start = self.log.rfind("\n", 0, found.start()) + 1
         line = self.log[start:].partition("\n")[0]
         return f"log line: {line.strip() if len(line) <= _SHOWN else _shown(found.group())}"
+
+    def _search(self, way: Way) -> re.Match[str] | None:
+        """Nearly none is there, which its plain beginning tells a little faster."""
+        return way.log.search(self.log) if way.log and way.begins in self.log else None
 
 
 def _shown(fitting: str) -> str:
@@ -222,6 +320,16 @@ def _text(lines: Iterable[str]) -> str:
 
 
 _REPEATED = re.compile(r"[*+}][^()\[\]]*\)[*+{]")
+_GROUPS = re.compile(r"\\.|\([^()]*\)|\[[^\]]*\]")
+
+
+def beginning(pattern: str) -> str:
+    """Plain text that all begins with that fits a regular expression; '' where none is known."""
+    plain = re.match(r"[\w :']*", pattern)
+    if plain is None or "|" in _GROUPS.sub("", pattern):
+        return ""
+    text = plain.group()
+    return text[:-1] if pattern[len(text) : len(text) + 1] in ("?", "*", "{") else text
 
 
 class _Read(BaseModel):
@@ -270,6 +378,7 @@ class _When(_Read):
             self.exit,
             self.memory_low,
             self.names_checkpoint,
+            beginning(self.log or ""),
         )
 
 
@@ -286,8 +395,11 @@ class _Entry(_Read):
     poisons: bool = False
     blames: Literal["job", "WebUI", "machine"] | None = None
     during: Literal["start", "call"] | None = None
+    vague: bool = False
+    ends_start: bool = False
+    says: tuple[str, ...] = ()
 
-    def signature(self) -> Signature:
+    def signature(self, builtin: bool) -> Signature:
         return Signature(
             self.name,
             tuple(when.way() for when in self.when),
@@ -298,6 +410,10 @@ class _Entry(_Read):
             self.poisons,
             self.blames or "",
             self.during or "",
+            self.vague,
+            self.ends_start,
+            self.says,
+            builtin,
         )
 
 

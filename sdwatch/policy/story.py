@@ -123,11 +123,11 @@ def _blamed(envelope: ErrorEnvelope) -> str:
     who = _BLAMED.get(envelope.blame, envelope.blame)
     if envelope.blame != "job" or envelope.diagnosis == "bad request" or not envelope.attempts:
         return who
-    if PROVEN in envelope.attempts[-1].decision:
-        return f"{who}: {PROVEN}"
     again = f"the same call failed again{_in_between(envelope.attempts)}"
     if envelope.canary == CANARY_WELL:
         unless = "; unless somebody ended the WebUI each time" if _by_somebody(envelope) else ""
+        if PROVEN in envelope.attempts[-1].decision:
+            again = PROVEN
         return f"{who}: {again}, and the WebUI drew a test picture{unless}"
     if envelope.canary:
         return f"{who}, as it seems: the WebUI drew a test picture before this call, not after it"

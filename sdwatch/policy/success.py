@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sdwatch.policy.payload import MAX_SEED, UPSCALE
+from sdwatch.policy.payload import MAX_SEED, UPSCALE, names_upscaler, restores_faces
 from sdwatch.policy.schema import nearest
 
 Level = Literal["fail", "warn", "off"]
@@ -177,14 +177,14 @@ def _upscaled(payload: Mapping[str, Any], made: Made) -> list[Finding]:
 
 
 def _enlarged(payload: Mapping[str, Any], size: Size, given: Size) -> list[Finding]:
-    upscaler, wanted = payload.get("upscaler_1"), _wanted(payload, given)
-    if upscaler == "None" or any(_is_near(size, want) for want in wanted):
+    has_upscaler, wanted = names_upscaler(payload), _wanted(payload, given)
+    if any(_is_near(size, want) for want in wanted):
         return []
-    if upscaler is None and not any(payload.get(key) for key in _RESIZES):
-        return []  # only the faces are restored, or nothing is asked for
+    if not has_upscaler and restores_faces(payload) and not any(map(payload.get, _RESIZES)):
+        return []  # only the faces are to be restored
     if not _is_near(size, given):
         return [Finding("size", f"the picture is {_shown(size)}, not {_shown(wanted[0])}")]
-    if upscaler is None:
+    if not has_upscaler:
         why = "the job names no upscaler_1, so the picture came back as it was"
         return [Finding("upscale_unchanged", why, name="upscaler_1")]
     return [Finding("upscale_unchanged", f"the picture is {_shown(size)} as before")]

@@ -21,7 +21,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.facts import Diagnosis, Facts
-from sdwatch.policy.signatures import Signature, match
+from sdwatch.policy.signatures import Signature, match, says_nothing
 
 __all__ = [
     "Diagnosis",
@@ -32,6 +32,7 @@ __all__ = [
     "blame_for",
     "exit_in_words",
     "judge",
+    "what_failed",
 ]
 
 
@@ -39,8 +40,7 @@ __all__ = [
 class Verdict:
     """A diagnosis, and one sentence that a person understands. `evidence`: which of the facts
     decided, in words. `poisons`: whatever the call's end, the WebUI is of no use until it is
-    restarted. `blames`: job, WebUI or machine, where the diagnosis alone would say another.
-    `proven`: this very failure was twice proven to be a job's own."""
+    restarted. `blames`: job, WebUI or machine, where the diagnosis alone would say another."""
 
     diagnosis: Diagnosis
     cause: str
@@ -48,7 +48,6 @@ class Verdict:
     evidence: str = ""
     poisons: bool = False
     blames: str = ""
-    proven: bool = False
 
 
 _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
@@ -236,12 +235,17 @@ _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 """Failures by which the WebUI stays up: a job's own can be told before it costs a restart."""
 
 
+def what_failed(verdict: Verdict, error: WebUIError) -> str:
+    """By which a failure is told from others; '' where it must not be taken for a job's own: by it
+    the WebUI ended, or neither its reply nor its log had a word of what went wrong."""
+    unexplained = verdict.cause == str(error) and says_nothing(error)
+    return "" if unexplained or verdict.diagnosis not in _PROVEN_AS else verdict.cause
+
+
 def as_proven(verdict: Verdict) -> Verdict:
-    """This very failure was twice proven to be a job's own: no restart is tried from then on."""
-    if verdict.diagnosis not in _PROVEN_AS:
-        return verdict
+    """This very failure was twice proven to be a job's own."""
     evidence = f"{verdict.evidence}, which two jobs were proven to bring on themselves"
-    return replace(verdict, evidence=evidence, blames="job", proven=True)
+    return replace(verdict, evidence=evidence)
 
 
 def blame_for(diagnosis: Diagnosis) -> str:

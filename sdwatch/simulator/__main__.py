@@ -29,7 +29,7 @@ A WebUI that needs no GPU: its pictures are drawn. With --kind it has the API, t
 and the end of a Forge (the default), an AUTOMATIC1111 v1.10.1, an SD.Next or a
 stable-diffusion.cpp server, as each was measured: what a failure answers (SD.Next: 200 without
 images), when the model is loaded, what poisons it and what cures that, which routes are missing,
-what SIGTERM and a port in use do. The checkpoint simulated-corrupt (a1111, sdnext) cannot be read.
+what SIGTERM and a port in use do. The checkpoint simulated-corrupt (not sdcpp) cannot be read.
 """
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any
 
-from sdwatch.simulator import checkpoints, console
+from sdwatch.simulator import console
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.checks import Checks
 from sdwatch.simulator.damage import Damage
@@ -96,7 +96,6 @@ class A1111Machine(Machine):
     the prompt of the last job does not. A load of another good one cures it, and nothing else.
     """
 
-    checkpoints = (*checkpoints.CHECKPOINTS, checkpoints.UNREADABLE)
     job_class = A1111Job
 
     def __init__(self, traits: Traits, speed: Speed, *, has_model: bool) -> None:

@@ -79,6 +79,10 @@ class Damage:
     def has(self, name: str) -> bool:
         return name in self._faults
 
+    def take(self, name: str) -> bool:
+        """Whether it has this fault, which from now on strikes no more: its kind does otherwise."""
+        return self._faults.pop(name, None) is not None
+
     def announce(self) -> None:
         """Say in the log what is about to go wrong, and let happen what breaks no reply."""
         for fault in self._faults.values():

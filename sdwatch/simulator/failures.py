@@ -66,8 +66,13 @@ def not_a_number() -> CrashedError:
     return CrashedError("NansException", message, qualified="modules.devices.NansException")
 
 
+def not_recognised() -> CrashedError:
+    """What Forge raises for a checkpoint that it cannot read."""
+    return CrashedError("ValueError", "Failed to recognize model type!")
+
+
 def poisoned() -> CrashedError:
-    """What every job gets after a checkpoint that could not be loaded, until the restart."""
+    """What every job gets after a checkpoint that could not be loaded, until it is cured."""
     return CrashedError("AttributeError", "'NoneType' object has no attribute 'sd_checkpoint_info'")
 
 

@@ -2,7 +2,8 @@
 
 Measured with Forge dfdcbab6: jobs queue first come first served; a client that went away cancels
 nothing; the checkpoint is loaded inside the first job; a failed extra-single-image leaves the
-state busy until the next job.
+state busy until the next job. NaNs are black pictures and nothing else. A checkpoint that cannot be
+read poisons it: every job fails until another good one is loaded.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Machine:
     `poisoned` is what the fault of that name does, and what a load that failed does in some kinds.
     """
 
-    checkpoints: tuple[Checkpoint, ...] = checkpoints.CHECKPOINTS
+    checkpoints: tuple[Checkpoint, ...] = (*checkpoints.CHECKPOINTS, checkpoints.UNREADABLE)
     state_class: type[State] = State
     job_class: type[Job] = Job
     samples_format = "png"
@@ -56,6 +57,8 @@ class Machine:
         self.state = self.state_class()
         self.loaded: Checkpoint | None = None
         self.poisoned = False
+        self._corrupted: set[Checkpoint] = set()  # .corrupted stands behind their files' names
+        self._gone: set[Checkpoint] = set()
         self.queue = Queue()
 
     # -- at the start
@@ -73,13 +76,16 @@ class Machine:
 
     def models(self) -> list[dict[str, Any]]:
         """/sdapi/v1/sd-models."""
-        return [self.item(c) for c in self.checkpoints] if self.has_model else []
+        return [self.item(c) for c in self._listed()] if self.has_model else []
 
     def item(self, checkpoint: Checkpoint) -> dict[str, Any]:
         return checkpoint.item()
 
     def find(self, name: Any) -> Checkpoint | None:
-        return checkpoints.find(name, self.checkpoints)
+        return checkpoints.find(name, self._listed())
+
+    def _listed(self) -> list[Checkpoint]:
+        return [c for c in self.checkpoints if c not in self._gone]
 
     def set_options(self, changes: dict[str, Any]) -> Any:
         """POST /options: its reply. Raises CrashedError for an unknown key or checkpoint."""
@@ -90,7 +96,13 @@ class Machine:
         self.options.update(changes)
 
     def unload(self) -> None:
-        self.loaded = None
+        """Cures nothing."""
+        if not self.poisoned:
+            self.loaded = None
+
+    def refresh(self) -> None:
+        """Only now is a file that was renamed not listed any more."""
+        self._gone |= self._corrupted
 
     # -- a generation
 
@@ -99,7 +111,8 @@ class Machine:
 
         Raises RefusedError and CrashedError, as the WebUI would answer.
         """
-        self.poisoned = self.poisoned or damage.has("poisoned")
+        if damage.has("poisoned"):
+            self.poison()
         if stage == EXTRAS:
             image = pictures.decode(fields["image"])
             with self.queue.turn():
@@ -114,13 +127,16 @@ class Machine:
             finally:
                 self.state.end()
 
+    def poison(self) -> None:
+        """As a checkpoint does that cannot be read: the old one seems to be loaded still."""
+        self.poisoned = True
+        self.loaded = self.loaded or self.find(self.options["sd_model_checkpoint"])
+
     def before_job(self) -> None:
         """What a job waits for before /progress shows it."""
 
     def generate(self, stage: str, fields: dict[str, Any], damage: Damage) -> dict[str, Any]:
         """Run one txt2img or img2img: the reply."""
-        if self.poisoned:
-            raise failures.poisoned()
         if not self.has_model:
             raise failures.no_model()
         settings = {**self.options, **(fields["override_settings"] or {})}
@@ -132,6 +148,7 @@ class Machine:
         if fields["override_settings_restore_afterwards"] is False:
             self.options = settings
         job = self.job_class(self.traits, stage, fields, settings, checkpoint, inputs)
+        job.blackened = damage.take("nan")
         self.sample(job, damage)
         return job.body(damage)
 
@@ -143,10 +160,18 @@ class Machine:
         return checkpoint
 
     def load(self, name: Any, damage: Damage) -> Checkpoint:
-        """The checkpoint that a job uses, loaded."""
+        """The checkpoint that a job uses, loaded. One that is not loaded yet cures, if it is a good
+        one; the same again does not."""
         checkpoint = self.wanted(name, damage)
+        if not checkpoint.readable:
+            self._corrupted.add(checkpoint)
+            self.poison()
+            raise failures.not_recognised()
         if checkpoint is not self.loaded:
             self.switch_to(checkpoint)
+            self.poisoned = False
+        if self.poisoned:
+            raise failures.poisoned()
         return checkpoint
 
     def switch_to(self, checkpoint: Checkpoint) -> None:

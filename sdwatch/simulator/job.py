@@ -19,7 +19,7 @@ class Job:
     """The request with its defaults, and the rounds and steps that were run; Forge's and A1111's.
 
     `settings` are the options with the request's overrides. `blackened` is what NaNs do where
-    they are no error.
+    they are no error (Forge, SD.Next).
     """
 
     def __init__(

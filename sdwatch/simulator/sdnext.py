@@ -258,5 +258,5 @@ SDNEXT = Kind(
     NextMachine,
     NextSite,
     NextProcess,
-    lacks=(),
+    lacks=("no_api",),  # --api means nothing to it, the API is always there
 )

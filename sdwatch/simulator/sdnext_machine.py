@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from sdwatch.simulator import checkpoints, pictures
+from sdwatch.simulator import pictures
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.checks import MOST_PIXELS
 from sdwatch.simulator.damage import Damage
@@ -33,7 +33,6 @@ class NextMachine(Machine):
     """Nothing is loaded while the start-up load runs, and once /options named a bad checkpoint:
     every job is then a 200 without images. A good one named there is the cure."""
 
-    checkpoints = (*checkpoints.CHECKPOINTS, checkpoints.UNREADABLE)
     state_class = NextState
     job_class = NextJob
     samples_format = "jpg"
@@ -124,15 +123,19 @@ class NextMachine(Machine):
             updated.append({name: known})
         wanted = changes.get("sd_model_checkpoint")
         if wanted is not None and not self.select(wanted):
-            self.poisoned, self.loaded = True, None
+            self.poison()
         return {"updated": updated}
+
+    def poison(self) -> None:
+        """Nothing is loaded any more."""
+        self.poisoned, self.loaded = True, None
 
     # -- a generation
 
     def run(self, stage: str, fields: dict[str, Any], damage: Damage) -> bytes:
         """As Forge, but what fails with an error leaves its job in the state."""
         if damage.has("poisoned"):
-            self.poisoned, self.loaded = True, None
+            self.poison()
         if stage == EXTRAS:
             return super().run(stage, fields, damage)
         with self.queue.turn():

@@ -127,7 +127,7 @@ class Site:
             "png-info": lambda r: self.png_info(r),
             "unload-checkpoint": lambda _: self.unload(),
             "reload-checkpoint": constant({}),
-            "refresh-checkpoints": constant(None),
+            "refresh-checkpoints": lambda _: self.machine.refresh(),
             "refresh-vae": constant(None),
         }
 

@@ -20,7 +20,7 @@ from sdwatch.policy.envelope import printable
 from sdwatch.policy.job import Job, image_names, on_disk, parse_job
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
-from sdwatch.spool.inside import why_no_picture
+from sdwatch.spool.inside import size_of_picture
 from sdwatch.spool.run import JOB_NAMES, is_plain, read_bounded, unreadable
 from sdwatch.spool.signature import Signature, folder_files, fresh_size, signature_of
 
@@ -226,7 +226,7 @@ class Inbox:
             there,
             stem,
             rules=self.rules,
-            look=lambda name: why_no_picture(path, name, self.rules.max_image),
+            look=lambda name: size_of_picture(path, name, self.rules.max_image),
         )
 
 

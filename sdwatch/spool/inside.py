@@ -33,17 +33,16 @@ def open_plain(folder: Path, name: str) -> BinaryIO:
     return open(fd, "rb")
 
 
-def why_no_picture(folder: Path, name: str, most_pixels: int) -> str:
-    """Why the file cannot be used as an image, as far as its first bytes tell; or nothing. Raises
-    OSError."""
-    try:
-        with open_plain(folder, name) as file:
-            if os.fstat(file.fileno()).st_size > MAX_PICTURE_BYTES:
-                return f"has more than {MAX_PICTURE_BYTES >> 20} MB"
-            size_of(file, most_pixels)
-    except (NoPictureError, SpoolError) as error:
-        return str(error)
-    return ""
+def size_of_picture(folder: Path, name: str, most_pixels: int) -> tuple[int, int]:
+    """Width and height of an image, as its first bytes tell them. Raises SpoolError for what can
+    be told from them to be none, or leads outside, OSError."""
+    with open_plain(folder, name) as file:
+        if os.fstat(file.fileno()).st_size > MAX_PICTURE_BYTES:
+            raise SpoolError(f"has more than {MAX_PICTURE_BYTES >> 20} MB")
+        try:
+            return size_of(file, most_pixels)
+        except NoPictureError as error:
+            raise SpoolError(str(error)) from error
 
 
 def read_picture(folder: Path, name: str, most_pixels: int) -> bytes:

@@ -66,6 +66,11 @@ class EvidenceRecorder:
         record = self._failure(verdict, error, decision, exit_code, crashed)
         self._attempts.append(attempt_from(record))
 
+    def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
+        """A message without what the job says in it."""
+        self._redactor.learn(payload)
+        return self._redactor.redact(message)
+
     def proven(self, unwell: str, decision: Decision) -> None:
         """The canary was asked, `unwell` is why it failed, and this is what the gate returned."""
         del unwell  # for who writes it down

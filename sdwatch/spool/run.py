@@ -32,7 +32,7 @@ from sdwatch.policy.ledger import Image, Ledger, read_ledger
 from sdwatch.policy.payload import MAX_SEED, Call, Seeds, draw_seeds
 from sdwatch.policy.picture import MOST_PIXELS
 from sdwatch.policy.reach import JobRules
-from sdwatch.spool.inside import open_plain, read_picture, why_no_picture
+from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
 from sdwatch.spool.signature import digest, folder_files, signature_of
 
 JOURNAL = "journal.jsonl"
@@ -159,12 +159,12 @@ class Run:
         self.job_id = f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}"
         self._most_pixels = rules.max_image
         self.job = parse_job(
-            data, source, images_beside(path), stem, rules=rules, look=self._why_no_picture
+            data, source, images_beside(path), stem, rules=rules, look=self._size_of_picture
         )
         return self.job
 
-    def _why_no_picture(self, name: str) -> str:
-        return why_no_picture(self.folder, f"{JOB_FOLDER}/{name}", self._most_pixels)
+    def _size_of_picture(self, name: str) -> tuple[int, int]:
+        return size_of_picture(self.folder, f"{JOB_FOLDER}/{name}", self._most_pixels)
 
     def plan(self) -> None:
         """Draw the seeds that the job left to chance, once; a resume finds them in the journal."""

@@ -47,7 +47,9 @@ from sdwatch.policy.verdict import (
     as_proven,
     blame_for,
     judge,
+    what_failed,
 )
+from sdwatch.webui.canary import By
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.post import result_of
@@ -145,6 +147,7 @@ class WebUIAPI:
         self._review = Review(checks, client, self._call_log)
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
+        self._failure = ""  # of the last attempt, as it is compared with others'
 
     def generate_images_with_recovery(
         self,
@@ -286,15 +289,17 @@ class WebUIAPI:
             names_checkpoint=names_checkpoint(call.payload),
         )
         # What somebody else's generation writes to the log says nothing of a call that is queued.
-        verdict = judge(facts) if sent.lost else self._judge(facts)
+        verdict = judge(facts, () if sent.lost else self._signatures)
+        if known := self._is_known(call, verdict, error):
+            verdict = as_proven(verdict)
         attempts = self._recorder.counted + counts(verdict.diagnosis)
         decision = decide(
             verdict.diagnosis,
             attempts,
             self._recovery,
             self._recorder.sent,
+            known,
             managed=self._managed,
-            proven=verdict.proven,
         )
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
         if decision.action is Action.INTERRUPT:
@@ -327,11 +332,12 @@ class WebUIAPI:
             self._keeper.put_on_hold(trouble, until_idle=sent.lost)
         return self._carry_out(call, decision, envelope)
 
-    def _judge(self, facts: Facts) -> Verdict:
-        """The verdict, and whether this failure was twice proven to be a job's own."""
-        verdict = judge(facts, self._signatures)
-        own = self._keeper is not None and self._keeper.is_a_jobs_own(verdict.cause)
-        return as_proven(verdict) if own else verdict
+    def _is_known(self, call: _Call, verdict: Verdict, error: WebUIError) -> bool:
+        """Whether this failure was proven twice to be a job's own, of other jobs: its second
+        attempt, and the restart before it, are saved. The canary is asked all the same."""
+        failure = what_failed(verdict, error)
+        self._failure = self._recorder.without_texts(failure, call.payload)
+        return self._keeper is not None and self._keeper.is_a_jobs_own(self._failure)
 
     def _call_log(self) -> tuple[str, ...]:
         return self._keeper.call_log() if self._keeper is not None else ()
@@ -368,7 +374,7 @@ class WebUIAPI:
         self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
         if decision.action is Action.FAIL:
             if envelope.blame == "job" and envelope.attempts[-1].crashed:
-                self._tell_blamed(call, envelope)
+                self._tell_blamed(call)
             return Outcome(envelope=envelope)
         if decision.action is Action.RETRY:
             return self._retry(envelope)
@@ -384,25 +390,28 @@ class WebUIAPI:
     def _prove(self, call: _Call, envelope: ErrorEnvelope) -> Outcome:
         """The same call has failed twice: whose fault is it? Without a keeper nobody can be asked,
         and it is taken for the job's."""
-        unwell = self._keeper.prove(self._mailbox.given_up) if self._keeper is not None else ""
+        proof = self._keeper.prove(self._mailbox.given_up) if self._keeper is not None else None
         self._mailbox.raise_if_given_up()
+        if proof is not None and proof.by is not By.FAILED:  # nothing is proven yet
+            return Outcome(envelope=envelope, later=True)
+        unwell = proof.reason if proof else ""
         decision = after_canary(unwell, self._recorder.excused, self._recorder.sent)
         self._recorder.proven(unwell, decision)
         log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
         if decision.action is Action.HOLD:
             return Outcome(envelope=envelope, later=True)
         if not unwell:
-            self._tell_blamed(call, envelope)
+            self._tell_blamed(call)
         blame = "job" if not unwell or self._recorder.excused else "WebUI"
         return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or CANARY_WELL))
 
-    def _tell_blamed(self, call: _Call, envelope: ErrorEnvelope) -> None:
+    def _tell_blamed(self, call: _Call) -> None:
         if self._keeper is not None:
             attempts = self._recorder.attempts
             self._keeper.blamed(
                 call.job_id or "",
                 call.run_dir.name if call.run_dir else "",
-                envelope.message,
+                self._failure,
                 sum(attempt.crashed for attempt in attempts),
                 any(attempt.diagnosis == Diagnosis.CRASH for attempt in attempts),
             )

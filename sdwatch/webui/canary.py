@@ -12,11 +12,19 @@ import secrets
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from sdwatch.errors import WebUIBusyError, WebUIError, WebUIReplyError
+from sdwatch.errors import (
+    WebUIBadRequestError,
+    WebUIBusyError,
+    WebUIError,
+    WebUINotUsableError,
+    WebUIReplyError,
+)
 from sdwatch.policy.payload import MAX_SEED
 from sdwatch.policy.picture import check_whole, is_one_colour
+from sdwatch.policy.trouble import Trouble
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.post import result_of
 from sdwatch.webui.reply import Reply
@@ -58,14 +66,29 @@ class Asked:
     is_tiny: bool
 
 
+class By(Enum):
+    """What a proof that did not come out shows."""
+
+    FAILED = "the WebUI is unwell"
+    NO_TIME = "it is busy, or its set-up is not usable: nothing is proven yet"
+    REFUSED = "it does not do this very thing: nothing is proven by it"
+    NOT_ASKED = "it could not be asked"
+
+
 @dataclass(frozen=True)
 class Unwell:
-    """Why a proof failed. `busy`: the WebUI said that it had no time for it, and nothing else;
-    `error`: by which it failed, where it was not given up."""
+    """Why a proof did not come out. `error`: by which, where it was not given up; `trouble`: the
+    same, judged as a call is, for people."""
 
     reason: str
-    busy: bool = False
+    by: By = By.FAILED
     error: WebUIError | None = None
+    trouble: Trouble | None = None
+
+    @property
+    def told(self) -> Trouble:
+        """For people, as far as it is known."""
+        return self.trouble or Trouble(self.reason)
 
 
 class Canary:
@@ -93,6 +116,12 @@ class Canary:
 
 _LOOK_EVERY = 0.05  # seconds
 
+_BY_ERROR: tuple[tuple[type[WebUIError], By], ...] = (
+    (WebUIBusyError, By.NO_TIME),
+    (WebUINotUsableError, By.NO_TIME),
+    (WebUIBadRequestError, By.REFUSED),
+)
+
 
 class _Sent:
     """One POST and its end."""
@@ -109,8 +138,8 @@ class _Sent:
         """Why the result is none."""
         asked, result = self._asked, self._result
         if isinstance(result, WebUIError):
-            busy = isinstance(result, WebUIBusyError)
-            return Unwell(f"{asked.what} failed: {result}", busy, result)
+            by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), By.FAILED)
+            return Unwell(f"{asked.what} failed: {result}", by, result)
         if not (flaw := flaw_in(result.images[0]) if asked.is_tiny else ""):
             return None
         kind = "one_colour" if flaw == ONE_COLOUR else "size"

@@ -76,7 +76,7 @@ class CatalogueReader:
         try:
             return catalogue.with_list(route, parse_json(body))
         except ValueError as error:
-            return catalogue.without_list(route, f"its answer cannot be read: {error}")
+            return catalogue.without_list(route, f"its answer is of no use: {error}")
 
     def _with_version(self, catalogue: Catalogue) -> Catalogue:
         """SD.Next says which it is; Forge and AUTOMATIC1111 do so in their pictures only."""

@@ -1,8 +1,8 @@
 """The crash history of one WebUI, on disk: it outlives the monitor and the machine.
 
-One JSON line for each crash, each return to being stable, and what was forgiven; for people also
-each start and recycling. Written before anything waits, so that the cool-down after a kill -9 is
-the same as without one.
+One JSON line for each crash, each return to being stable, and what was forgiven or proven; for
+people also each start and recycling. Written before anything waits, so that the cool-down after a
+kill -9 is the same as without one.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ _KEPT_LINES = 2000
 """More than any cool-down looks back to; a history that has grown past its bytes keeps them."""
 
 
+FAILED_CANARY = "failed canary"
+
+
 class CrashHistory:
     """Crashes in a row, and how long to wait after the last. `path` is made if it is not there;
     lines that cannot be read are passed over with a warning."""
@@ -43,7 +46,8 @@ class CrashHistory:
         self._cooldown = cooldown
         self._clock = clock
         self._lock = threading.Lock()
-        self._in_a_row = on_this_boot(_read(path), cooldown, self._now())
+        crashes, self._doubted = _read(path)
+        self._in_a_row = on_this_boot(crashes, cooldown, self._now())
         self._successes = 0
         self._unwritten: list[bytes] = []
 
@@ -66,6 +70,7 @@ class CrashHistory:
         now = self._now()
         with self._lock:
             self._successes = 0
+            self._doubted = self._doubted or kind == FAILED_CANARY
             self._in_a_row.append(Crash(kind, now))
             entry = self.entry(len(self._in_a_row))
             self._append(
@@ -81,9 +86,16 @@ class CrashHistory:
             return entry
 
     @property
-    def last_kind(self) -> str:
-        """What the last crash of the row was; '' where there is none."""
-        return self._in_a_row[-1].kind if self._in_a_row else ""
+    def doubted(self) -> bool:
+        """Whether it has failed a canary and passed none since."""
+        return self._doubted
+
+    def proven_well(self) -> None:
+        """It has passed one, or drawn what a job asked for."""
+        if self._doubted:
+            with self._lock:
+                self._doubted = False
+                self._append(event="well", at=iso(self._clock.wall()))
 
     def forgive(self, crashes: int) -> None:
         """The last so many crashes were a job's doing: they lengthen no waiting."""
@@ -94,6 +106,7 @@ class CrashHistory:
 
     def succeeded(self) -> None:
         """A call succeeded; enough of them in a row, and the WebUI is stable."""
+        self.proven_well()
         with self._lock:
             self._successes += 1
             if self._in_a_row and self._successes >= STABLE_AFTER:
@@ -144,24 +157,27 @@ class CrashHistory:
             log.error("%s: not written down yet: %s", self._path, error)
 
 
-def _read(path: Path) -> list[Crash]:
-    """The crashes since the last `stable`."""
+def _read(path: Path) -> tuple[list[Crash], bool]:
+    """The crashes since the last `stable`, and whether a canary failed and none passed since."""
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
-        return []
+        return [], False
     except OSError as error:
         log.error("%s: cannot be read, and does not count: %s", path, error)
-        return []
+        return [], False
     if sum(map(len, lines)) > _MOST_BYTES and len(lines) > _KEPT_LINES:
         lines = lines[-_KEPT_LINES:]
         _shorten(path, lines)
     crashes: list[Crash] = []
+    doubted = False
     for line in lines:
         try:
             record = json.loads(line)
             if record["event"] == "stable":
                 crashes.clear()
+            elif record["event"] == "well":
+                doubted = False
             elif record["event"] == "forgiven":
                 del crashes[max(0, len(crashes) - int(record["crashes"])) :]
             elif record["event"] == "crash":
@@ -170,9 +186,10 @@ def _read(path: Path) -> list[Crash]:
                     raise ValueError("no time")
                 at = Instant(wall, boot, str(record["boot_id"]))
                 crashes.append(Crash(str(record["kind"]), at))
+                doubted = doubted or record["kind"] == FAILED_CANARY
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("%s: a line cannot be read and is passed over", path)
-    return crashes
+    return crashes, doubted
 
 
 def _shorten(path: Path, lines: Sequence[bytes]) -> None:

@@ -17,6 +17,11 @@ _NO_API_AFTER = 15.0
 routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
 
 LOADING = "it loads its model"
+NO_ROUTES_YET = "the page is up, the API's routes are not there yet"
+
+_OTHER_AUTH = (
+    "it wants another user name and password: give them as `username` and `password` in the config"
+)
 
 _LOOKS_FOR_A_LOAD = 2
 """SD.Next begins its load a moment after its API is up: so many looks that find neither a model nor
@@ -47,7 +52,7 @@ class ReadinessProbe:
         except WebUINotUsableError as error:
             if error.status in (404, 405):
                 return self._without_progress()
-            why = "it wants another user name and password" if error.status in (401, 403) else ""
+            why = _OTHER_AUTH if error.status in (401, 403) else ""
             return ProbeResult(False, f"{why} ({error})" if why else str(error), unusable=True)
         except WebUIBusyError:
             return ProbeResult(True, "it answers 429: alive")
@@ -100,5 +105,5 @@ class ReadinessProbe:
         now = self._clock.monotonic()
         since = self._without_api_since = self._without_api_since or now
         if now - since < _NO_API_AFTER:
-            return ProbeResult(False, "the page is up, the API's routes are not there yet")
+            return ProbeResult(False, NO_ROUTES_YET)
         return ProbeResult(False, "it was started without --api: add that flag", unusable=True)

@@ -2,14 +2,16 @@
 
 Pure text in, values out. Facts measured with Forge dfdcbab6, AUTOMATIC1111 and SD.Next: bars are
 drawn with `\\r` and ESC[A and the next line is glued on to them; every health probe leaves an
-access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks.
+access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks, which are put
+together again here, so that whoever looks for a text in a line finds it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sdwatch.policy.error_lines import is_error
 
@@ -46,6 +48,9 @@ _API_LINE = re.compile(
     rf"{PROBE_PATHS}(?: \S+ [\d.]+)?\s*$"
 )
 _API_REST = re.compile(r"\s{20,}(?:\d+\.){3}\d+ \d+\.\d+\s*$")
+_SDNEXT = re.compile(r"\d\d:\d\d:\d\d-\d+ [A-Z]+ ")  # how a message of SD.Next begins
+_INDENT = 25
+_WIDTH = 80
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class LogLine:
 
 
 def split_lines(text: str) -> list[LogLine]:
-    """Lines and bar frames in order, without escapes and blank lines; all frames are kept."""
+    """Lines and bar frames in order, without escapes and blank lines, and what was wrapped in one
+    line; all frames are kept."""
     plain = _ESCAPES.sub("", _UP.sub("\r", text))
     plain = re.sub(r"\r+\n", "\n", plain)
     parts = re.split(r"([\r\n])", plain)
@@ -69,7 +75,40 @@ def split_lines(text: str) -> list[LogLine]:
         if not piece.isprintable():
             piece = _CONTROLS.sub("", piece)
         lines.extend(_read_piece(piece, drawn=end == "\r"))
-    return lines
+    return join_wrapped(lines)
+
+
+def join_wrapped(lines: Iterable[LogLine]) -> list[LogLine]:
+    """Each message of SD.Next in one line, whatever it was wrapped into."""
+    joined: list[LogLine] = []
+    parts: list[str] = []  # of the message that the last line is of
+    for line in lines:
+        if parts and line.bar is None and _goes_on(line.text):
+            parts.append(line.text)
+            continue
+        _close(joined, parts)
+        parts = [line.text] if line.bar is None and _SDNEXT.match(line.text) else []
+        joined.append(line)
+    _close(joined, parts)
+    return joined
+
+
+def _goes_on(text: str) -> bool:
+    return text.startswith(" " * _INDENT) and not text[_INDENT : _INDENT + 1].isspace()
+
+
+def _close(joined: list[LogLine], parts: list[str]) -> None:
+    if len(parts) > 1:
+        joined[-1] = LogLine(_shorten("".join(_pieces(parts))))
+
+
+def _pieces(parts: list[str]) -> Iterator[str]:
+    """The parts with a blank between words; a word that is longer than a line was torn apart, and
+    fills its line."""
+    yield parts[0]
+    for before, part in pairwise(parts):
+        text = before[_INDENT:]
+        yield part[_INDENT:] if len(before) >= _WIDTH and " " not in text else part[_INDENT - 1 :]
 
 
 def _read_piece(piece: str, *, drawn: bool) -> Iterator[LogLine]:

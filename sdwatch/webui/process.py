@@ -23,7 +23,7 @@ from sdwatch.clock import Clock
 from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import PortTakenError, ProcessError
-from sdwatch.policy.signatures import Signature, why_not_started
+from sdwatch.policy.signatures import Signature, ends_start, why_not_started
 from sdwatch.policy.trouble import Trouble, no_start, not_begun
 from sdwatch.policy.verdict import exit_in_words
 from sdwatch.webui import identity as identities
@@ -232,7 +232,12 @@ class WebUIProcessManager:
             probe=self._probe,
             is_ours=lambda: self._note_listener(life),
             ended=life.ended,
-            signs=SignsOfLife(self._clock, self.log_paths(), self.cpu_and_io),
+            signs=SignsOfLife(
+                self._clock,
+                self.log_paths(),
+                self.cpu_and_io,
+                lambda line: ends_start(line, self._signatures),
+            ),
             limit=self._start_limit if timeout_s is None else min(timeout_s, self._start_limit),
             stall=self._start_stall,
         )

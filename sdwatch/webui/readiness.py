@@ -28,14 +28,23 @@ class ProbeResult:
 
 
 class SignsOfLife:
-    """How long a start has been without new output and without work. Looks once a second."""
+    """How long a start has been without new output and without work. Looks once a second.
+
+    `ends_start`: whether a line proves that the start has failed; `failed`: such a line was seen.
+    """
 
     def __init__(
-        self, clock: Clock, logs: Sequence[Path], work: Callable[[], tuple[float, int]]
+        self,
+        clock: Clock,
+        logs: Sequence[Path],
+        work: Callable[[], tuple[float, int]],
+        ends_start: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._clock = clock
         self._followers = [LogFollower(path) for path in logs]
         self._work = work
+        self._ends_start = ends_start
+        self.failed = False
         self._seen: tuple[int, float, int] = (0, 0.0, 0)
         self._last_sign = self._last_look = clock.monotonic()
 
@@ -49,7 +58,8 @@ class SignsOfLife:
 
     def _look(self, now: float) -> None:
         for follower in self._followers:
-            follower.poll()
+            lines = [*follower.poll(), follower.unfinished]
+            self.failed = self.failed or any(map(self._ends_start, lines))
         output = sum(follower.activity() for follower in self._followers)
         cpu, io = self._work()
         seen_output, seen_cpu, seen_io = self._seen
@@ -100,6 +110,8 @@ class Readiness:
                         return ""
                 elif owner := tree.owner_of(self.host, self.port):
                     return port_taken(self.port, owner)
+            if self.signs.failed and self.last_probe is None:  # nothing of ours has answered yet
+                return "its log says that it will not be ready"
             self.clock.wait(self.ended, _LOOK_EVERY)
         return f"given up: {self._state()}"
 

@@ -85,6 +85,8 @@ class Review:
         if broke := broke_inside(log):
             words = f"the WebUI answered 200 without an image: {broke}"
             kind, _, said = broke.partition(": ")
+            if not kind.replace(".", "_").isidentifier():
+                kind, said = "", broke
             return WebUIServerError(words, stage=error.stage, status=200, kind=kind, said=said)
         how = self._how_interrupted()
         if how == "Skip" or (how and log):

@@ -16,6 +16,7 @@ from sdwatch.policy.recovery import Decision
 from sdwatch.policy.success import Finding
 from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis, Verdict
+from sdwatch.webui.canary import Unwell
 from sdwatch.webui.reply import Reply
 
 
@@ -72,6 +73,9 @@ class Recorder(Protocol):
     ) -> None:
         """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted."""
 
+    def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
+        """A message without what the payload says in it."""
+
     def proven(self, unwell: str, decision: Decision) -> None:
         """The canary was asked; `unwell` is why it failed, or ''."""
 
@@ -120,12 +124,12 @@ class Keeper(Protocol):
         """Nothing can be sent to it for now. `until_idle`: nor while a generation is to be seen
         there, whether it moves or not."""
 
-    def prove(self, give_up: threading.Event) -> str:
-        """Put the WebUI to the proof, started anew first where it crashed: '' where it is well,
+    def prove(self, give_up: threading.Event) -> Unwell | None:
+        """Put the WebUI to the proof, started anew first where it crashed: None where it is well,
         else why it is not; then the lane is on hold, and the proof is repeated by and by."""
 
     def is_a_jobs_own(self, message: str) -> bool:
-        """Whether this very failure was proven to be a job's own, twice in this generation."""
+        """Whether this very failure was proven twice to be a job's own."""
 
     def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
         """A failure was proven to be a job's own; it cost the WebUI so many lives, by its own end

@@ -123,6 +123,11 @@ class LogFollower:
         timer redraws without a step does not count."""
         return self._activity
 
+    @property
+    def unfinished(self) -> str:
+        """What has no line end yet, as what asks for a key."""
+        return self._pending.decode("utf-8", "replace")
+
     def poll(self) -> list[str]:
         """New complete lines, and the last frame of a bar that has moved, in order. At most
         `POLL_BYTES` are read; a log that grew by more is picked up near its end."""

@@ -11,7 +11,13 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 
 from sdwatch.policy.error_lines import ERROR_SIGNS, TRACEBACK, WORST_SIGNS, is_error
-from sdwatch.webui.log_lines import LogLine, last_frames, split_lines, without_probes
+from sdwatch.webui.log_lines import (
+    LogLine,
+    join_wrapped,
+    last_frames,
+    split_lines,
+    without_probes,
+)
 
 _FIRST_LOOK = 16 * 1024  # 200 lines are rarely more
 _GROWTH = 4
@@ -46,7 +52,9 @@ def last_lines(data: bytes, wanted: int) -> tuple[list[LogLine], int, int]:
     while start and len(lines) <= wanted:
         end, start = start, _line_start(data, start - size)
         more, left_out = _shown(data[start:end])
-        lines, probes, size = last_frames([*more, *lines]), probes + left_out, size * _GROWTH
+        # What was wrapped may lie on both sides of where this look began.
+        lines = last_frames(join_wrapped([*more, *lines]))
+        probes, size = probes + left_out, size * _GROWTH
     return lines, probes, start
 
 

@@ -37,6 +37,20 @@ def test_one_that_does_not_answer_is_told_with_how_to_start_it(tmp_path: Path) -
     assert sdwatch(tmp_path, "canary", "other").returncode == ExitCode.NOT_FOUND
 
 
+def test_what_is_wrong_with_its_reply_is_explained(tmp_path: Path) -> None:
+    body = {"error": "OutOfMemoryError", "detail": "", "body": "", "message": "CUDA out of memory."}
+    with recorded("forge", {"txt2img": (500, json.dumps(body).encode())}) as server:
+        configure(tmp_path, server.url)
+        told = sdwatch(tmp_path, "canary")
+    assert told.returncode == ExitCode.ERROR
+    _, failed, advice = told.stdout.splitlines()
+    assert failed.startswith("mine: ")
+    assert "memory" in failed
+    assert "the WebUI answered 500" in failed
+    assert advice.startswith("  ")
+    assert "webui_tail.log" not in advice
+
+
 def busy(server: RecordedWebUI) -> tuple[int, bytes]:
     """Another step each time that it is asked."""
     state = {"job": "scripts_txt2img", "job_count": 1, "sampling_step": len(server.asked)}

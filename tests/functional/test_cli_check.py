@@ -76,6 +76,18 @@ def test_jobs_are_held_against_a_running_webui(tmp_path: Path) -> None:
     ]
 
 
+def test_an_upscale_of_an_image_beside_the_job_is_held_against_the_bound(tmp_path: Path) -> None:
+    (tmp_path / "big").mkdir()
+    (tmp_path / "big" / "a.png").write_bytes(picture())
+    (tmp_path / "big" / "job.yaml").write_text(
+        "stages:\n  - upscale: {image: a.png, upscaler_1: Lanczos, upscaling_resize: 1000}\n"
+    )
+    with recorded("forge") as server:
+        told = sdwatch(tmp_path, "check", "--against", server.url, "big/job.yaml")
+    assert told.returncode == ExitCode.BAD_JOB
+    assert "2:68: 64000x64000 has 4096 megapixels; max_generation in the config" in told.stdout
+
+
 def test_a_webui_that_is_not_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("prompt: a\n")
     url = f"http://127.0.0.1:{free_port()}"
@@ -94,7 +106,7 @@ def test_the_user_name_is_that_of_the_config(tmp_path: Path) -> None:
         url = sim.url("").rstrip("/")
         told = sdwatch(tmp_path, "check", "--against", url, "job.yaml")
         assert told.returncode == ExitCode.ERROR
-        assert "wants another user name and password" in told.stderr
+        assert "give them as `username` and `password` in the config" in told.stderr
         make_spool(tmp_path)
         config = json.loads((tmp_path / "sdwatch.yaml").read_text())
         config["webuis"] = {"mine": {"url": url, "username": "me", "password": "secret"}}

@@ -18,6 +18,8 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.stages import Ending
 from tests.api.scripted_server import images, serving, status
 from tests.fakes import PlainClient, Workplace, picture, reply, server_error
+from tests.monitored import job as small_job
+from tests.monitored import journal, monitored
 
 TWO = """\
 stages:
@@ -170,6 +172,30 @@ def test_with_the_built_in_config_they_work_in_the_runs_own_folder(
 
 
 # -- replay
+
+
+def test_a_replay_that_kills_the_webui_costs_no_other_run_an_attempt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The monitor is on hold meanwhile, and goes on by itself."""
+    faults = "- {fault: segv, when: {prompt: cursed}, times: always}\n"
+    slow = ["--step-time", "0.05"]
+    monkeypatch.chdir(tmp_path)
+    with monitored(tmp_path, faults=faults, flags=slow) as spool:
+        spool.drop("bad.yaml", small_job("a cursed castle"))
+        spool.start()
+        spool.wait_for(failed=1)
+        spool.drop("good.yaml", small_job(steps=60))
+        (bad,) = spool.failed()
+        spool.wait_posts(3)
+        assert main(["replay", bad.name]) == ExitCode.ERROR
+        told = capsys.readouterr().out
+        assert "it is on hold until this is over" in told
+        assert "it finishes the call that is under way" in told
+        assert not (spool.spool / "hold").exists()
+        spool.wait_for(done=1, failed=1)
+        (good,) = spool.done()
+        assert not journal(good, "call_failed")
 
 
 def test_the_failing_call_is_sent_as_it_was_and_the_run_is_only_read(

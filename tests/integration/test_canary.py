@@ -86,6 +86,7 @@ def test_thirty_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> 
         last = error(spool.failed()[-1])
         assert last["diagnosis"] == "server error"
         assert PROVEN in last["attempts"][-1]["decision"]
+        assert last["canary"] == CANARY_WELL
         assert "were proven to bring on themselves" in last["attempts"][-1]["evidence"]
 
 
@@ -304,3 +305,63 @@ def test_an_external_webui_is_waited_for_and_asked_again(tmp_path: Path) -> None
         finally:
             sim.process.kill()
             sim.process.wait()
+
+
+# -- proofs that must not be fooled
+
+
+def test_two_mistakes_that_take_turns_cost_two_restarts_each(tmp_path: Path) -> None:
+    faults = plan("structured-500", "cursed") + plan("oom", "huge")
+    with monitored(tmp_path, faults=faults) as spool:
+        for number in range(5):
+            spool.drop(f"{number}-a.yaml", job(f"a cursed castle, {number}"))
+            spool.drop(f"{number}-b.yaml", job(f"a huge castle, {number}"))
+        spool.start()
+        spool.wait_for(failed=10)
+        spool.stop()
+        assert spool.stats()["starts"] == 1 + 2 + 2
+        assert {error(run)["blame"] for run in spool.failed()} == {"job"}
+
+
+def test_a_failure_without_a_word_is_never_taken_for_a_jobs_own(tmp_path: Path) -> None:
+    """The third job meets it once, and draws after a restart."""
+    faults = plan("opaque-500-text", "cursed") + plan("opaque-500-text", "unlucky", 1)
+    with monitored(tmp_path, faults=faults) as spool:
+        for name in "ab":
+            spool.drop(f"{name}.yaml", job(f"a cursed castle {name}", priority=5))
+        spool.drop("c.yaml", job("an unlucky castle"))
+        spool.start()
+        spool.wait_for(done=1, failed=2)
+        spool.stop()
+        assert len(journal(spool.done()[0], "call_started")) == 2
+
+
+def test_what_two_jobs_brought_on_themselves_is_not_believed_of_a_webui_that_is_unwell(
+    tmp_path: Path,
+) -> None:
+    """From the third job on it says the same to all, the canary included."""
+    faults = plan("structured-500", "cursed") + plan("structured-500", "castle|canary", 3)
+    with monitored(tmp_path, faults=faults, settings={"cooldown": [0.1]}) as spool:
+        for name in "ab":
+            spool.drop(f"{name}.yaml", job(f"a cursed tower {name}", priority=5))
+        spool.start()
+        spool.wait_for(failed=2)
+        for name in "cdef":
+            spool.drop(f"{name}.yaml", job(f"castle {name}"))
+        spool.wait_for(done=4, failed=2)
+        spool.stop()
+
+
+def test_a_failed_canary_is_not_forgotten_over_a_start_that_failed(tmp_path: Path) -> None:
+    faults = plan("structured-500", EVERYBODY, 4)
+    faults += "- {fault: exit-on-start, when: {start: 3}}\n"
+    with monitored(tmp_path, faults=faults) as spool:
+        for name in "abc":
+            spool.drop(f"{name}.yaml", job(f"castle {name}"))
+        spool.start()
+        spool.wait_for(done=3)
+        spool.stop()
+        kinds = [crash["kind"] for crash in spool.events("crash")]
+        assert kinds[:3] == ["server error", "failed canary", "failed start"]
+        assert "failed canary" in kinds[3:], "it was asked again after that start"
+        assert all(len(journal(run, "call_started")) == 1 for run in spool.done()[1:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -151,6 +151,7 @@ class Settings:
     def __init__(self, *, takes: bool = True, **values: Any) -> None:
         self.values, self.takes = values, takes
         self.posted: list[dict[str, Any]] = []
+        self.status = 200
 
 
 @contextmanager
@@ -159,7 +160,7 @@ def webui(settings: Settings) -> Iterator[ScriptedServer]:
 
     class Answers(Handler):
         def do_GET(self) -> None:  # noqa: N802 - its name in http.server
-            self.answer(200, json.dumps(settings.values).encode())
+            self.answer(settings.status, json.dumps(settings.values).encode())
 
     def post(handler: Handler) -> None:
         change = handler.server.posts[-1][1]
@@ -173,14 +174,18 @@ def webui(settings: Settings) -> Iterator[ScriptedServer]:
         yield server
 
 
-def leaks_of(server: ScriptedServer) -> Leaks:
-    return Leaks(SDWebUIClient(server.url))
+LeaksOf = Callable[[ScriptedServer], Leaks]
+
+
+@pytest.fixture
+def leaks_of(tmp_path: Path) -> Callable[[ScriptedServer], Leaks]:
+    return lambda server: Leaks(SDWebUIClient(server.url), tmp_path / "leaks.json")
 
 
 OVERRIDES = {"override_settings": {CLIP: 2, "sd_model_checkpoint": "b"}}
 
 
-def test_a_setting_that_the_webui_kept_is_put_back() -> None:
+def test_a_setting_that_the_webui_kept_is_put_back(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1, "sd_model_checkpoint": "a", "eta": 0})
     with webui(settings) as server:
         leaks = leaks_of(server)
@@ -191,7 +196,7 @@ def test_a_setting_that_the_webui_kept_is_put_back() -> None:
         assert leaks.settle(1) == ([], [])
 
 
-def test_what_the_webui_put_back_itself_is_left_alone() -> None:
+def test_what_the_webui_put_back_itself_is_left_alone(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         leaks = leaks_of(server)
@@ -203,7 +208,7 @@ def test_what_the_webui_put_back_itself_is_left_alone() -> None:
 @pytest.mark.parametrize(
     "settings", [Settings(), Settings(**{CLIP: None}), Settings(takes=False, **{CLIP: 1})]
 )
-def test_what_cannot_be_put_back_is_named(settings: Settings) -> None:
+def test_what_cannot_be_put_back_is_named(leaks_of: LeaksOf, settings: Settings) -> None:
     settings.values["other"] = 1
     with webui(settings) as server:
         leaks = leaks_of(server)
@@ -212,7 +217,7 @@ def test_what_cannot_be_put_back_is_named(settings: Settings) -> None:
         assert leaks.settle(1) == ([], [CLIP])
 
 
-def test_what_could_not_be_asked_is_settled_before_the_next_call() -> None:
+def test_what_could_not_be_asked_is_settled_before_the_next_call(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         leaks = leaks_of(server)
@@ -223,7 +228,7 @@ def test_what_could_not_be_asked_is_settled_before_the_next_call() -> None:
         assert leaks.before({"prompt": "the next job's"}, 1) == ([CLIP], [])
 
 
-def test_another_life_of_the_webui_knows_nothing_of_the_last() -> None:
+def test_another_life_of_the_webui_knows_nothing_of_the_last(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         leaks = leaks_of(server)
@@ -233,7 +238,7 @@ def test_another_life_of_the_webui_knows_nothing_of_the_last() -> None:
         assert settings.posted == []
 
 
-def test_a_job_that_wants_its_settings_kept_has_them_kept() -> None:
+def test_a_job_that_wants_its_settings_kept_has_them_kept(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         leaks = leaks_of(server)
@@ -243,8 +248,38 @@ def test_a_job_that_wants_its_settings_kept_has_them_kept() -> None:
         assert settings.posted == []
 
 
-def test_a_webui_without_settings_is_none_the_worse() -> None:
+def test_a_webui_without_settings_is_none_the_worse(leaks_of: LeaksOf) -> None:
     with serving(lambda handler: handler.answer(404, b"")) as server:  # and 501 to each GET
         leaks = leaks_of(server)
         assert leaks.before(OVERRIDES, 1) == ([], [])
         assert leaks.settle(1) == ([], [])
+
+
+def test_what_is_not_settled_yet_outlives_the_monitor(leaks_of: LeaksOf) -> None:
+    settings = Settings(**{CLIP: 1})
+    with webui(settings) as server:
+        leaks_of(server).before(OVERRIDES, 1)
+        settings.values[CLIP] = 2
+        assert leaks_of(server).settle(1) == ([CLIP], []), "another monitor's"
+        assert leaks_of(server).settle(1) == ([], [])
+
+
+def test_a_file_that_cannot_be_read_does_not_count(leaks_of: LeaksOf, tmp_path: Path) -> None:
+    settings = Settings(**{CLIP: 1})
+    with webui(settings) as server:
+        for text in ("", "[]", '{"generation": "x"}', '{"generation": 1, "old": 5}', "\0"):
+            (tmp_path / "leaks.json").write_text(text)
+            assert leaks_of(server).settle(1) == ([], [])
+
+
+def test_what_was_in_use_before_is_not_known_where_there_was_no_answer(leaks_of: LeaksOf) -> None:
+    """It cannot be put back then; that the call's own value is still there is seen all the same."""
+    settings = Settings(**{CLIP: 1})
+    with webui(settings) as server:
+        leaks = leaks_of(server)
+        settings.status = 503
+        leaks.before(OVERRIDES, 1)
+        settings.status = 200
+        settings.values[CLIP] = 2
+        assert leaks.settle(1) == ([], [CLIP])
+        assert settings.posted == []

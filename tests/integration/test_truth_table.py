@@ -3,73 +3,191 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
+from sdwatch.simulator.faults import GENERATION_FAULTS, START_FAULTS
+from sdwatch.webui.client import SDWebUIClient
+from tests.failures_page import page
 from tests.helpers import wait_until
-from tests.monitored import job, journal, monitored
-from tests.truth_table import Row, StartRow, cases, page, start_cases
+from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
+from tests.truth_table import HOLD_ROWS, ROWS, HoldRow, Row, cases, hold_cases
+from tests.webui.kinds import CORRUPT
+from tests.webui.sim import running
 
-WEBUI = {"stall": 1.5, "stop_grace": 1, "load_limit": 10}
-CHECKPOINT = {"sd_model_checkpoint": "simulated-a"}
+WEBUI = {"stall": 1, "stop_grace": 0.5, "load_limit": 10}
 DOCS = Path(__file__).parents[2] / "docs" / "failures.md"
 
 
-@pytest.mark.parametrize(
-    ("row", "kind"), cases(), ids=lambda value: value.fault if isinstance(value, Row) else value
-)
-def test_what_becomes_of_it(tmp_path: Path, row: Row, kind: str) -> None:
-    plan = f"- fault: {row.fault}\n  when: {{prompt: cursed}}\n  times: always\n"
+@pytest.fixture(autouse=True)
+def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same roads in less time."""
+    for where in ("keeper", "webui.call_watch", "webui.readiness", "webui.external"):
+        monkeypatch.setattr(f"sdwatch.{where}.PROBE_EVERY", 0.3)
+    monkeypatch.setattr("sdwatch.webui.health._NO_API_AFTER", 0.5)
+
+
+def named(value: Row | HoldRow | str) -> str:
+    return value if isinstance(value, str) else value.fault or value.seen
+
+
+# -- what a job meets
+
+
+def plan_of(row: Row) -> str:
+    if not row.fault:
+        return ""
+    return f"- {{fault: {row.fault}, when: {row.when}, times: always{row.options}}}\n"
+
+
+def job_of(row: Row) -> str:
+    if row.upscaler:
+        first = "{prompt: a cursed castle, width: 64, height: 64, steps: 2}"
+        return f"stages:\n- txt2img: {first}\n- upscale: {{upscaler_1: {row.upscaler}}}\n"
+    return job("a cursed castle", steps=20 if row.somebody else 4, **row.fields)
+
+
+class Somebody:
+    """Who has the WebUI's own page open."""
+
+    def __init__(self, spool: Monitored) -> None:
+        self._spool = spool
+        self._url = f"http://127.0.0.1:{spool.port}/sdapi/v1/"
+
+    def chooses_a_bad_checkpoint(self) -> None:
+        self._spool.wait_ready()
+        assert requests.post(self._url + "options", json=CORRUPT, timeout=10).ok
+
+    def presses(self, button: str) -> None:
+        """While the first picture is drawn."""
+        self._spool.wait_posts(1)
+        wait_until(self._draws, 30, "it draws")
+        assert requests.post(self._url + button, timeout=10).ok
+
+    def _draws(self) -> bool:
+        state = requests.get(self._url + "progress", timeout=10).json()["state"]
+        return bool(state["sampling_step"])
+
+
+@pytest.mark.parametrize(("row", "kind"), cases(), ids=named)
+def test_what_becomes_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Row, kind: str
+) -> None:
+    if row.unlisted:
+        hide(monkeypatch, row.unlisted)
+    slow = ("--step-time", "0.05") if row.somebody else ()
     with monitored(
         tmp_path,
-        faults=plan,
-        flags=("--kind", kind),
-        webui=WEBUI,
+        faults=plan_of(row),
+        flags=("--kind", kind, *slow, *row.flags),
+        webui={**WEBUI, **row.webui},
         settings={"cooldown": [0.05]},
     ) as spool:
-        fields = {"override_settings": CHECKPOINT} if row.fault == "wrong-model" else {}
-        spool.drop("bad.yaml", job("a cursed castle", steps=4, **fields))
-        spool.start()
+        meet(spool, row)
         spool.wait_for(failed=int(row.fails), done=int(not row.fails))
+        wait_until(lambda: starts(spool) >= 1 + row.restarts, 20, "all its restarts")
         spool.stop()
         (run,) = spool.failed() + spool.done()
-        stats = spool.stats()
         told = journal(run, "call_failed")
         assert {record["diagnosis"] for record in told} == ({row.diagnosis} if told else set())
-        assert stats["posts"] == len(journal(run, "call_started")) == row.posts
-        assert len(spool.events("start")) - 1 >= row.restarts
+        assert bool(told) == bool(row.diagnosis and row.posts)
+        assert spool.stats()["posts"] == len(journal(run, "call_started")) == row.posts
+        assert starts(spool) == len(spool.events("start")) == 1 + row.restarts
+        assert len(spool.events("recycled")) == row.recycled
         if row.fails:
-            error = json.loads((run / "error.json").read_text(encoding="utf-8"))
-            why = (run / "WHY.txt").read_text(encoding="utf-8")
-            assert (error["diagnosis"], error["blame"]) == (row.diagnosis, row.blame)
-            assert row.cause in error["message"]
-            assert row.advice in error["advice"]
-            assert why.splitlines()[0] == error["message"].splitlines()[0]
-            assert "cursed" not in why
+            assert_explained(run, row)
 
 
-@pytest.mark.parametrize(
-    ("row", "kind"),
-    start_cases(),
-    ids=lambda value: value.fault if isinstance(value, StartRow) else value,
-)
-def test_what_becomes_of_a_start(tmp_path: Path, row: StartRow, kind: str) -> None:
-    faults = "" if row.flags else f"- fault: {row.fault}\n  when: {{start: 1}}\n  times: always\n"
-    with monitored(
-        tmp_path,
-        faults=faults,
-        flags=("--kind", kind, *row.flags),
-        webui={"start_limit": row.limit, "stop_grace": 1},
-        settings={"cooldown": [0.05, 0.3]},
-    ) as spool:
-        spool.drop("castle.yaml", job())
+def hide(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """The WebUI has no such list."""
+    ask = SDWebUIClient.answer
+
+    def answer(client: SDWebUIClient, path: str, timeout: float) -> tuple[int, bytes]:
+        return (404, b"") if path.endswith(name) else ask(client, path, timeout)
+
+    monkeypatch.setattr(SDWebUIClient, "answer", answer)
+
+
+def meet(spool: Monitored, row: Row) -> None:
+    """Have a job meet what the row is about."""
+    somebody = Somebody(spool)
+    if row.somebody == "options":
+        spool.start()
+        somebody.chooses_a_bad_checkpoint()
+        spool.drop("bad.yaml", job_of(row))
+        return
+    spool.drop("bad.yaml", job_of(row))
+    spool.start()
+    if row.somebody:
+        somebody.presses(row.somebody)
+
+
+def starts(spool: Monitored) -> int:
+    """How often the simulator was started."""
+    return int(spool.stats()["starts"])
+
+
+def assert_explained(run: Path, row: Row) -> None:
+    error: dict[str, Any] = json.loads((run / "error.json").read_text(encoding="utf-8"))
+    why = (run / "WHY.txt").read_text(encoding="utf-8")
+    assert (error["diagnosis"], error["blame"]) == (row.diagnosis, row.blame)
+    assert row.cause in error["message"]
+    assert row.advice in error["advice"]
+    assert why.splitlines()[0] == error["message"].splitlines()[0]
+    assert "cursed" not in why
+
+
+# -- what puts the lane on hold
+
+
+@contextmanager
+def on_hold(root: Path, row: HoldRow, kind: str) -> Iterator[Monitored]:
+    """A spool whose lane the row is about; its job is dropped before."""
+    when = "{prompt: cursed}" if row.posts else "{start: 1}"
+    plan = f"- {{fault: {row.fault}, when: {when}, times: always}}\n" if row.fault else ""
+    flags = ("--kind", kind, *row.flags)
+    webui = {"start_limit": row.limit, "stop_grace": 1, **(EXTERNAL if row.external else {})}
+    settings = {"cooldown": [0.05, 0.3]}
+    with ExitStack() as life:
+        spool = life.enter_context(
+            monitored(root, faults=plan, flags=flags, webui=webui, settings=settings)
+        )
+        if row.external:
+            counted = ("--state", str(root / "simulator.json"))
+            life.enter_context(running(root, *flags, *counted, port=spool.port, plan=plan))
+        if row.foreign:
+            life.enter_context(running(root, *flags, port=spool.port))
+        spool.drop("castle.yaml", job("a cursed castle"))
+        yield spool
+
+
+@pytest.mark.parametrize(("row", "kind"), hold_cases(), ids=named)
+def test_what_puts_the_lane_on_hold(tmp_path: Path, row: HoldRow, kind: str) -> None:
+    with on_hold(tmp_path, row, kind) as spool:
         spool.start()
         note = spool.spool / "HOLD-sim.txt"
         wait_until(lambda: note.exists() and row.hold in note.read_text("utf-8"), 60, row.hold)
         spool.stop()
-        assert spool.stats()["posts"] == 0
-        assert spool.waiting() == ["castle.yaml"]
+        assert spool.stats()["posts"] == row.posts
+        assert not spool.done() + spool.failed()
+        if row.posts:
+            (run,) = spool.working()
+            assert len(journal(run, "call_started")) == row.posts
+        else:
+            assert spool.waiting() == ["castle.yaml"]
+        if row.external or row.foreign:
+            assert starts(spool) == int(row.external)
+            assert not (spool.state / "webui-sim" / "identity.json").exists(), "it started none"
+
+
+def test_no_fault_of_the_simulator_is_left_out() -> None:
+    shown = {row.fault for row in (*ROWS, *HOLD_ROWS) if row.fault}
+    assert shown == {*GENERATION_FAULTS, *START_FAULTS}
 
 
 def test_the_page_is_the_table() -> None:

@@ -26,6 +26,7 @@ from sdwatch.errors import (
     WebUIError,
     WebUINotUsableError,
     WebUIReplyError,
+    WebUIServerError,
     WebUIStuckError,
     WebUIUnreachableError,
 )
@@ -38,6 +39,7 @@ from sdwatch.policy.verdict import Diagnosis
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
 from sdwatch.webui.api import Outcome, WebUIAPI
+from sdwatch.webui.canary import Unwell
 from sdwatch.webui.mailbox import Exited, Mailbox, Stalled
 from sdwatch.webui.reply import error_for
 from tests.fakes import (
@@ -95,11 +97,11 @@ class NotingKeeper:
     def call_log(self) -> tuple[str, ...]:
         return ()
 
-    def prove(self, give_up: threading.Event) -> str:
+    def prove(self, give_up: threading.Event) -> Unwell | None:
         del give_up
         said = self.unwell.pop(0) if self.unwell else ""
         self.heard.append(f"prove: {said}" if said else "prove")
-        return said
+        return Unwell(said) if said else None
 
     def is_a_jobs_own(self, message: str) -> bool:
         return message in self.own
@@ -448,9 +450,10 @@ def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt
     assert call.keeper.heard.count("prove") == 2
 
 
-def test_what_was_proven_to_be_a_jobs_own_fails_at_once(tmp_path: Path) -> None:
-    call = calling(server_error("KeyError"))
-    call.keeper.own = [str(server_error("KeyError"))]
+def test_what_was_proven_to_be_a_jobs_own_needs_no_second_attempt(tmp_path: Path) -> None:
+    error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
+    call = calling(error)
+    call.keeper.own = [str(error)]
     outcome = call.make(tmp_path)
     assert outcome.envelope is not None
     assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("server error", "job")

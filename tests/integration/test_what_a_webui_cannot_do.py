@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sdwatch.monitor import Result
-from tests.fakes import envelope
+from tests.fakes import envelope, picture
 from tests.helpers import free_port, wait_until
 from tests.monitored import EXTERNAL, journal, monitored
 from tests.monitored import job as small_job
@@ -56,6 +56,22 @@ def test_what_is_too_large_fails_by_the_configs_bound(tmp_path: Path) -> None:
         assert "0.2621 megapixels; max_generation" in envelope(run)["message"]
         assert spool.stats()["posts"] == 0
         assert journal(run)[0]["event"] == "claimed"
+
+
+def test_the_images_that_lie_beside_a_job_are_known_by_their_sizes(tmp_path: Path) -> None:
+    upscale = "stages:\n  - upscale: {{image: a.png, upscaler_1: Lanczos, upscaling_resize: {}}}\n"
+    with monitored(tmp_path) as spool:
+        for name, times in (("good", 2), ("large", 400)):
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "a.png").write_bytes(picture())
+            (folder / "job.yaml").write_text(upscale.format(times))
+            folder.rename(spool.inbox / name)
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY, spool.told
+        assert [len(spool.done()), len(spool.failed())] == [1, 1]
+        assert "25600x25600 has 655.4 megapixels" in envelope(spool.failed()[0])["message"]
+        assert spool.stats()["posts"] == 1
 
 
 def models(*names: str) -> dict[str, Answer]:

@@ -161,7 +161,8 @@ def test_grids_are_saved_and_not_handed_on(place: Workplace) -> None:
 
 
 def test_two_txt2img_stages_do_not_mix(place: Workplace) -> None:
-    job = "stages:\n  - txt2img: {prompt: a}\n  - txt2img: {prompt: b}\n  - upscale\n"
+    first = "stages:\n  - txt2img: {prompt: a}\n  - txt2img: {prompt: b}\n"
+    job = first + "  - upscale: {upscaling_resize: 1}\n"
     client = PlainClient(numbered())
     assert place.runner(place.claimed(job), client).run_to_end(place.spool) is Ending.DONE
     assert sent([client.posts[2][1]["image"]]) == [picture(2)]

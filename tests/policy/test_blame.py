@@ -9,25 +9,50 @@ SAID = "500: KeyError"
 
 def test_the_same_failure_is_known_when_it_was_proven_twice() -> None:
     blame = Blame()
-    blame.blame("a", "run-a", SAID, 1, died=False)
-    assert not blame.is_a_jobs_own(SAID, 1)
-    blame.blame("b", "run-b", SAID, 2, died=False)
-    assert blame.is_a_jobs_own(SAID, 2)
-    assert not blame.is_a_jobs_own("500: ValueError", 2)
+    blame.blame("a", "run-a", SAID, died=False)
+    assert not blame.is_a_jobs_own(SAID)
+    blame.blame("b", "run-b", SAID, died=False)
+    assert blame.is_a_jobs_own(SAID)
+    assert not blame.is_a_jobs_own("500: ValueError")
 
 
-def test_in_another_generation_it_must_be_proven_once_more() -> None:
+def test_two_mistakes_that_take_turns_are_both_known() -> None:
     blame = Blame()
-    for generation in (1, 2):
-        blame.blame("a", "run-a", SAID, generation, died=False)
-    assert not blame.is_a_jobs_own(SAID, 3)
-    blame.blame("b", "run-b", SAID, 3, died=False)
-    assert blame.is_a_jobs_own(SAID, 3)
+    for said in (SAID, "500: ValueError", SAID, "500: ValueError"):
+        blame.blame("a", "run-a", said, died=False)
+    assert blame.is_a_jobs_own(SAID)
+    assert blame.is_a_jobs_own("500: ValueError")
+
+
+def test_once_the_webui_may_be_another_it_must_be_proven_once_more() -> None:
+    blame = Blame()
+    for _ in range(2):
+        blame.blame("a", "run-a", SAID, died=False)
+    blame.forget()
+    assert not blame.is_a_jobs_own(SAID)
+
+
+def test_a_failure_without_a_word_is_never_known() -> None:
+    blame = Blame()
+    for _ in range(3):
+        blame.blame("a", "run-a", "", died=False)
+    assert not blame.is_a_jobs_own("")
+
+
+OOM = "CUDA out of memory. Tried to allocate {} GiB. GPU 0 has {} GiB free. Process {} has 9.1 GiB"
+
+
+def test_numbers_that_are_others_each_time_make_no_other_failure() -> None:
+    blame = Blame()
+    blame.blame("a", "run-a", OOM.format("16.00", "3.21", 4711), died=False)
+    blame.blame("b", "run-b", OOM.format("16.00", "2.90", 4712), died=False)
+    assert blame.is_a_jobs_own(OOM.format("16.00", "0.10", 99))
+    assert not blame.is_a_jobs_own(OOM.format("2.00", "0.10", 99)), "a smaller picture is another"
 
 
 def died(blame: Blame, *jobs: str) -> None:
     for job in jobs:
-        blame.blame(job, f"run-{job}", f"{job} died", 1, died=True)
+        blame.blame(job, f"run-{job}", f"{job} died", died=True)
 
 
 def test_so_many_different_jobs_in_a_row_that_kill_it_are_suspects() -> None:
@@ -47,6 +72,6 @@ def test_the_same_job_again_a_success_or_another_failure_is_not_in_the_row() -> 
     died(blame, "b")
     blame.succeeded()
     died(blame, *"cd")
-    blame.blame("e", "run-e", SAID, 1, died=False)
+    blame.blame("e", "run-e", SAID, died=False)
     died(blame, *"fg")
     assert blame.take_suspects() == ()

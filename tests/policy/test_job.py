@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdwatch import resources
-from sdwatch.errors import JobError
+from sdwatch.errors import JobError, SpoolError
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.job import Job, Stage, image_names, job_schema, parse_job
 
@@ -236,10 +236,29 @@ def test_a_name_that_only_looks_like_a_device_is_a_name(name: str) -> None:
 
 
 def test_an_image_that_cannot_be_used_is_refused_where_it_is_named() -> None:
+    def look(name: str) -> tuple[int, int]:
+        if name == "sketch.png":
+            raise SpoolError("is odd")
+        return 64, 64
+
     text = b"stages:\n- img2img:\n    init_images: [mask.png, sketch.png]\n"
     with pytest.raises(JobError) as caught:
-        parse_job(text, "job.yaml", IMAGES, look=lambda n: "is odd" if n == "sketch.png" else "")
+        parse_job(text, "job.yaml", IMAGES, look=look)
     assert str(caught.value) == 'job.yaml:3:29: "sketch.png" is odd'
+
+
+def test_a_job_knows_the_sizes_of_its_images_each_looked_at_once() -> None:
+    looked_at: list[str] = []
+
+    def look(name: str) -> tuple[int, int]:
+        looked_at.append(name)
+        return 64 * len(looked_at), 64
+
+    twice = b"- img2img: {init_images: ./mask.png, mask: mask.png}\n"
+    text = b"stages:\n" + twice + b"- upscale: {image: mask.png}\n"
+    assert parse_job(text, "job.yaml", IMAGES, look=look).sizes == {"mask.png": (64, 64)}
+    assert looked_at == ["mask.png"]
+    assert parse_job(text, "job.yaml", IMAGES).sizes == {}
 
 
 def test_a_call_takes_no_more_than_64_images() -> None:

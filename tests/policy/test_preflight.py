@@ -10,6 +10,7 @@ import pytest
 from sdwatch.policy.catalogue import Catalogue, Kind, catalogue_of
 from sdwatch.policy.job import parse_job
 from sdwatch.policy.preflight import Checked, check_against
+from sdwatch.policy.reach import JobRules
 from tests.facts.catalogues import KINDS, catalogue
 
 ALL = KINDS
@@ -64,7 +65,9 @@ GOOD: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
     (SAME, "txt2img", {"enable_hr": True, "hr_upscaler": "Latent (nearest)"}),
     (SAME, "txt2img", {"enable_hr": True, "hr_sampler_name": "Use same sampler"}),
     (SAME, "txt2img", {"hr_upscaler": "is not used"}),
-    (ALL[:3], "upscale", {"upscaler_1": "None"}),
+    (("sdnext",), "upscale", {"upscaler_1": "None"}),
+    (SAME, "upscale", {"upscaler_1": "None", "upscaling_resize": 1}),
+    (SAME, "upscale", {"upscaler_1": "None", "gfpgan_visibility": 1}),
     (SAME, "upscale", {"upscaler_1": "R-ESRGAN 4x+", "upscaling_resize": 2}),
     (("sdnext",), "upscale", {"upscaler_1": "Resize Lanczos"}),
     (SAME, "txt2img", {"script_name": "X/Y/Z plot", "script_args": []}),
@@ -72,7 +75,7 @@ GOOD: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
     (("forge",), "txt2img", {"styles": ["Kamph_Default_Negative (NO)"]}),
     (("sdcpp",), "txt2img", {"prompt": "a castle <lora:zz-nan:0.7>"}),
     (SAME, "txt2img", {"override_settings": {"CLIP_stop_at_last_layers": 2}}),
-    (SAME, "txt2img", {"override_settings": {"an_extensions_own": 2}}),
+    (("sdnext",), "txt2img", {"override_settings": {"an_extensions_own": 2}}),
     (("a1111",), "txt2img", {"override_settings": {"sd_vae": "Automatic"}}),
     (("forge",), "txt2img", {"override_settings": {"forge_additional_modules": []}}),
     (("a1111",), "txt2img", {"width": 8, "height": 8}),
@@ -106,6 +109,10 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (SAME, "txt2img", {"enable_hr": True, "hr_upscaler": "latent"}, f'{MEANT}"Latent"?'),
     (SAME, "upscale", {"upscaler_1": "lanczos"}, f'no upscaler "lanczos"{MEANT}"Lanczos"?'),
     (("sdnext",), "upscale", {"upscaler_1": "R-ESRGAN 4x+"}, "no upscaler"),
+    (SAME, "upscale", {"upscaler_1": "None"}, 'has the upscaler_1 "None"; there are Lanczos, Near'),
+    (SAME, "upscale", {"upscaler_2": "Lanczos"}, "without an upscaler, and this stage names none;"),
+    (SAME, "upscale", {"upscaling_resize": 9000}, "enlarges nothing without an upscaler"),
+    (SAME, "upscale", {"upscaler_1": "None", "resize_mode": 1}, "enlarges nothing"),
     (SAME, "txt2img", {"script_name": "no such"}, 'no script "no such"'),
     (SAME, "txt2img", {"alwayson_scripts": {"refinr": {}}}, f'{MEANT}"refiner"?'),
     (("sdcpp",), "txt2img", {"script_name": "X/Y/Z plot"}, "has no scripts"),
@@ -114,7 +121,12 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (("sdcpp",), "txt2img", {"prompt": "a <lora:zz-nann:1>"}, f'LoRA "zz-nann"{MEANT}"zz-nan"?'),
     (SAME, "txt2img", {"prompt": "<lora:x:1> <lora:x:2>"}, 'no LoRA "x"; its list is empty'),
     (SAME, "txt2img", {"prompt": "a, embedding:EasyNegative"}, 'no embedding "EasyNegative"'),
+    (SAME, "txt2img", {"negative_prompt": "embedding:EasyNeg"}, 'no embedding "EasyNeg"'),
+    (SAME, "txt2img", {"hr_negative_prompt": "embedding:x", "enable_hr": True}, 'embedding "x"'),
     (SAME, "txt2img", {"override_settings": {"CLIP_stop_at_last_layer": 2}}, f"{MEANT}"),
+    (SAME, "txt2img", {"override_settings": {"clip_stop_at_last": 2}}, f'{MEANT}"CLIP_stop_at_las'),
+    (SAME, "txt2img", {"override_settings": {"xyz": 2}}, 'has no setting "xyz" ("allow" in the'),
+    (("a1111",), "txt2img", {"override_settings": {"forge_additional_modules": []}}, "no setting"),
     (("a1111",), "txt2img", {"override_settings": {"sd_vae": "a.vae"}}, 'no VAE "a.vae"'),
     (("forge",), "txt2img", {"hr_additional_modules": ["x"], "enable_hr": True}, "no module"),
     (("a1111",), "txt2img", {"hr_cfg": 2}, "(AUTOMATIC1111) knows no field hr_cfg"),
@@ -151,13 +163,66 @@ def test_what_is_too_large_is_told(fields: dict[str, Any], words: str) -> None:
 
 
 def test_an_upscale_is_bounded_where_its_input_is_known() -> None:
-    assert "64000x64000" in told("forge", "upscale", upscaling_resize=1000)
-    assert not checked("forge", "upscale", upscaling_resize=100).problems
+    by = {"upscaler_1": "Lanczos"}
+    assert "64000x64000" in told("forge", "upscale", **by, upscaling_resize=1000)
+    assert not checked("forge", "upscale", **by, upscaling_resize=100).problems
     big = {"resize_mode": 1, "upscaling_resize_w": 20000, "upscaling_resize_h": 20000}
-    assert "20000x20000" in told("forge", "upscale", **big)
+    assert "20000x20000" in told("forge", "upscale", **by, **big)
     assert (
         "max_generation" in checked("forge", width=512, height=512, most=1000).problems[0].message
     )
+
+
+def with_images(*stages: str, size: tuple[int, int] = (64, 64)) -> list[str]:
+    """What Forge is told of a job whose folder has images of this size."""
+    text = "\n".join(["stages:", *(f"  - {stage}" for stage in stages)])
+    job = parse_job(text.encode(), "job.yaml", frozenset({"a.png"}), look=lambda _: size)
+    return [problem.message for problem in check_against(job, catalogue("forge")).problems]
+
+
+def test_an_upscale_is_bounded_by_the_image_that_lies_beside_the_job() -> None:
+    upscale = "upscale: {image: a.png, upscaler_1: Lanczos, upscaling_resize: %s}"
+    (message,) = with_images(upscale % 400)
+    assert message.startswith("25600x25600 has 655.4 megapixels; max_generation")
+    assert with_images(upscale % 100) == []
+    # Its own image is taken, not that of the stage before.
+    assert with_images("txt2img: {width: 2048, height: 2048}", upscale % 100) == []
+
+
+def test_what_later_stages_make_is_bounded_from_the_first_image_on() -> None:
+    image, twice = "img2img: {init_images: a.png}", "upscale: {upscaler_1: Lanczos}"
+    assert with_images(image, *[twice] * 7) == []
+    assert "16384x16384" in with_images(image, *[twice] * 8)[0]
+    (message,) = with_images("img2img: {init_images: a.png, batch_size: 2}", size=(8192, 8192))
+    assert message.startswith("8192x8192, 2 of them, has 134.2 megapixels")
+
+
+def test_an_upscale_to_a_size_enlarges_all_of_the_image_before_it_cuts() -> None:
+    to_size = ("upscale: {image: a.png, upscaler_1: Lanczos, resize_mode: 1, "
+               "upscaling_resize_w: 2048, upscaling_resize_h: 64%s}")  # fmt: skip
+    assert with_images(to_size % "") == []
+    (message,) = with_images(to_size % "", size=(64, 4096))
+    assert message.startswith("2048x131072 has 268.4 megapixels")
+    again = "upscale: {upscaler_1: Lanczos, upscaling_resize: 10}"
+    assert with_images(to_size % "", again) == []
+    assert "20480x20480" in with_images(to_size % ", upscaling_crop: false", again)[0]
+
+
+def test_factors_beyond_all_measure_are_counted_with() -> None:
+    upscale = "upscale: {image: a.png, upscaler_1: Lanczos, upscaling_resize: %s}"
+    (message,) = with_images(upscale % "1e308")
+    assert "max_generation" in message
+    to_size = "upscale: {upscaler_1: Lanczos, resize_mode: 1}"
+    assert with_images(upscale % "1e-9", to_size) == []
+    hires = "txt2img: {enable_hr: true, hr_scale: 1e-9}"
+    assert with_images(hires, to_size, "img2img") == []
+
+
+def test_an_upscale_that_enlarges_nothing_leaves_the_size_as_it_was() -> None:
+    nothing = "upscale: {image: a.png, upscaler_1: None, upscaling_resize: 1}"
+    assert with_images(nothing, "upscale: {upscaler_1: Lanczos, upscaling_resize: 100}") == []
+    unknown = "upscale: {image: a.png, upscaler_1: None, resize_mode: 1}"
+    assert with_images(unknown, size=(512, 512)) == []
 
 
 def test_each_problem_stands_where_the_value_does() -> None:
@@ -224,6 +289,30 @@ def test_what_may_be_a_prompt_is_not_shown() -> None:
     assert '"a_name_of_one_long_word_v2.0-final"' in told(
         "forge", prompt="<lora:a_name_of_one_long_word_v2.0-final:1>"
     )
+
+
+def test_a_setting_that_the_config_allows_is_taken_for_one_that_is_not_listed() -> None:
+    job = parse_job(b"prompt: a\noverride_settings: {An_Extensions_Own: 2}", "job.yaml")
+    rules = JobRules(allow=("an_extensions_own",))
+    assert check_against(job, catalogue("forge"), rules=rules).problems == ()
+    assert check_against(job, catalogue("forge")).problems
+
+
+def test_embeddings_of_sdnext_are_names_and_none_without_a_model() -> None:
+    body = {"loaded": ["EasyNegative"], "skipped": ["for-sdxl"]}
+    made = catalogue("sdnext").with_list("embeddings", body)
+    for name in ("easynegative", "for-sdxl"):
+        job = parse_job(f"prompt: a embedding:{name}".encode(), "job.yaml")
+        assert check_against(job, made).problems == ()
+    job = parse_job(b"prompt: a\nnegative_prompt: embedding:EasyNegativ", "job.yaml")
+    (problem,) = check_against(job, made).problems
+    assert problem.message.endswith('no embedding "EasyNegativ"; did you mean "EasyNegative"?')
+    with pytest.raises(ValueError, match="empty, as it also is without a model"):
+        catalogue("sdnext").with_list("embeddings", {"loaded": [], "skipped": []})
+
+
+def test_a_negative_prompt_has_no_loras() -> None:
+    assert checked("forge", negative_prompt="<lora:x:1>").problems == ()
 
 
 def test_only_lists_that_may_have_changed_are_to_be_read_again() -> None:

@@ -96,9 +96,9 @@ def test_what_is_not_ours_is_waited_for_and_cools_down_as_well(diagnosis: Diagno
     assert is_crash(diagnosis, False, decision)
 
 
-def test_what_was_proven_before_fails_at_once_and_says_so() -> None:
-    decision = decide(Diagnosis.OUT_OF_MEMORY, 1, proven=True)
-    assert decision.action is Action.FAIL
+def test_what_was_proven_before_is_put_to_the_proof_at_once_and_says_so() -> None:
+    decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True)
+    assert decision.action is Action.CANARY
     assert PROVEN in decision.why
     assert "request" not in decision.why
 

@@ -27,7 +27,15 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.facts import Diagnosis, Facts, names_checkpoint
-from sdwatch.policy.signatures import Signature, Way, match, parse_signatures, why_not_started
+from sdwatch.policy.signatures import (
+    Signature,
+    Way,
+    beginning,
+    ends_start,
+    match,
+    parse_signatures,
+    why_not_started,
+)
 from sdwatch.policy.verdict import judge
 from sdwatch.webui.reply import error_for
 
@@ -109,6 +117,11 @@ def start(where: str, log: str, code: int | None, *words: str, **more: Any) -> R
     return Row(where, None, None, *words, log=tuple(log.split("\n")), exit=code, **more)
 
 
+def traceback(last: str, code: str = "output = model(x)") -> tuple[str, ...]:
+    head, frame = "Traceback (most recent call last):", '  File "a.py", line 1, in f'
+    return (head, frame, f"    {code}", last)
+
+
 UNREACHABLE = WebUIUnreachableError(
     "http://127.0.0.1:7860/sdapi/v1/txt2img: RemoteDisconnected: Remote end closed connection"
 )
@@ -126,6 +139,8 @@ NOT_ENOUGH = (
 )
 NANS = "A tensor with NaNs was produced in {}. This could be either because there's not enough"
 ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
+ILLEGAL_LINE = "RuntimeError: CUDA error: an illegal memory access was encountered"
+ASSERTED = "RuntimeError: CUDA error: device-side assert triggered"
 HTML_INFO = "1 validation error for ResProcessImage\nhtml_info\n  Input should be a valid string"
 KILLED = 'webui.sh: line 304: 26728 Killed                  "${python_cmd}" -u "${LAUNCH_SCRIPT}"'
 NO_KEY = (
@@ -143,6 +158,12 @@ NO_GPU = (
     "variable to disable this check"
 )
 ABORTED = ("08:03:12-123456 ERROR    Aborted: op=process model not loaded",)
+SAFETENSOR_NEW = "Error while deserializing header: header too large"
+CUDA_MALLOC = (
+    "[ERROR] ggml_extend.hpp:83 - ggml_backend_cuda_buffer_type_alloc_buffer: allocating 2024.00 "
+    "MiB on device 0: cudaMalloc failed: out of memory"
+)
+UNLOADED = ("08:03:12-123456 ERROR    Load model: name='zz-corrupt' not loaded",)
 SAFETENSOR = "Error while deserializing header: HeaderTooLarge"
 GONE_FILE = "[Errno 2] No such file or directory: 'models/Stable-diffusion/zz-vanished.safetensors'"
 
@@ -451,6 +472,32 @@ ISSUES = [
          "damaged or none at all", "Download", named=True, poisons=True),
     call("lowvram of None", a1111("AttributeError", "'NoneType' object has no attribute 'lowvram'"),
          POISONED, "no model since", poisons=True),
+    call("header too large of a newer safetensors", a1111("SafetensorError", SAFETENSOR_NEW),
+         POISONED, "is damaged", "Choose another", poisons=True),
+    call("the same of another class", a1111("RuntimeError", SAFETENSOR_NEW), BAD, "damaged",
+         named=True, poisons=True),
+    call("always on script", detail(422, "always on script no such not found"), BAD, "no script",
+         "alwayson_scripts", "always on script no such not found"),
+    call("always on script, A1111's shape", http(422, {"error": "HTTPException", "detail": "always "
+         "on script ControlNet not found", "body": "", "errors": ""}), BAD, "no script"),
+    call("a script that is not always on", detail(422, "Cannot have a selectable script in the alwa"
+         "ys on scripts params"), BAD, "is not always on", "script_name"),
+    call("the same in other words", detail(422, "Selectable script cannot be in always on params: x"
+         ), BAD, "is not always on", "script_args"),
+    call("invalid upscaler", detail(400, "Invalid upscaler, needs to be one of these: None , Lanczo"
+         "s"), BAD, "no upscaler of that name", "GET /sdapi/v1/upscalers", "Invalid upscaler"),
+    call("invalid scheduler", detail(400, "Invalid scheduler: nope"), BAD, "no scheduler of that"),
+    call("sd.cpp: out of memory", http(500, {"error": "server_error", "message": CUDA_MALLOC}), OOM,
+         "GPU ran out", "smaller", "cudaMalloc failed"),
+    call("sd.cpp: out of memory, in the log", http(500, {"error": "generate_image returned no re"
+         "sults"}), OOM, "GPU ran out", "", "log line", log=(CUDA_MALLOC,)),
+    call("sd.cpp: out of memory, and no words", OPAQUE, OOM, "GPU ran out", log=(CUDA_MALLOC,)),
+    died("sd.cpp: out of memory, then abort", -6, "SIGABRT): the GPU ran out", "smaller",
+         "cudaMalloc failed", log=(CUDA_MALLOC, "ggml_gallocr_reserve_n: failed to allocate")),
+    died("sd.cpp: out of memory in short", -6, "SIGABRT): the GPU ran out",
+         log=("ggml_backend_cuda_buffer_type_alloc_buffer: allocating 2 MiB on device 0: failed",)),
+    died("sd.cpp: no memory for another reason", -6, "SIGABRT): a GPU program", poisons=True,
+         log=("alloc_buffer: allocating 2 MiB on device 0: cudaMalloc failed: " + ILLEGAL_LINE,)),
     call("scheduler not found", detail(404, "Scheduler nope not found"), BAD, "no scheduler",
          "schedulers"),
     call("too large a request", http(413, b"<html><h1>413 Request Entity Too Large</h1>"), BAD,
@@ -512,9 +559,11 @@ LOG_LINES = [
         ("Error while deserializing header: HeaderTooSmall", POISONED, "is damaged"),
         ("Error while deserializing header: InvalidHeader", POISONED, "is damaged"),
         ("Error while deserializing header: MetadataIncompleteBuffer", POISONED, "is damaged"),
+        ("safetensors_rust.SafetensorError: " + SAFETENSOR_NEW, POISONED, "is damaged"),
         ("ValueError: Failed to recognize model type!", POISONED, "of no kind"),
         ("NansException: " + NANS.format("VAE"), NAN, "the VAE computed"),
         ("NansException: " + NANS.format("Unet"), NAN, "checkpoint computed"),
+        ("Exception: A tensor with all NaNs was produced in Unet.", NAN, "checkpoint computed"),
         ("RuntimeError: mat1 and mat2 shapes cannot be multiplied", SERVER, "do not fit"),
     )
 ] + [
@@ -557,6 +606,45 @@ DISAGREEING = [
          error=forge("Exception", "could not find upscaler named X")),
     call("refused, with the wrapper's line in the log", REFUSED, CRASH, "killed behind its wrapper",
          "journalctl", "log line: webui.sh", log=(KILLED,)),
+    died("the first line says what ended it", -6, "SIGABRT): a GPU program", "", "illegal memory",
+         log=(ILLEGAL_LINE, f"torch.OutOfMemoryError: {CUDA_OOM}", "terminate called"),
+         poisons=True),
+    died("and so where memory was short first", -6, "SIGABRT): the GPU ran out", "", "OutOfMemory",
+         log=(f"torch.OutOfMemoryError: {CUDA_OOM}", ILLEGAL_LINE)),
+    died("what a C++ library says in its second line", -6, "SIGABRT): a GPU program", "", "what():",
+         log=("terminate called after throwing an instance of 'c10::Error'",
+              "  what():  CUDA error: an illegal memory access was encountered"), poisons=True),
+    died("killed, whatever came first", -9, "killed, by the system", "", "exit code -9",
+         log=(ILLEGAL_LINE,)),
+    died("a reply that came after the first line", -6, "a check inside", "", "device-side",
+         error=forge("OutOfMemoryError", CUDA_OOM), log=(ASSERTED, CUDA_OOM), poisons=True),
+    call("the first line of two", OPAQUE, POISONED, "a check inside", "", "log line: RuntimeError",
+         log=(ASSERTED, "INFO", f"torch.OutOfMemoryError: {CUDA_OOM}"), poisons=True),
+    call("the first traceback of two", OPAQUE, NAN, "the checkpoint computed", "--no-half",
+         log=(*traceback("modules.devices.NansException: " + NANS.format("Unet")),
+              "During handling of the above exception, another exception occurred:",
+              *traceback("MemoryError"))),
+    call("an exception without its words", OPAQUE, NAN, "the checkpoint computed",
+         log=("NansException", "MemoryError")),
+    call("the VAE is tried again in 32 bits", OPAQUE, OOM, "GPU ran out",
+         log=("A tensor with all NaNs was produced in VAE.", f"OutOfMemoryError: {CUDA_OOM}")),
+    call("two in one traceback", OPAQUE, POISONED, "memory that is not", "", "an illegal memory",
+         log=traceback(ILLEGAL_LINE, "raise CudaError(\"CUDA error: 700\")"),
+         poisons=True),
+    call("two tracebacks, the vague one first", OPAQUE, POISONED, "reported an error",
+         log=(*traceback("RuntimeError: CUDA error: invalid argument"), *traceback(CUDA_OOM)),
+         poisons=True),
+    call("a warning that a healthy call prints, too", OPAQUE, OOM, "GPU ran out",
+         log=("UserWarning: Plan failed with a cudnnException: CUDNN_STATUS_NOT_SUPPORTED", CUDA_OOM
+              )),
+    call("that something failed, and then what", NO_IMAGE, OOM, "GPU ran out",
+         log=("08:03:12-1 ERROR    Processing: RuntimeError", "  ❱ 99 output = x()",
+              f"RuntimeError: {CUDA_OOM}")),
+    call("a 200 whose words are of the log", WebUIServerError("x", status=200, said="args={} x"),
+         OOM, "not the GPU's", log=(f"1 ERROR Processing: args={{}} {NOT_ENOUGH}",)),
+    call("a body that names a switch for others", a1111("RuntimeError", "CUDA error: unspecified la"
+         "unch failure\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."),
+         POISONED, "gave up a program", poisons=True),
     call("a body that is clear, and another's log line", forge("RuntimeError", INJECTED), SERVER,
          log=(f"torch.OutOfMemoryError: {CUDA_OOM}",)),
     call("a body that is known, and another's log line", detail(500, "Invalid encoded image"), BAD,
@@ -667,6 +755,29 @@ def test_each_signature_is_written_for_people(signature: Signature) -> None:
     assert signature.source
 
 
+def told_by(signature: Signature, text: str) -> bool:
+    """Whether this signature would know the text: in a reply (whose log may have to say more), in
+    the log of a call, of a process that ended, or of a start."""
+    only, said = (signature,), text.partition(": ")
+    statuses = [status for way in signature.ways for status in way.status] or [500]
+    bodies = [{"detail": text}, {"error": said[0].rpartition(".")[2], "message": said[2]}]
+    facts = [
+        Facts(http(status, body), log=(*NO_KEY, *UNLOADED), names_checkpoint=True)
+        for status in statuses
+        for body in bodies
+    ]
+    facts += [Facts(OPAQUE, log=(text,)), Facts(REFUSED, True, None, (text,), True)]
+    started = why_not_started((text,), None, False, only)
+    return bool(started) or any(match(fact, only) for fact in facts)
+
+
+@pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
+def test_each_signature_says_what_people_search_for_and_knows_it(signature: Signature) -> None:
+    """What it says is in docs/failures.md; only an exit code has no text."""
+    assert signature.says or all(way.by_end for way in signature.ways)
+    assert [text for text in signature.says if not told_by(signature, text)] == []
+
+
 # --- the user's own file
 
 
@@ -689,6 +800,9 @@ def test_the_users_own_come_first_and_the_package_stays() -> None:
     both = own(OWN.replace("flux capacitor", "CUDA out of memory")) + BUILTIN
     assert judge(Facts(forge("OutOfMemoryError", CUDA_OOM)), both).cause.startswith("the capacitor")
     assert judge(Facts(detail(500, "Invalid encoded image")), both).diagnosis is BAD
+    later = own(OWN) + BUILTIN
+    log = (CUDA_OOM, "the flux capacitor is empty")
+    assert judge(Facts(OPAQUE, log=log), later).cause.startswith("the capacitor")
 
 
 @pytest.mark.parametrize(
@@ -719,6 +833,35 @@ def test_mistakes_are_told_with_their_place(old: str, new: str, told: str) -> No
     assert told in str(caught.value)
 
 
+# --- lines that end a start
+
+
+@pytest.mark.parametrize(
+    ("line", "proof"),
+    [
+        (BOUND, True),
+        (NO_PORT, True),
+        ("Press any key to continue . . . ", True),
+        ("Drücken Sie eine beliebige Taste . . .", True),
+        # what starts survive, and what is not of a start
+        ("OSError: [Errno 98] Address already in use", False),
+        ("ERROR: address already in use", False),
+        ("ModuleNotFoundError: No module named 'xformers'", False),
+        (f"torch.OutOfMemoryError: {CUDA_OOM}", False),
+        ("INFO:     Application startup complete.", False),
+    ],
+)
+def test_a_line_that_proves_that_a_start_has_failed(line: str, proof: bool) -> None:
+    assert ends_start(line, BUILTIN) is proof
+
+
+def test_a_signature_for_calls_alone_ends_no_start() -> None:
+    text = OWN.replace("source: my own log", "source: my own log\n    ends_start: true")
+    (mine,) = own(text)
+    assert ends_start("a flux capacitor", (mine,))
+    assert not ends_start("a flux capacitor", (replace(mine, during="call"),))
+
+
 # --- bounds
 
 
@@ -734,7 +877,7 @@ def patterns() -> list[tuple[str, re.Pattern[str]]]:
 
 HOSTILE = ("a", " ", "0", "'", ".sh: line 1", "Script '", "scheduler ", "tensor with all ",
            "Load model: ", "ERROR  ", "You do not have -", "model '", "[json.exception",
-           "<")  # fmt: skip
+           "alloc_buffer: allocating ", "<")  # fmt: skip
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
@@ -812,6 +955,28 @@ def test_a_long_text_of_a_body_is_not_shown_in_half() -> None:
 )
 def test_whether_a_call_names_what_is_to_be_loaded(payload: dict[str, Any], named: bool) -> None:
     assert names_checkpoint(payload) is named
+
+
+@pytest.mark.parametrize(
+    ("pattern", "plain"),
+    [
+        ("CUDA out of memory", "CUDA out of memory"),
+        ("ERROR +Processing: \\w+", "ERROR "),
+        ("ab?c", "a"),
+        ("ab*c", "a"),
+        ("ab{0,2}c", "a"),
+        ("ab(c|d)", "ab"),
+        ("ab[|]", "ab"),
+        ("ab\\|c", "ab"),
+        ("ab|cd", ""),
+        ("a((b|c)|d)|e", ""),
+        ("(?i)abc", ""),
+        ("^abc", ""),
+        ("\\.sh: line", ""),
+    ],
+)
+def test_what_all_begins_with_that_fits(pattern: str, plain: str) -> None:
+    assert beginning(pattern) == plain
 
 
 def test_all_that_a_way_names_must_hold() -> None:

@@ -236,11 +236,9 @@ def test_where_the_webui_may_have_been_told_to_end_the_job_is_not_blamed_for_sur
 
 
 def test_a_failure_that_was_proven_before_says_so_and_keeps_its_name() -> None:
-    decision = decide(Diagnosis.OUT_OF_MEMORY, 1, proven=True)
+    decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True)
     attempt = replace(ATTEMPT, decision=f"{decision.action} ({decision.why})")
-    text = told(
-        replace(FAILED, diagnosis="out of memory", attempts=(attempt,), canary=""), Evidence()
-    )
+    text = told(replace(FAILED, diagnosis="out of memory", attempts=(attempt,)), Evidence())
     assert f"Fault of:  the job: {PROVEN}" in text
     assert "Diagnosis: out of memory" in text
     assert "request" not in text

@@ -102,6 +102,24 @@ WRONG: dict[str, tuple[list[str], str, dict[str, Any], dict[str, Any]]] = {
         {"image": "…", "upscaling_resize": 2},
         {"given": GIVEN},
     ),
+    "an upscale by None": (
+        ["upscale_unchanged"],
+        "extra-single-image",
+        {**EXTRA, "upscaler_1": "None"},
+        {"given": GIVEN},
+    ),
+    "an upscale that says nothing": (
+        ["upscale_unchanged"],
+        "extra-single-image",
+        {"image": "…"},
+        {"given": GIVEN},
+    ),
+    "faces, and a size that nothing was named for": (
+        ["upscale_unchanged"],
+        "extra-single-image",
+        {"gfpgan_visibility": 1, "upscaler_1": "None", "upscaling_resize": 2},
+        {"given": GIVEN},
+    ),
     "an upscale of another size": (
         ["size"],
         "extra-single-image",
@@ -228,7 +246,16 @@ RIGHT: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"made": pictures((72, 72)), "given": Picture((50, 50))},
     ),
     "upscaled by 1": ("extra-single-image", {**EXTRA, "upscaling_resize": 1}, {"given": GIVEN}),
-    "the upscaler None": ("extra-single-image", {**EXTRA, "upscaler_1": "None"}, {"given": GIVEN}),
+    "by 1, with None": (
+        "extra-single-image",
+        {"upscaler_1": "None", "upscaling_resize": 1},
+        {"given": GIVEN},
+    ),
+    "only faces, with None": (
+        "extra-single-image",
+        {"codeformer_visibility": 1, "upscaler_1": "None"},
+        {"given": GIVEN},
+    ),
     "only faces": ("extra-single-image", {"gfpgan_visibility": 1}, {"given": GIVEN}),
     "upscaled to a size": (
         "extra-single-image",

@@ -15,7 +15,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.success import LEVELS
-from sdwatch.policy.verdict import Diagnosis, Facts, advice_for, as_proven, exit_in_words, judge
+from sdwatch.policy.verdict import Diagnosis, Facts, advice_for, exit_in_words, judge
 from sdwatch.webui.reply import NO_IMAGE, NO_JSON, NO_PICTURE
 
 
@@ -58,13 +58,6 @@ def test_a_black_picture_is_told_of_the_vae_and_how_to_let_it_pass() -> None:
     error = WebUIReplyError("the picture is all of one colour", status=200, kind="one_colour")
     assert "--no-half-vae" in judge(Facts(error)).advice
     assert "checks:" in judge(Facts(error)).advice
-
-
-def test_what_was_proven_keeps_its_diagnosis_and_is_the_jobs() -> None:
-    verdict = as_proven(judge(Facts(WebUIServerError("RuntimeError", status=500))))
-    assert (verdict.diagnosis, verdict.blames) == (Diagnosis.SERVER_ERROR, "job")
-    assert verdict.proven
-    assert not as_proven(judge(Facts(WebUIBusyError("slow down", status=429)))).proven
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,9 @@ def test_lists_that_the_schema_does_not_name_are_not_asked_for() -> None:
     [
         ((500, b'{"error": "x"}'), "it answered 500"),
         ((404, b""), "it has no such list"),
-        ((200, b"[{"), "its answer cannot be read"),
-        ((200, b'{"a": 1}'), "its answer cannot be read: it is no list"),
-        ((200, b""), "its answer cannot be read"),
+        ((200, b"[{"), "its answer is of no use"),
+        ((200, b'{"a": 1}'), "its answer is of no use: it is no list"),
+        ((200, b""), "its answer is of no use"),
         ((429, b""), "it answered 429"),
     ],
 )
@@ -164,3 +164,19 @@ def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_
     with recorded("sdnext", {"checkpoint": nothing, "progress": (200, progress(""))}) as server:
         probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
         assert [probe().ready for _ in range(3)] == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "words"),
+    [
+        (Kind.FORGE, "f2.0.1", "Forge f2.0.1"),
+        (Kind.FORGE, "", "Forge"),
+        (Kind.SDCPP, "stable-diffusion.cpp", "stable-diffusion.cpp"),
+        (Kind.SDCPP, "stable-diffusion.cpp master-602", "stable-diffusion.cpp master-602"),
+        (Kind.SDCPP, "", "stable-diffusion.cpp"),
+    ],
+)
+def test_a_kind_and_its_version_are_told_and_no_name_twice(
+    kind: Kind, version: str, words: str
+) -> None:
+    assert kind.with_version(version) == words

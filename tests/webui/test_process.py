@@ -129,6 +129,30 @@ def test_a_start_that_fails_says_what_its_log_means(
     assert cause in manager.last_failure
 
 
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        (
+            "ERROR:    [Errno 98] error while attempting to bind on address ('127.0.0.1', 1): "
+            "address already in use\n",
+            "the WebUI's port is taken",
+        ),
+        ("OSError: Cannot find empty port in range: 7860-7860\n", "the WebUI's port is taken"),
+        ("Press any key to continue . . . ", "waits for somebody to press a key"),
+        ("Torch is not able to use GPU\nPress any key to continue . . . ", "finds no GPU"),
+    ],
+)
+def test_a_start_that_lives_on_after_it_has_failed_is_stopped_at_once(
+    setup: Setup, lines: str, cause: str
+) -> None:
+    program = f"import time; print({lines!r}, end='', flush=True); time.sleep(600)"
+    manager = setup.manager(command=[sys.executable, "-c", program])
+    assert not manager.restart_and_wait_ready(300)
+    assert "its log says that it will not be ready: " in manager.last_failure
+    assert cause in manager.last_failure
+    assert manager.processes() == []
+
+
 def test_what_is_given_up_is_not_explained_by_its_log(setup: Setup) -> None:
     program = "import time; print('Press any key to continue . . .', flush=True); time.sleep(60)"
     manager = setup.manager(command=[sys.executable, "-c", program])
@@ -510,7 +534,12 @@ class Wait:
             probe=self.probe,
             is_ours=lambda: True,
             ended=threading.Event(),
-            signs=SignsOfLife(self.clock, [tmp_path / "log"], lambda: self.work),
+            signs=SignsOfLife(
+                self.clock,
+                [tmp_path / "log"],
+                lambda: self.work,
+                lambda line: "any key" in line,
+            ),
             limit=60.0,
             stall=20.0,
         )
@@ -532,6 +561,23 @@ def test_probes_are_few(setup: Setup, tmp_path: Path) -> None:
 def test_a_start_without_any_sign_of_life_is_given_up(setup: Setup, tmp_path: Path) -> None:
     wait = Wait(tmp_path, [], setup.port)  # nothing listens
     assert "no output and no work for 20 s" in wait.readiness.wait(threading.Event())
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\nmore\n"])
+def test_a_line_that_proves_a_failure_ends_the_wait_at_once(
+    setup: Setup, tmp_path: Path, end: str
+) -> None:
+    (tmp_path / "log").write_text(f"Traceback\nPress any key to continue . . . {end}")
+    wait = Wait(tmp_path, [], setup.port)  # nothing listens
+    assert wait.readiness.wait(threading.Event()) == "its log says that it will not be ready"
+    assert wait.clock.now - 1000.0 < 2
+
+
+def test_no_line_ends_the_start_of_what_has_answered(setup: Setup, tmp_path: Path) -> None:
+    setup.ready()
+    (tmp_path / "log").write_text("Press any key to continue . . .\n")
+    no, yes = ProbeResult(False, "not yet"), ProbeResult(True, "")
+    assert Wait(tmp_path, [no, no, no, yes], setup.port).readiness.wait(threading.Event()) == ""
 
 
 def test_a_start_that_works_may_take_until_the_limit(setup: Setup, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import requests
 from PIL import Image
 
 from tests.helpers import wait_until
+from tests.webui.kinds import CORRUPT, GOOD
 from tests.webui.sim import PAYLOAD, Simulator, launch, running
 
 FACTS = Path(__file__).parents[1] / "facts" / "forge"
@@ -211,12 +212,44 @@ def test_a_checkpoint_is_switched_for_one_job_and_an_unknown_one_is_ignored(
         more = {"override_settings": {"sd_model_checkpoint": name}} if name else {}
         return str(json.loads(sim.txt2img(**more).json()["info"])["sd_model_name"])
 
-    first, second = sim.get("sd-models").json()
+    first, second, _ = sim.get("sd-models").json()
     assert model(None) == first["model_name"]
     for name in (second["title"], second["model_name"], second["hash"]):
         assert model(name) == second["model_name"]
     assert model("no-such-model") == second["model_name"]
     assert model(None) == first["model_name"]
+
+
+def test_a_checkpoint_that_cannot_be_read_poisons_until_another_one_is_loaded(
+    tmp_path: Path,
+) -> None:
+    same = {"sd_model_checkpoint": "simulated-a"}
+    with running(tmp_path) as sim:
+        assert sim.txt2img().ok
+        reply = sim.txt2img(override_settings=CORRUPT)
+        assert (reply.status_code, reply.json()["error"]) == (500, "ValueError")
+        assert reply.json()["message"] == "Failed to recognize model type!"
+        for cure in ("reload-checkpoint", "unload-checkpoint"):
+            assert sim.post(cure).ok
+        assert sim.post("options", same).ok
+        for fields in ({}, {"override_settings": same}):
+            reply = sim.txt2img(**fields)
+            assert (reply.status_code, reply.json()["error"]) == (500, "AttributeError")
+            assert "sd_checkpoint_info" in reply.json()["message"]
+        assert sim.get("progress").ok
+        assert sim.txt2img(override_settings=GOOD).ok
+        assert sim.txt2img().ok
+
+
+def test_a_checkpoint_that_was_renamed_is_listed_until_the_list_is_refreshed(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path) as sim:
+        assert sim.txt2img(override_settings=CORRUPT).status_code == 500
+        assert len(sim.get("sd-models").json()) == 3
+        assert sim.post("refresh-checkpoints").ok
+        names = [model["model_name"] for model in sim.get("sd-models").json()]
+        assert names == ["simulated-a", "simulated-b"]
 
 
 def test_a_size_that_is_no_multiple_of_eight_shows_in_the_picture_only(sim: Simulator) -> None:

@@ -303,6 +303,7 @@ def test_without_a_checkpoint_it_is_up_and_cannot_work(tmp_path: Path, kind: str
         ["--kind", "a1111", "--extras-work"],
         ["--kind", "sdcpp", "--auth", "me:secret"],
         ["--kind", "sdnext", "--rate-limit", "0"],
+        ["--kind", "sdnext", "--no-api"],
     ],
 )
 def test_a_flag_that_makes_no_sense_is_exit_2(tmp_path: Path, flags: list[str]) -> None:

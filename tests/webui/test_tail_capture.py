@@ -15,6 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdwatch.config import builtin_signatures
+from sdwatch.errors import WebUIReplyError
+from sdwatch.policy.error_lines import lines_that_matter
+from sdwatch.policy.facts import Facts
+from sdwatch.policy.success import Made, Picture, findings
+from sdwatch.policy.verdict import judge
+from sdwatch.webui.reply import NO_IMAGE
+from sdwatch.webui.review import Review
 from sdwatch.webui.tail_capture import LogFollower, cap_file, capture_tail, tail_text
 from tests.helpers import wait_until
 
@@ -95,6 +103,91 @@ def test_a_drawn_line_of_no_known_form_is_a_bar_too(log: Path) -> None:
 def test_an_error_is_never_taken_for_a_frame(log: Path) -> None:
     write(log, "ValueError: 1\rValueError: 2\rend\n")
     assert tail_text(log) == "ValueError: 1\nValueError: 2\nend"
+
+
+def console_of_sdnext(text: str, columns: int = 80) -> str:
+    """A message as rich writes it: wrapped between words, padded; a word that is too long begins a
+    line of its own and is torn."""
+    width = columns - 25
+    rows, words = [""], text.split(" ")
+    for word in words:
+        if len(rows[-1]) + len(word) + bool(rows[-1]) <= width:
+            rows[-1] += f" {word}" if rows[-1] else word
+            continue
+        pieces = [word[at : at + width] for at in range(0, len(word), width)]
+        rows = [*filter(None, rows), *pieces]
+    first, *rest = (row.ljust(width) for row in rows)
+    return "".join([f"08:06:16-881707 ERROR    {first}\n", *(f"{' ' * 25}{row}\n" for row in rest)])
+
+
+WRAPPED = (
+    "Processing: RuntimeError [enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: "
+    "can't allocate memory: you tried to allocate 10000000000 bytes.",
+    f"Load model: name='{'a-very-long-name-' * 6}' not loaded",
+    f'Network load: type=LoRA name="{"x" * 55}" not found',
+    "short",
+)
+
+
+@pytest.mark.parametrize("message", WRAPPED)
+def test_what_sdnext_wrapped_is_one_line_in_the_tail_and_for_who_follows(
+    log: Path, message: str
+) -> None:
+    follower = LogFollower(log)
+    write(log, f"before\n{console_of_sdnext(message)}after\n")
+    whole = ["before", f"08:06:16-881707 ERROR    {message}", "after"]
+    assert tail_text(log).splitlines() == whole
+    assert follower.poll() == whole
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [(WRAPPED[0], "machine's own memory"), (WRAPPED[1], "SD.Next cannot load the checkpoint")],
+)
+def test_a_failure_that_sdnext_wrapped_is_known(log: Path, message: str, cause: str) -> None:
+    follower = LogFollower(log)
+    write(log, console_of_sdnext(message))
+    facts = Facts(WebUIReplyError("no image", status=200), log=tuple(follower.poll()))
+    assert cause in judge(facts, builtin_signatures()).cause
+    assert lines_that_matter(tail_text(log)) == [f"08:06:16-881707 ERROR    {message}"[:300]]
+
+
+def test_a_lora_of_a_long_name_that_is_not_found_is_noticed(log: Path) -> None:
+    follower = LogFollower(log)
+    write(log, console_of_sdnext(WRAPPED[2]))
+    (found,) = findings("txt2img", {}, Made([Picture((512, 512))], {}, log=follower.poll()))
+    assert "LoRA" in found.words
+
+
+def test_what_sdnext_says_of_an_exception_is_read_whole(log: Path) -> None:
+    write(log, console_of_sdnext(WRAPPED[0]))
+    review = Review(log=lambda: tuple(tail_text(log).splitlines()))
+    told = review.explain(WebUIReplyError("no image", status=200, kind=NO_IMAGE))
+    assert "DefaultCPUAllocator: can't allocate memory" in told.said
+    assert not told.kind
+
+
+def test_what_is_wrapped_is_put_together_where_two_looks_at_a_log_meet(log: Path) -> None:
+    messages = [f"{n} " + WRAPPED[0] for n in range(300)]
+    write(log, "".join(map(console_of_sdnext, messages)))
+    assert [line[25:] for line in tail_text(log, 300).splitlines()] == messages
+
+
+def test_what_others_indent_is_left_as_it_is(log: Path) -> None:
+    lines = [
+        "    result = compute_it(all)",
+        f"{' ' * 25}^^^^^",
+        "08:06:16-881707 INFO     Table",
+        f"{' ' * 26}more than a continuation",
+        f"{' ' * 25}not after that",
+    ]
+    assert tail_text(write(log, "\n".join(lines))).splitlines() == lines
+
+
+def test_a_message_of_many_lines_is_shortened(log: Path) -> None:
+    shown = tail_text(write(log, console_of_sdnext("a" * 9_000)))
+    assert len(shown) < 5000
+    assert "characters left out" in shown
 
 
 def test_escapes_are_stripped(log: Path) -> None:

@@ -1,0 +1,64 @@
+"""A command that sends something by hand, alone with the WebUI: the monitor waits meanwhile."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import INTERVAL, read_heartbeats
+
+_LOOK_EVERY = 0.2
+_GONE_AFTER = 5 * INTERVAL
+"""Seconds without a beat after which nobody is behind a heartbeat."""
+
+
+@contextmanager
+def alone_with(url: str, spool: Spool) -> Iterator[None]:
+    """While this lasts, no monitor of this spool sends to that WebUI: it is put on hold, and the
+    call under way is waited for. Else what is sent by hand, and may kill the WebUI, would cost an
+    innocent run its attempts. Raises OSError."""
+    if not _lanes(spool, url):
+        yield
+        return
+    ours = None if spool.hold_file() else spool.root / "hold"
+    if ours is not None:
+        ours.touch(exist_ok=False)
+        print("sdwatch is at work on this spool: it is on hold until this is over")
+    try:
+        _wait_until_idle(spool, url)
+        yield
+    finally:
+        if ours is not None:
+            ours.unlink(missing_ok=True)
+
+
+def _wait_until_idle(spool: Spool, url: str) -> None:
+    """Until each monitor has said that it is on hold, and that nobody uses this WebUI."""
+    first = {worker: said["beat"] for worker, said, _ in _lanes(spool, url)}
+    began, told = time.monotonic(), False
+    while True:
+        gone = time.monotonic() - began > _GONE_AFTER
+        states = [
+            (bool(said.get("hold")), bool(lane.get("busy")))
+            for worker, said, lane in _lanes(spool, url)
+            if not gone or said["beat"] != first.get(worker)
+        ]
+        if all(on_hold and not busy for on_hold, busy in states):
+            return
+        if not told and all(on_hold for on_hold, _ in states):
+            told = True
+            print("it finishes the call that is under way; this waits for that (or Ctrl-C)")
+        time.sleep(_LOOK_EVERY)
+
+
+def _lanes(spool: Spool, url: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Who works with that WebUI, what it says, and how its lane stands."""
+    return [
+        (str(said["worker"]), said, lane)
+        for said in read_heartbeats(spool.root)
+        for lane in said.get("lanes", [])
+        if lane.get("url") == url
+    ]
