@@ -132,9 +132,12 @@ class Workplace:
         self.spool.prepare()
         self.mailbox = Mailbox()
 
-    def claimed(self, job: str, images: Mapping[str, bytes] | None = None) -> Run:
-        """Drop a job (a job folder where it has images) and claim it."""
-        target = self.spool.inbox / "job.yaml"
+    def claimed(
+        self, job: str, images: Mapping[str, bytes] | None = None, name: str = "job.yaml"
+    ) -> Run:
+        """Drop a job (a job folder where it has images) and claim it. `name`: in the inbox."""
+        target = self.spool.inbox / name
+        target.parent.mkdir(parents=True, exist_ok=True)
         if images is not None:
             folder = self.spool.inbox / "folder"
             folder.mkdir()

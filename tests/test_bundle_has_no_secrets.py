@@ -3,6 +3,7 @@ that is in any byte of it; and what a maintainer needs is."""
 
 from __future__ import annotations
 
+import base64
 import getpass
 import io
 import json
@@ -11,16 +12,17 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from sdwatch.config import Config, parse_config
-from sdwatch.policy.anonymise import Anonymiser, command_without_secrets
+from sdwatch.policy.anonymise import Anonymiser
 from sdwatch.spool.bundle import bundle
 from sdwatch.stages import Ending
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.reply import error_for
-from tests.fakes import FakeClient, FakeProcess, Workplace
+from tests.fakes import FakeClient, FakeProcess, Workplace, picture
 
 PROMPT = (
     "a Purple Hippopotamus under (seven silver moons:1.3), {sleeping|dreaming},\n"
@@ -34,22 +36,29 @@ NEIGHBOUR = "the neighbour's ginger submarine"
 WORDS = (
     *("hippopotamus", "seven silver", "sleeping|dreaming", "quoted velvet", "__animals__"),
     *("secretstyle_v2", "雪の中の青い城", "façade", "fa\\u00e7ade", "crocodile", "watermark"),
-    *("gouache", "eyelashes", "marzipan", "ginger submarine"),
+    *("gouache", "eyelashes", "marzipan", "ginger submarine", "hippo", "velvet", "dreaming"),
+    *("JTIwUHVycGxl", "UHVycGxl", "5375727065", "%20moons", "\\u0048", "secretstyle"),
 )
 SECRETS = (
     *("hf_AbCdEfGhIjKlMnOpQr", "sk-proj-abcdefghij123456", "ghp_0123456789abcdefABCD"),
     *("s3cret-passw0rd", "bearer-token-0815", "env-value-of-gold", "c2VjcmV0OnBhc3M=", "api-user"),
     *("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abc", "hunter2", "civitai-key-99"),
+    *("ngrokTok88", "hushhush", "tokvalue5566", "awssecret", "sigvalue00", "credvalue55"),
+    *("tokenonly99", "passphrval", "openkeyval", "apiauthpw99", "curlpw6677", "sshpw7788"),
+    *("AIzaSy", "npm_Ab", "sk_live_", "YXBpLXVzZXI6czNjcmV0", "192.168.178.23", "00:1a:2b"),
+    *("ab12cd34ef56", "RENDERBOX7", "otto.meier", "pw9", "4711", "iVBORw", "89504e47", "IHDR"),
 )
 NAMES = ("rosalinde", "Kunigunde Meier", "Kunigunde", "renderbox-of-otto")
 HOMES = (
     *("/home/rosalinde", "/Users/rosalinde", "C:\\\\Users\\\\rosalinde", "C:/Users/rosalinde"),
     "C:\\\\Users\\\\Kunigunde Meier",
 )
+INBOX = ("lieselotte", "wedding of anna", "wedding-of-anna", "anna", "mueller", "wedding")
 PARAMETERS = (
     f"{PROMPT}\nNegative prompt: {NEGATIVE}\nSteps: 20, Sampler: Euler a, CFG scale: 7, "
     "Seed: 4242, Size: 512x768, Model hash: abcdef0123, Model: dreamy"
 )
+SHORT = {"PIN": "4711", "SHORT": "pw9"}
 JOB: dict[str, Any] = {
     "name": "rosalinde's birthday",
     "stages": [
@@ -97,6 +106,39 @@ Prompt: something that nobody told us about
 """
 
 
+WORDS_OF_IT = PROMPT.replace(",", "").split()
+PNG = picture(3)
+ECHOES = "\n".join(
+    [
+        f"tokens: {[word.lower() + '</w>' for word in WORDS_OF_IT]}",
+        *(f"  tok {number} {word}" for number, word in enumerate(WORDS_OF_IT)),
+        f"cut: {PROMPT[:20]} and {PROMPT[5:28]} and {PROMPT[-20:]}",
+        f"in the address: {quote(PROMPT)} or {quote_plus(PROMPT)}",
+        f"encoded: {base64.b64encode(PROMPT.encode()).decode()}",
+        f"cut and encoded: {base64.b64encode(PROMPT[2:60].encode()).decode()[:40]}",
+        f"in hex: {PROMPT.encode().hex()}",
+        f"escaped: {''.join(f'{chr(92)}u{ord(c):04x}' for c in PROMPT)}",
+        f"saved to outputs/00001-4242-{PROMPT[:30].replace(' ', '_')}.png",
+        f"image: {base64.b64encode(PNG).decode()[:150]} or {PNG[:40].hex()} or {PNG[:60]!r}",
+    ]
+)
+DOORS = """\
+Authorization: Token tokvalue5566aa
+AWS_SECRET_ACCESS_KEY=awssecret/value+1234567
+https://s3.example.org/x?X-Amz-Signature=sigvalue0011&X-Amz-Credential=credvalue5566
+https://tokenonly99@github.com/x.git
+logged in as otto.meier@example.org (password was: hunter2hunter2), passphrase=passphrval3344
+export OPENAI_KEY=openkeyval6655; curl -u joe:curlpw6677 x; sshpass -p sshpw7788 ssh y
+Namespace(api_auth='joe:apiauthpw9911', share_user='kunigunde')
+config: YXBpLXVzZXI6czNjcmV0LXBhc3N3MHJk, PIN 4711, short pw9
+AIzaSyA1234567890abcdefghijklmnopqrstuv npm_AbCdEf1234567890 sk_live_abcdefgh12345678
+peer 192.168.178.23 (00:1a:2b:3c:4d:5e), https://ab12cd34ef56.gradio.live, 127.0.0.1:7860 answers
+\\\\RENDERBOX7\\share\\x and \\\\RENDERBOX7\\Users\\rosalinde\\x
+tunnel ngrokTok88 of hushhush
+running on renderbox7.lan, http://renderbox7:7860
+"""
+
+
 def echoing(status: int, value: dict[str, Any]) -> Any:
     return error_for(status, json.dumps(value).encode(), "txt2img", "txt2img")
 
@@ -120,9 +162,12 @@ ANSWERS = {
 def config(tmp_path: Path) -> Config:
     webui = {
         "url": "http://renderbox-of-otto:7860",
-        "command": ["python", "launch.py", "--api-auth", "api-user:s3cret-passw0rd", "--x=1"],
+        "command": [
+            *("python", "launch.py", "--api-auth", "api-user:s3cret-passw0rd", "--port", "7860"),
+            *("--ngrok", "ngrokTok88", "--share-name=hushhush"),
+        ],
         "cwd": "/home/rosalinde/stable-diffusion-webui",
-        "env": {"HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQr", "OTHER": "env-value-of-gold"},
+        "env": {"HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQr", "OTHER": "env-value-of-gold", **SHORT},
         "username": "api-user",
         "password": "s3cret-passw0rd",
     }
@@ -139,8 +184,10 @@ def made(
     place.spool = replace(place.spool, config=Path("/home/rosalinde/my pictures/sdwatch.yaml"))
     neighbour = place.claimed(f'prompt: "{NEIGHBOUR}"\nsteps: 1\n')
     assert place.runner(neighbour, FakeClient()).run_to_end(place.spool) is Ending.DONE
-    run = place.claimed(json.dumps(JOB, ensure_ascii=False))
-    process = FakeProcess(tail={"stdout": LOG, "stderr": LOG + TRACEBACK + LOG})
+    job = json.dumps(JOB, ensure_ascii=False)
+    run = place.claimed(job, name="lieselotte/wedding of Anna Mueller.yaml")
+    printed = f"{LOG}{ECHOES}\n{DOORS}"
+    process = FakeProcess(tail={"stdout": printed, "stderr": LOG + TRACEBACK + LOG})
     machine = Machine(place.clock, {"state": tmp_path})
     runner = place.recovering(run, FakeClient(*answers), process, machine=machine)
     assert runner.run_to_end(place.spool) is Ending.FAILED
@@ -175,6 +222,7 @@ def test_nothing_of_a_prompt_a_secret_or_a_person_is_in_any_member(
     assert found_in(members, WORDS) == []
     assert found_in(members, SECRETS) == []
     assert found_in(members, (*NAMES, *HOMES)) == []
+    assert found_in(members, INBOX) == []
     assert found_in(members, ("something that nobody told us",)) == []
     assert found_in(members, (str(tmp_path), "-other-3f2a")) == []
 
@@ -202,6 +250,8 @@ def test_what_a_maintainer_needs_is_in_it(
     assert "sd_samplers.py" in tail
     assert "Sampler: Euler a" in tail
     assert "Size: 512x768" in tail
+    assert "127.0.0.1:7860 answers" in tail
+    assert "Job:       folder-1/job-1.yaml" in members["WHY.txt"]
     payload = json.loads(members["stage_failure_payload.json"])
     assert (payload["width"], payload["sampler_name"]) == (512, "Euler a")
     assert payload["prompt"]["text"]["length"] == len(PROMPT)
@@ -219,22 +269,40 @@ def test_what_a_maintainer_needs_is_in_it(
     assert "RuntimeError" in members["WHY.txt"]
     assert "--config '~/my pictures/sdwatch.yaml'" in members["WHY.txt"]
     webui = json.loads(members["config.json"])["webuis"]["forge"]
-    assert webui["command"] == ["python", "launch.py", "--api-auth", "<secret>", "--x=1"]
-    assert webui["env"] == {"HF_TOKEN": "<hidden>", "OTHER": "<hidden>"}
+    assert webui["command"] == [
+        *("python", "launch.py", "--api-auth", "<secret>", "--port", "7860"),
+        *("--ngrok", "<secret>", "--share-name=<hidden>"),
+    ]
+    assert webui["env"] == dict.fromkeys(("HF_TOKEN", "OTHER", *SHORT), "<hidden>")
     assert "password" not in webui
     claimed, *_ = members["journal.jsonl"].splitlines()
     assert json.loads(claimed)["event"] == "claimed"
 
 
-def test_a_job_that_cannot_be_read_is_in_no_member_either(tmp_path: Path, config: Config) -> None:
+@pytest.mark.parametrize(
+    "job",
+    [
+        f"promt: a purple hippopotamus\nstepz: {NEGATIVE}\nsampler_name: Euler a\n",
+        "purple hippopotamus dancing: yes\nprompt: cat\n",
+        "txt2img:\n  velvet marzipan: 1\n",
+        'prompt: "cat <lora:secretstyle_v2:1>\n',
+        '{"prompt": "x", "purple hippopotamus": {"velvet": 1}}',
+    ],
+)
+def test_a_job_that_cannot_be_read_is_in_no_member_either(
+    tmp_path: Path, config: Config, job: str
+) -> None:
     place = Workplace(tmp_path)
-    run = place.claimed(f"promt: a purple hippopotamus\nstepz: {NEGATIVE}\nsampler_name: Euler a\n")
+    run = place.claimed(job)
     assert place.runner(run, FakeClient()).run_to_end(place.spool) is Ending.FAILED
-    packed = bundle(place.failed(), place.spool, config, ())
+    log = tmp_path / "sdwatch.log"
+    said = [word for word in WORDS if word in job]
+    log.write_text(f"2026-11-23T06:52:43.123Z {run.run_id}: {said}\n")
+    packed = bundle(place.failed(), place.spool, config, (log,))
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         members = {name: archive.read(name).decode() for name in archive.namelist()}
     assert found_in(members, WORDS) == []
-    assert "did you mean" in members["WHY.txt"]
+    assert "the job file is wrong" in members["WHY.txt"]
 
 
 @pytest.mark.parametrize(
@@ -260,9 +328,6 @@ def test_a_line_stays_readable(text: str, clean: str) -> None:
     assert anonymiser.text(text) == clean
 
 
-def test_the_words_of_a_command_that_speak_of_secrets_are_hidden() -> None:
-    words = ["a", "--api-auth", "u:p", "--hf-token=x", "--api", "--gradio-auth-path", "--port", "1"]
-    assert command_without_secrets(words) == [
-        *("a", "--api-auth", "<secret>", "--hf-token=<secret>", "--api"),
-        *("--gradio-auth-path", "--port", "1"),
-    ]
+@pytest.mark.parametrize("run", ["a-", "1.", "a@", "--", "curl -u ", "b'", "%41", "://", "00:"])
+def test_a_long_run_of_what_might_be_hidden_is_looked_through_once(run: str) -> None:
+    assert Anonymiser().text(run * 50_000)

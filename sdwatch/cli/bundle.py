@@ -9,7 +9,7 @@ from pathlib import Path
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
-from sdwatch.spool.bundle import bundle
+from sdwatch.spool.bundle import bundle, name_for_others
 from sdwatch.state import StateFolder
 
 
@@ -18,7 +18,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_config_argument(parser)
     parser.add_argument("run", metavar="RUN", help="its id, or a part that only it has")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default: ./sdwatch-RUN.zip"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default: ./sdwatch-RUN.zip, without its file's name",
     )
     parser.epilog = (
         "No prompts, images, passwords, user names or home paths are in it; its README.txt says\n"
@@ -44,8 +48,9 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 def _free_name(run_id: str) -> Path:
     """What is there already is not overwritten."""
-    number, path = 1, Path(f"sdwatch-{run_id}.zip")
+    name = name_for_others(run_id)
+    number, path = 1, Path(f"{name}.zip")
     while path.exists():
         number += 1
-        path = Path(f"sdwatch-{run_id}-{number}.zip")
+        path = Path(f"{name}-{number}.zip")
     return path

@@ -1,4 +1,5 @@
-"""Takes out of a text who wrote it and where: secrets, user names, home paths, host names. Pure.
+"""Takes out of a text who wrote it and where: user, host and inbox names, home paths; and whatever
+else others must not see, each by the file beside this one that knows how. Pure.
 
 For what is given to others, on top of the redaction of prompts (see redaction.py).
 """
@@ -9,9 +10,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-SECRET = "<secret>"
+from sdwatch.policy.addresses import HOST, file_servers, without_addresses
+from sdwatch.policy.credentials import without_credentials
+from sdwatch.policy.echoes import Echoes
+from sdwatch.policy.stand_ins import without_slugs
+from sdwatch.policy.vocabulary import tells_nothing
+
 USER = "<user>"
-HOST = "<host>"
 
 _SHORTEST_NAME = 3
 _USUAL_NAMES = frozenset(
@@ -19,18 +24,6 @@ _USUAL_NAMES = frozenset(
 )
 """Names that say nothing of anybody; a log cannot be read without these words."""
 
-_SECRETS = re.compile(
-    r"\b(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abpr]-|r8_|AKIA)[A-Za-z0-9_\-]{8,}"
-    r"|\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]*)?"  # a JSON web token
-)
-_SCHEMES = re.compile(r"\b(Bearer|Basic|Digest)(\s+)[A-Za-z0-9+/=_.~\-]{6,}", re.I)
-_LABELLED = re.compile(
-    r"""((?:passw(?:or)?d|passwd|pwd|secret|token|api[_-]?key|authorization|cookie|credentials?)"""
-    r"""(?:\\?["'])?\s*[:=]\s*(?:\\?["'])?)(?!<secret>|hidden\b)[^\s"'\\,;&)}\]]+""",
-    re.I,
-)
-_FLAG = re.compile(r"(--?[\w-]*(?:auth|token|passw|secret|key)[\w-]*(?:=|\s+))(?!-)[^\s\"']+", re.I)
-_USERINFO = re.compile(r"(://)[^/\s:@\"']+:[^/\s@\"']+@")
 _PROMPT = re.compile(  # but not what a validator says of the field
     r"(\b(?:negative[ _])?prompts?(?:\\?[\"'])?[ \t]*[:=][ \t]*+)"
     r"(?!<|\{|Input should|String should|Field required|Value error)[^\n]*?\w[^\n]*",
@@ -40,87 +33,95 @@ _SEPARATOR = r"(?:\\{1,4}|/)"
 _WORD = r"[^\\/\s\"'<>|:*?,;()\[\]{}]"
 _HOMES = re.compile(
     # Windows allows blanks in a user's name; they are told from a sentence by what follows.
-    rf"(?:\b[A-Za-z]:{_SEPARATOR}|{_SEPARATOR})(?:Users|Documents and Settings){_SEPARATOR}"
-    rf"(?P<windows>{_WORD}{{1,64}}(?: {_WORD}{{1,32}}){{0,2}}(?=\\)|{_WORD}{{1,64}})"
-    rf"|/(?:var/)?home{_SEPARATOR}(?P<posix>{_WORD}{{1,64}})",
+    rf"(?:\b[A-Za-z]:{_SEPARATOR}|{_SEPARATOR})(?:Users|Profiles|Documents and Settings)"
+    rf"{_SEPARATOR}(?P<windows>{_WORD}{{1,64}}(?: {_WORD}{{1,32}}){{0,2}}(?=\\)|{_WORD}{{1,64}})"
+    rf"|/(?:(?:var/)?home|(?:run/)?media){_SEPARATOR}(?P<posix>{_WORD}{{1,64}})"
+    r"|/Volumes/[^/\n]{1,64}",
     re.I,
 )
+_SOMEBODYS_HOME = re.compile(r"(?<![\w/.~\\])~[A-Za-z_][\w.-]*")
+_NAMED = re.compile(
+    r"\b(?:(?:share_|os_)?user(?:name)?=|logged in as:?\s)\s*[\"']?(?!None\b)([A-Za-z][\w.\-]*\w)",
+    re.I,
+)
+"""User names that a log tells by itself."""
+
+_PARTS = re.compile(r"[^\W_]+")
 _ROOTS_HOME = re.compile(r"(?<![\w.~])/root(?=/|\b)")
 
 
 class Anonymiser:
-    """`redact` takes out the prompts and the secrets that are known. `users` and `hosts`: names
-    that are known; user names that stand in home paths are learned by `learn`. `places`: paths with
-    the name that each gets."""
+    """`redact` takes out the prompts and secrets that are known, `echoes` what is left of them.
+    `users` and `hosts`: names that are known; user names that stand in home paths are learned by
+    `learn`. `places`: paths with the name that each gets; `names`: the same of the inbox."""
 
     def __init__(
         self,
         redact: Callable[[str], str] = lambda text: text,
         *,
+        echoes: Echoes | None = None,
         users: Iterable[str] = (),
         hosts: Iterable[str] = (),
         places: Mapping[str, str] | None = None,
+        names: Mapping[str, str] | None = None,
     ) -> None:
         self._redact = redact
-        self._names = {name.lower(): USER for name in users if _tells(name)}
-        self._names |= {name.lower(): HOST for name in hosts if _tells(name)}
+        self._echoes = echoes or Echoes()
+        self._people = {name.lower(): USER for name in users if _tells(name)}
+        self._people |= {name.lower(): HOST for name in hosts if _tells(name)}
+        self._names = {name.lower(): stand_in for name, stand_in in (names or {}).items()}
         self._places = _by_length(places or {})
 
     def learn(self, text: str) -> None:
-        """Remember whose home paths are in it: the name may stand alone elsewhere."""
+        """Remember whose home paths and which file servers are in it: names may stand alone."""
         for found in _HOMES.finditer(text):
-            whole = (found["windows"] or found["posix"]).strip(" .")
-            for name in (whole, whole.partition(" ")[0]):
-                if _tells(name):
-                    self._names.setdefault(name.lower(), USER)
+            whole = (found["windows"] or found["posix"] or "").strip(" .")
+            self._learn_people(whole, whole.partition(" ")[0])
+        for found in _NAMED.finditer(text):
+            self._learn_people(found[1])
+        for name in filter(_tells, file_servers(text)):
+            self._people.setdefault(name.lower(), HOST)
+
+    def _learn_people(self, *names: str) -> None:
+        for name in names:
+            if _tells(name):
+                self._people.setdefault(name.lower(), USER)
 
     def text(self, text: str) -> str:
         """`text` without all that."""
         for path, name in self._places:
             text = re.sub(re.escape(path), name, text, flags=re.I)
-        text = _USERINFO.sub(rf"\1{SECRET}@", text)
-        text = _SCHEMES.sub(rf"\1\2{SECRET}", text)
-        text = _LABELLED.sub(rf"\1{SECRET}", text)
-        text = _FLAG.sub(rf"\1{SECRET}", text)
-        text = _SECRETS.sub(SECRET, text)
+        text = _replaced(without_slugs(text), self._names)
+        text = without_credentials(text)
         text = self._redact(text)
         text = _PROMPT.sub(r"\1<hidden>", text)
+        text = without_addresses(text)
         text = _ROOTS_HOME.sub("~", _HOMES.sub("~", text))
-        return self._without_names(text)
+        text = _SOMEBODYS_HOME.sub("~", text)
+        return _replaced(self._echoes.hide(text), self._people)
 
     def value(self, value: Any) -> Any:
-        """The same for a value as JSON has it; its keys are names of fields."""
+        """The same for a value as JSON has it. Its keys are names of fields; one that is not made
+        of usual words may be a text."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, Mapping):
-            return {key: self.value(item) for key, item in value.items()}
+            return {self._key(str(key)): self.value(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.value(item) for item in value]
         return value
 
-    def _without_names(self, text: str) -> str:
-        for name in sorted(self._names, key=len, reverse=True):
-            pattern = rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
-            text = re.sub(pattern, self._names[name], text, flags=re.I)
-        return text
+    def _key(self, key: str) -> str:
+        return key if all(map(tells_nothing, _PARTS.findall(key))) else self.text(key)
 
 
-def command_without_secrets(words: Iterable[str]) -> list[str]:
-    """A command line's words; what follows a flag that speaks of a password or the like is
-    hidden."""
-    told: list[str] = []
-    hide = False
-    for word in words:
-        flag, is_joined, _ = word.partition("=")
-        speaks = flag.startswith("-") and re.search(r"auth|token|passw|secret|key", flag, re.I)
-        if hide and not word.startswith("-"):
-            told.append(SECRET)
-        elif speaks and is_joined:
-            told.append(f"{flag}={SECRET}")
-        else:
-            told.append(word)
-        hide = bool(speaks) and not is_joined
-    return told
+def _replaced(text: str, names: Mapping[str, str]) -> str:
+    """Each name where it stands alone, the longest first."""
+    lowered = text.lower()
+    for name in sorted((name for name in names if name in lowered), key=len, reverse=True):
+        pattern = rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
+        text = re.sub(pattern, names[name], text, flags=re.I)
+    return text
 
 
 def _tells(name: str) -> bool:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from sdwatch.policy.alike import as_one, without_numbers
 
 PINNED = "(errors from further up in this log:)"
 """Stands in a tail above the errors that a flood pushed out of its last lines."""
@@ -16,6 +18,11 @@ MATTER = 10
 _LONGEST_SHOWN = 300
 _BEFORE = 3  # lines above an error: what the WebUI was at
 _FRAME = 'File "'
+_MESSAGE = 6  # lines of an error that stands above its traceback
+FRAME_SIGN = "❱"
+"""Stands before the line of code that failed, in a traceback as SD.Next draws it."""
+_DRAWN = re.compile(r"\s*(?:[╭│╰├❱]|\d+ │)|[^\s:][^:]*:\d+ in \S+\s*$")
+_DRAWN_FRAME = re.compile(r"(?:\s*│\s+)?[^\s:][^:]*:\d+ in \S+")
 _HEADING = re.compile(r"=====? \S.*=====|\((?:the last \d+ lines:|\d+ access lines of .*)\)")
 
 TRACEBACK = "Traceback (most recent call last)"
@@ -27,12 +34,12 @@ _ERROR = re.compile(
     r"|Fatal Python error|core dumped|HTTP/[\d.]+\" 5\d\d\b"
 )
 WORST_SIGNS = (
-    TRACEBACK,
+    *(TRACEBACK, FRAME_SIGN),
     *("CUDA error", "cuDNN error", "ut of memory", "Fatal Python error"),
     *("Segmentation fault", "Killed", "core dumped", "terminate called"),
 )
 ERROR_SIGNS = (
-    *("ERROR", "CRITICAL", "FATAL", "*** ", "│", "╭", "╰", "❱", 'HTTP/1.1" 5'),
+    *("ERROR", "CRITICAL", "FATAL", "*** ", "│", "╭", "╰", 'HTTP/1.1" 5'),
     *("Error", "Exception", "Interrupt", "Exit", "During handling of", "The above exception"),
 )
 """No line is an error without one of these or of the worst: cheap to look for in a large log."""
@@ -53,35 +60,67 @@ def is_error(text: str) -> bool:
 
 
 def error_blocks(lines: Sequence[str]) -> list[ErrorBlock]:
-    """Errors and tracebacks in order: a line that says error, and what is indented below it."""
+    """Errors and tracebacks in order: a line that says error, and what is indented below it; a
+    traceback with the error right above it, which is its message."""
     blocks: list[ErrorBlock] = []
     at = 0
     while at < len(lines):
         if not is_error(lines[at]):
             at += 1
             continue
-        end = _block_end(lines, at)
-        blocks.append(ErrorBlock(at, end, any(TRACEBACK in line for line in lines[at:end])))
-        at = end
+        least = blocks[-1].end if blocks else 0
+        block = _drawn(lines, at, least) if _DRAWN.match(lines[at]) else _indented(lines, at)
+        at = block.end
+        if block.traceback and blocks and _is_message(blocks[-1], block):
+            block = replace(block, start=blocks.pop().start)
+        blocks.append(block)
     return blocks
+
+
+def _is_message(above: ErrorBlock, block: ErrorBlock) -> bool:
+    is_next = above.end == block.start and above.end - above.start <= _MESSAGE
+    return is_next and not above.traceback
+
+
+def _indented(lines: Sequence[str], at: int) -> ErrorBlock:
+    end = _block_end(lines, at)
+    return ErrorBlock(at, end, any(TRACEBACK in line for line in lines[at:end]))
+
+
+def _drawn(lines: Sequence[str], at: int, least: int) -> ErrorBlock:
+    """A traceback between lines that are drawn, and the exception's own line."""
+    start, end = at, at + 1
+    while start > least and _DRAWN.match(lines[start - 1]):
+        start -= 1
+    while end < len(lines) and _DRAWN.match(lines[end]):
+        end += 1
+    is_traceback = any(TRACEBACK in line or FRAME_SIGN in line for line in lines[start:end])
+    own = is_traceback and end < len(lines) and is_error(lines[end])
+    return ErrorBlock(start, end + own, is_traceback)
 
 
 def lines_that_matter(tail: str, most: int = MATTER) -> list[str]:
     """The few lines of a tail that say most, in their order: of the last traceback the exception,
     its innermost frame and what stood before it; else the last error; else the last lines.
 
-    What a flood pushed out may be old: then half of them are the last lines.
+    What a flood pushed out may be old: then half of them are of the last lines. Of lines that
+    differ in numbers only there is one.
     """
     lines, pinned = _read(tail)
     blocks = error_blocks(lines)
     fresh = [block for block in blocks if block.end > pinned]
-    if fresh:
-        chosen = _chosen(lines, _most_telling(fresh), most)
-    elif blocks:
+    if not blocks:
+        chosen = set()
+    elif not fresh or (_most_telling(blocks).traceback and not _most_telling(fresh).traceback):
         chosen = _chosen(lines, _most_telling(blocks), most // 2)
     else:
-        chosen = set()
-    last = (at for at in range(len(lines) - 1, pinned - 1, -1) if at not in chosen)
+        chosen = _chosen(lines, _most_telling(fresh), most)
+    seen = {without_numbers(lines[at]) for at in chosen}
+    last = []
+    for at in range(len(lines) - 1, pinned - 1, -1):
+        if at not in chosen and without_numbers(lines[at]) not in seen:
+            seen.add(without_numbers(lines[at]))
+            last.append(at)
     chosen |= set(_first(last, most - len(chosen)))
     return [_cut(lines[at]) for at in sorted(chosen)]
 
@@ -101,7 +140,8 @@ def _read(tail: str) -> tuple[list[str], int]:
             # What was pinned goes to the front, so that one number tells it.
             lines.insert(pinned, line) if is_pinned else lines.append(line)
             pinned += is_pinned
-    return lines, pinned
+    above = [line for _, line in as_one(lines[:pinned])]
+    return above + [line for _, line in as_one(lines[pinned:])], len(above)
 
 
 def _most_telling(blocks: Iterable[ErrorBlock]) -> ErrorBlock:
@@ -114,6 +154,9 @@ def _of_block(lines: Sequence[str], block: ErrorBlock) -> Iterator[int]:
         yield from range(block.start, block.end)
         yield from range(block.start - 1, max(-1, block.start - 1 - _BEFORE), -1)
         return
+    if any(FRAME_SIGN in lines[at] for at in range(block.start, block.end)):
+        yield from _of_drawn(lines, block)
+        return
     end = block.end
     while end - 1 > block.start and not is_error(lines[end - 1]):
         end -= 1
@@ -121,6 +164,21 @@ def _of_block(lines: Sequence[str], block: ErrorBlock) -> Iterator[int]:
     yield block.start
     yield from range(block.start - 1, max(-1, block.start - 1 - _BEFORE), -1)
     yield from range(end - 4, block.start, -1)
+
+
+def _of_drawn(lines: Sequence[str], block: ErrorBlock) -> Iterator[int]:
+    """The exception, the line of code that failed and where it stands, the message above."""
+    inside = range(block.end - 1, block.start - 1, -1)
+    yield block.end - 1
+    failed = next(at for at in inside if FRAME_SIGN in lines[at])
+    yield failed
+    yield from _first((at for at in range(failed, block.start, -1) if _is_place(lines[at])), 1)
+    yield block.start
+    yield from range(block.start - 1, max(-1, block.start - 1 - _BEFORE), -1)
+
+
+def _is_place(line: str) -> bool:
+    return _DRAWN_FRAME.match(line) is not None
 
 
 def _chosen(lines: Sequence[str], block: ErrorBlock, most: int) -> set[int]:

@@ -35,6 +35,12 @@ _WRAPPED = re.compile(r"\n {20,}")
 _WRAP = r"(?:[ \t]*\n {20,})?"  # SD.Next breaks long words too, and indents what follows
 _BASE64 = re.compile(
     r"[A-Za-z0-9+/]{201,}={0,2}|(?:[A-Za-z0-9+/]{50,80}+\s*\n\s*){4,}[A-Za-z0-9+/]*={0,2}"
+    r"|(?<![\w+/])(?:iVBORw0KGgo|/9j/[A-Za-z0-9+/]{8})[A-Za-z0-9+/]*={0,2}"  # a picture's beginning
+)
+_BYTES = re.compile(  # as Python prints them, and the beginning of a PNG or JPEG in hex
+    r"\bb(\\{0,4}[\"'])(?=[^\n]{0,400}?\\x[0-9a-f]{2})(?:(?!\1)[^\n])*(?:\1)?"
+    r"|\b(?:89504e470d0a|ffd8ff)[0-9a-f]{8,}",
+    re.I,
 )
 _LINE_ENDS = ("\\n", "\\r", "\\t")  # escaped: what follows begins a word all the same
 _QUOTES_BEFORE, _QUOTES_AFTER = ('"', "'", ";"), ('"', "'", "\\", "&")  # ; and & as in &quot;
@@ -95,13 +101,19 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """`text` with all that was learned replaced: a text by `<text 12 chars sha256:ab12cd34>`,
-        and base64 of more than 200 characters by `<base64 N chars>`."""
+        base64 of an image or of more than 200 characters by `<base64 N chars>`, bytes likewise."""
         needles, fragments = self._known()
         base64 = (
             _Span(match.start(), match.end(), f"<base64 {len(match.group())} chars>")
             for match in _BASE64.finditer(text)
         )
-        return _cover(text, [*_found(text, needles), *base64, *_fragments_in(text, fragments)])
+        data = (
+            _Span(match.start(), match.end(), f"<bytes {len(match.group())} chars>")
+            for match in _BYTES.finditer(text)
+        )
+        return _cover(
+            text, [*_found(text, needles), *base64, *data, *_fragments_in(text, fragments)]
+        )
 
     def _remember(self, store: OrderedDict[str, _Learned], text: str) -> None:
         with self._lock:

@@ -8,6 +8,7 @@ printed just before.
 
 from __future__ import annotations
 
+import base64
 import getpass
 import io
 import json
@@ -15,17 +16,23 @@ import re
 import socket
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.disk import encoded
-from sdwatch.policy.anonymise import SECRET, Anonymiser, command_without_secrets
+from sdwatch.policy.anonymise import Anonymiser
+from sdwatch.policy.command_line import command_for_others, secrets_in_command
+from sdwatch.policy.credentials import SECRET
+from sdwatch.policy.echoes import Echoes
 from sdwatch.policy.redaction import Redactor
-from sdwatch.policy.sanitise import NAME_KEYS, sanitise
+from sdwatch.policy.sanitise import NAME_KEYS, sanitise, strings
+from sdwatch.policy.stand_ins import RUN_ID, StandIns, without_slugs
+from sdwatch.policy.vocabulary import COMMON, tells_nothing
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import ENVELOPE, WHY, evidence_files, read_evidence, read_json
-from sdwatch.spool.run import JOURNAL, MANIFEST
+from sdwatch.spool.run import JOB_FOLDER, JOURNAL, MANIFEST, read_source
 from sdwatch.versions import versions
 
 MOST_BYTES = 2_000_000
@@ -33,9 +40,11 @@ MOST_BYTES = 2_000_000
 
 MOST_LINES = 2000
 NEIGHBOURS = 100
-_SHORTEST_VALUE = 6
+_MOST_FILES = 100
+_LONGEST_NAME = 250
+_SHORTEST_VALUE = 3
+_SPEAKS = re.compile(r"auth|token|passw?|secret|key|\bpin\b|credential", re.I)
 _MOST_RUN_JSON = 4_000_000
-_RUN_ID = re.compile(r"\b\d{8}-\d{6}\.\d{3}-[a-z0-9-]+-[0-9a-f]{4}\b")
 _ABOUT = """\
 One run of sdwatch, for a bug report. Made by `sdwatch bundle`.
 
@@ -51,10 +60,16 @@ config.json                  the config, without passwords and environment
 versions.json                of sdwatch, Python and packages
 
 Not in it: the job file and images. Taken out wherever they appeared: the texts of this job and of
-the runs around it, passwords and tokens, user and host names, home folders (~). Text that a WebUI
-made up by itself, as a caption, or a wildcard that it filled in, cannot be known: look through
-webui_tail*.log before you give it away.
+the runs around it, and their less usual words alone (<word>), passwords and tokens, user and host
+names, addresses, home folders (~). Names of the inbox have stand-ins, the same everywhere: job-1,
+folder-1. Text that a WebUI made up by itself, as a caption, or a wildcard that it filled in, cannot
+be known: look through webui_tail*.log before you give it away.
 """
+
+
+def name_for_others(run_id: str) -> str:
+    """What the zip about a run is called: its file's name is left out."""
+    return f"sdwatch-{without_slugs(run_id)}"
 
 
 def bundle(run_folder: Path, spool: Spool, config: Config, log_files: Iterable[Path]) -> bytes:
@@ -163,7 +178,7 @@ def _lines_about(run_id: str, records: Iterable[Any], logs: Iterable[Path]) -> l
             stamp = line[: len(begins)]
             if re.match(r"\d{4}-\d\d-\d\dT", line):
                 during = bool(begins) and begins[:19] <= stamp[:19] <= ends[:19]
-                others = set(_RUN_ID.findall(line)) - {run_id}
+                others = {found.group() for found in RUN_ID.finditer(line)} - {run_id}
                 taken = run_id in line or (during and not others)
             if taken:
                 kept.append(line)
@@ -187,7 +202,7 @@ def config_for_others(config: Config) -> dict[str, Any]:
 
 def _webui_for_others(webui: WebUIConfig) -> dict[str, Any]:
     told: dict[str, Any] = webui.model_dump(mode="json", exclude={"name", "env", "password"})
-    told["command"] = command_without_secrets(webui.command) if webui.command else None
+    told["command"] = command_for_others(webui.command) if webui.command else None
     told["username"] = SECRET if webui.username else None
     told["env"] = dict.fromkeys(webui.env, "<hidden>")
     return told
@@ -196,35 +211,62 @@ def _webui_for_others(webui: WebUIConfig) -> dict[str, Any]:
 # -- what must not be in it
 
 
+class _Known:
+    """What is learned of jobs, for each of those who hide it."""
+
+    def __init__(self) -> None:
+        self.redactor = Redactor()
+        self.echoes = Echoes(lambda text: self.redactor.redact(text) != text)
+        self.stand_ins = StandIns()
+
+    def learn(self, payload: Mapping[str, Any]) -> None:
+        self.redactor.learn(payload)
+        for kind, text in strings(payload):
+            if kind == "text":
+                self.echoes.learn(text)
+            elif kind == "image" and len(text) <= _LONGEST_NAME:  # the name of a file
+                self.stand_ins.add_file(text)
+
+    def learn_source(self, source: str) -> None:
+        """A path in the inbox: what stands for it, and its words where they stand alone."""
+        self.stand_ins.add_source(source)
+        self.echoes.learn(source)
+
+
 def _anonymiser(run_folder: Path, spool: Spool, config: Config) -> Anonymiser:
-    redactor = Redactor()
-    for folder in _neighbours(run_folder, spool):
-        _learn_manifest(redactor, _json(folder, MANIFEST))
-    manifest = _json(run_folder, MANIFEST)
-    _learn_manifest(redactor, manifest)
-    if not manifest.get("job"):
-        _learn_job_file(redactor, run_folder)
+    known = _Known()
+    for folder in (run_folder, *_neighbours(run_folder, spool)):
+        _learn_run(known, folder)
+    for source in _waiting(spool):
+        known.learn_source(source)
     for webui in config.webuis:
         for secret in _secrets_of(webui):
-            redactor.learn_secret(secret)
+            known.redactor.learn_secret(secret)
     host = socket.gethostname()
     hosts = [host, host.partition(".")[0], re.sub(r"[^a-z0-9]", "-", host.lower())]
-    hosts += [w.host for w in config.webuis if not re.fullmatch(r"[\d.:]+|localhost", w.host)]
+    hosts += [w.host for w in config.webuis if not re.fullmatch(r"127[\d.]+|::1|localhost", w.host)]
     places = {str(config.spool): "<spool>", str(config.state): "<state>"}
     places |= {str(w.cwd): "<webui>" for w in config.webuis if w.cwd}
-    return Anonymiser(redactor.redact, users=_users(), hosts=hosts, places=places)
+    return Anonymiser(
+        known.redactor.redact,
+        echoes=known.echoes,
+        users=_users(),
+        hosts=hosts,
+        places=places,
+        names=known.stand_ins.names,
+    )
 
 
 def _secrets_of(webui: WebUIConfig) -> Iterator[str]:
     """What the config says that is nobody else's business. Values such as `true` and 512, without
     which a log cannot be read, are none."""
     yield from filter(None, (webui.password, webui.username))
-    words = webui.command or ()
-    for word, told in zip(words, command_without_secrets(words), strict=True):
-        if word != told:
-            yield word.partition("=")[2] or word
-    for value in webui.env.values():
-        if len(value) >= _SHORTEST_VALUE and not value.isdigit():
+    if webui.username and webui.password:
+        yield base64.b64encode(f"{webui.username}:{webui.password}".encode()).decode()
+    yield from secrets_in_command(webui.command or ())
+    for name, value in webui.env.items():
+        is_usual = len(value) < _SHORTEST_VALUE or value.lower() in COMMON
+        if _SPEAKS.search(name) or (any(map(str.isalpha, value)) and not is_usual):
             yield value
 
 
@@ -243,20 +285,44 @@ def _neighbours(run_folder: Path, spool: Spool) -> list[Path]:
     return [*before[-NEIGHBOURS // 2 :], *after[: NEIGHBOURS // 2]]
 
 
-def _learn_manifest(redactor: Redactor, manifest: Mapping[str, Any]) -> None:
+def _waiting(spool: Spool) -> list[str]:
+    """Paths in the inbox now: sdwatch's log may name what waits there."""
+    found = (path for path in spool.inbox.rglob("*") if not path.name.startswith("."))
+    return [path.relative_to(spool.inbox).as_posix() for path in islice(found, NEIGHBOURS)]
+
+
+def _learn_run(known: _Known, run_folder: Path) -> None:
+    manifest = _json(run_folder, MANIFEST)
+    source = str(manifest.get("source") or read_source(run_folder))
+    if source:
+        known.learn_source(source)
+    for path in islice((run_folder / JOB_FOLDER).glob("*"), _MOST_FILES):
+        known.stand_ins.add_file(path.name)
     job = manifest.get("job")
     if not isinstance(job, Mapping):
+        _learn_job_file(known, run_folder)
         return
-    if (
-        job.get("name") != PurePosixPath(str(manifest.get("source"))).stem
-    ):  # else it is a file's name
-        redactor.learn({"job_name": job.get("name")})
+    if job.get("name") != PurePosixPath(source).stem:  # else it is a file's name
+        known.learn({"job_name": job.get("name")})
     for stage in job.get("stages") or ():
         if isinstance(stage, Mapping):
-            redactor.learn(stage)
+            known.learn(stage)
+            known.learn({"keys": list(_odd_keys(stage))})
 
 
-def _learn_job_file(redactor: Redactor, run_folder: Path) -> None:
+def _odd_keys(value: Any) -> Iterator[str]:
+    """Keys that no WebUI has: a prompt may have become one by a colon."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if " " in str(key):
+                yield str(key)
+            yield from _odd_keys(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _odd_keys(item)
+
+
+def _learn_job_file(known: _Known, run_folder: Path) -> None:
     """Of a run without a job in its manifest: it is not ended, or its job could not be read. Then
     whatever may be a text in the job file is one."""
     path = next(
@@ -267,7 +333,15 @@ def _learn_job_file(redactor: Redactor, run_folder: Path) -> None:
         return
     data = read_evidence(run_folder, path.relative_to(run_folder).as_posix(), MOST_BYTES)
     for line in data.decode("utf-8", "replace").splitlines():
-        key, colon, value = line.partition(":")
-        if key.strip(" -{\"'") not in NAME_KEYS:
-            text = (value if colon else line).strip().strip("\"'|>[]{}- ")
-            redactor.learn({"line": text})
+        known.learn({"line": list(_texts_in(line))})
+
+
+def _texts_in(line: str) -> Iterator[str]:
+    """What may be a text in a line of YAML: its value, and its key if it is not of usual words."""
+    key, colon, value = line.partition(":")
+    key = key.strip(" \t-{[\"'")
+    if key not in NAME_KEYS:
+        text = (value if colon else line).strip()
+        yield text.strip(" ,\"'[]{}")
+    if colon and not all(map(tells_nothing, re.findall(r"[^\W_]+", key))):
+        yield key

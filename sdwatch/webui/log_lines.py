@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
+from sdwatch.policy import alike
 from sdwatch.policy.error_lines import is_error
 
 LONGEST_LINE = 4000
@@ -161,6 +162,12 @@ def last_frames(lines: list[LogLine]) -> list[LogLine]:
         run.clear()
         kept.append(line)
     return [*kept, *run.values()]
+
+
+def without_repeats(lines: list[LogLine]) -> list[LogLine]:
+    """Of lines that differ in numbers only the last, with a count (see policy/alike.py)."""
+    shown = alike.as_one([line.text for line in lines])
+    return [replace(lines[at], text=text) for at, text in shown]
 
 
 def without_probes(lines: list[LogLine]) -> tuple[list[LogLine], int]:

@@ -13,7 +13,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +45,15 @@ _GPU_QUESTIONS = (
 
 @dataclass(frozen=True)
 class ProcessSeen:
-    """One process of the WebUI. `rss` in bytes, `cpu` in processor seconds so far."""
+    """One process of the WebUI with those that it started. `rss` in bytes, `cpu` in processor
+    seconds so far. `parent`: a pid, of one that may be no WebUI's or gone."""
 
     pid: int
+    parent: int
     name: str
     rss: int
     cpu: float
+    children: tuple[ProcessSeen, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,13 +109,15 @@ class Machine:
         return any(memory_low(seen) for at, seen in tuple(self._seen) if now - at <= JUST_BEFORE)
 
     def at_failure(self) -> dict[str, Any]:
-        """All there is to tell now, for the evidence. The GPU is asked, which takes a moment."""
+        """All there is to tell now, for the evidence. The GPU is asked, which takes a moment. What
+        is of before says by how many seconds; `a_minute_before` is the look nearest to that."""
         now, seen = self._clock.monotonic(), tuple(self._seen)
-        minute = min(seen, key=lambda one: abs(now - one[0] - MINUTE), default=None)
+        # In the first minute there is only what was seen first, which may be what was seen last.
+        minute = min(seen[:-1], key=lambda one: abs(now - one[0] - MINUTE), default=None)
         return {
             "at_the_failure": self._snapshot().as_json(),
-            "just_before": seen[-1][1].as_json() if seen else None,
-            "a_minute_before": minute[1].as_json() if minute else None,
+            "just_before": _ago(now, seen[-1]) if seen else None,
+            "a_minute_before": _ago(now, minute) if minute else None,
             "disk_free": {name: _free(folder) for name, folder in self._folders.items()},
             "gpu": ask_gpu(),
         }
@@ -137,15 +142,27 @@ class Machine:
         return Snapshot(iso(self._clock.wall()), **known)
 
 
+def _ago(now: float, look: tuple[float, Snapshot]) -> dict[str, Any]:
+    at, snapshot = look
+    return {"seconds_before": round(now - at, 1), **snapshot.as_json()}
+
+
 def _processes(family: Sequence[psutil.Process]) -> tuple[ProcessSeen, ...]:
+    """Those whose parent is none of them, each with its children."""
     found = []
     for process in family[:_MOST_PROCESSES]:
         with suppress(psutil.Error, OSError):
             times = process.cpu_times()
             cpu = round(times.user + times.system, 1)
             rss = process.memory_info().rss
-            found.append(ProcessSeen(process.pid, process.name(), rss, cpu))
-    return tuple(found)
+            found.append(ProcessSeen(process.pid, process.ppid(), process.name(), rss, cpu))
+    pids = {process.pid for process in found}
+    return tuple(_with_children(one, found) for one in found if one.parent not in pids)
+
+
+def _with_children(parent: ProcessSeen, found: Sequence[ProcessSeen]) -> ProcessSeen:
+    children = (one for one in found if one.parent == parent.pid != one.pid)
+    return replace(parent, children=tuple(_with_children(child, found) for child in children))
 
 
 def _free(folder: Path) -> int | None:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import psutil
 
-from sdwatch.policy.error_lines import PINNED, TRACEBACK, ErrorBlock, error_blocks
+from sdwatch.policy.error_lines import FRAME_SIGN, PINNED, TRACEBACK, ErrorBlock, error_blocks
 from sdwatch.webui.log_lines import LogLine, last_frames, probe_status, split_lines
 from sdwatch.webui.tail_window import errors_in, last_lines, traceback_in
 
@@ -226,12 +226,14 @@ def _show(data: bytes, whole: bool, max_lines: int, further_up: Callable[[], lis
     lines, probes, start = last_lines(data, max(0, max_lines))
     note = [f"({probes} access lines of health probes left out)"] if probes else []
     room = max(0, max_lines - len(note))
-    if len(lines) > room:
-        above = errors_in(data, start)
-        if not whole and not any(TRACEBACK in line.text for line in [*above, *lines]):
-            above = [*further_up(), *above]
-        return "\n".join([*note, *_with_pins([*above, *lines], room)])
-    return "\n".join([*note, *(line.text for line in lines)])
+    above = errors_in(data, start) if start else []
+    if not whole and not any(_is_of_traceback(line) for line in [*above, *lines]):
+        above = [*further_up(), *above]
+    return "\n".join([*note, *_with_pins([*above, *lines], len(above), room)])
+
+
+def _is_of_traceback(line: LogLine) -> bool:
+    return TRACEBACK in line.text or FRAME_SIGN in line.text
 
 
 def _without_torn_line(data: bytes) -> bytes:
@@ -241,25 +243,35 @@ def _without_torn_line(data: bytes) -> bytes:
     return rest if rest.strip() else data
 
 
-def _with_pins(lines: list[LogLine], room: int) -> list[str]:
-    """The last `room` lines, of which up to half go to errors from further up."""
+def _with_pins(lines: list[LogLine], apart: int, room: int) -> list[str]:
+    """The last `room` lines, of which up to half go to errors from further up. `apart`: so many of
+    them do not stand right above the others."""
     most = room // 2 - 2  # two headings
-    pinned = _pick(lines, len(lines) - room, most) if most > 0 else []
+    blocks = _blocks(lines)
+    cut = max(apart, len(lines) - room)
+    pinned: list[int] = []
+    while most > 0 and (more := _pick(lines, blocks, cut, most)) != pinned:
+        pinned = more
+        cut = max(cut, len(lines) - (room - 2 - len(pinned)))  # pins take their place
+    last = [line.text for line in lines[_not_torn(blocks, cut, len(lines)) :]]
     if not pinned:
-        return [line.text for line in lines[len(lines) - room :]]
-    last = lines[len(lines) - (room - 2 - len(pinned)) :]
-    return [
-        PINNED,
-        *(lines[index].text for index in pinned),
-        f"(the last {len(last)} lines:)",
-        *(line.text for line in last),
-    ]
+        return last
+    heading = f"(the last {len(last)} lines:)"
+    return [PINNED, *(lines[index].text for index in pinned), heading, *last]
 
 
-def _pick(lines: list[LogLine], cut: int, most: int) -> list[int]:
+def _not_torn(blocks: list[ErrorBlock], cut: int, end: int) -> int:
+    """Where the last lines begin, so that no traceback begins in its middle; unless it would take
+    most of them."""
+    for block in blocks:
+        if block.traceback and block.start < cut < block.end <= (cut + end) // 2:
+            return block.end
+    return cut
+
+
+def _pick(lines: list[LogLine], blocks: list[ErrorBlock], cut: int, most: int) -> list[int]:
     """Up to `most` lines above `cut` worth a pin: tracebacks before other errors, newest first,
     and the same error once only."""
-    blocks = _blocks(lines)
     seen = {_kind(lines, block) for block in blocks if block.start >= cut}
     pinned: list[int] = []
     above = [block for block in blocks if block.start < cut]

@@ -9,14 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
+from itertools import groupby, islice
 
-from sdwatch.policy.error_lines import ERROR_SIGNS, TRACEBACK, WORST_SIGNS, is_error
+from sdwatch.policy import alike
+from sdwatch.policy.error_lines import (
+    ERROR_SIGNS,
+    FRAME_SIGN,
+    TRACEBACK,
+    WORST_SIGNS,
+    is_error,
+)
 from sdwatch.webui.log_lines import (
     LogLine,
     join_wrapped,
     last_frames,
     split_lines,
     without_probes,
+    without_repeats,
 )
 
 _FIRST_LOOK = 16 * 1024  # 200 lines are rarely more
@@ -35,6 +44,16 @@ _LINE = re.compile(rb"[^\r\n]*[\r\n]*")
 _WORST = tuple(sign.encode() for sign in WORST_SIGNS)
 _SIGNS = tuple(sign.encode() for sign in ERROR_SIGNS)
 _TRACEBACK = TRACEBACK.encode()
+_TRACEBACKS = (_TRACEBACK, FRAME_SIGN.encode())
+_LONGEST_BOX = 500
+_MOST_WRAPPED = 6
+_WRAP = b" " * 20
+_SIGN = rb"(?:\xe2\x95[\xad\xb0]|\xe2\x94[\x82\x9c]|\xe2\x9d\xb1|\d+ \xe2\x94\x82)"
+"""╭ ╰ │ ├ ❱"""
+_PLACE = rb"[^\s:][^\r\n:]*:\d+ in [^\s]+[ ]*(?=[\r\n]|$)"
+_BOXED_LINE = rb"[ ]*+(?:" + _SIGN + rb"[^\r\n]*|" + _PLACE + rb")(?:[ ]*[\r\n]+)*+"
+_BOXED, _BOXES = re.compile(_BOXED_LINE), re.compile(rb"(?:" + _BOXED_LINE + rb")*+")
+_EXCEPTION = re.compile(rb"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*[\r\n]*")
 _DIGITS = b"0123456789"
 _USUAL_PROBE = re.compile(
     rb'^INFO:     [0-9A-Fa-f.:\[\]]{3,60} - "GET /sdapi/v1/(?:progress|sd-models|memory)'
@@ -44,16 +63,16 @@ _USUAL_PROBE = re.compile(
 
 
 def last_lines(data: bytes, wanted: int) -> tuple[list[LogLine], int, int]:
-    """The last lines of `data`, at least `wanted` where it has so many: of bars the last frames,
-    without the access lines of probes. Then how many of these were left out among them, and from
-    where in `data` on they stand."""
+    """The last lines of `data`, at least `wanted` where it has so many: of bars the last frames, of
+    lines that differ in numbers only the last, without the access lines of probes. Then how many
+    of these were left out among them, and from where in `data` on they stand."""
     lines: list[LogLine] = []
     probes, start, size = 0, len(data), _FIRST_LOOK
     while start and len(lines) <= wanted:
         end, start = start, _line_start(data, start - size)
         more, left_out = _shown(data[start:end])
         # What was wrapped may lie on both sides of where this look began.
-        lines = last_frames(join_wrapped([*more, *lines]))
+        lines = without_repeats(last_frames(join_wrapped([*more, *lines])))
         probes, size = probes + left_out, size * _GROWTH
     return lines, probes, start
 
@@ -64,10 +83,11 @@ def errors_in(data: bytes, end: int) -> list[LogLine]:
     found: dict[bytes, tuple[int, int]] = {}
     for signs, least in ((_WORST, 0), (_SIGNS, max(0, end - _NEAR))):
         for sign in signs:
+            above = end
             for hit in _hits(data, sign, least, end):
-                start = _error_start(data, hit)
-                stop, kind = _block(data, start, end)
-                found.setdefault(kind, (start, stop))
+                if hit < above:  # else it stands in the block that was found last
+                    above, stop, kind = _block_at(data, hit, end)
+                    found.setdefault(kind, (above, stop))
     lines: list[LogLine] = []
     for start, stop in _merged(found.values()):
         lines += _shown(_without_middle(data[start:stop]))[0]
@@ -89,6 +109,8 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _hits(data: bytes, sign: bytes, least: int, end: int) -> Iterator[int]:
     """Where it stands, the last first."""
+    if not sign.isascii() and sign[-2:-1] not in data:
+        return  # one byte is looked for much faster
     for _ in range(_MOST_HITS):
         if (end := data.rfind(sign, least, end)) < 0:
             return
@@ -97,10 +119,13 @@ def _hits(data: bytes, sign: bytes, least: int, end: int) -> Iterator[int]:
 
 def traceback_in(data: bytes) -> list[LogLine]:
     """The last traceback in `data` with the line above it, and the errors after it."""
-    hit = data.rfind(_TRACEBACK)
+    hit = max(
+        (at for s in _TRACEBACKS for at in islice(_hits(data, s, 0, len(data)), 1)), default=-1
+    )
     if hit < 0:
         return []
-    above = _error_start(data, _error_start(data, hit) - 1)
+    start, _, _ = _block_at(data, hit, len(data))
+    above = _error_start(data, start - 1)
     return errors_in(data[above:], len(data))
 
 
@@ -109,10 +134,38 @@ def _shown(data: bytes) -> tuple[list[LogLine], int]:
     usual = 0
     if b'HTTP/1.1" 200 OK' in data:
         data, usual = _USUAL_PROBE.subn(b"", data)
+    if data.count(b"\n") > alike.MOST:
+        data = b"\n".join(_as_one(data))
     if data.count(b"\r") > _MANY_FRAMES:
         data = b"".join(_without_old_frames(data))
     lines, probes = without_probes(split_lines(data.decode("utf-8", "replace")))
     return lines, probes + usual
+
+
+def _as_one(data: bytes) -> Iterator[bytes]:
+    """Its lines; of those that differ in numbers only the last, with their count. Bars stay."""
+    told = data.translate(None, _DIGITS)
+    first, size = told[: told.find(b"\n") + 1], told.count(b"\n")
+    if size > alike.MOST and _is_said(first) and told == first * size:  # nothing but a flood: fast
+        yield _told(data[data.rfind(b"\n", 0, -1) + 1 :], size)
+        return
+    lines, at = data.split(b"\n"), 0
+    for said, run in groupby(told.split(b"\n")):
+        size = len(list(run))
+        at += size
+        if size > alike.MOST and _is_said(said):
+            yield _told(lines[at - 1], size)
+        else:
+            yield from lines[at - size : at]
+
+
+def _is_said(line: bytes) -> bool:
+    """Whether it is a line of its own: not indented, not drawn over."""
+    return bool(line[:1].strip()) and b"\r" not in line.rstrip(b"\r\n")
+
+
+def _told(line: bytes, count: int) -> bytes:
+    return alike.told(line.rstrip(b"\r\n").decode("latin-1"), count).encode("latin-1")
 
 
 def _without_old_frames(data: bytes) -> Iterator[bytes]:
@@ -162,9 +215,45 @@ def _error_start(data: bytes, at: int) -> int:
     return max(start, data.rfind(b"\r", max(start, least), at), least - 1) + 1
 
 
-def _block(data: bytes, start: int, end: int) -> tuple[int, bytes]:
-    """Where the error ends that begins at `start`, by what is indented below it; and what it says,
-    without numbers."""
+def _block_at(data: bytes, hit: int, end: int) -> tuple[int, int, bytes]:
+    """Where the error begins and ends that has a sign at `hit`; what it says, without numbers."""
+    start = _error_start(data, hit)
+    if _BOXED.match(data, start, end):
+        start, stop = _box(data, start, end)
+    else:
+        stop = _indented(data, start, end)
+    return start, stop, _kind(data, start, stop)
+
+
+def _box(data: bytes, start: int, end: int) -> tuple[int, int]:
+    """A traceback as SD.Next draws it: the error above it, its lines, the exception's own line."""
+    for _ in range(_LONGEST_BOX):
+        above = _error_start(data, start - 2)
+        is_blank = not data[above:start].strip()
+        if start == 0 or not (is_blank or _BOXED.match(data, above, end)):
+            break
+        start = above
+    below = _BOXES.match(data, start, end)
+    own = _EXCEPTION.match(data, below.end() if below else start, end)
+    stop = own.end() if own else below.end() if below else start
+    return _said_above(data, start), stop
+
+
+def _said_above(data: bytes, start: int) -> int:
+    """Where the error's message begins that stands above `start`, which SD.Next wraps."""
+    above = start
+    for _ in range(_MOST_WRAPPED):
+        if above == 0:
+            break
+        above = _error_start(data, above - 2)
+        line = data[above:start].partition(b"\n")[0]
+        if not line.startswith(_WRAP):
+            return above if is_error(line.decode("utf-8", "replace")) else start
+    return start
+
+
+def _indented(data: bytes, start: int, end: int) -> int:
+    """Where the error ends that begins at `start`, by what is indented below it."""
     head = _LINE.match(data, start, end)
     assert head is not None
     text = head.group()
@@ -173,10 +262,16 @@ def _block(data: bytes, start: int, end: int) -> tuple[int, bytes]:
     stop = deeper.end()
     if _TRACEBACK in text and (own := _LINE.match(data, stop, end)) is not None:
         stop = own.end()  # the exception's own line
+    return stop
+
+
+def _kind(data: bytes, start: int, stop: int) -> bytes:
+    head = _LINE.match(data, start, stop)
+    assert head is not None
+    text = head.group()
     body = data[max(start, stop - 2 * _KIND) : stop].rstrip()
     last = body[_error_start(body, len(body)) :][:_KIND]
-    kind = b"%s\n%s" % (text[:_KIND].strip(), last)
-    return stop, kind.translate(None, _DIGITS)
+    return (b"%s\n%s" % (text[:_KIND].strip(), last)).translate(None, _DIGITS)
 
 
 @cache

@@ -15,6 +15,7 @@ import pytest
 
 from sdwatch.cli import main
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.spool.bundle import name_for_others
 from sdwatch.stages import Ending
 from tests.api.scripted_server import images, serving, status
 from tests.fakes import PlainClient, Workplace, picture, reply, server_error
@@ -278,7 +279,7 @@ def test_a_bundle_is_one_zip_that_overwrites_none(
     assert main(["bundle", run.name]) == ExitCode.OK
     assert main(["bundle", run.name]) == ExitCode.OK
     assert main(["bundle", run.name, "-o", "mine.zip"]) == ExitCode.OK
-    made = [f"sdwatch-{run.name}.zip", f"sdwatch-{run.name}-2.zip", "mine.zip"]
+    made = [f"{name_for_others(run.name)}{n}.zip" for n in ("", "-2")] + ["mine.zip"]
     for name in made:
         with zipfile.ZipFile(tmp_path / name) as archive:
             assert {"WHY.txt", "error.json", "run.json"} <= set(archive.namelist())

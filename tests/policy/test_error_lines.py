@@ -8,14 +8,16 @@ from sdwatch.policy.error_lines import (
     ERROR_SIGNS,
     PINNED,
     WORST_SIGNS,
+    ErrorBlock,
+    error_blocks,
     is_error,
     lines_that_matter,
 )
 
 FRAMES = [line for n in range(20) for line in (f'  File "f{n}.py", line {n}, in f', f"    g{n}()")]
 TRACEBACK = ["Traceback (most recent call last):", *FRAMES, "torch.OutOfMemoryError: no room"]
-BEFORE = [f"INFO before {n}" for n in range(9)]
-AFTER = [f"INFO after {n}" for n in range(30)]
+BEFORE = [f"INFO before {letter}" for letter in "abcdefghi"]
+AFTER = [f"INFO after {chr(97 + n) * 2}" for n in range(26)]
 
 
 def tail(stdout: list[str], stderr: list[str]) -> str:
@@ -88,3 +90,42 @@ def test_a_long_line_is_cut() -> None:
 def test_no_line_is_an_error_without_one_of_the_signs(line: str) -> None:
     assert is_error(line)
     assert any(sign in line for sign in (*WORST_SIGNS, *ERROR_SIGNS))
+
+
+DRAWN = [
+    "12:13:14-123456 ERROR    Processing: RuntimeError",
+    "╭──── Traceback (most recent call last) ────╮",
+    "│ /webui/modules/processing.py:400 in inner │",
+    "│   399 │   samples = None                  │",
+    '│ ❱ 400 │   raise RuntimeError("boom")      │',
+    "╰───────────────────────────────────────────╯",
+    "RuntimeError: boom",
+]
+BARE = [
+    "ERROR    HTTP API: RuntimeError",
+    "/webui/modules/processing.py:99 in process",
+    "    98 │ try:",
+    "  ❱ 99 │     output = shared.sd_model(**args)",
+    "   100 │ except Exception as e:",
+    "RuntimeError: boom",
+]
+
+
+@pytest.mark.parametrize("drawn", [DRAWN, BARE])
+def test_a_traceback_that_is_drawn_is_one_block_with_its_message(drawn: list[str]) -> None:
+    (block,) = error_blocks([*BEFORE, *drawn, *AFTER])
+    assert block == ErrorBlock(len(BEFORE), len(BEFORE) + len(drawn), traceback=True)
+    chosen = lines_that_matter(tail([], [*BEFORE, *drawn, *AFTER]))
+    for told in (drawn[0], "❱", "processing.py", drawn[-1]):
+        assert any(told in line for line in chosen)
+
+
+def test_a_pinned_traceback_matters_more_than_a_flood_of_minor_errors() -> None:
+    flood = [f"ERROR: minor thing {n}" for n in range(100)]
+    chosen = lines_that_matter(tail([], [PINNED, *TRACEBACK, "(the last 100 lines:)", *flood]))
+    assert chosen[-2:] == [TRACEBACK[-1], f"{flood[-1]}  (100 such lines, but for numbers)"]
+
+
+def test_of_lines_that_differ_in_numbers_there_is_one() -> None:
+    lines = [f"{what} {n}" for n in range(20) for what in ("ERROR: this", "ERROR: that")]
+    assert lines_that_matter(tail([], lines))[-2:] == ["ERROR: this 19", "ERROR: that 19"]

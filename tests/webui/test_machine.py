@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from sdwatch.webui import machine
-from sdwatch.webui.machine import LOOK_EVERY, Machine, Snapshot, ask_gpu, memory_low
+from sdwatch.webui.machine import LOOK_EVERY, MINUTE, Machine, Snapshot, ask_gpu, memory_low
 from tests.helpers import FakeClock
 
 
@@ -43,7 +45,10 @@ def test_a_look_is_taken_every_ten_seconds_and_two_minutes_are_kept(
     (process,) = told["at_the_failure"]["processes"]
     assert process["pid"] == os.getpid()
     assert process["rss"] > 0
-    assert set(process) == {"pid", "name", "rss", "cpu"}  # a command line may hold a password
+    # A command line may hold a password.
+    assert set(process) == {"pid", "parent", "name", "rss", "cpu", "children"}
+    assert told["just_before"]["seconds_before"] == LOOK_EVERY
+    assert told["a_minute_before"]["seconds_before"] == MINUTE
     assert len(looked._seen) == 120 / LOOK_EVERY
 
 
@@ -51,6 +56,38 @@ def test_before_the_first_look_there_is_only_the_failure(clock: FakeClock) -> No
     told = Machine(clock, {}).at_failure()
     assert told["at_the_failure"]["memory_total"] > 0
     assert told["just_before"] is told["a_minute_before"] is None
+
+
+def test_in_the_first_minute_what_was_seen_first_says_from_when_it_is(clock: FakeClock) -> None:
+    looked = Machine(clock, {})
+    looked.look()
+    clock.now += 5
+    told = looked.at_failure()
+    assert told["just_before"]["seconds_before"] == 5
+    assert told["a_minute_before"] is None
+    clock.now += LOOK_EVERY
+    looked.look()
+    assert looked.at_failure()["a_minute_before"]["seconds_before"] == 5 + LOOK_EVERY
+
+
+def test_processes_are_a_tree(clock: FakeClock) -> None:
+    family = [a_process(*ids) for ids in ((7, 1), (8, 7), (9, 8), (10, 7), (20, 4))]
+    looked = Machine(clock, {}, lambda: family)
+    shell, orphan = looked.at_failure()["at_the_failure"]["processes"]
+    assert [child["pid"] for child in shell["children"]] == [8, 10]
+    assert [child["pid"] for child in shell["children"][0]["children"]] == [9]
+    assert (orphan["pid"], orphan["parent"], orphan["children"]) == (20, 4, ())
+
+
+def a_process(pid: int, parent: int) -> psutil.Process:
+    process: Any = SimpleNamespace(
+        pid=pid,
+        ppid=lambda: parent,
+        name=lambda: "python",
+        cpu_times=lambda: SimpleNamespace(user=1.0, system=0.5),
+        memory_info=lambda: SimpleNamespace(rss=1000),
+    )
+    return process  # type: ignore[no-any-return]
 
 
 def test_memory_is_low_when_it_was_so_just_before(

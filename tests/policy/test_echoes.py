@@ -1,0 +1,69 @@
+"""What is left of a prompt is found, and a log stays readable beside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sdwatch.policy.echoes import Echoes
+
+PROMPT = "a Purple Hippopotamus in memory of naïve 雪の中の城, the best of all"
+
+
+@pytest.fixture
+def echoes() -> Echoes:
+    echoes = Echoes(lambda text: "s3cret" in text)
+    echoes.learn(PROMPT)
+    return echoes
+
+
+@pytest.mark.parametrize(
+    ("said", "clean"),
+    [
+        ("purple", "<word>"),
+        ("['a</w>', 'hippopotamus</w>']", "['a</w>', '<word></w>']"),
+        ("cut in hippopot or popotamus", "cut in <word> or <word>"),
+        ("00001-a_purple_hippo.png", "00001-a_<word>_<word>.png"),
+        ("見た雪の中", "<word>"),
+        ("a purple h", "a <word> h"),
+        ("of all ends, the best of all.", "of all ends<text>."),
+        ("x: best\n of the, THE BEST OF ALL", "x: best\n of the<text>"),
+        ("CUDA out of memory in the best of", "CUDA out of memory in the best of"),
+        ("na\\u00efve and na\\xefve", "<encoded> and <encoded>"),
+        (f"at /{quote(PROMPT)}", "at <encoded>"),
+        (f"at {quote_plus('purple x')}", "at <word>+x"),
+        (html.escape("naïve").replace("ï", "&#239;"), "<encoded>"),
+        (base64.b64encode(PROMPT.encode()).decode(), "<encoded>"),
+        (base64.b64encode(PROMPT.encode()).decode()[:23], "<encoded>"),
+        (base64.b64encode(b"user:s3cret").decode(), "<encoded>"),
+        (PROMPT.encode().hex(), "<encoded>"),
+        (base64.b64encode(b"\x89PNG" + b"x" * 40).decode(), "<image>"),
+        ("stable-diffusion-webui/modules/processing.py", None),
+        ("sha256:" + "ab12" * 16, None),
+        ("100%|██| 20/20 [00:02<00:00], 50%20", None),
+    ],
+)
+def test_what_is_left_of_a_prompt_is_hidden(echoes: Echoes, said: str, clean: str | None) -> None:
+    assert echoes.hide(said) == (said if clean is None else clean)
+
+
+def test_beginnings_and_ends_of_usual_words_are_found_when_long_enough() -> None:
+    echoes = Echoes()
+    echoes.learn("the model is in the image and the memory is full of errors")
+    assert echoes.hide("> The model is\n in the im <") == "> <text> <"
+    assert echoes.hide("x is full of errors") == "x <text>"
+    assert echoes.hide("the model is not") == "the model is not"
+    assert echoes.hide("the image and the memory") == "the image and the memory"
+
+
+@settings(max_examples=50, deadline=None)
+@given(prompt=st.text(max_size=60), said=st.text(max_size=100))
+def test_no_text_raises(prompt: str, said: str) -> None:
+    echoes = Echoes()
+    echoes.learn(prompt)
+    echoes.hide(said + prompt)

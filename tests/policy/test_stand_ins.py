@@ -1,0 +1,28 @@
+"""Names of the inbox have stand-ins, the same everywhere; usual names need none."""
+
+from __future__ import annotations
+
+from sdwatch.policy.anonymise import Anonymiser
+from sdwatch.policy.stand_ins import StandIns, without_slugs
+
+
+def test_a_name_has_the_same_stand_in_wherever_it_stands() -> None:
+    known = StandIns()
+    known.add_source("lieselotte/anna mueller.yaml")
+    known.add_source("lieselotte/batch 2/job.yaml")
+    known.add_file("portrait_of_anna.png")
+    clean = Anonymiser(names=known.names)
+    said = "lieselotte/anna mueller.yaml:1:1 and Lieselotte/batch 2/job.yaml; portrait_of_anna.png"
+    assert clean.text(said) == "folder-1/job-1.yaml:1:1 and folder-1/batch 2/job.yaml; file-1.png"
+
+
+def test_a_name_too_short_to_stand_alone_is_replaced_in_its_path() -> None:
+    known = StandIns()
+    known.add_source("jo/x1.yaml")
+    clean = Anonymiser(names=known.names)
+    assert clean.text("jo/x1.yaml, jo or x1") == "folder-1/job-1.yaml, jo or x1"
+
+
+def test_a_runs_id_keeps_all_but_its_name() -> None:
+    said = "20261123-142137.125-purple-hippo-b12c: begins"
+    assert without_slugs(said) == "20261123-142137.125-job-b12c: begins"
