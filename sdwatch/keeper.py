@@ -17,7 +17,9 @@ from sdwatch.permit import Permit
 from sdwatch.policy.lifecycle import Event, State
 from sdwatch.policy.progress import Limits
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.signatures import Signature
 from sdwatch.policy.success import Finding
+from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.proof import Proof
 from sdwatch.upkeep import Upkeep
@@ -44,7 +46,8 @@ _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
 
 class Keeper:
     """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed, `tell`
-    gets lines for people. `use` a process once, before `open`."""
+    gets lines for people. `use` a process once,
+    before `open`."""
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Keeper:
         wake: Callable[[], None],
         tell: Callable[[str], None],
         machine: Machine,
+        signatures: tuple[Signature, ...],
         redactor: Redactor,
         leaks: Leaks,
     ) -> None:
@@ -78,8 +82,9 @@ class Keeper:
         self._asked: _Asked | None = None
         self._last_watch: CallWatch | None = None  # of the last POST, also when it is over
         self._sent_at = 0.0
-        canary = Canary(client, may_interrupt=config.command is not None)
-        self._proof = Proof(canary, self._new_watch, redactor)
+        managed = config.command is not None
+        canary = Canary(client, may_interrupt=managed)
+        self._proof = Proof(canary, self._new_watch, redactor, signatures, managed=managed)
         self.upkeep = Upkeep(
             config,
             client=client,
@@ -92,6 +97,7 @@ class Keeper:
             changed=permit.changed,
             wake=wake,
             tell=tell,
+            redact=redactor.redact,
         )
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
 
@@ -156,11 +162,11 @@ class Keeper:
         self._set_watch(None)
         self.upkeep.crashed(diagnosis)
 
-    def put_on_hold(self, reason: str, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
         """Nothing can be sent to it for now. No probe sees what a call has found wrong, so a canary
         goes before the next call. See roles.Keeper."""
         self._set_watch(None)
-        self.upkeep.put_on_hold(reason, until_idle=until_idle, to_be_proven=not until_idle)
+        self.upkeep.put_on_hold(trouble, until_idle=until_idle, to_be_proven=not until_idle)
 
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """Have the WebUI brought up, and wait for that. False: it did not become ready, or

@@ -19,6 +19,7 @@ from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.success import LEVELS, Level
+from sdwatch.policy.trouble import Held
 from sdwatch.spool.faults import Faults
 from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import SDWebUIClient
@@ -86,6 +87,7 @@ class Lane:
             wake=wake,
             tell=lambda what: tell(f"{config.name}: {what}"),
             machine=self._machine,
+            signatures=self._signatures,
             redactor=self.redactor,
             leaks=Leaks(self._client, state_dir / "leaks.json"),
         )
@@ -105,6 +107,11 @@ class Lane:
     def hold_reason(self) -> str:
         """Why it serves nobody until something changes; '' when it is not on hold."""
         return self.keeper.upkeep.hold.reason
+
+    @property
+    def held(self) -> Held | None:
+        """All of that, for people."""
+        return self.keeper.upkeep.hold.held
 
     @property
     def held_since(self) -> float:
@@ -198,11 +205,13 @@ class Lane:
 
     def status(self) -> dict[str, Any]:
         """For people and for `status --json`."""
-        watch = self.keeper.watch
+        watch, held = self.keeper.watch, self.held
         return {
             **self.about(),
             "state": str(self.keeper.upkeep.state),
-            "hold": self.hold_reason,
+            "hold": held.trouble.cause if held else "",
+            "advice": held.trouble.advice if held else "",
+            "spent": list(held.trouble.spent) if held else [],
             "busy": self._permit.taken,
             "generation": self.process.generation,
             "crashes_in_a_row": self._crashes.in_a_row,

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,18 +19,20 @@ from sdwatch import disk
 from sdwatch.active import REFUSED_FOR, ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config, load_signatures
-from sdwatch.errors import AlreadyRunningError
+from sdwatch.errors import AlreadyRunningError, FileProblems
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
 from sdwatch.parked import Parked, ParkedRuns
 from sdwatch.placement import Placement
 from sdwatch.policy.envelope import (
+    CANCELLED,
     ErrorEnvelope,
     cancelled_envelope,
     held_envelope,
     job_envelope,
     printable,
 )
+from sdwatch.policy.trouble import Held, no_room
 from sdwatch.retention import Retention
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
@@ -48,6 +52,8 @@ from sdwatch.state import StateFolder
 
 log = logging.getLogger("sdwatch.monitor")
 
+_NO_ROOM = "less than min_free"
+
 
 class Result(StrEnum):
     """Why the monitor ended."""
@@ -59,19 +65,22 @@ class Result(StrEnum):
 
 class Monitor:
     """Runs the spool of `config` until it is stopped, or with `once` until there is nothing left
-    to do. `take_over`: another worker, whose runs go on here. `tell` gets a line for people
-    whenever something happened, from any thread."""
+    to do. `config_file`: where the config is from, for the commands that people are told to type;
+    None for the built-in one. `take_over`: another worker, whose runs go on here. `tell` gets a
+    line for people whenever something happened, from any thread."""
 
     def __init__(
         self,
         config: Config,
         *,
+        config_file: Path | None = None,
         once: bool = False,
         take_over: str = "",
         tell: Callable[[str], None] = lambda _: None,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
+        self._config_file = config_file
         self._once = once
         self._take_over = take_over
         self._tell = tell
@@ -84,6 +93,7 @@ class Monitor:
         self._lanes: list[Lane] = []
         self._lanes_open = False
         self._no_call = ""
+        self._no_room: Held | None = None  # on the spool's disk
         self._holds_told: dict[str, str] = {}
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
 
@@ -94,7 +104,7 @@ class Monitor:
         spool while this one was frozen, and SpoolError."""
         self._state.hold()
         try:
-            self._spool = Spool(self._config.spool, self._state.worker)
+            self._spool = Spool(self._config.spool, self._state.worker, self._config_file)
             self._heartbeat = Heartbeat(self._spool, self._state.status_file)
             if not self._spool_comes():
                 return Result.HOLD if self._once else Result.STOPPED
@@ -192,7 +202,9 @@ class Monitor:
                 f"working/{name} has {count} runs of another worker; they are left alone "
                 f"(`sdwatch run --take-over {name}` goes on with them)"
             )
-        self._notes = {w.name: HoldNote(self._spool.root, w.name) for w in config.webuis}
+        self._notes = {
+            w.name: HoldNote(self._spool.root, w.name, self._spool.option) for w in config.webuis
+        }
         for note in self._notes.values():
             note.clear()
         signatures = load_signatures(config.signatures)
@@ -247,9 +259,17 @@ class Monitor:
         self._runs.join(self._config.stop_grace)
         for lane in self._lanes:
             lane.end_stop()
-        for note in self._notes.values():
-            note.clear()
+        for lane in self._lanes:
+            self._leave_note(lane)
         self._reap()
+
+    def _leave_note(self, lane: Lane) -> None:
+        """What --once ended on is to be found afterwards."""
+        note, held = self._notes[lane.name], lane.held or self._no_room
+        if self._once and not self._stop.is_set() and held is not None:
+            note.show(held, ended=True)
+        else:
+            note.clear()
 
     # -- one round
 
@@ -302,7 +322,8 @@ class Monitor:
         except OSError as error:
             return f"the spool cannot be read: {error}"
         if free < self._config.min_free:
-            return f"{free // 10**6} MB free on the spool's disk, less than min_free"
+            least = self._config.min_free // 10**6
+            return f"{free // 10**6} MB free on the spool's disk, {_NO_ROOM} ({least} MB)"
         refused = self._runs.disk_refuses()
         return f"the disk does not take images: {refused}" if refused else ""
 
@@ -314,7 +335,7 @@ class Monitor:
             self._placement.keep_only(self._intake.sources | self._parked.sources)
             refusal = self._placement.refusal
         for run, error in self._intake.claim_without_lane(refusal):
-            self._end(run, job_envelope(error) if error else cancelled_envelope())
+            self._end(run, self._refused(error) if error else cancelled_envelope())
         self._runs.cancel_where_asked()
         for parked in self._parked.due():
             if is_cancelled(parked.folder) and (waiting := self._take_up(parked)) is not None:
@@ -322,7 +343,7 @@ class Monitor:
 
     def _end(self, run: Run, envelope: ErrorEnvelope) -> None:
         """Publish a run that needs no lane to end."""
-        ending = Ending.CANCELLED if envelope.diagnosis == "cancelled" else Ending.FAILED
+        ending = Ending.CANCELLED if envelope.diagnosis == CANCELLED else Ending.FAILED
         try:
             if run.job_path is not None and not run.is_as_claimed and ending is Ending.FAILED:
                 run.close()  # somebody still wrote to it: it is read again, from working/
@@ -362,8 +383,11 @@ class Monitor:
         """One that has made no call yet is as if it came from the inbox."""
         if (error := self._placement.refusal(parked)) is None:
             return run
-        self._end(run, job_envelope(error))
+        self._end(run, self._refused(error))
         return None
+
+    def _refused(self, error: FileProblems) -> ErrorEnvelope:
+        return job_envelope(error, self._config.webuis[0].url)
 
     def _goes_on_on(self, lane: Lane, parked: Parked) -> bool:
         """On one that can do it; where no other may be able to, this one will say why it cannot."""
@@ -417,27 +441,36 @@ class Monitor:
         reasons = {lane.name: lane.hold_reason for lane in self._lanes}
         reasons["everything"] = self.why_no_call()
         for name, reason in reasons.items():
-            if reason != self._holds_told.get(name, ""):
+            if _without_numbers(reason) != _without_numbers(self._holds_told.get(name, "")):
                 self._say(f"{name}: on hold: {reason}" if reason else f"{name}: goes on")
         self._holds_told = reasons
+        self._no_room = self._held_for_room(reasons["everything"])
         for lane in self._lanes:
             note = self._notes[lane.name]
             if lane.hold_reason and note.was_taken_away():
                 self._say(f"{lane.name}: somebody took its HOLD note away: it is tried again")
                 lane.release()
-            note.show(lane.hold_reason, lane.held_since)
+            note.show(lane.held or self._no_room)
+
+    def _held_for_room(self, reason: str) -> Held | None:
+        """A full disk holds all lanes, and their notes say so: there is none of its own. It stays
+        as it was first told, so that no note is written whenever the number changes."""
+        if _NO_ROOM not in reason:
+            return None
+        return self._no_room or Held(no_room(reason), iso(self._clock.wall()))
 
     def _end_what_is_held_too_long(self) -> None:
         """With `hold_max`: a run whose call has failed, while every lane is on hold for longer."""
         most, now = self._config.hold_max, self._clock.wall()
         if most is None or not all(0 < lane.held_since < now - most for lane in self._lanes):
             return
-        reason = self._lanes[0].hold_reason
+        if (held := self._lanes[0].held) is None:
+            return
         for parked in self._parked.due():
             if (run := self._take_up(parked)) is None:
                 continue
             if any(call.counted or call.excused for call in run.ledger.calls.values()):
-                self._end(run, held_envelope(reason, run.ledger.evidence))
+                self._end(run, held_envelope(held.trouble, run.ledger.evidence))
             else:
                 run.close()
                 self._parked.add(parked.folder)
@@ -472,6 +505,11 @@ class Monitor:
             "runs": [*map(_status, under_way), *map(_parked_status, parked)],
             **self._intake.status(len(parked), self._placement.waiting()),
         }
+
+
+def _without_numbers(reason: str) -> str:
+    """Another number alone, as of the room that is left, is no news."""
+    return re.sub(r"\d+", "", reason)
 
 
 def _status(active: ActiveRun) -> dict[str, Any]:

@@ -8,10 +8,16 @@ beside its size, a LoRA or a script, may be gone, and says nothing of the WebUI.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
+from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.blame import Blame
+from sdwatch.policy.facts import Facts
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.signatures import Signature
+from sdwatch.policy.trouble import Trouble, failed_proof
+from sdwatch.policy.verdict import judge
 from sdwatch.webui.call_watch import CallWatch
 from sdwatch.webui.canary import SIDE, Asked, By, Canary, Unwell, payload
 
@@ -21,16 +27,32 @@ _SAME = ("width", "height", "steps", "batch_size", "sampler_name", "scheduler", 
 """What a plain picture has of the call whose place it takes."""
 
 
+@dataclass(frozen=True)
+class Ended:
+    """The process ended during a proof, with `code` where that was seen."""
+
+    code: int | None
+
+
 class Proof:
     """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
-    from now on. `redactor`: what is said of a repeated call has none of its texts."""
+    from now on. `redactor`: what is said of a repeated call has none of its texts. `signatures`:
+    what known failures look like. `managed`: it is ours."""
 
     def __init__(
-        self, canary: Canary, watch: Callable[[str], CallWatch], redactor: Redactor
+        self,
+        canary: Canary,
+        watch: Callable[[str], CallWatch],
+        redactor: Redactor,
+        signatures: tuple[Signature, ...] = (),
+        *,
+        managed: bool = True,
     ) -> None:
         self._canary = canary
         self._watch = watch
         self._redactor = redactor
+        self._signatures = signatures
+        self._managed = managed
         self._last_good: Asked | None = None
         self._blame = Blame()
 
@@ -40,13 +62,16 @@ class Proof:
         if seconds <= _SHORT_ENOUGH:
             self._last_good = Asked(stage, payload, "a repeat of the last good call", False)
 
-    def why_unwell(self, why_over: Callable[[], str]) -> Unwell | None:
-        """Why it is, or None. `why_over`: why the proof is not to be waited for any more, or ''."""
+    def why_unwell(
+        self, why_over: Callable[[], str], how_ended: Callable[[], Ended | None] = lambda: None
+    ) -> Unwell | None:
+        """Why it is, or None. `why_over`: why the proof is not to be waited for any more, or '';
+        `how_ended`: whether the process has ended meanwhile, and how."""
         tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
-        unwell = self._ask(tiny, why_over)
+        unwell = self._ask(tiny, why_over, how_ended)
         if unwell is not None and unwell.by is not By.REFUSED:
             return unwell
-        return self._repeat(why_over)
+        return self._repeat(why_over, how_ended)
 
     def forget_good_call(self) -> None:
         """What it needs may be gone: a person says that the WebUI is well."""
@@ -66,17 +91,23 @@ class Proof:
         self._blame.blame(job, run, message, died)
         return self._blame.take_suspects()
 
-    def _repeat(self, why_over: Callable[[], str]) -> Unwell | None:
-        if (good := self._last_good) is None or (unwell := self._ask(good, why_over)) is None:
+    def _repeat(
+        self, why_over: Callable[[], str], how_ended: Callable[[], Ended | None]
+    ) -> Unwell | None:
+        if (good := self._last_good) is None:
+            return None
+        if (unwell := self._ask(good, why_over, how_ended)) is None:
             return None
         if unwell.by is By.NO_TIME or why_over():
             return unwell
-        if unwell.by is By.FAILED and self._ask(_plain(good), why_over) is not None:
+        if unwell.by is By.FAILED and self._ask(_plain(good), why_over, how_ended) is not None:
             return unwell
         self._last_good = None
         return None
 
-    def _ask(self, asked: Asked, why_over: Callable[[], str]) -> Unwell | None:
+    def _ask(
+        self, asked: Asked, why_over: Callable[[], str], how_ended: Callable[[], Ended | None]
+    ) -> Unwell | None:
         watch = self._watch(asked.stage)
 
         def why_not_wait() -> str:
@@ -86,7 +117,20 @@ class Proof:
         if unwell is None:
             return None
         self._redactor.learn(asked.payload)
-        return Unwell(self._redactor.redact(unwell.reason), unwell.by)
+        broke = unwell.error is None or isinstance(unwell.error, WebUIUnreachableError)
+        trouble = self._judged(asked, unwell, how_ended() if broke else None, watch.lines())
+        return Unwell(trouble.cause, unwell.by, trouble=trouble)
+
+    def _judged(
+        self, asked: Asked, unwell: Unwell, ended: Ended | None, log: tuple[str, ...]
+    ) -> Trouble:
+        """A proof is a call like any other: known failures are told by their signatures."""
+        error = unwell.error or WebUIStuckError(unwell.reason.removeprefix(f"{asked.what}: "))
+        if ended is not None:
+            error = WebUIUnreachableError("the WebUI's process ended")
+        facts = Facts(error, ended is not None, ended.code if ended else None, log)
+        trouble = failed_proof(asked.what, judge(facts, self._signatures), managed=self._managed)
+        return replace(trouble, cause=self._redactor.redact(trouble.cause))
 
 
 def _plain(good: Asked) -> Asked:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from sdwatch.clock import Clock
 from sdwatch.config import WebUIConfig
 from sdwatch.hold import Hold
 from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.lifecycle import Event, State, next_state
+from sdwatch.policy.trouble import Trouble, broken_here, doubted_jobs, no_answer, seen_by_probe
 from sdwatch.policy.verdict import Diagnosis
-from sdwatch.proof import Proof
+from sdwatch.proof import Ended, Proof
 from sdwatch.wear import Wear
+from sdwatch.webui.api import EXIT_WAIT
 from sdwatch.webui.canary import By, Unwell
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
@@ -30,13 +34,15 @@ from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 
 log = logging.getLogger("sdwatch.keeper")
 
+STOPS = "sdwatch stops"
 _NO_START = "failed start"
 
 
 class Upkeep:
     """Of the WebUI of `config`. `stopping` is set when sdwatch stops; `changed` is called after
     each change of `state`, `wake` when the lane's readiness is another; `tell` gets lines for
-    people. `process` is set once, before anything else."""
+    people; `redact` takes prompts out of what the WebUI said. `process` is set once, before
+    anything else."""
 
     def __init__(
         self,
@@ -52,6 +58,7 @@ class Upkeep:
         changed: Callable[[], None],
         wake: Callable[[], None],
         tell: Callable[[str], None],
+        redact: Callable[[str], str],
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
         self.state = State.DOWN
@@ -69,11 +76,12 @@ class Upkeep:
         self._changed = changed
         self._wake = wake
         self._tell = tell
+        self._redact = redact
         self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set)
         self._occupancy = Occupancy(client, config.health.timeout)
         self._failed_probes = 0
         self._next_probe = 0.0
-        self._suspicion = ""  # for which it is put on hold once it is up
+        self._suspects: tuple[str, ...] = ()  # for which it is put on hold once it is up
 
     @property
     def _managed(self) -> bool:
@@ -118,7 +126,8 @@ class Upkeep:
     def bring_up(self) -> str:
         """Wait out the cool-down, then restart and wait until ready: '', or why it is not."""
         if self._clock.wait(self._stopping, self._crashes.remaining()):
-            return "sdwatch stops"
+            return STOPS
+        before = self.process.generation
         self._probe.begin_generation()
         self._failed_probes = 0
         self._wear.begin_generation()
@@ -133,11 +142,12 @@ class Upkeep:
             self._wake()
             self._hold_if_suspected()
             return ""
-        reason = unwell if started else self.process.last_failure or "it could not be brought up"
+        trouble = unwell if started and unwell else self.process.last_trouble
+        has_lived = not self._managed or self.process.generation != before
         self.apply(Event.START_FAILED)
-        self._failed(reason, FAILED_CANARY if started else _NO_START)
+        self._failed(trouble, FAILED_CANARY if started else _NO_START, has_output=has_lived)
         self._wake()
-        return reason
+        return self._redact(trouble.cause)
 
     def look_after(self) -> None:
         """One round for a WebUI that no run has."""
@@ -161,7 +171,7 @@ class Upkeep:
             self._crashes.crashed(_NO_START)
             self.apply(Event.START_FAILED)
         if self.state is not State.READY:
-            self.hold.say(f"sdwatch itself broke: {error!r}")
+            self.hold.say(broken_here(repr(error)))
         self._wake()
 
     # -- what went wrong
@@ -170,21 +180,21 @@ class Upkeep:
         """It must be restarted; its cool-down begins now."""
         entry = self._crashes.crashed(str(diagnosis))
         self.apply(Event.CRASHED)
-        self._tell(f"{diagnosis}; nothing is sent to it for {entry:g} s")
+        told = f"{diagnosis}; nothing is sent to it for {entry:g} s"
+        self.hold.remember(told)
+        self._tell(told)
 
     def put_on_hold(
-        self, reason: str, *, until_idle: bool = False, to_be_proven: bool = False
+        self, trouble: Trouble, *, until_idle: bool = False, to_be_proven: bool = False
     ) -> None:
         """Nothing can be sent to it for now; the oftener in a row, the longer. See Hold."""
-        in_a_row = self.hold.begin(reason, until_idle=until_idle, to_be_proven=to_be_proven)
+        told = self._with_output(trouble)
+        in_a_row = self.hold.begin(told, until_idle=until_idle, to_be_proven=to_be_proven)
         self._hold_for(self._crashes.entry(in_a_row))
 
-    def doubt_the_jobs(self, runs: Collection[str]) -> None:
+    def doubt_the_jobs(self, runs: Sequence[str]) -> None:
         """These were spent in a row on a WebUI that died each time."""
-        self._suspicion = (
-            f"{len(runs)} different jobs in a row crashed it, though it draws the canary: "
-            "perhaps it is not the jobs. To put them back: sdwatch retry " + " ".join(runs)
-        )
+        self._suspects = tuple(runs)
         if self.state is State.READY:  # else the last of them made a restart due
             self._hold_if_suspected()
 
@@ -198,7 +208,8 @@ class Upkeep:
     def prove(self, why_over: Callable[[], str]) -> Unwell | None:
         """Why it is unwell. It must be ready; a proof that is over for another reason than its own
         end (see `why_over`) condemns nothing."""
-        unwell = self._proof.why_unwell(lambda: why_over() or self._why_over())
+        over = self._why_over
+        unwell = self._proof.why_unwell(lambda: why_over() or over(), self._how_ended)
         if unwell is None:
             self._crashes.proven_well()
         elif not why_over():
@@ -208,17 +219,17 @@ class Upkeep:
     def _take(self, unwell: Unwell) -> None:
         """It did not pass: restarted, or waited for."""
         if unwell.by is By.NO_TIME:
-            self.put_on_hold(unwell.reason, to_be_proven=True)
+            self.put_on_hold(unwell.told, to_be_proven=True)
         elif not self._stopping.is_set():
             self.apply(Event.CRASHED)
-            self._failed(unwell.reason, FAILED_CANARY)
+            self._failed(unwell.told, FAILED_CANARY)
             self._tell(f"{unwell.reason}; nothing is sent for {self._crashes.remaining():g} s")
             self._wake()
 
     def _hold_if_suspected(self) -> None:
-        if self._suspicion:
-            self.hold.say(self._suspicion)
-            self._suspicion = ""
+        if self._suspects:
+            self.hold.say(doubted_jobs(self._suspects), anew=True)
+            self._suspects = ()
             self._hold_for(self._crashes.longest)
 
     def _hold_for(self, seconds: float) -> None:
@@ -226,31 +237,48 @@ class Upkeep:
         self.apply(Event.NOT_USABLE)
         self._wake()
 
-    def _failed(self, reason: str, kind: str) -> None:
+    def _failed(self, trouble: Trouble, kind: str, *, has_output: bool = True) -> None:
         """It is of no use as it is: the cool-down begins, and the lane is on hold."""
         if self._stopping.is_set():
             return
         self._proof.forget_whose()
         self._crashes.crashed(kind)
-        self.hold.say(reason)
+        self.hold.say(self._with_output(trouble) if has_output else trouble, anew=True)
 
-    def _doubt(self) -> str:
-        """After a failed canary it is ready only when one has passed: why that failed, or ''. It is
-        a call like any other, and waits out the cool-down."""
+    def _with_output(self, trouble: Trouble) -> Trouble:
+        """What it printed goes with it, and no prompt in either."""
+        printed = self._redact("\n".join(self.process.get_tail_logs().values()))
+        lines = tuple(lines_that_matter(printed))
+        return replace(trouble, cause=self._redact(trouble.cause), lines=lines)
+
+    def _doubt(self) -> Trouble | None:
+        """After a failed canary it is ready only when one has passed: why that failed. It is a call
+        like any other, and waits out the cool-down."""
         if not self._crashes.doubted:
-            return ""
+            return None
         if self._clock.wait(self._stopping, self._crashes.remaining()):
-            return "sdwatch stops"
-        if (unwell := self._proof.why_unwell(self._why_over)) is not None:
-            return unwell.reason
+            return Trouble(STOPS)
+        if (unwell := self._proof.why_unwell(self._why_over, self._how_ended)) is not None:
+            return unwell.told
         self._crashes.proven_well()
-        return ""
+        return None
 
     def _why_over(self) -> str:
         """Why a proof that is under way needs no more waiting for, or ''."""
         if self._stopping.is_set():
-            return "sdwatch stops"
+            return STOPS
         return "the WebUI's process ended" if self.is_gone else ""
+
+    def _how_ended(self) -> Ended | None:
+        """How its process ended, if it has. A connection breaks a moment before that is seen."""
+        process = self.process
+        if isinstance(process, ExternalWebUI):
+            return None
+        deadline = self._clock.monotonic() + EXIT_WAIT
+        while (exit_seen := process.exit_of(process.generation)) is None:
+            if self._clock.monotonic() >= deadline or self._clock.wait(self._stopping, 0.05):
+                return Ended(None) if self.is_gone else None
+        return Ended(exit_seen.code)
 
     # -- while it is idle
 
@@ -261,7 +289,7 @@ class Upkeep:
         elif (probe := self._probe_when_due()) is None:
             return
         elif probe.unusable:
-            self.put_on_hold(probe.reason)
+            self.put_on_hold(seen_by_probe(probe.reason, managed=self._managed))
         elif probe.ready:
             self._failed_probes = 0
             self.process.cap_logs()
@@ -282,13 +310,21 @@ class Upkeep:
         elif self._occupancy.look(still_counts=self.hold.until_idle):
             self.hold.say_again()
         elif not probe.ready:
-            self.hold.say(probe.reason)
+            told = seen_by_probe if probe.unusable else no_answer
+            self._say_if_new(told(probe.reason, managed=self._managed))
         else:
             self._go_on_if_well()
 
+    def _say_if_new(self, trouble: Trouble) -> None:
+        """It is looked at every few seconds, and its output read only where something changed."""
+        if trouble.cause != self.hold.reason:
+            self.hold.say(self._with_output(trouble))
+
     def _go_on_if_well(self) -> None:
         """Its probe is answered; what a call has found wrong only the canary can see."""
-        unwell = self._proof.why_unwell(self._why_over) if self.hold.to_be_proven else None
+        unwell = None
+        if self.hold.to_be_proven:
+            unwell = self._proof.why_unwell(self._why_over, self._how_ended)
         if unwell is None:
             self.hold.end()
             self._read_lists()

@@ -140,7 +140,9 @@ class Monitored:
 
     def start(self, *, once: bool = False) -> None:
         """Begin a monitor in a thread of this process."""
-        self.monitor = Monitor(self.config, once=once, tell=self.told.append)
+        self.monitor = Monitor(
+            self.config, config_file=self.config_file, once=once, tell=self.told.append
+        )
         self.result = self.broke = None
         self._thread = threading.Thread(target=self._run, args=(self.monitor,), name="monitor")
         self._thread.start()

@@ -9,6 +9,7 @@ import io
 import json
 import socket
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -180,6 +181,7 @@ def made(
 ) -> dict[str, str]:
     """The members of the bundle about a run that failed with these answers."""
     place = Workplace(tmp_path)
+    place.spool = replace(place.spool, config=Path("/home/rosalinde/my pictures/sdwatch.yaml"))
     neighbour = place.claimed(f'prompt: "{NEIGHBOUR}"\nsteps: 1\n')
     assert place.runner(neighbour, FakeClient()).run_to_end(place.spool) is Ending.DONE
     job = json.dumps(JOB, ensure_ascii=False)
@@ -265,6 +267,7 @@ def test_what_a_maintainer_needs_is_in_it(
     machine = json.loads(members["machine.json"])
     assert machine["at_the_failure"]["memory_total"] > 0
     assert "RuntimeError" in members["WHY.txt"]
+    assert "--config '~/my pictures/sdwatch.yaml'" in members["WHY.txt"]
     webui = json.loads(members["config.json"])["webuis"]["forge"]
     assert webui["command"] == [
         *("python", "launch.py", "--api-auth", "<secret>", "--port", "7860"),

@@ -45,6 +45,9 @@ class Answering:
 class NeverDue:
     is_due = False
 
+    def lines(self) -> tuple[str, ...]:
+        return ()
+
 
 def proof(client: Answering, good: bool = True) -> Proof:
     canary = Canary(cast(SDWebUIClient, client), may_interrupt=False)

@@ -41,7 +41,7 @@ FLOORS = (
 PURE = {
     "__future__", "ast", "base64", "binascii", "collections", "dataclasses", "difflib", "enum",
     "hashlib", "html", "io", "itertools", "json",
-    "math", "pathlib", "re", "struct", "threading", "types",
+    "math", "pathlib", "re", "shlex", "struct", "threading", "types",
     "typing", "unicodedata", "urllib.parse", "warnings", "PIL", "pydantic", "pydantic_core", "yaml",
 }  # fmt: skip
 """What policy may use: values in, values out (threading is for the redactor's lock)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import archived_runs, find, working_runs
+from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.spool.bundle import bundle, name_for_others
 from sdwatch.state import StateFolder
 
@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     chosen = choose_config(args.config)
     spool = chosen.spool
     runs = working_runs(spool) | archived_runs(spool.done) | archived_runs(spool.failed)
-    run = find(Path(args.run).name, runs, "failed/, done/ or working/")
+    run = find(run_named(args.run), runs, "failed/, done/ or working/")
     log = StateFolder(chosen.config.state).log_file
     data = bundle(run, spool, chosen.config, (log.with_name(f"{log.name}.1"), log))
     target = args.output or _free_name(run.name)

@@ -1,4 +1,5 @@
-"""Which config a command uses: the one named, the one in this folder, or the built-in one."""
+"""Which config a command uses: the one named, the one in this folder, that of the spool in which
+this folder lies, or the built-in one."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from sdwatch.spool.archive import Spool
 CONFIG = "sdwatch.yaml"
 DEFAULT_SPOOL = "sdwatch-spool"
 _LOOKED_FOR = (Path(CONFIG), Path("config", CONFIG))
+_FOLDERS = ("inbox", "working", "failed")
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,33 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help=f"default: ./{CONFIG}, else ./config/{CONFIG}, else the built-in one",
+        help=f"default: ./{CONFIG}, else ./config/{CONFIG}, else that of the spool in which this "
+        "folder lies, else the built-in one",
     )
 
 
 def config_file(named: Path | None) -> Path | None:
     """The config's file; None where there is none, and the built-in one serves."""
-    return named or next((path for path in _LOOKED_FOR if path.is_file()), None)
+    if named is not None:
+        return named
+    around = spool_around(Path.cwd())
+    folders = (Path(), around) if around else (Path(),)
+    places = (folder / path for folder in folders for path in _LOOKED_FOR)
+    return next((path for path in places if path.is_file()), None)
+
+
+def spool_around(folder: Path) -> Path | None:
+    """The spool in which `folder` lies, as a failed run's does: there its commands work, too."""
+    above = (folder, *folder.parents)
+    return next((f for f in above if all((f / name).is_dir() for name in _FOLDERS)), None)
 
 
 def choose_config(named: Path | None) -> ChosenConfig:
     """Read the config; the built-in one is announced on stderr. Raises ConfigError."""
     if (file := config_file(named)) is not None:
         return ChosenConfig(load_config(file), file)
-    spool = Path.cwd() / DEFAULT_SPOOL
+    around = spool_around(Path.cwd())
+    spool = around if around and around.name == DEFAULT_SPOOL else Path.cwd() / DEFAULT_SPOOL
     print(f"No {CONFIG} here: the built-in config is used, with {spool}", file=sys.stderr)
     # Its paths are `..` and `../state`: they start from a folder within the spool.
     data = default_config_text().encode()

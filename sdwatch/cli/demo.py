@@ -99,7 +99,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     _set_up(folder)
     print(f"Three jobs and a simulated WebUI, in {folder}. The WebUI will be killed once.")
     print("The pictures are not real: the simulator draws them, no GPU is needed.", flush=True)
-    session = Session(load_config(folder / CONFIG), once=True)
+    session = Session(load_config(folder / CONFIG), folder / CONFIG, once=True)
     limit = threading.Timer(LIMIT, session.monitor.stop)
     limit.start()
     try:

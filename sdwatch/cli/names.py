@@ -42,6 +42,11 @@ def waiting_jobs(spool: Spool) -> dict[str, Path]:
     return {p.relative_to(spool.inbox).as_posix(): p for p in candidates(spool.inbox)}
 
 
+def run_named(name: str) -> str:
+    """What a person calls a run: `failed/RUN` is as good as RUN, and so is `.` in its folder."""
+    return Path(name).resolve().name
+
+
 def find(name: str, among: Mapping[str, T], where: str) -> T:
     """What `name` means: exactly so called, else beginning so, else having it anywhere in its
     name. Raises NotFoundError where nothing fits or more than one."""

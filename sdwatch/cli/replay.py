@@ -18,10 +18,10 @@ from PIL import Image
 from sdwatch.cli.alone import alone_with
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
-from sdwatch.cli.names import archived_runs, find, working_runs
+from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.clock import SystemClock
-from sdwatch.config import WebUIConfig
-from sdwatch.errors import SdwatchError, WebUIError
+from sdwatch.config import Config, WebUIConfig
+from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
 from sdwatch.policy.payload import Call
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.story import asked_for
@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     chosen = choose_config(args.config)
     spool = chosen.spool
     runs = archived_runs(spool.done) | archived_runs(spool.failed) | working_runs(spool)
-    folder = find(Path(args.run).name, runs, "failed/, done/ or working/")
+    folder = find(run_named(args.run), runs, "failed/, done/ or working/")
     call, payload = _rebuilt(folder, args.call, chosen)
     client = _client(folder, args.url, chosen)
     try:
@@ -61,18 +61,22 @@ def main(args: argparse.Namespace) -> ExitCode:
             asked = asked_for(payload)
             what = f"{call.kind} ({asked})" if asked else call.kind
             print(f"{folder.name}: call {call.id}, {what} -> {client.url}")
-            return _sent(client, call, payload, folder.name)
+            return _sent(client, call, payload, folder.name, chosen.config)
     finally:
         client.close()
 
 
-def _sent(client: SDWebUIClient, call: Call, payload: dict[str, Any], run_id: str) -> ExitCode:
+def _sent(
+    client: SDWebUIClient, call: Call, payload: dict[str, Any], run_id: str, config: Config
+) -> ExitCode:
     began = time.monotonic()
     try:
         reply = client.generate_images(call.kind, payload)
     except WebUIError as error:
         print(f"{_status(error)} after {time.monotonic() - began:.1f} s")
         print(f"  {error}")
+        if isinstance(error, WebUIUnreachableError):
+            print(f"  {_how_to_start(client.url, config)}")
         return ExitCode.ERROR
     print(f"200 after {time.monotonic() - began:.1f} s, {len(reply.images)} images:")
     for path in _save(reply, run_id, call):
@@ -118,6 +122,13 @@ def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
         f"the run was on {name or 'no WebUI yet'}, which the config does not have; say which one "
         f"with --url: " + ", ".join(webui.url for webui in webuis.values())
     )
+
+
+def _how_to_start(url: str, config: Config) -> str:
+    """It may only not be running: who starts it?"""
+    ours = any(webui.url == url and webui.command is not None for webui in config.webuis)
+    by = "`sdwatch run` starts it and keeps it, or start it by hand" if ours else "start it by hand"
+    return f"Where the WebUI does not run: {by}; then replay again."
 
 
 def _status(error: WebUIError) -> str:

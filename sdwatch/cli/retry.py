@@ -13,8 +13,9 @@ from pathlib import Path
 from sdwatch.cli.check import check_jobs
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import archived_runs, find
+from sdwatch.cli.names import archived_runs, find, run_named
 from sdwatch.errors import SdwatchError
+from sdwatch.policy.command import quoted
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
@@ -40,8 +41,8 @@ def main(args: argparse.Namespace) -> ExitCode:
     chosen = choose_config(args.config)
     spool = chosen.spool
     ended = archived_runs(spool.done) | archived_runs(spool.failed)
-    # failed/RUN is as good as RUN. All are found before one is submitted.
-    runs = [find(Path(name).name, ended, "done/ or failed/") for name in args.runs]
+    # All are found before one is submitted.
+    runs = [find(run_named(name), ended, "done/ or failed/") for name in args.runs]
     spool.prepare()
     code = ExitCode.OK
     for run in dict.fromkeys(runs):
@@ -59,7 +60,7 @@ def _edit(run: Path, spool: Spool, rules: JobRules) -> ExitCode:
     _open_editor(file)
     if check_jobs([copy], rules):
         print(f"not submitted; your changes are in {file}")
-        print(f"correct them, then: sdwatch submit {shlex.quote(str(copy))}")
+        print(f"correct them, then: sdwatch submit {quoted(str(copy), os.name == 'nt')}")
         return ExitCode.BAD_JOB
     _tell(run, archive.retry(run, spool.inbox, copy))
     shutil.rmtree(copy.parent)

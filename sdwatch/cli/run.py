@@ -35,7 +35,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     chosen = choose_config(args.config)
     if uses_simulator(chosen.config):
         print(_not_real(chosen), flush=True)
-    session = Session(chosen.config, once=args.once, take_over=args.take_over)
+    session = Session(chosen.config, chosen.file, once=args.once, take_over=args.take_over)
     result = session.run()
     spool = chosen.spool
     where = f"see {spool.done} and {spool.failed}"

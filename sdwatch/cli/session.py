@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.logs import set_up_logging
@@ -15,9 +16,11 @@ from sdwatch.state import StateFolder
 
 @dataclass
 class Session:
-    """`run` keeps a monitor on `config`; `end` says afterwards how many jobs ended how."""
+    """`run` keeps a monitor on `config`, which is from `config_file`; `counts` says afterwards how
+    many jobs ended how."""
 
     config: Config
+    config_file: Path | None = None
     once: bool = False
     take_over: str = ""
     monitor: Monitor = field(init=False)
@@ -25,6 +28,7 @@ class Session:
     def __post_init__(self) -> None:
         self.monitor = Monitor(
             self.config,
+            config_file=self.config_file and self.config_file.absolute(),
             once=self.once,
             take_over=self.take_over,
             tell=lambda line: self._show.tell(line),

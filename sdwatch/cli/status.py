@@ -138,6 +138,10 @@ def _lane(lane: dict[str, Any]) -> str:
     words = [", ".join(filter(None, [lane["state"], _which(lane), managed, lane["url"]]))]
     if lane["hold"]:
         words.append(f"on hold: {lane['hold']}")
+        if lane.get("advice"):
+            words.append(f"what to do: {lane['advice']}")
+        if lane.get("spent"):
+            words.append(f"to put its jobs back: sdwatch retry {' '.join(lane['spent'])}")
     if lane["crashes_in_a_row"]:
         words.append(f"{lane['crashes_in_a_row']} crashes in a row")
     if lane["cooldown_left"]:

@@ -4,11 +4,15 @@ made from it."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sdwatch.errors import FileProblems, JobUnfitError
 from sdwatch.policy.recovery import CUT_OFFS
+from sdwatch.policy.trouble import Trouble
+
+CANCELLED = "cancelled"
+"""The diagnosis of a run that somebody cancelled."""
 
 
 def printable(name: str) -> str:
@@ -79,6 +83,51 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
     )
 
 
+def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]]) -> ErrorEnvelope:
+    """Of a run that ended for another reason than its last call's failure: what had been tried
+    before, from its journal."""
+    if envelope.attempts:
+        return envelope
+    failed, canary = _left_unfinished(records, envelope.call)
+    if not failed:
+        return envelope
+    try:
+        attempts = tuple(attempt_from(record) for record in failed)
+    except (TypeError, ValueError):  # of a journal that nobody of us wrote so
+        return envelope
+    advice = envelope.advice
+    if envelope.diagnosis == CANCELLED:
+        advice += " It had failed before that: what was tried says how."
+    return replace(
+        envelope,
+        advice=advice,
+        call=envelope.call or str(failed[-1].get("call", "")),
+        attempts=attempts,
+        canary=envelope.canary or canary,
+    )
+
+
+def _left_unfinished(
+    records: Iterable[Mapping[str, Any]], call: str
+) -> tuple[list[Mapping[str, Any]], str]:
+    """The failures of `call`, or of the call that failed last and was not finished; and why the
+    canary failed after it, if it did."""
+    failed: dict[str, list[Mapping[str, Any]]] = {}
+    unwell: dict[str, str] = {}
+    for record in records:
+        name, event = str(record.get("call", "")), record.get("event")
+        if event == "job_changed":
+            failed.clear()
+        elif event == "call_finished":
+            failed.pop(name, None)
+        elif event == "call_failed":
+            failed[name] = [*failed.pop(name, []), record]
+        elif event == "call_proven":
+            unwell[name] = str(record.get("unwell") or "")
+    name = call or next(reversed(failed), "")
+    return failed.get(name, []), unwell.get(name, "")
+
+
 def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What the recovery gate decided, in order, from a run's journal."""
     return [
@@ -97,15 +146,15 @@ def _canary_said(record: Mapping[str, Any]) -> str:
     return f"canary: {record.get('unwell') or 'the WebUI is well'}"
 
 
-def job_envelope(error: FileProblems) -> ErrorEnvelope:
-    """For a job file that cannot be run as it is."""
+def job_envelope(error: FileProblems, url: str = "URL") -> ErrorEnvelope:
+    """For a job file that cannot be run as it is. `url`: of the WebUI that refused it."""
     file = printable(error.file)
     first, *others = [problem.located(file) for problem in error.problems]
     more = [f"and {len(others)} more:", *others] if others else []
     what, how = "the job file is wrong", "`sdwatch check FILE` tells before."
     if isinstance(error, JobUnfitError):
         what = "no WebUI here can do this job as it is"
-        how = "`sdwatch check --against URL FILE` tells before."
+        how = f"`sdwatch check --against {url} FILE` tells before."
     return ErrorEnvelope(
         error=type(error).__name__,
         diagnosis="bad request",
@@ -119,21 +168,21 @@ def cancelled_envelope() -> ErrorEnvelope:
     """For a run that somebody cancelled."""
     return ErrorEnvelope(
         error="RunCancelledError",
-        diagnosis="cancelled",
+        diagnosis=CANCELLED,
         blame="person",
         message="somebody cancelled this run",
-        advice="Nothing is wrong. Images that were finished before are kept.",
+        advice="Images that were finished before are kept.",
     )
 
 
-def held_envelope(reason: str, evidence: Sequence[str]) -> ErrorEnvelope:
+def held_envelope(trouble: Trouble, evidence: Sequence[str]) -> ErrorEnvelope:
     """For a run that waited too long for a WebUI on hold."""
     return ErrorEnvelope(
         error="HeldTooLong",
         diagnosis="not usable",
         blame="WebUI",
-        message=f"the WebUI was on hold for longer than hold_max: {reason}",
-        advice="Mend the WebUI, then run the job again; nothing is known against the job.",
+        message=f"the WebUI was on hold for longer than hold_max: {trouble.cause}",
+        advice=f"{trouble.advice} Then run the job again; nothing is known against it.".lstrip(),
         evidence=tuple(evidence),
     )
 

@@ -26,6 +26,7 @@ class Action(StrEnum):
 
     FAIL = "fail"
     RESTART = "restart and retry"
+    WAIT = "wait until it answers, then retry"
     RETRY = "retry"
     INTERRUPT = "interrupt, then retry"
     CANARY = "ask the canary"
@@ -39,6 +40,9 @@ class Decision:
     action: Action
     why: str
 
+
+PROVEN = "two jobs were proven to bring the same failure on themselves"
+"""Why a call is not tried again before the canary is asked."""
 
 _NOT_THE_CALLS_FAULT = (Diagnosis.NOT_USABLE, Diagnosis.BUSY, Diagnosis.STORAGE)
 
@@ -54,7 +58,8 @@ _ENDS_A_LIFE = (Diagnosis.CRASH, Diagnosis.STUCK, Diagnosis.POISONED)
 def is_crash(diagnosis: Diagnosis, poisons: bool, decision: Decision) -> bool:
     """Whether the WebUI must be restarted after a failure. A second server error from a WebUI that
     still answers does not yet say so: the canary will. `poisons`: see Verdict."""
-    return poisons or diagnosis in _ENDS_A_LIFE or decision.action is Action.RESTART
+    again = decision.action in (Action.RESTART, Action.WAIT)
+    return poisons or diagnosis in _ENDS_A_LIFE or again
 
 
 def decide(
@@ -63,12 +68,15 @@ def decide(
     recovery: bool = True,
     sent: int = 1,
     known: bool = False,
+    *,
+    managed: bool = True,
 ) -> Decision:
     """What to do after a failure.
 
     `attempts`: counted attempts of this call so far, this one included. `recovery`: False is
     fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not, and not given
-    up in order by a stop. `known`: the same failure was proven twice to be a job's own.
+    up in order by a stop. `known`: the same failure was proven twice to be a job's own. `managed`:
+    the WebUI is ours to restart.
     """
     if diagnosis is Diagnosis.BAD_REQUEST:
         return Decision(Action.FAIL, "the request itself is wrong; a restart cannot help")
@@ -84,15 +92,21 @@ def decide(
             return Decision(Action.FAIL, f"{why}, and somebody ended it")
         return Decision(Action.CANARY, f"{why}: the job, or the WebUI?")
     if known:
-        why = "two jobs were proven to bring the same failure on themselves"
-        return Decision(Action.CANARY, f"{why}: this one, too?")
+        return Decision(Action.CANARY, f"{PROVEN}: this one, too?")
     if sent >= SENT_AT_MOST:
         return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
     if diagnosis is Diagnosis.INTERRUPTED:
         return Decision(Action.RETRY, "somebody ended it; the WebUI is well")
     if diagnosis is Diagnosis.STUCK:
         return Decision(Action.INTERRUPT, "no progress; an interrupt may free it")
-    return Decision(Action.RESTART, "a restart may cure it")
+    return bring_up("a restart may cure it", managed)
+
+
+def bring_up(why: str, managed: bool) -> Decision:
+    """Have the WebUI brought up, then try again: by a restart, where it is ours."""
+    if managed:
+        return Decision(Action.RESTART, why)
+    return Decision(Action.WAIT, "sdwatch did not start this WebUI, and cannot restart it")
 
 
 def after_canary(unwell: str, excused: int, sent: int) -> Decision:

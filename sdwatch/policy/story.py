@@ -5,11 +5,15 @@ Plain words, the cause first, and at the end what to type. Times are UTC, as in 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sdwatch.policy.command import typed
 from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt, printable
+from sdwatch.policy.recovery import PROVEN, Action
+from sdwatch.policy.verdict import ENDED_IN_ORDER
 
 CANARY_WELL = "it was well"
 """What an envelope's `canary` says where the WebUI drew the test picture."""
@@ -36,36 +40,43 @@ class Evidence:
     files: Sequence[str] = ()
 
 
-def why_text(
-    envelope: ErrorEnvelope,
-    run_id: str,
-    source: str,
-    images: Sequence[str],
-    evidence: Evidence = Evidence(),
-) -> str:
+@dataclass(frozen=True)
+class About:
+    """The run that failed. `at`: when it ended (UTC); `sent`: whether anything was sent to a WebUI;
+    `option`: what its commands need, to be typed in any folder (see policy/command.py)."""
+
+    run_id: str
+    source: str
+    images: Sequence[str] = ()
+    at: str = ""
+    sent: bool = True
+    option: str = ""
+
+
+def why_text(envelope: ErrorEnvelope, about: About, evidence: Evidence = Evidence()) -> str:
     """The whole explanation."""
-    parts = [
+    return joined(
         [envelope.message],
-        [f"Fault of:  {_blamed(envelope)}", *_facts(envelope, run_id, source, images, evidence)],
-        _tried(envelope),
-        _log(evidence),
-        _to_do(envelope, run_id, evidence),
+        [f"Fault of:  {_blamed(envelope)}", *_facts(envelope, about, evidence)],
+        _tried(envelope, about),
+        log_part(evidence.lines, f"more in {evidence.tail_name}"),
+        _to_do(envelope, about, evidence),
         _files(evidence),
-    ]
+    )
+
+
+def joined(*parts: Sequence[str]) -> str:
+    """The parts that are not empty, with a line between them."""
     return "\n\n".join("\n".join(part).rstrip() for part in parts if part) + "\n"
 
 
-def _facts(
-    envelope: ErrorEnvelope,
-    run_id: str,
-    source: str,
-    images: Sequence[str],
-    evidence: Evidence,
-) -> Iterator[str]:
+def _facts(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> Iterator[str]:
     kind = f" ({envelope.error})" if envelope.error else ""
     yield f"Diagnosis: {envelope.diagnosis}{kind}"
-    yield f"Job:       {printable(source)}"
-    yield f"Run:       {run_id}"
+    yield f"Job:       {printable(about.source)}"
+    yield f"Run:       {about.run_id}"
+    if about.at:
+        yield f"Ended:     {about.at} (UTC)"
     if envelope.call:
         stage, _, number = envelope.call.partition(".")
         name = f" ({envelope.stage})" if envelope.stage else ""
@@ -74,8 +85,8 @@ def _facts(
         yield f"Asked for: {asked}"
     if machine := machine_line(evidence.machine):
         yield f"Machine:   {machine}"
-    if images:
-        yield f"Images:    {len(images)} finished before it, kept in images/"
+    if about.images:
+        yield f"Images:    {len(about.images)} finished before it, kept in images/"
 
 
 def asked_for(payload: Mapping[str, Any]) -> str:
@@ -110,16 +121,35 @@ _BLAMED = {
 
 def _blamed(envelope: ErrorEnvelope) -> str:
     who = _BLAMED.get(envelope.blame, envelope.blame)
-    if envelope.blame == "job" and envelope.canary == CANARY_WELL:
-        return (
-            f"{who}: the same call failed again after a restart, and the WebUI drew a test picture"
-        )
-    if envelope.blame == "job" and envelope.diagnosis != "bad request":
-        return f"{who}, as it seems: the same call failed again after a restart"
-    return who
+    if envelope.blame != "job" or envelope.diagnosis == "bad request" or not envelope.attempts:
+        return who
+    again = f"the same call failed again{_in_between(envelope.attempts)}"
+    if envelope.canary == CANARY_WELL:
+        unless = "; unless somebody ended the WebUI each time" if _by_somebody(envelope) else ""
+        if PROVEN in envelope.attempts[-1].decision:
+            again = PROVEN
+        return f"{who}: {again}, and the WebUI drew a test picture{unless}"
+    if envelope.canary:
+        return f"{who}, as it seems: the WebUI drew a test picture before this call, not after it"
+    return f"{who}, as it seems" + (f": {again}" if len(envelope.attempts) > 1 else "")
 
 
-def _tried(envelope: ErrorEnvelope) -> list[str]:
+def _in_between(attempts: Sequence[FailedAttempt]) -> str:
+    """What was done about it before the last attempt, in words."""
+    done = attempts[-2].decision if len(attempts) > 1 else ""
+    if done.startswith(Action.RESTART):
+        return " after a restart"
+    return " after an interrupt had freed the WebUI" if done.startswith(Action.INTERRUPT) else ""
+
+
+def _by_somebody(envelope: ErrorEnvelope) -> bool:
+    """Whether the process ended in order, as one does that is told to."""
+    return envelope.diagnosis == "crash" and envelope.exit_code in ENDED_IN_ORDER
+
+
+def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
+    if not about.sent:
+        return ["What was tried:", "  Nothing was sent to a WebUI for it."]
     if not envelope.attempts:
         return []
     told = ["What was tried (times are UTC):"]
@@ -134,10 +164,9 @@ def _tried(envelope: ErrorEnvelope) -> list[str]:
 
 def _attempt_lines(attempt: FailedAttempt, cause: str) -> Iterator[str]:
     status = f", HTTP {attempt.status}" if attempt.status else ""
-    yield (
-        f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s"
-        f"{status} (start number {attempt.generation} of the WebUI)"
-    )
+    # Of a WebUI that is not ours nobody counts the starts.
+    life = f" (start number {attempt.generation} of the WebUI)" if attempt.generation else ""
+    yield f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s{status}{life}"
     if attempt.message != cause:
         message, *more = attempt.message.splitlines() or [""]
         yield f"      it was: {message}" + (" …" if more else "")
@@ -160,44 +189,48 @@ def _plain(decision: str) -> str:
     return f"{_PLAIN.get(action, action)}{bracket}{why}"
 
 
-def _log(evidence: Evidence) -> list[str]:
-    if not evidence.lines:
+def log_part(lines: Sequence[str], where: str) -> list[str]:
+    """What the WebUI printed; `where`: there is more of it."""
+    if not lines:
         return []
-    head = f"What the WebUI printed, the lines that matter (more in {evidence.tail_name}):"
-    return [head, *(f"  | {line}" for line in evidence.lines)]
+    head = f"What the WebUI printed, the lines that matter ({where}):"
+    return [head, *(f"  | {line}" for line in lines)]
 
 
-def _to_do(envelope: ErrorEnvelope, run_id: str, evidence: Evidence) -> list[str]:
+def _to_do(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> list[str]:
     advice = envelope.advice.replace("webui_tail.log", evidence.tail_name or "webui_tail.log")
-    return [
-        "What to do:",
-        f"  {advice}",
-        "",
-        *(f"  {line}" for line in _commands(envelope, run_id)),
-    ]
+    # What failed does not wait, whatever the advice says of the jobs behind it.
+    advice = re.sub(r"[;,] the jobs wait meanwhile", "", advice)
+    told = ["What to do:", f"  {advice}"]
+    for what, words in _commands(envelope, about.run_id):
+        told += ["", f"  {what}:", f"    {typed(words, about.option)}"]
+    return told if about.option or not about.run_id else [*told, "", _WHERE]
 
 
-def _commands(envelope: ErrorEnvelope, run_id: str) -> Iterator[str]:
-    """What to type: what helps first."""
+_WHERE = "  (To be typed in this folder, or where sdwatch was started.)"
+
+_ONLY_CHANGED = ("JobError", "WebUIBadRequestError", "NoImage")
+"""What fails in the same way for as long as the job is as it is."""
+
+
+def _commands(envelope: ErrorEnvelope, run_id: str) -> Iterator[tuple[str, str]]:
+    """What to type, and what it is for: what helps first."""
     if not run_id:
         return
-    again = (f"sdwatch retry {run_id}", "run it again as it is")
-    edit = (f"sdwatch retry {run_id} --edit", "change the job, then run it again")
-    replay = (f"sdwatch replay {run_id}", "send the failing call once, by hand")
-    bundle = (f"sdwatch bundle {run_id}", "one zip for a bug report, without prompts")
+    again = ("Run it again as it is", f"retry {run_id}")
+    edit = ("Change the job, then run it again", f"retry {run_id} --edit")
     if envelope.blame == "person":
-        chosen = [again]
-    elif envelope.blame == "job":
-        chosen = [edit, again]
+        yield again
+    elif envelope.error in _ONLY_CHANGED:
+        yield edit
+    elif envelope.error == "JobUnfitError":
+        yield from (edit, ("Once the WebUI can do it, run it again as it is", again[1]))
     else:
-        chosen = [again, edit]
+        yield from (edit, again) if envelope.blame == "job" else (again, edit)
     if envelope.call and envelope.blame != "person":
-        chosen.append(replay)
+        yield "Send the failing call once, by hand", f"replay {run_id}"
     if envelope.blame in ("WebUI", "sdwatch", "machine") or envelope.attempts:
-        chosen.append(bundle)
-    width = max(len(command) for command, _ in chosen)
-    for command, what in chosen:
-        yield f"{command:<{width}}  {what}"
+        yield "Make one zip for a bug report, without prompts", f"bundle {run_id}"
 
 
 def _files(evidence: Evidence) -> list[str]:

@@ -92,10 +92,73 @@ _ADVICE = {
         "the job again."
     ),
     Diagnosis.SILENT: "Read webui_tail.log: the WebUI said success and delivered no usable image.",
-    Diagnosis.BUSY: "Somebody else uses this WebUI; nothing is to be done, or give it to sdwatch.",
-    Diagnosis.NOT_USABLE: "Mend the WebUI's set-up as said above; the jobs wait meanwhile.",
-    Diagnosis.STORAGE: "Make room, or mend the permissions; the jobs wait meanwhile.",
+    Diagnosis.BUSY: "Somebody else uses this WebUI: wait for them, or give it to sdwatch alone.",
+    Diagnosis.NOT_USABLE: "Mend the WebUI's set-up as said above.",
+    Diagnosis.STORAGE: "Make room, or mend the permissions.",
 }
+
+_OF_A_200 = {
+    "one_colour": (
+        "Such a picture comes of numbers that are none (NaN), in the VAE as a rule: start the "
+        "WebUI with --no-half-vae, or take another VAE or checkpoint. If the picture is meant to "
+        "be so: `checks: {one_colour: warn}` in the config. webui_tail.log may name the NaNs."
+    ),
+    "size": (
+        "Something made it another size than the job asks for: an extension, a script, or a "
+        "setting of the WebUI; webui_tail.log may name it. Ask for a multiple of 64, do without "
+        "the extension, or let it pass: `checks: {size: warn}` in the config."
+    ),
+    "model": (
+        "It drew with another checkpoint than the job names: it could not load that one, which "
+        "webui_tail.log says then, or somebody changed it in the WebUI in between. Try to load it "
+        "there by hand; it may be broken, or too large for the memory."
+    ),
+    "sampler": "Name a sampler that the WebUI lists: it takes another for one it does not know.",
+    "scheduler": "Name a scheduler that the WebUI lists, or none: it takes another by itself.",
+    "seed": (
+        "It drew with another seed than the job gives, so the picture cannot be made again: an "
+        "extension or a style changes it. Do without, or: `checks: {seed: warn}` in the config."
+    ),
+    "count": (
+        "Some of the pictures did not come: webui_tail.log may say why. Ask for one at a time "
+        "(batch_size: 1, and more n_iter)."
+    ),
+    "upscale_unchanged": (
+        "The upscaler did nothing: its weights could not be loaded as a rule, which webui_tail.log "
+        "says then. Take another upscaler, as Lanczos, or put its file where the WebUI looks."
+    ),
+    "one_colour_upscale": (
+        "Such a picture comes of a broken upscaler: take another one. If it is meant to be so: "
+        "`checks: {one_colour_upscale: warn}` in the config."
+    ),
+    "fallback": (
+        "What it passed over, as a LoRA that it has not, is said above: correct that in the job, "
+        "or let it pass: `checks: {fallback: warn}` in the config."
+    ),
+    "no image": (
+        "It said success and sent no picture: an exception inside, which webui_tail.log has then, "
+        "or a script that only saves. Save nothing by scripts, and try the job without them."
+    ),
+    "no JSON": (
+        "Whatever answered was not the WebUI as it should: see that `url` in the config is its own "
+        "address and no proxy cuts replies short; webui_tail.log may have its exception."
+    ),
+    "no picture": (
+        "The picture came broken: the WebUI's disk may be full, or a proxy between has changed it; "
+        "webui_tail.log may say more. Its format is a setting of the WebUI: try png."
+    ),
+}
+"""What to do about a reply that was no success, by the kind of the finding (see success.py) or of
+what it lacked."""
+
+_BROKEN_OFF = (
+    "The connection broke, and no process was seen to end. If a proxy stands between, give the "
+    "WebUI's own address in the config; else webui_tail.log may say what it met. If the WebUI runs "
+    "on another machine, see there whether it ended."
+)
+
+ENDED_IN_ORDER = (0, 130, 143, 129, -2, -15, -1, 0xC000013A)
+"""Exit codes of a process that was told to end: by SIGINT, SIGTERM, SIGHUP, Ctrl+C, or itself."""
 
 
 # Written out, since Windows does not know them and may read of them on a share.
@@ -151,12 +214,16 @@ def _by_error(facts: Facts) -> Verdict:
         return _verdict(Diagnosis.CRASH, cause, exit_code)
     for kind, diagnosis in _BY_ERROR:
         if isinstance(error, kind):
-            return _verdict(diagnosis, str(error), f"HTTP {error.status}" if error.status else "")
+            evidence = f"HTTP {error.status}" if error.status else ""
+            advice = _OF_A_200.get(error.kind, "") if diagnosis is Diagnosis.SILENT else ""
+            if diagnosis is Diagnosis.CRASH:  # the process was not seen to end
+                advice = _BROKEN_OFF
+            return _verdict(diagnosis, str(error), evidence, advice)
     return _verdict(Diagnosis.SERVER_ERROR, str(error), "")
 
 
-def _verdict(diagnosis: Diagnosis, cause: str, evidence: str) -> Verdict:
-    return Verdict(diagnosis, cause, advice_for(diagnosis), evidence)
+def _verdict(diagnosis: Diagnosis, cause: str, evidence: str, advice: str = "") -> Verdict:
+    return Verdict(diagnosis, cause, advice or advice_for(diagnosis), evidence)
 
 
 def advice_for(diagnosis: Diagnosis) -> str:

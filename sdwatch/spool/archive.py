@@ -17,7 +17,9 @@ from pathlib import Path
 from sdwatch import disk
 from sdwatch.clock import Clock
 from sdwatch.errors import SpoolError
+from sdwatch.policy.command import config_option
 from sdwatch.policy.envelope import ErrorEnvelope
+from sdwatch.policy.story import About
 from sdwatch.spool.diagnostics import write_explanation
 from sdwatch.spool.inbox import CANCEL_EXTENSION, JOB_EXTENSIONS, Arrival
 from sdwatch.spool.run import (
@@ -36,10 +38,17 @@ log = logging.getLogger("sdwatch.spool")
 
 @dataclass(frozen=True)
 class Spool:
-    """The folders under `root`, for the monitor with the id `worker`."""
+    """The folders under `root`, for the monitor with the id `worker`, which works by the file
+    `config`; None for the built-in one."""
 
     root: Path
     worker: str
+    config: Path | None = None
+
+    @property
+    def option(self) -> str:
+        """What a command needs to work on this spool from any folder, as it is typed here."""
+        return config_option(str(self.config or ""), os.name == "nt")
 
     @property
     def inbox(self) -> Path:
@@ -197,13 +206,10 @@ def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None
     calling it again goes on where it was.
     """
     if envelope is not None:
-        images = [i.name for call in run.ledger.calls.values() for i in call.images or ()]
         write_explanation(
             run.folder,
             envelope,
-            run.run_id,
-            run.source,
-            images,
+            _about(run, spool),
             records=run.records,
             webui=run.about_webui(),
         )
@@ -213,6 +219,18 @@ def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None
         run.record("ended", outcome=outcome)
     run.close()
     return move_out(run.folder, spool, outcome)
+
+
+def _about(run: Run, spool: Spool) -> About:
+    calls = run.ledger.calls.values()
+    return About(
+        run_id=run.run_id,
+        source=run.source,
+        images=[image.name for call in calls for image in call.images or ()],
+        at=run.now(),
+        sent=any(call.sent for call in calls),
+        option=spool.option,
+    )
 
 
 def move_out(folder: Path, spool: Spool, outcome: str) -> Path:

@@ -14,11 +14,11 @@ from typing import Any
 
 from sdwatch import disk
 from sdwatch.errors import SpoolError
-from sdwatch.policy.envelope import ErrorEnvelope, decisions_in
+from sdwatch.policy.envelope import ErrorEnvelope, decisions_in, with_attempts
 from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.sanitise import sanitise
-from sdwatch.policy.story import Evidence, why_text
+from sdwatch.policy.story import About, Evidence, why_text
 from sdwatch.spool.inside import open_plain
 from sdwatch.versions import versions
 
@@ -96,9 +96,7 @@ def evidence_files(run_dir: Path) -> list[str]:
 def write_explanation(
     run_dir: Path,
     envelope: ErrorEnvelope,
-    run_id: str,
-    source: str,
-    images: Sequence[str],
+    about: About,
     *,
     records: Sequence[Mapping[str, Any]] = (),
     webui: Mapping[str, Any] | None = None,
@@ -106,14 +104,14 @@ def write_explanation(
     """WHY.txt and error.json. `records`: the run's journal, for what the gate decided; `webui`:
     which one it ran on. Raises OSError."""
     files = list(envelope.evidence) or evidence_files(run_dir)
-    envelope = replace(envelope, evidence=tuple(files))
+    envelope = replace(with_attempts(envelope, records), evidence=tuple(files))
     told = envelope.as_json() | {
         "decisions": decisions_in(records),
         "versions": versions(),
         "webui": dict(webui or {}),
     }
     disk.write_json(run_dir / ENVELOPE, told)
-    text = why_text(envelope, run_id, source, images, _newest_evidence(run_dir, files))
+    text = why_text(envelope, about, _newest_evidence(run_dir, files))
     disk.write(run_dir / WHY, disk.encoded(text))
 
 

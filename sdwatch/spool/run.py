@@ -90,9 +90,13 @@ class Run:
         """The journal so far."""
         return self._records
 
+    def now(self) -> str:
+        """The time, as the journal has it."""
+        return iso(self._clock.wall())
+
     def record(self, event: str, **data: Any) -> None:
         """Append one line to the journal, synced. Raises OSError."""
-        line = {"at": iso(self._clock.wall()), "event": event, **data}
+        line = {"at": self.now(), "event": event, **data}
         path = self.folder / JOURNAL
         text = json.dumps(line, ensure_ascii=False)
         try:

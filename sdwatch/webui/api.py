@@ -30,6 +30,7 @@ from sdwatch.policy.recovery import (
     Action,
     Decision,
     after_canary,
+    bring_up,
     counts,
     decide,
     is_crash,
@@ -37,6 +38,7 @@ from sdwatch.policy.recovery import (
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.story import CANARY_WELL
 from sdwatch.policy.success import LEVELS, Finding, Level
+from sdwatch.policy.trouble import found_by_call
 from sdwatch.policy.verdict import (
     Diagnosis,
     Facts,
@@ -291,10 +293,21 @@ class WebUIAPI:
         if known := self._is_known(call, verdict, error):
             verdict = as_proven(verdict)
         attempts = self._recorder.counted + counts(verdict.diagnosis)
-        decision = decide(verdict.diagnosis, attempts, self._recovery, self._recorder.sent, known)
+        decision = decide(
+            verdict.diagnosis,
+            attempts,
+            self._recovery,
+            self._recorder.sent,
+            known,
+            managed=self._managed,
+        )
         freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
-        if decision.action is Action.INTERRUPT and not freed:
-            decision = Decision(Action.RESTART, "no progress, and an interrupt did not free it")
+        if decision.action is Action.INTERRUPT:
+            decision = (
+                Decision(Action.INTERRUPT, "no progress; an interrupt freed it")
+                if freed
+                else bring_up("no progress, and an interrupt did not free it", self._managed)
+            )
         crashed = is_crash(verdict.diagnosis, verdict.poisons, decision) and not freed
         if self._keeper is not None and crashed:
             self._keeper.crashed(verdict.diagnosis)
@@ -313,7 +326,11 @@ class WebUIAPI:
         envelope = self._last_failure(call, type(error).__name__, verdict)
         if freed:
             return self._retry(envelope)
-        return self._carry_out(call, sent, decision, envelope)
+        if self._keeper is not None and (sent.lost or decision.action is Action.HOLD):
+            self._abandon()  # before anybody else may send
+            trouble = found_by_call(envelope.message, verdict, managed=self._managed)
+            self._keeper.put_on_hold(trouble, until_idle=sent.lost)
+        return self._carry_out(call, decision, envelope)
 
     def _is_known(self, call: _Call, verdict: Verdict, error: WebUIError) -> bool:
         """Whether this failure was proven twice to be a job's own, of other jobs: its second
@@ -352,11 +369,9 @@ class WebUIAPI:
         return Outcome(envelope=envelope, later=True) if self._may_call() else None
 
     def _carry_out(
-        self, call: _Call, sent: _Sent, decision: Decision, envelope: ErrorEnvelope
+        self, call: _Call, decision: Decision, envelope: ErrorEnvelope
     ) -> Outcome | None:
         self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
-        if self._keeper is not None and (sent.lost or decision.action is Action.HOLD):
-            self._keeper.put_on_hold(envelope.message, until_idle=sent.lost)
         if decision.action is Action.FAIL:
             if envelope.blame == "job" and envelope.attempts[-1].crashed:
                 self._tell_blamed(call)

@@ -20,9 +20,11 @@ from sdwatch.errors import (
     WebUIBusyError,
     WebUIError,
     WebUINotUsableError,
+    WebUIReplyError,
 )
 from sdwatch.policy.payload import MAX_SEED
 from sdwatch.policy.picture import check_whole, is_one_colour
+from sdwatch.policy.trouble import Trouble
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.post import result_of
 from sdwatch.webui.reply import Reply
@@ -30,6 +32,8 @@ from sdwatch.webui.reply import Reply
 SIDE = 64  # pixels
 
 PROMPT = "sdwatch canary"
+
+ONE_COLOUR = "in one colour"
 
 
 def payload() -> dict[str, Any]:
@@ -49,7 +53,7 @@ def flaw_in(image: bytes) -> str:
     """What is wrong with the picture that came of it, as `in one colour`, or ''."""
     if check_whole(image) != (SIDE, SIDE):
         return f"in another size than {SIDE}x{SIDE}"
-    return "in one colour" if is_one_colour(image) else ""
+    return ONE_COLOUR if is_one_colour(image) else ""
 
 
 @dataclass(frozen=True)
@@ -73,10 +77,18 @@ class By(Enum):
 
 @dataclass(frozen=True)
 class Unwell:
-    """Why a proof did not come out."""
+    """Why a proof did not come out. `error`: by which, where it was not given up; `trouble`: the
+    same, judged as a call is, for people."""
 
     reason: str
     by: By = By.FAILED
+    error: WebUIError | None = None
+    trouble: Trouble | None = None
+
+    @property
+    def told(self) -> Trouble:
+        """For people, as far as it is known."""
+        return self.trouble or Trouble(self.reason)
 
 
 class Canary:
@@ -127,9 +139,12 @@ class _Sent:
         asked, result = self._asked, self._result
         if isinstance(result, WebUIError):
             by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), By.FAILED)
-            return Unwell(f"{asked.what} failed: {result}", by)
-        flaw = flaw_in(result.images[0]) if asked.is_tiny else ""
-        return Unwell(f"{asked.what} came out {flaw}") if flaw else None
+            return Unwell(f"{asked.what} failed: {result}", by, result)
+        if not (flaw := flaw_in(result.images[0]) if asked.is_tiny else ""):
+            return None
+        kind = "one_colour" if flaw == ONE_COLOUR else "size"
+        error = WebUIReplyError(f"it came out {flaw}", status=200, kind=kind)
+        return Unwell(f"{asked.what} came out {flaw}", error=error)
 
     def _send(self) -> None:
         self._result = result_of(self._generate, "canary")

@@ -210,17 +210,40 @@ def _as_webui_errors(url: str, stage: str, limit: float) -> Iterator[None]:
     except requests.ReadTimeout as error:
         raise WebUIStuckError(f"{url}: no reply within {limit:g} s", stage=stage) from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise WebUIUnreachableError(f"{url}: {_reason(error)}", stage=stage) from error
+        raise WebUIUnreachableError(_broke(url, error), stage=stage) from error
     except ValueError as error:  # a header that cannot be decoded
         raise WebUIReplyError(f"{url}: the reply is no HTTP: {_reason(error)}") from error
 
 
+_IN_WORDS = {
+    "ConnectionRefusedError": "nobody listens there: the connection was refused",
+    "IncompleteRead": "the WebUI's reply broke off in the middle",
+    "RemoteDisconnected": "the WebUI closed the connection without an answer",
+    "ConnectionResetError": "the WebUI broke the connection off",
+    "ConnectionAbortedError": "the WebUI broke the connection off",
+    "BrokenPipeError": "the WebUI broke the connection off",
+    "gaierror": "the WebUI's host is not known",
+}
+
+
+def _broke(url: str, error: BaseException) -> str:
+    """What became of a connection: first in words, then as Python says it."""
+    reason = _reason(error)
+    words = _IN_WORDS.get(type(_innermost(error)).__name__, "no whole answer came")
+    return f"{words} ({url}: {reason})"
+
+
 def _reason(error: BaseException) -> str:
     """The innermost words of a chain of connection errors, without object addresses."""
-    cause: BaseException = error
-    while (inner := cause.__cause__ or cause.__context__) is not None:
-        cause = inner
-    return f"{type(cause).__name__}: {cause}"
+    cause = _innermost(error)
+    name, said = type(cause).__name__, str(cause)
+    return said if said.startswith(name) else f"{name}: {said}"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error
 
 
 def _log_failure(error: WebUIError, stage: str, attempt: int, payload: Mapping[str, Any]) -> None:

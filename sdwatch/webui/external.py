@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from sdwatch.clock import Clock
+from sdwatch.policy.trouble import Trouble, no_answer, seen_by_probe
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 from sdwatch.webui.tail_capture import tail_text
 
@@ -30,6 +31,7 @@ class ExternalWebUI:
     ) -> None:
         self.name = name
         self.last_failure = ""
+        self.last_trouble = Trouble("")  # the same, as people are told
         self.last_probe: ProbeResult | None = None
         self._probe = probe
         self._clock = clock
@@ -99,5 +101,10 @@ class ExternalWebUI:
     def _look(self) -> bool:
         self.last_probe = self._probe()
         self._answers = self.last_probe.ready
-        self.last_failure = "" if self._answers else self.last_probe.reason
+        if self._answers:
+            self.last_failure = ""
+        else:
+            self.last_failure = reason = self.last_probe.reason
+            told = seen_by_probe if self.last_probe.unusable else no_answer
+            self.last_trouble = told(reason, managed=False)
         return self._answers

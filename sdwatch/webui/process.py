@@ -24,6 +24,7 @@ from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import PortTakenError, ProcessError
 from sdwatch.policy.signatures import Signature, ends_start, why_not_started
+from sdwatch.policy.trouble import Trouble, no_start, not_begun
 from sdwatch.policy.verdict import exit_in_words
 from sdwatch.webui import identity as identities
 from sdwatch.webui import tree
@@ -92,6 +93,7 @@ class WebUIProcessManager:
     ) -> None:
         self.name = name
         self.last_failure = ""
+        self.last_trouble = Trouble("")  # the same, as people are told
         self.last_probe: ProbeResult | None = None
         self.last_exit: WebUIExit | None = None
         self._command = list(command)
@@ -206,7 +208,8 @@ class WebUIProcessManager:
                 identities.remove_old_logs(self._state_dir, intent.generation, _KEPT_GENERATIONS)
             except OSError as error:
                 reason = f"{self._state_dir} cannot be written: {error}. Nothing was started."
-                raise ProcessError(self._failed(reason)) from error
+                trouble = Trouble(reason, "Make room there, or let sdwatch write to it.", "machine")
+                raise ProcessError(self._failed(reason, trouble)) from error
             self._identity = intent
             popen = self._spawn(intent)
             mark = system.start_mark(popen.pid) or ""
@@ -243,8 +246,10 @@ class WebUIProcessManager:
         if reason:
             told = self.last_probe is not None and self.last_probe.unusable  # by the WebUI itself
             given_up = give_up is not None and give_up.is_set()
-            why = "" if told or given_up else self._why_not_started(life)
-            self._failed(reason + self._how_it_ended(life) + why)
+            known = None if told or given_up else self._why_not_started(life)
+            why = f": {known.cause}. {known.advice}" if known else ""
+            how = reason + self._how_it_ended(life)
+            self._failed(how + why, no_start(how, known, told))
         return not reason
 
     def stop(self, grace: float | None = None) -> bool:
@@ -265,7 +270,8 @@ class WebUIProcessManager:
             )
             if left:
                 pids = ", ".join(str(process.pid) for process in left)
-                self._failed(f"pid {pids} cannot be killed: it hangs in the kernel or a driver")
+                reason = f"pid {pids} cannot be killed: it hangs in the kernel or a driver"
+                self._failed(reason, Trouble(reason, "Only a restart of the machine.", "machine"))
                 return False
             if life:
                 life.reaped.wait(_REAP_LIMIT)
@@ -312,9 +318,9 @@ class WebUIProcessManager:
             return False
 
     def _stop_after_failure(self) -> None:
-        reason = self.last_failure
+        reason, trouble = self.last_failure, self.last_trouble
         if self.stop():
-            self.last_failure = reason
+            self.last_failure, self.last_trouble = reason, trouble
 
     def _spawn(self, identity: Identity) -> subprocess.Popen[bytes]:
         stdout, stderr = identities.log_paths(self._state_dir, identity.generation)
@@ -427,16 +433,17 @@ class WebUIProcessManager:
         ended = self.exit_of(life.identity.generation)
         return f": {exit_in_words(ended.code)}" if ended else ""
 
-    def _why_not_started(self, life: _Life) -> str:
+    def _why_not_started(self, life: _Life) -> Signature | None:
         """What the log and the exit code tell of it, where they are known."""
         ended = self.exit_of(life.identity.generation)
         lines = [line for text in self.get_tail_logs().values() for line in text.splitlines()]
         code = ended.code if ended else None
-        why = why_not_started(lines, code, memory_low=False, signatures=self._signatures)
-        return f": {why}" if why else ""
+        fitting = (s for s in self._signatures if why_not_started(lines, code, False, [s]))
+        return next(fitting, None)
 
-    def _failed(self, reason: str) -> str:
+    def _failed(self, reason: str, trouble: Trouble | None = None) -> str:
         self.last_failure = f"WebUI {self.name}: {reason}"
+        self.last_trouble = trouble or not_begun(reason)
         log.warning("%s", self.last_failure)
         return self.last_failure
 

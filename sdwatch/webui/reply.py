@@ -31,6 +31,12 @@ _LONGEST_MESSAGE = 20_000
 NO_IMAGE = "no image"
 """The `kind` of the error for a 200 that has none, and says what it did all the same."""
 
+NO_PICTURE = "no picture"
+"""The `kind` for one with an image that does not decode."""
+
+NO_JSON = "no JSON"
+"""The `kind` for one that cannot be read."""
+
 _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
     400: WebUIBadRequestError,
     401: WebUINotUsableError,
@@ -68,9 +74,9 @@ def read_reply(stage: str, body: bytes) -> Reply:
     try:
         value = parse_json(body)
     except ValueError as error:
-        raise WebUIReplyError("the reply is not whole JSON", stage=stage, status=200) from error
+        raise _unreadable("the reply is not whole JSON", stage) from error
     if not isinstance(value, dict):
-        raise WebUIReplyError("the reply is not a JSON object", stage=stage, status=200)
+        raise _unreadable("the reply is not a JSON object", stage)
     encoded = [value.get("image")] if stage == "extra-single-image" else value.get("images")
     if not isinstance(encoded, list) or not any(encoded):
         kind = NO_IMAGE if encoded in ([], [None]) and value.get("info") != "" else ""
@@ -105,6 +111,10 @@ def _info(text: Any) -> dict[str, Any]:
     return info if isinstance(info, dict) else {}
 
 
+def _unreadable(words: str, stage: str) -> WebUIReplyError:
+    return WebUIReplyError(words, stage=stage, status=200, kind=NO_JSON)
+
+
 def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[tuple[bytes, tuple[int, int]]]:
     pixels = 0
     for number, text in enumerate(encoded, 1):
@@ -124,7 +134,7 @@ def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]
         data = base64.b64decode(text.partition(",")[2] if text[:5] == "data:" else text)
     except (TypeError, AttributeError, ValueError) as error:
         raise WebUIReplyError(
-            f"image {number} of the reply is not base64", stage=stage, status=200
+            f"image {number} of the reply is not base64", stage=stage, status=200, kind=NO_PICTURE
         ) from error
     return data, check_image(stage, number, data)
 
@@ -136,7 +146,10 @@ def check_image(stage: str, number: int, data: bytes) -> tuple[int, int]:
         return check_whole(data)
     except NoPictureError as error:
         raise WebUIReplyError(
-            f"image {number} of the reply does not decode: it {error}", stage=stage, status=200
+            f"image {number} of the reply does not decode: it {error}",
+            stage=stage,
+            status=200,
+            kind=NO_PICTURE,
         ) from error
 
 

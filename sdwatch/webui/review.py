@@ -31,7 +31,7 @@ from sdwatch.policy.success import (
     findings,
     unknown_name,
 )
-from sdwatch.webui.reply import NO_IMAGE, Reply
+from sdwatch.webui.reply import NO_IMAGE, NO_PICTURE, Reply
 
 QUESTION_TIMEOUT = 2.0
 """Seconds for a question after a reply: the permit is held meanwhile."""
@@ -109,7 +109,8 @@ class Review:
                 words = f"the WebUI answered 200: {finding.words}{why}"
                 return WebUIBadRequestError(words, stage=stage, status=200)
         said = "; ".join(finding.words for finding in failing)
-        return WebUIReplyError(f"the WebUI answered 200, but {said}", stage=stage, status=200)
+        words = f"the WebUI answered 200, but {said}"
+        return WebUIReplyError(words, stage=stage, status=200, kind=first.kind)
 
     def _no_restart_helps(self, finding: Finding) -> str:
         """That a name in the job is at fault, in words; '' where it is not, or nobody can tell."""
@@ -151,7 +152,7 @@ def _pictures(stage: str, reply: Reply) -> list[Picture]:
         return [_picture(image, size) for image, size in pairs]
     except NoPictureError as error:
         said = f"an image of the reply does not decode: it {error}"
-        raise WebUIReplyError(said, stage=stage, status=200) from error
+        raise WebUIReplyError(said, stage=stage, status=200, kind=NO_PICTURE) from error
 
 
 def _picture(data: bytes, size: tuple[int, int]) -> Picture:

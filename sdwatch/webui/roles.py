@@ -14,6 +14,7 @@ from sdwatch.errors import WebUIError
 from sdwatch.policy.envelope import FailedAttempt
 from sdwatch.policy.recovery import Decision
 from sdwatch.policy.success import Finding
+from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis, Verdict
 from sdwatch.webui.canary import Unwell
 from sdwatch.webui.reply import Reply
@@ -119,7 +120,7 @@ class Keeper(Protocol):
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
 
-    def put_on_hold(self, reason: str, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
         """Nothing can be sent to it for now. `until_idle`: nor while a generation is to be seen
         there, whether it moves or not."""
 

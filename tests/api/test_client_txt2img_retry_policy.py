@@ -123,6 +123,19 @@ def test_each_failure_is_an_error_of_its_own_after_exactly_one_post(
     assert event.error == kind.__name__  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (reset, "the WebUI broke the connection off ("),
+        (truncated, "the WebUI's reply broke off in"),
+    ],
+)
+def test_a_connection_that_broke_is_told_in_words_first(script: Script, words: str) -> None:
+    with serving(script) as server, pytest.raises(WebUIUnreachableError) as caught:
+        SDWebUIClient(server.url).generate_images("txt2img", PAYLOAD)
+    assert str(caught.value).startswith(words)
+
+
 def test_a_refused_connection_is_unreachable() -> None:
     with pytest.raises(WebUIUnreachableError, match="refused") as caught:
         SDWebUIClient(f"http://127.0.0.1:{free_port()}").generate_images("txt2img", PAYLOAD)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shlex
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,66 @@ def test_an_editor_that_fails_submits_nothing(
     assert list(place.spool.inbox.iterdir()) == []
 
 
+# -- from where the commands are typed
+
+
+def commands_in(run: Path) -> list[list[str]]:
+    """What its WHY.txt says to type, as a shell would read it."""
+    lines = (run / "WHY.txt").read_text(encoding="utf-8").splitlines()
+    typed = [line.strip() for line in lines if line.startswith("    sdwatch ")]
+    # Of the examples on Windows none has a blank in it.
+    return [shlex.split(line, posix=os.name != "nt")[1:] for line in typed]
+
+
+def test_what_why_txt_prints_works_from_any_folder(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.spool = replace(place.spool, config=tmp_path / "sdwatch.yaml")
+    run = failed(place)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    edit, again, replay, bundle = commands_in(run)
+    assert "--edit" in edit
+    assert main(again) == ExitCode.OK
+    assert [path.name for path in place.spool.inbox.iterdir()] == ["job.yaml"]
+    assert main(bundle) == ExitCode.OK
+    assert main([*edit[:-3], *edit[-2:]]) == ExitCode.OK, "without the editor"
+    assert main(replay) == ExitCode.ERROR, "nobody listens there"
+
+
+@pytest.mark.parametrize("name", ["RUN", "."])
+@pytest.mark.parametrize("config", ["sdwatch.yaml", "config/sdwatch.yaml"])
+def test_in_a_runs_own_folder_its_spool_is_found(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch, config: str, name: str
+) -> None:
+    run = failed(place)
+    file = place.spool.root / config
+    file.parent.mkdir(exist_ok=True)
+    spool, state = str(place.spool.root), str(place.root / "state")
+    webuis = {"forge": {"url": "http://127.0.0.1:9"}}
+    file.write_text(json.dumps({"spool": spool, "state": state, "webuis": webuis}))
+    file.chmod(0o600)
+    monkeypatch.chdir(run)
+    assert main(["retry", run.name if name == "RUN" else name]) == ExitCode.OK
+    assert [path.name for path in place.spool.inbox.iterdir()] == ["job.yaml"]
+
+
+def test_with_the_built_in_config_they_work_in_the_runs_own_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = Workplace(tmp_path)
+    place.spool = replace(place.spool, root=tmp_path / "sdwatch-spool")
+    place.spool.prepare()
+    run = failed(place)
+    assert "To be typed in this folder" in (run / "WHY.txt").read_text(encoding="utf-8")
+    monkeypatch.chdir(run)
+    for command in commands_in(run)[1:2]:
+        assert main(command) == ExitCode.OK
+    assert [path.name for path in place.spool.inbox.iterdir()] == ["job.yaml"]
+    assert str(place.spool.root) in capsys.readouterr().err
+
+
 # -- replay
 
 
@@ -176,7 +238,21 @@ def test_what_the_webui_says_is_shown(place: Workplace, capsys: pytest.CaptureFi
     assert "500 after" in told
     assert "OutOfMemoryError: no room" in told
     assert main(["replay", run.name]) == ExitCode.ERROR
-    assert "no answer (WebUIUnreachableError)" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "no answer (WebUIUnreachableError)" in told
+    assert "refused" in told
+    assert "start it by hand; then replay again" in told
+
+
+def test_with_a_webui_of_our_own_it_says_that_run_starts_it(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = failed(place)
+    config = json.loads((tmp_path / "sdwatch.yaml").read_text())
+    config["webuis"]["forge"]["command"] = ["webui"]
+    (tmp_path / "sdwatch.yaml").write_text(json.dumps(config))
+    assert main(["replay", run.name]) == ExitCode.ERROR
+    assert "`sdwatch run` starts it and keeps it" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://u:p@host:1", "http://host:1/path", "x"])

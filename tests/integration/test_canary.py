@@ -4,12 +4,14 @@ behind it (the simulator), and nobody's job is spent on a WebUI that is unwell."
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sdwatch.clock import SystemClock
+from sdwatch.policy.recovery import PROVEN
 from sdwatch.policy.story import CANARY_WELL
 from sdwatch.spool import archive
 from sdwatch.webui.crash_history import CrashHistory
@@ -83,6 +85,7 @@ def test_thirty_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> 
         assert {error(run)["blame"] for run in spool.failed()} == {"job"}
         last = error(spool.failed()[-1])
         assert last["diagnosis"] == "server error"
+        assert PROVEN in last["attempts"][-1]["decision"]
         assert last["canary"] == CANARY_WELL
         assert "were proven to bring on themselves" in last["attempts"][-1]["evidence"]
 
@@ -152,6 +155,35 @@ def test_while_it_is_unwell_it_holds_and_says_so_in_the_spool(tmp_path: Path) ->
         assert sum(len(journal(run, "call_started")) for run in spool.working()) == 2
 
 
+def test_what_is_known_of_its_failure_is_said_with_what_to_do(tmp_path: Path) -> None:
+    settings = {"cooldown": [0.05, 600]}
+    with monitored(tmp_path, faults=plan("oom", EVERYBODY), settings=settings) as spool:
+        spool.drop("a.yaml", job("a castle of marzipan"))
+        spool.start()
+        note = spool.spool / "HOLD-sim.txt"
+        wait_until(note.exists, 60, "the note")
+        text = note.read_text(encoding="utf-8")
+        assert text.startswith("the canary (64x64, one step) failed: the GPU ran out of memory")
+        assert "smaller width" in text
+        assert "| " in text, "the lines that matter"
+        assert "CUDA out of memory" in text
+        assert "marzipan" not in text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals")
+def test_a_canary_by_which_it_dies_tells_how_it_died(tmp_path: Path) -> None:
+    settings = {"cooldown": [0.05, 0.05, 600]}
+    faults = plan("sigkill-mid-step", EVERYBODY)
+    with monitored(tmp_path, faults=faults, settings=settings) as spool:
+        spool.drop("a.yaml", job())
+        spool.start()
+        note = spool.spool / "HOLD-sim.txt"
+        wait_until(note.exists, 60, "the note")
+        first, *rest = note.read_text(encoding="utf-8").splitlines()
+        assert "died during the call (killed by signal 9, SIGKILL): " in first
+        assert any("journalctl" in line for line in rest)
+
+
 def test_held_for_longer_than_hold_max_the_parked_run_fails_with_its_evidence(
     tmp_path: Path,
 ) -> None:
@@ -167,6 +199,8 @@ def test_held_for_longer_than_hold_max_the_parked_run_fails_with_its_evidence(
         assert (told["error"], told["blame"]) == ("HeldTooLong", "WebUI")
         assert all((run / name).is_file() for name in told["evidence"])
         assert len(told["evidence"]) == 6
+        assert len(told["attempts"]) == 2
+        assert "What was tried" in (run / "WHY.txt").read_text(encoding="utf-8")
         assert len(spool.waiting() + spool.working()) == 1, "no other job was spent"
 
 
@@ -202,7 +236,9 @@ def test_three_jobs_in_a_row_that_kill_it_hold_it_and_can_be_put_back(tmp_path: 
         spool.wait_for(failed=3)
         text = note.read_text(encoding="utf-8")
         runs = [run.name for run in spool.failed()]
-        assert f"sdwatch retry {' '.join(runs)}" in text
+        assert f"sdwatch retry {' '.join(runs)} --config {spool.config_file}\n" in text
+        assert "No job is lost" not in text
+        wait_until(lambda: spool.lane().get("spent") == runs, 20, "status names them")
         spool.two_more_beats()
         assert not spool.done(), "nothing is sent meanwhile"
 

@@ -31,5 +31,5 @@ def test_each_death_has_its_machine_its_tail_and_its_place_in_the_story(tmp_path
     assert why.startswith("the WebUI died during the call")
     assert "Asked for: 64x64, 2 steps, sampler Euler a\n" in why
     assert "Machine:   " in why
-    assert f"  sdwatch retry {run.name} --edit  " in why
+    assert f"    sdwatch retry {run.name} --edit --config " in why
     assert "castle" not in why

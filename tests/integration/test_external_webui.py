@@ -96,6 +96,11 @@ def test_while_it_is_down_jobs_stay_in_the_inbox_and_go_when_it_comes_up(tmp_pat
         assert spool.waiting() == ["castle.yaml"]
         assert not spool.working() + spool.failed()
         assert any("on hold" in line and "refused" in line for line in spool.told)
+        note = spool.spool / "HOLD-sim.txt"
+        wait_until(note.exists, 20, "the note")
+        text = note.read_text(encoding="utf-8")
+        assert "Start your WebUI yourself" in text
+        assert "sdwatch did not start it, and cannot" in text
 
         hands.start()
         spool.wait_for(done=1)

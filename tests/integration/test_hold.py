@@ -126,6 +126,17 @@ def test_once_ends_on_a_webui_that_cannot_be_used_and_leaves_the_jobs(tmp_path: 
         spool.start(once=True)
         assert spool.ended() is Result.HOLD
         assert spool.waiting() == ["castle.yaml"]
+        note = spool.spool / "HOLD-sim.txt"
+        text = note.read_text(encoding="utf-8")
+        assert "no checkpoint" in text.splitlines()[0]
+        assert "sdwatch has ended on this hold (--once)" in text
+
+        spool.flags = ()
+        spool.write_config()
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        assert not note.exists()
+        assert len(spool.done()) == 1
 
 
 def test_once_ends_when_the_inbox_is_empty(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from sdwatch.clock import SystemClock
 from sdwatch.config import WebUIConfig
 from sdwatch.lane import Lane
 from sdwatch.policy.lifecycle import State
+from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.webui.mailbox import Mailbox
 from tests.helpers import free_port, wait_until
@@ -57,6 +58,15 @@ def test_a_webui_that_dies_just_before_it_is_put_to_the_proof_is_started_first(l
         assert lane.process.generation == 2
 
 
+def test_what_it_is_on_hold_for_has_no_prompt_in_it(lane: Lane) -> None:
+    lane.redactor.learn({"prompt": "a purple hippopotamus"})
+    with lane.permit(Mailbox()):
+        lane.keeper.put_on_hold(Trouble("it said: a purple hippopotamus"))
+        assert lane.hold_reason.startswith("it said: <text")
+        assert lane.held is not None
+        assert lane.held.trouble.lines, "what it printed"
+
+
 def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_it_started_anew(
     lane: Lane,
 ) -> None:
@@ -67,7 +77,8 @@ def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_i
         lane.keeper.blamed("job-3", "run-3", "words 3", 1, True)
         alive = [process.pid for process in lane.process.family()]
     wait_until(lambda: lane.keeper.upkeep.state is State.NOT_USABLE, 30, "it is up, and on hold")
-    assert lane.hold_reason.endswith("sdwatch retry run-1 run-2 run-3")
+    assert lane.held is not None
+    assert lane.held.trouble.spent == ("run-1", "run-2", "run-3")
     wait_until(lambda: lane.ready, 30, "the hold is over")
     assert lane.process.generation == 2
     assert lane.hold_reason == ""

@@ -48,6 +48,13 @@ def test_no_job_is_spent_and_status_says_why(tmp_path: Path, flags: list[str], w
         spool.start()
         wait_until(lambda: len(spool.events("crash")) >= 5, 60, "five failed starts")
         wait_until(lambda: why in spool.lane().get("hold", ""), 30, f"status says {why!r}")
+        note = (spool.spool / "HOLD-sim.txt").read_text(encoding="utf-8")
+        assert note.startswith("the WebUI ")
+        assert why in note.splitlines()[0]
+        assert note.count(why) >= 3, "each try is told"
+        assert f"What to do:\n  {spool.lane()['advice']}\n" in note
+        assert "What the WebUI printed" in note or flags == ["--never-ready"]  # so soon nothing is
+        assert f"    sdwatch resume --config {spool.config_file}\n" in note
         assert spool.status()["next"] == ["castle.yaml"]
         spool.stop()
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from pathlib import Path
 
 import pytest
 
+from sdwatch import disk
 from sdwatch.effects import Effect
 from sdwatch.monitor import Monitor, Result
 from tests.helpers import wait_until
@@ -22,7 +24,11 @@ def test_with_too_little_room_nothing_is_begun_and_status_says_so(tmp_path: Path
         spool.wait_ready()
         assert spool.waiting() == ["castle.yaml"]
         assert spool.stats()["posts"] == 0
+        assert "less than min_free (900000000 MB)" in spool.status()["hold"]
+        note = spool.spool / "HOLD-sim.txt"
+        assert "Fault of:  the machine" in note.read_text(encoding="utf-8")
         spool.stop()
+        assert not note.exists()
 
         spool.write_config(min_free="1 MB")
         spool.start()
@@ -36,6 +42,22 @@ def test_once_ends_on_hold_and_leaves_the_jobs(tmp_path: Path) -> None:
         assert spool.ended() is Result.HOLD
         assert spool.waiting() == ["castle.yaml"]
         assert any("MB free on the spool's disk" in line for line in spool.told)
+
+
+def test_that_the_room_changes_is_no_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = itertools.count(10**9, 10**6)
+    with monitored(tmp_path, settings={"min_free": "900 TB"}) as spool:
+        monkeypatch.setattr(disk, "free_bytes", lambda _: next(left))
+        spool.start()
+        wait_until(lambda: "less than min_free" in spool.status().get("hold", ""), 30)
+        before = spool.status()["hold"]
+        note = spool.spool / "HOLD-sim.txt"
+        wait_until(note.exists, 30, "the note")
+        text = note.read_text(encoding="utf-8")
+        wait_until(lambda: spool.status().get("hold", before) != before, 30, "another number")
+        spool.two_more_beats()
+        assert note.read_text(encoding="utf-8") == text
+        assert len([line for line in spool.told if "less than min_free" in line]) == 1
 
 
 @pytest.fixture

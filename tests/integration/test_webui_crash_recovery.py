@@ -31,8 +31,10 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.lane import Lane
+from sdwatch.policy.recovery import PROVEN
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.success import Finding
+from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
@@ -111,9 +113,9 @@ class NotingKeeper:
     def crashed(self, diagnosis: Diagnosis) -> None:
         self.heard.append(f"crashed: {diagnosis}")
 
-    def put_on_hold(self, reason: str, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
         del until_idle
-        self.heard.append(f"hold: {reason}")
+        self.heard.append(f"hold: {trouble}")
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
         del payload
@@ -455,6 +457,7 @@ def test_what_was_proven_to_be_a_jobs_own_needs_no_second_attempt(tmp_path: Path
     outcome = call.make(tmp_path)
     assert outcome.envelope is not None
     assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("server error", "job")
+    assert PROVEN in outcome.envelope.attempts[-1].decision
     assert len(call.client.posts) == 1
     assert call.process.restarts == 0
 

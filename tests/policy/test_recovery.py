@@ -7,11 +7,13 @@ import pytest
 from sdwatch.policy.recovery import (
     COUNTED_ATTEMPTS,
     EXCUSED_ATTEMPTS,
+    PROVEN,
     SENT_AT_MOST,
     Action,
     after_canary,
     counts,
     decide,
+    is_crash,
 )
 from sdwatch.policy.verdict import Diagnosis
 
@@ -84,6 +86,21 @@ def test_the_canary_decides_once_for_the_job_and_never_for_ever(
     unwell: str, excused: int, sent: int, action: Action
 ) -> None:
     assert after_canary(unwell, excused, sent).action is action
+
+
+@pytest.mark.parametrize("diagnosis", CURED_BY_RESTART)
+def test_what_is_not_ours_is_waited_for_and_cools_down_as_well(diagnosis: Diagnosis) -> None:
+    decision = decide(diagnosis, 1, managed=False)
+    assert decision.action is Action.WAIT
+    assert "restart" in decision.why
+    assert is_crash(diagnosis, False, decision)
+
+
+def test_what_was_proven_before_is_put_to_the_proof_at_once_and_says_so() -> None:
+    decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True)
+    assert decision.action is Action.CANARY
+    assert PROVEN in decision.why
+    assert "request" not in decision.why
 
 
 def test_the_hard_bound_is_five_posts() -> None:

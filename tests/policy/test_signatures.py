@@ -36,7 +36,7 @@ from sdwatch.policy.signatures import (
     parse_signatures,
     why_not_started,
 )
-from sdwatch.policy.verdict import advice_for, judge
+from sdwatch.policy.verdict import judge
 from sdwatch.webui.reply import error_for
 
 BUILTIN = builtin_signatures()
@@ -703,7 +703,7 @@ def test_each_failure_is_taken_for_what_it_is(row: Row) -> None:
     assert verdict.poisons is row.poisons
     if not row.cause:
         assert match(row.facts, BUILTIN) is None
-        assert verdict.advice == advice_for(row.diagnosis)
+        assert verdict.advice == judge(row.facts).advice
     elif row.diagnosis is not CRASH:
         assert str(row.error) in verdict.cause  # what was said is never lost
 

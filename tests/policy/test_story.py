@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 
 import pytest
 
-from sdwatch.errors import JobError, Problem
+from sdwatch.errors import JobError, JobUnfitError, Problem
 from sdwatch.policy.envelope import (
     ErrorEnvelope,
     FailedAttempt,
@@ -14,9 +15,14 @@ from sdwatch.policy.envelope import (
     cancelled_envelope,
     decisions_in,
     died_here_envelope,
+    held_envelope,
     job_envelope,
+    with_attempts,
 )
-from sdwatch.policy.story import CANARY_WELL, Evidence, why_text
+from sdwatch.policy.recovery import PROVEN, Decision, decide
+from sdwatch.policy.story import CANARY_WELL, About, Evidence, why_text
+from sdwatch.policy.trouble import Trouble
+from sdwatch.policy.verdict import Diagnosis
 
 RUN = "20261123-142137.125-castle-b12c"
 ATTEMPT = FailedAttempt(
@@ -56,8 +62,13 @@ EVIDENCE = Evidence(
 )
 
 
+ABOUT = About(
+    RUN, "castle.yaml", ["one.png"], at="2026-11-23T14:22:00.000Z", option=" --config /sd/a.yaml"
+)
+
+
 def told(envelope: ErrorEnvelope, evidence: Evidence = EVIDENCE) -> str:
-    return why_text(envelope, RUN, "castle.yaml", ["one.png"], evidence)
+    return why_text(envelope, ABOUT, evidence)
 
 
 def test_the_whole_story() -> None:
@@ -70,6 +81,7 @@ Fault of:  the job: the same call failed again after a restart, and the WebUI dr
 Diagnosis: server error (WebUIServerError)
 Job:       castle.yaml
 Run:       {RUN}
+Ended:     2026-11-23T14:22:00.000Z (UTC)
 Where:     stage 1 (txt2img), call 2
 Asked for: 512x768, 20 steps, sampler Euler a
 Machine:   0.4 of 16.0 GB of memory free, 90.0 GB free on the spool's disk, when last looked at
@@ -90,10 +102,17 @@ What the WebUI printed, the lines that matter (more in webui_tail.2.log):
 What to do:
   Read webui_tail.2.log.
 
-  sdwatch retry {RUN} --edit  change the job, then run it again
-  sdwatch retry {RUN}         run it again as it is
-  sdwatch replay {RUN}        send the failing call once, by hand
-  sdwatch bundle {RUN}        one zip for a bug report, without prompts
+  Change the job, then run it again:
+    sdwatch retry {RUN} --edit --config /sd/a.yaml
+
+  Run it again as it is:
+    sdwatch retry {RUN} --config /sd/a.yaml
+
+  Send the failing call once, by hand:
+    sdwatch replay {RUN} --config /sd/a.yaml
+
+  Make one zip for a bug report, without prompts:
+    sdwatch bundle {RUN} --config /sd/a.yaml
 
 Beside this file, free of prompts and images:
   webui_tail.log
@@ -110,7 +129,7 @@ Beside this file, free of prompts and images:
             job_envelope(JobError("a.yaml", [Problem(2, 1, "odd"), Problem(3, 1, "odder")])),
             "the job file is wrong: a.yaml:2:1: odd",
             "the job",
-            ["retry --edit", "retry"],
+            ["retry --edit"],
         ),
         (
             died_here_envelope("1.1"),
@@ -144,9 +163,118 @@ def test_each_kind_of_failure_names_its_fault_and_what_to_type(
     text = told(envelope, Evidence())
     assert text.startswith(first)
     assert f"Fault of:  {fault}" in text
-    typed = [line.split("  ")[1] for line in text.splitlines() if line.startswith("  sdwatch ")]
-    assert [line.removeprefix("sdwatch ").replace(f" {RUN}", "") for line in typed] == commands
+    assert typed_in(text) == commands
     assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def typed_in(text: str) -> list[str]:
+    """The commands that it says to type, without what all have in common."""
+    lines = [line.strip() for line in text.splitlines() if line.startswith("    sdwatch ")]
+    common = (f" {RUN}", ABOUT.option, "sdwatch ")
+    return [reduce(lambda line, part: line.replace(part, ""), common, line) for line in lines]
+
+
+def test_without_a_config_file_it_says_where_the_commands_are_to_be_typed() -> None:
+    text = why_text(FAILED, replace(ABOUT, option=""), EVIDENCE)
+    assert f"    sdwatch retry {RUN} --edit\n" in text
+    assert "To be typed in this folder" in text
+    assert "To be typed in this folder" not in told(FAILED)
+
+
+def test_a_job_that_was_refused_says_that_nothing_was_sent_and_when() -> None:
+    error = JobUnfitError("a.yaml", [Problem(2, 1, "no such sampler")])
+    envelope = job_envelope(error, "http://127.0.0.1:7860")
+    text = why_text(envelope, replace(ABOUT, sent=False))
+    assert "Nothing was sent to a WebUI for it." in text
+    assert f"Ended:     {ABOUT.at}" in text
+    assert "`sdwatch check --against http://127.0.0.1:7860 FILE`" in text
+    assert typed_in(text) == ["retry --edit", "retry"]
+    assert "Once the WebUI can do it, run it again as it is" in text
+
+
+def test_what_the_request_itself_is_wrong_for_is_not_to_be_sent_again_as_it_is() -> None:
+    text = told(replace(FAILED, error="WebUIBadRequestError", diagnosis="bad request", canary=""))
+    assert typed_in(text) == ["retry --edit", "replay", "bundle"]
+
+
+@pytest.mark.parametrize(
+    ("decision", "again"),
+    [
+        (decide(Diagnosis.CRASH, 1), "failed again after a restart,"),
+        (decide(Diagnosis.CRASH, 1, managed=False), "failed again,"),
+        (decide(Diagnosis.STUCK, 1), "failed again after an interrupt had freed the WebUI,"),
+        (decide(Diagnosis.INTERRUPTED, 1), "failed again,"),
+    ],
+)
+def test_it_says_only_of_what_was_restarted_that_it_was(decision: Decision, again: str) -> None:
+    first = replace(ATTEMPT, decision=f"{decision.action} ({decision.why})")
+    text = told(replace(FAILED, attempts=(first, ATTEMPT)))
+    assert f"the job: the same call {again} and the WebUI drew a test picture\n" in text
+
+
+def test_the_starts_of_a_webui_that_is_not_ours_are_not_numbered() -> None:
+    text = told(replace(FAILED, attempts=(replace(ATTEMPT, generation=0),)))
+    assert "start number" not in text
+
+
+def test_of_one_failure_it_does_not_say_that_it_failed_again() -> None:
+    text = told(replace(FAILED, attempts=(ATTEMPT,), canary=""))
+    assert "Fault of:  the job, as it seems\n" in text
+
+
+def test_a_call_that_makes_the_webui_unwell_is_told_so() -> None:
+    text = told(replace(FAILED, canary="the canary failed"))
+    assert "the WebUI drew a test picture before this call, not after it" in text
+
+
+@pytest.mark.parametrize(("code", "said"), [(0, True), (-15, True), (-11, False), (None, False)])
+def test_where_the_webui_may_have_been_told_to_end_the_job_is_not_blamed_for_sure(
+    code: int | None, said: bool
+) -> None:
+    text = told(replace(FAILED, diagnosis="crash", exit_code=code))
+    assert ("unless somebody ended the WebUI each time" in text) is said
+
+
+def test_a_failure_that_was_proven_before_says_so_and_keeps_its_name() -> None:
+    decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True)
+    attempt = replace(ATTEMPT, decision=f"{decision.action} ({decision.why})")
+    text = told(replace(FAILED, diagnosis="out of memory", attempts=(attempt,)), Evidence())
+    assert f"Fault of:  the job: {PROVEN}" in text
+    assert "Diagnosis: out of memory" in text
+    assert "request" not in text
+
+
+def test_what_failed_does_not_wait_whatever_the_advice_says() -> None:
+    text = told(replace(FAILED, advice="Set the limit to 0; the jobs wait meanwhile."))
+    assert "  Set the limit to 0.\n" in text
+
+
+RECORDS = [
+    {"event": "call_started", "call": "1.1"},
+    {"event": "call_failed", "call": "1.1", "message": "finished later"},
+    {"event": "call_finished", "call": "1.1"},
+    {"event": "call_failed", "call": "1.2", "message": "boom", "seconds": 2, "generation": 1},
+    {"event": "call_failed", "call": "1.2", "message": "boom again", "generation": 2},
+    {"event": "call_proven", "call": "1.2", "unwell": "the canary failed"},
+]
+
+
+@pytest.mark.parametrize("envelope", [cancelled_envelope(), held_envelope(Trouble("x"), ())])
+def test_a_run_that_ended_otherwise_tells_what_had_been_tried(envelope: ErrorEnvelope) -> None:
+    known = with_attempts(envelope, RECORDS)
+    assert [attempt.message for attempt in known.attempts] == ["boom", "boom again"]
+    assert known.call == "1.2"
+    text = told(known, Evidence())
+    assert text.index("What was tried") < text.index("it was: boom again")
+    assert "it could not draw it (the canary failed)" in text
+
+
+def test_what_belongs_to_half_a_job_or_cannot_be_read_is_left_out() -> None:
+    assert with_attempts(FAILED, RECORDS) is FAILED
+    assert not with_attempts(cancelled_envelope(), RECORDS[:3]).attempts
+    assert not with_attempts(cancelled_envelope(), [*RECORDS, {"event": "job_changed"}]).attempts
+    broken = [{"event": "call_failed", "call": "1.1", "seconds": "soon"}]
+    assert not with_attempts(cancelled_envelope(), broken).attempts
 
 
 def test_the_decisions_of_the_gate_are_told_in_order() -> None:

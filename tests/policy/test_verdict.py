@@ -14,7 +14,9 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.success import LEVELS
 from sdwatch.policy.verdict import Diagnosis, Facts, advice_for, exit_in_words, judge
+from sdwatch.webui.reply import NO_IMAGE, NO_JSON, NO_PICTURE
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,27 @@ def test_each_error_has_its_diagnosis(error: WebUIError, diagnosis: Diagnosis) -
     verdict = judge(Facts(error))
     assert verdict.diagnosis is diagnosis
     assert verdict.cause == str(error)
-    assert verdict.advice == advice_for(diagnosis)
+    if diagnosis is not Diagnosis.CRASH:
+        assert verdict.advice == advice_for(diagnosis)
+
+
+def test_where_no_process_was_seen_to_end_it_is_not_said_to_be_killed() -> None:
+    error = WebUIUnreachableError("the WebUI's reply broke off in the middle")
+    assert "killed" not in judge(Facts(error)).advice
+    assert "killed" in judge(Facts(error, process_gone=True, exit_code=1)).advice
+
+
+@pytest.mark.parametrize("kind", [*LEVELS, NO_IMAGE, NO_PICTURE, NO_JSON])
+def test_each_thing_that_is_wrong_with_a_reply_has_advice_of_its_own(kind: str) -> None:
+    advice = judge(Facts(WebUIReplyError("words", status=200, kind=kind))).advice
+    assert (advice == advice_for(Diagnosis.SILENT)) is (kind == "interrupted")  # see INTERRUPTED
+    assert advice.endswith(".")
+
+
+def test_a_black_picture_is_told_of_the_vae_and_how_to_let_it_pass() -> None:
+    error = WebUIReplyError("the picture is all of one colour", status=200, kind="one_colour")
+    assert "--no-half-vae" in judge(Facts(error)).advice
+    assert "checks:" in judge(Facts(error)).advice
 
 
 @pytest.mark.parametrize(

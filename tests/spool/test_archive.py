@@ -193,6 +193,31 @@ def test_a_failed_run_explains_itself(spool: Spool, clock: FakeClock, outcome: s
     assert (where / "error.json").is_file()
 
 
+def test_a_cancelled_run_that_had_failed_before_tells_what_was_tried(
+    spool: Spool, clock: FakeClock
+) -> None:
+    run = claimed(spool, clock)
+    run.record("call_started", call="1.1")
+    run.record("call_failed", call="1.1", diagnosis="crash", message="it died", generation=1)
+    where = archive.publish(run, spool, "cancelled", cancelled_envelope())
+    text = (where / "WHY.txt").read_text()
+    assert "it was: it died" in text
+    assert "It had failed before that" in text
+
+
+def test_where_nothing_was_sent_it_says_so_and_names_the_config(
+    spool: Spool, clock: FakeClock
+) -> None:
+    spool = replace(spool, config=Path("/srv/my sd/sdwatch.yaml"))
+    where = archive.publish(claimed(spool, clock), spool, "cancelled", cancelled_envelope())
+    text = (where / "WHY.txt").read_text()
+    assert "Nothing was sent to a WebUI for it." in text
+    assert "It had failed" not in text
+    quote = '"' if os.name == "nt" else "'"
+    option = f"--config {quote}{Path('/srv/my sd/sdwatch.yaml')}{quote}"
+    assert f"    sdwatch retry {where.name} {option}\n" in text
+
+
 @pytest.mark.parametrize("number", range(1, 25))
 def test_a_death_at_any_step_of_publishing_leaves_one_whole_run(
     spool: Spool, clock: FakeClock, number: int

@@ -1,0 +1,62 @@
+"""HOLD-<lane>.txt: a WebUI on hold, told as story.py tells a failed run. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sdwatch.policy.command import typed
+from sdwatch.policy.envelope import printable
+from sdwatch.policy.story import joined, log_part
+from sdwatch.policy.trouble import Held
+
+_BLAMED = {
+    "WebUI": "the WebUI; no job is to blame",
+    "machine": "the machine; no job is to blame",
+    "person": "neither the WebUI nor a job: it waits for somebody",
+    "sdwatch": "sdwatch itself; no job is to blame",
+}
+
+
+def hold_text(lane: str, held: Held, option: str = "", *, ended: bool = False) -> str:
+    """The whole note. `option`: what its commands need, to be typed in any folder (see command.py);
+    `ended`: sdwatch has ended on this hold (`run --once`)."""
+    trouble = held.trouble
+    return joined(
+        [printable(trouble.cause)],
+        [
+            f"Fault of:  {_BLAMED.get(trouble.blame, trouble.blame)}",
+            f"WebUI:     {lane}, on hold since {held.since} (UTC)",
+        ],
+        _tried(held),
+        log_part(trouble.lines, f"more in the state folder, webui-{lane}/"),
+        ["What to do:", f"  {trouble.advice}", *_goes_on(held, option, ended)],
+    )
+
+
+def _tried(held: Held) -> list[str]:
+    more = f"; {held.before} more before these" if held.before else ""
+    told = [f"  {at}  {printable(what)}" for at, what in held.tried]
+    return [f"What was tried, and what came of it (times are UTC{more}):", *told] if told else []
+
+
+def _goes_on(held: Held, option: str, ended: bool) -> Iterator[str]:
+    """What becomes of the jobs, and what to type."""
+    spent = held.trouble.spent
+    jobs = "No other job" if spent else "No job is lost, and none"
+    wait = f"  {jobs} is spent on it: they wait in inbox/ and in working/"
+    yield ""
+    if ended:
+        yield f"{wait}."
+        yield "  sdwatch has ended on this hold (--once). When that is mended:"
+        yield f"    {typed('run', option)}"
+    else:
+        yield f"{wait},"
+        yield "  and go on by themselves when it is well again; sdwatch looks for that by and by."
+    if held.tried and not ended:
+        yield ""
+        yield "  Have it tried now, or delete this file (a cool-down runs on all the same):"
+        yield f"    {typed('resume', option)}"
+    if spent:
+        yield ""
+        yield "  Put the jobs back that were spent on it:"
+        yield f"    {typed('retry ' + ' '.join(spent), option)}"

@@ -1,0 +1,141 @@
+"""What keeps a WebUI from being used: the cause, whose it is, and what to do about it. Pure; its
+lane is on hold for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sdwatch.policy.signatures import Signature
+from sdwatch.policy.verdict import Verdict, blame_for
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """`cause`: one sentence; `advice`: what to do, in this case; `blame`: WebUI, machine, person,
+    job or sdwatch; `lines`: the WebUI's output that matters, free of prompts; `spent`: runs that
+    failed by it."""
+
+    cause: str
+    advice: str = ""
+    blame: str = "WebUI"
+    lines: tuple[str, ...] = ()
+    spent: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return self.cause
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lane that is on hold. `since`: UTC; `tried`: when (UTC) and what was seen then, oldest
+    first; `before`: so many more were seen before these."""
+
+    trouble: Trouble
+    since: str
+    tried: tuple[tuple[str, str], ...] = ()
+    before: int = 0
+
+
+_NOT_OURS = "Restart your WebUI yourself: sdwatch did not start it, and cannot."
+_NO_START = (
+    "Its own output says why, as a rule. Start it once by hand with the `command` of the config; "
+    "if that works and it is only slow, raise `start_limit` there."
+)
+_NOT_BEGUN = "Correct that: `command`, `cwd`, `env` and `url` in the config say how it is started."
+_IT_MAY_COME = "It is looked at again by itself. What it printed, below, may say what it is doing."
+_OF_A_PROBE = (
+    ("user name", "Give `username` and `password` in the config as in its --api-auth."),
+    ("no checkpoint", "Put one into its models folder (models/Stable-diffusion)."),
+    ("--api", "Start it with --api."),
+)
+"""What the look at a WebUI finds, by a part of its words."""
+
+
+def no_start(how: str, known: Signature | None, told: bool = False) -> Trouble:
+    """Our WebUI did not come up. `how`: it ended, or was not ready in time; `known`: what its
+    output tells; `told`: by its own answers, so that nothing else is to be guessed."""
+    if told:
+        return seen_by_probe(how, managed=True)
+    if "is taken by" in how:
+        return not_begun(how)
+    if known is None:
+        return Trouble(f"the WebUI did not start: {how}", _NO_START)
+    cause = f"the WebUI did not start: {known.cause} ({how})"
+    return Trouble(cause, known.advice, known.blames or "WebUI")
+
+
+def not_begun(reason: str) -> Trouble:
+    """Nothing was started. The sentence after the reason, if there is one, is the advice."""
+    why, _, advice = reason.partition(". ")
+    return Trouble(f"the WebUI was not started: {why}", advice or _NOT_BEGUN, "person")
+
+
+def seen_by_probe(reason: str, *, managed: bool) -> Trouble:
+    """It answers, and cannot be used as it is."""
+    known = next((advice for words, advice in _OF_A_PROBE if words in reason), "")
+    advice = known or "Mend its set-up as said above."
+    return Trouble(f"the WebUI cannot be used: {reason}", _restart_too(advice, managed))
+
+
+def no_answer(reason: str, *, managed: bool) -> Trouble:
+    """It does not answer as it should, now."""
+    if managed:
+        return Trouble(f"the WebUI is not ready: {reason}", _IT_MAY_COME)
+    advice = (
+        "Start your WebUI yourself, or see that `url` in the config is its address: sdwatch did "
+        "not start it, and cannot."
+    )
+    return Trouble(f"the WebUI is not ready: {reason}", advice, "person")
+
+
+def failed_proof(what: str, verdict: Verdict, *, managed: bool) -> Trouble:
+    """It could not make a picture that any WebUI can, `what`."""
+    cause = f"{what} failed: {verdict.cause}"
+    advice = verdict.advice if managed else f"{_NOT_OURS} {verdict.advice}"
+    return Trouble(cause, advice, _whose(verdict))
+
+
+def found_by_call(cause: str, verdict: Verdict, *, managed: bool) -> Trouble:
+    """A call found that it cannot be used. `cause`: the verdict's, free of prompts."""
+    who = "person" if verdict.diagnosis == "busy" else _whose(verdict)
+    advice = verdict.advice if who == "person" else _restart_too(verdict.advice, managed)
+    return Trouble(cause, advice, who)
+
+
+def doubted_jobs(runs: Sequence[str]) -> Trouble:
+    """Jobs were spent in a row on a WebUI that died each time."""
+    return Trouble(
+        f"{len(runs)} different jobs in a row crashed it, though it draws the canary: perhaps it "
+        "is not the jobs",
+        "Compare their WHY.txt in failed/: where all tell of the same end of the process, it is "
+        "the WebUI, its driver or the machine, and that is to be mended first. Where each asks for "
+        "something very large, it is the jobs.",
+        "not known: these jobs, or the WebUI",
+        spent=tuple(runs),
+    )
+
+
+def no_room(reason: str) -> Trouble:
+    """The spool's disk is full."""
+    advice = (
+        "Make room on that disk (`retention` in the config keeps done/ and failed/ small), or set "
+        "a smaller `min_free`."
+    )
+    return Trouble(reason, advice, "machine")
+
+
+def broken_here(error: str) -> Trouble:
+    """A mistake of sdwatch itself."""
+    advice = "Please report it, with sdwatch.log of the state folder."
+    return Trouble(f"sdwatch itself broke: {error}", advice, "sdwatch")
+
+
+def _whose(verdict: Verdict) -> str:
+    """No job's: what was sent was well before."""
+    who = verdict.blames or blame_for(verdict.diagnosis)
+    return "WebUI" if who == "job" else who
+
+
+def _restart_too(advice: str, managed: bool) -> str:
+    return advice if managed else f"{advice} {_NOT_OURS}"

@@ -1,0 +1,159 @@
+"""Why nothing can be sent to a WebUI, and what the note in the spool says of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdwatch.config import builtin_signatures
+from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
+from sdwatch.policy.facts import Facts
+from sdwatch.policy.hold_story import hold_text
+from sdwatch.policy.trouble import (
+    Held,
+    Trouble,
+    broken_here,
+    doubted_jobs,
+    failed_proof,
+    found_by_call,
+    no_answer,
+    no_room,
+    no_start,
+    not_begun,
+    seen_by_probe,
+)
+from sdwatch.policy.verdict import Verdict, judge
+
+YOURSELF = "sdwatch did not start it, and cannot"
+OPTION = " --config /sd/sdwatch.yaml"
+
+
+def verdict_on(error: WebUIError) -> Verdict:
+    return judge(Facts(error), builtin_signatures())
+
+
+OOM = verdict_on(WebUIServerError("500", status=500, said="CUDA out of memory"))
+KNOWN = next(s for s in builtin_signatures() if s.name == "flag unknown")
+
+
+def test_the_whole_note() -> None:
+    trouble = Trouble(
+        "the WebUI did not start", "Correct `command`.", lines=("error: unrecognized arguments",)
+    )
+    tried = (("2026-11-23T14:21:37.000Z", "exit code 2"), ("2026-11-23T14:21:47.000Z", "again"))
+    assert hold_text("sim", Held(trouble, "2026-11-23T14:21:37.000Z", tried, 3), OPTION) == (
+        """\
+the WebUI did not start
+
+Fault of:  the WebUI; no job is to blame
+WebUI:     sim, on hold since 2026-11-23T14:21:37.000Z (UTC)
+
+What was tried, and what came of it (times are UTC; 3 more before these):
+  2026-11-23T14:21:37.000Z  exit code 2
+  2026-11-23T14:21:47.000Z  again
+
+What the WebUI printed, the lines that matter (more in the state folder, webui-sim/):
+  | error: unrecognized arguments
+
+What to do:
+  Correct `command`.
+
+  No job is lost, and none is spent on it: they wait in inbox/ and in working/,
+  and go on by themselves when it is well again; sdwatch looks for that by and by.
+
+  Have it tried now, or delete this file (a cool-down runs on all the same):
+    sdwatch resume --config /sd/sdwatch.yaml
+"""
+    )
+
+
+def test_where_jobs_were_spent_it_does_not_say_that_none_was() -> None:
+    held = Held(doubted_jobs(["run-1", "run-2", "run-3"]), "then", (("then", "x"),))
+    text = hold_text("sim", held, OPTION)
+    assert text.startswith("3 different jobs in a row crashed it")
+    assert "No job is lost" not in text
+    assert "No other job is spent on it" in text
+    assert "    sdwatch retry run-1 run-2 run-3 --config /sd/sdwatch.yaml\n" in text
+
+
+def test_what_once_ended_on_says_how_to_begin_again() -> None:
+    text = hold_text("sim", Held(Trouble("x"), "then", (("then", "x"),)), OPTION, ended=True)
+    assert "sdwatch has ended on this hold (--once)" in text
+    assert "    sdwatch run --config /sd/sdwatch.yaml\n" in text
+    assert "resume" not in text
+
+
+def test_a_full_disk_cannot_be_tried_sooner() -> None:
+    text = hold_text("sim", Held(no_room("5 MB free, less than min_free (1000 MB)"), "then"))
+    assert "Fault of:  the machine" in text
+    assert "retention" in text
+    assert "resume" not in text
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cause", "advice", "blame"),
+    [
+        (no_start("exit code 2", KNOWN), f"{KNOWN.cause} (exit code 2)", "command", "WebUI"),
+        (no_start("exit code 1", None), "did not start: exit code 1", "by hand", "WebUI"),
+        (
+            no_start("it has no checkpoint: put one there", None, told=True),
+            "cannot be used: it has no checkpoint",
+            "models folder",
+            "WebUI",
+        ),
+        (
+            not_begun("port 1 is taken by pid 2, which was left alone. End it, or another port."),
+            "port 1 is taken by pid 2, which was left alone",
+            "End it, or another port.",
+            "person",
+        ),
+        (
+            no_start("port 1 is taken by pid 2, which was left alone. End it.", None),
+            "was not started: port 1 is taken",
+            "End it.",
+            "person",
+        ),
+        (not_begun("working folder not found: x"), "working folder not found", "`cwd`", "person"),
+        (no_answer("refused", managed=False), "not ready: refused", YOURSELF, "person"),
+        (no_answer("it loads", managed=True), "not ready: it loads", "by itself", "WebUI"),
+        (
+            seen_by_probe("it was started without --api: add that flag", managed=False),
+            "without --api",
+            YOURSELF,
+            "WebUI",
+        ),
+        (
+            failed_proof("the canary", OOM, managed=True),
+            "the canary failed: the GPU ran out of memory",
+            "smaller",
+            "WebUI",
+        ),
+        (failed_proof("the canary", OOM, managed=False), "failed: the GPU", YOURSELF, "WebUI"),
+        (
+            found_by_call(
+                "wants another", verdict_on(WebUINotUsableError("x", status=401)), managed=False
+            ),
+            "wants another",
+            "--api-auth",
+            "WebUI",
+        ),
+        (
+            found_by_call("busy", verdict_on(WebUIBusyError("no progress")), managed=False),
+            "busy",
+            "Somebody else uses this WebUI",
+            "person",
+        ),
+        (broken_here("KeyError('x')"), "sdwatch itself broke", "report", "sdwatch"),
+    ],
+)
+def test_each_trouble_names_cause_advice_and_whose_it_is(
+    trouble: Trouble, cause: str, advice: str, blame: str
+) -> None:
+    assert cause in trouble.cause
+    assert advice in trouble.advice
+    assert trouble.blame == blame
+    assert trouble.cause == str(trouble)
+
+
+def test_who_only_uses_it_too_need_not_restart_anything() -> None:
+    busy = found_by_call("busy", verdict_on(WebUIBusyError("no progress")), managed=False)
+    assert YOURSELF not in busy.advice

@@ -1,0 +1,62 @@
+"""Why a lane is on hold, as it is remembered and written into the spool."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sdwatch.clock import SystemClock
+from sdwatch.hold import Hold
+from sdwatch.policy.trouble import Trouble
+from sdwatch.spool.hold_note import HoldNote
+
+
+def test_what_was_tried_is_told_in_order_and_bounded() -> None:
+    hold = Hold(SystemClock())
+    for number in range(7):
+        hold.say(Trouble(f"exit code {number}"))
+    assert hold.held is not None
+    assert [what for _, what in hold.held.tried] == [f"exit code {n}" for n in range(2, 7)]
+    assert hold.held.before == 2
+    hold.end()
+    assert (hold.held, hold.since, hold.reason) == (None, 0.0, "")
+
+
+def test_a_look_that_finds_the_same_is_no_news_and_a_new_try_is() -> None:
+    hold = Hold(SystemClock())
+    for anew in (True, False, True, False):
+        hold.say(Trouble("refused"), anew=anew)
+    assert hold.held is not None
+    assert [what for _, what in hold.held.tried] == ["refused", "refused"]
+
+
+def test_the_story_of_a_hold_begins_with_what_led_to_it_and_ends_with_a_success() -> None:
+    hold = Hold(SystemClock())
+    hold.remember("crash")
+    hold.end()  # it was restarted
+    hold.say(Trouble("the canary failed"))
+    assert hold.held is not None
+    assert [what for _, what in hold.held.tried] == ["crash", "the canary failed"]
+    hold.succeeded()
+    hold.say(Trouble("refused"))
+    assert [what for _, what in hold.held.tried] == ["refused"]
+
+
+def test_what_it_began_for_is_said_again() -> None:
+    hold = Hold(SystemClock())
+    assert hold.begin(Trouble("busy")) == 1
+    hold.say(Trouble("refused"))
+    hold.say_again()
+    assert hold.reason == "busy"
+
+
+def test_the_note_is_removed_when_it_goes_on_and_left_where_sdwatch_ends(tmp_path: Path) -> None:
+    hold = Hold(SystemClock())
+    hold.say(Trouble("exit code 1", "Correct it."))
+    note = HoldNote(tmp_path, "sim", " --config /sd/a.yaml")
+    path = tmp_path / "HOLD-sim.txt"
+    note.show(hold.held)
+    assert "sdwatch resume --config /sd/a.yaml" in path.read_text("utf-8")
+    note.show(hold.held, ended=True)
+    assert "sdwatch run --config /sd/a.yaml" in path.read_text("utf-8")
+    note.show(None)
+    assert not path.exists()
