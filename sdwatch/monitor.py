@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import re
 import signal
 import threading
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from sdwatch.active import REFUSED_FOR, ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config, load_signatures
 from sdwatch.errors import AlreadyRunningError, FileProblems
+from sdwatch.holds import NO_ROOM, Holds
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
 from sdwatch.parked import Parked, ParkedRuns
@@ -32,7 +32,6 @@ from sdwatch.policy.envelope import (
     job_envelope,
     printable,
 )
-from sdwatch.policy.trouble import Held, no_room
 from sdwatch.retention import Retention
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
@@ -45,14 +44,11 @@ from sdwatch.spool.heartbeat import (
     give_way,
     refuse_second_monitor,
 )
-from sdwatch.spool.hold_note import HoldNote
 from sdwatch.spool.run import Run, is_cancelled, read_source
 from sdwatch.stages import Ending
 from sdwatch.state import StateFolder
 
 log = logging.getLogger("sdwatch.monitor")
-
-_NO_ROOM = "less than min_free"
 
 
 class Result(StrEnum):
@@ -93,8 +89,6 @@ class Monitor:
         self._lanes: list[Lane] = []
         self._lanes_open = False
         self._no_call = ""
-        self._no_room: Held | None = None  # on the spool's disk
-        self._holds_told: dict[str, str] = {}
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
 
     # -- its life
@@ -105,6 +99,8 @@ class Monitor:
         self._state.hold()
         try:
             self._spool = Spool(self._config.spool, self._state.worker, self._config_file)
+            names = [webui.name for webui in self._config.webuis]
+            self._holds = Holds(self._spool, names, clock=self._clock, say=self._say)
             self._heartbeat = Heartbeat(self._spool, self._state.status_file)
             if not self._spool_comes():
                 return Result.HOLD if self._once else Result.STOPPED
@@ -144,7 +140,7 @@ class Monitor:
         spool is there, or is to be made for the first time."""
         while self._state.knows(self._spool.root) and self._spool.is_gone:
             self._no_call = self._share_gone()
-            self._tell_holds()
+            self._holds.tell([], self._no_call)
             self._heartbeat.beat_here(self.status())
             if self._once or self._clock.wait(self._stop, INTERVAL):
                 self._heartbeat.end()
@@ -202,11 +198,7 @@ class Monitor:
                 f"working/{name} has {count} runs of another worker; they are left alone "
                 f"(`sdwatch run --take-over {name}` goes on with them)"
             )
-        self._notes = {
-            w.name: HoldNote(self._spool.root, w.name, self._spool.option) for w in config.webuis
-        }
-        for note in self._notes.values():
-            note.clear()
+        self._holds.clear()
         signatures = load_signatures(config.signatures)
         self._lanes = [
             Lane(
@@ -259,17 +251,8 @@ class Monitor:
         self._runs.join(self._config.stop_grace)
         for lane in self._lanes:
             lane.end_stop()
-        for lane in self._lanes:
-            self._leave_note(lane)
+        self._holds.end(self._lanes, keep=self._once and not self._stop.is_set())
         self._reap()
-
-    def _leave_note(self, lane: Lane) -> None:
-        """What --once ended on is to be found afterwards."""
-        note, held = self._notes[lane.name], lane.held or self._no_room
-        if self._once and not self._stop.is_set() and held is not None:
-            note.show(held, ended=True)
-        else:
-            note.clear()
 
     # -- one round
 
@@ -284,7 +267,7 @@ class Monitor:
                 self._runs.leave(lane)
             self._give_work(lane)
         self._end_what_is_held_too_long()
-        self._tell_holds()
+        self._holds.tell(self._lanes, self.why_no_call())
         self._beat()
 
     def _finished(self) -> Result | None:
@@ -323,7 +306,7 @@ class Monitor:
             return f"the spool cannot be read: {error}"
         if free < self._config.min_free:
             least = self._config.min_free // 10**6
-            return f"{free // 10**6} MB free on the spool's disk, {_NO_ROOM} ({least} MB)"
+            return f"{free // 10**6} MB free on the spool's disk, {NO_ROOM} ({least} MB)"
         refused = self._runs.disk_refuses()
         return f"the disk does not take images: {refused}" if refused else ""
 
@@ -437,28 +420,6 @@ class Monitor:
         source = printable(run.source)
         self._say(f"{run.run_id}: {ending}: {source}{because} -> {where / run.run_id}")
 
-    def _tell_holds(self) -> None:
-        reasons = {lane.name: lane.hold_reason for lane in self._lanes}
-        reasons["everything"] = self.why_no_call()
-        for name, reason in reasons.items():
-            if _without_numbers(reason) != _without_numbers(self._holds_told.get(name, "")):
-                self._say(f"{name}: on hold: {reason}" if reason else f"{name}: goes on")
-        self._holds_told = reasons
-        self._no_room = self._held_for_room(reasons["everything"])
-        for lane in self._lanes:
-            note = self._notes[lane.name]
-            if lane.hold_reason and note.was_taken_away():
-                self._say(f"{lane.name}: somebody took its HOLD note away: it is tried again")
-                lane.release()
-            note.show(lane.held or self._no_room)
-
-    def _held_for_room(self, reason: str) -> Held | None:
-        """A full disk holds all lanes, and their notes say so: there is none of its own. It stays
-        as it was first told, so that no note is written whenever the number changes."""
-        if _NO_ROOM not in reason:
-            return None
-        return self._no_room or Held(no_room(reason), iso(self._clock.wall()))
-
     def _end_what_is_held_too_long(self) -> None:
         """With `hold_max`: a run whose call has failed, while every lane is on hold for longer."""
         most, now = self._config.hold_max, self._clock.wall()
@@ -505,11 +466,6 @@ class Monitor:
             "runs": [*map(_status, under_way), *map(_parked_status, parked)],
             **self._intake.status(len(parked), self._placement.waiting()),
         }
-
-
-def _without_numbers(reason: str) -> str:
-    """Another number alone, as of the room that is left, is no news."""
-    return re.sub(r"\d+", "", reason)
 
 
 def _status(active: ActiveRun) -> dict[str, Any]:

@@ -24,7 +24,7 @@ ROOT = PACKAGE.parent
 FLOORS = (
     ("cli",),
     ("monitor",),
-    ("active", "intake", "retention"),
+    ("active", "holds", "intake", "retention"),
     ("placement",),
     ("lane", "stages"),
     ("keeper",),

@@ -1,0 +1,70 @@
+"""All holds, told: in a line each, once, and in a note for each lane in the spool."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from sdwatch.clock import Clock, iso
+from sdwatch.lane import Lane
+from sdwatch.policy.trouble import Held, no_room
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.hold_note import HoldNote
+
+NO_ROOM = "less than min_free"
+"""In the reason for which everything is on hold while the spool's disk is full."""
+
+
+class Holds:
+    """Of the lanes called `names`. `say` gets lines for people. Used by the main thread."""
+
+    def __init__(
+        self, spool: Spool, names: Iterable[str], *, clock: Clock, say: Callable[[str], None]
+    ) -> None:
+        self._notes = {name: HoldNote(spool.root, name, spool.option) for name in names}
+        self._clock = clock
+        self._say = say
+        self._told: dict[str, str] = {}
+        self._no_room: Held | None = None
+
+    def clear(self) -> None:
+        """Remove what an earlier monitor left."""
+        for note in self._notes.values():
+            note.clear()
+
+    def tell(self, lanes: Sequence[Lane], everything: str) -> None:
+        """How it stands now. `everything`: why no call may begin anywhere, or ''. A note that a
+        person has taken away releases its lane."""
+        reasons = {lane.name: lane.hold_reason for lane in lanes} | {"everything": everything}
+        for name, reason in reasons.items():
+            if _without_numbers(reason) != _without_numbers(self._told.get(name, "")):
+                self._say(f"{name}: on hold: {reason}" if reason else f"{name}: goes on")
+        self._told = reasons
+        self._no_room = self._held_for_room(everything)
+        for lane in lanes:
+            note = self._notes[lane.name]
+            if lane.hold_reason and note.was_taken_away():
+                self._say(f"{lane.name}: somebody took its HOLD note away: it is tried again")
+                lane.release()
+            note.show(lane.held or self._no_room)
+
+    def end(self, lanes: Sequence[Lane], *, keep: bool) -> None:
+        """The monitor ends. `keep`: on what it ended is to be found afterwards."""
+        for lane in lanes:
+            held = lane.held or self._no_room
+            if keep and held is not None:
+                self._notes[lane.name].show(held, ended=True)
+            else:
+                self._notes[lane.name].clear()
+
+    def _held_for_room(self, reason: str) -> Held | None:
+        """A full disk holds all lanes, and their notes say so: there is none of its own. It stays
+        as it was first told, so that no note is written whenever the number changes."""
+        if NO_ROOM not in reason:
+            return None
+        return self._no_room or Held(no_room(reason), iso(self._clock.wall()))
+
+
+def _without_numbers(reason: str) -> str:
+    """Another number alone, as of the room that is left, is no news."""
+    return re.sub(r"\d+", "", reason)
