@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from sdwatch.errors import Problem
-from sdwatch.policy.catalogue import CHANGING, Catalogue, FieldRule, Kind, Names, fold
+from sdwatch.policy.catalogue import (
+    CHANGING,
+    JSON_TYPES,
+    Catalogue,
+    FieldRule,
+    Kind,
+    Names,
+    fold,
+)
 from sdwatch.policy.document import shown
 from sdwatch.policy.job import Job, Stage
 from sdwatch.policy.schema import Place, nearest
@@ -219,9 +227,9 @@ class _Check:
             self.fail(place, f"{self._who} has no setting {_quoted(name)}{near}")
 
     def prompt(self, place: Place, text: str) -> None:
-        for lora in _LORA.findall(text):
+        for lora in filter(_is_a_name, _LORA.findall(text)):
             self.name("LoRA", "loras", place, lora)
-        for embedding in _EMBEDDING.findall(text):
+        for embedding in filter(_is_a_name, _EMBEDDING.findall(text)):
             self.name("embedding", "embeddings", place, embedding)
 
     # -- the sizes
@@ -297,6 +305,11 @@ _LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
 _DID = "; did you mean"
 
 
+def _is_a_name(text: str) -> bool:
+    """Not `{detail|sharp}` or `__loras__`: what Dynamic Prompts makes of these, it alone knows."""
+    return not any(sign in text for sign in ("{", "|", "__"))
+
+
 def _perhaps(name: str, names: Mapping[str, Any]) -> str:
     """The nearest of very many, or nothing."""
     near = nearest(name, names)
@@ -348,18 +361,7 @@ def _misfit(value: Any, rule: FieldRule) -> str:
     return ""
 
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list, tuple),
-    "object": (dict,),
-    "null": (type(None),),
-}
-
-
 def _is_a(value: Any, kind: str) -> bool:
     if isinstance(value, bool):
         return kind == "boolean"
-    return isinstance(value, _TYPES.get(kind, (object,)))
+    return isinstance(value, JSON_TYPES[kind])
