@@ -16,7 +16,7 @@ from sdwatch.errors import (
     WebUIReplyError,
     WebUIServerError,
 )
-from sdwatch.policy.picture import NoPictureError, check_whole
+from sdwatch.policy.picture import NoPictureError, check_decodes
 
 MAX_REPLY_BYTES = 256 << 20
 """Of one reply: base64 of 192 MB of pictures."""
@@ -130,10 +130,10 @@ def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]
 
 
 def check_image(stage: str, number: int, data: bytes) -> tuple[int, int]:
-    """Its width and height. Raises WebUIReplyError where `data` is not a whole PNG, JPEG or
+    """Its width and height. Raises WebUIReplyError where `data` does not decode as a PNG, JPEG or
     WebP."""
     try:
-        return check_whole(data)
+        return check_decodes(data)
     except NoPictureError as error:
         raise WebUIReplyError(
             f"image {number} of the reply does not decode: it {error}", stage=stage, status=200

@@ -145,7 +145,7 @@ def test_only_what_a_person_adds_may_be_none(route: str) -> None:
     if route in MAY_BE_EMPTY:
         assert Catalogue().with_list(route, body).lists[route].shown == ()
     else:
-        with pytest.raises(ValueError, match="names nothing|has no scripts"):
+        with pytest.raises(ValueError, match=r"names nothing|has no scripts"):
             Catalogue().with_list(route, body)
 
 
