@@ -9,7 +9,6 @@ passes over case. Where it is not known, a name is taken for right rather than r
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -36,6 +35,7 @@ GENERATIONS = ("txt2img", "img2img", "extra-single-image")
 
 _CHECKSUM = re.compile(r"\s{0,8}\[[0-9a-fA-F]{8,64}\]\s*$")
 _LONGEST_VERSION = 100
+_MOST_NUMBER = 1e300
 
 
 class Kind(StrEnum):
@@ -231,7 +231,7 @@ def _number(value: Any) -> float | None:
     and Infinity in it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if abs(value) <= sys.float_info.max else None
+    return float(value) if abs(value) <= _MOST_NUMBER else None
 
 
 def _at(value: Any, *keys: str) -> Any:
