@@ -29,7 +29,11 @@ _LABELLED = re.compile(
     r"""(?:\\?["'])?\s*[:=]\s*(?:\\?["'])?)(?!<secret>|hidden\b)[^\s"'\\,;&)}\]]+""",
     re.I,
 )
-_FLAG = re.compile(r"(--?[\w-]*(?:auth|token|passw|secret|key)[\w-]*(?:=|\s+))(?!-)[^\s\"']+", re.I)
+_FLAG = re.compile(  # a flag begins where its dashes do, and is not gone through twice
+    r"(?<!-)(--?(?=[\w-]{0,60}?(?:auth|token|passw|secret|key))[\w-]{1,120}+(?:=|\s++))"
+    r"(?!-)[^\s\"']+",
+    re.I,
+)
 _USERINFO = re.compile(r"(://)[^/\s:@\"']+:[^/\s@\"']+@")
 _PROMPT = re.compile(  # but not what a validator says of the field
     r"(\b(?:negative[ _])?prompts?(?:\\?[\"'])?[ \t]*[:=][ \t]*+)"

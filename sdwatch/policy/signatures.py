@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from sdwatch.errors import FileProblems, WebUIReplyError, WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.document import parse_document
+from sdwatch.policy.expression import MOST_IN_A_ROW, is_slow
 from sdwatch.policy.facts import Diagnosis, Facts
 from sdwatch.policy.schema import Reading, read_model, readable
 
@@ -24,7 +25,7 @@ _SHOWN = 300
 it is one, and it would escape the redaction."""
 
 # A body that says nothing about the cause: none, the server's own text, a page for browsers.
-_SAYS_NOTHING = re.compile(r"\s*(Internal Server Error|<.*)?\s*", re.DOTALL | re.IGNORECASE)
+_SAYS_NOTHING = re.compile(r"\s*+(Internal Server Error\s*|<.*)?", re.DOTALL | re.IGNORECASE)
 
 _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
 """What can end a process; a name that it did not find cannot."""
@@ -221,7 +222,10 @@ def _text(lines: Iterable[str]) -> str:
 # --- how the file is read
 
 
-_REPEATED = re.compile(r"[*+}][^()\[\]]*\)[*+{]")
+_SLOW = (
+    "may take for ever: it repeats what repeats itself, or has more than "
+    f"{MOST_IN_A_ROW} repeats in a row that fit the same text, as .* does"
+)
 
 
 class _Read(BaseModel):
@@ -242,10 +246,12 @@ class _When(_Read):
     def _an_expression(cls, text: str) -> str:
         try:
             re.compile(text)
-        except re.error as error:
+        except (re.error, OverflowError) as error:
             raise ValueError(f"is no regular expression: {error}") from None
-        if _REPEATED.search(text):
-            raise ValueError("repeats what repeats itself, which can take for ever")
+        except RecursionError:
+            raise ValueError("has too many groups within each other") from None
+        if is_slow(text):
+            raise ValueError(_SLOW)
         return text
 
     @field_validator("log")
