@@ -107,8 +107,8 @@ def _client(folder: Path, url: str | None, chosen: ChosenConfig) -> SDWebUIClien
 
 
 def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
-    about = read_json(folder, MANIFEST, _MOST_MANIFEST).get("webui") or {}
-    name = str(about.get("name", ""))
+    about = read_json(folder, MANIFEST, _MOST_MANIFEST).get("webui")
+    name = str(about.get("name", "")) if isinstance(about, dict) else ""
     webuis = {webui.name: webui for webui in chosen.config.webuis}
     if name in webuis:
         return webuis[name]

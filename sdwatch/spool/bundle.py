@@ -24,7 +24,14 @@ from sdwatch.policy.anonymise import SECRET, Anonymiser, command_without_secrets
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.sanitise import NAME_KEYS, sanitise
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.diagnostics import ENVELOPE, WHY, evidence_files, read_evidence, read_json
+from sdwatch.spool.diagnostics import (
+    ENVELOPE,
+    WHY,
+    evidence_files,
+    parsed,
+    read_evidence,
+    read_json,
+)
 from sdwatch.spool.run import JOURNAL, MANIFEST
 from sdwatch.versions import versions
 
@@ -120,8 +127,8 @@ def _records(folder: Path) -> list[Any]:
     records = []
     for line in read_evidence(folder, JOURNAL, _MOST_RUN_JSON).splitlines()[-MOST_LINES:]:
         try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError):
+            records.append(parsed(line))
+        except ValueError:
             continue
     return records
 
@@ -136,20 +143,29 @@ def _without_texts(manifest: Mapping[str, Any]) -> dict[str, Any]:
         told["job"] = {
             **sanitise(name),
             "priority": job.get("priority"),
-            "stages": [sanitise(s) if isinstance(s, Mapping) else {} for s in stages or ()],
+            "stages": [sanitise(s) if isinstance(s, Mapping) else {} for s in _list(stages)],
         }
     return told
 
 
 def _webui(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Which WebUI, and what its replies said of their version and model."""
-    told = dict(manifest.get("webui") or {})
-    for call in manifest.get("calls") or ():
-        for attempt in call.get("attempts", ()):
+    told = dict(_mapping(manifest.get("webui")))
+    for call in _list(manifest.get("calls")):
+        for attempt in map(_mapping, _list(_mapping(call).get("attempts"))):
             told |= {
                 k: attempt[k] for k in ("webui_version", "model", "model_hash") if k in attempt
             }
     return told
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Empty where somebody damaged it."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _lines_about(run_id: str, records: Iterable[Any], logs: Iterable[Path]) -> list[str]:
@@ -251,7 +267,7 @@ def _learn_manifest(redactor: Redactor, manifest: Mapping[str, Any]) -> None:
         job.get("name") != PurePosixPath(str(manifest.get("source"))).stem
     ):  # else it is a file's name
         redactor.learn({"job_name": job.get("name")})
-    for stage in job.get("stages") or ():
+    for stage in _list(job.get("stages")):
         if isinstance(stage, Mapping):
             redactor.learn(stage)
 
