@@ -355,7 +355,7 @@ def test_a_name_that_is_as_long_as_can_be_is_shortened_for_its_number(
 def test_a_job_that_cannot_be_put_in_leaves_nothing_in_the_inbox(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    def refuse(source: Path, target: Path) -> None:
+    def refuse(_: Path, target: Path) -> None:
         raise PermissionError(13, "Permission denied", str(target))
 
     run = spool.failed / "run"
