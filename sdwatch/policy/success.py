@@ -220,6 +220,7 @@ def _names(payload: Mapping[str, Any], info: Mapping[str, Any]) -> list[Finding]
 
 
 _LONGEST_PARAMETERS = 20_000
+_LONGEST_NAME = 1000
 _QUOTED = re.compile(r'(?<!\\)"(?:\\.|[^"\\])*+"')  # a second prompt, which may say anything
 
 
@@ -235,7 +236,7 @@ def _parameters(info: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return value[:_LONGEST_NAME] if isinstance(value, str) else ""
 
 
 def _model(
