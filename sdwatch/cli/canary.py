@@ -15,6 +15,7 @@ from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIBusyError, WebUIError
 from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.printable import printable_text
 from sdwatch.webui.canary import SIDE, flaw_in, payload
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.occupancy import Occupancy
@@ -51,7 +52,7 @@ def _is_well(webui: WebUIConfig) -> bool:
     try:
         print(f"{webui.name}: {_proof(webui)}", flush=True)
     except WebUIError as error:
-        print(f"{webui.name}: {error}{_hint(webui, error)}", flush=True)
+        print(f"{webui.name}: {printable_text(str(error))}{_hint(webui, error)}", flush=True)
         return False
     return True
 

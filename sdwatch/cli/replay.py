@@ -23,6 +23,7 @@ from sdwatch.clock import SystemClock
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError
 from sdwatch.policy.payload import Call
+from sdwatch.policy.printable import printable_text
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.story import asked_for
 from sdwatch.spool.diagnostics import ENVELOPE, read_json
@@ -72,7 +73,7 @@ def _sent(client: SDWebUIClient, call: Call, payload: dict[str, Any], run_id: st
         reply = client.generate_images(call.kind, payload)
     except WebUIError as error:
         print(f"{_status(error)} after {time.monotonic() - began:.1f} s")
-        print(f"  {error}")
+        print(f"  {printable_text(str(error))}")
         return ExitCode.ERROR
     print(f"200 after {time.monotonic() - began:.1f} s, {len(reply.images)} images:")
     for path in _save(reply, run_id, call):

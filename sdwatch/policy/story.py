@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt, printable
+from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
+from sdwatch.policy.printable import printable, printable_text
 
 CANARY_WELL = "it was well"
 """What an envelope's `canary` says where the WebUI drew the test picture."""
@@ -52,7 +53,8 @@ def why_text(
         _to_do(envelope, run_id, evidence),
         _files(evidence),
     ]
-    return "\n\n".join("\n".join(part).rstrip() for part in parts if part) + "\n"
+    text = "\n\n".join("\n".join(part).rstrip() for part in parts if part) + "\n"
+    return printable_text(text)
 
 
 def _facts(

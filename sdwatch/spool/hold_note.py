@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sdwatch import disk
 from sdwatch.clock import iso
-from sdwatch.policy.envelope import printable
+from sdwatch.policy.printable import printable
 
 _BEGIN = "HOLD-"
 
