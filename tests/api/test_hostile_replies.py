@@ -391,8 +391,8 @@ def test_no_such_sign_is_in_what_the_monitor_tells_either(tmp_path: Path) -> Non
     with asked(well, posts=status(422, body)) as (server, _), lane_on(server, tmp_path) as spool:
         spool.drop("castle.yaml", job())
         spool.start()
-        spool.wait_for(failed=1)
-        assert any("bad \\x1b[2J\\x07 thing" in line for line in spool.told)
+        said = "bad \\x1b[2J\\x07 thing"
+        wait_until(lambda: any(said in line for line in spool.told), 20, "it is told")
         assert not any("\x1b" in line for line in spool.told)
 
 
