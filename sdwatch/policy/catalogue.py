@@ -33,6 +33,8 @@ nothing, and must not be held against a job."""
 
 GENERATIONS = ("txt2img", "img2img", "extra-single-image")
 
+_NEEDED = {"extra-single-image": "image"}
+
 _CHECKSUM = re.compile(r"\s{0,8}\[[0-9a-fA-F]{8,64}\]\s*$")
 _LONGEST_VERSION = 100
 _MOST_NUMBER = 1e300
@@ -156,7 +158,7 @@ def catalogue_of(openapi: Any, *, is_sdcpp: bool = False) -> Catalogue:
         return Catalogue()
     schemas = _at(openapi, "components", "schemas")
     there = (stage for stage in GENERATIONS if API + stage in paths)
-    stages = {stage: _fields(paths[API + stage], schemas) for stage in there}
+    stages = {stage: _fields(stage, paths[API + stage], schemas) for stage in there}
     options = _at(schemas, "Options", "properties")
     settings = frozenset(options) if isinstance(options, dict) else frozenset()
     return Catalogue(_kind(paths), stages=stages or None, settings=settings)
@@ -187,14 +189,15 @@ def _route(name: str) -> str:
 # -- the fields
 
 
-def _fields(path: Any, schemas: Any) -> Mapping[str, FieldRule] | None:
-    """The fields of a POST by its schema; None where that cannot be found."""
+def _fields(stage: str, path: Any, schemas: Any) -> Mapping[str, FieldRule] | None:
+    """The fields of a POST by its schema; None where that cannot be found, or is not of such a
+    stage: without the field that each of its calls has."""
     schema = _at(path, "post", "requestBody", "content", "application/json", "schema")
     reference = _at(schema, "$ref")
     if isinstance(reference, str):
         schema = _at(schemas, reference.rpartition("/")[2])
     properties = _at(schema, "properties")
-    if not isinstance(properties, dict) or not properties:
+    if not isinstance(properties, dict) or _NEEDED.get(stage, "prompt") not in properties:
         return None
     return {name: _rule(rule) for name, rule in properties.items()}
 

@@ -83,7 +83,12 @@ PART = ANYTHING | st.dictionaries(
     ANYTHING | NUMBERS | st.lists(ANYTHING, max_size=3),
 )
 PROPERTIES = st.fixed_dictionaries(
-    {"properties": ANYTHING | st.dictionaries(st.sampled_from(["steps", "width", "prompt"]), PART)}
+    {
+        "properties": ANYTHING
+        | st.dictionaries(st.sampled_from(["steps", "width", "script_name"]), PART).map(
+            lambda some: {"prompt": {}, "image": {}, **some}
+        )
+    }
 )
 
 
@@ -113,9 +118,12 @@ def test_a_schema_of_any_json_is_known_or_not(openapi: Any) -> None:
 @pytest.mark.parametrize("name", ["minimum", "maximum", "exclusiveMinimum"])
 def test_a_bound_that_is_none_refuses_nothing(name: str, bound: str) -> None:
     rule = json.loads(f'{{"type": "integer", "{name}": {bound}}}')
-    stages = {API + stage: posted({"properties": {"steps": rule}}) for stage in GENERATIONS}
-    made = catalogue_of({"paths": stages})
+    fields = {"steps": rule, "prompt": {}, "image": {}}
+    made = catalogue_of(
+        {"paths": {API + kind: posted({"properties": fields}) for kind in GENERATIONS}}
+    )
     assert made.stages is not None
+    assert all(made.stages.values())
     told = [problem.message for problem in check_against(JOB, made).problems]
     assert not any("takes steps only" in message for message in told)
 
@@ -126,10 +134,18 @@ def test_a_bound_that_is_none_refuses_nothing(name: str, bound: str) -> None:
      {"enum": []}, {"enum": "20"}, {"anyOf": [{}]}],
 )  # fmt: skip
 def test_a_rule_that_nobody_understands_refuses_nothing(rule: Any) -> None:
-    made = catalogue_of({"paths": {API + "txt2img": posted({"properties": {"steps": rule}})}})
+    fields = {"steps": rule, "prompt": {}}
+    made = catalogue_of({"paths": {API + "txt2img": posted({"properties": fields})}})
     text = b"prompt: a\nsteps: 20"
     told = [problem.message for problem in check_against(parse_job(text, "j"), made).problems]
     assert not any("takes steps only" in message for message in told)
+
+
+def test_a_schema_without_what_each_call_has_is_none() -> None:
+    part = posted({"properties": {"steps": {"maximum": 10**400}}})
+    made = catalogue_of({"paths": {API + "txt2img": part}})
+    assert made.stages == {"txt2img": None}
+    assert check_against(parse_job(b"prompt: a\nsteps: 20", "j"), made).problems == ()
 
 
 @pytest.mark.parametrize("route", LISTS)
