@@ -8,7 +8,7 @@ from typing import Any
 from sdwatch.clock import Clock
 from sdwatch.config import Config
 from sdwatch.errors import JobError
-from sdwatch.policy.envelope import printable
+from sdwatch.policy.printable import printable
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL

@@ -30,8 +30,8 @@ from sdwatch.policy.envelope import (
     cancelled_envelope,
     held_envelope,
     job_envelope,
-    printable,
 )
+from sdwatch.policy.printable import printable, printable_text
 from sdwatch.retention import Retention
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
@@ -409,6 +409,7 @@ class Monitor:
 
     def _say(self, line: str) -> None:
         """Something happened that people want to know, now and in the log. From any thread."""
+        line = printable_text(line)
         log.info("%s", line)
         with suppress(OSError):  # a terminal that is gone, a full disk behind it: the log has it
             self._tell(line)

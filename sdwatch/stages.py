@@ -37,13 +37,13 @@ from sdwatch.policy.envelope import (
     lost_image_envelope,
     no_image_envelope,
     no_picture_envelope,
-    printable,
     unreadable_envelope,
 )
 from sdwatch.policy.job import Job
 from sdwatch.policy.ledger import Image
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
+from sdwatch.policy.printable import printable
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.recovery import Action, Decision
 from sdwatch.policy.success import LEVELS, Level
@@ -54,7 +54,7 @@ from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.api import Outcome
 from sdwatch.webui.mailbox import Mailbox
-from sdwatch.webui.reply import Reply, check_image
+from sdwatch.webui.reply import Reply, check_image, named_in
 from sdwatch.webui.review import Review
 
 log = logging.getLogger("sdwatch.run")
@@ -425,7 +425,7 @@ class StageRunner:
 def _what_made_it(info: Mapping[str, Any]) -> dict[str, Any]:
     """What the WebUI says it used: it may differ from what was asked for."""
     names = {"sd_model_name": "model", "sd_model_hash": "model_hash", "version": "webui_version"}
-    return {name: info[key] for key, name in names.items() if info.get(key)}
+    return {name: said for key, name in names.items() if (said := named_in(info, key))}
 
 
 def _encoded(image: bytes) -> str:

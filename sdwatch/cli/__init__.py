@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from sdwatch import __version__
 from sdwatch.cli.exit_codes import ExitCode, exit_code_of
 from sdwatch.errors import SdwatchError
+from sdwatch.policy.printable import printable_text
 
 COMMANDS = {
     "run": "watch the inbox, keep the WebUI alive, work until stopped",
@@ -84,10 +85,10 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 def _tell(error: Exception) -> ExitCode:
     if isinstance(error, SdwatchError):
-        print(f"sdwatch: {error}", file=sys.stderr)
+        print(f"sdwatch: {printable_text(str(error))}", file=sys.stderr)
         return exit_code_of(error)
     if isinstance(error, OSError):
-        print(f"sdwatch: {error}", file=sys.stderr)
+        print(f"sdwatch: {printable_text(str(error))}", file=sys.stderr)
     else:
         log.error("sdwatch itself broke", exc_info=error)
         about = f"{type(error).__name__}: {error}"

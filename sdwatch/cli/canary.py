@@ -16,6 +16,7 @@ from sdwatch.config import WebUIConfig, load_signatures
 from sdwatch.errors import WebUIBusyError, WebUIError
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.policy.facts import Facts
+from sdwatch.policy.printable import printable_text
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.verdict import judge
 from sdwatch.webui.canary import SIDE, flaw_in, payload
@@ -56,7 +57,7 @@ def _is_well(webui: WebUIConfig, signatures: tuple[Signature, ...]) -> bool:
     try:
         print(f"{webui.name}: {_proof(webui, signatures)}", flush=True)
     except WebUIError as error:
-        print(f"{webui.name}: {error}", flush=True)
+        print(f"{webui.name}: {printable_text(str(error))}", flush=True)
         return False
     return True
 

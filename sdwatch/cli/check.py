@@ -15,6 +15,7 @@ from sdwatch.config import Config, WebUIConfig, load_config
 from sdwatch.errors import JobError, JobUnfitError, SdwatchError
 from sdwatch.policy.job import Job
 from sdwatch.policy.preflight import MAX_GENERATION, check_against
+from sdwatch.policy.printable import printable_text
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool.run import JOB_NAMES
 
@@ -91,7 +92,7 @@ def check_jobs(paths: Sequence[Path], rules: JobRules, against: _Against | None 
             mistaken += 1
             lines = [str(error)]
         for line in lines:
-            print(line)
+            print(printable_text(line))
     return mistaken
 
 

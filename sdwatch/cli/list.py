@@ -10,6 +10,7 @@ from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
 from sdwatch.clock import SystemClock
+from sdwatch.policy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.run import Run
@@ -29,7 +30,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     folders = (args.folder,) if args.folder else FOLDERS
     lines = 0
     for line in _lines(spool, folders):
-        print(line)
+        print(printable_text(line))
         lines += 1
     if not lines:
         print(f"nothing in {', '.join(f'{folder}/' for folder in folders)} of {spool.root}")

@@ -14,6 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sdwatch.policy.printable import printable_text
+
 REFRESHED = 2.0
 """Times a second."""
 
@@ -74,7 +76,7 @@ class LiveShow:
 
 def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:
     if hold := status["hold"]:
-        yield Text(f"on hold: {hold}", style="red")
+        yield Text(printable_text(f"on hold: {hold}"), style="red")
     if not status["lanes"]:
         yield Text("begins: looks for its spool, and for another monitor on it …", style="dim")
         return
@@ -110,14 +112,16 @@ def _state(lane: dict[str, Any]) -> Text:
 
 def _reason(lane: dict[str, Any]) -> Text | None:
     """Why it is of no use for now; None when it is of use."""
-    reason = lane["hold"].partition("\n")[0]
+    reason = printable_text(lane["hold"].partition("\n")[0])
     return Text(reason, style="red") if reason else None
 
 
 def _run(run: dict[str, Any] | None) -> Text:
     if run is None:
         return Text()
-    return Text.assemble((str(run["source"]), "cyan"), f"   {run['doing']}")
+    return Text.assemble(
+        (printable_text(str(run["source"])), "cyan"), f"   {printable_text(run['doing'])}"
+    )
 
 
 def _bar(progress: dict[str, Any]) -> RenderableType:

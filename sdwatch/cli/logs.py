@@ -9,6 +9,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from sdwatch.clock import iso
+from sdwatch.policy.printable import printable_text
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -21,7 +22,7 @@ class _Lines(logging.Formatter):
         head, newline, traceback = line.partition("\n")
         extras = {k: v for k, v in vars(record).items() if k not in _STANDARD}
         told = (f" {k}={v}" for k, v in extras.items() if f" {k}=" not in head)
-        return head + "".join(told) + newline + traceback
+        return printable_text(head + "".join(told) + newline + traceback)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         del datefmt
@@ -38,7 +39,7 @@ class _Teller(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if not hasattr(record, "event"):  # those are for programs; what follows is for people
             with suppress(OSError):  # a full disk behind stderr; the file has it, or nothing has
-                self._tell(record.getMessage())
+                self._tell(printable_text(record.getMessage()))
 
 
 def set_up_logging(file: Path, cap: int, warn: Callable[[str], None]) -> None:

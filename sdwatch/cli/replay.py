@@ -23,6 +23,7 @@ from sdwatch.clock import SystemClock
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
 from sdwatch.policy.payload import Call
+from sdwatch.policy.printable import printable_text
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.story import asked_for
 from sdwatch.spool.diagnostics import ENVELOPE, read_json
@@ -74,7 +75,7 @@ def _sent(
         reply = client.generate_images(call.kind, payload)
     except WebUIError as error:
         print(f"{_status(error)} after {time.monotonic() - began:.1f} s")
-        print(f"  {error}")
+        print(f"  {printable_text(str(error))}")
         if isinstance(error, WebUIUnreachableError):
             print(f"  {_how_to_start(client.url, config)}")
         return ExitCode.ERROR
@@ -111,8 +112,8 @@ def _client(folder: Path, url: str | None, chosen: ChosenConfig) -> SDWebUIClien
 
 
 def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
-    about = read_json(folder, MANIFEST, _MOST_MANIFEST).get("webui") or {}
-    name = str(about.get("name", ""))
+    about = read_json(folder, MANIFEST, _MOST_MANIFEST).get("webui")
+    name = str(about.get("name", "")) if isinstance(about, dict) else ""
     webuis = {webui.name: webui for webui in chosen.config.webuis}
     if name in webuis:
         return webuis[name]

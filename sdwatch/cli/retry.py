@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import shlex
 import shutil
@@ -55,32 +56,61 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 def _edit(run: Path, spool: Spool, rules: JobRules) -> ExitCode:
     """Let a person change a copy; what is wrong then stays there for them to go on with."""
-    copy = archive.copy_of_job(run, Path(tempfile.mkdtemp(prefix="sdwatch-edit-")))
-    file = next((copy / n for n in JOB_NAMES if (copy / n).is_file()), copy)
-    _open_editor(file)
-    if check_jobs([copy], rules):
-        print(f"not submitted; your changes are in {file}")
-        print(f"correct them, then: sdwatch submit {quoted(str(copy), os.name == 'nt')}")
-        return ExitCode.BAD_JOB
-    _tell(run, archive.retry(run, spool.inbox, copy))
-    shutil.rmtree(copy.parent)
-    return ExitCode.OK
+    folder = Path(tempfile.mkdtemp(prefix="sdwatch-edit-"))
+    worthless: dict[Path, str] | None = None
+    try:
+        copy = archive.copy_of_job(run, folder)
+        worthless = _contents(folder)
+        _open_editor(next((copy / n for n in JOB_NAMES if (copy / n).is_file()), copy))
+        if check_jobs([copy], rules):
+            print("not submitted")
+            return ExitCode.BAD_JOB
+        _tell(run, archive.retry(run, spool.inbox, copy))
+        worthless = None
+        return ExitCode.OK
+    finally:
+        if worthless is None or _contents(folder) == worthless:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"your changes are in {copy}")
+            print(f"correct them, then: sdwatch submit {quoted(str(copy), os.name == 'nt')}")
+
+
+def _contents(folder: Path) -> dict[Path, str]:
+    """The digest of each file in it; an editor writes anew what nobody changed."""
+    digests = {}
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with open(path, "rb") as file:
+                digests[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
 def _open_editor(file: Path) -> None:
-    named = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    known = next((found for name in _EDITORS if (found := shutil.which(name))), None)
-    if not (named or known):
-        raise SdwatchError(f"no editor is known: set $EDITOR, or edit {file} and submit that")
-    words = shlex.split(named, posix=os.name != "nt") if named else [str(known)]
+    words = _editor()
     try:
         ended = subprocess.run([*words, str(file)], check=False).returncode
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise SdwatchError(f"the editor {words[0]!r} cannot be started: {error}") from error
     if ended:
-        raise SdwatchError(
-            f"the editor ended with {ended}; nothing was submitted, the copy is {file}"
-        )
+        raise SdwatchError(f"the editor ended with {ended}; nothing was submitted")
+
+
+def _editor() -> list[str]:
+    """The words of its command."""
+    name = next((name for name in ("VISUAL", "EDITOR") if os.environ.get(name)), "")
+    if not name:
+        known = next((found for editor in _EDITORS if (found := shutil.which(editor))), None)
+        if known is None:
+            raise SdwatchError("no editor is known: set $EDITOR")
+        return [known]
+    try:
+        words = shlex.split(os.environ[name], posix=os.name != "nt")
+    except ValueError as error:
+        raise SdwatchError(f"${name} is no command: {os.environ[name]!r}: {error}") from error
+    if not words:
+        raise SdwatchError(f"${name} is blank: name an editor in it")
+    return words
 
 
 def _tell(run: Path, job: Path) -> None:

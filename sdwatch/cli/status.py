@@ -15,6 +15,7 @@ from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
 from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, read_heartbeat, read_heartbeats
 from sdwatch.state import StateFolder
@@ -35,7 +36,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     if args.json:
         print(json.dumps(status, indent=2))
     else:
-        print("\n".join(_told(status)))
+        print(printable_text("\n".join(_told(status))))
     return ExitCode.OK
 
 

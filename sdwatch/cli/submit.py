@@ -39,7 +39,7 @@ def _submit(job: Path, inbox: Path) -> Path:
     """Copy under a name that the inbox ignores, then rename; the job's path there."""
     # A name such as ~castle.yaml would be ignored for ever.
     name = f"job-{job.name.strip('.~#$_')}" if is_temporary(job.name) else job.name
-    temporary = inbox / f".{name}-{os.getpid()}-{time.time_ns()}.tmp"
+    temporary = inbox / f".{os.getpid()}-{time.time_ns()}.tmp"
     if job.is_dir():
         shutil.copytree(job, temporary)
         return put_in(temporary, inbox, name, "")

@@ -27,9 +27,17 @@ CHANGING = frozenset(LISTS) - {"samplers", "schedulers", "scripts", "latent-upsc
 """Those that may have another name in them while the WebUI runs: files, and titles of files,
 which change with the first load (AUTOMATIC1111, SD.Next)."""
 
+_MAY_BE_EMPTY = frozenset({"prompt-styles", "loras", "embeddings", "sd-vae", "sd-modules"})
+"""Those of what a person adds. No WebUI is without a sampler or an upscaler: such a list says
+nothing, and must not be held against a job."""
+
 GENERATIONS = ("txt2img", "img2img", "extra-single-image")
 
-_CHECKSUM = re.compile(r"\s*\[[0-9a-fA-F]{8,64}\]\s*$")
+_NEEDED = {"extra-single-image": "image"}
+
+_CHECKSUM = re.compile(r"\s{0,8}\[[0-9a-fA-F]{8,64}\]\s*$")
+_LONGEST_VERSION = 100
+_MOST_NUMBER = 1e300
 
 
 class Kind(StrEnum):
@@ -95,6 +103,17 @@ class FieldRule:
     choices: tuple[Any, ...] = ()
 
 
+JSON_TYPES: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (dict,),
+    "null": (type(None),),
+}
+"""Of JSON Schema, and what is one of them here."""
+
 Stages = Mapping[str, Mapping[str, FieldRule] | None]
 
 
@@ -124,8 +143,8 @@ class Catalogue:
     def with_version(self, body: Any) -> Catalogue:
         """With what SD.Next answers to /sdapi/v1/version; a copy without git knows nothing."""
         said = (_at(body, key) for key in ("updated", "commit"))
-        words = (str(word) for word in said if word and word != "unknown")
-        return replace(self, version=" ".join(words))
+        words = (word for word in said if isinstance(word, str) and word not in ("", "unknown"))
+        return replace(self, version=" ".join(words)[:_LONGEST_VERSION])
 
     def without_list(self, route: str, why: str) -> Catalogue:
         """Without one, since this route did not give it."""
@@ -143,7 +162,7 @@ def catalogue_of(openapi: Any, *, is_sdcpp: bool = False) -> Catalogue:
         return Catalogue()
     schemas = _at(openapi, "components", "schemas")
     there = (stage for stage in GENERATIONS if API + stage in paths)
-    stages = {stage: _fields(paths[API + stage], schemas) for stage in there}
+    stages = {stage: _fields(stage, paths[API + stage], schemas) for stage in there}
     options = _at(schemas, "Options", "properties")
     settings = frozenset(options) if isinstance(options, dict) else frozenset()
     return Catalogue(_kind(paths), stages=stages or None, settings=settings)
@@ -174,14 +193,15 @@ def _route(name: str) -> str:
 # -- the fields
 
 
-def _fields(path: Any, schemas: Any) -> Mapping[str, FieldRule] | None:
-    """The fields of a POST by its schema; None where that cannot be found."""
+def _fields(stage: str, path: Any, schemas: Any) -> Mapping[str, FieldRule] | None:
+    """The fields of a POST by its schema; None where that cannot be found, or is not of such a
+    stage: without the field that each of its calls has."""
     schema = _at(path, "post", "requestBody", "content", "application/json", "schema")
     reference = _at(schema, "$ref")
     if isinstance(reference, str):
         schema = _at(schemas, reference.rpartition("/")[2])
     properties = _at(schema, "properties")
-    if not isinstance(properties, dict) or not properties:
+    if not isinstance(properties, dict) or _NEEDED.get(stage, "prompt") not in properties:
         return None
     return {name: _rule(rule) for name, rule in properties.items()}
 
@@ -191,20 +211,34 @@ def _rule(schema: Any) -> FieldRule:
         return FieldRule()
     kinds = schema.get("anyOf")
     kinds = kinds if isinstance(kinds, list) else [schema]
-    types = [kind.get("type") if isinstance(kind, dict) else None for kind in kinds]
-    known = frozenset(str(kind) for kind in types)
-    choices = schema.get("enum")
     return FieldRule(
-        known if all(isinstance(kind, str) for kind in types) else frozenset(),
+        _types(kinds),
         _number(schema.get("minimum")),
         _number(schema.get("maximum")),
         _number(schema.get("exclusiveMinimum")),
-        tuple(choices) if isinstance(choices, list) else (),
+        _choices(schema.get("enum")),
     )
 
 
+def _types(kinds: list[Any]) -> frozenset[str]:
+    """Empty where one of them is none that JSON Schema has: what that takes, nobody knows."""
+    types = [_at(kind, "type") for kind in kinds]
+    known = frozenset(kind for kind in types if isinstance(kind, str) and kind in JSON_TYPES)
+    return known if len(known) == len(set(map(str, types))) else frozenset()
+
+
+def _choices(values: Any) -> tuple[Any, ...]:
+    """Empty where one of them is none that can be told from others."""
+    plain = isinstance(values, list) and all(isinstance(v, str | int | None) for v in values)
+    return tuple(values) if plain else ()
+
+
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    """None for what bounds nothing: JSON has numbers that no float can hold, and Python reads NaN
+    and Infinity in it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= _MOST_NUMBER else None
 
 
 def _at(value: Any, *keys: str) -> Any:
@@ -217,6 +251,15 @@ def _at(value: Any, *keys: str) -> Any:
 
 
 def _read(route: str, body: Any, kind: Kind) -> dict[str, Names]:
+    """Raises ValueError where nothing can be used of what should say something."""
+    read = _read_any(route, body, kind)
+    is_empty = route in _MAY_BE_EMPTY and not (body and isinstance(body, list))
+    if not is_empty and not any(names.shown for names in read.values()):
+        raise ValueError("it names nothing")
+    return read
+
+
+def _read_any(route: str, body: Any, kind: Kind) -> dict[str, Names]:
     if route == "scripts":
         return _scripts(body)
     if route == "embeddings":
@@ -254,7 +297,8 @@ def _samplers(items: list[dict[str, Any]], kind: Kind) -> Names:
     taken = not kind.is_exact
     entries = ((n, [n, *_aliases(i)] if taken else [n]) for i in items if (n := _text(i, "name")))
     made = _names(entries, folds=taken)
-    aliases = {fold(alias): _text(item, "name") for item in items for alias in _aliases(item)}
+    named = ((name, item) for item in items if (name := _text(item, "name")))
+    aliases = {fold(alias): name for name, item in named for alias in _aliases(item)}
     return replace(made, hints={**aliases, **made.hints})
 
 

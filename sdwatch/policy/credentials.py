@@ -23,24 +23,25 @@ _LABEL = (
 )
 _NOTHING = r"(?!<|hidden\b|(?:none|null|true|false)\b)"
 _LABELLED = re.compile(
-    rf"({_LABEL}(?:\\{{0,4}}[\"'])?\s*(?:\s(?:is|was)\s*)?[:=]\s*"
-    r"(?:(?:bearer|basic|digest|token|apikey)\s+)?(?:\\{0,4}[\"'])?)"
+    rf"({_LABEL}(?:\\{{0,4}}[\"'])?\s{{0,9}}(?:(?<=\s)(?:is|was)\s{{0,9}})?[:=]\s{{0,9}}"
+    r"(?:(?:bearer|basic|digest|token|apikey)\s{1,9})?(?:\\{0,4}[\"'])?)"
     rf"{_NOTHING}(?:(?<=[\"'])[^\"'\\\n]+|[^\s\"'\\,;&)}}\]]+)",
     re.I,
 )
 _SAID = re.compile(  # a digit tells "the password is hunter2" from "the password is wrong"
-    r"((?:passw(?:or)?d|passphrase|token|key)\s+(?:(?:is|was)\s+)?)(?=[^\s\"']*\d)"
+    r"((?:passw(?:or)?d|passphrase|token|key)\s{1,9}(?:(?:is|was)\s{1,9})?)(?=[^\s\"']*\d)"
     r"(?:(?<=s\s)[^\s\"',;]{6,}|[A-Za-z0-9_\-]{20,})",
     re.I,
 )
 _FLAG = re.compile(
-    r"((?<![\w-])--?[\w-]{0,40}(?:auth|token|passw|secret|key|ngrok)[\w-]{0,40}(?:=|\s+|[\"'],\s*[\"']))"
+    r"(?<!-)(--?(?=[\w-]{0,60}?(?:auth|token|passw|secret|key|ngrok))[\w-]{1,120}+"
+    r"(?:=|\s++|[\"'],\s{0,9}[\"']))"
     r"(?!-|<)[^\s\"']+",
     re.I,
 )
 _COMMAND = re.compile(
     r"(\b(?:(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|--user)"
-    r"|(?:sshpass|mysql\w*)\b[^\n]{0,200}?\s-p)[ =]?)[^\s\"']+"
+    r"|(?:sshpass|mysql\w{0,20})\b[^\n]{0,200}?\s-p)[ =]?)[^\s\"']+"
 )
 _USERINFO = re.compile(r"(://)[^/\s@\"'<>]+@")
 

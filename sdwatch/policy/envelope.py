@@ -8,16 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sdwatch.errors import FileProblems, JobUnfitError
+from sdwatch.policy.printable import printable
 from sdwatch.policy.recovery import CUT_OFFS
 from sdwatch.policy.trouble import Trouble
 
 CANCELLED = "cancelled"
 """The diagnosis of a run that somebody cancelled."""
-
-
-def printable(name: str) -> str:
-    """A file's name as it can be shown: control characters, and what is no character, escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.command import typed
-from sdwatch.policy.envelope import printable
+from sdwatch.policy.printable import printable
 from sdwatch.policy.story import joined, log_part
 from sdwatch.policy.trouble import Held
 

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdwatch.errors import Problem
-from sdwatch.policy.catalogue import CHANGING, Catalogue, FieldRule, Kind, Names, fold
+from sdwatch.policy.catalogue import (
+    CHANGING,
+    JSON_TYPES,
+    Catalogue,
+    FieldRule,
+    Kind,
+    Names,
+    fold,
+)
 from sdwatch.policy.document import shown
 from sdwatch.policy.job import Job, Size, Stage
 from sdwatch.policy.payload import names_upscaler, own_images, restores_faces
@@ -239,13 +247,13 @@ class _Check:
         return not (self._kind.is_exact or nearest(name, known, _TYPO).startswith(_DID))
 
     def prompt(self, place: Place, text: str) -> None:
-        for lora in _LORA.findall(text):
+        for lora in filter(_is_a_name, _LORA.findall(text)):
             self.name("LoRA", "loras", place, lora)
         self.negative_prompt(place, text)
 
     def negative_prompt(self, place: Place, text: str) -> None:
         """LoRAs are for the other prompt alone."""
-        for embedding in _EMBEDDING.findall(text):
+        for embedding in filter(_is_a_name, _EMBEDDING.findall(text)):
             self.name("embedding", "embeddings", place, embedding)
 
     # -- the sizes
@@ -332,6 +340,11 @@ _DID = "; did you mean"
 _UNLISTED = ' ("allow" in the config makes exceptions, for what an extension adds unlisted)'
 
 
+def _is_a_name(text: str) -> bool:
+    """Not `{detail|sharp}` or `__loras__`: what Dynamic Prompts makes of these, it alone knows."""
+    return not any(sign in text for sign in ("{", "|", "__"))
+
+
 def _perhaps(name: str, names: Iterable[str]) -> str:
     """The nearest of very many, or nothing."""
     near = nearest(name, names)
@@ -412,18 +425,7 @@ def _misfit(value: Any, rule: FieldRule) -> str:
     return ""
 
 
-_TYPES: Mapping[str, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-    "array": (list, tuple),
-    "object": (dict,),
-    "null": (type(None),),
-}
-
-
 def _is_a(value: Any, kind: str) -> bool:
     if isinstance(value, bool):
         return kind == "boolean"
-    return isinstance(value, _TYPES.get(kind, (object,)))
+    return isinstance(value, JSON_TYPES[kind])

@@ -34,7 +34,7 @@ _SPACE = re.compile(r"(?:\s|\\[nrt])+")  # a line end may come back escaped
 _WRAPPED = re.compile(r"\n {20,}")
 _WRAP = r"(?:[ \t]*\n {20,})?"  # SD.Next breaks long words too, and indents what follows
 _BASE64 = re.compile(
-    r"[A-Za-z0-9+/]{201,}={0,2}|(?:[A-Za-z0-9+/]{50,80}+\s*\n\s*){4,}[A-Za-z0-9+/]*={0,2}"
+    r"[A-Za-z0-9+/]{201,}={0,2}|(?:[A-Za-z0-9+/]{50,80}+[^\S\n]{0,99}\n\s{0,99}){4,}[A-Za-z0-9+/]*={0,2}"
     r"|(?<![\w+/])(?:iVBORw0KGgo|/9j/[A-Za-z0-9+/]{8})[A-Za-z0-9+/]*={0,2}"  # a picture's beginning
 )
 _BYTES = re.compile(  # as Python prints them, and the beginning of a PNG or JPEG in hex

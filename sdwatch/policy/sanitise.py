@@ -63,7 +63,7 @@ IMAGE_KEYS = frozenset(
 )
 _SECRET_KEY = re.compile(r"passw|secret|token\b|api_?key|authorization|cookie|credential", re.I)
 _IMAGE_START = re.compile(r"data:|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-9A-Za-z]{2}[0-9A-Za-z+/]{200}")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n]+={0,2}\s*")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n]++={0,2}\s*")
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 

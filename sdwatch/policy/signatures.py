@@ -20,6 +20,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.document import parse_document
 from sdwatch.policy.error_lines import error_blocks
+from sdwatch.policy.expression import MOST_IN_A_ROW, is_slow
 from sdwatch.policy.facts import Diagnosis, Facts
 from sdwatch.policy.schema import Reading, read_model, readable
 
@@ -33,7 +34,7 @@ it is one, and it would escape the redaction."""
 # A body that says nothing about the cause: none, the server's own text, a page for browsers, and
 # what stable-diffusion.cpp says of every failure (source).
 _SAYS_NOTHING = re.compile(
-    r"\s*(Internal Server Error|generate_image returned \w+ results|<.*)?\s*",
+    r"\s*+(Internal Server Error\s*|generate_image returned \w{1,20} results\s*|<.*)?",
     re.DOTALL | re.IGNORECASE,
 )
 
@@ -319,7 +320,6 @@ def _text(lines: Iterable[str]) -> str:
 # --- how the file is read
 
 
-_REPEATED = re.compile(r"[*+}][^()\[\]]*\)[*+{]")
 _GROUPS = re.compile(r"\\.|\([^()]*\)|\[[^\]]*\]")
 
 
@@ -330,6 +330,12 @@ def beginning(pattern: str) -> str:
         return ""
     text = plain.group()
     return text[:-1] if pattern[len(text) : len(text) + 1] in ("?", "*", "{") else text
+
+
+_SLOW = (
+    "may take for ever: it repeats what repeats itself, or has more than "
+    f"{MOST_IN_A_ROW} repeats in a row that fit the same text, as .* does"
+)
 
 
 class _Read(BaseModel):
@@ -350,10 +356,12 @@ class _When(_Read):
     def _an_expression(cls, text: str) -> str:
         try:
             re.compile(text)
-        except re.error as error:
+        except (re.error, OverflowError) as error:
             raise ValueError(f"is no regular expression: {error}") from None
-        if _REPEATED.search(text):
-            raise ValueError("repeats what repeats itself, which can take for ever")
+        except RecursionError:
+            raise ValueError("has too many groups within each other") from None
+        if is_slow(text):
+            raise ValueError(_SLOW)
         return text
 
     @field_validator("log")

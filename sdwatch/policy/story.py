@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdwatch.policy.command import typed
-from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt, printable
+from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
+from sdwatch.policy.printable import printable, printable_text
 from sdwatch.policy.recovery import PROVEN, Action
 from sdwatch.policy.verdict import ENDED_IN_ORDER
 
@@ -67,7 +68,8 @@ def why_text(envelope: ErrorEnvelope, about: About, evidence: Evidence = Evidenc
 
 def joined(*parts: Sequence[str]) -> str:
     """The parts that are not empty, with a line between them."""
-    return "\n\n".join("\n".join(part).rstrip() for part in parts if part) + "\n"
+    text = "\n\n".join("\n".join(part).rstrip() for part in parts if part) + "\n"
+    return printable_text(text)
 
 
 def _facts(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> Iterator[str]:

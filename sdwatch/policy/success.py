@@ -220,7 +220,8 @@ def _names(payload: Mapping[str, Any], info: Mapping[str, Any]) -> list[Finding]
 
 
 _LONGEST_PARAMETERS = 20_000
-_QUOTED = re.compile(r'"(?:\\.|[^"\\])*"')  # a second prompt, which may say anything
+_LONGEST_NAME = 1000
+_QUOTED = re.compile(r'(?<!\\)"(?:\\.|[^"\\])*+"')  # a second prompt, which may say anything
 
 
 def _parameters(info: Mapping[str, Any]) -> Mapping[str, str]:
@@ -235,7 +236,7 @@ def _parameters(info: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    return value[:_LONGEST_NAME] if isinstance(value, str) else ""
 
 
 def _model(
@@ -254,7 +255,7 @@ def _model(
 
 
 _HEX = re.compile(r"[0-9a-f]{8,64}")
-_IN_BRACKETS = re.compile(r"\s*\[([0-9a-f]*)\]\s*$")
+_IN_BRACKETS = re.compile(r"\s{0,8}\[([0-9a-f]*)\]\s*$")
 
 
 def _is_model(asked: str, used: str, digest: str) -> bool:
@@ -336,41 +337,60 @@ _NAME_KEYS = ("name", "label", "title", "model_name", "hash", "sha256", "filenam
 # -- the log
 
 # What each says; SD.Next's lines of LoRAs are read in its source, AUTOMATIC1111's and Forge's too.
-_FALLBACKS: tuple[tuple[str, str], ...] = (
+# `…` stands for any text: its parts are looked for one after the other, so that no line takes long.
+_FALLBACKS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
-        r"Couldn't find (?:network|Lora) with name|Networks not found:|Failed to load network"
-        r"|\b(?:ERROR|WARNING)\b.*\b(?:[Nn]etwork|LoRA)\b.*(?:not found|not loaded|mismatch|failed)"
-        r"|\[LORA\] (?:LoRA version mismatch|Loading .* with unmatched keys)",
         "a LoRA of the prompt was not found, or not applied",
+        (
+            r"Couldn't find (?:network|Lora) with name|Networks not found:|Failed to load network",
+            r"\b(?:ERROR|WARNING)\b…\b(?:[Nn]etwork|LoRA)\b…not found|not loaded|mismatch|failed",
+            r"\[LORA\] LoRA version mismatch",
+            r"\[LORA\] Loading … with unmatched keys",
+        ),
     ),
-    (r"Override not found: checkpoint", "the checkpoint that the job names was not found"),
-    (r"Checkpoint .+ not found; loading fallback", "a checkpoint was not found, another was used"),
-    (r"Couldn't find VAE named", "the VAE was not found, the picture was made without"),
+    ("the checkpoint that the job names was not found", ("Override not found: checkpoint",)),
+    ("a checkpoint was not found, another was used",
+     ("Checkpoint … not found; loading fallback",)),
+    ("the VAE was not found, the picture was made without", ("Couldn't find VAE named",)),
     (
-        r"Unable to load \w*(?:ESRGAN|SwinIR|DAT|ScuNET|HAT|LDSR|upscal)\w* ?model"
-        r"|Could not find upscaler|Error loading (?:upscaler|ESRGAN)",
         "the upscaler's weights were not loaded, the picture was enlarged in a plain way",
+        (
+            r"Unable to load \w{0,60}(?:ESRGAN|SwinIR|DAT|ScuNET|HAT|LDSR|upscal)\w{0,60} ?model",
+            r"Could not find upscaler|Error loading (?:upscaler|ESRGAN)",
+        ),
     ),
     (
-        r"Unable to load (?:face-restoration|GFPGAN|[Cc]ode[Ff]ormer)\w* ?model",
         "the faces were not restored: the weights for it were not loaded",
+        (r"Unable to load (?:face-restoration|GFPGAN|[Cc]ode[Ff]ormer)\w{0,60} ?model",),
     ),
-    (r"Script .* not found", "a script was not found, and left out"),
+    ("a script was not found, and left out", ("Script … not found",)),
+)  # fmt: skip
+_COMPILED = tuple(
+    (words, tuple(tuple(re.compile(part) for part in way.split("…")) for way in ways))
+    for words, ways in _FALLBACKS
 )
-_COMPILED = tuple((re.compile(pattern), words) for pattern, words in _FALLBACKS)
 
 
 def _fallbacks(log: Sequence[str]) -> list[Finding]:
     """Each kind once, with the first line that tells of it."""
     found: dict[str, Finding] = {}
     for line in log:
-        for pattern, words in _COMPILED:
-            if words not in found and pattern.search(line):
+        for words, ways in _COMPILED:
+            if words not in found and any(_has_in_order(line, parts) for parts in ways):
                 found[words] = Finding("fallback", words, line=line.strip()[:300])
     return list(found.values())
 
 
-_PROCESSING = re.compile(r"\bERROR\b[ |\w.-]*\bProcessing: (\S.*)")
+def _has_in_order(line: str, parts: Iterable[re.Pattern[str]]) -> bool:
+    at = 0
+    for part in parts:
+        if (found := part.search(line, at)) is None:
+            return False
+        at = found.end()
+    return True
+
+
+_PROCESSING = re.compile(r"\bERROR\b[ |\w.-]{0,80}\bProcessing: (\S.*)")
 
 
 def broke_inside(log: Iterable[str]) -> str:

@@ -35,6 +35,8 @@ from sdwatch.spool.signature import digest
 
 log = logging.getLogger("sdwatch.spool")
 
+_LONGEST_NAME = 255  # bytes, on nearly every file system
+
 
 @dataclass(frozen=True)
 class Spool:
@@ -257,7 +259,11 @@ def retry(run_folder: Path, inbox: Path, edited: Path | None = None) -> Path:
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{os.getpid()}-{time.time_ns()}.tmp"
     is_folder = job.is_dir()
-    _copy(job, temporary)
+    try:
+        _copy(job, temporary)
+    except BaseException:
+        _discard(temporary)
+        raise
     stem, ending = (source.name, "") if is_folder else (source.stem, source.suffix or ".yaml")
     return put_in(temporary, place, stem, ending)
 
@@ -291,12 +297,32 @@ def _copy(job: Path, target: Path) -> None:
 
 
 def put_in(temporary: Path, inbox: Path, stem: str, ending: str) -> Path:
-    """Rename a complete job into the inbox under a free name: `stem`, `stem-2`, …"""
+    """Rename a complete job into the inbox under a free name: `stem`, `stem-2`, … Raises OSError,
+    and leaves nothing there then."""
     number = 1
     while True:
-        name = f"{stem}{ending}" if number == 1 else f"{stem}-{number}{ending}"
+        path = inbox / _fitting(stem, ending if number == 1 else f"-{number}{ending}")
         try:
-            disk.rename(temporary, inbox / name)
-            return inbox / name
+            disk.rename(temporary, path)
         except FileExistsError:
             number += 1
+        except OSError:
+            _discard(temporary)
+            raise
+        else:
+            return path
+
+
+def _fitting(stem: str, ending: str) -> str:
+    """`stem` with its ending, shortened where that would be too long for a name."""
+    while stem and len(os.fsencode(stem + ending)) > _LONGEST_NAME:
+        stem = stem[:-1]
+    return stem + ending
+
+
+def _discard(temporary: Path) -> None:
+    with suppress(OSError):
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink()

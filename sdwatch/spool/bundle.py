@@ -31,7 +31,14 @@ from sdwatch.policy.sanitise import NAME_KEYS, sanitise, strings
 from sdwatch.policy.stand_ins import RUN_ID, StandIns, without_slugs
 from sdwatch.policy.vocabulary import COMMON, tells_nothing
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.diagnostics import ENVELOPE, WHY, evidence_files, read_evidence, read_json
+from sdwatch.spool.diagnostics import (
+    ENVELOPE,
+    WHY,
+    evidence_files,
+    parsed,
+    read_evidence,
+    read_json,
+)
 from sdwatch.spool.run import JOB_FOLDER, JOURNAL, MANIFEST, read_source
 from sdwatch.versions import versions
 
@@ -135,8 +142,8 @@ def _records(folder: Path) -> list[Any]:
     records = []
     for line in read_evidence(folder, JOURNAL, _MOST_RUN_JSON).splitlines()[-MOST_LINES:]:
         try:
-            records.append(json.loads(line))
-        except (ValueError, RecursionError):
+            records.append(parsed(line))
+        except ValueError:
             continue
     return records
 
@@ -151,20 +158,29 @@ def _without_texts(manifest: Mapping[str, Any]) -> dict[str, Any]:
         told["job"] = {
             **sanitise(name),
             "priority": job.get("priority"),
-            "stages": [sanitise(s) if isinstance(s, Mapping) else {} for s in stages or ()],
+            "stages": [sanitise(s) if isinstance(s, Mapping) else {} for s in _list(stages)],
         }
     return told
 
 
 def _webui(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Which WebUI, and what its replies said of their version and model."""
-    told = dict(manifest.get("webui") or {})
-    for call in manifest.get("calls") or ():
-        for attempt in call.get("attempts", ()):
+    told = dict(_mapping(manifest.get("webui")))
+    for call in _list(manifest.get("calls")):
+        for attempt in map(_mapping, _list(_mapping(call).get("attempts"))):
             told |= {
                 k: attempt[k] for k in ("webui_version", "model", "model_hash") if k in attempt
             }
     return told
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """Empty where somebody damaged it."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _lines_about(run_id: str, records: Iterable[Any], logs: Iterable[Path]) -> list[str]:
@@ -304,7 +320,7 @@ def _learn_run(known: _Known, run_folder: Path) -> None:
         return
     if job.get("name") != PurePosixPath(source).stem:  # else it is a file's name
         known.learn({"job_name": job.get("name")})
-    for stage in job.get("stages") or ():
+    for stage in _list(job.get("stages")):
         if isinstance(stage, Mapping):
             known.learn(stage)
             known.learn({"keys": list(_odd_keys(stage))})

@@ -7,7 +7,8 @@ generation's payloads is replaced wherever it appears.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ MOST_SETS = 5
 """So many failures of a run have evidence of their own: the hard bound on how often one call is
 sent. What a run of many calls fails at after that replaces the last set, so that the first four
 failures and the newest are kept, and a run's evidence is bounded however long a fault goes on."""
+
+_DEEPEST = 100  # lists and mappings within each other, in what is read here
 
 MOST_BYTES = 500_000
 """Of one evidence file. 200 usual lines are 20,000."""
@@ -133,10 +136,36 @@ def _newest_evidence(run_dir: Path, files: Sequence[str]) -> Evidence:
 def read_json(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> dict[str, Any]:
     """A JSON file of a run's folder, which has a mapping; an empty one where it has none."""
     try:
-        value = json.loads(read_evidence(run_dir, name, most))
-    except (ValueError, RecursionError):
+        value = parsed(read_evidence(run_dir, name, most))
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def parsed(data: bytes) -> Any:
+    """JSON that somebody may have written into, with null for NaN and other numbers that are not
+    JSON's. Raises ValueError, also for what is nested so deep that nobody could go through it."""
+    try:
+        value = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [part for whole in level for part in _parts(whole)]
+        if not level:
+            return value
+    raise ValueError("nested too deep")
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _parts(whole: Any) -> Iterable[Any]:
+    if isinstance(whole, dict):
+        return whole.values()
+    return whole if isinstance(whole, list) else ()
 
 
 def read_evidence(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> bytes:

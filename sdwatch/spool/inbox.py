@@ -16,8 +16,8 @@ from pathlib import Path
 from sdwatch import system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
-from sdwatch.policy.envelope import printable
 from sdwatch.policy.job import Job, image_names, on_disk, parse_job
+from sdwatch.policy.printable import printable
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
 from sdwatch.spool.inside import size_of_picture

@@ -23,7 +23,7 @@ from sdwatch.errors import (
     WebUIReplyError,
 )
 from sdwatch.policy.payload import MAX_SEED
-from sdwatch.policy.picture import check_whole, is_one_colour
+from sdwatch.policy.picture import NoPictureError, check_whole, is_one_colour
 from sdwatch.policy.trouble import Trouble
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.post import result_of
@@ -51,9 +51,12 @@ def payload() -> dict[str, Any]:
 
 def flaw_in(image: bytes) -> str:
     """What is wrong with the picture that came of it, as `in one colour`, or ''."""
-    if check_whole(image) != (SIDE, SIDE):
-        return f"in another size than {SIDE}x{SIDE}"
-    return ONE_COLOUR if is_one_colour(image) else ""
+    try:
+        if check_whole(image) != (SIDE, SIDE):
+            return f"in another size than {SIDE}x{SIDE}"
+        return ONE_COLOUR if is_one_colour(image) else ""
+    except NoPictureError:  # its checksums may be right all the same
+        return "as something that is no picture"
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from sdwatch.webui.reply import (
     Reply,
     error_for,
     join_bounded,
+    named_in,
     parse_json,
     read_reply,
 )
@@ -86,7 +87,7 @@ class SDWebUIClient:
             _log_failure(error, stage, self._attempt, payload)
             raise
         self._last_failed = None
-        self.version = str(reply.info.get("version") or self.version)
+        self.version = named_in(reply.info, "version") or self.version
         return reply
 
     def abandon(self) -> None:

@@ -16,7 +16,8 @@ from sdwatch.errors import (
     WebUIReplyError,
     WebUIServerError,
 )
-from sdwatch.policy.picture import NoPictureError, check_whole
+from sdwatch.policy.picture import NoPictureError, check_decodes
+from sdwatch.policy.printable import printable
 
 MAX_REPLY_BYTES = 256 << 20
 """Of one reply: base64 of 192 MB of pictures."""
@@ -27,6 +28,7 @@ _MOST_SIGNS = 2_000_000
 _MOST_IMAGES = 1000
 _MOST_PIXELS = 500_000_000  # of all images of a reply, since looking through them takes time
 _LONGEST_MESSAGE = 20_000
+_LONGEST_NAME = 200
 
 NO_IMAGE = "no image"
 """The `kind` of the error for a 200 that has none, and says what it did all the same."""
@@ -91,6 +93,12 @@ def read_reply(stage: str, body: bytes) -> Reply:
     return Reply(images, grids, info, sizes)
 
 
+def named_in(info: Mapping[str, Any], key: str) -> str:
+    """What a reply's `info` says there, as it can be kept and shown; '' for what is no name."""
+    name = info.get(key)
+    return printable(name[:_LONGEST_NAME]) if isinstance(name, str) else ""
+
+
 def parse_json(body: bytes) -> Any:
     """The value that `body` says. Raises ValueError, also for what would not fit in memory or
     stack."""
@@ -140,10 +148,10 @@ def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]
 
 
 def check_image(stage: str, number: int, data: bytes) -> tuple[int, int]:
-    """Its width and height. Raises WebUIReplyError where `data` is not a whole PNG, JPEG or
+    """Its width and height. Raises WebUIReplyError where `data` does not decode as a PNG, JPEG or
     WebP."""
     try:
-        return check_whole(data)
+        return check_decodes(data)
     except NoPictureError as error:
         raise WebUIReplyError(
             f"image {number} of the reply does not decode: it {error}",

@@ -53,7 +53,7 @@ _SIGN = rb"(?:\xe2\x95[\xad\xb0]|\xe2\x94[\x82\x9c]|\xe2\x9d\xb1|\d+ \xe2\x94\x8
 _PLACE = rb"[^\s:][^\r\n:]*:\d+ in [^\s]+[ ]*(?=[\r\n]|$)"
 _BOXED_LINE = rb"[ ]*+(?:" + _SIGN + rb"[^\r\n]*|" + _PLACE + rb")(?:[ ]*[\r\n]+)*+"
 _BOXED, _BOXES = re.compile(_BOXED_LINE), re.compile(rb"(?:" + _BOXED_LINE + rb")*+")
-_EXCEPTION = re.compile(rb"(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*[\r\n]*")
+_EXCEPTION = re.compile(rb"[\w.]{0,200}(?:Error|Exception|Interrupt|Exit)\b[^\r\n]*[\r\n]*")
 _DIGITS = b"0123456789"
 _USUAL_PROBE = re.compile(
     rb'^INFO:     [0-9A-Fa-f.:\[\]]{3,60} - "GET /sdapi/v1/(?:progress|sd-models|memory)'

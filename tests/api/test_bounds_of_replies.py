@@ -111,7 +111,7 @@ EVIL = {
         20,
     ),
     "JPEG bomb": Evil(lambda: of(jpeg(65_000, 65_000)), MANY_PIXELS, 20),
-    "JPEG below the bound": Evil(lambda: of(jpeg(13_000, 13_000)), "images", 60),
+    "JPEG below the bound": Evil(lambda: of(jpeg(13_000, 13_000)), DAMAGED, 60),
     "WebP bomb": Evil(lambda: of(webp(16_383, 16_383)), MANY_PIXELS, 20),
     "many WebP bombs": Evil(
         lambda: of(webp(13_000, 13_000), again=1000), "the images of the reply have more than", 60

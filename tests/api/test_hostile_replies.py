@@ -362,8 +362,38 @@ def test_half_a_character_in_the_version_leaves_a_done_run_that_can_be_read(
     assert ending is Ending.DONE
     assert_readable(run)
     (finished,) = journal(run, "call_finished")
-    assert finished["webui_version"] == "f2\ud800"
+    assert finished["webui_version"] == "f2\\ud800"
     assert len(server.posts) == 1
+
+
+def test_what_a_webui_says_it_used_is_bounded_and_leaves_json(tmp_path: Path) -> None:
+    info = (
+        f'{{"version": "{"v" * 1_000_000}", "sd_model_name": {{"a": NaN}}, "sd_model_hash": NaN}}'
+    )
+    ending, run, _ = outcome_of(tmp_path, status(200, {"images": [ENCODED], "info": info}))
+    assert ending is Ending.DONE
+    (finished,) = journal(run, "call_finished")
+    assert finished["webui_version"] == "v" * 200
+    assert not {"model", "model_hash"} & finished.keys()
+    json.loads((run / "run.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_no_sign_that_a_terminal_obeys_is_in_what_a_webui_said(tmp_path: Path) -> None:
+    body = json.dumps({"detail": "bad \ud800 thing \x1b[2J \r\x9b \u202e, böse 悪い　もの"})
+    ending, run, _ = outcome_of(tmp_path, status(422, body.encode()))
+    assert ending is Ending.FAILED
+    why = (run / "WHY.txt").read_text()
+    assert "bad \\ud800 thing \\x1b[2J \\r\\x9b \\u202e, böse 悪い　もの" in why
+
+
+def test_no_such_sign_is_in_what_the_monitor_tells_either(tmp_path: Path) -> None:
+    body = json.dumps({"detail": "bad \x1b[2J\x07 thing"}).encode()
+    with asked(well, posts=status(422, body)) as (server, _), lane_on(server, tmp_path) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        said = "bad \\x1b[2J\\x07 thing"
+        wait_until(lambda: any(said in line for line in spool.told), 20, "it is told")
+        assert not any("\x1b" in line for line in spool.told)
 
 
 # -- giving up, and giving up asking

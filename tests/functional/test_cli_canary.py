@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.webui.canary import SIDE, flaw_in
+from tests.fakes import picture
 from tests.functional.cli import make_spool, sdwatch
 from tests.webui.recorded_webui import RecordedWebUI, recorded
 from tests.webui.sim import running
@@ -81,3 +84,14 @@ def test_a_server_with_few_routes_draws_it_too(tmp_path: Path) -> None:
         told = sdwatch(tmp_path, "canary")
     assert told.returncode == ExitCode.OK, told.stdout
     assert "well: stable-diffusion.cpp, " in told.stdout
+
+
+def test_a_picture_that_is_none_is_told_as_that() -> None:
+    data = picture(size=(SIDE, SIDE))
+    assert flaw_in(data) == ""
+    at = data.index(b"IDAT")
+    length = int.from_bytes(data[at - 4 : at], "big")
+    body = b"IDAT" + bytes(length)
+    checked = data[:at] + body + zlib.crc32(body).to_bytes(4, "big") + data[at + 8 + length :]
+    for broken in (checked, data[:-20], b"", b"GIF89a"):
+        assert flaw_in(broken) == "as something that is no picture"

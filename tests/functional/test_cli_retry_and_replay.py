@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,59 @@ def test_with_the_built_in_config_they_work_in_the_runs_own_folder(
     assert str(place.spool.root) in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [(" ", "$EDITOR is blank"), ("vi 'x", "$EDITOR is no command"), ("a\\", "is no command"),
+     ("no-such-editor", "cannot be started"), ("''", "cannot be started")],
+)  # fmt: skip
+def test_an_editor_that_is_none_is_told_and_leaves_nothing_behind(
+    place: Workplace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    told: str,
+) -> None:
+    run = failed(place)
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", command)
+    edits = scratch(tmp_path, monkeypatch)
+    assert main(["retry", run.name, "--edit"]) == ExitCode.ERROR
+    said = capsys.readouterr().err
+    assert told in said
+    assert "broke" not in said
+    assert list(edits.iterdir()) == []
+
+
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where edits lie."""
+    folder = tmp_path / "edits"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("body", "stays"),
+    [
+        ("path.write_text(path.read_text()); sys.exit(3)", 0),
+        ("path.write_text(path.read_text())", 0),  # as wrong as it was
+        ("path.write_text('prompt: right')", 0),  # and submitted
+        ("path.write_text('stepz: 3')", 1),
+        ("path.write_text('prompt: right'); sys.exit(3)", 1),
+        ("(path.parent / 'note').write_text('x'); sys.exit(3)", 1),
+    ],
+)
+def test_of_an_edit_only_what_somebody_wrote_stays(
+    place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, stays: int
+) -> None:
+    run = failed(place, "promt: a castle\n")
+    edits = scratch(tmp_path, monkeypatch)
+    editor(tmp_path, monkeypatch, body)
+    main(["retry", run.name, "--edit"])
+    assert len(list(edits.iterdir())) == stays
+
+
 # -- replay
 
 
@@ -286,3 +340,28 @@ def test_a_bundle_is_one_zip_that_overwrites_none(
     assert f"{made[0]}: " in capsys.readouterr().out
     assert everything(run) == before
     assert main(["bundle", "no-such-run"]) == ExitCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        '{"calls": 5}', '{"webui": "x"}', '{"webui": [1]}', "[]", "{", '"x"', "null",
+        '{"webui": {"name": NaN}, "calls": [NaN, {"attempts": [1e999, "model", {"model": NaN}]}]}',
+        '{"job": {"stages": 5, "name": [], "priority": NaN}, "source": {}}', '{"job": 5}',
+        '{"job": {"stages": [5, {"txt2img": [NaN, Infinity]}]}}', '{"calls": {"a": 1}}',
+        '{"a": ' + "[" * 500 + "]" * 500 + "}", '{"a": ' + "[" * 50_000,
+    ],
+)  # fmt: skip
+def test_a_damaged_manifest_costs_a_bundle_and_a_replay_only_what_was_in_it(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str], manifest: str
+) -> None:
+    run = failed(place)
+    (run / "run.json").write_text(manifest)
+    assert main(["bundle", run.name, "-o", "mine.zip"]) == ExitCode.OK
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        for name in archive.namelist():
+            if name.endswith(".json"):
+                json.loads(archive.read(name), parse_constant=pytest.fail)
+    main(["replay", run.name])  # there is nobody at its url
+    said = capsys.readouterr().err
+    assert "broke" not in said

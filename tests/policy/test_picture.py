@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import zlib
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -12,6 +14,7 @@ from PIL import Image
 from sdwatch.policy.picture import (
     MOST_PIXELS,
     NoPictureError,
+    check_decodes,
     check_whole,
     is_one_colour,
     may_be_one_colour,
@@ -74,9 +77,9 @@ def test_a_large_webp_is_not_decoded_and_its_length_tells() -> None:
         check_whole(data[:-2])
 
 
-def encoded(image: Image.Image, kind: str) -> bytes:
+def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    image.save(buffer, kind, **more)
     return buffer.getvalue()
 
 
@@ -106,3 +109,61 @@ def test_checksums_that_are_right_over_bytes_that_are_not() -> None:
     assert check_whole(damaged) == (8, 8)
     with pytest.raises(NoPictureError, match="damaged"):
         is_one_colour(damaged)
+    with pytest.raises(NoPictureError, match="damaged"):
+        check_decodes(damaged)
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    checksum = zlib.crc32(kind + body).to_bytes(4, "big")
+    return len(body).to_bytes(4, "big") + kind + body + checksum
+
+
+@pytest.mark.parametrize("pixels", [os.urandom(200_000), zlib.compress(bytes(1000)),
+                                    zlib.compress(bytes([9]) * (512 * 3 + 1) * 512)],
+                         ids=["noise", "too few", "rows of no kind"])  # fmt: skip
+def test_a_png_of_a_reply_has_pixels_behind_its_checksums(pixels: bytes) -> None:
+    head = (512).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    parts = ((b"IHDR", head), (b"IDAT", pixels), (b"IEND", b""))
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    assert check_whole(data) == (512, 512)
+    with pytest.raises(NoPictureError, match="is cut off or damaged"):
+        check_decodes(data)
+
+
+WAYS: list[dict[str, Any]] = [
+    {"quality": 30},
+    {"quality": 95, "subsampling": 0},
+    {"quality": 80, "subsampling": 2, "optimize": True},
+    {"quality": 75, "restart_marker_blocks": 3},
+    {"quality": 100, "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0\0\0\xff\xd9"},
+]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=str)
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_a_jpeg_that_ends_in_the_middle_is_told_from_a_whole_one(
+    way: dict[str, Any], mode: str
+) -> None:
+    for side in (1, 8, 9, 64, 200, 257):
+        for noise in (1, 90):
+            image = Image.effect_noise((side, 260 - side), noise).convert(mode)
+            whole = encoded(image, "JPEG", **way)
+            assert check_decodes(whole) == check_decodes(whole + b"more") == image.size
+            pixels = whole.rindex(b"\xff\xda") + 14
+            if len(whole) - pixels < 200:
+                continue  # too little to cut
+            with pytest.raises(NoPictureError, match="is cut off"):
+                check_decodes(whole[: (pixels + len(whole)) // 2] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_whole_decodes(kind: str) -> None:
+    for mode in ("RGB", "RGBA", "L", "P", "I;16", "1"):
+        image = Image.effect_noise((70, 33), 50)
+        if kind == "PNG" or mode in ("RGB", "L"):
+            assert check_decodes(encoded(image.convert(mode), kind)) == (70, 33)
+
+
+def test_a_progressive_jpeg_decodes() -> None:
+    image = Image.effect_noise((70, 33), 50)
+    assert check_decodes(encoded(image, "JPEG", progressive=True)) == (70, 33)

@@ -280,6 +280,20 @@ def checked_by_unknown_kind(sampler: str) -> Checked:
     return check_against(parse_job(f"prompt: a\nsampler_name: {sampler}".encode(), "j"), made)
 
 
+def test_names_that_a_script_makes_up_are_not_looked_up() -> None:
+    made_up = "<lora:{detail|sharp}:1> <lora:__loras__:0.7> <lora:${it}:1> embedding:__x__"
+    assert checked("forge", prompt=made_up).problems == ()
+    assert '"x_y"' in told("forge", prompt="{<lora:x_y:1>|b}")
+
+
+def test_a_list_that_names_nothing_is_skipped_and_said_so() -> None:
+    job = parse_job(b"prompt: a\nsampler_name: Euler", "job.yaml")
+    made = Catalogue().without_list("samplers", "its answer cannot be read: it names nothing")
+    result = check_against(job, made)
+    assert result.problems == ()
+    assert any("names nothing" in note for note in result.notes)
+
+
 def test_what_may_be_a_prompt_is_not_shown() -> None:
     prompt = "a red castle on a green hill"
     for fields in ({"prompt": f"<lora:{prompt}:1>"}, {"sampler_name": prompt}):

@@ -362,6 +362,39 @@ def test_putting_a_job_in_never_overwrites_another(spool: Spool) -> None:
     assert found == {"castle.yaml": "0", "castle-2.yaml": "1", "castle-3.yaml": "2"}
 
 
+@pytest.mark.parametrize("stem", ["x" * 250, "城" * 83 + "x", "x" * 255])
+def test_a_name_that_is_as_long_as_can_be_is_shortened_for_its_number(
+    spool: Spool, stem: str
+) -> None:
+    for number in range(12):
+        temporary = spool.inbox / f".{number}.tmp"
+        temporary.write_text(str(number))
+        archive.put_in(temporary, spool.inbox, stem, ".yaml")
+    found = sorted(spool.inbox.iterdir(), key=lambda path: int(path.read_text()))
+    assert [path.read_text() for path in found] == [str(number) for number in range(12)]
+    assert found[11].name.endswith("-12.yaml")
+    assert len(os.fsencode(found[11].name)) in (253, 254, 255)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_job_that_cannot_be_put_in_leaves_nothing_in_the_inbox(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def refuse(_: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(target))
+
+    run = spool.failed / "run"
+    (run / "job").mkdir(parents=True)
+    (run / "job.yaml").write_text(JOB)
+    (run / "job" / "job.yaml").write_text(JOB)
+    if kind == "file":
+        shutil.rmtree(run / "job")
+    monkeypatch.setattr(archive.disk, "rename", refuse)
+    with pytest.raises(PermissionError):
+        archive.retry(run, spool.inbox)
+    assert list(spool.inbox.iterdir()) == []
+
+
 def test_folders_that_were_taken_away_are_made_again(spool: Spool) -> None:
     shutil.rmtree(spool.working.parent)
     spool.done.rmdir()

@@ -47,6 +47,7 @@ def test_lists_that_the_schema_does_not_name_are_not_asked_for() -> None:
         ((404, b""), "it has no such list"),
         ((200, b"[{"), "its answer is of no use"),
         ((200, b'{"a": 1}'), "its answer is of no use: it is no list"),
+        ((200, b'["a", "b"]'), "its answer is of no use: it names nothing"),
         ((200, b""), "its answer is of no use"),
         ((429, b""), "it answered 429"),
     ],

@@ -1,0 +1,106 @@
+"""Expressions that may take for ever, and those that cannot; and all that sdwatch has itself."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import sdwatch
+from sdwatch.config import builtin_signatures
+from sdwatch.policy.anonymise import Anonymiser
+from sdwatch.policy.expression import is_slow
+from sdwatch.policy.success import _COMPILED
+
+FOR_EVER = (
+    r"(a+)+b", r"(a|aa)+$", r"((a+))+$", r"(aa?)+$", r"(\w|\d)+ERROR", r"(?:\w\d|\d\w)+x",
+    r"(x|.)+y", r"(.|\n)+x", r"(?:.|\s)*?ERROR", r"(?:a|b|ab)+c", r"(?i)(a|A)+$", r"([a-z]+)*x",
+    r"(\w+\s*)+$", r"(?:(?:a+)b?)+$", r"(?=(a+)+b)c", r"(?>(a+)+)b", r"(?:(a+)+b)?x",
+    r"(a{1,50}){1,50}",
+    r"(a?){200}a{200}", "(.*)" * 6, r"a.*b.*c.*d", r"\d+\d+\d+x", r"\w*\s*\w*\s*\w*x",
+    r"[^x]*a[^y]*b[^z]*c", "(x(y" * 20 + "z" + ")*)*" * 20,
+)  # fmt: skip
+QUICK = (
+    r"CUDA error: \d+ at \w+\.py", r"ERROR.*LoRA.*failed", r"(?:\w+\.)*Error", r"(\w+\s)+x",
+    r"\d+\.\d+\.\d+ .*x", r"(foo|bar|baz)+", r"[\w_]+x", r"a{3}b?c?d?", r"(ab?c)+", r"(?:-?\w+ )*x",
+    r"flux (capacitor|drive) \S+ \S+ \S+ \S+ failed", r"^(INFO|WARN) .*$", r"(\d{1,3}\.){3}\d{1,3}",
+    r"((x)*y)*z", r"(?:a++b)+", r"(请按|请勿按)任意键", r"(?:(?:ab|cd)e|f)+", r"",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", FOR_EVER)
+def test_what_may_take_for_ever_is_slow(text: str) -> None:
+    re.compile(text)
+    assert is_slow(text)
+
+
+@pytest.mark.parametrize("text", QUICK)
+def test_what_cannot_is_not(text: str) -> None:
+    assert not is_slow(text)
+
+
+# Two repeats in a row that can take the same text; what keeps their work within the text's length.
+TWO_IN_A_ROW = {
+    r"(\b(?:negative[ _])?prompts?": "the second takes all, up to the line's end, and always fits",
+    r"(.*_)?(dirs?|directory|paths?": "the last takes all that is left, and always fits",
+    r"(?P<start>Progress)\s.{0,400}?": "the first is bounded; the last always fits",
+    r"(?:INFO:\s+)?\S{1,60} - ": "the first is bounded",
+    r"(?:\S.*\s)?API (?:\S+ )*?": "it is tried once, from a line's start, which is bounded",
+}
+
+
+def own_expressions() -> Iterator[str]:
+    """Each that a module keeps, and each of the signatures."""
+    for module in pkgutil.walk_packages(sdwatch.__path__, "sdwatch."):
+        name = module.name.removeprefix("sdwatch.")
+        if not name.startswith(("simulator", "system", "__main__")):
+            yield from expressions_in(list(vars(importlib.import_module(module.name)).values()))
+    for signature in builtin_signatures():
+        for way in signature.ways:
+            yield from expressions_in([way.kind, way.said, way.log])
+
+
+def expressions_in(values: list[Any] | tuple[Any, ...]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, re.Pattern):
+            text = value.pattern
+            yield text if isinstance(text, str) else text.decode("latin-1")
+        elif isinstance(value, tuple):
+            yield from expressions_in(value)
+
+
+def test_no_expression_of_sdwatch_has_two_repeats_in_a_row_that_take_the_same_text() -> None:
+    texts = sorted(set(own_expressions()))
+    assert len(texts) > 150
+    slow = [text for text in texts if is_slow(text, 1)]
+    assert [text for text in slow if not text.startswith(tuple(TWO_IN_A_ROW))] == []
+    for start in TWO_IN_A_ROW:
+        assert any(text.startswith(start) for text in slow), f"{start} is none any more"
+
+
+def test_signs_of_a_fallback_are_looked_for_without_going_back() -> None:
+    """No part repeats without an end, so one look along the line is all the work."""
+    for _, ways in _COMPILED:
+        for parts in ways:
+            for part in parts:
+                assert not re.search(r"(?<!\\)[*+]|\{\d+,\}", part.pattern), part.pattern
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("--api-auth me:pw x", "--api-auth <secret> x"),
+        ("ARGS=--hf-token=abc", "ARGS=--hf-token=<secret>"),
+        ("\\n--subpath-auth-key  abc", "\\n--subpath-auth-key  <secret>"),
+        ("-token 'x'", "-token 'x'"),
+        ("--api-auth --listen", "--api-auth --listen"),
+        ("-" * 4000, "-" * 4000),
+        ("-key" * 1000, "-key" * 1000),
+    ],
+)
+def test_the_value_of_a_flag_is_hidden(text: str, told: str) -> None:
+    assert Anonymiser().text(text) == told
