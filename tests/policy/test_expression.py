@@ -45,6 +45,8 @@ def test_what_cannot_is_not(text: str) -> None:
 
 # Two repeats in a row that can take the same text; what keeps their work within the text's length.
 TWO_IN_A_ROW = {
+    r"(\b(?:(?:curl|wget)": "the first is bounded; the last always fits",
+    r"[\w.]{0,200}(?:Error": "the first is bounded; the last always fits",
     r"(\b(?:negative[ _])?prompts?": "the second takes all, up to the line's end, and always fits",
     r"(.*_)?(dirs?|directory|paths?": "the last takes all that is left, and always fits",
     r"(?P<start>Progress)\s.{0,400}?": "the first is bounded; the last always fits",
