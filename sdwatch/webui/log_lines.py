@@ -20,7 +20,8 @@ LONGEST_LINE = 4000
 PROBE_PATHS = (
     r"(?:/|/app_id|/internal/ping|/openapi.json|/sdapi/v1/"
     r"(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers"
-    r"|latent-upscale-modes|scripts|prompt-styles|loras|embeddings|sd-vae|sd-modules|version))"
+    r"|latent-upscale-modes|scripts|prompt-styles|loras|embeddings|sd-vae|sd-modules|version"
+    r"|checkpoint))"
     r"(?:\?\S*)?"
 )
 
