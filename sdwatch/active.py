@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from sdwatch.clock import Clock, join
 from sdwatch.lane import Lane
-from sdwatch.parked import ParkedRuns
+from sdwatch.parked import REFUSED_FOR, ParkedRuns
 from sdwatch.policy.envelope import broken_envelope
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool.archive import Spool, publish
@@ -19,9 +19,6 @@ from sdwatch.stages import Ending, StageRunner
 from sdwatch.webui.mailbox import Mailbox
 
 log = logging.getLogger("sdwatch.monitor")
-
-REFUSED_FOR = 5.0
-"""Seconds until a run that the disk did not let go on is taken up again."""
 
 
 @dataclass

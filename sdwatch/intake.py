@@ -8,6 +8,7 @@ from typing import Any
 from sdwatch.clock import Clock
 from sdwatch.config import Config
 from sdwatch.errors import JobError
+from sdwatch.parked import REFUSED_FOR
 from sdwatch.policy.printable import printable
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
@@ -18,9 +19,6 @@ from sdwatch.spool.watch import InboxWatch
 
 _SCAN_SHARE = 5
 """A scan of a large inbox takes its time: this many times as long passes before the next."""
-
-_REFUSED_FOR = 5.0
-"""Seconds until a job that could not be claimed is tried again."""
 
 
 class Intake:
@@ -152,7 +150,7 @@ class Intake:
         except OSError as error:
             if arrival.source not in self._refused:
                 self._say(f"{printable(arrival.source)}: cannot be claimed: {error}")
-            self._refused[arrival.source] = self._clock.monotonic() + _REFUSED_FOR
+            self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
             self._inbox.waiting[arrival.source] = f"cannot be claimed: {error}"
             self._spool.mend()
             return None

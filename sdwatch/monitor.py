@@ -15,14 +15,14 @@ from types import FrameType
 from typing import Any
 
 from sdwatch import disk
-from sdwatch.active import REFUSED_FOR, ActiveRun, ActiveRuns
+from sdwatch.active import ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config, load_signatures
 from sdwatch.errors import AlreadyRunningError, FileProblems
 from sdwatch.holds import NO_ROOM, Holds
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
-from sdwatch.parked import Parked, ParkedRuns
+from sdwatch.parked import REFUSED_FOR, Parked, ParkedRuns
 from sdwatch.placement import Placement
 from sdwatch.policy.envelope import (
     CANCELLED,

@@ -12,6 +12,9 @@ from sdwatch.policy.job import Job
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool.run import Run
 
+REFUSED_FOR = 5.0
+"""Seconds until what the disk refused is tried again."""
+
 _FOR_A_WEBUI = "waits in working/ for a WebUI"
 
 

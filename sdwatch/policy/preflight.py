@@ -26,7 +26,7 @@ from sdwatch.policy.catalogue import (
 )
 from sdwatch.policy.document import shown
 from sdwatch.policy.job import Job, Size, Stage
-from sdwatch.policy.payload import names_upscaler, own_images, restores_faces
+from sdwatch.policy.payload import UPSCALE, names_upscaler, own_images, restores_faces
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import Place, nearest
 
@@ -260,7 +260,7 @@ class _Check:
 
     def check_size(self, source: Size | None) -> Size | None:
         """`source`: the size of the picture that the stage is made from, where it is known."""
-        if self._stage.kind == "extra-single-image":
+        if self._stage.kind == UPSCALE:
             return self.check_upscaled(source)
         fields = self._stage.fields
         width, height = fields.get("width"), fields.get("height")

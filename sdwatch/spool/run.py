@@ -29,7 +29,7 @@ from sdwatch.errors import JobError, JournalError, Problem, SpoolError
 from sdwatch.policy.document import MAX_BYTES, too_large
 from sdwatch.policy.job import Job, parse_job
 from sdwatch.policy.ledger import Image, Ledger, read_ledger
-from sdwatch.policy.payload import MAX_SEED, Call, Seeds, draw_seeds
+from sdwatch.policy.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
 from sdwatch.policy.picture import MOST_PIXELS
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
@@ -236,7 +236,7 @@ class Run:
         with Picture.open(io.BytesIO(data)) as picture:
             extension = _FORMATS.get(picture.format or "", "img")
             width, height = picture.size
-        kind = "upscale" if call.kind == "extra-single-image" else call.kind
+        kind = "upscale" if call.kind == UPSCALE else call.kind
         what = "grid" if grid else f"{number:02d}"
         name = f"{self.run_id}_{call.stage}-{kind}_{call.number:03d}-{what}.{extension}"
         disk.write(self.folder / IMAGES / name, data)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError, WebUINotUsableError
+from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.progress import Limits, ProgressWatch, Sample
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import PROBE_EVERY
@@ -54,7 +55,7 @@ class CallWatch:
         self._logs = [LogFollower(path, from_end=True) for path in logs]
         self._lines: deque[str] = deque(maxlen=_MOST_LINES)
         self._poll_lock = threading.Lock()
-        self._upscale = stage == "extra-single-image"
+        self._upscale = stage == UPSCALE
         self._watch = ProgressWatch(clock.monotonic(), limits)
         self._stepless = False
         self.next_look = clock.monotonic() + PROBE_EVERY

@@ -16,6 +16,7 @@ from sdwatch.errors import (
     WebUIReplyError,
     WebUIServerError,
 )
+from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.picture import NoPictureError, check_decodes
 from sdwatch.policy.printable import printable
 
@@ -79,7 +80,7 @@ def read_reply(stage: str, body: bytes) -> Reply:
         raise _unreadable("the reply is not whole JSON", stage) from error
     if not isinstance(value, dict):
         raise _unreadable("the reply is not a JSON object", stage)
-    encoded = [value.get("image")] if stage == "extra-single-image" else value.get("images")
+    encoded = [value.get("image")] if stage == UPSCALE else value.get("images")
     if not isinstance(encoded, list) or not any(encoded):
         kind = NO_IMAGE if encoded in ([], [None]) and value.get("info") != "" else ""
         raise WebUIReplyError("the reply has no image", stage=stage, status=200, kind=kind)
