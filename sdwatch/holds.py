@@ -43,7 +43,7 @@ class Holds:
         self._no_room = self._held_for_room(everything)
         for lane in lanes:
             note = self._notes[lane.name]
-            if lane.hold_reason and note.was_taken_away():
+            if note.was_taken_away() and lane.hold_reason:
                 self._say(f"{lane.name}: somebody took its HOLD note away: it is tried again")
                 lane.release()
             note.show(lane.held or self._no_room)

@@ -60,6 +60,7 @@ class Keeper:
         clock: Clock,
         wake: Callable[[], None],
         tell: Callable[[str], None],
+        may_call: Callable[[], str],
         machine: Machine,
         signatures: tuple[Signature, ...],
         redactor: Redactor,
@@ -79,7 +80,7 @@ class Keeper:
         self._kick = threading.Event()
         self._lock = threading.Lock()  # of what another thread than the permit's writes, too
         self._lists_asked: set[str] = set()
-        self._asked: _Asked | None = None
+        self._wish: _Wish | None = None
         self._last_watch: CallWatch | None = None  # of the last POST, also when it is over
         self._sent_at = 0.0
         managed = config.command is not None
@@ -97,6 +98,7 @@ class Keeper:
             changed=permit.changed,
             wake=wake,
             tell=tell,
+            may_call=may_call,
             redact=redactor.redact,
         )
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
@@ -171,11 +173,12 @@ class Keeper:
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """Have the WebUI brought up, and wait for that. False: it did not become ready, or
         `give_up` was set; then the keeper goes on with it."""
-        return self._ask(_Asked(False, give_up)) is None
+        return self._ask(_Wish(False, give_up)) is None
 
     def prove(self, give_up: threading.Event) -> Unwell | None:
         """Put the WebUI to the proof. See roles.Keeper."""
-        return self._ask(_Asked(True, give_up))
+        self._set_watch(None)
+        return self._ask(_Wish(True, give_up))
 
     def is_a_jobs_own(self, message: str) -> bool:
         """Whether this failure was proven to be a job's own, and needs no more proof."""
@@ -199,14 +202,17 @@ class Keeper:
         if not self.upkeep.ready:
             self._kick.set()
 
-    def _ask(self, asked: _Asked) -> Unwell | None:
-        self._asked = asked
+    def _ask(self, wish: _Wish) -> Unwell | None:
+        with self._lock:
+            self._wish = wish
         self._kick.set()
-        while not asked.done.wait(_LOOK_EVERY):
-            # Its canary must be off the WebUI before the permit is given back.
-            if (asked.given_up or self._stopping.is_set()) and not asked.sends:
-                return Unwell(GIVEN_UP, By.NOT_ASKED)
-        return asked.unwell
+        while not wish.done.wait(_LOOK_EVERY):
+            with self._lock:
+                # What is done for it on the WebUI must be over before the permit is given back.
+                if (wish.given_up or self._stopping.is_set()) and not wish.binds:
+                    self._wish = None if self._wish is wish else self._wish
+                    return Unwell(GIVEN_UP, By.NOT_ASKED)
+        return wish.unwell
 
     def _new_watch(self, stage: str) -> CallWatch:
         config = self._config
@@ -280,12 +286,11 @@ class Keeper:
     def _care(self) -> None:
         """One round: what a run asked for, the call in flight, or the idle WebUI."""
         self._machine.look()
-        if (asked := self._asked) is not None:
-            self._asked = None
+        if (wish := self._take_wish()) is not None:
             try:
-                asked.unwell = self._prove(asked) if asked.prove else self._bring_up()
+                wish.unwell = self._prove(wish) if wish.prove else self._bring_up()
             finally:
-                asked.done.set()
+                wish.done.set()
         elif (watch := self.watch) is not None:
             self._look_at_call(watch)
         elif self._permit.take_for_keeping():
@@ -298,16 +303,26 @@ class Keeper:
         reason = self.upkeep.bring_up()
         return Unwell(reason, By.NOT_ASKED) if reason else None
 
-    def _prove(self, asked: _Asked) -> Unwell | None:
+    def _take_wish(self) -> _Wish | None:
+        with self._lock:
+            wish, self._wish = self._wish, None
+            if wish is not None:
+                wish.binds = wish.prove
+            return wish
+
+    def _prove(self, wish: _Wish) -> Unwell | None:
         """For a run whose call failed twice: why the WebUI is unwell."""
         if self.upkeep.state is State.READY and self.upkeep.is_gone:
             self.upkeep.crashed(Diagnosis.CRASH)
-        if self.upkeep.state is not State.READY and (unwell := self._bring_up()):
-            return unwell
-        asked.sends = True
-        if asked.given_up:
+        if self.upkeep.state is not State.READY:
+            wish.binds = False  # nobody gets the permit for a WebUI that is not ready
+            if unwell := self._bring_up():
+                return unwell
+            with self._lock:
+                wish.binds = True
+        if wish.given_up or self._stopping.is_set():
             return Unwell(GIVEN_UP, By.NOT_ASKED)
-        return self.upkeep.prove(lambda: GIVEN_UP if asked.given_up else "")
+        return self.upkeep.prove(lambda: GIVEN_UP if wish.given_up else "")
 
     def _look_at_call(self, watch: CallWatch) -> None:
         if not watch.is_due:
@@ -322,14 +337,14 @@ class Keeper:
                 self._permit.tell(Stalled(reason))
 
 
-class _Asked:
-    """A run's wish that the WebUI be brought up, or with `prove` put to the proof; `unwell` is the
-    answer once it is `done`. `sends`: from here on it is on the WebUI."""
+class _Wish:
+    """What a run wishes: that the WebUI be brought up, or with `prove` put to the proof; `unwell`
+    is the answer once it is `done`. `binds`: what is done for it needs the run's permit."""
 
     def __init__(self, prove: bool, give_up: threading.Event) -> None:
         self.done = threading.Event()
         self.prove = prove
-        self.sends = False
+        self.binds = False
         self.unwell: Unwell | None = Unwell("sdwatch itself broke on it", By.NOT_ASKED)
         self._give_up = give_up
 

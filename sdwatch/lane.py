@@ -22,7 +22,7 @@ from sdwatch.policy.success import LEVELS, Level
 from sdwatch.policy.trouble import Held
 from sdwatch.spool.faults import Faults
 from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
-from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.client import client_for
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import ReadinessProbe
@@ -73,8 +73,7 @@ class Lane:
         self._clock = clock
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
         self._permit = Permit()
-        auth = (config.username, config.password or "") if config.username else None
-        self._client = SDWebUIClient(config.url, auth=auth, call_limit=config.call_limit)
+        self._client = client_for(config)
         probe = ReadinessProbe(self._client, clock, config.health.timeout)
         self._machine = Machine(clock, {"state": state_dir}, lambda: self.process.family())
         self.keeper = Keeper(
@@ -86,6 +85,7 @@ class Lane:
             clock=clock,
             wake=wake,
             tell=lambda what: tell(f"{config.name}: {what}"),
+            may_call=may_call,
             machine=self._machine,
             signatures=self._signatures,
             redactor=self.redactor,

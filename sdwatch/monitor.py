@@ -7,8 +7,9 @@ import logging
 import queue
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -215,14 +216,17 @@ class Monitor:
             )
             for webui in config.webuis
         ]
-        for lane in self._lanes:
-            learn_earlier_texts(self._spool, lane.redactor.learn)
+        learn_earlier_texts(self._spool, self._have_lanes_learn)
         self._placement = Placement(self._lanes, config.max_generation, config.rules)
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, say=self._say
         )
         self._retention.open()
         self._intake.open()
+
+    def _have_lanes_learn(self, payload: Mapping[str, Any]) -> None:
+        for lane in self._lanes:
+            lane.redactor.learn(payload)
 
     def _open_lanes(self) -> None:
         """Once; with --once only for a job that could begin."""
@@ -324,11 +328,12 @@ class Monitor:
             if is_cancelled(parked.folder) and (waiting := self._take_up(parked)) is not None:
                 self._end(waiting, cancelled_envelope())
 
-    def _end(self, run: Run, envelope: ErrorEnvelope) -> None:
-        """Publish a run that needs no lane to end."""
+    def _end(self, run: Run, envelope: ErrorEnvelope, *, of_its_file: bool = True) -> None:
+        """Publish a run that needs no lane to end. `of_its_file`: it failed by what its job file
+        says."""
         ending = Ending.CANCELLED if envelope.diagnosis == CANCELLED else Ending.FAILED
         try:
-            if run.job_path is not None and not run.is_as_claimed and ending is Ending.FAILED:
+            if of_its_file and ending is Ending.FAILED and _was_changed(run):
                 run.close()  # somebody still wrote to it: it is read again, from working/
                 self._parked.add(run.folder)
                 return
@@ -363,10 +368,17 @@ class Monitor:
                 self._runs.begin(run, lane)
 
     def _unless_refused(self, run: Run, parked: Parked) -> Run | None:
-        """One that has made no call yet is as if it came from the inbox."""
-        if (error := self._placement.refusal(parked)) is None:
+        """One that has made no call yet is as if it came from the inbox; but for one that somebody
+        still wrote to, which whoever makes its calls reads when it has settled."""
+        try:
+            changed = _was_changed(run)
+        except OSError as error:
+            log.error("%s: waits in working/: %s", run.run_id, error)
+            self._parked.add(run.folder, REFUSED_FOR, f"waits: {error}")
+            return None
+        if changed or (refusal := self._placement.refusal(parked)) is None:
             return run
-        self._end(run, self._refused(error))
+        self._end(run, self._refused(refusal))
         return None
 
     def _refused(self, error: FileProblems) -> ErrorEnvelope:
@@ -375,7 +387,7 @@ class Monitor:
     def _goes_on_on(self, lane: Lane, parked: Parked) -> bool:
         """On one that can do it; where no other may be able to, this one will say why it cannot."""
         others = [other for other in self._lanes if other is not lane]
-        if not others or self._placement.can_do(lane, parked):
+        if not others or parked.job is None or self._placement.can_do(lane, parked):
             return True
         return self._placement.is_refused_by(others, parked)
 
@@ -428,11 +440,15 @@ class Monitor:
             return
         if (held := self._lanes[0].held) is None:
             return
+        all_of_them = "; ".join(f"{lane.name}: {lane.hold_reason}" for lane in self._lanes)
+        trouble = held.trouble
+        if len(self._lanes) > 1:
+            trouble = replace(trouble, cause=all_of_them)
         for parked in self._parked.due():
             if (run := self._take_up(parked)) is None:
                 continue
             if any(call.counted or call.excused for call in run.ledger.calls.values()):
-                self._end(run, held_envelope(held.trouble, run.ledger.evidence))
+                self._end(run, held_envelope(trouble, run.ledger.evidence), of_its_file=False)
             else:
                 run.close()
                 self._parked.add(parked.folder)
@@ -467,6 +483,11 @@ class Monitor:
             "runs": [*map(_status, under_way), *map(_parked_status, parked)],
             **self._intake.status(len(parked), self._placement.waiting()),
         }
+
+
+def _was_changed(run: Run) -> bool:
+    """Whether the job is another than what had settled in the inbox. Raises OSError."""
+    return run.job_path is not None and not run.is_as_claimed
 
 
 def _status(active: ActiveRun) -> dict[str, Any]:

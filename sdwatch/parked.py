@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 
 from sdwatch.clock import Clock
@@ -27,19 +26,26 @@ class Parked:
         self.why = why
         self._clock = clock
         self._rules = rules
+        self._is_read = False
+        self._job: Job | None = None
 
     @property
     def source(self) -> str:
         """By which it is told from the jobs that wait in the inbox."""
         return f"working/{self.folder.name}"
 
-    @cached_property
+    @property
     def job(self) -> Job | None:
-        """Its job; None where that cannot be read, which whoever takes it up explains."""
-        try:
-            return Run(self.folder, self._clock).read_job(self._rules)
-        except (OSError, FileProblems):
-            return None
+        """Its job; None where that cannot be read: whoever takes it up says why."""
+        if not self._is_read:
+            try:
+                self._job = Run(self.folder, self._clock).read_job(self._rules)
+            except FileProblems:
+                self._job = None
+            except OSError:
+                return None  # for the moment
+            self._is_read = True
+        return self._job
 
 
 class ParkedRuns:

@@ -14,6 +14,7 @@ from typing import Any
 from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.blame import Blame
 from sdwatch.policy.facts import Facts
+from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.trouble import Trouble, failed_proof
@@ -73,9 +74,10 @@ class Proof:
             return unwell
         return self._repeat(why_over, how_ended)
 
-    def forget_good_call(self) -> None:
-        """What it needs may be gone: a person says that the WebUI is well."""
+    def begin_anew(self) -> None:
+        """A person says that the WebUI is well: all that was concluded before is forgotten."""
         self._last_good = None
+        self._blame = Blame()
 
     def forget_whose(self) -> None:
         """The WebUI may have become another: whose failures were jobs' own is not known of it."""
@@ -100,8 +102,12 @@ class Proof:
             return None
         if unwell.by is By.NO_TIME or why_over():
             return unwell
-        if unwell.by is By.FAILED and self._ask(_plain(good), why_over, how_ended) is not None:
-            return unwell
+        if unwell.by is By.FAILED:
+            if (plain := _plain(good)) is None:
+                return unwell
+            still = self._ask(plain, why_over, how_ended)
+            if still is not None and still.by is not By.REFUSED:
+                return still if still.by is By.NO_TIME else unwell
         self._last_good = None
         return None
 
@@ -133,7 +139,9 @@ class Proof:
         return replace(trouble, cause=self._redactor.redact(trouble.cause))
 
 
-def _plain(good: Asked) -> Asked:
-    """As large as a call that came out, and nothing else of it."""
+def _plain(good: Asked) -> Asked | None:
+    """As large as a call that came out, and nothing else of it; an upscale has no such."""
+    if good.stage == UPSCALE:
+        return None
     same = {name: good.payload[name] for name in _SAME if name in good.payload}
     return Asked("txt2img", {**payload(), **same}, "a plain picture of the same size", False)

@@ -58,6 +58,7 @@ class Upkeep:
         changed: Callable[[], None],
         wake: Callable[[], None],
         tell: Callable[[str], None],
+        may_call: Callable[[], str],
         redact: Callable[[str], str],
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
@@ -76,6 +77,7 @@ class Upkeep:
         self._changed = changed
         self._wake = wake
         self._tell = tell
+        self._may_call = may_call
         self._redact = redact
         self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set)
         self._occupancy = Occupancy(client, config.health.timeout)
@@ -114,14 +116,7 @@ class Upkeep:
             return
         self._interrupt_what_was_left()
         self.apply(Event.START)
-        if unwell := self._doubt():
-            self.apply(Event.START_FAILED)
-            self._failed(unwell, FAILED_CANARY)
-            return
-        self._read_lists()
-        self.apply(Event.READY)
-        self._tell_ready("adopted as it was")
-        self._wake()
+        self._come_up("adopted as it was")
 
     def bring_up(self) -> str:
         """Wait out the cool-down, then restart and wait until ready: '', or why it is not."""
@@ -134,26 +129,40 @@ class Upkeep:
         self.apply(Event.START)
         self._crashes.started(self.process.generation + 1 if self._managed else 0)
         started = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
-        if started and not (unwell := self._doubt()):
+        if started:
+            return self._come_up()
+        trouble = self.process.last_trouble
+        has_lived = not self._managed or self.process.generation != before
+        self.apply(Event.START_FAILED)
+        self._failed(trouble, _NO_START, has_output=has_lived)
+        self._wake()
+        return self._redact(trouble.cause)
+
+    def _come_up(self, how: str = "") -> str:
+        """It answers: it is ready, unless it is doubted. '', or why it is not."""
+        unwell = self._doubt()
+        if unwell is None:
             self._read_lists()
             self.apply(Event.READY)
             self.hold.end()
-            self._tell_ready()
+            self._tell_ready(how)
             self._wake()
             self._hold_if_suspected()
             return ""
-        trouble = unwell if started and unwell else self.process.last_trouble
-        has_lived = not self._managed or self.process.generation != before
-        self.apply(Event.START_FAILED)
-        self._failed(trouble, FAILED_CANARY if started else _NO_START, has_output=has_lived)
-        self._wake()
-        return self._redact(trouble.cause)
+        if unwell.by is By.NO_TIME:
+            self.apply(Event.READY)
+            self._take(unwell)
+        else:
+            self.apply(Event.START_FAILED)
+            self._failed(unwell.told, FAILED_CANARY)
+            self._wake()
+        return self._redact(unwell.reason)
 
     def look_after(self) -> None:
         """One round for a WebUI that no run has."""
         if self.state is State.READY:
             self._check_health()
-        if self.state is State.READY and self._wear.worn_out:
+        if self.state is State.READY and self._wear.worn_out and not self._may_call():
             self._recycle()
         if self.state is State.NOT_USABLE:
             self._try_again()
@@ -201,8 +210,7 @@ class Upkeep:
     def release(self) -> None:
         """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
         self.hold.release()
-        self._proof.forget_good_call()
-        self._proof.forget_whose()
+        self._proof.begin_anew()
         self._next_probe = 0.0
 
     def prove(self, why_over: Callable[[], str]) -> Unwell | None:
@@ -210,9 +218,11 @@ class Upkeep:
         end (see `why_over`) condemns nothing."""
         over = self._why_over
         unwell = self._proof.why_unwell(lambda: why_over() or over(), self._how_ended)
+        if why_over() or self._stopping.is_set():
+            return Unwell(why_over() or STOPS, By.NOT_ASKED)
         if unwell is None:
             self._crashes.proven_well()
-        elif not why_over():
+        else:
             self._take(unwell)
         return unwell
 
@@ -251,17 +261,17 @@ class Upkeep:
         lines = tuple(lines_that_matter(printed))
         return replace(trouble, cause=self._redact(trouble.cause), lines=lines)
 
-    def _doubt(self) -> Trouble | None:
+    def _doubt(self) -> Unwell | None:
         """After a failed canary it is ready only when one has passed: why that failed. It is a call
         like any other, and waits out the cool-down."""
         if not self._crashes.doubted:
             return None
         if self._clock.wait(self._stopping, self._crashes.remaining()):
-            return Trouble(STOPS)
-        if (unwell := self._proof.why_unwell(self._why_over, self._how_ended)) is not None:
-            return unwell.told
-        self._crashes.proven_well()
-        return None
+            return Unwell(STOPS, By.NOT_ASKED)
+        unwell = self._proof.why_unwell(self._why_over, self._how_ended)
+        if unwell is None:
+            self._crashes.proven_well()
+        return unwell
 
     def _why_over(self) -> str:
         """Why a proof that is under way needs no more waiting for, or ''."""
@@ -294,12 +304,8 @@ class Upkeep:
             self._failed_probes = 0
             self.process.cap_logs()
             self._wear.look_at_memory()
-        else:
-            self._failed_probes += 1
-            log.warning("%s: %s", self._config.name, probe.reason)
-            if self._failed_probes >= self._config.health.failures:
-                self._failed_probes = 0
-                self.crashed(Diagnosis.STUCK)
+        elif self._is_frozen(probe):
+            self.crashed(Diagnosis.STUCK)
 
     def _try_again(self) -> None:
         """It could not be used: has what was wrong gone away?"""
@@ -309,11 +315,22 @@ class Upkeep:
             return
         elif self._occupancy.look(still_counts=self.hold.until_idle):
             self.hold.say_again()
+        elif self._managed and not (probe.ready or probe.unusable) and self._is_frozen(probe):
+            self.crashed(Diagnosis.STUCK)
         elif not probe.ready:
             told = seen_by_probe if probe.unusable else no_answer
             self._say_if_new(told(probe.reason, managed=self._managed))
-        else:
+        elif not (self.hold.to_be_proven and self._may_call()):
             self._go_on_if_well()
+
+    def _is_frozen(self, probe: ProbeResult) -> bool:
+        """No answer once more: so often in a row that it must be restarted?"""
+        self._failed_probes += 1
+        log.warning("%s: %s", self._config.name, probe.reason)
+        if self._failed_probes < self._config.health.failures:
+            return False
+        self._failed_probes = 0
+        return True
 
     def _say_if_new(self, trouble: Trouble) -> None:
         """It is looked at every few seconds, and its output read only where something changed."""

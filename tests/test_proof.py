@@ -119,5 +119,26 @@ def test_a_person_says_that_it_is_well() -> None:
     client = Answering(lambda p: WebUIServerError("dead") if is_large(p) else None)
     made = proof(client)
     assert made.why_unwell(lambda: "") is not None
-    made.forget_good_call()
+    made.begin_anew()
     assert made.why_unwell(lambda: "") is None
+
+
+def test_what_the_plain_picture_meets_decides() -> None:
+    def proof_when(error: WebUIError) -> By | None:
+        dead = WebUIServerError("dead")
+        client = Answering(lambda p: dead if p is GOOD else error if is_large(p) else None)
+        unwell = proof(client).why_unwell(lambda: "")
+        return unwell.by if unwell else None
+
+    assert proof_when(WebUIServerError("dead")) is By.FAILED
+    assert proof_when(WebUIBusyError("503")) is By.NO_TIME
+    assert proof_when(WebUIBadRequestError("404")) is None
+
+
+def test_an_upscale_that_cannot_be_repeated_has_no_plain_picture_in_its_place() -> None:
+    client = Answering(lambda p: WebUIServerError("dead") if "image" in p else None)
+    made = proof(client, good=False)
+    made.succeeded("extra-single-image", {"image": "x", "upscaling_resize": 2}, 1.0)
+    unwell = made.why_unwell(lambda: "")
+    assert unwell is not None
+    assert unwell.by is By.FAILED

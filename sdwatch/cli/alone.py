@@ -36,21 +36,21 @@ def alone_with(url: str, spool: Spool) -> Iterator[None]:
 
 
 def _wait_until_idle(spool: Spool, url: str) -> None:
-    """Until each monitor has said that it is on hold, and that nobody uses this WebUI."""
-    first = {worker: said["beat"] for worker, said, _ in _lanes(spool, url)}
-    began, told = time.monotonic(), False
+    """Until each monitor that lives says that it is on hold and that nobody uses this WebUI."""
+    last: dict[str, tuple[object, float]] = {}  # of each, its last beat and when that came
+    told = False
     while True:
-        gone = time.monotonic() - began > _GONE_AFTER
-        states = [
-            (bool(said.get("hold")), bool(lane.get("busy")))
-            for worker, said, lane in _lanes(spool, url)
-            if not gone or said["beat"] != first.get(worker)
-        ]
+        now, states = time.monotonic(), []
+        for worker, said, lane in _lanes(spool, url):
+            if last.get(worker, (None, 0.0))[0] != said["beat"]:
+                last[worker] = said["beat"], now
+            if now - last[worker][1] < _GONE_AFTER:
+                states.append((bool(said.get("hold")), bool(lane.get("busy"))))
         if all(on_hold and not busy for on_hold, busy in states):
             return
         if not told and all(on_hold for on_hold, _ in states):
             told = True
-            print("it finishes the call that is under way; this waits for that (or Ctrl-C)")
+            print("somebody uses this WebUI still: this waits for that (or Ctrl-C)")
         time.sleep(_LOOK_EVERY)
 
 

@@ -9,7 +9,7 @@ from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.webui.catalogue import CatalogueReader
-from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.client import SDWebUIClient, client_for
 from sdwatch.webui.health import LOADING, NO_ROUTES_YET, ReadinessProbe
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 
@@ -26,8 +26,7 @@ _PASSING = {
 def client_of(webui: WebUIConfig) -> SDWebUIClient:
     """A client with this WebUI's own user name and limits. Raises WebUIError, with the reason and
     what to do in words, where it could not be sent a job now."""
-    auth = (webui.username, webui.password or "") if webui.username else None
-    client = SDWebUIClient(webui.url, auth=auth, call_limit=webui.call_limit)
+    client = client_for(webui)
     found = _look(client, webui)
     if not found.ready:
         client.close()

@@ -30,7 +30,7 @@ from sdwatch.spool.diagnostics import ENVELOPE, read_json
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import MANIFEST, Run
 from sdwatch.stages import StageRunner
-from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.client import SDWebUIClient, client_for
 from sdwatch.webui.reply import Reply
 
 _MOST_MANIFEST = 4_000_000
@@ -107,8 +107,7 @@ def _client(folder: Path, url: str | None, chosen: ChosenConfig) -> SDWebUIClien
         if re.fullmatch(r"https?://[^/\s@]+/?", url) is None:
             raise SdwatchError(f"{url!r} is no url: http://HOST:PORT, without a path or a password")
         return SDWebUIClient(url, call_limit=webui.call_limit)
-    auth = (webui.username, webui.password or "") if webui.username else None
-    return SDWebUIClient(webui.url, auth=auth, call_limit=webui.call_limit)
+    return client_for(webui)
 
 
 def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:

@@ -106,6 +106,7 @@ def _editor() -> list[str]:
         return [known]
     try:
         words = shlex.split(os.environ[name], posix=os.name != "nt")
+        words = [word.strip('"') for word in words] if os.name == "nt" else words
     except ValueError as error:
         raise SdwatchError(f"${name} is no command: {os.environ[name]!r}: {error}") from error
     if not words:

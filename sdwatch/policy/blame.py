@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 
 PROVEN_AFTER = 2
-"""So often proven to be a job's own, the same failure costs no more restart."""
+"""Of so many jobs proven to be their own, the same failure costs no more restart."""
 
 SUSPECTS = 3
 """So many different jobs in a row that crash a WebUI which is well afterwards: one doubts it."""
@@ -29,17 +28,17 @@ class Blame:
     """
 
     def __init__(self) -> None:
-        self._proven: Counter[str] = Counter()
+        self._proven: dict[str, set[str]] = {}  # of each failure, the jobs that had it
         self._died_by: dict[str, str] = {}  # jobs in a row by which the process died: their runs
 
     def is_a_jobs_own(self, message: str) -> bool:
-        """Whether this failure was proven so often to be a job's own."""
-        return self._proven[same_but_for_numbers(message)] >= PROVEN_AFTER
+        """Whether this failure was proven to be their own of so many jobs."""
+        return len(self._proven.get(same_but_for_numbers(message), ())) >= PROVEN_AFTER
 
     def blame(self, job: str, run: str, message: str, died: bool) -> None:
         """This job's failure was proven to be its own; `died`: it ended the process."""
         if message:
-            self._proven[same_but_for_numbers(message)] += 1
+            self._proven.setdefault(same_but_for_numbers(message), set()).add(job)
         if died:
             self._died_by[job] = run
         else:
@@ -50,7 +49,7 @@ class Blame:
         self._died_by.clear()
 
     def forget(self) -> None:
-        """It died by itself, or somebody saw to it: nothing is proven of what it is now."""
+        """It died by itself, or somebody saw to it: no failure is known of what it is now."""
         self._proven.clear()
 
     def take_suspects(self) -> tuple[str, ...]:

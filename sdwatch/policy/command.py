@@ -15,7 +15,8 @@ def config_option(config: str, windows: bool) -> str:
 
 
 def quoted(word: str, windows: bool) -> str:
-    """One word of a command. On Windows as both cmd and PowerShell take it."""
+    """One word of a command. On Windows as both cmd and PowerShell take it, but for names with a
+    `$` or a backtick, which PowerShell reads otherwise."""
     if not windows:
         return shlex.quote(word)
     return word if _PLAIN_ON_WINDOWS.fullmatch(word) else f'"{word}"'

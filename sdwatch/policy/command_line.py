@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-from sdwatch.policy.credentials import SECRET, looks_like_a_token
+from sdwatch.policy.credentials import SECRET, SPEAKS_OF_ONE, looks_like_a_token
 
 HIDDEN = "<hidden>"
 
@@ -26,7 +26,6 @@ _HARMLESS = """
 HARMLESS = frozenset(_HARMLESS.split())
 """Flags of WebUIs and of Python whose values are numbers, modes and modules."""
 
-_SPEAKS = re.compile(r"auth|token|passw|secret|key|ngrok", re.I)
 _PROGRAM = re.compile(r"[\w.\-]+\.(?:py|sh|bat|cmd|exe)|\{\w+\}")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 _SHORTEST = 6
@@ -45,7 +44,7 @@ def secrets_in_command(words: Iterable[str]) -> Iterator[str]:
         may_be = len(value) >= _SHORTEST and not re.search(r"[\\/.]", value) and not value.isdigit()
         if not told.endswith((SECRET, HIDDEN)) or not value:
             continue
-        if _SPEAKS.search(flag) or looks_like_a_token(value) or may_be:
+        if SPEAKS_OF_ONE.search(flag) or looks_like_a_token(value) or may_be:
             yield value
 
 
@@ -66,7 +65,7 @@ def _read(words: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _told(flag: str, value: str) -> str:
-    if flag and _SPEAKS.search(flag):
+    if flag and SPEAKS_OF_ONE.search(flag):
         return SECRET
     if looks_like_a_token(value):
         return HIDDEN

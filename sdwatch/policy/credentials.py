@@ -17,6 +17,9 @@ _BY_FORM = re.compile(
     r"|\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]*)?"  # a JSON web token
 )
 _SCHEMES = re.compile(r"\b(Bearer|Basic|Digest)(\s+)[A-Za-z0-9+/=_.~\-]{6,}", re.I)
+SPEAKS_OF_ONE = re.compile(r"auth|token|passw?|secret|key|ngrok|\bpin\b|credential", re.I)
+"""In the name of a setting or flag: its value is one."""
+
 _LABEL = (
     r"(?:passw(?:or)?d|passphrase|passwd|pwd|secret|token|auth|authorization|cookie|credentials?"
     r"|signature|ngrok|\bsig|[_\-]pass|api[_-]?key|[_\-]key)"

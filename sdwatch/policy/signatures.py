@@ -393,6 +393,9 @@ class _When(_Read):
 _DIAGNOSIS = Reading(Diagnosis, "one of " + ", ".join(Diagnosis))
 
 
+_WAITED_FOR = (Diagnosis.STORAGE, Diagnosis.BUSY, Diagnosis.NOT_USABLE)
+
+
 class _Entry(_Read):
     name: Annotated[str, Field(min_length=1)]
     when: Annotated[tuple[_When, ...], Field(min_length=1)]
@@ -406,6 +409,12 @@ class _Entry(_Read):
     vague: bool = False
     ends_start: bool = False
     says: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _cured_by_a_restart(self) -> _Entry:
+        if self.poisons and self.diagnosis in _WAITED_FOR:
+            raise ValueError(f"poisons asks for a restart, which does not cure {self.diagnosis!s}")
+        return self
 
     def signature(self, builtin: bool) -> Signature:
         return Signature(

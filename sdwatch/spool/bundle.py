@@ -24,7 +24,7 @@ from sdwatch.config import Config, WebUIConfig
 from sdwatch.disk import encoded
 from sdwatch.policy.anonymise import Anonymiser
 from sdwatch.policy.command_line import command_for_others, secrets_in_command
-from sdwatch.policy.credentials import SECRET
+from sdwatch.policy.credentials import SECRET, SPEAKS_OF_ONE
 from sdwatch.policy.echoes import Echoes
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.sanitise import NAME_KEYS, sanitise, strings
@@ -50,7 +50,6 @@ NEIGHBOURS = 100
 _MOST_FILES = 100
 _LONGEST_NAME = 250
 _SHORTEST_VALUE = 3
-_SPEAKS = re.compile(r"auth|token|passw?|secret|key|\bpin\b|credential", re.I)
 _MOST_RUN_JSON = 4_000_000
 _ABOUT = """\
 One run of sdwatch, for a bug report. Made by `sdwatch bundle`.
@@ -282,7 +281,7 @@ def _secrets_of(webui: WebUIConfig) -> Iterator[str]:
     yield from secrets_in_command(webui.command or ())
     for name, value in webui.env.items():
         is_usual = len(value) < _SHORTEST_VALUE or value.lower() in COMMON
-        if _SPEAKS.search(name) or (any(map(str.isalpha, value)) and not is_usual):
+        if SPEAKS_OF_ONE.search(name) or (any(map(str.isalpha, value)) and not is_usual):
             yield value
 
 

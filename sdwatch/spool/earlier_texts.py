@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from heapq import nlargest
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,24 @@ _MOST_BYTES = 4_000_000
 
 
 def learn_earlier_texts(spool: Spool, learn: Callable[[Mapping[str, Any]], None]) -> None:
-    """Have what the newest runs were to draw learned, stage by stage; their folders' names are
-    times. What cannot be read is left out."""
-    for folder in nlargest(_RUNS, _published(spool), key=lambda path: path.name):
-        try:
-            job = read_json(folder, MANIFEST, _MOST_BYTES).get("job")
-        except OSError as error:
-            log.warning("%s: cannot be read: %s", folder, error)
-            continue
+    """Have what the newest runs were to draw learned, stage by stage, the newest last: of very many
+    texts the first are forgotten. What cannot be read is left out."""
+    for folder in sorted(_newest(spool), key=lambda path: path.name):
+        job = read_json(folder, MANIFEST, _MOST_BYTES).get("job")
         stages = job.get("stages") if isinstance(job, Mapping) else None
         for stage in stages if isinstance(stages, list) else ():
             if isinstance(stage, Mapping):
                 learn(stage)
 
 
-def _published(spool: Spool) -> Iterator[Path]:
+def _newest(spool: Spool) -> list[Path]:
+    """Runs that have ended; their folders' names begin with the time."""
+    found: list[Path] = []
     for parent in (spool.done, spool.failed):
-        if parent.is_dir():
-            yield from (path for path in parent.iterdir() if not path.name.startswith("."))
+        try:
+            found += (path for path in parent.iterdir() if not path.name.startswith("."))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            log.warning("%s: cannot be read: %s", parent, error)
+    return nlargest(_RUNS, found, key=lambda path: path.name)

@@ -148,6 +148,7 @@ class WebUIAPI:
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
         self._failure = ""  # of the last attempt, as it is compared with others'
+        self._crashed: list[Diagnosis] = []  # this lane's WebUI, by this call, and not excused
 
     def generate_images_with_recovery(
         self,
@@ -310,6 +311,7 @@ class WebUIAPI:
             )
         crashed = is_crash(verdict.diagnosis, verdict.poisons, decision) and not freed
         if self._keeper is not None and crashed:
+            self._crashed.append(verdict.diagnosis)
             self._keeper.crashed(verdict.diagnosis)
         # The evidence comes first: it teaches the recorder what no message may echo.
         tail = self._process.get_tail_logs()
@@ -399,6 +401,7 @@ class WebUIAPI:
         self._recorder.proven(unwell, decision)
         log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
         if decision.action is Action.HOLD:
+            self._crashed.clear()
             return Outcome(envelope=envelope, later=True)
         if not unwell:
             self._tell_blamed(call)
@@ -407,14 +410,14 @@ class WebUIAPI:
 
     def _tell_blamed(self, call: _Call) -> None:
         if self._keeper is not None:
-            attempts = self._recorder.attempts
             self._keeper.blamed(
                 call.job_id or "",
                 call.run_dir.name if call.run_dir else "",
                 self._failure,
-                sum(attempt.crashed for attempt in attempts),
-                any(attempt.diagnosis == Diagnosis.CRASH for attempt in attempts),
+                len(self._crashed),
+                Diagnosis.CRASH in self._crashed,
             )
+            self._crashed.clear()
 
     def _exit_of(self, sent: _Sent, error: WebUIError) -> tuple[bool, int | None]:
         """Whether the process of this generation ended, and with which code. A connection breaks

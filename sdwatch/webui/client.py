@@ -16,6 +16,7 @@ from typing import Any
 import requests
 import urllib3
 
+from sdwatch.config import WebUIConfig
 from sdwatch.effects import announce
 from sdwatch.errors import (
     WebUIError,
@@ -201,6 +202,12 @@ class SDWebUIClient:
             ) as response:
                 said = join_bounded(response.iter_content(_CHUNK), _MAX_ANSWER_BYTES, "")
                 return response.status_code, said
+
+
+def client_for(webui: WebUIConfig) -> SDWebUIClient:
+    """Of a WebUI of the config, with its user name and limits."""
+    auth = (webui.username, webui.password or "") if webui.username else None
+    return SDWebUIClient(webui.url, auth=auth, call_limit=webui.call_limit)
 
 
 @contextmanager

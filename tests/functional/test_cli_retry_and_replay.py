@@ -246,7 +246,7 @@ def test_a_replay_that_kills_the_webui_costs_no_other_run_an_attempt(
         assert main(["replay", bad.name]) == ExitCode.ERROR
         told = capsys.readouterr().out
         assert "it is on hold until this is over" in told
-        assert "it finishes the call that is under way" in told
+        assert "somebody uses this WebUI still" in told
         assert not (spool.spool / "hold").exists()
         spool.wait_for(done=1, failed=1)
         (good,) = spool.done()

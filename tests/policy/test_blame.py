@@ -16,26 +16,34 @@ def test_the_same_failure_is_known_when_it_was_proven_twice() -> None:
     assert not blame.is_a_jobs_own("500: ValueError")
 
 
+def test_one_job_that_is_tried_again_proves_nothing_of_others() -> None:
+    blame = Blame()
+    for run in ("first", "second", "third"):
+        blame.blame("a", run, SAID, died=False)
+    assert not blame.is_a_jobs_own(SAID)
+
+
 def test_two_mistakes_that_take_turns_are_both_known() -> None:
     blame = Blame()
-    for said in (SAID, "500: ValueError", SAID, "500: ValueError"):
-        blame.blame("a", "run-a", said, died=False)
+    for job, said in enumerate((SAID, "500: ValueError", SAID, "500: ValueError")):
+        blame.blame(f"{job}", "run", said, died=False)
     assert blame.is_a_jobs_own(SAID)
     assert blame.is_a_jobs_own("500: ValueError")
 
 
 def test_once_the_webui_may_be_another_it_must_be_proven_once_more() -> None:
     blame = Blame()
-    for _ in range(2):
-        blame.blame("a", "run-a", SAID, died=False)
+    for job in "ab":
+        blame.blame(job, "run", SAID, died=False)
+    assert blame.is_a_jobs_own(SAID)
     blame.forget()
     assert not blame.is_a_jobs_own(SAID)
 
 
 def test_a_failure_without_a_word_is_never_known() -> None:
     blame = Blame()
-    for _ in range(3):
-        blame.blame("a", "run-a", "", died=False)
+    for job in "abc":
+        blame.blame(job, "run", "", died=False)
     assert not blame.is_a_jobs_own("")
 
 
