@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,19 +17,23 @@ from sdwatch.lane import Lane
 from sdwatch.policy.lifecycle import State
 from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
+from sdwatch.webui.canary import By, Unwell
 from sdwatch.webui.mailbox import Mailbox
 from tests.helpers import free_port, wait_until
 from tests.webui.sim import FAST
 
 
 @pytest.fixture
-def lane(tmp_path: Path) -> Iterator[Lane]:
+def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lane]:
     """One whose simulator is ready."""
+    monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.1)
     port = free_port()
     config = {
         "name": "sim",
         "url": f"http://127.0.0.1:{port}",
         "command": (sys.executable, "-m", "sdwatch.simulator", "--port", str(port), *FAST),
+        "health": {"interval": 0.1, "timeout": 0.5, "failures": 2},
+        "stop_grace": 1,
     }
     lane = Lane(
         WebUIConfig.model_validate(config),
@@ -83,3 +88,28 @@ def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_i
     assert lane.process.generation == 2
     assert lane.hold_reason == ""
     assert not any(map(psutil.pid_exists, alive))
+
+
+def test_a_proof_that_a_stop_cuts_off_condemns_nobody(
+    lane: Lane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> Unwell:
+        lane.keeper.close()
+        return Unwell("the canary failed: sdwatch stops")
+
+    monkeypatch.setattr(lane.keeper._proof, "why_unwell", cut_off)
+    with lane.permit(Mailbox()):
+        proof = lane.keeper.prove(threading.Event())
+    assert proof is not None
+    assert proof.by is By.NOT_ASKED
+    assert lane.status()["crashes_in_a_row"] == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGSTOP")
+def test_one_that_freezes_while_it_is_on_hold_is_started_anew(lane: Lane) -> None:
+    with lane.permit(Mailbox()):
+        lane.keeper.put_on_hold(Trouble("it has no model"))
+    for process in lane.process.family():
+        process.suspend()
+    wait_until(lambda: lane.process.generation == 2, 60, "it is started anew")
+    wait_until(lambda: lane.ready, 60, "it goes on")

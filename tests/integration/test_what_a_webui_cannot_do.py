@@ -6,7 +6,10 @@ import json
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from sdwatch.monitor import Result
+from sdwatch.spool.run import Run
 from tests.fakes import envelope, picture
 from tests.helpers import free_port, wait_until
 from tests.monitored import EXTERNAL, journal, monitored
@@ -115,6 +118,34 @@ def test_a_run_that_goes_on_waits_for_the_lane_that_can_do_it(tmp_path: Path) ->
             assert spool.stats()["posts"] == 1
             (waits,) = (run for run in spool.status()["runs"] if run["source"] == "other.yaml")
             assert waits["doing"] == "waits in working/ for a WebUI"
+
+
+def test_a_refused_job_to_which_somebody_still_wrote_is_read_anew_and_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "is_as_claimed", False)
+    with monitored(tmp_path) as spool:
+        spool.drop("bad.yaml", small_job(sampler_name="Eulr"))
+        spool.drop("good.yaml", small_job())
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY, spool.told
+        assert len(spool.done() + spool.failed()) == 2
+
+
+def test_a_run_whose_job_cannot_be_read_any_more_fails_on_any_lane(tmp_path: Path) -> None:
+    others = {"other": {"url": f"http://127.0.0.1:{free_port()}"}}
+    settings = {"stop_grace": 0.1}
+    slow = ["--step-time", "1"]
+    with monitored(tmp_path, flags=slow, others=others, settings=settings) as spool:
+        spool.drop("castle.yaml", small_job())
+        spool.start()
+        spool.wait_posts(1)
+        spool.stop()
+        (run,) = spool.working()
+        (run / "job.yaml").write_text("stages: 5\n")
+        spool.start()
+        spool.wait_for(failed=1)
+        assert "stages" in envelope(spool.failed()[0])["message"]
 
 
 def test_a_job_waits_for_a_lane_that_is_not_known_yet(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""Holds are told once each; a note that a person takes away releases its lane, and no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from sdwatch.clock import SystemClock
+from sdwatch.holds import Holds
+from sdwatch.lane import Lane
+from sdwatch.policy.trouble import Held, Trouble
+from sdwatch.spool.archive import Spool
+
+FULL = "12 MB free on the spool's disk, less than min_free (1000 MB)"
+
+
+class StandIn:
+    """A lane, as far as it is told of."""
+
+    name = "sim"
+
+    def __init__(self) -> None:
+        self.held: Held | None = None
+        self.released = 0
+
+    @property
+    def hold_reason(self) -> str:
+        return self.held.trouble.cause if self.held else ""
+
+    def release(self) -> None:
+        self.released += 1
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def holds(tmp_path: Path, told: list[str]) -> Holds:
+    return Holds(Spool(tmp_path, "me"), ["sim"], clock=SystemClock(), say=told.append)
+
+
+def test_a_number_that_changes_is_no_news(holds: Holds, told: list[str]) -> None:
+    for free in (12, 11, 10):
+        holds.tell([], FULL.replace("12", str(free)))
+    holds.tell([], "")
+    assert told == [f"everything: on hold: {FULL}", "everything: goes on"]
+
+
+def test_a_note_of_a_full_disk_that_is_taken_away_releases_no_later_hold(
+    holds: Holds, tmp_path: Path
+) -> None:
+    lane = StandIn()
+    lanes = [cast(Lane, lane)]
+    note = tmp_path / "HOLD-sim.txt"
+    holds.tell(lanes, FULL)
+    note.unlink()
+    holds.tell(lanes, FULL)
+    assert note.exists(), "it is still so"
+    note.unlink()
+    holds.tell(lanes, "")
+    lane.held = Held(Trouble("it has no model"), "now")
+    holds.tell(lanes, "")
+    holds.tell(lanes, "")
+    assert (lane.released, note.exists()) == (0, True)
+    note.unlink()
+    holds.tell(lanes, "")
+    assert lane.released == 1
