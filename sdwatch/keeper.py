@@ -141,6 +141,11 @@ class Keeper:
         self._last_watch = self._new_watch(stage)
         self._set_watch(self._last_watch)
 
+    @property
+    def has_log(self) -> bool:
+        """Whether the WebUI's lines can be seen at all."""
+        return bool(self._process.log_paths())
+
     def call_log(self) -> tuple[str, ...]:
         """The WebUI's lines since the last POST went out, oldest first."""
         return self._last_watch.lines() if self._last_watch is not None else ()

@@ -83,7 +83,6 @@ class Upkeep:
         self._occupancy = Occupancy(client, config.health.timeout)
         self._failed_probes = 0
         self._next_probe = 0.0
-        self._suspects: tuple[str, ...] = ()  # for which it is put on hold once it is up
 
     @property
     def _managed(self) -> bool:
@@ -93,7 +92,8 @@ class Upkeep:
     def ready(self) -> bool:
         """Whether a call may be sent."""
         well = self.state is State.READY and self.ended_generation != self.process.generation
-        return well and not self._wear.worn_out and not self._stopping.is_set()
+        sound = not self._wear.worn_out and not self._crashes.suspects
+        return well and sound and not self._stopping.is_set()
 
     @property
     def is_gone(self) -> bool:
@@ -203,7 +203,7 @@ class Upkeep:
 
     def doubt_the_jobs(self, runs: Sequence[str]) -> None:
         """These were spent in a row on a WebUI that died each time."""
-        self._suspects = tuple(runs)
+        self._crashes.suspected(runs)
         if self.state is State.READY:  # else the last of them made a restart due
             self._hold_if_suspected()
 
@@ -211,6 +211,7 @@ class Upkeep:
         """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
         self.hold.release()
         self._proof.begin_anew()
+        self._crashes.trusted()
         self._next_probe = 0.0
 
     def prove(self, why_over: Callable[[], str]) -> Unwell | None:
@@ -237,10 +238,9 @@ class Upkeep:
             self._wake()
 
     def _hold_if_suspected(self) -> None:
-        if self._suspects:
-            self.hold.say(doubted_jobs(self._suspects), anew=True)
-            self._suspects = ()
-            self._hold_for(self._crashes.longest)
+        if runs := self._crashes.suspects:
+            self.hold.say(doubted_jobs(runs), anew=True)
+            self._hold_for(self._crashes.suspicion_left())
 
     def _hold_for(self, seconds: float) -> None:
         self._next_probe = self._clock.monotonic() + seconds

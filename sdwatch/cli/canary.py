@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import io
 import time
 from pathlib import Path
-
-from PIL import Image
 
 from sdwatch.cli.asked import catalogue_of, client_of
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
+from sdwatch.cli.pictures import save
 from sdwatch.config import WebUIConfig, load_signatures
 from sdwatch.errors import WebUIBusyError, WebUIError
 from sdwatch.policy.catalogue import Catalogue
@@ -25,7 +23,6 @@ from sdwatch.webui.occupancy import Occupancy
 from sdwatch.webui.reply import Reply
 
 _LOOKS_APART = 2.0  # seconds
-_ENDINGS = {"JPEG": "jpg"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -108,11 +105,4 @@ def _which(client: SDWebUIClient, catalogue: Catalogue) -> str:
 
 
 def _written(webui: WebUIConfig, image: bytes) -> Path:
-    """The picture's path; nothing is overwritten."""
-    with Image.open(io.BytesIO(image)) as picture:
-        kind = picture.format or "img"
-    ending = _ENDINGS.get(kind, kind.lower())
-    path = Path.cwd() / f"canary-{webui.name}-{time.strftime('%Y%m%d-%H%M%S')}.{ending}"
-    with open(path, "xb") as file:
-        file.write(image)
-    return path
+    return save(f"canary-{webui.name}-{time.strftime('%Y%m%d-%H%M%S')}", image)

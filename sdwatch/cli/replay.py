@@ -7,18 +7,16 @@ of the stage before, by the same code as the run did.
 from __future__ import annotations
 
 import argparse
-import io
 import re
 import time
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from sdwatch.cli.alone import alone_with
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
+from sdwatch.cli.pictures import save
 from sdwatch.clock import SystemClock
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
@@ -137,23 +135,7 @@ def _status(error: WebUIError) -> str:
 
 def _save(reply: Reply, run_id: str, call: Call) -> list[Path]:
     """The images under names that are free."""
-    saved = []
-    for number, data in enumerate(reply.images, 1):
-        with Image.open(io.BytesIO(data)) as picture:
-            ending = (picture.format or "img").lower().replace("jpeg", "jpg")
-        stem = f"replay-{run_id}-{call.id}-{number:02d}"
-        saved.append(_write_new(Path.cwd(), stem, ending, data))
-    return saved
-
-
-def _write_new(folder: Path, stem: str, ending: str, data: bytes) -> Path:
-    count = 1
-    while True:
-        path = folder / (f"{stem}.{ending}" if count == 1 else f"{stem}-{count}.{ending}")
-        try:
-            with open(path, "xb") as file:
-                file.write(data)
-        except FileExistsError:
-            count += 1
-        else:
-            return path
+    return [
+        save(f"replay-{run_id}-{call.id}-{number:02d}", data)
+        for number, data in enumerate(reply.images, 1)
+    ]

@@ -14,9 +14,13 @@ _NUMBER = re.compile(r"(?<!allocate )\b(?:0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*)")
 """Free memory, addresses and process ids are others each time, how much was asked for is not."""
 
 
-def same_but_for_numbers(message: str) -> str:
-    """What two messages of the same failure share."""
-    return _NUMBER.sub("#", message)
+_TEXT = re.compile(r"<text [^<>]{1,100}>(?:[\s,]{0,9}<text [^<>]{1,100}>)*")
+"""What stands in place of a job's text tells one text from another."""
+
+
+def what_is_shared(message: str) -> str:
+    """What two messages of the same failure have in common."""
+    return _NUMBER.sub("#", _TEXT.sub("<text>", message))
 
 
 class Blame:
@@ -33,12 +37,12 @@ class Blame:
 
     def is_a_jobs_own(self, message: str) -> bool:
         """Whether this failure was proven to be their own of so many jobs."""
-        return len(self._proven.get(same_but_for_numbers(message), ())) >= PROVEN_AFTER
+        return len(self._proven.get(what_is_shared(message), ())) >= PROVEN_AFTER
 
     def blame(self, job: str, run: str, message: str, died: bool) -> None:
         """This job's failure was proven to be its own; `died`: it ended the process."""
         if message:
-            self._proven.setdefault(same_but_for_numbers(message), set()).add(job)
+            self._proven.setdefault(what_is_shared(message), set()).add(job)
         if died:
             self._died_by[job] = run
         else:

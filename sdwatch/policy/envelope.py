@@ -20,7 +20,8 @@ CANCELLED = "cancelled"
 class FailedAttempt:
     """One attempt of the call that failed. `at`: when it failed (UTC); `seconds`: how long it
     took; `status`: HTTP status or None; `generation`: which life of the WebUI; `crashed`: it cost
-    the WebUI that life; `evidence`: what decided the diagnosis."""
+    the WebUI that life; `evidence`: what decided the diagnosis; `lines`: what matters of what the
+    WebUI printed during it, None where that is not known."""
 
     at: str
     seconds: float
@@ -33,6 +34,7 @@ class FailedAttempt:
     decision: str = ""
     crashed: bool = False
     evidence: str = ""
+    lines: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,12 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         decision=str(record.get("decision", "")),
         crashed=bool(record.get("crashed", False)),
         evidence=str(record.get("evidence", "")),
+        lines=_lines(record.get("lines")),
     )
+
+
+def _lines(value: object) -> tuple[str, ...] | None:
+    return tuple(map(str, value)) if isinstance(value, list) else None
 
 
 def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]]) -> ErrorEnvelope:

@@ -45,6 +45,13 @@ class Facts:
 _FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "refiner_checkpoint")
 
 
+def checkpoint_named(payload: Mapping[str, Any]) -> str:
+    """The checkpoint that a call's fields name, or ''."""
+    settings = payload.get("override_settings")
+    named = settings.get("sd_model_checkpoint") if isinstance(settings, Mapping) else None
+    return str(named or "")
+
+
 def names_checkpoint(payload: Mapping[str, Any]) -> bool:
     """Whether a call's fields name a checkpoint, or what is loaded together with one."""
     settings = payload.get("override_settings")

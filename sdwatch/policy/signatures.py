@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -94,6 +94,7 @@ class Signature:
     vague: bool = False
     ends_start: bool = False
     says: tuple[str, ...] = ()
+    yields: bool = False
     builtin: bool = field(default=False, compare=False)
 
     @property
@@ -126,10 +127,24 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
     if error.status is None:
         return None
     return (
-        _first(known, seen, lambda way: way.by_body)
+        _by_body(known, seen)
         or (_by_traces(known, seen) if _is_opaque(facts) else None)
         or _first(known, seen, lambda way: way.by_status)
     )
+
+
+def _by_body(known: list[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+    """What the reply says; unless that is only what an earlier fault of the same call has left,
+    which the log tells of."""
+    found = _first(known, seen, lambda way: way.by_body)
+    if found is None or not found[0].yields:
+        return found
+    last, _ = found
+    earlier = _by_traces([signature for signature in known if signature is not last], seen)
+    if earlier is None or earlier[0].vague:
+        return found
+    first, evidence = earlier
+    return replace(first, poisons=first.poisons or last.poisons), evidence
 
 
 def why_not_started(
@@ -409,6 +424,7 @@ class _Entry(_Read):
     vague: bool = False
     ends_start: bool = False
     says: tuple[str, ...] = ()
+    yields: bool = False
 
     @model_validator(mode="after")
     def _cured_by_a_restart(self) -> _Entry:
@@ -430,6 +446,7 @@ class _Entry(_Read):
             self.vague,
             self.ends_start,
             self.says,
+            self.yields,
             builtin,
         )
 

@@ -238,6 +238,8 @@ _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 def what_failed(verdict: Verdict, error: WebUIError) -> str:
     """By which a failure is told from others; '' where it must not be taken for a job's own: by it
     the WebUI ended, or neither its reply nor its log had a word of what went wrong."""
+    if verdict.diagnosis is Diagnosis.SILENT:
+        return verdict.cause
     unexplained = verdict.cause == str(error) and says_nothing(error)
     return "" if unexplained or verdict.diagnosis not in _PROVEN_AS else verdict.cause
 

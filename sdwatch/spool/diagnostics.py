@@ -114,12 +114,13 @@ def write_explanation(
         "webui": dict(webui or {}),
     }
     disk.write_json(run_dir / ENVELOPE, told)
-    text = why_text(envelope, about, _newest_evidence(run_dir, files))
+    text = why_text(envelope, about, _newest_evidence(run_dir, files, envelope))
     disk.write(run_dir / WHY, disk.encoded(text))
 
 
-def _newest_evidence(run_dir: Path, files: Sequence[str]) -> Evidence:
-    """What WHY.txt tells of it; what cannot be read is left out."""
+def _newest_evidence(run_dir: Path, files: Sequence[str], envelope: ErrorEnvelope) -> Evidence:
+    """What WHY.txt tells of it; what cannot be read is left out. The tail may have what the WebUI
+    printed for other calls: its lines are taken only where those of this one are not known."""
     number = max((n for n in range(1, MOST_SETS + 1) if _numbered(TAIL, n) in files), default=0)
     if not number:
         return Evidence(files=files)
@@ -127,10 +128,16 @@ def _newest_evidence(run_dir: Path, files: Sequence[str]) -> Evidence:
     return Evidence(
         payload=read_json(run_dir, _numbered(PAYLOAD, number)),
         machine=read_json(run_dir, _numbered(MACHINE, number)),
-        lines=lines_that_matter(read_evidence(run_dir, tail).decode("utf-8", "replace")),
+        lines=_lines_of_last(envelope, run_dir, tail),
         tail_name=tail,
         files=files,
     )
+
+
+def _lines_of_last(envelope: ErrorEnvelope, run_dir: Path, tail: str) -> Sequence[str]:
+    if envelope.attempts and (lines := envelope.attempts[-1].lines) is not None:
+        return lines
+    return lines_that_matter(read_evidence(run_dir, tail).decode("utf-8", "replace"))
 
 
 def read_json(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError
 from sdwatch.policy.envelope import FailedAttempt, attempt_from
+from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.recovery import Action, Decision, counts
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.success import Finding
@@ -61,9 +62,11 @@ class EvidenceRecorder:
         exit_code: int | None,
         *,
         crashed: bool = False,
+        printed: Sequence[str] | None = None,
     ) -> None:
-        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted."""
-        record = self._failure(verdict, error, decision, exit_code, crashed)
+        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted;
+        `printed`: its lines during the call, where they are known."""
+        record = self._failure(verdict, error, decision, exit_code, crashed, printed)
         self._attempts.append(attempt_from(record))
 
     def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
@@ -121,8 +124,10 @@ class EvidenceRecorder:
         decision: Decision,
         exit_code: int | None,
         crashed: bool,
+        printed: Sequence[str] | None,
     ) -> dict[str, Any]:
         """A failed attempt, as the journal has it. What a WebUI says may echo a prompt."""
+        said = None if printed is None else self._redactor.redact("\n".join(printed))
         return {
             "diagnosis": str(verdict.diagnosis),
             "error": type(error).__name__,
@@ -133,6 +138,7 @@ class EvidenceRecorder:
             "crashed": crashed,
             "evidence": self._redactor.redact(verdict.evidence),
             "decision": f"{decision.action} ({decision.why})",
+            "lines": None if said is None else lines_that_matter(said),
         }
 
 
@@ -190,8 +196,9 @@ class RunRecorder(EvidenceRecorder):
         exit_code: int | None,
         *,
         crashed: bool = False,
+        printed: Sequence[str] | None = None,
     ) -> None:
-        record = self._failure(verdict, error, decision, exit_code, crashed)
+        record = self._failure(verdict, error, decision, exit_code, crashed, printed)
         record |= {"generation": self._generation, "seconds": self.seconds}
         self.insist(lambda: self._run.record("call_failed", call=self._call, **record))
         self._attempts.append(attempt_from(self._run.records[-1]))

@@ -24,7 +24,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.envelope import ErrorEnvelope
-from sdwatch.policy.facts import names_checkpoint
+from sdwatch.policy.facts import checkpoint_named, names_checkpoint
 from sdwatch.policy.recovery import (
     COUNTED_ATTEMPTS,
     Action,
@@ -50,6 +50,7 @@ from sdwatch.policy.verdict import (
     what_failed,
 )
 from sdwatch.webui.canary import By
+from sdwatch.webui.log_lines import split_lines, without_probes
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.post import result_of
@@ -322,7 +323,9 @@ class WebUIAPI:
             machine=self._machine.at_failure() if self._machine is not None else {},
             fault=f"{verdict.diagnosis}: {verdict.cause}" if _goes_on(decision) else "",
         )
-        self._recorder.call_failed(verdict, error, decision, code, crashed=crashed)
+        self._recorder.call_failed(
+            verdict, error, decision, code, crashed=crashed, printed=self._printed(facts, sent)
+        )
         what = (call.job_id or "a call", call.stage, verdict.diagnosis)
         log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
         envelope = self._last_failure(call, type(error).__name__, verdict)
@@ -338,8 +341,18 @@ class WebUIAPI:
         """Whether this failure was proven twice to be a job's own, of other jobs: its second
         attempt, and the restart before it, are saved. The canary is asked all the same."""
         failure = what_failed(verdict, error)
+        if failure and verdict.diagnosis is Diagnosis.SILENT:  # black, as of a checkpoint's NaNs
+            failure = f"{failure} [{checkpoint_named(call.payload)}]"
         self._failure = self._recorder.without_texts(failure, call.payload)
         return self._keeper is not None and self._keeper.is_a_jobs_own(self._failure)
+
+    def _printed(self, facts: Facts, sent: _Sent) -> tuple[str, ...] | None:
+        """What the WebUI printed for this call, but for the access lines of probes; None where that
+        cannot be told from what it printed for others."""
+        if self._keeper is None or sent.lost or not self._keeper.has_log:
+            return None
+        lines, _ = without_probes(split_lines("\n".join(facts.log)))
+        return tuple(line.text for line in lines)
 
     def _call_log(self) -> tuple[str, ...]:
         return self._keeper.call_log() if self._keeper is not None else ()

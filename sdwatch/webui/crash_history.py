@@ -12,7 +12,8 @@ import logging
 import math
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,10 @@ class CrashHistory:
         self._cooldown = cooldown
         self._clock = clock
         self._lock = threading.Lock()
-        crashes, self._doubted = _read(path)
-        self._in_a_row = on_this_boot(crashes, cooldown, self._now())
+        past = _read(path)
+        self._doubted = past.doubted
+        self._suspects, self._suspected_at = past.suspects, past.suspected_at
+        self._in_a_row = on_this_boot(past.crashes, cooldown, self._now())
         self._successes = 0
         self._unwritten: list[bytes] = []
 
@@ -96,6 +99,37 @@ class CrashHistory:
             with self._lock:
                 self._doubted = False
                 self._append(event="well", at=iso(self._clock.wall()))
+
+    def suspected(self, runs: Sequence[str]) -> None:
+        """These runs were spent in a row on a WebUI that died each time: perhaps it is not the
+        jobs, and no other is to be spent for as long as the longest cool-down."""
+        now = self._now()
+        with self._lock:
+            self._suspects, self._suspected_at = tuple(runs), now
+            self._append(
+                event="suspects",
+                runs=list(runs),
+                wall=now.wall,
+                boot=now.boot,
+                boot_id=now.boot_id,
+            )
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """Those runs, while that lasts."""
+        return self._suspects if self.suspicion_left() > 0 else ()
+
+    def suspicion_left(self) -> float:
+        """Seconds that it lasts."""
+        at = self._suspected_at
+        return remaining([Crash("", at)], [self.longest], self._now()) if at else 0.0
+
+    def trusted(self) -> None:
+        """A person says that it is well."""
+        if self._suspected_at is not None:
+            with self._lock:
+                self._suspects, self._suspected_at = (), None
+                self._append(event="trusted", at=iso(self._clock.wall()))
 
     def forgive(self, crashes: int) -> None:
         """The last so many crashes were a job's doing: they lengthen no waiting."""
@@ -157,39 +191,59 @@ class CrashHistory:
             log.error("%s: not written down yet: %s", self._path, error)
 
 
-def _read(path: Path) -> tuple[list[Crash], bool]:
-    """The crashes since the last `stable`, and whether a canary failed and none passed since."""
+@dataclass
+class _Past:
+    """What a history says: the crashes since the last `stable`; whether a canary failed and none
+    passed since; and the runs that were suspected last, and when."""
+
+    crashes: list[Crash] = field(default_factory=list)
+    doubted: bool = False
+    suspects: tuple[str, ...] = ()
+    suspected_at: Instant | None = None
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """One line of it. Raises ValueError, KeyError, TypeError where it cannot be read."""
+        event = record["event"]
+        if event == "stable":
+            self.crashes.clear()
+        elif event == "well":
+            self.doubted = False
+        elif event == "trusted":
+            self.suspects, self.suspected_at = (), None
+        elif event == "suspects":
+            self.suspects, self.suspected_at = tuple(map(str, record["runs"])), _instant(record)
+        elif event == "forgiven":
+            del self.crashes[max(0, len(self.crashes) - int(record["crashes"])) :]
+        elif event == "crash":
+            self.crashes.append(Crash(str(record["kind"]), _instant(record)))
+            self.doubted = self.doubted or record["kind"] == FAILED_CANARY
+
+
+def _instant(record: Mapping[str, Any]) -> Instant:
+    wall, boot = float(record["wall"]), float(record["boot"])
+    if not (math.isfinite(wall) and math.isfinite(boot)):
+        raise ValueError("no time")
+    return Instant(wall, boot, str(record["boot_id"]))
+
+
+def _read(path: Path) -> _Past:
     try:
         lines = path.read_bytes().splitlines()
     except FileNotFoundError:
-        return [], False
+        return _Past()
     except OSError as error:
         log.error("%s: cannot be read, and does not count: %s", path, error)
-        return [], False
+        return _Past()
     if sum(map(len, lines)) > _MOST_BYTES and len(lines) > _KEPT_LINES:
         lines = lines[-_KEPT_LINES:]
         _shorten(path, lines)
-    crashes: list[Crash] = []
-    doubted = False
+    past = _Past()
     for line in lines:
         try:
-            record = json.loads(line)
-            if record["event"] == "stable":
-                crashes.clear()
-            elif record["event"] == "well":
-                doubted = False
-            elif record["event"] == "forgiven":
-                del crashes[max(0, len(crashes) - int(record["crashes"])) :]
-            elif record["event"] == "crash":
-                wall, boot = float(record["wall"]), float(record["boot"])
-                if not (math.isfinite(wall) and math.isfinite(boot)):
-                    raise ValueError("no time")
-                at = Instant(wall, boot, str(record["boot_id"]))
-                crashes.append(Crash(str(record["kind"]), at))
-                doubted = doubted or record["kind"] == FAILED_CANARY
+            past.take(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("%s: a line cannot be read and is passed over", path)
-    return crashes, doubted
+    return past
 
 
 def _shorten(path: Path, lines: Sequence[bytes]) -> None:

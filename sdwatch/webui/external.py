@@ -19,7 +19,7 @@ from sdwatch.webui.tail_capture import tail_text
 
 log = logging.getLogger("sdwatch.webui")
 
-PATIENCE = 30.0
+PATIENCE = 10.0
 """Seconds that one wait for it lasts; then the lane says that it is on hold, and waits again."""
 
 

@@ -6,7 +6,7 @@ webui and spool do not import each other: the recorder is handed in.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -70,8 +70,10 @@ class Recorder(Protocol):
         exit_code: int | None,
         *,
         crashed: bool = False,
+        printed: Sequence[str] | None = None,
     ) -> None:
-        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted."""
+        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted;
+        `printed`: its lines during the call, where they are known."""
 
     def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
         """A message without what the payload says in it."""
@@ -110,6 +112,10 @@ class Keeper(Protocol):
 
     def sending(self, stage: str) -> None:
         """A POST goes out: its progress is watched from now on."""
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the WebUI's lines can be seen at all."""
 
     def call_log(self) -> tuple[str, ...]:
         """The WebUI's lines since then, oldest first."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sdwatch.clock import SystemClock
+from sdwatch.monitor import Result
 from sdwatch.policy.recovery import PROVEN
 from sdwatch.policy.story import CANARY_WELL
 from sdwatch.spool import archive
@@ -251,6 +252,21 @@ def test_three_jobs_in_a_row_that_kill_it_hold_it_and_can_be_put_back(tmp_path: 
         assert spool.waiting() == ["a.yaml", "b.yaml", "c.yaml"]
 
 
+def test_that_hold_outlives_the_monitor(tmp_path: Path) -> None:
+    settings = {"cooldown": [0.05, 0.05, 600]}
+    with monitored(tmp_path, faults=plan("sigkill-mid-step", "cursed"), settings=settings) as spool:
+        for name in "abc":
+            spool.drop(f"{name}.yaml", job(f"a cursed castle {name}", priority=5))
+        spool.start(once=True)
+        assert spool.ended() is Result.HOLD
+        spool.drop("good.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.HOLD
+        assert [len(spool.failed()), spool.waiting()] == [3, ["good.yaml"]]
+        note = (spool.spool / "HOLD-sim.txt").read_text(encoding="utf-8")
+        assert all(run.name in note for run in spool.failed())
+
+
 def test_the_hold_ends_by_itself_after_the_last_cool_down(tmp_path: Path) -> None:
     with monitored(
         tmp_path, faults=plan("sigkill-mid-step", "cursed"), settings={"cooldown": [0.05, 1]}
@@ -308,6 +324,19 @@ def test_an_external_webui_is_waited_for_and_asked_again(tmp_path: Path) -> None
 
 
 # -- proofs that must not be fooled
+
+
+def test_why_txt_has_the_lines_of_its_own_call(tmp_path: Path) -> None:
+    """The WebUI lives on after the first one, whose traceback stays in its log."""
+    with monitored(tmp_path, faults=plan("oom", "huge") + plan("black-image", "dark")) as spool:
+        spool.drop("a.yaml", job("a huge castle", priority=5))
+        spool.drop("b.yaml", job("a dark castle"))
+        spool.start()
+        spool.wait_for(failed=2)
+        spool.stop()
+        why = (run_of(spool, "-b-") / "WHY.txt").read_text(encoding="utf-8")
+        assert "OutOfMemory" not in why
+        assert "OutOfMemory" in (run_of(spool, "-a-") / "WHY.txt").read_text(encoding="utf-8")
 
 
 def test_two_mistakes_that_take_turns_cost_two_restarts_each(tmp_path: Path) -> None:

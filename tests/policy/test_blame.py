@@ -83,3 +83,14 @@ def test_the_same_job_again_a_success_or_another_failure_is_not_in_the_row() -> 
     blame.blame("e", "run-e", SAID, died=False)
     died(blame, *"fg")
     assert blame.take_suspects() == ()
+
+
+def test_the_texts_of_the_jobs_make_no_other_failure() -> None:
+    """As redaction leaves them, in one piece or in more."""
+    blame = Blame()
+    said = "could not understand '{}' at 12"
+    blame.blame("a", "run", said.format("<text 30 chars sha256:8e847340>"), died=False)
+    two = "<text 12 chars sha256:11111111>, <text 9 chars sha256:22222222>"
+    blame.blame("b", "run", said.format(two), died=False)
+    assert blame.is_a_jobs_own(said.format("<text 5 chars sha256:33333333>"))
+    assert not blame.is_a_jobs_own("could not draw '<text 5 chars sha256:33333333>' at 12")

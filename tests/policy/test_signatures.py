@@ -1007,3 +1007,20 @@ def test_all_that_a_way_names_must_hold() -> None:
 def test_the_file_lies_beside_the_code() -> None:
     assert resources.signatures_file().parent.name == "policy"
     assert parse_signatures(resources.signatures_file().read_bytes(), "x") == BUILTIN
+
+
+LOST = http(500, {"error": "AttributeError", "detail": "", "errors":
+                  "'NoneType' object has no attribute 'lowvram'"})  # fmt: skip
+
+
+def test_what_an_earlier_fault_of_the_same_call_has_left_yields_to_what_the_log_tells() -> None:
+    loading = (
+        "loading stable diffusion model: OutOfMemoryError",
+        "Traceback (most recent call last):",
+        '  File "modules/sd_models.py", line 1, in load_model',
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB",
+        "Stable diffusion model failed to load",
+    )
+    verdict = judge(Facts(LOST, log=loading), BUILTIN)
+    assert (verdict.diagnosis, verdict.poisons) == (Diagnosis.OUT_OF_MEMORY, True)
+    assert judge(Facts(LOST), BUILTIN).diagnosis is Diagnosis.POISONED

@@ -205,3 +205,38 @@ def test_a_history_that_has_grown_for_years_is_shortened_and_means_the_same(
     assert path.stat().st_size < before / 2
     assert opened(path, clock).remaining() == LIST[-1]
     assert path.read_bytes().splitlines()[-1] == line
+
+
+def test_suspicion_lasts_as_long_as_the_longest_cool_down_whoever_reads_it(
+    path: Path, clock: FakeClock
+) -> None:
+    history = opened(path, clock)
+    history.suspected(["run-a", "run-b", "run-c"])
+    for reader in (history, opened(path, clock)):
+        assert reader.suspects == ("run-a", "run-b", "run-c")
+        assert reader.suspicion_left() == 40
+    clock.advance(39.0)
+    assert opened(path, clock).suspects
+    clock.advance(1.0)
+    for reader in (history, opened(path, clock)):
+        assert reader.suspects == ()
+
+
+def test_a_person_ends_it(path: Path, clock: FakeClock) -> None:
+    history = opened(path, clock)
+    history.suspected(["run-a"])
+    history.trusted()
+    for reader in (history, opened(path, clock)):
+        assert reader.suspects == ()
+        assert reader.suspicion_left() == 0
+
+
+def test_a_failed_canary_is_doubted_until_one_passes_whatever_came_between(
+    path: Path, clock: FakeClock
+) -> None:
+    history = opened(path, clock)
+    history.crashed("failed canary")
+    history.crashed("failed start")
+    assert opened(path, clock).doubted
+    history.proven_well()
+    assert not opened(path, clock).doubted

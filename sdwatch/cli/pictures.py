@@ -1,0 +1,33 @@
+"""A picture that a command was given, saved where it was called."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+
+def save(stem: str, image: bytes) -> Path:
+    """Its path: in the current folder, or in the one for temporary files where that takes none.
+    Nothing is overwritten. Raises OSError."""
+    with Image.open(io.BytesIO(image)) as picture:
+        ending = (picture.format or "img").lower().replace("jpeg", "jpg")
+    try:
+        return _write_new(Path.cwd(), stem, ending, image)
+    except OSError:
+        return _write_new(Path(tempfile.gettempdir()), stem, ending, image)
+
+
+def _write_new(folder: Path, stem: str, ending: str, data: bytes) -> Path:
+    count = 1
+    while True:
+        path = folder / (f"{stem}.{ending}" if count == 1 else f"{stem}-{count}.{ending}")
+        try:
+            with open(path, "xb") as file:
+                file.write(data)
+        except FileExistsError:
+            count += 1
+        else:
+            return path
