@@ -242,6 +242,8 @@ class _Check:
         """As far as is known. AUTOMATIC1111 and Forge answer 500 to one that they do not have;
         SD.Next passes over it, and has some that it does not list (sdnext.md)."""
         known = self._catalogue.settings
+        if not known:
+            self.skipped["settings"] = f"{self._who}: it does not list them"
         if not known or name in known or self._rules.allows(name):
             return True
         return not (self._kind.is_exact or nearest(name, known, _TYPO).startswith(_DID))

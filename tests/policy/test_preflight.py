@@ -266,7 +266,7 @@ def test_nothing_is_held_against_a_job_by_what_is_not_known() -> None:
     text = b"prompt: <lora:a:1>\nsampler_name: b\nscheduler: c\noverride_settings: {sd_vae: d}"
     result = check_against(parse_job(text, "job.yaml"), Catalogue())
     assert result.problems == ()
-    names = ["fields", "loras", "samplers", "schedulers", "sd-vae"]
+    names = ["fields", "loras", "samplers", "schedulers", "settings", "sd-vae"]
     assert [note.split(":")[0] for note in result.notes] == names
     assert checked_by_unknown_kind("DPM++ 2m karras").problems == ()
 
