@@ -135,6 +135,8 @@ class LogFollower:
             data = self._read_new()
         except (_NotAFileError, OSError, ValueError):
             return []
+        if data == self._pending:  # nothing came: bars that stand there are no news again
+            return []
         cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
         if len(data) - cut > PENDING_BYTES:
             cut = len(data)

@@ -681,3 +681,11 @@ def test_a_cap_acts_even_when_the_end_cannot_be_saved(log: Path) -> None:
     assert not cap_file(log.parent, 10)
     assert cap_file(log, 100)
     assert log.stat().st_size == 0
+
+
+def test_what_stands_without_a_line_end_is_told_once(tmp_path: Path) -> None:
+    """Two frames of one bar in it: found by chance."""
+    text = "\r 25%|██▌       | 2/8 [00:03<00:10,  1.79s/it]0%||!/! []"
+    follower = LogFollower(write(tmp_path / "x.log", text.encode()))
+    assert follower.poll() != []
+    assert follower.poll() == []
