@@ -107,6 +107,7 @@ Prompt: something that nobody told us about
 """
 
 
+GLUED = ("hippopotamus", "Velvet", "crocodile", "MARZIPAN", "submarine")
 WORDS_OF_IT = PROMPT.replace(",", "").split()
 PNG = picture(3)
 ECHOES = "\n".join(
@@ -120,6 +121,7 @@ ECHOES = "\n".join(
         f"in hex: {PROMPT.encode().hex()}",
         f"escaped: {''.join(f'{chr(92)}u{ord(c):04x}' for c in PROMPT)}",
         f"saved to outputs/00001-4242-{PROMPT[:30].replace(' ', '_')}.png",
+        *(f"glued: masterpiece1{word} 00001{word}.png v2{word} =20{word}" for word in GLUED),
         f"image: {base64.b64encode(PNG).decode()[:150]} or {PNG[:40].hex()} or {PNG[:60]!r}",
     ]
 )
