@@ -47,6 +47,7 @@ SECRETS = (
     *("tokenonly99", "passphrval", "openkeyval", "apiauthpw99", "curlpw6677", "sshpw7788"),
     *("AIzaSy", "npm_Ab", "sk_live_", "YXBpLXVzZXI6czNjcmV0", "192.168.178.23", "00:1a:2b"),
     *("ab12cd34ef56", "RENDERBOX7", "otto.meier", "pw9", "4711", "iVBORw", "89504e47", "IHDR"),
+    *("mueller-home", "home.de", "wolke", "cirrus", "2a02", "810b", "5678::"),
 )
 NAMES = ("rosalinde", "Kunigunde Meier", "Kunigunde", "renderbox-of-otto")
 HOMES = (
@@ -106,6 +107,7 @@ Prompt: something that nobody told us about
 """
 
 
+GLUED = ("hippopotamus", "Velvet", "crocodile", "MARZIPAN", "submarine")
 WORDS_OF_IT = PROMPT.replace(",", "").split()
 PNG = picture(3)
 ECHOES = "\n".join(
@@ -119,6 +121,7 @@ ECHOES = "\n".join(
         f"in hex: {PROMPT.encode().hex()}",
         f"escaped: {''.join(f'{chr(92)}u{ord(c):04x}' for c in PROMPT)}",
         f"saved to outputs/00001-4242-{PROMPT[:30].replace(' ', '_')}.png",
+        *(f"glued: masterpiece1{word} 00001{word}.png v2{word} =20{word}" for word in GLUED),
         f"image: {base64.b64encode(PNG).decode()[:150]} or {PNG[:40].hex()} or {PNG[:60]!r}",
     ]
 )
@@ -136,6 +139,10 @@ peer 192.168.178.23 (00:1a:2b:3c:4d:5e), https://ab12cd34ef56.gradio.live, 127.0
 \\\\RENDERBOX7\\share\\x and \\\\RENDERBOX7\\Users\\rosalinde\\x
 tunnel ngrokTok88 of hushhush
 running on renderbox7.lan, http://renderbox7:7860
+mails of api-user@mueller-home.de and lieselotte@mueller-home.de
+at http://sd.mueller-home.de:7860, ssh://x@wolke.example.com and http://cirrus:80/x
+HTTPSConnectionPool(host='wolke.example.com', port=443), see https://github.com/x/issues/1
+2a02:810b:1234:5678::1:54321 - "GET /" 200, http://[2a02:810b:1234:5678::1]:7860 at 06:52:43
 """
 
 
@@ -251,6 +258,8 @@ def test_what_a_maintainer_needs_is_in_it(
     assert "Sampler: Euler a" in tail
     assert "Size: 512x768" in tail
     assert "127.0.0.1:7860 answers" in tail
+    assert "see https://github.com/x/issues/1" in tail
+    assert "at 06:52:43" in tail
     assert "Job:       folder-1/job-1.yaml" in members["WHY.txt"]
     payload = json.loads(members["stage_failure_payload.json"])
     assert (payload["width"], payload["sampler_name"]) == (512, "Euler a")
@@ -315,7 +324,7 @@ def test_a_job_that_cannot_be_read_is_in_no_member_either(
         ("BOB said, bob_2", "<user> said, <user>_2"),
         ("on box.local", "on <host>.local"),
         ("max_tokens=77, token count: 75", "max_tokens=77, token count: 75"),
-        ("https://x:y@h/", "https://<secret>@h/"),
+        ("https://x:y@h/", "https://<secret>@<host>/"),
         ("prompt: a castle", "prompt: <hidden>"),
         ("Negative prompt: , ", "Negative prompt: , "),
         ("422: prompt: Input should be a string", "422: prompt: Input should be a string"),
@@ -328,6 +337,9 @@ def test_a_line_stays_readable(text: str, clean: str) -> None:
     assert anonymiser.text(text) == clean
 
 
-@pytest.mark.parametrize("run", ["a-", "1.", "a@", "--", "curl -u ", "b'", "%41", "://", "00:"])
+@pytest.mark.parametrize(
+    "run",
+    ["a-", "1.", "a@", "--", "curl -u ", "b'", "%41", "://", "00:", "a::", "<a>", "<a>@", "@<a>"],
+)
 def test_a_long_run_of_what_might_be_hidden_is_looked_through_once(run: str) -> None:
     assert Anonymiser().text(run * 50_000)

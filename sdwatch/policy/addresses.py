@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Iterator
 
@@ -15,6 +16,11 @@ _IP = re.compile(
     r"|(?<![\w:])(?:fe80|f[cd][0-9a-f]{2})(?::[0-9a-f]{0,4}){2,7}(?:%\w+)?",
     re.I,
 )
+_MAYBE_IPV6 = re.compile(  # and the port, which uvicorn appends without brackets
+    r"(?<!\w)(?<![0-9a-f]:)(?<!::)([0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7})(?:%\w{1,32})?"
+    r"(:\d{1,5})?(?![\w:])",
+    re.I,
+)
 _MAC = re.compile(
     r"(?<![\w:\-])(?:[0-9a-f]{2}([:\-]))(?:[0-9a-f]{2}\1){4}[0-9a-f]{2}(?![\w:])", re.I
 )
@@ -26,18 +32,64 @@ _TUNNEL = re.compile(
 _UNC = re.compile(
     r"(?<![\w:\\.~>])(\\\\(?:\\\\)?)(?!Users\b|Profiles\b|Documents\b)([A-Za-z0-9][\w.\-$]*)(?=\\)"
 )
-_EMAIL = re.compile(r"(?<![\w.+\-])[\w.+\-]{1,100}@[A-Za-z][\w.\-]*")
+_MARKER = r"<[a-z][^<>\n]{0,60}>"
+"""What the redactor may have put in place of a name within an address."""
+
+_EMAIL = re.compile(
+    rf"(?:(?<![\w.+\-])[\w.+\-]{{1,100}}|(?<!/){_MARKER})(?:@|%40)"
+    rf"(?=[^\W\d_]|<)(?:[\w.\-]|{_MARKER})+"
+)
+_URL_HOST = re.compile(  # plain, as JSON escapes it, and within another URL
+    r"((?::(?:\\{0,4}/){2}|%3A%2F%2F)(?:[^/\s@\"'\\?#]{1,200}@)?)"
+    rf"((?:[\w.\-]|{_MARKER})+)",
+    re.I,
+)
+_OWN_OR_PUBLIC = re.compile(
+    r"localhost|127(?:\.\d{1,3}){3}|0\.0\.0\.0"
+    r"|(?:[\w\-]{1,63}\.){0,4}(?:"
+    r"(?:huggingface|hf)\.co|(?:github|githubusercontent|civitai|nvidia)\.com"
+    r"|(?:python|pytorch|pypi|pythonhosted)\.org|pydantic\.dev|gradio\.app)",
+    re.I,
+)
+"""This machine's own names, which are everybody's, and the sites that logs of WebUIs name."""
 
 
-def file_servers(text: str) -> Iterator[str]:
-    """Names of machines in paths of shares: each may stand alone elsewhere."""
+def machines(text: str) -> Iterator[str]:
+    """Names of machines in paths of shares and in URLs: each may stand alone elsewhere."""
     yield from (found[2] for found in _UNC.finditer(text))
+    for found in _URL_HOST.finditer(text):
+        host = found[2].rstrip(".")
+        if "." in host and not _OWN_OR_PUBLIC.fullmatch(host):  # else it may be a usual word
+            yield host
 
 
 def without_addresses(text: str) -> str:
     """`text` without addresses of networks, tunnels, file servers and people."""
-    text = _EMAIL.sub(ADDRESS, text)
     text = _TUNNEL.sub(HOST, text)
+    text = _URL_HOST.sub(_without_host, text)
+    text = _EMAIL.sub(ADDRESS, text)
+    text = _MAYBE_IPV6.sub(_without_ipv6, text)
     text = _MAC.sub(ADDRESS, text)
     text = _IP.sub(HOST, text)
     return _UNC.sub(rf"\1{HOST}", text)
+
+
+def _without_host(found: re.Match[str]) -> str:
+    host = found[2].rstrip(".")
+    return found[0] if _OWN_OR_PUBLIC.fullmatch(host) else found[1] + HOST + found[2][len(host) :]
+
+
+def _without_ipv6(found: re.Match[str]) -> str:
+    return HOST + (found[2] or "") if _is_somebodys(found[1]) else found[0]
+
+
+def _is_somebodys(text: str) -> bool:
+    """Whether it is an address of IPv6 and not this machine's own. Of those that are reserved,
+    which nobody has, are `::2` as in a slice and `c10::add` as in C++."""
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:  # as of a time
+        return False
+    if address.ipv4_mapped:
+        return not address.ipv4_mapped.is_loopback
+    return not (address.is_reserved or address.is_loopback or address.is_unspecified)

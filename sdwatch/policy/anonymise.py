@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sdwatch.policy.addresses import HOST, file_servers, without_addresses
+from sdwatch.policy.addresses import HOST, machines, without_addresses
 from sdwatch.policy.credentials import without_credentials
 from sdwatch.policy.echoes import Echoes
 from sdwatch.policy.stand_ins import without_slugs
@@ -73,13 +73,13 @@ class Anonymiser:
         self._places = _by_length(places or {})
 
     def learn(self, text: str) -> None:
-        """Remember whose home paths and which file servers are in it: names may stand alone."""
+        """Remember whose home paths and which machines are in it: names may stand alone."""
         for found in _HOMES.finditer(text):
             whole = (found["windows"] or found["posix"] or "").strip(" .")
             self._learn_people(whole, whole.partition(" ")[0])
         for found in _NAMED.finditer(text):
             self._learn_people(found[1])
-        for name in filter(_tells, file_servers(text)):
+        for name in filter(_tells, machines(text)):
             self._people.setdefault(name.lower(), HOST)
 
     def _learn_people(self, *names: str) -> None:

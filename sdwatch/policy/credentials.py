@@ -46,7 +46,7 @@ _COMMAND = re.compile(
     r"(\b(?:(?:curl|wget)\b[^\n]{0,200}?\s(?:-u|--user)"
     r"|(?:sshpass|mysql\w{0,20})\b[^\n]{0,200}?\s-p)[ =]?)[^\s\"']+"
 )
-_USERINFO = re.compile(r"(://)[^/\s@\"'<>]+@")
+_USERINFO = re.compile(r"(://)(?:[^/\s@\"'<>]|<[a-z]{1,9}>)+@")  # one may be hidden already
 
 
 def without_credentials(text: str) -> str:

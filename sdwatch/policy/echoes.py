@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from urllib.parse import unquote_plus
 
-from sdwatch.policy.vocabulary import tells_nothing
+from sdwatch.policy.vocabulary import COMMON, tells_nothing
 
 WORD, PIECE, ENCODED, IMAGE = "<word>", "<text>", "<encoded>", "<image>"
 
@@ -23,6 +23,9 @@ SHORTEST_END = 12
 
 SHORTEST_PIECE = 4
 """Of a word that was cut."""
+
+SHORTEST_GLUED = 6
+"""Letters of a word that is told from chance within a longer run of letters and digits."""
 
 LONGEST_TEXT = 20_000
 _WORD = re.compile(r"[^\W_]+")
@@ -42,6 +45,8 @@ class Echoes:
     def __init__(self, is_secret: Callable[[str], bool] = lambda _: False) -> None:
         self._is_secret = is_secret
         self._words: set[str] = set()
+        self._glued: dict[str, set[str]] = {}
+        """Words by how they begin, which are looked for within longer ones too."""
         self._pairs: set[str] = set()
         self._texts: dict[str, str] = {}
 
@@ -67,6 +72,8 @@ class Echoes:
         if tells_nothing(word):
             return
         self._words.add(word)
+        if sum(map(str.isalpha, word)) >= SHORTEST_GLUED:
+            self._glued.setdefault(word[:SHORTEST_GLUED], set()).add(word)
         for size in range(SHORTEST_PIECE, len(word)):
             pieces = (word[:size], word[-size:])
             self._words.update(piece for piece in pieces if not tells_nothing(piece))
@@ -74,10 +81,20 @@ class Echoes:
 
     def _without_word(self, found: re.Match[str]) -> str:
         word = found.group().casefold()
-        hides = word in self._words or (
-            not word.isascii() and not self._pairs.isdisjoint(_pairs(word))
+        hides = (
+            word in self._words
+            or (not word.isascii() and not self._pairs.isdisjoint(_pairs(word)))
+            or (word not in COMMON and self._is_within(word))
         )
         return WORD if hides else found.group()
+
+    def _is_within(self, run: str) -> bool:
+        """Whether a word was glued to others, as in `00001vermilion` and `=20vermilion`."""
+        return any(
+            run.startswith(word, at)
+            for at in range(len(run) - SHORTEST_GLUED + 1)
+            for word in self._glued.get(run[at : at + SHORTEST_GLUED], ())
+        )
 
     def _without_ends(self, text: str) -> str:
         """Without the beginnings and ends of what was learned, as far as each goes."""
