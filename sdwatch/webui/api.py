@@ -149,7 +149,7 @@ class WebUIAPI:
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
         self._failure = ""  # of the last attempt, as it is compared with others'
-        self._crashed: list[Diagnosis] = []  # this lane's WebUI, by this call, and not excused
+        self._crashes = 0  # of this lane's WebUI, by this call, and not excused
 
     def generate_images_with_recovery(
         self,
@@ -312,7 +312,7 @@ class WebUIAPI:
             )
         crashed = is_crash(verdict.diagnosis, verdict.poisons, decision) and not freed
         if self._keeper is not None and crashed:
-            self._crashed.append(verdict.diagnosis)
+            self._crashes += 1
             self._keeper.crashed(verdict.diagnosis)
         # The evidence comes first: it teaches the recorder what no message may echo.
         tail = self._process.get_tail_logs()
@@ -414,7 +414,7 @@ class WebUIAPI:
         self._recorder.proven(unwell, decision)
         log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
         if decision.action is Action.HOLD:
-            self._crashed.clear()
+            self._crashes = 0
             return Outcome(envelope=envelope, later=True)
         if not unwell:
             self._tell_blamed(call)
@@ -427,10 +427,10 @@ class WebUIAPI:
                 call.job_id or "",
                 call.run_dir.name if call.run_dir else "",
                 self._failure,
-                len(self._crashed),
-                Diagnosis.CRASH in self._crashed,
+                self._crashes,
+                any(attempt.diagnosis == Diagnosis.CRASH for attempt in self._recorder.attempts),
             )
-            self._crashed.clear()
+            self._crashes = 0
 
     def _exit_of(self, sent: _Sent, error: WebUIError) -> tuple[bool, int | None]:
         """Whether the process of this generation ended, and with which code. A connection breaks
