@@ -281,50 +281,17 @@ class WebUIAPI:
 
     def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
-        gone, code = self._exit_of(sent, error)
-        facts = Facts(
-            error,
-            gone,
-            code,
-            self._call_log(),
-            self._memory_low(),
-            names_checkpoint=names_checkpoint(call.payload),
-        )
-        # What somebody else's generation writes to the log says nothing of a call that is queued.
-        verdict = judge(facts, () if sent.lost else self._signatures)
-        if known := self._is_known(call, verdict, error):
-            verdict = as_proven(verdict)
-        attempts = self._recorder.counted + counts(verdict.diagnosis)
-        decision = decide(
-            verdict.diagnosis,
-            attempts,
-            self._recovery,
-            self._recorder.sent,
-            known,
-            managed=self._managed,
-        )
-        freed = decision.action is Action.INTERRUPT and self._interrupt_frees(sent)
-        if decision.action is Action.INTERRUPT:
-            decision = (
-                Decision(Action.INTERRUPT, "no progress; an interrupt freed it")
-                if freed
-                else bring_up("no progress, and an interrupt did not free it", self._managed)
-            )
+        facts = self._facts(call, sent, error)
+        verdict, decision = self._gate(call, sent, facts)
+        freed = decision.action is Action.INTERRUPT
         crashed = is_crash(verdict.diagnosis, verdict.poisons, decision) and not freed
         if self._keeper is not None and crashed:
             self._crashes += 1
             self._keeper.crashed(verdict.diagnosis)
-        # The evidence comes first: it teaches the recorder what no message may echo.
-        tail = self._process.get_tail_logs()
-        self._evidence = self._recorder.evidence(
-            call.run_dir,
-            call.payload,
-            tail,
-            machine=self._machine.at_failure() if self._machine is not None else {},
-            fault=f"{verdict.diagnosis}: {verdict.cause}" if _goes_on(decision) else "",
-        )
+        self._keep_evidence(call, verdict, decision)
+        printed = self._printed(facts, sent)
         self._recorder.call_failed(
-            verdict, error, decision, code, crashed=crashed, printed=self._printed(facts, sent)
+            verdict, error, decision, facts.exit_code, crashed=crashed, printed=printed
         )
         what = (call.job_id or "a call", call.stage, verdict.diagnosis)
         log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
@@ -336,6 +303,49 @@ class WebUIAPI:
             trouble = found_by_call(envelope.message, verdict, managed=self._managed)
             self._keeper.put_on_hold(trouble, until_idle=sent.lost)
         return self._carry_out(call, decision, envelope)
+
+    def _facts(self, call: _Call, sent: _Sent, error: WebUIError) -> Facts:
+        gone, code = self._exit_of(sent, error)
+        return Facts(
+            error,
+            gone,
+            code,
+            self._call_log(),
+            self._memory_low(),
+            names_checkpoint=names_checkpoint(call.payload),
+        )
+
+    def _gate(self, call: _Call, sent: _Sent, facts: Facts) -> tuple[Verdict, Decision]:
+        """What the failure means, and what to do; an interrupt that was tried and did not free the
+        call is a restart by then."""
+        # What somebody else's generation writes to the log says nothing of a call that is queued.
+        verdict = judge(facts, () if sent.lost else self._signatures)
+        if known := self._is_known(call, verdict, facts.error):
+            verdict = as_proven(verdict)
+        attempts = self._recorder.counted + counts(verdict.diagnosis)
+        decision = decide(
+            verdict.diagnosis,
+            attempts,
+            self._recovery,
+            self._recorder.sent,
+            known,
+            managed=self._managed,
+        )
+        if decision.action is not Action.INTERRUPT:
+            return verdict, decision
+        if self._interrupt_frees(sent):
+            return verdict, Decision(Action.INTERRUPT, "no progress; an interrupt freed it")
+        return verdict, bring_up("no progress, and an interrupt did not free it", self._managed)
+
+    def _keep_evidence(self, call: _Call, verdict: Verdict, decision: Decision) -> None:
+        """The evidence, before the failure: it teaches the recorder what no message may echo."""
+        self._evidence = self._recorder.evidence(
+            call.run_dir,
+            call.payload,
+            self._process.get_tail_logs(),
+            machine=self._machine.at_failure() if self._machine is not None else {},
+            fault=f"{verdict.diagnosis}: {verdict.cause}" if _goes_on(decision) else "",
+        )
 
     def _is_known(self, call: _Call, verdict: Verdict, error: WebUIError) -> bool:
         """Whether this failure was proven twice to be a job's own, of other jobs: its second
