@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,46 +10,23 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sdwatch.clock import SystemClock
-from sdwatch.config import WebUIConfig
 from sdwatch.lane import Lane
 from sdwatch.policy.lifecycle import State
 from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.webui.canary import By, Unwell
 from sdwatch.webui.mailbox import Mailbox
-from tests.helpers import free_port, wait_until
-from tests.webui.sim import FAST
+from tests.helpers import wait_until
+from tests.lanes import lane_of, simulator
 
 
 @pytest.fixture
 def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lane]:
     """One whose simulator is ready."""
     monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.1)
-    port = free_port()
-    config = {
-        "name": "sim",
-        "url": f"http://127.0.0.1:{port}",
-        "command": (sys.executable, "-m", "sdwatch.simulator", "--port", str(port), *FAST),
-        "health": {"interval": 0.1, "timeout": 0.5, "failures": 2},
-        "stop_grace": 1,
-    }
-    lane = Lane(
-        WebUIConfig.model_validate(config),
-        state_dir=tmp_path,
-        cooldown=(0.05, 0.5),
-        recovery=True,
-        clock=SystemClock(),
-        may_call=lambda: "",
-        wake=lambda: None,
-    )
-    lane.open()
-    try:
-        wait_until(lambda: lane.ready, why="the simulator is ready")
+    health = {"interval": 0.1, "timeout": 0.5, "failures": 2}
+    with lane_of(simulator(health=health, stop_grace=1), tmp_path, (0.05, 0.5)) as lane:
         yield lane
-    finally:
-        lane.begin_stop()
-        lane.end_stop()
 
 
 def test_a_webui_that_dies_just_before_it_is_put_to_the_proof_is_started_first(lane: Lane) -> None:

@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import psutil
 
-from sdwatch.clock import SystemClock
 from sdwatch.lane import Lane
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.api import Outcome
 from sdwatch.webui.mailbox import Mailbox
+from tests.lanes import lane_of
 from tests.monitored import Monitored, job, monitored
 
 PAYLOAD = {"prompt": "a castle", "width": 64, "height": 64, "steps": 2, "seed": 1}
 
 
-@contextmanager
-def lane_of(spool: Monitored) -> Iterator[Lane]:
+def lane_on(spool: Monitored) -> AbstractContextManager[Lane]:
     """The lane alone, without a monitor."""
     config = spool.config
-    spool.state.mkdir()
-    lane = Lane(
-        config.webuis[0],
-        state_dir=spool.state,
-        cooldown=config.cooldown,
-        recovery=True,
-        clock=SystemClock(),
-        may_call=lambda: "",
-        wake=lambda: None,
-    )
-    lane.open()
-    try:
-        yield lane
-    finally:
-        lane.begin_stop()
-        lane.end_stop()
+    return lane_of(config.webuis[0], spool.state, config.cooldown, wait=False)
 
 
 def test_eight_runs_at_once_and_a_crash_are_one_restart(tmp_path: Path) -> None:
     plan = "- fault: sigkill-mid-step\n  when: {generation: 1}\n"
     outcomes: list[Outcome] = []
-    with monitored(tmp_path, faults=plan) as spool, lane_of(spool) as lane:
+    with monitored(tmp_path, faults=plan) as spool, lane_on(spool) as lane:
 
         def run() -> None:
             mailbox = Mailbox()

@@ -7,7 +7,6 @@ in the middle of its reply.
 from __future__ import annotations
 
 import json
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +17,6 @@ from typing import Any
 import pytest
 import requests
 
-from sdwatch.clock import SystemClock
-from sdwatch.config import WebUIConfig
 from sdwatch.errors import (
     WebUIBadRequestError,
     WebUIBusyError,
@@ -54,8 +51,8 @@ from tests.fakes import (
     reply,
     server_error,
 )
-from tests.helpers import free_port, wait_until
-from tests.webui.sim import FAST
+from tests.helpers import wait_until
+from tests.lanes import lane_of, simulator
 
 BOTH = ("stage_failure_payload.json", "webui_tail.log")
 SECOND = ("stage_failure_payload.2.json", "webui_tail.2.log")
@@ -581,36 +578,12 @@ class Real:
 
 @contextmanager
 def real_lane(folder: Path, plan: str) -> Iterator[Real]:
-    port = free_port()
     (folder / "faults.yaml").write_text(plan, encoding="utf-8")
     plans = ("--faults", str(folder / "faults.yaml"), "--state", str(folder / "counters.json"))
-    flags = ("--port", str(port), *FAST, *plans)
-    config = WebUIConfig.model_validate(
-        {
-            "name": "sim",
-            "url": f"http://127.0.0.1:{port}",
-            "command": (sys.executable, "-m", "sdwatch.simulator", *flags),
-            "stop_grace": 2.0,
-        }
-    )
+    config = simulator(*plans, stop_grace=2.0)
     state_dir = folder / "state"
-    state_dir.mkdir()
-    lane = Lane(
-        config,
-        state_dir=state_dir,
-        cooldown=(0.05,),
-        recovery=True,
-        clock=SystemClock(),
-        may_call=lambda: "",
-        wake=lambda: None,
-    )
-    lane.open()
-    try:
-        wait_until(lambda: lane.ready, why="the simulator is ready")
-        yield Real(lane, port, state_dir)
-    finally:
-        lane.begin_stop()
-        lane.end_stop()
+    with lane_of(config, state_dir, (0.05,)) as lane:
+        yield Real(lane, config.port, state_dir)
 
 
 def test_a_real_webui_killed_in_mid_reply_is_restarted_once_and_the_run_is_done(

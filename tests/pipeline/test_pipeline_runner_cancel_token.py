@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdwatch.config import WebUIConfig
 from sdwatch.lane import Lane
 from sdwatch.permit import Permit
 from sdwatch.policy.lifecycle import State
@@ -34,8 +32,9 @@ from tests.fakes import (
     reply,
     server_error,
 )
-from tests.helpers import free_port, wait_until
-from tests.webui.sim import FAST, Simulator, running
+from tests.helpers import wait_until
+from tests.lanes import lane_of, simulator
+from tests.webui.sim import Simulator, running
 
 STAGES = {
     "txt2img": "  - txt2img: {prompt: a, width: 64, height: 64}\n",
@@ -186,33 +185,11 @@ def test_a_run_that_waits_for_the_permit_can_be_cancelled(place: Workplace) -> N
 @contextmanager
 def crashing_lane(place: Workplace, folder: Path) -> Iterator[Lane]:
     """A lane whose WebUI dies in its first generation, with a cool-down of an hour."""
-    port = free_port()
-    (folder / "faults.yaml").write_text("- {fault: sigkill-mid-step, when: {generation: 1}}")
-    flags = ("--port", str(port), *FAST, "--faults", str(folder / "faults.yaml"))
-    config = WebUIConfig.model_validate(
-        {
-            "name": "sim",
-            "url": f"http://127.0.0.1:{port}",
-            "command": (sys.executable, "-m", "sdwatch.simulator", *flags),
-        }
-    )
-    (folder / "state").mkdir()
-    lane = Lane(
-        config,
-        state_dir=folder / "state",
-        cooldown=(3600.0,),
-        recovery=True,
-        clock=place.clock,
-        may_call=lambda: "",
-        wake=lambda: None,
-    )
-    lane.open()
-    try:
-        wait_until(lambda: lane.ready, why="the simulator is ready")
+    plan = folder / "faults.yaml"
+    plan.write_text("- {fault: sigkill-mid-step, when: {generation: 1}}")
+    config = simulator("--faults", str(plan))
+    with lane_of(config, folder / "state", (3600.0,), clock=place.clock) as lane:
         yield lane
-    finally:
-        lane.begin_stop()
-        lane.end_stop()
 
 
 def on_lane(place: Workplace, lane: Lane, job: str) -> Running:
