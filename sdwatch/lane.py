@@ -25,7 +25,7 @@ from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import client_for
 from sdwatch.webui.crash_history import CrashHistory
 from sdwatch.webui.external import ExternalWebUI
-from sdwatch.webui.health import ReadinessProbe
+from sdwatch.webui.health import ReadinessProbe, asks_for_api
 from sdwatch.webui.leaks import Leaks
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Mailbox
@@ -74,7 +74,9 @@ class Lane:
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
         self._permit = Permit()
         self._client = client_for(config)
-        probe = ReadinessProbe(self._client, clock, config.health.timeout)
+        probe = ReadinessProbe(
+            self._client, clock, config.health.timeout, asked_for_api=asks_for_api(config.command)
+        )
         self._machine = Machine(clock, {"state": state_dir}, lambda: self.process.family())
         self.keeper = Keeper(
             config,
@@ -91,7 +93,9 @@ class Lane:
             redactor=self.redactor,
             leaks=Leaks(self._client, state_dir / "leaks.json"),
         )
-        self.process = _process(config, state_dir, clock, probe, self.keeper, self._signatures)
+        self.process = _process(
+            config, state_dir, clock, probe, self.keeper, self._signatures, self._machine
+        )
         self.keeper.use(self.process)
 
     def open(self) -> None:
@@ -254,6 +258,7 @@ def _process(
     probe: ReadinessProbe,
     keeper: Keeper,
     signatures: tuple[Signature, ...],
+    machine: Machine,
 ) -> WebUIProcessManager | ExternalWebUI:
     """Ours, or somebody else's."""
     if config.command is None:
@@ -274,4 +279,5 @@ def _process(
         stop_grace=config.stop_grace,
         log_cap=config.log_cap,
         signatures=signatures,
+        machine=machine,
     )

@@ -94,9 +94,15 @@ def _numbers_of(signature: Signature) -> Iterator[str]:
         yield from (_exit(code, way) for code in way.exit)
 
 
+_MEMORY = {
+    True: ", with next to no memory left just before",
+    False: ", and memory was not low just before",
+    None: "",
+}
+
+
 def _exit(code: int, way: Way) -> str:
-    low = ", with next to no memory left just before" if way.memory_low else ""
-    return exit_in_words(code) + low
+    return exit_in_words(code) + _MEMORY[way.memory_low]
 
 
 if __name__ == "__main__":

@@ -184,6 +184,20 @@ HOLD_ROWS = (
             "in use`", "port is taken", limit=1),
     HoldRow("port-taken", "its port is somebody else's, and it ends: `address already in use`, "
             "`Cannot find empty port in range`", "port is taken", on=("a1111", "sdnext")),
+    HoldRow("port-forbidden", "the system does not let it have its port: `[Errno 13] error while "
+            "attempting to bind on address`", "forbidden for this user", on=("forge", "a1111")),
+    HoldRow("server-thread-dies", "its server ends with an exception, and its process lives on: "
+            "`Exception in thread Thread-22 (webui_worker)`", "has ended its server"),
+    HoldRow("wrong-folder", "there is no launch.py where it is started: `can't open file`",
+            "not in the folder"),
+    HoldRow("repository-gone", "`Couldn't clone Stable Diffusion`", "gone since December 2025",
+            on=("a1111",)),
+    HoldRow("damaged-settings", "`JSONDecodeError` while it starts", "config.json", on=("a1111",)),
+    HoldRow("no-gpu", "`Your device does not support the current version of Torch/CUDA`",
+            "finds no GPU"),
+    HoldRow("sigterm-on-start", "somebody ends it while it starts", "told to end"),
+    HoldRow("sigkill-on-start", "it is killed while it starts, and memory was left",
+            "memory was not low"),
     HoldRow("", "its port is somebody else's, and it would share it", "is taken by pid",
             foreign=True, on=("sdcpp",)),
     HoldRow("", "it has no checkpoint", "no checkpoint", flags=("--no-model",),

@@ -1,4 +1,5 @@
-"""`sdwatch check`: every mistake of job files with its place, or of the config."""
+"""`sdwatch check`: every mistake of job files with its place, or of the config and of the way its
+WebUIs are started."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from sdwatch.cli.asked import catalogue_of, client_of, webui_at
 from sdwatch.cli.chosen_config import add_config_argument, choose_config, config_file
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.job_files import read_job_at, warnings_of
+from sdwatch.cli.start_check import problems_of
 from sdwatch.config import Config, WebUIConfig, load_config
-from sdwatch.errors import JobError, JobUnfitError, SdwatchError
+from sdwatch.errors import ConfigError, JobError, JobUnfitError, Problem, SdwatchError
 from sdwatch.policy.job import Job
 from sdwatch.policy.preflight import MAX_GENERATION, check_against
 from sdwatch.policy.printable import printable_text
@@ -102,20 +104,18 @@ def _whole_job(path: Path) -> Path:
 
 
 def _check_config(named: Path | None) -> ExitCode:
+    """Raises ConfigError also for what no WebUI could start with."""
     chosen = choose_config(named)
-    for warning in _unlikely(chosen.config):
-        print(f"{chosen.file}: warning: {warning}", file=sys.stderr)
+    file = str(chosen.file or "the built-in config")
+    mistakes, warnings = problems_of(chosen.config, chosen.file)
+    for warning in warnings:
+        told = Problem(warning.line, warning.column, f"warning: {warning.message}").located(file)
+        print(printable_text(told), file=sys.stderr)
+    if mistakes:
+        raise ConfigError(file, mistakes)
     webuis = ", ".join(f"{webui.name} ({webui.url})" for webui in chosen.config.webuis)
-    print(f"{chosen.file or 'the built-in config'}: no mistakes")
+    print(f"{file}: no mistakes")
     print(f"  spool   {chosen.config.spool}")
     print(f"  state   {chosen.config.state}")
     print(f"  webuis  {webuis}")
     return ExitCode.OK
-
-
-def _unlikely(config: Config) -> list[str]:
-    return [
-        f"webuis.{webui.name}: there is no folder {webui.cwd}, so this WebUI cannot be started"
-        for webui in config.webuis
-        if webui.cwd and not webui.cwd.is_dir()
-    ]

@@ -31,15 +31,17 @@ class Diagnosis(StrEnum):
 class Facts:
     """What is known of one failed call. `process_gone`: our WebUI's process was seen to end during
     it, with `exit_code`. `log`: the WebUI's lines since the call was sent, oldest first.
-    `memory_low`: the machine had next to no memory left just before. `names_checkpoint`: the call
+    `memory_low`: whether the machine had next to no memory left just before, None where nobody
+    looked; `memory`: what it had, in words. `names_checkpoint`: the call
     asked for files of its own choice, so that one which cannot be loaded is the job's."""
 
     error: WebUIError
     process_gone: bool = False
     exit_code: int | None = None
     log: tuple[str, ...] = ()
-    memory_low: bool = False
+    memory_low: bool | None = None
     names_checkpoint: bool = False
+    memory: str = ""
 
 
 _FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "refiner_checkpoint")

@@ -22,6 +22,7 @@ from sdwatch.policy.document import parse_document
 from sdwatch.policy.error_lines import error_blocks
 from sdwatch.policy.expression import MOST_IN_A_ROW, is_slow
 from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.noise import decisive, without_noise
 from sdwatch.policy.schema import Reading, read_model, readable
 
 _LONGEST_LINE = 4000
@@ -45,16 +46,17 @@ _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnos
 @dataclass(frozen=True)
 class Way:
     """One way to tell a failure. All that is given must hold. `begins`: the plain text that all
-    which fits `log` begins with, as far as that is known."""
+    which fits `log` begins with, as far as that is known. `also`: what another line must fit."""
 
     status: tuple[int, ...] = ()
     kind: re.Pattern[str] | None = None
     said: re.Pattern[str] | None = None
     log: re.Pattern[str] | None = None
     exit: tuple[int, ...] = ()
-    memory_low: bool = False
+    memory_low: bool | None = None
     names_checkpoint: bool = False
     begins: str = ""
+    also: re.Pattern[str] | None = None
 
     @property
     def by_body(self) -> bool:
@@ -64,7 +66,7 @@ class Way:
     @property
     def by_end(self) -> bool:
         """Whether the end of the process decides."""
-        return bool(self.exit) or self.memory_low
+        return bool(self.exit) or self.memory_low is not None
 
     @property
     def by_log(self) -> bool:
@@ -102,6 +104,11 @@ class Signature:
         """Whether it knows how the process ended. Who is killed from outside dies of that,
         whatever its log has complained about before."""
         return self.diagnosis is Diagnosis.CRASH and not self.vague
+
+    @property
+    def asks_for_memory(self) -> bool:
+        """Whether it depends on how much memory was left, which belongs to its cause then."""
+        return any(way.memory_low is False for way in self.ways)
 
 
 def parse_signatures(data: bytes, file: str, *, builtin: bool = False) -> tuple[Signature, ...]:
@@ -147,26 +154,50 @@ def _by_body(known: list[Signature], seen: _Seen) -> tuple[Signature, str] | Non
     return replace(first, poisons=first.poisons or last.poisons), evidence
 
 
-def why_not_started(
-    log_lines: Sequence[str],
-    exit_code: int | None,
-    memory_low: bool,
-    signatures: Iterable[Signature],
-) -> str:
-    """Cause and advice for a start that failed, from its whole log and how it ended; '' where
-    nothing is known. The upper of two signatures is taken, wherever their lines stand: starts
-    survive many an error that they print."""
+@dataclass(frozen=True)
+class FailedStart:
+    """A start that did not become ready. `outputs`: the lines of each of its streams, oldest first.
+    `exit_code`: None where the process lives on or the code was not seen. `memory_low`: see Facts.
+    """
+
+    outputs: tuple[Sequence[str], ...]
+    exit_code: int | None = None
+    memory_low: bool | None = None
+
+
+TOLD_TO_END = (-15, 143, -2, 130, -1, 129, 0xC000013A)
+"""Exit codes of SIGTERM, SIGINT and SIGHUP, as Python and as shells give them, and of Ctrl+C."""
+
+_FROM_OUTSIDE = (*TOLD_TO_END, -9, 137)
+"""Whoever ends so was ended by somebody else: nothing that it printed before is the cause."""
+
+
+def why_not_started(start: FailedStart, signatures: Iterable[Signature]) -> Signature | None:
+    """Return the signature that explains a failed start; None where nothing is known.
+
+    The upper of two is taken. A line that proves that a start has failed counts anywhere, any other
+    only at the end of the output (see `noise.decisive`).
+    """
     known = [signature for signature in signatures if signature.during != "call"]
-    seen = _Seen(log=_text(log_lines), exit_code=exit_code, memory_low=memory_low)
-    found = _first(known, seen, lambda way: way.by_log or way.by_end)
-    return f"{found[0].cause}. {found[0].advice}" if found else ""
+    ended = _Seen(exit_code=start.exit_code, memory_low=start.memory_low)
+    if start.exit_code in _FROM_OUTSIDE:
+        found = _first(known, ended, lambda way: way.by_end)
+        return found[0] if found else None
+    whole = replace(ended, log="\n".join(_text(lines) for lines in start.outputs))
+    end = replace(ended, log="\n".join(_text(decisive(lines)) for lines in start.outputs))
+    for signature in known:
+        seen = whole if signature.ends_start else end
+        if _first([signature], seen, lambda way: way.by_log or way.by_end):
+            return signature
+    return None
 
 
 def ends_start(line: str, signatures: Iterable[Signature]) -> bool:
     """Whether a line of a WebUI that is starting proves that it will not become ready, although its
     process lives on."""
+    (text,) = without_noise([line[:_LONGEST_LINE]])
     return any(
-        way.by_log and way.log is not None and way.log.search(line[:_LONGEST_LINE])
+        way.by_log and way.also is None and way.log is not None and way.log.search(text)
         for signature in signatures
         if signature.ends_start and signature.during != "call"
         for way in signature.ways
@@ -239,7 +270,7 @@ class _Seen:
     said: str = ""
     log: str = ""
     exit_code: int | None = None
-    memory_low: bool = False
+    memory_low: bool | None = None
     names_checkpoint: bool = False
 
     @staticmethod
@@ -251,7 +282,7 @@ class _Seen:
             said=error.said,
             log=_text(facts.log),
             exit_code=facts.exit_code if facts.process_gone else None,
-            memory_low=facts.memory_low and facts.process_gone,
+            memory_low=facts.memory_low if facts.process_gone else None,
             names_checkpoint=facts.names_checkpoint,
         )
 
@@ -260,7 +291,7 @@ class _Seen:
         if (
             (way.status and self.status not in way.status)
             or (way.exit and self.exit_code not in way.exit)
-            or (way.memory_low and not self.memory_low)
+            or (way.memory_low is not None and way.memory_low is not self.memory_low)
             or (way.names_checkpoint and not self.names_checkpoint)
         ):
             return ""
@@ -296,6 +327,8 @@ class _Seen:
             yield f"exit code {self.exit_code}"
         if way.memory_low:
             yield "next to no memory was left just before"
+        if way.memory_low is False:
+            yield "memory was not low just before"
 
     def _body(self, way: Way) -> str | None:
         """'' where the body is not asked for, None where it is another one."""
@@ -321,7 +354,10 @@ class _Seen:
 
     def _search(self, way: Way) -> re.Match[str] | None:
         """Nearly none is there, which its plain beginning tells a little faster."""
-        return way.log.search(self.log) if way.log and way.begins in self.log else None
+        if way.log is None or way.begins not in self.log:
+            return None
+        found = way.log.search(self.log)
+        return found if way.also is None or (found and way.also.search(self.log)) else None
 
 
 def _shown(fitting: str) -> str:
@@ -329,7 +365,7 @@ def _shown(fitting: str) -> str:
 
 
 def _text(lines: Iterable[str]) -> str:
-    return "\n".join(line[:_LONGEST_LINE] for line in lines)
+    return "\n".join(without_noise(line[:_LONGEST_LINE] for line in lines))
 
 
 # --- how the file is read
@@ -362,11 +398,12 @@ class _When(_Read):
     kind: str | None = None
     said: str | None = None
     log: str | None = None
+    also: str | None = None
     exit: tuple[int, ...] = ()
-    memory_low: bool = False
+    memory_low: bool | None = None
     names_checkpoint: bool = False
 
-    @field_validator("kind", "said", "log")
+    @field_validator("kind", "said", "log", "also")
     @classmethod
     def _an_expression(cls, text: str) -> str:
         try:
@@ -379,7 +416,7 @@ class _When(_Read):
             raise ValueError(_SLOW)
         return text
 
-    @field_validator("log")
+    @field_validator("log", "also")
     @classmethod
     def _not_any_line(cls, text: str) -> str:
         if re.search(text, ""):
@@ -390,6 +427,8 @@ class _When(_Read):
     def _something(self) -> _When:
         if not self.model_fields_set - {"names_checkpoint"}:
             raise ValueError("names nothing to tell it by")
+        if self.also is not None and self.log is None:
+            raise ValueError("also is for another line than that of log")
         return self
 
     def way(self) -> Way:
@@ -402,6 +441,7 @@ class _When(_Read):
             self.memory_low,
             self.names_checkpoint,
             beginning(self.log or ""),
+            _compiled(self.also),
         )
 
 
@@ -419,7 +459,7 @@ class _Entry(_Read):
     advice: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)]
     poisons: bool = False
-    blames: Literal["job", "WebUI", "machine"] | None = None
+    blames: Literal["job", "WebUI", "machine", "person"] | None = None
     during: Literal["start", "call"] | None = None
     vague: bool = False
     ends_start: bool = False

@@ -39,10 +39,13 @@ class Held:
 
 _NOT_OURS = "Restart your WebUI yourself: sdwatch did not start it, and cannot."
 _NO_START = (
-    "Its own output says why, as a rule. Start it once by hand with the `command` of the config; "
+    "Its own output usually says why. Start it once by hand with the `command` of the config; "
     "if that works and it is only slow, raise `start_limit` there."
 )
-_NOT_BEGUN = "Correct that: `command`, `cwd`, `env` and `url` in the config say how it is started."
+_NOT_BEGUN = (
+    "Correct that: `command`, `cwd`, `env` and `url` in the config say how it is started, and "
+    "`sdwatch check` names the line."
+)
 _IT_MAY_COME = "It is looked at again by itself. What it printed, below, may say what it is doing."
 _OF_A_PROBE = (
     ("user name", "Give `username` and `password` in the config as in its --api-auth."),

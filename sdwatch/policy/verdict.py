@@ -21,7 +21,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.facts import Diagnosis, Facts
-from sdwatch.policy.signatures import Signature, match, says_nothing
+from sdwatch.policy.signatures import TOLD_TO_END, Signature, match, says_nothing
 
 __all__ = [
     "Diagnosis",
@@ -64,8 +64,8 @@ _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
 _ADVICE = {
     Diagnosis.BAD_REQUEST: "Correct the job file and drop it again; the WebUI itself is well.",
     Diagnosis.CRASH: (
-        "Read the last lines of webui_tail.log. A process that is killed without a word has often "
-        "run out of memory: try a smaller size or batch_size."
+        "Read the last lines of webui_tail.log. If the same job ends it again, try a smaller size "
+        "or batch_size, and update the GPU's driver."
     ),
     Diagnosis.SERVER_ERROR: (
         "The traceback in webui_tail.log names what went wrong inside the WebUI. If it is about "
@@ -157,7 +157,7 @@ _BROKEN_OFF = (
     "on another machine, see there whether it ended."
 )
 
-ENDED_IN_ORDER = (0, 130, 143, 129, -2, -15, -1, 0xC000013A)
+ENDED_IN_ORDER = (0, *TOLD_TO_END)
 """Exit codes of a process that was told to end: by SIGINT, SIGTERM, SIGHUP, Ctrl+C, or itself."""
 
 
@@ -195,9 +195,12 @@ def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
     # What ended the process explains the crash, and does not make it another thing: the WebUI is
     # gone, and a restart is due.
     crashed = verdict.diagnosis is Diagnosis.CRASH
+    why = signature.cause
+    if signature.asks_for_memory and facts.memory:
+        why = f"{why} ({facts.memory})"
     return Verdict(
         Diagnosis.CRASH if crashed else signature.diagnosis,
-        f"{verdict.cause}: {signature.cause}" if crashed else f"{signature.cause} ({facts.error})",
+        f"{verdict.cause}: {why}" if crashed else f"{signature.cause} ({facts.error})",
         signature.advice,
         evidence,
         signature.poisons,

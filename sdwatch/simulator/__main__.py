@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import ipaddress
 import sys
 import time
@@ -19,6 +20,7 @@ from sdwatch.simulator.process import ignore_sigterm
 from sdwatch.simulator.sdcpp import SDCPP
 from sdwatch.simulator.sdnext import SDNEXT
 from sdwatch.simulator.site import Settings
+from sdwatch.simulator.start_failures import SERVER_THREAD_DIED, START_FAILURES, fail
 from sdwatch.simulator.voice import Voice
 
 KINDS = {kind.name: kind for kind in (FORGE, A1111, SDNEXT, SDCPP)}
@@ -95,13 +97,28 @@ def main() -> NoReturn:
     boot(args, traits.voice, faults)
     speed = Speed(args.step_time, args.load_time, args.switch_time)
     machine = kind.machine(traits, speed, has_model=not args.no_model)
+    dies = faults.get("server-thread-dies")
     settings = Settings(
-        args.port, args.auth, not args.no_api, args.rate_limit, extras_work=args.extras_work
+        args.port,
+        args.auth,
+        not args.no_api and dies is None,
+        args.rate_limit,
+        extras_work=args.extras_work,
     )
     site = kind.site(traits, machine, args.plan, settings, process.ignore_sigterm)
-    if not args.never_ready and "never-ready" not in faults:
-        process.listen((args.host, args.port), site, taken="port-taken" in faults)
+    silent = args.never_ready or "never-ready" in faults
+    if not silent and (dies is None or dies.option("opened")):
+        process.listen((args.host, args.port), site, refused=_refused(faults))
+    if dies is not None:
+        console.err(SERVER_THREAD_DIED)
     process.live()
+
+
+def _refused(faults: dict[str, Fault]) -> int:
+    """The error number of a port that cannot be had; 0 for none."""
+    if "port-taken" in faults:
+        return errno.EADDRINUSE
+    return errno.EACCES if "port-forbidden" in faults else 0
 
 
 def boot(args: argparse.Namespace, voice: Voice, faults: dict[str, Fault]) -> None:
@@ -109,6 +126,8 @@ def boot(args: argparse.Namespace, voice: Voice, faults: dict[str, Fault]) -> No
     voice.boot(args.port)
     delay = faults["slow-start"].option("delay") if "slow-start" in faults else 0.0
     time.sleep(args.boot_time + delay)
+    for name in START_FAILURES.keys() & faults.keys():
+        fail(START_FAILURES[name])
     code = args.crash_on_start
     if "exit-on-start" in faults:
         code = int(faults["exit-on-start"].option("code"))

@@ -50,6 +50,7 @@ class A1111Voice(Voice):
     def boot(self, port: int) -> None:
         self.introduction(port)
         console.out("No module 'xformers'. Proceeding without it.")
+        self.no_memory_monitor()
 
     def loading(self, checkpoint: Checkpoint, before: Checkpoint | None) -> None:
         if before:

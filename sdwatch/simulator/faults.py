@@ -61,8 +61,17 @@ START_FAULTS: dict[str, dict[str, float]] = {
     "never-ready": {},
     "exit-on-start": {"code": 1},
     "port-taken": {},
+    "port-forbidden": {},
+    "server-thread-dies": {"opened": 0},
+    "wrong-folder": {},
+    "repository-gone": {},
+    "damaged-settings": {},
+    "no-gpu": {},
+    "sigterm-on-start": {},
+    "sigkill-on-start": {},
     "ignore-sigterm": {},
 }
+"""`opened`: 1 where the port opens before the thread dies, and answers 404 for the API's routes."""
 
 
 class PlanError(Exception):

@@ -6,7 +6,6 @@ in use is a log line and a process that lives on for ever.
 
 from __future__ import annotations
 
-import errno
 import os
 import queue
 import signal
@@ -42,14 +41,15 @@ class Process:
         """From any thread: handlers can be set on the main thread only."""
         self.calls.put(ignore_sigterm)
 
-    def listen(self, address: tuple[str, int], site: Site, *, taken: bool) -> None:
-        """Open the port and serve on threads. Where that fails, say so."""
+    def listen(self, address: tuple[str, int], site: Site, *, refused: int = 0) -> None:
+        """Open the port and serve on threads. Where that fails, as with the error number `refused`,
+        say so."""
         self.machine = site.machine
         site.machine.before_listening()
         self.voice.starting()
         try:
-            if taken:
-                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+            if refused:
+                raise OSError(refused, os.strerror(refused))
             self.server = Server(address, site, shares_port=self.shares_port)
         except OSError as e:
             self.voice.bind_failed(*address, e)

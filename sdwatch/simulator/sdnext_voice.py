@@ -16,12 +16,15 @@ from urllib.parse import urlsplit
 from sdwatch.simulator import console
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.failures import CrashedError
-from sdwatch.simulator.voice import SIMULATED, Voice
+from sdwatch.simulator.voice import NO_DRIVER, SIMULATED, Voice
 
 _WIDTH, _INDENT = 80, 25
 _SILENT = ("/sdapi/v1/memory", "/sdapi/v1/version", "/sdapi/v1/checkpoint")
 _ONCE_A_MINUTE = ("/sdapi/v1/progress", "/sdapi/v1/status")
 _LINES_A_MINUTE = 60
+_MEMORY = f"{{'ram': {{'total': 23.54}}, 'gpu': {{'error': '{NO_DRIVER}', 'swap': 0}}}}"
+"""As it stands in lines of a start and of each call where there is no GPU, and all is well
+(recorded with SD.Next 058a7f0c)."""
 
 
 def say(level: str, text: str) -> None:
@@ -136,7 +139,8 @@ class NextVoice(Voice):
         say("INFO", f'Load model: select="{checkpoint.short_title}"')
 
     def loaded(self, seconds: float, _before: Checkpoint | None) -> None:
-        say("INFO", f"Load model: family=sd time={{'load': {seconds:.2f}, 'total': {seconds:.2f}}}")
+        times = f"{{'load': {seconds:.2f}, 'total': {seconds:.2f}}}"
+        say("INFO", f"Load model: family=sd time={times} memory={_MEMORY}")
 
     def not_loaded(self, name: str) -> None:
         say("ERROR", f"Load model: name='{name}' not loaded")

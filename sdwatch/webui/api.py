@@ -51,7 +51,7 @@ from sdwatch.policy.verdict import (
 )
 from sdwatch.webui.canary import By
 from sdwatch.webui.log_lines import split_lines, without_probes
-from sdwatch.webui.machine import Machine
+from sdwatch.webui.machine import Machine, memory_in_words, memory_low
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.post import result_of
 from sdwatch.webui.reply import Reply
@@ -306,13 +306,15 @@ class WebUIAPI:
 
     def _facts(self, call: _Call, sent: _Sent, error: WebUIError) -> Facts:
         gone, code = self._exit_of(sent, error)
+        before = self._machine.memory_before() if self._machine is not None else None
         return Facts(
             error,
             gone,
             code,
             self._call_log(),
-            self._memory_low(),
+            memory_low(before),
             names_checkpoint=names_checkpoint(call.payload),
+            memory=memory_in_words(before),
         )
 
     def _gate(self, call: _Call, sent: _Sent, facts: Facts) -> tuple[Verdict, Decision]:
@@ -366,9 +368,6 @@ class WebUIAPI:
 
     def _call_log(self) -> tuple[str, ...]:
         return self._keeper.call_log() if self._keeper is not None else ()
-
-    def _memory_low(self) -> bool:
-        return self._machine is not None and self._machine.memory_was_low()
 
     def _last_failure(
         self, call: _Call, error: str = "", verdict: Verdict | None = None

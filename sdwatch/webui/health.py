@@ -5,6 +5,7 @@ Probes are few: a WebUI that limits rates counts them, and one without a UI logs
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sdwatch.clock import Clock
@@ -18,6 +19,14 @@ routes come up to a second after the port (measured with Forge and AUTOMATIC1111
 
 LOADING = "it loads its model"
 NO_ROUTES_YET = "the page is up, the API's routes are not there yet"
+SERVER_DIED = (
+    "the page is up, and the API's routes do not come although they are asked for in `command`: "
+    "its server has died, and the process lives on"
+)
+"""Measured with Forge dfdcbab6 whose thread webui_worker died after the port had opened."""
+
+_ASK_FOR_API = ("--api", "--nowebui")
+"""Forge and AUTOMATIC1111 have the API with either of them."""
 
 _OTHER_AUTH = (
     "it wants another user name and password: give them as `username` and `password` in the config"
@@ -28,13 +37,22 @@ _LOOKS_FOR_A_LOAD = 2
 a load mean that there will be none before the first call."""
 
 
-class ReadinessProbe:
-    """Asks one WebUI whether it can be sent jobs. Call it again for another look."""
+def asks_for_api(command: Sequence[str] | None) -> bool:
+    """Whether a WebUI is started with a flag that gives it its API."""
+    return command is not None and any(word in _ASK_FOR_API for word in command)
 
-    def __init__(self, client: SDWebUIClient, clock: Clock, timeout: float) -> None:
+
+class ReadinessProbe:
+    """Asks one WebUI whether it can be sent jobs. Call it again for another look. `asked_for_api`:
+    a missing API cannot be for want of the flag."""
+
+    def __init__(
+        self, client: SDWebUIClient, clock: Clock, timeout: float, *, asked_for_api: bool = False
+    ) -> None:
         self._client = client
         self._clock = clock
         self._timeout = timeout
+        self._asked_for_api = asked_for_api
         self.begin_generation()
 
     def begin_generation(self) -> None:
@@ -101,9 +119,11 @@ class ReadinessProbe:
             self._has_progress = False
             return self._with_checkpoint()
         if not self._client.page_answers(self._timeout):
-            return ProbeResult(False, "the API's routes are not there yet")
+            return ProbeResult(False, "the API's routes are not there yet", no_routes=True)
         now = self._clock.monotonic()
         since = self._without_api_since = self._without_api_since or now
         if now - since < _NO_API_AFTER:
-            return ProbeResult(False, NO_ROUTES_YET)
+            return ProbeResult(False, NO_ROUTES_YET, no_routes=True)
+        if self._asked_for_api:
+            return ProbeResult(False, SERVER_DIED, no_routes=True, dead=True)
         return ProbeResult(False, "it was started without --api: add that flag", unusable=True)

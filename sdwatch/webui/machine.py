@@ -75,10 +75,19 @@ class Snapshot:
         return asdict(self)
 
 
-def memory_low(snapshot: Snapshot) -> bool:
-    """Whether next to no memory was left."""
-    total = snapshot.memory_total
-    return total > 0 and snapshot.memory_available < LOW * total
+def memory_low(snapshot: Snapshot | None) -> bool | None:
+    """Whether next to no memory was left; None where that is not known."""
+    if snapshot is None or not snapshot.memory_total:
+        return None
+    return snapshot.memory_available < LOW * snapshot.memory_total
+
+
+def memory_in_words(snapshot: Snapshot | None) -> str:
+    """What was left, as `5.2 of 16.0 GB of memory were free`; '' where that is not known."""
+    if snapshot is None or not snapshot.memory_total:
+        return ""
+    free, total = snapshot.memory_available / 1e9, snapshot.memory_total / 1e9
+    return f"{free:.1f} of {total:.1f} GB of memory were free"
 
 
 class Machine:
@@ -102,11 +111,13 @@ class Machine:
         if not self._seen or now - self._seen[-1][0] >= LOOK_EVERY:
             self._seen.append((now, self._snapshot()))
 
-    def memory_was_low(self) -> bool:
-        """Whether it was so when last looked at, if that was just before: what died since has given
-        its memory back."""
+    def memory_before(self) -> Snapshot | None:
+        """Of the looks just before now the one with the least memory left: what died since has
+        given its memory back. None where nobody looked."""
         now = self._clock.monotonic()
-        return any(memory_low(seen) for at, seen in tuple(self._seen) if now - at <= JUST_BEFORE)
+        before = [seen for at, seen in tuple(self._seen) if now - at <= JUST_BEFORE]
+        known = [seen for seen in before if seen.memory_total > 0]
+        return min(known, key=lambda seen: seen.memory_available, default=None)
 
     def at_failure(self) -> dict[str, Any]:
         """All there is to tell now, for the evidence. The GPU is asked, which takes a moment. What

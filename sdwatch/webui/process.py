@@ -23,12 +23,13 @@ from sdwatch.clock import Clock
 from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import PortTakenError, ProcessError
-from sdwatch.policy.signatures import Signature, ends_start, why_not_started
+from sdwatch.policy.signatures import FailedStart, Signature, ends_start, why_not_started
 from sdwatch.policy.trouble import Trouble, no_start, not_begun
 from sdwatch.policy.verdict import exit_in_words
 from sdwatch.webui import identity as identities
 from sdwatch.webui import tree
 from sdwatch.webui.identity import Identity
+from sdwatch.webui.machine import Machine, memory_in_words, memory_low
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife, port_taken
 from sdwatch.webui.tail_capture import cap_file, tail_text
 
@@ -69,7 +70,8 @@ class WebUIProcessManager:
     for each generation, on a thread of its own, as soon as it has ended. Seconds: `start_limit`
     (no start takes longer), `start_stall` (none is without any sign of life for longer),
     `stop_grace` (between asking and killing). `log_cap` is in bytes, for each file. `signatures`
-    tell why a start failed; None for those that sdwatch knows by itself.
+    tell why a start failed; None for those that sdwatch knows by itself. `machine` remembers how
+    much memory was left.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class WebUIProcessManager:
         stop_grace: float = 10.0,
         log_cap: int = 50_000_000,
         signatures: tuple[Signature, ...] | None = None,
+        machine: Machine | None = None,
     ) -> None:
         self.name = name
         self.last_failure = ""
@@ -108,6 +111,7 @@ class WebUIProcessManager:
         self._stop_grace = stop_grace
         self._log_cap = log_cap
         self._signatures = builtin_signatures() if signatures is None else signatures
+        self._machine = machine
         self._lock = threading.Lock()  # of the fields below; never held while waiting
         self._operations = threading.RLock()  # one adopt, start or stop at a time
         self._life: _Life | None = None
@@ -235,7 +239,7 @@ class WebUIProcessManager:
             signs=SignsOfLife(
                 self._clock,
                 self.log_paths(),
-                self.cpu_and_io,
+                self._work,
                 lambda line: ends_start(line, self._signatures),
             ),
             limit=self._start_limit if timeout_s is None else min(timeout_s, self._start_limit),
@@ -434,12 +438,21 @@ class WebUIProcessManager:
         return f": {exit_in_words(ended.code)}" if ended else ""
 
     def _why_not_started(self, life: _Life) -> Signature | None:
-        """What the log and the exit code tell of it, where they are known."""
+        """What the log, the exit code and the memory tell of it, where they are known."""
         ended = self.exit_of(life.identity.generation)
-        lines = [line for text in self.get_tail_logs().values() for line in text.splitlines()]
-        code = ended.code if ended else None
-        fitting = (s for s in self._signatures if why_not_started(lines, code, False, [s]))
-        return next(fitting, None)
+        outputs = tuple(text.splitlines() for text in self.get_tail_logs().values())
+        before = self._machine.memory_before() if self._machine else None
+        start = FailedStart(outputs, ended.code if ended else None, memory_low(before))
+        known = why_not_started(start, self._signatures)
+        if known is not None and known.asks_for_memory:
+            known = replace(known, cause=f"{known.cause} ({memory_in_words(before)})")
+        return known
+
+    def _work(self) -> tuple[float, int]:
+        """The same as `cpu_and_io`, for a start: nobody else looks at the machine meanwhile."""
+        if self._machine is not None:
+            self._machine.look()
+        return self.cpu_and_io()
 
     def _failed(self, reason: str, trouble: Trouble | None = None) -> str:
         self.last_failure = f"WebUI {self.name}: {reason}"

@@ -20,11 +20,15 @@ _LOOK_EVERY = 0.1
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One look at the API. `unusable`: up, and waiting will not help; the reason says why."""
+    """One look at the API. `unusable`: up, and waiting will not help; the reason says why.
+    `no_routes`: something answers, and the API's routes are not there (yet). `dead`: they will not
+    come, because the server has ended in a process that lives on: only a restart helps."""
 
     ready: bool
     reason: str
     unusable: bool = False
+    no_routes: bool = False
+    dead: bool = False
 
 
 class SignsOfLife:
@@ -104,13 +108,14 @@ class Readiness:
                 if self.is_ours():
                     next_probe, pause = now + pause, PROBE_EVERY
                     self.last_probe = result = self.probe()
-                    if result.unusable:
+                    if result.unusable or result.dead:
                         return result.reason
                     if result.ready and not self.ended.is_set():
                         return ""
                 elif owner := tree.owner_of(self.host, self.port):
                     return port_taken(self.port, owner)
-            if self.signs.failed and self.last_probe is None:  # nothing of ours has answered yet
+            # An API of ours that answers disproves such a line: it is of an extension's port.
+            if self.signs.failed and (self.last_probe is None or self.last_probe.no_routes):
                 return "its log says that it will not be ready"
             self.clock.wait(self.ended, _LOOK_EVERY)
         return f"given up: {self._state()}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from sdwatch.cli.exit_codes import ExitCode
@@ -50,13 +51,33 @@ def test_a_job_may_do_what_the_config_allows(tmp_path: Path) -> None:
     assert sdwatch(tmp_path, "submit", "job.yaml").returncode == ExitCode.OK
 
 
-def test_a_config_whose_webui_is_not_there_is_warned_of(tmp_path: Path) -> None:
+def test_a_config_whose_webui_is_not_there_has_a_mistake_with_its_place(tmp_path: Path) -> None:
     sdwatch(tmp_path, "init", ".", "--webui", "forge")
-    text = (tmp_path / "sdwatch.yaml").read_text(encoding="utf-8").replace("cwd: ", "cwd: no-such/")
-    (tmp_path / "sdwatch.yaml").write_text(text, encoding="utf-8")
+    file = tmp_path / "sdwatch.yaml"
+    text = file.read_text(encoding="utf-8").replace("cwd: ", "cwd: no-such/")
+    file.write_text(text, encoding="utf-8")
+    told = sdwatch(tmp_path, "check")
+    assert told.returncode == ExitCode.BAD_CONFIG
+    line = 1 + next(n for n, line in enumerate(text.splitlines()) if "cwd: " in line)
+    assert f"sdwatch.yaml:{line}:10: webuis.forge: the folder {tmp_path}" in told.stderr
+    assert "no mistakes" not in told.stdout
+
+
+def test_a_config_whose_webui_will_start_has_no_mistakes(tmp_path: Path) -> None:
+    webui = tmp_path / "webui"
+    (webui / "modules").mkdir(parents=True)
+    (webui / "launch.py").write_text("")
+    (webui / "venv/bin").mkdir(parents=True)
+    (webui / "venv/bin/python").symlink_to(sys.executable)
+    (tmp_path / "sdwatch.yaml").write_text(
+        "spool: .\nstate: state\nwebuis:\n  forge:\n    url: http://127.0.0.1:7861\n"
+        "    cwd: webui\n"
+        "    command: venv/bin/python -u launch.py --api --port {port} --ckpt-dir gone\n"
+    )
     told = sdwatch(tmp_path, "check")
     assert told.returncode == ExitCode.OK
-    assert "webuis.forge: there is no folder" in told.stderr
+    assert "no mistakes" in told.stdout
+    assert "sdwatch.yaml:7:14: warning: webuis.forge: --ckpt-dir: there is no folder" in told.stderr
 
 
 def test_jobs_are_held_against_a_running_webui(tmp_path: Path) -> None:

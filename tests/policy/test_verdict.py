@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
     WebUIBadRequestError,
     WebUIBusyError,
@@ -17,6 +20,8 @@ from sdwatch.errors import (
 from sdwatch.policy.success import LEVELS
 from sdwatch.policy.verdict import Diagnosis, Facts, advice_for, exit_in_words, judge
 from sdwatch.webui.reply import NO_IMAGE, NO_JSON, NO_PICTURE
+
+BUILTIN = builtin_signatures()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +49,17 @@ def test_each_error_has_its_diagnosis(error: WebUIError, diagnosis: Diagnosis) -
 def test_where_no_process_was_seen_to_end_it_is_not_said_to_be_killed() -> None:
     error = WebUIUnreachableError("the WebUI's reply broke off in the middle")
     assert "killed" not in judge(Facts(error)).advice
-    assert "killed" in judge(Facts(error, process_gone=True, exit_code=1)).advice
+    assert "killed" not in judge(Facts(error, process_gone=True, exit_code=1)).advice
+    assert "SIGKILL" in judge(Facts(error, process_gone=True, exit_code=-9), BUILTIN).cause
+
+
+def test_an_end_by_sigkill_says_how_much_memory_was_left() -> None:
+    error = WebUIUnreachableError("the WebUI's reply broke off in the middle")
+    free = "5.2 of 16.0 GB of memory were free"
+    facts = Facts(error, process_gone=True, exit_code=-9, memory_low=False, memory=free)
+    assert judge(facts, BUILTIN).cause.endswith(f"; memory was not low ({free})")
+    low = judge(replace(facts, memory_low=True), BUILTIN)
+    assert "ran out of memory" in low.cause
 
 
 @pytest.mark.parametrize("kind", [*LEVELS, NO_IMAGE, NO_PICTURE, NO_JSON])

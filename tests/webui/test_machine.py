@@ -101,9 +101,9 @@ def test_memory_is_low_when_it_was_so_just_before(
     monkeypatch.setattr(Machine, "_snapshot", lambda _: Snapshot("", **left))
     looked.look()
     left["memory_available"] = 90  # it died, and gave its memory back
-    assert looked.memory_was_low()
+    assert memory_low(looked.memory_before())
     clock.now += 1000
-    assert not looked.memory_was_low()
+    assert not memory_low(looked.memory_before())
 
 
 def test_what_cannot_be_looked_at_is_left_out(

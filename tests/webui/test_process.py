@@ -116,7 +116,11 @@ def test_a_restart_that_dies_at_boot_says_why_in_the_log(
 @pytest.mark.parametrize(
     ("line", "code", "cause"),
     [
-        ("RuntimeError: Torch is not able to use GPU", 1, "exit code 1: the WebUI finds no GPU. S"),
+        (
+            "RuntimeError: Torch is not able to use GPU",
+            1,
+            "exit code 1: the WebUI finds no GPU that its",
+        ),
         ("launch.py: error: unrecognized arguments: --x", 2, "exit code 2: the WebUI does not kno"),
     ],
 )

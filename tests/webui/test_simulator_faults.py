@@ -410,6 +410,31 @@ def test_a_start_fault_strikes_at_its_start_only(tmp_path: Path) -> None:
         assert sim.stats()["starts"] == 3
 
 
+@pytest.mark.parametrize(
+    ("fault", "code", "last"),
+    [
+        ("wrong-folder", 2, "can't open file '/srv/launch.py'"),
+        ("repository-gone", 1, "RuntimeError: Couldn't clone Stable Diffusion."),
+        ("damaged-settings", 1, "json.decoder.JSONDecodeError: Expecting value"),
+        ("no-gpu", 1, "Your device does not support the current version of Torch/CUDA!"),
+        ("sigterm-on-start", -signal.SIGTERM, "memory monitor disabled"),
+        ("sigkill-on-start", -signal.SIGKILL, "memory monitor disabled"),
+    ],
+)
+def test_a_start_that_ends_before_there_is_a_server(
+    tmp_path: Path, fault: str, code: int, last: str
+) -> None:
+    sim = launch(tmp_path, plan=plan(fault, when={"start": 1}))
+    assert sim.exit_code() == code
+    assert any(last in line for line in sim.lines())
+
+
+def test_a_server_thread_that_dies_after_the_port_opened_leaves_404s(tmp_path: Path) -> None:
+    with running(tmp_path, plan=plan("server-thread-dies", when={"start": 1}, opened=1)) as sim:
+        assert sim.get("progress").status_code == 404
+        assert sim.process.poll() is None
+
+
 def test_a_slow_start_opens_its_port_late(tmp_path: Path) -> None:
     with running(tmp_path, plan=plan("slow-start", when={"start": 1}, delay=0.5)) as sim:
         assert "Startup time: 0.5s (launcher: 0.5s)." in sim.lines()
@@ -420,6 +445,8 @@ def test_a_slow_start_opens_its_port_late(tmp_path: Path) -> None:
     [
         ("never-ready", "Startup time: "),
         ("port-taken", "ERROR:    [Errno "),
+        ("port-forbidden", "ERROR:    [Errno 13] "),
+        ("server-thread-dies", "ValueError: When localhost is not accessible"),
     ],
 )
 def test_a_start_that_fails_without_an_exit(tmp_path: Path, fault: str, last: str) -> None:
