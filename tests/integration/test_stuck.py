@@ -32,9 +32,10 @@ def test_what_an_interrupt_frees_is_retried_without_a_restart(tmp_path: Path) ->
         assert spool.events("crash") == []
 
 
-@pytest.mark.parametrize("fault", ["hang", "hang-spin", "freeze"])
+@pytest.mark.parametrize("fault", ["hang", "hang-spin", "hang-repeating", "freeze"])
 def test_what_an_interrupt_does_not_free_is_restarted(tmp_path: Path, fault: str) -> None:
     plan = f"- fault: {fault}\n  when: {{generation: 1}}\n"
+    plan += "  every: 0.3\n" if fault == "hang-repeating" else ""
     with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
         spool.drop("castle.yaml", job(steps=4))
         spool.start()
