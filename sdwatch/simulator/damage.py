@@ -52,7 +52,9 @@ def _repeat(every: float) -> None:
     while True:
         count += 1
         stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        console.write(sys.stderr, f"\r 50%|█████     | 10/20 [00:{count % 60:02}<?, {count:5.2f}s/it]")
+        console.write(
+            sys.stderr, f"\r 50%|█████     | 10/20 [00:{count % 60:02}<?, {count:5.2f}s/it]"
+        )
         console.err("")
         console.out(f"{stamp},{count:03} WARNING: device is busy, request {uuid.uuid4()} ({count})")
         console.out(f'INFO:     10.0.0.7:{40000 + count} - "GET /file={count} HTTP/1.1" 200 OK')

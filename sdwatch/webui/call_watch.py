@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.clock import Clock
-from sdwatch.errors import WebUIError, WebUINotUsableError
+from sdwatch.errors import Probes, WebUIError, WebUINotUsableError
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.progress import Limits, ProgressWatch, Sample
 from sdwatch.webui.client import SDWebUIClient
@@ -71,7 +71,12 @@ class CallWatch:
         reason = self._look()
         now = self._clock.monotonic()
         self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
-        return reason
+        return "; ".join(filter(None, (reason, str(self.probes) if reason else "")))
+
+    @property
+    def probes(self) -> Probes:
+        """Whether the WebUI has answered since the call last moved."""
+        return self._watch.probes
 
     def lines(self) -> tuple[str, ...]:
         """What the WebUI has written since the call began, oldest first; of a flood the end."""
@@ -84,13 +89,15 @@ class CallWatch:
                 self._lines.extend(follower.poll())
 
     def _look(self) -> str:
+        unanswered = ""
         try:
             self.progress = known(self._client.progress(self._timeout))
             position, stepless = _position(self.progress)
         except WebUINotUsableError:  # a server without this route: only its work can be seen
             position, stepless = None, True
-        except WebUIError:  # no answer says nothing of the phase
+        except WebUIError as error:  # no answer says nothing of the phase
             position, stepless = None, self._stepless
+            unanswered = "" if error.status else str(error)
         self._stepless = stepless
         cpu, io = self._work()
         self._poll()
@@ -102,6 +109,7 @@ class CallWatch:
                 log_activity=sum(follower.activity() for follower in self._logs),
                 cpu=cpu,
                 io=io,
+                unanswered=unanswered,
             )
         )
 

@@ -15,7 +15,6 @@ import urllib3
 from requests.adapters import HTTPAdapter
 
 
-
 class GivenUpError(ConnectionAbortedError):
     """The request was cut before it had a connection."""
 
@@ -51,10 +50,10 @@ class Connections:
         limit: float | None = None,
         unless: Callable[[], bool] = lambda: False,
     ) -> Iterator[None]:
-        """Around one request, `made` for it alone. After `limit` seconds all connections are cut: a time-out of
-        requests is for each read alone, and a body may drip for ever. Raises
-        GivenUpError where `unless` is true: who makes it true and then cuts, cuts this
-        request too, however far it has come."""
+        """Around one request, `made` for it alone. After `limit` seconds all connections are cut:
+        a time-out of requests is for each read alone, and a body may drip for ever. Raises
+        GivenUpError where `unless` is true: who makes it true and then cuts, cuts this request
+        too, however far it has come."""
         me = threading.get_ident()
         timer = threading.Timer(limit, self._expire, (made,)) if limit is not None else None
         with self._lock:

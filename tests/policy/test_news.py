@@ -26,7 +26,7 @@ def _seconds(n: int) -> str:
 
 
 REPEATS: dict[str, Line] = {
-    "the same line": lambda n: "waiting for the device",
+    "the same line": lambda _: "waiting for the device",
     "another timestamp": lambda n: f"2026-11-28 01:{_seconds(n)},{n:03} WARNING: queue is full",
     "a heartbeat with a count": lambda n: f"heartbeat {n}",
     "a time in words": lambda n: f"still waiting after {n} s",

@@ -1,4 +1,4 @@
-"""Each way in which a probe can fail is reported in its own words: real sockets on the other side."""
+"""Each way in which a probe can fail has its own words: against real sockets."""
 
 from __future__ import annotations
 
