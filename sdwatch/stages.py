@@ -40,6 +40,7 @@ from sdwatch.policy.envelope import (
     unreadable_envelope,
 )
 from sdwatch.policy.job import Job
+from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.ledger import Image
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
@@ -154,6 +155,7 @@ class StageRunner:
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
         self._review = Review(checks)
+        self._refusals = Lasting()
         recorder.insist = self._insist
 
     def run_to_end(self, spool: Spool) -> Ending:
@@ -405,21 +407,30 @@ class StageRunner:
     def _insist(self, effect: Callable[[], Any]) -> Any:
         """An effect on disk that must happen: where the disk is full or gone, try again until it
         takes it, so that a finished generation is not thrown away."""
+        run = self._run.run_id
         while True:
             try:
                 done = effect()
             except OSError as error:
                 if self._run.is_gone:
                     raise RunGoneError(str(self._run.folder)) from error
-                log.error("%s: %s; trying again", self._run.run_id, error)
-                self.disk_refuses = str(error)
+                self.disk_refuses = why = _refusal(error, self._run.folder)
+                if line := self._refusals.goes_on(run, why, self._clock.monotonic()):
+                    log.error("%s: the disk refuses: %s; it is tried again", run, line)
                 if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
                     with suppress(OSError):
                         self._recorder.call_given_up("the disk did not take what came of it")
                     self._mailbox.raise_if_given_up()
             else:
                 self.disk_refuses = ""
+                if lasted := self._refusals.is_over(run, self._clock.monotonic()):
+                    log.info("%s: the disk takes it again, after %s", run, lasted)
                 return done
+
+
+def _refusal(error: OSError, folder: Path) -> str:
+    """What the disk said, always with a path: writing to an open file names none."""
+    return f"{error.strerror or error}: {error.filename or folder}"
 
 
 def _what_made_it(info: Mapping[str, Any]) -> dict[str, Any]:
