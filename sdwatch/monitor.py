@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -49,6 +49,7 @@ from sdwatch.spool.heartbeat import (
 from sdwatch.spool.run import Run, is_cancelled, read_source
 from sdwatch.stages import Ending
 from sdwatch.state import StateFolder
+from sdwatch.webui.call_watch import how_far
 
 log = logging.getLogger("sdwatch.monitor")
 
@@ -518,14 +519,26 @@ def _was_changed(run: Run) -> bool:
 
 
 def _status(active: ActiveRun) -> dict[str, Any]:
+    runner = active.runner
     return {
         "run_id": active.run.run_id,
         "lane": active.lane.name,
-        "doing": active.runner.doing,
+        "doing": runner.doing,
         "source": active.run.source,
+        "calling": runner.calling,
+        "place": asdict(runner.place) if runner.place else {},
+        "progress": how_far(active.lane.progress) if runner.calling else {},
     }
 
 
 def _parked_status(parked: Parked) -> dict[str, Any]:
     folder = parked.folder
-    return {"run_id": folder.name, "lane": "", "doing": parked.why, "source": read_source(folder)}
+    return {
+        "run_id": folder.name,
+        "lane": "",
+        "doing": parked.why,
+        "source": read_source(folder),
+        "calling": False,
+        "place": {},
+        "progress": {},
+    }

@@ -12,7 +12,7 @@ import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,6 +86,21 @@ class Ending(StrEnum):
     GONE = "gone"
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a run is: stage `stage` of `stages`, of this kind, and in it call `call` of `calls`."""
+
+    stage: int
+    stages: int
+    kind: str
+    call: int
+    calls: int
+
+    def __str__(self) -> str:
+        stage = f"stage {self.stage} of {self.stages} ({self.kind})"
+        return f"{stage}, call {self.call} of {self.calls}"
+
+
 class CrashAware(Protocol):
     """See WebUIAPI."""
 
@@ -140,6 +155,8 @@ class StageRunner:
         checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self.doing = "reads the job"  # for status, in words
+        self.place: Place | None = None  # None before its first call
+        self.calling = False  # it has the permit
         self.why = ""  # it failed
         self.waiting = False  # for the permit
         self.publishing = False
@@ -282,8 +299,8 @@ class StageRunner:
                 if not self._run.has_image(image):
                     raise CallFailedError(lost_image_envelope(call.kind, call.id, image.name))
             return recorded
-        stages = len(job.stages)
-        self.doing = f"stage {call.stage} of {stages} ({call.kind}), call {call.number} of {of}"
+        self.place = Place(call.stage, len(job.stages), call.kind, call.number, of)
+        self.doing = str(self.place)
         made = self._make(call, self._payload(job, call))
         assert made.reply is not None
         reply = made.reply
@@ -303,7 +320,11 @@ class StageRunner:
             with self._permit():
                 self.waiting, self.doing = False, doing
                 self._recorder.take_up(call.id, payload)
-                outcome = self._call(call.kind, payload)
+                self.calling = True
+                try:
+                    outcome = self._call(call.kind, payload)
+                finally:
+                    self.calling = False
             if outcome.reply is not None:
                 return outcome
             assert outcome.envelope is not None

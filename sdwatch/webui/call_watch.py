@@ -124,6 +124,25 @@ def known(reply: Mapping[str, object]) -> dict[str, Any]:
     return {**_numbers(reply, _NUMBERS), "state": kept | _numbers(given, _NUMBERS_OF_STATE)}
 
 
+def how_far(progress: Mapping[str, Any]) -> dict[str, float]:
+    """Of what is `known` of a call, what people ask for, as far as the WebUI gives it: `step` of
+    `steps`, `percent` (0 to 100), `eta` in seconds."""
+    state = progress.get("state")
+    given = _numbers(state, _NUMBERS_OF_STATE) if isinstance(state, Mapping) else {}
+    top = _numbers(progress, _NUMBERS)
+    far: dict[str, float] = {}
+    share = top.get("progress")
+    if (steps := int(given.get("sampling_steps", 0))) > 0:
+        step = max(0, min(int(given.get("sampling_step", 0)), steps))
+        far |= {"step": step, "steps": steps}
+        share = share or step / steps
+    if share is not None:
+        far["percent"] = round(100 * max(0.0, min(share, 1.0)))
+    if (eta := top.get("eta_relative", 0.0)) > 0:
+        far["eta"] = round(eta, 1)
+    return far
+
+
 def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:
     """Those that are finite: NaN is no JSON, and unlike itself, as if something had moved."""
     found = {name: given.get(name) for name in names}

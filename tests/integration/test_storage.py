@@ -118,10 +118,10 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
     read_only.touch()
 
     def refuse(effect: Effect) -> None:
-        if effect.label == "append" and effect.path.name == "journal.jsonl":
-            if read_only.exists() and b"planned" in effect.path.read_bytes():
-                refused.append(effect.path)
-                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(effect.path))
+        is_journal = effect.label == "append" and effect.path.name == "journal.jsonl"
+        if is_journal and read_only.exists() and b"planned" in effect.path.read_bytes():
+            refused.append(effect.path)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(effect.path))
 
     with monitored(tmp_path) as spool:
         spool.start()

@@ -20,7 +20,7 @@ import pytest
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import Probes, WebUINotUsableError, WebUIStuckError
 from sdwatch.policy.progress import Limits
-from sdwatch.webui.call_watch import CallWatch, known
+from sdwatch.webui.call_watch import CallWatch, how_far, known
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife
 from tests.helpers import FakeClock
@@ -294,3 +294,13 @@ def test_a_number_that_is_none_is_no_progress() -> None:
             return {**super().progress(timeout), "progress": float("nan")}
 
     assert Odd(lambda _: State(step=7)).stuck_after(limits(10.0), 30.0) is not None
+
+
+def test_how_far_a_call_is_comes_from_what_the_webui_gives() -> None:
+    state = {"sampling_step": 12, "sampling_steps": 20}
+    reply = {"progress": 0.55, "eta_relative": 42.4, "state": state}
+    assert how_far(reply) == {"step": 12, "steps": 20, "percent": 55, "eta": 42.4}
+    assert how_far({"progress": 0.0, "state": state})["percent"] == 60
+    assert how_far({"progress": 7.0, "state": {}}) == {"percent": 100}
+    assert how_far({"state": {"sampling_step": 30, "sampling_steps": 20}})["step"] == 20
+    assert how_far({}) == how_far({"state": None}) == {}
