@@ -153,8 +153,8 @@ class ActiveRuns:
         try:
             active.ending = active.runner.run_to_end(self._spool)
         except OSError as error:
-            # The disk did not take something: nothing is lost, it goes on from working/.
-            log.error("%s: waits in working/: %s", active.run.run_id, error)
+            # The disk did not take something: nothing is lost, it goes on from working/. Who reaps
+            # the run reports it.
             active.refused = str(error)
             active.ending = Ending.GONE if active.run.is_gone else Ending.STOPPED
         except Exception as error:

@@ -68,9 +68,37 @@ class PortTakenError(ProcessError):
     """A process that is not ours listens on the WebUI's port; it is named, never killed."""
 
 
+@dataclass(frozen=True)
+class Probes:
+    """The probes sent while a call made no progress: how many were `answered` and `unanswered`,
+    over how many `seconds`; `last`: how the last unanswered one failed."""
+
+    answered: int = 0
+    unanswered: int = 0
+    seconds: float = 0.0
+    last: str = ""
+
+    def __str__(self) -> str:
+        return ", ".join(
+            filter(None, (self._counts(), f"the last: {self.last}" if self.unanswered else ""))
+        )
+
+    def _counts(self) -> str:
+        during = f"in these {self.seconds:.0f} s"
+        if not self.unanswered:
+            return f"it answered all {self.answered} probes {during}" if self.answered else ""
+        sent = self.answered + self.unanswered
+        if not self.answered:
+            return f"it answered none of {sent} probes {during}"
+        return f"it answered {self.answered} of {sent} probes {during}"
+
+
 class WebUIError(SdwatchError):
     """A call to the WebUI failed. `status` is the HTTP status, None where no reply came; `kind` and
-    `said` are the class and the text in an error body, '' where it names none."""
+    `said` are the class and the text in an error body, '' where it names none. `probes`: of a call
+    without progress, whether the WebUI still answered."""
+
+    probes: Probes | None = None
 
     def __init__(
         self,

@@ -1,12 +1,12 @@
-"""All holds, told: in a line each, once, and in a note for each lane in the spool."""
+"""All holds, reported once each and then at growing intervals, and in a note for each lane."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 from sdwatch.clock import Clock, iso
 from sdwatch.lane import Lane
+from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.trouble import Held, no_room
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.hold_note import HoldNote
@@ -24,7 +24,7 @@ class Holds:
         self._notes = {name: HoldNote(spool.root, name, spool.option) for name in names}
         self._clock = clock
         self._say = say
-        self._told: dict[str, str] = {}
+        self._lasting = Lasting()
         self._no_room: Held | None = None
 
     def clear(self) -> None:
@@ -36,10 +36,12 @@ class Holds:
         """How it stands now. `everything`: why no call may begin anywhere, or ''. A note that a
         person has taken away releases its lane."""
         reasons = {lane.name: lane.hold_reason for lane in lanes} | {"everything": everything}
+        now = self._clock.monotonic()
         for name, reason in reasons.items():
-            if _without_numbers(reason) != _without_numbers(self._told.get(name, "")):
-                self._say(f"{name}: on hold: {reason}" if reason else f"{name}: goes on")
-        self._told = reasons
+            if reason and (line := self._lasting.goes_on(name, reason, now)):
+                self._say(f"{name}: on hold: {line}")
+            elif not reason and self._lasting.is_over(name, now):
+                self._say(f"{name}: goes on")
         self._no_room = self._held_for_room(everything)
         for lane in lanes:
             note = self._notes[lane.name]
@@ -63,8 +65,3 @@ class Holds:
         if NO_ROOM not in reason:
             return None
         return self._no_room or Held(no_room(reason), iso(self._clock.wall()))
-
-
-def _without_numbers(reason: str) -> str:
-    """Another number alone, as of the room that is left, is no news."""
-    return re.sub(r"\d+", "", reason)

@@ -9,6 +9,7 @@ from sdwatch.clock import Clock
 from sdwatch.config import Config
 from sdwatch.errors import JobError
 from sdwatch.parked import REFUSED_FOR
+from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.printable import printable
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
@@ -55,6 +56,7 @@ class Intake:
         self.sources: set[str] = set()  # of what could be claimed at the last scan
         self._scan_wanted = True
         self._next_scan = self._scan_not_before = 0.0
+        self._refusals = Lasting()
         self._refused: dict[str, float] = {}  # sources that could not be claimed; until when
 
     def open(self) -> None:
@@ -146,14 +148,19 @@ class Intake:
 
     def _claim(self, arrival: Arrival) -> Run | None:
         try:
-            return archive.claim(arrival, self._spool, self._clock)
+            run = archive.claim(arrival, self._spool, self._clock)
         except OSError as error:
-            if arrival.source not in self._refused:
-                self._say(f"{printable(arrival.source)}: cannot be claimed: {error}")
+            # Each try is for a run, and so a path, of its own.
+            why = f"{error.strerror or error}: {self._spool.working}"
+            if line := self._refusals.goes_on(arrival.source, why, self._clock.monotonic()):
+                self._say(f"{printable(arrival.source)}: cannot be claimed: {line}")
             self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
             self._inbox.waiting[arrival.source] = f"cannot be claimed: {error}"
             self._spool.mend()
             return None
+        self._refused.pop(arrival.source, None)
+        self._refusals.is_over(arrival.source, self._clock.monotonic())
+        return run
 
     def _is_refused(self, source: str, now: float) -> bool:
         """Whether it could not be claimed a short while ago; then it is not yet tried again."""

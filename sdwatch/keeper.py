@@ -339,7 +339,7 @@ class Keeper:
             # Under the lock: the call may be over by now, and the next one's watch in its place.
             if reason and self.watch is watch:
                 self.watch = None  # said once
-                self._permit.tell(Stalled(reason))
+                self._permit.tell(Stalled(reason, watch.probes))
 
 
 class _Wish:

@@ -207,9 +207,15 @@ class Lane:
             "version": self._client.version or (catalogue.version if catalogue else ""),
         }
 
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What its WebUI last said of the call in flight; {} without one."""
+        watch = self.keeper.watch
+        return watch.progress if watch else {}
+
     def status(self) -> dict[str, Any]:
         """For people and for `status --json`."""
-        watch, held = self.keeper.watch, self.held
+        held = self.held
         return {
             **self.about(),
             "state": str(self.keeper.upkeep.state),
@@ -224,7 +230,7 @@ class Lane:
             "rss": self.keeper.wear.rss,
             "warnings": self.keeper.warnings.count,
             "last_warning": self.keeper.warnings.last,
-            "progress": watch.progress if watch else {},
+            "progress": self.progress,
         }
 
 

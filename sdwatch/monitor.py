@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ from sdwatch.policy.envelope import (
     held_envelope,
     job_envelope,
 )
+from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.printable import printable, printable_text
 from sdwatch.retention import Retention
 from sdwatch.spool import archive, takeover
@@ -48,6 +49,7 @@ from sdwatch.spool.heartbeat import (
 from sdwatch.spool.run import Run, is_cancelled, read_source
 from sdwatch.stages import Ending
 from sdwatch.state import StateFolder
+from sdwatch.webui.call_watch import how_far
 
 log = logging.getLogger("sdwatch.monitor")
 
@@ -90,6 +92,8 @@ class Monitor:
         self._lanes: list[Lane] = []
         self._lanes_open = False
         self._no_call = ""
+        self._refused_runs = Lasting()  # by the disk, by run_id
+        self._refused_beats = Lasting()
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
 
     # -- its life
@@ -310,7 +314,8 @@ class Monitor:
             return f"the spool cannot be read: {error}"
         if free < self._config.min_free:
             least = self._config.min_free // 10**6
-            return f"{free // 10**6} MB free on the spool's disk, {NO_ROOM} ({least} MB)"
+            where = f"the spool's disk ({self._spool.root})"
+            return f"{free // 10**6} MB free on {where}, {NO_ROOM} ({least} MB)"
         refused = self._runs.disk_refuses()
         return f"the disk does not take images: {refused}" if refused else ""
 
@@ -340,9 +345,8 @@ class Monitor:
             archive.publish(run, self._spool, str(ending), envelope)
         except OSError as error:
             # The disk did not take something: nothing is lost, it goes on from working/.
-            log.error("%s: waits in working/: %s", run.run_id, error)
             run.close()
-            self._parked.add(run.folder, REFUSED_FOR, f"waits: {error}")
+            self._suspend_refused(run.folder, error)
         except Exception as error:
             # Whatever lies in one run's folder, the others go on.
             log.exception("%s: sdwatch broke on this run; it waits in working/", run.run_id)
@@ -364,8 +368,17 @@ class Monitor:
             else:
                 run = self._intake.claim(arrival)
             if run is not None:
-                self._say(f"{run.run_id}: begins")
+                self._say_taken_up(run, resumed=parked is not None)
                 self._runs.begin(run, lane)
+
+    def _say_taken_up(self, run: Run, *, resumed: bool) -> None:
+        """What the disk refuses is tried again every few seconds, which is no news."""
+        if not resumed:
+            self._say(f"{run.run_id}: starts")
+        elif not self._refused_runs.is_on(run.run_id):
+            finished = sum(call.images is not None for call in run.ledger.calls.values())
+            calls = "1 call is" if finished == 1 else f"{finished or 'no'} calls are"
+            self._say(f"{run.run_id}: resumes; {calls} finished")
 
     def _unless_refused(self, run: Run, parked: Parked) -> Run | None:
         """One that has made no call yet is as if it came from the inbox; but for one that somebody
@@ -373,8 +386,7 @@ class Monitor:
         try:
             changed = _was_changed(run)
         except OSError as error:
-            log.error("%s: waits in working/: %s", run.run_id, error)
-            self._parked.add(run.folder, REFUSED_FOR, f"waits: {error}")
+            self._suspend_refused(run.folder, error)
             return None
         if changed or (refusal := self._placement.refusal(parked)) is None:
             return run
@@ -403,17 +415,27 @@ class Monitor:
                 return None
             return run
         except OSError as error:
-            log.error("%s: waits in working/: %s", folder, error)
-            self._parked.add(folder, REFUSED_FOR, f"waits: {error}")
+            self._suspend_refused(folder, error)
             return None
+
+    def _suspend_refused(self, folder: Path, error: OSError) -> None:
+        """The disk refused something of a run: it is tried again in a while."""
+        self._say_suspended(folder.name, str(error))
+        self._parked.add(folder, REFUSED_FOR, f"waits: {error}")
+
+    def _say_suspended(self, run_id: str, why: str) -> None:
+        """`why`: what refused it, '' for a stop or a hold."""
+        if not why:
+            self._say(f"{run_id}: suspended in working/; will resume")
+        elif line := self._refused_runs.goes_on(run_id, why, self._clock.monotonic()):
+            self._say(f"{run_id}: suspended in working/; will resume ({line})")
 
     def _reap(self) -> None:
         for active in self._runs.reap():
             if active.ending is Ending.GONE:
                 self._say(f"{active.run.run_id}: its folder was taken away")
             elif active.ending is Ending.STOPPED:
-                why = f" ({active.refused})" if active.refused else ""
-                self._say(f"{active.run.run_id}: waits in working/, goes on later{why}")
+                self._say_suspended(active.run.run_id, active.refused)
             else:
                 self._count(active.run, active.ending, active.runner.why)
 
@@ -428,6 +450,8 @@ class Monitor:
 
     def _count(self, run: Run, ending: Ending, why: str) -> None:
         self._counts[ending] += 1
+        if lasted := self._refused_runs.is_over(run.run_id, self._clock.monotonic()):
+            log.info("%s: the disk takes it again, after %s", run.run_id, lasted)
         where = self._spool.done if ending is Ending.DONE else self._spool.failed
         because = f" ({why.splitlines()[0]})" if why else ""
         source = printable(run.source)
@@ -464,8 +488,12 @@ class Monitor:
         if (error := self._heartbeat.refused) is not None:
             if why := takeover.taken_by(self._spool):
                 raise AlreadyRunningError(f"{self._spool.working}: {why}") from error
-            log.warning("the heartbeat cannot be written: %s", error)
+            line = self._refused_beats.goes_on("", str(error), self._clock.monotonic())
+            if line:
+                log.warning("the heartbeat cannot be written: %s", line)
             self._spool.mend()
+        elif lasted := self._refused_beats.is_over("", self._clock.monotonic()):
+            log.info("the heartbeat is written again, after %s", lasted)
 
     def status(self) -> dict[str, Any]:
         """How it stands: for the heartbeat, `status` and the live display."""
@@ -491,14 +519,26 @@ def _was_changed(run: Run) -> bool:
 
 
 def _status(active: ActiveRun) -> dict[str, Any]:
+    runner = active.runner
     return {
         "run_id": active.run.run_id,
         "lane": active.lane.name,
-        "doing": active.runner.doing,
+        "doing": runner.doing,
         "source": active.run.source,
+        "calling": runner.calling,
+        "place": asdict(runner.place) if runner.place else {},
+        "progress": how_far(active.lane.progress) if runner.calling else {},
     }
 
 
 def _parked_status(parked: Parked) -> dict[str, Any]:
     folder = parked.folder
-    return {"run_id": folder.name, "lane": "", "doing": parked.why, "source": read_source(folder)}
+    return {
+        "run_id": folder.name,
+        "lane": "",
+        "doing": parked.why,
+        "source": read_source(folder),
+        "calling": False,
+        "place": {},
+        "progress": {},
+    }

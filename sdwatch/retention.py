@@ -17,6 +17,7 @@ from pathlib import Path
 from sdwatch import disk
 from sdwatch.clock import Clock, join
 from sdwatch.config import RetentionConfig, RunsKept
+from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.retention import Kept, too_much, too_old
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT, INTERVAL
@@ -64,16 +65,20 @@ class Retention:
             join(self._thread, _LEFT_ALONE)
 
     def _live(self) -> None:
-        pause = _FIRST
+        pause, refusals = _FIRST, Lasting()
         while not self._clock.wait(self._stop, pause):
             pause = EVERY
             try:
                 self.round()
             except OSError as error:  # a share that is gone for the moment
-                log.warning("nothing is removed now: %s", error)
+                if line := refusals.goes_on("", str(error), self._clock.monotonic()):
+                    log.warning("nothing is removed now: %s", line)
             except Exception:
                 # The thread's outer edge: the night goes on without it, and it is tried again.
                 log.exception("nothing is removed now")
+            else:
+                if lasted := refusals.is_over("", self._clock.monotonic()):
+                    log.info("removing works again, after %s", lasted)
 
     def round(self) -> None:
         """Remove what is to go now. Raises OSError."""

@@ -12,7 +12,7 @@ import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,7 @@ from sdwatch.policy.envelope import (
     unreadable_envelope,
 )
 from sdwatch.policy.job import Job
+from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.ledger import Image
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
@@ -83,6 +84,21 @@ class Ending(StrEnum):
     CANCELLED = "cancelled"
     STOPPED = "stopped"
     GONE = "gone"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run is: stage `stage` of `stages`, of this kind, and in it call `call` of `calls`."""
+
+    stage: int
+    stages: int
+    kind: str
+    call: int
+    calls: int
+
+    def __str__(self) -> str:
+        stage = f"stage {self.stage} of {self.stages} ({self.kind})"
+        return f"{stage}, call {self.call} of {self.calls}"
 
 
 class CrashAware(Protocol):
@@ -139,6 +155,8 @@ class StageRunner:
         checks: Mapping[str, Level] = LEVELS,
     ) -> None:
         self.doing = "reads the job"  # for status, in words
+        self.place: Place | None = None  # None before its first call
+        self.calling = False  # it has the permit
         self.why = ""  # it failed
         self.waiting = False  # for the permit
         self.publishing = False
@@ -154,6 +172,7 @@ class StageRunner:
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
         self._review = Review(checks)
+        self._refusals = Lasting()
         recorder.insist = self._insist
 
     def run_to_end(self, spool: Spool) -> Ending:
@@ -280,8 +299,8 @@ class StageRunner:
                 if not self._run.has_image(image):
                     raise CallFailedError(lost_image_envelope(call.kind, call.id, image.name))
             return recorded
-        stages = len(job.stages)
-        self.doing = f"stage {call.stage} of {stages} ({call.kind}), call {call.number} of {of}"
+        self.place = Place(call.stage, len(job.stages), call.kind, call.number, of)
+        self.doing = str(self.place)
         made = self._make(call, self._payload(job, call))
         assert made.reply is not None
         reply = made.reply
@@ -301,7 +320,11 @@ class StageRunner:
             with self._permit():
                 self.waiting, self.doing = False, doing
                 self._recorder.take_up(call.id, payload)
-                outcome = self._call(call.kind, payload)
+                self.calling = True
+                try:
+                    outcome = self._call(call.kind, payload)
+                finally:
+                    self.calling = False
             if outcome.reply is not None:
                 return outcome
             assert outcome.envelope is not None
@@ -405,21 +428,30 @@ class StageRunner:
     def _insist(self, effect: Callable[[], Any]) -> Any:
         """An effect on disk that must happen: where the disk is full or gone, try again until it
         takes it, so that a finished generation is not thrown away."""
+        run = self._run.run_id
         while True:
             try:
                 done = effect()
             except OSError as error:
                 if self._run.is_gone:
                     raise RunGoneError(str(self._run.folder)) from error
-                log.error("%s: %s; trying again", self._run.run_id, error)
-                self.disk_refuses = str(error)
+                self.disk_refuses = why = _refusal(error, self._run.folder)
+                if line := self._refusals.goes_on(run, why, self._clock.monotonic()):
+                    log.error("%s: the disk refuses: %s; it is tried again", run, line)
                 if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
                     with suppress(OSError):
                         self._recorder.call_given_up("the disk did not take what came of it")
                     self._mailbox.raise_if_given_up()
             else:
                 self.disk_refuses = ""
+                if lasted := self._refusals.is_over(run, self._clock.monotonic()):
+                    log.info("%s: the disk takes it again, after %s", run, lasted)
                 return done
+
+
+def _refusal(error: OSError, folder: Path) -> str:
+    """What the disk said, always with a path: writing to an open file names none."""
+    return f"{error.strerror or error}: {error.filename or folder}"
 
 
 def _what_made_it(info: Mapping[str, Any]) -> dict[str, Any]:

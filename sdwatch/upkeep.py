@@ -185,11 +185,12 @@ class Upkeep:
 
     # -- what went wrong
 
-    def crashed(self, diagnosis: Diagnosis) -> None:
-        """It must be restarted; its cool-down begins now."""
+    def crashed(self, diagnosis: Diagnosis, why: str = "") -> None:
+        """It must be restarted; its cool-down begins now. `why`: what was seen, in words."""
         entry = self._crashes.crashed(str(diagnosis))
         self.apply(Event.CRASHED)
-        told = f"{diagnosis}; nothing is sent to it for {entry:g} s"
+        because = f": {self._redact(why)}" if why else ""
+        told = f"{diagnosis}{because}; nothing is sent to it for {entry:g} s"
         self.hold.remember(told)
         self._tell(told)
 
@@ -305,7 +306,7 @@ class Upkeep:
             self.process.cap_logs()
             self._wear.look_at_memory()
         elif self._is_frozen(probe):
-            self.crashed(Diagnosis.STUCK)
+            self.crashed(Diagnosis.STUCK, probe.reason)
 
     def _try_again(self) -> None:
         """It could not be used: has what was wrong gone away?"""
@@ -316,7 +317,7 @@ class Upkeep:
         elif self._occupancy.look(still_counts=self.hold.until_idle):
             self.hold.say_again()
         elif self._managed and not (probe.ready or probe.unusable) and self._is_frozen(probe):
-            self.crashed(Diagnosis.STUCK)
+            self.crashed(Diagnosis.STUCK, probe.reason)
         elif not probe.ready:
             told = seen_by_probe if probe.unusable else no_answer
             self._say_if_new(told(probe.reason, managed=self._managed))

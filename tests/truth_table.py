@@ -99,6 +99,8 @@ ROWS = (
         "made no progress", _STUCK, restarts=1),
     Row("hang-spin", "no step any more; a core spins", "stuck",
         "made no progress", _STUCK, restarts=2),
+    Row("hang-repeating", "no step any more; the log repeats itself", "stuck",
+        "made no progress", _STUCK, restarts=2),
     Row("freeze", "the whole process stands still", "stuck",
         "made no progress", _STUCK, restarts=2),
     Row("truncated-body", "the reply breaks off", "crash", "IncompleteRead", "", restarts=2),

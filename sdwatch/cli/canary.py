@@ -5,24 +5,28 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 from sdwatch.cli.asked import catalogue_of, client_of
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.pictures import save
 from sdwatch.config import WebUIConfig, load_signatures
-from sdwatch.errors import WebUIBusyError, WebUIError
+from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.policy.facts import Facts
 from sdwatch.policy.printable import printable_text
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.verdict import judge
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import is_alive_here, read_heartbeats
 from sdwatch.webui.canary import SIDE, flaw_in, payload
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.occupancy import Occupancy
 from sdwatch.webui.reply import Reply
 
 _LOOKS_APART = 2.0  # seconds
+_BUSY = "the WebUI is still busy; waiting for its current call to finish (Ctrl-C to cancel)"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,36 +37,37 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         f"It must be running. The picture ({SIDE}x{SIDE}, one step) is written into this folder. "
-        "Where it is generating nothing is sent."
+        "While it is generating, this waits for that call."
     )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Ask one after the other. Raises ConfigError, NotFoundError."""
-    config = choose_config(args.config).config
+    chosen = choose_config(args.config)
+    config = chosen.config
     webuis, signatures = config.webuis, load_signatures(config.signatures)
     asked = [webui for webui in webuis if args.webui in (None, webui.name)]
     if not asked:
         names = ", ".join(webui.name for webui in webuis)
         raise NotFoundError(f"the config has no WebUI {args.webui}; there are {names}")
-    well = [_is_well(webui, signatures) for webui in asked]
+    well = [_is_well(webui, signatures, chosen.spool) for webui in asked]
     return ExitCode.OK if all(well) else ExitCode.ERROR
 
 
-def _is_well(webui: WebUIConfig, signatures: tuple[Signature, ...]) -> bool:
+def _is_well(webui: WebUIConfig, signatures: tuple[Signature, ...], spool: Spool) -> bool:
     """Print how it went."""
     try:
-        print(f"{webui.name}: {_proof(webui, signatures)}", flush=True)
+        print(f"{webui.name}: {_proof(webui, signatures, spool)}", flush=True)
     except WebUIError as error:
         print(f"{webui.name}: {printable_text(str(error))}", flush=True)
         return False
     return True
 
 
-def _proof(webui: WebUIConfig, signatures: tuple[Signature, ...]) -> str:
+def _proof(webui: WebUIConfig, signatures: tuple[Signature, ...], spool: Spool) -> str:
     client = client_of(webui)
     try:
-        _refuse_busy(client, webui)
+        _wait_until_idle(client, webui, spool)
         catalogue = catalogue_of(client, webui)
         print(f"{webui.name}: sent; the first picture waits for the checkpoint to load", flush=True)
         began = time.monotonic()
@@ -87,17 +92,56 @@ def _sent(client: SDWebUIClient, signatures: tuple[Signature, ...]) -> Reply:
         raise WebUIError(f"{verdict.cause}\n  {advice}") from error
 
 
-def _refuse_busy(client: SDWebUIClient, webui: WebUIConfig) -> None:
-    """Raises WebUIBusyError while it generates, for a monitor or for anybody."""
-    occupancy = Occupancy(client, webui.health.timeout)
+def _wait_until_idle(client: SDWebUIClient, webui: WebUIConfig, spool: Spool) -> None:
+    """While it generates, for a monitor or for anybody: until that call is over."""
+    occupancy, monitors = Occupancy(client, webui.health.timeout), _Monitors(spool, webui.url)
     if not occupancy.look():
         return
+    monitors.look()
     time.sleep(_LOOKS_APART)
-    if occupancy.look():
-        raise WebUIBusyError(
-            "it is generating, so nothing was sent: that it works can be seen; "
-            "`sdwatch status` says for whom, if it is for sdwatch"
+    first = monitors.look()
+    if not (occupancy.look() or first):
+        return  # what stands still is what a failed upscale has left
+    print(f"{webui.name}: {_BUSY}", flush=True)
+    print(f"  {_whose(first)}", flush=True)
+    while True:
+        time.sleep(_LOOKS_APART)
+        moves, now = occupancy.look(), monitors.look()
+        if (first and now != first) or not (first or moves):
+            return
+
+
+def _whose(run: dict[str, Any] | None) -> str:
+    if run is None:
+        return "no job of this spool is being worked on there"
+    return printable_text(f"it works on {run['source']} ({run['doing']})  [{run['run_id']}]")
+
+
+class _Monitors:
+    """What the monitors of `spool` say of the WebUI at `url`. A heartbeat of another machine that
+    has not moved since the last look is of one that is gone."""
+
+    def __init__(self, spool: Spool, url: str) -> None:
+        self._spool = spool
+        self._url = url
+        self._counts: dict[str, Any] = {}
+
+    def look(self) -> dict[str, Any] | None:
+        """The run whose call it works on now, and where that is; None for none."""
+        before, beats = self._counts, read_heartbeats(self._spool.root)
+        self._counts = {str(beat.get("worker")): beat.get("beat") for beat in beats}
+        lives = (
+            beat
+            for beat in beats
+            if is_alive_here(beat) or beat.get("beat") != before.get(str(beat.get("worker")))
         )
+        return next(filter(None, map(self._calling, lives)), None)
+
+    def _calling(self, beat: dict[str, Any]) -> dict[str, Any] | None:
+        names = {lane["name"] for lane in beat.get("lanes", []) if lane["url"] == self._url}
+        runs = (r for r in beat.get("runs", []) if r["lane"] in names and r.get("calling"))
+        run = next(runs, None)
+        return run and {key: run[key] for key in ("source", "doing", "run_id")}
 
 
 def _which(client: SDWebUIClient, catalogue: Catalogue) -> str:

@@ -93,7 +93,7 @@ def _lanes(status: dict[str, Any]) -> Table:
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for lane in status["lanes"]:
         runs = [run for run in status["runs"] if run["lane"] == lane["name"]]
-        runs.sort(key=lambda run: "waits" in run["doing"])  # the one with the permit first
+        runs.sort(key=lambda run: not run.get("calling"))  # the one with the permit first
         now, then = (_run(run) for run in [*runs, None, None][:2])
         name = Text(lane["name"], style="bold")
         grid.add_row(name, _state(lane), _reason(lane) or now)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import socket
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import psutil
-
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.how_far import how_far_in_words
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
 from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.printable import printable_text
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.heartbeat import INTERVAL, read_heartbeat, read_heartbeats
+from sdwatch.spool.heartbeat import INTERVAL, is_dead_here, read_heartbeat, read_heartbeats
 from sdwatch.state import StateFolder
 
 Beat = dict[str, Any]
+
+_WIDTH = 80
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +75,7 @@ def _with_life(read: Callable[[], list[Beat]]) -> list[Beat]:
     """Each heartbeat with `running`. One of this machine whose process is gone is dead; of any
     other it is watched whether it moves, because clocks are never compared."""
     beats = read()
-    unsure = {str(beat.get("worker")) for beat in beats if not _gone(beat)}
+    unsure = {str(beat.get("worker")) for beat in beats if not is_dead_here(beat)}
     moved: dict[str, Beat] = {}
     before = {str(beat.get("worker")): beat.get("beat") for beat in beats}
     deadline = time.monotonic() + 2.5 * INTERVAL
@@ -88,10 +89,6 @@ def _with_life(read: Callable[[], list[Beat]]) -> list[Beat]:
         {"running": str(beat.get("worker")) in moved, **moved.get(str(beat.get("worker")), beat)}
         for beat in beats
     ]
-
-
-def _gone(beat: Beat) -> bool:
-    return beat.get("host") == socket.gethostname() and not psutil.pid_exists(beat.get("pid", 0))
 
 
 # -- in words
@@ -127,11 +124,21 @@ def _monitor(beat: Beat) -> Iterator[str]:
     for lane in beat["lanes"]:
         yield f"  {lane['name']:<12} {_lane(lane)}"
     for run in beat["runs"]:
-        yield f"  {run['source']}: {run['doing']}  [{run['run_id']}]"
+        yield f"  {run['source']}  [{run['run_id']}]"
+        yield from _run(run)
     counts = ", ".join(f"{count} {ending}" for ending, count in beat["counts"].items())
     yield f"  {beat['queued']} queued; since its start {counts}"
     for source, reason in beat["waiting"].items():
         yield f"  {source}: {reason}"
+
+
+def _run(run: dict[str, Any]) -> Iterator[str]:
+    """What it does and how far its call has come, at 80 columns."""
+    words = ", ".join([run["doing"], *how_far_in_words(run.get("progress") or {})])
+    indent = " " * 4
+    yield from textwrap.wrap(
+        words, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    )
 
 
 def _lane(lane: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sdwatch.errors import FileProblems, JobUnfitError
+from sdwatch.errors import FileProblems, JobUnfitError, Probes
 from sdwatch.policy.printable import printable
 from sdwatch.policy.recovery import CUT_OFFS
 from sdwatch.policy.trouble import Trouble
@@ -21,7 +21,8 @@ class FailedAttempt:
     """One attempt of the call that failed. `at`: when it failed (UTC); `seconds`: how long it
     took; `status`: HTTP status or None; `generation`: which life of the WebUI; `crashed`: it cost
     the WebUI that life; `evidence`: what decided the diagnosis; `lines`: what matters of what the
-    WebUI printed during it, None where that is not known."""
+    WebUI printed during it, None where that is not known; `probes`: of a stuck one, whether the
+    WebUI still answered."""
 
     at: str
     seconds: float
@@ -35,6 +36,7 @@ class FailedAttempt:
     crashed: bool = False
     evidence: str = ""
     lines: tuple[str, ...] | None = None
+    probes: Probes | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,19 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         crashed=bool(record.get("crashed", False)),
         evidence=str(record.get("evidence", "")),
         lines=_lines(record.get("lines")),
+        probes=_probes(record.get("probes")),
+    )
+
+
+def _probes(value: object) -> Probes | None:
+    """Raises TypeError, ValueError."""
+    if not isinstance(value, Mapping):
+        return None
+    return Probes(
+        int(value.get("answered", 0)),
+        int(value.get("unanswered", 0)),
+        float(value.get("seconds", 0.0)),
+        str(value.get("last", "")),
     )
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from sdwatch.errors import Probes
+
 # Processor seconds between two samples that are work and not the idling of a server's threads.
 _WORK_CPU_SECONDS = 0.2
 _WORK_IO_BYTES = 1 << 20
@@ -20,7 +22,8 @@ class Sample:
     """What was seen of a running call at one moment.
 
     `at`: seconds on the monotonic clock. `position`: whatever of /progress changes when the
-    generation moves (job, job_no, step, progress), None where no reply came. `stepless`: no steps
+    generation moves (job, job_no, step, progress), None where no reply came. `unanswered`: how the
+    probe failed, '' where it was answered, with whatever status. `stepless`: no steps
     are expected now. `log_activity`: a count that grows with each line and each bar frame.
     `cpu`, `io`: processor seconds and bytes of the whole tree so far.
     """
@@ -31,6 +34,7 @@ class Sample:
     log_activity: int
     cpu: float
     io: int
+    unanswered: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Limits:
 
 
 class ProgressWatch:
-    """Follows one call from its begin; `look` says why it is stuck, or nothing."""
+    """Follows one call from its start; `look` says why it is stuck, or nothing; `probes`: whether
+    the WebUI has answered since the call last moved."""
 
     def __init__(self, began: float, limits: Limits) -> None:
         self._began = began
@@ -51,6 +56,7 @@ class ProgressWatch:
         self._moved = began
         self._stepless_since = began
         self._last: Sample | None = None
+        self.probes = Probes()
 
     def look(self, sample: Sample) -> str:
         """Take a sample in; the reason in words when the call is stuck by it, else ''."""
@@ -62,6 +68,9 @@ class ProgressWatch:
             self._stepless_since = sample.at
         if last is None or _moved(last, sample):
             self._moved = sample.at
+            self.probes = Probes()
+        else:
+            self._count(sample)
         limits = self._limits
         if sample.at >= self._began + limits.call:
             return f"the call took longer than its limit of {limits.call:g} s"
@@ -70,6 +79,15 @@ class ProgressWatch:
         if sample.at >= self._moved + limits.stall:
             return f"the WebUI made no progress for {limits.stall:g} s"
         return ""
+
+    def _count(self, sample: Sample) -> None:
+        seen = self.probes
+        self.probes = Probes(
+            seen.answered + (not sample.unanswered),
+            seen.unanswered + bool(sample.unanswered),
+            round(sample.at - self._moved, 1),
+            sample.unanswered or seen.last,
+        )
 
     @property
     def due(self) -> float:

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +43,22 @@ def freeze() -> None:
 def _spin() -> None:
     while True:
         pass
+
+
+def _repeat(every: float) -> None:
+    """Do nothing more, and print the same every so many seconds: with another timestamp, count and
+    request id, between bars that a timer redraws and the access lines of another client."""
+    pause, count = threading.Event(), 0
+    while True:
+        count += 1
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        console.write(
+            sys.stderr, f"\r 50%|█████     | 10/20 [00:{count % 60:02}<?, {count:5.2f}s/it]"
+        )
+        console.err("")
+        console.out(f"{stamp},{count:03} WARNING: device is busy, request {uuid.uuid4()} ({count})")
+        console.out(f'INFO:     10.0.0.7:{40000 + count} - "GET /file={count} HTTP/1.1" 200 OK')
+        pause.wait(every)
 
 
 def _exit_0() -> None:
@@ -131,6 +149,8 @@ class Damage:
                 freeze()
             case "hang-spin":
                 _spin()
+            case "hang-repeating":
+                _repeat(fault.option("every"))
             case "hang":
                 threading.Event().wait()
             case "hang-interruptible":

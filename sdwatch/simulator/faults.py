@@ -43,6 +43,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "hang": {"at": 0.5},
     "hang-interruptible": {"at": 0.5},
     "hang-spin": {"at": 0.5},
+    "hang-repeating": {"at": 0.5, "every": 1.0},
     "freeze": {"at": 0.5},
     "truncated-body": {"at": 0.5},
     "broken-json": {"at": 0.5},

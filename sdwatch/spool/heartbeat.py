@@ -16,6 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from sdwatch.clock import Clock, join
 from sdwatch.errors import AlreadyRunningError
 from sdwatch.spool.archive import Spool
@@ -131,6 +133,16 @@ def read_heartbeat(path: Path) -> list[dict[str, Any]]:
     except (OSError, ValueError):
         return []
     return [value] if isinstance(value, dict) else []
+
+
+def is_dead_here(beat: Mapping[str, Any]) -> bool:
+    """Whether it is of a process of this machine that has ended; of others that cannot be seen."""
+    return beat.get("host") == socket.gethostname() and not psutil.pid_exists(beat.get("pid", 0))
+
+
+def is_alive_here(beat: Mapping[str, Any]) -> bool:
+    """Whether it is of a process of this machine that lives."""
+    return beat.get("host") == socket.gethostname() and not is_dead_here(beat)
 
 
 def refuse_second_monitor(spool: Spool, clock: Clock, *, works: bool = False) -> dict[str, Any]:

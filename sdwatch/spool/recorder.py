@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,7 @@ class EvidenceRecorder:
             "evidence": self._redactor.redact(verdict.evidence),
             "decision": f"{decision.action} ({decision.why})",
             "lines": None if said is None else lines_that_matter(said),
+            "probes": asdict(error.probes) if error.probes else None,
         }
 
 

@@ -221,7 +221,7 @@ class WebUIAPI:
 
         message = self._mailbox.wait(wanted)
         if isinstance(message, Stalled):
-            raise self._stuck_or_busy(call, sent, message.reason)
+            raise self._stuck_or_busy(call, sent, message)
         if isinstance(message, Exited):
             return self._last_words(call, sent, message)
         assert isinstance(message, Replied)
@@ -230,17 +230,22 @@ class WebUIAPI:
             return message.result
         raise message.result
 
-    def _stuck_or_busy(self, call: _Call, sent: _Sent, reason: str) -> WebUIError:
+    def _stuck_or_busy(self, call: _Call, sent: _Sent, stalled: Stalled) -> WebUIError:
         """What a stall means. On a WebUI that is not ours nothing proves that the generation that
         does not move is this one: somebody's own may hold it, and this one is queued behind."""
+        error: WebUIError
         if self._managed:
-            return WebUIStuckError(reason, stage=call.stage)
-        sent.lost = True
-        return WebUIBusyError(
-            f"{reason}, and this WebUI is not ours: another generation holds it; it may still draw "
-            "ours, so nothing is resent until it is idle (if it hangs, restart it by hand)",
-            stage=call.stage,
-        )
+            error = WebUIStuckError(stalled.reason, stage=call.stage)
+        else:
+            sent.lost = True
+            error = WebUIBusyError(
+                f"{stalled.reason}, and this WebUI is not ours: another generation holds it; it "
+                "may still draw ours, so nothing is resent until it is idle (if it hangs, restart "
+                "it by hand)",
+                stage=call.stage,
+            )
+        error.probes = stalled.probes
+        return error
 
     def _send(self, call: _Call, sent: _Sent) -> None:
         def generate() -> Reply:

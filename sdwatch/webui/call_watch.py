@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.clock import Clock
-from sdwatch.errors import WebUIError, WebUINotUsableError
+from sdwatch.errors import Probes, WebUIError, WebUINotUsableError
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.progress import Limits, ProgressWatch, Sample
 from sdwatch.webui.client import SDWebUIClient
@@ -71,7 +71,12 @@ class CallWatch:
         reason = self._look()
         now = self._clock.monotonic()
         self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
-        return reason
+        return "; ".join(filter(None, (reason, str(self.probes) if reason else "")))
+
+    @property
+    def probes(self) -> Probes:
+        """Whether the WebUI has answered since the call last moved."""
+        return self._watch.probes
 
     def lines(self) -> tuple[str, ...]:
         """What the WebUI has written since the call began, oldest first; of a flood the end."""
@@ -84,13 +89,15 @@ class CallWatch:
                 self._lines.extend(follower.poll())
 
     def _look(self) -> str:
+        unanswered = ""
         try:
             self.progress = known(self._client.progress(self._timeout))
             position, stepless = _position(self.progress)
         except WebUINotUsableError:  # a server without this route: only its work can be seen
             position, stepless = None, True
-        except WebUIError:  # no answer says nothing of the phase
+        except WebUIError as error:  # no answer says nothing of the phase
             position, stepless = None, self._stepless
+            unanswered = "" if error.status else str(error)
         self._stepless = stepless
         cpu, io = self._work()
         self._poll()
@@ -102,6 +109,7 @@ class CallWatch:
                 log_activity=sum(follower.activity() for follower in self._logs),
                 cpu=cpu,
                 io=io,
+                unanswered=unanswered,
             )
         )
 
@@ -114,6 +122,25 @@ def known(reply: Mapping[str, object]) -> dict[str, Any]:
     job = given.get("job")
     kept: dict[str, object] = {"job": job[:_LONGEST_JOB]} if isinstance(job, str) else {}
     return {**_numbers(reply, _NUMBERS), "state": kept | _numbers(given, _NUMBERS_OF_STATE)}
+
+
+def how_far(progress: Mapping[str, Any]) -> dict[str, float]:
+    """Of what is `known` of a call, what people ask for, as far as the WebUI gives it: `step` of
+    `steps`, `percent` (0 to 100), `eta` in seconds."""
+    state = progress.get("state")
+    given = _numbers(state, _NUMBERS_OF_STATE) if isinstance(state, Mapping) else {}
+    top = _numbers(progress, _NUMBERS)
+    far: dict[str, float] = {}
+    share = top.get("progress")
+    if (steps := int(given.get("sampling_steps", 0))) > 0:
+        step = max(0, min(int(given.get("sampling_step", 0)), steps))
+        far |= {"step": step, "steps": steps}
+        share = share or step / steps
+    if share is not None:
+        far["percent"] = round(100 * max(0.0, min(share, 1.0)))
+    if (eta := top.get("eta_relative", 0.0)) > 0:
+        far["eta"] = round(eta, 1)
+    return far
 
 
 def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:

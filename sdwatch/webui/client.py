@@ -24,7 +24,8 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.webui.connections import Connections
+from sdwatch.webui.broken import Broken, broken, innermost
+from sdwatch.webui.connections import Connections, Request
 from sdwatch.webui.reply import (
     MAX_REPLY_BYTES,
     Reply,
@@ -164,10 +165,10 @@ class SDWebUIClient:
     def _post(
         self, stage: str, payload: Mapping[str, Any], given_up: Callable[[], bool], canary: bool
     ) -> bytes:
-        url = f"{self.url}/sdapi/v1/{stage}"
+        url, request = f"{self.url}/sdapi/v1/{stage}", Request()
         with (
-            _as_webui_errors(url, stage, self._call_limit),
-            self._calls.request(unless=given_up),
+            _as_webui_errors(url, stage, request, self._call_limit, CONNECT_TIMEOUT),
+            self._calls.request(request, unless=given_up),
         ):
             with self._calls.session.post(
                 url,
@@ -177,6 +178,7 @@ class SDWebUIClient:
                 allow_redirects=False,
                 stream=True,
             ) as response:
+                request.answered = True
                 body = join_bounded(response.iter_content(_CHUNK), MAX_REPLY_BYTES, stage)
         if response.status_code != 200:
             raise error_for(response.status_code, body, stage, stage)
@@ -189,17 +191,21 @@ class SDWebUIClient:
         try:
             return parse_json(body)
         except ValueError as error:
-            raise WebUIReplyError(f"{self.url}{path}: the reply is not JSON") from error
+            raise WebUIReplyError(f"the reply is not JSON ({self.url}{path})") from error
 
     def _ask(
         self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None
     ) -> tuple[int, bytes]:
         """A small question, answered within `timeout` seconds in all: status and body."""
-        url = self.url + path
-        with self._probes.request(limit=timeout), _as_webui_errors(url, "", timeout):
+        url, request = self.url + path, Request()
+        with (
+            _as_webui_errors(url, "", request, timeout, timeout),
+            self._probes.request(request, limit=timeout),
+        ):
             with self._probes.session.request(
                 method, url, json=body, timeout=timeout, allow_redirects=False, stream=True
             ) as response:
+                request.answered = True
                 said = join_bounded(response.iter_content(_CHUNK), _MAX_ANSWER_BYTES, "")
                 return response.status_code, said
 
@@ -211,47 +217,30 @@ def client_for(webui: WebUIConfig) -> SDWebUIClient:
 
 
 @contextmanager
-def _as_webui_errors(url: str, stage: str, limit: float) -> Iterator[None]:
-    """What requests raises, as ours."""
+def _as_webui_errors(
+    url: str, stage: str, request: Request, limit: float, to_connect: float
+) -> Iterator[None]:
+    """What requests raises, as ours; seconds: `limit` for the answer, `to_connect` before it."""
     try:
         yield
-    except requests.ReadTimeout as error:
-        raise WebUIStuckError(f"{url}: no reply within {limit:g} s", stage=stage) from error
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-        raise WebUIUnreachableError(_broke(url, error), stage=stage) from error
-    except ValueError as error:  # a header that cannot be decoded
-        raise WebUIReplyError(f"{url}: the reply is no HTTP: {_reason(error)}") from error
-
-
-_IN_WORDS = {
-    "ConnectionRefusedError": "nobody listens there: the connection was refused",
-    "IncompleteRead": "the WebUI's reply broke off in the middle",
-    "RemoteDisconnected": "the WebUI closed the connection without an answer",
-    "ConnectionResetError": "the WebUI broke the connection off",
-    "ConnectionAbortedError": "the WebUI broke the connection off",
-    "BrokenPipeError": "the WebUI broke the connection off",
-    "gaierror": "the WebUI's host is not known",
-}
-
-
-def _broke(url: str, error: BaseException) -> str:
-    """What became of a connection: first in words, then as Python says it."""
-    reason = _reason(error)
-    words = _IN_WORDS.get(type(_innermost(error)).__name__, "no whole answer came")
-    return f"{words} ({url}: {reason})"
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        way = broken(error, request)
+        told = way.told(to_connect if way is Broken.NO_CONNECTION else limit)
+        if way.by_time:
+            raise WebUIStuckError(f"{told} ({url})", stage=stage) from error
+        # Else a header that cannot be decoded: there was an answer.
+        lost = isinstance(error, OSError | urllib3.exceptions.HTTPError)
+        kind = WebUIUnreachableError if lost else WebUIReplyError
+        raise kind(f"{told} ({url}: {_reason(error)})", stage=stage) from error
+    if request.expired:  # the end of what had come by then looked like the end of the answer
+        raise WebUIStuckError(f"{Broken.NOT_WHOLE.told(limit)} ({url})", stage=stage)
 
 
 def _reason(error: BaseException) -> str:
     """The innermost words of a chain of connection errors, without object addresses."""
-    cause = _innermost(error)
-    name, said = type(cause).__name__, str(cause)
+    cause = innermost(error)
+    name, said = type(cause).__name__, str(cause).strip()
     return said if said.startswith(name) else f"{name}: {said}"
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return error
 
 
 def _log_failure(error: WebUIError, stage: str, attempt: int, payload: Mapping[str, Any]) -> None:

@@ -7,13 +7,26 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
-_GIVEN_UP = "given up before it was sent"
+
+class GivenUpError(ConnectionAbortedError):
+    """The request was cut before it had a connection."""
+
+
+@dataclass(eq=False)
+class Request:
+    """One request that is under way. `expired`: its time was over, and it was cut; `cut`: it was,
+    for that or another reason; `answered`: the head of its answer has come."""
+
+    expired: bool = False
+    cut: bool = False
+    answered: bool = False
 
 
 class Connections:
@@ -28,22 +41,25 @@ class Connections:
             self.session.mount(scheme, _Adapter(self))
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
-        self._requests: set[int] = set()  # threads that are inside `request`
+        self._requests: dict[int, Request] = {}  # by the thread that is inside `request`
 
     @contextmanager
     def request(
-        self, limit: float | None = None, unless: Callable[[], bool] = lambda: False
+        self,
+        made: Request,
+        limit: float | None = None,
+        unless: Callable[[], bool] = lambda: False,
     ) -> Iterator[None]:
-        """Around one request. After `limit` seconds all connections are cut: a time-out of
-        requests is for each read alone, and a body may drip for ever. Raises
-        ConnectionAbortedError where `unless` is true: who makes it true and then cuts, cuts this
-        request too, however far it has come."""
+        """Around one request, `made` for it alone. After `limit` seconds all connections are cut:
+        a time-out of requests is for each read alone, and a body may drip for ever. Raises
+        GivenUpError where `unless` is true: who makes it true and then cuts, cuts this request
+        too, however far it has come."""
         me = threading.get_ident()
-        timer = threading.Timer(limit, self.cut) if limit is not None else None
+        timer = threading.Timer(limit, self._expire, (made,)) if limit is not None else None
         with self._lock:
             if unless():
-                raise ConnectionAbortedError(_GIVEN_UP)
-            self._requests.add(me)
+                raise GivenUpError("given up before it was sent")
+            self._requests[me] = made
         if timer is not None:
             timer.daemon = True
             timer.start()
@@ -53,11 +69,17 @@ class Connections:
             if timer is not None:
                 timer.cancel()
             with self._lock:
-                self._requests.discard(me)
+                self._requests.pop(me, None)
+
+    def _expire(self, request: Request) -> None:
+        request.expired = True
+        self.cut()
 
     def cut(self) -> None:
         """End all requests that are under way, also those that have not yet connected."""
         with self._lock:
+            for request in self._requests.values():
+                request.cut = True
             self._requests.clear()
             for opened in self._sockets:
                 try:
@@ -67,11 +89,11 @@ class Connections:
             self._sockets.clear()
 
     def opened(self, connection: socket.socket) -> None:
-        """A connection was made. Raises OSError where its request was cut before."""
+        """A connection was made. Raises GivenUpError where its request was cut before."""
         with self._lock:
             if threading.get_ident() not in self._requests:
                 connection.close()
-                raise ConnectionAbortedError(_GIVEN_UP)
+                raise GivenUpError("given up before it was sent")
             self._sockets = {s for s in self._sockets if s.fileno() != -1} | {connection}
 
 

@@ -27,6 +27,7 @@ from sdwatch.policy.cooldown import (
     on_this_boot,
     remaining,
 )
+from sdwatch.policy.lasting import Lasting
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -53,6 +54,7 @@ class CrashHistory:
         self._in_a_row = on_this_boot(past.crashes, cooldown, self._now())
         self._successes = 0
         self._unwritten: list[bytes] = []
+        self._refusals = Lasting()
 
     @property
     def in_a_row(self) -> int:
@@ -188,7 +190,12 @@ class CrashHistory:
             finally:
                 os.close(fd)
         except OSError as error:
-            log.error("%s: not written down yet: %s", self._path, error)
+            line = self._refusals.goes_on("", str(error), self._clock.monotonic())
+            if line:
+                log.error("%s: not written down yet: %s", self._path, line)
+        else:
+            if lasted := self._refusals.is_over("", self._clock.monotonic()):
+                log.info("%s: written down again, after %s", self._path, lasted)
 
 
 @dataclass

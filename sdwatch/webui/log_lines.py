@@ -50,6 +50,10 @@ _API_LINE = re.compile(
     rf"{PROBE_PATHS}(?: \S+ [\d.]+)?\s*$"
 )
 _API_REST = re.compile(r"\s{20,}(?:\d+\.){3}\d+ \d+\.\d+\s*$")
+_ACCESS = re.compile(
+    r'"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) \S+ HTTP/[\d.]+"'
+    r"|\bhttp/[\d.]+ (?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) /",
+)
 _SDNEXT = re.compile(r"\d\d:\d\d:\d\d-\d+ [A-Z]+ ")  # how a message of SD.Next begins
 _INDENT = 25
 _WIDTH = 80
@@ -58,11 +62,13 @@ _WIDTH = 80
 @dataclass(frozen=True)
 class LogLine:
     """One line, or one frame of a progress bar: then `bar` is its label and `position` says how
-    far it got, without clocks and rates, so that a bar redrawn by a timer has not moved."""
+    far it got, without clocks and rates, so that a bar redrawn by a timer has not moved. `drawn`:
+    it is drawn over, in no form that is known."""
 
     text: str
     bar: str | None = None
     position: str = ""
+    drawn: bool = False
 
 
 def split_lines(text: str) -> list[LogLine]:
@@ -139,7 +145,8 @@ def _label(frame: re.Match[str]) -> str:
 def _drawn(text: str) -> LogLine:
     """Text that `\\r` will draw over, in no form we know: numbers and signs are its movement."""
     position = re.sub(r"[^\w%]+", " ", _CLOCK.sub("", text)).strip()
-    return LogLine(text, bar=re.sub(r"[\W\d]+", " ", text).strip()[:80], position=position)
+    bar = re.sub(r"[\W\d]+", " ", text).strip()[:80]
+    return LogLine(text, bar=bar, position=position, drawn=True)
 
 
 def _shorten(line: str) -> str:
@@ -192,3 +199,8 @@ def probe_status(text: str) -> int | None:
     else:
         return 0 if _API_REST.match(text) else None
     return int(found["status"]) if found else None
+
+
+def is_access(text: str) -> bool:
+    """Whether this is the access line of a request, whoever made it."""
+    return _ACCESS.search(text) is not None or probe_status(text) is not None

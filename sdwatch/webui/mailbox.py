@@ -6,10 +6,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sdwatch.errors import RunCancelledError, RunStoppedError, WebUIError
+from sdwatch.errors import Probes, RunCancelledError, RunStoppedError, WebUIError
 from sdwatch.webui.reply import Reply
 
 
@@ -31,9 +31,10 @@ class Exited:
 
 @dataclass(frozen=True)
 class Stalled:
-    """The POST in flight makes no progress; why, in words."""
+    """The POST in flight makes no progress; why, in words, and whether the WebUI answers still."""
 
     reason: str
+    probes: Probes = field(default_factory=Probes)
 
 
 Message: TypeAlias = Replied | Exited | Stalled

@@ -18,7 +18,8 @@ from typing import BinaryIO
 import psutil
 
 from sdwatch.policy.error_lines import FRAME_SIGN, PINNED, TRACEBACK, ErrorBlock, error_blocks
-from sdwatch.webui.log_lines import LogLine, last_frames, probe_status, split_lines
+from sdwatch.policy.news import News
+from sdwatch.webui.log_lines import LogLine, is_access, last_frames, probe_status, split_lines
 from sdwatch.webui.tail_window import errors_in, last_lines, traceback_in
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -113,14 +114,15 @@ class LogFollower:
         self._guard = b""  # the bytes before the offset; others in their place: another log
         self._pending = b""
         self._bars: dict[str, str] = {}
+        self._news = News()
         if from_end:
             with suppress(OSError):
                 status = path.stat()
                 self._file, self._offset = (status.st_dev, status.st_ino), status.st_size
 
     def activity(self) -> int:
-        """Lines and moves of bars seen so far, health probes not counted; only ever grows. What a
-        timer redraws without a step does not count."""
+        """Lines that say something new, and moves of bars, seen so far; only ever grows. Access
+        lines, repeated lines and what a timer redraws do not count (see policy/news.py)."""
         return self._activity
 
     @property
@@ -145,8 +147,9 @@ class LogFollower:
         # A bar's newest frame has no line end yet: tqdm begins each with \r.
         unfinished = split_lines(self._pending.decode("utf-8", "replace"))
         bars = [line for line in unfinished if line.bar is not None]
-        news = [line for line in [*lines, *bars] if self._is_news(line)]
-        self._activity += len(news)
+        seen = [*lines, *bars]
+        self._activity += sum(map(self._is_progress, seen))
+        news = [line for line in seen if self._is_news(line)]
         return [line.text for line in last_frames(news)]
 
     def _read_new(self) -> bytes:
@@ -169,6 +172,13 @@ class LogFollower:
 
     def _start_anew(self, file: tuple[int, int]) -> None:
         self._file, self._offset, self._guard, self._pending = file, 0, b"", b""
+
+    def _is_progress(self, line: LogLine) -> bool:
+        if line.drawn:
+            return self._news.is_in_drawn(line.text)
+        if line.bar is not None:
+            return self._news.is_in_bar(line.bar, line.position)
+        return not is_access(line.text) and self._news.is_in_line(line.text)
 
     def _is_news(self, line: LogLine) -> bool:
         if line.bar is None:

@@ -126,7 +126,7 @@ def test_each_failure_is_an_error_of_its_own_after_exactly_one_post(
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        (reset, "the WebUI broke the connection off ("),
+        (reset, "the WebUI reset the connection ("),
         (truncated, "the WebUI's reply broke off in"),
     ],
 )
@@ -266,7 +266,7 @@ def test_abandon_frees_a_blocked_call_and_the_client_goes_on() -> None:
 def test_a_call_without_a_reply_ends_at_its_limit_as_stuck() -> None:
     with serving(hanging) as server:
         client = SDWebUIClient(server.url, call_limit=0.1)
-        with pytest.raises(WebUIStuckError, match=r"no reply within 0\.1 s"):
+        with pytest.raises(WebUIStuckError, match=r"did not answer within 0\.1 s"):
             client.generate_images("txt2img", PAYLOAD)
         assert len(server.posts) == 1
 

@@ -3,13 +3,15 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.webui.canary import SIDE, flaw_in
 from tests.fakes import picture
-from tests.functional.cli import make_spool, sdwatch
+from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch
+from tests.helpers import wait_until
 from tests.webui.recorded_webui import RecordedWebUI, recorded
-from tests.webui.sim import running
+from tests.webui.sim import running as simulated
 
 
 def configure(cwd: Path, url: str) -> None:
@@ -21,7 +23,7 @@ def configure(cwd: Path, url: str) -> None:
 
 
 def test_the_picture_its_kind_and_its_version_are_told(tmp_path: Path) -> None:
-    with running(tmp_path) as sim:
+    with simulated(tmp_path) as sim:
         configure(tmp_path, sim.url("").rstrip("/"))
         told = sdwatch(tmp_path, "canary")
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
@@ -54,19 +56,44 @@ def test_what_is_wrong_with_its_reply_is_explained(tmp_path: Path) -> None:
     assert "webui_tail.log" not in advice
 
 
+BUSY = "mine: the WebUI is still busy; waiting for its current call to finish (Ctrl-C to cancel)"
+
+
 def busy(server: RecordedWebUI) -> tuple[int, bytes]:
-    """Another step each time that it is asked."""
-    state = {"job": "scripts_txt2img", "job_count": 1, "sampling_step": len(server.asked)}
+    """Another step each time that it is asked, and idle in the end."""
+    job = "scripts_txt2img" if len(server.asked) < 8 else ""
+    state = {"job": job, "job_count": 1, "sampling_step": len(server.asked)}
     return 200, json.dumps({"progress": 0.5, "state": state}).encode()
 
 
-def test_one_that_generates_is_left_alone(tmp_path: Path) -> None:
+def test_while_it_generates_for_somebody_the_canary_waits_and_says_so(tmp_path: Path) -> None:
     with recorded("forge", {"progress": busy}) as server:
         configure(tmp_path, server.url)
         told = sdwatch(tmp_path, "canary")
-    assert told.returncode == ExitCode.ERROR
-    assert "it is generating, so nothing was sent" in told.stdout
-    assert server.posts == []
+    assert told.returncode == ExitCode.OK, told.stdout + told.stderr
+    assert told.stdout.startswith(f"{BUSY}\n  no job of this spool is being worked on there\n")
+    assert "mine: well: " in told.stdout
+    assert len(server.posts) == 1
+
+
+def test_during_a_job_the_canary_waits_for_its_call_and_says_which_job(tmp_path: Path) -> None:
+    make_spool(tmp_path, "--step-time", "3")
+    with running(tmp_path):
+        drop(tmp_path, "castle.yaml")  # two steps
+        run = wait_until(lambda: calling(tmp_path), 60, "a call is under way")
+        told = sdwatch(tmp_path, "canary")
+        assert told.returncode == ExitCode.OK, told.stdout + told.stderr
+        lines = told.stdout.splitlines()
+        assert lines[0] == BUSY.replace("mine", "simulator")
+        where = "stage 1 of 1 (txt2img), call 1 of 1"
+        assert lines[1] == f"  it works on castle.yaml ({where})  [{run['run_id']}]"
+        assert "simulator: well: " in told.stdout
+        assert list(tmp_path.glob("done/*/run.json")), "the call was waited for"
+
+
+def calling(cwd: Path) -> dict[str, Any] | None:
+    """The run whose call is under way."""
+    return next((run for run in heartbeat(cwd).get("runs", []) if run["calling"]), None)
 
 
 def test_one_whose_last_upscale_failed_is_not_busy(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ STATUS: dict[str, Any] = {
 STEPS = {"eta_relative": 83.2, "state": {"sampling_step": 5, "sampling_steps": 20}}
 RUNS = [
     {"lane": "forge", "source": "a.yaml", "doing": "waits for its turn: stage 1 of 1, call 1 of 2"},
-    {"lane": "forge", "source": "b.yaml", "doing": "stage 1 of 1, call 1 of 1"},
+    {"lane": "forge", "source": "b.yaml", "doing": "stage 1 of 1, call 1 of 1", "calling": True},
 ]
 
 

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.how_far import how_far_in_words
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch
 from tests.helpers import wait_until
 
@@ -40,10 +42,53 @@ def test_a_monitor_tells_its_lanes_its_runs_and_why_they_wait(tmp_path: Path) ->
         told = sdwatch(tmp_path, "status").stdout
         assert f"process {monitor.pid} on " in told
         assert "simulator    ready, Forge, managed, http://127.0.0.1:" in told
-        assert "castle.yaml: stage 1 of 1 (txt2img), call 1 of 1" in told
+        assert "  castle.yaml  [" in told
+        assert "    stage 1 of 1 (txt2img), call 1 of 1" in told
         sdwatch(tmp_path, "cancel", "castle")
         wait_until(lambda: list(tmp_path.glob("failed/*/WHY.txt")), 60, "cancelled")
         assert [beat["running"] for beat in _status(tmp_path)["monitors"]] == [True]
+
+
+STAGES = """stages:
+- txt2img: {prompt: a castle, width: 64, height: 64, steps: 2}
+- img2img: {prompt: a castle, steps: 200, n_iter: 2}
+"""
+
+
+def test_the_run_in_progress_has_stage_step_and_per_cent(tmp_path: Path) -> None:
+    def far(cwd: Path) -> dict[str, Any] | None:
+        """The run, once it is in the middle of its second stage."""
+        runs = heartbeat(cwd).get("runs", [])
+        return next((run for run in runs if run["progress"].get("step", 0) > 2), None)
+
+    make_spool(tmp_path, "--step-time", "0.1")
+    with running(tmp_path):
+        drop(tmp_path, "castle.yaml", STAGES)
+        wait_until(lambda: far(tmp_path), 60, "it is in the middle of its second stage")
+        told = sdwatch(tmp_path, "status").stdout
+        (run,) = _status(tmp_path)["monitors"][0]["runs"]
+        sdwatch(tmp_path, "cancel", "castle")
+    at = told.index("  castle.yaml  [")
+    words = " ".join(told[at:].split())
+    pattern = (
+        r"castle\.yaml \[\S+\] stage 2 of 2 \(img2img\), call \d of 2, step \d+ of \d+, \d+ %, "
+        r"(\d+:)?\d+:\d\d left"
+    )
+    assert re.match(pattern, words), words
+    assert all(len(line) <= 80 for line in told[at:].splitlines())
+    place = {"stage": 2, "stages": 2, "kind": "img2img", "call": run["place"]["call"], "calls": 2}
+    assert run["place"] == place
+    assert run["calling"] is True
+    assert {"step", "steps", "percent", "eta"} == set(run["progress"])
+    assert 0 <= run["progress"]["percent"] <= 100
+
+
+def test_how_far_a_call_has_come_is_said_as_far_as_the_webui_gives_it() -> None:
+    whole = {"step": 12, "steps": 20, "percent": 60, "eta": 42.4}
+    assert list(how_far_in_words(whole)) == ["step 12 of 20", "60 %", "0:42 left"]
+    assert list(how_far_in_words({"percent": 7})) == ["7 %"]
+    assert list(how_far_in_words({"eta": 4000})) == ["1:06:40 left"]
+    assert list(how_far_in_words({})) == []
 
 
 def test_a_monitor_that_was_killed_is_told_to_be_gone(tmp_path: Path) -> None:

@@ -43,3 +43,5 @@ def test_an_idle_webui_that_freezes_is_restarted(tmp_path: Path) -> None:
         frozen.suspend()
         restarted_after_the_cooldown(spool, "stuck")
         assert frozen not in spool.processes()
+        (told,) = (line for line in spool.told if line.startswith("sim: stuck"))
+        assert told.startswith("sim: stuck: the WebUI did not answer within 0.5 s (")

@@ -34,6 +34,9 @@ def assert_went_on(spool: Monitored, run: Path, posts: int) -> None:
     assert not journal(done, "call_failed")
     assert len(list((done / "images").iterdir())) == 2
     assert spool.stats()["posts"] == len(sent) == posts
+    # Once as new, and from then on as a run that continues.
+    assert spool.monitor_log.count(f"{run.name}: starts\n") == 1
+    assert spool.monitor_log.count(f"{run.name}: resumes; 1 call is finished\n") == 1
 
 
 @pytest.mark.parametrize("number", STOPS)

@@ -74,6 +74,98 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return flag
 
 
+def test_a_full_disk_is_logged_once_with_the_path_and_at_its_end(
+    tmp_path: Path,
+    full: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="sdwatch")
+    monkeypatch.setattr("sdwatch.stages._STORAGE_PAUSE", 0.05)
+
+    def about_the_disk() -> list[str]:
+        lines = [record.getMessage() for record in caplog.records if record.name == "sdwatch.run"]
+        return [line for line in lines if "the disk" in line]
+
+    with monitored(tmp_path) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_for_refusal(spool)
+        for _ in range(2):
+            spool.two_more_beats()  # dozens of tries
+        (told,) = about_the_disk()
+        (run,) = spool.working()
+        image = run / "images"
+        assert "the disk refuses: No space left on device: " in told
+        assert str(image) in told
+        full.unlink()
+        spool.wait_for(done=1)
+        assert "the disk takes it again, after " in about_the_disk()[-1]
+        assert len(about_the_disk()) == 2
+        holds = [line for line in spool.told if line.startswith("everything: ")]
+        assert len(holds) == 2
+        assert holds[1] == "everything: goes on"
+
+
+def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="sdwatch")
+    monkeypatch.setattr("sdwatch.monitor.REFUSED_FOR", 0.05)
+    monkeypatch.setattr("sdwatch.active.REFUSED_FOR", 0.05)
+    refused: list[Path] = []
+    read_only = tmp_path / "journal-is-read-only"
+    read_only.touch()
+
+    def refuse(effect: Effect) -> None:
+        is_journal = effect.label == "append" and effect.path.name == "journal.jsonl"
+        if is_journal and read_only.exists() and b"planned" in effect.path.read_bytes():
+            refused.append(effect.path)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(effect.path))
+
+    with monitored(tmp_path) as spool:
+        spool.start()
+        spool.wait_ready()
+        monkeypatch.setattr("sdwatch.effects.before", refuse)
+        spool.drop("castle.yaml", job())
+        wait_until(lambda: len(refused) > 5, 60, "it was tried again and again")
+        read_only.unlink()
+        spool.wait_for(done=1)
+        (run,) = spool.done()
+        lines = [
+            record.getMessage() for record in caplog.records if run.name in record.getMessage()
+        ]
+        told = [line for line in lines if "suspended" in line or "resumes" in line]
+        assert len(told) == 1
+        assert str(refused[0]) in told[0]
+        assert any("the disk takes it again, after " in line for line in lines)
+
+
+def test_a_claim_that_is_refused_is_reported_once_with_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdwatch.intake.REFUSED_FOR", 0.05)
+    tries: list[Path] = []
+    read_only = tmp_path / "spool-is-read-only"
+    read_only.touch()
+
+    def refuse(effect: Effect) -> None:
+        if effect.label == "append" and read_only.exists():
+            tries.append(effect.path)
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(effect.path))
+
+    with monitored(tmp_path) as spool:
+        spool.start()
+        spool.wait_ready()
+        monkeypatch.setattr("sdwatch.effects.before", refuse)
+        spool.drop("castle.yaml", job())
+        wait_until(lambda: len(tries) > 3, 60, "it was tried again and again")
+        read_only.unlink()
+        spool.wait_for(done=1)
+        (told,) = (line for line in spool.told if "cannot be claimed" in line)
+        assert str(spool.spool / "working") in told
+
+
 def wait_for_refusal(spool: Monitored) -> None:
     wait_until(lambda: "the disk" in spool.status().get("hold", ""), 60, "status says the disk")
 

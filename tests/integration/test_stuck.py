@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ def test_what_an_interrupt_frees_is_retried_without_a_restart(tmp_path: Path) ->
         assert spool.events("crash") == []
 
 
-@pytest.mark.parametrize("fault", ["hang", "hang-spin", "freeze"])
+@pytest.mark.parametrize("fault", ["hang", "hang-spin", "hang-repeating", "freeze"])
 def test_what_an_interrupt_does_not_free_is_restarted(tmp_path: Path, fault: str) -> None:
     plan = f"- fault: {fault}\n  when: {{generation: 1}}\n"
+    plan += "  every: 0.3\n" if fault == "hang-repeating" else ""
     with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
         spool.drop("castle.yaml", job(steps=4))
         spool.start()
@@ -44,6 +46,26 @@ def test_what_an_interrupt_does_not_free_is_restarted(tmp_path: Path, fault: str
         assert (failure["diagnosis"], failure["counted"]) == ("stuck", True)
         assert (spool.stats()["starts"], spool.stats()["posts"]) == (2, 2)
         assert [crash["kind"] for crash in spool.events("crash")] == ["stuck"]
+
+
+@pytest.mark.parametrize(("fault", "says"), [("hang", "answered all"), ("freeze", "answered none")])
+def test_what_is_stuck_twice_says_in_its_folder_whether_the_webui_still_answered(
+    tmp_path: Path, fault: str, says: str
+) -> None:
+    plan = f"- fault: {fault}\n  when: {{prompt: castle}}\n  times: always\n"
+    with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
+        spool.drop("castle.yaml", job(steps=4))
+        spool.start()
+        spool.wait_for(failed=1)
+        (run,) = spool.failed()
+        why = (run / "WHY.txt").read_text(encoding="utf-8")
+        attempt = json.loads((run / "error.json").read_text(encoding="utf-8"))["attempts"][-1]
+        assert f"made no progress for 1 s; it {says}" in why
+        assert bool(attempt["probes"]["answered"]) == (fault == "hang")
+        assert bool(attempt["probes"]["unanswered"]) == (fault == "freeze")
+        assert attempt["probes"]["seconds"] >= 1
+        if fault == "freeze":
+            assert "did not answer within 0.5 s" in why
 
 
 def test_a_slow_call_that_moves_is_left_alone(tmp_path: Path) -> None:

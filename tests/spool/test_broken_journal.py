@@ -262,5 +262,5 @@ def test_a_run_on_which_sdwatch_breaks_is_tried_once_more_and_then_fails(
         assert "a mistake of ours" in why
         assert "Fault of:  sdwatch itself" in why
         assert (run / "job.yaml").read_text() == job()
-        assert any("waits in working/, goes on later" in line for line in spool.told)
+        assert any("suspended in working/; will resume" in line for line in spool.told)
         assert any(f"{run.name}: failed: bad.yaml" in line for line in spool.told)

@@ -18,9 +18,9 @@ from typing import Any, cast
 import pytest
 
 from sdwatch.config import WebUIConfig
-from sdwatch.errors import WebUIStuckError
+from sdwatch.errors import Probes, WebUINotUsableError, WebUIStuckError
 from sdwatch.policy.progress import Limits
-from sdwatch.webui.call_watch import CallWatch, known
+from sdwatch.webui.call_watch import CallWatch, how_far, known
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife
 from tests.helpers import FakeClock
@@ -63,9 +63,8 @@ class WebUI:
         shown |= {"sampling_step": state.step, "sampling_steps": state.steps}
         return {"progress": state.step / STEPS, "state": shown}
 
-    def stuck_after(self, limits: Limits, seconds: float, log: Path | None = None) -> float | None:
-        """When the call is said to be stuck; None where it is not within so many seconds."""
-        watch = CallWatch(
+    def watched(self, limits: Limits, log: Path | None = None) -> CallWatch:
+        return CallWatch(
             cast(SDWebUIClient, self),
             self.clock,
             limits,
@@ -74,6 +73,10 @@ class WebUI:
             work=lambda: (self.shows(self.now).cpu, 0),
             logs=(log,) if log else (),
         )
+
+    def stuck_after(self, limits: Limits, seconds: float, log: Path | None = None) -> float | None:
+        """When the call is said to be stuck; None where it is not within so many seconds."""
+        watch = self.watched(limits, log)
         while self.now < seconds:
             self.clock.advance(max(0.0, watch.next_look - self.clock.now))
             if watch.look():
@@ -108,6 +111,46 @@ def test_what_stands_still_is_noticed_within_the_stall_time_and_a_tenth(
     assert after is not None
     assert stall <= after - last_step + 1.0
     assert after - last_step <= 1.1 * stall
+
+
+def reason_of(webui: WebUI, stall: float) -> tuple[str, Probes]:
+    """Why its call is said to be stuck, and whether it answered meanwhile."""
+    watch = webui.watched(limits(stall))
+    while not (reason := watch.look()):
+        webui.clock.advance(max(0.0, watch.next_look - webui.clock.now))
+    return reason, watch.probes
+
+
+def test_a_stuck_call_says_that_the_webui_still_answered() -> None:
+    reason, probes = reason_of(WebUI(lambda now: State(step=min(7, int(now)))), 60.0)
+    assert reason.startswith("the WebUI made no progress for 60 s; it answered all ")
+    assert (probes.unanswered, probes.answered > 20, 59 < probes.seconds < 62) == (0, True, True)
+
+
+def test_a_stuck_call_says_that_the_webui_answered_no_more_and_how_it_failed() -> None:
+    def shows(now: float) -> State:
+        return State(step=int(now), answers=now < 7)
+
+    reason, probes = reason_of(WebUI(shows), 60.0)
+    assert "; it answered none of " in reason
+    assert reason.endswith(", the last: no answer")
+    assert (probes.answered, probes.unanswered > 5) == (0, True)
+
+
+def test_a_stuck_call_says_that_the_webui_answered_now_and_then() -> None:
+    reason, probes = reason_of(WebUI(lambda now: State(step=7, answers=now < 30)), 60.0)
+    assert probes.answered > 10 < probes.unanswered + 10
+    assert f"; it answered {probes.answered} of {probes.answered + probes.unanswered} " in reason
+
+
+def test_a_server_without_progress_answers_all_the_same() -> None:
+    class Without(WebUI):
+        def progress(self, timeout: float) -> dict[str, Any]:
+            del timeout
+            raise WebUINotUsableError("no such route", status=404)
+
+    _, probes = reason_of(Without(lambda _: State()), 10.0)
+    assert probes.unanswered == 0
 
 
 @pytest.mark.parametrize("stall", [10.0, 60.0, 300.0])
@@ -146,6 +189,29 @@ def test_a_log_that_moves_is_progress(tmp_path: Path) -> None:
         return State(step=3)
 
     assert WebUI(shows).stuck_after(limits(60.0), 600, log) is None
+
+
+REPEATS: dict[str, Callable[[int], str]] = {
+    "a heartbeat": lambda at: f"2026-11-28 01:00:{at % 60:02} heartbeat {at}\n",
+    "a bar that a timer redraws": lambda at: f"\r 50%|##   | 10/20 [00:{at % 60:02}<?, {at}s/it]",
+    "requests of another client": lambda at: f'INFO: 10.0.0.7:{at} - "GET /f/{at} HTTP/1.1" 200\n',
+    "requests of another client, as SD.Next prints them": (
+        lambda at: f"01:00:00-1 INFO     API code=200 http/1.1 GET /f{chr(97 + at % 26)} 1.2.3.4\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("how", REPEATS)
+def test_a_log_that_repeats_itself_is_no_progress(how: str, tmp_path: Path) -> None:
+    log = tmp_path / "stderr.log"
+    log.touch()
+
+    def shows(now: float) -> State:
+        with open(log, "a", encoding="utf-8") as file:
+            file.write(REPEATS[how](int(now)))
+        return State(step=3)
+
+    assert WebUI(shows).stuck_after(limits(60.0), 600, log) is not None
 
 
 def test_looks_are_no_more_than_one_in_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,3 +294,13 @@ def test_a_number_that_is_none_is_no_progress() -> None:
             return {**super().progress(timeout), "progress": float("nan")}
 
     assert Odd(lambda _: State(step=7)).stuck_after(limits(10.0), 30.0) is not None
+
+
+def test_how_far_a_call_is_comes_from_what_the_webui_gives() -> None:
+    state = {"sampling_step": 12, "sampling_steps": 20}
+    reply = {"progress": 0.55, "eta_relative": 42.4, "state": state}
+    assert how_far(reply) == {"step": 12, "steps": 20, "percent": 55, "eta": 42.4}
+    assert how_far({"progress": 0.0, "state": state})["percent"] == 60
+    assert how_far({"progress": 7.0, "state": {}}) == {"percent": 100}
+    assert how_far({"state": {"sampling_step": 30, "sampling_steps": 20}})["step"] == 20
+    assert how_far({}) == how_far({"state": None}) == {}

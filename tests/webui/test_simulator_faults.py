@@ -177,6 +177,16 @@ def test_an_interruptible_hang_ends_at_the_interrupt(tmp_path: Path) -> None:
         assert sim.txt2img().ok
 
 
+def test_a_repeating_hang_prints_the_same_with_another_timestamp_and_makes_no_step(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, plan=plan("hang-repeating", every=0.05)) as sim:
+        in_background(lambda: ask_alone(sim, steps=10))
+        wait_until(lambda: "\n".join(sim.lines()).count("WARNING: device is busy") > 3)
+        assert "GET /file=3 HTTP/1.1" in "\n".join(sim.lines())
+        assert sim.state()["sampling_step"] == 5
+
+
 def test_a_spinning_hang_burns_a_core_and_still_answers(tmp_path: Path) -> None:
     with running(tmp_path, plan=plan("hang-spin")) as sim:
         in_background(lambda: ask_alone(sim))

@@ -1,0 +1,25 @@
+"""How far a call has come, in words: for `status` and the live display."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+
+def how_far_in_words(progress: Mapping[str, Any]) -> Iterator[str]:
+    """`step 12 of 20`, `60 %`, `0:42 left`, as far as the WebUI gives them. `progress`: of a run,
+    as the monitor's status has it."""
+    if "steps" in progress:
+        yield f"step {progress['step']} of {progress['steps']}"
+    if "percent" in progress:
+        yield f"{progress['percent']} %"
+    if "eta" in progress:
+        yield f"{clock(progress['eta'])} left"
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are some."""
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02}"
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
