@@ -82,9 +82,7 @@ def _sent(client: SDWebUIClient, signatures: tuple[Signature, ...]) -> Reply:
         return client.generate_images("txt2img", payload(), canary=True)
     except WebUIError as error:
         verdict = judge(Facts(error), signatures)
-        # There is no evidence by hand, so the log is where the WebUI writes it.
-        advice = verdict.advice.replace("webui_tail.log", "its log")
-        raise WebUIError(f"{verdict.cause}\n  {advice}") from error
+        raise WebUIError(f"{verdict.cause}\n  {verdict.advice}") from error
 
 
 def _refuse_busy(client: SDWebUIClient, webui: WebUIConfig) -> None:

@@ -43,7 +43,7 @@ _NO_START = (
     "if that works and it is only slow, raise `start_limit` there."
 )
 _NOT_BEGUN = "Correct that: `command`, `cwd`, `env` and `url` in the config say how it is started."
-_IT_MAY_COME = "It is looked at again by itself. What it printed, below, may say what it is doing."
+_IT_MAY_COME = "It is looked at again by itself."
 _OF_A_PROBE = (
     ("user name", "Give `username` and `password` in the config as in its --api-auth."),
     ("no checkpoint", "Put one into its models folder (models/Stable-diffusion)."),

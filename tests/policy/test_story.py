@@ -20,7 +20,7 @@ from sdwatch.policy.envelope import (
     with_attempts,
 )
 from sdwatch.policy.recovery import PROVEN, Decision, decide
-from sdwatch.policy.story import CANARY_WELL, About, Evidence, why_text
+from sdwatch.policy.story import CANARY_WELL, About, Evidence, Shown, why_text
 from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 
@@ -58,6 +58,7 @@ EVIDENCE = Evidence(
     },
     lines=["Traceback", "RuntimeError: boom"],
     tail_name="webui_tail.2.log",
+    shows=Shown.EXCEPTION,
     files=["webui_tail.log", "webui_tail.2.log"],
 )
 
@@ -101,6 +102,7 @@ What the WebUI printed, the lines that matter (more in webui_tail.2.log):
 
 What to do:
   Read webui_tail.2.log.
+  webui_tail.2.log has the exception.
 
   Change the job, then run it again:
     sdwatch retry {RUN} --edit --config /sd/a.yaml

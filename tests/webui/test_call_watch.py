@@ -20,6 +20,7 @@ import pytest
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIStuckError
 from sdwatch.policy.progress import Limits
+from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.call_watch import CallWatch, known
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife
@@ -72,7 +73,7 @@ class WebUI:
             stage="txt2img",
             timeout=5.0,
             work=lambda: (self.shows(self.now).cpu, 0),
-            logs=(log,) if log else (),
+            log=CallLog((log,) if log else (), self.clock),
         )
         while self.now < seconds:
             self.clock.advance(max(0.0, watch.next_look - self.clock.now))
