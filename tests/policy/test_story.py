@@ -289,3 +289,28 @@ def test_the_decisions_of_the_gate_are_told_in_order() -> None:
         {"at": "a", "call": "1.1", "diagnosis": "crash", "decision": "one"},
         {"at": "b", "call": "1.1", "diagnosis": "canary: the WebUI is well", "decision": "two"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("shows", "said"),
+    [
+        (Shown.EXCEPTION, "webui_tail.2.log has the exception."),
+        (Shown.LINES, "webui_tail.2.log has the WebUI's last lines."),
+        (Shown.NOTHING, ""),
+    ],
+)
+def test_what_to_do_speaks_of_the_log_only_as_far_as_it_shows_something(
+    shows: Shown, said: str
+) -> None:
+    failed = replace(FAILED, advice="Try a smaller size.")
+    text = told(failed, replace(EVIDENCE, shows=shows))
+    to_do = text.partition("What to do:")[2].partition("Beside this file")[0]
+    assert ("webui_tail" in to_do) is bool(said)
+    assert said in to_do
+    assert ("more in webui_tail.2.log" in text) is bool(said)
+
+
+@pytest.mark.parametrize("diagnosis", ["bad request", "busy", "interrupted", "not usable"])
+def test_where_the_log_says_nothing_of_it_what_to_do_does_not_speak_of_it(diagnosis: str) -> None:
+    text = told(replace(FAILED, advice="Wait.", diagnosis=diagnosis), EVIDENCE)
+    assert "has the exception" not in text
