@@ -486,6 +486,8 @@ def test_forge_prints_a_traceback_after_its_reply_and_the_others_before(
 ) -> None:
     more = {} if fault == "system-exit-500" else {"delay": 1000}
     with running(tmp_path, "--kind", kind, plan=plan(fault, **more)) as sim:
+        if kind == "sdnext":
+            wait_until(lambda: any("Startup time" in line for line in sim.lines()))
         sim.txt2img()
         printed = [line for line in sim.lines() if "Traceback" in line or "❱" in line]
         assert bool(printed) is is_there
