@@ -13,6 +13,7 @@ from typing import Any
 
 from sdwatch.clock import Clock, join
 from sdwatch.config import WebUIConfig
+from sdwatch.errors import WebUIError
 from sdwatch.permit import Permit
 from sdwatch.policy.lifecycle import Event, State
 from sdwatch.policy.progress import Limits
@@ -25,6 +26,7 @@ from sdwatch.proof import Proof
 from sdwatch.upkeep import Upkeep
 from sdwatch.warnings_told import WarningsTold
 from sdwatch.wear import Wear
+from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.call_watch import CallWatch
 from sdwatch.webui.canary import By, Canary, Unwell
 from sdwatch.webui.client import SDWebUIClient
@@ -81,11 +83,14 @@ class Keeper:
         self._lock = threading.Lock()  # of what another thread than the permit's writes, too
         self._lists_asked: set[str] = set()
         self._wish: _Wish | None = None
-        self._last_watch: CallWatch | None = None  # of the last POST, also when it is over
+        self._last_log: CallLog | None = None  # of a run's last POST, also when it is over
+        self._newest_log: tuple[int, CallLog] | None = None  # and its generation; a proof's, too
         self._sent_at = 0.0
         managed = config.command is not None
         canary = Canary(client, may_interrupt=managed)
-        self._proof = Proof(canary, self._new_watch, redactor, signatures, managed=managed)
+        self._proof = Proof(
+            canary, self._new_watch, redactor, signatures, managed=managed, clock=clock
+        )
         self.upkeep = Upkeep(
             config,
             client=client,
@@ -138,8 +143,9 @@ class Keeper:
         """A POST goes out: watch it from here on."""
         self.wear.sending()
         self._sent_at = self._clock.monotonic()
-        self._last_watch = self._new_watch(stage)
-        self._set_watch(self._last_watch)
+        watch = self._new_watch(stage)
+        self._last_log = watch.log
+        self._set_watch(watch)
 
     @property
     def has_log(self) -> bool:
@@ -148,7 +154,15 @@ class Keeper:
 
     def call_log(self) -> tuple[str, ...]:
         """The WebUI's lines since the last POST went out, oldest first."""
-        return self._last_watch.lines() if self._last_watch is not None else ()
+        return self._last_log.lines() if self._last_log is not None else ()
+
+    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+        """Wait for what the WebUI prints of a failed call after its reply. See roles.Keeper."""
+        self._set_watch(None)  # nothing is in flight: a stop need not wait for a reply
+        if self._last_log is not None:
+            self._last_log.hear_out(
+                error, lambda pause: is_over() or self._clock.wait(self._stopping, pause)
+            )
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""
@@ -228,8 +242,18 @@ class Keeper:
             stage=stage,
             timeout=config.health.timeout,
             work=self._process.cpu_and_io,
-            logs=self._process.log_paths(),
+            log=self._new_log(),
         )
+
+    def _new_log(self) -> CallLog:
+        """From here on. A traceback that a call before it still owes is none of the next one's; a
+        process that ended owes nothing."""
+        generation = self._process.generation
+        before = self._newest_log
+        same = before[1] if before is not None and before[0] == generation else None
+        log = CallLog(self._process.log_paths(), self._clock, same)
+        self._newest_log = generation, log
+        return log
 
     def _set_watch(self, watch: CallWatch | None) -> None:
         with self._lock:

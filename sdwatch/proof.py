@@ -7,10 +7,12 @@ beside its size, a LoRA or a script, may be gone, and says nothing of the WebUI.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from sdwatch.clock import Clock, SystemClock
 from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.blame import Blame
 from sdwatch.policy.facts import Facts
@@ -48,8 +50,10 @@ class Proof:
         signatures: tuple[Signature, ...] = (),
         *,
         managed: bool = True,
+        clock: Clock | None = None,
     ) -> None:
         self._canary = canary
+        self._clock = clock or SystemClock()
         self._watch = watch
         self._redactor = redactor
         self._signatures = signatures
@@ -122,9 +126,14 @@ class Proof:
         unwell = self._canary.ask(asked, why_not_wait)
         if unwell is None:
             return None
+        if unwell.error is not None:
+            never = threading.Event()
+            watch.log.hear_out(
+                unwell.error, lambda pause: bool(why_over()) or self._clock.wait(never, pause)
+            )
         self._redactor.learn(asked.payload)
         broke = unwell.error is None or isinstance(unwell.error, WebUIUnreachableError)
-        trouble = self._judged(asked, unwell, how_ended() if broke else None, watch.lines())
+        trouble = self._judged(asked, unwell, how_ended() if broke else None, watch.log.lines())
         return Unwell(trouble.cause, unwell.by, trouble=trouble)
 
     def _judged(

@@ -16,11 +16,13 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.redaction import Redactor
 from sdwatch.proof import Proof
+from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.call_watch import CallWatch
 from sdwatch.webui.canary import By, Canary
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.reply import Reply
 from tests.fakes import picture, reply
+from tests.helpers import FakeClock
 
 GOOD = {"prompt": "a purple hippopotamus", "width": 640, "height": 320, "steps": 9}
 
@@ -45,8 +47,8 @@ class Answering:
 class NeverDue:
     is_due = False
 
-    def lines(self) -> tuple[str, ...]:
-        return ()
+    def __init__(self) -> None:
+        self.log = CallLog((), FakeClock())
 
 
 def proof(client: Answering, good: bool = True) -> Proof:

@@ -50,10 +50,9 @@ def _with_checkpoint(name: str) -> dict[str, Any]:
 
 
 _KERNEL = "journalctl"
-_TRACEBACK = "traceback"
+_TRACEBACK = "went wrong inside"
 _STUCK = "raise `stall`"
 _MEMORY = "smaller width"
-_LOG = "webui_tail.log"
 
 ROWS = (
     Row("opaque-500", "500 that names a class and says nothing", "server error",
@@ -65,9 +64,16 @@ ROWS = (
     Row("structured-500", "500 with `error` and `errors`", "server error",
         "RuntimeError: injected failure", _TRACEBACK, on=("a1111",)),
     Row("structured-500", "200 without images; the log says `ERROR Processing`", "server error",
-        "answered 200 without an image", "Processing:", on=("sdnext",)),
+        "answered 200 without an image", "about memory", on=("sdnext",)),
     Row("structured-500", "500 `server_error`", "server error",
         "server_error", _TRACEBACK, on=("sdcpp",)),
+    Row("assertion-500", "500 `AssertionError` without a message", "server error",
+        "AssertionError, raised in <webui>/modules/processing.py", _TRACEBACK,
+        on=("forge", "a1111")),
+    Row("system-exit-500", "500 `Internal Server Error`, after a SystemExit", "server error",
+        "its log: SystemExit: 3", _TRACEBACK),
+    Row("exit-after-500", "a 500, after which the process ends", "crash",
+        "exit code 1", "", restarts=2, options=", delay: 5"),
     Row("oom", "500 `OutOfMemoryError`, `CUDA out of memory`", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("forge", "a1111", "sdcpp")),
     Row("oom", "200 without images, after the GPU ran out of memory", "out of memory",
@@ -77,7 +83,7 @@ ROWS = (
     Row("nan", "200 with a black picture; the log says `invalid=`", "NaN",
         "numbers that are none", "VAE", on=("sdnext",)),
     Row("nan", "200 with a black picture, of which nothing tells that it was NaN", "silent",
-        "one colour", _LOG),
+        "one colour", "one_colour"),
     Row("log-flood", "a 500 whose traceback a flood of lines followed", "server error",
         "after a flood of lines", _TRACEBACK),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "poisoned",
@@ -104,14 +110,16 @@ ROWS = (
     Row("freeze", "the whole process stands still", "stuck",
         "made no progress", _STUCK, restarts=2),
     Row("truncated-body", "the reply breaks off", "crash", "IncompleteRead", "", restarts=2),
-    Row("broken-json", "200, and what comes is no JSON", "silent", "not whole JSON", _LOG),
-    Row("empty-images", "200 without an image", "silent", "no image", _LOG, on=KINDS),
+    Row("broken-json", "200, and what comes is no JSON", "silent", "not whole JSON",
+        "cuts replies short"),
+    Row("empty-images", "200 without an image", "silent", "no image", "sent no picture", on=KINDS),
     Row("undecodable-image", "200 with a picture that does not decode", "silent",
-        "does not decode", _LOG),
-    Row("black-image", "200 with a picture of one colour", "silent", "one colour", _LOG, on=KINDS),
-    Row("wrong-size", "200 with a picture of another size", "silent", "32x32, not 64x64", _LOG,
+        "does not decode", "try png"),
+    Row("black-image", "200 with a picture of one colour", "silent", "one colour", "one_colour",
         on=KINDS),
-    Row("wrong-model", "200, drawn with another model", "silent", "made with the model", _LOG,
+    Row("wrong-size", "200 with a picture of another size", "silent", "32x32, not 64x64",
+        "an extension", on=KINDS),
+    Row("wrong-model", "200, drawn with another model", "silent", "made with the model", "by hand",
         fields=_with_checkpoint("simulated-a"), on=KINDS),
     Row("", "500 `Failed to recognize model type!`: the job's checkpoint is damaged", "bad request",
         "the job names is of no kind", ".corrupted", posts=1,

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.asked import catalogue_of, client_of
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.pictures import save
+from sdwatch.cli.printed import log_of, said_of, shown
 from sdwatch.config import WebUIConfig, load_signatures
 from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import Catalogue
@@ -20,6 +21,7 @@ from sdwatch.policy.signatures import Signature
 from sdwatch.policy.verdict import judge
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import is_alive_here, read_heartbeats
+from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.canary import SIDE, flaw_in, payload
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.occupancy import Occupancy
@@ -50,28 +52,28 @@ def main(args: argparse.Namespace) -> ExitCode:
     if not asked:
         names = ", ".join(webui.name for webui in webuis)
         raise NotFoundError(f"the config has no WebUI {args.webui}; there are {names}")
-    well = [_is_well(webui, signatures, chosen.spool) for webui in asked]
+    well = [_is_well(webui, chosen, signatures) for webui in asked]
     return ExitCode.OK if all(well) else ExitCode.ERROR
 
 
-def _is_well(webui: WebUIConfig, signatures: tuple[Signature, ...], spool: Spool) -> bool:
+def _is_well(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> bool:
     """Print how it went."""
     try:
-        print(f"{webui.name}: {_proof(webui, signatures, spool)}", flush=True)
+        print(f"{webui.name}: {_proof(webui, chosen, signatures)}", flush=True)
     except WebUIError as error:
         print(f"{webui.name}: {printable_text(str(error))}", flush=True)
         return False
     return True
 
 
-def _proof(webui: WebUIConfig, signatures: tuple[Signature, ...], spool: Spool) -> str:
+def _proof(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> str:
     client = client_of(webui)
     try:
-        _wait_until_idle(client, webui, spool)
+        _wait_until_idle(client, webui, chosen.spool)
         catalogue = catalogue_of(client, webui)
         print(f"{webui.name}: sent; the first picture waits for the checkpoint to load", flush=True)
         began = time.monotonic()
-        reply = _sent(client, signatures)
+        reply = _sent(client, log_of(webui, chosen.config), signatures)
         seconds = time.monotonic() - began
         if flaw := flaw_in(reply.images[0]):
             raise WebUIError(f"the picture came out {flaw}: see {_written(webui, reply.images[0])}")
@@ -81,15 +83,15 @@ def _proof(webui: WebUIConfig, signatures: tuple[Signature, ...], spool: Spool) 
         client.close()
 
 
-def _sent(client: SDWebUIClient, signatures: tuple[Signature, ...]) -> Reply:
+def _sent(client: SDWebUIClient, log: CallLog, signatures: tuple[Signature, ...]) -> Reply:
     """Raises WebUIError, explained as the failure of a job would be."""
     try:
         return client.generate_images("txt2img", payload(), canary=True)
     except WebUIError as error:
-        verdict = judge(Facts(error), signatures)
-        # There is no evidence by hand, so the log is where the WebUI writes it.
-        advice = verdict.advice.replace("webui_tail.log", "its log")
-        raise WebUIError(f"{verdict.cause}\n  {advice}") from error
+        printed = said_of(error, log)
+        verdict = judge(Facts(error, log=printed), signatures)
+        told = (verdict.cause, f"  {verdict.advice}", *shown(printed))
+        raise WebUIError("\n".join(told)) from error
 
 
 def _wait_until_idle(client: SDWebUIClient, webui: WebUIConfig, spool: Spool) -> None:

@@ -17,6 +17,7 @@ from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.cli.pictures import save
+from sdwatch.cli.printed import log_of, said_of, shown
 from sdwatch.clock import SystemClock
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
@@ -28,6 +29,7 @@ from sdwatch.spool.diagnostics import ENVELOPE, read_json
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import MANIFEST, Run
 from sdwatch.stages import StageRunner
+from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.client import SDWebUIClient, client_for
 from sdwatch.webui.reply import Reply
 
@@ -60,13 +62,19 @@ def main(args: argparse.Namespace) -> ExitCode:
             asked = asked_for(payload)
             what = f"{call.kind} ({asked})" if asked else call.kind
             print(f"{folder.name}: call {call.id}, {what} -> {client.url}")
-            return _sent(client, call, payload, folder.name, chosen.config)
+            log = log_of(_named_by(client.url, chosen.config), chosen.config)
+            return _sent(client, call, payload, folder.name, chosen.config, log)
     finally:
         client.close()
 
 
 def _sent(
-    client: SDWebUIClient, call: Call, payload: dict[str, Any], run_id: str, config: Config
+    client: SDWebUIClient,
+    call: Call,
+    payload: dict[str, Any],
+    run_id: str,
+    config: Config,
+    log: CallLog,
 ) -> ExitCode:
     began = time.monotonic()
     try:
@@ -74,6 +82,7 @@ def _sent(
     except WebUIError as error:
         print(f"{_status(error)} after {time.monotonic() - began:.1f} s")
         print(f"  {printable_text(str(error))}")
+        print("".join(f"{line}\n" for line in shown(said_of(error, log))), end="")
         if isinstance(error, WebUIUnreachableError):
             print(f"  {_how_to_start(client.url, config)}")
         return ExitCode.ERROR
@@ -120,6 +129,10 @@ def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
         f"the run was on {name or 'no WebUI yet'}, which the config does not have; say which one "
         f"with --url: " + ", ".join(webui.url for webui in webuis.values())
     )
+
+
+def _named_by(url: str, config: Config) -> WebUIConfig | None:
+    return next((webui for webui in config.webuis if webui.url == url), None)
 
 
 def _how_to_start(url: str, config: Config) -> str:

@@ -200,8 +200,18 @@ def _first(found: Iterable[int], most: int) -> list[int]:
     return kept
 
 
+def printed_lines(tail: str) -> list[str]:
+    """What the WebUI printed of a tail: without headings and placeholders."""
+    return _read(tail)[0]
+
+
 def _cut(line: str) -> str:
     return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]} …"
+
+
+def uncut(line: str) -> str:
+    """A line that was shown, or as much of it as was."""
+    return line.removesuffix(" …") if len(line) > _LONGEST_SHOWN else line
 
 
 def _block_end(lines: Sequence[str], start: int) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from sdwatch.policy.command import typed
@@ -18,6 +19,15 @@ from sdwatch.policy.verdict import ENDED_IN_ORDER
 
 CANARY_WELL = "it was well"
 """What an envelope's `canary` says where the WebUI drew the test picture."""
+
+
+class Shown(Enum):
+    """What the evidence file with the WebUI's last lines has, of the call that failed last."""
+
+    NOTHING = "no line"
+    LINES = "lines"
+    EXCEPTION = "lines, and the exception of this call"
+
 
 _SIZE = ("width", "height")
 _ASKED = (
@@ -32,12 +42,14 @@ _ASKED = (
 @dataclass(frozen=True)
 class Evidence:
     """What lies beside the explanation, of the last failure. `payload`: sanitised; `tail`: free of
-    prompts; `files`: the names of all evidence files."""
+    prompts; `files`: the names of all evidence files; `tail_name`: the file with the WebUI's last
+    lines, which `shows` so much."""
 
     payload: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
     lines: Sequence[str] = ()
     tail_name: str = ""
+    shows: Shown = Shown.NOTHING
     files: Sequence[str] = ()
 
 
@@ -60,7 +72,7 @@ def why_text(envelope: ErrorEnvelope, about: About, evidence: Evidence = Evidenc
         [envelope.message],
         [f"Fault of:  {_blamed(envelope)}", *_facts(envelope, about, evidence)],
         _tried(envelope, about),
-        log_part(evidence.lines, f"more in {evidence.tail_name}"),
+        log_part(evidence.lines, _more(evidence)),
         _to_do(envelope, about, evidence),
         _files(evidence),
     )
@@ -191,11 +203,16 @@ def _plain(decision: str) -> str:
     return f"{_PLAIN.get(action, action)}{bracket}{why}"
 
 
+def _more(evidence: Evidence) -> str:
+    return "" if evidence.shows is Shown.NOTHING else f"more in {evidence.tail_name}"
+
+
 def log_part(lines: Sequence[str], where: str) -> list[str]:
-    """What the WebUI printed; `where`: there is more of it."""
+    """What the WebUI printed; `where`: there is more of it, '' where there is none."""
     if not lines:
         return []
-    head = f"What the WebUI printed, the lines that matter ({where}):"
+    there = f" ({where})" if where else ""
+    head = f"What the WebUI printed, the lines that matter{there}:"
     return [head, *(f"  | {line}" for line in lines)]
 
 
@@ -203,10 +220,25 @@ def _to_do(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> list[st
     advice = envelope.advice.replace("webui_tail.log", evidence.tail_name or "webui_tail.log")
     # What failed does not wait, whatever the advice says of the jobs behind it.
     advice = re.sub(r"[;,] the jobs wait meanwhile", "", advice)
-    told = ["What to do:", f"  {advice}"]
+    told = ["What to do:", f"  {advice}", *_where_to_look(envelope, evidence)]
     for what, words in _commands(envelope, about.run_id):
         told += ["", f"  {what}:", f"    {typed(words, about.option)}"]
     return told if about.option or not about.run_id else [*told, "", _WHERE]
+
+
+_LOOKED_UP = ("crash", "server error", "out of memory", "NaN", "poisoned", "stuck", "silent")
+"""Diagnoses whose cause the WebUI may have printed."""
+
+
+def _where_to_look(envelope: ErrorEnvelope, evidence: Evidence) -> list[str]:
+    """What there is to read in the tail, and only what is there."""
+    if envelope.diagnosis not in _LOOKED_UP or not envelope.attempts:
+        return []
+    if evidence.shows is Shown.EXCEPTION:
+        return [f"  {evidence.tail_name} has the exception."]
+    if evidence.shows is Shown.LINES:
+        return [f"  {evidence.tail_name} has the WebUI's last lines."]
+    return []
 
 
 _WHERE = "  (To be typed in this folder, or where sdwatch was started.)"

@@ -46,7 +46,7 @@ _NOT_BEGUN = (
     "Correct that: `command`, `cwd`, `env` and `url` in the config say how it is started, and "
     "`sdwatch check` names the line."
 )
-_IT_MAY_COME = "It is looked at again by itself. What it printed, below, may say what it is doing."
+_IT_MAY_COME = "It is looked at again by itself."
 _OF_A_PROBE = (
     ("user name", "Give `username` and `password` in the config as in its --api-auth."),
     ("no checkpoint", "Put one into its models folder (models/Stable-diffusion)."),

@@ -22,6 +22,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.facts import Diagnosis, Facts
 from sdwatch.policy.signatures import TOLD_TO_END, Signature, match, says_nothing
+from sdwatch.policy.tracebacks import may_follow, own
 
 __all__ = [
     "Diagnosis",
@@ -40,7 +41,8 @@ __all__ = [
 class Verdict:
     """A diagnosis, and one sentence that a person understands. `evidence`: which of the facts
     decided, in words. `poisons`: whatever the call's end, the WebUI is of no use until it is
-    restarted. `blames`: job, WebUI or machine, where the diagnosis alone would say another."""
+    restarted. `blames`: job, WebUI or machine, where the diagnosis alone would say another.
+    `is_known`: a signature explains it."""
 
     diagnosis: Diagnosis
     cause: str
@@ -48,6 +50,7 @@ class Verdict:
     evidence: str = ""
     poisons: bool = False
     blames: str = ""
+    is_known: bool = False
 
 
 _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
@@ -64,16 +67,16 @@ _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
 _ADVICE = {
     Diagnosis.BAD_REQUEST: "Correct the job file and drop it again; the WebUI itself is well.",
     Diagnosis.CRASH: (
-        "Read the last lines of webui_tail.log. If the same job ends it again, try a smaller size "
-        "or batch_size, and update the GPU's driver."
+        "If the same job ends it again, try a smaller size or batch_size, and update the GPU's "
+        "driver."
     ),
     Diagnosis.SERVER_ERROR: (
-        "The traceback in webui_tail.log names what went wrong inside the WebUI. If it is about "
-        "memory, try a smaller size; if about a setting of this job, change that."
+        "Something went wrong inside the WebUI. If it is about memory, try a smaller size; if "
+        "about a setting of this job, change that."
     ),
     Diagnosis.STUCK: (
         "If this job is only slow on this machine, raise `stall` for the WebUI in the config; "
-        "else look in webui_tail.log for what it was doing last."
+        "else restart the WebUI, and do without the job's scripts one by one."
     ),
     Diagnosis.OUT_OF_MEMORY: (
         "Try a smaller width, height, batch_size or upscaling, or start the WebUI with less memory "
@@ -91,7 +94,10 @@ _ADVICE = {
         "Somebody pressed Interrupt or Skip in the WebUI. Let sdwatch have it for itself, and run "
         "the job again."
     ),
-    Diagnosis.SILENT: "Read webui_tail.log: the WebUI said success and delivered no usable image.",
+    Diagnosis.SILENT: (
+        "The WebUI said success and delivered no usable image: try the job without scripts and "
+        "extensions."
+    ),
     Diagnosis.BUSY: "Somebody else uses this WebUI: wait for them, or give it to sdwatch alone.",
     Diagnosis.NOT_USABLE: "Mend the WebUI's set-up as said above.",
     Diagnosis.STORAGE: "Make room, or mend the permissions.",
@@ -101,17 +107,17 @@ _OF_A_200 = {
     "one_colour": (
         "Such a picture comes of numbers that are none (NaN), in the VAE as a rule: start the "
         "WebUI with --no-half-vae, or take another VAE or checkpoint. If the picture is meant to "
-        "be so: `checks: {one_colour: warn}` in the config. webui_tail.log may name the NaNs."
+        "be so: `checks: {one_colour: warn}` in the config."
     ),
     "size": (
         "Something made it another size than the job asks for: an extension, a script, or a "
-        "setting of the WebUI; webui_tail.log may name it. Ask for a multiple of 64, do without "
-        "the extension, or let it pass: `checks: {size: warn}` in the config."
+        "setting of the WebUI. Ask for a multiple of 64, do without the extension, or let it pass: "
+        "`checks: {size: warn}` in the config."
     ),
     "model": (
-        "It drew with another checkpoint than the job names: it could not load that one, which "
-        "webui_tail.log says then, or somebody changed it in the WebUI in between. Try to load it "
-        "there by hand; it may be broken, or too large for the memory."
+        "It drew with another checkpoint than the job names: it could not load that one, or "
+        "somebody changed it in the WebUI in between. Try to load it there by hand; it may be "
+        "broken, or too large for the memory."
     ),
     "sampler": "Name a sampler that the WebUI lists: it takes another for one it does not know.",
     "scheduler": "Name a scheduler that the WebUI lists, or none: it takes another by itself.",
@@ -120,12 +126,11 @@ _OF_A_200 = {
         "extension or a style changes it. Do without, or: `checks: {seed: warn}` in the config."
     ),
     "count": (
-        "Some of the pictures did not come: webui_tail.log may say why. Ask for one at a time "
-        "(batch_size: 1, and more n_iter)."
+        "Some of the pictures did not come. Ask for one at a time (batch_size: 1, and more n_iter)."
     ),
     "upscale_unchanged": (
-        "The upscaler did nothing: its weights could not be loaded as a rule, which webui_tail.log "
-        "says then. Take another upscaler, as Lanczos, or put its file where the WebUI looks."
+        "The upscaler did nothing, usually because its weights could not be loaded. Take another "
+        "upscaler, as Lanczos, or put its file where the WebUI looks."
     ),
     "one_colour_upscale": (
         "Such a picture comes of a broken upscaler: take another one. If it is meant to be so: "
@@ -136,25 +141,25 @@ _OF_A_200 = {
         "or let it pass: `checks: {fallback: warn}` in the config."
     ),
     "no image": (
-        "It said success and sent no picture: an exception inside, which webui_tail.log has then, "
-        "or a script that only saves. Save nothing by scripts, and try the job without them."
+        "It said success and sent no picture: an exception inside, or a script that only saves. "
+        "Save nothing by scripts, and try the job without them."
     ),
     "no JSON": (
         "Whatever answered was not the WebUI as it should: see that `url` in the config is its own "
-        "address and no proxy cuts replies short; webui_tail.log may have its exception."
+        "address and no proxy cuts replies short."
     ),
     "no picture": (
-        "The picture came broken: the WebUI's disk may be full, or a proxy between has changed it; "
-        "webui_tail.log may say more. Its format is a setting of the WebUI: try png."
+        "The picture came broken: the WebUI's disk may be full, or a proxy between has changed it. "
+        "Its format is a setting of the WebUI: try png."
     ),
 }
 """What to do about a reply that was no success, by the kind of the finding (see success.py) or of
-what it lacked."""
+what it lacked. No advice points to the log: what is to be found there, WHY.txt says (story.py)."""
 
 _BROKEN_OFF = (
     "The connection broke, and no process was seen to end. If a proxy stands between, give the "
-    "WebUI's own address in the config; else webui_tail.log may say what it met. If the WebUI runs "
-    "on another machine, see there whether it ended."
+    "WebUI's own address in the config. If the WebUI runs on another machine, see there whether it "
+    "ended."
 )
 
 ENDED_IN_ORDER = (0, *TOLD_TO_END)
@@ -205,6 +210,7 @@ def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
         evidence,
         signature.poisons,
         signature.blames,
+        is_known=True,
     )
 
 
@@ -221,8 +227,21 @@ def _by_error(facts: Facts) -> Verdict:
             advice = _OF_A_200.get(error.kind, "") if diagnosis is Diagnosis.SILENT else ""
             if diagnosis is Diagnosis.CRASH:  # the process was not seen to end
                 advice = _BROKEN_OFF
-            return _verdict(diagnosis, str(error), evidence, advice)
+            return _verdict(diagnosis, _with_what_was_raised(facts), evidence, advice)
     return _verdict(Diagnosis.SERVER_ERROR, str(error), "")
+
+
+def _with_what_was_raised(facts: Facts) -> str:
+    """What the reply says; where that is no text of an exception, what the call's log has of it: an
+    AssertionError without a message is explained by the line that raised it."""
+    error = facts.error
+    if not may_follow(error) or not (error.status == 200 or says_nothing(error)):
+        return str(error)
+    if (raised := own(facts.log, error)) is None:
+        return str(error)
+    if not error.kind or error.status == 200:
+        return f"{error}; its log: {raised}"
+    return f"{error}, raised in {raised.frame}" if raised.frame else str(error)
 
 
 def _verdict(diagnosis: Diagnosis, cause: str, evidence: str, advice: str = "") -> Verdict:
@@ -240,10 +259,10 @@ _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 
 def what_failed(verdict: Verdict, error: WebUIError) -> str:
     """By which a failure is told from others; '' where it must not be taken for a job's own: by it
-    the WebUI ended, or neither its reply nor its log had a word of what went wrong."""
+    the WebUI ended, or its reply has no word of what went wrong and no signature knows it."""
     if verdict.diagnosis is Diagnosis.SILENT:
         return verdict.cause
-    unexplained = verdict.cause == str(error) and says_nothing(error)
+    unexplained = not verdict.is_known and says_nothing(error)
     return "" if unexplained or verdict.diagnosis not in _PROVEN_AS else verdict.cause
 
 

@@ -62,13 +62,22 @@ class A1111Voice(Voice):
         what, part = ("Weights", "apply weights to model") if before else ("Model", "create model")
         console.out(f"{what} loaded in {seconds:.1f}s ({part}: {seconds:.1f}s).")
 
-    def crash(self, method: str, url: str, error: CrashedError) -> None:
-        console.err(
+    prints_before_reply = True  # its own handler does, and the access line comes after that
+
+    def crash(self, method: str, url: str, error: CrashedError) -> str:
+        return (
             f"*** API error: {method}: {url} {body_of(error)}\n"
+            "    Traceback (most recent call last):\n"
+            '      File "<site-packages>/anyio/streams/memory.py", line 93, in receive_nowait\n'
+            "        raise WouldBlock\n"
+            "    anyio.WouldBlock\n\n"
+            "    During handling of the above exception, another exception occurred:\n\n"
             "    Traceback (most recent call last):\n"
             '      File "<webui>/modules/api/api.py", line 186, in exception_handling\n'
             "        return await call_next(request)\n"
-            f"    {error.last_line()}\n\n---"
+            '      File "<webui>/modules/processing.py", line 1, in simulated\n'
+            f"        {error.code}\n"
+            f"    {error.last_line()}\n\n---\n"
         )
 
 
@@ -198,7 +207,9 @@ class A1111Machine(Machine):
         if not checkpoint.readable:
             self.poisoned = True
             message = "Error while deserializing header: HeaderTooSmall"
-            raise CrashedError("SafetensorError", message, qualified="safetensors_rust.Error")
+            raise CrashedError(
+                "SafetensorError", message, qualified="safetensors_rust.SafetensorError"
+            )
         self._switch_if_other(checkpoint)
         return checkpoint
 

@@ -45,7 +45,7 @@ class Checks:
         """Raise what the WebUI raises for numbers that no picture can have."""
         width, height, steps = f["width"], f["height"], f["steps"]
         if f["prompt"] is None:
-            raise CrashedError("AssertionError", "")
+            raise CrashedError("AssertionError", "", code="assert p.prompt is not None")
         if None in (width, height, steps, f["batch_size"], f["n_iter"], f["cfg_scale"]):
             message = "unsupported operand type(s) for *: 'NoneType' and 'int'"
             raise CrashedError("TypeError", message)

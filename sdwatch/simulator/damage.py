@@ -125,12 +125,27 @@ class Damage:
                 self._strike(fault)
 
     def _strike(self, fault: Fault) -> None:
+        try:
+            self._break(fault)
+        except CrashedError as error:
+            error.delay = fault.options.get("delay", error.delay)
+            error.pause = fault.options.get("pause", error.pause)
+            if fault.name == "exit-after-500":
+                error.ends_after = fault.option("seconds")
+            raise
+
+    def _break(self, fault: Fault) -> None:
         match fault.name:
             case "opaque-500":
                 raise CrashedError("RuntimeError", "")
             case "opaque-500-text":
                 raise CrashedError("RuntimeError", "", text_only=True)
-            case "structured-500":
+            case "assertion-500":
+                raise CrashedError("AssertionError", "", code="assert p.prompt is not None")
+            case "system-exit-500":
+                # Not an Exception, so no handler answers it: text, and told first (measured).
+                raise CrashedError("SystemExit", "3", text_only=True, prints_first=True)
+            case "structured-500" | "exit-after-500":
                 raise CrashedError("RuntimeError", "injected failure inside sampling")
             case "log-flood":
                 _flood(int(fault.option("lines")))

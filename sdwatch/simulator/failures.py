@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from sdwatch.simulator.faults import TRACEBACK_DELAY
+
 
 class RefusedError(Exception):
     """An HTTPException (`detail` is text) or a failed validation (a list): no traceback."""
@@ -22,7 +24,14 @@ class CrashedError(Exception):
     `error` is the class's bare name as in the body; `qualified` is the name in the traceback.
     `text_only` gives the text/plain body of a server that hides the error;
     `answered` is what stands under "body" (only a reply that its own schema refuses has it).
+    `code` is the line that raised it. `prints_first`: its traceback is printed before the reply,
+    also where the kind prints after it; else `delay` seconds after it, with `pause` seconds
+    between its halves. `ends_after`: seconds from the reply to the end of the process.
     """
+
+    delay = TRACEBACK_DELAY
+    pause = 0.0
+    ends_after: float | None = None
 
     def __init__(
         self,
@@ -32,12 +41,16 @@ class CrashedError(Exception):
         qualified: str = "",
         text_only: bool = False,
         answered: Any = "",
+        code: str = "raise",
+        prints_first: bool = False,
     ) -> None:
         self.error = error
         self.message = message
         self.qualified = qualified or error
         self.text_only = text_only
         self.answered = answered
+        self.code = code
+        self.prints_first = prints_first
         super().__init__(f"{error}: {message}")
 
     def last_line(self) -> str:

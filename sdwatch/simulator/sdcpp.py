@@ -97,8 +97,10 @@ class CppVoice(Voice):
     ) -> None:
         """It keeps no access log."""
 
-    def crash(self, _method: str, url: str, error: CrashedError) -> None:
-        console.err(f"[ERROR] {url}: {error.last_line()}")
+    prints_before_reply = True
+
+    def crash(self, _method: str, url: str, error: CrashedError) -> str:
+        return f"[ERROR] {url}: {error.last_line()}\n"
 
     def loading(self, checkpoint: Checkpoint, _before: Checkpoint | None) -> None:
         console.out(f"[INFO ] reading tensors of {checkpoint.file}")

@@ -29,16 +29,26 @@ _MEMORY = f"{{'ram': {{'total': 23.54}}, 'gpu': {{'error': '{NO_DRIVER}', 'swap'
 
 def say(level: str, text: str) -> None:
     """One message, on as many lines as it needs."""
+    console.out(message(level, text))
+
+
+def message(level: str, text: str) -> str:
+    """The same, without the last line's end."""
     stamp = f"{datetime.now():%H:%M:%S-%f}"
     parts = textwrap.wrap(text, _WIDTH - _INDENT, break_on_hyphens=False) or [""]
     first = f"{stamp} {level:<8} {parts[0]}".ljust(_WIDTH)
     rest = [(" " * _INDENT + part).ljust(_WIDTH) for part in parts[1:]]
-    console.out("\n".join([first, *rest]))
+    return "\n".join([first, *rest])
 
 
 def traceback(last_line: str) -> None:
+    """Print one as `drawn`."""
+    console.out(drawn(last_line))
+
+
+def drawn(last_line: str) -> str:
     """Frames are marked with ❱; there is no "Traceback (most recent call last)"."""
-    console.out(
+    return (
         "<webui>/modules/processing_diffusers.py:99 in simulated\n\n"
         "    98 │ try:\n"
         "  ❱ 99 │     output = shared.sd_model(**args)\n"
@@ -125,10 +135,12 @@ class NextVoice(Voice):
             self._lines[path] += _LINES_A_MINUTE if path in _ONCE_A_MINUTE else 1
             return self._lines[path] <= _LINES_A_MINUTE
 
-    def crash(self, method: str, url: str, error: CrashedError) -> None:
-        say("ERROR", f"API error: {method}: {urlsplit(url).path} {error.error}: {error.message}")
-        say("ERROR", f"HTTP API: {error.error}")
-        traceback(error.last_line())
+    prints_before_reply = True
+
+    def crash(self, method: str, url: str, error: CrashedError) -> str:
+        what = f"API error: {method}: {urlsplit(url).path} {error.error}: {error.message}"
+        said = (message("ERROR", what), message("ERROR", f"HTTP API: {error.error}"))
+        return "\n".join([*said, drawn(error.last_line()), ""])
 
     def limited(self, client: str, path: str) -> None:
         say("WARNING", f"API: client={client} api={path} rate limit exceeded")

@@ -8,12 +8,16 @@ import socket
 import socketserver
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from sdwatch.simulator import console
+from sdwatch.simulator.failures import CrashedError
 from sdwatch.simulator.site import STATS, Request, Response, Site
+from sdwatch.simulator.voice import Voice
 
 _KEEP_ALIVE_S = 30
 
@@ -49,22 +53,35 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 canary="x-sdwatch-canary" in self.headers,
             )
             response = self.server.site.answer(request)
+            crash = response.crash
+            first = crash is not None and (self._voice.prints_before_reply or crash.prints_first)
+            if crash and first:
+                console.write(sys.stderr, self._said_of(crash))
             if url.path != STATS:
                 self._log(response)
             self._send(response)
+            if crash and not first:
+                # Not on this thread: the next request on this connection need not wait for it.
+                told = (self._said_of(crash), crash.delay, crash.pause)
+                threading.Thread(target=_print_late, args=told, daemon=True).start()
+            if crash and crash.ends_after is not None:
+                threading.Timer(crash.ends_after, os._exit, (1,)).start()
         if self.server.closing:
             self.close_connection = True
 
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
 
+    @property
+    def _voice(self) -> Voice:
+        return self.server.site.traits.voice
+
     def _log(self, response: Response) -> None:
-        voice = self.server.site.traits.voice
         client = (str(self.client_address[0]), int(self.client_address[1]))
-        voice.access(client, self.command, self.path, response.status, response.seconds)
-        if response.crash:
-            host, port = self.server.server_address[:2]
-            url = f"http://{host!s}:{port}{self.path}"
-            voice.crash(self.command, url, response.crash)
+        self._voice.access(client, self.command, self.path, response.status, response.seconds)
+
+    def _said_of(self, crash: CrashedError) -> str:
+        host, port = self.server.server_address[:2]
+        return self._voice.crash(self.command, f"http://{host!s}:{port}{self.path}", crash)
 
     def _send(self, response: Response) -> None:
         damage, length = response.damage, len(response.raw)
@@ -87,6 +104,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silent: the access line is ours."""
+
+
+def _print_late(text: str, delay: float, pause: float) -> None:
+    """What a 500 leaves in the log, so many seconds after its reply; with a `pause` in two writes,
+    of which the first ends in the middle of a line."""
+    time.sleep(delay)
+    if pause:
+        half = len(text) // 2
+        console.write(sys.stderr, text[:half])
+        time.sleep(pause)
+        text = text[half:]
+    console.write(sys.stderr, text)
 
 
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):

@@ -46,7 +46,7 @@ class Request:
 
 @dataclass
 class Response:
-    """What goes out. `damage` may cut it on its way; `crash` is logged after the access line.
+    """What goes out. `damage` may cut it on its way; `crash`: what the log says of it.
 
     Without a `content_type` there is no body.
     """

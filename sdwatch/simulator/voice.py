@@ -84,9 +84,13 @@ class Voice:
             f"{status} {HTTPStatus(status).phrase}"
         )
 
-    def crash(self, _method: str, _url: str, error: CrashedError) -> None:
-        """A request was answered with 500; told after its access line."""
-        console.err(
+    prints_before_reply = False
+    """Whether what it says of a 500 comes before its access line and the reply. In Forge Starlette
+    answers and raises the exception again, and uvicorn prints it then (measured)."""
+
+    def crash(self, _method: str, _url: str, error: CrashedError) -> str:
+        """What it says of a request that is answered with 500."""
+        return (
             "ERROR:    Exception in ASGI application\n"
             "Traceback (most recent call last):\n"
             '  File "<site-packages>/uvicorn/protocols/http/h11_impl.py", line 411, in run_asgi\n'
@@ -94,8 +98,8 @@ class Voice:
             '  File "<site-packages>/starlette/concurrency.py", line 41, in run_in_threadpool\n'
             "    return await anyio.to_thread.run_sync(func, *args)\n"
             '  File "<webui>/modules/processing.py", line 1, in simulated\n'
-            "    raise\n"
-            f"{error.last_line()}"
+            f"    {error.code}\n"
+            f"{error.last_line()}\n"
         )
 
     # -- jobs

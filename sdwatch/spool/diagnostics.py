@@ -16,10 +16,11 @@ from typing import Any
 from sdwatch import disk
 from sdwatch.errors import SpoolError
 from sdwatch.policy.envelope import ErrorEnvelope, decisions_in, with_attempts
-from sdwatch.policy.error_lines import lines_that_matter
+from sdwatch.policy.error_lines import lines_that_matter, printed_lines, uncut
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.sanitise import sanitise
-from sdwatch.policy.story import About, Evidence, why_text
+from sdwatch.policy.story import About, Evidence, Shown, why_text
+from sdwatch.policy.tracebacks import names_exception
 from sdwatch.spool.inside import open_plain
 from sdwatch.versions import versions
 
@@ -125,19 +126,27 @@ def _newest_evidence(run_dir: Path, files: Sequence[str], envelope: ErrorEnvelop
     if not number:
         return Evidence(files=files)
     tail = _numbered(TAIL, number)
+    printed = read_evidence(run_dir, tail).decode("utf-8", "replace")
+    own = envelope.attempts[-1].lines if envelope.attempts else None
     return Evidence(
         payload=read_json(run_dir, _numbered(PAYLOAD, number)),
         machine=read_json(run_dir, _numbered(MACHINE, number)),
-        lines=_lines_of_last(envelope, run_dir, tail),
+        lines=lines_that_matter(printed) if own is None else own,
         tail_name=tail,
+        shows=_shown(printed, own),
         files=files,
     )
 
 
-def _lines_of_last(envelope: ErrorEnvelope, run_dir: Path, tail: str) -> Sequence[str]:
-    if envelope.attempts and (lines := envelope.attempts[-1].lines) is not None:
-        return lines
-    return lines_that_matter(read_evidence(run_dir, tail).decode("utf-8", "replace"))
+def _shown(printed: str, own: Sequence[str] | None) -> Shown:
+    """What of a call's `own` lines the tail has; of a call whose lines are not known, no exception
+    can be said to be its own."""
+    lines = printed_lines(printed)
+    if not lines:
+        return Shown.NOTHING
+    raised = [uncut(line) for line in own or () if names_exception(line)]
+    has_it = any(line.startswith(each) for each in raised for line in lines)
+    return Shown.EXCEPTION if has_it else Shown.LINES
 
 
 def read_json(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> dict[str, Any]:

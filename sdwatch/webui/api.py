@@ -38,6 +38,7 @@ from sdwatch.policy.recovery import (
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.story import CANARY_WELL
 from sdwatch.policy.success import LEVELS, Finding, Level
+from sdwatch.policy.tracebacks import may_follow
 from sdwatch.policy.trouble import found_by_call
 from sdwatch.policy.verdict import (
     Diagnosis,
@@ -181,9 +182,10 @@ class WebUIAPI:
         try:
             reply = self._attempt(call, sent)
             warnings = self._review.look(call.stage, call.payload, reply)  # a 200 is not a success
-        except WebUIReplyError as error:
-            return self._settle(call, sent, self._review.explain(error))
         except WebUIError as error:
+            self._hear_out(sent, error)
+            if isinstance(error, WebUIReplyError):
+                return self._settle(call, sent, self._review.explain(error))
             return self._settle(call, sent, error)
         if self._keeper is not None:
             self._keeper.succeeded(call.stage, call.payload)
@@ -283,6 +285,22 @@ class WebUIAPI:
         self._client.abandon()
 
     # -- what follows a failure
+
+    def _hear_out(self, sent: _Sent, error: WebUIError) -> None:
+        """A WebUI may print why only after it has answered: what it means waits for that. A stop or
+        cancel ends the wait, and the failure is written down as it is known by then."""
+        if self._keeper is None or not may_follow(error):
+            return
+
+        def is_over() -> bool:
+            return self._mailbox.given_up.is_set() or self._ended(sent) is not None
+
+        self._keeper.hear_out(error, is_over)
+
+    def _ended(self, sent: _Sent) -> Exited | None:
+        """The end of the process that this was sent to, as far as it was seen; never waits."""
+        seen = self._mailbox.seen(_end_of(sent))
+        return seen if isinstance(seen, Exited) else None
 
     def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
@@ -448,12 +466,12 @@ class WebUIAPI:
 
     def _exit_of(self, sent: _Sent, error: WebUIError) -> tuple[bool, int | None]:
         """Whether the process of this generation ended, and with which code. A connection breaks
-        a moment before the end of its process is seen."""
+        a moment before the end of its process is seen; after a reply it may end meanwhile."""
+        if may_follow(error) and (ended := self._ended(sent)) is not None:
+            return True, ended.code
         if not isinstance(error, WebUIUnreachableError):
             return False, None
-        exited = self._mailbox.wait(
-            lambda m: isinstance(m, Exited) and m.generation == sent.generation, EXIT_WAIT
-        )
+        exited = self._mailbox.wait(_end_of(sent), EXIT_WAIT)
         if isinstance(exited, Exited):
             return True, exited.code
         return not self._process.is_process_alive(), None
@@ -463,6 +481,10 @@ class WebUIAPI:
         if not self._managed or not self._client.interrupt():
             return False
         return self._reply_of(sent, self._interrupt_wait) is not None
+
+
+def _end_of(sent: _Sent) -> Callable[[Message], bool]:
+    return lambda message: isinstance(message, Exited) and message.generation == sent.generation
 
 
 def _goes_on(decision: Decision) -> bool:

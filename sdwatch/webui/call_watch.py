@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import Probes, WebUIError, WebUINotUsableError
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.progress import Limits, ProgressWatch, Sample
+from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import PROBE_EVERY
-from sdwatch.webui.tail_capture import LogFollower
 
 _SHARE_OF_STALL = 0.05
 _SHORTEST_TIMEOUT = 0.5
 _SHORTEST_PAUSE = 0.1
-_MOST_LINES = 2000
 
 _NUMBERS = ("progress", "eta_relative")
 _NUMBERS_OF_STATE = ("job_no", "job_count", "sampling_step", "sampling_steps")
@@ -32,7 +28,7 @@ class CallWatch:
     be called at `next_look`, on the monotonic clock: every PROBE_EVERY seconds, and at the very
     moment from which the call is stuck if nothing has moved.
 
-    `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `logs`: its output.
+    `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `log`: its output.
     Also keeps `progress`, what is known of the last reply (see `known`), for the display.
     """
 
@@ -45,16 +41,14 @@ class CallWatch:
         stage: str,
         timeout: float,
         work: Callable[[], tuple[float, int]],
-        logs: tuple[Path, ...],
+        log: CallLog,
     ) -> None:
         self._client = client
         self._clock = clock
         # An answer that is waited for longer would make a stall be noticed that much too late.
         self._timeout = min(timeout, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
         self._work = work
-        self._logs = [LogFollower(path, from_end=True) for path in logs]
-        self._lines: deque[str] = deque(maxlen=_MOST_LINES)
-        self._poll_lock = threading.Lock()
+        self.log = log
         self._upscale = stage == UPSCALE
         self._watch = ProgressWatch(clock.monotonic(), limits)
         self._stepless = False
@@ -78,16 +72,6 @@ class CallWatch:
         """Whether the WebUI has answered since the call last moved."""
         return self._watch.probes
 
-    def lines(self) -> tuple[str, ...]:
-        """What the WebUI has written since the call began, oldest first; of a flood the end."""
-        self._poll()
-        return tuple(self._lines)
-
-    def _poll(self) -> None:
-        with self._poll_lock:  # the keeper's thread, and the run that settles its call
-            for follower in self._logs:
-                self._lines.extend(follower.poll())
-
     def _look(self) -> str:
         unanswered = ""
         try:
@@ -100,13 +84,13 @@ class CallWatch:
             unanswered = "" if error.status else str(error)
         self._stepless = stepless
         cpu, io = self._work()
-        self._poll()
+        self.log.poll()
         return self._watch.look(
             Sample(
                 at=self._clock.monotonic(),
                 position=position,
                 stepless=stepless or self._upscale,
-                log_activity=sum(follower.activity() for follower in self._logs),
+                log_activity=self.log.activity(),
                 cpu=cpu,
                 io=io,
                 unanswered=unanswered,

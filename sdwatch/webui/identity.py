@@ -76,6 +76,12 @@ def log_paths(state_dir: Path, generation: int) -> tuple[Path, Path]:
     return state_dir / f"{stem}.stdout.log", state_dir / f"{stem}.stderr.log"
 
 
+def newest_logs(state_dir: Path) -> tuple[Path, ...]:
+    """Where the last generation's output goes, for who only looks; () where there was none."""
+    last = max((number for _, number in _logs(state_dir)), default=0)
+    return log_paths(state_dir, last) if last else ()
+
+
 def remove_old_logs(state_dir: Path, generation: int, keep: int) -> None:
     """Remove the output of all but the last `keep` generations up to `generation`."""
     for path, number in _logs(state_dir):

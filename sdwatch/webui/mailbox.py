@@ -86,6 +86,11 @@ class Mailbox:
                     return None
                 self._condition.wait(left)
 
+    def seen(self, wanted: Callable[[Message], bool]) -> Message | None:
+        """The first wanted message that is in here, left where it is; None for none."""
+        with self._condition:
+            return next((message for message in self._messages if wanted(message)), None)
+
     def raise_if_given_up(self) -> None:
         """Raises RunCancelledError or RunStoppedError when the run was given up."""
         if self._why_given_up is not None:

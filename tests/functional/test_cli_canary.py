@@ -14,11 +14,11 @@ from tests.webui.recorded_webui import RecordedWebUI, recorded
 from tests.webui.sim import running as simulated
 
 
-def configure(cwd: Path, url: str) -> None:
-    """A spool whose WebUI is external, at this address."""
+def configure(cwd: Path, url: str, **more: str) -> None:
+    """A spool whose WebUI is external, at this address. `more`: of its config."""
     make_spool(cwd)
     config = json.loads((cwd / "sdwatch.yaml").read_text())
-    config["webuis"] = {"mine": {"url": url}}
+    config["webuis"] = {"mine": {"url": url, **more}}
     (cwd / "sdwatch.yaml").write_text(json.dumps(config))
 
 
@@ -57,6 +57,16 @@ def test_what_is_wrong_with_its_reply_is_explained(tmp_path: Path) -> None:
 
 
 BUSY = "mine: the WebUI is still busy; waiting for its current call to finish (Ctrl-C to cancel)"
+
+
+def test_what_the_webui_prints_after_its_reply_explains_it(tmp_path: Path) -> None:
+    plan = '[{"fault": "assertion-500", "when": {"prompt": "canary"}, "delay": 0.3}]'
+    with simulated(tmp_path, plan=plan) as sim:
+        configure(tmp_path, sim.url("").rstrip("/"), log_file=str(sim.log))
+        told = sdwatch(tmp_path, "canary")
+    assert told.returncode == ExitCode.ERROR
+    assert "AssertionError, raised in <webui>/modules/processing.py, line 1" in told.stdout
+    assert "  | AssertionError\n" in told.stdout
 
 
 def busy(server: RecordedWebUI) -> tuple[int, bytes]:

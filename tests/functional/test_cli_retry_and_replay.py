@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import tempfile
+import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from sdwatch.spool.bundle import name_for_others
 from sdwatch.stages import Ending
 from tests.api.scripted_server import images, serving, status
 from tests.fakes import PlainClient, Workplace, picture, reply, server_error
+from tests.helpers import wait_until
 from tests.monitored import job as small_job
 from tests.monitored import journal, monitored
 
@@ -296,6 +298,33 @@ def test_what_the_webui_says_is_shown(place: Workplace, capsys: pytest.CaptureFi
     assert "no answer (WebUIUnreachableError)" in told
     assert "refused" in told
     assert "start it by hand; then replay again" in told
+
+
+def test_what_the_webui_prints_after_its_reply_is_shown(
+    place: Workplace, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = failed(place)
+    log_file = tmp_path / "webui.log"
+    log_file.touch()
+    printed = 'Traceback (most recent call last):\n  File "x.py", line 3, in f\n    g()\n'
+    body = json.dumps({"error": "RuntimeError", "message": "it broke"}).encode()
+    with serving(status(500, body)) as server:
+        config = json.loads((tmp_path / "sdwatch.yaml").read_text())
+        config["webuis"]["forge"] |= {"url": server.url, "log_file": str(log_file)}
+        (tmp_path / "sdwatch.yaml").write_text(json.dumps(config))
+
+        def print_late() -> None:
+            wait_until(lambda: server.posts)
+            with open(log_file, "a", encoding="utf-8") as file:
+                file.write(f"{printed}RuntimeError: it broke\n")
+
+        webui = threading.Thread(target=print_late)
+        webui.start()
+        assert main(["replay", run.name]) == ExitCode.ERROR
+        webui.join()
+    told = capsys.readouterr().out
+    assert '  |   File "x.py", line 3, in f\n' in told
+    assert "  | RuntimeError: it broke\n" in told
 
 
 def test_with_a_webui_of_our_own_it_says_that_run_starts_it(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +95,9 @@ class NotingKeeper:
 
     def call_log(self) -> tuple[str, ...]:
         return ()
+
+    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+        del error, is_over
 
     def prove(self, give_up: threading.Event) -> Unwell | None:
         del give_up

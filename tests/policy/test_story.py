@@ -20,7 +20,7 @@ from sdwatch.policy.envelope import (
     with_attempts,
 )
 from sdwatch.policy.recovery import PROVEN, Decision, decide
-from sdwatch.policy.story import CANARY_WELL, About, Evidence, why_text
+from sdwatch.policy.story import CANARY_WELL, About, Evidence, Shown, why_text
 from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 
@@ -58,6 +58,7 @@ EVIDENCE = Evidence(
     },
     lines=["Traceback", "RuntimeError: boom"],
     tail_name="webui_tail.2.log",
+    shows=Shown.EXCEPTION,
     files=["webui_tail.log", "webui_tail.2.log"],
 )
 
@@ -101,6 +102,7 @@ What the WebUI printed, the lines that matter (more in webui_tail.2.log):
 
 What to do:
   Read webui_tail.2.log.
+  webui_tail.2.log has the exception.
 
   Change the job, then run it again:
     sdwatch retry {RUN} --edit --config /sd/a.yaml
@@ -287,3 +289,28 @@ def test_the_decisions_of_the_gate_are_told_in_order() -> None:
         {"at": "a", "call": "1.1", "diagnosis": "crash", "decision": "one"},
         {"at": "b", "call": "1.1", "diagnosis": "canary: the WebUI is well", "decision": "two"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("shows", "said"),
+    [
+        (Shown.EXCEPTION, "webui_tail.2.log has the exception."),
+        (Shown.LINES, "webui_tail.2.log has the WebUI's last lines."),
+        (Shown.NOTHING, ""),
+    ],
+)
+def test_what_to_do_speaks_of_the_log_only_as_far_as_it_shows_something(
+    shows: Shown, said: str
+) -> None:
+    failed = replace(FAILED, advice="Try a smaller size.")
+    text = told(failed, replace(EVIDENCE, shows=shows))
+    to_do = text.partition("What to do:")[2].partition("Beside this file")[0]
+    assert ("webui_tail" in to_do) is bool(said)
+    assert said in to_do
+    assert ("more in webui_tail.2.log" in text) is bool(said)
+
+
+@pytest.mark.parametrize("diagnosis", ["bad request", "busy", "interrupted", "not usable"])
+def test_where_the_log_says_nothing_of_it_what_to_do_does_not_speak_of_it(diagnosis: str) -> None:
+    text = told(replace(FAILED, advice="Wait.", diagnosis=diagnosis), EVIDENCE)
+    assert "has the exception" not in text

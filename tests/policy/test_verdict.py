@@ -18,7 +18,14 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.success import LEVELS
-from sdwatch.policy.verdict import Diagnosis, Facts, advice_for, exit_in_words, judge
+from sdwatch.policy.verdict import (
+    Diagnosis,
+    Facts,
+    advice_for,
+    exit_in_words,
+    judge,
+    what_failed,
+)
 from sdwatch.webui.reply import NO_IMAGE, NO_JSON, NO_PICTURE
 
 BUILTIN = builtin_signatures()
@@ -112,3 +119,41 @@ def test_an_exit_code_is_said_in_words(code: int | None, words: str) -> None:
 @pytest.mark.parametrize("diagnosis", Diagnosis)
 def test_there_is_advice_for_every_diagnosis(diagnosis: Diagnosis) -> None:
     assert advice_for(diagnosis).endswith(".")
+
+
+def test_no_advice_points_to_a_file_that_may_not_have_it() -> None:
+    """WHY.txt says what is in the log, where it has been looked at."""
+    errors = [
+        WebUIReplyError("words", status=200, kind=kind)
+        for kind in (*LEVELS, NO_IMAGE, NO_PICTURE, NO_JSON, "")
+    ]
+    advice = [
+        *(advice_for(diagnosis) for diagnosis in Diagnosis),
+        *(judge(Facts(error)).advice for error in errors),
+        judge(Facts(WebUIUnreachableError("broken off"))).advice,
+        *(signature.advice for signature in builtin_signatures()),
+    ]
+    assert not [each for each in advice if "webui_tail" in each or "traceback in" in each]
+
+
+RAISED = ("Traceback (most recent call last):", '  File "x.py", line 7, in f', "    assert a")
+
+
+def test_an_exception_without_a_message_is_explained_by_its_last_frame() -> None:
+    error = WebUIServerError("answered 500: AssertionError", status=500, kind="AssertionError")
+    verdict = judge(Facts(error, log=(*RAISED, "AssertionError")))
+    assert verdict.cause == "answered 500: AssertionError, raised in x.py, line 7, in f: assert a"
+    assert judge(Facts(error, log=(*RAISED, "KeyError: 'x'"))).cause == str(error)
+    assert judge(Facts(error)).cause == str(error)
+
+
+def test_what_only_a_frame_explains_is_never_taken_for_a_jobs_own() -> None:
+    error = WebUIServerError("answered 500: AssertionError", status=500, kind="AssertionError")
+    assert what_failed(judge(Facts(error, log=(*RAISED, "AssertionError"))), error) == ""
+
+
+def test_a_reply_that_says_nothing_is_explained_by_the_exception_in_the_log() -> None:
+    error = WebUIServerError("answered 500", status=500, said="Internal Server Error")
+    cause = judge(Facts(error, log=(*RAISED, "RuntimeError: odd"))).cause
+    raised = "RuntimeError: odd, raised in x.py, line 7, in f: assert a"
+    assert cause == f"answered 500; its log: {raised}"

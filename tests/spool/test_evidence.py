@@ -10,8 +10,15 @@ import pytest
 from sdwatch.errors import WebUIBusyError
 from sdwatch.policy.recovery import SENT_AT_MOST
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.story import Shown
 from sdwatch.spool import diagnostics
-from sdwatch.spool.diagnostics import MOST_BYTES, MOST_SETS, evidence_files, write_evidence
+from sdwatch.spool.diagnostics import (
+    MOST_BYTES,
+    MOST_SETS,
+    _shown,
+    evidence_files,
+    write_evidence,
+)
 from sdwatch.spool.faults import GOES_ON, Faults
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
@@ -123,3 +130,20 @@ def test_a_webui_that_is_busy_for_an_hour_leaves_evidence_once_and_its_end_has_i
     assert not outcome.later  # sent too often: it ends the run, and is not spared
     assert [record["times"] for record in journal(folder, "same_fault")] == [2, 3, 4]
     assert len(list(folder.glob("webui_tail*.log"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("tail", "own", "shows"),
+    [
+        ("===== stdout =====\nTraceback\nKeyError: 'x'\n", ["KeyError: 'x'"], Shown.EXCEPTION),
+        ("===== stdout =====\nTraceback\nKeyError: 'y'\n", ["KeyError: 'x'"], Shown.LINES),
+        ("===== stdout =====\nTraceback\nKeyError: 'x'\n", [], Shown.LINES),
+        ("===== stdout =====\nTraceback\nKeyError: 'x'\n", None, Shown.LINES),
+        ("===== stdout =====\n(no output: the file is gone)\n", ["KeyError: 'x'"], Shown.NOTHING),
+        ("", None, Shown.NOTHING),
+    ],
+)
+def test_a_tail_shows_an_exception_only_where_it_is_the_calls_own(
+    tail: str, own: list[str] | None, shows: Shown
+) -> None:
+    assert _shown(tail, own) is shows

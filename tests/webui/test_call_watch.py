@@ -20,6 +20,7 @@ import pytest
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import Probes, WebUINotUsableError, WebUIStuckError
 from sdwatch.policy.progress import Limits
+from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.call_watch import CallWatch, how_far, known
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife
@@ -71,7 +72,7 @@ class WebUI:
             stage="txt2img",
             timeout=5.0,
             work=lambda: (self.shows(self.now).cpu, 0),
-            logs=(log,) if log else (),
+            log=CallLog((log,) if log else (), self.clock),
         )
 
     def stuck_after(self, limits: Limits, seconds: float, log: Path | None = None) -> float | None:

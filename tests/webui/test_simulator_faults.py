@@ -507,3 +507,24 @@ def test_a_broken_state_file_is_refused(tmp_path: Path) -> None:
     sim = launch(tmp_path, "--state", str(tmp_path / "state.json"))
     assert sim.exit_code() == 2
     assert "no state file of the simulator" in sim.log.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault", "is_there"),
+    [
+        ("forge", "structured-500", False),
+        ("forge", "system-exit-500", True),
+        ("a1111", "structured-500", True),
+        ("sdnext", "structured-500", True),
+    ],
+)
+def test_forge_prints_a_traceback_after_its_reply_and_the_others_before(
+    tmp_path: Path, kind: str, fault: str, is_there: bool
+) -> None:
+    more = {} if fault == "system-exit-500" else {"delay": 1000}
+    with running(tmp_path, "--kind", kind, plan=plan(fault, **more)) as sim:
+        if kind == "sdnext":
+            wait_until(lambda: any("Startup time" in line for line in sim.lines()))
+        sim.txt2img()
+        printed = [line for line in sim.lines() if "Traceback" in line or "❱" in line]
+        assert bool(printed) is is_there

@@ -1,0 +1,43 @@
+"""What a WebUI prints of a call that a command sends by hand, where it can be read from here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from sdwatch.clock import SystemClock
+from sdwatch.config import Config, WebUIConfig
+from sdwatch.errors import WebUIError
+from sdwatch.policy.error_lines import lines_that_matter
+from sdwatch.policy.printable import printable
+from sdwatch.webui import identity
+from sdwatch.webui.call_log import CallLog
+
+
+def log_of(webui: WebUIConfig | None, config: Config) -> CallLog:
+    """Followed from now on: the `log_file` of an external WebUI, the output of our own in the state
+    folder. Of None, a WebUI that the config does not have, there is nothing."""
+    return CallLog(() if webui is None else _paths(webui, config), SystemClock())
+
+
+def said_of(error: WebUIError, log: CallLog) -> tuple[str, ...]:
+    """What the WebUI printed of a call that failed, whose traceback may come after its reply."""
+    log.hear_out(error, _pause)
+    return log.lines()
+
+
+def shown(lines: Sequence[str]) -> list[str]:
+    """The lines that matter, for a terminal."""
+    return [f"  | {printable(line)}" for line in lines_that_matter("\n".join(lines))]
+
+
+def _paths(webui: WebUIConfig, config: Config) -> tuple[Path, ...]:
+    if webui.command is None:
+        return (webui.log_file,) if webui.log_file else ()
+    return identity.newest_logs(config.state / f"webui-{webui.name}")
+
+
+def _pause(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
