@@ -24,10 +24,13 @@ def alone_with(url: str, spool: Spool) -> Iterator[None]:
         yield
         return
     ours = None if spool.hold_file() else spool.root / "hold"
-    if ours is not None:
-        ours.touch(exist_ok=False)
-        print("sdwatch is at work on this spool: it is on hold until this is over")
     try:
+        if ours is not None:
+            try:
+                ours.touch(exist_ok=False)
+            except FileExistsError:
+                ours = None  # somebody's own, made in this moment
+            print("sdwatch is at work on this spool: it is on hold until this is over")
         _wait_until_idle(spool, url)
         yield
     finally:

@@ -59,9 +59,10 @@ class LiveShow:
 
     def _draw(self) -> RenderableType:
         status = self._status()
-        return Group(self._head(), Text(), *_middle(status), Text(), *map(_event, self._events))
+        head = self._head(status.get("stopping"))
+        return Group(head, Text(), *_middle(status), Text(), *map(_event, self._events))
 
-    def _head(self) -> RenderableType:
+    def _head(self, stopping: float | None) -> RenderableType:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
         lasted = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
         row = Table.grid(expand=True)
@@ -69,9 +70,16 @@ class LiveShow:
         row.add_column(justify="right", no_wrap=True)
         row.add_row(
             Text.assemble(("sdwatch  ", "bold"), (self._spool, "dim")),
-            Text(f"{lasted}  Ctrl-C stops", style="dim"),
+            Text(f"{lasted}  {_how_to_stop(stopping)}", style="dim"),
         )
         return row
+
+
+def _how_to_stop(stopping: float | None) -> str:
+    """`stopping`: seconds that a stop waits for the call under way, if it does."""
+    if stopping is None:
+        return "Ctrl-C stops"
+    return f"stopping: {stopping:.0f} s left for the call under way, Ctrl-C ends it now"
 
 
 def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:

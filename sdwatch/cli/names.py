@@ -78,4 +78,3 @@ def _some(names: Iterable[str]) -> str:
     names = sorted(names)
     more = [f"  … and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
     return "\n".join([*(f"  {name}" for name in names[:_SHOWN]), *more])
-
