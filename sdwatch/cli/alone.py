@@ -48,7 +48,9 @@ def _wait_until_idle(spool: Spool, url: str) -> None:
             if last.get(worker, (None, 0.0))[0] != said["beat"]:
                 last[worker] = said["beat"], now
             if now - last[worker][1] < _GONE_AFTER:
-                states.append((bool(said.get("hold")), bool(lane.get("busy"))))
+                # A lane on hold has no call under way: it is busy with its WebUI, maybe for ever.
+                in_a_call = bool(lane.get("busy")) and not lane.get("hold")
+                states.append((bool(said.get("hold")), in_a_call))
         if all(on_hold and not busy for on_hold, busy in states):
             return
         if not told and all(on_hold for on_hold, _ in states):

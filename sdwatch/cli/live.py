@@ -66,11 +66,12 @@ class LiveShow:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
         lasted = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
         row = Table.grid(expand=True)
-        row.add_column(no_wrap=True, overflow="ellipsis")
-        row.add_column(justify="right", no_wrap=True)
+        how_to_stop = f"{lasted}  {_how_to_stop(stopping)}"
+        row.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        row.add_column(justify="right", no_wrap=True, width=len(how_to_stop))
         row.add_row(
             Text.assemble(("sdwatch  ", "bold"), (self._spool, "dim")),
-            Text(f"{lasted}  {_how_to_stop(stopping)}", style="dim"),
+            Text(how_to_stop, style="dim"),
         )
         return row
 
@@ -79,7 +80,7 @@ def _how_to_stop(stopping: float | None) -> str:
     """`stopping`: seconds that a stop waits for the call under way, if it does."""
     if stopping is None:
         return "Ctrl-C stops"
-    return f"stopping: {stopping:.0f} s left for the call under way, Ctrl-C ends it now"
+    return f"stopping: {stopping:.0f} s left, Ctrl-C ends it now"
 
 
 def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:

@@ -71,7 +71,7 @@ TABLE = (
         (ERROR, "is not ready"),
         (OK, "0 with mistakes"),
         (OK, "0 with mistakes"),
-        (ERROR, "no checkpoint"),
+        (ERROR, "is not ready"),
         (OK, "0 with mistakes"),
     ),
     Row(
@@ -79,7 +79,7 @@ TABLE = (
         (ERROR, "is not ready"),
         (OK, "simulator: "),
         (OK, "simulator: "),
-        (ERROR, "no checkpoint"),
+        (ERROR, "is not ready"),
         None,  # it waits for the job, see test_cli_canary.py
     ),
     always("bundle {failed}", OK, "KB about"),
@@ -168,8 +168,9 @@ def place(
                 (folder / "hold").touch()
             stack.enter_context(running(folder, held=state is State.LANE_HELD))
         if state is State.CALLING:
-            drop(folder, "long.yaml", "prompt: a long night\nsteps: 20\nn_iter: 100\n")
-            wait_until(lambda: heartbeat(folder).get("runs"), 30, "the call")
+            for name in ("long.yaml", "long-2.yaml"):  # as many as a lane takes up at once
+                drop(folder, name, "prompt: a long night\nsteps: 20\nn_iter: 100\n")
+            wait_until(lambda: len(heartbeat(folder).get("runs", [])) == 2, 30, "the calls")
         if state is not State.IDLE:
             drop(folder, "later.yaml")
         names = {

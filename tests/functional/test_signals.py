@@ -141,7 +141,7 @@ def in_a_call(cwd: Path, **more: Any) -> subprocess.Popen[str]:
 
 
 def journals(cwd: Path) -> list[Path]:
-    return list(cwd.glob("working/*/*/journal.jsonl"))
+    return [*cwd.glob("working/*/*/journal.jsonl"), *cwd.glob("done/*/journal.jsonl")]
 
 
 def test_a_stop_that_waits_for_a_call_counts_down_and_a_second_ctrl_c_ends_it(
