@@ -193,7 +193,9 @@ class Monitor:
             if again or not self._stop.is_set():
                 self.stop()
             if again:
-                threading.Timer(_AT_MOST, self._end_now).start()
+                end = threading.Timer(_AT_MOST, self._end_now)
+                end.daemon = True
+                end.start()
 
     def _end_now(self) -> None:
         """What is not finished is in the journals, and a WebUI that is left is adopted."""

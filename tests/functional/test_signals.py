@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from sdwatch.cli.exit_codes import ExitCode
-from tests.functional.cli import LIMIT, _env, drop, make_spool, states
+from tests.functional.cli import LIMIT, ROOT, _env, drop, make_spool, states
 from tests.helpers import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -109,6 +110,11 @@ def test_a_signal_at_any_moment_of_a_start_ends_a_command_cleanly(
         threading.Event().wait(turn * (0.25 if command[0] in ("run", "demo") else 0.06))
         process.send_signal(SIGNALS[turn % 3])
         assert_clean_end(command, process)
+
+
+def test_the_console_command_begins_with_the_same_first_lines() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["scripts"] == {"sdwatch": "sdwatch.__main__:main"}
 
 
 def test_a_sighup_that_was_ignored_at_the_start_stays_ignored(tmp_path: Path) -> None:
