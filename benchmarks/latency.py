@@ -81,10 +81,11 @@ class Recorded:
         path.touch()
 
     def all(self, event: str) -> list[tuple[int, float]]:
-        """The pid and the time of each `start` or `post` so far."""
+        """The pid and the time of each `start` or `post` so far. A line that is not whole yet is
+        left out, and so is what a line of another event has besides."""
         whole, _, _ = self.path.read_text(encoding="ascii").rpartition("\n")
         words = [line.split() for line in whole.splitlines()]
-        return [(int(pid), float(at)) for name, pid, at in words if name == event]
+        return [(int(pid), float(at)) for name, pid, at, *_ in words if name == event]
 
     def after(self, event: str, seen: int) -> tuple[int, float]:
         """The one that follows the first `seen`, as soon as it is there."""

@@ -1,10 +1,32 @@
-"""`python -m sdwatch`: the same as the command `sdwatch`."""
+"""`python -m sdwatch`, and the command `sdwatch`: its first lines, before anything slow.
+
+Before these Python itself starts (some 15 ms), and a signal does what Python does with it.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from sdwatch.cli import main
+_STOPPED = 0 if sys.argv[1:2] == ["run"] else 130
+"""The exit code where a signal comes before the command has begun: see ExitCode."""
+
+try:
+    from sdwatch import signals
+except KeyboardInterrupt:
+    sys.stderr.write("sdwatch: stopped by Ctrl-C\n")
+    sys.exit(_STOPPED)
+
+
+def main() -> int:
+    """Run the command that the process was started with; its exit code. A signal ends it cleanly
+    at any moment: `run` with 0, because that is how it is stopped, the others with 130."""
+    signals.end_at_once(_STOPPED)
+    from sdwatch import cli
+
+    code = cli.main(unwind=signals.unwind)
+    signals.keep(code)
+    return code
+
 
 if __name__ == "__main__":
     sys.exit(main())

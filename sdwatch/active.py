@@ -20,6 +20,8 @@ from sdwatch.webui.mailbox import Mailbox
 
 log = logging.getLogger("sdwatch.monitor")
 
+_SLICE = 0.2  # seconds
+
 
 @dataclass
 class ActiveRun:
@@ -136,15 +138,18 @@ class ActiveRuns:
         for active in self.under_way():
             active.mailbox.stop()
 
-    def join(self, grace: float) -> None:
-        """Wait for all threads; calls in flight get `grace` seconds, then they are given up. Who
-        waits for the disk, or for a file, waits in vain."""
+    def join(self, grace: float, waiting: Callable[[float], None] = lambda _: None) -> None:
+        """Wait for all threads; calls in flight get `grace` seconds, then they are given up.
+        `waiting` is called again and again meanwhile, with the seconds left. Who waits for the
+        disk, or for a file, waits in vain."""
         for active in self._active:
             if active.runner.disk_refuses or active.runner.unreadable:
                 active.mailbox.stop()
         deadline = self._clock.monotonic() + grace
         for active in self._active:
-            join(active.thread, deadline - self._clock.monotonic())
+            while active.thread.is_alive() and (left := deadline - self._clock.monotonic()) > 0:
+                waiting(left)
+                join(active.thread, min(left, _SLICE))
         self.give_up()
         for active in self._active:
             join(active.thread)

@@ -6,6 +6,7 @@ served now.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -187,13 +188,14 @@ class Lane:
         self._permit.close(stop_holder=self.keeper.watch is None)
         self._client.abandon_probes()
 
-    def end_stop(self) -> None:
-        """After all runs have ended: stop the WebUI, or leave it to be adopted."""
+    def end_stop(self, hurry: threading.Event) -> None:
+        """After all runs have ended: stop the WebUI, or leave it to be adopted. Once `hurry` is
+        set it is killed without its grace time."""
         self.keeper.join()
         if self._config.leave_running:
             self.process.close()
         else:
-            self.process.stop()
+            self.process.stop(hurry=hurry)
         self._client.close()
 
     def about(self) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -15,11 +14,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sdwatch import disk
+from sdwatch import disk, signals
 from sdwatch.active import ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config, load_signatures
-from sdwatch.errors import AlreadyRunningError, FileProblems
+from sdwatch.errors import AlreadyRunningError, FileProblems, RunStoppedError
 from sdwatch.holds import NO_ROOM, Holds
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
@@ -52,6 +51,10 @@ from sdwatch.state import StateFolder
 from sdwatch.webui.call_watch import how_far
 
 log = logging.getLogger("sdwatch.monitor")
+
+_SAID_EVERY = 10.0  # seconds between two lines about a stop that waits
+_SAID_AFTER = 0.5  # seconds: most stops wait for nothing
+_AT_MOST = 3.0  # seconds that a stop takes once it was asked for a second time
 
 
 class Result(StrEnum):
@@ -86,6 +89,9 @@ class Monitor:
         self._clock = clock or SystemClock()
         self._state = StateFolder(config.state)
         self._stop = threading.Event()
+        self._hurry = threading.Event()
+        self._stopping: float | None = None  # seconds left for the calls under way
+        self._say_at = 0.0  # at so many seconds left the next line about that
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._next_beat = 0.0
@@ -109,7 +115,10 @@ class Monitor:
             self._heartbeat = Heartbeat(self._spool, self._state.status_file)
             if not self._spool_comes():
                 return Result.HOLD if self._once else Result.STOPPED
-            self._begin_on_spool()
+            try:
+                self._begin_on_spool()
+            except RunStoppedError:
+                return Result.STOPPED
             try:
                 self._open()
                 try:
@@ -123,11 +132,11 @@ class Monitor:
 
     def _begin_on_spool(self) -> None:
         """See that nobody else works on it, also nobody who begins in this very moment."""
-        still = takeover.begin_on(self._spool, self._take_over, self._clock)
+        still = takeover.begin_on(self._spool, self._take_over, self._clock, self._stop)
         try:
             self._say_in_heartbeat({**self.status(), BEGINS: True})
             self._heartbeat.open()
-            give_way(self._spool, self._clock, still)
+            give_way(self._spool, self._clock, still, self._stop)
             self._say_in_heartbeat(self.status())
             self._next_beat = self._clock.boot_time()  # frozen from here on is noticed
         except BaseException:
@@ -159,18 +168,20 @@ class Monitor:
         )
 
     def stop(self) -> None:
-        """Ask it to stop, from any thread. A second time: without grace for calls in flight."""
-        if self._stop.is_set() and self._lanes:
-            self._runs.give_up()
+        """Ask it to stop, from any thread. A second time: without grace for calls in flight, nor
+        for the WebUI."""
+        if self._stop.is_set():
+            self._hurry.set()
+            if self._lanes:
+                self._runs.give_up()
         self._stop.set()
         self._wake.set()
 
     def stop_on_signals(self) -> None:
-        """SIGTERM and Ctrl-C (on Windows Ctrl-Break, too) stop it; for the main thread."""
+        """Signals stop it; a second one ends the process within seconds, whatever it waits for.
+        For the main thread."""
         threading.Thread(target=self._obey_signals, name="signals", daemon=True).start()
-        for name in ("SIGTERM", "SIGINT", "SIGBREAK"):
-            if (number := getattr(signal, name, None)) is not None:
-                signal.signal(number, self._on_signal)
+        signals.catch(self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -179,9 +190,23 @@ class Monitor:
     def _obey_signals(self) -> None:
         """On a thread of its own: a handler may interrupt the main thread inside any lock, and
         only this queue's `put` is made for that."""
+        is_again = signals.Again()
         while True:
-            self._signals.get()
-            self.stop()
+            number = self._signals.get()
+            again = is_again(number)
+            if again or not self._stop.is_set():
+                self.stop()
+            if again:
+                end = threading.Timer(_AT_MOST, self._end_now)
+                end.daemon = True
+                end.start()
+
+    def _end_now(self) -> None:
+        """What is not finished is in the journals, and a WebUI that is left is adopted."""
+        signals.end(
+            signals.INTERRUPTED,
+            "ended without a clean stop; what was under way resumes at the next start",
+        )
 
     def _open(self) -> None:
         config, clock = self._config, self._clock
@@ -256,11 +281,26 @@ class Monitor:
         for lane in self._lanes:
             lane.begin_stop()
         self._retention.close()
-        self._runs.join(self._config.stop_grace)
+        self._say_at = self._config.stop_grace - _SAID_AFTER
+        self._runs.join(self._config.stop_grace, self._say_what_it_waits_for)
+        self._stopping = None
         for lane in self._lanes:
-            lane.end_stop()
+            lane.end_stop(self._hurry)
         self._holds.end(self._lanes, keep=self._once and not self._stop.is_set())
         self._reap()
+
+    def _say_what_it_waits_for(self, left: float) -> None:
+        """A stop waits for calls under way, `left` seconds at most."""
+        before, self._stopping = self._stopping or 0.0, left
+        if int(left) != int(before):
+            self._heartbeat.say(self.status())
+        if left > self._say_at or self._hurry.is_set():
+            return
+        self._say_at = left - _SAID_EVERY
+        self._say(
+            f"stopping: waiting at most {left:.0f} s for the call under way "
+            "(a second Ctrl-C ends it now; the job resumes at the next start)"
+        )
 
     # -- one round
 
@@ -500,6 +540,7 @@ class Monitor:
         status: dict[str, Any] = {
             "at": iso(self._clock.wall()),
             "hold": self.why_no_call(),
+            "stopping": None if self._stopping is None else round(self._stopping, 1),
             "counts": {str(ending): count for ending, count in self._counts.items()},
         }
         if not self._lanes:  # it waits for its share

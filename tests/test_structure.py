@@ -35,7 +35,7 @@ FLOORS = (
     ("config",),
     ("policy",),
     ("disk", "clock", "resources", "versions"),
-    ("effects", "system"),
+    ("effects", "signals", "streams", "system"),
     ("errors",),
 )
 PURE = {

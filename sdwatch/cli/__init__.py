@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from sdwatch import __version__
+from sdwatch import __version__, streams
 from sdwatch.cli.exit_codes import ExitCode, exit_code_of
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.printable import printable_text
@@ -38,22 +38,37 @@ COMMANDS = {
 """Each is a module of this package with `arguments(parser)` and `main(args) -> ExitCode`. (So the
 name `list` is not the builtin here.)"""
 
+WITH_MONITOR = ("run", "demo")
+"""Until their monitor takes the signals over they have nothing to undo."""
+
 log = logging.getLogger("sdwatch")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command that `argv` (default: the process's own) names; its exit code."""
-    _never_fail_on_encoding()
+def main(argv: Sequence[str] | None = None, *, unwind: Callable[[], None] = lambda: None) -> int:
+    """Run the command that `argv` (default: the process's own) names; its exit code. `unwind` is
+    called before a command that a signal is to interrupt with a KeyboardInterrupt."""
+    streams.prepare()
     log.addHandler(logging.NullHandler())
-    args = _parsed(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
     try:
+        return _ended(argv, unwind)
+    finally:
+        streams.finish()
+
+
+def _ended(argv: Sequence[str], unwind: Callable[[], None]) -> int:
+    args = _parsed(argv)
+    try:
+        if argv[0] not in WITH_MONITOR:
+            unwind()
         code = int(args.main(args))
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        _complain(f"sdwatch: {str(error) or 'stopped by Ctrl-C'}")
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        return _reader_gone()
+        return ExitCode.OK  # our output went to something like `head`: its end is no error of ours
     except Exception as error:
         # The main thread's outer edge: a message for people, the traceback only when asked for.
         if os.environ.get("SDWATCH_DEBUG"):
@@ -84,27 +99,15 @@ def _parsed(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _tell(error: Exception) -> ExitCode:
-    if isinstance(error, SdwatchError):
-        print(f"sdwatch: {printable_text(str(error))}", file=sys.stderr)
-        return exit_code_of(error)
-    if isinstance(error, OSError):
-        print(f"sdwatch: {printable_text(str(error))}", file=sys.stderr)
-    else:
-        log.error("sdwatch itself broke", exc_info=error)
-        about = f"{type(error).__name__}: {error}"
-        print(f"sdwatch itself broke: {about} (all of it: SDWATCH_DEBUG=1)", file=sys.stderr)
+    if isinstance(error, SdwatchError | OSError):
+        _complain(f"sdwatch: {printable_text(str(error))}")
+        return exit_code_of(error) if isinstance(error, SdwatchError) else ExitCode.ERROR
+    log.error("sdwatch itself broke", exc_info=error)
+    about = f"{type(error).__name__}: {error}"
+    _complain(f"sdwatch itself broke: {about} (all of it: SDWATCH_DEBUG=1)")
     return ExitCode.ERROR
 
 
-def _reader_gone() -> ExitCode:
-    """Our output went to something like `head`: its end is no error of ours."""
-    # The interpreter flushes stdout once more at its exit, which must not fail again.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return ExitCode.OK
-
-
-def _never_fail_on_encoding() -> None:
-    """Old Windows consoles cannot print every sign; a ? is better than an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+def _complain(line: str) -> None:
+    with suppress(OSError):  # stderr has no reader: the exit code says it
+        print(line, file=sys.stderr, flush=True)

@@ -24,10 +24,13 @@ def alone_with(url: str, spool: Spool) -> Iterator[None]:
         yield
         return
     ours = None if spool.hold_file() else spool.root / "hold"
-    if ours is not None:
-        ours.touch(exist_ok=False)
-        print("sdwatch is at work on this spool: it is on hold until this is over")
     try:
+        if ours is not None:
+            try:
+                ours.touch(exist_ok=False)
+            except FileExistsError:
+                ours = None  # somebody's own, made in this moment
+            print("sdwatch is at work on this spool: it is on hold until this is over")
         _wait_until_idle(spool, url)
         yield
     finally:
@@ -45,7 +48,9 @@ def _wait_until_idle(spool: Spool, url: str) -> None:
             if last.get(worker, (None, 0.0))[0] != said["beat"]:
                 last[worker] = said["beat"], now
             if now - last[worker][1] < _GONE_AFTER:
-                states.append((bool(said.get("hold")), bool(lane.get("busy"))))
+                # A lane on hold has no call under way: it is busy with its WebUI, maybe for ever.
+                in_a_call = bool(lane.get("busy")) and not lane.get("hold")
+                states.append((bool(said.get("hold")), in_a_call))
         if all(on_hold and not busy for on_hold, busy in states):
             return
         if not told and all(on_hold for on_hold, _ in states):

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.spool.bundle import bundle, name_for_others
 from sdwatch.state import StateFolder
@@ -38,6 +38,8 @@ def main(args: argparse.Namespace) -> ExitCode:
     run = find(run_named(args.run), runs, "failed/, done/ or working/")
     log = StateFolder(chosen.config.state).log_file
     data = bundle(run, spool, chosen.config, (log.with_name(f"{log.name}.1"), log))
+    if not run.is_dir():  # it ended meanwhile: what was read of it is not the whole
+        raise NotFoundError(f"{run.name} has moved on in this moment; ask again")
     target = args.output or _free_name(run.name)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     temporary.write_bytes(data)

@@ -14,8 +14,10 @@ from typing import Any
 
 from sdwatch.cli.chosen_config import CONFIG
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session
 from sdwatch.config import load_config
+from sdwatch.monitor import Result
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.run import IMAGES, MANIFEST
@@ -97,20 +99,24 @@ def main(args: argparse.Namespace) -> ExitCode:
     began = time.monotonic()
     folder = _fresh(args.folder.absolute())
     _set_up(folder)
-    print(f"Three jobs and a simulated WebUI, in {folder}. The WebUI will be killed once.")
-    print("The pictures are not real: the simulator draws them, no GPU is needed.", flush=True)
+    say(f"Three jobs and a simulated WebUI, in {folder}. The WebUI will be killed once.")
+    say("The pictures are not real: the simulator draws them, no GPU is needed.")
     session = Session(load_config(folder / CONFIG), folder / CONFIG, once=True)
     limit = threading.Timer(LIMIT, session.monitor.stop)
     limit.start()
     try:
         result = session.run()
     finally:
+        in_time = limit.is_alive()
         limit.cancel()
     outcome = _outcome(Spool(folder, ""))
+    if outcome is None and result is Result.STOPPED and in_time:
+        say(f"The demo was stopped; what there is of it is left in {folder}")
+        return ExitCode.INTERRUPTED
     if outcome is None:
-        print(f"The demo did not end as it should ({result}); all is left in {folder}")
+        say(f"The demo did not end as it should ({result}); all is left in {folder}")
         return ExitCode.DEMO_FAILED
-    print(outcome.told(time.monotonic() - began))
+    say(outcome.told(time.monotonic() - began))
     return ExitCode.OK
 
 

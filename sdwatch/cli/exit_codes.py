@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from sdwatch import signals
 from sdwatch.errors import AlreadyRunningError, ConfigError, JobError, SdwatchError
 
 
 class ExitCode(IntEnum):
-    """The exit codes of `sdwatch`. Ctrl-C in any command but `run` and `demo` ends it with 130."""
+    """The exit codes of `sdwatch`. A signal (Ctrl-C, SIGTERM, SIGHUP, Ctrl-Break) stops `run`
+    cleanly, with 0, and ends any other command with 130."""
 
     OK = 0
     """Done; for `run` also: stopped because somebody asked for it."""
@@ -28,8 +30,9 @@ class ExitCode(IntEnum):
     """No such run or job, or more than one that fits."""
     DEMO_FAILED = 8
     """The demo did not end as it promised."""
-    INTERRUPTED = 130
-    """Ctrl-C."""
+    INTERRUPTED = signals.INTERRUPTED
+    """A signal ended it: Ctrl-C, SIGTERM, SIGHUP, Ctrl-Break; `run` only at the second one, when
+    a clean stop took too long."""
 
 
 class NotFoundError(SdwatchError):

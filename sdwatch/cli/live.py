@@ -59,19 +59,28 @@ class LiveShow:
 
     def _draw(self) -> RenderableType:
         status = self._status()
-        return Group(self._head(), Text(), *_middle(status), Text(), *map(_event, self._events))
+        head = self._head(status.get("stopping"))
+        return Group(head, Text(), *_middle(status), Text(), *map(_event, self._events))
 
-    def _head(self) -> RenderableType:
+    def _head(self, stopping: float | None) -> RenderableType:
         minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
         lasted = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
         row = Table.grid(expand=True)
-        row.add_column(no_wrap=True, overflow="ellipsis")
-        row.add_column(justify="right", no_wrap=True)
+        how_to_stop = f"{lasted}  {_how_to_stop(stopping)}"
+        row.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+        row.add_column(justify="right", no_wrap=True, width=len(how_to_stop))
         row.add_row(
             Text.assemble(("sdwatch  ", "bold"), (self._spool, "dim")),
-            Text(f"{lasted}  Ctrl-C stops", style="dim"),
+            Text(how_to_stop, style="dim"),
         )
         return row
+
+
+def _how_to_stop(stopping: float | None) -> str:
+    """`stopping`: seconds that a stop waits for the call under way, if it does."""
+    if stopping is None:
+        return "Ctrl-C stops"
+    return f"stopping: {stopping:.0f} s left, Ctrl-C ends it now"
 
 
 def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:

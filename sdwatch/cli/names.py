@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sdwatch.cli.exit_codes import NotFoundError
 from sdwatch.errors import SpoolError
-from sdwatch.spool.archive import Spool
+from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.spool.inbox import candidates
 
 T = TypeVar("T")
@@ -26,13 +26,13 @@ def the_spool_exists(spool: Spool) -> None:
 
 def working_runs(spool: Spool) -> dict[str, Path]:
     """The runs in working/ of all workers, by run id."""
-    workers = _folders(spool.root / "working")
-    return {run.name: run for worker in workers for run in _folders(worker)}
+    workers = runs_in(spool.root / "working")
+    return {run.name: run for worker in workers for run in runs_in(worker)}
 
 
 def archived_runs(folder: Path) -> dict[str, Path]:
     """The runs in done/ or failed/, by run id."""
-    return {run.name: run for run in _folders(folder)}
+    return {run.name: run for run in runs_in(folder)}
 
 
 def waiting_jobs(spool: Spool) -> dict[str, Path]:
@@ -78,10 +78,3 @@ def _some(names: Iterable[str]) -> str:
     names = sorted(names)
     more = [f"  … and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
     return "\n".join([*(f"  {name}" for name in names[:_SHOWN]), *more])
-
-
-def _folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except FileNotFoundError:
-        return []

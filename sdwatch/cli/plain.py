@@ -5,8 +5,15 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
+
+
+def say(line: str) -> None:
+    """A line on stdout of a command that does its work with or without a reader there."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 class Show(Protocol):

@@ -18,6 +18,7 @@ from sdwatch.cli.names import archived_runs, find, run_named
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.command import quoted
 from sdwatch.policy.reach import JobRules
+from sdwatch.signals import LeftToChild
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.run import JOB_NAMES
@@ -89,7 +90,8 @@ def _contents(folder: Path) -> dict[Path, str]:
 def _open_editor(file: Path) -> None:
     words = _editor()
     try:
-        ended = subprocess.run([*words, str(file)], check=False).returncode
+        with LeftToChild():
+            ended = subprocess.run([*words, str(file)], check=False).returncode
     except (OSError, ValueError) as error:
         raise SdwatchError(f"the editor {words[0]!r} cannot be started: {error}") from error
     if ended:

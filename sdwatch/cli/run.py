@@ -6,6 +6,7 @@ import argparse
 
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session, counted
 from sdwatch.config import Config
 from sdwatch.monitor import Result
@@ -27,19 +28,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="go on with the runs of a worker that is gone; `sdwatch status` names it",
     )
-    parser.epilog = "Ctrl-C stops it in order; what is not finished goes on at the next start."
+    parser.epilog = (
+        "Ctrl-C stops it cleanly and waits for the call under way (`stop_grace` in the config); a\n"
+        "second Ctrl-C ends it now. What is not finished resumes at the next start."
+    )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Run the monitor. Raises AlreadyRunningError, ConfigError, SpoolError."""
     chosen = choose_config(args.config)
     if uses_simulator(chosen.config):
-        print(_not_real(chosen), flush=True)
+        say(_not_real(chosen))
     session = Session(chosen.config, chosen.file, once=args.once, take_over=args.take_over)
     result = session.run()
     spool = chosen.spool
     where = f"see {spool.done} and {spool.failed}"
-    print(f"sdwatch ended ({result}): {counted(session.counts)}; {where}")
+    say(f"sdwatch ended ({result}): {counted(session.counts)}; {where}")
     return ExitCode.HOLD if result is Result.HOLD else ExitCode.OK
 
 

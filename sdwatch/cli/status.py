@@ -121,6 +121,8 @@ def _monitor(beat: Beat) -> Iterator[str]:
     yield f"worker {beat['worker']} runs: process {beat['pid']} on {beat['host']}"
     if beat["hold"]:
         yield f"  on hold: {beat['hold']}"
+    if (left := beat.get("stopping")) is not None:
+        yield f"  stopping: waits at most {left:.0f} s for the call under way"
     for lane in beat["lanes"]:
         yield f"  {lane['name']:<12} {_lane(lane)}"
     for run in beat["runs"]:

@@ -74,23 +74,31 @@ def size_of(file: IO[bytes], most: int = MOST_PIXELS) -> tuple[int, int]:
 def check_whole(data: bytes, most: int = MOST_PIXELS) -> tuple[int, int]:
     """Width and height of a picture that is whole, as far as that is told without decoding what is
     large. Raises NoPictureError."""
-    return _checked(data, most, _look_through)
+    return _checked(data, most, _look_through)[0]
 
 
 def check_decodes(data: bytes) -> tuple[int, int]:
     """The same of a picture that is decoded once to see it: checksums may be right over bytes that
     are none. Raises NoPictureError."""
+    return look_at(data)[0]
+
+
+def look_at(data: bytes) -> tuple[tuple[int, int], bool | None]:
+    """As check_decodes; and whether it is of one colour, where it was decoded so that this could be
+    seen: decoding twice takes twice as long. None: is_one_colour says it. Raises NoPictureError."""
     return _checked(data, MOST_PIXELS, _decode)
 
 
-def _checked(data: bytes, most: int, look: Callable[[Image.Image, bytes], None]) -> tuple[int, int]:
+def _checked(
+    data: bytes, most: int, look: Callable[[Image.Image, bytes], bool | None]
+) -> tuple[tuple[int, int], bool | None]:
     size = size_of(io.BytesIO(data), most)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            look(picture, data)
+            one_colour = look(picture, data)
     except _BROKEN as error:
         raise NoPictureError("is cut off or damaged") from error
-    return size
+    return size, one_colour
 
 
 def is_one_colour(data: bytes) -> bool:
@@ -99,9 +107,13 @@ def is_one_colour(data: bytes) -> bool:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             picture.draft(None, (256, 256))
-            extrema = picture.convert("RGB").getextrema()
+            return _is_one_colour(picture)
     except _BROKEN as error:
         raise NoPictureError("is damaged inside") from error
+
+
+def _is_one_colour(picture: Image.Image) -> bool:
+    extrema = picture.convert("RGB").getextrema()
     return all(high - low <= _ONE_COLOUR for low, high in extrema)  # type: ignore[misc]
 
 
@@ -126,8 +138,8 @@ def _look_through(picture: Image.Image, data: bytes) -> None:
         raise OSError("shorter than it says")
 
 
-def _decode(picture: Image.Image, data: bytes) -> None:
-    """Raises one of _BROKEN where not all of it decodes."""
+def _decode(picture: Image.Image, data: bytes) -> bool | None:
+    """See look_at. Raises one of _BROKEN where not all of it decodes."""
     width, height = picture.size
     if picture.format == "JPEG" and "progressive" not in picture.info:
         data = _without_end(data)
@@ -135,6 +147,8 @@ def _decode(picture: Image.Image, data: bytes) -> None:
         _look_through(again, data)
     if picture.format == "PNG" and width * height <= _DECODED_PNG:
         picture.load()
+        return may_be_one_colour(data, picture.size) and _is_one_colour(picture)
+    return None
 
 
 def _without_end(data: bytes) -> bytes:

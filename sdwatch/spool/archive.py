@@ -111,8 +111,21 @@ class Spool:
 
     def run_folders(self) -> list[Path]:
         """This worker's runs, oldest first."""
-        folders = (p for p in self.working.iterdir() if p.is_dir())
-        return sorted(p for p in folders if not p.name.startswith("."))
+        return runs_in(self.working)
+
+    def all_runs(self) -> list[Path]:
+        """The runs of all workers, and those that ended. Raises OSError."""
+        working = [run for worker in runs_in(self.root / "working") for run in runs_in(worker)]
+        return [*working, *runs_in(self.done), *runs_in(self.failed)]
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The folders in one of the spool's, by name; none where it is not there. Files lie beside
+    them: a heartbeat in working/, what file managers leave in done/. Raises OSError."""
+    try:
+        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    except FileNotFoundError:
+        return []
 
 
 def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:

@@ -294,9 +294,9 @@ def _users() -> list[str]:
 
 def _neighbours(run_folder: Path, spool: Spool) -> list[Path]:
     """The runs that ended or began around it, whose prompts the WebUI may have printed."""
-    folders = [*spool.done.glob("*"), *spool.failed.glob("*"), *spool.root.glob("working/*/*")]
-    before = sorted((f for f in folders if f.name < run_folder.name), key=lambda f: f.name)
-    after = sorted((f for f in folders if f.name > run_folder.name), key=lambda f: f.name)
+    folders = sorted(spool.all_runs(), key=lambda f: f.name)
+    before = [f for f in folders if f.name < run_folder.name]
+    after = [f for f in folders if f.name > run_folder.name]
     return [*before[-NEIGHBOURS // 2 :], *after[: NEIGHBOURS // 2]]
 
 

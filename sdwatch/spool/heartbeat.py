@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from sdwatch.clock import Clock, join
-from sdwatch.errors import AlreadyRunningError
+from sdwatch.errors import AlreadyRunningError, RunStoppedError
 from sdwatch.spool.archive import Spool
 
 HEARTBEAT = "heartbeat.json"
@@ -145,24 +145,30 @@ def is_alive_here(beat: Mapping[str, Any]) -> bool:
     return beat.get("host") == socket.gethostname() and not is_dead_here(beat)
 
 
-def refuse_second_monitor(spool: Spool, clock: Clock, *, works: bool = False) -> dict[str, Any]:
+def refuse_second_monitor(
+    spool: Spool, clock: Clock, *, works: bool = False, stop: threading.Event | None = None
+) -> dict[str, Any]:
     """Watch the heartbeats of others for a few seconds. Raises AlreadyRunningError naming the one
     that moves. A heartbeat that stands still is of a monitor that is gone and blocks nobody: these
     are returned, by worker. `works`: this monitor does so already, and was frozen; it gives way to
-    those that work, and those that only begin give way to it."""
-    return _watch_others(spool, clock, {}, lambda beat: not (works and beat.get(BEGINS)))
+    those that work, and those that only begin give way to it. Raises RunStoppedError once `stop`
+    is set."""
+    return _watch_others(spool, clock, {}, lambda beat: not (works and beat.get(BEGINS)), stop)
 
 
-def give_way(spool: Spool, clock: Clock, still: Mapping[str, Any]) -> None:
+def give_way(
+    spool: Spool, clock: Clock, still: Mapping[str, Any], stop: threading.Event | None = None
+) -> None:
     """After the first beat of our own, and before anything is claimed: who began in the same moment
     was not seen before (see `refuse_second_monitor`, which returned `still`). Each beats before it
     looks, so that one of two at least sees the other. Whoever works already stays, and of those
-    that begin the one whose worker comes first. Raises AlreadyRunningError."""
+    that begin the one whose worker comes first. Raises AlreadyRunningError, RunStoppedError."""
     _watch_others(
         spool,
         clock,
         still,
         lambda beat: not beat.get(BEGINS) or str(beat.get("worker")) < spool.worker,
+        stop,
     )
 
 
@@ -171,12 +177,14 @@ def _watch_others(
     clock: Clock,
     still: Mapping[str, Any],
     gives_way_to: Callable[[Mapping[str, Any]], bool],
+    stop: threading.Event | None,
 ) -> dict[str, Any]:
     before = {str(beat.get("worker")): beat for beat in read_heartbeats(spool.root)}
     before.pop(spool.worker, None)
     if all(_is_as(beat, still.get(worker)) for worker, beat in before.items()):
         return before
-    clock.wait(threading.Event(), WATCHED_FOR)
+    if clock.wait(stop or threading.Event(), WATCHED_FOR):
+        raise RunStoppedError("the monitor was stopped")
     for beat in read_heartbeats(spool.root):
         earlier = before.get(str(beat.get("worker")))
         if earlier is not None and not _is_as(beat, earlier) and gives_way_to(beat):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,14 @@ log = logging.getLogger("sdwatch.spool")
 _TAKEN = ".taken-from-"
 
 
-def begin_on(spool: Spool, other: str, clock: Clock) -> dict[str, Any]:
+def begin_on(
+    spool: Spool, other: str, clock: Clock, stop: threading.Event | None = None
+) -> dict[str, Any]:
     """Before anything is done on a spool: see that nobody else works on it, make its folders, and
     take over the runs of the worker `other`, if one is named. The heartbeats that stand still,
-    see refuse_second_monitor. Raises AlreadyRunningError, SpoolError."""
-    still = refuse_second_monitor(spool, clock)
+    see refuse_second_monitor. Raises AlreadyRunningError, SpoolError, RunStoppedError once `stop`
+    is set."""
+    still = refuse_second_monitor(spool, clock, stop=stop)
     try:
         begin_again(spool)
         spool.prepare()

@@ -90,9 +90,9 @@ class ExternalWebUI:
     def cap_logs(self) -> None:
         """Its log is its own."""
 
-    def stop(self, grace: float | None = None) -> bool:
+    def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
         """Never stopped."""
-        del grace
+        del grace, hurry
         return True
 
     def close(self) -> None:

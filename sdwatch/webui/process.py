@@ -256,9 +256,9 @@ class WebUIProcessManager:
             self._failed(how + why, no_start(how, known, told))
         return not reason
 
-    def stop(self, grace: float | None = None) -> bool:
-        """End the whole tree: ask, wait `grace` seconds, kill, until nothing is left and the root
-        is reaped. Whether nothing is left."""
+    def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
+        """End the whole tree: ask, wait `grace` seconds or until `hurry` is set, kill, until
+        nothing is left and the root is reaped. Whether nothing is left."""
         with self._operations:
             identity, life = self._identity, self._life
             if identity is None:
@@ -271,6 +271,7 @@ class WebUIProcessManager:
                 job_name=identity.job_name,
                 grace=self._stop_grace if grace is None else grace,
                 clock=self._clock,
+                hurry=hurry,
             )
             if left:
                 pids = ", ".join(str(process.pid) for process in left)

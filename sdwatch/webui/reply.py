@@ -17,7 +17,7 @@ from sdwatch.errors import (
     WebUIServerError,
 )
 from sdwatch.policy.payload import UPSCALE
-from sdwatch.policy.picture import NoPictureError, check_decodes
+from sdwatch.policy.picture import NoPictureError, look_at
 from sdwatch.policy.printable import printable
 
 MAX_REPLY_BYTES = 256 << 20
@@ -64,12 +64,14 @@ _NO_SUCH_ROUTE = ("Not Found", "Method Not Allowed", "no message")
 class Reply:
     """A generation that succeeded. `images`: the files as the WebUI made them (PNG, JPEG or WebP
     bytes); `first_image`: how many grids stand in front of them; `info`: what it says it did;
-    `sizes`: width and height of each image, () where nobody looked."""
+    `sizes`: width and height of each image, () where nobody looked; `one_colour`: whether each is
+    of one colour, None where that was not seen."""
 
     images: tuple[bytes, ...]
     first_image: int = 0
     info: Mapping[str, Any] = field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()
+    one_colour: tuple[bool | None, ...] = field(default=(), compare=False)
 
 
 def read_reply(stage: str, body: bytes) -> Reply:
@@ -87,11 +89,10 @@ def read_reply(stage: str, body: bytes) -> Reply:
     if len(encoded) > _MOST_IMAGES:
         raise WebUIReplyError(f"the reply has {len(encoded):,} images", stage=stage, status=200)
     info = _info(value.get("info"))
-    decoded = tuple(_decoded(stage, encoded))
-    images, sizes = tuple(data for data, _ in decoded), tuple(size for _, size in decoded)
+    images, sizes, one_colour = zip(*_decoded(stage, encoded), strict=True)
     first = info.get("index_of_first_image", 0)
     grids = first if isinstance(first, int) and 0 <= first < len(images) else 0
-    return Reply(images, grids, info, sizes)
+    return Reply(images, grids, info, sizes, one_colour)
 
 
 def named_in(info: Mapping[str, Any], key: str) -> str:
@@ -124,10 +125,12 @@ def _unreadable(words: str, stage: str) -> WebUIReplyError:
     return WebUIReplyError(words, stage=stage, status=200, kind=NO_JSON)
 
 
-def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[tuple[bytes, tuple[int, int]]]:
+def _decoded(
+    stage: str, encoded: Iterable[Any]
+) -> Iterator[tuple[bytes, tuple[int, int], bool | None]]:
     pixels = 0
     for number, text in enumerate(encoded, 1):
-        data, (width, height) = _decode(stage, number, text)
+        data, ((width, height), one_colour) = _decode(stage, number, text)
         pixels += width * height
         if pixels > _MOST_PIXELS:
             raise WebUIReplyError(
@@ -135,10 +138,12 @@ def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[tuple[bytes, tuple[
                 stage=stage,
                 status=200,
             )
-        yield data, (width, height)
+        yield data, (width, height), one_colour
 
 
-def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]:
+def _decode(
+    stage: str, number: int, text: Any
+) -> tuple[bytes, tuple[tuple[int, int], bool | None]]:
     try:
         data = base64.b64decode(text.partition(",")[2] if text[:5] == "data:" else text)
     except (TypeError, AttributeError, ValueError) as error:
@@ -148,11 +153,11 @@ def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]
     return data, check_image(stage, number, data)
 
 
-def check_image(stage: str, number: int, data: bytes) -> tuple[int, int]:
-    """Its width and height. Raises WebUIReplyError where `data` does not decode as a PNG, JPEG or
-    WebP."""
+def check_image(stage: str, number: int, data: bytes) -> tuple[tuple[int, int], bool | None]:
+    """Its width and height, and whether it is of one colour (see look_at). Raises
+    WebUIReplyError where `data` does not decode as a PNG, JPEG or WebP."""
     try:
-        return check_decodes(data)
+        return look_at(data)
     except NoPictureError as error:
         raise WebUIReplyError(
             f"image {number} of the reply does not decode: it {error}",

@@ -148,14 +148,17 @@ def _pictures(stage: str, reply: Reply) -> list[Picture]:
     decode although its checksums are right."""
     try:
         sizes = reply.sizes or tuple(size_of(io.BytesIO(image)) for image in reply.images)
-        pairs = list(zip(reply.images, sizes, strict=True))[reply.first_image :]
-        return [_picture(image, size) for image, size in pairs]
+        seen = reply.one_colour or (None,) * len(reply.images)
+        known = list(zip(reply.images, sizes, seen, strict=True))[reply.first_image :]
+        return [_picture(image, size, colour) for image, size, colour in known]
     except NoPictureError as error:
         said = f"an image of the reply does not decode: it {error}"
         raise WebUIReplyError(said, stage=stage, status=200, kind=NO_PICTURE) from error
 
 
-def _picture(data: bytes, size: tuple[int, int]) -> Picture:
+def _picture(data: bytes, size: tuple[int, int], one_colour: bool | None = None) -> Picture:
+    if one_colour is not None:
+        return Picture(size, one_colour)
     return Picture(size, may_be_one_colour(data, size) and is_one_colour(data))
 
 

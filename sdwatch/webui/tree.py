@@ -25,8 +25,10 @@ def stop_whole(
     job_name: str,
     grace: float,
     clock: Clock,
+    hurry: threading.Event | None = None,
 ) -> list[psutil.Process]:
-    """Ask all that `find` gives to end, kill after `grace` seconds what is left; what still lives.
+    """Ask all that `find` gives to end, kill after `grace` seconds, or once `hurry` is set, what
+    is left; what still lives.
 
     The snapshot comes before the first signal: once a parent is dead, its children cannot be
     found through it. Then sweep until nothing new turns up.
@@ -38,9 +40,10 @@ def stop_whole(
         # Without its leader the group's number may have been given to a stranger.
         system.ask_to_end(pids, group if group in pids else None, job_name)
     asked = clock.monotonic()
-    while living(seen) and clock.monotonic() < asked + grace:
+    hurry = hurry or threading.Event()
+    while living(seen) and clock.monotonic() < asked + grace and not hurry.is_set():
         seen = _joined(seen, with_descendants(living(seen)))
-        clock.wait(threading.Event(), _LOOK_EVERY)
+        clock.wait(hurry, _LOOK_EVERY)
     killing = clock.monotonic()
     while True:
         seen = _joined(seen, find())

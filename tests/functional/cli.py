@@ -39,9 +39,9 @@ def sdwatch(cwd: Path, *args: object, **env: str) -> subprocess.CompletedProcess
 
 
 @contextmanager
-def running(cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """`sdwatch run` in the background, once it says in its heartbeat that a lane is ready;
-    stopped in order at the end."""
+def running(cwd: Path, *, held: bool = False) -> Iterator[subprocess.Popen[str]]:
+    """`sdwatch run` in the background, once it says in its heartbeat that a lane is ready, or
+    `held`; stopped in order at the end."""
     with open(cwd / "run.out", "w") as output:
         monitor = subprocess.Popen(
             [sys.executable, "-m", "sdwatch", "run"],
@@ -53,7 +53,7 @@ def running(cwd: Path) -> Iterator[subprocess.Popen[str]]:
             creationflags=_NEW_GROUP,
         )
     try:
-        wait_until(lambda: "ready" in states(cwd), 60, "the lane is ready")
+        wait_until(lambda: is_held(cwd) if held else "ready" in states(cwd), 60, "the lane is so")
         yield monitor
     finally:
         stop(monitor)
@@ -75,6 +75,11 @@ def heartbeat(cwd: Path) -> dict[str, Any]:
             continue
         return value
     return {}
+
+
+def is_held(cwd: Path) -> bool:
+    """Whether a lane is on hold."""
+    return any(lane["hold"] for lane in heartbeat(cwd).get("lanes", []))
 
 
 def states(cwd: Path) -> list[str]:

@@ -77,3 +77,11 @@ def test_what_is_told_again_stands_there_once() -> None:
     lines = _drawn(STATUS, "forge: on hold: no GPU", "run-1: begins", "forge: on hold: no GPU")
     assert len(lines) == len(_drawn(STATUS)) + 2
     assert "no GPU" in lines[-1]
+
+
+def test_how_to_stop_is_drawn_whole_however_long_the_path_of_the_spool() -> None:
+    show = LiveShow(lambda: {**STATUS, "stopping": 29.4}, "/a/very/long/path" * 9)
+    screen = io.StringIO()
+    Console(file=screen, width=80).print(show._draw())
+    head = screen.getvalue().splitlines()[0]
+    assert head.rstrip().endswith("stopping: 29 s left, Ctrl-C ends it now")

@@ -12,7 +12,7 @@ from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
 SLOW = ["--step-time", "0.05"]
-STOPS = [signal.SIGTERM, signal.SIGINT]
+STOPS = [signal.SIGTERM, signal.SIGINT, *filter(None, [getattr(signal, "SIGHUP", None)])]
 
 
 def in_second_call(spool: Monitored) -> Path:

@@ -17,6 +17,7 @@ from sdwatch.policy.picture import (
     check_decodes,
     check_whole,
     is_one_colour,
+    look_at,
     may_be_one_colour,
     size_of,
 )
@@ -90,6 +91,7 @@ def test_one_colour_is_told_from_two(kind: str) -> None:
     black = encoded(plain, kind)
     assert may_be_one_colour(black, size)
     assert is_one_colour(black)
+    assert look_at(black) == (size, True if kind == "PNG" else None)
     plain.paste((60, 41, 42), (0, 0, 64, 64))
     assert not is_one_colour(encoded(plain, kind))
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.errors import AlreadyRunningError
+from sdwatch.errors import AlreadyRunningError, RunStoppedError
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
     BEGINS,
@@ -70,6 +70,16 @@ def test_a_heartbeat_that_stands_still_blocks_nobody(tmp_path: Path) -> None:
     clock = FakeClock()
     refuse_second_monitor(made_spool(tmp_path), clock)
     assert sum(clock.waited) > 0
+
+
+def test_a_stop_ends_the_watch_for_others_and_nothing_is_begun(tmp_path: Path) -> None:
+    Heartbeat(made_spool(tmp_path, worker="box-2")).beat({})
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(RunStoppedError):
+        refuse_second_monitor(made_spool(tmp_path), FakeClock(), stop=stop)
+    with pytest.raises(RunStoppedError):
+        give_way(made_spool(tmp_path), FakeClock(), {}, stop)
 
 
 def test_ones_own_heartbeat_of_before_a_crash_is_not_waited_for(tmp_path: Path) -> None:

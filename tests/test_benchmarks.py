@@ -1,0 +1,22 @@
+"""What the benchmarks read of what their simulators have written."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+def test_latency_reads_past_other_events_and_a_line_that_is_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    latency = importlib.import_module("latency")
+    recorded = latency.Recorded(tmp_path / "recorded.txt")
+    lines = "start 12 1.5\npost 12 2.5\ncall 12 2.75 txt2img 5e1f\npost 12 3.5\npost 1"
+    recorded.path.write_text(lines, encoding="ascii")
+    assert recorded.all("post") == [(12, 2.5), (12, 3.5)]
+    assert recorded.all("start") == [(12, 1.5)]
