@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sdwatch.clock import Clock, iso
 from sdwatch.lane import Lane
+from sdwatch.policy.hold_story import config_edited
 from sdwatch.policy.trouble import Held, no_room
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.hold_note import HoldNote
@@ -32,13 +33,15 @@ class Holds:
         for note in self._notes.values():
             note.clear()
 
-    def tell(self, lanes: Sequence[Lane], everything: str) -> None:
-        """How it stands now. `everything`: why no call may begin anywhere, or ''. A note that a
-        person has taken away releases its lane."""
+    def tell(self, lanes: Sequence[Lane], everything: str, edited: str = "") -> None:
+        """How it stands now. `everything`: why no call may begin anywhere, or ''. `edited`: the
+        config file, where it has changed since the start. A note that a person has taken away
+        releases its lane."""
         reasons = {lane.name: lane.hold_reason for lane in lanes} | {"everything": everything}
         for name, reason in reasons.items():
             if _without_numbers(reason) != _without_numbers(self._told.get(name, "")):
-                self._say(f"{name}: on hold: {reason}" if reason else f"{name}: goes on")
+                too = f" ({config_edited(edited)})" if edited else ""
+                self._say(f"{name}: on hold: {reason}{too}" if reason else f"{name}: goes on")
         self._told = reasons
         self._no_room = self._held_for_room(everything)
         for lane in lanes:
@@ -46,7 +49,7 @@ class Holds:
             if note.was_taken_away() and lane.hold_reason:
                 self._say(f"{lane.name}: somebody took its HOLD note away: it is tried again")
                 lane.release()
-            note.show(lane.held or self._no_room)
+            note.show(lane.held or self._no_room, edited=edited)
 
     def end(self, lanes: Sequence[Lane], *, keep: bool) -> None:
         """The monitor ends. `keep`: on what it ended is to be found afterwards."""

@@ -15,6 +15,7 @@ from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
 from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.hold_story import config_edited
 from sdwatch.policy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, read_heartbeat, read_heartbeats
@@ -124,6 +125,8 @@ def _monitor(beat: Beat) -> Iterator[str]:
     yield f"worker {beat['worker']} runs: process {beat['pid']} on {beat['host']}"
     if beat["hold"]:
         yield f"  on hold: {beat['hold']}"
+    if edited := beat.get("config_edited"):
+        yield f"  {config_edited(edited)}"
     for lane in beat["lanes"]:
         yield f"  {lane['name']:<12} {_lane(lane)}"
     for run in beat["runs"]:
