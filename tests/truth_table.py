@@ -84,6 +84,8 @@ ROWS = (
         "", "", restarts=2, on=("forge", "a1111", "sdnext")),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "server error",
         "server_error", "", posts=3, restarts=3, on=("sdcpp",)),
+    Row("device-suspended", "the GPU is taken away: every picture fails until it is restarted",
+        "poisoned", "", "", restarts=2, on=("forge", "a1111", "sdnext")),
     Row("sigkill-before-reply", "the process is killed before it answers", "crash",
         "killed by signal 9", _KERNEL, restarts=2),
     Row("sigkill-mid-step", "the process is killed in the middle of a picture", "crash",

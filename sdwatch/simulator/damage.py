@@ -114,6 +114,8 @@ class Damage:
                 raise CrashedError("RuntimeError", "", text_only=True)
             case "structured-500":
                 raise CrashedError("RuntimeError", "injected failure inside sampling")
+            case "device-suspended":
+                raise failures.device_suspended(text_only=bool(fault.option("opaque")))
             case "log-flood":
                 _flood(int(fault.option("lines")))
                 raise CrashedError("RuntimeError", "injected failure after a flood of lines")

@@ -35,7 +35,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "nan": {"at": 0.5},
     "log-flood": {"at": 0.5, "lines": 20_000},
     "poisoned": {},
-    "device-suspended": {"at": 0.5, "silent": 0},
+    "device-suspended": {"at": 0.5, "opaque": 0},
     "sigkill-before-reply": {},
     "sigkill-mid-step": {"at": 0.5},
     "sigkill-mid-reply": {"at": 0.5},
