@@ -37,7 +37,12 @@ def hold_text(
         ],
         _tried(held),
         log_part(trouble.lines, f"more in the state folder, webui-{lane}/"),
-        ["What to do:", f"  {trouble.advice}", *_read_again(edited), *_goes_on(held, option, ended)],
+        [
+            "What to do:",
+            f"  {trouble.advice}",
+            *_read_again(edited),
+            *_goes_on(held, option, ended),
+        ],
     )
 
 

@@ -11,7 +11,9 @@ from tests.helpers import wait_until
 from tests.integration.test_canary import error
 from tests.monitored import job, monitored
 
-SUSPENDED = "- {{fault: device-suspended, when: {{prompt: cursed}}, times: always, opaque: {opaque}}}\n"
+SUSPENDED = (
+    "- {{fault: device-suspended, when: {{prompt: cursed}}, times: always, opaque: {opaque}}}\n"
+)
 
 
 @pytest.mark.parametrize("opaque", [0, 1], ids=["in the body", "in the log alone"])
