@@ -31,9 +31,9 @@ costs no job (a call that breaks it again, after it drew the canary, does fail).
 
 _ON_HOLD = """\
 The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`. After a crash it is
-tried again as the cool-down allows. What only a person can cure is no crash: a WebUI that answers is
-left running and asked again, and one that does not run is started again, after 30 s at most. The
-job waits in the inbox, or in working/ where it was sent before.
+tried again as the cool-down allows. What only a person can cure is no crash: a WebUI that answers
+is left running and asked again, and one that does not run is started again, after 30 s at most.
+The job waits in the inbox, or in working/ where it was sent before.
 """
 
 _TEXTS = """\
