@@ -307,6 +307,43 @@ def load_config(path: Path) -> Config:
     return config
 
 
+class ConfigEdits:
+    """Whether a config file says something else than when this was made. None: there is no file,
+    so never."""
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
+        self._stamp = self._stamped()
+        self._read = self._bytes()
+        self._differs = False
+
+    def found(self) -> bool:
+        """Cheap while nobody touches the file. One that cannot be read just now is no news."""
+        stamp = self._stamped()
+        if stamp is not None and stamp != self._stamp:
+            content = self._bytes()
+            if content is not None:
+                self._stamp, self._differs = stamp, content != self._read
+        return self._differs
+
+    def _stamped(self) -> tuple[int, int, int] | None:
+        try:
+            status = self._file.stat() if self._file else None
+        except OSError:
+            return None
+        return (status.st_mtime_ns, status.st_size, status.st_ino) if status else None
+
+    def _bytes(self) -> bytes | None:
+        """As much of it as a config may have."""
+        try:
+            if self._file is None:
+                return None
+            with open(self._file, "rb") as file:
+                return file.read(MAX_BYTES + 1)
+        except OSError:
+            return None
+
+
 def parse_config(data: bytes, file: str, base: Path) -> Config:
     """The config that `data` says; relative paths start from `base`.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sdwatch.clock import Clock, iso
 from sdwatch.lane import Lane
+from sdwatch.policy.hold_story import config_edited
 from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.trouble import Held, no_room
 from sdwatch.spool.archive import Spool
@@ -32,14 +33,16 @@ class Holds:
         for note in self._notes.values():
             note.clear()
 
-    def tell(self, lanes: Sequence[Lane], everything: str) -> None:
-        """How it stands now. `everything`: why no call may begin anywhere, or ''. A note that a
-        person has taken away releases its lane."""
+    def tell(self, lanes: Sequence[Lane], everything: str, edited: str = "") -> None:
+        """How it stands now. `everything`: why no call may begin anywhere, or ''. `edited`: the
+        config file, where it has changed since the start. A note that a person has taken away
+        releases its lane."""
         reasons = {lane.name: lane.hold_reason for lane in lanes} | {"everything": everything}
         now = self._clock.monotonic()
         for name, reason in reasons.items():
             if reason and (line := self._lasting.goes_on(name, reason, now)):
-                self._say(f"{name}: on hold: {line}")
+                too = f" ({config_edited(edited)})" if edited else ""
+                self._say(f"{name}: on hold: {line}{too}")
             elif not reason and self._lasting.is_over(name, now):
                 self._say(f"{name}: goes on")
         self._no_room = self._held_for_room(everything)
@@ -48,7 +51,7 @@ class Holds:
             if note.was_taken_away() and lane.hold_reason:
                 self._say(f"{lane.name}: somebody took its HOLD note away: it is tried again")
                 lane.release()
-            note.show(lane.held or self._no_room)
+            note.show(lane.held or self._no_room, edited=edited)
 
     def end(self, lanes: Sequence[Lane], *, keep: bool) -> None:
         """The monitor ends. `keep`: on what it ended is to be found afterwards."""

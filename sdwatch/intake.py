@@ -72,8 +72,17 @@ class Intake:
         """Scan on a hint, and every so often without one; never so often that it is all we do."""
         now = self._clock.monotonic()
         wanted = self._scan_wanted or self._inbox.waiting or now >= self._next_scan
-        if not wanted or now < self._scan_not_before:
-            return
+        if wanted and now >= self._scan_not_before:
+            self._scan(now)
+
+    def is_empty_now(self) -> bool:
+        """Scan, due or not: whether there is nothing to be claimed, and nothing arriving."""
+        self._scan(self._clock.monotonic())
+        if found := bool(self._arrivals or self._without_webui):
+            self._wake()
+        return not (found or self.settling)
+
+    def _scan(self, now: float) -> None:
         self._scan_wanted = False
         before = set(self._inbox.unreadable)
         try:

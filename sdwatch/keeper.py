@@ -63,6 +63,7 @@ class Keeper:
         wake: Callable[[], None],
         tell: Callable[[str], None],
         may_call: Callable[[], str],
+        paused: Callable[[], str],
         machine: Machine,
         signatures: tuple[Signature, ...],
         redactor: Redactor,
@@ -104,6 +105,7 @@ class Keeper:
             wake=wake,
             tell=tell,
             may_call=may_call,
+            paused=paused,
             redact=redactor.redact,
         )
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
@@ -305,7 +307,8 @@ class Keeper:
         if (watch := self.watch) is not None:
             return max(0.0, min(PROBE_EVERY, watch.next_look - self._clock.monotonic()))
         down = self.upkeep.state in (State.DOWN, State.COOLING_DOWN)
-        return 0.0 if down and not self._permit.taken else PROBE_EVERY
+        idle = self._permit.taken or self.upkeep.paused()
+        return 0.0 if down and not idle else PROBE_EVERY
 
     def _read_lists_again(self) -> None:
         with self._lock:

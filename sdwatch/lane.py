@@ -17,6 +17,7 @@ from sdwatch.config import WebUIConfig, builtin_signatures
 from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
 from sdwatch.policy.catalogue import Catalogue, Kind
+from sdwatch.policy.cooldown import is_waited_for
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.success import LEVELS, Level
@@ -41,7 +42,8 @@ _CHECK_AGAIN = 0.25  # seconds: whether a person's hold is gone, or there is roo
 
 
 class Lane:
-    """`may_call` gives the reason why no new call may begin on any lane, or ''. `wake` is called
+    """`may_call` gives the reason why no new call may begin on any lane, or ''; `paused` the reason
+    why nothing but health checks is to be done, or '' (a person's hold). `wake` is called
     when something changed that the monitor may want to act on; `tell` gets a line for people.
     `signatures`: what known failures look like; None for those that sdwatch knows by itself.
     `checks`: what each finding in a reply is."""
@@ -59,6 +61,7 @@ class Lane:
         tell: Callable[[str], None] = lambda _: None,
         signatures: tuple[Signature, ...] | None = None,
         checks: Mapping[str, Level] = LEVELS,
+        paused: Callable[[], str] = lambda: "",
     ) -> None:
         self.name = config.name
         self.managed = config.command is not None
@@ -72,6 +75,7 @@ class Lane:
         self._checks = checks
         self._may_call = may_call
         self._clock = clock
+        self._cooldown = cooldown
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
         self._permit = Permit()
         self._client = client_for(config)
@@ -89,6 +93,7 @@ class Lane:
             wake=wake,
             tell=lambda what: tell(f"{config.name}: {what}"),
             may_call=may_call,
+            paused=paused,
             machine=self._machine,
             signatures=self._signatures,
             redactor=self.redactor,
@@ -122,6 +127,16 @@ class Lane:
     def held_since(self) -> float:
         """When that began, on the wall clock; 0 when it is not on hold."""
         return self.keeper.upkeep.hold.since
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether it serves now, or `run --once` waits until its hold ends by itself."""
+        held, since = self.held, self.held_since
+        if held is None:
+            return True
+        held_for = max(0.0, self._clock.wall() - since) if since else 0.0
+        in_a_row = self._crashes.in_a_row
+        return is_waited_for(held.trouble.cure, in_a_row, held_for, self._cooldown)
 
     def release(self) -> None:
         """A person says that it is to go on now; a cool-down runs on all the same."""

@@ -17,7 +17,7 @@ from typing import Any
 from sdwatch import disk, signals
 from sdwatch.active import ActiveRun, ActiveRuns
 from sdwatch.clock import Clock, SystemClock, iso
-from sdwatch.config import Config, load_signatures
+from sdwatch.config import Config, ConfigEdits, load_signatures
 from sdwatch.errors import AlreadyRunningError, FileProblems, RunStoppedError
 from sdwatch.holds import NO_ROOM, Holds
 from sdwatch.intake import Intake
@@ -31,6 +31,7 @@ from sdwatch.policy.envelope import (
     held_envelope,
     job_envelope,
 )
+from sdwatch.policy.hold_story import config_edited
 from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.printable import printable, printable_text
 from sdwatch.retention import Retention
@@ -83,6 +84,8 @@ class Monitor:
     ) -> None:
         self._config = config
         self._config_file = config_file
+        self._edits = ConfigEdits(config_file)
+        self._edited = ""  # the config file, once it is another than it was
         self._once = once
         self._take_over = take_over
         self._tell = tell
@@ -242,6 +245,7 @@ class Monitor:
                 tell=self._say,
                 signatures=signatures,
                 checks=config.checks.levels,
+                paused=self._look_whether_paused,
             )
             for webui in config.webuis
         ]
@@ -306,6 +310,7 @@ class Monitor:
 
     def _tick(self) -> None:
         self._no_call = self._look_why_no_call()
+        self._look_for_edits()
         self._reap()
         self._intake.scan()
         self._settle_without_lane()
@@ -315,21 +320,22 @@ class Monitor:
                 self._runs.leave(lane)
             self._give_work(lane)
         self._end_what_is_held_too_long()
-        self._holds.tell(self._lanes, self.why_no_call())
+        self._holds.tell(self._lanes, self.why_no_call(), self._edited)
         self._beat()
 
     def _finished(self) -> Result | None:
         """With --once: whether there is nothing left to do, or nothing that can be done."""
         if self._intake.settling:
             return None  # it may be wrong, or cancelled, and end without a WebUI
-        left = self._intake.ready or self._runs or self._parked
-        if self.why_no_call() or not self._has_work():
-            return Result.HOLD if left else Result.EMPTY
-        return None if left else Result.EMPTY
+        if self._intake.ready or self._runs or self._parked:
+            return Result.HOLD if self.why_no_call() or not self._has_work() else None
+        # What was dropped since the last scan is not left behind, whoever missed its event.
+        return Result.EMPTY if self._intake.is_empty_now() else None
 
     def _has_work(self) -> bool:
-        """Whether a lane that is not on hold has, or will take, something to do."""
-        lanes = [lane for lane in self._lanes if not lane.hold_reason]
+        """Whether a lane has, or will take, something to do. One on hold will where its hold may
+        end by itself."""
+        lanes = [lane for lane in self._lanes if lane.is_waited_for]
         if self._runs or not lanes:
             return bool(lanes)
         if any(self._goes_on_on(lane, parked) for parked in self._parked for lane in lanes):
@@ -348,7 +354,7 @@ class Monitor:
             return self._share_gone()
         try:
             if (hold := self._spool.hold_file()) is not None:
-                return f"somebody put {hold.name} into the spool"
+                return _held_by(hold)
             free = disk.free_bytes(self._spool.root)
         except OSError as error:
             return f"the spool cannot be read: {error}"
@@ -358,6 +364,21 @@ class Monitor:
             return f"{free // 10**6} MB free on {where}, {NO_ROOM} ({least} MB)"
         refused = self._runs.disk_refuses()
         return f"the disk does not take images: {refused}" if refused else ""
+
+    def _look_for_edits(self) -> None:
+        """The config is read at the start only, which somebody who edits it may not know."""
+        edited = str(self._config_file) if self._edits.found() else ""
+        if edited and not self._edited:
+            self._say(config_edited(edited))
+        self._edited = edited
+
+    def _look_whether_paused(self) -> str:
+        """Why only health checks are to be made: a person's hold."""
+        try:
+            hold = self._spool.hold_file()
+        except OSError:
+            return ""  # a share that is gone says nothing of it
+        return _held_by(hold) if hold is not None else ""
 
     def _settle_without_lane(self) -> None:
         """What cannot be parsed, or done by any WebUI, fails at once, even on hold; so does what
@@ -541,6 +562,7 @@ class Monitor:
             "at": iso(self._clock.wall()),
             "hold": self.why_no_call(),
             "stopping": None if self._stopping is None else round(self._stopping, 1),
+            "config_edited": self._edited,
             "counts": {str(ending): count for ending, count in self._counts.items()},
         }
         if not self._lanes:  # it waits for its share
@@ -552,6 +574,10 @@ class Monitor:
             "runs": [*map(_status, under_way), *map(_parked_status, parked)],
             **self._intake.status(len(parked), self._placement.waiting()),
         }
+
+
+def _held_by(hold: Path) -> str:
+    return f"somebody put {hold.name} into the spool"
 
 
 def _was_changed(run: Run) -> bool:

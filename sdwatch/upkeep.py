@@ -15,9 +15,18 @@ from sdwatch.clock import Clock
 from sdwatch.config import WebUIConfig
 from sdwatch.hold import Hold
 from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.cooldown import asked_again_after
 from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.lifecycle import Event, State, next_state
-from sdwatch.policy.trouble import Trouble, broken_here, doubted_jobs, no_answer, seen_by_probe
+from sdwatch.policy.trouble import (
+    Cure,
+    Trouble,
+    broken_here,
+    doubted_jobs,
+    no_answer,
+    seen_by_probe,
+    unproven,
+)
 from sdwatch.policy.verdict import Diagnosis
 from sdwatch.proof import Ended, Proof
 from sdwatch.wear import Wear
@@ -41,8 +50,9 @@ _NO_START = "failed start"
 class Upkeep:
     """Of the WebUI of `config`. `stopping` is set when sdwatch stops; `changed` is called after
     each change of `state`, `wake` when the lane's readiness is another; `tell` gets lines for
-    people; `redact` takes prompts out of what the WebUI said. `process` is set once, before
-    anything else."""
+    people; `redact` takes prompts out of what the WebUI said. `may_call`: why no call may begin, or
+    ''; `paused`: why nothing but a health check may be done, or '' (a person's hold). `process` is
+    set once, before anything else."""
 
     def __init__(
         self,
@@ -59,6 +69,7 @@ class Upkeep:
         wake: Callable[[], None],
         tell: Callable[[str], None],
         may_call: Callable[[], str],
+        paused: Callable[[], str],
         redact: Callable[[str], str],
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
@@ -78,11 +89,14 @@ class Upkeep:
         self._wake = wake
         self._tell = tell
         self._may_call = may_call
+        self.paused = paused
         self._redact = redact
         self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set)
         self._occupancy = Occupancy(client, config.health.timeout)
         self._failed_probes = 0
         self._next_probe = 0.0
+        self._nothing_runs = False  # on hold since a start found it not usable, and ended
+        self._unusable_starts = 0  # in a row
 
     @property
     def _managed(self) -> bool:
@@ -113,15 +127,22 @@ class Upkeep:
     def adopt(self) -> None:
         """Ours and well from before is adopted, instead of loading the model again."""
         if not self.process.adopt(give_up=self._stopping):
+            if self.process.answers_unusable:
+                self.apply(Event.START)
+                self._found_not_usable(self.process.last_trouble)
             return
         self._interrupt_what_was_left()
         self.apply(Event.START)
         self._come_up("adopted as it was")
 
     def bring_up(self) -> str:
-        """Wait out the cool-down, then restart and wait until ready: '', or why it is not."""
+        """Wait out the cool-down, then restart and wait until ready: '', or why it is not. While it
+        is `paused` nothing is started."""
         if self._clock.wait(self._stopping, self._crashes.remaining()):
             return STOPS
+        if why := self.paused():
+            return why
+        self._nothing_runs = False
         before = self.process.generation
         self._probe.begin_generation()
         self._failed_probes = 0
@@ -133,6 +154,9 @@ class Upkeep:
             return self._come_up()
         trouble = self.process.last_trouble
         has_lived = not self._managed or self.process.generation != before
+        if trouble.cure is Cure.PERSON:
+            self._found_not_usable(trouble, has_output=has_lived)
+            return self._redact(trouble.cause)
         self.apply(Event.START_FAILED)
         self._failed(trouble, _NO_START, has_output=has_lived)
         self._wake()
@@ -140,6 +164,10 @@ class Upkeep:
 
     def _come_up(self, how: str = "") -> str:
         """It answers: it is ready, unless it is doubted. '', or why it is not."""
+        self._unusable_starts = 0
+        if self._must_be_proven and (why := self.paused()):
+            self._wait_to_be_proven()
+            return why
         unwell = self._doubt()
         if unwell is None:
             self._read_lists()
@@ -150,13 +178,33 @@ class Upkeep:
             self._hold_if_suspected()
             return ""
         if unwell.by is By.NO_TIME:
-            self.apply(Event.READY)
             self._take(unwell)
         else:
             self.apply(Event.START_FAILED)
             self._failed(unwell.told, FAILED_CANARY)
             self._wake()
         return self._redact(unwell.reason)
+
+    def _found_not_usable(self, trouble: Trouble, *, has_output: bool = True) -> None:
+        """A start found that only a person can cure it, which is no crash. What answers is asked
+        again, and left running; where nothing runs, the start is tried again."""
+        self._nothing_runs = self._managed and not self.process.answers_unusable
+        self._unusable_starts += 1
+        if not self._stopping.is_set():
+            self.hold.say(self._with_output(trouble) if has_output else trouble, anew=True)
+        starts_again = asked_again_after(self._unusable_starts)
+        self._hold_for(starts_again if self._nothing_runs else self._config.health.interval)
+
+    def _wait_to_be_proven(self) -> None:
+        """It answers, but its proof must wait for a person's hold to end."""
+        self.hold.to_be_proven = True
+        if self.hold.held is None:
+            self.hold.say(unproven())
+        self._hold_for(0.0)
+
+    @property
+    def _must_be_proven(self) -> bool:
+        return self.hold.to_be_proven or self._crashes.doubted
 
     def look_after(self) -> None:
         """One round for a WebUI that no run has."""
@@ -197,10 +245,12 @@ class Upkeep:
     def put_on_hold(
         self, trouble: Trouble, *, until_idle: bool = False, to_be_proven: bool = False
     ) -> None:
-        """Nothing can be sent to it for now; the oftener in a row, the longer. See Hold."""
+        """Nothing can be sent to it for now; the oftener in a row, the longer: what waits for
+        others along the cool-down, else at a pace by which a cure is soon seen. See Hold."""
         told = self._with_output(trouble)
         in_a_row = self.hold.begin(told, until_idle=until_idle, to_be_proven=to_be_proven)
-        self._hold_for(self._crashes.entry(in_a_row))
+        waits = self._crashes.entry if told.cure is Cure.TIME else asked_again_after
+        self._hold_for(waits(in_a_row))
 
     def doubt_the_jobs(self, runs: Sequence[str]) -> None:
         """These were spent in a row on a WebUI that died each time."""
@@ -218,6 +268,8 @@ class Upkeep:
     def prove(self, why_over: Callable[[], str]) -> Unwell | None:
         """Why it is unwell. It must be ready; a proof that is over for another reason than its own
         end (see `why_over`) condemns nothing."""
+        if why := self.paused():
+            return Unwell(why, By.NOT_ASKED)
         over = self._why_over
         unwell = self._proof.why_unwell(lambda: why_over() or over(), self._how_ended)
         if why_over() or self._stopping.is_set():
@@ -263,9 +315,9 @@ class Upkeep:
         return replace(trouble, cause=self._redact(trouble.cause), lines=lines)
 
     def _doubt(self) -> Unwell | None:
-        """After a failed canary it is ready only when one has passed: why that failed. It is a call
-        like any other, and waits out the cool-down."""
-        if not self._crashes.doubted:
+        """After a failed canary, and what no probe can see, it is ready only when a canary has
+        passed: why that failed. It is a call like any other, and waits out the cool-down."""
+        if not self._must_be_proven:
             return None
         if self._clock.wait(self._stopping, self._crashes.remaining()):
             return Unwell(STOPS, By.NOT_ASKED)
@@ -310,7 +362,10 @@ class Upkeep:
 
     def _try_again(self) -> None:
         """It could not be used: has what was wrong gone away?"""
-        if self.is_gone:
+        if self._nothing_runs:
+            if self._clock.monotonic() >= self._next_probe:
+                self.bring_up()
+        elif self.is_gone:
             self._died_by_itself()
         elif (probe := self._probe_when_due()) is None:
             return
@@ -321,7 +376,7 @@ class Upkeep:
         elif not probe.ready:
             told = seen_by_probe if probe.unusable else no_answer
             self._say_if_new(told(probe.reason, managed=self._managed))
-        elif not (self.hold.to_be_proven and self._may_call()):
+        elif not (self._must_be_proven and self._may_call()):
             self._go_on_if_well()
 
     def _is_frozen(self, probe: ProbeResult) -> bool:
@@ -340,14 +395,14 @@ class Upkeep:
 
     def _go_on_if_well(self) -> None:
         """Its probe is answered; what a call has found wrong only the canary can see."""
-        unwell = None
-        if self.hold.to_be_proven:
-            unwell = self._proof.why_unwell(self._why_over, self._how_ended)
+        unwell = self._doubt()
         if unwell is None:
+            self._unusable_starts = 0
             self.hold.end()
             self._read_lists()
             self.apply(Event.READY)
             self._wake()
+            self._hold_if_suspected()
         else:
             self._take(unwell)
 

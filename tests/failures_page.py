@@ -30,8 +30,10 @@ costs no job (a call that breaks it again, after it drew the canary, does fail).
 """
 
 _ON_HOLD = """\
-The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`, and is tried again as
-the cool-down allows. The job waits in the inbox, or in working/ where it was sent before.
+The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`. After a crash it is
+tried again as the cool-down allows. What only a person can cure is no crash: a WebUI that answers
+is left running and asked again, and one that does not run is started again, after 30 s at most.
+The job waits in the inbox, or in working/ where it was sent before.
 """
 
 _TEXTS = """\
@@ -52,9 +54,10 @@ def page() -> str:
     lines += [_line(row) for row in ROWS]
     lines += ["", "## It does not start, or is of no use as it is", ""]
     lines += [_ON_HOLD]
-    lines += ["| what is seen | tried on | POSTs |", "|---|---|---|"]
+    lines += ["| what is seen | tried on | POSTs | a crash |", "|---|---|---|---|"]
     for row in HOLD_ROWS:
-        lines.append(f"| {row.seen} | {_kinds(row.on)} | {row.posts} |")
+        crash = "yes" if row.crash else "no"
+        lines.append(f"| {row.seen} | {_kinds(row.on)} | {row.posts} | {crash} |")
     lines += ["", "## What to do", ""]
     for diagnosis in Diagnosis:
         lines.append(f"- **{diagnosis}**: {advice_for(diagnosis)}")

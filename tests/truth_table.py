@@ -90,6 +90,8 @@ ROWS = (
         "", "", restarts=2, on=("forge", "a1111", "sdnext")),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "server error",
         "server_error", "", posts=3, restarts=3, on=("sdcpp",)),
+    Row("device-suspended", "the GPU is taken away: every picture fails until it is restarted",
+        "poisoned", "", "", restarts=2, on=("forge", "a1111", "sdnext")),
     Row("sigkill-before-reply", "the process is killed before it answers", "crash",
         "killed by signal 9", _KERNEL, restarts=2),
     Row("sigkill-mid-step", "the process is killed in the middle of a picture", "crash",
@@ -172,7 +174,7 @@ class HoldRow:
     """What puts the lane on hold, each time: `hold` is part of the reason, and the job waits in the
     inbox, or in working/ where it was sent. `fault`: of each start, or of a job; `flags`: more of
     the simulator's; `limit`: seconds that a start may take. `external`: the WebUI is not ours;
-    `foreign`: another of its kind has its port."""
+    `foreign`: another of its kind has its port. `crash`: it counts as one."""
 
     fault: str
     seen: str
@@ -182,16 +184,18 @@ class HoldRow:
     limit: float = 60
     external: bool = False
     foreign: bool = False
+    crash: bool = False
     on: tuple[str, ...] = ("forge",)
 
 
 _PASSWORD = ("--auth", "me:secret")
 
 HOLD_ROWS = (
-    HoldRow("never-ready", "it starts, and its port never opens", "not ready within", limit=1),
-    HoldRow("exit-on-start", "it ends while it starts", "exit code 1", on=KINDS),
+    HoldRow("never-ready", "it starts, and its port never opens", "not ready within", limit=1,
+            crash=True),
+    HoldRow("exit-on-start", "it ends while it starts", "exit code 1", on=KINDS, crash=True),
     HoldRow("port-taken", "its port is somebody else's, and it lives on without: `address already "
-            "in use`", "port is taken", limit=1),
+            "in use`", "port is taken"),
     HoldRow("port-taken", "its port is somebody else's, and it ends: `address already in use`, "
             "`Cannot find empty port in range`", "port is taken", on=("a1111", "sdnext")),
     HoldRow("port-forbidden", "the system does not let it have its port: `[Errno 13] error while "
@@ -219,9 +223,9 @@ HOLD_ROWS = (
     HoldRow("", "429 `rate limit exceeded`, after the picture was drawn", "429", posts=1,
             flags=("--rate-limit", "4"), on=("sdnext",)),
     HoldRow("sigkill-mid-step", "it dies, and is not ours to start", "Connection refused", posts=1,
-            limit=1, external=True),
+            limit=1, external=True, crash=True),
     HoldRow("poisoned", "it answers, draws nothing any more, and is not ours to restart",
-            "the canary", posts=2, external=True),
+            "the canary", posts=2, external=True, crash=True),
 )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sdwatch.policy.hold_story import config_edited
 from sdwatch.policy.printable import printable_text
 
 REFRESHED = 2.0
@@ -86,6 +87,8 @@ def _how_to_stop(stopping: float | None) -> str:
 def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:
     if hold := status["hold"]:
         yield Text(printable_text(f"on hold: {hold}"), style="red")
+    if edited := status.get("config_edited"):
+        yield Text(printable_text(config_edited(edited)), style="yellow")
     if not status["lanes"]:
         yield Text("begins: looks for its spool, and for another monitor on it …", style="dim")
         return

@@ -20,7 +20,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="end when the inbox is empty; a hold ends it too, with exit code 3",
+        help="end when the inbox is empty; or, with exit code 3, at a hold that needs a person, or "
+        "when the cool-down list is exhausted",
     )
     parser.add_argument(
         "--take-over",

@@ -14,6 +14,7 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.how_far import how_far_in_words
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
 from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.hold_story import config_edited
 from sdwatch.policy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, is_dead_here, read_heartbeat, read_heartbeats
@@ -123,6 +124,8 @@ def _monitor(beat: Beat) -> Iterator[str]:
         yield f"  on hold: {beat['hold']}"
     if (left := beat.get("stopping")) is not None:
         yield f"  stopping: waits at most {left:.0f} s for the call under way"
+    if edited := beat.get("config_edited"):
+        yield f"  {config_edited(edited)}"
     for lane in beat["lanes"]:
         yield f"  {lane['name']:<12} {_lane(lane)}"
     for run in beat["runs"]:

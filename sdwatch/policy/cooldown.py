@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sdwatch.policy.trouble import Cure
+
 STABLE_AFTER = 3
 """So many successful calls in a row end the row of crashes. Idle time never does."""
 
@@ -48,6 +50,28 @@ def remaining(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant)
     same_boot = now.boot_id == last.boot_id
     passed = now.boot - last.boot if same_boot else now.wall - last.wall
     return min(max(entry - passed, 0.0), entry)
+
+
+_ASKED_AGAIN = (2.0, 5.0, 10.0, 20.0, 30.0)
+
+_SOON = 60.0
+
+
+def asked_again_after(number: int) -> float:
+    """Seconds until a WebUI that is not usable is asked, or started, again, after it was found so
+    for the n-th time in a row (n from 1). No crash is behind it, so no cool-down: whoever cures it
+    is not to wait for long."""
+    return _ASKED_AGAIN[min(number, len(_ASKED_AGAIN)) - 1]
+
+
+def is_waited_for(
+    cure: Cure, crashes_in_a_row: int, held_for: float, cooldown: Sequence[float]
+) -> bool:
+    """Whether `run --once` waits for a hold to end: while a restart may cure it and the list is not
+    exhausted; as long as the whole list, and a minute, where time may. `held_for`: seconds."""
+    if cure is Cure.RESTART:
+        return crashes_in_a_row <= len(cooldown)
+    return cure is Cure.TIME and held_for <= sum(cooldown) + _SOON
 
 
 def on_this_boot(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> list[Crash]:

@@ -17,9 +17,17 @@ _BLAMED = {
 }
 
 
-def hold_text(lane: str, held: Held, option: str = "", *, ended: bool = False) -> str:
+def config_edited(file: str) -> str:
+    """For people: this config file is another than the one that is worked with."""
+    return f"{file} has changed since sdwatch started: restart sdwatch to use it"
+
+
+def hold_text(
+    lane: str, held: Held, option: str = "", *, ended: bool = False, edited: str = ""
+) -> str:
     """The whole note. `option`: what its commands need, to be typed in any folder (see command.py);
-    `ended`: sdwatch has ended on this hold (`run --once`)."""
+    `ended`: sdwatch has ended on this hold (`run --once`); `edited`: the config file, where it has
+    changed since sdwatch started."""
     trouble = held.trouble
     return joined(
         [printable(trouble.cause)],
@@ -29,7 +37,12 @@ def hold_text(lane: str, held: Held, option: str = "", *, ended: bool = False) -
         ],
         _tried(held),
         log_part(trouble.lines, f"more in the state folder, webui-{lane}/"),
-        ["What to do:", f"  {trouble.advice}", *_goes_on(held, option, ended)],
+        [
+            "What to do:",
+            f"  {trouble.advice}",
+            *_read_again(edited),
+            *_goes_on(held, option, ended),
+        ],
     )
 
 
@@ -37,6 +50,10 @@ def _tried(held: Held) -> list[str]:
     more = f"; {held.before} more before these" if held.before else ""
     told = [f"  {at}  {printable(what)}" for at, what in held.tried]
     return [f"What was tried, and what came of it (times are UTC{more}):", *told] if told else []
+
+
+def _read_again(edited: str) -> list[str]:
+    return ["", f"  {printable(config_edited(edited))}."] if edited else []
 
 
 def _goes_on(held: Held, option: str, ended: bool) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 The diagram in ARCHITECTURE.md is drawn from this table (`diagram`), and a test keeps them equal.
 A lane that holds after a failed start is cooling down, with the reason in words beside its state
-until the WebUI is ready again.
+until the WebUI is ready again. One that a start found not usable is not usable, whether its process
+answers or nothing runs; no crash is behind that, and no cool-down after it.
 """
 
 from __future__ import annotations
@@ -39,9 +40,11 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.DOWN, Event.START): State.STARTING,
     (State.STARTING, Event.READY): State.READY,
     (State.STARTING, Event.START_FAILED): State.COOLING_DOWN,
+    (State.STARTING, Event.NOT_USABLE): State.NOT_USABLE,
     (State.READY, Event.CRASHED): State.COOLING_DOWN,
     (State.READY, Event.NOT_USABLE): State.NOT_USABLE,
     (State.READY, Event.RECYCLED): State.DOWN,
+    (State.NOT_USABLE, Event.START): State.STARTING,
     (State.NOT_USABLE, Event.READY): State.READY,
     (State.NOT_USABLE, Event.NOT_USABLE): State.NOT_USABLE,
     (State.NOT_USABLE, Event.CRASHED): State.COOLING_DOWN,

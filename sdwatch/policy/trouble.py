@@ -5,22 +5,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
+from sdwatch.policy.facts import Diagnosis
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.verdict import Verdict, blame_for
+
+
+class Cure(Enum):
+    """What ends a hold. A start that failed in a way that only a person can cure is no crash."""
+
+    RESTART = "a restart may cure it"
+    TIME = "it may pass by itself"
+    PERSON = "somebody must do something"
 
 
 @dataclass(frozen=True)
 class Trouble:
     """`cause`: one sentence; `advice`: what to do, in this case; `blame`: WebUI, machine, person,
     job or sdwatch; `lines`: the WebUI's output that matters, free of prompts; `spent`: runs that
-    failed by it."""
+    failed by it; `cure`: what ends it."""
 
     cause: str
     advice: str = ""
     blame: str = "WebUI"
     lines: tuple[str, ...] = ()
     spent: tuple[str, ...] = ()
+    cure: Cure = Cure.PERSON
 
     def __str__(self) -> str:
         return self.cause
@@ -63,9 +74,10 @@ def no_start(how: str, known: Signature | None, told: bool = False) -> Trouble:
     if "is taken by" in how:
         return not_begun(how)
     if known is None:
-        return Trouble(f"the WebUI did not start: {how}", _NO_START)
+        return Trouble(f"the WebUI did not start: {how}", _NO_START, cure=Cure.RESTART)
     cause = f"the WebUI did not start: {known.cause} ({how})"
-    return Trouble(cause, known.advice, known.blames or "WebUI")
+    cure = _cure_of(known.diagnosis, managed=True)
+    return Trouble(cause, known.advice, known.blames or "WebUI", cure=cure)
 
 
 def not_begun(reason: str) -> Trouble:
@@ -84,7 +96,7 @@ def seen_by_probe(reason: str, *, managed: bool) -> Trouble:
 def no_answer(reason: str, *, managed: bool) -> Trouble:
     """It does not answer as it should, now."""
     if managed:
-        return Trouble(f"the WebUI is not ready: {reason}", _IT_MAY_COME)
+        return Trouble(f"the WebUI is not ready: {reason}", _IT_MAY_COME, cure=Cure.TIME)
     advice = (
         "Start your WebUI yourself, or see that `url` in the config is its address: sdwatch did "
         "not start it, and cannot."
@@ -96,14 +108,20 @@ def failed_proof(what: str, verdict: Verdict, *, managed: bool) -> Trouble:
     """It could not make a picture that any WebUI can, `what`."""
     cause = f"{what} failed: {verdict.cause}"
     advice = verdict.advice if managed else f"{_NOT_OURS} {verdict.advice}"
-    return Trouble(cause, advice, _whose(verdict))
+    return Trouble(cause, advice, _whose(verdict), cure=_cure_of(verdict.diagnosis, managed))
+
+
+def unproven() -> Trouble:
+    """It has failed a canary, and is not asked again while a person's hold is there."""
+    cause = "it failed the canary, and the next one waits for the hold to end"
+    return Trouble(cause, cure=Cure.TIME)
 
 
 def found_by_call(cause: str, verdict: Verdict, *, managed: bool) -> Trouble:
     """A call found that it cannot be used. `cause`: the verdict's, free of prompts."""
     who = "person" if verdict.diagnosis == "busy" else _whose(verdict)
     advice = verdict.advice if who == "person" else _restart_too(verdict.advice, managed)
-    return Trouble(cause, advice, who)
+    return Trouble(cause, advice, who, cure=_cure_of(verdict.diagnosis, managed))
 
 
 def doubted_jobs(runs: Sequence[str]) -> Trouble:
@@ -116,6 +134,7 @@ def doubted_jobs(runs: Sequence[str]) -> Trouble:
         "something very large, it is the jobs.",
         "not known: these jobs, or the WebUI",
         spent=tuple(runs),
+        cure=Cure.TIME,
     )
 
 
@@ -131,7 +150,14 @@ def no_room(reason: str) -> Trouble:
 def broken_here(error: str) -> Trouble:
     """A mistake of sdwatch itself."""
     advice = "Please report it, with sdwatch.log of the state folder."
-    return Trouble(f"sdwatch itself broke: {error}", advice, "sdwatch")
+    return Trouble(f"sdwatch itself broke: {error}", advice, "sdwatch", cure=Cure.RESTART)
+
+
+def _cure_of(diagnosis: Diagnosis, managed: bool) -> Cure:
+    if diagnosis is Diagnosis.BUSY:
+        return Cure.TIME
+    restart_helps = managed and diagnosis not in (Diagnosis.NOT_USABLE, Diagnosis.STORAGE)
+    return Cure.RESTART if restart_helps else Cure.PERSON
 
 
 def _whose(verdict: Verdict) -> str:

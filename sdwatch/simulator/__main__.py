@@ -51,6 +51,12 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--switch-time", type=_seconds, default=0.2, metavar="S")
     p.add_argument("--auth", metavar="USER:PASSWORD", help="ask for it, as --api-auth does")
     p.add_argument("--no-model", action="store_true", help="no checkpoint is there")
+    p.add_argument(
+        "--model-file",
+        type=Path,
+        metavar="FILE",
+        help="no checkpoint is there until this file is, and the list of checkpoints is refreshed",
+    )
     p.add_argument("--no-api", action="store_true", help="as if started without --api")
     p.add_argument("--never-ready", action="store_true", help="the port never opens")
     p.add_argument("--crash-on-start", type=int, metavar="CODE")
@@ -97,6 +103,7 @@ def main() -> NoReturn:
     boot(args, traits.voice, faults)
     speed = Speed(args.step_time, args.load_time, args.switch_time)
     machine = kind.machine(traits, speed, has_model=not args.no_model)
+    machine.wait_for_model(args.model_file)
     dies = faults.get("server-thread-dies")
     settings = Settings(
         args.port,

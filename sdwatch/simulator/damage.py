@@ -147,6 +147,8 @@ class Damage:
                 raise CrashedError("SystemExit", "3", text_only=True, prints_first=True)
             case "structured-500" | "exit-after-500":
                 raise CrashedError("RuntimeError", "injected failure inside sampling")
+            case "device-suspended":
+                raise failures.device_suspended(text_only=bool(fault.option("opaque")))
             case "log-flood":
                 _flood(int(fault.option("lines")))
                 raise CrashedError("RuntimeError", "injected failure after a flood of lines")

@@ -89,6 +89,19 @@ def poisoned() -> CrashedError:
     return CrashedError("AttributeError", "'NoneType' object has no attribute 'sd_checkpoint_info'")
 
 
+class DeviceLostError(CrashedError):
+    """The GPU is gone for this process: whatever it does there fails so from now on."""
+
+
+def device_suspended(*, text_only: bool) -> DeviceLostError:
+    """What DirectML raises then (stable-diffusion-webui-amdgpu#22)."""
+    message = (
+        "The GPU device instance has been suspended. "
+        "Use GetDeviceRemovedReason to determine the appropriate action."
+    )
+    return DeviceLostError("RuntimeError", message, text_only=text_only)
+
+
 def no_model() -> CrashedError:
     """What the first job gets where there is no checkpoint at all."""
     message = (

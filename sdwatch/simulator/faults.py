@@ -47,6 +47,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "nan": _500,
     "log-flood": {**_500, "lines": 20_000},
     "poisoned": {},
+    "device-suspended": {"at": 0.5, "opaque": 0},
     "sigkill-before-reply": {},
     "sigkill-mid-step": {"at": 0.5},
     "sigkill-mid-reply": {"at": 0.5},

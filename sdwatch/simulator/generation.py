@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -17,7 +18,7 @@ from PIL import Image
 from sdwatch.simulator import checkpoints, failures, pictures
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.damage import Damage
-from sdwatch.simulator.failures import CrashedError
+from sdwatch.simulator.failures import CrashedError, DeviceLostError
 from sdwatch.simulator.job import Job, spoiled
 from sdwatch.simulator.state import Queue, State
 from sdwatch.simulator.traits import Traits
@@ -53,13 +54,21 @@ class Machine:
         self.voice = traits.voice
         self.speed = speed
         self.has_model = has_model
+        self._model_file: Path | None = None
         self.options: dict[str, Any] = dict(traits.lists["options"])
         self.state = self.state_class()
         self.loaded: Checkpoint | None = None
         self.poisoned = False
+        self._lost: DeviceLostError | None = None
         self._corrupted: set[Checkpoint] = set()  # .corrupted stands behind their files' names
         self._gone: set[Checkpoint] = set()
         self.queue = Queue()
+
+    def wait_for_model(self, file: Path | None) -> None:
+        """Have no checkpoint until this file is there and `refresh` was asked for."""
+        self._model_file = file
+        if file is not None:
+            self.has_model = file.exists()
 
     # -- at the start
 
@@ -103,6 +112,7 @@ class Machine:
     def refresh(self) -> None:
         """Only now is a file that was renamed not listed any more."""
         self._gone |= self._corrupted
+        self.wait_for_model(self._model_file)
 
     # -- a generation
 
@@ -208,13 +218,23 @@ class Machine:
         bar = self.voice.bar(steps)
         begin, pause = time.monotonic(), self.speed.step_time * damage.slowness
         for step in range(steps):
-            damage.before_step(done + step, total)
+            self._use_device(done + step, total, damage)
             wait_until(begin + (step + 1) * pause)
             state.stepped(step + 1, steps)
             bar.show(step + 1)
             if state.interrupted or state.skipped:
                 break
         bar.close()
+
+    def _use_device(self, step: int, total: int, damage: Damage) -> None:
+        """What a step does with the GPU. Once that is lost, all fails until a restart."""
+        if self._lost is not None:
+            raise self._lost
+        try:
+            damage.before_step(step, total)
+        except DeviceLostError as e:
+            self._lost = e
+            raise
 
     # -- an upscale
 
@@ -236,7 +256,7 @@ class Machine:
         bar = None if tiles == 1 else self.voice.bar(tiles, "tiled upscale: ")
         begin = time.monotonic()
         for tile in range(tiles):
-            damage.before_step(tile, tiles)
+            self._use_device(tile, tiles, damage)
             wait_until(begin + (tile + 1) * self.speed.step_time * damage.slowness)
             if bar:
                 bar.show(tile + 1)

@@ -28,10 +28,13 @@ class HoldNote:
         self._option = option
         self._text = ""
 
-    def show(self, held: Held | None, *, ended: bool = False) -> None:
-        """Write why it is on hold; None removes it. `ended`: sdwatch ends, and the note stays. A
-        share that is gone is no reason to fail."""
-        text = hold_text(self._name, held, self._option, ended=ended) if held else ""
+    def show(self, held: Held | None, *, ended: bool = False, edited: str = "") -> None:
+        """Write why it is on hold; None removes it. `ended`: sdwatch ends, and the note stays;
+        `edited`: the config file, where it has changed since. A share that is gone is no reason to
+        fail."""
+        text = ""
+        if held is not None:
+            text = hold_text(self._name, held, self._option, ended=ended, edited=edited)
         if text == self._text:
             return
         with suppress(OSError):

@@ -111,6 +111,14 @@ class SDWebUIClient:
         body = self._get("/sdapi/v1/sd-models", timeout)
         return body if isinstance(body, list) else []
 
+    def refresh_checkpoints(self, timeout: float) -> bool:
+        """POST /sdapi/v1/refresh-checkpoints: looks into the models folder again, since the list is
+        of the start (measured with Forge dfdcbab6). Whether it was taken. Never raises."""
+        try:
+            return self._ask("POST", "/sdapi/v1/refresh-checkpoints", timeout)[0] in (200, 204)
+        except WebUIError:
+            return False
+
     def is_without_model(self, timeout: float) -> bool:
         """GET /sdapi/v1/checkpoint, which only SD.Next has: its `type` is null until a model is
         loaded; asking loads none. Raises WebUIError."""

@@ -20,7 +20,7 @@ from sdwatch.webui.tail_capture import tail_text
 log = logging.getLogger("sdwatch.webui")
 
 PATIENCE = 10.0
-"""Seconds that one wait for it lasts; then the lane says that it is on hold, and waits again."""
+"""Seconds that it gets to come back; then the lane is on hold, and asks at its health interval."""
 
 
 class ExternalWebUI:
@@ -63,6 +63,11 @@ class ExternalWebUI:
     def is_process_alive(self) -> bool:
         """Whether it answered when it was last asked."""
         return self._answers
+
+    @property
+    def answers_unusable(self) -> bool:
+        """Whether it answered when it was last asked that it cannot be used as it is."""
+        return self.last_probe is not None and self.last_probe.unusable
 
     def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]:
         """The last lines of its `log_file`, or a placeholder that says why there are none."""

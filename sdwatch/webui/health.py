@@ -101,13 +101,18 @@ class ReadinessProbe:
     def _with_checkpoint(self) -> ProbeResult:
         """The API answers; is there anything to generate with?"""
         try:
-            if self._client.checkpoints(self._timeout):
+            if self._client.checkpoints(self._timeout) or self._were_put_there():
                 return ProbeResult(True, "the API answers")
         except WebUIError as error:
             return ProbeResult(False, str(error))
         return ProbeResult(
             False, "it has no checkpoint: put one into its models folder", unusable=True
         )
+
+    def _were_put_there(self) -> bool:
+        """None are listed, but the list is only read again when asked: are there any by now?"""
+        refreshed = self._client.refresh_checkpoints(self._timeout)
+        return refreshed and bool(self._client.checkpoints(self._timeout))
 
     def _without_progress(self) -> ProbeResult:
         """404: not yet, or a server without this route, or a WebUI without --api."""

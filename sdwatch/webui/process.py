@@ -135,6 +135,13 @@ class WebUIProcessManager:
         watched = life.identity.listener_pid or life.identity.pid
         return any(process.pid == watched for process in identities.recorded(life.identity))
 
+    @property
+    def answers_unusable(self) -> bool:
+        """Whether it lives, and answered when it was last waited for that it cannot be used as it
+        is. A restart is no cure for that; a person may be one while it runs, with a model."""
+        probe = self.last_probe
+        return probe is not None and probe.unusable and self.is_process_alive()
+
     def exit_of(self, generation: int) -> WebUIExit | None:
         """How that generation ended; None while it lives, or where that was not seen."""
         with self._lock:
@@ -175,8 +182,9 @@ class WebUIProcessManager:
     def adopt(self, timeout_s: float | None = None, give_up: threading.Event | None = None) -> bool:
         """Take over a process of ours that an earlier monitor left; whether it is ready.
 
-        One that is not ready within `timeout_s` is sick, and stopped whole. Without a time, one
-        that was ready before gets 10 s, and one that was still starting all that a start gets.
+        One that is not ready within `timeout_s` is sick, and stopped whole, unless it
+        `answers_unusable`. Without a time, one that was ready before gets 10 s, and one that was
+        still starting all that a start gets.
         When `give_up` is set, it is left as it is.
         """
         with self._operations:
@@ -202,6 +210,7 @@ class WebUIProcessManager:
         state folder cannot be written, or the last generation cannot be stopped.
         """
         with self._operations:
+            self.last_probe = None
             if not self.stop():
                 raise ProcessError(self.last_failure)
             owner = tree.owner_of(self._host, self._port)
@@ -287,7 +296,8 @@ class WebUIProcessManager:
         self, timeout_s: float | None = None, give_up: threading.Event | None = None
     ) -> bool:
         """Stop, start, wait until ready. False with the reason logged and in `last_failure`, and
-        nothing of ours left running. Who asks while a restart is under way shares its result."""
+        nothing of ours left running, unless it `answers_unusable`. Who asks while a restart is
+        under way shares its result."""
         with self._lock:
             under_way = self._restart_under_way
             mine: Future[bool] = Future()
@@ -323,6 +333,8 @@ class WebUIProcessManager:
             return False
 
     def _stop_after_failure(self) -> None:
+        if self.answers_unusable:
+            return
         reason, trouble = self.last_failure, self.last_trouble
         if self.stop():
             self.last_failure, self.last_trouble = reason, trouble

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from sdwatch.clock import SystemClock
-from sdwatch.monitor import Result
 from sdwatch.policy.recovery import PROVEN
 from sdwatch.policy.story import CANARY_WELL
 from sdwatch.spool import archive
@@ -257,11 +256,14 @@ def test_that_hold_outlives_the_monitor(tmp_path: Path) -> None:
     with monitored(tmp_path, faults=plan("sigkill-mid-step", "cursed"), settings=settings) as spool:
         for name in "abc":
             spool.drop(f"{name}.yaml", job(f"a cursed castle {name}", priority=5))
-        spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        spool.start()
+        spool.wait_for(failed=3)
+        wait_until(lambda: "different jobs" in spool.lane()["hold"], 60, "the lane is on hold")
+        spool.stop()
         spool.drop("good.yaml", job())
-        spool.start(once=True)
-        assert spool.ended() is Result.HOLD
+        spool.start()
+        wait_until(lambda: "different jobs" in spool.lane().get("hold", ""), 60, "on hold again")
+        spool.two_more_beats()
         assert [len(spool.failed()), spool.waiting()] == [3, ["good.yaml"]]
         note = (spool.spool / "HOLD-sim.txt").read_text(encoding="utf-8")
         assert all(run.name in note for run in spool.failed())

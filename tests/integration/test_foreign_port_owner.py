@@ -41,7 +41,7 @@ def test_it_is_named_and_left_alone_and_jobs_go_on_when_it_ends(tmp_path: Path) 
     with monitored(tmp_path) as spool, foreign_owner(spool.port) as foreign:
         spool.drop("castle.yaml", job())
         spool.start()
-        wait_until(lambda: len(spool.events("crash")) >= 3, 30, "three refused starts")
+        wait_until(lambda: len(spool.events("start")) >= 3, 30, "three refused starts")
         wait_until(lambda: spool.lane().get("hold"), 30, "status says why")
         hold = spool.lane()["hold"]
         assert f"port {spool.port} is taken by pid {foreign.pid}" in hold
@@ -54,3 +54,4 @@ def test_it_is_named_and_left_alone_and_jobs_go_on_when_it_ends(tmp_path: Path) 
         foreign.wait()
         spool.wait_for(done=1)
         assert spool.stats()["starts"] == 1
+        assert spool.events("crash") == []

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from sdwatch.monitor import Result
 from tests.helpers import wait_until
-from tests.monitored import Monitored, has, job, journal, monitored
+from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
+from tests.webui.sim import running
 
 
 def test_the_running_call_is_finished_and_no_other_begun_until_it_is_gone(tmp_path: Path) -> None:
@@ -34,11 +35,115 @@ def test_on_hold_nothing_is_claimed(tmp_path: Path) -> None:
         (spool.spool / "hold.txt").touch()
         spool.drop("castle.yaml", job())
         spool.start()
-        spool.wait_ready()
-        wait_until(lambda: spool.status()["next"] == ["castle.yaml"], 20, "it waits for its turn")
+        wait_until(lambda: spool.status().get("next") == ["castle.yaml"], 20, "it waits")
         spool.two_more_beats()
         assert spool.waiting() == ["castle.yaml"]
+        assert_never_started(spool)
+
+        (spool.spool / "hold.txt").unlink()
+        spool.wait_for(done=1)
+
+
+def test_one_that_is_put_there_later_leaves_the_webui_ready(tmp_path: Path) -> None:
+    with monitored(tmp_path) as spool:
+        spool.start()
+        spool.wait_ready()
+        (spool.spool / "hold").touch()
+        spool.drop("castle.yaml", job())
+        wait_until(lambda: spool.status()["next"] == ["castle.yaml"], 20, "it waits for its turn")
+        spool.two_more_beats()
+        assert spool.lane()["state"] == "ready"
         assert spool.stats()["posts"] == 0
+
+
+FAILS_CANARIES = "- {fault: structured-500, when: {prompt: '.'}, times: always}"
+
+
+def attempts(spool: Monitored) -> tuple[int, int]:
+    """How often it was started, and sent anything, canaries included."""
+    stats = spool.stats()
+    return stats["starts"], stats["posts"] + stats["canaries"]
+
+
+def nothing_is_tried(spool: Monitored) -> None:
+    """Neither a start nor a canary; what was under way when the hold came may end before."""
+    spool.two_more_beats()
+    before = attempts(spool)
+    for _ in range(3):
+        spool.two_more_beats()
+    assert attempts(spool) == before
+
+
+def test_while_the_lane_holds_because_of_its_canary_no_other_is_sent_and_nothing_is_started(
+    tmp_path: Path,
+) -> None:
+    hold = tmp_path / "spool" / "hold"
+    with monitored(tmp_path, faults=FAILS_CANARIES, settings={"cooldown": [0.1]}) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_until(lambda: "canary" in spool.lane().get("hold", ""), 60, "the lane's own hold")
+        hold.touch()
+        nothing_is_tried(spool)
+        starts, sent = attempts(spool)
+
+        hold.unlink()
+        wait_until(lambda: attempts(spool)[0] > starts and attempts(spool)[1] > sent, 60, "again")
+
+
+def test_an_external_one_gets_no_canary_either(tmp_path: Path) -> None:
+    hold = tmp_path / "spool" / "hold"
+    webui = {**EXTERNAL, "health": {"interval": 0.5, "timeout": 5, "failures": 100}}
+    counted = ("--state", str(tmp_path / "simulator.json"))
+    with (
+        monitored(tmp_path, settings={"cooldown": [0.1]}, webui=webui) as spool,
+        running(tmp_path, *counted, port=spool.port, plan=FAILS_CANARIES),
+    ):
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_until(lambda: "canary" in spool.lane().get("hold", ""), 60, "the lane's own hold")
+        hold.touch()
+        nothing_is_tried(spool)
+        _, sent = attempts(spool)
+
+        hold.unlink()
+        wait_until(lambda: attempts(spool)[1] > sent, 60, "it is asked again")
+        spool.stop()
+
+
+def test_one_that_dies_on_hold_is_not_started_before_the_hold_is_gone(tmp_path: Path) -> None:
+    hold = tmp_path / "spool" / "hold"
+    with monitored(tmp_path) as spool:
+        spool.start()
+        spool.wait_ready()
+        hold.touch()
+        for process in spool.processes():
+            process.kill()
+        wait_until(lambda: spool.lane()["state"] == "cooling down", 60, "its end is seen")
+        nothing_is_tried(spool)
+        assert spool.stats()["starts"] == 1
+
+        hold.unlink()
+        spool.wait_ready(2)
+
+
+def test_one_that_waits_for_a_self_test_when_sdwatch_starts_waits_for_the_hold_to_end(
+    tmp_path: Path,
+) -> None:
+    hold = tmp_path / "spool" / "hold"
+    webui = {"leave_running": True}
+    with monitored(
+        tmp_path, faults=FAILS_CANARIES, settings={"cooldown": [0.1, 600]}, webui=webui
+    ) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_until(lambda: "canary" in spool.lane().get("hold", ""), 60, "the lane's own hold")
+        spool.stop()
+        hold.touch()
+        before = attempts(spool)
+        spool.start()
+        wait_until(lambda: "the canary" in spool.lane().get("hold", ""), 60, "it says why")
+        nothing_is_tried(spool)
+        assert attempts(spool) == before
 
 
 def test_a_stop_on_hold_in_mid_run_leaves_the_run_to_go_on(tmp_path: Path) -> None:
@@ -65,8 +170,8 @@ def test_a_retry_after_a_crash_waits_for_a_hold_that_came_in_the_cool_down(tmp_p
         spool.start()
         wait_until(has(spool.working, "call_failed", call="1.1"), 30, "it crashed")
         hold.touch()
-        spool.wait_ready(2)
-        spool.two_more_beats()
+        nothing_is_tried(spool)
+        assert spool.stats()["starts"] == 1
         assert len(journal(spool.working()[0], "call_started")) == 1
 
         hold.unlink()

@@ -36,7 +36,6 @@ def assert_cooldown_was_kept(spool: Monitored) -> None:
     [
         (["--never-ready"], "not ready within 0.5 s"),
         (["--crash-on-start", "3"], "exit code 3"),
-        (["--no-model"], "no checkpoint"),
     ],
 )
 def test_no_job_is_spent_and_status_says_why(tmp_path: Path, flags: list[str], why: str) -> None:

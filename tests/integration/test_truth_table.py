@@ -175,6 +175,7 @@ def test_what_puts_the_lane_on_hold(tmp_path: Path, row: HoldRow, kind: str) -> 
         wait_until(lambda: note.exists() and row.hold in note.read_text("utf-8"), 60, row.hold)
         spool.stop()
         assert spool.stats()["posts"] == row.posts
+        assert bool(spool.events("crash")) is row.crash
         assert not spool.done() + spool.failed()
         if row.posts:
             (run,) = spool.working()

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdwatch.policy.cooldown import Crash, Instant, delay_after, remaining
+from sdwatch.policy.cooldown import (
+    Crash,
+    Instant,
+    asked_again_after,
+    delay_after,
+    is_waited_for,
+    remaining,
+)
+from sdwatch.policy.trouble import Cure
 
 LIST = (5.0, 10.0, 20.0, 300.0)
 BOOT_A = "a"
@@ -66,3 +74,26 @@ def test_whatever_the_clocks_say_it_stays_between_nothing_and_the_entry(
     left = remaining(crashes, cooldown, now)
     assert 0 <= left <= delay_after(len(crashes), cooldown)
     assert left == remaining(list(crashes), tuple(cooldown), now)
+
+
+@pytest.mark.parametrize(
+    ("cure", "crashes", "held_for", "waits"),
+    [
+        (Cure.RESTART, 1, 1e6, True),
+        (Cure.RESTART, 3, 0.0, True),  # the last entry of the list is still waited out
+        (Cure.RESTART, 4, 0.0, False),
+        (Cure.TIME, 9, 90.0, True),
+        (Cure.TIME, 0, 91.0, False),
+        (Cure.PERSON, 0, 0.0, False),
+    ],
+)
+def test_once_waits_for_what_a_restart_or_time_may_end(
+    cure: Cure, crashes: int, held_for: float, waits: bool
+) -> None:
+    assert is_waited_for(cure, crashes, held_for, [5, 10, 15]) is waits
+
+
+def test_what_is_not_usable_is_asked_again_at_a_pace_that_grows_and_stays_modest() -> None:
+    paces = [asked_again_after(number) for number in range(1, 100)]
+    assert paces == sorted(paces)
+    assert 2 <= paces[0] <= paces[-1] <= 30

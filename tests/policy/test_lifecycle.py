@@ -15,6 +15,12 @@ LIVES = {
     "a hold that goes away": [
         Event.START, Event.READY, Event.NOT_USABLE, Event.NOT_USABLE, Event.READY,
     ],
+    "a start that finds it not usable, and a model that is put there": [
+        Event.START, Event.NOT_USABLE, Event.READY,
+    ],
+    "a port that is taken, and is free again": [
+        Event.START, Event.NOT_USABLE, Event.START, Event.NOT_USABLE, Event.START, Event.READY,
+    ],
     "a crash while on hold": [
         Event.START, Event.READY, Event.NOT_USABLE, Event.CRASHED, Event.START, Event.READY,
     ],

@@ -147,6 +147,7 @@ NOT_ENOUGH = (
 NANS = "A tensor with NaNs was produced in {}. This could be either because there's not enough"
 ILLEGAL = "CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be"
 ILLEGAL_LINE = "RuntimeError: CUDA error: an illegal memory access was encountered"
+SUSPENDED = "RuntimeError: The GPU device instance has been suspended. Use GetDeviceRemovedReason"
 ASSERTED = "RuntimeError: CUDA error: device-side assert triggered"
 HTML_INFO = "1 validation error for ResProcessImage\nhtml_info\n  Input should be a valid string"
 KILLED = 'webui.sh: line 304: 26728 Killed                  "${python_cmd}" -u "${LAUNCH_SCRIPT}"'
@@ -465,6 +466,8 @@ ISSUES = [
          POISONED, "a check inside", "embedding", "device-side assert", poisons=True),
     call("launch failure", a1111("RuntimeError", "CUDA error: unspecified launch failure"),
          POISONED, "gave up a program", "TdrDelay", "unspecified launch failure", poisons=True),
+    call("device suspended", a1111("RuntimeError", SUSPENDED), POISONED, "took the GPU away",
+         "smaller size", "GPU device instance", poisons=True),
     call("launch timed out", a1111("RuntimeError", "CUDA error: the launch timed out and was termi"
          "nated"), POISONED, "in time", poisons=True),
     call("cuDNN status", a1111("RuntimeError", "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR"),
@@ -564,6 +567,8 @@ LOG_LINES = [
         ("RuntimeError: CUDA error: device-side assert triggered", POISONED, "a check inside"),
         ("RuntimeError: CUDA error: unspecified launch failure", POISONED, "gave up a program"),
         ("RuntimeError: CUDA error: unknown error", POISONED, "gave up a program"),
+        (SUSPENDED, POISONED, "took the GPU away"),
+        ("RuntimeError: The GPU will not respond to more commands", POISONED, "took the GPU away"),
         ("RuntimeError: cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", POISONED, "cuDNN"),
         ("RuntimeError: CUBLAS_STATUS_NOT_INITIALIZED", POISONED, "cuBLAS"),
         ("RuntimeError: CUDA error: invalid argument", POISONED, "reported an error"),

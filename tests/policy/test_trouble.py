@@ -9,6 +9,7 @@ from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebU
 from sdwatch.policy.facts import Facts
 from sdwatch.policy.hold_story import hold_text
 from sdwatch.policy.trouble import (
+    Cure,
     Held,
     Trouble,
     broken_here,
@@ -157,3 +158,41 @@ def test_each_trouble_names_cause_advice_and_whose_it_is(
 def test_who_only_uses_it_too_need_not_restart_anything() -> None:
     busy = found_by_call("busy", verdict_on(WebUIBusyError("no progress")), managed=False)
     assert YOURSELF not in busy.advice
+
+
+BUSY = verdict_on(WebUIBusyError("no progress"))
+UNUSABLE = verdict_on(WebUINotUsableError("x", status=401))
+TAKEN = "port 1 is taken by pid 2, which was left alone. End it."
+
+
+@pytest.mark.parametrize(
+    ("trouble", "cure"),
+    [
+        (no_start("it ended: exit code 3", None), Cure.RESTART),
+        (no_start("exit code 2", KNOWN), Cure.PERSON),
+        (no_start(TAKEN, None), Cure.PERSON),
+        (no_start("it has no checkpoint", None, told=True), Cure.PERSON),
+        (not_begun("working folder not found: x"), Cure.PERSON),
+        (seen_by_probe("it wants another user name", managed=True), Cure.PERSON),
+        (no_answer("it loads", managed=True), Cure.TIME),
+        (no_answer("refused", managed=False), Cure.PERSON),
+        (failed_proof("the canary", OOM, managed=True), Cure.RESTART),
+        (failed_proof("the canary", OOM, managed=False), Cure.PERSON),
+        (failed_proof("the canary", BUSY, managed=True), Cure.TIME),
+        (failed_proof("the canary", UNUSABLE, managed=True), Cure.PERSON),
+        (found_by_call("busy", BUSY, managed=False), Cure.TIME),
+        (found_by_call("wants another", UNUSABLE, managed=True), Cure.PERSON),
+        (doubted_jobs(["run-1"]), Cure.TIME),
+        (no_room("5 MB free"), Cure.PERSON),
+        (broken_here("KeyError('x')"), Cure.RESTART),
+    ],
+)
+def test_each_trouble_says_what_ends_it(trouble: Trouble, cure: Cure) -> None:
+    assert trouble.cure is cure
+
+
+def test_the_note_says_that_an_edited_config_needs_a_restart() -> None:
+    held = Held(Trouble("x", "Give `password`."), "then")
+    text = hold_text("sim", held, edited="/sd/sdwatch.yaml")
+    advice, _, _ = text.partition("No job is lost")
+    assert "Give `password`.\n\n  /sd/sdwatch.yaml has changed since sdwatch started" in advice

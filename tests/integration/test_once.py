@@ -1,0 +1,104 @@
+"""`run --once`: waits for what may end by itself, and leaves nothing behind in the inbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sdwatch.monitor import Monitor, Result
+from tests.helpers import wait_until
+from tests.integration.test_canary import error
+from tests.monitored import job, monitored
+
+SUSPENDED = (
+    "- {{fault: device-suspended, when: {{prompt: cursed}}, times: always, opaque: {opaque}}}\n"
+)
+
+
+@pytest.mark.parametrize("opaque", [0, 1], ids=["in the body", "in the log alone"])
+def test_a_suspended_gpu_costs_only_the_jobs_that_suspend_it(tmp_path: Path, opaque: int) -> None:
+    """stable-diffusion-webui-amdgpu#22: every call fails until a restart."""
+    with monitored(tmp_path, faults=SUSPENDED.format(opaque=opaque)) as spool:
+        for number in range(5):
+            spool.drop(f"bad-{number}.yaml", job(f"a cursed castle {number}"))
+            spool.drop(f"good-{number}.yaml", job(f"a tower {number}"))
+        spool.start(once=True)
+        assert spool.ended(180) is Result.EMPTY
+        assert (len(spool.done()), len(spool.failed())) == (5, 5)
+        assert {error(run)["diagnosis"] for run in spool.failed()} == {"poisoned"}
+        assert {error(run)["blame"] for run in spool.failed()} == {"job"}
+
+
+def test_a_gpu_that_fails_its_canaries_is_waited_for_until_a_restart_has_cured_it(
+    tmp_path: Path,
+) -> None:
+    plan = "- {fault: structured-500, when: {prompt: '.'}, times: 4}\n"
+    with monitored(tmp_path, faults=plan, settings={"cooldown": [0.1] * 5}) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        assert len(spool.done()) == 1
+        assert any("on hold" in line for line in spool.told)
+
+
+def test_it_ends_once_the_cool_down_list_is_exhausted(tmp_path: Path) -> None:
+    settings = {"cooldown": [0.1, 0.2]}
+    with monitored(tmp_path, flags=["--crash-on-start", "3"], settings=settings) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.HOLD
+        assert [crash["cooldown"] for crash in spool.events("crash")] == [0.1, 0.2, 0.2]
+        assert spool.waiting() == ["castle.yaml"]
+        note = (spool.spool / "HOLD-sim.txt").read_text(encoding="utf-8")
+        assert "sdwatch has ended on this hold (--once)" in note
+
+
+def test_a_start_that_fails_once_is_waited_for(tmp_path: Path) -> None:
+    plan = "- {fault: exit-on-start, when: {start: 1}, times: once}\n"
+    with monitored(tmp_path, faults=plan) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        assert len(spool.done()) == 1
+
+
+def test_it_ends_at_once_where_a_person_is_needed(tmp_path: Path) -> None:
+    settings = {"cooldown": [600]}
+    with monitored(tmp_path, flags=["--no-model"], settings=settings) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.HOLD
+        assert spool.stats()["starts"] == 1
+        assert spool.events("crash") == []
+
+
+@pytest.mark.parametrize("name", ["late.yaml", "wrong.yaml"])
+def test_a_job_that_is_dropped_just_before_the_end_is_not_left_behind(
+    tmp_path: Path, name: str
+) -> None:
+    """No event announces it, and no scan is due for a long time."""
+    settings = {"watch": "poll", "scan_interval": 3600}
+    with monitored(tmp_path, settings=settings) as spool:
+        spool.drop("castle.yaml", job())
+        dropped: list[Path] = []
+
+        def drop_at_the_end(line: str) -> None:
+            if ": done: castle.yaml" in line and not dropped:
+                dropped.append(spool.drop(name, job() if name == "late.yaml" else "[x"))
+
+        assert Monitor(spool.config, once=True, tell=drop_at_the_end).run() is Result.EMPTY
+        assert dropped
+        assert spool.waiting() == []
+        assert len(spool.done() + spool.failed()) == 2
+
+
+def test_with_a_persons_hold_it_ends_and_says_so(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=["--crash-on-start", "3"]) as spool:
+        spool.drop("castle.yaml", job())
+        spool.write_config(cooldown=[0.1] * 50)
+        spool.start(once=True)
+        wait_until(lambda: spool.events("crash"), 60, "the lane is on hold")
+        (spool.spool / "hold").touch()
+        assert spool.ended() is Result.HOLD
+        assert "everything: on hold: somebody put hold into the spool" in spool.told
