@@ -6,11 +6,12 @@ from pathlib import Path
 
 from sdwatch.errors import JobError, Problem
 from sdwatch.policy.job import Job, parse_job
+from sdwatch.policy.near_miss import JOB_EXTENSIONS
 from sdwatch.policy.reach import JobRules
-from sdwatch.spool.inbox import JOB_EXTENSIONS
 from sdwatch.spool.inside import size_of_picture
-from sdwatch.spool.run import JOB_NAMES, read_bounded
-from sdwatch.spool.signature import folder_files
+from sdwatch.spool.job_file import job_file_in
+from sdwatch.spool.run import read_bounded
+from sdwatch.spool.signature import TOO_DEEP, folder_files, is_too_deep
 
 
 def read_job_at(path: Path, rules: JobRules) -> Job:
@@ -19,7 +20,9 @@ def read_job_at(path: Path, rules: JobRules) -> Job:
         if path.is_dir():
             return _in_folder(path, rules)
         if path.suffix.lower() not in JOB_EXTENSIONS:
-            raise _refused(path, "a job is a .yaml or .yml file, or a folder with a job.yaml")
+            raise _refused(
+                path, "a job is a .yaml, .yml or .json file, or a folder with a job.yaml"
+            )
         data = read_bounded(path.resolve(), str(path))
         return parse_job(data, str(path), None, path.stem, rules=rules)
     except OSError as error:
@@ -27,9 +30,11 @@ def read_job_at(path: Path, rules: JobRules) -> Job:
 
 
 def _in_folder(folder: Path, rules: JobRules) -> Job:
-    file = next((folder / name for name in JOB_NAMES if (folder / name).is_file()), None)
+    file = job_file_in(folder)
     if file is None:
         raise _refused(folder, "there is no job.yaml in this folder, so it is not a job")
+    if is_too_deep(folder):
+        raise _refused(folder, TOO_DEEP)
     data = read_bounded(file.resolve(), str(file))
     return parse_job(
         data,

@@ -85,3 +85,16 @@ def _folders(folder: Path) -> list[Path]:
         return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     except FileNotFoundError:
         return []
+
+
+def near_misses(spool: Spool) -> dict[str, str]:
+    """What lies in the inbox, is no job and looks as if one was meant: why, by its path in it."""
+    found: dict[str, str] = {}
+
+    def ignored(path: Path, why: str) -> None:
+        found[path.relative_to(spool.inbox).as_posix()] = why
+
+    if spool.inbox.is_dir():
+        for _ in candidates(spool.inbox, ignored=ignored):
+            pass
+    return found

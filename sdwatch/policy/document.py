@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -37,6 +37,7 @@ _MAGIC = {
     b"\x7fELF": "a program",
     b"MZ\x90": "a program",
 }
+_BLANK = b"\x00 \t\r\n"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
@@ -98,12 +99,30 @@ def parse_document(data: bytes, file: str) -> Node:
     except _Unreadable as error:
         raise FileProblems(file, [error.problem]) from None
     except yaml.YAMLError as error:
-        raise FileProblems(file, composer.problems or [_explain(error, text)]) from None
+        raise FileProblems(file, composer.problems or [_located(error, text)]) from None
     except (ValueError, OverflowError):  # from PyYAML's own parser, where there is no libyaml
         raise FileProblems(file, [Problem(1, 1, "a number or an escape is too large")]) from None
     if composer.problems:
         raise FileProblems(file, composer.problems)
     return node
+
+
+def open_end(root: Node, data: bytes) -> tuple[int, int] | None:
+    """The place of the last value if the text stops within it, as in `steps: 2` without a line end,
+    where more of it may be to come; None where it does not."""
+    node = root
+    while not isinstance(node, Scalar):
+        last = node.items if isinstance(node, Sequence) else node.entries
+        if not last:
+            return None
+        entry = last[-1]
+        node = entry[1] if isinstance(entry, tuple) else entry
+    ends_so = data.endswith(node.text.encode()) if node.text else data.rstrip().endswith(_OPENS)
+    return (node.line, node.column) if ends_so and not node.quoted else None
+
+
+_OPENS = (b":", b"-", b"?")
+"""What a value is still to follow."""
 
 
 def shown(text: str) -> str:
@@ -128,8 +147,8 @@ def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar,
 
 
 class _Unreadable(Exception):  # noqa: N818 - a way out of the parser, never seen outside
-    def __init__(self, line: int, column: int, message: str) -> None:
-        self.problem = Problem(line, column, message)
+    def __init__(self, line: int, column: int, message: str, *, unfinished: bool = False) -> None:
+        self.problem = Problem(line, column, message, unfinished)
 
 
 def _decode(data: bytes) -> str:
@@ -138,8 +157,15 @@ def _decode(data: bytes) -> str:
             raise _Unreadable(1, 1, f"this is not a text file (looks like {what})")
     if data.startswith(_UTF16):
         raise _Unreadable(1, 1, "this text is UTF-16 or UTF-32; save the file as UTF-8")
-    if b"\x00" in data:
+    if not data.strip(_BLANK):
+        raise _Unreadable(1, 1, "the file is empty", unfinished=True)
+    if b"\x00" in data.rstrip(_BLANK):
         raise _Unreadable(1, 1, "this is not a text file (it has zero bytes); save it as UTF-8")
+    if b"\x00" in data:  # room is made for a file before it is filled, and left by a power cut
+        message = "only zero bytes follow from here on; the file was not written to its end"
+        raise _Unreadable(
+            *_place(data.rstrip(_BLANK).decode("utf-8-sig", "replace")), message, unfinished=True
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -149,13 +175,16 @@ def _decode(data: bytes) -> str:
         code = f"U+{ord(control.group()):04X}"
         raise _Unreadable(line, column, f"a control character ({code}) is in the text; remove it")
     if not text.strip():
-        raise _Unreadable(1, 1, "the file is empty")
+        raise _Unreadable(1, 1, "the file is empty", unfinished=True)
     return text
 
 
 def _not_utf8(data: bytes, error: UnicodeDecodeError) -> _Unreadable:
     # The codec counts from behind a BOM; `object` is what it counted in.
     line, column = _place(error.object[: error.start].decode("utf-8", "replace"))
+    if error.reason == "unexpected end of data":
+        message = "the file ends in the middle of a character; it was not written to its end"
+        return _Unreadable(line, column, message, unfinished=True)
     if re.search(rb"[\x00-\x08\x0e-\x1a]", data):
         return _Unreadable(line, column, "this is not a text file")
     byte = error.object[error.start]
@@ -184,7 +213,8 @@ class _Composer:
         """The one document of the text. Raises _Unreadable, yaml.YAMLError."""
         next(self._events)  # the stream begins
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            raise _Unreadable(1, 1, "the file has only comments; nothing is set")
+            message = "the file has only comments; nothing is set"
+            raise _Unreadable(1, 1, message, unfinished=True)
         root = self._node(next(self._events), 1)
         next(self._events)  # the document ends
         extra = next(self._events)
@@ -250,6 +280,13 @@ def _accident(what: str, line: int, column: int) -> Problem:
 def _mark(mark: Any) -> tuple[int, int]:
     """Line and column from 1; the two parsers of PyYAML have a Mark each."""
     return mark.line + 1, mark.column + 1
+
+
+def _located(error: yaml.YAMLError, text: str) -> Problem:
+    """A syntax error in words; unfinished where the parser met it at the very end of the text."""
+    mark = getattr(error, "problem_mark", None)
+    at_end = mark is not None and _mark(mark) >= _place(text.rstrip())
+    return replace(_explain(error, text), unfinished=at_end)
 
 
 def _explain(error: yaml.YAMLError, text: str) -> Problem:

@@ -7,17 +7,25 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from sdwatch.errors import FileProblems, JobError, Problem, SpoolError
+from sdwatch.errors import FileProblems, JobError, Problem, SpoolError, UnfinishedError
 from sdwatch.policy import document
-from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, shown, unique
+from sdwatch.policy.document import (
+    Node,
+    Scalar,
+    Sequence,
+    open_end,
+    parse_document,
+    shown,
+    unique,
+)
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.reach import DEVICE, JobRules, beyond
 from sdwatch.policy.schema import Places, found, nearest, read_with_places, readable
@@ -113,8 +121,16 @@ def parse_job(
     reader = _JobReader(images, rules, look)
     job = reader.job(root, default_name)
     if reader.problems:
-        raise JobError(file, readable(reader.problems))
+        at_end = open_end(root, data)
+        raise JobError(file, readable(unfinished_at(at_end, reader.problems)))
     return job
+
+
+def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) -> Iterator[Problem]:
+    """The same problems; those at `end`, where the text stops within a value, are unfinished."""
+    for problem in problems:
+        at_end = (problem.line, problem.column) == end
+        yield replace(problem, unfinished=problem.unfinished or at_end)
 
 
 def image_names(stage: Stage) -> list[str]:
@@ -146,7 +162,7 @@ class _JobReader:
         self.images = images
         self.rules = rules
         self.look = look
-        self.looked_at: dict[str, Size | str | None] = {}
+        self.looked_at: dict[str, Size | SpoolError | None] = {}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -293,7 +309,8 @@ class _JobReader:
             for item in node.items:
                 self.check_names(item)
         elif isinstance(node, Scalar) and not node.is_null and (why := self.refusal(node.text)):
-            self.fail(node, why)
+            found = self.looked_at.get(on_disk(node.text, self.images or ()))
+            self.fail(node, why, unfinished=isinstance(found, UnfinishedError))
 
     def refusal(self, name: str) -> str:
         """Why this cannot be the name of an image, or an empty text."""
@@ -326,9 +343,9 @@ class _JobReader:
             try:
                 self.looked_at[image] = self.look(image)
             except SpoolError as error:
-                self.looked_at[image] = str(error)
+                self.looked_at[image] = error
         found = self.looked_at[image]
-        return found if isinstance(found, str) else ""
+        return str(found) if isinstance(found, SpoolError) else ""
 
     def clean_names(self, value: str | list[str]) -> str | list[str]:
         """As the files are called."""
@@ -336,8 +353,8 @@ class _JobReader:
             return on_disk(value, self.images or ())
         return [on_disk(name, self.images or ()) for name in value]
 
-    def fail(self, node: Node, message: str) -> None:
-        self.problems.append(Problem(node.line, node.column, message))
+    def fail(self, node: Node, message: str, *, unfinished: bool = False) -> None:
+        self.problems.append(Problem(node.line, node.column, message, unfinished))
 
     def warn(self, node: Node, message: str) -> None:
         self.warnings.append(Problem(node.line, node.column, message))

@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
@@ -103,7 +103,7 @@ def readable(problems: Iterable[Problem]) -> list[Problem]:
     if len(ordered) <= _MOST:
         return ordered
     rest = ordered[_MOST]
-    more = Problem(rest.line, rest.column, f"{len(ordered) - _MOST} more problems from here on")
+    more = replace(rest, message=f"{len(ordered) - _MOST} more problems from here on")
     return [*ordered[:_MOST], more]
 
 

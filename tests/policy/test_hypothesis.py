@@ -287,7 +287,7 @@ SETTINGS: Fields = {
     **dict.fromkeys(("spool", "state"), PLACES),
     "watch": st.sampled_from(["events", "poll"]),
     **dict.fromkeys(("settle", "stop_grace"), DURATIONS),
-    **dict.fromkeys(("scan_interval", "arrival_timeout"), LIMITS),
+    **dict.fromkeys(("scan_interval", "arrival_timeout", "unfinished_timeout"), LIMITS),
     **dict.fromkeys(("max_image", "max_generation"), st.integers(1, 10**8)),
     "allow": st.lists(NAMES, max_size=3),
     "min_free": SIZES,
