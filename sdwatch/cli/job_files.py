@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdwatch.errors import JobError, Problem
+from sdwatch.policy.infotext import looks_like_infotext
 from sdwatch.policy.job import Job, parse_job
-from sdwatch.policy.near_miss import JOB_EXTENSIONS
+from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS
+from sdwatch.policy.picture import NoPictureError, settings_in
 from sdwatch.policy.reach import JobRules
-from sdwatch.spool.inside import size_of_picture
+from sdwatch.spool.inside import MAX_PICTURE_BYTES, size_of_picture
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.run import read_bounded
 from sdwatch.spool.signature import TOO_DEEP, folder_files, is_too_deep
@@ -19,14 +21,33 @@ def read_job_at(path: Path, rules: JobRules) -> Job:
     try:
         if path.is_dir():
             return _in_folder(path, rules)
-        if path.suffix.lower() not in JOB_EXTENSIONS:
-            raise _refused(
-                path, "a job is a .yaml, .yml or .json file, or a folder with a job.yaml"
-            )
-        data = read_bounded(path.resolve(), str(path))
+        data = job_text_at(path)
         return parse_job(data, str(path), None, path.stem, rules=rules)
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}") from error
+
+
+def job_text_at(path: Path) -> bytes:
+    """The text of a job that is one file; of a picture the settings that a WebUI wrote into it.
+    Raises JobError, OSError."""
+    low = path.suffix.lower()
+    if low in PICTURE_EXTENSIONS:
+        return _settings_of(path).encode()
+    if low not in JOB_EXTENSIONS:
+        why = "a job is a .yaml, .yml or .json file, or a folder with a job.yaml"
+        raise _refused(path, why)
+    return read_bounded(path.resolve(), str(path))
+
+
+def _settings_of(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            settings = settings_in(file.read(MAX_PICTURE_BYTES))
+    except NoPictureError as error:
+        raise _refused(path, str(error)) from error
+    if not looks_like_infotext(settings):
+        raise _refused(path, "no WebUI wrote its settings into this picture")
+    return settings
 
 
 def _in_folder(folder: Path, rules: JobRules) -> Job:

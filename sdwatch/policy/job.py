@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -17,16 +18,23 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from sdwatch.errors import FileProblems, JobError, Problem, SpoolError, UnfinishedError
 from sdwatch.policy import document
+from sdwatch.policy.aliases import where_it_goes
 from sdwatch.policy.document import (
     Node,
     Scalar,
     Sequence,
+    UnreadableError,
     open_end,
     parse_document,
     shown,
+    text_of,
+    too_large,
     unique,
+    written_wrong,
 )
+from sdwatch.policy.dumped import without_dumped
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.infotext import Infotext, looks_like_infotext, read_infotext
 from sdwatch.policy.reach import DEVICE, JobRules, beyond
 from sdwatch.policy.schema import Places, found, nearest, read_with_places, readable
 
@@ -39,6 +47,7 @@ STAGE_FIELDS: Mapping[StageKind, type[BaseModel]] = {
     "img2img": Img2ImgFields,
     "extra-single-image": ExtraSingleImageFields,
 }
+_NAMES_OF_STAGES = {str(kind): frozenset(m.model_fields) for kind, m in STAGE_FIELDS.items()}
 IMAGE_FIELDS = ("init_images", "image", "mask")
 MAX_STAGES = 100
 
@@ -114,16 +123,31 @@ def parse_job(
     raises SpoolError for one that cannot be used, as in `is cut off`; each is looked at once.
     Raises JobError with every problem.
     """
+    infotext = _infotext_in(data)
     try:
-        root = parse_document(data, file)
+        root = infotext.root if infotext else parse_document(data, file)
     except FileProblems as error:
         raise JobError(file, readable(error.problems)) from None
     reader = _JobReader(images, rules, look)
+    if infotext and infotext.left_out:
+        left_out = f"left out of the picture's settings: {', '.join(infotext.left_out)}"
+        reader.warnings.append(Problem(infotext.line, 1, left_out))
     job = reader.job(root, default_name)
     if reader.problems:
+        if not infotext and (why := written_wrong(text_of(data))):
+            reader.problems.append(why)
         at_end = open_end(root, data)
         raise JobError(file, readable(unfinished_at(at_end, reader.problems)))
     return job
+
+
+def _infotext_in(data: bytes) -> Infotext | None:
+    """The settings of a picture, where they were pasted as they are."""
+    try:
+        text = text_of(data) if not too_large(len(data)) else ""
+    except UnreadableError:
+        return None
+    return read_infotext(text) if looks_like_infotext(text) else None
 
 
 def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) -> Iterator[Problem]:
@@ -270,7 +294,11 @@ class _JobReader:
     ) -> tuple[dict[str, Any], Places]:
         """The given fields of one stage and where they stand, with names checked and warnings
         noted."""
-        made, problems, places = read_with_places(node, model, what)
+        node, dumped = without_dumped(node, frozenset(model.model_fields))
+        for key in dumped:
+            self.warn(key, f"{key.text} is left out: WebUIs only write it into their own dumps")
+        hint = partial(where_it_goes, stage=what, fields=_NAMES_OF_STAGES)
+        made, problems, places = read_with_places(node, model, what, hint)
         self.problems += problems
         if isinstance(node, document.Mapping):
             self.warn_of_comments(node)

@@ -18,6 +18,8 @@ _CONFLICT = re.compile(
     re.IGNORECASE,
 )
 _INSIDE = re.compile(r"(?P<name>.*\.(?:ya?ml|json))(?![a-z])(?P<rest>.+)", re.IGNORECASE)
+PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
+
 _NOT_MEANT = ("readme", "license", "licence", "changelog")
 _CONTROL = ("hold.txt", "cancel.txt")
 

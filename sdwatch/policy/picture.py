@@ -71,6 +71,26 @@ def size_of(file: IO[bytes], most: int = MOST_PIXELS) -> tuple[int, int]:
     return width, height
 
 
+def settings_in(data: bytes) -> str:
+    """The infotext that a WebUI wrote into a picture: into a PNG's chunk `parameters`, into the
+    EXIF comment of JPEG and WebP; '' where there is none. Raises NoPictureError."""
+    size_of(io.BytesIO(data))
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            written = picture.info.get("parameters")
+            if written is None:
+                written = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT, b"")
+    except _BROKEN as error:
+        raise NoPictureError("is cut off or damaged") from error
+    if isinstance(written, bytes):
+        coding = "utf-16-be" if written.startswith(b"UNICODE") else "utf-8"
+        written = written[8:].decode(coding, "replace")
+    return str(written).strip("\0 \n")
+
+
+_EXIF, _USER_COMMENT = 0x8769, 0x9286
+
+
 def may_be_cut(head: bytes, tail: bytes, size: int) -> bool:
     """Whether a file of `size` bytes with this begin and this end (up to ENDS bytes) may be a
     picture of which a part is still missing: nothing of it is there, or its end is not what its

@@ -17,7 +17,7 @@ from sdwatch import system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
 from sdwatch.policy.job import Job, image_names, on_disk, parse_job
-from sdwatch.policy.near_miss import JOB_EXTENSIONS, why_not_a_job
+from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
 from sdwatch.policy.printable import printable
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
@@ -318,6 +318,8 @@ def candidates(
                     folders.append((path, depth + 1))
                 else:
                     ignored(path, f"more than {DEEPEST} folders deep; move it up")
+            elif depth == 0 and entry.name.lower().endswith(PICTURE_EXTENSIONS):
+                ignored(path, "a picture is no job; `sdwatch submit` makes one of its settings")
             elif why := _why_no_job(entry):
                 ignored(path, why)
             elif entry.name.lower().endswith(JOB_EXTENSIONS):
