@@ -10,7 +10,7 @@ from sdwatch.policy.job import Job, parse_job
 from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS
 from sdwatch.policy.picture import NoPictureError, settings_in
 from sdwatch.policy.reach import JobRules
-from sdwatch.spool.inside import MAX_PICTURE_BYTES, size_of_picture
+from sdwatch.spool.inside import MAX_PICTURE_BYTES, size_of_arrived
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.run import read_bounded
 from sdwatch.spool.signature import TOO_DEEP, folder_files, is_too_deep
@@ -63,7 +63,7 @@ def _in_folder(folder: Path, rules: JobRules) -> Job:
         folder_files(folder),
         folder.name,
         rules=rules,
-        look=lambda name: size_of_picture(folder, name, rules.max_image),
+        look=lambda name: size_of_arrived(folder, name, rules.max_image),
     )
 
 

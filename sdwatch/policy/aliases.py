@@ -6,6 +6,7 @@ people wrote in reports (A1111#14103, A1111#3703, adetailer#527).
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 
@@ -77,6 +78,8 @@ _NAMES: Mapping[str, str] = {
     "inpaint_mask mask_image": "mask",
 }
 
+_MISSPELT = 0.85  # of difflib: a name so near to a field of this stage is that field, misspelt
+
 _KNOWN = {alias: f"; {place}" for names, place in _PLACES.items() for alias in names.split()}
 _FIELDS = {alias: name for names, name in _NAMES.items() for alias in names.split()}
 
@@ -92,6 +95,8 @@ def where_it_goes(name: str, stage: str, fields: Mapping[str, frozenset[str]]) -
     meant = _FIELDS.get(folded, folded)
     if meant in known:
         return f'; did you mean "{meant}"?'
+    if difflib.get_close_matches(folded, known, 1, _MISSPELT):
+        return ""
     if found := _KNOWN.get(folded):
         return found
     homes = [kind for kind, names in fields.items() if meant in names and kind != stage]

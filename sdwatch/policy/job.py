@@ -37,6 +37,13 @@ from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2Img
 from sdwatch.policy.infotext import Infotext, looks_like_infotext, read_infotext
 from sdwatch.policy.reach import DEVICE, JobRules, beyond
 from sdwatch.policy.schema import Places, found, nearest, read_with_places, readable
+from sdwatch.policy.scripts import (
+    SCRIPT_FIELDS,
+    image_nodes,
+    images_in,
+    misshapen,
+    with_images,
+)
 
 StageKind: TypeAlias = Literal["txt2img", "img2img", "extra-single-image"]
 
@@ -159,8 +166,14 @@ def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) ->
 
 def image_names(stage: Stage) -> list[str]:
     """The images of the job folder that a stage names, in the order of its fields."""
-    names = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
-    return [name for given in names for name in ([given] if isinstance(given, str) else given)]
+    given = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
+    names = [name for one in given for name in ([one] if isinstance(one, str) else one)]
+    return [*names, *script_image_names(stage.fields)]
+
+
+def script_image_names(fields: Mapping[str, Any]) -> list[str]:
+    """The images of the job folder that stand in the arguments of scripts."""
+    return [name for key in SCRIPT_FIELDS if key in fields for name in images_in(fields[key])]
 
 
 def on_disk(name: str, images: Collection[str]) -> str:
@@ -305,17 +318,32 @@ class _JobReader:
             named = {key.text: value for key, value in node.entries if key.text in IMAGE_FIELDS}
             for value in named.values():
                 self.check_names(value)
+            self.check_scripts(node)
             for place, why in beyond(node, self.rules):
                 self.fail(place, why)
         if made is None:
             return {}, places
         given = made.model_dump(exclude_unset=True)
         self.drop_harmful(node, given)
-        cleaned = {
-            key: self.clean_names(value) if key in IMAGE_FIELDS else value
-            for key, value in given.items()
-        }
-        return cleaned, places
+        return {key: self.cleaned(key, value) for key, value in given.items()}, places
+
+    def cleaned(self, key: str, value: Any) -> Any:
+        """A field with its images named as the files are called."""
+        if key in IMAGE_FIELDS:
+            return self.clean_names(value)
+        if key in SCRIPT_FIELDS:
+            return with_images(value, lambda name: on_disk(name, self.images or ()))
+        return value
+
+    def check_scripts(self, node: document.Mapping) -> None:
+        """The form of what scripts are given, and the images in it."""
+        for key, value in node.entries:
+            if key.text == "alwayson_scripts":
+                for place, why in misshapen(value):
+                    self.fail(place, why)
+            if key.text in SCRIPT_FIELDS:
+                for name in image_nodes(value):
+                    self.check_names(name)
 
     def warn_of_comments(self, node: document.Mapping) -> None:
         for key, value in node.entries:

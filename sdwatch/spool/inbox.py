@@ -21,7 +21,7 @@ from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not
 from sdwatch.policy.printable import printable
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
-from sdwatch.spool.inside import size_of_picture
+from sdwatch.spool.inside import size_of_arrived
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.run import read_bounded, unreadable
 from sdwatch.spool.signature import (
@@ -98,7 +98,7 @@ class Inbox:
     settle: float
     arrival_timeout: float
     clock: Clock
-    unfinished_timeout: float = 30.0
+    unfinished_timeout: float = 0.0
     rules: JobRules = field(default_factory=JobRules)
     on_share: bool = False
     waiting: dict[str, str] = field(default_factory=dict)
@@ -255,7 +255,7 @@ class Inbox:
             there,
             stem,
             rules=self.rules,
-            look=lambda name: size_of_picture(path, name, self.rules.max_image),
+            look=lambda name: size_of_arrived(path, name, self.rules.max_image),
         )
 
 

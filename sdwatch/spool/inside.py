@@ -46,24 +46,37 @@ def open_plain(folder: Path, name: str) -> BinaryIO:
 
 def size_of_picture(folder: Path, name: str, most_pixels: int) -> tuple[int, int]:
     """Width and height of an image, as its first bytes tell them. Raises SpoolError for what can
-    be told from them to be none, or leads outside, UnfinishedError for one of which a part is
-    missing, OSError."""
+    be told from them to be none, or leads outside, OSError."""
     with open_plain(folder, name) as file:
-        bytes_in_all = os.fstat(file.fileno()).st_size
-        if bytes_in_all > MAX_PICTURE_BYTES:
-            raise SpoolError(f"has more than {MAX_PICTURE_BYTES >> 20} MB")
-        may_be_cut = _may_be_cut(file, bytes_in_all)
+        return _size_of(file, most_pixels)
+
+
+def size_of_arrived(folder: Path, name: str, most_pixels: int) -> tuple[int, int]:
+    """The same of an image that may still be on its way: raises UnfinishedError for one of which a
+    part is missing."""
+    with open_plain(folder, name) as file:
+        may_be_cut = _may_be_cut(file)
         try:
-            width, height = size = size_of(file, most_pixels)
+            width, height = size = _size_of(file, most_pixels)
             if may_be_cut and width * height <= _DECODED_TO_SEE:
                 file.seek(0)
                 check_to_its_end(file.read(MAX_PICTURE_BYTES), most_pixels)
-        except NoPictureError as error:
+        except (SpoolError, NoPictureError) as error:
             raise (UnfinishedError if may_be_cut else SpoolError)(str(error)) from error
     return size
 
 
-def _may_be_cut(file: BinaryIO, size: int) -> bool:
+def _size_of(file: BinaryIO, most_pixels: int) -> tuple[int, int]:
+    if os.fstat(file.fileno()).st_size > MAX_PICTURE_BYTES:
+        raise SpoolError(f"has more than {MAX_PICTURE_BYTES >> 20} MB")
+    try:
+        return size_of(file, most_pixels)
+    except NoPictureError as error:
+        raise SpoolError(str(error)) from error
+
+
+def _may_be_cut(file: BinaryIO) -> bool:
+    size = os.fstat(file.fileno()).st_size
     head = file.read(ENDS)
     file.seek(max(0, size - ENDS))
     tail = file.read(ENDS)

@@ -119,6 +119,9 @@ OWN: Mapping[str, st.SearchStrategy[Any]] = {
     "init_images": st.lists(st.sampled_from(sorted(IMAGES)), min_size=1, max_size=4),
     "save_images": st.just(False),
     "override_settings_restore_afterwards": st.just(True),
+    "alwayson_scripts": st.dictionaries(
+        NAMES.map("x{}".format), st.fixed_dictionaries({"args": st.lists(FREE, max_size=3)})
+    ),
     "script_args": st.lists(FREE, max_size=3),
     "hr_additional_modules": st.lists(FREE, max_size=3),
 }
