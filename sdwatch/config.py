@@ -242,6 +242,7 @@ class Config(_Settings):
     settle: Duration = 2.0
     scan_interval: Limit = 5.0
     arrival_timeout: Limit = 300.0
+    unfinished_timeout: Limit = 30.0
     max_image: Area = JobRules.max_image
     max_generation: Area = MAX_GENERATION
     allow: tuple[str, ...] = ()

@@ -6,9 +6,11 @@ test can make the n-th one fail, or be the last.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -118,7 +120,29 @@ def remove_empty_folder(path: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder with all that is in it; links are not followed. Raises OSError."""
     announce("remove_tree", path)
-    shutil.rmtree(path)
+    try:
+        shutil.rmtree(path)
+    except RecursionError as error:  # a thousand folders in each other
+        raise OSError(errno.ELOOP, "nested too deep to be removed", str(path)) from error
+
+
+def entries_below(folder: Path, levels: int) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder and in its sub-folders, down to so many levels of them; the folders of
+    the level below that are named and not entered. Links are not followed; a sub-folder that
+    vanishes or is closed to us is passed over. Raises OSError for `folder` itself."""
+    pending = [(str(folder), 0)]
+    while pending:
+        path, level = pending.pop()
+        try:
+            entries = list(os.scandir(path))
+        except OSError:
+            if level == 0:
+                raise
+            continue
+        for entry in entries:
+            yield entry
+            if level < levels and entry.is_dir(follow_symlinks=False):
+                pending.append((entry.path, level + 1))
 
 
 def free_bytes(path: Path) -> int:

@@ -14,11 +14,13 @@ class SdwatchError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a YAML file. Line and column count from 1; 0 where none can be named."""
+    """One mistake in a YAML file. Line and column count from 1; 0 where none can be named.
+    `unfinished`: it would also look like this while the file is still being written."""
 
     line: int
     column: int
     message: str
+    unfinished: bool = False
 
     def located(self, file: str) -> str:
         """`file:line:column: message`, the form that editors and terminals make clickable."""
@@ -35,6 +37,11 @@ class FileProblems(SdwatchError):  # noqa: N818 - the problems are the error
         self.problems = sorted(problems, key=lambda p: (p.line, p.column))
         super().__init__("\n".join(p.located(file) for p in self.problems))
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether the file may only not be whole yet: nothing else is wrong with it."""
+        return bool(self.problems) and all(problem.unfinished for problem in self.problems)
+
 
 class JobError(FileProblems):
     """A job file that cannot be run as it is."""
@@ -50,6 +57,10 @@ class ConfigError(FileProblems):
 
 class SpoolError(SdwatchError):
     """A folder of the spool cannot be used: missing, full, read-only, on another file system."""
+
+
+class UnfinishedError(SpoolError):
+    """A file of a job that is not whole: still being written, or cut off."""
 
 
 class JournalError(SpoolError):

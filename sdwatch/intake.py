@@ -47,6 +47,7 @@ class Intake:
             config.settle,
             config.arrival_timeout,
             clock,
+            config.unfinished_timeout,
             config.rules,
             on_share=not self._by_events,
         )
@@ -57,6 +58,7 @@ class Intake:
         self._scan_wanted = True
         self._next_scan = self._scan_not_before = 0.0
         self._refusals = Lasting()
+        self._named: set[str] = set()  # what looks as if a job was meant, once it was said
         self._refused: dict[str, float] = {}  # sources that could not be claimed; until when
 
     def open(self) -> None:
@@ -94,6 +96,10 @@ class Intake:
         self.sources = {arrival.source for arrival in self._arrivals}
         for source in self._inbox.unreadable - before:
             self._say(f"{printable(source)}: {self._inbox.waiting[source]}")
+        for source, why in self._inbox.ignored.items():
+            if source not in self._named:
+                self._say(f"{printable(source)}: {why}")
+        self._named = set(self._inbox.ignored)
         took = self._clock.monotonic() - now
         self._next_scan = now + self._scan_interval
         self._scan_not_before = now + _SCAN_SHARE * took

@@ -566,7 +566,14 @@ class Monitor:
             "counts": {str(ending): count for ending, count in self._counts.items()},
         }
         if not self._lanes:  # it waits for its share
-            return {**status, "lanes": [], "runs": [], "queued": 0, "next": [], "waiting": {}}
+            return {
+                **status,
+                "lanes": [],
+                "runs": [],
+                "queued": 0,
+                "next": [],
+                "waiting": {},
+            }
         under_way, parked = self._runs.under_way(), list(self._parked)
         return {
             **status,

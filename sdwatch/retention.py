@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,10 +162,12 @@ class _Measured:
 
 def _bytes_below(folder: Path) -> int:
     total = 0
-    for base, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += Path(base, name).lstat().st_size
-            except FileNotFoundError:
-                continue
+    with suppress(FileNotFoundError):
+        for entry in disk.entries_below(folder, _LEVELS):
+            with suppress(FileNotFoundError):
+                if not entry.is_dir(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
     return total
+
+
+_LEVELS = 1000  # of folders in a run, which is below what a path may have

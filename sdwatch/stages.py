@@ -39,7 +39,7 @@ from sdwatch.policy.envelope import (
     no_picture_envelope,
     unreadable_envelope,
 )
-from sdwatch.policy.job import Job
+from sdwatch.policy.job import Job, script_image_names
 from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.ledger import Image
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
@@ -47,6 +47,7 @@ from sdwatch.policy.picture import size_of
 from sdwatch.policy.printable import printable
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.recovery import Action, Decision
+from sdwatch.policy.scripts import SCRIPT_FIELDS, with_images
 from sdwatch.policy.success import LEVELS, Level
 from sdwatch.policy.verdict import Facts, judge
 from sdwatch.spool.archive import Spool, publish
@@ -367,10 +368,11 @@ class StageRunner:
         """The call's fields, and its images in them."""
         stage = job.stages[call.stage - 1]
         own = bool(own_images(stage))
-        images = self._read_images(call, own)
+        images = self._read_all(call, call.images, own)
         payload = dict(call.fields)
         if mask := payload.get("mask"):
             payload["mask"] = _encoded(self._read_image(call, mask, own=True))
+        payload |= self._script_images(call)
         if call.kind == UPSCALE:
             return payload | {"image": _encoded(images[0])}
         if images:
@@ -380,9 +382,18 @@ class StageRunner:
                 payload |= _size_of(images[0])
         return payload
 
-    def _read_images(self, call: Call, own: bool) -> list[bytes]:
+    def _script_images(self, call: Call) -> dict[str, Any]:
+        """The arguments of scripts, with the job's images in place of their names; each is read
+        once."""
+        names = sorted(set(script_image_names(call.fields)))
+        read = self._read_all(call, names, own=True)
+        images = dict(zip(names, map(_encoded, read), strict=True))
+        given = {key: call.fields[key] for key in SCRIPT_FIELDS if key in call.fields}
+        return {key: with_images(value, images.__getitem__) for key, value in given.items()}
+
+    def _read_all(self, call: Call, names: Sequence[str], own: bool) -> list[bytes]:
         images: list[bytes] = []
-        for name in call.images:
+        for name in names:
             images.append(self._read_image(call, name, own))
             if sum(map(len, images)) > MAX_PICTURE_BYTES:
                 why = f"and the images before it have more than {MAX_PICTURE_BYTES >> 20} MB"

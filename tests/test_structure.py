@@ -40,7 +40,7 @@ FLOORS = (
 )
 PURE = {
     "__future__", "ast", "base64", "binascii", "collections", "dataclasses", "difflib", "enum",
-    "hashlib", "html", "io", "ipaddress", "itertools", "json",
+    "functools", "hashlib", "html", "io", "ipaddress", "itertools", "json",
     "math", "pathlib", "re", "shlex", "struct", "threading", "types",
     "typing", "unicodedata", "urllib.parse", "warnings", "PIL", "pydantic", "pydantic_core", "yaml",
 }  # fmt: skip

@@ -19,7 +19,7 @@ from sdwatch.policy.job import Job
 from sdwatch.policy.preflight import MAX_GENERATION, check_against
 from sdwatch.policy.printable import printable_text
 from sdwatch.policy.reach import JobRules
-from sdwatch.spool.run import JOB_NAMES
+from sdwatch.spool.job_file import is_job_name
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +100,7 @@ def check_jobs(paths: Sequence[Path], rules: JobRules, against: _Against | None 
 
 def _whole_job(path: Path) -> Path:
     """The job.yaml of a job folder is checked with the images beside it."""
-    return path.absolute().parent if path.name in JOB_NAMES else path
+    return path.absolute().parent if is_job_name(path.name) else path
 
 
 def _check_config(named: Path | None) -> ExitCode:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdwatch.errors import JobError, Problem
+from sdwatch.policy.infotext import looks_like_infotext
 from sdwatch.policy.job import Job, parse_job
+from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS
+from sdwatch.policy.picture import NoPictureError, settings_in
 from sdwatch.policy.reach import JobRules
-from sdwatch.spool.inbox import JOB_EXTENSIONS
-from sdwatch.spool.inside import size_of_picture
-from sdwatch.spool.run import JOB_NAMES, read_bounded
-from sdwatch.spool.signature import folder_files
+from sdwatch.spool.inside import MAX_PICTURE_BYTES, size_of_arrived
+from sdwatch.spool.job_file import job_file_in
+from sdwatch.spool.run import read_bounded
+from sdwatch.spool.signature import TOO_DEEP, folder_files, is_too_deep
 
 
 def read_job_at(path: Path, rules: JobRules) -> Job:
@@ -18,18 +21,41 @@ def read_job_at(path: Path, rules: JobRules) -> Job:
     try:
         if path.is_dir():
             return _in_folder(path, rules)
-        if path.suffix.lower() not in JOB_EXTENSIONS:
-            raise _refused(path, "a job is a .yaml or .yml file, or a folder with a job.yaml")
-        data = read_bounded(path.resolve(), str(path))
+        data = job_text_at(path)
         return parse_job(data, str(path), None, path.stem, rules=rules)
     except OSError as error:
         raise _refused(path, f"cannot be read: {error.strerror}") from error
 
 
+def job_text_at(path: Path) -> bytes:
+    """The text of a job that is one file; of a picture the settings that a WebUI wrote into it.
+    Raises JobError, OSError."""
+    low = path.suffix.lower()
+    if low in PICTURE_EXTENSIONS:
+        return _settings_of(path).encode()
+    if low not in JOB_EXTENSIONS:
+        why = "a job is a .yaml, .yml or .json file, or a folder with a job.yaml"
+        raise _refused(path, why)
+    return read_bounded(path.resolve(), str(path))
+
+
+def _settings_of(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            settings = settings_in(file.read(MAX_PICTURE_BYTES))
+    except NoPictureError as error:
+        raise _refused(path, str(error)) from error
+    if not looks_like_infotext(settings):
+        raise _refused(path, "no WebUI wrote its settings into this picture")
+    return settings
+
+
 def _in_folder(folder: Path, rules: JobRules) -> Job:
-    file = next((folder / name for name in JOB_NAMES if (folder / name).is_file()), None)
+    file = job_file_in(folder)
     if file is None:
         raise _refused(folder, "there is no job.yaml in this folder, so it is not a job")
+    if is_too_deep(folder):
+        raise _refused(folder, TOO_DEEP)
     data = read_bounded(file.resolve(), str(file))
     return parse_job(
         data,
@@ -37,7 +63,7 @@ def _in_folder(folder: Path, rules: JobRules) -> Job:
         folder_files(folder),
         folder.name,
         rules=rules,
-        look=lambda name: size_of_picture(folder, name, rules.max_image),
+        look=lambda name: size_of_arrived(folder, name, rules.max_image),
     )
 
 

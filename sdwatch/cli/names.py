@@ -78,3 +78,16 @@ def _some(names: Iterable[str]) -> str:
     names = sorted(names)
     more = [f"  … and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
     return "\n".join([*(f"  {name}" for name in names[:_SHOWN]), *more])
+
+
+def near_misses(spool: Spool) -> dict[str, str]:
+    """What lies in the inbox, is no job and looks as if one was meant: why, by its path in it."""
+    found: dict[str, str] = {}
+
+    def ignored(path: Path, why: str) -> None:
+        found[path.relative_to(spool.inbox).as_posix()] = why
+
+    if spool.inbox.is_dir():
+        for _ in candidates(spool.inbox, ignored=ignored):
+            pass
+    return found

@@ -21,7 +21,7 @@ from sdwatch.policy.reach import JobRules
 from sdwatch.signals import LeftToChild
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.run import JOB_NAMES
+from sdwatch.spool.job_file import job_file_in
 
 _EDITORS = ("notepad",) if os.name == "nt" else ("nano", "vi")
 
@@ -62,7 +62,7 @@ def _edit(run: Path, spool: Spool, rules: JobRules) -> ExitCode:
     try:
         copy = archive.copy_of_job(run, folder)
         worthless = _contents(folder)
-        _open_editor(next((copy / n for n in JOB_NAMES if (copy / n).is_file()), copy))
+        _open_editor(job_file_in(copy) or copy)
         if check_jobs([copy], rules):
             print("not submitted")
             return ExitCode.BAD_JOB

@@ -12,7 +12,7 @@ from typing import Any
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.how_far import how_far_in_words
-from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
+from sdwatch.cli.names import archived_runs, near_misses, waiting_jobs, working_runs
 from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.hold_story import config_edited
 from sdwatch.policy.printable import printable_text
@@ -53,6 +53,7 @@ def _status(spool: Spool) -> dict[str, Any]:
             "done": len(archived_runs(spool.done)),
             "failed": len(archived_runs(spool.failed)),
         },
+        "ignored": near_misses(spool),
         "gone": False,
     }
 
@@ -65,6 +66,7 @@ def _gone_status(chosen: ChosenConfig) -> dict[str, Any]:
         "hold": "",
         "monitors": _with_life(lambda: read_heartbeat(local)),
         "folders": dict.fromkeys(("inbox", "working", "done", "failed"), 0),
+        "ignored": {},
         "gone": True,
     }
 
@@ -94,6 +96,8 @@ def _with_life(read: Callable[[], list[Beat]]) -> list[Beat]:
 
 # -- in words
 
+_MOST_IGNORED = 10
+
 
 def _told(status: dict[str, Any]) -> Iterator[str]:
     yield f"spool {status['spool']}"
@@ -101,6 +105,11 @@ def _told(status: dict[str, Any]) -> Iterator[str]:
         yield "there is nothing in it: no spool yet, or its share is gone"
     else:
         yield ", ".join(f"{count} in {folder}" for folder, count in status["folders"].items())
+    ignored = list(status["ignored"].items())
+    for source, reason in ignored[:_MOST_IGNORED]:
+        yield f"inbox/{source} is not a job: {reason}"
+    if len(ignored) > _MOST_IGNORED:
+        yield f"{len(ignored) - _MOST_IGNORED} more files in the inbox are not jobs"
     if status["hold"]:
         yield f"on hold: somebody put {status['hold']} into the spool; `sdwatch resume` ends it"
     running = [beat for beat in status["monitors"] if beat["running"]]

@@ -11,6 +11,8 @@ from pathlib import Path
 from sdwatch.cli.check import check_jobs
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.job_files import job_text_at
+from sdwatch.policy.near_miss import PICTURE_EXTENSIONS
 from sdwatch.spool.archive import put_in
 from sdwatch.spool.inbox import is_temporary
 
@@ -43,5 +45,6 @@ def _submit(job: Path, inbox: Path) -> Path:
     if job.is_dir():
         shutil.copytree(job, temporary)
         return put_in(temporary, inbox, name, "")
-    shutil.copyfile(job, temporary)
-    return put_in(temporary, inbox, Path(name).stem, job.suffix)
+    temporary.write_bytes(job_text_at(job))
+    ending = ".yaml" if job.suffix.lower() in PICTURE_EXTENSIONS else job.suffix
+    return put_in(temporary, inbox, Path(name).stem, ending)

@@ -8,9 +8,10 @@ one written in C takes the process down at 100,000 `[`.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
@@ -37,6 +38,7 @@ _MAGIC = {
     b"\x7fELF": "a program",
     b"MZ\x90": "a program",
 }
+_BLANK = b"\x00 \t\r\n"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 
@@ -92,18 +94,37 @@ def parse_document(data: bytes, file: str) -> Node:
     if problem := too_large(len(data)):
         raise FileProblems(file, [problem])
     try:
-        text = _decode(data)
-        composer = _Composer(text)
+        text = text_of(data)
+        composer = _Composer(_as_yaml(text))
         node = composer.document()
-    except _Unreadable as error:
+    except UnreadableError as error:
         raise FileProblems(file, [error.problem]) from None
     except yaml.YAMLError as error:
-        raise FileProblems(file, composer.problems or [_explain(error, text)]) from None
+        problem = written_wrong(text) or _located(error, text)
+        raise FileProblems(file, composer.problems or [problem]) from None
     except (ValueError, OverflowError):  # from PyYAML's own parser, where there is no libyaml
         raise FileProblems(file, [Problem(1, 1, "a number or an escape is too large")]) from None
     if composer.problems:
         raise FileProblems(file, composer.problems)
     return node
+
+
+def open_end(root: Node, data: bytes) -> tuple[int, int] | None:
+    """The place of the last value if the text stops within it, as in `steps: 2` without a line end,
+    where more of it may be to come; None where it does not."""
+    node = root
+    while not isinstance(node, Scalar):
+        last = node.items if isinstance(node, Sequence) else node.entries
+        if not last:
+            return None
+        entry = last[-1]
+        node = entry[1] if isinstance(entry, tuple) else entry
+    ends_so = data.endswith(node.text.encode()) if node.text else data.rstrip().endswith(_OPENS)
+    return (node.line, node.column) if ends_so and not node.quoted else None
+
+
+_OPENS = (b":", b"-", b"?")
+"""What a value is still to follow."""
 
 
 def shown(text: str) -> str:
@@ -127,19 +148,33 @@ def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar,
     return found
 
 
-class _Unreadable(Exception):  # noqa: N818 - a way out of the parser, never seen outside
-    def __init__(self, line: int, column: int, message: str) -> None:
-        self.problem = Problem(line, column, message)
+class UnreadableError(Exception):
+    """This is no text; `problem` says why."""
+
+    def __init__(self, line: int, column: int, message: str, *, unfinished: bool = False) -> None:
+        self.problem = Problem(line, column, message, unfinished)
 
 
-def _decode(data: bytes) -> str:
+def text_of(data: bytes) -> str:
+    """The text of a file in UTF-8, with or without BOM. Raises UnreadableError."""
     for magic, what in _MAGIC.items():
         if data.startswith(magic):
-            raise _Unreadable(1, 1, f"this is not a text file (looks like {what})")
+            raise UnreadableError(1, 1, f"this is not a text file (looks like {what})")
     if data.startswith(_UTF16):
-        raise _Unreadable(1, 1, "this text is UTF-16 or UTF-32; save the file as UTF-8")
-    if b"\x00" in data:
-        raise _Unreadable(1, 1, "this is not a text file (it has zero bytes); save it as UTF-8")
+        message = (
+            "this text is UTF-16 or UTF-32; save the file as UTF-8 (Notepad: Save as, Encoding; "
+            "PowerShell: Out-File -Encoding utf8)"
+        )
+        raise UnreadableError(1, 1, message)
+    if not data.strip(_BLANK):
+        raise UnreadableError(1, 1, "the file is empty", unfinished=True)
+    if b"\x00" in data.rstrip(_BLANK):
+        raise UnreadableError(1, 1, "this is not a text file (it has zero bytes); save it as UTF-8")
+    if b"\x00" in data:  # room is made for a file before it is filled, and left by a power cut
+        message = "only zero bytes follow from here on; the file was not written to its end"
+        raise UnreadableError(
+            *_place(data.rstrip(_BLANK).decode("utf-8-sig", "replace")), message, unfinished=True
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -147,21 +182,76 @@ def _decode(data: bytes) -> str:
     if control := _CONTROL.search(text):
         line, column = _place(text[: control.start()])
         code = f"U+{ord(control.group()):04X}"
-        raise _Unreadable(line, column, f"a control character ({code}) is in the text; remove it")
+        raise UnreadableError(
+            line, column, f"a control character ({code}) is in the text; remove it"
+        )
     if not text.strip():
-        raise _Unreadable(1, 1, "the file is empty")
+        raise UnreadableError(1, 1, "the file is empty", unfinished=True)
     return text
 
 
-def _not_utf8(data: bytes, error: UnicodeDecodeError) -> _Unreadable:
+def _as_yaml(text: str) -> str:
+    """JSON, which is YAML but for a few signs: tabs between values, `\\/`, and characters that are
+    escaped in two halves. Other text stays as it is."""
+    if not text.lstrip().startswith("{"):
+        return text
+    return _JSON_PARTS.sub(_json_part, text)
+
+
+_JSON_PARTS = re.compile(r'"(?:[^"\\\n]|\\.)*"|\t')
+_HALVES = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}")
+
+
+def _json_part(part: re.Match[str]) -> str:
+    if part.group() == "\t":
+        return " "
+    text = _HALVES.sub(lambda halves: str(json.loads(f'"{halves.group()}"')), part.group())
+    return re.sub(r"\\(.)", lambda sign: "/" if sign[1] == "/" else sign.group(), text)
+
+
+_ODD_SPACE = re.compile(
+    r"^(?:[ ]*(?:-[ ]+)?[\w ]*\w:[ ]*|[ ]*-[ ]*|[ ]*)([\u00a0\u2000-\u200b\u202f\u3000\ufeff])",
+    re.M,
+)
+_BLOCK = re.compile(r"( *)(?:- )?[\w ]+: *[|>][-+0-9]* *(?:#.*)?")
+_FIELD = re.compile(r" *(?:- |[\w\"' ]+:(?: |$))")
+
+
+def written_wrong(text: str) -> Problem | None:
+    """What people write in a file that cannot be read, and YAML's own words do not explain; asked
+    only where something else is wrong, too."""
+    if odd := _ODD_SPACE.search(text):
+        name = "no-break space" if odd[1] in "\u00a0\u202f" else "special space"
+        message = f"a {name} (U+{ord(odd[1]):04X}) is here; YAML wants a plain one"
+        return Problem(*_place(text[: odd.start(1)]), message)
+    lines = _BREAK.split(text)
+    for number, line in enumerate(lines[:-1], 1):
+        if (block := _BLOCK.fullmatch(line)) is None:
+            continue
+        below = next((n for n in range(number, len(lines)) if lines[n].strip()), None)
+        if below is None or _indent(lines[below]) > len(block[1]) or _FIELD.match(lines[below]):
+            continue
+        message = 'text below "|" or ">" must be indented: begin each of its lines with two spaces'
+        return Problem(below + 1, _indent(lines[below]) + 1, message)
+    return None
+
+
+def _indent(line: str) -> int:
+    return len(line) - len(line.lstrip(" "))
+
+
+def _not_utf8(data: bytes, error: UnicodeDecodeError) -> UnreadableError:
     # The codec counts from behind a BOM; `object` is what it counted in.
     line, column = _place(error.object[: error.start].decode("utf-8", "replace"))
+    if error.reason == "unexpected end of data":
+        message = "the file ends in the middle of a character; it was not written to its end"
+        return UnreadableError(line, column, message, unfinished=True)
     if re.search(rb"[\x00-\x08\x0e-\x1a]", data):
-        return _Unreadable(line, column, "this is not a text file")
+        return UnreadableError(line, column, "this is not a text file")
     byte = error.object[error.start]
     meant = shown(bytes([byte]).decode("cp1252", "replace"))
     message = f"byte 0x{byte:02X} is not UTF-8 (in Latin-1 it is {meant}); save the file as UTF-8"
-    return _Unreadable(line, column, message)
+    return UnreadableError(line, column, message)
 
 
 def _place(before: str) -> tuple[int, int]:
@@ -181,16 +271,19 @@ class _Composer:
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_LOADER)
 
     def document(self) -> Node:
-        """The one document of the text. Raises _Unreadable, yaml.YAMLError."""
+        """The one document of the text. Raises UnreadableError, yaml.YAMLError."""
         next(self._events)  # the stream begins
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            raise _Unreadable(1, 1, "the file has only comments; nothing is set")
+            message = "the file has only comments; nothing is set"
+            raise UnreadableError(1, 1, message, unfinished=True)
         root = self._node(next(self._events), 1)
         next(self._events)  # the document ends
         extra = next(self._events)
         if isinstance(extra, yaml.DocumentStartEvent):
             line, column = _mark(extra.start_mark)
-            raise _Unreadable(line, column, 'a second document begins with "---"; use two files')
+            raise UnreadableError(
+                line, column, 'a second document begins with "---"; use two files'
+            )
         return root
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
@@ -198,9 +291,9 @@ class _Composer:
         line, column = min(_mark(event.start_mark), self._end)
         self._nodes += 1
         if depth > MAX_DEPTH:
-            raise _Unreadable(line, column, f"nested deeper than {MAX_DEPTH} levels")
+            raise UnreadableError(line, column, f"nested deeper than {MAX_DEPTH} levels")
         if self._nodes > MAX_NODES:
-            raise _Unreadable(line, column, f"more than {MAX_NODES:,} values in one file")
+            raise UnreadableError(line, column, f"more than {MAX_NODES:,} values in one file")
         self._refuse_accidents(event, line, column)
         if isinstance(event, yaml.SequenceStartEvent):
             return Sequence(tuple(self._items(depth)), line, column)
@@ -226,7 +319,7 @@ class _Composer:
         if not isinstance(event, yaml.ScalarEvent):
             return Scalar("", line, column)  # an alias, refused already
         if _HALF.search(event.value):  # libyaml refuses it, PyYAML's own parser does not
-            raise _Unreadable(line, column, "this escape is no whole character")
+            raise UnreadableError(line, column, "this escape is no whole character")
         if event.style not in (None, ""):
             return Scalar(event.value, line, column, quoted=True)
         cut = _COMMENT.match(self._text, event.end_mark.index if event.end_mark else 0)
@@ -250,6 +343,13 @@ def _accident(what: str, line: int, column: int) -> Problem:
 def _mark(mark: Any) -> tuple[int, int]:
     """Line and column from 1; the two parsers of PyYAML have a Mark each."""
     return mark.line + 1, mark.column + 1
+
+
+def _located(error: yaml.YAMLError, text: str) -> Problem:
+    """A syntax error in words; unfinished where the parser met it at the very end of the text."""
+    mark = getattr(error, "problem_mark", None)
+    at_end = mark is not None and _mark(mark) >= _place(text.rstrip())
+    return replace(_explain(error, text), unfinished=at_end)
 
 
 def _explain(error: yaml.YAMLError, text: str) -> Problem:
@@ -288,6 +388,8 @@ def _advice(problem: str, sign: str, here: str) -> str:
         )
     if "cannot start any token" in problem:
         return f"text cannot begin with {shown(sign)}; put it in quotes"
+    if re.search("escape|hexdecimal", problem) and re.search(r"[A-Za-z]:\\|\\(?![uUx])", here):
+        return "in \"double quotes\" a backslash needs another one; use 'single quotes' for a path"
     if "Unicode character escape" in problem:
         return (
             "this escape is no whole character; write the character itself (in Python "

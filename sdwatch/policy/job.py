@@ -7,20 +7,43 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from sdwatch.errors import FileProblems, JobError, Problem, SpoolError
+from sdwatch.errors import FileProblems, JobError, Problem, SpoolError, UnfinishedError
 from sdwatch.policy import document
-from sdwatch.policy.document import Node, Scalar, Sequence, parse_document, shown, unique
+from sdwatch.policy.aliases import where_it_goes
+from sdwatch.policy.document import (
+    Node,
+    Scalar,
+    Sequence,
+    UnreadableError,
+    open_end,
+    parse_document,
+    shown,
+    text_of,
+    too_large,
+    unique,
+    written_wrong,
+)
+from sdwatch.policy.dumped import without_dumped
 from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.infotext import Infotext, looks_like_infotext, read_infotext
 from sdwatch.policy.reach import DEVICE, JobRules, beyond
 from sdwatch.policy.schema import Places, found, nearest, read_with_places, readable
+from sdwatch.policy.scripts import (
+    SCRIPT_FIELDS,
+    image_nodes,
+    images_in,
+    misshapen,
+    with_images,
+)
 
 StageKind: TypeAlias = Literal["txt2img", "img2img", "extra-single-image"]
 
@@ -31,6 +54,7 @@ STAGE_FIELDS: Mapping[StageKind, type[BaseModel]] = {
     "img2img": Img2ImgFields,
     "extra-single-image": ExtraSingleImageFields,
 }
+_NAMES_OF_STAGES = {str(kind): frozenset(m.model_fields) for kind, m in STAGE_FIELDS.items()}
 IMAGE_FIELDS = ("init_images", "image", "mask")
 MAX_STAGES = 100
 
@@ -106,21 +130,50 @@ def parse_job(
     raises SpoolError for one that cannot be used, as in `is cut off`; each is looked at once.
     Raises JobError with every problem.
     """
+    infotext = _infotext_in(data)
     try:
-        root = parse_document(data, file)
+        root = infotext.root if infotext else parse_document(data, file)
     except FileProblems as error:
         raise JobError(file, readable(error.problems)) from None
     reader = _JobReader(images, rules, look)
+    if infotext and infotext.left_out:
+        left_out = f"left out of the picture's settings: {', '.join(infotext.left_out)}"
+        reader.warnings.append(Problem(infotext.line, 1, left_out))
     job = reader.job(root, default_name)
     if reader.problems:
-        raise JobError(file, readable(reader.problems))
+        if not infotext and (why := written_wrong(text_of(data))):
+            reader.problems.append(why)
+        at_end = open_end(root, data)
+        raise JobError(file, readable(unfinished_at(at_end, reader.problems)))
     return job
+
+
+def _infotext_in(data: bytes) -> Infotext | None:
+    """The settings of a picture, where they were pasted as they are."""
+    try:
+        text = text_of(data) if not too_large(len(data)) else ""
+    except UnreadableError:
+        return None
+    return read_infotext(text) if looks_like_infotext(text) else None
+
+
+def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) -> Iterator[Problem]:
+    """The same problems; those at `end`, where the text stops within a value, are unfinished."""
+    for problem in problems:
+        at_end = (problem.line, problem.column) == end
+        yield replace(problem, unfinished=problem.unfinished or at_end)
 
 
 def image_names(stage: Stage) -> list[str]:
     """The images of the job folder that a stage names, in the order of its fields."""
-    names = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
-    return [name for given in names for name in ([given] if isinstance(given, str) else given)]
+    given = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
+    names = [name for one in given for name in ([one] if isinstance(one, str) else one)]
+    return [*names, *script_image_names(stage.fields)]
+
+
+def script_image_names(fields: Mapping[str, Any]) -> list[str]:
+    """The images of the job folder that stand in the arguments of scripts."""
+    return [name for key in SCRIPT_FIELDS if key in fields for name in images_in(fields[key])]
 
 
 def on_disk(name: str, images: Collection[str]) -> str:
@@ -146,7 +199,7 @@ class _JobReader:
         self.images = images
         self.rules = rules
         self.look = look
-        self.looked_at: dict[str, Size | str | None] = {}
+        self.looked_at: dict[str, Size | SpoolError | None] = {}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -254,24 +307,43 @@ class _JobReader:
     ) -> tuple[dict[str, Any], Places]:
         """The given fields of one stage and where they stand, with names checked and warnings
         noted."""
-        made, problems, places = read_with_places(node, model, what)
+        node, dumped = without_dumped(node, frozenset(model.model_fields))
+        for key in dumped:
+            self.warn(key, f"{key.text} is left out: WebUIs only write it into their own dumps")
+        hint = partial(where_it_goes, stage=what, fields=_NAMES_OF_STAGES)
+        made, problems, places = read_with_places(node, model, what, hint)
         self.problems += problems
         if isinstance(node, document.Mapping):
             self.warn_of_comments(node)
             named = {key.text: value for key, value in node.entries if key.text in IMAGE_FIELDS}
             for value in named.values():
                 self.check_names(value)
+            self.check_scripts(node)
             for place, why in beyond(node, self.rules):
                 self.fail(place, why)
         if made is None:
             return {}, places
         given = made.model_dump(exclude_unset=True)
         self.drop_harmful(node, given)
-        cleaned = {
-            key: self.clean_names(value) if key in IMAGE_FIELDS else value
-            for key, value in given.items()
-        }
-        return cleaned, places
+        return {key: self.cleaned(key, value) for key, value in given.items()}, places
+
+    def cleaned(self, key: str, value: Any) -> Any:
+        """A field with its images named as the files are called."""
+        if key in IMAGE_FIELDS:
+            return self.clean_names(value)
+        if key in SCRIPT_FIELDS:
+            return with_images(value, lambda name: on_disk(name, self.images or ()))
+        return value
+
+    def check_scripts(self, node: document.Mapping) -> None:
+        """The form of what scripts are given, and the images in it."""
+        for key, value in node.entries:
+            if key.text == "alwayson_scripts":
+                for place, why in misshapen(value):
+                    self.fail(place, why)
+            if key.text in SCRIPT_FIELDS:
+                for name in image_nodes(value):
+                    self.check_names(name)
 
     def warn_of_comments(self, node: document.Mapping) -> None:
         for key, value in node.entries:
@@ -293,7 +365,8 @@ class _JobReader:
             for item in node.items:
                 self.check_names(item)
         elif isinstance(node, Scalar) and not node.is_null and (why := self.refusal(node.text)):
-            self.fail(node, why)
+            found = self.looked_at.get(on_disk(node.text, self.images or ()))
+            self.fail(node, why, unfinished=isinstance(found, UnfinishedError))
 
     def refusal(self, name: str) -> str:
         """Why this cannot be the name of an image, or an empty text."""
@@ -326,9 +399,9 @@ class _JobReader:
             try:
                 self.looked_at[image] = self.look(image)
             except SpoolError as error:
-                self.looked_at[image] = str(error)
+                self.looked_at[image] = error
         found = self.looked_at[image]
-        return found if isinstance(found, str) else ""
+        return str(found) if isinstance(found, SpoolError) else ""
 
     def clean_names(self, value: str | list[str]) -> str | list[str]:
         """As the files are called."""
@@ -336,8 +409,8 @@ class _JobReader:
             return on_disk(value, self.images or ())
         return [on_disk(name, self.images or ()) for name in value]
 
-    def fail(self, node: Node, message: str) -> None:
-        self.problems.append(Problem(node.line, node.column, message))
+    def fail(self, node: Node, message: str, *, unfinished: bool = False) -> None:
+        self.problems.append(Problem(node.line, node.column, message, unfinished))
 
     def warn(self, node: Node, message: str) -> None:
         self.warnings.append(Problem(node.line, node.column, message))

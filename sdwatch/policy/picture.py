@@ -71,6 +71,61 @@ def size_of(file: IO[bytes], most: int = MOST_PIXELS) -> tuple[int, int]:
     return width, height
 
 
+def settings_in(data: bytes) -> str:
+    """The infotext that a WebUI wrote into a picture: into a PNG's chunk `parameters`, into the
+    EXIF comment of JPEG and WebP; '' where there is none. Raises NoPictureError."""
+    size_of(io.BytesIO(data))
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            written = picture.info.get("parameters")
+            if written is None:
+                written = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT, b"")
+    except _BROKEN as error:
+        raise NoPictureError("is cut off or damaged") from error
+    if isinstance(written, bytes):
+        coding = "utf-16-be" if written.startswith(b"UNICODE") else "utf-8"
+        written = written[8:].decode(coding, "replace")
+    return str(written).strip("\0 \n")
+
+
+_EXIF, _USER_COMMENT = 0x8769, 0x9286
+
+
+def may_be_cut(head: bytes, tail: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes with this begin and this end (up to ENDS bytes) may be a
+    picture of which a part is still missing: nothing of it is there, or its end is not what its
+    format ends in. A picture may be whole all the same, with other data behind it."""
+    if not head.strip(b"\0"):
+        return True
+    if head.startswith(_PNG):
+        return _PNG_END not in tail
+    if head.startswith(_JPEG):
+        return not tail.endswith(_JPEG_END)
+    if head.startswith(_RIFF):
+        return size < 8 + int.from_bytes(head[4:8], "little") or not tail.strip(b"\0")
+    return size < len(_PNG) and any(magic.startswith(head) for magic in (_PNG, _JPEG, _RIFF))
+
+
+def check_to_its_end(data: bytes, most: int = MOST_PIXELS) -> None:
+    """As check_whole, and more strictly: where room was made for a file that is not filled yet, the
+    decoders of JPEG and WebP take the zero bytes for a picture (measured with Pillow 13.0). Raises
+    NoPictureError."""
+    zeros = len(data) - len(body := data.rstrip(b"\0"))
+    not_filled = data.startswith(_RIFF) and zeros >= ENDS
+    not_filled |= data.startswith(_JPEG) and zeros > 0 and not body.endswith(_JPEG_END)
+    if not_filled:
+        raise NoPictureError("is not filled to its end")
+    check_whole(data, most)
+
+
+ENDS = 512
+"""Bytes at either end of a picture that tell whether it is whole."""
+
+_PNG, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+_JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+_RIFF = b"RIFF"
+
+
 def check_whole(data: bytes, most: int = MOST_PIXELS) -> tuple[int, int]:
     """Width and height of a picture that is whole, as far as that is told without decoding what is
     large. Raises NoPictureError."""

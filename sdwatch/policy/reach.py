@@ -168,7 +168,20 @@ def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
             elif not key.text.lower().endswith("prompt"):
                 yield from _places(value, within)
     elif not node.is_null and (what := _place(node.text)):
-        yield node, f"{_named(within)} is given {what}; a job names what the WebUI lists{_HINT}"
+        bare = _bare_name(node.text)
+        instead = f'write its bare name, "{bare}"' if bare else "a job names what the WebUI lists"
+        yield node, f"{_named(within)} is given {what}; {instead}{_HINT}"
+
+
+_MODEL_FILE = re.compile(
+    r"(?i)(?:.*[/\\])?([\w .()+\[\]-]{1,80}\.(?:safetensors|sft|ckpt|gguf|pth?|bin))"
+)
+
+
+def _bare_name(path: str) -> str:
+    """The name by which a WebUI lists the model file that a path leads to, or ''."""
+    found = _MODEL_FILE.fullmatch(path.strip())
+    return found[1] if found else ""
 
 
 def _is_text(node: Node) -> bool:

@@ -10,7 +10,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
@@ -60,10 +60,11 @@ def read_model(node: Node, model: type[Model], what: str) -> tuple[Model | None,
 
 
 def read_with_places(
-    node: Node, model: type[Model], what: str
+    node: Node, model: type[Model], what: str, hint: Callable[[str], str] = lambda _: ""
 ) -> tuple[Model | None, list[Problem], Places]:
-    """The same, and where each value stands."""
-    reader = _Reader()
+    """The same, and where each value stands. `hint`: what is known of an unknown field's name, as
+    `; did you mean ...?`, or '' for what looks alike."""
+    reader = _Reader(hint)
     value = reader.model(node, model, what, ())
     if value is _BAD:
         return None, reader.problems, reader.places
@@ -103,16 +104,17 @@ def readable(problems: Iterable[Problem]) -> list[Problem]:
     if len(ordered) <= _MOST:
         return ordered
     rest = ordered[_MOST]
-    more = Problem(rest.line, rest.column, f"{len(ordered) - _MOST} more problems from here on")
+    more = replace(rest, message=f"{len(ordered) - _MOST} more problems from here on")
     return [*ordered[:_MOST], more]
 
 
 class _Reader:
     """One walk over a document: collects problems, and where each value stands."""
 
-    def __init__(self) -> None:
+    def __init__(self, hint: Callable[[str], str]) -> None:
         self.problems: list[Problem] = []
         self.places: Places = {}
+        self.hint = hint
         self.failed: set[Place] = set()
 
     def fail(self, node: Node, place: Place, message: str) -> object:
@@ -141,7 +143,8 @@ class _Reader:
     def unknown(self, key: Scalar, model: type[BaseModel], what: str, skip: str) -> None:
         names = [name for name in model.model_fields if name != skip]
         # A file with hundreds of unknown fields is no misspelling, and looking costs time.
-        near = nearest(key.text, names) if len(self.problems) < _MOST else ""
+        few = len(self.problems) < _MOST
+        near = (self.hint(key.text) or nearest(key.text, names)) if few else ""
         message = f"unknown field {found(key)} in {what}{near}"
         self.problems.append(Problem(key.line, key.column, message))
 
@@ -267,9 +270,11 @@ def _one_of(choices: tuple[object, ...]) -> Callable[[str], object]:
 
 
 def _integer(text: str) -> int:
-    if not _INTEGER.fullmatch(text):
+    """A whole number, also as `512.0`, which is how a program may write it."""
+    whole, _, fraction = text.partition(".")
+    if not _INTEGER.fullmatch(whole) or fraction.strip("0") or text.endswith("."):
         raise ValueError(text)
-    return int(text)
+    return int(whole)
 
 
 def _number(text: str) -> float:

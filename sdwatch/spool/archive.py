@@ -19,19 +19,20 @@ from sdwatch.clock import Clock
 from sdwatch.errors import SpoolError
 from sdwatch.policy.command import config_option
 from sdwatch.policy.envelope import ErrorEnvelope
+from sdwatch.policy.near_miss import JOB_EXTENSIONS
 from sdwatch.policy.story import About
 from sdwatch.spool.diagnostics import write_explanation
-from sdwatch.spool.inbox import CANCEL_EXTENSION, JOB_EXTENSIONS, Arrival
+from sdwatch.spool.inbox import CANCEL_EXTENSION, Arrival
+from sdwatch.spool.job_file import is_plain
 from sdwatch.spool.run import (
     JOB_FILE,
     JOB_FOLDER,
     JOURNAL,
     Run,
-    is_plain,
     new_run_id,
     read_source,
 )
-from sdwatch.spool.signature import digest
+from sdwatch.spool.signature import TOO_DEEP, digest, is_too_deep
 
 log = logging.getLogger("sdwatch.spool")
 
@@ -304,6 +305,8 @@ def _job_of(run_folder: Path) -> Path:
 def _copy(job: Path, target: Path) -> None:
     """What links lead to is not the job's, and is not brought in."""
     if job.is_dir():
+        if is_too_deep(job):
+            raise SpoolError(f"{job}: {TOO_DEEP}")
         shutil.copytree(job, target, symlinks=True)
     else:
         shutil.copyfile(job, target, follow_symlinks=False)

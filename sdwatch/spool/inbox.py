@@ -17,19 +17,26 @@ from sdwatch import system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
 from sdwatch.policy.job import Job, image_names, on_disk, parse_job
+from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
 from sdwatch.policy.printable import printable
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
-from sdwatch.spool.inside import size_of_picture
-from sdwatch.spool.run import JOB_NAMES, is_plain, read_bounded, unreadable
-from sdwatch.spool.signature import Signature, folder_files, fresh_size, signature_of
+from sdwatch.spool.inside import size_of_arrived
+from sdwatch.spool.job_file import job_file_in
+from sdwatch.spool.run import read_bounded, unreadable
+from sdwatch.spool.signature import (
+    DEEPEST,
+    TOO_DEEP,
+    Signature,
+    folder_files,
+    fresh_size,
+    is_too_deep,
+    signature_of,
+)
 
-JOB_EXTENSIONS = (".yaml", ".yml")
 CANCEL_EXTENSION = ".cancel"
 
-# Temporary names of editors, browsers, sync tools and operating systems: never jobs. Only what ends
-# in .yaml or .yml could be one, and folders. A copy that a sync tool made of a conflict is a job:
-# rather one run too many than one lost.
+# Temporary names of editors, browsers, sync tools and operating systems: never jobs.
 _TEMPORARY_PREFIXES = (".", "~", "_tmp", "(a document being saved by")
 _TEMPORARY_ENDINGS = (
     ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".filepart", ".swp", ".swx",
@@ -42,9 +49,6 @@ _SYSTEM_NAMES = (
 
 # Seconds: parsing many files takes time; the rest of a burst waits for the next scan.
 _PARSING = 0.5
-
-# Folders in folders, deeper than people make them.
-_DEPTH = 32
 
 
 @dataclass(frozen=True)
@@ -79,25 +83,30 @@ class _Seen:
     signature: Signature
     since: float
     first: float
+    whole: bool = False  # renamed into place: it is as it was meant to be
     parsed: Job | JobError | None = None
     missing: tuple[str, ...] = ()
 
 
 @dataclass
 class Inbox:
-    """The folder `root`. `settle`, `arrival_timeout`: seconds. `rules`: what jobs may do.
-    `on_share`: listings may be old ones."""
+    """The folder `root`. Seconds: `settle`; `arrival_timeout`, for images that are missing;
+    `unfinished_timeout`, without a change, for a file that looks as if it was still being written.
+    `rules`: what jobs may do. `on_share`: listings may be old ones."""
 
     root: Path
     settle: float
     arrival_timeout: float
     clock: Clock
+    unfinished_timeout: float = 0.0
     rules: JobRules = field(default_factory=JobRules)
     on_share: bool = False
     waiting: dict[str, str] = field(default_factory=dict)
     """What is there and not ready, by source, with the reason; as of the last scan."""
     unreadable: set[str] = field(default_factory=set)
     """Those of `waiting` that cannot be read, and will not be until somebody does something."""
+    ignored: dict[str, str] = field(default_factory=dict)
+    """What is there, is no job and looks as if one was meant, by its path, with the reason."""
 
     def __post_init__(self) -> None:
         self._seen: dict[Path, _Seen] = {}
@@ -117,10 +126,11 @@ class Inbox:
         now = self.clock.monotonic()
         self.waiting.clear()
         self.unreadable.clear()
+        self.ignored.clear()
         seen: dict[Path, _Seen] = {}
         ready: list[Arrival] = []
         self._parsing_left = _PARSING
-        for path in candidates(self.root, self._closed):
+        for path in candidates(self.root, self._closed, self._ignore):
             arrival = self._look_at(path, now, path in renamed_in, seen)
             if arrival is not None:
                 ready.append(arrival)
@@ -141,9 +151,10 @@ class Inbox:
             return None
         if known is None or known.signature != signature:
             since = now - self.settle if renamed_in else now
-            known = _Seen(source, signature, since, known.first if known else now)
+            known = _Seen(source, signature, since, known.first if known else now, renamed_in)
         elif renamed_in:  # an earlier scan was quicker than the hint
             known.since = min(known.since, now - self.settle)
+            known.whole = True
         seen[path] = known
         if now - known.since < self.settle:
             self.waiting[source] = "still arriving"
@@ -154,10 +165,23 @@ class Inbox:
             return None
         if known.parsed is None:
             self._parse(path, source, known, late=now - known.first >= self.arrival_timeout)
-        if known.parsed is None:
+        if known.parsed is None or self._is_unfinished(known, now):
             return None
         mtime = max(entry[3] for entry in signature) / 1e9
         return Arrival(path, source, mtime, signature, known.parsed, _is_cancelled(path))
+
+    def _is_unfinished(self, known: _Seen, now: float) -> bool:
+        """Whether it reads as a file of which the rest is still to come, and may come."""
+        wrong = known.parsed
+        if not isinstance(wrong, JobError) or not wrong.unfinished or known.whole:
+            return False
+        left = known.since + self.unfinished_timeout - now
+        if left <= 0:
+            return False
+        problem = wrong.problems[0].located(known.source)
+        why = f"looks unfinished; fails in {left:.0f} s unless it changes: {problem}"
+        self.waiting[known.source] = why
+        return True
 
     def _has_grown(self, path: Path, known: _Seen) -> bool:
         """Whether it is larger than a listing of the share says, which may be an old one: of an
@@ -197,6 +221,9 @@ class Inbox:
         self.unreadable.add(source)
         self.waiting[source] = f"{which}cannot be read yet: {error.strerror}"
 
+    def _ignore(self, path: Path, why: str) -> None:
+        self.ignored[path.relative_to(self.root).as_posix()] = why
+
     def _closed(self, folder: Path, error: OSError) -> None:
         self._unreadable(folder.relative_to(self.root).as_posix() + "/", error)
 
@@ -208,6 +235,8 @@ class Inbox:
                 self.waiting[source] = "its job file has gone away"
                 return None
             file = job_file
+            if is_too_deep(path):
+                raise unreadable(source, TOO_DEEP)
         if system.is_still_written(file):
             self.waiting[source] = "another program still writes it"
             return None
@@ -226,7 +255,7 @@ class Inbox:
             there,
             stem,
             rules=self.rules,
-            look=lambda name: size_of_picture(path, name, self.rules.max_image),
+            look=lambda name: size_of_arrived(path, name, self.rules.max_image),
         )
 
 
@@ -256,11 +285,14 @@ def is_temporary(name: str) -> bool:
 
 
 def candidates(
-    root: Path, closed: Callable[[Path, OSError], None] = lambda *_: None
+    root: Path,
+    closed: Callable[[Path, OSError], None] = lambda *_: None,
+    ignored: Callable[[Path, str], None] = lambda *_: None,
 ) -> Iterator[Path]:
     """Job files and job folders below `root`. Symbolic links are never followed. A sub-folder that
-    vanishes, or is closed to us, which `closed` is told, does not spoil the rest. Raises OSError
-    for `root` itself."""
+    vanishes, or is closed to us, which `closed` is told, does not spoil the rest; nor does what
+    looks as if a job was meant, of which `ignored` is told with the reason. Raises OSError for
+    `root` itself."""
     folders = [(root, 0)]
     while folders:
         folder, depth = folders.pop()
@@ -278,21 +310,29 @@ def candidates(
         for entry in entries:
             if is_temporary(entry.name):
                 continue
+            path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
-                path = Path(entry.path)
                 if job_file_in(path) is not None:
                     yield path
-                elif depth < _DEPTH:
+                elif depth < DEEPEST:
                     folders.append((path, depth + 1))
-            elif entry.name.lower().endswith(JOB_EXTENSIONS) and entry.is_file(
-                follow_symlinks=False
-            ):
-                yield Path(entry.path)
+                else:
+                    ignored(path, f"more than {DEEPEST} folders deep; move it up")
+            elif depth == 0 and entry.name.lower().endswith(PICTURE_EXTENSIONS):
+                ignored(path, "a picture is no job; `sdwatch submit` makes one of its settings")
+            elif why := _why_no_job(entry):
+                ignored(path, why)
+            elif entry.name.lower().endswith(JOB_EXTENSIONS):
+                yield path
 
 
-def job_file_in(folder: Path) -> Path | None:
-    """The job file that makes this a job folder, if it has one."""
-    return next((folder / name for name in JOB_NAMES if is_plain(folder / name)), None)
+def _why_no_job(entry: os.DirEntry[str]) -> str:
+    """Of what is not a folder: why it is not taken for a job, where somebody may think it is."""
+    if entry.is_symlink():
+        return "a link is never followed; put the file or folder itself here"
+    if entry.is_file(follow_symlinks=False):
+        return why_not_a_job(entry.name)
+    return "not a plain file" if entry.name.lower().endswith(JOB_EXTENSIONS) else ""
 
 
 def _is_cancelled(path: Path) -> bool:

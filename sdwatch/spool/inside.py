@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sdwatch import system
-from sdwatch.errors import SpoolError
-from sdwatch.policy.picture import NoPictureError, check_whole, size_of
+from sdwatch.errors import SpoolError, UnfinishedError
+from sdwatch.policy.picture import (
+    ENDS,
+    NoPictureError,
+    check_to_its_end,
+    check_whole,
+    may_be_cut,
+    size_of,
+)
 
 MAX_PICTURE_BYTES = 256 << 20
 """Of one image, and of all that one call takes."""
+
+_DECODED_TO_SEE = 40_000_000
+"""Pixels up to which a picture with an odd end is decoded, in tens of milliseconds, to see whether
+it is whole; of larger ones the call finds out."""
 
 
 def open_plain(folder: Path, name: str) -> BinaryIO:
@@ -37,12 +48,40 @@ def size_of_picture(folder: Path, name: str, most_pixels: int) -> tuple[int, int
     """Width and height of an image, as its first bytes tell them. Raises SpoolError for what can
     be told from them to be none, or leads outside, OSError."""
     with open_plain(folder, name) as file:
-        if os.fstat(file.fileno()).st_size > MAX_PICTURE_BYTES:
-            raise SpoolError(f"has more than {MAX_PICTURE_BYTES >> 20} MB")
+        return _size_of(file, most_pixels)
+
+
+def size_of_arrived(folder: Path, name: str, most_pixels: int) -> tuple[int, int]:
+    """The same of an image that may still be on its way: raises UnfinishedError for one of which a
+    part is missing."""
+    with open_plain(folder, name) as file:
+        may_be_cut = _may_be_cut(file)
         try:
-            return size_of(file, most_pixels)
-        except NoPictureError as error:
-            raise SpoolError(str(error)) from error
+            width, height = size = _size_of(file, most_pixels)
+            if may_be_cut and width * height <= _DECODED_TO_SEE:
+                file.seek(0)
+                check_to_its_end(file.read(MAX_PICTURE_BYTES), most_pixels)
+        except (SpoolError, NoPictureError) as error:
+            raise (UnfinishedError if may_be_cut else SpoolError)(str(error)) from error
+    return size
+
+
+def _size_of(file: BinaryIO, most_pixels: int) -> tuple[int, int]:
+    if os.fstat(file.fileno()).st_size > MAX_PICTURE_BYTES:
+        raise SpoolError(f"has more than {MAX_PICTURE_BYTES >> 20} MB")
+    try:
+        return size_of(file, most_pixels)
+    except NoPictureError as error:
+        raise SpoolError(str(error)) from error
+
+
+def _may_be_cut(file: BinaryIO) -> bool:
+    size = os.fstat(file.fileno()).st_size
+    head = file.read(ENDS)
+    file.seek(max(0, size - ENDS))
+    tail = file.read(ENDS)
+    file.seek(0)
+    return may_be_cut(head, tail, size)
 
 
 def read_picture(folder: Path, name: str, most_pixels: int) -> bytes:

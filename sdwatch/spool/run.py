@@ -13,7 +13,6 @@ import os
 import random
 import re
 import secrets
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -33,6 +32,7 @@ from sdwatch.policy.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
 from sdwatch.policy.picture import MOST_PIXELS
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
+from sdwatch.spool.job_file import is_job_name, is_plain, job_file_in
 from sdwatch.spool.signature import digest, folder_files, signature_of
 
 JOURNAL = "journal.jsonl"
@@ -40,7 +40,6 @@ MANIFEST = "run.json"
 IMAGES = "images"
 JOB_FILE = "job.yaml"
 JOB_FOLDER = "job"
-JOB_NAMES = ("job.yaml", "job.yml")
 CANCEL_NAMES = ("cancel", "cancel.txt")
 
 _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
@@ -124,8 +123,8 @@ class Run:
     @property
     def job_path(self) -> Path | None:
         """The job's YAML file in this folder; None where there is none."""
-        names = [JOB_FILE, *(f"{JOB_FOLDER}/{name}" for name in JOB_NAMES)]
-        return next((self.folder / n for n in names if is_plain(self.folder / n)), None)
+        file = self.folder / JOB_FILE
+        return file if is_plain(file) else job_file_in(self.folder / JOB_FOLDER)
 
     @property
     def has_job(self) -> bool:
@@ -354,17 +353,9 @@ def read_bounded(path: Path, shown_as: str, inside: Path | None = None) -> bytes
 def images_beside(job_file: Path) -> frozenset[str] | None:
     """The files of a job folder, by their names relative to it; None for a job of one file."""
     folder = job_file.parent
-    if job_file.name not in JOB_NAMES or folder.name != JOB_FOLDER:
+    if not is_job_name(job_file.name) or folder.name != JOB_FOLDER:
         return None
     return folder_files(folder)
-
-
-def is_plain(path: Path) -> bool:
-    """Whether there is a plain file of this name: no link, which may lead anywhere, no pipe."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
 
 
 def unreadable(shown_as: str, why: str) -> JobError:

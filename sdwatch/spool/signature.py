@@ -8,6 +8,8 @@ import stat
 from pathlib import Path
 from typing import TypeAlias
 
+from sdwatch import disk
+
 Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Name, inode, size and mtime (ns) of a job's file, or of all files of its folder."""
 
@@ -26,15 +28,25 @@ def digest(signature: Signature) -> str:
     return hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
 
 
+DEEPEST = 32
+"""Folders in folders, deeper than people make them."""
+
+TOO_DEEP = f"a job folder has at most {DEEPEST} levels of folders in it, and this one has more"
+
+
 def folder_files(folder: Path) -> frozenset[str]:
-    """All plain files below a folder, relative, with forward slashes; symlinks are left out."""
-    found = []
-    for base, _, names in os.walk(folder):
-        for name in names:
-            path = Path(base, name)
-            if path.is_file() and not path.is_symlink():
-                found.append(path.relative_to(folder).as_posix())
-    return frozenset(found)
+    """All plain files below a folder, relative, with forward slashes; symlinks are left out, and
+    what lies deeper than DEEPEST."""
+    entries = disk.entries_below(folder, DEEPEST)
+    files = (Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False))
+    return frozenset(path.relative_to(folder).as_posix() for path in files)
+
+
+def is_too_deep(folder: Path) -> bool:
+    """Whether folders in it lie deeper than DEEPEST."""
+    entries = disk.entries_below(folder, DEEPEST)
+    folders = (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    return any(len(path.relative_to(folder).parts) > DEEPEST for path in folders)
 
 
 def _entry(name: str, status: os.stat_result) -> tuple[str, int, int, int]:

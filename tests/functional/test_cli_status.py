@@ -29,6 +29,20 @@ def test_without_a_monitor_the_folders_are_counted(tmp_path: Path) -> None:
     assert "no monitor runs on this spool" in told.stdout
 
 
+def test_what_looks_like_a_mistake_in_the_inbox_is_named(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    for name in ("castle.yaml.txt", "tower.sync-conflict-20260101-120000-ABCDEFG.yaml", "a.png"):
+        drop(tmp_path, name)
+    told = sdwatch(tmp_path, "status").stdout
+    assert "inbox/castle.yaml.txt is not a job: " in told
+    assert "rename it to castle.yaml" in told
+    assert "0 in inbox" in told
+    assert set(_status(tmp_path)["ignored"]) == {
+        "castle.yaml.txt",
+        "tower.sync-conflict-20260101-120000-ABCDEFG.yaml",
+    }
+
+
 def test_where_there_is_no_spool_all_counts_are_0(tmp_path: Path) -> None:
     assert set(_status(tmp_path)["folders"].values()) == {0}
     assert not list(tmp_path.iterdir())

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
 from sdwatch.cli.exit_codes import ExitCode
 from tests.fakes import picture
 from tests.functional.cli import make_spool, sdwatch
@@ -52,3 +55,33 @@ def test_a_name_that_the_inbox_would_ignore_is_changed(tmp_path: Path) -> None:
     (tmp_path / "~castle.yaml").write_text("prompt: a castle\n")
     assert sdwatch(tmp_path, "submit", "~castle.yaml").returncode == ExitCode.OK
     assert _inbox(tmp_path) == {"job-castle.yaml"}
+
+
+def test_a_picture_is_submitted_as_a_job_of_its_settings(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    settings = PngInfo()
+    settings.add_text("parameters", "a castle\nSteps: 3, Sampler: Euler, Seed: 5, Size: 64x64")
+    picture = tmp_path / "castle.png"
+    Image.new("RGB", (8, 8)).save(picture, pnginfo=settings)
+    assert sdwatch(tmp_path, "check", str(picture)).returncode == ExitCode.OK
+    told = sdwatch(tmp_path, "submit", str(picture))
+    assert told.returncode == ExitCode.OK, told.stderr
+    assert (tmp_path / "inbox" / "castle.yaml").read_text().startswith("a castle\nSteps: 3")
+
+
+def test_the_settings_in_a_jpeg_are_a_job_too(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    text = "a castle\nSteps: 3, Sampler: Euler, Seed: 5, Size: 64x64"
+    exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text.encode("utf-16-be")
+    Image.new("RGB", (8, 8)).save(tmp_path / "castle.jpg", exif=exif)
+    told = sdwatch(tmp_path, "check", "castle.jpg")
+    assert "1 checked, 0 with mistakes" in told.stdout
+
+
+def test_a_picture_without_settings_is_refused(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    Image.new("RGB", (8, 8)).save(tmp_path / "castle.png")
+    told = sdwatch(tmp_path, "submit", "castle.png")
+    assert told.returncode == ExitCode.BAD_JOB
+    assert "no WebUI wrote its settings into this picture" in told.stdout
+    assert not list((tmp_path / "inbox").iterdir())

@@ -135,6 +135,46 @@ def images_after_their_job(spool: Monitored) -> list[Drop]:
     return [Drop("late", SKETCH)]
 
 
+def name_first(spool: Monitored) -> list[Drop]:
+    """As Finder and some sync tools write (rtorrent#1757, paperless-ngx#12511)."""
+    text = job("its name came first")
+    return in_two_parts(spool, "finder.yaml", b"", b"", text)
+
+
+def room_first(spool: Monitored) -> list[Drop]:
+    """As Explorer copies: zero bytes, until the content comes."""
+    text = job("its room came first")
+    return in_two_parts(spool, "room.yaml", b"", bytes(len(text)), text)
+
+
+def first_half_first(spool: Monitored) -> list[Drop]:
+    text = job('in two "halves"', steps=3)
+    return in_two_parts(spool, "halves.yaml", text[: text.index("halves")].encode(), b"", text)
+
+
+def in_two_parts(spool: Monitored, name: str, first: bytes, room: bytes, text: str) -> list[Drop]:
+    """The rest only once the monitor has seen what there is, and has waited."""
+    with unbuffered(spool.inbox / name) as file:
+        file.write(first + room)
+        wait_until(lambda: "looks unfinished" in waiting(spool).get(name, ""), 30, "waits for it")
+        file.seek(len(first))
+        file.write(text[len(first) :].encode())
+    return [Drop(name, text)]
+
+
+def half_an_image_first(spool: Monitored) -> list[Drop]:
+    """A copy that pauses in the middle of an image (paperless-ng#1286)."""
+    data = picture(size=(512, 512))
+    folder = spool.inbox / "half"
+    folder.mkdir()
+    (folder / "job.yaml").write_text(SKETCH)
+    with unbuffered(folder / "sketch.png") as file:
+        file.write(data[: len(data) // 2])
+        wait_until(lambda: "looks unfinished" in waiting(spool).get("half", ""), 30, "waits for it")
+        file.write(data[len(data) // 2 :])
+    return [Drop("half", SKETCH)]
+
+
 def ten_times_the_same_name(spool: Monitored) -> list[Drop]:
     """Each as soon as the one before is claimed; every second one the same to the byte. Without
     events each takes a second: three must do."""
@@ -160,6 +200,10 @@ WAYS: dict[str, Callable[[Monitored], list[Drop]]] = {
     "sub-folder moved in": sub_folder_moved_in,
     "job folder renamed in": job_folder_renamed_in,
     "images after their job": images_after_their_job,
+    "its name first": name_first,
+    "its room first": room_first,
+    "its first half first": first_half_first,
+    "half an image first": half_an_image_first,
     "ten times the same name": ten_times_the_same_name,
 }
 
@@ -264,7 +308,8 @@ HALVES = {
 def test_what_is_written_after_a_pause_longer_than_the_settle_time_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with monitored(tmp_path, settings={"settle": SETTLE}) as spool:
+    settings = {"settle": SETTLE, "unfinished_timeout": SETTLE}
+    with monitored(tmp_path, settings=settings) as spool:
         writers = [Writer(spool.inbox / name, first, rest) for name, first, rest in HALVES.values()]
 
         def before(effect: Effect) -> None:
@@ -380,3 +425,17 @@ def test_30_000_at_once_are_claimed_once_each_though_events_are_lost(
     assert sorted(sources) == names
     assert len(spool.run_folders()) == BURST
     assert heard, "there were events to lose"
+
+
+def test_a_near_miss_is_named_once_in_the_log_and_left_where_it_is(tmp_path: Path) -> None:
+    with monitored(tmp_path, settings={"settle": SETTLE}) as spool:
+        spool.start()
+        (spool.inbox / "castle.yaml.txt").write_text(job("a castle"))
+        wait_until(lambda: any("castle.yaml.txt" in line for line in spool.told), 30, "named")
+        drops = [Drop(f"{number}.yaml", job(f"tower {number}")) for number in range(3)]
+        for drop in drops:
+            spool.drop(drop.source, drop.text)
+        spool.wait_for(done=len(drops))
+        assert sum("castle.yaml.txt" in line for line in spool.told) == 1
+        assert (spool.inbox / "castle.yaml.txt").read_text() == job("a castle")
+        assert not spool.failed()

@@ -570,3 +570,26 @@ def test_who_waits_for_a_file_can_be_cancelled(
     place.mailbox.cancel()
     runner = place.runner(run, PlainClient(), patience=60.0)
     assert runner.run_to_end(place.spool) is Ending.CANCELLED
+
+
+CONTROLNET = """\
+prompt: a dancer
+alwayson_scripts:
+  controlnet:
+    args:
+      - {enabled: true, module: openpose, image: poses/pose.png}
+      - {image: {image: poses/pose.png, mask: mask.png}, model: none}
+"""
+
+
+def test_images_in_the_arguments_of_scripts_are_sent_as_base64(place: Workplace) -> None:
+    pose, mask = picture(7), picture(8)
+    client = PlainClient(numbered())
+    run = place.claimed(CONTROLNET, {"poses/pose.png": pose, "mask.png": mask})
+    assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
+    ((_, payload),) = client.posts
+    first, second = payload["alwayson_scripts"]["controlnet"]["args"]
+    assert sent([first["image"]]) == [pose]
+    assert sent([second["image"]["image"], second["image"]["mask"]]) == [pose, mask]
+    assert (first["module"], second["model"]) == ("openpose", "none")
+    assert "poses/pose.png" in (place.done() / "run.json").read_text()

@@ -96,7 +96,7 @@ def test_nothing_is_kept_of_the_files_that_were_read() -> None:
     ("text", "line"),
     [
         ('override_settings:\n  ? "{}\\n"\n  : 1\n', 3),
-        ('alwayson_scripts:\n  x:\n    ? "{}\\n"\n    : text\n', 5),
+        ('alwayson_scripts:\n  x:\n    args:\n      - ? "{}\\n"\n        : text\n', 6),
     ],
     ids=["setting", "argument"],
 )

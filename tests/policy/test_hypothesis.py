@@ -119,6 +119,9 @@ OWN: Mapping[str, st.SearchStrategy[Any]] = {
     "init_images": st.lists(st.sampled_from(sorted(IMAGES)), min_size=1, max_size=4),
     "save_images": st.just(False),
     "override_settings_restore_afterwards": st.just(True),
+    "alwayson_scripts": st.dictionaries(
+        NAMES.map("x{}".format), st.fixed_dictionaries({"args": st.lists(FREE, max_size=3)})
+    ),
     "script_args": st.lists(FREE, max_size=3),
     "hr_additional_modules": st.lists(FREE, max_size=3),
 }
@@ -287,7 +290,7 @@ SETTINGS: Fields = {
     **dict.fromkeys(("spool", "state"), PLACES),
     "watch": st.sampled_from(["events", "poll"]),
     **dict.fromkeys(("settle", "stop_grace"), DURATIONS),
-    **dict.fromkeys(("scan_interval", "arrival_timeout"), LIMITS),
+    **dict.fromkeys(("scan_interval", "arrival_timeout", "unfinished_timeout"), LIMITS),
     **dict.fromkeys(("max_image", "max_generation"), st.integers(1, 10**8)),
     "allow": st.lists(NAMES, max_size=3),
     "min_free": SIZES,

@@ -19,6 +19,7 @@ from tests.helpers import FakeClock
 
 SETTLE = 2.0
 ARRIVAL_TIMEOUT = 60.0
+UNFINISHED_TIMEOUT = 30.0
 JOB = "prompt: a castle\n"
 
 
@@ -29,7 +30,7 @@ def made_spool(root: Path, worker: str = "box-1") -> Spool:
 
 
 def inbox_of(spool: Spool, clock: FakeClock) -> Inbox:
-    return Inbox(spool.inbox, SETTLE, ARRIVAL_TIMEOUT, clock)
+    return Inbox(spool.inbox, SETTLE, ARRIVAL_TIMEOUT, clock, UNFINISHED_TIMEOUT)
 
 
 def settled(inbox: Inbox, clock: FakeClock) -> list[Arrival]:

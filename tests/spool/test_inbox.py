@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
+from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sdwatch import system
 from sdwatch.errors import JobError
 from sdwatch.policy.job import Job
+from sdwatch.policy.near_miss import why_not_a_job
+from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.inbox import Inbox
+from sdwatch.spool.signature import DEEPEST
 from sdwatch.spool.watch import InboxWatch
 from tests.helpers import FakeClock, wait_until
 from tests.spool.spools import (
@@ -42,6 +49,16 @@ def clock() -> FakeClock:
 @pytest.fixture
 def inbox(spool: Spool, clock: FakeClock) -> Inbox:
     return inbox_of(spool, clock)
+
+
+SKETCH = "stages:\n  - img2img: {prompt: a, init_images: sketch.png}\n"
+
+
+def noise(kind: str) -> bytes:
+    """A picture large enough to be cut anywhere."""
+    data = io.BytesIO()
+    Image.effect_noise((256, 256), 90).convert("RGB").save(data, kind)
+    return data.getvalue()
 
 
 def sources(inbox: Inbox) -> list[str]:
@@ -285,13 +302,266 @@ def test_temporary_names_and_other_files_are_left_alone(
         "#1 castle.yaml",
         "$5 castle.yaml",
         "castle - Copy.yaml",
-        "castle.sync-conflict-20260101-120000-ABCDEFG.yaml",
-        "castle (Ann's conflicted copy 2026-01-01).yaml",
+        "castle.json",
+        "war conflict.yaml",
+        "castle (conflict of interest).yaml",
+        "job.yaml",
     ],
 )
 def test_the_names_of_job_files(inbox: Inbox, clock: FakeClock, name: str) -> None:
     (inbox.root / name).write_text(JOB)
     assert [arrival.source for arrival in settled(inbox, clock)] == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "castle.yaml.txt",
+        "castle.txt",
+        "Castle.YML.TXT",
+        "castle.yaml.1",
+        "castle.yaml (1)",
+        "castle.yaml - Copy",
+        "castle.yalm",
+        "castle.yam",
+        "castle.jsn",
+        "castle.yaml ",
+        "job",
+        "hold.txt",
+        "castle.sync-conflict-20260101-120000-ABCDEFG.yaml",
+        "castle (Ann's conflicted copy 2026-01-01).yaml",
+        "castle (SFConflict ann@example.org 2026-01-01-12-00-00).yml",
+        "castle_conflict-20260101-120000.yaml",
+        "artists/castle.txt",
+    ],
+)
+def test_a_near_miss_is_named_with_its_reason_and_left_alone(
+    inbox: Inbox, clock: FakeClock, name: str
+) -> None:
+    path = inbox.root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(JOB)
+    assert settled(inbox, clock) == []
+    assert list(inbox.ignored) == [name]
+    assert inbox.waiting == {}
+    assert path.read_text() == JOB
+    path.unlink()
+    inbox.scan()
+    assert inbox.ignored == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [
+        ("castle.yaml.txt", "castle.yaml"),
+        ("castle.txt", "castle.yaml"),
+        ("castle.json.txt", "castle.json"),
+        ("castle.yalm", "castle.yaml"),
+        ("castle.yaml (1)", "castle.yaml"),
+    ],
+)
+def test_a_near_miss_is_told_the_right_name(name: str, right: str) -> None:
+    assert f"rename it to {right}" in f"{why_not_a_job(name)} ".replace(" if it is one", "")
+
+
+def test_a_link_and_a_pipe_are_named_as_what_they_are(
+    inbox: Inbox, clock: FakeClock, tmp_path: Path
+) -> None:
+    (tmp_path / "castle.yaml").write_text(JOB)
+    (inbox.root / "link.yaml").symlink_to(tmp_path / "castle.yaml")
+    os.mkfifo(inbox.root / "pipe.yaml")
+    assert settled(inbox, clock) == []
+    assert "link" in inbox.ignored["link.yaml"]
+    assert inbox.ignored["pipe.yaml"] == "not a plain file"
+
+
+def test_a_folder_too_deep_to_be_scanned_is_named(inbox: Inbox, clock: FakeClock) -> None:
+    deep = inbox.root.joinpath(*["d"] * (DEEPEST + 1))
+    deep.mkdir(parents=True)
+    (deep / "castle.yaml").write_text(JOB)
+    assert settled(inbox, clock) == []
+    (reason,) = inbox.ignored.values()
+    assert str(DEEPEST) in reason
+
+
+@pytest.mark.parametrize("levels", [DEEPEST + 1, 1500])
+def test_a_job_folder_nested_too_deep_is_refused_with_a_reason(
+    inbox: Inbox, spool: Spool, clock: FakeClock, levels: int
+) -> None:
+    folder = folder_job(spool, "deep", JOB)
+    with chdir(folder):  # deeper than a recursion follows
+        for _ in range(levels):
+            Path("d").mkdir()
+            os.chdir("d")
+        try:
+            (arrival,) = settled(inbox, clock)
+        finally:
+            for _ in range(levels):
+                os.chdir("..")
+                Path("d").rmdir()
+    assert isinstance(arrival.job, JobError)
+    assert str(DEEPEST) in str(arrival.job)
+
+
+def test_a_job_folder_as_deep_as_people_make_them_is_a_job(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
+    folder = folder_job(spool, "deep", JOB)
+    folder.joinpath(*["d"] * DEEPEST).mkdir(parents=True)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
+
+
+@pytest.mark.parametrize("name", ["Job.yaml", "JOB.YML", "job.YAML", "Job.json", "job.json"])
+def test_the_job_file_of_a_folder_has_its_name_in_any_case(
+    inbox: Inbox, spool: Spool, clock: FakeClock, name: str
+) -> None:
+    folder = folder_job(spool, "Sketch", SKETCH, "sketch.png")
+    (folder / "job.yaml").rename(folder / name)
+    (arrival,) = settled(inbox, clock)
+    assert (arrival.source, type(arrival.job)) == ("Sketch", Job)
+    run = archive.claim(arrival, spool, clock)
+    assert run is not None
+    assert run.read_job().stages[0].fields["init_images"] == ["sketch.png"]
+
+
+# -- unfinished files
+
+UNFINISHED = {
+    "empty": b"",
+    "blank": b"\n\n",
+    "zeros": bytes(60),
+    "text, then zeros": b"prompt: a castle\nste" + bytes(40),
+    "only a comment": b"# a castle\n",
+    "an open quote": b'prompt: "a cast',
+    "an open bracket": b"prompt: a\nalwayson_scripts: {adetailer: {args: [",
+    "a key without its colon": b"prompt: a castle\nste",
+    "the begin of the first key": b"pro",
+    "stages without one": b"stages:\n",
+    "the begin of a stage": b"stages:\n  - txt2i",
+    "a stage that just begins": b"stages:\n  - txt2img:\n      pro",
+    "half a character": "prompt: Schloß"[:-1].encode() + "ß".encode()[:1],
+    "json without its end": b'{"prompt": "a castle",',
+}
+
+
+@pytest.mark.parametrize("text", UNFINISHED.values(), ids=UNFINISHED)
+def test_an_unfinished_file_waits_and_is_a_job_once_it_is_whole(
+    inbox: Inbox, clock: FakeClock, text: bytes
+) -> None:
+    path = inbox.root / "castle.yaml"
+    path.write_bytes(text)
+    assert settled(inbox, clock) == []
+    assert "looks unfinished; fails in 28 s" in inbox.waiting["castle.yaml"]
+    assert "castle.yaml:" in inbox.waiting["castle.yaml"]
+    clock.advance(27)
+    assert inbox.scan() == []
+    path.write_text(JOB)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
+
+
+@pytest.mark.parametrize("text", UNFINISHED.values(), ids=UNFINISHED)
+def test_an_unfinished_file_that_does_not_change_fails_after_its_timeout(
+    inbox: Inbox, clock: FakeClock, text: bytes
+) -> None:
+    (inbox.root / "castle.yaml").write_bytes(text)
+    inbox.scan()
+    clock.advance(29.9)
+    assert inbox.scan() == []
+    clock.advance(0.2)
+    (arrival,) = inbox.scan()
+    assert isinstance(arrival.job, JobError)
+
+
+@pytest.mark.parametrize("text", UNFINISHED.values(), ids=UNFINISHED)
+def test_an_unfinished_file_that_was_renamed_in_fails_at_once(inbox: Inbox, text: bytes) -> None:
+    path = inbox.root / "castle.yaml"
+    path.write_bytes(text)
+    inbox.renamed_in(path)
+    (arrival,) = inbox.scan()
+    assert isinstance(arrival.job, JobError)
+
+
+MISTAKES = {
+    "a misspelt field": b"prompt: a\nstepz: 3\n",
+    "a misspelt field without a line end": b"prompt: a\nstepz: 3",
+    "no prompt": b"steps: 3\n",
+    "a tab": b"prompt: a\n\tsteps: 3\n",
+    "a quote that closes early": b'prompt: "a" castle\nsteps: 3\n',
+    "a bracket in the middle": b"prompt: a\nsteps: ]\nwidth: 64\n",
+    "a list": b"- a\n- b\n",
+    "latin-1": "prompt: Schloß\nsteps: 3\n".encode("latin-1"),
+    "zeros in the middle": b"prompt: a\n" + bytes(8) + b"\nsteps: 3\n",
+    "a mistake before an open end": b"prompt: a\nstepz: 3\nwidth: 6x",
+}
+
+
+@pytest.mark.parametrize("text", MISTAKES.values(), ids=MISTAKES)
+def test_every_other_mistake_fails_as_soon_as_it_has_settled(
+    inbox: Inbox, clock: FakeClock, text: bytes
+) -> None:
+    (inbox.root / "castle.yaml").write_bytes(text)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, JobError)
+
+
+def cut(data: bytes, kept: float) -> bytes:
+    return data[: int(len(data) * kept)]
+
+
+def preallocated(data: bytes, kept: float) -> bytes:
+    return cut(data, kept).ljust(len(data), b"\0")
+
+
+@pytest.mark.parametrize("how", [cut, preallocated])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("kept", [0, 0.05, 0.5, 0.9])
+def test_an_image_that_pauses_on_its_way_is_waited_for(
+    inbox: Inbox,
+    spool: Spool,
+    clock: FakeClock,
+    how: Callable[[bytes, float], bytes],
+    kind: str,
+    kept: float,
+) -> None:
+    whole = noise(kind)
+    folder = folder_job(spool, "sketch", SKETCH)
+    (folder / "sketch.png").write_bytes(how(whole, kept))
+    assert settled(inbox, clock) == []
+    assert "looks unfinished" in inbox.waiting["sketch"]
+    assert "sketch.png" in inbox.waiting["sketch"]
+    (folder / "sketch.png").write_bytes(whole)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
+
+
+def test_an_image_that_stays_cut_fails_after_the_unfinished_timeout(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
+    folder = folder_job(spool, "sketch", SKETCH)
+    (folder / "sketch.png").write_bytes(cut(noise("PNG"), 0.5))
+    settled(inbox, clock)
+    clock.advance(28)
+    (arrival,) = inbox.scan()
+    assert isinstance(arrival.job, JobError)
+    assert "cut off" in str(arrival.job)
+
+
+def test_an_image_with_other_data_behind_it_is_whole(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
+    folder = folder_job(spool, "sketch", SKETCH)
+    (folder / "sketch.png").write_bytes(noise("JPEG") + b"a film of three seconds" * 9)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
+
+
+def test_an_image_that_is_none_fails_at_once(inbox: Inbox, spool: Spool, clock: FakeClock) -> None:
+    folder = folder_job(spool, "sketch", SKETCH)
+    (folder / "sketch.png").write_bytes(b"<html>404, and more than a few bytes of it</html>")
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, JobError)
 
 
 def test_symbolic_links_are_never_followed(inbox: Inbox, clock: FakeClock, tmp_path: Path) -> None:

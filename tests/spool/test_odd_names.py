@@ -278,13 +278,13 @@ def test_700_folders_in_folders_do_not_block_the_others(spool: Spool, clock: Fak
         remove_nested(innermost, spool.inbox)
 
 
-def test_a_job_folder_with_700_folders_in_folders_is_taken_whole(
+def test_a_job_folder_with_700_folders_in_folders_is_refused_and_claimed_whole(
     spool: Spool, clock: FakeClock
 ) -> None:
     folder = folder_job(spool, "sketch", JOB)
     innermost = nested(folder, 700)
     (arrival,) = settled(inbox_of(spool, clock), clock)
-    assert isinstance(arrival.job, Job)
+    assert isinstance(arrival.job, JobError)
     run = archive.claim(arrival, spool, clock)
     assert run is not None
     run.close()

@@ -1,0 +1,52 @@
+"""Names in the inbox that are no job's, and look as if one was meant. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import PurePath
+
+JOB_EXTENSIONS = (".yaml", ".yml", ".json")
+
+# What sync tools call the copy that lost: Syncthing; Dropbox and Nextcloud; Seafile; ownCloud;
+# Synology Drive. `war conflict.yaml` is a job.
+_CONFLICT = re.compile(
+    r"\.sync-conflict-\d{8}-\d{6}"
+    r"|\([^()]*\b(?:conflicted copy|case conflict|sfconflict)\b[^()]*\)"
+    r"|_conflict-\d{8}-\d{6}"
+    r"|_\w{3}-\d{2}-\d{6}-\d{4}_conflict",
+    re.IGNORECASE,
+)
+_INSIDE = re.compile(r"(?P<name>.*\.(?:ya?ml|json))(?![a-z])(?P<rest>.+)", re.IGNORECASE)
+PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
+
+_NOT_MEANT = ("readme", "license", "licence", "changelog")
+_CONTROL = ("hold.txt", "cancel.txt")
+
+
+def is_conflict_copy(name: str) -> bool:
+    """Whether a sync tool made this file because two people changed it. It is not run: the other
+    one is, and twice the same job is seldom meant."""
+    return _CONFLICT.search(name) is not None
+
+
+def why_not_a_job(name: str) -> str:
+    """What is wrong with a file's name, and what to call it, if it looks as if a job was meant; ''
+    for a job's name and for what is clearly none."""
+    low = name.lower()
+    if is_conflict_copy(name) and low.endswith(JOB_EXTENSIONS):
+        return "a sync tool's conflict copy is not run; rename it if it should be"
+    if low.endswith(JOB_EXTENSIONS):
+        return ""
+    stem, ending = PurePath(name).stem, PurePath(low).suffix
+    if low in _CONTROL:
+        return f"{low} does nothing in the inbox; README says where it belongs"
+    if found := _INSIDE.match(name):
+        return f"a job's name ends in .yaml, .yml or .json; rename it to {found['name']}"
+    if low.startswith(_NOT_MEANT):
+        return ""
+    if ending == ".txt" or low == "job":
+        return f"a job's name ends in .yaml, .yml or .json; rename it to {stem}.yaml if it is one"
+    if near := difflib.get_close_matches(ending, JOB_EXTENSIONS, 1, 0.74):
+        return f"a job's name ends in .yaml, .yml or .json; rename it to {stem}{near[0]}"
+    return ""
