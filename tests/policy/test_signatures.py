@@ -325,11 +325,11 @@ A1111_MD = [
     call("img2img init_images=[]", a1111("RuntimeError", "Expected 3D (unbatched) or 4D (batched) "
          "input to conv2d, but got input of size: [0]"), SERVER),
     call("NaN weights", a1111("NansException", NANS.format("Unet")), NAN, "checkpoint computed",
-         "--no-half,", "the reply: NansException"),
+         "--no-half", "the reply: NansException"),
     call("NaN in the VAE", a1111("NansException", NANS.format("VAE")), NAN, "the VAE computed",
          "--no-half-vae", "A tensor with NaNs was produced in VAE|tensor with NaNs"),
     call("NaN of an older version", a1111("Exception", "A tensor with all NaNs was produced in Une"
-         "t."), NAN, "checkpoint computed", "--no-half,"),
+         "t."), NAN, "checkpoint computed", "--no-half"),
     call("32768x32768 with a limit", a1111("RuntimeError", NOT_ENOUGH), OOM, "not the GPU's"),
     call("CUDA OOM inside a step", a1111("OutOfMemoryError", CUDA_OOM), OOM, "GPU ran out"),
     call("unreadable checkpoint, override", a1111("SafetensorError", SAFETENSOR), BAD,
