@@ -3,8 +3,8 @@
 Pure text in, values out. Facts measured with Forge dfdcbab6, AUTOMATIC1111 and SD.Next: bars are
 drawn with `\\r` and ESC[A and the next line is glued on to them; every health probe leaves an
 access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks; Forge Neo wraps
-at the terminal's width, beside `file.py :: LEVEL` (its source). Both are put together again here, so
-that whoever looks for a text in a line finds it.
+at the terminal's width, beside `file.py :: LEVEL` (its source). Both are put together again here,
+so that whoever looks for a text in a line finds it.
 """
 
 from __future__ import annotations
