@@ -79,7 +79,8 @@ def _truth(value: object) -> bool | None:
 
 
 def _wholes(value: object) -> list[int] | None:
-    numbers = [_whole(each) for each in value[:_MOST]] if isinstance(value, list) else []
+    listed = value if isinstance(value, list) and len(value) <= _MOST else []
+    numbers = [_whole(each) for each in listed]
     known = [number for number in numbers if number is not None]
     return known if known and len(known) == len(numbers) else None
 

@@ -53,6 +53,7 @@ _API_LINE = re.compile(
 _API_REST = re.compile(r"\s{20,}(?:\d+\.){3}\d+ \d+\.\d+\s*$")
 _SDNEXT = re.compile(r"\d\d:\d\d:\d\d-\d+ [A-Z]+ ")  # how a message of SD.Next begins
 _NEO = re.compile(r".* (?P<place>\S+\.py :: (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)) *")
+_LONG_WORD = 16  # of characters: no word of a message that is looked for is longer
 _INDENT = 25
 _WIDTH = 80
 
@@ -106,10 +107,10 @@ def _unfolded(pieces: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 def _folded(rows: list[str], place: str) -> str:
     """A message from its rows, which have the width of its column: a word that is longer than that
-    was torn apart, and its first parts fill their rows."""
+    was torn apart, and its first parts fill their rows. So may a whole word in a narrow column."""
     text = ""
     for row in rows:
-        is_torn = len(row.rstrip()) == len(row) and " " not in row
+        is_torn = " " not in row and len(row) > _LONG_WORD
         text += row.rstrip() + ("" if is_torn else " ")
     return f"{text.rstrip()} {place}"
 
