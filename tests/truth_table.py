@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KINDS = ("forge", "a1111", "sdnext", "sdcpp")
-NAMES = {"forge": "Forge", "a1111": "AUTOMATIC1111", "sdnext": "SD.Next", "sdcpp": "sd.cpp"}
+NAMES = {
+    "forge": "Forge",
+    "forge-neo": "Forge Neo",
+    "a1111": "AUTOMATIC1111",
+    "sdnext": "SD.Next",
+    "sdcpp": "sd.cpp",
+}
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,11 @@ ROWS = (
         "server_error", _TRACEBACK, on=("sdcpp",)),
     Row("oom", "500 `OutOfMemoryError`, `CUDA out of memory`", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("forge", "a1111", "sdcpp")),
+    Row("oom", "500 `Internal Server Error`; the log says `Encountered Out of Memory`, wrapped",
+        "out of memory", "the GPU ran out of memory", "--lowvram", on=("forge-neo",)),
+    Row("video", "200 with the path of a file in the place of an image", "bad request",
+        "is the path of a file (.mp4)", "Ask for pictures", posts=1, restarts=0,
+        on=("forge-neo",)),
     Row("oom", "200 without images, after the GPU ran out of memory", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("sdnext",)),
     Row("nan", "500 `NansException`: `A tensor with NaNs was produced`", "NaN",
