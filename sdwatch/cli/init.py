@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     config = folder / CONFIG
     _write_new(config, config_text(args.webui))
     Spool(folder, "").prepare()
-    _add_examples(folder)
+    _add_examples(folder, args.webui)
     print(f"Wrote {config}, and made inbox, working, done, failed and examples beside it.")
     print(f"{ALL_SETTINGS} explains every setting.")
     if args.webui == "simulator":
@@ -90,12 +90,20 @@ def _write_new(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _add_examples(folder: Path) -> None:
+_UPSCALERS = {"forge-neo": "Lanczos"}
+"""In the examples, for a WebUI that does not have theirs (the source of Forge Neo 2.22)."""
+
+
+def _add_examples(folder: Path, webui: str) -> None:
     readme, examples = folder / "inbox" / "README.md", folder / "examples"
     if not readme.exists():
         readme.write_text(_INBOX_README, encoding="utf-8")
     if not examples.exists():
         shutil.copytree(resources.config_folder() / "examples", examples)
+        if upscaler := _UPSCALERS.get(webui):
+            stages = examples / "three-stages.yaml"
+            text = stages.read_text(encoding="utf-8").replace("R-ESRGAN 4x+", upscaler)
+            stages.write_text(text, encoding="utf-8", newline="\n")
     if not (explained := folder / ALL_SETTINGS).exists():
         shutil.copyfile(resources.config_folder() / CONFIG, explained)
     # The examples name it for editors, as a file in the folder above them.

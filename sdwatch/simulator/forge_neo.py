@@ -32,6 +32,7 @@ _WIDTH = 80
 NEO_LISTS = {
     **LISTS,
     "samplers": [each for each in LISTS["samplers"] if each["name"] not in _GONE_SAMPLERS],
+    "upscalers": [each for each in LISTS["upscalers"] if "R-ESRGAN" not in each["name"]],
 }
 NEO_OPENAPI = {
     **OPENAPI,

@@ -9,6 +9,7 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.init import WEBUIS
 from sdwatch.config import load_config
 from tests.functional.cli import sdwatch
+from tests.webui.sim import running
 
 
 @pytest.mark.parametrize("webui", WEBUIS)
@@ -70,5 +71,12 @@ def test_forge_neo_is_started_by_its_own_config(tmp_path: Path) -> None:
     assert webui.env == {"COLUMNS": "250"}
     assert webui.command is not None
     assert webui.command[-4:-1] == ("--server-name", "127.0.0.1", "--port")
-    told = sdwatch(tmp_path, "check", *sorted((tmp_path / "examples").glob("*.yaml")))
+
+
+def test_a_forge_neo_can_do_the_examples_that_are_written_for_it(tmp_path: Path) -> None:
+    sdwatch(tmp_path, "init", ".", "--webui", "forge-neo")
+    files = [tmp_path / "examples" / name for name in ("castle.yaml", "three-stages.yaml")]
+    with running(tmp_path, "--kind", "forge-neo") as neo:
+        told = sdwatch(tmp_path, "check", "--against", f"http://127.0.0.1:{neo.port}", *files)
     assert told.returncode == ExitCode.OK, told.stdout
+    assert "Forge Neo" in told.stdout
