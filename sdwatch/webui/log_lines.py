@@ -52,7 +52,7 @@ _API_LINE = re.compile(
 )
 _API_REST = re.compile(r"\s{20,}(?:\d+\.){3}\d+ \d+\.\d+\s*$")
 _SDNEXT = re.compile(r"\d\d:\d\d:\d\d-\d+ [A-Z]+ ")  # how a message of SD.Next begins
-_NEO = re.compile(r".* (?P<place>\S+\.py :: (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)) *")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _LONG_WORD = 16  # of characters: no word of a message that is looked for is longer
 _INDENT = 25
 _WIDTH = 80
@@ -95,14 +95,22 @@ def _unfolded(pieces: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
         if rows:
             yield _folded(rows, place), "\n"
             rows = []
-        found = _NEO.fullmatch(piece) if ".py :: " in piece else None
-        if found is None:
+        start = _place_in(piece)
+        if start < 0:
             yield piece, end
         else:
-            place, width = found["place"], len(piece)
-            rows = [piece[: found.start("place") - 1]]
+            place, width = piece[start:].rstrip(), len(piece)
+            rows = [piece[: start - 1]]
     if rows:
         yield _folded(rows, place), "\n"
+
+
+def _place_in(piece: str) -> int:
+    """Where `file.py :: LEVEL` begins that a message of Forge Neo ends in; -1 for another line."""
+    left, sign, level = piece.rstrip().rpartition(" :: ")
+    if not sign or level not in _LEVELS or not left.endswith(".py"):
+        return -1
+    return left.rfind(" ") + 1 or -1
 
 
 def _folded(rows: list[str], place: str) -> str:
