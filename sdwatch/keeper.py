@@ -7,8 +7,9 @@ whose call crashed asks it for what is next, so the WebUI's upkeep (upkeep.py) h
 from __future__ import annotations
 
 import logging
+import re
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sdwatch.clock import Clock, join
@@ -38,6 +39,7 @@ from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Stalled
 from sdwatch.webui.process import WebUIExit, WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY
+from sdwatch.webui.tail_capture import first_lines_with
 
 log = logging.getLogger("sdwatch.keeper")
 
@@ -90,7 +92,13 @@ class Keeper:
         managed = config.command is not None
         canary = Canary(client, may_interrupt=managed)
         self._proof = Proof(
-            canary, self._new_watch, redactor, signatures, managed=managed, clock=clock
+            canary,
+            self._new_watch,
+            redactor,
+            signatures,
+            managed=managed,
+            kind=lambda: self.upkeep.kind,
+            clock=clock,
         )
         self.upkeep = Upkeep(
             config,
@@ -165,6 +173,10 @@ class Keeper:
             self._last_log.hear_out(
                 error, lambda pause: is_over() or self._clock.wait(self._stopping, pause)
             )
+
+    def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+        """The first line that the WebUI printed since its start of each."""
+        return first_lines_with(self._process.log_paths(), patterns)
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""

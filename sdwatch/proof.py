@@ -15,6 +15,7 @@ from typing import Any
 from sdwatch.clock import Clock, SystemClock
 from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.blame import Blame
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Facts
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.redaction import Redactor
@@ -40,7 +41,7 @@ class Ended:
 class Proof:
     """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
     from now on. `redactor`: what is said of a repeated call has none of its texts. `signatures`:
-    what known failures look like. `managed`: it is ours."""
+    what known failures look like. `managed`: it is ours. `kind`: which WebUI it is."""
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Proof:
         *,
         managed: bool = True,
         clock: Clock | None = None,
+        kind: Callable[[], Kind] = lambda: Kind.UNKNOWN,
     ) -> None:
         self._canary = canary
         self._clock = clock or SystemClock()
@@ -58,6 +60,7 @@ class Proof:
         self._redactor = redactor
         self._signatures = signatures
         self._managed = managed
+        self._kind = kind
         self._last_good: Asked | None = None
         self._blame = Blame()
 
@@ -143,7 +146,8 @@ class Proof:
         error = unwell.error or WebUIStuckError(unwell.reason.removeprefix(f"{asked.what}: "))
         if ended is not None:
             error = WebUIUnreachableError("the WebUI's process ended")
-        facts = Facts(error, ended is not None, ended.code if ended else None, log)
+        code = ended.code if ended else None
+        facts = Facts(error, ended is not None, code, log, kind=self._kind())
         trouble = failed_proof(asked.what, judge(facts, self._signatures), managed=self._managed)
         return replace(trouble, cause=self._redactor.redact(trouble.cause))
 

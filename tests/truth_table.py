@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KINDS = ("forge", "a1111", "sdnext", "sdcpp")
-NAMES = {"forge": "Forge", "a1111": "AUTOMATIC1111", "sdnext": "SD.Next", "sdcpp": "sd.cpp"}
+NAMES = {
+    "forge": "Forge",
+    "forge-neo": "Forge Neo",
+    "a1111": "AUTOMATIC1111",
+    "sdnext": "SD.Next",
+    "sdcpp": "sd.cpp",
+}
 
 
 @dataclass(frozen=True)
@@ -76,14 +82,19 @@ ROWS = (
         "exit code 1", "", restarts=2, options=", delay: 5"),
     Row("oom", "500 `OutOfMemoryError`, `CUDA out of memory`", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("forge", "a1111", "sdcpp")),
+    Row("oom", "500 `Internal Server Error`; the log says `Encountered Out of Memory`, wrapped",
+        "out of memory", "the GPU ran out of memory", "--lowvram", on=("forge-neo",)),
+    Row("video", "200 with the path of a file in the place of an image", "bad request",
+        "is the path of a file (.mp4)", "Ask for pictures", posts=1, restarts=0,
+        on=("forge-neo",)),
     Row("oom", "200 without images, after the GPU ran out of memory", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("sdnext",)),
     Row("nan", "500 `NansException`: `A tensor with NaNs was produced`", "NaN",
         "numbers that are none", "--no-half", on=("a1111",)),
     Row("nan", "200 with a black picture; the log says `invalid=`", "NaN",
         "numbers that are none", "VAE", on=("sdnext",)),
-    Row("nan", "200 with a black picture, of which nothing tells that it was NaN", "silent",
-        "one colour", "one_colour"),
+    Row("nan", "200 with a black picture; the log has `invalid value encountered in cast`, once in "
+        "the life of the process", "NaN", "numbers that are none", "--vae-in-fp32"),
     Row("log-flood", "a 500 whose traceback a flood of lines followed", "server error",
         "after a flood of lines", _TRACEBACK),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "poisoned",

@@ -46,7 +46,8 @@ _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnos
 @dataclass(frozen=True)
 class Way:
     """One way to tell a failure. All that is given must hold. `begins`: the plain text that all
-    which fits `log` begins with, as far as that is known. `also`: what another line must fit."""
+    which fits `log` begins with, as far as that is known. `also`: what another line must fit.
+    `printed`: a line since the WebUI was started, of those that it prints once in its life."""
 
     status: tuple[int, ...] = ()
     kind: re.Pattern[str] | None = None
@@ -57,6 +58,7 @@ class Way:
     names_checkpoint: bool = False
     begins: str = ""
     also: re.Pattern[str] | None = None
+    printed: re.Pattern[str] | None = None
 
     @property
     def by_body(self) -> bool:
@@ -137,6 +139,18 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
         _by_body(known, seen)
         or (_by_traces(known, seen) if _is_opaque(facts) else None)
         or _first(known, seen, lambda way: way.by_status)
+    )
+
+
+def printed_once(facts: Facts, signatures: Iterable[Signature]) -> tuple[re.Pattern[str], ...]:
+    """Return the `printed` of every way that fits a failed call but for that: what is to be looked
+    for in all that the WebUI printed since its start."""
+    seen = _Seen.of(facts)
+    return tuple(
+        way.printed
+        for signature in signatures
+        for way in signature.ways
+        if way.printed is not None and seen.evidence_for(replace(way, printed=None))
     )
 
 
@@ -272,6 +286,7 @@ class _Seen:
     exit_code: int | None = None
     memory_low: bool | None = None
     names_checkpoint: bool = False
+    printed: str = ""
 
     @staticmethod
     def of(facts: Facts) -> _Seen:
@@ -284,6 +299,7 @@ class _Seen:
             exit_code=facts.exit_code if facts.process_gone else None,
             memory_low=facts.memory_low if facts.process_gone else None,
             names_checkpoint=facts.names_checkpoint,
+            printed=_text(facts.printed),
         )
 
     def evidence_for(self, way: Way) -> str:
@@ -297,7 +313,9 @@ class _Seen:
             return ""
         if (body := self._body(way)) is None or (line := self._line(way)) is None:
             return ""
-        return ", ".join(filter(None, (body, *self._words(way), line)))
+        if (earlier := self._earlier(way)) is None:
+            return ""
+        return ", ".join(filter(None, (body, *self._words(way), line, earlier)))
 
     def line_number(self, way: Way) -> int:
         """Of the first line of the log that fits."""
@@ -352,6 +370,13 @@ class _Seen:
         line = self.log[start:].partition("\n")[0]
         return f"log line: {line.strip() if len(line) <= _SHOWN else _shown(found.group())}"
 
+    def _earlier(self, way: Way) -> str | None:
+        """'' where nothing earlier is asked for, None where nothing such was printed."""
+        if way.printed is None:
+            return ""
+        found = way.printed.search(self.printed)
+        return f"printed since its start: {_shown(found.group())}" if found else None
+
     def _search(self, way: Way) -> re.Match[str] | None:
         """Nearly none is there, which its plain beginning tells a little faster."""
         if way.log is None or way.begins not in self.log:
@@ -402,8 +427,9 @@ class _When(_Read):
     exit: tuple[int, ...] = ()
     memory_low: bool | None = None
     names_checkpoint: bool = False
+    printed: str | None = None
 
-    @field_validator("kind", "said", "log", "also")
+    @field_validator("kind", "said", "log", "also", "printed")
     @classmethod
     def _an_expression(cls, text: str) -> str:
         try:
@@ -416,7 +442,7 @@ class _When(_Read):
             raise ValueError(_SLOW)
         return text
 
-    @field_validator("log", "also")
+    @field_validator("log", "also", "printed")
     @classmethod
     def _not_any_line(cls, text: str) -> str:
         if re.search(text, ""):
@@ -425,10 +451,12 @@ class _When(_Read):
 
     @model_validator(mode="after")
     def _something(self) -> _When:
-        if not self.model_fields_set - {"names_checkpoint"}:
+        if not self.model_fields_set - {"names_checkpoint", "printed"}:
             raise ValueError("names nothing to tell it by")
         if self.also is not None and self.log is None:
             raise ValueError("also is for another line than that of log")
+        if self.printed is not None and not self.model_fields_set & {"kind", "said", "status"}:
+            raise ValueError("what was printed once explains a failure only beside its reply")
         return self
 
     def way(self) -> Way:
@@ -442,6 +470,7 @@ class _When(_Read):
             self.names_checkpoint,
             beginning(self.log or ""),
             _compiled(self.also),
+            _compiled(self.printed),
         )
 
 

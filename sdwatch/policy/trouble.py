@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Diagnosis
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.verdict import Verdict, blame_for
 
@@ -77,7 +79,9 @@ def no_start(how: str, known: Signature | None, told: bool = False) -> Trouble:
         return Trouble(f"the WebUI did not start: {how}", _NO_START, cure=Cure.RESTART)
     cause = f"the WebUI did not start: {known.cause} ({how})"
     cure = _cure_of(known.diagnosis, managed=True)
-    return Trouble(cause, known.advice, known.blames or "WebUI", cure=cure)
+    # Of a WebUI that has not answered yet, nobody knows which kind it is.
+    advice = fitted(known.advice, Kind.UNKNOWN)
+    return Trouble(cause, advice, known.blames or "WebUI", cure=cure)
 
 
 def not_begun(reason: str) -> Trouble:

@@ -24,6 +24,7 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.made_by import named_in
 from sdwatch.webui.broken import Broken, broken, innermost
 from sdwatch.webui.connections import Connections, Request
 from sdwatch.webui.reply import (
@@ -31,7 +32,6 @@ from sdwatch.webui.reply import (
     Reply,
     error_for,
     join_bounded,
-    named_in,
     parse_json,
     read_reply,
 )

@@ -23,6 +23,8 @@ from sdwatch.clock import Clock
 from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import PortTakenError, ProcessError
+from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import FailedStart, Signature, ends_start, why_not_started
 from sdwatch.policy.trouble import Trouble, no_start, not_begun
 from sdwatch.policy.verdict import exit_in_words
@@ -260,7 +262,7 @@ class WebUIProcessManager:
             told = self.last_probe is not None and self.last_probe.unusable  # by the WebUI itself
             given_up = give_up is not None and give_up.is_set()
             known = None if told or given_up else self._why_not_started(life)
-            why = f": {known.cause}. {known.advice}" if known else ""
+            why = f": {known.cause}. {fitted(known.advice, Kind.UNKNOWN)}" if known else ""
             how = reason + self._how_it_ended(life)
             self._failed(how + why, no_start(how, known, told))
         return not reason

@@ -5,6 +5,7 @@ webui and spool do not import each other: the recorder is handed in.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -123,6 +124,9 @@ class Keeper(Protocol):
     def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
         """Wait for what the WebUI prints of a failed call after its reply: until its traceback is
         whole, `is_over`, or a second is over. `call_log` has it then."""
+
+    def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+        """The first line that the WebUI printed since its start of each."""
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,7 +114,7 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (SAME, "upscale", {"upscaler_2": "Lanczos"}, "without an upscaler, and this stage names none;"),
     (SAME, "upscale", {"upscaling_resize": 9000}, "enlarges nothing without an upscaler"),
     (SAME, "upscale", {"upscaler_1": "None", "resize_mode": 1}, "enlarges nothing"),
-    (SAME, "txt2img", {"script_name": "no such"}, 'no script "no such"'),
+    (SAME, "txt2img", {"script_name": "no such"}, 'no selectable script "no such"'),
     (SAME, "txt2img", {"alwayson_scripts": {"refinr": {}}}, f'{MEANT}"refiner"?'),
     (("sdcpp",), "txt2img", {"script_name": "X/Y/Z plot"}, "has no scripts"),
     (("sdcpp",), "txt2img", {"override_settings": {"eta": 1}}, "has no settings"),
@@ -362,3 +363,35 @@ def test_a_list_of_any_shape_is_read_or_refused(body: Any) -> None:
         except ValueError:
             continue
         assert not any(names.shown for name, names in made.lists.items() if route in name)
+
+
+def test_an_unknown_always_on_script_lists_those_that_are_always_on() -> None:
+    said = told("forge", alwayson_scripts={"zzzz": {"args": []}})
+    assert 'has no always-on script "zzzz"; allowed are extra options, controlnet' in said
+    assert "x/y/z plot" not in said
+
+
+def test_an_unknown_selectable_script_lists_those_that_can_be_selected() -> None:
+    said = told("forge", script_name="zzzz")
+    assert 'has no selectable script "zzzz"; allowed are prompt matrix' in said
+    assert "controlnet" not in said
+
+
+def test_a_script_of_the_other_role_is_told_where_to_be_named() -> None:
+    said = told("forge", alwayson_scripts={"X/Y/Z plot": {"args": []}})
+    assert '"X/Y/Z plot" is a selectable script: name it as script_name' in said
+    said = told("forge", script_name="ControlNet")
+    assert '"ControlNet" is an always-on script: name it in alwayson_scripts' in said
+
+
+def test_a_script_whose_role_nobody_says_may_be_of_either() -> None:
+    for fields in ({"alwayson_scripts": {"Hypertile": {}}}, {"script_name": "Hypertile"}):
+        assert not checked("a1111", **fields).problems
+
+
+def test_sd_vae_is_refused_on_forge_neo_which_has_no_use_of_it() -> None:
+    neo = replace(catalogue("forge"), kind=Kind.FORGE_NEO)
+    job = parse_job(b"prompt: a castle\noverride_settings: {sd_vae: ae.safetensors}\n", "job.yaml")
+    (problem,) = check_against(job, neo).problems
+    assert "sd_vae has no effect on Forge Neo" in problem.message
+    assert "forge_additional_modules" in problem.message
