@@ -88,8 +88,8 @@ class Row:
             self.log,
             self.low,
             self.named,
-            self.kind,
-            self.printed,
+            kind=self.kind,
+            printed=self.printed,
         )
 
     def why(self, signatures: Sequence[Signature] = BUILTIN) -> str:
