@@ -115,7 +115,7 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (SAME, "upscale", {"upscaling_resize": 9000}, "enlarges nothing without an upscaler"),
     (SAME, "upscale", {"upscaler_1": "None", "resize_mode": 1}, "enlarges nothing"),
     (SAME, "txt2img", {"script_name": "no such"}, 'no selectable script "no such"'),
-    (SAME, "txt2img", {"alwayson_scripts": {"refinr": {}}}, f'{MEANT}"refiner"?'),
+    (SAME, "txt2img", {"alwayson_scripts": {"refinr": {"args": []}}}, f'{MEANT}"refiner"?'),
     (("sdcpp",), "txt2img", {"script_name": "X/Y/Z plot"}, "has no scripts"),
     (("sdcpp",), "txt2img", {"override_settings": {"eta": 1}}, "has no settings"),
     (("forge",), "txt2img", {"styles": ["Kamph_Default"]}, "no style"),
@@ -385,7 +385,7 @@ def test_a_script_of_the_other_role_is_told_where_to_be_named() -> None:
 
 
 def test_a_script_whose_role_nobody_says_may_be_of_either() -> None:
-    for fields in ({"alwayson_scripts": {"Hypertile": {}}}, {"script_name": "Hypertile"}):
+    for fields in ({"alwayson_scripts": {"Hypertile": {"args": []}}}, {"script_name": "Hypertile"}):
         assert not checked("a1111", **fields).problems
 
 
