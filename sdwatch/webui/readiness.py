@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdwatch import system
 from sdwatch.clock import Clock
 from sdwatch.webui import tree
 from sdwatch.webui.tail_capture import LogFollower
@@ -100,7 +101,7 @@ class Readiness:
                 return f"not ready within {self.limit:g} s: {self._state()}"
             if self.signs.quiet_for() > self.stall:
                 return f"no output and no work for {self.stall:g} s: {self._state()}"
-            if now >= next_probe and tree.answers(self.host, self.port):
+            if now >= next_probe and system.somebody_listens(self.host, self.port):
                 if self.is_ours():
                     next_probe, pause = now + pause, PROBE_EVERY
                     self.last_probe = result = self.probe()
