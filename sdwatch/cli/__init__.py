@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from sdwatch import __version__
 from sdwatch.cli.exit_codes import ExitCode, exit_code_of
+from sdwatch.cli.plain import open_missing_streams
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.printable import printable_text
 
@@ -43,6 +44,7 @@ log = logging.getLogger("sdwatch")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: the process's own) names; its exit code."""
+    open_missing_streams()
     _never_fail_on_encoding()
     log.addHandler(logging.NullHandler())
     args = _parsed(sys.argv[1:] if argv is None else argv)

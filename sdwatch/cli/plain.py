@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from types import TracebackType
 from typing import Any, Protocol
+
+
+def open_missing_streams() -> None:
+    """Give this process the standard streams that it was started without (pythonw, a Windows
+    service, `>&-`). What is printed is lost then, and no command fails because of it."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # It lasts as long as the process, as a stream from outside would.
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
 
 
 class Show(Protocol):
