@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import time
 from pathlib import Path
 
+from sdwatch import disk
 from sdwatch.cli.check import check_jobs
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
@@ -40,8 +40,7 @@ def _submit(job: Path, inbox: Path) -> Path:
     # A name such as ~castle.yaml would be ignored for ever.
     name = f"job-{job.name.strip('.~#$_')}" if is_temporary(job.name) else job.name
     temporary = inbox / f".{os.getpid()}-{time.time_ns()}.tmp"
+    disk.copy(job, temporary, follow_links=True)
     if job.is_dir():
-        shutil.copytree(job, temporary)
         return put_in(temporary, inbox, name, "")
-    shutil.copyfile(job, temporary)
     return put_in(temporary, inbox, Path(name).stem, job.suffix)
