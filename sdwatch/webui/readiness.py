@@ -109,7 +109,8 @@ class Readiness:
                         return result.reason
                     if result.ready and not self.ended.is_set():
                         return ""
-                elif owner := tree.owner_of(self.host, self.port):
+                elif (owner := tree.owner_of(self.host, self.port)) and not self.is_ours():
+                    # Asked twice: ours may have begun to listen after the first look at the tree.
                     return port_taken(self.port, owner)
             if self.signs.failed and self.last_probe is None:  # nothing of ours has answered yet
                 return "its log says that it will not be ready"

@@ -29,10 +29,10 @@ def note_listeners() -> None:
     real = socket.socket.listen
 
     def listen(self: socket.socket, *args: Any) -> None:
-        real(self, *args)
-        if self.family in (socket.AF_INET, socket.AF_INET6):
+        if self.family in (socket.AF_INET, socket.AF_INET6):  # noted before anybody can see it
             LISTENERS.mkdir(exist_ok=True)
             (LISTENERS / str(self.getsockname()[1])).write_text(str(os.getpid()))
+        real(self, *args)
 
     socket.socket.listen = listen  # type: ignore[method-assign]
 
