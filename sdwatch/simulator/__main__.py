@@ -95,9 +95,16 @@ def main() -> NoReturn:
     boot(args, traits.voice, faults)
     speed = Speed(args.step_time, args.load_time, args.switch_time)
     machine = kind.machine(traits, speed, has_model=not args.no_model)
+    late = faults.get("late-routes")
     settings = Settings(
-        args.port, args.auth, not args.no_api, args.rate_limit, extras_work=args.extras_work
+        args.port,
+        args.auth,
+        not args.no_api,
+        args.rate_limit,
+        extras_work=args.extras_work,
+        late_answers=int(late.option("answers")) if late else 0,
     )
+    machine.remember_options(args.state and args.state.with_suffix(".options.json"))
     site = kind.site(traits, machine, args.plan, settings, process.ignore_sigterm)
     if not args.never_ready and "never-ready" not in faults:
         process.listen((args.host, args.port), site, taken="port-taken" in faults)

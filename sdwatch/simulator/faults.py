@@ -31,6 +31,10 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "opaque-500": {"at": 0.5},
     "opaque-500-text": {"at": 0.5},
     "structured-500": {"at": 0.5},
+    "value-error": {"at": 0.5},
+    "assertion-error": {"at": 0.5},
+    "key-error": {"at": 0.5},
+    "vae-decode": {},
     "oom": {"at": 0.5},
     "nan": {"at": 0.5},
     "log-flood": {"at": 0.5, "lines": 20_000},
@@ -58,6 +62,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
 }
 START_FAULTS: dict[str, dict[str, float]] = {
     "slow-start": {"delay": 5},
+    "late-routes": {"answers": 1},
     "never-ready": {},
     "exit-on-start": {"code": 1},
     "port-taken": {},

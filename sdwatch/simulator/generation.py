@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -62,6 +63,10 @@ class Machine:
         self.queue = Queue()
 
     # -- at the start
+
+    def remember_options(self, file: Path | None) -> None:
+        """What POST /options saves outlives the process, where there is a file for it. Here it
+        does not: of Forge and AUTOMATIC1111 no fault of ours depends on it."""
 
     def before_listening(self) -> None:
         """What is begun before the port opens: nothing, the first job loads the checkpoint."""
@@ -197,6 +202,7 @@ class Machine:
                 state.job_no += 1
                 if state.interrupted or state.skipped:
                     break
+            damage.before_decode()
             job.rounds_done += 1
             if state.interrupted:
                 return
