@@ -2,7 +2,8 @@
 
 It answers 200 to most exceptions (measured with SD.Next 058a7f0c): with its live preview and
 `interrupted` after a RuntimeError or ValueError, without a picture after an AssertionError or an
-exception in the VAE. Its lines of them, where ARGS is a long dict of what the pipeline was called with:
+exception in the VAE. Its lines of them, where ARGS is a long dict of what the pipeline was called
+with:
 
     ERROR    Processing: step=base args=ARGS TEXT      a RuntimeError; out of memory is one, too
     ERROR    Processing: CLASS                         of the same, with a traceback

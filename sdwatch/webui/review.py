@@ -105,7 +105,7 @@ class Review:
         if error.kind != NO_IMAGE:
             return error
         log = self._log()
-        if (broken := _broken(error.stage, log, _EMPTY)) is not None:
+        if (broken := broken_inside(error.stage, log, _EMPTY)) is not None:
             return broken
         how = self._how_ended().button
         if how == "Skip" or (how and log):
@@ -119,7 +119,7 @@ class Review:
     def _refuse_broken(self, stage: str, came: str) -> None:
         """Raises WebUIServerError where the log has an exception of the generation: SD.Next says
         `interrupted` of it, too, and nobody pressed a button."""
-        if (broken := _broken(stage, self._log(), came)) is not None:
+        if (broken := broken_inside(stage, self._log(), came)) is not None:
             raise broken
 
     def _level(self, finding: Finding) -> Level:
@@ -171,7 +171,7 @@ class Review:
         return _Ended("Skip" if state.get("skipped") is True else "")
 
 
-def _broken(stage: str, log: tuple[str, ...], came: str) -> WebUIServerError | None:
+def broken_inside(stage: str, log: tuple[str, ...], came: str) -> WebUIServerError | None:
     """The exception that the log of a call has, which its reply does not tell of. `came`: with
     what the reply came, in words."""
     if (broke := broke_inside(log)) is None:
