@@ -36,6 +36,7 @@ from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Stalled
 from sdwatch.webui.process import WebUIExit, WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY
+from sdwatch.webui.remembered import Remembered
 
 log = logging.getLogger("sdwatch.keeper")
 
@@ -65,6 +66,7 @@ class Keeper:
         signatures: tuple[Signature, ...],
         redactor: Redactor,
         leaks: Leaks,
+        remembered: Remembered,
     ) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
         self.warnings = WarningsTold(tell)
@@ -100,6 +102,7 @@ class Keeper:
             tell=tell,
             may_call=may_call,
             redact=redactor.redact,
+            remembered=remembered,
         )
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
 

@@ -30,6 +30,7 @@ from sdwatch.webui.leaks import Leaks
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Mailbox
 from sdwatch.webui.process import WebUIProcessManager
+from sdwatch.webui.remembered import Remembered
 from sdwatch.webui.roles import Recorder
 
 ACTIVE_RUNS = 2
@@ -74,7 +75,8 @@ class Lane:
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
         self._permit = Permit()
         self._client = client_for(config)
-        probe = ReadinessProbe(self._client, clock, config.health.timeout)
+        remembered = Remembered(state_dir / "webui.json")
+        probe = ReadinessProbe(self._client, clock, config.health.timeout, remembered)
         self._machine = Machine(clock, {"state": state_dir}, lambda: self.process.family())
         self.keeper = Keeper(
             config,
@@ -90,6 +92,7 @@ class Lane:
             signatures=self._signatures,
             redactor=self.redactor,
             leaks=Leaks(self._client, state_dir / "leaks.json"),
+            remembered=remembered,
         )
         self.process = _process(config, state_dir, clock, probe, self.keeper, self._signatures)
         self.keeper.use(self.process)

@@ -31,8 +31,14 @@ from sdwatch.webui.health import ReadinessProbe
 from sdwatch.webui.occupancy import Occupancy
 from sdwatch.webui.process import WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
+from sdwatch.webui.remembered import Remembered
 
 log = logging.getLogger("sdwatch.keeper")
+
+_SCHEMA_LOOKS_AT_START = 2
+_SCHEMA_LOOKS_WHILE_IDLE = 3
+_SCHEMA_PAUSE = 0.5
+"""Seconds: routes that are still being added are there by then (measured with SD.Next)."""
 
 STOPS = "sdwatch stops"
 _NO_START = "failed start"
@@ -60,6 +66,7 @@ class Upkeep:
         tell: Callable[[str], None],
         may_call: Callable[[], str],
         redact: Callable[[str], str],
+        remembered: Remembered,
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
         self.state = State.DOWN
@@ -79,7 +86,8 @@ class Upkeep:
         self._tell = tell
         self._may_call = may_call
         self._redact = redact
-        self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set)
+        self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set, remembered)
+        self._schema_looks = 0
         self._occupancy = Occupancy(client, config.health.timeout)
         self._failed_probes = 0
         self._next_probe = 0.0
@@ -124,6 +132,7 @@ class Upkeep:
             return STOPS
         before = self.process.generation
         self._probe.begin_generation()
+        self._schema_looks = 0
         self._failed_probes = 0
         self._wear.begin_generation()
         self.apply(Event.START)
@@ -304,6 +313,7 @@ class Upkeep:
             self._failed_probes = 0
             self.process.cap_logs()
             self._wear.look_at_memory()
+            self._finish_lists()
         elif self._is_frozen(probe):
             self.crashed(Diagnosis.STUCK)
 
@@ -385,8 +395,21 @@ class Upkeep:
         """Before it is ready for runs, so that no job is claimed without. What is not answered in
         time is not known."""
         self.catalogue = catalogue = self._lists.read()
+        for _ in range(_SCHEMA_LOOKS_AT_START):
+            if not self._lists.unfinished or self._clock.wait(self._stopping, _SCHEMA_PAUSE):
+                break
+            self.catalogue = catalogue = self._lists.read()
         for route, why in catalogue.missing.items():
             log.info("%s: no %s to check jobs against: %s", self._config.name, route, why)
+
+    def _finish_lists(self) -> None:
+        """A schema that could not be read when it came up is asked for again, a few times: each
+        failure leaves a traceback in the WebUI's log."""
+        if not self._lists.unfinished or self._schema_looks >= _SCHEMA_LOOKS_WHILE_IDLE:
+            return
+        self._schema_looks += 1
+        self._read_lists()
+        self._wake()
 
     def _tell_ready(self, how: str = "") -> None:
         if not self._managed:  # neither adopted nor numbered

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import API, LISTS, Catalogue, Kind, catalogue_of
 from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.remembered import Remembered
 from sdwatch.webui.reply import parse_json
 
 log = logging.getLogger("sdwatch.webui")
@@ -22,14 +24,19 @@ _MOST_UNANSWERED = 2
 
 class CatalogueReader:
     """`timeout`: seconds for each question. `given_up`: whether the answer is not wanted any
-    more."""
+    more. `remembered`: the kind that an earlier life had, for one whose schema cannot be read.
+    `unfinished`: the schema was not there as it should be, and may be later: while routes are still
+    being added it is a 500 (measured with SD.Next 058a7f0c)."""
 
     def __init__(
         self,
         client: SDWebUIClient,
         timeout: float,
         given_up: Callable[[], bool] = lambda: False,
+        remembered: Remembered | None = None,
     ) -> None:
+        self.unfinished = False
+        self._remembered = remembered or Remembered()
         self._client = client
         self._timeout = timeout
         self._given_up = given_up
@@ -41,6 +48,9 @@ class CatalogueReader:
         self._unanswered = 0
         openapi, is_sdcpp = self._openapi()
         catalogue = catalogue_of(openapi, is_sdcpp=is_sdcpp)
+        if self.unfinished:
+            catalogue = replace(catalogue, kind=self._remembered.kind)
+        self._remembered.note_kind(catalogue.kind)
         paths = openapi["paths"] if catalogue.stages and isinstance(openapi, dict) else None
         for route in LISTS:
             if paths is None or API + route in paths:
@@ -61,11 +71,13 @@ class CatalogueReader:
         """Its schema, or None; and whether it is stable-diffusion.cpp's server: that answers 404
         without a body to what it does not have (measured), all others say `Not Found`."""
         status, body = self._ask("/openapi.json")
+        self.unfinished = status not in (200, 404)
         if status != 200:
             return None, status == 404 and not body.strip()
         try:
             return parse_json(body), False
         except ValueError:
+            self.unfinished = True
             return None, False
 
     def _with_list(self, catalogue: Catalogue, route: str) -> Catalogue:

@@ -121,6 +121,15 @@ class SDWebUIClient:
         where no whole answer came."""
         return self._ask("GET", path, timeout)
 
+    def answers_bare_404(self, path: str, timeout: float) -> bool:
+        """Whether GET is a 404 without a body, as only stable-diffusion.cpp's server answers to
+        what it does not have (measured); all others say `Not Found`. Never raises."""
+        try:
+            status, body = self._ask("GET", path, timeout)
+        except WebUIError:
+            return False
+        return status == 404 and not body.strip()
+
     def listed(self, name: str, timeout: float) -> list[Any]:
         """GET one of the WebUI's lists, as `samplers`. Raises WebUIError."""
         body = self._get(f"/sdapi/v1/{name}", timeout)

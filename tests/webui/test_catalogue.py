@@ -119,16 +119,6 @@ def test_the_version_of_sdnext_is_its_own_answer() -> None:
         assert read(server).version == ""
 
 
-def test_a_server_without_progress_is_ready_and_asked_for_it_once() -> None:
-    with recorded("sdcpp") as server:
-        probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
-        assert [probe().ready for _ in range(3)] == [True] * 3
-        assert server.asked.count(f"{API}progress") == 1
-        probe.begin_generation()
-        assert probe().ready
-        assert server.asked.count(f"{API}progress") == 2
-
-
 def test_a_server_without_progress_and_without_a_checkpoint_is_of_no_use() -> None:
     with recorded("sdcpp", {"sd-models": (200, b"[]")}) as server:
         result = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)()
