@@ -7,8 +7,9 @@ whose call crashed asks it for what is next, so the WebUI's upkeep (upkeep.py) h
 from __future__ import annotations
 
 import logging
+import re
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sdwatch.clock import Clock, join
@@ -37,6 +38,7 @@ from sdwatch.webui.mailbox import Exited, Stalled
 from sdwatch.webui.process import WebUIExit, WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY
 from sdwatch.webui.remembered import Remembered
+from sdwatch.webui.tail_capture import first_lines_with
 
 log = logging.getLogger("sdwatch.keeper")
 
@@ -87,7 +89,14 @@ class Keeper:
         self._sent_at = 0.0
         managed = config.command is not None
         canary = Canary(client, may_interrupt=managed)
-        self._proof = Proof(canary, self._new_watch, redactor, signatures, managed=managed)
+        self._proof = Proof(
+            canary,
+            self._new_watch,
+            redactor,
+            signatures,
+            managed=managed,
+            kind=lambda: self.upkeep.kind,
+        )
         self.upkeep = Upkeep(
             config,
             client=client,
@@ -152,6 +161,10 @@ class Keeper:
     def call_log(self) -> tuple[str, ...]:
         """The WebUI's lines since the last POST went out, oldest first."""
         return self._last_watch.lines() if self._last_watch is not None else ()
+
+    def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+        """The first line that the WebUI printed since its start of each."""
+        return first_lines_with(self._process.log_paths(), patterns)
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""

@@ -178,6 +178,7 @@ class Lane:
             signatures=self._signatures,
             machine=self._machine,
             checks=self._checks,
+            catalogue=lambda: self.catalogue,
         )
 
     def begin_stop(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.blame import Blame
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Facts
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.redaction import Redactor
@@ -39,7 +40,7 @@ class Ended:
 class Proof:
     """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
     from now on. `redactor`: what is said of a repeated call has none of its texts. `signatures`:
-    what known failures look like. `managed`: it is ours."""
+    what known failures look like. `managed`: it is ours. `kind`: which WebUI it is."""
 
     def __init__(
         self,
@@ -49,12 +50,14 @@ class Proof:
         signatures: tuple[Signature, ...] = (),
         *,
         managed: bool = True,
+        kind: Callable[[], Kind] = lambda: Kind.UNKNOWN,
     ) -> None:
         self._canary = canary
         self._watch = watch
         self._redactor = redactor
         self._signatures = signatures
         self._managed = managed
+        self._kind = kind
         self._last_good: Asked | None = None
         self._blame = Blame()
 
@@ -136,7 +139,8 @@ class Proof:
         error = unwell.error or WebUIStuckError(unwell.reason.removeprefix(f"{asked.what}: "))
         if ended is not None:
             error = WebUIUnreachableError("the WebUI's process ended")
-        facts = Facts(error, ended is not None, ended.code if ended else None, log)
+        code = ended.code if ended else None
+        facts = Facts(error, ended is not None, code, log, kind=self._kind())
         verdict = judge(facts, self._signatures)
         trouble = failed_proof(asked.what, verdict, managed=self._managed)
         trouble = replace(trouble, cause=self._redactor.redact(trouble.cause))

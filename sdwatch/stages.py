@@ -41,6 +41,7 @@ from sdwatch.policy.envelope import (
 )
 from sdwatch.policy.job import Job
 from sdwatch.policy.ledger import Image
+from sdwatch.policy.made_by import what_made_it
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
 from sdwatch.policy.printable import printable
@@ -54,7 +55,7 @@ from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.api import Outcome
 from sdwatch.webui.mailbox import Mailbox
-from sdwatch.webui.reply import Reply, check_image, named_in
+from sdwatch.webui.reply import Reply, check_image
 from sdwatch.webui.review import Review
 
 log = logging.getLogger("sdwatch.run")
@@ -285,7 +286,9 @@ class StageRunner:
         made = self._make(call, self._payload(job, call))
         assert made.reply is not None
         reply = made.reply
-        facts = {"seconds": self._recorder.seconds, **_what_made_it(reply.info)}
+        facts = {"seconds": self._recorder.seconds, **what_made_it(reply.info)}
+        if made.added:
+            facts["added"] = dict(made.added)
         if made.warnings:
             facts["warnings"] = self._recorder.warnings(made.warnings)
         saved: tuple[Image, ...] = self._insist(
@@ -420,12 +423,6 @@ class StageRunner:
             else:
                 self.disk_refuses = ""
                 return done
-
-
-def _what_made_it(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What the WebUI says it used: it may differ from what was asked for."""
-    names = {"sd_model_name": "model", "sd_model_hash": "model_hash", "version": "webui_version"}
-    return {name: said for key, name in names.items() if (said := named_in(info, key))}
 
 
 def _encoded(image: bytes) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from sdwatch.clock import Clock
 from sdwatch.config import WebUIConfig
 from sdwatch.hold import Hold
-from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.lifecycle import Event, State, next_state
 from sdwatch.policy.trouble import Trouble, broken_here, doubted_jobs, no_answer, seen_by_probe
@@ -95,6 +95,11 @@ class Upkeep:
     @property
     def _managed(self) -> bool:
         return self._config.command is not None
+
+    @property
+    def kind(self) -> Kind:
+        """Which WebUI it is, as far as that is known."""
+        return self.catalogue.kind if self.catalogue is not None else Kind.UNKNOWN
 
     @property
     def ready(self) -> bool:

@@ -35,6 +35,9 @@ GENERATIONS = ("txt2img", "img2img", "extra-single-image")
 
 _NEEDED = {"extra-single-image": "image"}
 
+_GONE_IN_NEO = ("reload-checkpoint", "hypernetworks", "realesrgan-models")
+"""Routes of Forge that Forge Neo has no more (its source, release 2.22)."""
+
 _CHECKSUM = re.compile(r"\s{0,8}\[[0-9a-fA-F]{8,64}\]\s*$")
 _LONGEST_VERSION = 100
 _MOST_NUMBER = 1e300
@@ -44,6 +47,7 @@ class Kind(StrEnum):
     """Which WebUI it is."""
 
     FORGE = "forge"
+    FORGE_NEO = "forge-neo"
     A1111 = "a1111"
     SDNEXT = "sdnext"
     SDCPP = "sdcpp"
@@ -61,11 +65,12 @@ class Kind(StrEnum):
     @property
     def is_exact(self) -> bool:
         """Whether it takes a name only as its list has it."""
-        return self in (Kind.FORGE, Kind.A1111)
+        return self in (Kind.FORGE, Kind.FORGE_NEO, Kind.A1111)
 
 
 _WORDS = {
     Kind.FORGE: "Forge",
+    Kind.FORGE_NEO: "Forge Neo",
     Kind.A1111: "AUTOMATIC1111",
     Kind.SDNEXT: "SD.Next",
     Kind.SDCPP: "stable-diffusion.cpp",
@@ -182,7 +187,7 @@ def _kind(paths: Mapping[str, Any]) -> Kind:
     if API + "checkpoint" in paths:
         return Kind.SDNEXT
     if API + "sd-modules" in paths:
-        return Kind.FORGE
+        return Kind.FORGE if any(API + route in paths for route in _GONE_IN_NEO) else Kind.FORGE_NEO
     return Kind.A1111 if API + "sd-vae" in paths else Kind.UNKNOWN
 
 

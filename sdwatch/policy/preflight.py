@@ -26,7 +26,16 @@ from sdwatch.policy.catalogue import (
 )
 from sdwatch.policy.document import shown
 from sdwatch.policy.job import Job, Size, Stage
-from sdwatch.policy.payload import UPSCALE, names_upscaler, own_images, restores_faces
+from sdwatch.policy.payload import (
+    DEFAULT_SCALE,
+    DEFAULT_SIDE,
+    UPSCALE,
+    hires_size,
+    names_upscaler,
+    own_images,
+    restores_faces,
+    scaled,
+)
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import Place, nearest
 
@@ -34,11 +43,8 @@ MAX_GENERATION = 100_000_000
 """Pixels of what one call makes, if the config says no other bound: as many as an image that a job
 brings may have. Larger ones end in failed allocations, or in the kernel's out-of-memory killer."""
 
-_DEFAULT_SIDE = 512  # of a txt2img that gives none
-_DEFAULT_SCALE = 2.0  # of hires and extra-single-image
 _TYPO = 0.85
 _MOST_SHOWN = 12  # names in a message
-_LONGEST_SIDE = 1e9  # beyond every bound
 _OLD_HASH = re.compile(r"(?:.*\[)?[0-9a-fA-F]{8}\]?")  # AUTOMATIC1111's first, which no list has
 _LORA = re.compile(r"<lora:([^:>]+)")
 _EMBEDDING = re.compile(r"(?i)\bembedding:([\w.-]*\w)")
@@ -273,10 +279,10 @@ class _Check:
         if (width, height) == (8, 8) and self._kind in (Kind.FORGE, Kind.SDNEXT):
             self.fail(("width",), f"{self._who} answers 500 to a size of 8x8")
         if width or height or self._stage.kind == "txt2img":
-            source = (width or _DEFAULT_SIDE, height or _DEFAULT_SIDE)
+            source = (width or DEFAULT_SIDE, height or DEFAULT_SIDE)
         if source is None:
             return None
-        first, made = source, _hires(source, fields)
+        first, made = source, hires_size(source, fields)
         name = "hr_scale" if made != first else "width"
         self.check_area(name, made, fields.get("batch_size", 1))
         return made
@@ -372,27 +378,17 @@ def _quoted(name: str) -> str:
     return f'"{name}"' if is_name else shown(name)
 
 
-def _hires(first: tuple[int, int], fields: Mapping[str, Any]) -> tuple[int, int]:
-    """What a txt2img makes in its second pass, if it has one."""
-    if not fields.get("enable_hr"):
-        return first
-    x, y = fields.get("hr_resize_x", 0), fields.get("hr_resize_y", 0)
-    if not (x or y):
-        return _scaled(first, fields.get("hr_scale", _DEFAULT_SCALE))
-    return (x or first[0] * y // first[1], y or first[1] * x // first[0])
-
-
 def _upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | None, Size | None]:
     """What an upscale computes, and what of that it gives: one to a size enlarges the picture until
     both sides are as long, and cuts off the rest."""
     if fields.get("resize_mode") != 1:
-        made = source and _scaled(source, fields.get("upscaling_resize", _DEFAULT_SCALE))
+        made = source and scaled(source, fields.get("upscaling_resize", DEFAULT_SCALE))
         return made, made
-    width = fields.get("upscaling_resize_w", _DEFAULT_SIDE)
-    height = fields.get("upscaling_resize_h", _DEFAULT_SIDE)
+    width = fields.get("upscaling_resize_w", DEFAULT_SIDE)
+    height = fields.get("upscaling_resize_h", DEFAULT_SIDE)
     if source is None:
         return (width, height), (width, height)
-    whole = _scaled(source, max(width / source[0], height / source[1]))
+    whole = scaled(source, max(width / source[0], height / source[1]))
     return whole, (width, height) if fields.get("upscaling_crop", True) else whole
 
 
@@ -400,14 +396,8 @@ def _asks_for_more(fields: Mapping[str, Any], source: Size | None, made: Size | 
     """Whether an upscale is to give another size than it is given, as far as that is known."""
     if source is not None:
         return made != source
-    times = fields.get("upscaling_resize", _DEFAULT_SCALE)
+    times = fields.get("upscaling_resize", DEFAULT_SCALE)
     return bool(fields.get("resize_mode") != 1 and times != 1)
-
-
-def _scaled(size: Size, factor: float) -> Size:
-    """Whatever the factor is, sides of a pixel at the least, and of no more than can be told."""
-    width, height = (max(1, int(min(side * factor, _LONGEST_SIDE))) for side in size)
-    return width, height
 
 
 def _misfit(value: Any, rule: FieldRule) -> str:

@@ -18,10 +18,12 @@ from sdwatch.errors import (
     WebUIServerError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.document import parse_document
 from sdwatch.policy.error_lines import error_blocks
 from sdwatch.policy.expression import MOST_IN_A_ROW, is_slow
 from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.schema import Reading, read_model, readable
 
 _LONGEST_LINE = 4000
@@ -47,7 +49,8 @@ _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnos
 @dataclass(frozen=True)
 class Way:
     """One way to tell a failure. All that is given must hold. `begins`: the plain text that all
-    which fits `log` begins with, as far as that is known."""
+    which fits `log` begins with, as far as that is known. `printed`: a line since the WebUI was
+    started, of those that it prints once in its life."""
 
     status: tuple[int, ...] = ()
     kind: re.Pattern[str] | None = None
@@ -57,6 +60,7 @@ class Way:
     memory_low: bool = False
     names_checkpoint: bool = False
     begins: str = ""
+    printed: re.Pattern[str] | None = None
 
     @property
     def by_body(self) -> bool:
@@ -135,6 +139,18 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
     )
 
 
+def printed_once(facts: Facts, signatures: Iterable[Signature]) -> tuple[re.Pattern[str], ...]:
+    """Return the `printed` of every way that fits a failed call but for that: what is to be looked
+    for in all that the WebUI printed since its start."""
+    seen = _Seen.of(facts)
+    return tuple(
+        way.printed
+        for signature in signatures
+        for way in signature.ways
+        if way.printed is not None and seen.evidence_for(replace(way, printed=None))
+    )
+
+
 def _by_body(known: list[Signature], seen: _Seen) -> tuple[Signature, str] | None:
     """What the reply says; unless that is only what an earlier fault of the same call has left,
     which the log tells of."""
@@ -161,7 +177,8 @@ def why_not_started(
     known = [signature for signature in signatures if signature.during != "call"]
     seen = _Seen(log=_text(log_lines), exit_code=exit_code, memory_low=memory_low)
     found = _first(known, seen, lambda way: way.by_log or way.by_end)
-    return f"{found[0].cause}. {found[0].advice}" if found else ""
+    advice = fitted(found[0].advice, Kind.UNKNOWN) if found else ""
+    return f"{found[0].cause}. {advice}" if found else ""
 
 
 def ends_start(line: str, signatures: Iterable[Signature]) -> bool:
@@ -244,6 +261,7 @@ class _Seen:
     exit_code: int | None = None
     memory_low: bool = False
     names_checkpoint: bool = False
+    printed: str = ""
 
     @staticmethod
     def of(facts: Facts) -> _Seen:
@@ -256,6 +274,7 @@ class _Seen:
             exit_code=facts.exit_code if facts.process_gone else None,
             memory_low=facts.memory_low and facts.process_gone,
             names_checkpoint=facts.names_checkpoint,
+            printed=_text(facts.printed),
         )
 
     def evidence_for(self, way: Way) -> str:
@@ -269,7 +288,9 @@ class _Seen:
             return ""
         if (body := self._body(way)) is None or (line := self._line(way)) is None:
             return ""
-        return ", ".join(filter(None, (body, *self._words(way), line)))
+        if (earlier := self._earlier(way)) is None:
+            return ""
+        return ", ".join(filter(None, (body, *self._words(way), line, earlier)))
 
     def line_number(self, way: Way) -> int:
         """Of the first line of the log that fits."""
@@ -322,6 +343,13 @@ class _Seen:
         line = self.log[start:].partition("\n")[0]
         return f"log line: {line.strip() if len(line) <= _SHOWN else _shown(found.group())}"
 
+    def _earlier(self, way: Way) -> str | None:
+        """'' where nothing earlier is asked for, None where nothing such was printed."""
+        if way.printed is None:
+            return ""
+        found = way.printed.search(self.printed)
+        return f"printed since its start: {_shown(found.group())}" if found else None
+
     def _search(self, way: Way) -> re.Match[str] | None:
         """Nearly none is there, which its plain beginning tells a little faster."""
         return way.log.search(self.log) if way.log and way.begins in self.log else None
@@ -368,8 +396,9 @@ class _When(_Read):
     exit: tuple[int, ...] = ()
     memory_low: bool = False
     names_checkpoint: bool = False
+    printed: str | None = None
 
-    @field_validator("kind", "said", "log")
+    @field_validator("kind", "said", "log", "printed")
     @classmethod
     def _an_expression(cls, text: str) -> str:
         try:
@@ -382,7 +411,7 @@ class _When(_Read):
             raise ValueError(_SLOW)
         return text
 
-    @field_validator("log")
+    @field_validator("log", "printed")
     @classmethod
     def _not_any_line(cls, text: str) -> str:
         if re.search(text, ""):
@@ -391,8 +420,10 @@ class _When(_Read):
 
     @model_validator(mode="after")
     def _something(self) -> _When:
-        if not self.model_fields_set - {"names_checkpoint"}:
+        if not self.model_fields_set - {"names_checkpoint", "printed"}:
             raise ValueError("names nothing to tell it by")
+        if self.printed is not None and not self.model_fields_set & {"kind", "said", "status"}:
+            raise ValueError("what was printed once explains a failure only beside its reply")
         return self
 
     def way(self) -> Way:
@@ -405,6 +436,7 @@ class _When(_Read):
             self.memory_low,
             self.names_checkpoint,
             beginning(self.log or ""),
+            _compiled(self.printed),
         )
 
 

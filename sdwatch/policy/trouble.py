@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.verdict import Verdict, blame_for
 
@@ -62,7 +64,8 @@ def no_start(how: str, known: Signature | None, told: bool = False) -> Trouble:
     if known is None:
         return Trouble(f"the WebUI did not start: {how}", _NO_START)
     cause = f"the WebUI did not start: {known.cause} ({how})"
-    return Trouble(cause, known.advice, known.blames or "WebUI")
+    # Of a WebUI that has not answered yet, nobody knows which kind it is.
+    return Trouble(cause, fitted(known.advice, Kind.UNKNOWN), known.blames or "WebUI")
 
 
 def not_begun(reason: str) -> Trouble:

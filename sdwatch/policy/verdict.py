@@ -20,7 +20,9 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature, match, says_nothing
 
 __all__ = [
@@ -76,12 +78,12 @@ _ADVICE = {
         "else look in webui_tail.log for what it was doing last."
     ),
     Diagnosis.OUT_OF_MEMORY: (
-        "Try a smaller width, height, batch_size or upscaling, or start the WebUI with less memory "
-        "in use (--medvram, a smaller checkpoint); see that nothing else uses the GPU."
+        "Try a smaller width, height, batch_size or upscaling, a smaller checkpoint, or "
+        "{less_memory}; see that nothing else uses the GPU."
     ),
     Diagnosis.NAN: (
-        "The checkpoint or its VAE computes numbers that are none: try another VAE, --no-half-vae "
-        "or --no-half, or another checkpoint."
+        "The checkpoint or its VAE produces NaNs: {vae_precision}; else {full_precision}, or name "
+        "another checkpoint."
     ),
     Diagnosis.POISONED: (
         "The WebUI answered and could not draw any more; it was restarted. If it happens again "
@@ -99,9 +101,9 @@ _ADVICE = {
 
 _OF_A_200 = {
     "one_colour": (
-        "Such a picture comes of numbers that are none (NaN), in the VAE as a rule: start the "
-        "WebUI with --no-half-vae, or take another VAE or checkpoint. If the picture is meant to "
-        "be so: `checks: {one_colour: warn}` in the config. webui_tail.log may name the NaNs."
+        "Such a picture usually comes of NaNs in the VAE: {vae_precision}, {another_vae}, or take "
+        "another checkpoint. If the picture is meant to be so: `checks: {one_colour: warn}` in the "
+        "config. webui_tail.log may name the NaNs."
     ),
     "size": (
         "Something made it another size than the job asks for: an extension, a script, or a "
@@ -198,7 +200,7 @@ def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
     return Verdict(
         Diagnosis.CRASH if crashed else signature.diagnosis,
         f"{verdict.cause}: {signature.cause}" if crashed else f"{signature.cause} ({facts.error})",
-        signature.advice,
+        fitted(signature.advice, facts.kind),
         evidence,
         signature.poisons,
         signature.blames,
@@ -211,24 +213,26 @@ def _by_error(facts: Facts) -> Verdict:
     if facts.process_gone:
         exit_code = exit_in_words(facts.exit_code)
         cause = f"the WebUI died during the call ({exit_code})"
-        return _verdict(Diagnosis.CRASH, cause, exit_code)
+        return _verdict(Diagnosis.CRASH, cause, exit_code, facts.kind)
     for kind, diagnosis in _BY_ERROR:
         if isinstance(error, kind):
             evidence = f"HTTP {error.status}" if error.status else ""
             advice = _OF_A_200.get(error.kind, "") if diagnosis is Diagnosis.SILENT else ""
             if diagnosis is Diagnosis.CRASH:  # the process was not seen to end
                 advice = _BROKEN_OFF
-            return _verdict(diagnosis, str(error), evidence, advice)
-    return _verdict(Diagnosis.SERVER_ERROR, str(error), "")
+            return _verdict(diagnosis, str(error), evidence, facts.kind, advice)
+    return _verdict(Diagnosis.SERVER_ERROR, str(error), "", facts.kind)
 
 
-def _verdict(diagnosis: Diagnosis, cause: str, evidence: str, advice: str = "") -> Verdict:
-    return Verdict(diagnosis, cause, advice or advice_for(diagnosis), evidence)
+def _verdict(
+    diagnosis: Diagnosis, cause: str, evidence: str, kind: Kind, advice: str = ""
+) -> Verdict:
+    return Verdict(diagnosis, cause, fitted(advice or _ADVICE[diagnosis], kind), evidence)
 
 
-def advice_for(diagnosis: Diagnosis) -> str:
-    """What to do about it, in words."""
-    return _ADVICE[diagnosis]
+def advice_for(diagnosis: Diagnosis, kind: Kind = Kind.UNKNOWN) -> str:
+    """Return what to do about it, in the words of this kind of WebUI."""
+    return fitted(_ADVICE[diagnosis], kind)
 
 
 _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)

@@ -24,13 +24,13 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.made_by import named_in
 from sdwatch.webui.connections import Connections
 from sdwatch.webui.reply import (
     MAX_REPLY_BYTES,
     Reply,
     error_for,
     join_bounded,
-    named_in,
     parse_json,
     read_reply,
 )

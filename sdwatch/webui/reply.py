@@ -18,7 +18,6 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.picture import NoPictureError, check_decodes
-from sdwatch.policy.printable import printable
 
 MAX_REPLY_BYTES = 256 << 20
 """Of one reply: base64 of 192 MB of pictures."""
@@ -29,7 +28,6 @@ _MOST_SIGNS = 2_000_000
 _MOST_IMAGES = 1000
 _MOST_PIXELS = 500_000_000  # of all images of a reply, since looking through them takes time
 _LONGEST_MESSAGE = 20_000
-_LONGEST_NAME = 200
 
 NO_IMAGE = "no image"
 """The `kind` of the error for a 200 that has none, and says what it did all the same."""
@@ -92,12 +90,6 @@ def read_reply(stage: str, body: bytes) -> Reply:
     first = info.get("index_of_first_image", 0)
     grids = first if isinstance(first, int) and 0 <= first < len(images) else 0
     return Reply(images, grids, info, sizes)
-
-
-def named_in(info: Mapping[str, Any], key: str) -> str:
-    """What a reply's `info` says there, as it can be kept and shown; '' for what is no name."""
-    name = info.get(key)
-    return printable(name[:_LONGEST_NAME]) if isinstance(name, str) else ""
 
 
 def parse_json(body: bytes) -> Any:

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +29,7 @@ OVERLAP_BYTES = 16 * 1024
 GUARD_BYTES = 64
 SAVED_BYTES = 256 * 1024
 MOST_BARS = 100
+_LONGEST_RAW = 1 << 20  # bytes of a line without an end, as a bar that `\\r` draws
 
 # A named pipe put where a log should be must not block us.
 _READ_FLAGS = (
@@ -100,6 +101,21 @@ def cap_file(path: Path, cap_bytes: int) -> bool:
     except (_NotAFileError, OSError, ValueError):
         return False
     return True
+
+
+def first_lines_with(paths: Iterable[Path], patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+    """Return the first line of these whole files that fits each pattern. Never raises: a file that
+    cannot be read has none. A log that was cut to its cap has lost its older lines."""
+    found: dict[re.Pattern[str], str] = {}
+    for path in paths:
+        with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+            for raw in iter(lambda: file.readline(_LONGEST_RAW), b""):
+                line = raw.decode("utf-8", "replace")
+                fits = (each for each in patterns if each not in found and each.search(line))
+                found |= dict.fromkeys(fits, line.strip())
+                if len(found) == len(patterns):
+                    break
+    return tuple(found.values())
 
 
 class LogFollower:

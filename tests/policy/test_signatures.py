@@ -26,6 +26,7 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Diagnosis, Facts, names_checkpoint
 from sdwatch.policy.signatures import (
     Signature,
@@ -72,11 +73,22 @@ class Row:
     low: bool = False
     named: bool = False
     poisons: bool = False
+    kind: Kind = Kind.UNKNOWN
+    printed: tuple[str, ...] = ()
 
     @property
     def facts(self) -> Facts:
         assert self.error is not None
-        return Facts(self.error, self.gone, self.exit, self.log, self.low, self.named)
+        return Facts(
+            self.error,
+            self.gone,
+            self.exit,
+            self.log,
+            self.low,
+            self.named,
+            self.kind,
+            self.printed,
+        )
 
 
 def http(status: int, body: Any = b"", stage: str = "txt2img") -> WebUIError:
@@ -115,6 +127,11 @@ def died(where: str, code: int | None, *words: str, **more: Any) -> Row:
 
 def start(where: str, log: str, code: int | None, *words: str, **more: Any) -> Row:
     return Row(where, None, None, *words, log=tuple(log.split("\n")), exit=code, **more)
+
+
+def silent(kind: str) -> WebUIError:
+    said = "the WebUI answered 200, but the picture is not as it should be"
+    return WebUIReplyError(said, stage="txt2img", status=200, kind=kind)
 
 
 def traceback(last: str, code: str = "output = model(x)") -> tuple[str, ...]:
@@ -162,6 +179,17 @@ SAFETENSOR_NEW = "Error while deserializing header: header too large"
 CUDA_MALLOC = (
     "[ERROR] ggml_extend.hpp:83 - ggml_backend_cuda_buffer_type_alloc_buffer: allocating 2024.00 "
     "MiB on device 0: cudaMalloc failed: out of memory"
+)
+CAST = "processing.py:1003: RuntimeWarning: invalid value encountered in cast"
+NO_MODULES = (
+    "Traceback (most recent call last):",
+    '  File "<webui>/modules/processing.py", line 1405, in sample',
+    "    if hasattr(self, 'hr_additional_modules') and 'Use same choices' not in self.hr_additional"
+    "_modules:",
+    "TypeError: argument of type 'NoneType' is not iterable",
+)
+NO_WEIGHTS = (
+    "*** Unable to load RealESRGAN model https://github.com/xinntao/x/RealESRGAN_x4plus.pth"
 )
 UNLOADED = ("08:03:12-123456 ERROR    Load model: name='zz-corrupt' not loaded",)
 SAFETENSOR = "Error while deserializing header: HeaderTooLarge"
@@ -325,11 +353,11 @@ A1111_MD = [
     call("img2img init_images=[]", a1111("RuntimeError", "Expected 3D (unbatched) or 4D (batched) "
          "input to conv2d, but got input of size: [0]"), SERVER),
     call("NaN weights", a1111("NansException", NANS.format("Unet")), NAN, "checkpoint computed",
-         "--no-half,", "the reply: NansException"),
+         "--no-half", "the reply: NansException"),
     call("NaN in the VAE", a1111("NansException", NANS.format("VAE")), NAN, "the VAE computed",
          "--no-half-vae", "A tensor with NaNs was produced in VAE|tensor with NaNs"),
     call("NaN of an older version", a1111("Exception", "A tensor with all NaNs was produced in Une"
-         "t."), NAN, "checkpoint computed", "--no-half,"),
+         "t."), NAN, "checkpoint computed", "--no-half"),
     call("32768x32768 with a limit", a1111("RuntimeError", NOT_ENOUGH), OOM, "not the GPU's"),
     call("CUDA OOM inside a step", a1111("OutOfMemoryError", CUDA_OOM), OOM, "GPU ran out"),
     call("unreadable checkpoint, override", a1111("SafetensorError", SAFETENSOR), BAD,
@@ -672,6 +700,34 @@ DISAGREEING = [
     start("exit 2 for another reason", f"{BOUND}\n{KILLED}", 2, "killed"),
 ]  # fmt: skip
 
+FORGE_AGAIN = [
+    call("black after the warning that is printed once", silent("one_colour"), NAN,
+         "made of numbers that are none", "--vae-in-fp32", "printed since its start: invalid value",
+         kind=Kind.FORGE, printed=(CAST,)),
+    call("black, and nothing was printed", silent("one_colour"), SILENT, kind=Kind.FORGE),
+    call("another finding after that warning", silent("size"), SILENT, printed=(CAST,)),
+    call("R-ESRGAN without weights", silent("upscale_unchanged"), BAD, "weights are not there",
+         "Lanczos", "Unable to load RealESRGAN model", log=(NO_WEIGHTS,)),
+    call("not enlarged, for another reason", silent("upscale_unchanged"), SILENT),
+    call("hires without modules", forge("TypeError", "argument of type 'NoneType' is not iterable"),
+         BAD, "needs hr_additional_modules", "Use same choices", "hr_additional_modules",
+         log=NO_MODULES),
+    call("hires without modules, a bare 500", OPAQUE, BAD, "needs hr_additional_modules",
+         log=NO_MODULES),
+    call("the same TypeError of something else", forge("TypeError", "argument of type 'NoneType' i"
+         "s not iterable"), SERVER, log=("Traceback", "TypeError: x")),
+    call("Neo out of memory", OPAQUE, OOM, "GPU ran out of memory", "--lowvram", "Out of Memory",
+         kind=Kind.FORGE_NEO, log=("Encountered Out of Memory during Sampling; Unloading all "
+         "Models... main_thread.py :: ERROR",)),
+    call("Neo decodes in tiles, and goes on", OPAQUE, SERVER, kind=Kind.FORGE_NEO, log=(
+         "Encountered Out of Memory during VAE decoding; Retrying with Tiled VAE Decoding... "
+         "patcher/vae.py :: WARNING",)),
+    call("Neo does not know the checkpoint that the job names", OPAQUE, BAD, "of no kind",
+         named=True, poisons=True, log=("Failed to recognize diffusion model... main_thread.py :: ERROR",)),
+    call("Neo does not know the checkpoint", OPAQUE, POISONED, "of no kind", poisons=True,
+         log=("Failed to recognize diffusion model... main_thread.py :: ERROR",)),
+]  # fmt: skip
+
 TABLE = [
     (f"{file}: {row.where}", row)
     for file, rows in (
@@ -679,6 +735,7 @@ TABLE = [
         ("process.md", PROCESS_MD),
         ("a1111.md", A1111_MD),
         ("sdnext.md", SDNEXT_MD),
+        ("Forge again", FORGE_AGAIN),
         ("issues", ISSUES),
         ("issues, in the log", LOG_LINES),
         ("two disagree", DISAGREEING),
@@ -766,11 +823,14 @@ def told_by(signature: Signature, text: str) -> bool:
     statuses = [status for way in signature.ways for status in way.status] or [500]
     bodies = [{"detail": text}, {"error": said[0].rpartition(".")[2], "message": said[2]}]
     facts = [
-        Facts(http(status, body), log=(*NO_KEY, *UNLOADED), names_checkpoint=True)
+        Facts(http(status, body), log=(*NO_KEY, *UNLOADED, *NO_MODULES), names_checkpoint=True)
         for status in statuses
         for body in bodies
     ]
-    facts += [Facts(OPAQUE, log=(text,)), Facts(REFUSED, True, None, (text,), True)]
+    facts += [Facts(OPAQUE, log=(text,), names_checkpoint=named) for named in (False, True)]
+    facts += [Facts(REFUSED, True, None, (text,), True)]
+    facts += [Facts(silent("upscale_unchanged"), log=(text,))]
+    facts += [Facts(silent("one_colour"), printed=(text,))]
     started = why_not_started((text,), None, False, only)
     return bool(started) or any(match(fact, only) for fact in facts)
 
