@@ -87,6 +87,7 @@ class Upkeep:
         self._may_call = may_call
         self._redact = redact
         self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set, remembered)
+        self._remembered = remembered
         self._schema_looks = 0
         self._occupancy = Occupancy(client, config.health.timeout)
         self._failed_probes = 0
@@ -98,8 +99,8 @@ class Upkeep:
 
     @property
     def kind(self) -> Kind:
-        """Which WebUI it is, as far as that is known."""
-        return self.catalogue.kind if self.catalogue is not None else Kind.UNKNOWN
+        """Which WebUI it is, or was in an earlier life, as far as that is known."""
+        return self.catalogue.kind if self.catalogue is not None else self._remembered.kind
 
     @property
     def ready(self) -> bool:
@@ -313,7 +314,8 @@ class Upkeep:
         elif (probe := self._probe_when_due()) is None:
             return
         elif probe.unusable:
-            self.put_on_hold(seen_by_probe(probe.reason, managed=self._managed))
+            told = seen_by_probe(probe.reason, managed=self._managed, kind=self.kind)
+            self.put_on_hold(told)
         elif probe.ready:
             self._failed_probes = 0
             self.process.cap_logs()
@@ -333,8 +335,11 @@ class Upkeep:
         elif self._managed and not (probe.ready or probe.unusable) and self._is_frozen(probe):
             self.crashed(Diagnosis.STUCK)
         elif not probe.ready:
-            told = seen_by_probe if probe.unusable else no_answer
-            self._say_if_new(told(probe.reason, managed=self._managed))
+            if probe.unusable:
+                told = seen_by_probe(probe.reason, managed=self._managed, kind=self.kind)
+            else:
+                told = no_answer(probe.reason, managed=self._managed)
+            self._say_if_new(told)
         elif not (self.hold.to_be_proven and self._may_call()):
             self._go_on_if_well()
 
