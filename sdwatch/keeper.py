@@ -212,6 +212,10 @@ class Keeper:
         if runs := self._proof.blamed(job, run, message, died):
             self.upkeep.doubt_the_jobs(runs)
 
+    def cannot(self, stage: str, upscaler: str, why: str) -> None:
+        """A call has shown what this life of the WebUI cannot do. See roles.Keeper."""
+        self.upkeep.cannot(stage, upscaler, why)
+
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""
         self.wear.look()

@@ -86,7 +86,11 @@ class Upkeep:
         self._tell = tell
         self._may_call = may_call
         self._redact = redact
-        self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set, remembered)
+        self._lists = CatalogueReader(
+            client, config.health.timeout, stopping.is_set, remembered, self._is_idle
+        )
+        self._cannot: dict[str, str] = {}  # stages, and why: as calls of this life have shown
+        self._useless: dict[str, str] = {}  # upscalers, and why
         self._remembered = remembered
         self._schema_looks = 0
         self._occupancy = Occupancy(client, config.health.timeout)
@@ -139,6 +143,7 @@ class Upkeep:
         before = self.process.generation
         self._probe.begin_generation()
         self._schema_looks = 0
+        self._cannot, self._useless = {}, {}
         self._failed_probes = 0
         self._wear.begin_generation()
         self.apply(Event.START)
@@ -401,6 +406,22 @@ class Upkeep:
             self.catalogue = self._lists.read_again(self.catalogue, routes)
             self._wake()
 
+    def cannot(self, stage: str, upscaler: str, why: str) -> None:
+        """A call has shown that this life of it cannot do `stage`, with this upscaler or, '', at
+        all: no later job is to find that out after its first stages."""
+        known = self._useless if upscaler else self._cannot
+        known[upscaler or stage] = why
+        self._add_what_was_learned()
+        self._wake()
+
+    def _add_what_was_learned(self) -> None:
+        if (catalogue := self.catalogue) is not None and (self._cannot or self._useless):
+            cannot, useless = {**catalogue.cannot, **self._cannot}, dict(self._useless)
+            self.catalogue = replace(catalogue, cannot=cannot, useless=useless)
+
+    def _is_idle(self) -> bool:
+        return not self._occupancy.seen
+
     def _read_lists(self) -> None:
         """Before it is ready for runs, so that no job is claimed without. What is not answered in
         time is not known."""
@@ -409,6 +430,7 @@ class Upkeep:
             if not self._lists.unfinished or self._clock.wait(self._stopping, _SCHEMA_PAUSE):
                 break
             self.catalogue = catalogue = self._lists.read()
+        self._add_what_was_learned()
         for route, why in catalogue.missing.items():
             log.info("%s: no %s to check jobs against: %s", self._config.name, route, why)
 

@@ -129,6 +129,8 @@ class Catalogue:
     `lists`: the names by route, those of `scripts` by `scripts/txt2img` and so on. `missing`: the
     routes that gave no list, and why. `stages`: the generations that it has, each with its fields
     where they are known; None: not known. `settings`: names of its settings, empty if not known.
+    `cannot`: stages that it has and that fail, each with why; `useless`: upscalers that it lists
+    and that do not enlarge, as those whose weights cannot be loaded, each with why.
     """
 
     kind: Kind = Kind.UNKNOWN
@@ -137,6 +139,8 @@ class Catalogue:
     missing: Mapping[str, str] = field(default_factory=dict)
     stages: Stages | None = None
     settings: frozenset[str] = frozenset()
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    useless: Mapping[str, str] = field(default_factory=dict)
 
     def with_list(self, route: str, body: Any) -> Catalogue:
         """With what this route answered. Raises ValueError where that is no list as expected."""

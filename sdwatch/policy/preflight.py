@@ -117,6 +117,9 @@ class _Check:
         if stages is not None and stage.kind not in stages:
             self.fail((), f"{self._who} has no {stage.kind}")
             return None
+        if why := self._catalogue.cannot.get(stage.kind):
+            self.fail((), f"{self._who} cannot do {stage.kind}: {why}")
+            return None
         self.check_fields((stages or {}).get(stage.kind))
         self.check_names()
         own = own_images(stage)  # of several the first gives the size
@@ -160,6 +163,8 @@ class _Check:
             return
         if name not in names:
             self.unknown(what, route, place, name, names)
+        elif what == "upscaler" and (why := self._catalogue.useless.get(name)):
+            self.fail(place, f"{self._who} cannot enlarge with {_quoted(name)}: {why}")
 
     def names(self, route: str) -> Names | None:
         """A list; None where it is not there, which is noted."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError, WebUINotUsableError
+from sdwatch.policy.error_lines import without_own_failures
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.progress import Limits, ProgressWatch, Sample
 from sdwatch.webui.client import SDWebUIClient
@@ -74,9 +75,10 @@ class CallWatch:
         return reason
 
     def lines(self) -> tuple[str, ...]:
-        """What the WebUI has written since the call began, oldest first; of a flood the end."""
+        """What the WebUI has written since the call began, oldest first; of a flood the end. What
+        our own questions have caused is not of the call."""
         self._poll()
-        return tuple(self._lines)
+        return tuple(without_own_failures(tuple(self._lines)))
 
     def _poll(self) -> None:
         with self._poll_lock:  # the keeper's thread, and the run that settles its call

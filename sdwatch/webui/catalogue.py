@@ -5,6 +5,7 @@ Once in each of its lives. Whatever it does not answer is not known, and is no r
 
 from __future__ import annotations
 
+import base64
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -12,12 +13,21 @@ from typing import Any
 
 from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import API, LISTS, Catalogue, Kind, catalogue_of
+from sdwatch.policy.payload import UPSCALE
+from sdwatch.policy.picture import smallest_picture
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.remembered import Remembered
 from sdwatch.webui.reply import parse_json
 
 log = logging.getLogger("sdwatch.webui")
 
+_NO_SCHEDULERS = "SD.Next takes no scheduler from a call, and its list is an error"
+_NO_UPSCALING = "this version of SD.Next answers every upscaling with an error"
+_SMALLEST_UPSCALING = {
+    "image": base64.b64encode(smallest_picture()).decode(),
+    "upscaler_1": "None",
+    "upscaling_resize": 1,
+}
 _MOST_UNANSWERED = 2
 """Questions that time out, or break off, before no more are asked: it has other troubles."""
 
@@ -25,8 +35,9 @@ _MOST_UNANSWERED = 2
 class CatalogueReader:
     """`timeout`: seconds for each question. `given_up`: whether the answer is not wanted any
     more. `remembered`: the kind that an earlier life had, for one whose schema cannot be read.
-    `unfinished`: the schema was not there as it should be, and may be later: while routes are still
-    being added it is a 500 (measured with SD.Next 058a7f0c)."""
+    `may_try`: whether an upscaling may be asked for. `unfinished`: the schema was not there as it
+    should be, and may be later: while routes are still being added it is a 500 (measured with
+    SD.Next 058a7f0c)."""
 
     def __init__(
         self,
@@ -34,7 +45,9 @@ class CatalogueReader:
         timeout: float,
         given_up: Callable[[], bool] = lambda: False,
         remembered: Remembered | None = None,
+        may_try: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._may_try = may_try
         self.unfinished = False
         self._remembered = remembered or Remembered()
         self._client = client
@@ -53,11 +66,28 @@ class CatalogueReader:
         self._remembered.note_kind(catalogue.kind)
         paths = openapi["paths"] if catalogue.stages and isinstance(openapi, dict) else None
         for route in LISTS:
-            if paths is None or API + route in paths:
+            if catalogue.kind is Kind.SDNEXT and route == "schedulers":
+                catalogue = catalogue.without_list(route, _NO_SCHEDULERS)
+            elif paths is None or API + route in paths:
                 catalogue = self._with_list(catalogue, route)
             else:
                 catalogue = catalogue.without_list(route, "it has no such list")
-        return self._with_version(catalogue)
+        return self._with_trial(self._with_version(catalogue))
+
+    def _with_trial(self, catalogue: Catalogue) -> Catalogue:
+        """Some versions of SD.Next have the route of upscaling and answer 500 to whatever is asked
+        for, which a job must not find out after its first stages (measured with 058a7f0c)."""
+        can = UPSCALE in (catalogue.stages or {})
+        if catalogue.kind is not Kind.SDNEXT or not can or self._given_up() or not self._may_try():
+            return catalogue
+        try:
+            status, body = self._client.tried(UPSCALE, _SMALLEST_UPSCALING, self._timeout)
+        except WebUIError as error:
+            log.info("not known of this WebUI: whether it can upscale: %s", error)
+            return catalogue
+        if status != 500 or b"ResProcessImage" not in body:
+            return catalogue
+        return replace(catalogue, cannot={**catalogue.cannot, UPSCALE: _NO_UPSCALING})
 
     def read_again(self, catalogue: Catalogue, routes: Collection[str]) -> Catalogue:
         """With these lists as they are now."""

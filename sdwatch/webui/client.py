@@ -130,6 +130,11 @@ class SDWebUIClient:
             return False
         return status == 404 and not body.strip()
 
+    def tried(self, stage: str, payload: Mapping[str, Any], timeout: float) -> tuple[int, bytes]:
+        """POST a generation so small that it is a question: the status and the body, whatever they
+        are. Raises WebUIError where no whole answer came."""
+        return self._ask("POST", f"/sdapi/v1/{stage}", timeout, payload, _CANARY)
+
     def listed(self, name: str, timeout: float) -> list[Any]:
         """GET one of the WebUI's lists, as `samplers`. Raises WebUIError."""
         body = self._get(f"/sdapi/v1/{name}", timeout)
@@ -201,13 +206,24 @@ class SDWebUIClient:
             raise WebUIReplyError(f"{self.url}{path}: the reply is not JSON") from error
 
     def _ask(
-        self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        timeout: float,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """A small question, answered within `timeout` seconds in all: status and body."""
         url = self.url + path
         with self._probes.request(limit=timeout), _as_webui_errors(url, "", timeout):
             with self._probes.session.request(
-                method, url, json=body, timeout=timeout, allow_redirects=False, stream=True
+                method,
+                url,
+                json=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
             ) as response:
                 said = join_bounded(response.iter_content(_CHUNK), _MAX_ANSWER_BYTES, "")
                 return response.status_code, said

@@ -71,12 +71,12 @@ def test_no_job_runs_into_a_start_whose_routes_come_late(tmp_path: Path, load_ti
         assert run_json(spool.done()[0])["webui"]["kind"] == "sdnext"
         assert journal(spool.done()[0], "call_failed") == []
         spool.stop()
-        assert spool.stats()["canaries"] == 0
         spool.drop("again.yaml", job())
         spool.start()
         spool.wait_for(done=2)
         assert spool.events("crash") == []
-        assert (spool.stats()["posts"], spool.stats()["canaries"]) == (2, 0)
+        tries = 2  # whether it can upscale, in each life
+        assert (spool.stats()["posts"], spool.stats()["canaries"]) == (2, tries)
 
 
 def test_a_checkpoint_that_it_keeps_is_a_hold_until_somebody_chooses_another(
@@ -88,7 +88,7 @@ def test_a_checkpoint_that_it_keeps_is_a_hold_until_somebody_chooses_another(
         choose(spool, CORRUPT)
         spool.drop("castle.yaml", job())
         wait_until(lambda: "chosen in its settings" in spool.lane().get("hold", ""), 60, "a hold")
-        wait_until(lambda: spool.stats()["canaries"] >= 2, 60, "it is looked at again")
+        wait_until(lambda: spool.stats()["canaries"] >= 3, 60, "it is looked at again")
         assert spool.events("crash") == []
         choose(spool, GOOD)
         spool.wait_for(done=1)
@@ -108,3 +108,68 @@ def test_a_hires_job_as_other_webuis_take_it_is_enlarged_and_run_json_says_by_wh
         }
         assert added == {"hires.yaml": {"hr_resize_mode": 1}, "own.yaml": None}
         assert spool.stats()["posts"] == 2
+
+
+THREE_STAGES = """\
+stages:
+- txt2img: {prompt: a castle, width: 64, height: 64, steps: 2}
+- img2img: {prompt: a castle, steps: 2}
+- upscale: {upscaler_1: Resize Lanczos}
+"""
+
+
+def test_a_job_whose_last_stage_it_cannot_do_is_refused_before_its_first(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=SDNEXT) as spool:
+        spool.drop("three.yaml", THREE_STAGES)
+        spool.drop("good.yaml", job())
+        spool.start()
+        spool.wait_for(done=1, failed=1)
+        error = json.loads((spool.failed()[0] / "error.json").read_text(encoding="utf-8"))
+        assert "three.yaml:4:" in error["message"]
+        assert "cannot do extra-single-image: this version of SD.Next answers" in error["message"]
+        assert spool.stats()["posts"] == 1
+
+
+def test_a_version_that_can_upscale_does_all_three_stages(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=(*SDNEXT, "--extras-work")) as spool:
+        spool.drop("three.yaml", THREE_STAGES)
+        spool.start()
+        spool.wait_for(done=1)
+        assert spool.stats()["posts"] == 3
+
+
+def test_a_stage_that_a_call_has_shown_to_fail_costs_no_second_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it could not be tried before, as while the WebUI was busy."""
+    monkeypatch.setattr("sdwatch.upkeep.Upkeep._is_idle", lambda _: False)
+    with monitored(tmp_path, flags=SDNEXT) as spool:
+        spool.drop("one.yaml", THREE_STAGES)
+        spool.start()
+        spool.wait_for(failed=1)
+        assert spool.stats()["posts"] == 3
+        spool.drop("two.yaml", THREE_STAGES)
+        spool.wait_for(failed=2)
+        assert spool.stats()["posts"] == 3
+        assert spool.events("crash") == []
+
+
+def test_an_upscaler_that_enlarges_nothing_costs_no_second_job(tmp_path: Path) -> None:
+    """With Forge, which gives the picture back as it was where it cannot load one."""
+    faults = "- {fault: wrong-size, when: {stage: extra-single-image}, times: always}\n"
+    stages = """\
+stages:
+- txt2img: {prompt: a castle, width: 64, height: 64, steps: 2}
+- upscale: {upscaler_1: Lanczos, upscaling_resize: 2}
+"""
+    with monitored(tmp_path, faults=faults) as spool:
+        spool.drop("one.yaml", stages)
+        spool.start()
+        spool.wait_for(failed=1)
+        posts = spool.stats()["posts"]
+        spool.drop("two.yaml", stages)
+        spool.wait_for(failed=2)
+        (second,) = (run for run in spool.failed() if "-two-" in run.name)
+        error = json.loads((second / "error.json").read_text(encoding="utf-8"))
+        assert 'cannot enlarge with "Lanczos"' in error["message"]
+        assert spool.stats()["posts"] == posts
