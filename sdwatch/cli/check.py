@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sdwatch.cli.asked import catalogue_of, client_of, webui_at
@@ -14,6 +14,7 @@ from sdwatch.cli.job_files import read_job_at, warnings_of
 from sdwatch.config import Config, WebUIConfig, load_config
 from sdwatch.errors import JobError, JobUnfitError, SdwatchError
 from sdwatch.policy.job import Job
+from sdwatch.policy.listening import exposure
 from sdwatch.policy.preflight import MAX_GENERATION, check_against
 from sdwatch.policy.printable import printable_text
 from sdwatch.policy.reach import JobRules
@@ -118,4 +119,14 @@ def _unlikely(config: Config) -> list[str]:
         f"webuis.{webui.name}: there is no folder {webui.cwd}, so this WebUI cannot be started"
         for webui in config.webuis
         if webui.cwd and not webui.cwd.is_dir()
-    ]
+    ] + list(_exposed(config))
+
+
+def _exposed(config: Config) -> Iterator[str]:
+    """The WebUIs of ours that others on the network can use."""
+    for webui in config.webuis:
+        password = webui.password is not None
+        command, env = webui.command or (), webui.env or {}
+        found = exposure(command, env, webui.host, has_password=password)
+        if found is not None:
+            yield f"webuis.{webui.name}: {found.why}: {found.advice}"

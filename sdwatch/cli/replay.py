@@ -20,6 +20,7 @@ from sdwatch.cli.pictures import save
 from sdwatch.clock import SystemClock
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
+from sdwatch.policy.completion import completed, may_need_more
 from sdwatch.policy.payload import Call
 from sdwatch.policy.printable import printable_text
 from sdwatch.policy.redaction import Redactor
@@ -28,10 +29,12 @@ from sdwatch.spool.diagnostics import ENVELOPE, read_json
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import MANIFEST, Run
 from sdwatch.stages import StageRunner
+from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient, client_for
 from sdwatch.webui.reply import Reply
 
 _MOST_MANIFEST = 4_000_000
+_QUESTION = 5.0  # seconds for each question about what the WebUI has
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +61,9 @@ def main(args: argparse.Namespace) -> ExitCode:
     try:
         with alone_with(client.url, spool):
             asked = asked_for(payload)
+            if may_need_more(call.kind, payload):
+                catalogue = CatalogueReader(client, _QUESTION).read()
+                payload |= completed(call.kind, payload, catalogue)
             what = f"{call.kind} ({asked})" if asked else call.kind
             print(f"{folder.name}: call {call.id}, {what} -> {client.url}")
             return _sent(client, call, payload, folder.name, chosen.config)

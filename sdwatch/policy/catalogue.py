@@ -19,13 +19,18 @@ API = "/sdapi/v1/"
 
 LISTS = (
     "sd-models", "samplers", "schedulers", "upscalers", "latent-upscale-modes", "scripts",
-    "prompt-styles", "loras", "embeddings", "sd-vae", "sd-modules",
+    "script-info", "prompt-styles", "loras", "embeddings", "sd-vae", "sd-modules",
 )  # fmt: skip
 """Routes, the more important first."""
 
-CHANGING = frozenset(LISTS) - {"samplers", "schedulers", "scripts", "latent-upscale-modes"}
+CHANGING = frozenset(LISTS) - {
+    "samplers", "schedulers", "scripts", "script-info", "latent-upscale-modes",
+}  # fmt: skip
 """Those that may have another name in them while the WebUI runs: files, and titles of files,
 which change with the first load (AUTOMATIC1111, SD.Next)."""
+
+ALWAYS_ON, SELECTABLE = "always-on", "selectable"
+"""What scripts are: named in alwayson_scripts, or as script_name."""
 
 _MAY_BE_EMPTY = frozenset({"prompt-styles", "loras", "embeddings", "sd-vae", "sd-modules"})
 """Those of what a person adds. No WebUI is without a sampler or an upscaler: such a list says
@@ -126,7 +131,8 @@ Stages = Mapping[str, Mapping[str, FieldRule] | None]
 class Catalogue:
     """Of one generation of one WebUI; nothing is known of a new one.
 
-    `lists`: the names by route, those of `scripts` by `scripts/txt2img` and so on. `missing`: the
+    `lists`: the names by route, those of `scripts` by `scripts/txt2img` and so on, those of
+    `script-info` by `script-info/txt2img/always-on` and `…/selectable`. `missing`: the
     routes that gave no list, and why. `stages`: the generations that it has, each with its fields
     where they are known; None: not known. `settings`: names of its settings, empty if not known.
     `cannot`: stages that it has and that fail, each with why; `useless`: upscalers that it lists
@@ -276,6 +282,8 @@ def _read_any(route: str, body: Any, kind: Kind) -> dict[str, Names]:
     if not isinstance(body, list):
         raise ValueError("it is no list")
     items = [item for item in body if isinstance(item, dict)]
+    if route == "script-info":
+        return _script_roles(items)
     if route == "samplers":
         return {route: _samplers(items, kind)}
     entries = (_ENTRY.get(route, _plain)(item) for item in items)
@@ -354,6 +362,22 @@ def _scripts(body: Any) -> dict[str, Names]:
     if not found:
         raise ValueError("it has no scripts in it")
     return found
+
+
+def _script_roles(items: list[dict[str, Any]]) -> dict[str, Names]:
+    """Which scripts of /scripts run always and which are selected; not all of them are here."""
+    found: dict[str, Names] = {}
+    for stage, is_img2img in (("txt2img", False), ("img2img", True)):
+        here = [item for item in items if item.get("is_img2img") is is_img2img]
+        for role, always in ((ALWAYS_ON, True), (SELECTABLE, False)):
+            names = [_text(item, "name") for item in here if item.get("is_alwayson") is always]
+            found[script_role(stage, role)] = _names(((n, [n]) for n in names), folds=True)
+    return found
+
+
+def script_role(stage: str, role: str) -> str:
+    """Return the name of the list of a stage's scripts of this role."""
+    return f"script-info/{stage}/{role}"
 
 
 def _embeddings(body: Any) -> list[str]:

@@ -42,6 +42,12 @@ COMPLETIONS: Mapping[Kind, tuple[Completion, ...]] = {
 """One row for each kind that needs any."""
 
 
+def may_need_more(stage: str, fields: Mapping[str, Any]) -> bool:
+    """Return whether some kind of WebUI would need more fields in this call."""
+    rows = (each for row in COMPLETIONS.values() for each in row)
+    return any(_is_due(each, stage, fields) for each in rows)
+
+
 def completed(stage: str, fields: Mapping[str, Any], catalogue: Catalogue | None) -> dict[str, Any]:
     """Return the fields to add to a call of `stage` for the WebUI with this catalogue; none where
     it is not known."""
@@ -51,6 +57,9 @@ def completed(stage: str, fields: Mapping[str, Any], catalogue: Catalogue | None
     return {
         each.name: each.value
         for each in COMPLETIONS.get(catalogue.kind, ())
-        if each.stage == stage and each.name in known and fields.get(each.name) is None
-        if each.needed(fields)
+        if each.name in known and _is_due(each, stage, fields)
     }
+
+
+def _is_due(each: Completion, stage: str, fields: Mapping[str, Any]) -> bool:
+    return each.stage == stage and fields.get(each.name) is None and each.needed(fields)

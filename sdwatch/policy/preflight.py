@@ -16,13 +16,16 @@ from typing import Any
 
 from sdwatch.errors import Problem
 from sdwatch.policy.catalogue import (
+    ALWAYS_ON,
     CHANGING,
     JSON_TYPES,
+    SELECTABLE,
     Catalogue,
     FieldRule,
     Kind,
     Names,
     fold,
+    script_role,
 )
 from sdwatch.policy.document import shown
 from sdwatch.policy.job import Job, Size, Stage
@@ -223,15 +226,29 @@ class _Check:
             if name:
                 self.name("module", "sd-modules", (*place, number), name)
 
-    def script(self, place: Place, name: str) -> None:
+    def selectable_script(self, place: Place, name: str) -> None:
+        self.script(place, name, SELECTABLE, ALWAYS_ON)
+
+    def always_on_scripts(self, place: Place, given: Mapping[str, Any]) -> None:
+        for name in given:
+            self.script((*place, name), name, ALWAYS_ON, SELECTABLE)
+
+    def script(self, place: Place, name: str, role: str, other: str) -> None:
+        """One that must be of this role. /script-info says which are, but not of all scripts."""
         if self._kind is Kind.SDCPP:  # it passes over them (measured)
             self.fail(place, f"{self._who} has no scripts")
-        else:
-            self.name("script", f"scripts/{self._stage.kind}", place, name)
-
-    def scripts(self, place: Place, given: Mapping[str, Any]) -> None:
-        for name in given:
-            self.script((*place, name), name)
+            return
+        stage, lists = self._stage.kind, self._catalogue.lists
+        of_role = lists.get(script_role(stage, role))
+        of_other = lists.get(script_role(stage, other))
+        if of_role is None or of_other is None:
+            self.name("script", f"scripts/{stage}", place, name)
+        elif name in of_role:
+            return
+        elif name in of_other:
+            self.fail(place, f"{_quoted(name)} is {_ROLE[other]}: {_NAMED_AS[other]}")
+        elif (names := self.names(f"scripts/{stage}")) is not None and name not in names:
+            self.unknown(f"{role} script", f"scripts/{stage}", place, name, of_role)
 
     def settings(self, place: Place, given: Mapping[str, Any]) -> None:
         for name, value in given.items():
@@ -244,6 +261,9 @@ class _Check:
             elif not self.has_setting(name):
                 near = _perhaps(name, self._catalogue.settings)
                 self.fail(where, f"{self._who} has no setting {_quoted(name)}{near}{_UNLISTED}")
+            elif name == "sd_vae" and value and self._kind is Kind.FORGE_NEO:
+                self.fail(where, f"sd_vae has no effect on {self._kind.words}: name the VAE in "
+                          "forge_additional_modules")  # fmt: skip
             elif name == "sd_vae" and isinstance(value, str) and value:
                 self.name("VAE", "sd-vae", where, value)
             elif name == "forge_additional_modules":
@@ -322,6 +342,13 @@ class _Check:
                   f"max_generation in the config allows {most:.4g}")  # fmt: skip
 
 
+_ROLE = {ALWAYS_ON: "an always-on script", SELECTABLE: "a selectable script"}
+_NAMED_AS = {
+    ALWAYS_ON: "name it in alwayson_scripts",
+    SELECTABLE: "name it as script_name, with its values in script_args",
+}
+
+
 def _look_up(what: str, route: str) -> Callable[[_Check, Place, Any], None]:
     return lambda check, place, name: check.name(what, route, place, name)
 
@@ -343,8 +370,8 @@ _LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
     "upscaler_1": _look_up("upscaler", "upscalers"),
     "upscaler_2": _look_up("upscaler", "upscalers"),
     "styles": _Check.styles,
-    "script_name": _Check.script,
-    "alwayson_scripts": _Check.scripts,
+    "script_name": _Check.selectable_script,
+    "alwayson_scripts": _Check.always_on_scripts,
     "override_settings": _Check.settings,
 }
 

@@ -141,6 +141,10 @@ _OF_A_200 = {
         "It said success and sent no picture: an exception inside, which webui_tail.log has then, "
         "or a script that only saves. Save nothing by scripts, and try the job without them."
     ),
+    "a path": (
+        "Ask for pictures: sdwatch keeps none of what a WebUI only saves by itself. A checkpoint "
+        "for videos makes one picture where the job asks for one frame."
+    ),
     "no JSON": (
         "Whatever answered was not the WebUI as it should: see that `url` in the config is its own "
         "address and no proxy cuts replies short; webui_tail.log may have its exception."
@@ -217,7 +221,7 @@ def _by_error(facts: Facts) -> Verdict:
     for kind, diagnosis in _BY_ERROR:
         if isinstance(error, kind):
             evidence = f"HTTP {error.status}" if error.status else ""
-            advice = _OF_A_200.get(error.kind, "") if diagnosis is Diagnosis.SILENT else ""
+            advice = _OF_A_200.get(error.kind, "") if error.status == 200 else ""
             if diagnosis is Diagnosis.CRASH:  # the process was not seen to end
                 advice = _BROKEN_OFF
             return _verdict(diagnosis, str(error), evidence, facts.kind, advice)

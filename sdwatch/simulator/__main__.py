@@ -14,6 +14,7 @@ from sdwatch.simulator import console
 from sdwatch.simulator.a1111 import A1111
 from sdwatch.simulator.faults import Counters, Fault, Plan, PlanError, load
 from sdwatch.simulator.forge import FORGE
+from sdwatch.simulator.forge_neo import FORGE_NEO
 from sdwatch.simulator.generation import Speed
 from sdwatch.simulator.process import ignore_sigterm
 from sdwatch.simulator.sdcpp import SDCPP
@@ -21,7 +22,7 @@ from sdwatch.simulator.sdnext import SDNEXT
 from sdwatch.simulator.site import Settings
 from sdwatch.simulator.voice import Voice
 
-KINDS = {kind.name: kind for kind in (FORGE, A1111, SDNEXT, SDCPP)}
+KINDS = {kind.name: kind for kind in (FORGE, FORGE_NEO, A1111, SDNEXT, SDCPP)}
 
 
 _DESCRIPTION = """\

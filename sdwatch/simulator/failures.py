@@ -21,7 +21,8 @@ class CrashedError(Exception):
 
     `error` is the class's bare name as in the body; `qualified` is the name in the traceback.
     `text_only` gives the text/plain body of a server that hides the error;
-    `answered` is what stands under "body" (only a reply that its own schema refuses has it).
+    `answered` is what stands under "body" (only a reply that its own schema refuses has it);
+    `code` is the line of source that raised it.
     """
 
     def __init__(
@@ -32,12 +33,14 @@ class CrashedError(Exception):
         qualified: str = "",
         text_only: bool = False,
         answered: Any = "",
+        code: str = "raise",
     ) -> None:
         self.error = error
         self.message = message
         self.qualified = qualified or error
         self.text_only = text_only
         self.answered = answered
+        self.code = code
         super().__init__(f"{error}: {message}")
 
     def last_line(self) -> str:

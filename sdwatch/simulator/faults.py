@@ -55,6 +55,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "black-image": {},
     "wrong-size": {},
     "wrong-model": {},
+    "video": {},
     "orphan-child": {"seconds": 300},
     "ignore-sigterm": {},
     "leak": {"mb": 64},

@@ -84,7 +84,7 @@ class Site:
 
     listed: tuple[str, ...] = (
         "samplers", "schedulers", "upscalers", "latent-upscale-modes", "face-restorers",
-        "scripts",
+        "scripts", "script-info",
     )  # fmt: skip
     """GET routes that answer a list of the kind's data."""
     empty: tuple[str, ...] = ("loras", "sd-modules", "hypernetworks", "extensions")

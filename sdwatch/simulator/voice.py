@@ -84,7 +84,7 @@ class Voice:
             '  File "<site-packages>/starlette/concurrency.py", line 41, in run_in_threadpool\n'
             "    return await anyio.to_thread.run_sync(func, *args)\n"
             '  File "<webui>/modules/processing.py", line 1, in simulated\n'
-            "    raise\n"
+            f"    {error.code}\n"
             f"{error.last_line()}"
         )
 
@@ -99,6 +99,13 @@ class Voice:
 
     def bar(self, total: int, label: str = "") -> console.Bar:
         return console.Bar(total, label)
+
+    def cast_warning(self) -> None:
+        """The first picture of NaNs became bytes: numpy warns once in the life of a process."""
+        console.err(
+            "<webui>/modules/processing.py:1003: RuntimeWarning: invalid value encountered in "
+            "cast\n  x_sample = x_sample.astype(np.uint8)"
+        )
 
     def missing_weights(self, url: str) -> None:
         """An upscaler was used whose weights are not here: measured for RealESRGAN only."""

@@ -2,8 +2,9 @@
 
 Pure text in, values out. Facts measured with Forge dfdcbab6, AUTOMATIC1111 and SD.Next: bars are
 drawn with `\\r` and ESC[A and the next line is glued on to them; every health probe leaves an
-access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks, which are put
-together again here, so that whoever looks for a text in a line finds it.
+access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks; Forge Neo wraps
+at the terminal's width, beside `file.py :: LEVEL` (its source). Both are put together again here,
+so that whoever looks for a text in a line finds it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LONGEST_LINE = 4000
 PROBE_PATHS = (
     r"(?:/|/app_id|/internal/ping|/openapi.json|/sdapi/v1/"
     r"(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers"
-    r"|latent-upscale-modes|scripts|prompt-styles|loras|embeddings|sd-vae|sd-modules|version"
+    r"|latent-upscale-modes|scripts|script-info|prompt-styles|loras|embeddings|sd-vae|sd-modules|version"
     r"|checkpoint))"
     r"(?:\?\S*)?"
 )
@@ -51,6 +52,7 @@ _API_LINE = re.compile(
 )
 _API_REST = re.compile(r"\s{20,}(?:\d+\.){3}\d+ \d+\.\d+\s*$")
 _SDNEXT = re.compile(r"\d\d:\d\d:\d\d-\d+ [A-Z]+ ")  # how a message of SD.Next begins
+_NEO = re.compile(r".* (?P<place>\S+\.py :: (?:DEBUG|INFO|WARNING|ERROR|CRITICAL)) *")
 _INDENT = 25
 _WIDTH = 80
 
@@ -73,11 +75,43 @@ def split_lines(text: str) -> list[LogLine]:
     parts = re.split(r"([\r\n])", plain)
     ends = [*parts[1::2], ""]
     lines: list[LogLine] = []
-    for piece, end in zip(parts[::2], ends, strict=True):
+    for piece, end in _unfolded(zip(parts[::2], ends, strict=True)):
         if not piece.isprintable():
             piece = _CONTROLS.sub("", piece)
         lines.extend(_read_piece(piece, drawn=end == "\r"))
     return join_wrapped(lines)
+
+
+def _unfolded(pieces: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Pieces and their ends; each message of Forge Neo in one piece. It is drawn as a grid: its
+    first row ends in file and level, the next ones are filled up with blanks to the same width."""
+    rows: list[str] = []  # of the message that is being read
+    place, width = "", 0
+    for piece, end in pieces:
+        if rows and len(piece) == width and piece.strip() and not piece[len(rows[0]) :].strip():
+            rows.append(piece[: len(rows[0])])
+            continue
+        if rows:
+            yield _folded(rows, place), "\n"
+            rows = []
+        found = _NEO.fullmatch(piece) if ".py :: " in piece else None
+        if found is None:
+            yield piece, end
+        else:
+            place, width = found["place"], len(piece)
+            rows = [piece[: found.start("place") - 1]]
+    if rows:
+        yield _folded(rows, place), "\n"
+
+
+def _folded(rows: list[str], place: str) -> str:
+    """A message from its rows, which have the width of its column: a word that is longer than that
+    was torn apart, and its first parts fill their rows."""
+    text = ""
+    for row in rows:
+        is_torn = len(row.rstrip()) == len(row) and " " not in row
+        text += row.rstrip() + ("" if is_torn else " ")
+    return f"{text.rstrip()} {place}"
 
 
 def join_wrapped(lines: Iterable[LogLine]) -> list[LogLine]:

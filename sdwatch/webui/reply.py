@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,11 @@ NO_IMAGE = "no image"
 
 NO_PICTURE = "no picture"
 """The `kind` for one with an image that does not decode."""
+
+A_PATH = "a path"
+"""The `kind` for one that names a file in the place of an image."""
+
+_PATH = re.compile(r"(?!data:)[^\n]{1,1000}(?P<ending>\.[A-Za-z0-9]{2,5})")
 
 NO_JSON = "no JSON"
 """The `kind` for one that cannot be read."""
@@ -131,6 +137,12 @@ def _decoded(stage: str, encoded: Iterable[Any]) -> Iterator[tuple[bytes, tuple[
 
 
 def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]:
+    if isinstance(text, str) and (ending := _ending_of_a_path(text)):
+        words = (
+            f"image {number} of the reply is the path of a file ({ending}) and no picture: the "
+            "WebUI kept it in its own folder, as it does with videos, which sdwatch cannot fetch"
+        )
+        raise WebUIBadRequestError(words, stage=stage, status=200, kind=A_PATH)
     try:
         data = base64.b64decode(text.partition(",")[2] if text[:5] == "data:" else text)
     except (TypeError, AttributeError, ValueError) as error:
@@ -138,6 +150,13 @@ def _decode(stage: str, number: int, text: Any) -> tuple[bytes, tuple[int, int]]
             f"image {number} of the reply is not base64", stage=stage, status=200, kind=NO_PICTURE
         ) from error
     return data, check_image(stage, number, data)
+
+
+def _ending_of_a_path(text: str) -> str:
+    """The ending of the file that a text names; '' where it may be base64, which has no dot. Forge
+    Neo answers so where it made a video (its source)."""
+    found = _PATH.fullmatch(text)
+    return found["ending"] if found else ""
 
 
 def check_image(stage: str, number: int, data: bytes) -> tuple[int, int]:

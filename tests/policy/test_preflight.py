@@ -113,7 +113,7 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (SAME, "upscale", {"upscaler_2": "Lanczos"}, "without an upscaler, and this stage names none;"),
     (SAME, "upscale", {"upscaling_resize": 9000}, "enlarges nothing without an upscaler"),
     (SAME, "upscale", {"upscaler_1": "None", "resize_mode": 1}, "enlarges nothing"),
-    (SAME, "txt2img", {"script_name": "no such"}, 'no script "no such"'),
+    (SAME, "txt2img", {"script_name": "no such"}, 'no selectable script "no such"'),
     (SAME, "txt2img", {"alwayson_scripts": {"refinr": {}}}, f'{MEANT}"refiner"?'),
     (("sdcpp",), "txt2img", {"script_name": "X/Y/Z plot"}, "has no scripts"),
     (("sdcpp",), "txt2img", {"override_settings": {"eta": 1}}, "has no settings"),

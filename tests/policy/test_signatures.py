@@ -227,7 +227,7 @@ ERRORS_MD = [
          "input[2, 9, 1, 1] to have 4 channels, but got 9 channels instead"), SERVER),
     call("batch_size=0, n_iter=0", forge("IndexError", "list index out of range"), SERVER),
     call("unknown script_name", detail(422, "Script 'no such script' not found"), BAD,
-         "no script", "GET /sdapi/v1/scripts", "the reply: Script 'no such script' not found"),
+         "no script", "GET /sdapi/v1/script-info", "the reply: Script 'no such script' not found"),
     call("unknown alwayson script", detail(422, "Script 'no such' not found"), BAD,
          "no script", "alwayson_scripts", "not found"),
     call("unknown refiner", forge("Exception", "Could not find checkpoint with name no-such"), BAD,
@@ -723,7 +723,8 @@ FORGE_AGAIN = [
          "Encountered Out of Memory during VAE decoding; Retrying with Tiled VAE Decoding... "
          "patcher/vae.py :: WARNING",)),
     call("Neo does not know the checkpoint that the job names", OPAQUE, BAD, "of no kind",
-         named=True, poisons=True, log=("Failed to recognize diffusion model... main_thread.py :: ERROR",)),
+         named=True, poisons=True,
+         log=("Failed to recognize diffusion model... main_thread.py :: ERROR",)),
     call("Neo does not know the checkpoint", OPAQUE, POISONED, "of no kind", poisons=True,
          log=("Failed to recognize diffusion model... main_thread.py :: ERROR",)),
 ]  # fmt: skip
