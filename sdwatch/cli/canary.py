@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from sdwatch.cli.asked import catalogue_of, client_of
@@ -12,7 +13,7 @@ from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.pictures import save
 from sdwatch.config import WebUIConfig, load_signatures
 from sdwatch.errors import WebUIBusyError, WebUIError
-from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.facts import Facts
 from sdwatch.policy.printable import printable_text
 from sdwatch.policy.signatures import Signature
@@ -64,7 +65,7 @@ def _proof(webui: WebUIConfig, signatures: tuple[Signature, ...]) -> str:
     try:
         _refuse_busy(client, webui)
         catalogue = catalogue_of(client, webui)
-        print(f"{webui.name}: sent; the first picture waits for the checkpoint to load", flush=True)
+        print(f"{webui.name}: {_what_it_waits_for(client, webui, catalogue)}", flush=True)
         began = time.monotonic()
         reply = _sent(client, signatures)
         seconds = time.monotonic() - began
@@ -98,6 +99,15 @@ def _refuse_busy(client: SDWebUIClient, webui: WebUIConfig) -> None:
             "it is generating, so nothing was sent: that it works can be seen; "
             "`sdwatch status` says for whom, if it is for sdwatch"
         )
+
+
+def _what_it_waits_for(client: SDWebUIClient, webui: WebUIConfig, catalogue: Catalogue) -> str:
+    """Only SD.Next says whether its checkpoint is loaded."""
+    if catalogue.kind is Kind.SDNEXT:
+        with suppress(WebUIError):
+            if not client.is_without_model(webui.health.timeout):
+                return "sent; its checkpoint is loaded"
+    return "sent; if its checkpoint is not loaded yet, the picture waits for that"
 
 
 def _which(client: SDWebUIClient, catalogue: Catalogue) -> str:

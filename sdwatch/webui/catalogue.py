@@ -72,7 +72,17 @@ class CatalogueReader:
                 catalogue = self._with_list(catalogue, route)
             else:
                 catalogue = catalogue.without_list(route, "it has no such list")
-        return self._with_trial(self._with_version(catalogue))
+        return self._with_trial(self._with_options(self._with_version(catalogue)))
+
+    def _with_options(self, catalogue: Catalogue) -> Catalogue:
+        """SD.Next limits how many calls it takes."""
+        if catalogue.kind is not Kind.SDNEXT:
+            return catalogue
+        status, body = self._ask(API + "options")
+        try:
+            return catalogue.with_options(parse_json(body)) if status == 200 else catalogue
+        except ValueError:
+            return catalogue
 
     def _with_trial(self, catalogue: Catalogue) -> Catalogue:
         """Some versions of SD.Next have the route of upscaling and answer 500 to whatever is asked

@@ -258,7 +258,7 @@ def test_lists_that_are_not_there_are_skipped_and_said_so() -> None:
     result = checked("sdcpp", styles=["x"], sampler_name="euler", prompt="embedding:abc")
     assert result.problems == ()
     assert [note.split(":")[0] for note in result.notes] == ["embeddings", "prompt-styles"]
-    (note,) = checked("sdnext", script_name="none of them").notes
+    note, _ = checked("sdnext", script_name="none of them").notes
     assert note == "scripts: not checked: this WebUI (SD.Next): it answered 404"
 
 
@@ -362,3 +362,14 @@ def test_a_list_of_any_shape_is_read_or_refused(body: Any) -> None:
         except ValueError:
             continue
         assert not any(names.shown for name, names in made.lists.items() if route in name)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({}, "60 calls a minute unless"), ({"server_rate_limit": 100}, "20 calls a minute, after"),
+     ({"server_rate_limit": True}, "60 calls"), ({"server_rate_limit": 0}, ""), ([], "60 calls")],
+)  # fmt: skip
+def test_the_rate_limit_of_sdnext_is_told_before(options: Any, said: str) -> None:
+    limited = catalogue("sdnext").with_options(options)
+    notes = check_against(parse_job(b"prompt: a castle", "j"), limited).notes
+    assert any("server_rate_limit" in note and said in note for note in notes) == bool(said)
