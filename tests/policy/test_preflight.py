@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -373,3 +374,16 @@ def test_the_rate_limit_of_sdnext_is_told_before(options: Any, said: str) -> Non
     limited = catalogue("sdnext").with_options(options)
     notes = check_against(parse_job(b"prompt: a castle", "j"), limited).notes
     assert any("server_rate_limit" in note and said in note for note in notes) == bool(said)
+
+
+def test_what_calls_have_shown_is_held_against_later_jobs() -> None:
+    cannot = replace(
+        catalogue("forge"), cannot={"extra-single-image": "why"}, useless={"Lanczos": "its weights"}
+    )
+    text = "stages:\n- txt2img: {enable_hr: true, width: 64, height: 64}\n- upscale: {}\n"
+    (problem,) = check_against(parse_job(text.encode(), "j"), cannot).problems
+    assert problem.message == "this WebUI (Forge) cannot do extra-single-image: why"
+    cannot = replace(cannot, cannot={})
+    text = "stages:\n- txt2img: {width: 64, height: 64}\n- upscale: {upscaler_1: Lanczos}\n"
+    (problem,) = check_against(parse_job(text.encode(), "j"), cannot).problems
+    assert problem.message == 'this WebUI (Forge) cannot enlarge with "Lanczos": its weights'
