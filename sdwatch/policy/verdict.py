@@ -185,9 +185,10 @@ _WINDOWS_STATUS = {
 
 def exit_in_words(code: int | None) -> str:
     """An exit code as people say it: `exit code 1`, `killed by signal 9, SIGKILL` (a negative
-    code, of POSIX), `exit code 0xC0000005, access violation` (a status of Windows)."""
+    code, of POSIX), `exit code 0xC0000005, access violation` (a status of Windows). None: only its
+    parent could see it, a wrapper or an earlier monitor."""
     if code is None:
-        return "exit code unknown"
+        return "its exit code was not seen, because another process had started it"
     if code < 0:
         return f"killed by signal {-code}{_SIGNALS.get(-code, '')}"
     if code > 0x7FFFFFFF:

@@ -45,6 +45,10 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "assertion-500": _500,
     "system-exit-500": {"at": 0.5},
     "exit-after-500": {**_500, "seconds": 0.2},
+    "value-error": {"at": 0.5},
+    "assertion-error": {"at": 0.5},
+    "key-error": _500,
+    "vae-decode": {},
     "oom": _500,
     "nan": _500,
     "log-flood": {**_500, "lines": 20_000},
@@ -75,6 +79,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
 }
 START_FAULTS: dict[str, dict[str, float]] = {
     "slow-start": {"delay": 5},
+    "late-routes": {"answers": 1},
     "never-ready": {},
     "exit-on-start": {"code": 1},
     "port-taken": {},

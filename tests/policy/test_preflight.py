@@ -259,7 +259,7 @@ def test_lists_that_are_not_there_are_skipped_and_said_so() -> None:
     result = checked("sdcpp", styles=["x"], sampler_name="euler", prompt="embedding:abc")
     assert result.problems == ()
     assert [note.split(":")[0] for note in result.notes] == ["embeddings", "prompt-styles"]
-    (note,) = checked("sdnext", script_name="none of them").notes
+    note, _ = checked("sdnext", script_name="none of them").notes
     assert note == "scripts: not checked: this WebUI (SD.Next): it answered 404"
 
 
@@ -395,3 +395,27 @@ def test_sd_vae_is_refused_on_forge_neo_which_has_no_use_of_it() -> None:
     (problem,) = check_against(job, neo).problems
     assert "sd_vae has no effect on Forge Neo" in problem.message
     assert "forge_additional_modules" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({}, "60 calls a minute unless"), ({"server_rate_limit": 100}, "20 calls a minute, after"),
+     ({"server_rate_limit": True}, "60 calls"), ({"server_rate_limit": 0}, ""), ([], "60 calls")],
+)  # fmt: skip
+def test_the_rate_limit_of_sdnext_is_told_before(options: Any, said: str) -> None:
+    limited = catalogue("sdnext").with_options(options)
+    notes = check_against(parse_job(b"prompt: a castle", "j"), limited).notes
+    assert any("server_rate_limit" in note and said in note for note in notes) == bool(said)
+
+
+def test_what_calls_have_shown_is_held_against_later_jobs() -> None:
+    cannot = replace(
+        catalogue("forge"), cannot={"extra-single-image": "why"}, useless={"Lanczos": "its weights"}
+    )
+    text = "stages:\n- txt2img: {enable_hr: true, width: 64, height: 64}\n- upscale: {}\n"
+    (problem,) = check_against(parse_job(text.encode(), "j"), cannot).problems
+    assert problem.message == "this WebUI (Forge) cannot do extra-single-image: why"
+    cannot = replace(cannot, cannot={})
+    text = "stages:\n- txt2img: {width: 64, height: 64}\n- upscale: {upscaler_1: Lanczos}\n"
+    (problem,) = check_against(parse_job(text.encode(), "j"), cannot).problems
+    assert problem.message == 'this WebUI (Forge) cannot enlarge with "Lanczos": its weights'
