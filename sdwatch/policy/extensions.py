@@ -17,7 +17,8 @@ SD.Next (modules/scripts_manager.py and script_callbacks.py; adetailer#408, sdne
 A traceback follows each. Some extensions catch their exceptions and say it themselves:
 
     [-] ADetailer: Invalid arguments passed to ADetailer.               (adetailer#339)
-    2023-11-09 20:36:00,279 - ControlNet - ERROR - TEXT                 (its logger; AnimateDiff's)
+    2023-11-09 20:36:00,279 - ControlNet - ERROR - TEXT                 (their loggers' form; no
+                                                                ERROR was recorded)
     2023-11-09 20:36:00,279 - ControlNet - WARNING - No ControlNetUnit detected (mov2mov#116)
 """
 

@@ -2,8 +2,8 @@
 
 A WebUI passes over an entry of `alwayson_scripts` without `args` in silence, and draws without the
 extension (AUTOMATIC1111 v1.10.1, modules/api/api.py; adetailer#125). ControlNet, ADetailer and
-others take images as base64 inside their arguments (controlnet#318, #865): under a key, or, as
-ReActor and Regional Prompter, by their place in the list (reactor#557).
+others take images as base64 inside their arguments (controlnet#318, #865): under a key, or by
+their place in the list (two-shot#4; ReActor and Regional Prompter too, not measured).
 
 A job names files instead. Under a key that says image or mask any text is one (`image`,
 `mask_image`); in the list itself, and under a key with such a word in it (`effective_region_mask`,

@@ -38,7 +38,7 @@ _500 = {"at": 0.5, "delay": TRACEBACK_DELAY, "pause": 0}
 # Every fault with its options and their defaults. `at` is a share of the steps, or of the reply.
 # `delay`: seconds from a 500 to its traceback, where the kind prints it after the reply; `pause`:
 # seconds between the first half of the traceback and the second. `hook`: which of voice.HOOKS
-# raises; `stars`: 0 for a log without "*** ", as AUTOMATIC1111 had it before 1.3.
+# raises; `stars`: 0 for a log without "*** ", as in controlnet#1368.
 GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "opaque-500": _500,
     "opaque-500-text": _500,

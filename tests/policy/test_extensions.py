@@ -1,4 +1,5 @@
-"""Lines of a WebUI's log that tell of extensions that failed; the forms are those of reports."""
+"""Lines of a WebUI's log that tell of extensions that failed. A case with an issue's number is shortened from
+it, with made-up paths and frames; the others are composed from the sources that extensions.py names."""
 
 from __future__ import annotations
 

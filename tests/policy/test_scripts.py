@@ -132,7 +132,7 @@ def test_a_key_that_holds_no_image(key: str) -> None:
 
 # What each extension is given, and the job's files in it.
 EXTENSIONS = {
-    "ReActor: by its place (reactor#557)": (
+    "ReActor: by its place": (
         "reactor: {args: [pose.png, true, '0', CodeFormer, 1, '', None]}",
         ["pose.png"],
     ),
