@@ -1,5 +1,8 @@
-"""Lines of a WebUI's log that tell of extensions that failed. A case with an issue's number is shortened from
-it, with made-up paths and frames; the others are composed from the sources that extensions.py names."""
+"""Lines of a WebUI's log that tell of extensions that failed.
+
+A case with an issue's number is shortened from it, with paths and frames made up; the others are
+composed from the sources that extensions.py names.
+"""
 
 from __future__ import annotations
 
