@@ -138,6 +138,11 @@ _OF_A_200 = {
         "Such a picture comes of a broken upscaler: take another one. If it is meant to be so: "
         "`checks: {one_colour_upscale: warn}` in the config."
     ),
+    "extension": (
+        "An extension raised an exception, and the WebUI generated without it: the log says which. "
+        "Correct what the job gives it, or update it or switch it off in the WebUI; to let such "
+        "pictures pass: `checks: {extension: warn}` in the config."
+    ),
     "fallback": (
         "What it passed over, as a LoRA that it has not, is said above: correct that in the job, "
         "or let it pass: `checks: {fallback: warn}` in the config."

@@ -37,7 +37,8 @@ _500 = {"at": 0.5, "delay": TRACEBACK_DELAY, "pause": 0}
 
 # Every fault with its options and their defaults. `at` is a share of the steps, or of the reply.
 # `delay`: seconds from a 500 to its traceback, where the kind prints it after the reply; `pause`:
-# seconds between the first half of the traceback and the second.
+# seconds between the first half of the traceback and the second. `hook`: which of voice.HOOKS
+# raises; `stars`: 0 for a log without "*** ", as in controlnet#1368.
 GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "opaque-500": _500,
     "opaque-500-text": _500,
@@ -76,6 +77,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "ignore-sigterm": {},
     "leak": {"mb": 64},
     "slow-steps": {"factor": 10},
+    "extension-raises": {"hook": 0, "stars": 1},
 }
 START_FAULTS: dict[str, dict[str, float]] = {
     "slow-start": {"delay": 5},
@@ -92,6 +94,7 @@ START_FAULTS: dict[str, dict[str, float]] = {
     "sigterm-on-start": {},
     "sigkill-on-start": {},
     "ignore-sigterm": {},
+    "extension-not-loaded": {},
 }
 """`opened`: 1 where the port opens before the thread dies, and answers 404 for the API's routes."""
 
