@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from sdwatch.errors import (
     FileProblems,
@@ -20,8 +20,10 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.document import parse_document
 from sdwatch.policy.error_lines import error_blocks
+from sdwatch.policy.exits import codes_of, unsigned, was_killed, was_told_to_end
 from sdwatch.policy.expression import MOST_IN_A_ROW, is_slow
 from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.mentions import first_said
 from sdwatch.policy.noise import decisive, without_noise
 from sdwatch.policy.schema import Reading, read_model, readable
 
@@ -137,7 +139,7 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
         return None
     return (
         _by_body(known, seen)
-        or (_by_traces(known, seen) if _is_opaque(facts) else None)
+        or _by_log(facts, known, seen)
         or _first(known, seen, lambda way: way.by_status)
     )
 
@@ -158,14 +160,22 @@ def _by_body(known: list[Signature], seen: _Seen) -> tuple[Signature, str] | Non
     """What the reply says; unless that is only what an earlier fault of the same call has left,
     which the log tells of."""
     found = _first(known, seen, lambda way: way.by_body)
-    if found is None or not found[0].yields:
+    if found is None or not (found[0].yields or found[0].vague):
         return found
     last, _ = found
-    earlier = _by_traces([signature for signature in known if signature is not last], seen)
-    if earlier is None or earlier[0].vague:
+    earlier = _by_clear_lines([signature for signature in known if signature is not last], seen)
+    if earlier is None:
         return found
     first, evidence = earlier
     return replace(first, poisons=first.poisons or last.poisons), evidence
+
+
+def _by_log(facts: Facts, known: list[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+    """What the log tells where the body does not name the cause: says nothing at all, or complains
+    of a value that is missing, which then is what is left of an earlier, clearer event."""
+    if _is_opaque(facts):
+        return _by_traces(known, seen)
+    return _by_clear_lines(known, seen) if _complains_of_a_value(facts.error) else None
 
 
 @dataclass(frozen=True)
@@ -179,13 +189,6 @@ class FailedStart:
     memory_low: bool | None = None
 
 
-TOLD_TO_END = (-15, 143, -2, 130, -1, 129, 0xC000013A)
-"""Exit codes of SIGTERM, SIGINT and SIGHUP, as Python and as shells give them, and of Ctrl+C."""
-
-_FROM_OUTSIDE = (*TOLD_TO_END, -9, 137)
-"""Whoever ends so was ended by somebody else: nothing that it printed before is the cause."""
-
-
 def why_not_started(start: FailedStart, signatures: Iterable[Signature]) -> Signature | None:
     """Return the signature that explains a failed start; None where nothing is known.
 
@@ -193,8 +196,10 @@ def why_not_started(start: FailedStart, signatures: Iterable[Signature]) -> Sign
     only at the end of the output (see `noise.decisive`).
     """
     known = [signature for signature in signatures if signature.during != "call"]
-    ended = _Seen(exit_code=start.exit_code, memory_low=start.memory_low)
-    if start.exit_code in _FROM_OUTSIDE:
+    code = None if start.exit_code is None else unsigned(start.exit_code)
+    ended = _Seen(exit_code=code, memory_low=start.memory_low)
+    # Who ends so was ended by somebody else: nothing that it printed before is the cause.
+    if was_told_to_end(code) or was_killed(code):
         found = _first(known, ended, lambda way: way.by_end)
         return found[0] if found else None
     whole = replace(ended, log="\n".join(_text(lines) for lines in start.outputs))
@@ -223,6 +228,31 @@ def says_nothing(error: WebUIError) -> bool:
     return _SAYS_NOTHING.fullmatch(error.said) is not None
 
 
+# What Python says of a value that is not as the code expects it. Nobody learns from that what went
+# wrong: AUTOMATIC1111#14623, amdgpu#355 and reForge#292 are memory errors that end so.
+_OF_A_VALUE = (
+    "TypeError",
+    "AttributeError",
+    "IndexError",
+    "UnboundLocalError",
+    "NameError",
+    "ZeroDivisionError",
+    "StopIteration",
+)
+_ABOUT_A_VALUE = re.compile(
+    r"'NoneType'|NoneType object|object is not (iterable|subscriptable|callable)"
+    r"|(list|tuple|string) index out of range|referenced before assignment"
+    r"|cannot access local variable|not enough values to unpack|object has no attribute"
+)
+
+
+def _complains_of_a_value(error: WebUIError) -> bool:
+    if not isinstance(error, WebUIServerError):
+        return False
+    kind = error.kind.rpartition(".")[2]
+    return kind in _OF_A_VALUE or _ABOUT_A_VALUE.search(error.said) is not None
+
+
 def _is_opaque(facts: Facts) -> bool:
     """Whether the error says nothing about its cause, so that the log may: a 200 without what was
     asked for (what it says of an exception is of the log), and a 500 without a text."""
@@ -244,6 +274,13 @@ def _by_traces(signatures: Sequence[Signature], seen: _Seen) -> tuple[Signature,
         or _first(clear, seen, lambda way: way.by_body)
         or _first((each for each in ours if each.vague), seen, _leaves_traces)
     )
+
+
+def _by_clear_lines(signatures: Sequence[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+    """By lines of the log alone, and only by those that say what failed."""
+    own = [signature for signature in signatures if not signature.builtin]
+    clear = [each for each in signatures if not (each.vague or each.tells_the_end)]
+    return _first(own, seen, lambda way: way.by_log) or _earliest(clear, seen)
 
 
 def _leaves_traces(way: Way) -> bool:
@@ -296,7 +333,7 @@ class _Seen:
             kind=error.kind,
             said=error.said,
             log=_text(facts.log),
-            exit_code=facts.exit_code if facts.process_gone else None,
+            exit_code=_exit_code(facts),
             memory_low=facts.memory_low if facts.process_gone else None,
             names_checkpoint=facts.names_checkpoint,
             printed=_text(facts.printed),
@@ -351,7 +388,7 @@ class _Seen:
     def _body(self, way: Way) -> str | None:
         """'' where the body is not asked for, None where it is another one."""
         kind = way.kind is None or way.kind.search(self.kind)
-        said = way.said.search(self.said) if way.said else None
+        said = first_said(way.said, self.said) if way.said else None
         if not kind or (way.said and not said):
             return None
         if not way.by_body:
@@ -381,8 +418,14 @@ class _Seen:
         """Nearly none is there, which its plain beginning tells a little faster."""
         if way.log is None or way.begins not in self.log:
             return None
-        found = way.log.search(self.log)
+        found = first_said(way.log, self.log)
         return found if way.also is None or (found and way.also.search(self.log)) else None
+
+
+def _exit_code(facts: Facts) -> int | None:
+    if not facts.process_gone or facts.exit_code is None:
+        return None
+    return unsigned(facts.exit_code)
 
 
 def _shown(fitting: str) -> str:
@@ -418,13 +461,25 @@ class _Read(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def _exit_codes(given: object) -> object:
+    """The codes of each signal that is named, and each status of Windows without its sign."""
+    if not isinstance(given, list | tuple):
+        return given
+    expanded: list[object] = []
+    for each in given:
+        named = codes_of(each) if isinstance(each, str) else None
+        code = unsigned(each) if isinstance(each, int) else each
+        expanded += [code] if named is None else named
+    return expanded
+
+
 class _When(_Read):
     status: tuple[int, ...] = ()
     kind: str | None = None
     said: str | None = None
     log: str | None = None
     also: str | None = None
-    exit: tuple[int, ...] = ()
+    exit: Annotated[tuple[int, ...], BeforeValidator(_exit_codes)] = ()
     memory_low: bool | None = None
     names_checkpoint: bool = False
     printed: str | None = None

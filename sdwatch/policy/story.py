@@ -16,7 +16,7 @@ from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
 from sdwatch.policy.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.printable import printable, printable_text
 from sdwatch.policy.recovery import PROVEN, Action
-from sdwatch.policy.verdict import ENDED_IN_ORDER
+from sdwatch.policy.exits import ended_in_order
 
 CANARY_WELL = "it was well"
 """What an envelope's `canary` says where the WebUI drew the test picture."""
@@ -183,7 +183,7 @@ def _in_between(attempts: Sequence[FailedAttempt]) -> str:
 
 def _by_somebody(envelope: ErrorEnvelope) -> bool:
     """Whether the process ended in order, as one does that is told to."""
-    return envelope.diagnosis == "crash" and envelope.exit_code in ENDED_IN_ORDER
+    return envelope.diagnosis == "crash" and ended_in_order(envelope.exit_code)
 
 
 def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:

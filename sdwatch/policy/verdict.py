@@ -21,9 +21,10 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.exits import exit_in_words
 from sdwatch.policy.facts import Diagnosis, Facts
 from sdwatch.policy.remedies import fitted
-from sdwatch.policy.signatures import TOLD_TO_END, Signature, match, says_nothing
+from sdwatch.policy.signatures import Signature, match, says_nothing
 from sdwatch.policy.tracebacks import may_follow, own
 
 __all__ = [
@@ -33,7 +34,6 @@ __all__ = [
     "advice_for",
     "as_proven",
     "blame_for",
-    "exit_in_words",
     "judge",
     "what_failed",
 ]
@@ -167,32 +167,6 @@ _BROKEN_OFF = (
     "WebUI's own address in the config. If the WebUI runs on another machine, see there whether it "
     "ended."
 )
-
-ENDED_IN_ORDER = (0, *TOLD_TO_END)
-"""Exit codes of a process that was told to end: by SIGINT, SIGTERM, SIGHUP, Ctrl+C, or itself."""
-
-
-# Written out, since Windows does not know them and may read of them on a share.
-_SIGNALS = {6: ", SIGABRT", 9: ", SIGKILL", 11: ", SIGSEGV", 15: ", SIGTERM"}
-_WINDOWS_STATUS = {
-    0xC0000005: ", access violation",
-    0xC0000017: ", out of memory",
-    0xC000012D: ", out of memory: the commit limit was reached",
-    0xC000013A: ", Ctrl+C",
-    0xC0000409: ", stack buffer overrun",
-}
-
-
-def exit_in_words(code: int | None) -> str:
-    """An exit code as people say it: `exit code 1`, `killed by signal 9, SIGKILL` (a negative
-    code, of POSIX), `exit code 0xC0000005, access violation` (a status of Windows)."""
-    if code is None:
-        return "exit code unknown"
-    if code < 0:
-        return f"killed by signal {-code}{_SIGNALS.get(-code, '')}"
-    if code > 0x7FFFFFFF:
-        return f"exit code 0x{code:X}{_WINDOWS_STATUS.get(code, '')}"
-    return f"exit code {code}"
 
 
 def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
