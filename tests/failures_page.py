@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from sdwatch.config import builtin_signatures
 from sdwatch.policy.catalogue import Kind
-from sdwatch.policy.remedies import fitted
 from sdwatch.policy.exits import exit_in_words
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature, Way
 from sdwatch.policy.verdict import Diagnosis, advice_for
 from tests.truth_table import HOLD_ROWS, KINDS, NAMES, ROWS, Row

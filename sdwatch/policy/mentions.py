@@ -31,7 +31,7 @@ _SURVIVED = re.compile(
     r"|\bswitched to\b|^\W*ignoring\b"
 )
 _BAR = re.compile(r"\d%\|")
-_CODE = re.compile(r"(?:\s{4}|[\s\d❱>]{0,20}│)[\s│]{0,80}(?:raise\b|except\b|#)")
+_CODE = re.compile(r"[\s│❱>\d]{4,120}(?:raise\b|except\b|#)")
 
 
 def first_said(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:

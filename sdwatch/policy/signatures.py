@@ -7,9 +7,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from sdwatch.errors import (
     FileProblems,
@@ -62,22 +63,22 @@ class Way:
     also: re.Pattern[str] | None = None
     printed: re.Pattern[str] | None = None
 
-    @property
+    @cached_property
     def by_body(self) -> bool:
         """Whether the error body decides."""
         return self.kind is not None or self.said is not None
 
-    @property
+    @cached_property
     def by_end(self) -> bool:
         """Whether the end of the process decides."""
         return bool(self.exit) or self.memory_low is not None
 
-    @property
+    @cached_property
     def by_log(self) -> bool:
         """Whether the log alone decides."""
         return self.log is not None and not self.by_body and not self.by_end
 
-    @property
+    @cached_property
     def by_status(self) -> bool:
         """Whether the bare HTTP status decides."""
         return not self.by_body and not self.by_end and self.log is None
@@ -341,6 +342,8 @@ class _Seen:
 
     def evidence_for(self, way: Way) -> str:
         """All that speaks for it, in words; '' where something does not hold."""
+        if way.log is not None and way.begins not in self.log:  # most of them, so this comes first
+            return ""
         if (
             (way.status and self.status not in way.status)
             or (way.exit and self.exit_code not in way.exit)
@@ -461,16 +464,12 @@ class _Read(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
-def _exit_codes(given: object) -> object:
-    """The codes of each signal that is named, and each status of Windows without its sign."""
-    if not isinstance(given, list | tuple):
-        return given
-    expanded: list[object] = []
-    for each in given:
-        named = codes_of(each) if isinstance(each, str) else None
-        code = unsigned(each) if isinstance(each, int) else each
-        expanded += [code] if named is None else named
-    return expanded
+def _exit_codes(text: str) -> tuple[int, ...]:
+    """The codes of a signal that is named, or a number: a status of Windows without its sign."""
+    return codes_of(text) or (unsigned(int(text, 0)),)
+
+
+_EXIT = Reading(_exit_codes, "a whole number, or the name of a signal, as SIGSEGV")
 
 
 class _When(_Read):
@@ -479,7 +478,7 @@ class _When(_Read):
     said: str | None = None
     log: str | None = None
     also: str | None = None
-    exit: Annotated[tuple[int, ...], BeforeValidator(_exit_codes)] = ()
+    exit: tuple[Annotated[tuple[int, ...], _EXIT], ...] = ()
     memory_low: bool | None = None
     names_checkpoint: bool = False
     printed: str | None = None
@@ -520,7 +519,7 @@ class _When(_Read):
             _compiled(self.kind),
             _compiled(self.said),
             _compiled(self.log),
-            self.exit,
+            tuple(code for each in self.exit for code in each),
             self.memory_low,
             self.names_checkpoint,
             beginning(self.log or ""),

@@ -13,10 +13,10 @@ from typing import Any
 
 from sdwatch.policy.command import typed
 from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
+from sdwatch.policy.exits import ended_in_order
 from sdwatch.policy.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.printable import printable, printable_text
 from sdwatch.policy.recovery import PROVEN, Action
-from sdwatch.policy.exits import ended_in_order
 
 CANARY_WELL = "it was well"
 """What an envelope's `canary` says where the WebUI drew the test picture."""

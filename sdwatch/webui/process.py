@@ -24,10 +24,10 @@ from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import PortTakenError, ProcessError
 from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.exits import exit_in_words
 from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import FailedStart, Signature, ends_start, why_not_started
 from sdwatch.policy.trouble import Trouble, no_start, not_begun
-from sdwatch.policy.exits import exit_in_words
 from sdwatch.webui import identity as identities
 from sdwatch.webui import tree
 from sdwatch.webui.identity import Identity

@@ -17,8 +17,8 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.success import LEVELS
 from sdwatch.policy.exits import exit_in_words
+from sdwatch.policy.success import LEVELS
 from sdwatch.policy.verdict import (
     Diagnosis,
     Facts,
