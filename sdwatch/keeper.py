@@ -39,6 +39,7 @@ from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Stalled
 from sdwatch.webui.process import WebUIExit, WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY
+from sdwatch.webui.remembered import Remembered
 from sdwatch.webui.tail_capture import first_lines_with
 
 log = logging.getLogger("sdwatch.keeper")
@@ -70,6 +71,7 @@ class Keeper:
         signatures: tuple[Signature, ...],
         redactor: Redactor,
         leaks: Leaks,
+        remembered: Remembered,
     ) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
         self.warnings = WarningsTold(tell)
@@ -115,6 +117,7 @@ class Keeper:
             may_call=may_call,
             paused=paused,
             redact=redactor.redact,
+            remembered=remembered,
         )
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
 
@@ -223,6 +226,10 @@ class Keeper:
         self._crashes.forgive(crashes)
         if runs := self._proof.blamed(job, run, message, died):
             self.upkeep.doubt_the_jobs(runs)
+
+    def cannot(self, stage: str, upscaler: str, why: str) -> None:
+        """A call has shown what this life of the WebUI cannot do. See roles.Keeper."""
+        self.upkeep.cannot(stage, upscaler, why)
 
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""

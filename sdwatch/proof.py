@@ -20,10 +20,11 @@ from sdwatch.policy.facts import Facts
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
-from sdwatch.policy.trouble import Trouble, failed_proof
-from sdwatch.policy.verdict import judge
+from sdwatch.policy.trouble import failed_proof
+from sdwatch.policy.verdict import Diagnosis, judge
 from sdwatch.webui.call_watch import CallWatch
 from sdwatch.webui.canary import SIDE, Asked, By, Canary, Unwell, payload
+from sdwatch.webui.review import broken_inside
 
 _SHORT_ENOUGH = 60.0  # seconds: a call that took longer is not repeated as a proof
 
@@ -127,6 +128,7 @@ class Proof:
             return why_over() or (watch.look() if watch.is_due else "")
 
         unwell = self._canary.ask(asked, why_not_wait)
+        unwell = _as_its_log_says(asked, unwell, watch.log.lines())
         if unwell is None:
             return None
         if unwell.error is not None:
@@ -136,20 +138,32 @@ class Proof:
             )
         self._redactor.learn(asked.payload)
         broke = unwell.error is None or isinstance(unwell.error, WebUIUnreachableError)
-        trouble = self._judged(asked, unwell, how_ended() if broke else None, watch.log.lines())
-        return Unwell(trouble.cause, unwell.by, trouble=trouble)
+        return self._judged(asked, unwell, how_ended() if broke else None, watch.log.lines())
 
     def _judged(
         self, asked: Asked, unwell: Unwell, ended: Ended | None, log: tuple[str, ...]
-    ) -> Trouble:
-        """A proof is a call like any other: known failures are told by their signatures."""
+    ) -> Unwell:
+        """A proof is a call like any other: known failures are told by their signatures. One that
+        only shows that the set-up is not usable calls for no restart."""
         error = unwell.error or WebUIStuckError(unwell.reason.removeprefix(f"{asked.what}: "))
         if ended is not None:
             error = WebUIUnreachableError("the WebUI's process ended")
         code = ended.code if ended else None
         facts = Facts(error, ended is not None, code, log, kind=self._kind())
-        trouble = failed_proof(asked.what, judge(facts, self._signatures), managed=self._managed)
-        return replace(trouble, cause=self._redactor.redact(trouble.cause))
+        verdict = judge(facts, self._signatures)
+        trouble = failed_proof(asked.what, verdict, managed=self._managed)
+        trouble = replace(trouble, cause=self._redactor.redact(trouble.cause))
+        by = By.NO_TIME if verdict.diagnosis is Diagnosis.NOT_USABLE else unwell.by
+        return Unwell(trouble.cause, by, trouble=trouble)
+
+
+def _as_its_log_says(asked: Asked, unwell: Unwell | None, log: tuple[str, ...]) -> Unwell | None:
+    """SD.Next answers 200 to an exception, with a preview or with nothing; its log tells."""
+    if unwell is not None and getattr(unwell.error, "status", None) != 200:
+        return unwell
+    came = "with a picture that is not finished" if unwell is None else "without what was asked for"
+    broken = broken_inside(asked.stage, log, came)
+    return unwell if broken is None else Unwell(f"{asked.what} failed: {broken}", error=broken)
 
 
 def _plain(good: Asked) -> Asked | None:

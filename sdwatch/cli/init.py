@@ -16,6 +16,15 @@ from sdwatch.errors import SpoolError
 from sdwatch.spool.archive import Spool
 
 WEBUIS = ("simulator", "forge", "forge-neo", "a1111", "sdnext")
+EXAMPLES = {
+    "simulator": ("any", "a1111"),
+    "forge": ("any", "a1111"),
+    "forge-neo": ("any", "a1111"),
+    "a1111": ("any", "a1111"),
+    "sdnext": ("any", "sdnext"),
+}
+"""Folders of config/examples: each of these jobs runs on that WebUI as it is. Where two have a file
+of one name, the later one is taken."""
 ALL_SETTINGS = "all-settings.yaml"
 """Beside a generated config: the default one, which explains every key."""
 
@@ -47,7 +56,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     config = folder / CONFIG
     _write_new(config, config_text(args.webui))
     Spool(folder, "").prepare()
-    _add_examples(folder, args.webui)
+    _add_files(folder, args.webui)
     print(f"Wrote {config}, and made inbox, working, done, failed and examples beside it.")
     print(f"{ALL_SETTINGS} explains every setting.")
     if args.webui == "simulator":
@@ -90,20 +99,18 @@ def _write_new(path: Path, text: str) -> None:
         file.write(text)
 
 
-_UPSCALERS = {"forge-neo": "Lanczos"}
-"""In the examples, for a WebUI that does not have theirs (the source of Forge Neo 2.22)."""
+def add_examples(target: Path, webui: str) -> None:
+    """Copy the example jobs that run on this WebUI into the folder `target`, made if need be."""
+    for name in EXAMPLES[webui]:
+        shutil.copytree(resources.config_folder() / "examples" / name, target, dirs_exist_ok=True)
 
 
-def _add_examples(folder: Path, webui: str) -> None:
+def _add_files(folder: Path, webui: str) -> None:
     readme, examples = folder / "inbox" / "README.md", folder / "examples"
     if not readme.exists():
         readme.write_text(_INBOX_README, encoding="utf-8")
     if not examples.exists():
-        shutil.copytree(resources.config_folder() / "examples", examples)
-        if upscaler := _UPSCALERS.get(webui):
-            stages = examples / "three-stages.yaml"
-            text = stages.read_text(encoding="utf-8").replace("R-ESRGAN 4x+", upscaler)
-            stages.write_text(text, encoding="utf-8", newline="\n")
+        add_examples(examples, webui)
     if not (explained := folder / ALL_SETTINGS).exists():
         shutil.copyfile(resources.config_folder() / CONFIG, explained)
     # The examples name it for editors, as a file in the folder above them.

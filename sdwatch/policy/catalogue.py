@@ -135,6 +135,9 @@ class Catalogue:
     `script-info` by `script-info/txt2img/always-on` and `…/selectable`. `missing`: the
     routes that gave no list, and why. `stages`: the generations that it has, each with its fields
     where they are known; None: not known. `settings`: names of its settings, empty if not known.
+    `cannot`: stages that it has and that fail, each with why; `useless`: upscalers that it lists
+    and that do not enlarge, as those whose weights cannot be loaded, each with why. `rate_limit`:
+    SD.Next's, in its units a minute, of which a picture costs 5; 0: none; None: not known.
     """
 
     kind: Kind = Kind.UNKNOWN
@@ -143,6 +146,9 @@ class Catalogue:
     missing: Mapping[str, str] = field(default_factory=dict)
     stages: Stages | None = None
     settings: frozenset[str] = frozenset()
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    useless: Mapping[str, str] = field(default_factory=dict)
+    rate_limit: int | None = None
 
     def with_list(self, route: str, body: Any) -> Catalogue:
         """With what this route answered. Raises ValueError where that is no list as expected."""
@@ -156,6 +162,13 @@ class Catalogue:
         said = (_at(body, key) for key in ("updated", "commit"))
         words = (word for word in said if isinstance(word, str) and word not in ("", "unknown"))
         return replace(self, version=" ".join(words)[:_LONGEST_VERSION])
+
+    def with_options(self, body: Any) -> Catalogue:
+        """With what SD.Next answers to /sdapi/v1/options: it shows what differs from its default,
+        and not all of that."""
+        limit = _at(body, "server_rate_limit")
+        is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
+        return replace(self, rate_limit=limit) if is_count else self
 
     def without_list(self, route: str, why: str) -> Catalogue:
         """Without one, since this route did not give it."""

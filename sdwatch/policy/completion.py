@@ -30,9 +30,14 @@ def _has_hires(fields: Mapping[str, Any]) -> bool:
 # (measured with Forge dfdcbab6; Forge Neo has the same line). This is what their own page sends.
 _SAME_MODULES = Completion("txt2img", "hr_additional_modules", ["Use same choices"], _has_hires)
 
+# SD.Next enlarges only with a mode above 0, which is not its default: a hires job as AUTOMATIC1111
+# takes it came back in its first size (measured with SD.Next 058a7f0c). 1 is "fixed".
+_ENLARGED = Completion("txt2img", "hr_resize_mode", 1, _has_hires)
+
 COMPLETIONS: Mapping[Kind, tuple[Completion, ...]] = {
     Kind.FORGE: (_SAME_MODULES,),
     Kind.FORGE_NEO: (_SAME_MODULES,),
+    Kind.SDNEXT: (_ENLARGED,),
 }
 """One row for each kind that needs any."""
 

@@ -94,9 +94,10 @@ _TOLD = (*codes(_REQUESTS), *_OF_WINDOWS)
 def exit_in_words(code: int | None) -> str:
     """Return an exit code as people say it: `exit code 1`, `killed by signal 9, SIGKILL` (a
     negative code, of POSIX), `exit code 139, a shell's for SIGSEGV`, `exit code 0xC0000005, access
-    violation` (a status of Windows)."""
+    violation` (a status of Windows). None: only its parent could see it, a wrapper or an earlier
+    monitor."""
     if code is None:
-        return "exit code unknown"
+        return "its exit code was not seen, because another process had started it"
     if _LOWEST_SIGNAL <= code < 0:
         name = SIGNALS.get(-code)
         return f"killed by signal {-code}" + (f", {name}" if name else "")

@@ -19,7 +19,7 @@ _SIGNS = (
     "Arguments: (",
     "Arguments: args=",
 )
-_DEBUG = re.compile(r"\d\d:\d\d:\d\d-\d+ +DEBUG\b|[^|]*\|.*\| DEBUG +\|")
+_DEBUG = re.compile(r"\d\d:\d\d:\d\d-\d++ ++DEBUG\b|[^|]*+\|.*\| DEBUG ++\|")
 """A line of SD.Next that says nothing else; of its output, or of its own sdnext.log."""
 
 _CONTINUED = " " * 20

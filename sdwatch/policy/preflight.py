@@ -84,9 +84,12 @@ def check_against(
     size: Size | None = None
     for stage in job.stages:
         size = check.stage(stage, size)
+    notes = [f"{name}: not checked: {why}" for name, why in check.skipped.items()]
+    if catalogue.kind is Kind.SDNEXT and catalogue.rate_limit != 0:
+        notes.append(_limited(catalogue.rate_limit))
     return Checked(
         tuple(check.problems),
-        tuple(f"{name}: not checked: {why}" for name, why in check.skipped.items()),
+        tuple(notes),
         frozenset(check.refusing & CHANGING),
     )
 
@@ -119,6 +122,9 @@ class _Check:
         stages = self._catalogue.stages
         if stages is not None and stage.kind not in stages:
             self.fail((), f"{self._who} has no {stage.kind}")
+            return None
+        if why := self._catalogue.cannot.get(stage.kind):
+            self.fail((), f"{self._who} cannot do {stage.kind}: {why}")
             return None
         self.check_fields((stages or {}).get(stage.kind))
         self.check_names()
@@ -163,6 +169,8 @@ class _Check:
             return
         if name not in names:
             self.unknown(what, route, place, name, names)
+        elif what == "upscaler" and (why := self._catalogue.useless.get(name)):
+            self.fail(place, f"{self._who} cannot enlarge with {_quoted(name)}: {why}")
 
     def names(self, route: str) -> Names | None:
         """A list; None where it is not there, which is noted."""
@@ -369,6 +377,21 @@ _LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
     "alwayson_scripts": _Check.always_on_scripts,
     "override_settings": _Check.settings,
 }
+
+_COST = 5
+_USUAL_LIMIT = 300
+
+
+def _limited(limit: int | None) -> str:
+    """SD.Next's limit is on by default, and comes after the work; one that it does not tell is the
+    default (measured with 058a7f0c)."""
+    pictures = (limit if limit is not None else _USUAL_LIMIT) // _COST
+    known = "" if limit is not None else " unless its settings say otherwise"
+    return (
+        f"SD.Next answers 429 to more than {pictures} calls a minute{known}, after it has computed "
+        "the picture: set its option server_rate_limit to 0"
+    )
+
 
 _DID = "; did you mean"
 # An extension that loads AUTOMATIC1111's API early keeps the settings of others out of its list.

@@ -29,8 +29,10 @@ from sdwatch.policy.noise import decisive, without_noise
 from sdwatch.policy.schema import Reading, read_model, readable
 
 _LONGEST_LINE = 4000
-"""Of a log line so much is looked at: what a failed search costs may grow with its square."""
+"""Of a log line so much is looked at: what a failed search costs may grow with its square. Its end
+is what counts: SD.Next names an exception behind a long dict of what it was called with."""
 
+_HALF_LINE = _LONGEST_LINE // 2
 _SHOWN = 300
 """A line that is longer is not shown, but what of it fits: of half a prompt nobody would know that
 it is one, and it would escape the redaction."""
@@ -256,9 +258,10 @@ def _complains_of_a_value(error: WebUIError) -> bool:
 
 def _is_opaque(facts: Facts) -> bool:
     """Whether the error says nothing about its cause, so that the log may: a 200 without what was
-    asked for (what it says of an exception is of the log), and a 500 without a text."""
+    asked for, and an exception without a text. Where an exception has one, what else the log says
+    is beside the point, as what SD.Next writes of the machine after each picture."""
     if isinstance(facts.error, WebUIServerError):
-        return facts.error.status == 200 or says_nothing(facts.error)
+        return says_nothing(facts.error)
     return isinstance(facts.error, WebUIReplyError)
 
 
@@ -436,7 +439,12 @@ def _shown(fitting: str) -> str:
 
 
 def _text(lines: Iterable[str]) -> str:
-    return "\n".join(without_noise(line[:_LONGEST_LINE] for line in lines))
+    return "\n".join(without_noise(map(_both_ends, lines)))
+
+
+def _both_ends(line: str) -> str:
+    """A line of bounded length: what is too long keeps its beginning and its end."""
+    return line[:_HALF_LINE] + line[_HALF_LINE:][-_HALF_LINE:]
 
 
 # --- how the file is read

@@ -376,13 +376,3 @@ def _has_in_order(line: str, parts: Iterable[re.Pattern[str]]) -> bool:
             return False
         at = found.end()
     return True
-
-
-_PROCESSING = re.compile(r"\bERROR\b[ |\w.-]{0,80}\bProcessing: (\S.*)")
-
-
-def broke_inside(log: Iterable[str]) -> str:
-    """SD.Next's word for an exception in a generation that it answered with 200 and no image; ''
-    where there is none."""
-    matches = (match for line in log if (match := _PROCESSING.search(line)) is not None)
-    return next((match[1].strip()[:300] for match in matches), "")

@@ -61,7 +61,7 @@ _NOT_BEGUN = (
 )
 _IT_MAY_COME = "It is looked at again by itself."
 _OF_A_PROBE = (
-    ("user name", "Give `username` and `password` in the config as in its --api-auth."),
+    ("user name", "Give `username` and `password` in the config {password}."),
     ("no checkpoint", "Put one into its models folder (models/Stable-diffusion)."),
     ("--api", "Start it with --api."),
 )
@@ -90,10 +90,10 @@ def not_begun(reason: str) -> Trouble:
     return Trouble(f"the WebUI was not started: {why}", advice or _NOT_BEGUN, "person")
 
 
-def seen_by_probe(reason: str, *, managed: bool) -> Trouble:
+def seen_by_probe(reason: str, *, managed: bool, kind: Kind = Kind.UNKNOWN) -> Trouble:
     """It answers, and cannot be used as it is."""
     known = next((advice for words, advice in _OF_A_PROBE if words in reason), "")
-    advice = known or "Mend its set-up as said above."
+    advice = fitted(known, kind) or "Mend its set-up as said above."
     return Trouble(f"the WebUI cannot be used: {reason}", _restart_too(advice, managed))
 
 

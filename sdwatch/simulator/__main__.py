@@ -105,14 +105,16 @@ def main() -> NoReturn:
     speed = Speed(args.step_time, args.load_time, args.switch_time)
     machine = kind.machine(traits, speed, has_model=not args.no_model)
     machine.wait_for_model(args.model_file)
-    dies = faults.get("server-thread-dies")
+    dies, late = faults.get("server-thread-dies"), faults.get("late-routes")
     settings = Settings(
         args.port,
         args.auth,
         not args.no_api and dies is None,
         args.rate_limit,
         extras_work=args.extras_work,
+        late_answers=int(late.option("answers")) if late else 0,
     )
+    machine.remember_options(args.state and args.state.with_suffix(".options.json"))
     site = kind.site(traits, machine, args.plan, settings, process.ignore_sigterm)
     silent = args.never_ready or "never-ready" in faults
     if not silent and (dies is None or dies.option("opened")):

@@ -74,6 +74,10 @@ class Machine:
 
     # -- at the start
 
+    def remember_options(self, file: Path | None) -> None:
+        """What POST /options saves outlives the process, where there is a file for it. Here it
+        does not: of Forge and AUTOMATIC1111 no fault of ours depends on it."""
+
     def before_listening(self) -> None:
         """What is begun before the port opens: nothing, the first job loads the checkpoint."""
 
@@ -226,6 +230,7 @@ class Machine:
                 state.job_no += 1
                 if state.interrupted or state.skipped:
                     break
+            damage.before_decode()
             job.rounds_done += 1
             if state.interrupted:
                 return

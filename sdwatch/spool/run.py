@@ -310,7 +310,7 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _read_journal(path: Path) -> list[dict[str, Any]]:
     """The records of a journal; a torn line (a death in mid-write) is passed over."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = disk.read(path).splitlines()
     except FileNotFoundError:
         return []
     records = []

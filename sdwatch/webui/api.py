@@ -158,6 +158,7 @@ class WebUIAPI:
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
         self._failure = ""  # of the last attempt, as it is compared with others'
+        self._is_unchanged = False  # the last attempt was an upscale that enlarged nothing
         self._crashes = 0  # of this lane's WebUI, by this call, and not excused
 
     def generate_images_with_recovery(
@@ -314,6 +315,7 @@ class WebUIAPI:
     def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
         facts = self._facts(call, sent, error)
+        self._is_unchanged = error.kind == "upscale_unchanged"
         verdict, decision = self._gate(call, sent, facts)
         freed = decision.action is Action.INTERRUPT
         crashed = is_crash(verdict.diagnosis, verdict.poisons, decision) and not freed
@@ -441,6 +443,8 @@ class WebUIAPI:
         if decision.action is Action.FAIL:
             if envelope.blame == "job" and envelope.attempts[-1].crashed:
                 self._tell_blamed(call)
+            if envelope.diagnosis is Diagnosis.BAD_REQUEST and envelope.blame == "WebUI":
+                self._tell_cannot(call, envelope)
             return Outcome(envelope=envelope)
         if decision.action is Action.RETRY:
             return self._retry(envelope)
@@ -469,8 +473,14 @@ class WebUIAPI:
             return Outcome(envelope=envelope, later=True)
         if not unwell:
             self._tell_blamed(call)
+            if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
+                self._tell_cannot(call, envelope, upscaler)
         blame = "job" if not unwell or self._recorder.excused else "WebUI"
         return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or CANARY_WELL))
+
+    def _tell_cannot(self, call: _Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
+        if self._keeper is not None:
+            self._keeper.cannot(call.stage, upscaler, envelope.message)
 
     def _tell_blamed(self, call: _Call) -> None:
         if self._keeper is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError
-from sdwatch.policy.error_lines import error_blocks
+from sdwatch.policy.error_lines import error_blocks, without_own_failures
 from sdwatch.policy.tracebacks import Raised, may_follow, raised_by, tracebacks, without
 from sdwatch.webui.tail_capture import LogFollower
 
@@ -50,6 +50,7 @@ class CallLog:
         self._lock = threading.Lock()  # the keeper's thread, and the run that settles its call
         self._pinned: list[str] = []
         self._lines: list[str] = []
+        self._read = 0  # lines so far, dropped ones too
         self._owed = before.owed() if before else ()
         self._failed: _Owed | None = None
 
@@ -61,14 +62,16 @@ class CallLog:
         """Read what is new."""
         with self._lock:
             for follower in self._followers:
-                self._lines += follower.poll()
+                self._lines += (new := follower.poll())
+                self._read += len(new)
             if len(self._lines) > 2 * _MOST_LINES:
                 self._pin()
 
     def lines(self) -> tuple[str, ...]:
         """What the WebUI has written of this call, oldest first; of a flood the end, and the
-        tracebacks before that."""
-        return without(self._all(), [each.raised for each in self._owed])[0]
+        tracebacks before that. What our own questions have caused is not of the call."""
+        lines, _ = without(self._all(), [each.raised for each in self._owed])
+        return tuple(without_own_failures(lines))
 
     def hear_out(self, error: WebUIError, is_over: Callable[[float], bool]) -> None:
         """Wait until the log has the whole traceback of a call that failed by `error`: at most
@@ -82,8 +85,8 @@ class CallLog:
         while True:
             self.poll()
             now = self._clock.monotonic()
-            if (activity := self.activity()) != seen:
-                seen, quiet_from, heard = activity, now, self._has_that_of(raised)
+            if self._read != seen:
+                seen, quiet_from, heard = self._read, now, self._has_that_of(raised)
             if (heard and (raised.kind or now - quiet_from >= _QUIET)) or now >= deadline:
                 break
             if is_over(_STEP):

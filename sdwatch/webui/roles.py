@@ -148,3 +148,7 @@ class Keeper(Protocol):
     def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
         """A failure was proven to be a job's own; it cost the WebUI so many lives, by its own end
         if it `died`."""
+
+    def cannot(self, stage: str, upscaler: str, why: str) -> None:
+        """A call has shown that this life of the WebUI cannot do `stage`, with this upscaler or,
+        '', at all."""

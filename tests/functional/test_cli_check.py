@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def test_a_webui_that_would_listen_on_all_interfaces_is_warned_of(tmp_path: Path
     text = (tmp_path / "sdwatch.yaml").read_text(encoding="utf-8")
     assert "--server-name, 127.0.0.1, " in text
     text = text.replace("--server-name, 127.0.0.1, ", "")
+    text = re.sub(r"cwd: \S+", f"cwd: {tmp_path}", text)
     (tmp_path / "sdwatch.yaml").write_text(text, encoding="utf-8")
     told = sdwatch(tmp_path, "check")
     assert told.returncode == ExitCode.BAD_CONFIG  # there is no Forge here
