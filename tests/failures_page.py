@@ -88,7 +88,8 @@ def _texts_of(signature: Signature) -> list[str]:
     return [
         f"### {signature.name}",
         *("", "```", *shown, "```", ""),
-        f"**{signature.diagnosis}**{when}: {signature.cause}. "
+        f"**{signature.diagnosis}** (proves: {', '.join(signature.proves)}){when}: "
+        f"{signature.cause}. "
         f"{fitted(signature.advice, Kind.UNKNOWN)}",
         "",
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -23,7 +24,7 @@ from sdwatch.policy.document import parse_document
 from sdwatch.policy.error_lines import error_blocks
 from sdwatch.policy.exits import codes_of, unsigned, was_killed, was_told_to_end
 from sdwatch.policy.expression import MOST_IN_A_ROW, is_slow
-from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.facts import Blamed, Diagnosis, Facts
 from sdwatch.policy.mentions import first_said
 from sdwatch.policy.noise import decisive, without_noise
 from sdwatch.policy.schema import Reading, read_model, readable
@@ -37,12 +38,34 @@ _SHOWN = 300
 """A line that is longer is not shown, but what of it fits: of half a prompt nobody would know that
 it is one, and it would escape the redaction."""
 
+_PIECES = ("rror", "not ", "iled", "ERRO", "tion", "vali", "emor", "TATU", "lloc", "vice", "Errn")
+"""Four letters each that many texts have which are looked for: where a whole log has not even
+these, most of its 280 searches are saved."""
+
 # A body that says nothing about the cause: none, the server's own text, a page for browsers, and
 # what stable-diffusion.cpp says of every failure (source).
 _SAYS_NOTHING = re.compile(
     r"\s*+(Internal Server Error\s*|generate_image returned \w{1,20} results\s*|<.*)?",
     re.DOTALL | re.IGNORECASE,
 )
+
+
+class Proof(StrEnum):
+    """What a signature proves of a failure."""
+
+    POISONED = "poisoned"
+    HOLD = "hold"
+    JOB = "job"
+    ADVICE = "advice"
+
+
+_PROVEN_BY = {
+    Diagnosis.POISONED: Proof.POISONED,
+    Diagnosis.NOT_USABLE: Proof.HOLD,
+    Diagnosis.STORAGE: Proof.HOLD,
+    Diagnosis.BUSY: Proof.HOLD,
+    Diagnosis.BAD_REQUEST: Proof.JOB,
+}
 
 _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
 """What can end a process; a name that it did not find cannot."""
@@ -64,6 +87,11 @@ class Way:
     begins: str = ""
     also: re.Pattern[str] | None = None
     printed: re.Pattern[str] | None = None
+
+    @cached_property
+    def pieces(self) -> frozenset[str]:
+        """The pieces of _PIECES that its beginning has."""
+        return frozenset(piece for piece in _PIECES if piece in self.begins)
 
     @cached_property
     def by_body(self) -> bool:
@@ -98,13 +126,21 @@ class Signature:
     advice: str
     source: str
     poisons: bool = False
-    blames: str = ""
+    blames: Blamed | None = None
     during: str = ""
     vague: bool = False
     ends_start: bool = False
     says: tuple[str, ...] = ()
     yields: bool = False
     builtin: bool = field(default=False, compare=False)
+
+    @property
+    def proves(self) -> tuple[Proof, ...]:
+        """What follows from it, beside its cause and its advice."""
+        proven = [_PROVEN_BY.get(self.diagnosis, Proof.ADVICE)]
+        if self.poisons and Proof.POISONED not in proven:
+            proven.append(Proof.POISONED)
+        return tuple(each for each in proven if each is not Proof.ADVICE) or (Proof.ADVICE,)
 
     @property
     def tells_the_end(self) -> bool:
@@ -345,7 +381,7 @@ class _Seen:
 
     def evidence_for(self, way: Way) -> str:
         """All that speaks for it, in words; '' where something does not hold."""
-        if way.log is not None and way.begins not in self.log:  # most of them, so this comes first
+        if way.log is not None and not self._may_have(way):  # most of them, so this comes first
             return ""
         if (
             (way.status and self.status not in way.status)
@@ -359,6 +395,13 @@ class _Seen:
         if (earlier := self._earlier(way)) is None:
             return ""
         return ", ".join(filter(None, (body, *self._words(way), line, earlier)))
+
+    def _may_have(self, way: Way) -> bool:
+        return way.pieces.isdisjoint(self._missing) and way.begins in self.log
+
+    @cached_property
+    def _missing(self) -> frozenset[str]:
+        return frozenset(piece for piece in _PIECES if piece not in self.log)
 
     def line_number(self, way: Way) -> int:
         """Of the first line of the log that fits."""
@@ -421,8 +464,7 @@ class _Seen:
         return f"printed since its start: {_shown(found.group())}" if found else None
 
     def _search(self, way: Way) -> re.Match[str] | None:
-        """Nearly none is there, which its plain beginning tells a little faster."""
-        if way.log is None or way.begins not in self.log:
+        if way.log is None or not self._may_have(way):
             return None
         found = first_said(way.log, self.log)
         return found if way.also is None or (found and way.also.search(self.log)) else None
@@ -537,6 +579,7 @@ class _When(_Read):
 
 
 _DIAGNOSIS = Reading(Diagnosis, "one of " + ", ".join(Diagnosis))
+_BLAMES = Reading(Blamed, "one of " + ", ".join(Blamed))
 
 
 _WAITED_FOR = (Diagnosis.STORAGE, Diagnosis.BUSY, Diagnosis.NOT_USABLE)
@@ -550,7 +593,7 @@ class _Entry(_Read):
     advice: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)]
     poisons: bool = False
-    blames: Literal["job", "WebUI", "machine", "person"] | None = None
+    blames: Annotated[Blamed, _BLAMES] | None = None
     during: Literal["start", "call"] | None = None
     vague: bool = False
     ends_start: bool = False
@@ -572,7 +615,7 @@ class _Entry(_Read):
             self.advice,
             self.source,
             self.poisons,
-            self.blames or "",
+            self.blames,
             self.during or "",
             self.vague,
             self.ends_start,

@@ -22,7 +22,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.exits import exit_in_words
-from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.facts import Blamed, Diagnosis, Facts
 from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature, match, says_nothing
 from sdwatch.policy.tracebacks import may_follow, own
@@ -43,7 +43,7 @@ __all__ = [
 class Verdict:
     """A diagnosis, and one sentence that a person understands. `evidence`: which of the facts
     decided, in words. `poisons`: whatever the call's end, the WebUI is of no use until it is
-    restarted. `blames`: job, WebUI or machine, where the diagnosis alone would say another.
+    restarted. `blames`: where the diagnosis alone would say another.
     `is_known`: a signature explains it."""
 
     diagnosis: Diagnosis
@@ -51,7 +51,7 @@ class Verdict:
     advice: str
     evidence: str = ""
     poisons: bool = False
-    blames: str = ""
+    blames: Blamed | None = None
     is_known: bool = False
 
 
@@ -255,10 +255,10 @@ def as_proven(verdict: Verdict) -> Verdict:
     return replace(verdict, evidence=evidence)
 
 
-def blame_for(diagnosis: Diagnosis) -> str:
+def blame_for(diagnosis: Diagnosis) -> Blamed:
     """Whose fault it is, as long as the canary has not said more."""
     if diagnosis is Diagnosis.STORAGE:
-        return "machine"
+        return Blamed.MACHINE
     if diagnosis is Diagnosis.INTERRUPTED:
-        return "person"
-    return "job" if diagnosis is Diagnosis.BAD_REQUEST else "WebUI"
+        return Blamed.PERSON
+    return Blamed.JOB if diagnosis is Diagnosis.BAD_REQUEST else Blamed.WEBUI
