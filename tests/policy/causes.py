@@ -64,6 +64,7 @@ RuntimeError: Native API failed. Native API returns: -5 (PI_ERROR_OUT_OF_RESOURC
 RuntimeError: PI_ERROR_MEM_OBJECT_ALLOCATION_FAILURE
 RuntimeError: level_zero backend failed with error: 40 (UR_RESULT_ERROR_OUT_OF_RESOURCES)
 RuntimeError: Native API returns: 38
+RuntimeError: UR backend failed. UR backend returns:40
 RuntimeError: opencl backend failed with error: -6
 RuntimeError: ZE_RESULT_ERROR_OUT_OF_DEVICE_MEMORY
 RuntimeError: L0 error 0x70000003
@@ -127,6 +128,7 @@ ERROR:sd:[AgentScheduler] Task 129b754b failed: Native API returns: 20 (UR_RESUL
 RuntimeError: level_zero backend failed with error: 20 (UR_RESULT_ERROR_DEVICE_LOST)
 RuntimeError: Native API returns: 20
 RuntimeError: backend failed with error: 20
+RuntimeError: UR backend failed. UR backend returns:20
 RuntimeError: ZE_RESULT_ERROR_DEVICE_LOST
 RuntimeError: ze error 0x70000001
 terminate called after throwing an instance of 'vk::DeviceLostError'
@@ -151,6 +153,8 @@ Error an illegal memory access was encountered at line 181 in file /csrc/ops.cu
 RuntimeError: CUDA error: misaligned address
 RuntimeError: HIP error: an illegal memory access was encountered
 RuntimeError: CUDA_ERROR_ILLEGAL_ADDRESS
+RuntimeError: cudaErrorIllegalAddress
+RuntimeError: hipErrorIllegalAddress
 Memory access fault by GPU node-1 (Agent handle: 0x5) on address 0x7f. Reason: Unknown.
 HSA_STATUS_ERROR_MEMORY_APERTURE_VIOLATION: The agent attempted to access memory beyond the largest
 Caused GPU Address Fault Error (0000000b:kIOGPUCommandBufferCallbackErrorPageFault)
