@@ -383,8 +383,8 @@ class Upkeep:
             self._died_by_itself()
         elif (probe := self._probe_when_due()) is None:
             return
-        elif probe.unusable:
-            told = seen_by_probe(probe.reason, managed=self._managed, kind=self.kind)
+        elif probe.lacks:
+            told = seen_by_probe(probe.reason, probe.lacks, managed=self._managed, kind=self.kind)
             self.put_on_hold(told)
         elif probe.ready:
             self._failed_probes = 0
@@ -408,8 +408,10 @@ class Upkeep:
         elif self._managed and not (probe.ready or probe.unusable) and self._is_frozen(probe):
             self.crashed(Diagnosis.STUCK, probe.reason)
         elif not probe.ready:
-            if probe.unusable:
-                told = seen_by_probe(probe.reason, managed=self._managed, kind=self.kind)
+            if probe.lacks:
+                told = seen_by_probe(
+                    probe.reason, probe.lacks, managed=self._managed, kind=self.kind
+                )
             else:
                 told = no_answer(probe.reason, managed=self._managed)
             self._say_if_new(told)

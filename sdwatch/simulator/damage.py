@@ -148,6 +148,10 @@ class Damage:
             raise
 
     def _break(self, fault: Fault) -> None:
+        if fault.name == "oom-behind-none":
+            console.out(f"*** Error: {failures.OOM_OF_ROCM}")
+        if (error := failures.reported(fault.name)) is not None:
+            raise error
         match fault.name:
             case "opaque-500":
                 raise CrashedError("RuntimeError", "")

@@ -26,7 +26,7 @@ from sdwatch.errors import (
 from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.completion import completed
 from sdwatch.policy.envelope import ErrorEnvelope
-from sdwatch.policy.facts import checkpoint_named, names_checkpoint
+from sdwatch.policy.facts import Blamed, checkpoint_named, names_checkpoint
 from sdwatch.policy.recovery import (
     COUNTED_ATTEMPTS,
     Action,
@@ -422,7 +422,7 @@ class WebUIAPI:
         return ErrorEnvelope(
             error=error,
             diagnosis=diagnosis,
-            blame=(verdict.blames if verdict else "") or blame_for(diagnosis),
+            blame=(verdict.blames if verdict else None) or blame_for(diagnosis),
             message=failed.message,  # free of prompts, which a reply may echo
             advice=verdict.advice if verdict else advice_for(diagnosis, self._kind),
             stage=call.stage,
@@ -441,9 +441,9 @@ class WebUIAPI:
     ) -> Outcome | None:
         self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
         if decision.action is Action.FAIL:
-            if envelope.blame == "job" and envelope.attempts[-1].crashed:
+            if envelope.blame is Blamed.JOB and envelope.attempts[-1].crashed:
                 self._tell_blamed(call)
-            if envelope.diagnosis is Diagnosis.BAD_REQUEST and envelope.blame == "WebUI":
+            if envelope.diagnosis is Diagnosis.BAD_REQUEST and envelope.blame is Blamed.WEBUI:
                 self._tell_cannot(call, envelope)
             return Outcome(envelope=envelope)
         if decision.action is Action.RETRY:
@@ -475,7 +475,7 @@ class WebUIAPI:
             self._tell_blamed(call)
             if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
                 self._tell_cannot(call, envelope, upscaler)
-        blame = "job" if not unwell or self._recorder.excused else "WebUI"
+        blame = Blamed.JOB if not unwell or self._recorder.excused else Blamed.WEBUI
         return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or CANARY_WELL))
 
     def _tell_cannot(self, call: _Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
