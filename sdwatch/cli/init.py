@@ -19,7 +19,7 @@ WEBUIS = ("simulator", "forge", "forge-neo", "a1111", "sdnext")
 EXAMPLES = {
     "simulator": ("any", "a1111"),
     "forge": ("any", "a1111"),
-    "forge-neo": ("any", "a1111"),
+    "forge-neo": ("any", "a1111", "forge-neo"),
     "a1111": ("any", "a1111"),
     "sdnext": ("any", "sdnext"),
 }

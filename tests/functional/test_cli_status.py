@@ -31,7 +31,7 @@ def test_without_a_monitor_the_folders_are_counted(tmp_path: Path) -> None:
 
 def test_what_looks_like_a_mistake_in_the_inbox_is_named(tmp_path: Path) -> None:
     make_spool(tmp_path)
-    for name in ("castle.yaml.txt", "tower.sync-conflict-20260101-120000-ABCDEFG.yaml", "a.png"):
+    for name in ("castle.yaml.txt", "tower.sync-conflict-20260101-120000-ABCDEFG.yaml", "a.md"):
         drop(tmp_path, name)
     told = sdwatch(tmp_path, "status").stdout
     assert "inbox/castle.yaml.txt is not a job: " in told

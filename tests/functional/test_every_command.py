@@ -164,9 +164,10 @@ def place(
         if state is State.STOPPED:
             sdwatch(folder, "run", "--once")  # it was here before
         else:
-            if state is State.HELD:
-                (folder / "hold").touch()
             stack.enter_context(running(folder, held=state is State.LANE_HELD))
+            if state is State.HELD:  # a WebUI is not started while it is there
+                (folder / "hold").touch()
+                wait_until(lambda: heartbeat(folder).get("hold"), 30, "it is on hold")
         if state is State.CALLING:
             for name in ("long.yaml", "long-2.yaml"):  # as many as a lane takes up at once
                 drop(folder, name, "prompt: a long night\nsteps: 20\nn_iter: 100\n")

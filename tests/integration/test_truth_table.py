@@ -193,7 +193,9 @@ def test_what_puts_the_lane_on_hold(tmp_path: Path, row: HoldRow, kind: str) -> 
 
 def test_no_fault_of_the_simulator_is_left_out() -> None:
     shown = {row.fault for row in (*ROWS, *HOLD_ROWS) if row.fault}
-    assert shown == {*GENERATION_FAULTS, *START_FAULTS}
+    # An extension that fails costs no call; test_broken_extensions.py has these.
+    quiet = {"extension-raises", "extension-not-loaded"}
+    assert shown == {*GENERATION_FAULTS, *START_FAULTS} - quiet
 
 
 def test_the_page_is_the_table() -> None:
