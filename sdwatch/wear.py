@@ -24,20 +24,24 @@ class Wear:
         self._config = config
         self._leaks = leaks
         self._read_rss = read_rss
+        self.is_fresh = False  # started by us, and no job's call was sent to it since
         self._calls = 0
 
     def begin_generation(self) -> None:
         """It starts anew, as good as new."""
         self.worn_out, self._calls = "", 0
+        self.is_fresh = self._config.command is not None
 
     def before_call(self, payload: Mapping[str, Any], generation: int) -> None:
         """A POST is about to go out: what it overrides is looked up."""
         if self._config.undo_overrides:
             self._settled(self._leaks.before(payload, generation))
 
-    def sending(self) -> None:
-        """It goes out."""
+    def sending(self) -> bool:
+        """It goes out: whether it is the first call of its incarnation."""
+        first, self.is_fresh = self.is_fresh, False
         self._calls += 1
+        return first
 
     def settle(self, generation: int) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""
@@ -47,18 +51,18 @@ class Wear:
         """After a call: has this generation had all the calls, or all the memory, that it may?"""
         config = self._config
         if config.max_calls is not None and self._calls >= config.max_calls:
-            self._wear_out(f"it has made {self._calls} calls, and max_calls is {config.max_calls}")
+            self.wear_out(f"it has made {self._calls} calls, and max_calls is {config.max_calls}")
         if config.max_rss is not None:
             self.look_at_memory()
             if self.rss > config.max_rss:
                 had, may = self.rss // 10**6, config.max_rss // 10**6
-                self._wear_out(f"it holds {had} MB of memory, and max_rss is {may} MB")
+                self.wear_out(f"it holds {had} MB of memory, and max_rss is {may} MB")
 
     def look_at_memory(self) -> None:
         """For status."""
         self.rss = self._read_rss()
 
-    def _wear_out(self, reason: str) -> None:
+    def wear_out(self, reason: str) -> None:
         """No call goes out before it is recycled."""
         if self._config.command is not None:
             self.worn_out = self.worn_out or reason
@@ -74,5 +78,5 @@ class Wear:
             how = "it is recycled" if ours else "it is not ours to restart"
             words = f"the WebUI kept {', '.join(left)} after the call, and cannot undo it; {how}"
             found.append(Finding("leak", words))
-            self._wear_out(f"it kept {', '.join(left)} of a job")
+            self.wear_out(f"it kept {', '.join(left)} of a job")
         return tuple(found)

@@ -39,6 +39,24 @@ _SAYS_NOTHING = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 
+# What Python says where something before went wrong and was caught: a part is missing that should
+# have come of it. Such a text tells where that was noticed and nothing of the cause (A1111#14623,
+# amdgpu#355, reForge#292).
+_GENERIC = re.compile(
+    r"""\W*(cannot unpack non-iterable )?'?NoneType'? object\b
+    |(object|argument) of type '?NoneType'?
+    |unsupported operand type[^\n]*'NoneType'
+    |'[<>=]{1,2}' not supported between [^\n]*'NoneType'
+    |[^\n]*\b(not|got|found) '?NoneType\b
+    |(list|tuple|string) (assignment )?index out of range
+    |pop (from|index) (empty|out)
+    |(not enough|too many) values to unpack
+    |(cannot access )?local variable \S+ (referenced before|where it is not associated)
+    |generator didn't yield
+    """.replace("\n    ", ""),
+    re.IGNORECASE,
+)
+
 _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
 """What can end a process; a name that it did not find cannot."""
 
@@ -122,8 +140,16 @@ def parse_signatures(data: bytes, file: str, *, builtin: bool = False) -> tuple[
 def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str] | None:
     """The signature that explains a failed call, and in words which evidence decided.
 
-    The end of the process goes before all that it shows as; then what the body says; then, where
-    the body says nothing, the log; then the bare status.
+    The order of evidence, each before what stands below it:
+
+    1. the end of the process, before all that it shows as;
+    2. what the body says, where a signature knows it, unless that only tells of what an earlier
+       fault of the same call has left behind (`yields`, `vague`, or a generic text);
+    3. what the log of the call says clearly, where the body says nothing, has a generic text, or is
+       such a trace;
+    4. what the body says that is such a trace;
+    5. what the log says vaguely, where the body says nothing;
+    6. the bare status.
     """
     known = [signature for signature in signatures if signature.during != "start"]
     seen = _Seen.of(facts)
@@ -134,17 +160,19 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
     if error.status is None:
         return None
     return (
-        _by_body(known, seen)
-        or (_by_traces(known, seen) if _is_opaque(facts) else None)
+        _by_body(known, seen, error)
+        or _by_log(known, seen, facts)
         or _first(known, seen, lambda way: way.by_status)
     )
 
 
-def _by_body(known: list[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+def _by_body(
+    known: list[Signature], seen: _Seen, error: WebUIError
+) -> tuple[Signature, str] | None:
     """What the reply says; unless that is only what an earlier fault of the same call has left,
     which the log tells of."""
     found = _first(known, seen, lambda way: way.by_body)
-    if found is None or not found[0].yields:
+    if found is None or not _is_a_trace(found[0], error):
         return found
     last, _ = found
     earlier = _by_traces([signature for signature in known if signature is not last], seen)
@@ -152,6 +180,22 @@ def _by_body(known: list[Signature], seen: _Seen) -> tuple[Signature, str] | Non
         return found
     first, evidence = earlier
     return replace(first, poisons=first.poisons or last.poisons), evidence
+
+
+def _is_a_trace(found: Signature, error: WebUIError) -> bool:
+    """Whether what the body says is left behind by a fault before. The user's own signatures decide
+    themselves: they know better."""
+    return found.yields or (found.builtin and (found.vague or is_generic(error)))
+
+
+def _by_log(known: list[Signature], seen: _Seen, facts: Facts) -> tuple[Signature, str] | None:
+    """What the log says, where no signature knows the body: only clearly, where that has at least a
+    generic text."""
+    if _is_opaque(facts):
+        return _by_traces(known, seen)
+    if not is_generic(facts.error):
+        return None
+    return _by_traces([signature for signature in known if not signature.vague], seen)
 
 
 @dataclass(frozen=True)
@@ -207,6 +251,12 @@ def ends_start(line: str, signatures: Iterable[Signature]) -> bool:
 def says_nothing(error: WebUIError) -> bool:
     """Whether a WebUI's reply has no word of what went wrong."""
     return _SAYS_NOTHING.fullmatch(error.said) is not None
+
+
+def is_generic(error: WebUIError) -> bool:
+    """Whether a WebUI's reply has the text of an exception that may follow from anything."""
+    is_one = isinstance(error, WebUIServerError)
+    return is_one and _GENERIC.match(error.said[:_SHOWN].strip()) is not None
 
 
 def _is_opaque(facts: Facts) -> bool:

@@ -25,8 +25,9 @@ class CrashedError(Exception):
     `text_only` gives the text/plain body of a server that hides the error;
     `answered` is what stands under "body" (only a reply that its own schema refuses has it).
     `code` is the line that raised it. `prints_first`: its traceback is printed before the reply,
-    also where the kind prints after it; `says_before`: a line of the log before all that; else `delay` seconds after it, with `pause` seconds
-    between its halves. `ends_after`: seconds from the reply to the end of the process.
+    also where the kind prints after it; else `delay` seconds after it, with `pause` seconds between
+    its halves. `says_before`: a line of the log before all that. `ends_after`: seconds from the
+    reply to the end of the process.
     """
 
     delay = TRACEBACK_DELAY
@@ -84,7 +85,9 @@ def memory_stays_taken(*, opaque: bool) -> MemoryStaysTakenError:
         first = out_of_memory()
         return MemoryStaysTakenError(first.error, first.message, qualified=first.qualified)
     cause = "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB (injected)"
-    return MemoryStaysTakenError("TypeError", "'NoneType' object is not iterable", says_before=cause)
+    return MemoryStaysTakenError(
+        "TypeError", "'NoneType' object is not iterable", says_before=cause
+    )
 
 
 def not_a_number() -> CrashedError:
