@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import psutil
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sdwatch import resources
+from sdwatch import disk, resources
 from sdwatch.errors import ConfigError, FileProblems, Problem
 from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
 from sdwatch.policy.picture import MOST_PIXELS
@@ -292,7 +292,7 @@ def load_config(path: Path) -> Config:
     writable by others, or wrong.
     """
     try:
-        with open(path, "rb") as file:
+        with disk.patiently(lambda: open(path, "rb")) as file:
             status = os.fstat(file.fileno())
             above = path.resolve().parent.stat()
             if problem := _untrusted(status, above) or too_large(status.st_size):
@@ -376,7 +376,7 @@ def load_signatures(own: Path | None) -> tuple[Signature, ...]:
     if own is None:
         return builtin_signatures()
     try:
-        with open(own, "rb") as file:
+        with disk.patiently(lambda: open(own, "rb")) as file:
             data = file.read(MAX_BYTES + 1)
         return parse_signatures(data, str(own)) + builtin_signatures()
     except OSError as error:

@@ -10,13 +10,85 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
 from sdwatch import system
 from sdwatch.effects import announce
+
+T = TypeVar("T")
+
+HELD_FOR = 2.0
+"""Seconds for which an effect is tried again on a file that another program holds. Virus scanners,
+indexers and Explorer open new files on Windows; nearly always they let go within one."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
+_ERROR_DIR_NOT_EMPTY = 145
+
+
+def patiently(
+    effect: Callable[[], T],
+    passes: Callable[[Exception], bool] | None = None,
+    limit: float | None = None,
+) -> T:
+    """Return what `effect` returns; try it again while it fails for a reason that passes by itself.
+
+    `passes` says which do; by default only that another program holds the file for a moment, which
+    happens on Windows alone. After `limit` seconds on the same file, by default HELD_FOR, the last
+    error is raised: OSError, or ValueError where `passes` is about that."""
+    first, pause, until = None, _FIRST_PAUSE, 0.0
+    while True:
+        try:
+            return effect()
+        except (OSError, ValueError) as error:
+            if not (passes or _is_held)(error):
+                raise
+            now, held = time.monotonic(), str(getattr(error, "filename", ""))
+            if held != first:  # of a folder with many files the scanner holds one after the other
+                limit = HELD_FOR if limit is None else limit
+                first, pause, until = held, _FIRST_PAUSE, now + limit
+            if now >= until:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _is_held(error: Exception) -> bool:
+    return isinstance(error, OSError) and system.is_held(error)
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """A file to read from, in nobody's way: on Windows it can be replaced and removed meanwhile.
+    Raises OSError."""
+    return os.fdopen(patiently(lambda: system.open_to_read(path)), "rb")
+
+
+def read(path: Path) -> bytes:
+    """All of a file. Raises OSError."""
+    with open_to_read(path) as file:
+        return file.read()
+
+
+def touch(path: Path, *, exist_ok: bool = True) -> None:
+    """Make an empty file, as a person does who puts `hold` into the spool. Raises OSError."""
+    announce("create", path)
+    patiently(lambda: path.touch(exist_ok=exist_ok))
+
+
+def copy(source: Path, target: Path, *, follow_links: bool) -> None:
+    """Copy a file, or a folder with all that is in it, to a name that is free. Not synced. Without
+    `follow_links` a link stays a link: what it leads to is not brought in. Raises OSError."""
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=not follow_links, copy_function=_copy_file)
+    else:
+        patiently(lambda: shutil.copyfile(source, target, follow_symlinks=follow_links))
+
+
+def _copy_file(source: str, target: str) -> str:
+    return patiently(lambda: shutil.copy2(source, target))
 
 
 def make_folder(path: Path) -> None:
@@ -40,13 +112,13 @@ def write(path: Path, data: bytes) -> None:
     """Write a file whole and synced, under its name only when it is complete."""
     temporary = path.with_name(f".{path.name[:100]}.tmp")
     announce("write", temporary)
-    with open(temporary, "wb") as file:
+    with patiently(lambda: open(temporary, "wb")) as file:
         file.write(data)
         file.flush()
         announce("sync", temporary)
         os.fsync(file.fileno())
     announce("rename", path, source=temporary)
-    os.replace(temporary, path)
+    patiently(lambda: os.replace(temporary, path))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -65,9 +137,10 @@ def open_lines(path: Path) -> int:
     a death left torn is closed, so that it spoils no other. Raises OSError."""
     if not path.exists():
         announce("create", path)
-        path.touch()
+        patiently(path.touch)
         sync_folder(path.parent)  # else a line could be synced in a file that has no name
-    fd = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0))
+    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    fd = patiently(lambda: os.open(path, flags))
     os.lseek(fd, max(0, os.fstat(fd).st_size - 1), os.SEEK_SET)
     if os.read(fd, 1) not in (b"", b"\n"):
         os.write(fd, b"\n")
@@ -96,7 +169,7 @@ def rename(source: Path, target: Path) -> None:
     if os.path.lexists(target):
         raise FileExistsError(f"{target} is there already; nothing was moved")
     announce("rename", target, source=source)
-    os.rename(source, target)
+    patiently(lambda: os.rename(source, target))
 
 
 def sync_folder(path: Path) -> None:
@@ -108,22 +181,27 @@ def sync_folder(path: Path) -> None:
 def remove(path: Path) -> None:
     """Remove one file; gone already is as good."""
     announce("remove", path)
-    path.unlink(missing_ok=True)
+    patiently(lambda: path.unlink(missing_ok=True))
 
 
 def remove_empty_folder(path: Path) -> None:
     """Remove a folder that must be empty. Raises OSError where it is not."""
     announce("remove_folder", path)
-    path.rmdir()
+    patiently(path.rmdir, _is_held_or_not_empty_yet)
 
 
 def remove_tree(path: Path) -> None:
     """Remove a folder with all that is in it; links are not followed. Raises OSError."""
     announce("remove_tree", path)
     try:
-        shutil.rmtree(path)
+        patiently(lambda: shutil.rmtree(path), _is_held_or_not_empty_yet)
     except RecursionError as error:  # a thousand folders in each other
         raise OSError(errno.ELOOP, "nested too deep to be removed", str(path)) from error
+
+
+def _is_held_or_not_empty_yet(error: Exception) -> bool:
+    """On Windows a removed file keeps its name until the last program that reads it closes it."""
+    return _is_held(error) or getattr(error, "winerror", None) == _ERROR_DIR_NOT_EMPTY
 
 
 def entries_below(folder: Path, levels: int) -> Iterator[os.DirEntry[str]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from sdwatch.clock import Clock, join
@@ -39,6 +40,8 @@ from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Exited, Stalled
 from sdwatch.webui.process import WebUIExit, WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY
+from sdwatch.webui.remembered import Remembered
+from sdwatch.webui.tail_capture import first_lines_with
 
 log = logging.getLogger("sdwatch.keeper")
 
@@ -69,6 +72,7 @@ class Keeper:
         signatures: tuple[Signature, ...],
         redactor: Redactor,
         leaks: Leaks,
+        remembered: Remembered,
     ) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
         self.warnings = WarningsTold(tell)
@@ -96,6 +100,7 @@ class Keeper:
             redactor,
             signatures,
             managed=managed,
+            kind=lambda: self.upkeep.kind,
             clock=clock,
             limit=config.self_test_limit,
         )
@@ -114,6 +119,7 @@ class Keeper:
             may_call=may_call,
             paused=paused,
             redact=redactor.redact,
+            remembered=remembered,
         )
         self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
 
@@ -174,6 +180,10 @@ class Keeper:
             self._last_log.hear_out(
                 error, lambda pause: is_over() or self._clock.wait(self._stopping, pause)
             )
+
+    def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+        """The first line that the WebUI printed since its start of each."""
+        return first_lines_with(self._process.log_paths(), patterns)
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""
@@ -248,6 +258,10 @@ class Keeper:
         self._crashes.forgive(crashes)
         if runs := self._proof.blamed(job, run, message, died):
             self.upkeep.doubt_the_jobs(runs)
+
+    def cannot(self, stage: str, upscaler: str, why: str) -> None:
+        """A call has shown what this life of the WebUI cannot do. See roles.Keeper."""
+        self.upkeep.cannot(stage, upscaler, why)
 
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""

@@ -32,6 +32,7 @@ from sdwatch.webui.leaks import Leaks
 from sdwatch.webui.machine import Machine
 from sdwatch.webui.mailbox import Mailbox
 from sdwatch.webui.process import WebUIProcessManager
+from sdwatch.webui.remembered import Remembered
 from sdwatch.webui.roles import Recorder
 
 ACTIVE_RUNS = 2
@@ -79,8 +80,13 @@ class Lane:
         self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
         self._permit = Permit()
         self._client = client_for(config)
+        remembered = Remembered(state_dir / "webui.json")
         probe = ReadinessProbe(
-            self._client, clock, config.health.timeout, asked_for_api=asks_for_api(config.command)
+            self._client,
+            clock,
+            config.health.timeout,
+            remembered,
+            asked_for_api=asks_for_api(config.command),
         )
         self._machine = Machine(clock, {"state": state_dir}, lambda: self.process.family())
         self.keeper = Keeper(
@@ -98,6 +104,7 @@ class Lane:
             signatures=self._signatures,
             redactor=self.redactor,
             leaks=Leaks(self._client, state_dir / "leaks.json"),
+            remembered=remembered,
         )
         self.process = _process(
             config, state_dir, clock, probe, self.keeper, self._signatures, self._machine
@@ -195,6 +202,7 @@ class Lane:
             signatures=self._signatures,
             machine=self._machine,
             checks=self._checks,
+            catalogue=lambda: self.catalogue,
         )
 
     def begin_stop(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from sdwatch.clock import Clock, SystemClock
 from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.blame import Blame
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Diagnosis, Facts, checkpoint_named
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.redaction import Redactor
@@ -24,6 +25,7 @@ from sdwatch.policy.trouble import failed_proof
 from sdwatch.policy.verdict import Drawn, judge
 from sdwatch.webui.call_watch import CallWatch
 from sdwatch.webui.canary import PLAIN_SIDE, SIDE, Asked, By, Canary, Size, Unwell, payload, plain
+from sdwatch.webui.review import broken_inside
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class _Good:
 class Proof:
     """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
     from now on. `redactor`: learns what is sent. `signatures`: what known failures look like.
-    `managed`: it is ours. `limit`: seconds that a self-test may take, and a picture for advice."""
+    `managed`: it is ours. `kind`: which WebUI it is. `limit`: seconds that a self-test may take,
+    and a picture for advice."""
 
     def __init__(
         self,
@@ -57,6 +60,7 @@ class Proof:
         managed: bool = True,
         clock: Clock | None = None,
         limit: float = 600.0,
+        kind: Callable[[], Kind] = lambda: Kind.UNKNOWN,
     ) -> None:
         self._canary = canary
         self._clock = clock or SystemClock()
@@ -64,6 +68,7 @@ class Proof:
         self._redactor = redactor
         self._signatures = signatures
         self._managed = managed
+        self._kind = kind
         self._limit = limit
         self._good = _Good()
         self._largest = 0  # pixels of the largest call that succeeded
@@ -152,6 +157,7 @@ class Proof:
             return why_over() or (watch.look() if watch.is_due else "")
 
         unwell = self._canary.ask(asked, why_not_wait)
+        unwell = _as_its_log_says(asked, unwell, watch.log.lines())
         if unwell is None:
             return None
         if unwell.error is not None:
@@ -166,7 +172,8 @@ class Proof:
     def _judged(
         self, asked: Asked, unwell: Unwell, ended: Ended | None, log: tuple[str, ...]
     ) -> Unwell:
-        """A self-test is a call like any other: known failures are told by their signatures."""
+        """A self-test is a call like any other: known failures are told by their signatures. One
+        that only shows that the set-up is not usable calls for no restart."""
         error = unwell.error or WebUIStuckError(unwell.reason.removeprefix(f"{asked.what}: "))
         if ended is not None:
             error = WebUIUnreachableError("the WebUI's process ended")
@@ -176,12 +183,24 @@ class Proof:
             ended.code if ended else None,
             log,
             names_checkpoint=bool(checkpoint_named(asked.payload)),
+            kind=self._kind(),
         )
         verdict = judge(facts, self._signatures)
-        by = By.REFUSED if verdict.diagnosis is Diagnosis.BAD_REQUEST else unwell.by
         trouble = failed_proof(asked.what, verdict, managed=self._managed)
         trouble = replace(trouble, cause=self._redactor.redact(trouble.cause))
-        return Unwell(trouble.cause, by, trouble=trouble)
+        return Unwell(trouble.cause, _BY.get(verdict.diagnosis, unwell.by), trouble=trouble)
+
+
+_BY = {Diagnosis.BAD_REQUEST: By.REFUSED, Diagnosis.NOT_USABLE: By.NO_TIME}
+
+
+def _as_its_log_says(asked: Asked, unwell: Unwell | None, log: tuple[str, ...]) -> Unwell | None:
+    """SD.Next answers 200 to an exception, with a preview or with nothing; its log tells."""
+    if unwell is not None and getattr(unwell.error, "status", None) != 200:
+        return unwell
+    came = "with a picture that is not finished" if unwell is None else "without what was asked for"
+    broken = broken_inside(asked.stage, log, came)
+    return unwell if broken is None else Unwell(f"{asked.what} failed: {broken}", error=broken)
 
 
 def _size_of(stage: str, payload: Mapping[str, Any]) -> Size | None:

@@ -42,6 +42,7 @@ from sdwatch.policy.envelope import (
 from sdwatch.policy.job import Job, script_image_names
 from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.ledger import Image
+from sdwatch.policy.made_by import what_made_it
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
 from sdwatch.policy.printable import printable
@@ -56,7 +57,7 @@ from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.api import Outcome
 from sdwatch.webui.mailbox import Mailbox
-from sdwatch.webui.reply import Reply, check_image, named_in
+from sdwatch.webui.reply import Reply, check_image
 from sdwatch.webui.review import Review
 
 log = logging.getLogger("sdwatch.run")
@@ -305,7 +306,9 @@ class StageRunner:
         made = self._make(call, self._payload(job, call))
         assert made.reply is not None
         reply = made.reply
-        facts = {"seconds": self._recorder.seconds, **_what_made_it(reply.info)}
+        facts = {"seconds": self._recorder.seconds, **what_made_it(reply.info)}
+        if made.added:
+            facts["added"] = dict(made.added)
         if made.warnings:
             facts["warnings"] = self._recorder.warnings(made.warnings)
         saved: tuple[Image, ...] = self._insist(
@@ -463,12 +466,6 @@ class StageRunner:
 def _refusal(error: OSError, folder: Path) -> str:
     """What the disk said, always with a path: writing to an open file names none."""
     return f"{error.strerror or error}: {error.filename or folder}"
-
-
-def _what_made_it(info: Mapping[str, Any]) -> dict[str, Any]:
-    """What the WebUI says it used: it may differ from what was asked for."""
-    names = {"sd_model_name": "model", "sd_model_hash": "model_hash", "version": "webui_version"}
-    return {name: said for key, name in names.items() if (said := named_in(info, key))}
 
 
 def _encoded(image: bytes) -> str:

@@ -35,7 +35,8 @@ class StateFolder:
         try:
             disk.ensure_folder(self.root)
             self._lock.acquire(timeout=0)
-            (self.root / "holder").write_text(f"process {os.getpid()} on {socket.gethostname()}\n")
+            told = f"process {os.getpid()} on {socket.gethostname()}\n"
+            disk.patiently(lambda: (self.root / "holder").write_text(told))
         except Timeout:
             raise AlreadyRunningError(
                 f"another monitor already runs on {self.root}: {self._holder()}. "
@@ -75,7 +76,7 @@ class StateFolder:
         """Whether this worker has worked on that spool before; it has from now on."""
         path, name = self.root / "spool", disk.encoded(str(spool))
         try:
-            known = path.read_bytes() == name
+            known = disk.read(path) == name
         except OSError:
             known = False
         if not known:
@@ -96,7 +97,7 @@ class StateFolder:
     def _known_worker(self, path: Path) -> str:
         """What was kept; "" where nothing was, or was set aside. Raises OSError."""
         try:
-            kept = path.read_bytes().decode("ascii").strip()
+            kept = disk.read(path).decode("ascii").strip()
             reason = "it is no id"
         except FileNotFoundError:
             return ""
@@ -117,7 +118,7 @@ class StateFolder:
 
     def _holder(self) -> str:
         try:
-            return (self.root / "holder").read_text(errors="replace").strip()
+            return disk.read(self.root / "holder").decode("utf-8", "replace").strip()
         except OSError:
             return "it could not be named"
 

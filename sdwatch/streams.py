@@ -17,9 +17,9 @@ def prepare() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         _open_if_closed(number)
         if getattr(sys, name) is None:
-            raw = io.FileIO(number, "w" if number else "r", closefd=False)
-            buffer = io.BufferedWriter(raw) if number else io.BufferedReader(raw)
-            setattr(sys, name, io.TextIOWrapper(buffer, "utf-8"))
+            # It lasts as long as the process, as a stream from outside would.
+            mode = "w" if number else "r"
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
     sys.stdout = _lasting(sys.stdout)
     sys.stderr = _lasting(sys.stderr)
 

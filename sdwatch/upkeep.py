@@ -15,7 +15,7 @@ from typing import Any
 from sdwatch.clock import Clock
 from sdwatch.config import WebUIConfig
 from sdwatch.hold import Hold
-from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.cooldown import asked_again_after
 from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.lifecycle import Event, State, next_state
@@ -41,8 +41,14 @@ from sdwatch.webui.health import ReadinessProbe
 from sdwatch.webui.occupancy import Occupancy
 from sdwatch.webui.process import WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
+from sdwatch.webui.remembered import Remembered
 
 log = logging.getLogger("sdwatch.keeper")
+
+_SCHEMA_LOOKS_AT_START = 2
+_SCHEMA_LOOKS_WHILE_IDLE = 3
+_SCHEMA_PAUSE = 0.5
+"""Seconds: routes that are still being added are there by then (measured with SD.Next)."""
 
 STOPS = "sdwatch stops"
 _NO_START = "failed start"
@@ -72,6 +78,7 @@ class Upkeep:
         may_call: Callable[[], str],
         paused: Callable[[], str],
         redact: Callable[[str], str],
+        remembered: Remembered,
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
         self.state = State.DOWN
@@ -92,7 +99,13 @@ class Upkeep:
         self._may_call = may_call
         self.paused = paused
         self._redact = redact
-        self._lists = CatalogueReader(client, config.health.timeout, stopping.is_set)
+        self._lists = CatalogueReader(
+            client, config.health.timeout, stopping.is_set, remembered, self._is_idle
+        )
+        self._cannot: dict[str, str] = {}  # stages, and why: as calls of this life have shown
+        self._useless: dict[str, str] = {}  # upscalers, and why
+        self._remembered = remembered
+        self._schema_looks = 0
         self._occupancy = Occupancy(client, config.health.timeout, clock)
         self._failed_probes = 0
         self._next_probe = 0.0
@@ -102,6 +115,11 @@ class Upkeep:
     @property
     def _managed(self) -> bool:
         return self._config.command is not None
+
+    @property
+    def kind(self) -> Kind:
+        """Which WebUI it is, or was in an earlier life, as far as that is known."""
+        return self.catalogue.kind if self.catalogue is not None else self._remembered.kind
 
     @property
     def ready(self) -> bool:
@@ -146,6 +164,8 @@ class Upkeep:
         self._nothing_runs = False
         before = self.process.generation
         self._probe.begin_generation()
+        self._schema_looks = 0
+        self._cannot, self._useless = {}, {}
         self._failed_probes = 0
         self._wear.begin_generation()
         self.apply(Event.START)
@@ -379,11 +399,13 @@ class Upkeep:
         elif (probe := self._probe_when_due()) is None:
             return
         elif probe.unusable:
-            self.put_on_hold(seen_by_probe(probe.reason, managed=self._managed))
+            told = seen_by_probe(probe.reason, managed=self._managed, kind=self.kind)
+            self.put_on_hold(told)
         elif probe.ready:
             self._failed_probes = 0
             self.process.cap_logs()
             self._wear.look_at_memory()
+            self._finish_lists()
         elif self._is_frozen(probe):
             self.crashed(Diagnosis.STUCK, probe.reason)
 
@@ -401,8 +423,11 @@ class Upkeep:
         elif self._managed and not (probe.ready or probe.unusable) and self._is_frozen(probe):
             self.crashed(Diagnosis.STUCK, probe.reason)
         elif not probe.ready:
-            told = seen_by_probe if probe.unusable else no_answer
-            self._say_if_new(told(probe.reason, managed=self._managed))
+            if probe.unusable:
+                told = seen_by_probe(probe.reason, managed=self._managed, kind=self.kind)
+            else:
+                told = no_answer(probe.reason, managed=self._managed)
+            self._say_if_new(told)
         elif not (self.must_be_proven and self._may_call()):
             self._go_on_if_well()
 
@@ -464,12 +489,42 @@ class Upkeep:
             self.catalogue = self._lists.read_again(self.catalogue, routes)
             self._wake()
 
+    def cannot(self, stage: str, upscaler: str, why: str) -> None:
+        """A call has shown that this life of it cannot do `stage`, with this upscaler or, '', at
+        all: no later job is to find that out after its first stages."""
+        known = self._useless if upscaler else self._cannot
+        known[upscaler or stage] = why
+        self._add_what_was_learned()
+        self._wake()
+
+    def _add_what_was_learned(self) -> None:
+        if (catalogue := self.catalogue) is not None and (self._cannot or self._useless):
+            cannot, useless = {**catalogue.cannot, **self._cannot}, dict(self._useless)
+            self.catalogue = replace(catalogue, cannot=cannot, useless=useless)
+
+    def _is_idle(self) -> bool:
+        return not self._occupancy.seen
+
     def _read_lists(self) -> None:
         """Before it is ready for runs, so that no job is claimed without. What is not answered in
         time is not known."""
         self.catalogue = catalogue = self._lists.read()
+        for _ in range(_SCHEMA_LOOKS_AT_START):
+            if not self._lists.unfinished or self._clock.wait(self._stopping, _SCHEMA_PAUSE):
+                break
+            self.catalogue = catalogue = self._lists.read()
+        self._add_what_was_learned()
         for route, why in catalogue.missing.items():
             log.info("%s: no %s to check jobs against: %s", self._config.name, route, why)
+
+    def _finish_lists(self) -> None:
+        """A schema that could not be read when it came up is asked for again, a few times: each
+        failure leaves a traceback in the WebUI's log."""
+        if not self._lists.unfinished or self._schema_looks >= _SCHEMA_LOOKS_WHILE_IDLE:
+            return
+        self._schema_looks += 1
+        self._read_lists()
+        self._wake()
 
     def _tell_ready(self, how: str = "") -> None:
         if not self._managed:  # neither adopted nor numbered

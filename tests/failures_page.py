@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.config import builtin_signatures
+from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature, Way
 from sdwatch.policy.verdict import Diagnosis, advice_for, exit_in_words
 from tests.truth_table import HOLD_ROWS, KINDS, NAMES, ROWS, Row
@@ -42,7 +44,8 @@ _TEXTS = """\
 
 Printed from `sdwatch/policy/signatures.yaml`: texts of a WebUI's replies and of its log, in which
 `NAME` stands for any name, what sdwatch takes them for, and what to do. Of two that fit, the upper
-one is taken. Yours can be added (`signatures:` in the config).
+one is taken. Yours can be added (`signatures:` in the config). In WHY.txt the advice has only the
+flags of the kind of WebUI that failed.
 """
 
 
@@ -84,7 +87,8 @@ def _texts_of(signature: Signature) -> list[str]:
     return [
         f"### {signature.name}",
         *("", "```", *shown, "```", ""),
-        f"**{signature.diagnosis}**{when}: {signature.cause}. {signature.advice}",
+        f"**{signature.diagnosis}**{when}: {signature.cause}. "
+        f"{fitted(signature.advice, Kind.UNKNOWN)}",
         "",
     ]
 

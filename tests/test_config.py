@@ -78,7 +78,7 @@ READY_MADE = sorted(
 
 
 def test_there_is_a_ready_made_config_for_each_kind_and_system() -> None:
-    kinds = ("a1111", "forge", "sdnext")
+    kinds = ("a1111", "forge", "forge-neo", "sdnext")
     assert {p.stem for p in READY_MADE} == {
         f"{kind}-{system}" for kind in kinds for system in ("linux", "windows")
     }

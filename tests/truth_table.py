@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 KINDS = ("forge", "a1111", "sdnext", "sdcpp")
-NAMES = {"forge": "Forge", "a1111": "AUTOMATIC1111", "sdnext": "SD.Next", "sdcpp": "sd.cpp"}
+NAMES = {
+    "forge": "Forge",
+    "forge-neo": "Forge Neo",
+    "a1111": "AUTOMATIC1111",
+    "sdnext": "SD.Next",
+    "sdcpp": "sd.cpp",
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,20 @@ ROWS = (
         "RuntimeError: injected failure", _TRACEBACK),
     Row("structured-500", "500 with `error` and `errors`", "server error",
         "RuntimeError: injected failure", _TRACEBACK, on=("a1111",)),
-    Row("structured-500", "200 without images; the log says `ERROR Processing`", "server error",
-        "answered 200 without an image", "about memory", on=("sdnext",)),
+    Row("structured-500", "200 with a preview and `interrupted` (no images in step 1); the log "
+        "says `ERROR Processing: step=base args=…`, `ERROR Processing: RuntimeError`",
+        "server error", "RuntimeError: injected failure inside sampling", _TRACEBACK,
+        on=("sdnext",)),
+    Row("value-error", "200 with a preview and `interrupted`; the log says `ERROR Processing: "
+        "args=…` and no class", "server error", "injected failure of a value", _TRACEBACK,
+        on=("sdnext",)),
+    Row("assertion-error", "200 without images; the log has its text in an INFO line, and "
+        "`Processing: no results`", "server error", "without an image: injected assertion",
+        _TRACEBACK, on=("sdnext",)),
+    Row("key-error", "500 `KeyError`", "server error", "looked a name up", "leave it out",
+        on=("forge", "sdnext")),
+    Row("vae-decode", "200 without images; the log says `ERROR VAE decode`", "server error",
+        "without an image: injected failure in the VAE", _TRACEBACK, on=("sdnext",)),
     Row("structured-500", "500 `server_error`", "server error",
         "server_error", _TRACEBACK, on=("sdcpp",)),
     Row("assertion-500", "500 `AssertionError` without a message", "server error",
@@ -76,18 +94,24 @@ ROWS = (
         "exit code 1", "", restarts=2, options=", delay: 5"),
     Row("oom", "500 `OutOfMemoryError`, `CUDA out of memory`", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("forge", "a1111", "sdcpp")),
-    Row("oom", "200 without images, after the GPU ran out of memory", "out of memory",
+    Row("oom", "500 `Internal Server Error`; the log says `Encountered Out of Memory`, wrapped",
+        "out of memory", "the GPU ran out of memory", "--lowvram", on=("forge-neo",)),
+    Row("video", "200 with the path of a file in the place of an image", "bad request",
+        "is the path of a file (.mp4)", "Ask for pictures", posts=1, restarts=0,
+        on=("forge-neo",)),
+    Row("oom", "200 with a preview and `interrupted`, after the GPU ran out of memory (without "
+        "images in step 1)", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("sdnext",)),
     Row("nan", "500 `NansException`: `A tensor with NaNs was produced`", "NaN",
         "numbers that are none", "--no-half", on=("a1111",)),
     Row("nan", "200 with a black picture; the log says `invalid=`", "NaN",
         "numbers that are none", "VAE", on=("sdnext",)),
-    Row("nan", "200 with a black picture, of which nothing tells that it was NaN", "silent",
-        "one colour", "one_colour"),
+    Row("nan", "200 with a black picture; the log has `invalid value encountered in cast`, once in "
+        "the life of the process", "NaN", "numbers that are none", "--vae-in-fp32"),
     Row("log-flood", "a 500 whose traceback a flood of lines followed", "server error",
         "after a flood of lines", _TRACEBACK),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "poisoned",
-        "", "", restarts=2, on=("forge", "a1111", "sdnext")),
+        "", "", restarts=2, on=("forge", "a1111")),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "server error",
         "server_error", "", posts=3, restarts=3, on=("sdcpp",)),
     Row("device-suspended", "the GPU is taken away: every picture fails until it is restarted",
@@ -134,16 +158,14 @@ ROWS = (
         restarts=0, fields=_with_checkpoint("simulated-corrupt"), on=("sdnext",)),
     Row("", "somebody chose a damaged checkpoint: `Torch not compiled with CUDA enabled`",
         "poisoned", "", "", somebody="options", fails=False, on=("a1111",)),
-    Row("", "somebody chose a damaged checkpoint: 200 without images, `Load model: not loaded`",
-        "poisoned", "", "", somebody="options", fails=False, on=("sdnext",)),
     Row("", "a sampler that it does not have (it would answer 404, or draw with another)",
         "bad request", "no sampler", "Correct it", posts=0, restarts=0,
         fields={"sampler_name": "No Such"}, on=KINDS),
     Row("", "404 `Sampler not found`, of a WebUI whose samplers could not be read before",
         "bad request", "no sampler of that name", "GET /sdapi/v1/samplers", posts=1, restarts=0,
         unlisted="samplers", fields={"sampler_name": "No Such"}, on=("sdnext",)),
-    Row("", "500 to every upscaling: `validation error for ResProcessImage`", "bad request",
-        "every upscaling", "Update SD.Next", restarts=0, blame="WebUI",
+    Row("", "500 to every upscaling: `validation error for ResProcessImage`; tried before any job",
+        "bad request", "cannot do extra-single-image", "Correct it", posts=0, restarts=0,
         upscaler="Resize Lanczos", on=("sdnext",)),
     Row("", "it has no such route: upscaling", "bad request", "has no extra-single-image",
         "Correct it", posts=0, restarts=0, upscaler="Lanczos", on=("sdcpp",)),
@@ -163,6 +185,9 @@ ROWS = (
     Row("slow-steps", "it is slow, and moves", "", "", "", posts=1, restarts=0, fails=False),
     Row("slow-start", "it starts slowly", "", "", "", posts=1, restarts=0, fails=False,
         options=", delay: 1", when="{start: 1}"),
+    Row("late-routes", "its port opens before its routes are there: 404, and a schema that is a "
+        "500", "", "", "", posts=1, restarts=0, fails=False, when="{start: 1}",
+        on=("forge", "a1111", "sdnext")),
     Row("", "it loads its checkpoint when its API is up already, and draws nothing until then",
         "", "", "", posts=1, restarts=0, fails=False, flags=("--load-time", "0.5"),
         on=("sdnext",)),
@@ -174,7 +199,8 @@ class HoldRow:
     """What puts the lane on hold, each time: `hold` is part of the reason, and the job waits in the
     inbox, or in working/ where it was sent. `fault`: of each start, or of a job; `flags`: more of
     the simulator's; `limit`: seconds that a start may take. `external`: the WebUI is not ours;
-    `foreign`: another of its kind has its port. `crash`: it counts as one."""
+    `foreign`: another of its kind has its port; `chosen`: somebody chose a bad checkpoint there;
+    `crash`: it counts as one."""
 
     fault: str
     seen: str
@@ -185,6 +211,7 @@ class HoldRow:
     external: bool = False
     foreign: bool = False
     crash: bool = False
+    chosen: bool = False
     on: tuple[str, ...] = ("forge",)
 
 
@@ -222,6 +249,9 @@ HOLD_ROWS = (
             on=("forge", "a1111", "sdnext")),
     HoldRow("", "429 `rate limit exceeded`, after the picture was drawn", "429", posts=1,
             flags=("--rate-limit", "4"), on=("sdnext",)),
+    HoldRow("", "somebody chose a damaged checkpoint, which it keeps over a restart: 200 without "
+            "images, `Load model: name=… not loaded`", "chosen in its settings", posts=1,
+            chosen=True, on=("sdnext",)),
     HoldRow("sigkill-mid-step", "it dies, and is not ours to start", "Connection refused", posts=1,
             limit=1, external=True, crash=True),
     HoldRow("poisoned", "it answers, draws nothing any more, and is not ours to restart",

@@ -7,12 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sdwatch import disk
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.heartbeat import INTERVAL, read_heartbeats
+from sdwatch.spool.heartbeat import INTERVAL, UNREADABLE, read_heartbeats
 
 _LOOK_EVERY = 0.2
 _GONE_AFTER = 5 * INTERVAL
 """Seconds without a beat after which nobody is behind a heartbeat."""
+
+
+_UNKNOWN: dict[str, Any] = {"busy": True}
+"""The lane of a monitor whose heartbeat cannot be read: it may use this WebUI."""
 
 
 @contextmanager
@@ -27,7 +32,7 @@ def alone_with(url: str, spool: Spool) -> Iterator[None]:
     try:
         if ours is not None:
             try:
-                ours.touch(exist_ok=False)
+                disk.touch(ours, exist_ok=False)
             except FileExistsError:
                 ours = None  # somebody's own, made in this moment
             print("sdwatch is at work on this spool: it is on hold until this is over")
@@ -35,7 +40,7 @@ def alone_with(url: str, spool: Spool) -> Iterator[None]:
         yield
     finally:
         if ours is not None:
-            ours.unlink(missing_ok=True)
+            disk.remove(ours)
 
 
 def _wait_until_idle(spool: Spool, url: str) -> None:
@@ -45,8 +50,8 @@ def _wait_until_idle(spool: Spool, url: str) -> None:
     while True:
         now, states = time.monotonic(), []
         for worker, said, lane in _lanes(spool, url):
-            if last.get(worker, (None, 0.0))[0] != said["beat"]:
-                last[worker] = said["beat"], now
+            if last.get(worker, (None, 0.0))[0] != said.get("beat"):
+                last[worker] = said.get("beat"), now
             if now - last[worker][1] < _GONE_AFTER:
                 # A lane on hold has no call under way: it is busy with its WebUI, maybe for ever.
                 in_a_call = bool(lane.get("busy")) and not lane.get("hold")
@@ -64,6 +69,6 @@ def _lanes(spool: Spool, url: str) -> list[tuple[str, dict[str, Any], dict[str, 
     return [
         (str(said["worker"]), said, lane)
         for said in read_heartbeats(spool.root)
-        for lane in said.get("lanes", [])
+        for lane in said.get("lanes", [_UNKNOWN | {"url": url}] if UNREADABLE in said else [])
         if lane.get("url") == url
     ]

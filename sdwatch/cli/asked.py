@@ -10,12 +10,13 @@ from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient, client_for
-from sdwatch.webui.health import LOADING, NO_ROUTES_YET, ReadinessProbe
+from sdwatch.webui.health import LOADING, NO_ROUTES_YET, STILL_ADDING, ReadinessProbe
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 
 # What may have passed at the next look, and what to do where it has not.
 _PASSING = {
     LOADING: "try again when the model is loaded",
+    STILL_ADDING: "it is starting: try again in a moment",
     NO_ROUTES_YET: (
         "either it was started without --api: add that flag; "
         "or it is still starting: try again in a moment"

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
@@ -42,8 +43,8 @@ def main(args: argparse.Namespace) -> ExitCode:
         raise NotFoundError(f"{run.name} has moved on in this moment; ask again")
     target = args.output or _free_name(run.name)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, target)
+    disk.patiently(lambda: temporary.write_bytes(data))
+    disk.patiently(lambda: os.replace(temporary, target))
     print(f"{target}: {len(data) / 1000:.0f} KB about {run.name}")
     return ExitCode.OK
 

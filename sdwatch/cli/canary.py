@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sdwatch.cli.printed import log_of, said_of, shown
 from sdwatch.clock import SystemClock
 from sdwatch.config import WebUIConfig, load_signatures
 from sdwatch.errors import WebUIError
-from sdwatch.policy.catalogue import Catalogue
+from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.facts import Facts
 from sdwatch.policy.printable import printable_text
 from sdwatch.policy.signatures import Signature
@@ -72,7 +73,7 @@ def _proof(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature
     try:
         _wait_until_idle(client, webui, chosen.spool)
         catalogue = catalogue_of(client, webui)
-        print(f"{webui.name}: sent; the first picture waits for the checkpoint to load", flush=True)
+        print(f"{webui.name}: {_what_it_waits_for(client, webui, catalogue)}", flush=True)
         began = time.monotonic()
         reply = _sent(client, log_of(webui, chosen.config), signatures)
         seconds = time.monotonic() - began
@@ -146,6 +147,15 @@ class _Monitors:
         runs = (r for r in beat.get("runs", []) if r["lane"] in names and r.get("calling"))
         run = next(runs, None)
         return run and {key: run[key] for key in ("source", "doing", "run_id")}
+
+
+def _what_it_waits_for(client: SDWebUIClient, webui: WebUIConfig, catalogue: Catalogue) -> str:
+    """Only SD.Next says whether its checkpoint is loaded."""
+    if catalogue.kind is Kind.SDNEXT:
+        with suppress(WebUIError):
+            if not client.is_without_model(webui.health.timeout):
+                return "sent; its checkpoint is loaded"
+    return "sent; if its checkpoint is not loaded yet, the picture waits for that"
 
 
 def _which(client: SDWebUIClient, catalogue: Catalogue) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import find, waiting_jobs, working_runs
@@ -34,13 +35,13 @@ def _cancel(path: Path, spool: Spool) -> str:
     gone = NotFoundError(f"{path.name} was here a moment ago and has moved on; ask again")
     if not path.is_relative_to(spool.inbox):
         try:
-            (path / CANCEL_NAMES[0]).touch()
+            disk.touch(path / CANCEL_NAMES[0])
         except FileNotFoundError:
             raise gone from None
         return f"{path.name}: will be cancelled by the monitor that runs it"
     marker = path.with_name(path.name + CANCEL_EXTENSION)
-    marker.touch()
+    disk.touch(marker)
     if not path.exists():  # claimed in this moment: nobody would ever look at the marker
-        marker.unlink(missing_ok=True)
+        disk.remove(marker)
         raise gone
     return f"{path.relative_to(spool.inbox)}: will be cancelled instead of begun"

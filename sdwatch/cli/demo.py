@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from sdwatch import disk
 from sdwatch.cli.chosen_config import CONFIG
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.plain import say
@@ -132,7 +133,7 @@ class _Outcome:
 
     def told(self, seconds: float) -> str:
         """It all, in plain words."""
-        cause = self.why.read_text(encoding="utf-8").partition("\n\n")[0]
+        cause = disk.read(self.why).decode().partition("\n\n")[0]
         return "\n".join(
             [
                 "",
@@ -195,7 +196,7 @@ def _outcome(spool: Spool) -> _Outcome | None:
 
 
 def _manifests(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(p.read_text(encoding="utf-8")) for p in folder.glob(f"*/{MANIFEST}")]
+    return [json.loads(disk.read(p)) for p in folder.glob(f"*/{MANIFEST}")]
 
 
 def _final_images(spool: Spool, manifest: dict[str, Any]) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import the_spool_exists
@@ -22,6 +23,6 @@ def main(args: argparse.Namespace) -> ExitCode:
     if (held := spool.hold_file()) is not None:
         print(f"It is on hold already: {held}")
         return ExitCode.OK
-    (spool.root / "hold").touch()
+    disk.touch(spool.root / "hold")
     print(f"On hold: {spool.root / 'hold'}. No new call is begun until `sdwatch resume`.")
     return ExitCode.OK

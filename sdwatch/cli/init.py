@@ -15,7 +15,18 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.errors import SpoolError
 from sdwatch.spool.archive import Spool
 
-WEBUIS = ("simulator", "forge", "a1111", "sdnext")
+WEBUIS = ("simulator", "forge", "forge-neo", "a1111", "sdnext")
+EXAMPLES = {
+    "simulator": ("any", "a1111"),
+    "forge": ("any", "a1111"),
+    "forge-neo": ("any", "a1111"),
+    "a1111": ("any", "a1111"),
+    "sdnext": ("any", "sdnext"),
+}
+"""Folders of config/examples: each of these jobs runs on that WebUI as it is. Where two have a file
+of one name, the later one is taken."""
+ALL_SETTINGS = "all-settings.yaml"
+"""Beside a generated config: the default one, which explains every key."""
 
 _INBOX_README = """\
 Drop jobs here: a .yaml file, or a folder with a job.yaml and the images that it names.
@@ -45,8 +56,9 @@ def main(args: argparse.Namespace) -> ExitCode:
     config = folder / CONFIG
     _write_new(config, config_text(args.webui))
     Spool(folder, "").prepare()
-    _add_examples(folder)
+    _add_files(folder, args.webui)
     print(f"Wrote {config}, and made inbox, working, done, failed and examples beside it.")
+    print(f"{ALL_SETTINGS} explains every setting.")
     if args.webui == "simulator":
         print("Its WebUI is the simulator; its pictures are not real.")
     else:
@@ -64,6 +76,7 @@ def config_text(webui: str) -> str:
     system = "windows" if sys.platform == "win32" else "linux"
     name = CONFIG if webui == "simulator" else f"{webui}-{system}.yaml"
     text = (resources.config_folder() / name).read_text(encoding="utf-8")
+    text = text.replace(f"explained in {CONFIG}", f"explained in {ALL_SETTINGS}")
     text = _with_path(text, "spool", ".", "inbox/, working/, done/, failed/: beside this file")
     return _with_path(text, "state", "state", "this machine's own: never on a share")
 
@@ -86,12 +99,20 @@ def _write_new(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _add_examples(folder: Path) -> None:
+def add_examples(target: Path, webui: str) -> None:
+    """Copy the example jobs that run on this WebUI into the folder `target`, made if need be."""
+    for name in EXAMPLES[webui]:
+        shutil.copytree(resources.config_folder() / "examples" / name, target, dirs_exist_ok=True)
+
+
+def _add_files(folder: Path, webui: str) -> None:
     readme, examples = folder / "inbox" / "README.md", folder / "examples"
     if not readme.exists():
         readme.write_text(_INBOX_README, encoding="utf-8")
     if not examples.exists():
-        shutil.copytree(resources.config_folder() / "examples", examples)
+        add_examples(examples, webui)
+    if not (explained := folder / ALL_SETTINGS).exists():
+        shutil.copyfile(resources.config_folder() / CONFIG, explained)
     # The examples name it for editors, as a file in the folder above them.
     if not (schema := folder / "job.schema.json").exists():
         shutil.copyfile(resources.config_folder() / schema.name, schema)

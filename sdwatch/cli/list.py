@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
@@ -68,6 +69,6 @@ def _columns(run_id: str, outcome: str, images: str, job: str, why: str) -> str:
 
 def _why(folder: Path) -> str:
     try:
-        return (folder / WHY).read_text(encoding="utf-8").partition("\n")[0]
+        return disk.read(folder / WHY).decode("utf-8", "replace").partition("\n")[0]
     except OSError:
         return ""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from sdwatch import disk
 from sdwatch.clock import iso
 from sdwatch.policy.printable import printable_text
 
@@ -42,12 +44,24 @@ class _Teller(logging.Handler):
                 self._tell(printable_text(record.getMessage()))
 
 
+class _LogFile(RotatingFileHandler):
+    """The log and its one predecessor; where another program holds them, for however long, no line
+    is lost: it goes to the old file, and the next line tries again to start a new one."""
+
+    def doRollover(self) -> None:  # noqa: N802
+        with suppress(OSError):
+            super().doRollover()
+
+    def _open(self) -> TextIOWrapper:
+        return disk.patiently(super()._open)
+
+
 def set_up_logging(file: Path, cap: int, warn: Callable[[str], None]) -> None:
     """Log to `file`, which with its one predecessor takes at most `cap` bytes. `warn` gets each
     warning, on any thread."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    disk.ensure_folder(file.parent)
     # Opened with the first line only: a second monitor that is turned away leaves no trace.
-    to_file = RotatingFileHandler(
+    to_file = _LogFile(
         file, maxBytes=cap // 2, backupCount=1, encoding="utf-8", errors="replace", delay=True
     )
     to_file.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -21,6 +21,7 @@ from sdwatch.cli.printed import log_of, said_of, shown
 from sdwatch.clock import SystemClock
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
+from sdwatch.policy.completion import completed, may_need_more
 from sdwatch.policy.payload import Call
 from sdwatch.policy.printable import printable_text
 from sdwatch.policy.redaction import Redactor
@@ -30,10 +31,12 @@ from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import MANIFEST, Run
 from sdwatch.stages import StageRunner
 from sdwatch.webui.call_log import CallLog
+from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient, client_for
 from sdwatch.webui.reply import Reply
 
 _MOST_MANIFEST = 4_000_000
+_QUESTION = 5.0  # seconds for each question about what the WebUI has
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +63,9 @@ def main(args: argparse.Namespace) -> ExitCode:
     try:
         with alone_with(client.url, spool):
             asked = asked_for(payload)
+            if may_need_more(call.kind, payload):
+                catalogue = CatalogueReader(client, _QUESTION).read()
+                payload |= completed(call.kind, payload, catalogue)
             what = f"{call.kind} ({asked})" if asked else call.kind
             print(f"{folder.name}: call {call.id}, {what} -> {client.url}")
             log = log_of(_named_by(client.url, chosen.config), chosen.config)

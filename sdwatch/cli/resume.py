@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import the_spool_exists
@@ -24,9 +25,9 @@ def main(args: argparse.Namespace) -> ExitCode:
     if spool.hold_file() is None and not notes:
         print("It was not on hold.")
     for note in notes:
-        note.unlink(missing_ok=True)
+        disk.remove(note)
         print(f"Removed {note}: the monitor tries that WebUI again.")
     while (held := spool.hold_file()) is not None:
-        held.unlink()
+        disk.remove(held)
         print(f"Removed {held}: it goes on.")
     return ExitCode.OK

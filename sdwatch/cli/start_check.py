@@ -19,6 +19,7 @@ from pathlib import Path
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import Problem
 from sdwatch.policy.document import parse_document
+from sdwatch.policy.listening import exposure
 from sdwatch.policy.schema import Place, Places, nearest, read_with_places
 
 _WINDOWS = os.name == "nt"
@@ -210,6 +211,15 @@ def _folders_named(start: _Start) -> Iterator[Finding]:
                 yield _of_word(at, f"{flag}: there is no folder {named}", sure=False)
 
 
+def _listens(start: _Start) -> Iterator[Finding]:
+    """Whether others on the network can use it."""
+    webui = start.webui
+    has_password = webui.password is not None
+    found = exposure(start.command, webui.env or {}, webui.host, has_password=has_password)
+    if found is not None:
+        yield Finding(("command",), f"{found.why}: {found.advice}", sure=False)
+
+
 CHECKS: tuple[Callable[[_Start], Iterator[Finding]], ...] = (
     _program,
     _script,
@@ -217,6 +227,7 @@ CHECKS: tuple[Callable[[_Start], Iterator[Finding]], ...] = (
     _no_api,
     _port,
     _folders_named,
+    _listens,
 )
 """In the order in which a start would meet them."""
 

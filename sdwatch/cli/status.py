@@ -17,7 +17,13 @@ from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.hold_story import config_edited
 from sdwatch.policy.printable import printable_text
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.heartbeat import INTERVAL, is_dead_here, read_heartbeat, read_heartbeats
+from sdwatch.spool.heartbeat import (
+    INTERVAL,
+    UNREADABLE,
+    is_dead_here,
+    read_heartbeat,
+    read_heartbeats,
+)
 from sdwatch.state import StateFolder
 
 Beat = dict[str, Any]
@@ -86,7 +92,7 @@ def _with_life(read: Callable[[], list[Beat]]) -> list[Beat]:
         time.sleep(INTERVAL / 10)
         for beat in read():
             worker = str(beat.get("worker"))
-            if beat.get("beat") != before.get(worker):
+            if UNREADABLE not in beat and beat.get("beat") != before.get(worker):
                 moved[worker] = beat
     return [
         {"running": str(beat.get("worker")) in moved, **moved.get(str(beat.get("worker")), beat)}
@@ -113,14 +119,20 @@ def _told(status: dict[str, Any]) -> Iterator[str]:
     if status["hold"]:
         yield f"on hold: somebody put {status['hold']} into the spool; `sdwatch resume` ends it"
     running = [beat for beat in status["monitors"] if beat["running"]]
+    unknown = [beat for beat in status["monitors"] if not beat["running"] and UNREADABLE in beat]
+    for beat in unknown:
+        yield (
+            f"worker {beat['worker']} may be running: its heartbeat in working/ cannot be read. "
+            "Ask again in a moment"
+        )
     for beat in status["monitors"]:
-        if not beat["running"]:
+        if not beat["running"] and beat not in unknown:
             yield (
                 f"worker {beat['worker']} is gone (it was process {beat['pid']} on {beat['host']}, "
                 f"last seen {beat.get('at')}); what it had goes on when it is started again, "
                 f"or here with `sdwatch run --take-over {beat['worker']}`"
             )
-    if not running:
+    if not running and not unknown:
         yield "no monitor runs on this spool; `sdwatch run` starts one"
     for beat in running:
         yield ""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import time
 from pathlib import Path
 
+from sdwatch import disk
 from sdwatch.cli.check import check_jobs
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
@@ -43,7 +43,7 @@ def _submit(job: Path, inbox: Path) -> Path:
     name = f"job-{job.name.strip('.~#$_')}" if is_temporary(job.name) else job.name
     temporary = inbox / f".{os.getpid()}-{time.time_ns()}.tmp"
     if job.is_dir():
-        shutil.copytree(job, temporary)
+        disk.copy(job, temporary, follow_links=True)
         return put_in(temporary, inbox, name, "")
     temporary.write_bytes(job_text_at(job))
     ending = ".yaml" if job.suffix.lower() in PICTURE_EXTENSIONS else job.suffix

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 _SETTING = "write it as `override_settings: {{{0}}}`"
 _CHECKPOINT = _SETTING.format("sd_model_checkpoint: NAME")
@@ -84,6 +84,15 @@ _KNOWN = {alias: f"; {place}" for names, place in _PLACES.items() for alias in n
 _FIELDS = {alias: name for names, name in _NAMES.items() for alias in names.split()}
 
 
+def misspells(name: str, known: Collection[str]) -> bool:
+    """Whether an unknown name is one of a stage's fields, with a mistake in it."""
+    return name not in _ALSO_THERE and bool(difflib.get_close_matches(name, known, 1, _MISSPELT))
+
+
+_ALSO_THERE = ("seed_enable_extras", "hr_resize_mode", "hr_denoising_strength", "resize_mode")
+"""Fields of some WebUI that are only like another."""
+
+
 def where_it_goes(name: str, stage: str, fields: Mapping[str, frozenset[str]]) -> str:
     """The hint for an unknown field `name` of a stage, as `; did you mean "n_iter"?`; '' where no
     better one is known than the name that looks alike. `fields`: the names that each kind of stage
@@ -95,7 +104,7 @@ def where_it_goes(name: str, stage: str, fields: Mapping[str, frozenset[str]]) -
     meant = _FIELDS.get(folded, folded)
     if meant in known:
         return f'; did you mean "{meant}"?'
-    if difflib.get_close_matches(folded, known, 1, _MISSPELT):
+    if misspells(folded, known):
         return ""
     if found := _KNOWN.get(folded):
         return found

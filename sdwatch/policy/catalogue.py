@@ -19,13 +19,18 @@ API = "/sdapi/v1/"
 
 LISTS = (
     "sd-models", "samplers", "schedulers", "upscalers", "latent-upscale-modes", "scripts",
-    "prompt-styles", "loras", "embeddings", "sd-vae", "sd-modules",
+    "script-info", "prompt-styles", "loras", "embeddings", "sd-vae", "sd-modules",
 )  # fmt: skip
 """Routes, the more important first."""
 
-CHANGING = frozenset(LISTS) - {"samplers", "schedulers", "scripts", "latent-upscale-modes"}
+CHANGING = frozenset(LISTS) - {
+    "samplers", "schedulers", "scripts", "script-info", "latent-upscale-modes",
+}  # fmt: skip
 """Those that may have another name in them while the WebUI runs: files, and titles of files,
 which change with the first load (AUTOMATIC1111, SD.Next)."""
+
+ALWAYS_ON, SELECTABLE = "always-on", "selectable"
+"""What scripts are: named in alwayson_scripts, or as script_name."""
 
 _MAY_BE_EMPTY = frozenset({"prompt-styles", "loras", "embeddings", "sd-vae", "sd-modules"})
 """Those of what a person adds. No WebUI is without a sampler or an upscaler: such a list says
@@ -34,6 +39,9 @@ nothing, and must not be held against a job."""
 GENERATIONS = ("txt2img", "img2img", "extra-single-image")
 
 _NEEDED = {"extra-single-image": "image"}
+
+_GONE_IN_NEO = ("reload-checkpoint", "hypernetworks", "realesrgan-models")
+"""Routes of Forge that Forge Neo has no more (its source, release 2.22)."""
 
 _CHECKSUM = re.compile(r"\s{0,8}\[[0-9a-fA-F]{8,64}\]\s*$")
 _LONGEST_VERSION = 100
@@ -44,6 +52,7 @@ class Kind(StrEnum):
     """Which WebUI it is."""
 
     FORGE = "forge"
+    FORGE_NEO = "forge-neo"
     A1111 = "a1111"
     SDNEXT = "sdnext"
     SDCPP = "sdcpp"
@@ -61,11 +70,12 @@ class Kind(StrEnum):
     @property
     def is_exact(self) -> bool:
         """Whether it takes a name only as its list has it."""
-        return self in (Kind.FORGE, Kind.A1111)
+        return self in (Kind.FORGE, Kind.FORGE_NEO, Kind.A1111)
 
 
 _WORDS = {
     Kind.FORGE: "Forge",
+    Kind.FORGE_NEO: "Forge Neo",
     Kind.A1111: "AUTOMATIC1111",
     Kind.SDNEXT: "SD.Next",
     Kind.SDCPP: "stable-diffusion.cpp",
@@ -121,9 +131,13 @@ Stages = Mapping[str, Mapping[str, FieldRule] | None]
 class Catalogue:
     """Of one generation of one WebUI; nothing is known of a new one.
 
-    `lists`: the names by route, those of `scripts` by `scripts/txt2img` and so on. `missing`: the
+    `lists`: the names by route, those of `scripts` by `scripts/txt2img` and so on, those of
+    `script-info` by `script-info/txt2img/always-on` and `…/selectable`. `missing`: the
     routes that gave no list, and why. `stages`: the generations that it has, each with its fields
     where they are known; None: not known. `settings`: names of its settings, empty if not known.
+    `cannot`: stages that it has and that fail, each with why; `useless`: upscalers that it lists
+    and that do not enlarge, as those whose weights cannot be loaded, each with why. `rate_limit`:
+    SD.Next's, in its units a minute, of which a picture costs 5; 0: none; None: not known.
     """
 
     kind: Kind = Kind.UNKNOWN
@@ -132,6 +146,9 @@ class Catalogue:
     missing: Mapping[str, str] = field(default_factory=dict)
     stages: Stages | None = None
     settings: frozenset[str] = frozenset()
+    cannot: Mapping[str, str] = field(default_factory=dict)
+    useless: Mapping[str, str] = field(default_factory=dict)
+    rate_limit: int | None = None
 
     def with_list(self, route: str, body: Any) -> Catalogue:
         """With what this route answered. Raises ValueError where that is no list as expected."""
@@ -145,6 +162,13 @@ class Catalogue:
         said = (_at(body, key) for key in ("updated", "commit"))
         words = (word for word in said if isinstance(word, str) and word not in ("", "unknown"))
         return replace(self, version=" ".join(words)[:_LONGEST_VERSION])
+
+    def with_options(self, body: Any) -> Catalogue:
+        """With what SD.Next answers to /sdapi/v1/options: it shows what differs from its default,
+        and not all of that."""
+        limit = _at(body, "server_rate_limit")
+        is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
+        return replace(self, rate_limit=limit) if is_count else self
 
     def without_list(self, route: str, why: str) -> Catalogue:
         """Without one, since this route did not give it."""
@@ -182,7 +206,7 @@ def _kind(paths: Mapping[str, Any]) -> Kind:
     if API + "checkpoint" in paths:
         return Kind.SDNEXT
     if API + "sd-modules" in paths:
-        return Kind.FORGE
+        return Kind.FORGE if any(API + route in paths for route in _GONE_IN_NEO) else Kind.FORGE_NEO
     return Kind.A1111 if API + "sd-vae" in paths else Kind.UNKNOWN
 
 
@@ -267,6 +291,8 @@ def _read_any(route: str, body: Any, kind: Kind) -> dict[str, Names]:
     if not isinstance(body, list):
         raise ValueError("it is no list")
     items = [item for item in body if isinstance(item, dict)]
+    if route == "script-info":
+        return _script_roles(items)
     if route == "samplers":
         return {route: _samplers(items, kind)}
     entries = (_ENTRY.get(route, _plain)(item) for item in items)
@@ -345,6 +371,22 @@ def _scripts(body: Any) -> dict[str, Names]:
     if not found:
         raise ValueError("it has no scripts in it")
     return found
+
+
+def _script_roles(items: list[dict[str, Any]]) -> dict[str, Names]:
+    """Which scripts of /scripts run always and which are selected; not all of them are here."""
+    found: dict[str, Names] = {}
+    for stage, is_img2img in (("txt2img", False), ("img2img", True)):
+        here = [item for item in items if item.get("is_img2img") is is_img2img]
+        for role, always in ((ALWAYS_ON, True), (SELECTABLE, False)):
+            names = [_text(item, "name") for item in here if item.get("is_alwayson") is always]
+            found[script_role(stage, role)] = _names(((n, [n]) for n in names), folds=True)
+    return found
+
+
+def script_role(stage: str, role: str) -> str:
+    """Return the name of the list of a stage's scripts of this role."""
+    return f"script-info/{stage}/{role}"
 
 
 def _embeddings(body: Any) -> list[str]:

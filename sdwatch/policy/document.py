@@ -210,11 +210,10 @@ def _json_part(part: re.Match[str]) -> str:
 
 
 _ODD_SPACE = re.compile(
-    r"^(?:[ ]*(?:-[ ]+)?[\w ]*\w:[ ]*|[ ]*-[ ]*|[ ]*)([\u00a0\u2000-\u200b\u202f\u3000\ufeff])",
-    re.M,
+    r"^[ ]*+(?:-[ ]*+)?(?:\w[\w ]*+:[ ]*+)?([\u00a0\u2000-\u200b\u202f\u3000\ufeff])", re.MULTILINE
 )
-_BLOCK = re.compile(r"( *)(?:- )?[\w ]+: *[|>][-+0-9]* *(?:#.*)?")
-_FIELD = re.compile(r" *(?:- |[\w\"' ]+:(?: |$))")
+_BLOCK = re.compile(r"( *+)(?:- )?\w[\w ]*+: *+[|>][-+0-9]*+ *+(?:#.*)?")
+_FIELD = re.compile(r" *+(?:- |[\w\"'][\w\"' ]*+:(?: |$))")
 
 
 def written_wrong(text: str) -> Problem | None:

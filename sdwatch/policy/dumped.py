@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from sdwatch.policy.aliases import misspells
 from sdwatch.policy.document import Mapping, Node, Scalar, Sequence
 
 _ALWAYS = ("seed_enable_extras",)
@@ -50,7 +51,9 @@ def without_dumped(node: Node, known: frozenset[str]) -> tuple[Node, tuple[Scala
     dumped = tuple(
         key
         for key, value in node.entries
-        if key.text not in known and says_nothing(key.text, value)
+        if key.text not in known
+        and says_nothing(key.text, value)
+        and not misspells(key.text, known)
     )
     kept = tuple(entry for entry in node.entries if entry[0] not in dumped)
     return Mapping(kept, node.line, node.column), dumped

@@ -99,6 +99,60 @@ def _drawn(lines: Sequence[str], at: int, least: int) -> ErrorBlock:
     return ErrorBlock(start, end + own, is_traceback)
 
 
+_OWN_PATHS = (
+    r"/(?:openapi\.json|sdapi/v1/(?:progress|sd-models|memory|status|options|cmd-flags|samplers"
+    r"|schedulers|upscalers|latent-upscale-modes|scripts|script-info|prompt-styles|loras"
+    r"|embeddings|sd-vae|sd-modules|version|checkpoint))"
+)
+_OWN_FAILURE = re.compile(
+    rf"\bAPI error: (?:GET|HEAD): (?:https?://[^/\s]+)?{_OWN_PATHS}(?![\w/-])"
+    rf"|\bAPI error: POST: (?:https?://[^/\s]+)?/sdapi/v1/extra-single-image\b.*ResProcessImage"
+    rf'|"(?:GET|HEAD) {_OWN_PATHS}(?:\?\S*)? HTTP/[\d.]+" 5\d\d\b'
+)
+_FOLLOWS = re.compile(r"\bERROR\b[ |]+HTTP API: |ERROR: +Exception in ASGI application")
+
+
+def without_own_failures(lines: Sequence[str]) -> list[str]:
+    """The lines without what sdwatch's own questions have caused: a WebUI that answers one of them
+    with an exception (SD.Next: GET /schedulers, and any upscaling of its version 058a7f0c; Forge:
+    GET /cmd-flags) prints a traceback, which says nothing of a call."""
+    if not any(_OWN_FAILURE.search(line) for line in lines if _may_be_own(line)):
+        return list(lines)
+    kept: list[str] = []
+    at = 0
+    while at < len(lines):
+        if _may_be_own(lines[at]) and _OWN_FAILURE.search(lines[at]):
+            at = _end_of_own(lines, at + 1)
+        else:
+            kept.append(lines[at])
+            at += 1
+    return kept
+
+
+def _may_be_own(line: str) -> bool:
+    return "API error: " in line or 'HTTP/1.1" 5' in line
+
+
+def _end_of_own(lines: Sequence[str], at: int) -> int:
+    """Behind what belongs to such a line: what is indented, the heading of a traceback, and the
+    traceback with the exception's own lines."""
+    while at < len(lines):
+        line = lines[at]
+        if line.startswith((" ", TRACEBACK)) or _DRAWN.match(line) or _FOLLOWS.search(line):
+            at += 1
+        elif _DRAWN.match(lines[at - 1]) or lines[at - 1].startswith(" "):
+            is_own = _EXCEPTION.match(line) is not None
+            at += is_own
+            if not is_own:
+                break
+        else:
+            break
+    return at
+
+
+_EXCEPTION = re.compile(r"(?:\w+\.)*[A-Z]\w*(?:: |\s*$)")
+
+
 def lines_that_matter(tail: str, most: int = MATTER) -> list[str]:
     """The few lines of a tail that say most, in their order: of the last traceback the exception,
     its innermost frame and what stood before it; else the last error; else the last lines.
@@ -106,7 +160,7 @@ def lines_that_matter(tail: str, most: int = MATTER) -> list[str]:
     What a flood pushed out may be old: then half of them are of the last lines. Of lines that
     differ in numbers only there is one.
     """
-    lines, pinned = _read(tail)
+    lines, pinned = _read("\n".join(without_own_failures(tail.splitlines())))
     blocks = error_blocks(lines)
     fresh = [block for block in blocks if block.end > pinned]
     if not blocks:
@@ -206,7 +260,12 @@ def printed_lines(tail: str) -> list[str]:
 
 
 def _cut(line: str) -> str:
-    return line if len(line) <= _LONGEST_SHOWN else f"{line[:_LONGEST_SHOWN]} …"
+    """Its beginning says what it is, its end what happened: SD.Next names an exception behind a
+    long dict of what it was called with."""
+    if len(line) <= _LONGEST_SHOWN:
+        return line
+    third = _LONGEST_SHOWN // 3
+    return f"{line[:third]} … {line[-2 * third :]}"
 
 
 def uncut(line: str) -> str:

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from sdwatch.errors import WebUIError
+from sdwatch.policy.catalogue import Kind
 
 
 class Diagnosis(StrEnum):
@@ -32,8 +33,9 @@ class Facts:
     """What is known of one failed call. `process_gone`: our WebUI's process was seen to end during
     it, with `exit_code`. `log`: the WebUI's lines since the call was sent, oldest first.
     `memory_low`: whether the machine had next to no memory left just before, None where nobody
-    looked; `memory`: what it had, in words. `names_checkpoint`: the call
-    asked for files of its own choice, so that one which cannot be loaded is the job's."""
+    looked; `memory`: what it had, in words. `names_checkpoint`: the call asked for files of its own
+    choice, so that one which cannot be loaded is the job's. `kind`: of the WebUI that failed.
+    `printed`: what it printed since its start of what is printed once in a life, see Way."""
 
     error: WebUIError
     process_gone: bool = False
@@ -42,6 +44,8 @@ class Facts:
     memory_low: bool | None = None
     names_checkpoint: bool = False
     memory: str = ""
+    kind: Kind = Kind.UNKNOWN
+    printed: tuple[str, ...] = ()
 
 
 _FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "refiner_checkpoint")

@@ -82,6 +82,7 @@ class Txt2ImgFields(GenerationFields):
     hr_scale: float | None = None
     hr_upscaler: str | None = None
     hr_second_pass_steps: int | None = None
+    hr_resize_mode: int | None = None  # SD.Next enlarges only with one above 0
     hr_resize_x: int | None = None
     hr_resize_y: int | None = None
     hr_checkpoint_name: str | None = None

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sdwatch.policy.document import Mapping, Node, Scalar
 
 _LAST_LINE = re.compile(r"Steps: \d+, (?:[^,:\n]+: )", re.IGNORECASE)
 _NEGATIVE = "Negative prompt:"
-_PART = re.compile(r'\s*([\w /\-]+?):\s*("(?:\\.|[^\\"])*"|[^,]*)(?:,|$)')
+_PART = re.compile(r'\s*+([\w/\-][\w /\-]*+):\s*+("(?:\\.|[^\\"])*+"(?=,|$)|[^,]*+)(?:,|$)')
 
 # Key of an infotext: the field it becomes.
 _FIELDS = {
@@ -80,9 +80,19 @@ def read_infotext(text: str) -> Infotext:
         negative = "\n".join(lines[begin : last - 1]).removeprefix(_NEGATIVE).strip()
         entries.append(_entry("negative_prompt", negative, begin + 1))
     reader = _Reader(last)
-    for part in _PART.finditer(lines[-1]):
+    for part in _parts(lines[-1]):
         reader.part(part[1], _unquoted(part[2].strip()), part.start(1) + 1)
     return Infotext(Mapping((*entries, *reader.entries()), 1, 1), tuple(reader.left_out), last)
+
+
+def _parts(line: str) -> Iterator[re.Match[str]]:
+    """Each `Key: value` of the last line; what is none is passed over up to the next comma."""
+    at = 0
+    while at < len(line):
+        if found := _PART.match(line, at):
+            yield found
+        comma = line.find(",", at)
+        at = found.end() if found else (comma + 1 if comma >= 0 else len(line))
 
 
 class _Reader:

@@ -12,12 +12,12 @@ JOB_EXTENSIONS = (".yaml", ".yml", ".json")
 # Synology Drive. `war conflict.yaml` is a job.
 _CONFLICT = re.compile(
     r"\.sync-conflict-\d{8}-\d{6}"
-    r"|\([^()]*\b(?:conflicted copy|case conflict|sfconflict)\b[^()]*\)"
+    r"|\b(?:conflicted copy|case conflict|sfconflict)\b[^()]*\)"
     r"|_conflict-\d{8}-\d{6}"
     r"|_\w{3}-\d{2}-\d{6}-\d{4}_conflict",
     re.IGNORECASE,
 )
-_INSIDE = re.compile(r"(?P<name>.*\.(?:ya?ml|json))(?![a-z])(?P<rest>.+)", re.IGNORECASE)
+_INSIDE = re.compile(r"\.(?:ya?ml|json)(?![a-z])(?=.)", re.IGNORECASE)
 PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
 _NOT_MEANT = ("readme", "license", "licence", "changelog")
@@ -41,8 +41,9 @@ def why_not_a_job(name: str) -> str:
     stem, ending = PurePath(name).stem, PurePath(low).suffix
     if low in _CONTROL:
         return f"{low} does nothing in the inbox; README says where it belongs"
-    if found := _INSIDE.match(name):
-        return f"a job's name ends in .yaml, .yml or .json; rename it to {found['name']}"
+    if found := _INSIDE.search(name):
+        right = name[: found.end()]
+        return f"a job's name ends in .yaml, .yml or .json; rename it to {right}"
     if low.startswith(_NOT_MEANT):
         return ""
     if ending == ".txt" or low == "job":

@@ -21,7 +21,7 @@ _NO_DIGITS = str.maketrans("", "", "0123456789")
 _NO_WORDS = re.compile(r"[\W_\d]+")
 _UUID = re.compile(r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b", re.IGNORECASE)
 _HEX = re.compile(r"\b(?:0x[0-9a-f]+|(?=[a-f]*\d)[0-9a-f]{6,})\b", re.IGNORECASE)
-_RANDOM = re.compile(r"\b(?=\w{6})(?:[a-z]*\d+[a-z]+\d+\w*|[a-z]+\d+[a-z]+\d\w*)\b", re.IGNORECASE)
+_RANDOM = re.compile(r"\b(?=\w{6})[a-z]*+\d++[a-z]++\d\w*+\b", re.IGNORECASE)
 """An id of letters and digits in turns."""
 
 _AMOUNT = r"(\d+(?:[.,]\d+)?)\s?([kKMGT]?)"

@@ -16,7 +16,7 @@ _SIGNS = (
     # SD.Next without a GPU, in lines of each start and each call (recorded with 058a7f0c)
     "'gpu': {",
 )
-_DEBUG = re.compile(r"\d\d:\d\d:\d\d-\d+ +DEBUG\b|[^|]*\|.*\| DEBUG +\|")
+_DEBUG = re.compile(r"\d\d:\d\d:\d\d-\d++ ++DEBUG\b|[^|]*+\|.*\| DEBUG ++\|")
 """A line of SD.Next that says nothing else; of its output, or of its own sdnext.log."""
 
 _CONTINUED = " " * 20

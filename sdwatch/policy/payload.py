@@ -17,6 +17,10 @@ MAX_SEED = 2**32 - 1
 
 UPSCALE = "extra-single-image"
 
+DEFAULT_SIDE = 512  # pixels: of a txt2img that gives none
+DEFAULT_SCALE = 2.0  # of hires and extra-single-image
+_LONGEST_SIDE = 1e9  # beyond every bound
+
 
 @dataclass(frozen=True)
 class Seeds:
@@ -69,6 +73,23 @@ def restores_faces(fields: Mapping[str, Any]) -> bool:
     return any(
         (fields.get(name) or 0) > 0 for name in ("gfpgan_visibility", "codeformer_visibility")
     )
+
+
+def hires_size(first: tuple[int, int], fields: Mapping[str, Any]) -> tuple[int, int]:
+    """Return width and height after the second pass of a txt2img whose first makes `first`; `first`
+    where there is no second pass. A side that is not given follows from the other one."""
+    if not fields.get("enable_hr"):
+        return first
+    x, y = int(fields.get("hr_resize_x") or 0), int(fields.get("hr_resize_y") or 0)
+    if not (x or y):
+        return scaled(first, float(fields.get("hr_scale") or DEFAULT_SCALE))
+    return x or first[0] * y // first[1], y or first[1] * x // first[0]
+
+
+def scaled(size: tuple[int, int], factor: float) -> tuple[int, int]:
+    """Return the sides times `factor`: at least a pixel, and no more than can be told."""
+    width, height = (max(1, int(min(side * factor, _LONGEST_SIDE))) for side in size)
+    return width, height
 
 
 def calls_of(number: int, stage: Stage, seeds: Seeds | None, inputs: Sequence[str]) -> list[Call]:

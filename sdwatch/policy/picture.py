@@ -212,3 +212,10 @@ def _without_end(data: bytes) -> bytes:
     One that is whole is ready before that; a progressive one is read to its end at first."""
     end = data.rfind(b"\xff\xd9")
     return data if end < 0 else data[:end] + _NO_END
+
+
+def smallest_picture() -> bytes:
+    """Return a PNG of 8x8 pixels, the least that a WebUI takes."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), (90, 120, 150)).save(buffer, "PNG")
+    return buffer.getvalue()

@@ -16,17 +16,29 @@ from typing import Any
 
 from sdwatch.errors import Problem
 from sdwatch.policy.catalogue import (
+    ALWAYS_ON,
     CHANGING,
     JSON_TYPES,
+    SELECTABLE,
     Catalogue,
     FieldRule,
     Kind,
     Names,
     fold,
+    script_role,
 )
 from sdwatch.policy.document import shown
 from sdwatch.policy.job import Job, Size, Stage
-from sdwatch.policy.payload import UPSCALE, names_upscaler, own_images, restores_faces
+from sdwatch.policy.payload import (
+    DEFAULT_SCALE,
+    DEFAULT_SIDE,
+    UPSCALE,
+    hires_size,
+    names_upscaler,
+    own_images,
+    restores_faces,
+    scaled,
+)
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import Place, nearest
 
@@ -34,11 +46,8 @@ MAX_GENERATION = 100_000_000
 """Pixels of what one call makes, if the config says no other bound: as many as an image that a job
 brings may have. Larger ones end in failed allocations, or in the kernel's out-of-memory killer."""
 
-_DEFAULT_SIDE = 512  # of a txt2img that gives none
-_DEFAULT_SCALE = 2.0  # of hires and extra-single-image
 _TYPO = 0.85
 _MOST_SHOWN = 12  # names in a message
-_LONGEST_SIDE = 1e9  # beyond every bound
 _OLD_HASH = re.compile(r"(?:.*\[)?[0-9a-fA-F]{8}\]?")  # AUTOMATIC1111's first, which no list has
 _LORA = re.compile(r"<lora:([^:>]+)")
 _EMBEDDING = re.compile(r"(?i)\bembedding:([\w.-]*\w)")
@@ -75,9 +84,12 @@ def check_against(
     size: Size | None = None
     for stage in job.stages:
         size = check.stage(stage, size)
+    notes = [f"{name}: not checked: {why}" for name, why in check.skipped.items()]
+    if catalogue.kind is Kind.SDNEXT and catalogue.rate_limit != 0:
+        notes.append(_limited(catalogue.rate_limit))
     return Checked(
         tuple(check.problems),
-        tuple(f"{name}: not checked: {why}" for name, why in check.skipped.items()),
+        tuple(notes),
         frozenset(check.refusing & CHANGING),
     )
 
@@ -110,6 +122,9 @@ class _Check:
         stages = self._catalogue.stages
         if stages is not None and stage.kind not in stages:
             self.fail((), f"{self._who} has no {stage.kind}")
+            return None
+        if why := self._catalogue.cannot.get(stage.kind):
+            self.fail((), f"{self._who} cannot do {stage.kind}: {why}")
             return None
         self.check_fields((stages or {}).get(stage.kind))
         self.check_names()
@@ -154,6 +169,8 @@ class _Check:
             return
         if name not in names:
             self.unknown(what, route, place, name, names)
+        elif what == "upscaler" and (why := self._catalogue.useless.get(name)):
+            self.fail(place, f"{self._who} cannot enlarge with {_quoted(name)}: {why}")
 
     def names(self, route: str) -> Names | None:
         """A list; None where it is not there, which is noted."""
@@ -212,15 +229,29 @@ class _Check:
             if name:
                 self.name("module", "sd-modules", (*place, number), name)
 
-    def script(self, place: Place, name: str) -> None:
+    def selectable_script(self, place: Place, name: str) -> None:
+        self.script(place, name, SELECTABLE, ALWAYS_ON)
+
+    def always_on_scripts(self, place: Place, given: Mapping[str, Any]) -> None:
+        for name in given:
+            self.script((*place, name), name, ALWAYS_ON, SELECTABLE)
+
+    def script(self, place: Place, name: str, role: str, other: str) -> None:
+        """One that must be of this role. /script-info says which are, but not of all scripts."""
         if self._kind is Kind.SDCPP:  # it passes over them (measured)
             self.fail(place, f"{self._who} has no scripts")
-        else:
-            self.name("script", f"scripts/{self._stage.kind}", place, name)
-
-    def scripts(self, place: Place, given: Mapping[str, Any]) -> None:
-        for name in given:
-            self.script((*place, name), name)
+            return
+        stage, lists = self._stage.kind, self._catalogue.lists
+        of_role = lists.get(script_role(stage, role))
+        of_other = lists.get(script_role(stage, other))
+        if of_role is None or of_other is None:
+            self.name("script", f"scripts/{stage}", place, name)
+        elif name in of_role:
+            return
+        elif name in of_other:
+            self.fail(place, f"{_quoted(name)} is {_ROLE[other]}: {_NAMED_AS[other]}")
+        elif (names := self.names(f"scripts/{stage}")) is not None and name not in names:
+            self.unknown(f"{role} script", f"scripts/{stage}", place, name, of_role)
 
     def settings(self, place: Place, given: Mapping[str, Any]) -> None:
         for name, value in given.items():
@@ -233,6 +264,9 @@ class _Check:
             elif not self.has_setting(name):
                 near = _perhaps(name, self._catalogue.settings)
                 self.fail(where, f"{self._who} has no setting {_quoted(name)}{near}{_UNLISTED}")
+            elif name == "sd_vae" and value and self._kind is Kind.FORGE_NEO:
+                self.fail(where, f"sd_vae has no effect on {self._kind.words}: name the VAE in "
+                          "forge_additional_modules")  # fmt: skip
             elif name == "sd_vae" and isinstance(value, str) and value:
                 self.name("VAE", "sd-vae", where, value)
             elif name == "forge_additional_modules":
@@ -273,10 +307,10 @@ class _Check:
         if (width, height) == (8, 8) and self._kind in (Kind.FORGE, Kind.SDNEXT):
             self.fail(("width",), f"{self._who} answers 500 to a size of 8x8")
         if width or height or self._stage.kind == "txt2img":
-            source = (width or _DEFAULT_SIDE, height or _DEFAULT_SIDE)
+            source = (width or DEFAULT_SIDE, height or DEFAULT_SIDE)
         if source is None:
             return None
-        first, made = source, _hires(source, fields)
+        first, made = source, hires_size(source, fields)
         name = "hr_scale" if made != first else "width"
         self.check_area(name, made, fields.get("batch_size", 1))
         return made
@@ -311,6 +345,13 @@ class _Check:
                   f"max_generation in the config allows {most:.4g}")  # fmt: skip
 
 
+_ROLE = {ALWAYS_ON: "an always-on script", SELECTABLE: "a selectable script"}
+_NAMED_AS = {
+    ALWAYS_ON: "name it in alwayson_scripts",
+    SELECTABLE: "name it as script_name, with its values in script_args",
+}
+
+
 def _look_up(what: str, route: str) -> Callable[[_Check, Place, Any], None]:
     return lambda check, place, name: check.name(what, route, place, name)
 
@@ -332,10 +373,25 @@ _LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
     "upscaler_1": _look_up("upscaler", "upscalers"),
     "upscaler_2": _look_up("upscaler", "upscalers"),
     "styles": _Check.styles,
-    "script_name": _Check.script,
-    "alwayson_scripts": _Check.scripts,
+    "script_name": _Check.selectable_script,
+    "alwayson_scripts": _Check.always_on_scripts,
     "override_settings": _Check.settings,
 }
+
+_COST = 5
+_USUAL_LIMIT = 300
+
+
+def _limited(limit: int | None) -> str:
+    """SD.Next's limit is on by default, and comes after the work; one that it does not tell is the
+    default (measured with 058a7f0c)."""
+    pictures = (limit if limit is not None else _USUAL_LIMIT) // _COST
+    known = "" if limit is not None else " unless its settings say otherwise"
+    return (
+        f"SD.Next answers 429 to more than {pictures} calls a minute{known}, after it has computed "
+        "the picture: set its option server_rate_limit to 0"
+    )
+
 
 _DID = "; did you mean"
 # An extension that loads AUTOMATIC1111's API early keeps the settings of others out of its list.
@@ -372,27 +428,17 @@ def _quoted(name: str) -> str:
     return f'"{name}"' if is_name else shown(name)
 
 
-def _hires(first: tuple[int, int], fields: Mapping[str, Any]) -> tuple[int, int]:
-    """What a txt2img makes in its second pass, if it has one."""
-    if not fields.get("enable_hr"):
-        return first
-    x, y = fields.get("hr_resize_x", 0), fields.get("hr_resize_y", 0)
-    if not (x or y):
-        return _scaled(first, fields.get("hr_scale", _DEFAULT_SCALE))
-    return (x or first[0] * y // first[1], y or first[1] * x // first[0])
-
-
 def _upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | None, Size | None]:
     """What an upscale computes, and what of that it gives: one to a size enlarges the picture until
     both sides are as long, and cuts off the rest."""
     if fields.get("resize_mode") != 1:
-        made = source and _scaled(source, fields.get("upscaling_resize", _DEFAULT_SCALE))
+        made = source and scaled(source, fields.get("upscaling_resize", DEFAULT_SCALE))
         return made, made
-    width = fields.get("upscaling_resize_w", _DEFAULT_SIDE)
-    height = fields.get("upscaling_resize_h", _DEFAULT_SIDE)
+    width = fields.get("upscaling_resize_w", DEFAULT_SIDE)
+    height = fields.get("upscaling_resize_h", DEFAULT_SIDE)
     if source is None:
         return (width, height), (width, height)
-    whole = _scaled(source, max(width / source[0], height / source[1]))
+    whole = scaled(source, max(width / source[0], height / source[1]))
     return whole, (width, height) if fields.get("upscaling_crop", True) else whole
 
 
@@ -400,14 +446,8 @@ def _asks_for_more(fields: Mapping[str, Any], source: Size | None, made: Size | 
     """Whether an upscale is to give another size than it is given, as far as that is known."""
     if source is not None:
         return made != source
-    times = fields.get("upscaling_resize", _DEFAULT_SCALE)
+    times = fields.get("upscaling_resize", DEFAULT_SCALE)
     return bool(fields.get("resize_mode") != 1 and times != 1)
-
-
-def _scaled(size: Size, factor: float) -> Size:
-    """Whatever the factor is, sides of a pixel at the least, and of no more than can be told."""
-    width, height = (max(1, int(min(side * factor, _LONGEST_SIDE))) for side in size)
-    return width, height
 
 
 def _misfit(value: Any, rule: FieldRule) -> str:

@@ -26,8 +26,10 @@ from sdwatch.policy.noise import decisive, without_noise
 from sdwatch.policy.schema import Reading, read_model, readable
 
 _LONGEST_LINE = 4000
-"""Of a log line so much is looked at: what a failed search costs may grow with its square."""
+"""Of a log line so much is looked at: what a failed search costs may grow with its square. Its end
+is what counts: SD.Next names an exception behind a long dict of what it was called with."""
 
+_HALF_LINE = _LONGEST_LINE // 2
 _SHOWN = 300
 """A line that is longer is not shown, but what of it fits: of half a prompt nobody would know that
 it is one, and it would escape the redaction."""
@@ -64,7 +66,8 @@ _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnos
 @dataclass(frozen=True)
 class Way:
     """One way to tell a failure. All that is given must hold. `begins`: the plain text that all
-    which fits `log` begins with, as far as that is known. `also`: what another line must fit."""
+    which fits `log` begins with, as far as that is known. `also`: what another line must fit.
+    `printed`: a line since the WebUI was started, of those that it prints once in its life."""
 
     status: tuple[int, ...] = ()
     kind: re.Pattern[str] | None = None
@@ -75,6 +78,7 @@ class Way:
     names_checkpoint: bool = False
     begins: str = ""
     also: re.Pattern[str] | None = None
+    printed: re.Pattern[str] | None = None
 
     @property
     def by_body(self) -> bool:
@@ -144,7 +148,7 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
 
     1. the end of the process, before all that it shows as;
     2. what the body says, where a signature knows it, unless that only tells of what an earlier
-       fault of the same call has left behind (`yields`, `vague`, or a generic text);
+       fault of the same call has left behind (`yields`, or a generic text);
     3. what the log of the call says clearly, where the body says nothing, has a generic text, or is
        such a trace;
     4. what the body says that is such a trace;
@@ -163,6 +167,18 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
         _by_body(known, seen, error)
         or _by_log(known, seen, facts)
         or _first(known, seen, lambda way: way.by_status)
+    )
+
+
+def printed_once(facts: Facts, signatures: Iterable[Signature]) -> tuple[re.Pattern[str], ...]:
+    """Return the `printed` of every way that fits a failed call but for that: what is to be looked
+    for in all that the WebUI printed since its start."""
+    seen = _Seen.of(facts)
+    return tuple(
+        way.printed
+        for signature in signatures
+        for way in signature.ways
+        if way.printed is not None and seen.evidence_for(replace(way, printed=None))
     )
 
 
@@ -185,7 +201,7 @@ def _by_body(
 def _is_a_trace(found: Signature, error: WebUIError) -> bool:
     """Whether what the body says is left behind by a fault before. The user's own signatures decide
     themselves: they know better."""
-    return found.yields or (found.builtin and (found.vague or is_generic(error)))
+    return found.yields or (found.builtin and is_generic(error))
 
 
 def _by_log(known: list[Signature], seen: _Seen, facts: Facts) -> tuple[Signature, str] | None:
@@ -261,9 +277,10 @@ def is_generic(error: WebUIError) -> bool:
 
 def _is_opaque(facts: Facts) -> bool:
     """Whether the error says nothing about its cause, so that the log may: a 200 without what was
-    asked for (what it says of an exception is of the log), and a 500 without a text."""
+    asked for, and an exception without a text. Where an exception has one, what else the log says
+    is beside the point, as what SD.Next writes of the machine after each picture."""
     if isinstance(facts.error, WebUIServerError):
-        return facts.error.status == 200 or says_nothing(facts.error)
+        return says_nothing(facts.error)
     return isinstance(facts.error, WebUIReplyError)
 
 
@@ -322,6 +339,7 @@ class _Seen:
     exit_code: int | None = None
     memory_low: bool | None = None
     names_checkpoint: bool = False
+    printed: str = ""
 
     @staticmethod
     def of(facts: Facts) -> _Seen:
@@ -334,6 +352,7 @@ class _Seen:
             exit_code=facts.exit_code if facts.process_gone else None,
             memory_low=facts.memory_low if facts.process_gone else None,
             names_checkpoint=facts.names_checkpoint,
+            printed=_text(facts.printed),
         )
 
     def evidence_for(self, way: Way) -> str:
@@ -347,7 +366,9 @@ class _Seen:
             return ""
         if (body := self._body(way)) is None or (line := self._line(way)) is None:
             return ""
-        return ", ".join(filter(None, (body, *self._words(way), line)))
+        if (earlier := self._earlier(way)) is None:
+            return ""
+        return ", ".join(filter(None, (body, *self._words(way), line, earlier)))
 
     def line_number(self, way: Way) -> int:
         """Of the first line of the log that fits."""
@@ -402,6 +423,13 @@ class _Seen:
         line = self.log[start:].partition("\n")[0]
         return f"log line: {line.strip() if len(line) <= _SHOWN else _shown(found.group())}"
 
+    def _earlier(self, way: Way) -> str | None:
+        """'' where nothing earlier is asked for, None where nothing such was printed."""
+        if way.printed is None:
+            return ""
+        found = way.printed.search(self.printed)
+        return f"printed since its start: {_shown(found.group())}" if found else None
+
     def _search(self, way: Way) -> re.Match[str] | None:
         """Nearly none is there, which its plain beginning tells a little faster."""
         if way.log is None or way.begins not in self.log:
@@ -415,7 +443,12 @@ def _shown(fitting: str) -> str:
 
 
 def _text(lines: Iterable[str]) -> str:
-    return "\n".join(without_noise(line[:_LONGEST_LINE] for line in lines))
+    return "\n".join(without_noise(map(_both_ends, lines)))
+
+
+def _both_ends(line: str) -> str:
+    """A line of bounded length: what is too long keeps its beginning and its end."""
+    return line[:_HALF_LINE] + line[_HALF_LINE:][-_HALF_LINE:]
 
 
 # --- how the file is read
@@ -452,8 +485,9 @@ class _When(_Read):
     exit: tuple[int, ...] = ()
     memory_low: bool | None = None
     names_checkpoint: bool = False
+    printed: str | None = None
 
-    @field_validator("kind", "said", "log", "also")
+    @field_validator("kind", "said", "log", "also", "printed")
     @classmethod
     def _an_expression(cls, text: str) -> str:
         try:
@@ -466,7 +500,7 @@ class _When(_Read):
             raise ValueError(_SLOW)
         return text
 
-    @field_validator("log", "also")
+    @field_validator("log", "also", "printed")
     @classmethod
     def _not_any_line(cls, text: str) -> str:
         if re.search(text, ""):
@@ -475,10 +509,12 @@ class _When(_Read):
 
     @model_validator(mode="after")
     def _something(self) -> _When:
-        if not self.model_fields_set - {"names_checkpoint"}:
+        if not self.model_fields_set - {"names_checkpoint", "printed"}:
             raise ValueError("names nothing to tell it by")
         if self.also is not None and self.log is None:
             raise ValueError("also is for another line than that of log")
+        if self.printed is not None and not self.model_fields_set & {"kind", "said", "status"}:
+            raise ValueError("what was printed once explains a failure only beside its reply")
         return self
 
     def way(self) -> Way:
@@ -492,6 +528,7 @@ class _When(_Read):
             self.names_checkpoint,
             beginning(self.log or ""),
             _compiled(self.also),
+            _compiled(self.printed),
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from sdwatch.policy.command import typed
 from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
+from sdwatch.policy.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.printable import printable, printable_text
 from sdwatch.policy.recovery import PROVEN, Action
 from sdwatch.policy.verdict import ENDED_IN_ORDER
@@ -104,11 +105,35 @@ def _facts(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> Iterato
 
 
 def asked_for(payload: Mapping[str, Any]) -> str:
-    """A payload in a few words: sizes and names, no prompt."""
+    """Return a payload in a few words: sizes and names, no prompt."""
     width, height = (payload.get(name) for name in _SIZE)
     size = [f"{width}x{height}"] if width and height else []
     more = [form.format(payload[name]) for name, form in _ASKED if payload.get(name)]
-    return ", ".join([*size, *more])
+    return ", ".join([*size, *more, *_hires_asked(payload)])
+
+
+def _hires_asked(payload: Mapping[str, Any]) -> Iterator[str]:
+    """The second pass of a txt2img: its size, its upscaler, its steps. A size that is not given is
+    the WebUI's own, and not named."""
+    if payload.get("enable_hr") is not True:
+        return
+    width, height = payload.get("width"), payload.get("height")
+    sides = [payload.get(name) for name in ("hr_resize_x", "hr_resize_y")]
+    numbers = (*sides, payload.get("hr_scale"))
+    if not all(number is None or isinstance(number, int | float) for number in numbers):
+        yield "hires"
+        return
+    target = ""
+    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+        target = " to {}x{}".format(*hires_size((width, height), payload))
+    scale = payload.get("hr_scale") or DEFAULT_SCALE
+    how = "hires" if any(sides) else f"hires {scale:g} times"
+    upscaler = payload.get("hr_upscaler")
+    yield f"{how}{target}" + (f" with {upscaler}" if upscaler else "")
+    if steps := payload.get("hr_second_pass_steps"):
+        yield f"{steps} hires steps"
+    if (strength := payload.get("denoising_strength")) is not None:
+        yield f"denoising {strength}"
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sdwatch.policy.made_by import parameters_of
 from sdwatch.policy.payload import MAX_SEED, UPSCALE, names_upscaler, restores_faces
 from sdwatch.policy.schema import nearest
 
@@ -216,7 +217,7 @@ def _wanted(payload: Mapping[str, Any], given: Size) -> list[Size]:
 
 
 def _names(payload: Mapping[str, Any], info: Mapping[str, Any]) -> list[Finding]:
-    parameters = _parameters(info)
+    parameters = parameters_of(info)
     found = (
         _model(payload, info, parameters),
         _sampler(payload, info, parameters),
@@ -226,20 +227,7 @@ def _names(payload: Mapping[str, Any], info: Mapping[str, Any]) -> list[Finding]
     return [finding for finding in found if finding is not None]
 
 
-_LONGEST_PARAMETERS = 20_000
 _LONGEST_NAME = 1000
-_QUOTED = re.compile(r'(?<!\\)"(?:\\.|[^"\\])*+"')  # a second prompt, which may say anything
-
-
-def _parameters(info: Mapping[str, Any]) -> Mapping[str, str]:
-    """The last line of the first infotext: `Steps: 2, Sampler: Euler, Schedule type: Karras`."""
-    texts = info.get("infotexts")
-    text = texts[0] if isinstance(texts, list) and texts else ""
-    line = text.rpartition("\n")[2] if isinstance(text, str) else ""
-    if not line.startswith("Steps: ") or len(line) > _LONGEST_PARAMETERS:
-        return {}
-    pairs = (part.partition(": ") for part in _QUOTED.sub("", line).split(", "))
-    return {key: value.strip() for key, _, value in pairs}
 
 
 def _text(value: object) -> str:
@@ -395,13 +383,3 @@ def _has_in_order(line: str, parts: Iterable[re.Pattern[str]]) -> bool:
             return False
         at = found.end()
     return True
-
-
-_PROCESSING = re.compile(r"\bERROR\b[ |\w.-]{0,80}\bProcessing: (\S.*)")
-
-
-def broke_inside(log: Iterable[str]) -> str:
-    """SD.Next's word for an exception in a generation that it answered with 200 and no image; ''
-    where there is none."""
-    matches = (match for line in log if (match := _PROCESSING.search(line)) is not None)
-    return next((match[1].strip()[:300] for match in matches), "")

@@ -13,11 +13,11 @@ from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError
 from sdwatch.policy.error_lines import FRAME_SIGN, TRACEBACK, error_blocks, is_error
 from sdwatch.policy.signatures import says_nothing
 
-_EXCEPTION = re.compile(r"(?P<name>(?:[^\W\d]\w*\.)*[^\W\d]\w*)(?::\s*(?P<text>.*)|\s*)$")
+_EXCEPTION = re.compile(r"(?P<name>(?:[^\W\d]\w*+\.)*+[^\W\d]\w*+)(?::\s*+(?P<text>.*)|\s*+)$")
 _LEVEL = re.compile(r"(?:INFO|DEBUG|WARNING|ERROR|CRITICAL|FATAL|TRACE):?\b")
-_FILE = re.compile(r'\s*File "(?P<file>.+?)", line (?P<line>\d+)(?:, in (?P<function>.+))?$')
+_FILE = re.compile(r'\s*+File "(?P<file>[^"]+)", line (?P<line>\d++)(?:, in (?P<function>.+))?$')
 _PLACE = re.compile(r"[\s│]*(?P<file>[^\s:│][^:│]*):(?P<line>\d+) in (?P<function>[^\s│]+)[\s│]*$")
-_DRAWN_CODE = re.compile(rf"{FRAME_SIGN}\s*\d+\s*│(?P<code>.*?)[\s│]*$")
+_DRAWN_CODE = re.compile(rf"{FRAME_SIGN}\s*+\d++\s*+│(?P<code>.*)$")
 _MARKS = re.compile(r"[\s^~]+")
 _HTTP_EXCEPTION = "HTTPException"
 _BY_SERVER = "Exception in ASGI application"
@@ -123,7 +123,7 @@ def _code_below(body: Sequence[str], at: int) -> str:
 
 def _drawn_code(body: Iterable[str]) -> str:
     found = next((match for line in body if (match := _DRAWN_CODE.search(line))), None)
-    return found["code"].strip()[:_LONGEST_CODE] if found else ""
+    return found["code"].strip(" │")[:_LONGEST_CODE] if found else ""
 
 
 # -- whose they are

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Diagnosis
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.verdict import Verdict, blame_for
 
@@ -59,7 +61,7 @@ _NOT_BEGUN = (
 )
 _IT_MAY_COME = "It is looked at again by itself."
 _OF_A_PROBE = (
-    ("user name", "Give `username` and `password` in the config as in its --api-auth."),
+    ("user name", "Give `username` and `password` in the config {password}."),
     ("no checkpoint", "Put one into its models folder (models/Stable-diffusion)."),
     ("--api", "Start it with --api."),
 )
@@ -77,7 +79,9 @@ def no_start(how: str, known: Signature | None, told: bool = False) -> Trouble:
         return Trouble(f"the WebUI did not start: {how}", _NO_START, cure=Cure.RESTART)
     cause = f"the WebUI did not start: {known.cause} ({how})"
     cure = _cure_of(known.diagnosis, managed=True)
-    return Trouble(cause, known.advice, known.blames or "WebUI", cure=cure)
+    # Of a WebUI that has not answered yet, nobody knows which kind it is.
+    advice = fitted(known.advice, Kind.UNKNOWN)
+    return Trouble(cause, advice, known.blames or "WebUI", cure=cure)
 
 
 def not_begun(reason: str) -> Trouble:
@@ -86,10 +90,10 @@ def not_begun(reason: str) -> Trouble:
     return Trouble(f"the WebUI was not started: {why}", advice or _NOT_BEGUN, "person")
 
 
-def seen_by_probe(reason: str, *, managed: bool) -> Trouble:
+def seen_by_probe(reason: str, *, managed: bool, kind: Kind = Kind.UNKNOWN) -> Trouble:
     """It answers, and cannot be used as it is."""
     known = next((advice for words, advice in _OF_A_PROBE if words in reason), "")
-    advice = known or "Mend its set-up as said above."
+    advice = fitted(known, kind) or "Mend its set-up as said above."
     return Trouble(f"the WebUI cannot be used: {reason}", _restart_too(advice, managed))
 
 

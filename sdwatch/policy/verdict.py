@@ -21,7 +21,9 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import TOLD_TO_END, Signature, is_generic, match, says_nothing
 from sdwatch.policy.tracebacks import may_follow, own
 
@@ -84,12 +86,12 @@ _ADVICE = {
         "else restart the WebUI, and do without the job's scripts one by one."
     ),
     Diagnosis.OUT_OF_MEMORY: (
-        "Try a smaller width, height, batch_size or upscaling, or start the WebUI with less memory "
-        "in use (--medvram, a smaller checkpoint); see that nothing else uses the GPU."
+        "Try a smaller width, height, batch_size or upscaling, a smaller checkpoint, or "
+        "{less_memory}; see that nothing else uses the GPU."
     ),
     Diagnosis.NAN: (
-        "The checkpoint or its VAE computes numbers that are none: try another VAE, --no-half-vae "
-        "or --no-half, or another checkpoint."
+        "The checkpoint or its VAE produces NaNs: {vae_precision}; else {full_precision}, or name "
+        "another checkpoint."
     ),
     Diagnosis.POISONED: (
         "The WebUI answered and could not draw any more; it was restarted. If it happens again "
@@ -110,9 +112,9 @@ _ADVICE = {
 
 _OF_A_200 = {
     "one_colour": (
-        "Such a picture comes of numbers that are none (NaN), in the VAE as a rule: start the "
-        "WebUI with --no-half-vae, or take another VAE or checkpoint. If the picture is meant to "
-        "be so: `checks: {one_colour: warn}` in the config."
+        "Such a picture usually comes of NaNs in the VAE: {vae_precision}, {another_vae}, or take "
+        "another checkpoint. If the picture is meant to be so: `checks: {one_colour: warn}` in the "
+        "config."
     ),
     "size": (
         "Something made it another size than the job asks for: an extension, a script, or a "
@@ -149,6 +151,10 @@ _OF_A_200 = {
         "It said success and sent no picture: an exception inside, or a script that only saves. "
         "Save nothing by scripts, and try the job without them."
     ),
+    "a path": (
+        "Ask for pictures: sdwatch keeps none of what a WebUI only saves by itself. A checkpoint "
+        "for videos makes one picture where the job asks for one frame."
+    ),
     "no JSON": (
         "Whatever answered was not the WebUI as it should: see that `url` in the config is its own "
         "address and no proxy cuts replies short."
@@ -184,9 +190,10 @@ _WINDOWS_STATUS = {
 
 def exit_in_words(code: int | None) -> str:
     """An exit code as people say it: `exit code 1`, `killed by signal 9, SIGKILL` (a negative
-    code, of POSIX), `exit code 0xC0000005, access violation` (a status of Windows)."""
+    code, of POSIX), `exit code 0xC0000005, access violation` (a status of Windows). None: only its
+    parent could see it, a wrapper or an earlier monitor."""
     if code is None:
-        return "exit code unknown"
+        return "its exit code was not seen, because another process had started it"
     if code < 0:
         return f"killed by signal {-code}{_SIGNALS.get(-code, '')}"
     if code > 0x7FFFFFFF:
@@ -211,7 +218,7 @@ def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
     return Verdict(
         Diagnosis.CRASH if crashed else signature.diagnosis,
         f"{verdict.cause}: {why}" if crashed else f"{signature.cause} ({facts.error})",
-        signature.advice,
+        fitted(signature.advice, facts.kind),
         evidence,
         signature.poisons,
         signature.blames,
@@ -225,15 +232,16 @@ def _by_error(facts: Facts) -> Verdict:
     if facts.process_gone:
         exit_code = exit_in_words(facts.exit_code)
         cause = f"the WebUI died during the call ({exit_code})"
-        return _verdict(Diagnosis.CRASH, cause, exit_code)
+        return _verdict(Diagnosis.CRASH, cause, exit_code, facts.kind)
     for kind, diagnosis in _BY_ERROR:
         if isinstance(error, kind):
             evidence = f"HTTP {error.status}" if error.status else ""
-            advice = _OF_A_200.get(error.kind, "") if diagnosis is Diagnosis.SILENT else ""
+            advice = _OF_A_200.get(error.kind, "") if error.status == 200 else ""
             if diagnosis is Diagnosis.CRASH:  # the process was not seen to end
                 advice = _BROKEN_OFF
-            return _verdict(diagnosis, _with_what_was_raised(facts), evidence, advice)
-    return _verdict(Diagnosis.SERVER_ERROR, str(error), "")
+            cause = _with_what_was_raised(facts)
+            return _verdict(diagnosis, cause, evidence, facts.kind, advice)
+    return _verdict(Diagnosis.SERVER_ERROR, str(error), "", facts.kind)
 
 
 def _with_what_was_raised(facts: Facts) -> str:
@@ -249,13 +257,15 @@ def _with_what_was_raised(facts: Facts) -> str:
     return f"{error}, raised in {raised.frame}" if raised.frame else str(error)
 
 
-def _verdict(diagnosis: Diagnosis, cause: str, evidence: str, advice: str = "") -> Verdict:
-    return Verdict(diagnosis, cause, advice or advice_for(diagnosis), evidence)
+def _verdict(
+    diagnosis: Diagnosis, cause: str, evidence: str, kind: Kind, advice: str = ""
+) -> Verdict:
+    return Verdict(diagnosis, cause, fitted(advice or _ADVICE[diagnosis], kind), evidence)
 
 
-def advice_for(diagnosis: Diagnosis) -> str:
-    """What to do about it, in words."""
-    return _ADVICE[diagnosis]
+def advice_for(diagnosis: Diagnosis, kind: Kind = Kind.UNKNOWN) -> str:
+    """Return what to do about it, in the words of this kind of WebUI."""
+    return fitted(_ADVICE[diagnosis], kind)
 
 
 _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)

@@ -15,6 +15,7 @@ from sdwatch.simulator import console
 from sdwatch.simulator.a1111 import A1111
 from sdwatch.simulator.faults import Counters, Fault, Plan, PlanError, load
 from sdwatch.simulator.forge import FORGE
+from sdwatch.simulator.forge_neo import FORGE_NEO
 from sdwatch.simulator.generation import Speed
 from sdwatch.simulator.process import ignore_sigterm
 from sdwatch.simulator.sdcpp import SDCPP
@@ -23,7 +24,7 @@ from sdwatch.simulator.site import Settings
 from sdwatch.simulator.start_failures import SERVER_THREAD_DIED, START_FAILURES, fail
 from sdwatch.simulator.voice import Voice
 
-KINDS = {kind.name: kind for kind in (FORGE, A1111, SDNEXT, SDCPP)}
+KINDS = {kind.name: kind for kind in (FORGE, FORGE_NEO, A1111, SDNEXT, SDCPP)}
 
 
 _DESCRIPTION = """\
@@ -104,14 +105,16 @@ def main() -> NoReturn:
     speed = Speed(args.step_time, args.load_time, args.switch_time)
     machine = kind.machine(traits, speed, has_model=not args.no_model)
     machine.wait_for_model(args.model_file)
-    dies = faults.get("server-thread-dies")
+    dies, late = faults.get("server-thread-dies"), faults.get("late-routes")
     settings = Settings(
         args.port,
         args.auth,
         not args.no_api and dies is None,
         args.rate_limit,
         extras_work=args.extras_work,
+        late_answers=int(late.option("answers")) if late else 0,
     )
+    machine.remember_options(args.state and args.state.with_suffix(".options.json"))
     site = kind.site(traits, machine, args.plan, settings, process.ignore_sigterm)
     silent = args.never_ready or "never-ready" in faults
     if not silent and (dies is None or dies.option("opened")):

@@ -18,7 +18,6 @@ from sdwatch.simulator.damage import Damage
 from sdwatch.simulator.failures import CrashedError, RefusedError
 from sdwatch.simulator.forge import JOB_NAMES
 from sdwatch.simulator.generation import Machine, Speed
-from sdwatch.simulator.job import Job
 from sdwatch.simulator.kind import Kind
 from sdwatch.simulator.process import Process
 from sdwatch.simulator.site import Request, Response, Site, as_json
@@ -92,13 +91,6 @@ class A1111Checks(Checks):
         return CrashedError("RuntimeError", message)
 
 
-class A1111Job(Job):
-    def info(self, infotexts: list[str], first: int) -> dict[str, Any]:
-        """With the CLIP skip that was in force, which may be an earlier job's."""
-        skip = self.settings["CLIP_stop_at_last_layers"]
-        return {**super().info(infotexts, first), "clip_skip": skip}
-
-
 class A1111Machine(Machine):
     """Loads at the start, in a thread of its own; is poisoned by a checkpoint it cannot read.
 
@@ -106,13 +98,10 @@ class A1111Machine(Machine):
     the prompt of the last job does not. A load of another good one cures it, and nothing else.
     """
 
-    job_class = A1111Job
-
     def __init__(self, traits: Traits, speed: Speed, *, has_model: bool) -> None:
         super().__init__(traits, speed, has_model=has_model)
         self._started = threading.Event()
         self._hashed: set[Checkpoint] = set()
-        self._stored: set[str] = set()  # the keys that config.json would have
         self._conditioned: tuple[Any, ...] | None = None
 
     def before_listening(self) -> None:

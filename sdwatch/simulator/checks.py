@@ -31,9 +31,22 @@ class Checks:
 
     def scripts(self, stage: str, f: dict[str, Any]) -> None:
         """Raises RefusedError (422) for a script that does not exist."""
-        for name in (f["script_name"], *f["alwayson_scripts"]):
-            if name and name.lower() not in self.lists["scripts"][stage]:
+        infos = self.lists["script-info"]
+        is_always_on = {
+            each["name"]: each["is_alwayson"]
+            for each in infos
+            if each["is_img2img"] is (stage == "img2img")
+        }
+        known = {name.lower() for name in self.lists["scripts"][stage]}
+        chosen = f["script_name"]
+        if chosen and (chosen.lower() not in known or is_always_on.get(chosen.lower(), True)):
+            raise RefusedError(422, f"Script {chosen!r} not found")
+        for name in f["alwayson_scripts"]:
+            if name.lower() not in known:
                 raise RefusedError(422, f"Script {name!r} not found")
+            if not is_always_on.get(name.lower(), True):
+                message = "Cannot have a selectable script in the always on scripts params"
+                raise RefusedError(422, message)
 
     def option_names(self, given: dict[str, Any], known: dict[str, Any]) -> None:
         """Raise what the WebUI raises for a setting that does not exist."""
@@ -91,6 +104,17 @@ class Checks:
             latent = [m["name"] for m in self.lists["latent-upscale-modes"]]
             if f["hr_upscaler"] not in (None, *latent):
                 self.upscaler(f["hr_upscaler"], "Exception")
+
+    def second_pass(self, f: dict[str, Any]) -> None:
+        """Raise what is raised between the passes of a hires job: Forge's own field has no default
+        that its code can take. Other kinds have no such field."""
+        if "hr_additional_modules" in f and f["hr_additional_modules"] is None:
+            message = "argument of type 'NoneType' is not iterable"
+            code = (
+                "if hasattr(self, 'hr_additional_modules') and 'Use same choices' not in "
+                "self.hr_additional_modules:"
+            )
+            raise CrashedError("TypeError", message, code=code)
 
     def upscaler(self, name: str, error: str) -> None:
         """Raise `error` for an upscaler that does not exist; names are case-sensitive."""

@@ -7,6 +7,7 @@ so that the next line is glued on.
 from __future__ import annotations
 
 import io
+import os
 import sys
 import time
 from typing import TextIO
@@ -16,7 +17,12 @@ _BAR_PAUSE_S = 0.1
 
 
 def use_utf8() -> None:
-    """Make both streams take progress bars, whatever the locale or the code page is."""
+    """Make both streams take progress bars, whatever the locale or the code page is. Without a
+    stream (pythonw, `>&-`) its output is lost."""
+    sys.stdout, sys.stderr = (
+        stream or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        for stream in (sys.stdout, sys.stderr)
+    )
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace", newline="\n")

@@ -124,6 +124,11 @@ class Damage:
             if "at" in fault.options and step == min(int(fault.option("at") * total), total - 1):
                 self._strike(fault)
 
+    def before_decode(self) -> None:
+        """Strike when the steps are done and the picture is to be decoded."""
+        if self.has("vae-decode"):
+            raise CrashedError("RuntimeError", "injected failure in the VAE")
+
     def _strike(self, fault: Fault) -> None:
         try:
             self._break(fault)
@@ -149,6 +154,12 @@ class Damage:
                 raise CrashedError("RuntimeError", "injected failure inside sampling")
             case "device-suspended":
                 raise failures.device_suspended(text_only=bool(fault.option("opaque")))
+            case "value-error":
+                raise CrashedError("ValueError", "injected failure of a value")
+            case "assertion-error":
+                raise CrashedError("AssertionError", "injected assertion")
+            case "key-error":
+                raise CrashedError("KeyError", "'injected_key'")
             case "log-flood":
                 _flood(int(fault.option("lines")))
                 raise CrashedError("RuntimeError", "injected failure after a flood of lines")

@@ -23,6 +23,8 @@ from typing import Any
 
 import yaml
 
+from sdwatch.simulator.patience import patiently
+
 CANARY = "sdwatch canary"
 STAGES = ("txt2img", "img2img", "extra-single-image")
 
@@ -44,6 +46,10 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "assertion-500": _500,
     "system-exit-500": {"at": 0.5},
     "exit-after-500": {**_500, "seconds": 0.2},
+    "value-error": {"at": 0.5},
+    "assertion-error": {"at": 0.5},
+    "key-error": _500,
+    "vae-decode": {},
     "oom": _500,
     "memory-stays-taken": {**_500, "opaque": 0, "fails": 1},
     "nan": _500,
@@ -67,6 +73,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "black-image": {},
     "wrong-size": {},
     "wrong-model": {},
+    "video": {},
     "orphan-child": {"seconds": 300},
     "ignore-sigterm": {},
     "leak": {"mb": 64},
@@ -74,6 +81,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
 }
 START_FAULTS: dict[str, dict[str, float]] = {
     "slow-start": {"delay": 5},
+    "late-routes": {"answers": 1},
     "never-ready": {},
     "exit-on-start": {"code": 1},
     "port-taken": {},
@@ -130,7 +138,7 @@ class Fault:
 def load(path: Path) -> list[Fault]:
     """Read a plan. Raises PlanError."""
     try:
-        entries = yaml.safe_load(path.read_text(encoding="utf-8"))
+        entries = yaml.safe_load(patiently(path.read_bytes))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
         raise PlanError(f"{path}: cannot be read: {e}") from e
     if not isinstance(entries, list):
@@ -219,7 +227,7 @@ class Counters:
         if self.path is None or not self.path.exists():
             return
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
+            data = json.loads(patiently(self.path.read_bytes))
             self.starts, self.posts = int(data["starts"]), int(data["posts"])
             self.generations, self.canaries = int(data["generations"]), int(data["canaries"])
             self.by_stage, self.fired = Counter(data["by_stage"]), Counter(data["fired"])
@@ -231,8 +239,9 @@ class Counters:
         if self.path is None:
             return
         fresh = self.path.with_name(self.path.name + ".new")
-        fresh.write_text(json.dumps(self.as_dict()), encoding="utf-8")
-        fresh.replace(self.path)
+        text, path = json.dumps(self.as_dict()), self.path
+        patiently(lambda: fresh.write_text(text, encoding="utf-8"))
+        patiently(lambda: fresh.replace(path))
 
     def as_dict(self) -> dict[str, Any]:
         return {

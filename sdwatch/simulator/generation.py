@@ -18,7 +18,7 @@ from PIL import Image
 from sdwatch.simulator import checkpoints, console, failures, pictures
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.damage import Damage
-from sdwatch.simulator.failures import CrashedError, DeviceLostError, MemoryStaysTakenError
+from sdwatch.simulator.failures import DeviceLostError, MemoryStaysTakenError
 from sdwatch.simulator.job import Job, spoiled
 from sdwatch.simulator.state import Queue, State
 from sdwatch.simulator.traits import Traits
@@ -66,6 +66,8 @@ class Machine:
         self._taken: MemoryStaysTakenError | None = None
         self._corrupted: set[Checkpoint] = set()  # .corrupted stands behind their files' names
         self._gone: set[Checkpoint] = set()
+        self._stored: set[str] = set()  # the keys that config.json would have
+        self._has_cast_nan = False
         self.queue = Queue()
 
     def wait_for_model(self, file: Path | None) -> None:
@@ -75,6 +77,10 @@ class Machine:
             self.has_model = file.exists()
 
     # -- at the start
+
+    def remember_options(self, file: Path | None) -> None:
+        """What POST /options saves outlives the process, where there is a file for it. Here it
+        does not: of Forge and AUTOMATIC1111 no fault of ours depends on it."""
 
     def before_listening(self) -> None:
         """What is begun before the port opens: nothing, the first job loads the checkpoint."""
@@ -101,11 +107,14 @@ class Machine:
         return [c for c in self.checkpoints if c not in self._gone]
 
     def set_options(self, changes: dict[str, Any]) -> Any:
-        """POST /options: its reply. Raises CrashedError for an unknown key or checkpoint."""
+        """POST /options: its reply. Raises CrashedError for an unknown key. A checkpoint that is
+        not there is taken without a word, and poisons."""
         self.checks.option_names(changes, self.options)
+        self._stored |= set(changes)
         name = changes.get("sd_model_checkpoint")
         if name is not None and self.find(name) is None:
-            raise CrashedError("RuntimeError", f"model {name!r} not found")
+            self.poison()
+            return
         self.options.update(changes)
 
     def unload(self) -> None:
@@ -153,18 +162,30 @@ class Machine:
         """Run one txt2img or img2img: the reply."""
         if not self.has_model:
             raise failures.no_model()
-        settings = {**self.options, **(fields["override_settings"] or {})}
-        self.checks.option_names(settings, self.options)
+        given = fields["override_settings"] or {}
+        settings = {**self.options, **given}
+        self.checks.option_names(given, self.options)
         self.checks.numbers(fields)
         self.checks.names(fields)
         inputs = self.checks.init_images(fields) if stage == "img2img" else []
         checkpoint = self.load(settings["sd_model_checkpoint"], damage)
         if fields["override_settings_restore_afterwards"] is False:
             self.options = settings
+        self._keep(given)
         job = self.job_class(self.traits, stage, fields, settings, checkpoint, inputs)
         job.blackened = damage.take("nan")
         self.sample(job, damage)
+        if job.blackened and not self._has_cast_nan:
+            self._has_cast_nan = True
+            self.voice.cast_warning()
         return job.body(damage)
+
+    def _keep(self, given: dict[str, Any]) -> None:
+        """Only what config.json has is put back after a job (measured with the CLIP skip); the
+        checkpoint always is."""
+        kept = set(given) - self._stored - {"sd_model_checkpoint"}
+        self.options = {**self.options, **{key: given[key] for key in kept}}
+        self._stored |= set(given)
 
     def wanted(self, name: Any, damage: Damage) -> Checkpoint:
         """The checkpoint that a job uses; an unknown name is passed over in silence."""
@@ -204,13 +225,16 @@ class Machine:
         total, done = job.rounds * sum(job.passes), 0
         for _ in range(job.rounds):
             state.skipped = False
-            for steps in job.passes:
+            for number, steps in enumerate(job.passes):
+                if number:
+                    self.checks.second_pass(job.fields)
                 self.steps(steps, done, total, damage, job.pixels())
                 done += steps
                 job.steps_done = state.sampling_step
                 state.job_no += 1
                 if state.interrupted or state.skipped:
                     break
+            damage.before_decode()
             job.rounds_done += 1
             if state.interrupted:
                 return

@@ -95,7 +95,11 @@ class Job:
         if self.stage == "img2img" or self.hires:
             extra["Denoising strength"] = f["denoising_strength"]
         if self.hires:
+            if "Use same choices" in (f.get("hr_additional_modules") or ()):
+                extra["Hires Module 1"] = "Use same choices"
             extra["Hires upscale"] = f["hr_scale"]
+            if f["hr_second_pass_steps"]:
+                extra["Hires steps"] = f["hr_second_pass_steps"]
             extra["Hires upscaler"] = f["hr_upscaler"] or "Latent"
         return extra
 
@@ -162,7 +166,7 @@ class Job:
             "infotexts": infotexts,
             "styles": f["styles"] or [],
             "job_timestamp": timestamp(),
-            "clip_skip": 1,
+            "clip_skip": int(self.settings["CLIP_stop_at_last_layers"]),
             "is_using_inpainting_conditioning": False,
             "version": self.traits.version,
         }

@@ -10,11 +10,15 @@ from typing import Any, ClassVar
 
 from PIL import Image
 
+from sdwatch.simulator import pictures
 from sdwatch.simulator.checkpoints import Checkpoint
+from sdwatch.simulator.damage import Damage
 from sdwatch.simulator.infotext import parameter_line
 from sdwatch.simulator.job import Job, grained
 from sdwatch.simulator.state import State, timestamp
 from sdwatch.simulator.traits import Traits
+
+_PREVIEW = 512
 
 
 @dataclass
@@ -100,11 +104,20 @@ class NextJob(Job):
     ) -> None:
         super().__init__(traits, stage, fields, settings, checkpoint, inputs)
         self.finished: list[int] = []
-        self.cut = self.failed = False
+        self.cut = self.failed = self.with_preview = False
         upscaler = fields["hr_upscaler"]
         # An unknown one is ignored, and the hires pass with it.
         self.hires = self.hires and traits.checks.find_upscaler(upscaler) is not None
         self.passes = [max(steps, 0) for steps in self.passes[: 1 + self.hires]]
+
+    def body(self, damage: Damage) -> dict[str, Any]:
+        """After an exception from step 2 on the live preview is one picture more: black without
+        the small VAE that draws it, 512x512 for each of the batch, side by side (measured)."""
+        body = super().body(damage)
+        if self.with_preview and self.fields["send_images"]:
+            black = Image.new("RGB", (_PREVIEW * self.fields["batch_size"], _PREVIEW))
+            body["images"].append(pictures.encode(black, self.samples_format(), ""))
+        return body
 
     def kept(self) -> list[int]:
         size: int = self.fields["batch_size"]
@@ -124,6 +137,10 @@ class NextJob(Job):
         if self.inputs:
             return grained(self.inputs[0].width), grained(self.inputs[0].height)
         return grained(self.fields["width"] or 1024), grained(self.fields["height"] or 1024)
+
+    def _hires_size(self) -> tuple[int, int]:
+        """It enlarges only with hr_resize_mode above 0, which is not the default (measured)."""
+        return super()._hires_size() if self.fields.get("hr_resize_mode") else self.size()
 
     def infotext(self, index: int) -> str:
         f = self.fields

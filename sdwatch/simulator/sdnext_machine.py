@@ -5,9 +5,11 @@ Measured with SD.Next 058a7f0c.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -25,6 +27,7 @@ from sdwatch.simulator.traits import Traits
 
 _LORA = re.compile(r"<lora:([^:>]+)")
 _LOADING = "Load model"
+_CAUGHT = ("RuntimeError", "OutOfMemoryError", "ValueError", "AssertionError")
 # Options that GET /options does not show until they are set.
 _HIDDEN = ("samples_format", "sd_checkpoint_autoload", "server_rate_limit")
 
@@ -43,6 +46,13 @@ class NextMachine(Machine):
         super().__init__(traits, speed, has_model=has_model)
         self._started = False
         self._hashed: set[Checkpoint] = set()
+        self._options_file: Path | None = None
+
+    def remember_options(self, file: Path | None) -> None:
+        """Its config.json: a checkpoint that POST /options chose is the next start's, too."""
+        self._options_file = file
+        if file is not None and file.exists():
+            self.options |= json.loads(file.read_text(encoding="utf-8"))
 
     # -- checkpoints
 
@@ -55,7 +65,12 @@ class NextMachine(Machine):
         say("INFO", f'Model: autoload=True selected="{self.options["sd_model_checkpoint"]}"')
         if self.has_model:
             self.state.stage(_LOADING)
-            self._choose(self.checkpoints[0])
+            chosen = self.find(self.options["sd_model_checkpoint"])
+            if chosen is None or not chosen.readable:
+                self.voice.not_loaded(str(self.options["sd_model_checkpoint"]))
+                self.poison()
+            else:
+                self._choose(chosen)
             if self.state.job == _LOADING:
                 self.state.end()
         else:
@@ -121,10 +136,17 @@ class NextMachine(Machine):
             if known:
                 self.options[name] = value
             updated.append({name: known})
+        self._save({name: value for name, value in changes.items() if name in self.options})
         wanted = changes.get("sd_model_checkpoint")
         if wanted is not None and not self.select(wanted):
             self.poison()
         return {"updated": updated}
+
+    def _save(self, changes: dict[str, Any]) -> None:
+        if (file := self._options_file) is None or not changes:
+            return
+        saved = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        file.write_text(json.dumps({**saved, **changes}), encoding="utf-8")
 
     def poison(self) -> None:
         """Nothing is loaded any more."""
@@ -177,6 +199,7 @@ class NextMachine(Machine):
             raise CrashedError("RuntimeError", "simulated: this size cannot be decoded")
         if fields["override_settings_restore_afterwards"] is not False and checkpoint is not base:
             self.switch_to(base)
+        self.voice.processed()
         return job.body(damage)
 
     def _base(self) -> Checkpoint | None:
@@ -224,22 +247,33 @@ class NextMachine(Machine):
                 continue
             state.stage("VAE Decode")
             time.sleep(pause)
+            try:
+                damage.before_decode()
+            except CrashedError as e:  # of any class: the round has no picture, and that is all
+                self.voice.not_decoded(e)
+                job.failed = True
+                return
             job.finished.append(number)
             if state.interrupted:
                 job.cut = True
                 return
 
     def _failed(self, job: Job, error: CrashedError) -> None:
-        """Sampling raised: only the log says so. NaNs are no error, the pictures are black."""
+        """Sampling raised. A RuntimeError (as of too little memory) or a ValueError ends the job as
+        an interrupt does, with what there is of a preview, and an AssertionError without a picture:
+        only the log says so. Others are a 500. NaNs are no error, the pictures are black."""
         assert isinstance(job, NextJob)
-        if error.text_only:
-            raise error
         if error.error == "NansException":
             say("ERROR", "Decode: sample=[1, 3, 64, 64] invalid=12288 dtype=float32 failed")
             job.blackened, job.finished = True, list(range(job.rounds))
             return
-        self.voice.failed(error)
-        self.state.interrupted = job.failed = True
+        if error.text_only or error.error not in _CAUGHT:
+            raise error
+        job.failed = True
+        self.voice.failed(error, _arguments(job))
+        if error.error != "AssertionError":
+            self.state.interrupted = True
+            job.with_preview = self.state.sampling_step > 0
 
     # -- an upscale
 
@@ -266,6 +300,26 @@ def _check_sampling(f: dict[str, Any], has_input: bool) -> None:
     if has_input and f["denoising_strength"] > 1:
         message = f"The value of strength should in [0.0, 1.0] but is {f['denoising_strength']}"
         raise CrashedError("ValueError", message)
+
+
+def _arguments(job: Job) -> str:
+    """What the log shows of a call inside: a long dict."""
+    batch = job.fields["batch_size"]
+    embeds = f"cpu:torch.float32:torch.Size([{batch}, 77, 768])"
+    given = {
+        "prompt_embeds": embeds,
+        "negative_prompt_embeds": embeds,
+        "guidance_scale": job.fields["cfg_scale"],
+        "num_inference_steps": job.fields["steps"],
+        "generator": f"[<torch._C.Generator object at 0x7f{job.seed:010x}>]",
+        "output_type": "latent",
+        "callback_on_step_end": "<function diffusers_callback at 0x7f3c51d0a2a0>",
+        "callback_on_step_end_tensor_inputs": ["latents", "prompt_embeds"],
+        "width": job.fields["width"],
+        "height": job.fields["height"],
+        "parser": "fixed",
+    }
+    return str(given)
 
 
 def _echo(fields: dict[str, Any]) -> dict[str, Any]:

@@ -157,11 +157,32 @@ class NextVoice(Voice):
     def not_loaded(self, name: str) -> None:
         say("ERROR", f"Load model: name='{name}' not loaded")
 
-    def failed(self, error: CrashedError) -> None:
-        """An exception in sampling, which no reply tells."""
-        say("ERROR", f"Processing: {error.error}")
-        traceback(error.last_line())
+    def failed(self, error: CrashedError, arguments: str) -> None:
+        """An exception in sampling, which no reply tells: what it was called with, then the text.
+        The class comes after that, and not of a ValueError; an AssertionError is no error."""
+        if error.error == "AssertionError":
+            say("INFO", error.message)
+        elif error.error == "ValueError":
+            say("ERROR", f"Processing: args={arguments} {error.message}")
+        else:
+            say("ERROR", f"Processing: step=base args={arguments} {error.message}")
+            say("ERROR", f"Processing: {error.error}")
+            traceback(error.last_line())
         say("WARNING", "Processing: no results")
+
+    def not_decoded(self, error: CrashedError) -> None:
+        """An exception in the VAE, of any class."""
+        say("ERROR", f"VAE decode: {error.message}")
+        say("WARNING", "Processing: no results")
+
+    def processed(self) -> None:
+        """After each picture, on a CPU."""
+        gpu = {
+            "error": "Found no NVIDIA driver on your system. Please check that you have an NVIDIA "
+            "GPU and installed a driver from http://www.nvidia.com/Download/index.aspx"
+        }
+        memory = {"ram": {"used": 4.92, "total": 23.54}, "gpu": gpu, "oom": 0}
+        say("DEBUG", f"Processed: memory={memory}")
 
     def bar(self, total: int, label: str = "") -> console.Bar:
         return NextBar(total, label)

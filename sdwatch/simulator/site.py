@@ -7,6 +7,7 @@ import binascii
 import json
 import mmap
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,13 +68,15 @@ def as_json(status: int, value: Any, **more: Any) -> Response:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the flags say about the API. The last two are for SD.Next."""
+    """What the flags say about the API. `rate_limit` and `extras_work` are for SD.Next;
+    `late_answers`: see Site.is_late."""
 
     port: int
     auth: str | None = None
     has_api: bool = True
     rate_limit: int | None = None
     extras_work: bool = False
+    late_answers: int = 0
 
 
 class Site:
@@ -81,7 +84,7 @@ class Site:
 
     listed: tuple[str, ...] = (
         "samplers", "schedulers", "upscalers", "latent-upscale-modes", "face-restorers",
-        "scripts",
+        "scripts", "script-info",
     )  # fmt: skip
     """GET routes that answer a list of the kind's data."""
     empty: tuple[str, ...] = ("loras", "sd-modules", "hypernetworks", "extensions")
@@ -102,6 +105,7 @@ class Site:
         self.plan = plan
         self.settings = settings
         self._ignore_sigterm = ignore_sigterm
+        self._late: Counter[bool] = Counter()
         self._get = self.get_routes()
         self._post = self.post_routes()
 
@@ -184,7 +188,19 @@ class Site:
         response.seconds = time.monotonic() - begin
         return self.finish(request, response)
 
+    def is_late(self, is_schema: bool) -> bool:
+        """Whether the routes are still being added: as with a UI, where the port opens before. The
+        first answers are 404 then, one path after another comes to be, and the schema that is made
+        meanwhile is a KeyError (measured with SD.Next 058a7f0c; Forge and AUTOMATIC1111: 404)."""
+        self._late[is_schema] += 1
+        return self._late[is_schema] <= self.settings.late_answers
+
     def _route(self, request: Request) -> Response:
+        is_schema = request.path == "/openapi.json"
+        if (is_schema or request.path.startswith(API)) and self.is_late(is_schema):
+            if is_schema:
+                raise CrashedError("KeyError", "'txt2img'")
+            return self.missing()
         if not request.path.startswith(API):
             return self._outside(request)
         if not self.settings.has_api:

@@ -114,6 +114,13 @@ class Voice:
     def bar(self, total: int, label: str = "") -> console.Bar:
         return console.Bar(total, label)
 
+    def cast_warning(self) -> None:
+        """The first picture of NaNs became bytes: numpy warns once in the life of a process."""
+        console.err(
+            "<webui>/modules/processing.py:1003: RuntimeWarning: invalid value encountered in "
+            "cast\n  x_sample = x_sample.astype(np.uint8)"
+        )
+
     def missing_weights(self, url: str) -> None:
         """An upscaler was used whose weights are not here: measured for RealESRGAN only."""
         kind = "RealESRGAN" if "RealESRGAN" in url else url.rsplit("/", 1)[-1].split("_")[0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -270,11 +269,11 @@ def retry(run_folder: Path, inbox: Path, edited: Path | None = None) -> Path:
     source = Path(read_source(run_folder) or "job")
     known = not source.is_absolute() and ".." not in source.parts
     place = inbox / source.parent if known else inbox
-    place.mkdir(parents=True, exist_ok=True)
+    disk.ensure_folder(place)
     temporary = place / f".{os.getpid()}-{time.time_ns()}.tmp"
     is_folder = job.is_dir()
     try:
-        _copy(job, temporary)
+        disk.copy(job, temporary, follow_links=False)
     except BaseException:
         _discard(temporary)
         raise
@@ -289,27 +288,19 @@ def copy_of_job(run_folder: Path, folder: Path) -> Path:
     name = Path(read_source(run_folder)).name or "job"
     if not job.is_dir() and Path(name).suffix.lower() not in JOB_EXTENSIONS:
         name = f"{name}.yaml"
-    _copy(job, folder / name)
+    disk.copy(job, folder / name, follow_links=False)
     return folder / name
 
 
 def _job_of(run_folder: Path) -> Path:
     folder, file = run_folder / JOB_FOLDER, run_folder / JOB_FILE
     if folder.is_dir() and not folder.is_symlink():
+        if is_too_deep(folder):
+            raise SpoolError(f"{run_folder}: {TOO_DEEP}")
         return folder
     if not is_plain(file):
         raise SpoolError(f"{run_folder}: there is no job in this run to try again")
     return file
-
-
-def _copy(job: Path, target: Path) -> None:
-    """What links lead to is not the job's, and is not brought in."""
-    if job.is_dir():
-        if is_too_deep(job):
-            raise SpoolError(f"{job}: {TOO_DEEP}")
-        shutil.copytree(job, target, symlinks=True)
-    else:
-        shutil.copyfile(job, target, follow_symlinks=False)
 
 
 def put_in(temporary: Path, inbox: Path, stem: str, ending: str) -> Path:
@@ -339,6 +330,6 @@ def _fitting(stem: str, ending: str) -> str:
 def _discard(temporary: Path) -> None:
     with suppress(OSError):
         if temporary.is_dir():
-            shutil.rmtree(temporary)
+            disk.remove_tree(temporary)
         else:
-            temporary.unlink()
+            disk.remove(temporary)

@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sdwatch import disk
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.disk import encoded
 from sdwatch.policy.anonymise import Anonymiser
@@ -202,7 +203,7 @@ def _lines_about(run_id: str, records: Iterable[Any], logs: Iterable[Path]) -> l
 
 def _log_lines(path: Path) -> list[str]:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with io.TextIOWrapper(disk.open_to_read(path), "utf-8", "replace") as file:
             return file.readlines()
     except OSError:
         return []

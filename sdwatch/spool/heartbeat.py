@@ -13,11 +13,14 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from sdwatch import disk
 from sdwatch.clock import Clock, join
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
 from sdwatch.spool.archive import Spool
@@ -26,8 +29,14 @@ HEARTBEAT = "heartbeat.json"
 BEGINS = "begins"
 """In the heartbeat of a monitor that looks whether it is alone, and works on nothing yet."""
 
+UNREADABLE = "unreadable"
+"""In what is returned of a heartbeat that is there and cannot be read, beside its worker: of that
+worker nothing is known, also not that it is gone."""
+
 INTERVAL = 1.0
 """Seconds between two beats."""
+
+_READ_AGAIN_FOR = 0.5  # seconds: many times as long as a beat takes to be replaced
 
 WATCHED_FOR = 5.0
 """Seconds after which a heartbeat that has not moved is of a monitor that is gone, or frozen."""
@@ -104,35 +113,84 @@ class Heartbeat:
             join(self._thread, WATCHED_FOR)  # not for ever: it may hang on a share that is gone
         for path in filter(None, (self._path, self._local)):
             with suppress(OSError):  # it stands still from now on, which says the same
-                path.unlink(missing_ok=True)
+                disk.patiently(partial(path.unlink, missing_ok=True))
 
 
 def _replace(path: Path, body: str) -> None:
     temporary = path.with_suffix(".tmp")
     try:
-        temporary.write_text(body, encoding="utf-8")
-        os.replace(temporary, path)
+        disk.patiently(lambda: temporary.write_text(body, encoding="utf-8"))
+        disk.patiently(lambda: os.replace(temporary, path))
     except OSError:  # a full disk: the room that the file has is still ours
         temporary.unlink(missing_ok=True)
         path.write_text(body, encoding="utf-8")
 
 
 def read_heartbeats(root: Path) -> list[dict[str, Any]]:
-    """What the workers of a spool say, each with `worker`, `host`, `pid`, `beat` and its status."""
+    """What the workers of a spool say, each with `worker`, `host`, `pid`, `beat` and its status; or
+    with `worker` and UNREADABLE."""
+    return [seen.beat for seen in _seen_in(root)]
+
+
+def read_heartbeat(path: Path) -> list[dict[str, Any]]:
+    """The heartbeat in one file, see `read_heartbeats`; none where the file is not there."""
+    return [seen.beat for seen in _seen_at(path)]
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A heartbeat at one look. `touched`: mtime of the file in ns, and its size."""
+
+    beat: dict[str, Any]
+    touched: tuple[int, int]
+
+    @property
+    def worker(self) -> str:
+        return str(self.beat.get("worker"))
+
+    def is_as(self, earlier: _Seen | None) -> bool:
+        """Whether it has not moved, nor begun anew."""
+        if earlier is None:
+            return False
+        if UNREADABLE in self.beat or UNREADABLE in earlier.beat:
+            return self.touched == earlier.touched
+        return all(self.beat.get(n) == earlier.beat.get(n) for n in ("beat", "pid"))
+
+
+def _seen_in(root: Path) -> list[_Seen]:
     try:
         paths = sorted((root / "working").glob(f"*/{HEARTBEAT}"))
     except OSError:
         return []  # a share that is gone
-    return [beat for path in paths for beat in read_heartbeat(path)]
+    return [seen for path in paths for seen in _seen_at(path)]
 
 
-def read_heartbeat(path: Path) -> list[dict[str, Any]]:
-    """The heartbeat in one file; none where it cannot be read."""
+def _seen_at(path: Path) -> list[_Seen]:
+    """None where the file is not there. One that is being replaced on Windows may be empty, or
+    closed to readers, for a moment (2 of 517 reads, measured), so it is read again then."""
+    touched = (0, 0)
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        with suppress(PermissionError):
+            status = path.stat()
+            touched = status.st_mtime_ns, status.st_size
+        beat = disk.patiently(lambda: _read_beat(path), _may_pass, _READ_AGAIN_FOR)
+    except FileNotFoundError:
         return []
-    return [value] if isinstance(value, dict) else []
+    except (OSError, ValueError):
+        beat = {"worker": path.parent.name, UNREADABLE: True}
+    return [_Seen(beat, touched)]
+
+
+def _read_beat(path: Path) -> dict[str, Any]:
+    """Raises OSError, ValueError where it is none."""
+    value = json.loads(disk.read(path))
+    if not isinstance(value, dict):
+        raise ValueError("no mapping")
+    return value
+
+
+def _may_pass(error: Exception) -> bool:
+    return not isinstance(error, FileNotFoundError)
 
 
 def is_dead_here(beat: Mapping[str, Any]) -> bool:
@@ -147,7 +205,7 @@ def is_alive_here(beat: Mapping[str, Any]) -> bool:
 
 def refuse_second_monitor(
     spool: Spool, clock: Clock, *, works: bool = False, stop: threading.Event | None = None
-) -> dict[str, Any]:
+) -> dict[str, _Seen]:
     """Watch the heartbeats of others for a few seconds. Raises AlreadyRunningError naming the one
     that moves. A heartbeat that stands still is of a monitor that is gone and blocks nobody: these
     are returned, by worker. `works`: this monitor does so already, and was frozen; it gives way to
@@ -157,7 +215,7 @@ def refuse_second_monitor(
 
 
 def give_way(
-    spool: Spool, clock: Clock, still: Mapping[str, Any], stop: threading.Event | None = None
+    spool: Spool, clock: Clock, still: Mapping[str, _Seen], stop: threading.Event | None = None
 ) -> None:
     """After the first beat of our own, and before anything is claimed: who began in the same moment
     was not seen before (see `refuse_second_monitor`, which returned `still`). Each beats before it
@@ -175,26 +233,30 @@ def give_way(
 def _watch_others(
     spool: Spool,
     clock: Clock,
-    still: Mapping[str, Any],
+    still: Mapping[str, _Seen],
     gives_way_to: Callable[[Mapping[str, Any]], bool],
     stop: threading.Event | None,
-) -> dict[str, Any]:
-    before = {str(beat.get("worker")): beat for beat in read_heartbeats(spool.root)}
+) -> dict[str, _Seen]:
+    before = {seen.worker: seen for seen in _seen_in(spool.root)}
     before.pop(spool.worker, None)
-    if all(_is_as(beat, still.get(worker)) for worker, beat in before.items()):
+    if all(seen.is_as(still.get(worker)) for worker, seen in before.items()):
         return before
     if clock.wait(stop or threading.Event(), WATCHED_FOR):
         raise RunStoppedError("the monitor was stopped")
-    for beat in read_heartbeats(spool.root):
-        earlier = before.get(str(beat.get("worker")))
-        if earlier is not None and not _is_as(beat, earlier) and gives_way_to(beat):
-            raise AlreadyRunningError(
-                f"another monitor works on {spool.root}: worker {beat.get('worker')}, process "
-                f"{beat.get('pid')} on {beat.get('host')}. Stop it first, or use another spool"
-            )
+    for seen in _seen_in(spool.root):
+        earlier = before.get(seen.worker)
+        if earlier is None or seen.is_as(earlier) or not gives_way_to(seen.beat):
+            continue
+        # The earlier look may know more of it.
+        who = earlier.beat if UNREADABLE in seen.beat else seen.beat
+        raise AlreadyRunningError(
+            f"another monitor works on {spool.root}: worker {seen.worker}, {_where(who)}. "
+            "Stop it first, or use another spool"
+        )
     return before
 
 
-def _is_as(beat: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> bool:
-    """Whether it has not moved, nor begun anew."""
-    return earlier is not None and all(beat.get(n) == earlier.get(n) for n in ("beat", "pid"))
+def _where(beat: Mapping[str, Any]) -> str:
+    if UNREADABLE in beat:
+        return "whose heartbeat changes and cannot be read"
+    return f"process {beat.get('pid')} on {beat.get('host')}"

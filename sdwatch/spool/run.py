@@ -276,6 +276,11 @@ def _seed_fields(seeds: Seeds | None) -> dict[str, int]:
     return {"seed": seeds.seed, "subseed": seeds.subseed} if seeds else {}
 
 
+_OF_THE_CALL = ("images", "warnings", "used", "added")
+"""What stands beside a call's attempts: `used` is what the WebUI says it used, `added` what the job
+left out and this kind of WebUI needs."""
+
+
 def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Each call with its attempts and images, from the journal."""
     calls: dict[str, dict[str, Any]] = {}
@@ -285,7 +290,7 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if (call_id := record.get("call")) is None:
             continue
         call = calls.setdefault(str(call_id), {"call": call_id, "attempts": [], "images": []})
-        story = ("at", "event", "call", "images", "warnings")
+        story = ("at", "event", "call", *_OF_THE_CALL)
         told = {k: v for k, v in record.items() if k not in story}
         if record["event"] == "call_started":
             call["attempts"].append({"began": record.get("at"), **told})
@@ -298,14 +303,14 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         elif call["attempts"]:
             ended = {"ended": record.get("at"), "outcome": record["event"].removeprefix("call_")}
             call["attempts"][-1] |= {**ended, **told}
-        call |= {key: record[key] for key in ("images", "warnings") if key in record}
+        call |= {key: record[key] for key in _OF_THE_CALL if key in record}
     return list(calls.values())
 
 
 def _read_journal(path: Path) -> list[dict[str, Any]]:
     """The records of a journal; a torn line (a death in mid-write) is passed over."""
     try:
-        lines = path.read_bytes().splitlines()
+        lines = disk.read(path).splitlines()
     except FileNotFoundError:
         return []
     records = []

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import TypeAlias
 
-from sdwatch import disk
+from sdwatch import disk, system
 
 Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Name, inode, size and mtime (ns) of a job's file, or of all files of its folder."""
@@ -55,7 +55,7 @@ def _entry(name: str, status: os.stat_result) -> tuple[str, int, int, int]:
 
 def fresh_size(path: Path) -> int:
     """The size of a file as its server says when it is opened. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    fd = system.open_to_read(path)
     try:
         return os.fstat(fd).st_size
     finally:

@@ -75,7 +75,7 @@ def finish(spool: Spool) -> None:
         for run in sorted(path for path in taken.iterdir() if path.is_dir()):
             with suppress(FileNotFoundError):
                 # The old owner may have it open: what it still writes must not be in ours.
-                disk.write(run / JOURNAL, (run / JOURNAL).read_bytes())
+                disk.write(run / JOURNAL, disk.read(run / JOURNAL))
                 disk.sync_folder(run)
             disk.rename(run, spool.working / run.name)
             log.info("%s: taken over (%s)", run.name, taken.name)
@@ -88,9 +88,11 @@ def finish(spool: Spool) -> None:
 def taken_by(spool: Spool) -> str:
     """Who took our own runs over, in words; '' where nobody did."""
     try:
-        return spool.working.read_text(encoding="utf-8", errors="replace").strip()
+        if not spool.working.is_file():
+            return ""  # a folder, as it should be
+        return disk.read(spool.working).decode("utf-8", "replace").strip()
     except OSError:
-        return ""  # a folder, as it should be
+        return ""
 
 
 def begin_again(spool: Spool) -> None:

@@ -9,15 +9,21 @@ import sys
 
 import psutil
 
+from sdwatch.system.listening import listeners
+
 if sys.platform == "win32":
     from sdwatch.system.windows import (
         ask_to_end,
         boot_id,
         boot_time,
+        code_pages,
         io_bytes,
+        is_held,
         is_still_written,
         kill,
         open_inside,
+        open_to_read,
+        somebody_listens,
         spawn,
         start_mark,
         sync_folder,
@@ -28,10 +34,14 @@ else:
         ask_to_end,
         boot_id,
         boot_time,
+        code_pages,
         io_bytes,
+        is_held,
         is_still_written,
         kill,
         open_inside,
+        open_to_read,
+        somebody_listens,
         spawn,
         start_mark,
         sync_folder,
@@ -42,11 +52,16 @@ __all__ = [
     "ask_to_end",
     "boot_id",
     "boot_time",
+    "code_pages",
     "environ_has",
     "io_bytes",
+    "is_held",
     "is_still_written",
     "kill",
+    "listeners",
     "open_inside",
+    "open_to_read",
+    "somebody_listens",
     "spawn",
     "start_mark",
     "sync_folder",

@@ -7,6 +7,8 @@ import functools
 import os
 import select
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import time
@@ -15,7 +17,12 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
+from sdwatch.system.held import HELD_CODES
+from sdwatch.system.listening import listeners
+
 assert sys.platform != "win32"
+
+_CONNECT_LIMIT = 1.0  # seconds
 
 
 def boot_time() -> float:
@@ -45,10 +52,10 @@ def start_mark(pid: int) -> str | None:
     """
     if sys.platform == "linux":
         try:
-            stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+            line = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         except OSError:
             return None
-        after_name = stat.rpartition(")")[2].split()  # the name itself may hold spaces and ")"
+        after_name = line.rpartition(")")[2].split()  # the name itself may hold spaces and ")"
         return after_name[19]  # field 22 of proc_pid_stat(5); these begin at field 3
     try:
         return repr(psutil.Process(pid).create_time())
@@ -63,6 +70,44 @@ def sync_folder(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def somebody_listens(host: str, port: int) -> bool:
+    """Whether anybody listens on that port. A connection that is neither taken nor refused proves
+    nothing: behind it is a listener that does not accept, or a firewall that drops packets. Then
+    the table of connections decides; where it is closed to this user, the answer is yes."""
+    try:
+        with socket.create_connection((host, port), timeout=_CONNECT_LIMIT):
+            return True
+    except TimeoutError:
+        try:
+            return bool(listeners(host, port))
+        except (psutil.Error, OSError):
+            return True
+    except OSError:
+        return False
+
+
+def open_to_read(path: Path) -> int:
+    """A descriptor to read the file; a pipe is not waited for. Raises OSError, for a folder too."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return fd
+
+
+def is_held(error: OSError) -> bool:
+    """Whether another program has the file open for a moment, so that the same effect may succeed a
+    moment later. Never: here an open file is in nobody's way, and a PermissionError stays one.
+    (What has a `winerror` comes from tests, which imitate Windows.)"""
+    return getattr(error, "winerror", None) in HELD_CODES
+
+
+def code_pages() -> tuple[str, ...]:
+    """Encodings of output that is not UTF-8, the likeliest first: those of Western Windows, because
+    a log may lie on a share and come from there."""
+    return ("cp1252", "cp850")
 
 
 def spawn(

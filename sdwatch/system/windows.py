@@ -16,6 +16,9 @@ from typing import Any
 
 import psutil
 
+from sdwatch.system.held import HELD_CODES
+from sdwatch.system.listening import listeners
+
 assert sys.platform == "win32"
 
 import msvcrt  # noqa: E402
@@ -75,6 +78,37 @@ def start_mark(pid: int) -> str | None:
 def sync_folder(path: Path) -> None:
     """Windows has no such thing: names are journalled by the file system."""
     del path
+
+
+def somebody_listens(host: str, port: int) -> bool:
+    """Whether anybody listens on that port, by the table of connections, which has those of all
+    users. Connecting could not tell within a second: Windows sends its SYN again, so that a refused
+    connection takes about two (Microsoft KB 175523, curl#14144)."""
+    try:
+        return bool(listeners(host, port))
+    except (psutil.Error, OSError):
+        return False  # whoever is there shows when the WebUI cannot bind
+
+
+def open_to_read(path: Path) -> int:
+    """A descriptor to read the file that keeps nobody from replacing, renaming or removing it:
+    open() would share it for reading and writing only. Raises OSError."""
+    return msvcrt.open_osfhandle(int(_to_read(path, 0).Detach()), os.O_RDONLY)
+
+
+def is_held(error: OSError) -> bool:
+    """Whether another program may have the file open for a moment, so that the same effect may
+    succeed a moment later. open() has no `winerror`: the C runtime keeps the errno only."""
+    if error.winerror is None:
+        return error.errno == errno.EACCES
+    return error.winerror in HELD_CODES
+
+
+def code_pages() -> tuple[str, ...]:
+    """Encodings of output that is not UTF-8, the likeliest first: what programs with windows use
+    (ANSI), and what consoles and cmd.exe do (OEM)."""
+    kernel = ctypes.windll.kernel32
+    return f"cp{kernel.GetACP()}", f"cp{kernel.GetOEMCP()}"
 
 
 def spawn(

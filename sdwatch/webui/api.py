@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.catalogue import Catalogue, Kind
+from sdwatch.policy.completion import completed
 from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.policy.facts import checkpoint_named, names_checkpoint
 from sdwatch.policy.proxy import in_words, may_still_generate, time_limit
@@ -37,7 +39,7 @@ from sdwatch.policy.recovery import (
     decide,
     is_crash,
 )
-from sdwatch.policy.signatures import Signature
+from sdwatch.policy.signatures import Signature, printed_once
 from sdwatch.policy.story import CANARY_WELL
 from sdwatch.policy.success import LEVELS, Finding, Level
 from sdwatch.policy.tracebacks import may_follow
@@ -76,12 +78,14 @@ RESTART_LIMIT = 3600.0
 
 @dataclass(frozen=True)
 class _Call:
-    """What generate_images_with_recovery was asked for."""
+    """What generate_images_with_recovery was asked for. `payload`: with what was `added` to it, as
+    this kind of WebUI needs it (see policy/completion.py)."""
 
     stage: str
     payload: Mapping[str, Any]
     run_dir: Path | None
     job_id: str | None
+    added: Mapping[str, Any]
 
 
 @dataclass(eq=False)
@@ -99,12 +103,14 @@ class _Sent:
 class Outcome:
     """Of one call. `reply` where it succeeded, else `envelope`. `later`: not failed for good; the
     same call may be made again with the same ledger once the WebUI is ready. `warnings`: what is
-    to be known of a success, and of the settings that the call left behind."""
+    to be known of a success, and of the settings that the call left behind. `added`: fields that
+    the job left out and this kind of WebUI needs."""
 
     reply: Reply | None = None
     envelope: ErrorEnvelope | None = None
     later: bool = False
     warnings: tuple[Finding, ...] = ()
+    added: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -120,7 +126,7 @@ class WebUIAPI:
     and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
     why no call may begin now, or ''. `signatures`: what known failures look like; None for those
     that sdwatch knows by itself. `machine`: what it looked like goes into the evidence. `checks`:
-    what each finding in a reply is.
+    what each finding in a reply is. `catalogue`: what this WebUI has; None while nobody knows.
     """
 
     def __init__(
@@ -139,6 +145,7 @@ class WebUIAPI:
         signatures: tuple[Signature, ...] | None = None,
         machine: Machine | None = None,
         checks: Mapping[str, Level] = LEVELS,
+        catalogue: Callable[[], Catalogue | None] = lambda: None,
     ) -> None:
         self._client = client
         self._process = process
@@ -152,10 +159,12 @@ class WebUIAPI:
         self._interrupt_wait = interrupt_wait
         self._may_call = may_call
         self._signatures = builtin_signatures() if signatures is None else signatures
+        self._catalogue = catalogue
         self._review = Review(checks, client, self._call_log)
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
         self._failure = ""  # of the last attempt, as it is compared with others'
+        self._is_unchanged = False  # the last attempt was an upscale that enlarged nothing
         self._crashes = 0  # of this lane's WebUI, by this call, and not excused
 
     def generate_images_with_recovery(
@@ -171,7 +180,8 @@ class WebUIAPI:
         for none. `job_id`: named in the log. Raises RunCancelledError and RunStoppedError, after
         the generation was given up.
         """
-        call = _Call(stage, payload, run_dir, job_id)
+        added = completed(stage, payload, self._catalogue())
+        call = _Call(stage, {**payload, **added}, run_dir, job_id, added)
         try:
             outcome = None
             if self._recorder.counted >= COUNTED_ATTEMPTS:  # no self-test could end before
@@ -196,7 +206,7 @@ class WebUIAPI:
             return self._settle(call, sent, error)
         if self._keeper is not None:
             self._keeper.succeeded(call.stage, call.payload)
-        return Outcome(reply=reply, warnings=warnings)
+        return Outcome(reply=reply, warnings=warnings, added=call.added)
 
     def _with_warnings(self, call: _Call, outcome: Outcome) -> Outcome:
         """The call is settled: what the WebUI kept of it is undone, and what a person should know
@@ -312,6 +322,7 @@ class WebUIAPI:
     def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
         facts = self._facts(call, sent, error)
+        self._is_unchanged = error.kind == "upscale_unchanged"
         verdict, decision = self._gate(call, sent, facts)
         freed = decision.action is Action.INTERRUPT
         crashed = is_crash(verdict.diagnosis, verdict.poisons, decision) and not freed
@@ -355,7 +366,7 @@ class WebUIAPI:
     def _facts(self, call: _Call, sent: _Sent, error: WebUIError) -> Facts:
         gone, code = self._exit_of(sent, error)
         before = self._machine.memory_before() if self._machine is not None else None
-        return Facts(
+        facts = Facts(
             error,
             gone,
             code,
@@ -363,7 +374,17 @@ class WebUIAPI:
             memory_low(before),
             names_checkpoint=names_checkpoint(call.payload),
             memory=memory_in_words(before),
+            kind=self._kind,
         )
+        wanted = printed_once(facts, self._signatures)
+        if not wanted or self._keeper is None:
+            return facts
+        return replace(facts, printed=self._keeper.first_lines_with(wanted))
+
+    @property
+    def _kind(self) -> Kind:
+        catalogue = self._catalogue()
+        return catalogue.kind if catalogue is not None else Kind.UNKNOWN
 
     def _gate(self, call: _Call, sent: _Sent, facts: Facts) -> tuple[Verdict, Decision]:
         """What the failure means, and what to do; an interrupt that was tried and did not free the
@@ -442,7 +463,7 @@ class WebUIAPI:
             diagnosis=diagnosis,
             blame=(verdict.blames if verdict else "") or blame_for(diagnosis),
             message=failed.message,  # free of prompts, which a reply may echo
-            advice=verdict.advice if verdict else advice_for(diagnosis),
+            advice=verdict.advice if verdict else advice_for(diagnosis, self._kind),
             stage=call.stage,
             attempts=self._recorder.attempts,
             generation=failed.generation,
@@ -461,6 +482,8 @@ class WebUIAPI:
         if decision.action is Action.FAIL:
             if envelope.blame == "job" and envelope.attempts[-1].crashed:
                 self._tell_blamed(call)
+            if envelope.diagnosis is Diagnosis.BAD_REQUEST and envelope.blame == "WebUI":
+                self._tell_cannot(call, envelope)
             return Outcome(envelope=envelope)
         if decision.action is Action.RETRY:
             return self._retry(envelope)
@@ -501,6 +524,8 @@ class WebUIAPI:
             return later if decision.action is Action.HOLD else self._retry(envelope)
         if not unwell:
             self._tell_blamed(call)
+            if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
+                self._tell_cannot(call, envelope, upscaler)
             envelope = self._with_size_in_mind(call, envelope, result)
         told = replace(envelope, blame=decision.blame, canary=unwell or CANARY_WELL)
         return Outcome(envelope=told)
@@ -527,6 +552,10 @@ class WebUIAPI:
             keeps_memory=result is SelfTest.PASSED_AFTER_RESTART,
         )
         return replace(envelope, advice=drawn_advice(drawn, envelope.advice))
+
+    def _tell_cannot(self, call: _Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
+        if self._keeper is not None:
+            self._keeper.cannot(call.stage, upscaler, envelope.message)
 
     def _tell_blamed(self, call: _Call) -> None:
         if self._keeper is not None:

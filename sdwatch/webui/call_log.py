@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError
-from sdwatch.policy.error_lines import error_blocks
+from sdwatch.policy.error_lines import error_blocks, without_own_failures
 from sdwatch.policy.tracebacks import Raised, may_follow, raised_by, tracebacks, without
 from sdwatch.webui.tail_capture import LogFollower
 
@@ -67,8 +67,9 @@ class CallLog:
 
     def lines(self) -> tuple[str, ...]:
         """What the WebUI has written of this call, oldest first; of a flood the end, and the
-        tracebacks before that."""
-        return without(self._all(), [each.raised for each in self._owed])[0]
+        tracebacks before that. What our own questions have caused is not of the call."""
+        lines, _ = without(self._all(), [each.raised for each in self._owed])
+        return tuple(without_own_failures(lines))
 
     def hear_out(self, error: WebUIError, is_over: Callable[[float], bool]) -> None:
         """Wait until the log has the whole traceback of a call that failed by `error`: at most

@@ -24,6 +24,7 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.made_by import named_in
 from sdwatch.webui.broken import Broken, broken, innermost
 from sdwatch.webui.connections import Connections, Request
 from sdwatch.webui.reply import (
@@ -31,7 +32,6 @@ from sdwatch.webui.reply import (
     Reply,
     error_for,
     join_bounded,
-    named_in,
     parse_json,
     read_reply,
 )
@@ -130,6 +130,20 @@ class SDWebUIClient:
         where no whole answer came."""
         return self._ask("GET", path, timeout)
 
+    def answers_bare_404(self, path: str, timeout: float) -> bool:
+        """Whether GET is a 404 without a body, as only stable-diffusion.cpp's server answers to
+        what it does not have (measured); all others say `Not Found`. Never raises."""
+        try:
+            status, body = self._ask("GET", path, timeout)
+        except WebUIError:
+            return False
+        return status == 404 and not body.strip()
+
+    def tried(self, stage: str, payload: Mapping[str, Any], timeout: float) -> tuple[int, bytes]:
+        """POST a generation so small that it is a question: the status and the body, whatever they
+        are. Raises WebUIError where no whole answer came."""
+        return self._ask("POST", f"/sdapi/v1/{stage}", timeout, payload, _CANARY)
+
     def listed(self, name: str, timeout: float) -> list[Any]:
         """GET one of the WebUI's lists, as `samplers`. Raises WebUIError."""
         body = self._get(f"/sdapi/v1/{name}", timeout)
@@ -202,7 +216,12 @@ class SDWebUIClient:
             raise WebUIReplyError(f"the reply is not JSON ({self.url}{path})") from error
 
     def _ask(
-        self, method: str, path: str, timeout: float, body: Mapping[str, Any] | None = None
+        self,
+        method: str,
+        path: str,
+        timeout: float,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """A small question, answered within `timeout` seconds in all: status and body."""
         url, request = self.url + path, Request()
@@ -211,7 +230,13 @@ class SDWebUIClient:
             self._probes.request(request, limit=timeout),
         ):
             with self._probes.session.request(
-                method, url, json=body, timeout=timeout, allow_redirects=False, stream=True
+                method,
+                url,
+                json=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
             ) as response:
                 request.answered = True
                 said = join_bounded(response.iter_content(_CHUNK), _MAX_ANSWER_BYTES, "")

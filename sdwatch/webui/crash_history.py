@@ -235,7 +235,7 @@ def _instant(record: Mapping[str, Any]) -> Instant:
 
 def _read(path: Path) -> _Past:
     try:
-        lines = path.read_bytes().splitlines()
+        lines = disk.read(path).splitlines()
     except FileNotFoundError:
         return _Past()
     except OSError as error:

@@ -1,23 +1,33 @@
 """Is the WebUI ready to be sent jobs? Asked over HTTP.
 
-Probes are few: a WebUI that limits rates counts them, and one without a UI logs each.
+Probes are few: a WebUI that limits rates counts them, and one without a UI logs each. Routes come
+one after another while a WebUI starts, so that one look may find any of them missing (measured with
+SD.Next 058a7f0c: /progress 404, and a moment later /sd-models 200). What it lacks is concluded from
+answers that belong together and stay the same.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
+from sdwatch.policy.catalogue import API
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import ProbeResult
+from sdwatch.webui.remembered import Remembered, Routes
 
 _NO_API_AFTER = 15.0
 """Seconds of 404 on /sdapi with `/` at 200 that mean `started without --api`: with the UI on, the
 routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
 
+_CONFIRMED_AFTER = 0.3
+"""Seconds after which a missing route is looked for once more: SD.Next adds its routes in less."""
+
 LOADING = "it loads its model"
+STILL_ADDING = "its API is there in part: routes are still being added"
 NO_ROUTES_YET = "the page is up, the API's routes are not there yet"
 SERVER_DIED = (
     "the page is up, and the API's routes do not come although they are asked for in `command`: "
@@ -27,6 +37,8 @@ SERVER_DIED = (
 
 _ASK_FOR_API = ("--api", "--nowebui")
 """Forge and AUTOMATIC1111 have the API with either of them."""
+
+_NO_ROUTE = (404, 405)
 
 _OTHER_AUTH = (
     "it wants another user name and password: give them as `username` and `password` in the config"
@@ -43,12 +55,20 @@ def asks_for_api(command: Sequence[str] | None) -> bool:
 
 
 class ReadinessProbe:
-    """Asks one WebUI whether it can be sent jobs. Call it again for another look. `asked_for_api`:
-    a missing API cannot be for want of the flag."""
+    """Asks one WebUI whether it can be sent jobs. Call it again for another look. `remembered`:
+    what it was in its earlier lives. `asked_for_api`: a missing API cannot be for want of the
+    flag."""
 
     def __init__(
-        self, client: SDWebUIClient, clock: Clock, timeout: float, *, asked_for_api: bool = False
+        self,
+        client: SDWebUIClient,
+        clock: Clock,
+        timeout: float,
+        remembered: Remembered | None = None,
+        *,
+        asked_for_api: bool = False,
     ) -> None:
+        self._remembered = remembered or Remembered()
         self._client = client
         self._clock = clock
         self._timeout = timeout
@@ -56,19 +76,20 @@ class ReadinessProbe:
         self.begin_generation()
 
     def begin_generation(self) -> None:
-        """Another life of the WebUI: nothing that was seen of the last one counts."""
+        """Another life of the WebUI: what was seen of the last one is only remembered."""
         self._without_api_since: float | None = None
-        self._has_progress = True
+        self._lacking_since: float | None = None
+        self._routes: Routes | None = None
         self._may_be_loading = True
         self._looks = 0
 
     def __call__(self) -> ProbeResult:
-        if not self._has_progress:
+        if self._routes is not None and not self._routes.progress:
             return self._with_checkpoint()
         try:
             progress = self._client.progress(self._timeout)
         except WebUINotUsableError as error:
-            if error.status in (404, 405):
+            if error.status in _NO_ROUTE:
                 return self._without_progress()
             why = _OTHER_AUTH if error.status in (401, 403) else ""
             return ProbeResult(False, f"{why} ({error})" if why else str(error), unusable=True)
@@ -78,20 +99,53 @@ class ReadinessProbe:
             return ProbeResult(False, str(error))
         self._without_api_since = None
         found = self._with_checkpoint()
-        if found.ready and self._may_be_loading:
-            self._may_be_loading = self._still_loads(progress)
-            if self._may_be_loading:
-                return ProbeResult(False, LOADING)
-        return found
+        if not (found.ready and self._may_be_loading):
+            return found
+        without_model = self._is_without_model()
+        if not self._concludes(Routes(True, without_model is not None)):
+            return ProbeResult(False, STILL_ADDING)
+        self._may_be_loading = bool(without_model) and self._still_loads(progress)
+        return ProbeResult(False, LOADING) if self._may_be_loading else found
+
+    def _is_without_model(self) -> bool | None:
+        """Whether no model is loaded; None where there is no such question, which only SD.Next
+        has."""
+        try:
+            return self._client.is_without_model(self._timeout)
+        except WebUIError as error:
+            return None if error.status in _NO_ROUTE else False
+
+    def _concludes(self, routes: Routes, *, at_once: bool = True) -> bool:
+        """Whether these are all the routes that it will have. What it lacks is looked for once
+        more; and for a long time where it had that in an earlier life, or without `at_once`."""
+        known = self._remembered.routes
+        if not (routes.all_there or routes == known):
+            if not at_once or (known is not None and routes.lacks_some_of(known)):
+                now = self._clock.monotonic()
+                since = self._lacking_since = self._lacking_since or now
+                if now - since < _NO_API_AFTER:
+                    return False
+            else:
+                self._clock.wait(threading.Event(), _CONFIRMED_AFTER)
+            if self._routes_now() != routes:
+                return False
+        self._routes = routes
+        self._remembered.note_routes(routes)
+        return True
+
+    def _routes_now(self) -> Routes:
+        return Routes(self._has("progress?skip_current_image=true"), self._has("checkpoint"))
+
+    def _has(self, name: str) -> bool:
+        """A question without an answer does not show that there is no such route."""
+        try:
+            return self._client.answer(API + name, self._timeout)[0] not in _NO_ROUTE
+        except WebUIError:
+            return True
 
     def _still_loads(self, progress: dict[str, Any]) -> bool:
         """SD.Next answers while it loads, and gives no pictures until then; its `type` is null
         without a model, which is also so where the first call is to load it (sdnext.md)."""
-        try:
-            if not self._client.is_without_model(self._timeout):
-                return False
-        except WebUIError:  # 404: no other WebUI has the question
-            return False
         state = progress.get("state")
         if isinstance(state, dict) and state.get("job"):
             return True
@@ -120,9 +174,12 @@ class ReadinessProbe:
             self._client.checkpoints(self._timeout)
         except WebUIError:
             pass
-        else:  # stable-diffusion.cpp: it is not asked for /progress again
-            self._has_progress = False
-            return self._with_checkpoint()
+        else:
+            # Only stable-diffusion.cpp says 404 without a body: others have the route soon.
+            is_sdcpp = self._client.answers_bare_404(API + "progress", self._timeout)
+            if self._concludes(Routes(False, False), at_once=is_sdcpp):
+                return self._with_checkpoint()
+            return ProbeResult(False, STILL_ADDING)
         if not self._client.page_answers(self._timeout):
             return ProbeResult(False, "the API's routes are not there yet", no_routes=True)
         now = self._clock.monotonic()

@@ -62,7 +62,7 @@ def load(state_dir: Path) -> Identity | None:
     """The last one saved. Whatever else stands in its place is set aside under another name."""
     path = state_dir / "identity.json"
     try:
-        return _checked(Identity(**json.loads(path.read_bytes())))
+        return _checked(Identity(**json.loads(disk.read(path))))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:

@@ -113,7 +113,7 @@ class Leaks:
         self._pending = pending
         try:
             if pending is _NOTHING:
-                self._path.unlink(missing_ok=True)
+                disk.remove(self._path)
             else:
                 disk.write(self._path, json.dumps(asdict(pending)).encode())
         except (OSError, ValueError) as error:
@@ -122,7 +122,7 @@ class Leaks:
 
 def _read(path: Path) -> _Pending:
     try:
-        said = json.loads(path.read_bytes())
+        said = json.loads(disk.read(path))
         return _Pending(int(said["generation"]), dict(said["old"]), dict(said["new"]))
     except FileNotFoundError:
         return _NOTHING

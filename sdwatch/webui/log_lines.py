@@ -2,8 +2,9 @@
 
 Pure text in, values out. Facts measured with Forge dfdcbab6, AUTOMATIC1111 and SD.Next: bars are
 drawn with `\\r` and ESC[A and the next line is glued on to them; every health probe leaves an
-access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks, which are put
-together again here, so that whoever looks for a text in a line finds it.
+access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks; Forge Neo wraps
+at the terminal's width, beside `file.py :: LEVEL` (its source). Both are put together again here,
+so that whoever looks for a text in a line finds it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ LONGEST_LINE = 4000
 PROBE_PATHS = (
     r"(?:/|/app_id|/internal/ping|/openapi.json|/sdapi/v1/"
     r"(?:progress|sd-models|memory|status|options|cmd-flags|samplers|schedulers|upscalers"
-    r"|latent-upscale-modes|scripts|prompt-styles|loras|embeddings|sd-vae|sd-modules|version"
+    r"|latent-upscale-modes|scripts|script-info|prompt-styles|loras|embeddings|sd-vae|sd-modules|version"
     r"|checkpoint))"
     r"(?:\?\S*)?"
 )
@@ -55,6 +56,8 @@ _ACCESS = re.compile(
     r"|\bhttp/[\d.]+ (?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) /",
 )
 _SDNEXT = re.compile(r"\d\d:\d\d:\d\d-\d+ [A-Z]+ ")  # how a message of SD.Next begins
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_LONG_WORD = 16  # of characters: no word of a message that is looked for is longer
 _INDENT = 25
 _WIDTH = 80
 
@@ -79,11 +82,51 @@ def split_lines(text: str) -> list[LogLine]:
     parts = re.split(r"([\r\n])", plain)
     ends = [*parts[1::2], ""]
     lines: list[LogLine] = []
-    for piece, end in zip(parts[::2], ends, strict=True):
+    for piece, end in _unfolded(zip(parts[::2], ends, strict=True)):
         if not piece.isprintable():
             piece = _CONTROLS.sub("", piece)
         lines.extend(_read_piece(piece, drawn=end == "\r"))
     return join_wrapped(lines)
+
+
+def _unfolded(pieces: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Pieces and their ends; each message of Forge Neo in one piece. It is drawn as a grid: its
+    first row ends in file and level, the next ones are filled up with blanks to the same width."""
+    rows: list[str] = []  # of the message that is being read
+    place, width = "", 0
+    for piece, end in pieces:
+        if rows and len(piece) == width and piece.strip() and not piece[len(rows[0]) :].strip():
+            rows.append(piece[: len(rows[0])])
+            continue
+        if rows:
+            yield _folded(rows, place), "\n"
+            rows = []
+        start = _place_in(piece)
+        if start < 0:
+            yield piece, end
+        else:
+            place, width = piece[start:].rstrip(), len(piece)
+            rows = [piece[: start - 1]]
+    if rows:
+        yield _folded(rows, place), "\n"
+
+
+def _place_in(piece: str) -> int:
+    """Where `file.py :: LEVEL` begins that a message of Forge Neo ends in; -1 for another line."""
+    left, sign, level = piece.rstrip().rpartition(" :: ")
+    if not sign or level not in _LEVELS or not left.endswith(".py"):
+        return -1
+    return left.rfind(" ") + 1 or -1
+
+
+def _folded(rows: list[str], place: str) -> str:
+    """A message from its rows, which have the width of its column: a word that is longer than that
+    was torn apart, and its first parts fill their rows. So may a whole word in a narrow column."""
+    text = ""
+    for row in rows:
+        is_torn = " " not in row and len(row) > _LONG_WORD
+        text += row.rstrip() + ("" if is_torn else " ")
+    return f"{text.rstrip()} {place}"
 
 
 def join_wrapped(lines: Iterable[LogLine]) -> list[LogLine]:

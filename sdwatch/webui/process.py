@@ -18,11 +18,13 @@ from pathlib import Path
 
 import psutil
 
-from sdwatch import system
+from sdwatch import disk, system
 from sdwatch.clock import Clock
 from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import PortTakenError, ProcessError
+from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import FailedStart, Signature, ends_start, why_not_started
 from sdwatch.policy.trouble import Trouble, no_start, not_begun
 from sdwatch.policy.verdict import exit_in_words
@@ -40,6 +42,15 @@ log = logging.getLogger("sdwatch.webui")
 _KEPT_GENERATIONS = 20
 _REAP_LIMIT = 5.0
 _ADOPTION_LIMIT = 10.0
+
+_OUTPUT = {
+    # Without it the boot lines sit in a buffer (measured with Forge dfdcbab6).
+    "PYTHONUNBUFFERED": "1",
+    # Into a file Python writes cp1252 on Windows, where a prompt in Chinese raises
+    # UnicodeEncodeError inside the WebUI (A1111#1005), and ASCII where there is no locale.
+    "PYTHONIOENCODING": "utf-8:backslashreplace",
+}
+"""How a WebUI is to print, unless the config's `env` has other wishes."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ class WebUIProcessManager:
         self._life: _Life | None = None
         self._exits: dict[int, WebUIExit] = {}
         self._restart_under_way: Future[bool] | None = None
-        state_dir.mkdir(parents=True, exist_ok=True)
+        disk.ensure_folder(state_dir)
         self._identity = identities.load(state_dir)
 
     # --- what it is -------------------------------------------------------------------------
@@ -260,7 +271,7 @@ class WebUIProcessManager:
             told = self.last_probe is not None and self.last_probe.unusable  # by the WebUI itself
             given_up = give_up is not None and give_up.is_set()
             known = None if told or given_up else self._why_not_started(life)
-            why = f": {known.cause}. {known.advice}" if known else ""
+            why = f": {known.cause}. {fitted(known.advice, Kind.UNKNOWN)}" if known else ""
             how = reason + self._how_it_ended(life)
             self._failed(how + why, no_start(how, known, told))
         return not reason
@@ -341,9 +352,8 @@ class WebUIProcessManager:
 
     def _spawn(self, identity: Identity) -> subprocess.Popen[bytes]:
         stdout, stderr = identities.log_paths(self._state_dir, identity.generation)
-        # Without PYTHONUNBUFFERED the boot lines sit in a buffer (measured with Forge dfdcbab6).
         ours = {identities.TOKEN_NAME: identity.token}
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", **self._env, **ours}
+        env = {**os.environ, **_OUTPUT, **self._env, **ours}
         try:
             announce("spawn", Path(self._command[0]))
             return system.spawn(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdwatch import system
 from sdwatch.clock import Clock
 from sdwatch.webui import tree
 from sdwatch.webui.tail_capture import LogFollower
@@ -104,7 +105,7 @@ class Readiness:
                 return f"not ready within {self.limit:g} s: {self._state()}"
             if self.signs.quiet_for() > self.stall:
                 return f"no output and no work for {self.stall:g} s: {self._state()}"
-            if now >= next_probe and tree.answers(self.host, self.port):
+            if now >= next_probe and system.somebody_listens(self.host, self.port):
                 if self.is_ours():
                     next_probe, pause = now + pause, PROBE_EVERY
                     self.last_probe = result = self.probe()
@@ -112,7 +113,8 @@ class Readiness:
                         return result.reason
                     if result.ready and not self.ended.is_set():
                         return ""
-                elif owner := tree.owner_of(self.host, self.port):
+                elif (owner := tree.owner_of(self.host, self.port)) and not self.is_ours():
+                    # Asked twice: ours may have begun to listen after the first look at the tree.
                     return port_taken(self.port, owner)
             # An API of ours that answers disproves such a line: it is of an extension's port.
             if self.signs.failed and (self.last_probe is None or self.last_probe.no_routes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +19,6 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.picture import NoPictureError, look_at
-from sdwatch.policy.printable import printable
 
 MAX_REPLY_BYTES = 256 << 20
 """Of one reply: base64 of 192 MB of pictures."""
@@ -29,13 +29,17 @@ _MOST_SIGNS = 2_000_000
 _MOST_IMAGES = 1000
 _MOST_PIXELS = 500_000_000  # of all images of a reply, since looking through them takes time
 _LONGEST_MESSAGE = 20_000
-_LONGEST_NAME = 200
 
 NO_IMAGE = "no image"
 """The `kind` of the error for a 200 that has none, and says what it did all the same."""
 
 NO_PICTURE = "no picture"
 """The `kind` for one with an image that does not decode."""
+
+A_PATH = "a path"
+"""The `kind` for one that names a file in the place of an image."""
+
+_PATH = re.compile(r"(?!data:)[^\n]{1,1000}(?P<ending>\.[A-Za-z0-9]{2,5})")
 
 NO_JSON = "no JSON"
 """The `kind` for one that cannot be read."""
@@ -98,12 +102,6 @@ def read_reply(stage: str, body: bytes) -> Reply:
     return Reply(images, grids, info, sizes, one_colour)
 
 
-def named_in(info: Mapping[str, Any], key: str) -> str:
-    """What a reply's `info` says there, as it can be kept and shown; '' for what is no name."""
-    name = info.get(key)
-    return printable(name[:_LONGEST_NAME]) if isinstance(name, str) else ""
-
-
 def parse_json(body: bytes) -> Any:
     """The value that `body` says. Raises ValueError, also for what would not fit in memory or
     stack."""
@@ -147,6 +145,12 @@ def _decoded(
 def _decode(
     stage: str, number: int, text: Any
 ) -> tuple[bytes, tuple[tuple[int, int], bool | None]]:
+    if isinstance(text, str) and (ending := _ending_of_a_path(text)):
+        words = (
+            f"image {number} of the reply is the path of a file ({ending}) and no picture: the "
+            "WebUI kept it in its own folder, as it does with videos, which sdwatch cannot fetch"
+        )
+        raise WebUIBadRequestError(words, stage=stage, status=200, kind=A_PATH)
     try:
         data = base64.b64decode(text.partition(",")[2] if text[:5] == "data:" else text)
     except (TypeError, AttributeError, ValueError) as error:
@@ -154,6 +158,13 @@ def _decode(
             f"image {number} of the reply is not base64", stage=stage, status=200, kind=NO_PICTURE
         ) from error
     return data, check_image(stage, number, data)
+
+
+def _ending_of_a_path(text: str) -> str:
+    """The ending of the file that a text names; '' where it may be base64, which has no dot. Forge
+    Neo answers so where it made a video (its source)."""
+    found = _PATH.fullmatch(text)
+    return found["ending"] if found else ""
 
 
 def check_image(stage: str, number: int, data: bytes) -> tuple[tuple[int, int], bool | None]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sdwatch.errors import (
@@ -19,6 +20,7 @@ from sdwatch.errors import (
     WebUIReplyError,
     WebUIServerError,
 )
+from sdwatch.policy.broke_inside import asserted, broke_inside
 from sdwatch.policy.picture import NoPictureError, is_one_colour, may_be_one_colour, size_of
 from sdwatch.policy.success import (
     LEVELS,
@@ -27,11 +29,12 @@ from sdwatch.policy.success import (
     Level,
     Made,
     Picture,
-    broke_inside,
     findings,
     unknown_name,
 )
 from sdwatch.webui.reply import NO_IMAGE, NO_PICTURE, Reply
+
+_EMPTY = "without an image"
 
 QUESTION_TIMEOUT = 2.0
 """Seconds for a question after a reply: the permit is held meanwhile."""
@@ -42,6 +45,20 @@ class Asked(Protocol):
 
     def progress(self, timeout: float) -> dict[str, Any]: ...
     def listed(self, name: str, timeout: float) -> list[Any]: ...
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """`button`: which one somebody pressed, or ''; `known`: whether the WebUI was asked and
+    answered, or cannot be asked at all."""
+
+    button: str = ""
+    known: bool = True
+
+    @property
+    def by_interrupt(self) -> bool:
+        """As SD.Next says of an exception, too."""
+        return self.button == "Interrupt"
 
 
 class Review:
@@ -62,37 +79,48 @@ class Review:
     def look(self, stage: str, payload: Mapping[str, Any], reply: Reply) -> tuple[Finding, ...]:
         """What a person should know of a reply that is a success all the same. Raises WebUIError
         for one that is not: WebUIInterruptedError, WebUIBadRequestError where it is because of a
-        name that this WebUI does not know, else WebUIReplyError."""
+        name that this WebUI does not know, WebUIServerError where its log has an exception, else
+        WebUIReplyError."""
+        ended = self._how_ended()
+        if ended.by_interrupt or not ended.known:
+            self._refuse_broken(stage, "with a picture that is not finished")
         made = Made(
             pictures=_pictures(stage, reply),
             info=reply.info,
             given=lambda: _given(stage, payload),
-            interrupted=self._how_interrupted() if self._asks("interrupted") else "",
+            interrupted=ended.button if self._asks("interrupted") else "",
             log=self._log() if self._asks("fallback") else (),
         )
         found = findings(stage, payload, made)
         failing = [finding for finding in found if self._level(finding) == "fail"]
         if failing:
+            if ended.known and not ended.button:
+                self._refuse_broken(stage, "with other pictures than were asked for")
             raise self._error(stage, failing)
         return tuple(finding for finding in found if self._level(finding) == "warn")
 
     def explain(self, error: WebUIReplyError) -> WebUIError:
         """What a 200 without an image is. SD.Next answers so to a skip, and to an exception, after
-        which it says `interrupted`; which of them it was, its log alone tells."""
+        some of which it says `interrupted`; which of them it was, its log alone tells."""
         if error.kind != NO_IMAGE:
             return error
         log = self._log()
-        if broke := broke_inside(log):
-            words = f"the WebUI answered 200 without an image: {broke}"
-            kind, _, said = broke.partition(": ")
-            if not kind.replace(".", "_").isidentifier():
-                kind, said = "", broke
-            return WebUIServerError(words, stage=error.stage, status=200, kind=kind, said=said)
-        how = self._how_interrupted()
+        if (broken := broken_inside(error.stage, log, _EMPTY)) is not None:
+            return broken
+        how = self._how_ended().button
         if how == "Skip" or (how and log):
             words = f"somebody pressed {how} in the WebUI: there is no image"
             return WebUIInterruptedError(words, stage=error.stage, status=200)
+        if said := asserted(log):
+            words = f"the WebUI answered 200 {_EMPTY}: {said}"
+            return WebUIServerError(words, stage=error.stage, status=200, said=said)
         return error
+
+    def _refuse_broken(self, stage: str, came: str) -> None:
+        """Raises WebUIServerError where the log has an exception of the generation: SD.Next says
+        `interrupted` of it, too, and nobody pressed a button."""
+        if (broken := broken_inside(stage, self._log(), came)) is not None:
+            raise broken
 
     def _level(self, finding: Finding) -> Level:
         return self._levels.get(finding.kind, "fail")
@@ -124,23 +152,32 @@ class Review:
             return ""
         return unknown_name(finding, listed)
 
-    def _how_interrupted(self) -> str:
-        """Which button somebody pressed, or ''. Our own interrupts end calls whose reply nobody
-        waits for; the flags are cleared when the next generation begins (measured)."""
+    def _how_ended(self) -> _Ended:
+        """What the WebUI says of the end of its last generation. Our own interrupts end calls whose
+        reply nobody waits for; the flags are cleared when the next generation begins (measured)."""
         if self._client is None or not self._has_progress:
-            return ""
+            return _Ended()
         try:
             state = self._client.progress(QUESTION_TIMEOUT).get("state")
         except WebUINotUsableError:  # stable-diffusion.cpp has no such route
             self._has_progress = False
-            return ""
+            return _Ended()
         except WebUIError:  # a question that fails must not fail a good call
-            return ""
+            return _Ended(known=False)
         if not isinstance(state, dict):
-            return ""
+            return _Ended()
         if state.get("interrupted") is True:
-            return "Interrupt"
-        return "Skip" if state.get("skipped") is True else ""
+            return _Ended("Interrupt")
+        return _Ended("Skip" if state.get("skipped") is True else "")
+
+
+def broken_inside(stage: str, log: tuple[str, ...], came: str) -> WebUIServerError | None:
+    """The exception that the log of a call has, which its reply does not tell of. `came`: with
+    what the reply came, in words."""
+    if (broke := broke_inside(log)) is None:
+        return None
+    words = f"the WebUI answered 200 {came}: {broke.words}"
+    return WebUIServerError(words, stage=stage, status=200, kind=broke.kind, said=broke.said)
 
 
 def _pictures(stage: str, reply: Reply) -> list[Picture]:

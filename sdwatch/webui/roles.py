@@ -5,6 +5,7 @@ webui and spool do not import each other: the recorder is handed in.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -127,6 +128,9 @@ class Keeper(Protocol):
         """Wait for what the WebUI prints of a failed call after its reply: until its traceback is
         whole, `is_over`, or a second is over. `call_log` has it then."""
 
+    def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+        """The first line that the WebUI printed since its start of each."""
+
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""
 
@@ -164,3 +168,7 @@ class Keeper(Protocol):
     def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
         """A failure was proven to be a job's own; it cost the WebUI so many lives, by its own end
         if it `died`."""
+
+    def cannot(self, stage: str, upscaler: str, why: str) -> None:
+        """A call has shown that this life of the WebUI cannot do `stage`, with this upscaler or,
+        '', at all."""

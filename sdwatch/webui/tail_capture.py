@@ -10,16 +10,18 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import psutil
 
+from sdwatch import system
 from sdwatch.policy.error_lines import FRAME_SIGN, PINNED, TRACEBACK, ErrorBlock, error_blocks
 from sdwatch.policy.news import News
 from sdwatch.webui.log_lines import LogLine, is_access, last_frames, probe_status, split_lines
+from sdwatch.webui.log_text import decoded
 from sdwatch.webui.tail_window import errors_in, last_lines, traceback_in
 
 WINDOW_BYTES = 4 * 1024 * 1024
@@ -30,14 +32,7 @@ OVERLAP_BYTES = 16 * 1024
 GUARD_BYTES = 64
 SAVED_BYTES = 256 * 1024
 MOST_BARS = 100
-
-# A named pipe put where a log should be must not block us.
-_READ_FLAGS = (
-    os.O_RDONLY
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+_LONGEST_RAW = 1 << 20  # bytes of a line without an end, as a bar that `\\r` draws
 
 
 def tail_text(source: Path | None, max_lines: int = 200, *, max_bytes: int = WINDOW_BYTES) -> str:
@@ -103,6 +98,21 @@ def cap_file(path: Path, cap_bytes: int) -> bool:
     return True
 
 
+def first_lines_with(paths: Iterable[Path], patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+    """Return the first line of these whole files that fits each pattern. Never raises: a file that
+    cannot be read has none. A log that was cut to its cap has lost its older lines."""
+    found: dict[re.Pattern[str], str] = {}
+    for path in paths:
+        with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+            for raw in iter(lambda: file.readline(_LONGEST_RAW), b""):
+                line = raw.decode("utf-8", "replace")
+                fits = (each for each in patterns if each not in found and each.search(line))
+                found |= dict.fromkeys(fits, line.strip())
+                if len(found) == len(patterns):
+                    break
+    return tuple(found.values())
+
+
 class LogFollower:
     """What is new in a log since the last look. Survives rotation, truncation and vanishing."""
 
@@ -128,7 +138,7 @@ class LogFollower:
     @property
     def unfinished(self) -> str:
         """What has no line end yet, as what asks for a key."""
-        return self._pending.decode("utf-8", "replace")
+        return decoded(self._pending)
 
     def poll(self) -> list[str]:
         """New complete lines, and the last frame of a bar that has moved, in order. At most
@@ -143,9 +153,9 @@ class LogFollower:
         if len(data) - cut > PENDING_BYTES:
             cut = len(data)
         self._pending = data[cut:]
-        lines = split_lines(data[:cut].decode("utf-8", "replace"))
+        lines = split_lines(decoded(data[:cut]))
         # A bar's newest frame has no line end yet: tqdm begins each with \r.
-        unfinished = split_lines(self._pending.decode("utf-8", "replace"))
+        unfinished = split_lines(decoded(self._pending))
         bars = [line for line in unfinished if line.bar is not None]
         seen = [*lines, *bars]
         self._activity += sum(map(self._is_progress, seen))
@@ -201,7 +211,8 @@ def _open(path: Path) -> BinaryIO:
         raise _NotAFileError(f"{path} is a folder, not a log file")
     if not stat.S_ISREG(mode):
         raise _NotAFileError(f"{path} is not a regular file, so nothing is read from it")
-    return os.fdopen(os.open(path, _READ_FLAGS), "rb")
+    # Not held for anybody's sake: what cannot be read now is read at the next look.
+    return os.fdopen(system.open_to_read(path), "rb")
 
 
 def _read_end(path: Path, max_bytes: int) -> tuple[bytes, int]:

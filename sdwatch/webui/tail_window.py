@@ -27,6 +27,7 @@ from sdwatch.webui.log_lines import (
     without_probes,
     without_repeats,
 )
+from sdwatch.webui.log_text import decoded
 
 _FIRST_LOOK = 16 * 1024  # 200 lines are rarely more
 _GROWTH = 4
@@ -138,7 +139,7 @@ def _shown(data: bytes) -> tuple[list[LogLine], int]:
         data = b"\n".join(_as_one(data))
     if data.count(b"\r") > _MANY_FRAMES:
         data = b"".join(_without_old_frames(data))
-    lines, probes = without_probes(split_lines(data.decode("utf-8", "replace")))
+    lines, probes = without_probes(split_lines(decoded(data)))
     return lines, probes + usual
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -69,23 +68,15 @@ def listener(processes: Iterable[psutil.Process], port: int) -> psutil.Process |
     return None
 
 
-def answers(host: str, port: int) -> bool:
-    """Whether anybody at all takes a connection there."""
-    try:
-        with socket.create_connection((host, port), timeout=1.0):
-            return True
-    except TimeoutError:
-        return True  # a full backlog: somebody listens and does not accept
-    except OSError:
-        return False
-
-
 def owner_of(host: str, port: int) -> str | None:
     """Who listens on host:port, for people: `pid 123 (python3)`; None when nobody does."""
-    pids = _listening_pids(host, port)
+    try:
+        pids = {pid for pid in system.listeners(host, port) if pid is not None}
+    except (psutil.Error, OSError):
+        pids = set()  # not for this user's eyes
     if pids:
         return ", ".join(_named(pid) for pid in sorted(pids))
-    if answers(host, port):
+    if system.somebody_listens(host, port):
         return "a process that this user cannot see"
     return None
 
@@ -116,36 +107,6 @@ def rss(processes: Iterable[psutil.Process]) -> int:
 
 def _joined(seen: list[psutil.Process], found: Iterable[psutil.Process]) -> list[psutil.Process]:
     return [*seen, *(process for process in found if process not in seen)]
-
-
-def _listening_pids(host: str, port: int) -> set[int]:
-    """Empty where this user may not see them."""
-    addresses = _addresses(host)
-    try:
-        connections = psutil.net_connections("tcp")
-    except (psutil.Error, OSError):
-        return set()
-    return {
-        connection.pid
-        for connection in connections
-        if connection.status == psutil.CONN_LISTEN
-        and connection.laddr
-        and connection.laddr.port == port
-        and connection.laddr.ip in addresses
-        and connection.pid is not None
-    }
-
-
-def _addresses(host: str) -> set[str]:
-    """Where somebody may listen who answers on `host`: its own addresses, and all at once."""
-    try:
-        found = {
-            str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        }
-    except OSError:
-        found = {host}
-    mapped = {f"::ffff:{address}" for address in found if ":" not in address}
-    return found | mapped | {"0.0.0.0", "::"}
 
 
 def _named(pid: int) -> str:

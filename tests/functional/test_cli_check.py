@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -78,6 +79,20 @@ def test_a_config_whose_webui_will_start_has_no_mistakes(tmp_path: Path) -> None
     assert told.returncode == ExitCode.OK
     assert "no mistakes" in told.stdout
     assert "sdwatch.yaml:7:14: warning: webuis.forge: --ckpt-dir: there is no folder" in told.stderr
+    assert "listens" not in told.stderr
+
+
+def test_a_webui_that_would_listen_on_all_interfaces_is_warned_of(tmp_path: Path) -> None:
+    sdwatch(tmp_path, "init", ".", "--webui", "forge")
+    text = (tmp_path / "sdwatch.yaml").read_text(encoding="utf-8")
+    assert "--server-name, 127.0.0.1, " in text
+    text = text.replace("--server-name, 127.0.0.1, ", "")
+    text = re.sub(r"cwd: \S+", f"cwd: {tmp_path}", text)
+    (tmp_path / "sdwatch.yaml").write_text(text, encoding="utf-8")
+    told = sdwatch(tmp_path, "check")
+    assert told.returncode == ExitCode.BAD_CONFIG  # there is no Forge here
+    assert "webuis.forge: --nowebui without --server-name listens on all interfaces" in told.stderr
+    assert "add --server-name 127.0.0.1 to the command" in told.stderr
 
 
 def test_jobs_are_held_against_a_running_webui(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.init import WEBUIS
 from sdwatch.config import load_config
 from tests.functional.cli import sdwatch
+from tests.webui.sim import running
 
 
 @pytest.mark.parametrize("webui", WEBUIS)
@@ -23,14 +25,17 @@ def test_init_writes_a_config_that_can_be_used(tmp_path: Path, webui: str) -> No
     assert (folder / "inbox" / "README.md").is_file()
 
 
-def test_the_examples_have_no_mistakes_and_find_their_schema(tmp_path: Path) -> None:
-    sdwatch(tmp_path, "init", ".")
+@pytest.mark.parametrize("webui", WEBUIS)
+def test_the_examples_have_no_mistakes_and_find_their_schema(tmp_path: Path, webui: str) -> None:
+    sdwatch(tmp_path, "init", ".", "--webui", webui)
     folder = tmp_path / "examples"
-    examples = [*sorted(folder.glob("*.yaml")), folder / "sketch"]
+    examples = sorted(folder.iterdir())
+    assert {path.name for path in examples} >= {"castle.yaml", "night.yaml", "sketch"}
     told = sdwatch(tmp_path, "check", *examples)
     assert told.returncode == ExitCode.OK, told.stdout
     assert (tmp_path / "job.schema.json").is_file()
-    for command in (("check",), ("submit", folder / "castle.yaml")):
+    commands: list[tuple[object, ...]] = [("submit", folder / "castle.yaml")]
+    for command in [*commands, *([("check",)] if webui == "simulator" else [])]:
         assert sdwatch(tmp_path, *command).returncode == ExitCode.OK
 
 
@@ -41,3 +46,40 @@ def test_init_never_overwrites_a_config(tmp_path: Path) -> None:
     assert "already" in told.stderr
     assert (tmp_path / "sdwatch.yaml").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["sdwatch.yaml"]
+
+
+@pytest.mark.parametrize("webui", [webui for webui in WEBUIS if webui != "simulator"])
+def test_the_header_of_a_generated_config_names_a_file_that_is_beside_it(
+    tmp_path: Path, webui: str
+) -> None:
+    sdwatch(tmp_path, "init", ".", "--webui", webui)
+    head = (tmp_path / "sdwatch.yaml").read_text(encoding="utf-8").partition("\nspool:")[0]
+    assert re.findall(r"[\w-]+\.yaml", head) == ["all-settings.yaml"]
+    explained = (tmp_path / "all-settings.yaml").read_text(encoding="utf-8")
+    assert "start_limit:" in explained
+    assert "one_colour: fail" in explained
+
+
+def test_the_config_of_the_simulator_names_no_file_that_is_not_beside_it(tmp_path: Path) -> None:
+    sdwatch(tmp_path, "init", ".")
+    head = (tmp_path / "sdwatch.yaml").read_text(encoding="utf-8").partition("\nspool:")[0]
+    named = set(re.findall(r"[\w-]+\.yaml", head))
+    assert named <= {path.name for path in tmp_path.iterdir()}
+    assert "sdwatch init DIR --webui forge" in head
+
+
+def test_forge_neo_is_started_by_its_own_config(tmp_path: Path) -> None:
+    sdwatch(tmp_path, "init", ".", "--webui", "forge-neo")
+    (webui,) = load_config(tmp_path / "sdwatch.yaml").webuis
+    assert webui.env == {"COLUMNS": "250"}
+    assert webui.command is not None
+    assert webui.command[-4:-1] == ("--server-name", "127.0.0.1", "--port")
+
+
+def test_a_forge_neo_can_do_the_examples_that_are_written_for_it(tmp_path: Path) -> None:
+    sdwatch(tmp_path, "init", ".", "--webui", "forge-neo")
+    files = [tmp_path / "examples" / name for name in ("castle.yaml", "three-stages.yaml")]
+    with running(tmp_path, "--kind", "forge-neo") as neo:
+        told = sdwatch(tmp_path, "check", "--against", f"http://127.0.0.1:{neo.port}", *files)
+    assert told.returncode == ExitCode.OK, told.stdout
+    assert "Forge Neo" in told.stdout

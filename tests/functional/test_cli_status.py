@@ -123,3 +123,16 @@ def test_a_heartbeat_of_another_machine_counts_only_when_it_moves(tmp_path: Path
     folder.mkdir(parents=True)
     (folder / "heartbeat.json").write_text(json.dumps(beat))
     assert [beat["running"] for beat in _status(tmp_path)["monitors"]] == [False]
+
+
+def test_a_heartbeat_that_cannot_be_read_does_not_mean_that_no_monitor_runs(
+    tmp_path: Path,
+) -> None:
+    spool = make_spool(tmp_path)
+    folder = spool / "working" / "box-2"
+    folder.mkdir(parents=True)
+    (folder / "heartbeat.json").write_bytes(b"")
+    told = sdwatch(spool, "status")
+    assert told.returncode == ExitCode.OK, told.stderr
+    assert "worker box-2 may be running: its heartbeat in working/ cannot be read" in told.stdout
+    assert "no monitor runs" not in told.stdout

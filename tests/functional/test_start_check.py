@@ -16,6 +16,9 @@ COMMAND = ["venv/bin/python", "-u", "launch.py", "--api", "--port", "{port}"]
 POSIX = pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
 
 
+LOCAL = ("--server-name", "127.0.0.1")
+
+
 class Install:
     """A WebUI's folder, and the config that starts it."""
 
@@ -30,7 +33,14 @@ class Install:
 
     def knows(self, *flags: str) -> None:
         """Its source has these flags, and enough others."""
-        names = [*flags, "--api", "--nowebui", "--port", *(f"--other-{n}" for n in range(20))]
+        names = [
+            *flags,
+            "--api",
+            "--nowebui",
+            "--server-name",
+            "--port",
+            *(f"--other-{n}" for n in range(20)),
+        ]
         lines = "".join(f'parser.add_argument("{name}")\n' for name in names)
         (self.webui / "modules/cmd_args.py").write_text(lines)
 
@@ -195,7 +205,7 @@ def test_what_runs_no_file_is_not_looked_for(install: Install, command: list[str
 @POSIX
 def test_a_flag_that_is_not_in_the_source_is_told_with_its_nearest(install: Install) -> None:
     install.knows("--always-low-vram")
-    (told,) = install.told([*COMMAND, "--alway-low-vram", "--nowebui"])
+    (told,) = install.told([*COMMAND, "--alway-low-vram", "--nowebui", *LOCAL])
     assert told.startswith("15:7: webuis.one: this WebUI does not know the flag --alway-low-vram")
     assert 'did you mean "--always-low-vram"?' in told
 
@@ -219,7 +229,7 @@ def test_a_command_without_api_is_a_mistake_and_says_which_flag(install: Install
     command = ["venv/bin/python", "launch.py", "--port", "{port}"]
     (told,) = install.told(command)
     assert told.startswith("9:5: webuis.one: the command has no --api")
-    assert install.told([*command, "--nowebui"]) == []
+    assert install.told([*command, "--nowebui", *LOCAL]) == []
     assert install.told(command, env="{COMMANDLINE_ARGS: --api --xformers}") == []
 
 

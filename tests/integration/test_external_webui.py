@@ -50,7 +50,7 @@ class ByHand:
         assert self._begun[-1].process.poll() is None
         assert self._spool.stats()["starts"] == len(self._begun)
         state = self._spool.state / "webui-sim"
-        assert {path.name for path in state.iterdir()} <= {"crashes.jsonl"}
+        assert {path.name for path in state.iterdir()} <= {"crashes.jsonl", "webui.json"}
 
     def end(self) -> None:
         for sim in self._begun:

@@ -163,6 +163,9 @@ def on_hold(root: Path, row: HoldRow, kind: str) -> Iterator[Monitored]:
             life.enter_context(running(root, *flags, *counted, port=spool.port, plan=plan))
         if row.foreign:
             life.enter_context(running(root, *flags, port=spool.port))
+        if row.chosen:
+            spool.start()
+            Somebody(spool).chooses_a_bad_checkpoint()
         spool.drop("castle.yaml", job("a cursed castle"))
         yield spool
 
@@ -170,7 +173,8 @@ def on_hold(root: Path, row: HoldRow, kind: str) -> Iterator[Monitored]:
 @pytest.mark.parametrize(("row", "kind"), hold_cases(), ids=named)
 def test_what_puts_the_lane_on_hold(tmp_path: Path, row: HoldRow, kind: str) -> None:
     with on_hold(tmp_path, row, kind) as spool:
-        spool.start()
+        if not row.chosen:
+            spool.start()
         note = spool.spool / "HOLD-sim.txt"
         wait_until(lambda: note.exists() and row.hold in note.read_text("utf-8"), 60, row.hold)
         spool.stop()

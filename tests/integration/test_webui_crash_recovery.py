@@ -112,6 +112,10 @@ class NotingKeeper:
         del run, message
         self.heard.append(f"blamed {job}: {crashes} crashes" + ", died" * died)
 
+    def cannot(self, stage: str, upscaler: str, why: str) -> None:
+        del why
+        self.heard.append(f"cannot {stage} {upscaler}".strip())
+
     def crashed(self, diagnosis: Diagnosis) -> None:
         self.heard.append(f"crashed: {diagnosis}")
 

@@ -12,6 +12,7 @@ from sdwatch.policy.error_lines import (
     error_blocks,
     is_error,
     lines_that_matter,
+    without_own_failures,
 )
 
 FRAMES = [line for n in range(20) for line in (f'  File "f{n}.py", line {n}, in f', f"    g{n}()")]
@@ -129,3 +130,59 @@ def test_a_pinned_traceback_matters_more_than_a_flood_of_minor_errors() -> None:
 def test_of_lines_that_differ_in_numbers_there_is_one() -> None:
     lines = [f"{what} {n}" for n in range(20) for what in ("ERROR: this", "ERROR: that")]
     assert lines_that_matter(tail([], lines))[-2:] == ["ERROR: this 19", "ERROR: that 19"]
+
+
+DRAWN = [
+    "<webui>/modules/api.py:99 in get_schedulers",
+    "    98 │ try:",
+    "  ❱ 99 │     return serialize(rows)",
+    "   100 │ except Exception as e:",
+    "ResponseValidationError: 8 validation errors:",
+    "  {'type': 'string_type', 'loc': ('response', 1, 'cls')}",
+]
+OWN = [
+    "08:17:46-1 ERROR    API error: GET: /sdapi/v1/schedulers ResponseValidationError: 8 errors",
+    "08:17:46-1 ERROR    HTTP API: ResponseValidationError",
+    *DRAWN,
+]
+FAILED = [
+    "08:17:47-1 ERROR    Processing: step=base args={} it broke",
+    "08:17:47-1 ERROR    Processing: RuntimeError",
+    *DRAWN[:4],
+    "RuntimeError: it broke",
+]
+ASGI = [
+    'INFO:     127.0.0.1:1 - "GET /sdapi/v1/cmd-flags HTTP/1.1" 500 Internal Server Error',
+    "ERROR:    Exception in ASGI application",
+    "Traceback (most recent call last):",
+    '  File "<site-packages>/starlette/concurrency.py", line 41, in run',
+    "    raise",
+    "fastapi.exceptions.ResponseValidationError: 1 validation errors:",
+]
+UPSCALE = ["08:17:46-1 ERROR    API error: POST: http://127.0.0.1:7860/sdapi/v1/extra-single-image "
+           "ValidationError: 1 validation error for ResProcessImage", *DRAWN]  # fmt: skip
+
+
+@pytest.mark.parametrize("own", [OWN, ASGI, UPSCALE, OWN + ASGI], ids=range(4))
+def test_the_failure_of_our_own_question_is_not_of_the_call(own: list[str]) -> None:
+    before, after = ["INFO     before"], ["08:18:00-1 INFO     after"]
+    assert without_own_failures([*before, *own, *FAILED, *after]) == [*before, *FAILED, *after]
+    assert without_own_failures([*before, *FAILED, *own]) == [*before, *FAILED]
+    shown = lines_that_matter("\n".join([*FAILED, *own, *after]))
+    assert not any("ValidationError" in line for line in shown)
+    assert "RuntimeError: it broke" in shown
+
+
+def test_the_failure_of_a_call_is_kept() -> None:
+    call = [OWN[0].replace("GET: /sdapi/v1/schedulers", "POST: /sdapi/v1/txt2img"), *OWN[1:]]
+    other = [OWN[0].replace("/sdapi/v1/schedulers", "/sdapi/v1/schedulers-of-another"), *OWN[1:]]
+    asgi = [ASGI[0].replace("GET /sdapi/v1/cmd-flags", "POST /sdapi/v1/txt2img"), *ASGI[1:]]
+    for lines in (call, other, asgi, FAILED):
+        assert without_own_failures(lines) == lines
+
+
+def test_of_a_long_line_the_beginning_and_the_end_are_shown() -> None:
+    (line,) = lines_that_matter("1 ERROR Processing: step=base args={" + "x" * 2000 + "} it broke")
+    assert line.startswith("1 ERROR Processing: step=base args={")
+    assert line.endswith("} it broke")
+    assert len(line) < 310

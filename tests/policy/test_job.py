@@ -390,14 +390,15 @@ def test_of_very_many_mistakes_a_hundred_are_told() -> None:
     assert told[-1] == "job.yaml:100:1: 4901 more problems from here on"
 
 
-@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda path: path.stem)
 def test_each_example_is_a_job_without_warnings(path: Path) -> None:
     job = parse_job(path.read_bytes(), path.name, None, path.stem)
     assert job.warnings == ()
 
 
-def test_the_example_folder_has_the_images_it_names() -> None:
-    folder = EXAMPLES / "sketch"
+@pytest.mark.parametrize("name", ["any/sketch", "a1111/alwayson-script"])
+def test_the_example_folders_have_the_images_they_name(name: str) -> None:
+    folder = EXAMPLES / name
     images = frozenset(path.name for path in folder.glob("*.png"))
     job = parse_job((folder / "job.yaml").read_bytes(), "job.yaml", images, "sketch")
     assert image_names(job.stages[0]) == ["sketch.png", "mask.png"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -113,8 +114,8 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (SAME, "upscale", {"upscaler_2": "Lanczos"}, "without an upscaler, and this stage names none;"),
     (SAME, "upscale", {"upscaling_resize": 9000}, "enlarges nothing without an upscaler"),
     (SAME, "upscale", {"upscaler_1": "None", "resize_mode": 1}, "enlarges nothing"),
-    (SAME, "txt2img", {"script_name": "no such"}, 'no script "no such"'),
-    (SAME, "txt2img", {"alwayson_scripts": {"refinr": {}}}, f'{MEANT}"refiner"?'),
+    (SAME, "txt2img", {"script_name": "no such"}, 'no selectable script "no such"'),
+    (SAME, "txt2img", {"alwayson_scripts": {"refinr": {"args": []}}}, f'{MEANT}"refiner"?'),
     (("sdcpp",), "txt2img", {"script_name": "X/Y/Z plot"}, "has no scripts"),
     (("sdcpp",), "txt2img", {"override_settings": {"eta": 1}}, "has no settings"),
     (("forge",), "txt2img", {"styles": ["Kamph_Default"]}, "no style"),
@@ -258,7 +259,7 @@ def test_lists_that_are_not_there_are_skipped_and_said_so() -> None:
     result = checked("sdcpp", styles=["x"], sampler_name="euler", prompt="embedding:abc")
     assert result.problems == ()
     assert [note.split(":")[0] for note in result.notes] == ["embeddings", "prompt-styles"]
-    (note,) = checked("sdnext", script_name="none of them").notes
+    note, _ = checked("sdnext", script_name="none of them").notes
     assert note == "scripts: not checked: this WebUI (SD.Next): it answered 404"
 
 
@@ -362,3 +363,59 @@ def test_a_list_of_any_shape_is_read_or_refused(body: Any) -> None:
         except ValueError:
             continue
         assert not any(names.shown for name, names in made.lists.items() if route in name)
+
+
+def test_an_unknown_always_on_script_lists_those_that_are_always_on() -> None:
+    said = told("forge", alwayson_scripts={"zzzz": {"args": []}})
+    assert 'has no always-on script "zzzz"; allowed are extra options, controlnet' in said
+    assert "x/y/z plot" not in said
+
+
+def test_an_unknown_selectable_script_lists_those_that_can_be_selected() -> None:
+    said = told("forge", script_name="zzzz")
+    assert 'has no selectable script "zzzz"; allowed are prompt matrix' in said
+    assert "controlnet" not in said
+
+
+def test_a_script_of_the_other_role_is_told_where_to_be_named() -> None:
+    said = told("forge", alwayson_scripts={"X/Y/Z plot": {"args": []}})
+    assert '"X/Y/Z plot" is a selectable script: name it as script_name' in said
+    said = told("forge", script_name="ControlNet")
+    assert '"ControlNet" is an always-on script: name it in alwayson_scripts' in said
+
+
+def test_a_script_whose_role_nobody_says_may_be_of_either() -> None:
+    for fields in ({"alwayson_scripts": {"Hypertile": {"args": []}}}, {"script_name": "Hypertile"}):
+        assert not checked("a1111", **fields).problems
+
+
+def test_sd_vae_is_refused_on_forge_neo_which_has_no_use_of_it() -> None:
+    neo = replace(catalogue("forge"), kind=Kind.FORGE_NEO)
+    job = parse_job(b"prompt: a castle\noverride_settings: {sd_vae: ae.safetensors}\n", "job.yaml")
+    (problem,) = check_against(job, neo).problems
+    assert "sd_vae has no effect on Forge Neo" in problem.message
+    assert "forge_additional_modules" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({}, "60 calls a minute unless"), ({"server_rate_limit": 100}, "20 calls a minute, after"),
+     ({"server_rate_limit": True}, "60 calls"), ({"server_rate_limit": 0}, ""), ([], "60 calls")],
+)  # fmt: skip
+def test_the_rate_limit_of_sdnext_is_told_before(options: Any, said: str) -> None:
+    limited = catalogue("sdnext").with_options(options)
+    notes = check_against(parse_job(b"prompt: a castle", "j"), limited).notes
+    assert any("server_rate_limit" in note and said in note for note in notes) == bool(said)
+
+
+def test_what_calls_have_shown_is_held_against_later_jobs() -> None:
+    cannot = replace(
+        catalogue("forge"), cannot={"extra-single-image": "why"}, useless={"Lanczos": "its weights"}
+    )
+    text = "stages:\n- txt2img: {enable_hr: true, width: 64, height: 64}\n- upscale: {}\n"
+    (problem,) = check_against(parse_job(text.encode(), "j"), cannot).problems
+    assert problem.message == "this WebUI (Forge) cannot do extra-single-image: why"
+    cannot = replace(cannot, cannot={})
+    text = "stages:\n- txt2img: {width: 64, height: 64}\n- upscale: {upscaler_1: Lanczos}\n"
+    (problem,) = check_against(parse_job(text.encode(), "j"), cannot).problems
+    assert problem.message == 'this WebUI (Forge) cannot enlarge with "Lanczos": its weights'

@@ -27,6 +27,7 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Diagnosis, Facts, names_checkpoint
 from sdwatch.policy.signatures import (
     FailedStart,
@@ -74,11 +75,22 @@ class Row:
     low: bool | None = None
     named: bool = False
     poisons: bool = False
+    kind: Kind = Kind.UNKNOWN
+    printed: tuple[str, ...] = ()
 
     @property
     def facts(self) -> Facts:
         assert self.error is not None
-        return Facts(self.error, self.gone, self.exit, self.log, self.low, self.named)
+        return Facts(
+            self.error,
+            self.gone,
+            self.exit,
+            self.log,
+            self.low,
+            self.named,
+            kind=self.kind,
+            printed=self.printed,
+        )
 
     def why(self, signatures: Sequence[Signature] = BUILTIN) -> str:
         """Of a start that failed."""
@@ -122,6 +134,11 @@ def died(where: str, code: int | None, *words: str, **more: Any) -> Row:
 
 def start(where: str, log: str, code: int | None, *words: str, **more: Any) -> Row:
     return Row(where, None, None, *words, log=tuple(log.split("\n")), exit=code, **more)
+
+
+def silent(kind: str) -> WebUIError:
+    said = "the WebUI answered 200, but the picture is not as it should be"
+    return WebUIReplyError(said, stage="txt2img", status=200, kind=kind)
 
 
 def traceback(last: str, code: str = "output = model(x)") -> tuple[str, ...]:
@@ -172,6 +189,17 @@ CUDA_MALLOC = (
     "[ERROR] ggml_extend.hpp:83 - ggml_backend_cuda_buffer_type_alloc_buffer: allocating 2024.00 "
     "MiB on device 0: cudaMalloc failed: out of memory"
 )
+CAST = "processing.py:1003: RuntimeWarning: invalid value encountered in cast"
+NO_MODULES = (
+    "Traceback (most recent call last):",
+    '  File "<webui>/modules/processing.py", line 1405, in sample',
+    "    if hasattr(self, 'hr_additional_modules') and 'Use same choices' not in self.hr_additional"
+    "_modules:",
+    "TypeError: argument of type 'NoneType' is not iterable",
+)
+NO_WEIGHTS = (
+    "*** Unable to load RealESRGAN model https://github.com/xinntao/x/RealESRGAN_x4plus.pth"
+)
 UNLOADED = ("08:03:12-123456 ERROR    Load model: name='zz-corrupt' not loaded",)
 SAFETENSOR = "Error while deserializing header: HeaderTooLarge"
 GONE_FILE = "[Errno 2] No such file or directory: 'models/Stable-diffusion/zz-vanished.safetensors'"
@@ -208,7 +236,7 @@ ERRORS_MD = [
          "input[2, 9, 1, 1] to have 4 channels, but got 9 channels instead"), SERVER),
     call("batch_size=0, n_iter=0", forge("IndexError", "list index out of range"), SERVER),
     call("unknown script_name", detail(422, "Script 'no such script' not found"), BAD,
-         "no script", "GET /sdapi/v1/scripts", "the reply: Script 'no such script' not found"),
+         "no script", "GET /sdapi/v1/script-info", "the reply: Script 'no such script' not found"),
     call("unknown alwayson script", detail(422, "Script 'no such' not found"), BAD,
          "no script", "alwayson_scripts", "not found"),
     call("unknown refiner", forge("Exception", "Could not find checkpoint with name no-such"), BAD,
@@ -344,11 +372,11 @@ A1111_MD = [
     call("img2img init_images=[]", a1111("RuntimeError", "Expected 3D (unbatched) or 4D (batched) "
          "input to conv2d, but got input of size: [0]"), SERVER),
     call("NaN weights", a1111("NansException", NANS.format("Unet")), NAN, "checkpoint computed",
-         "--no-half,", "the reply: NansException"),
+         "--no-half", "the reply: NansException"),
     call("NaN in the VAE", a1111("NansException", NANS.format("VAE")), NAN, "the VAE computed",
          "--no-half-vae", "A tensor with NaNs was produced in VAE|tensor with NaNs"),
     call("NaN of an older version", a1111("Exception", "A tensor with all NaNs was produced in Une"
-         "t."), NAN, "checkpoint computed", "--no-half,"),
+         "t."), NAN, "checkpoint computed", "--no-half"),
     call("32768x32768 with a limit", a1111("RuntimeError", NOT_ENOUGH), OOM, "not the GPU's"),
     call("CUDA OOM inside a step", a1111("OutOfMemoryError", CUDA_OOM), OOM, "GPU ran out"),
     call("unreadable checkpoint, override", a1111("SafetensorError", SAFETENSOR), BAD,
@@ -426,8 +454,8 @@ SDNEXT_MD = [
          log=('08:03:12-1 WARNING  Override not found: checkpoint="nope"',)),
     call("no model; load failed; while it loads", NO_IMAGE, UNUSABLE, "no model loaded, or not yet",
          "choose a checkpoint", "Aborted: op=process model not loaded", log=ABORTED),
-    call("corrupt or unloadable model at start", NO_IMAGE, POISONED, "cannot load the checkpoint",
-         "Choose another", "not loaded",
+    call("corrupt or unloadable model at start", NO_IMAGE, UNUSABLE,
+         "cannot load the checkpoint", "Choose another", "not loaded",
          log=("08:03:11-1 ERROR    Load model: name='x' not loaded", *ABORTED)),
     call("first load without network", NO_IMAGE, POISONED, "not in its cache", "offline_mode",
          log=("huggingface_hub.errors.LocalEntryNotFoundError: An error happened", *ABORTED)),
@@ -715,8 +743,12 @@ DISAGREEING = [
     call("that something failed, and then what", NO_IMAGE, OOM, "GPU ran out",
          log=("08:03:12-1 ERROR    Processing: RuntimeError", "  ❱ 99 output = x()",
               f"RuntimeError: {CUDA_OOM}")),
-    call("a 200 whose words are of the log", WebUIServerError("x", status=200, said="args={} x"),
+    call("a 200 whose words are of the log", WebUIServerError("x", status=200, said=NOT_ENOUGH),
          OOM, "not the GPU's", log=(f"1 ERROR Processing: args={{}} {NOT_ENOUGH}",)),
+    call("a 200 whose words are of the log, and another line", WebUIServerError(
+         "x", status=200, said="it broke"), SERVER, log=(CUDA_OOM,)),
+    call("an exception far behind in its line", NO_IMAGE, OOM, "GPU ran out",
+         log=(f"1 ERROR Processing: step=base args={{{'x' * 9000}}} {CUDA_OOM}",)),
     call("a body that names a switch for others", a1111("RuntimeError", "CUDA error: unspecified la"
          "unch failure\nCompile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."),
          POISONED, "gave up a program", poisons=True),
@@ -762,6 +794,35 @@ DISAGREEING = [
     start("exit 2 for another reason", f"{BOUND}\n{KILLED}", 2, "killed"),
 ]  # fmt: skip
 
+FORGE_AGAIN = [
+    call("black after the warning that is printed once", silent("one_colour"), NAN,
+         "made of numbers that are none", "--vae-in-fp32", "printed since its start: invalid value",
+         kind=Kind.FORGE, printed=(CAST,)),
+    call("black, and nothing was printed", silent("one_colour"), SILENT, kind=Kind.FORGE),
+    call("another finding after that warning", silent("size"), SILENT, printed=(CAST,)),
+    call("R-ESRGAN without weights", silent("upscale_unchanged"), BAD, "weights are not there",
+         "Lanczos", "Unable to load RealESRGAN model", log=(NO_WEIGHTS,)),
+    call("not enlarged, for another reason", silent("upscale_unchanged"), SILENT),
+    call("hires without modules", forge("TypeError", "argument of type 'NoneType' is not iterable"),
+         BAD, "needs hr_additional_modules", "Use same choices", "hr_additional_modules",
+         log=NO_MODULES),
+    call("hires without modules, a bare 500", OPAQUE, BAD, "needs hr_additional_modules",
+         log=NO_MODULES),
+    call("the same TypeError of something else", forge("TypeError", "argument of type 'NoneType' i"
+         "s not iterable"), SERVER, log=("Traceback", "TypeError: x")),
+    call("Neo out of memory", OPAQUE, OOM, "GPU ran out of memory", "--lowvram", "Out of Memory",
+         kind=Kind.FORGE_NEO, log=("Encountered Out of Memory during Sampling; Unloading all "
+         "Models... main_thread.py :: ERROR",)),
+    call("Neo decodes in tiles, and goes on", OPAQUE, SERVER, kind=Kind.FORGE_NEO, log=(
+         "Encountered Out of Memory during VAE decoding; Retrying with Tiled VAE Decoding... "
+         "patcher/vae.py :: WARNING",)),
+    call("Neo does not know the checkpoint that the job names", OPAQUE, BAD, "of no kind",
+         named=True, poisons=True,
+         log=("Failed to recognize diffusion model... main_thread.py :: ERROR",)),
+    call("Neo does not know the checkpoint", OPAQUE, POISONED, "of no kind", poisons=True,
+         log=("Failed to recognize diffusion model... main_thread.py :: ERROR",)),
+]  # fmt: skip
+
 TABLE = [
     (f"{file}: {row.where}", row)
     for file, rows in (
@@ -769,6 +830,7 @@ TABLE = [
         ("process.md", PROCESS_MD),
         ("a1111.md", A1111_MD),
         ("sdnext.md", SDNEXT_MD),
+        ("Forge again", FORGE_AGAIN),
         ("issues", ISSUES),
         ("issues, in the log", LOG_LINES),
         ("two disagree", DISAGREEING),
@@ -853,11 +915,14 @@ def told_by(signature: Signature, text: str) -> bool:
     statuses = [status for way in signature.ways for status in way.status] or [500]
     bodies = [{"detail": text}, {"error": said[0].rpartition(".")[2], "message": said[2]}]
     facts = [
-        Facts(http(status, body), log=(*NO_KEY, *UNLOADED), names_checkpoint=True)
+        Facts(http(status, body), log=(*NO_KEY, *UNLOADED, *NO_MODULES), names_checkpoint=True)
         for status in statuses
         for body in bodies
     ]
-    facts += [Facts(OPAQUE, log=(text,)), Facts(REFUSED, True, None, (text,), True)]
+    facts += [Facts(OPAQUE, log=(text,), names_checkpoint=named) for named in (False, True)]
+    facts += [Facts(REFUSED, True, None, (text,), True)]
+    facts += [Facts(silent("upscale_unchanged"), log=(text,))]
+    facts += [Facts(silent("one_colour"), printed=(text,))]
     # What stands on two lines of one traceback has ... between them.
     started = why_not_started(FailedStart((text.split(" ... "),)), only)
     return started is not None or any(match(fact, only) for fact in facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import reduce
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from sdwatch.policy.envelope import (
     with_attempts,
 )
 from sdwatch.policy.recovery import PROVEN, Decision, decide
-from sdwatch.policy.story import CANARY_WELL, About, Evidence, Shown, why_text
+from sdwatch.policy.story import CANARY_WELL, About, Evidence, Shown, asked_for, why_text
 from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 
@@ -314,3 +315,26 @@ def test_what_to_do_speaks_of_the_log_only_as_far_as_it_shows_something(
 def test_where_the_log_says_nothing_of_it_what_to_do_does_not_speak_of_it(diagnosis: str) -> None:
     text = told(replace(FAILED, advice="Wait.", diagnosis=diagnosis), EVIDENCE)
     assert "has the exception" not in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"hr_scale": 1.5}, "hires 1.5 times to 768x1152"),
+        ({}, "hires 2 times to 1024x1536"),
+        ({"hr_scale": 2, "hr_upscaler": "R-ESRGAN 4x+"}, "2 times to 1024x1536 with R-ESRGAN 4x+"),
+        ({"hr_resize_x": 600, "hr_resize_y": 900, "hr_scale": 3}, "hires to 600x900"),
+        ({"hr_resize_x": 1024}, "hires to 1024x1536"),
+        ({"hr_second_pass_steps": 12}, "12 hires steps"),
+        ({"denoising_strength": 0.4}, "denoising 0.4"),
+        ({"hr_scale": "many"}, ", hires"),
+    ],
+)
+def test_asked_for_names_the_second_pass(fields: dict[str, Any], said: str) -> None:
+    payload = {"width": 512, "height": 768, "steps": 20, "enable_hr": True, **fields}
+    assert said in asked_for(payload)
+    assert "hires" not in asked_for({**payload, "enable_hr": False})
+
+
+def test_asked_for_names_no_target_of_a_size_that_the_job_leaves_open() -> None:
+    assert asked_for({"enable_hr": True, "hr_scale": 2}) == "hires 2 times"

@@ -12,7 +12,6 @@ from sdwatch.policy.success import (
     Finding,
     Made,
     Picture,
-    broke_inside,
     findings,
     unknown_name,
 )
@@ -431,16 +430,3 @@ def test_a_name_that_the_webui_does_not_know(
     why = unknown_name(finding, listed)
     assert said in why
     assert bool(why) == bool(said)
-
-
-@pytest.mark.parametrize(
-    ("log", "broke"),
-    [
-        (["08:17:46-1 ERROR    Processing: RuntimeError injected"], "RuntimeError injected"),
-        (["2026 | host | sd | ERROR | processing | Processing: x"], "x"),
-        (["08:17:46-1 WARNING  Processing: no results"], ""),
-        ([], ""),
-    ],
-)
-def test_an_exception_that_sdnext_answered_with_200(log: list[str], broke: str) -> None:
-    assert broke_inside(log) == broke

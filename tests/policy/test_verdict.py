@@ -99,7 +99,7 @@ def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIEr
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (None, "exit code unknown"),
+        (None, "its exit code was not seen, because another process had started it"),
         (-11, "killed by signal 11, SIGSEGV"),
         (-40, "killed by signal 40"),
         (0, "exit code 0"),

@@ -16,6 +16,7 @@ from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
     BEGINS,
     HEARTBEAT,
+    UNREADABLE,
     Heartbeat,
     give_way,
     read_heartbeats,
@@ -91,11 +92,40 @@ def test_ones_own_heartbeat_of_before_a_crash_is_not_waited_for(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
-def test_a_heartbeat_that_cannot_be_read_is_passed_over(tmp_path: Path, content: bytes) -> None:
+def test_a_heartbeat_that_cannot_be_read_and_stands_still_blocks_nobody(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdwatch.spool.heartbeat._READ_AGAIN_FOR", 0.0)
     other = made_spool(tmp_path, worker="box-2")
     (other.working / HEARTBEAT).write_bytes(content)
-    assert read_heartbeats(other.root) == []
-    refuse_second_monitor(made_spool(tmp_path), FakeClock())
+    assert read_heartbeats(other.root) == [{"worker": "box-2", UNREADABLE: True}]
+    clock = FakeClock()
+    refuse_second_monitor(made_spool(tmp_path), clock)
+    assert sum(clock.waited) > 0  # it was watched
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]"])
+def test_a_heartbeat_that_changes_and_cannot_be_read_is_of_a_monitor_that_runs(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sdwatch.spool.heartbeat._READ_AGAIN_FOR", 0.0)
+    other = made_spool(tmp_path, worker="box-2").working / HEARTBEAT
+    Heartbeat(made_spool(tmp_path, worker="box-2")).beat({})
+    clock = ClockWithOthers()
+    clock.others = lambda: other.write_bytes(content)
+    with pytest.raises(AlreadyRunningError, match=f"worker box-2, process {os.getpid()} on "):
+        refuse_second_monitor(made_spool(tmp_path), clock)
+
+
+def test_a_heartbeat_that_is_empty_for_a_moment_is_read_again(tmp_path: Path) -> None:
+    spool = made_spool(tmp_path, worker="box-2")
+    other = Heartbeat(spool)
+    (spool.working / HEARTBEAT).write_bytes(b"")
+    again = threading.Timer(0.1, lambda: other.beat({"queued": 4}))
+    again.start()
+    (beat,) = read_heartbeats(spool.root)
+    again.join()
+    assert (beat["worker"], beat["queued"]) == ("box-2", 4)
 
 
 def test_a_second_monitor_on_the_same_state_is_refused_by_the_lock(tmp_path: Path) -> None:

@@ -119,16 +119,6 @@ def test_the_version_of_sdnext_is_its_own_answer() -> None:
         assert read(server).version == ""
 
 
-def test_a_server_without_progress_is_ready_and_asked_for_it_once() -> None:
-    with recorded("sdcpp") as server:
-        probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
-        assert [probe().ready for _ in range(3)] == [True] * 3
-        assert server.asked.count(f"{API}progress") == 1
-        probe.begin_generation()
-        assert probe().ready
-        assert server.asked.count(f"{API}progress") == 2
-
-
 def test_a_server_without_progress_and_without_a_checkpoint_is_of_no_use() -> None:
     with recorded("sdcpp", {"sd-models": (200, b"[]")}) as server:
         result = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)()
@@ -181,3 +171,28 @@ def test_a_kind_and_its_version_are_told_and_no_name_twice(
     kind: Kind, version: str, words: str
 ) -> None:
     assert kind.with_version(version) == words
+
+
+BROKEN = (500, b'{"error": "ValidationError", "errors": "1 validation error for ResProcessImage"}')
+
+
+@pytest.mark.parametrize(
+    ("answer", "cannot"),
+    [(BROKEN, True), ((200, b"{}"), False), ((500, b'{"error": "OSError"}'), False),
+     ((429, b"{}"), False)],
+)  # fmt: skip
+def test_whether_sdnext_can_upscale_is_tried_where_it_may_be(answer: Answer, cannot: bool) -> None:
+    with recorded("sdnext", {"extra-single-image": answer}) as server:
+        client = SDWebUIClient(server.url)
+        made = CatalogueReader(client, 30.0, may_try=lambda: True).read()
+        assert CatalogueReader(client, 30.0).read().cannot == {}, "not beside a monitor"
+    assert ("extra-single-image" in made.cannot) == cannot
+    assert len(server.posts) == 1
+
+
+def test_other_webuis_are_not_tried_and_sdnext_is_not_asked_for_a_list_that_is_an_error() -> None:
+    for kind in KINDS:
+        with recorded(kind) as server:
+            CatalogueReader(SDWebUIClient(server.url), 30.0, may_try=lambda: True).read()
+        assert bool(server.posts) == (kind == "sdnext")
+        assert (f"{API}schedulers" in server.asked) == (kind != "sdnext")

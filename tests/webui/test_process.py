@@ -15,11 +15,11 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from sdwatch import disk
+from sdwatch import disk, system
 from sdwatch.clock import SystemClock
 from sdwatch.effects import Effect
 from sdwatch.errors import PortTakenError, ProcessError
-from sdwatch.webui import process, tree
+from sdwatch.webui import process
 from sdwatch.webui.process import ProbeResult, WebUIProcessManager
 from sdwatch.webui.readiness import Readiness, SignsOfLife
 from tests.helpers import FakeClock, wait_until
@@ -215,7 +215,7 @@ def test_a_working_folder_that_does_not_exist_says_so(setup: Setup, tmp_path: Pa
 
 def test_a_foreign_owner_of_the_port_is_named_and_lives(setup: Setup) -> None:
     with subprocess.Popen(setup.command()) as foreign:
-        wait_until(lambda: tree.answers("127.0.0.1", setup.port))
+        wait_until(lambda: system.somebody_listens("127.0.0.1", setup.port))
         manager = setup.manager()
         with pytest.raises(PortTakenError, match=rf"pid {foreign.pid} \(\w+"):
             manager.start()
@@ -483,7 +483,7 @@ def test_a_wrapper_that_dies_leaves_its_python_alive_and_ours(setup: Setup) -> N
     assert second.adopt()
     assert second.stop()
     assert alive([python]) == []
-    assert not tree.answers("127.0.0.1", setup.port)
+    assert not system.somebody_listens("127.0.0.1", setup.port)
 
 
 def test_many_restarts_leak_no_thread_and_no_descriptor(setup: Setup) -> None:

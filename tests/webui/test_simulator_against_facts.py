@@ -22,6 +22,7 @@ from tests.webui.kinds import CORRUPT, GOOD
 from tests.webui.sim import PAYLOAD, Simulator, launch, running
 
 FACTS = Path(__file__).parents[1] / "facts" / "forge"
+HIRES = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.5, "hr_upscaler": "Latent"}
 ERRORS = json.loads((FACTS / "errors.json").read_text(encoding="utf-8"))
 LISTS = [
     "sd-models", "samplers", "schedulers", "upscalers", "latent-upscale-modes", "face-restorers",
@@ -300,10 +301,48 @@ def test_saving_several_pictures_puts_a_grid_first(sim: Simulator) -> None:
 
 
 def test_the_hires_pass_enlarges(sim: Simulator) -> None:
-    more = {"enable_hr": True, "hr_scale": 1.5, "denoising_strength": 0.5, "hr_upscaler": "Latent"}
-    body = sim.txt2img(**more).json()
+    body = sim.txt2img(**HIRES, hr_additional_modules=["Use same choices"]).json()
     assert opened(body["images"][0]).size == (96, 96)
     assert "Hires upscale: 1.5, Hires upscaler: Latent" in body["info"]
+
+
+def test_a_hires_job_without_modules_is_a_500_after_its_first_pass(sim: Simulator) -> None:
+    reply = sim.txt2img(**HIRES)
+    said = (reply.json()["error"], reply.json()["message"])
+    assert said == ("TypeError", "argument of type 'NoneType' is not iterable")
+    wait_until(lambda: "not in self.hr_additional_modules:" in sim.log.read_text())
+    assert sim.txt2img(**HIRES, hr_additional_modules=[]).ok
+
+
+def test_scripts_are_always_on_or_selectable(sim: Simulator) -> None:
+    names = {
+        role: next(
+            each["name"]
+            for each in sim.get("script-info").json()
+            if each["is_alwayson"] is role and not each["is_img2img"]
+        )
+        for role in (True, False)
+    }
+    assert sim.txt2img(alwayson_scripts={names[True]: {"args": []}}).ok
+    for wrong in (
+        {"script_name": names[True]},
+        {"script_name": "no such"},
+        {"alwayson_scripts": {names[False]: {"args": []}}},
+        {"alwayson_scripts": {"no such": {"args": []}}},
+    ):
+        assert sim.txt2img(**wrong).status_code == 422
+
+
+def test_the_clip_skip_of_a_call_is_kept_unless_the_settings_have_it(sim: Simulator) -> None:
+    def skip() -> float:
+        return float(sim.get("options").json()["CLIP_stop_at_last_layers"])
+
+    before = skip()
+    assert sim.txt2img(override_settings={"CLIP_stop_at_last_layers": 2}).ok
+    assert skip() == 2
+    assert sim.post("options", {"CLIP_stop_at_last_layers": before}).ok
+    assert sim.txt2img(override_settings={"CLIP_stop_at_last_layers": 3}).ok
+    assert skip() == before
 
 
 @pytest.mark.parametrize(("name", "kind"), [("jpg", "JPEG"), ("webp", "WEBP"), ("png", "PNG")])
@@ -317,11 +356,17 @@ def test_the_format_of_the_options_is_used_and_carries_the_infotext(
     assert info == json.loads(body["info"])["infotexts"][0]
 
 
-def test_options_refuses_unknown_keys_and_checkpoints(sim: Simulator) -> None:
+def test_options_refuses_unknown_keys(sim: Simulator) -> None:
     assert sim.post("options", {"no_such": 1}).json()["error"] == "KeyError"
-    reply = sim.post("options", {"sd_model_checkpoint": "nope"})
-    assert (reply.status_code, reply.json()["message"]) == (500, "model 'nope' not found")
     assert sim.post("options", {"CLIP_stop_at_last_layers": 1}).ok
+
+
+def test_options_take_a_checkpoint_that_does_not_exist_and_are_poisoned(tmp_path: Path) -> None:
+    with running(tmp_path) as sim:
+        assert sim.txt2img().ok
+        reply = sim.post("options", {"sd_model_checkpoint": "nope"})
+        assert (reply.status_code, reply.json()) == (200, None)
+        assert "sd_checkpoint_info" in sim.txt2img().json()["message"]
 
 
 def test_an_upscale_without_an_upscaler_changes_nothing(sim: Simulator, picture: str) -> None:

@@ -94,12 +94,17 @@ def test_an_opaque_500_can_be_plain_text(tmp_path: Path) -> None:
         assert reply.headers["content-type"].startswith("text/plain")
 
 
-def test_nans_are_a_black_picture_of_which_nothing_tells(tmp_path: Path) -> None:
-    with running(tmp_path, plan=plan("nan")) as sim:
-        reply = sim.txt2img()
-        assert reply.status_code == 200
-        assert not opened(reply.json()["images"][0]).getbbox()
+def test_nans_are_black_pictures_of_which_only_the_first_has_a_line_in_the_log(
+    tmp_path: Path,
+) -> None:
+    with running(tmp_path, plan=plan("nan", times=2)) as sim:
+        for _ in range(2):
+            reply = sim.txt2img()
+            assert reply.status_code == 200
+            assert not opened(reply.json()["images"][0]).getbbox()
         assert not [line for line in sim.lines() if "NaN" in line or "Traceback" in line]
+        cast = [line for line in sim.lines() if "invalid value encountered in cast" in line]
+        assert len(cast) == 1
         assert opened(sim.txt2img().json()["images"][0]).getbbox()
 
 

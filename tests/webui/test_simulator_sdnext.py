@@ -206,3 +206,104 @@ def test_sdnext_makes_nans_black(tmp_path: Path) -> None:
         (image,) = sim.txt2img().json()["images"]
         assert all(high < 3 for _, high in opened(image).getextrema())
         assert "ERROR Decode: sample=" in told(sim)
+
+
+@pytest.mark.parametrize(("batch", "width"), [(1, 512), (2, 1024)])
+def test_sdnext_answers_an_exception_after_the_first_step_with_its_preview(
+    tmp_path: Path, batch: int, width: int
+) -> None:
+    with running(tmp_path, "--kind", "sdnext", plan=faults("structured-500")) as sim:
+        up(sim, "sdnext")
+        reply = sim.txt2img(steps=4, batch_size=batch)
+        (preview,) = reply.json()["images"]
+        assert opened(preview).size == (width, 512)
+        assert sim.state()["interrupted"] is True
+        words = told(sim)
+        first = words.index("ERROR Processing: step=base args={")
+        assert "} injected failure inside sampling" in words[first:]
+        assert words.index("ERROR Processing: RuntimeError") > first, "the class comes last"
+        assert len(words[first:].partition("} injected")[0]) > 300, "the text is far behind"
+
+
+def test_sdnext_keeps_the_rounds_before_an_exception(tmp_path: Path) -> None:
+    with running(tmp_path, "--kind", "sdnext", plan=faults("structured-500", at=0.5)) as sim:
+        up(sim, "sdnext")
+        images = sim.txt2img(steps=4, n_iter=3).json()["images"]
+        assert [opened(image).size for image in images] == [(64, 64), (512, 512)]
+
+
+def test_sdnext_says_no_class_of_a_value_error(tmp_path: Path) -> None:
+    with running(tmp_path, "--kind", "sdnext", plan=faults("value-error")) as sim:
+        up(sim, "sdnext")
+        assert len(sim.txt2img(steps=4).json()["images"]) == 1
+        assert sim.state()["interrupted"] is True
+        assert "} injected failure of a value" in told(sim)
+        assert "Processing: ValueError" not in told(sim)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [("assertion-error", "INFO injected assertion"),
+     ("vae-decode", "ERROR VAE decode: injected failure in the VAE")],
+)  # fmt: skip
+def test_sdnext_answers_an_assertion_and_its_vae_without_a_picture_and_not_interrupted(
+    tmp_path: Path, name: str, line: str
+) -> None:
+    with running(tmp_path, "--kind", "sdnext", plan=faults(name)) as sim:
+        up(sim, "sdnext")
+        reply = sim.txt2img(steps=4)
+        assert (reply.status_code, reply.json()["images"]) == (200, [])
+        assert sim.state()["interrupted"] is False
+        assert line in told(sim)
+        assert "Processing: step" not in told(sim)
+
+
+def test_sdnext_answers_500_to_any_other_exception(tmp_path: Path) -> None:
+    with running(tmp_path, "--kind", "sdnext", plan=faults("key-error")) as sim:
+        up(sim, "sdnext")
+        reply = sim.txt2img(steps=4)
+        assert (reply.status_code, reply.json()["error"]) == (500, "KeyError")
+        assert sim.state()["job"] == "Inference"
+
+
+def test_sdnext_tells_its_memory_after_each_picture(tmp_path: Path) -> None:
+    with running(tmp_path, "--kind", "sdnext") as sim:
+        up(sim, "sdnext")
+        assert len(sim.txt2img().json()["images"]) == 1
+        assert "DEBUG Processed: memory={" in told(sim)
+        assert "Found no NVIDIA driver" in told(sim)
+
+
+def test_sdnext_keeps_a_checkpoint_chosen_by_options_over_a_restart(tmp_path: Path) -> None:
+    state = ("--kind", "sdnext", "--state", str(tmp_path / "state.json"))
+    with running(tmp_path, *state) as sim:
+        up(sim, "sdnext")
+        assert sim.post("options", CORRUPT).ok
+    with running(tmp_path, *state) as sim:
+        wait_until(lambda: "Startup time" in log(sim))
+        assert sim.get("checkpoint").json()["type"] is None
+        assert sim.txt2img().json()["images"] == []
+        assert sim.post("options", GOOD).ok
+    with running(tmp_path, *state) as sim:
+        up(sim, "sdnext")
+        assert sim.get("checkpoint").json()["name"] == "simulated-b"
+
+
+def test_sdnext_enlarges_in_hires_only_with_a_resize_mode(tmp_path: Path) -> None:
+    hires = {"enable_hr": True, "hr_scale": 2, "hr_upscaler": "Resize Lanczos"}
+    with running(tmp_path, "--kind", "sdnext") as sim:
+        up(sim, "sdnext")
+        (image,) = sim.txt2img(**hires).json()["images"]
+        assert opened(image).size == (64, 64)
+        (image,) = sim.txt2img(**hires, hr_resize_mode=1).json()["images"]
+        assert opened(image).size == (128, 128)
+
+
+@pytest.mark.parametrize("kind", ["sdnext", "forge"])
+def test_routes_may_come_after_the_port(tmp_path: Path, kind: str) -> None:
+    plan = "- {fault: late-routes, when: {start: 1}}\n"
+    with running(tmp_path, "--kind", kind, plan=plan) as sim:
+        assert [sim.get(name).status_code for name in ("progress", "sd-models")] == [404, 200]
+        schema = [requests.get(sim.url("openapi.json"), timeout=10) for _ in range(2)]
+        assert [reply.status_code for reply in schema] == [500, 200]
+        assert schema[0].json()["error"] == "KeyError"

