@@ -211,7 +211,7 @@ class Lane:
         self._permit.close(stop_holder=self.keeper.watch is None)
         self._client.abandon_probes()
 
-    def end_stop(self, hurry: threading.Event) -> None:
+    def end_stop(self, hurry: threading.Event | None = None) -> None:
         """After all runs have ended: stop the WebUI, or leave it to be adopted. Once `hurry` is
         set it is killed without its grace time."""
         self.keeper.join()

@@ -25,7 +25,7 @@ _LONGEST_TEXT = 2000
 
 _FIELD = r"[ |\w.:-]{0,120}"  # of sdnext.log, between level and text: the module
 _ERROR = re.compile(rf"\bERROR\b{_FIELD}?\b(?P<where>Processing|VAE decode): (?P<said>\S.*)")
-_INFO = re.compile(r"\bINFO\b[ |]+(?:[\w-]+[ ]+\|[ ]*)?(?P<said>\S.*)")
+_INFO = re.compile(r"\bINFO\b[ |]++(?:[\w-]++[ ]++\|[ ]*+)?(?P<said>\S.*)")
 _NO_RESULTS = re.compile(rf"\bWARNING\b{_FIELD}?\bProcessing: no results")
 _ROUTINE = re.compile(r"API |[A-Z][\w ]{0,40}: ")  # how lines begin that say what it does
 _CLASS = re.compile(r"(?:[A-Za-z_]\w*\.)*[A-Z]\w*")

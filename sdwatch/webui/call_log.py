@@ -50,6 +50,7 @@ class CallLog:
         self._lock = threading.Lock()  # the keeper's thread, and the run that settles its call
         self._pinned: list[str] = []
         self._lines: list[str] = []
+        self._read = 0  # lines so far, dropped ones too
         self._owed = before.owed() if before else ()
         self._failed: _Owed | None = None
 
@@ -61,7 +62,8 @@ class CallLog:
         """Read what is new."""
         with self._lock:
             for follower in self._followers:
-                self._lines += follower.poll()
+                self._lines += (new := follower.poll())
+                self._read += len(new)
             if len(self._lines) > 2 * _MOST_LINES:
                 self._pin()
 
@@ -83,8 +85,8 @@ class CallLog:
         while True:
             self.poll()
             now = self._clock.monotonic()
-            if (activity := self.activity()) != seen:
-                seen, quiet_from, heard = activity, now, self._has_that_of(raised)
+            if self._read != seen:
+                seen, quiet_from, heard = self._read, now, self._has_that_of(raised)
             if (heard and (raised.kind or now - quiet_from >= _QUIET)) or now >= deadline:
                 break
             if is_over(_STEP):

@@ -50,10 +50,16 @@ def test_a_hires_job_gets_its_modules_on_forge_and_forge_neo() -> None:
 )
 def test_other_calls_are_sent_as_the_job_says(stage: str, fields: dict[str, Any]) -> None:
     assert completed(stage, fields, catalogue("forge")) == {}
-    assert not may_need_more(stage, fields)
+    assert not may_need_more(stage, {**fields, "hr_resize_mode": 1})
 
 
-@pytest.mark.parametrize("kind", ["a1111", "sdnext", "sdcpp"])
+@pytest.mark.parametrize("given", [{}, {"hr_resize_mode": None}])
+def test_a_hires_job_gets_a_resize_mode_on_sdnext(given: dict[str, Any]) -> None:
+    assert completed("txt2img", {**HIRES, **given}, catalogue("sdnext")) == {"hr_resize_mode": 1}
+    assert completed("txt2img", {**HIRES, "hr_resize_mode": 2}, catalogue("sdnext")) == {}
+
+
+@pytest.mark.parametrize("kind", ["a1111", "sdcpp"])
 def test_other_kinds_get_nothing_that_they_do_not_know(kind: str) -> None:
     assert completed("txt2img", HIRES, catalogue(kind)) == {}
 

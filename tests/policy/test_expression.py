@@ -51,6 +51,7 @@ TWO_IN_A_ROW = {
     r"(.*_)?(dirs?|directory|paths?": "the last takes all that is left, and always fits",
     r"(?P<start>Progress)\s.{0,400}?": "the first is bounded; the last always fits",
     r"(?:INFO:\s+)?\S{1,60} - ": "the first is bounded",
+    r"\bERROR\b[ |\w.:-]{0,120}?": "the first is bounded; the last always fits",
     r"(?:\S.*\s)?API (?:\S+ )*?": "it is tried once, from a line's start, which is bounded",
 }
 
