@@ -31,6 +31,7 @@ class EvidenceRecorder:
         self._attempts: list[FailedAttempt] = []
         self._files: list[str] = []
         self._excused = 0
+        self._generation = 0  # to which the last POST went
 
     @property
     def counted(self) -> int:
@@ -53,7 +54,8 @@ class EvidenceRecorder:
         return tuple(self._attempts)
 
     def call_started(self, generation: int) -> None:
-        """A POST goes out."""
+        """A POST goes out, to this life of the WebUI."""
+        self._generation = generation
 
     def call_failed(
         self,
@@ -140,6 +142,7 @@ class EvidenceRecorder:
             "counted": counts(verdict.diagnosis),
             "crashed": crashed,
             "first_call": first_call,
+            "generation": self._generation,
             "after": None if error.after is None else round(error.after, 3),
             "evidence": self._redactor.redact(verdict.evidence),
             "decision": f"{decision.action} ({decision.why})",
@@ -165,7 +168,6 @@ class RunRecorder(EvidenceRecorder):
         self._run = run
         self._clock = clock
         self._call = ""
-        self._generation = 0
         self._began = 0.0
 
     def take_up(self, call_id: str, payload: Mapping[str, Any]) -> None:
@@ -206,7 +208,7 @@ class RunRecorder(EvidenceRecorder):
         first_call: bool = False,
     ) -> None:
         record = self._failure(verdict, error, decision, exit_code, crashed, printed, first_call)
-        record |= {"generation": self._generation, "seconds": self.seconds}
+        record["seconds"] = self.seconds
         self.insist(lambda: self._run.record("call_failed", call=self._call, **record))
         self._attempts.append(attempt_from(self._run.records[-1]))
 

@@ -533,6 +533,8 @@ class WebUIAPI:
     def _result_of(self, proof: Unwell | None) -> SelfTest:
         """What the self-test showed; by the ledger, so that a monitor that was killed meanwhile
         knows it, too."""
+        if self._keeper is None:
+            return SelfTest.PASSED
         if proof is not None:
             return SelfTest.FAILED if proof.again else SelfTest.HELD
         same = self._recorder.attempts[-1].generation == self._process.generation
