@@ -229,6 +229,10 @@ class Keeper:
         self._set_watch(None)
         return self._ask(_Wish(self._prove, give_up, binds=True))
 
+    def failed_fresh_since(self, generation: int) -> bool:
+        """Whether an incarnation after this one failed its self-test before any job's call."""
+        return self._crashes.failed_fresh > generation
+
     def draws(
         self,
         stage: str,

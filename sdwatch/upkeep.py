@@ -324,9 +324,11 @@ class Upkeep:
             return unwell
         if self._stopping.is_set():
             return Unwell(STOPS, By.NOT_ASKED)
-        again = self._managed and not self._wear.is_fresh
+        fresh = self._wear.is_fresh
         self.apply(event)
-        self._failed(unwell.told, FAILED_CANARY, holds=not again)
+        again = self._managed and not fresh
+        failed_fresh = self.process.generation if fresh else 0
+        self._failed(unwell.told, FAILED_CANARY, holds=not again, failed_fresh=failed_fresh)
         self._tell(f"{unwell.reason}; nothing is sent for {self._crashes.remaining():g} s")
         self._wake()
         return replace(unwell, reason=self._redact(unwell.reason), again=again)
@@ -342,14 +344,20 @@ class Upkeep:
         self._wake()
 
     def _failed(
-        self, trouble: Trouble, kind: str, *, has_output: bool = True, holds: bool = True
+        self,
+        trouble: Trouble,
+        kind: str,
+        *,
+        has_output: bool = True,
+        holds: bool = True,
+        failed_fresh: int = 0,
     ) -> None:
         """It is unusable as it is: the cool-down begins, and the lane is on hold unless it is
         restarted first."""
         if self._stopping.is_set():
             return
         self._proof.forget_whose()
-        self._crashes.crashed(kind)
+        self._crashes.crashed(kind, failed_fresh=failed_fresh)
         if holds:
             self.hold.say(self._with_output(trouble) if has_output else trouble, anew=True)
         else:

@@ -1,5 +1,5 @@
-"""A WebUI, its lane and a queue of jobs in one thread and in no time: the real crash-aware call, the
-real self-test and the real blame, around a WebUI that is a few fields."""
+"""A WebUI, its lane and a queue of jobs in no time: the real crash-aware call, the real self-test
+and the real blame, around a WebUI that is a few fields."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ def _picture(width: int, height: int) -> bytes:
 @dataclass
 class ModelWebUI:
     """Plays the client, too. `cured_at`: the incarnation from which on a fault of its own is gone,
-    None for never; `fault`: what it is until then, '' for none: dead (fails everything) or tiny-only
-    (all but tiny pictures fail)."""
+    None for never; `fault`: what it is until then, '' for none: dead (fails everything) or
+    tiny-only (all but tiny pictures fail)."""
 
     fault: str = ""
     cured_at: int | None = None
@@ -156,6 +156,7 @@ class ModelLane:
     doubted: bool = False
     fresh: bool = True
     has_log: bool = False
+    failed_fresh: int = 0
     last: tuple[str, Mapping[str, Any]] = ("", {})
 
     def __post_init__(self) -> None:
@@ -201,6 +202,8 @@ class ModelLane:
         self.proof.forget_whose()
         self.doubted = self.down = True
         again = self.managed and not self.fresh
+        if self.managed and self.fresh:
+            self.failed_fresh = self.generation
         self.holds += not again and not self.held
         self.held = self.held or not again
         return replace(unwell, again=again)
@@ -217,6 +220,9 @@ class ModelLane:
             if unwell is not None or was_doubted:
                 return unwell
         return self._test()
+
+    def failed_fresh_since(self, generation: int) -> bool:
+        return self.failed_fresh > generation
 
     def draws(
         self, stage: str, payload: Mapping[str, Any], _: threading.Event, *, keeps_memory: bool
@@ -290,8 +296,8 @@ def night(
     side: int = 512,
 ) -> Night:
     """Run `jobs` one after the other. A job is `KIND NAME`; its kind says what becomes of it: good,
-    oom, oom-leaks, broken, generic, kills, poisons, and each but good with -once. `by_hand`: a WebUI
-    on hold that is not ours is restarted by somebody. `side`: pixels of their pictures."""
+    oom, oom-leaks, broken, generic, kills, poisons, and each but good with -once. `by_hand`: a
+    WebUI on hold that is not ours is restarted by somebody. `side`: pixels of their pictures."""
     lane = ModelLane(webui or ModelWebUI(), managed)
     ended = Night(lane)
     for number, job in enumerate(jobs):

@@ -1,5 +1,5 @@
-"""One job that can never work does not hold the lane, and one WebUI that cannot work costs no job: a
-table of nights, each in milliseconds."""
+"""One job that can never work does not hold the lane, and one WebUI that cannot work costs no job:
+a table of nights, each in milliseconds."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ ROWS = (
     Row("small pictures before: none shows whether a larger one still fits",
         [*TWO_BAD, "oom-leaks-once x", *INNOCENT], TWO_BAD, side=1024),
     Row("a generic 500 in two bad jobs, and once in a third",
-        ["generic one", "generic two", "generic-once x", *INNOCENT], ["generic one", "generic two"]),
+        ["generic one", "generic two", "generic-once x", *INNOCENT],
+        ["generic one", "generic two"]),
     Row("thirty jobs with the same mistake cost two restarts",
         [f"broken {n}" for n in range(30)], [f"broken {n}" for n in range(30)], restarts=2),
     Row("a job that kills it each time", ["good a", "kills x", *INNOCENT], ["kills x"], restarts=2),

@@ -509,7 +509,7 @@ class WebUIAPI:
             decision = after_self_test(
                 result,
                 unwell,
-                first_call=self._recorder.attempts[-1].first_call,
+                first_call=self._was_first_call(),
                 excused=self._recorder.excused,
                 sent=self._recorder.sent,
             )
@@ -539,6 +539,14 @@ class WebUIAPI:
             return SelfTest.FAILED if proof.again else SelfTest.HELD
         same = self._recorder.attempts[-1].generation == self._process.generation
         return SelfTest.PASSED if same else SelfTest.PASSED_AFTER_RESTART
+
+    def _was_first_call(self) -> bool:
+        """Whether nothing but the call itself explains that its last attempt failed: it was the
+        first of its incarnation, and no fresh one has failed its self-test since."""
+        last = self._recorder.attempts[-1]
+        if self._keeper is None or not last.first_call:
+            return last.first_call
+        return not self._keeper.failed_fresh_since(last.generation)
 
     def _with_size_in_mind(
         self, call: _Call, envelope: ErrorEnvelope, result: SelfTest

@@ -149,6 +149,10 @@ class Keeper(Protocol):
         passes, else why it does not. Where a restart may help, the next call of this restarts and
         tests it (`again`); else the lane is on hold, and the self-test is repeated."""
 
+    def failed_fresh_since(self, generation: int) -> bool:
+        """Whether an incarnation after this one failed its self-test before any job's call, so that
+        the WebUI was unusable by itself."""
+
     def draws(
         self,
         stage: str,
