@@ -162,7 +162,7 @@ class Keeper:
         watch = self._new_watch(stage)
         self._last_log = watch.log
         self._set_watch(watch)
-        return self.wear.sending()
+        return self.wear.sending(self._call[1])
 
     @property
     def has_log(self) -> bool:

@@ -25,23 +25,27 @@ class Wear:
         self._leaks = leaks
         self._read_rss = read_rss
         self.is_fresh = False  # started by us, and no job's call was sent to it since
+        self._only_call: object = None  # the only one that was sent to it since, if so
         self._calls = 0
 
     def begin_generation(self) -> None:
         """It starts anew, as good as new."""
         self.worn_out, self._calls = "", 0
         self.is_fresh = self._config.command is not None
+        self._only_call = None
 
     def before_call(self, payload: Mapping[str, Any], generation: int) -> None:
         """A POST is about to go out: what it overrides is looked up."""
         if self._config.undo_overrides:
             self._settled(self._leaks.before(payload, generation))
 
-    def sending(self) -> bool:
-        """It goes out: whether it is the first call of its incarnation."""
-        first, self.is_fresh = self.is_fresh, False
+    def sending(self, call: object) -> bool:
+        """It goes out: whether nothing but attempts of this `call`, told by identity, was sent to
+        its incarnation, so that no other can have harmed that."""
+        is_first = self.is_fresh or (self._only_call is call and call is not None)
+        self.is_fresh, self._only_call = False, call if is_first else None
         self._calls += 1
-        return first
+        return is_first
 
     def settle(self, generation: int) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""

@@ -148,10 +148,10 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
 
     1. the end of the process, before all that it shows as;
     2. what the body says, where a signature knows it, unless that only tells of what an earlier
-       fault of the same call has left behind (`yields`, or a generic text);
-    3. what the log of the call says clearly, where the body says nothing, has a generic text, or is
-       such a trace;
-    4. what the body says that is such a trace;
+       fault of the same call has left behind (`yields`);
+    3. what the log of the call says clearly, where the body says nothing, has a generic text that
+       no signature knows, or only tells of something left behind;
+    4. what the body says of that;
     5. what the log says vaguely, where the body says nothing;
     6. the bare status.
     """
@@ -164,7 +164,7 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
     if error.status is None:
         return None
     return (
-        _by_body(known, seen, error)
+        _by_body(known, seen)
         or _by_log(known, seen, facts)
         or _first(known, seen, lambda way: way.by_status)
     )
@@ -182,13 +182,11 @@ def printed_once(facts: Facts, signatures: Iterable[Signature]) -> tuple[re.Patt
     )
 
 
-def _by_body(
-    known: list[Signature], seen: _Seen, error: WebUIError
-) -> tuple[Signature, str] | None:
+def _by_body(known: list[Signature], seen: _Seen) -> tuple[Signature, str] | None:
     """What the reply says; unless that is only what an earlier fault of the same call has left,
     which the log tells of."""
     found = _first(known, seen, lambda way: way.by_body)
-    if found is None or not _is_a_trace(found[0], error):
+    if found is None or not found[0].yields:
         return found
     last, _ = found
     earlier = _by_traces([signature for signature in known if signature is not last], seen)
@@ -196,12 +194,6 @@ def _by_body(
         return found
     first, evidence = earlier
     return replace(first, poisons=first.poisons or last.poisons), evidence
-
-
-def _is_a_trace(found: Signature, error: WebUIError) -> bool:
-    """Whether what the body says is left behind by a fault before. The user's own signatures decide
-    themselves: they know better."""
-    return found.yields or (found.builtin and is_generic(error))
 
 
 def _by_log(known: list[Signature], seen: _Seen, facts: Facts) -> tuple[Signature, str] | None:
