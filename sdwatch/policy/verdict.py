@@ -336,7 +336,7 @@ def by_time_limit(verdict: Verdict, limit: str) -> Verdict:
             "proxy_read_timeout; HAProxy: timeout server; Cloudflare and gradio.live have fixed "
             "ones); or make the call shorter: fewer steps, a smaller size, batch_size: 1."
         ),
-        blames="person",
+        blames="machine",
     )
 
 
