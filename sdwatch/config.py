@@ -211,6 +211,7 @@ class ChecksConfig(_Settings):
     sampler: Level = LEVELS["sampler"]
     scheduler: Level = LEVELS["scheduler"]
     seed: Level = LEVELS["seed"]
+    extension: Level = LEVELS["extension"]
     fallback: Level = LEVELS["fallback"]
 
     @property

@@ -21,7 +21,7 @@ from sdwatch.policy.lifecycle import Event, State
 from sdwatch.policy.progress import Limits
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
-from sdwatch.policy.success import Finding
+from sdwatch.policy.success import Finding, Level
 from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis, Drawn
 from sdwatch.proof import Proof
@@ -52,8 +52,8 @@ _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
 
 class Keeper:
     """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed, `tell`
-    gets lines for people. `use` a process once,
-    before `open`."""
+    gets lines for people; `checks`: what each finding in a reply is. `use` a process once, before
+    `open`."""
 
     def __init__(
         self,
@@ -73,9 +73,11 @@ class Keeper:
         redactor: Redactor,
         leaks: Leaks,
         remembered: Remembered,
+        checks: Mapping[str, Level],
     ) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
         self.warnings = WarningsTold(tell)
+        self._checks = checks
         self.wear = Wear(config, leaks, lambda: self._process.rss())
         self._process: WebUIProcessManager | ExternalWebUI
         self._config = config
@@ -116,6 +118,7 @@ class Keeper:
             changed=permit.changed,
             wake=wake,
             tell=tell,
+            warn=self.warn,
             may_call=may_call,
             paused=paused,
             redact=redactor.redact,
@@ -196,8 +199,10 @@ class Keeper:
         return self.wear.settle(self._process.generation)
 
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
-        """Something that a person should know: counted for status, and told once for each job."""
-        self.warnings.add(job, warnings)
+        """Something that a person should know: counted for status, and told once for each job.
+        What the config says is off is not."""
+        wanted = (each for each in warnings if self._checks.get(each.kind) != "off")
+        self.warnings.add(job, tuple(wanted))
 
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""

@@ -105,6 +105,7 @@ class Lane:
             redactor=self.redactor,
             leaks=Leaks(self._client, state_dir / "leaks.json"),
             remembered=remembered,
+            checks=checks,
         )
         self.process = _process(
             config, state_dir, clock, probe, self.keeper, self._signatures, self._machine

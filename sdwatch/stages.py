@@ -39,6 +39,7 @@ from sdwatch.policy.envelope import (
     no_picture_envelope,
     unreadable_envelope,
 )
+from sdwatch.policy.facts import Blamed
 from sdwatch.policy.job import Job, script_image_names
 from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.ledger import Image
@@ -359,7 +360,7 @@ class StageRunner:
                 envelope=ErrorEnvelope(
                     error=type(error).__name__,
                     diagnosis=verdict.diagnosis,
-                    blame="job",
+                    blame=Blamed.JOB,
                     message=self._recorder.attempts[-1].message,
                     advice=verdict.advice,
                     stage=kind,

@@ -19,6 +19,7 @@ from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.cooldown import asked_again_after
 from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.lifecycle import Event, State, next_state
+from sdwatch.policy.success import Finding, failed_extensions
 from sdwatch.policy.trouble import (
     Cure,
     Trouble,
@@ -42,6 +43,7 @@ from sdwatch.webui.occupancy import Occupancy
 from sdwatch.webui.process import WebUIProcessManager
 from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
 from sdwatch.webui.remembered import Remembered
+from sdwatch.webui.tail_capture import first_lines
 
 log = logging.getLogger("sdwatch.keeper")
 
@@ -57,9 +59,9 @@ _NO_START = "failed start"
 class Upkeep:
     """Of the WebUI of `config`. `stopping` is set when sdwatch stops; `changed` is called after
     each change of `state`, `wake` when the lane's readiness is another; `tell` gets lines for
-    people; `redact` takes prompts out of what the WebUI said. `may_call`: why no call may begin, or
-    ''; `paused`: why nothing but a health check may be done, or '' (a person's hold). `process` is
-    set once, before anything else."""
+    people, `warn` what of a start they should know; `redact` takes prompts out of what the WebUI
+    said. `may_call`: why no call may begin, or ''; `paused`: why nothing but a health check may be
+    done, or '' (a person's hold). `process` is set once, before anything else."""
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class Upkeep:
         changed: Callable[[], None],
         wake: Callable[[], None],
         tell: Callable[[str], None],
+        warn: Callable[[str, tuple[Finding, ...]], None],
         may_call: Callable[[], str],
         paused: Callable[[], str],
         redact: Callable[[str], str],
@@ -96,6 +99,7 @@ class Upkeep:
         self._changed = changed
         self._wake = wake
         self._tell = tell
+        self._warn = warn
         self._may_call = may_call
         self.paused = paused
         self._redact = redact
@@ -172,6 +176,7 @@ class Upkeep:
         self._crashes.started(self.process.generation + 1 if self._managed else 0)
         started = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
         if started:
+            self._warn_of_the_start()
             return self._come_up()
         trouble = self.process.last_trouble
         has_lived = not self._managed or self.process.generation != before
@@ -182,6 +187,13 @@ class Upkeep:
             self._failed(trouble, _NO_START, has_output=has_lived)
             self._wake()
         return Unwell(self._redact(trouble.cause), By.NOT_ASKED)
+
+    def _warn_of_the_start(self) -> None:
+        """Extensions that this life of it has not loaded. One that was adopted was told of."""
+        if self._managed:
+            begin = [line for path in self.process.log_paths() for line in first_lines(path)]
+            found = (each for each in failed_extensions(begin, {}) if each.of_start)
+            self._warn(f"generation {self.process.generation}", tuple(found))
 
     def _come_up(self, how: str = "") -> Unwell | None:
         """It answers: it is ready, unless it is doubted. None, or why it is not."""
@@ -406,8 +418,8 @@ class Upkeep:
             self._died_by_itself()
         elif (probe := self._probe_when_due()) is None:
             return
-        elif probe.unusable:
-            told = seen_by_probe(probe.reason, managed=self._managed, kind=self.kind)
+        elif probe.lacks:
+            told = seen_by_probe(probe.reason, probe.lacks, managed=self._managed, kind=self.kind)
             self.put_on_hold(told)
         elif probe.ready:
             self._failed_probes = 0
@@ -431,8 +443,10 @@ class Upkeep:
         elif self._managed and not (probe.ready or probe.unusable) and self._is_frozen(probe):
             self.crashed(Diagnosis.STUCK, probe.reason)
         elif not probe.ready:
-            if probe.unusable:
-                told = seen_by_probe(probe.reason, managed=self._managed, kind=self.kind)
+            if probe.lacks:
+                told = seen_by_probe(
+                    probe.reason, probe.lacks, managed=self._managed, kind=self.kind
+                )
             else:
                 told = no_answer(probe.reason, managed=self._managed)
             self._say_if_new(told)

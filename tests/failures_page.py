@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from sdwatch.config import builtin_signatures
 from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.exits import exit_in_words
 from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature, Way
-from sdwatch.policy.verdict import Diagnosis, advice_for, exit_in_words
+from sdwatch.policy.verdict import Diagnosis, advice_for
 from tests.truth_table import HOLD_ROWS, KINDS, NAMES, ROWS, Row
 
 _HEAD = """\
@@ -88,7 +89,8 @@ def _texts_of(signature: Signature) -> list[str]:
     return [
         f"### {signature.name}",
         *("", "```", *shown, "```", ""),
-        f"**{signature.diagnosis}**{when}: {signature.cause}. "
+        f"**{signature.diagnosis}** (proves: {', '.join(signature.proves)}){when}: "
+        f"{signature.cause}. "
         f"{fitted(signature.advice, Kind.UNKNOWN)}",
         "",
     ]

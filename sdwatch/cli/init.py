@@ -25,6 +25,10 @@ EXAMPLES = {
 }
 """Folders of config/examples: each of these jobs runs on that WebUI as it is. Where two have a file
 of one name, the later one is taken."""
+FOR_EXTENSIONS = "examples-for-extensions"
+"""Beside the examples, so that who drops all of these drops none of those by accident: jobs that
+need extensions which a fresh WebUI lacks."""
+HAS_EXTENSIONS = ("forge", "forge-neo", "a1111")
 ALL_SETTINGS = "all-settings.yaml"
 """Beside a generated config: the default one, which explains every key."""
 
@@ -111,6 +115,8 @@ def _add_files(folder: Path, webui: str) -> None:
         readme.write_text(_INBOX_README, encoding="utf-8")
     if not examples.exists():
         add_examples(examples, webui)
+    if webui in HAS_EXTENSIONS and not (extensions := folder / FOR_EXTENSIONS).exists():
+        shutil.copytree(resources.config_folder() / "examples" / "extensions", extensions)
     if not (explained := folder / ALL_SETTINGS).exists():
         shutil.copyfile(resources.config_folder() / CONFIG, explained)
     # The examples name it for editors, as a file in the folder above them.

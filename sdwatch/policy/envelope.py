@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from sdwatch.errors import FileProblems, JobUnfitError, Probes
+from sdwatch.policy.facts import Blamed
 from sdwatch.policy.printable import printable
 from sdwatch.policy.recovery import CUT_OFFS
 from sdwatch.policy.trouble import Trouble
@@ -44,13 +45,13 @@ class FailedAttempt:
 
 @dataclass(frozen=True)
 class ErrorEnvelope:
-    """`blame`: job, WebUI, machine, person or sdwatch. `stage`: its kind; `call`: `stage.number`,
+    """`stage`: its kind; `call`: `stage.number`,
     '' where no call was begun. `evidence`: files, relative to the run's folder; `canary`: what it
     said, in words, where it was asked."""
 
     error: str
     diagnosis: str
-    blame: str
+    blame: Blamed
     message: str
     advice: str
     stage: str = ""
@@ -187,7 +188,7 @@ def job_envelope(error: FileProblems, url: str = "URL") -> ErrorEnvelope:
     return ErrorEnvelope(
         error=type(error).__name__,
         diagnosis="bad request",
-        blame="job",
+        blame=Blamed.JOB,
         message="\n  ".join([f"{what}: {first}", *more]),
         advice=f"Correct it and drop it into the inbox again. {how}",
     )
@@ -198,7 +199,7 @@ def cancelled_envelope() -> ErrorEnvelope:
     return ErrorEnvelope(
         error="RunCancelledError",
         diagnosis=CANCELLED,
-        blame="person",
+        blame=Blamed.PERSON,
         message="somebody cancelled this run",
         advice="Images that were finished before are kept.",
     )
@@ -209,7 +210,7 @@ def held_envelope(trouble: Trouble, evidence: Sequence[str]) -> ErrorEnvelope:
     return ErrorEnvelope(
         error="HeldTooLong",
         diagnosis="not usable",
-        blame="WebUI",
+        blame=Blamed.WEBUI,
         message=f"the WebUI was on hold for longer than hold_max: {trouble.cause}",
         advice=f"{trouble.advice} Then run the job again; nothing is known against it.".lstrip(),
         evidence=tuple(evidence),
@@ -221,7 +222,7 @@ def died_here_envelope(call_id: str) -> ErrorEnvelope:
     return ErrorEnvelope(
         error="MonitorDied",
         diagnosis="cut off",
-        blame="sdwatch",
+        blame=Blamed.SDWATCH,
         message=f"the monitor died {CUT_OFFS + 1} times in this call",
         advice="See the system's log for what ended sdwatch each time (often too little memory).",
         call=call_id,
@@ -233,7 +234,7 @@ def no_image_envelope(number: int, kind: str) -> ErrorEnvelope:
     return ErrorEnvelope(
         error="NoImage",
         diagnosis="bad request",
-        blame="job",
+        blame=Blamed.JOB,
         message=f"stage {number} ({kind}) has no image to work on: the stage before made none",
         advice="Give the stage an image of its own, or a stage before it that makes one.",
         stage=kind,
@@ -245,7 +246,7 @@ def no_picture_envelope(kind: str, call_id: str, name: str, why: str) -> ErrorEn
     return ErrorEnvelope(
         error="NoPicture",
         diagnosis="bad request",
-        blame="job",
+        blame=Blamed.JOB,
         message=f"{printable(name)} {why}",
         advice="Save it anew as PNG, JPEG or WebP; `max_image` in the config bounds its size.",
         stage=kind,
@@ -258,7 +259,7 @@ def lost_image_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
     return ErrorEnvelope(
         error="LostImage",
         diagnosis="bad request",
-        blame="job",
+        blame=Blamed.JOB,
         message=f"{printable(name)} is not there any more",
         advice="Somebody took it away while the run was under way. Run it again.",
         stage=kind,
@@ -271,7 +272,7 @@ def unreadable_envelope(name: str, why: str) -> ErrorEnvelope:
     return ErrorEnvelope(
         error="Unreadable",
         diagnosis="unreadable",
-        blame="machine",
+        blame=Blamed.MACHINE,
         message=f"{printable(name)} cannot be read: {why}",
         advice="Let the user of sdwatch read it, then drop the job into the inbox again.",
     )
@@ -282,7 +283,7 @@ def broken_envelope(what: str) -> ErrorEnvelope:
     return ErrorEnvelope(
         error="SdwatchBroke",
         diagnosis="sdwatch broke",
-        blame="sdwatch",
+        blame=Blamed.SDWATCH,
         message=f"sdwatch itself broke on this run: {what}",
         advice="Please report it, with sdwatch.log of the state folder. The job is kept here.",
     )

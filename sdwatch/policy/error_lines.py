@@ -30,6 +30,7 @@ _ERROR = re.compile(
     r"\b(?:ERROR|CRITICAL|FATAL)\b|^\s*\*\*\* |^\s*[│╭╰❱]|Traceback \(most recent call last\)"
     r"|^\s*(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit)\b(?::|\s*$)"
     r"|^\s*(?:During handling of|The above exception was)"
+    r"|^Error (?:running|executing callback|calling|loading)\b"
     r"|Segmentation fault|\bKilled\b|[Oo]ut of memory|CUDA error|cuDNN error|terminate called"
     r"|Fatal Python error|core dumped|HTTP/[\d.]+\" 5\d\d\b"
 )

@@ -28,6 +28,17 @@ class Diagnosis(StrEnum):
     STORAGE = "storage"
 
 
+class Blamed(StrEnum):
+    """Whose fault something is. UNKNOWN: it may be the jobs, or the WebUI."""
+
+    JOB = "job"
+    WEBUI = "WebUI"
+    MACHINE = "machine"
+    PERSON = "person"
+    SDWATCH = "sdwatch"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True)
 class Facts:
     """What is known of one failed call. `process_gone`: our WebUI's process was seen to end during

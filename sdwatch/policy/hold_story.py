@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.command import typed
+from sdwatch.policy.facts import Blamed
 from sdwatch.policy.printable import printable
 from sdwatch.policy.story import joined, log_part
 from sdwatch.policy.trouble import Held
 
 _BLAMED = {
-    "WebUI": "the WebUI; no job is to blame",
-    "machine": "the machine; no job is to blame",
-    "person": "neither the WebUI nor a job: it waits for somebody",
-    "sdwatch": "sdwatch itself; no job is to blame",
+    Blamed.WEBUI: "the WebUI; no job is to blame",
+    Blamed.MACHINE: "the machine; no job is to blame",
+    Blamed.PERSON: "neither the WebUI nor a job: it waits for somebody",
+    Blamed.SDWATCH: "sdwatch itself; no job is to blame",
+    Blamed.JOB: "a job",
+    Blamed.UNKNOWN: "not known: these jobs, or the WebUI",
 }
 
 
@@ -32,7 +35,7 @@ def hold_text(
     return joined(
         [printable(trouble.cause)],
         [
-            f"Fault of:  {_BLAMED.get(trouble.blame, trouble.blame)}",
+            f"Fault of:  {_BLAMED[trouble.blame]}",
             f"WebUI:     {lane}, on hold since {held.since} (UTC)",
         ],
         _tried(held),

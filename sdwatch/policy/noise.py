@@ -15,6 +15,9 @@ _SIGNS = (
     "UserWarning: CUDA initialization: ",
     # SD.Next without a GPU, in lines of each start and each call (recorded with 058a7f0c)
     "'gpu': {",
+    # AUTOMATIC1111, Forge and SD.Next beside an error: all that the job asked for, its prompt first
+    "Arguments: (",
+    "Arguments: args=",
 )
 _DEBUG = re.compile(r"\d\d:\d\d:\d\d-\d++ ++DEBUG\b|[^|]*+\|.*\| DEBUG ++\|")
 """A line of SD.Next that says nothing else; of its output, or of its own sdnext.log."""

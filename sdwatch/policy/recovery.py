@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-from sdwatch.policy.verdict import Diagnosis
+from sdwatch.policy.facts import Blamed, Diagnosis
 
 COUNTED_ATTEMPTS = 2
 """A call is tried once, and once more after one restart (promise 3)."""
@@ -40,7 +40,7 @@ class Decision:
 
     action: Action
     why: str
-    blame: str = ""  # of a call that failed for good after a self-test: job, or WebUI
+    blame: Blamed | None = None  # of a call that failed for good after a self-test
 
     @property
     def excuses(self) -> bool:
@@ -141,16 +141,18 @@ def after_self_test(
     """
     if result is SelfTest.PASSED:
         why = "the WebUI is healthy: it passed its self-test, and not this"
-        return Decision(Action.FAIL, why, "job")
+        return Decision(Action.FAIL, why, Blamed.JOB)
     if excused >= EXCUSED_ATTEMPTS:
-        return Decision(Action.FAIL, _last(result, unhealthy), "job")
+        return Decision(Action.FAIL, _last(result, unhealthy), Blamed.JOB)
     if result is SelfTest.FAILED:
         return Decision(Action.TEST_AGAIN, f"the WebUI fails its self-test: {unhealthy}")
     if result is SelfTest.PASSED_AFTER_RESTART and first_call:
         why = "a fresh WebUI passes its self-test, and failed this as its first call"
-        return Decision(Action.FAIL, why, "job")
+        return Decision(Action.FAIL, why, Blamed.JOB)
     if sent >= SENT_AT_MOST:
-        return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use", "WebUI")
+        return Decision(
+            Action.FAIL, f"it was sent {sent} times, and no answer was of use", Blamed.WEBUI
+        )
     if result is SelfTest.PASSED_AFTER_RESTART:
         why = "the WebUI was unusable until its restart: that attempt does not count"
         return Decision(Action.RETRY, why)

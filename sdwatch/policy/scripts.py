@@ -2,11 +2,17 @@
 
 A WebUI passes over an entry of `alwayson_scripts` without `args` in silence, and draws without the
 extension (AUTOMATIC1111 v1.10.1, modules/api/api.py; adetailer#125). ControlNet, ADetailer and
-others take images as base64 inside their arguments (controlnet#318, #865).
+others take images as base64 inside their arguments (controlnet#318, #865): under a key, or by
+their place in the list (two-shot#4; ReActor and Regional Prompter too, not measured).
+
+A job names files instead. Under a key that says image or mask any text is one (`image`,
+`mask_image`); in the list itself, and under a key with such a word in it (`effective_region_mask`,
+`batch_mask_gallery`), what ends as pictures do.
 """
 
 from __future__ import annotations
 
+import enum
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,19 +26,45 @@ _IMAGE_KEY = re.compile(
     r"(?:images?|img|mask|masks)|image_mask|mask_for_\w+",
     re.IGNORECASE,
 )
+_IMAGE_WORDS = frozenset(
+    {"image", "images", "img", "imgs", "mask", "masks", "picture", "pictures", "photo", "gallery"}
+    | {"face", "source", "reference", "override", "input", "target", "frame", "frames"}
+)
+_PICTURE_NAME = re.compile(
+    r"[^\n<>|\"?*]{1,200}\.(?:png|jpe?g|webp|bmp|gif|tiff?|avif)", re.IGNORECASE
+)
+_LONGEST_NAME = 1000  # what is longer is image data, of whatever format
 _DATA = re.compile(r"data:|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-9A-Za-z]{2}[0-9A-Za-z+/]{200}")
 _NO_TEXT = re.compile(r"~|true|false|[-+.0-9e]*", re.IGNORECASE)
 _NO_IMAGE = ("", "none", "null")
 
 
-def is_image_key(key: str) -> bool:
-    """Whether what stands under this key of a script's arguments is an image, or several."""
-    return _IMAGE_KEY.fullmatch(key) is not None
+class Where(enum.Enum):
+    """Where a text stands, and so what of it is the name of a file of the job."""
+
+    IMAGE = enum.auto()  # under a key for images: each is
+    PERHAPS = enum.auto()  # in a list of arguments, or under a key that has such a word: see above
+    OTHER = enum.auto()
 
 
-def is_name(text: str) -> bool:
-    """Whether a text under such a key is the name of a file of the job, and not image data."""
-    return text.strip().lower() not in _NO_IMAGE and _DATA.match(text) is None
+def where(key: str) -> Where:
+    """What stands under this key of a script's arguments."""
+    if _IMAGE_KEY.fullmatch(key):
+        return Where.IMAGE
+    words = re.split(r"[_\s-]", key.lower())
+    if key.lower() == "args" or not _IMAGE_WORDS.isdisjoint(words):
+        return Where.PERHAPS
+    return Where.OTHER
+
+
+def is_name(text: str, place: Where) -> bool:
+    """Whether a text there is the name of a file of the job, and not image data or something
+    else."""
+    if place is Where.OTHER or len(text) > _LONGEST_NAME or _DATA.match(text):
+        return False
+    if place is Where.PERHAPS:
+        return _PICTURE_NAME.fullmatch(text.strip()) is not None
+    return text.strip().lower() not in _NO_IMAGE
 
 
 def misshapen(node: Node) -> Iterator[tuple[Node, str]]:
@@ -60,15 +92,15 @@ def _misshapen_entry(name: Scalar, entry: Node) -> Iterator[tuple[Node, str]]:
         yield args, f"args of {title} must be a list; {right}"
 
 
-def image_nodes(node: Node, under_image_key: bool = False) -> Iterator[Scalar]:
+def image_nodes(node: Node, place: Where = Where.PERHAPS) -> Iterator[Scalar]:
     """The names of the job's files in a script's arguments, as they stand in the document."""
     if isinstance(node, Mapping):
         for key, value in node.entries:
-            yield from image_nodes(value, is_image_key(key.text))
+            yield from image_nodes(value, where(key.text))
     elif isinstance(node, Sequence):
         for item in node.items:
-            yield from image_nodes(item, under_image_key)
-    elif under_image_key and is_name(node.text) and _is_text(node):
+            yield from image_nodes(item, place)
+    elif is_name(node.text, place) and _is_text(node):
         yield node
 
 
@@ -89,10 +121,10 @@ def images_in(value: Any) -> list[str]:
     return names
 
 
-def with_images(value: Any, image: Callable[[str], str], under_image_key: bool = False) -> Any:
+def with_images(value: Any, image: Callable[[str], str], place: Where = Where.PERHAPS) -> Any:
     """The arguments with `image(name)` in place of the name of each file of the job."""
     if isinstance(value, dict):
-        return {key: with_images(inner, image, is_image_key(key)) for key, inner in value.items()}
+        return {key: with_images(inner, image, where(key)) for key, inner in value.items()}
     if isinstance(value, list):
-        return [with_images(item, image, under_image_key) for item in value]
-    return image(value) if under_image_key and isinstance(value, str) and is_name(value) else value
+        return [with_images(item, image, place) for item in value]
+    return image(value) if isinstance(value, str) and is_name(value, place) else value

@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -20,8 +22,10 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.document import parse_document
 from sdwatch.policy.error_lines import error_blocks
+from sdwatch.policy.exits import codes_of, unsigned, was_killed, was_told_to_end
 from sdwatch.policy.expression import MOST_IN_A_ROW, is_slow
-from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.facts import Blamed, Diagnosis, Facts
+from sdwatch.policy.mentions import first_said
 from sdwatch.policy.noise import decisive, without_noise
 from sdwatch.policy.schema import Reading, read_model, readable
 
@@ -33,6 +37,10 @@ _HALF_LINE = _LONGEST_LINE // 2
 _SHOWN = 300
 """A line that is longer is not shown, but what of it fits: of half a prompt nobody would know that
 it is one, and it would escape the redaction."""
+
+_PIECES = ("rror", "not ", "iled", "ERRO", "tion", "vali", "emor", "TATU", "lloc", "vice", "Errn")
+"""Four letters each that many texts have which are looked for: where a whole log has not even
+these, most of its 280 searches are saved."""
 
 # A body that says nothing about the cause: none, the server's own text, a page for browsers, and
 # what stable-diffusion.cpp says of every failure (source).
@@ -59,6 +67,24 @@ _GENERIC = re.compile(
     re.IGNORECASE,
 )
 
+
+class Proof(StrEnum):
+    """What a signature proves of a failure."""
+
+    POISONED = "poisoned"
+    HOLD = "hold"
+    JOB = "job"
+    ADVICE = "advice"
+
+
+_PROVEN_BY = {
+    Diagnosis.POISONED: Proof.POISONED,
+    Diagnosis.NOT_USABLE: Proof.HOLD,
+    Diagnosis.STORAGE: Proof.HOLD,
+    Diagnosis.BUSY: Proof.HOLD,
+    Diagnosis.BAD_REQUEST: Proof.JOB,
+}
+
 _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
 """What can end a process; a name that it did not find cannot."""
 
@@ -80,22 +106,27 @@ class Way:
     also: re.Pattern[str] | None = None
     printed: re.Pattern[str] | None = None
 
-    @property
+    @cached_property
+    def pieces(self) -> frozenset[str]:
+        """The pieces of _PIECES that its beginning has."""
+        return frozenset(piece for piece in _PIECES if piece in self.begins)
+
+    @cached_property
     def by_body(self) -> bool:
         """Whether the error body decides."""
         return self.kind is not None or self.said is not None
 
-    @property
+    @cached_property
     def by_end(self) -> bool:
         """Whether the end of the process decides."""
         return bool(self.exit) or self.memory_low is not None
 
-    @property
+    @cached_property
     def by_log(self) -> bool:
         """Whether the log alone decides."""
         return self.log is not None and not self.by_body and not self.by_end
 
-    @property
+    @cached_property
     def by_status(self) -> bool:
         """Whether the bare HTTP status decides."""
         return not self.by_body and not self.by_end and self.log is None
@@ -113,13 +144,21 @@ class Signature:
     advice: str
     source: str
     poisons: bool = False
-    blames: str = ""
+    blames: Blamed | None = None
     during: str = ""
     vague: bool = False
     ends_start: bool = False
     says: tuple[str, ...] = ()
     yields: bool = False
     builtin: bool = field(default=False, compare=False)
+
+    @property
+    def proves(self) -> tuple[Proof, ...]:
+        """What follows from it, beside its cause and its advice."""
+        proven = [_PROVEN_BY.get(self.diagnosis, Proof.ADVICE)]
+        if self.poisons and Proof.POISONED not in proven:
+            proven.append(Proof.POISONED)
+        return tuple(each for each in proven if each is not Proof.ADVICE) or (Proof.ADVICE,)
 
     @property
     def tells_the_end(self) -> bool:
@@ -165,7 +204,7 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
         return None
     return (
         _by_body(known, seen)
-        or _by_log(known, seen, facts)
+        or _by_log(facts, known, seen)
         or _first(known, seen, lambda way: way.by_status)
     )
 
@@ -186,24 +225,22 @@ def _by_body(known: list[Signature], seen: _Seen) -> tuple[Signature, str] | Non
     """What the reply says; unless that is only what an earlier fault of the same call has left,
     which the log tells of."""
     found = _first(known, seen, lambda way: way.by_body)
-    if found is None or not found[0].yields:
+    if found is None or not (found[0].yields or found[0].vague):
         return found
     last, _ = found
-    earlier = _by_traces([signature for signature in known if signature is not last], seen)
-    if earlier is None or earlier[0].vague:
+    earlier = _by_clear_lines([signature for signature in known if signature is not last], seen)
+    if earlier is None:
         return found
     first, evidence = earlier
     return replace(first, poisons=first.poisons or last.poisons), evidence
 
 
-def _by_log(known: list[Signature], seen: _Seen, facts: Facts) -> tuple[Signature, str] | None:
-    """What the log says, where no signature knows the body: only clearly, where that has at least a
-    generic text."""
+def _by_log(facts: Facts, known: list[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+    """What the log tells where the body does not name the cause: says nothing at all, or complains
+    of a value that is missing, which then is what is left of an earlier, clearer event."""
     if _is_opaque(facts):
         return _by_traces(known, seen)
-    if not is_generic(facts.error):
-        return None
-    return _by_traces([signature for signature in known if not signature.vague], seen)
+    return _by_clear_lines(known, seen) if _complains_of_a_value(facts.error) else None
 
 
 @dataclass(frozen=True)
@@ -217,13 +254,6 @@ class FailedStart:
     memory_low: bool | None = None
 
 
-TOLD_TO_END = (-15, 143, -2, 130, -1, 129, 0xC000013A)
-"""Exit codes of SIGTERM, SIGINT and SIGHUP, as Python and as shells give them, and of Ctrl+C."""
-
-_FROM_OUTSIDE = (*TOLD_TO_END, -9, 137)
-"""Whoever ends so was ended by somebody else: nothing that it printed before is the cause."""
-
-
 def why_not_started(start: FailedStart, signatures: Iterable[Signature]) -> Signature | None:
     """Return the signature that explains a failed start; None where nothing is known.
 
@@ -231,8 +261,10 @@ def why_not_started(start: FailedStart, signatures: Iterable[Signature]) -> Sign
     only at the end of the output (see `noise.decisive`).
     """
     known = [signature for signature in signatures if signature.during != "call"]
-    ended = _Seen(exit_code=start.exit_code, memory_low=start.memory_low)
-    if start.exit_code in _FROM_OUTSIDE:
+    code = None if start.exit_code is None else unsigned(start.exit_code)
+    ended = _Seen(exit_code=code, memory_low=start.memory_low)
+    # Who ends so was ended by somebody else: nothing that it printed before is the cause.
+    if was_told_to_end(code) or was_killed(code):
         found = _first(known, ended, lambda way: way.by_end)
         return found[0] if found else None
     whole = replace(ended, log="\n".join(_text(lines) for lines in start.outputs))
@@ -267,6 +299,26 @@ def is_generic(error: WebUIError) -> bool:
     return is_one and _GENERIC.match(error.said[:_SHOWN].strip()) is not None
 
 
+# What Python says of a value that is not as the code expects it. Nobody learns from that what went
+# wrong: AUTOMATIC1111#14623, amdgpu#355 and reForge#292 are memory errors that end so.
+_OF_A_VALUE = (
+    "TypeError",
+    "AttributeError",
+    "IndexError",
+    "UnboundLocalError",
+    "NameError",
+    "ZeroDivisionError",
+    "StopIteration",
+)
+
+
+def _complains_of_a_value(error: WebUIError) -> bool:
+    if not isinstance(error, WebUIServerError):
+        return False
+    kind = error.kind.rpartition(".")[2]
+    return kind in _OF_A_VALUE or is_generic(error)
+
+
 def _is_opaque(facts: Facts) -> bool:
     """Whether the error says nothing about its cause, so that the log may: a 200 without what was
     asked for, and an exception without a text. Where an exception has one, what else the log says
@@ -289,6 +341,13 @@ def _by_traces(signatures: Sequence[Signature], seen: _Seen) -> tuple[Signature,
         or _first(clear, seen, lambda way: way.by_body)
         or _first((each for each in ours if each.vague), seen, _leaves_traces)
     )
+
+
+def _by_clear_lines(signatures: Sequence[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+    """By lines of the log alone, and only by those that say what failed."""
+    own = [signature for signature in signatures if not signature.builtin]
+    clear = [each for each in signatures if not (each.vague or each.tells_the_end)]
+    return _first(own, seen, lambda way: way.by_log) or _earliest(clear, seen)
 
 
 def _leaves_traces(way: Way) -> bool:
@@ -341,7 +400,7 @@ class _Seen:
             kind=error.kind,
             said=error.said,
             log=_text(facts.log),
-            exit_code=facts.exit_code if facts.process_gone else None,
+            exit_code=_exit_code(facts),
             memory_low=facts.memory_low if facts.process_gone else None,
             names_checkpoint=facts.names_checkpoint,
             printed=_text(facts.printed),
@@ -349,6 +408,8 @@ class _Seen:
 
     def evidence_for(self, way: Way) -> str:
         """All that speaks for it, in words; '' where something does not hold."""
+        if way.log is not None and not self._may_have(way):  # most of them, so this comes first
+            return ""
         if (
             (way.status and self.status not in way.status)
             or (way.exit and self.exit_code not in way.exit)
@@ -361,6 +422,13 @@ class _Seen:
         if (earlier := self._earlier(way)) is None:
             return ""
         return ", ".join(filter(None, (body, *self._words(way), line, earlier)))
+
+    def _may_have(self, way: Way) -> bool:
+        return way.pieces.isdisjoint(self._missing) and way.begins in self.log
+
+    @cached_property
+    def _missing(self) -> frozenset[str]:
+        return frozenset(piece for piece in _PIECES if piece not in self.log)
 
     def line_number(self, way: Way) -> int:
         """Of the first line of the log that fits."""
@@ -396,7 +464,7 @@ class _Seen:
     def _body(self, way: Way) -> str | None:
         """'' where the body is not asked for, None where it is another one."""
         kind = way.kind is None or way.kind.search(self.kind)
-        said = way.said.search(self.said) if way.said else None
+        said = first_said(way.said, self.said) if way.said else None
         if not kind or (way.said and not said):
             return None
         if not way.by_body:
@@ -423,11 +491,16 @@ class _Seen:
         return f"printed since its start: {_shown(found.group())}" if found else None
 
     def _search(self, way: Way) -> re.Match[str] | None:
-        """Nearly none is there, which its plain beginning tells a little faster."""
-        if way.log is None or way.begins not in self.log:
+        if way.log is None or not self._may_have(way):
             return None
-        found = way.log.search(self.log)
+        found = first_said(way.log, self.log)
         return found if way.also is None or (found and way.also.search(self.log)) else None
+
+
+def _exit_code(facts: Facts) -> int | None:
+    if not facts.process_gone or facts.exit_code is None:
+        return None
+    return unsigned(facts.exit_code)
 
 
 def _shown(fitting: str) -> str:
@@ -468,13 +541,21 @@ class _Read(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
+def _exit_codes(text: str) -> tuple[int, ...]:
+    """The codes of a signal that is named, or a number: a status of Windows without its sign."""
+    return codes_of(text) or (unsigned(int(text, 0)),)
+
+
+_EXIT = Reading(_exit_codes, "a whole number, or the name of a signal, as SIGSEGV")
+
+
 class _When(_Read):
     status: tuple[int, ...] = ()
     kind: str | None = None
     said: str | None = None
     log: str | None = None
     also: str | None = None
-    exit: tuple[int, ...] = ()
+    exit: tuple[Annotated[tuple[int, ...], _EXIT], ...] = ()
     memory_low: bool | None = None
     names_checkpoint: bool = False
     printed: str | None = None
@@ -515,7 +596,7 @@ class _When(_Read):
             _compiled(self.kind),
             _compiled(self.said),
             _compiled(self.log),
-            self.exit,
+            tuple(code for each in self.exit for code in each),
             self.memory_low,
             self.names_checkpoint,
             beginning(self.log or ""),
@@ -525,6 +606,7 @@ class _When(_Read):
 
 
 _DIAGNOSIS = Reading(Diagnosis, "one of " + ", ".join(Diagnosis))
+_BLAMES = Reading(Blamed, "one of " + ", ".join(Blamed))
 
 
 _WAITED_FOR = (Diagnosis.STORAGE, Diagnosis.BUSY, Diagnosis.NOT_USABLE)
@@ -538,7 +620,7 @@ class _Entry(_Read):
     advice: Annotated[str, Field(min_length=1)]
     source: Annotated[str, Field(min_length=1)]
     poisons: bool = False
-    blames: Literal["job", "WebUI", "machine", "person"] | None = None
+    blames: Annotated[Blamed, _BLAMES] | None = None
     during: Literal["start", "call"] | None = None
     vague: bool = False
     ends_start: bool = False
@@ -560,7 +642,7 @@ class _Entry(_Read):
             self.advice,
             self.source,
             self.poisons,
-            self.blames or "",
+            self.blames,
             self.during or "",
             self.vague,
             self.ends_start,

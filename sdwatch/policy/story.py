@@ -13,10 +13,11 @@ from typing import Any
 
 from sdwatch.policy.command import typed
 from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
+from sdwatch.policy.exits import ended_in_order
+from sdwatch.policy.facts import Blamed
 from sdwatch.policy.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.printable import printable, printable_text
 from sdwatch.policy.recovery import PROVEN, Action
-from sdwatch.policy.verdict import ENDED_IN_ORDER
 
 CANARY_WELL = "it was well"
 """What an envelope's `canary` says where the WebUI drew the test picture."""
@@ -150,17 +151,22 @@ def machine_line(machine: Mapping[str, Any]) -> str:
 
 
 _BLAMED = {
-    "job": "the job",
-    "WebUI": "the WebUI; the job may be as it should be",
-    "machine": "the machine; the job may be as it should be",
-    "sdwatch": "sdwatch itself; the job may be as it should be",
-    "person": "nobody: somebody asked for it",
+    Blamed.JOB: "the job",
+    Blamed.WEBUI: "the WebUI; the job may be as it should be",
+    Blamed.MACHINE: "the machine; the job may be as it should be",
+    Blamed.SDWATCH: "sdwatch itself; the job may be as it should be",
+    Blamed.PERSON: "nobody: somebody asked for it",
+    Blamed.UNKNOWN: "not known: the job, or the WebUI",
 }
 
 
 def _blamed(envelope: ErrorEnvelope) -> str:
-    who = _BLAMED.get(envelope.blame, envelope.blame)
-    if envelope.blame != "job" or envelope.diagnosis == "bad request" or not envelope.attempts:
+    who = _BLAMED[envelope.blame]
+    if (
+        envelope.blame is not Blamed.JOB
+        or envelope.diagnosis == "bad request"
+        or not envelope.attempts
+    ):
         return who
     again = f"the same call failed again{_in_between(envelope.attempts)}"
     if envelope.canary == CANARY_WELL:
@@ -183,7 +189,7 @@ def _in_between(attempts: Sequence[FailedAttempt]) -> str:
 
 def _by_somebody(envelope: ErrorEnvelope) -> bool:
     """Whether the process ended in order, as one does that is told to."""
-    return envelope.diagnosis == "crash" and envelope.exit_code in ENDED_IN_ORDER
+    return envelope.diagnosis == "crash" and ended_in_order(envelope.exit_code)
 
 
 def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
@@ -278,17 +284,17 @@ def _commands(envelope: ErrorEnvelope, run_id: str) -> Iterator[tuple[str, str]]
         return
     again = ("Run it again as it is", f"retry {run_id}")
     edit = ("Change the job, then run it again", f"retry {run_id} --edit")
-    if envelope.blame == "person":
+    if envelope.blame is Blamed.PERSON:
         yield again
     elif envelope.error in _ONLY_CHANGED:
         yield edit
     elif envelope.error == "JobUnfitError":
         yield from (edit, ("Once the WebUI can do it, run it again as it is", again[1]))
     else:
-        yield from (edit, again) if envelope.blame == "job" else (again, edit)
-    if envelope.call and envelope.blame != "person":
+        yield from (edit, again) if envelope.blame is Blamed.JOB else (again, edit)
+    if envelope.call and envelope.blame is not Blamed.PERSON:
         yield "Send the failing call once, by hand", f"replay {run_id}"
-    if envelope.blame in ("WebUI", "sdwatch", "machine") or envelope.attempts:
+    if envelope.blame in (Blamed.WEBUI, Blamed.SDWATCH, Blamed.MACHINE) or envelope.attempts:
         yield "Make one zip for a bug report, without prompts", f"bundle {run_id}"
 
 

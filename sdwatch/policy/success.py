@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sdwatch.policy.extensions import broken_extensions
 from sdwatch.policy.made_by import parameters_of
 from sdwatch.policy.payload import MAX_SEED, UPSCALE, names_upscaler, restores_faces
 from sdwatch.policy.schema import nearest
@@ -29,6 +30,7 @@ LEVELS: Mapping[str, Level] = {
     "sampler": "fail",
     "scheduler": "fail",
     "seed": "fail",
+    "extension": "warn",
     "fallback": "warn",
 }
 """Every kind of finding, the heaviest first, and what it is unless the config says more."""
@@ -42,12 +44,14 @@ Size = tuple[int, int]
 @dataclass(frozen=True)
 class Finding:
     """Something that is not as it was asked for. `name`: the name in the request that it is about,
-    where it is about one. `line`: what the WebUI wrote, which may echo a prompt."""
+    where it is about one. `line`: what the WebUI wrote, or several lines of it, which may echo a
+    prompt. `of_start`: nothing that this call is to blame for, so it never fails it."""
 
     kind: str
     words: str
     name: str = ""
     line: str = ""
+    of_start: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def findings(stage: str, payload: Mapping[str, Any], made: Made) -> tuple[Findin
         found += _colours(made.pictures, "one_colour")  # what else a script makes, it alone knows
     else:
         found += [*_pictures(payload, made), *_names(payload, made.info)]
-    return (*found, *_fallbacks(made.log))
+    return (*found, *failed_extensions(made.log, payload), *_fallbacks(made.log, payload))
 
 
 # -- txt2img and img2img: the pictures
@@ -268,7 +272,7 @@ def _is_model(asked: str, used: str, digest: str) -> bool:
 def _bare(name: str) -> str:
     """Without its folder and its ending."""
     last = re.split(r"[/\\]", name)[-1].lower()
-    return re.sub(r"\.(safetensors|ckpt|gguf|pt|sft)$", "", last)
+    return re.sub(r"\.(safetensors|ckpt|gguf|pt|sft|bin|png|webp)$", "", last)
 
 
 _OPEN = ("", "default", "automatic", "sameasprimary")  # no choice, or none that is told
@@ -341,6 +345,9 @@ _FALLBACKS: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\b(?:ERROR|WARNING)\b…\b(?:[Nn]etwork|LoRA)\b…not found|not loaded|mismatch|failed",
             r"\[LORA\] LoRA version mismatch",
             r"\[LORA\] Loading … with unmatched keys",
+            # AUTOMATIC1111 and Forge (reForge#90); "deactivating" harms nothing
+            r"^activating extra network …: \w{1,60}",
+            r"^loading network …: \w{1,60}(?:Error|Exception)",
         ),
     ),
     ("the checkpoint that the job names was not found", ("Override not found: checkpoint",)),
@@ -366,14 +373,42 @@ _COMPILED = tuple(
 )
 
 
-def _fallbacks(log: Sequence[str]) -> list[Finding]:
+def failed_extensions(log: Sequence[str], payload: Mapping[str, Any]) -> list[Finding]:
+    """The extensions that lines of a log say failed, in a generation or at the WebUI's start."""
+    return [
+        Finding("extension", broken.words, line="\n".join(broken.lines), of_start=broken.of_start)
+        for broken in broken_extensions(log, payload)
+    ]
+
+
+def _fallbacks(log: Sequence[str], payload: Mapping[str, Any]) -> list[Finding]:
     """Each kind once, with the first line that tells of it."""
     found: dict[str, Finding] = {}
     for line in log:
+        if (name := _unloaded_embedding(line)) and _is_prompted(name, payload):
+            words = "a textual inversion of the prompt could not be loaded"
+            found.setdefault(words, Finding("fallback", words, line=line.strip()[:300]))
         for words, ways in _COMPILED:
             if words not in found and any(_has_in_order(line, parts) for parts in ways):
                 found[words] = Finding("fallback", words, line=line.strip()[:300])
     return list(found.values())
+
+
+_EMBEDDING = "Error loading embedding "
+_PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
+
+
+def _unloaded_embedding(line: str) -> str:
+    """The name of an embedding that is damaged, or made for another model; else ''. All of the
+    folder are loaded with a checkpoint, whether a prompt names them or not (source of Forge
+    dfdcbab6: the file's path; SD.Next has no such line)."""
+    _, sign, path = line.partition(_EMBEDDING)
+    return _bare(path.strip()) if sign else ""
+
+
+def _is_prompted(name: str, payload: Mapping[str, Any]) -> bool:
+    words = " ".join(str(payload.get(field) or "") for field in _PROMPTS).lower()
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", words) is not None
 
 
 def _has_in_order(line: str, parts: Iterable[re.Pattern[str]]) -> bool:

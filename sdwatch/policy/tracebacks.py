@@ -19,6 +19,10 @@ _FILE = re.compile(r'\s*+File "(?P<file>[^"]+)", line (?P<line>\d++)(?:, in (?P<
 _PLACE = re.compile(r"[\s│]*(?P<file>[^\s:│][^:│]*):(?P<line>\d+) in (?P<function>[^\s│]+)[\s│]*$")
 _DRAWN_CODE = re.compile(rf"{FRAME_SIGN}\s*+\d++\s*+│(?P<code>.*)$")
 _MARKS = re.compile(r"[\s^~]+")
+_PASSED_OVER = re.compile(
+    r"(?:\*\*\* )?Error (?:running|executing callback|calling|loading script)\b"
+    r"|.{0,60}(?:Running|Load|Calling) script\b|.{0,60}Executing callback: "
+)
 _HTTP_EXCEPTION = "HTTPException"
 _BY_SERVER = "Exception in ASGI application"
 _ABOVE = 20  # lines of an error above its traceback
@@ -44,13 +48,15 @@ class Frame:
 @dataclass(frozen=True)
 class Traceback:
     """Lines [start, end) of a log; the error right above it is its first line. `exception`: its
-    last line, as `KeyError: 'x'`, '' while that is not written. `frame`: the innermost."""
+    last line, as `KeyError: 'x'`, '' while that is not written. `frame`: the innermost.
+    `passed_over`: an extension raised it, and the WebUI went on (see extensions.py)."""
 
     start: int
     end: int
     exception: str
     frame: Frame | None
     by_server: bool = False
+    passed_over: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -91,7 +97,8 @@ def _found(lines: Sequence[str]) -> Iterator[Traceback]:
         last = body[-1].strip() if len(body) > 1 else ""
         whole = last if _is_exception(last) else ""
         by_server = any(_BY_SERVER in line for line in body)
-        yield Traceback(start, end, whole, _innermost(body), by_server)
+        passed_over = _PASSED_OVER.match(body[0]) is not None
+        yield Traceback(start, end, whole, _innermost(body), by_server, passed_over)
 
 
 def _is_exception(line: str) -> bool:
@@ -146,7 +153,7 @@ class Raised:
 
     def fits(self, traceback: Traceback) -> bool:
         """Whether this may be its traceback: the same class and text, where the reply has them."""
-        if not traceback.is_whole:
+        if not traceback.is_whole or traceback.passed_over:
             return False
         if not self.kind:
             return True

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sdwatch.policy.catalogue import Kind
-from sdwatch.policy.facts import Diagnosis
+from sdwatch.policy.facts import Blamed, Diagnosis
 from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.verdict import Verdict, blame_for
@@ -22,15 +22,37 @@ class Cure(Enum):
     PERSON = "somebody must do something"
 
 
+class Lack(Enum):
+    """What a WebUI that answers does not have, so that nothing can be sent to it."""
+
+    PASSWORD = "the right user name and password"
+    CHECKPOINT = "a checkpoint"
+    API = "its API"
+    OTHER = "something else"
+
+
+class StartFailure(Enum):
+    """Why the wait for a start ended without a WebUI."""
+
+    ENDED = "its process ended"
+    TOO_LATE = "it was not ready in time"
+    NO_SIGN_OF_LIFE = "it did nothing for too long"
+    UNUSABLE = "it answers, and lacks something"
+    SERVER_DIED = "its server ended, and its process lives on"
+    PORT_TAKEN = "another process has its port"
+    BY_ITS_LOG = "its log says so"
+    GIVEN_UP = "it was not waited for any longer"
+
+
 @dataclass(frozen=True)
 class Trouble:
-    """`cause`: one sentence; `advice`: what to do, in this case; `blame`: WebUI, machine, person,
-    job or sdwatch; `lines`: the WebUI's output that matters, free of prompts; `spent`: runs that
-    failed by it; `cure`: what ends it."""
+    """`cause`: one sentence; `advice`: what to do, in this case; `blame`: whose it is; `lines`: the
+    WebUI's output that matters, free of prompts; `spent`: runs that failed by it; `cure`: what ends
+    it."""
 
     cause: str
     advice: str = ""
-    blame: str = "WebUI"
+    blame: Blamed = Blamed.WEBUI
     lines: tuple[str, ...] = ()
     spent: tuple[str, ...] = ()
     cure: Cure = Cure.PERSON
@@ -60,20 +82,25 @@ _NOT_BEGUN = (
     "`sdwatch check` names the line."
 )
 _IT_MAY_COME = "It is looked at again by itself."
-_OF_A_PROBE = (
-    ("user name", "Give `username` and `password` in the config {password}."),
-    ("no checkpoint", "Put one into its models folder (models/Stable-diffusion)."),
-    ("--api", "Start it with --api."),
-)
-"""What the look at a WebUI finds, by a part of its words."""
+_WITHOUT = {
+    Lack.PASSWORD: "Give `username` and `password` in the config {password}.",
+    Lack.CHECKPOINT: "Put one into its models folder (models/Stable-diffusion).",
+    Lack.API: "Start it with --api.",
+    Lack.OTHER: "Mend its set-up as said above.",
+}
 
 
-def no_start(how: str, known: Signature | None, told: bool = False) -> Trouble:
-    """Our WebUI did not come up. `how`: it ended, or was not ready in time; `known`: what its
-    output tells; `told`: by its own answers, so that nothing else is to be guessed."""
-    if told:
-        return seen_by_probe(how, managed=True)
-    if "is taken by" in how:
+def no_start(
+    how: str,
+    known: Signature | None,
+    failure: StartFailure = StartFailure.ENDED,
+    lack: Lack | None = None,
+) -> Trouble:
+    """Our WebUI did not come up. `how`: it ended, or was not ready in time, in words; `known`: what
+    its output tells; `lack`: what its own answers tell, so that nothing else is to be guessed."""
+    if lack is not None:
+        return seen_by_probe(how, lack, managed=True)
+    if failure is StartFailure.PORT_TAKEN:
         return not_begun(how)
     if known is None:
         return Trouble(f"the WebUI did not start: {how}", _NO_START, cure=Cure.RESTART)
@@ -81,19 +108,18 @@ def no_start(how: str, known: Signature | None, told: bool = False) -> Trouble:
     cure = _cure_of(known.diagnosis, managed=True)
     # Of a WebUI that has not answered yet, nobody knows which kind it is.
     advice = fitted(known.advice, Kind.UNKNOWN)
-    return Trouble(cause, advice, known.blames or "WebUI", cure=cure)
+    return Trouble(cause, advice, known.blames or Blamed.WEBUI, cure=cure)
 
 
 def not_begun(reason: str) -> Trouble:
     """Nothing was started. The sentence after the reason, if there is one, is the advice."""
     why, _, advice = reason.partition(". ")
-    return Trouble(f"the WebUI was not started: {why}", advice or _NOT_BEGUN, "person")
+    return Trouble(f"the WebUI was not started: {why}", advice or _NOT_BEGUN, Blamed.PERSON)
 
 
-def seen_by_probe(reason: str, *, managed: bool, kind: Kind = Kind.UNKNOWN) -> Trouble:
-    """It answers, and cannot be used as it is."""
-    known = next((advice for words, advice in _OF_A_PROBE if words in reason), "")
-    advice = fitted(known, kind) or "Mend its set-up as said above."
+def seen_by_probe(reason: str, lack: Lack, *, managed: bool, kind: Kind = Kind.UNKNOWN) -> Trouble:
+    """It answers, and cannot be used as it is, for want of `lack`; `reason`: that in words."""
+    advice = fitted(_WITHOUT[lack], kind)
     return Trouble(f"the WebUI cannot be used: {reason}", _restart_too(advice, managed))
 
 
@@ -105,7 +131,7 @@ def no_answer(reason: str, *, managed: bool) -> Trouble:
         "Start your WebUI yourself, or see that `url` in the config is its address: sdwatch did "
         "not start it, and cannot."
     )
-    return Trouble(f"the WebUI is not ready: {reason}", advice, "person")
+    return Trouble(f"the WebUI is not ready: {reason}", advice, Blamed.PERSON)
 
 
 def failed_proof(what: str, verdict: Verdict, *, managed: bool) -> Trouble:
@@ -123,8 +149,8 @@ def unproven() -> Trouble:
 
 def found_by_call(cause: str, verdict: Verdict, *, managed: bool) -> Trouble:
     """A call found that it cannot be used. `cause`: the verdict's, free of prompts."""
-    who = "person" if verdict.diagnosis == "busy" else _whose(verdict)
-    advice = verdict.advice if who == "person" else _restart_too(verdict.advice, managed)
+    who = Blamed.PERSON if verdict.diagnosis is Diagnosis.BUSY else _whose(verdict)
+    advice = verdict.advice if who is Blamed.PERSON else _restart_too(verdict.advice, managed)
     return Trouble(cause, advice, who, cure=_cure_of(verdict.diagnosis, managed))
 
 
@@ -136,7 +162,7 @@ def doubted_jobs(runs: Sequence[str]) -> Trouble:
         "Compare their WHY.txt in failed/: where all tell of the same end of the process, it is "
         "the WebUI, its driver or the machine, and that is to be mended first. Where each asks for "
         "something very large, it is the jobs.",
-        "not known: these jobs, or the WebUI",
+        Blamed.UNKNOWN,
         spent=tuple(runs),
         cure=Cure.TIME,
     )
@@ -148,13 +174,13 @@ def no_room(reason: str) -> Trouble:
         "Make room on that disk (`retention` in the config keeps done/ and failed/ small), or set "
         "a smaller `min_free`."
     )
-    return Trouble(reason, advice, "machine")
+    return Trouble(reason, advice, Blamed.MACHINE)
 
 
 def broken_here(error: str) -> Trouble:
     """A mistake of sdwatch itself."""
     advice = "Please report it, with sdwatch.log of the state folder."
-    return Trouble(f"sdwatch itself broke: {error}", advice, "sdwatch", cure=Cure.RESTART)
+    return Trouble(f"sdwatch itself broke: {error}", advice, Blamed.SDWATCH, cure=Cure.RESTART)
 
 
 def _cure_of(diagnosis: Diagnosis, managed: bool) -> Cure:
@@ -164,10 +190,10 @@ def _cure_of(diagnosis: Diagnosis, managed: bool) -> Cure:
     return Cure.RESTART if restart_helps else Cure.PERSON
 
 
-def _whose(verdict: Verdict) -> str:
+def _whose(verdict: Verdict) -> Blamed:
     """No job's: what was sent was well before."""
     who = verdict.blames or blame_for(verdict.diagnosis)
-    return "WebUI" if who == "job" else who
+    return Blamed.WEBUI if who is Blamed.JOB else who
 
 
 def _restart_too(advice: str, managed: bool) -> str:

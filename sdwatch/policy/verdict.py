@@ -22,9 +22,10 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.catalogue import Kind
-from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.exits import exit_in_words
+from sdwatch.policy.facts import Blamed, Diagnosis, Facts
 from sdwatch.policy.remedies import fitted
-from sdwatch.policy.signatures import TOLD_TO_END, Signature, is_generic, match, says_nothing
+from sdwatch.policy.signatures import Signature, is_generic, match, says_nothing
 from sdwatch.policy.tracebacks import may_follow, own
 
 __all__ = [
@@ -38,7 +39,6 @@ __all__ = [
     "by_time_limit",
     "depends_on_size",
     "drawn_advice",
-    "exit_in_words",
     "judge",
     "what_failed",
 ]
@@ -48,7 +48,7 @@ __all__ = [
 class Verdict:
     """A diagnosis, and one sentence that a person understands. `evidence`: which of the facts
     decided, in words. `poisons`: whatever the call's end, the WebUI is of no use until it is
-    restarted. `blames`: job, WebUI or machine, where the diagnosis alone would say another.
+    restarted. `blames`: where the diagnosis alone would say another.
     `is_known`: a signature explains it."""
 
     diagnosis: Diagnosis
@@ -56,7 +56,7 @@ class Verdict:
     advice: str
     evidence: str = ""
     poisons: bool = False
-    blames: str = ""
+    blames: Blamed | None = None
     is_known: bool = False
 
 
@@ -143,6 +143,11 @@ _OF_A_200 = {
         "Such a picture comes of a broken upscaler: take another one. If it is meant to be so: "
         "`checks: {one_colour_upscale: warn}` in the config."
     ),
+    "extension": (
+        "An extension raised an exception, and the WebUI generated without it: the log says which. "
+        "Correct what the job gives it, or update it or switch it off in the WebUI; to let such "
+        "pictures pass: `checks: {extension: warn}` in the config."
+    ),
     "fallback": (
         "What it passed over, as a LoRA that it has not, is said above: correct that in the job, "
         "or let it pass: `checks: {fallback: warn}` in the config."
@@ -172,33 +177,6 @@ _BROKEN_OFF = (
     "WebUI's own address in the config. If the WebUI runs on another machine, see there whether it "
     "ended."
 )
-
-ENDED_IN_ORDER = (0, *TOLD_TO_END)
-"""Exit codes of a process that was told to end: by SIGINT, SIGTERM, SIGHUP, Ctrl+C, or itself."""
-
-
-# Written out, since Windows does not know them and may read of them on a share.
-_SIGNALS = {6: ", SIGABRT", 9: ", SIGKILL", 11: ", SIGSEGV", 15: ", SIGTERM"}
-_WINDOWS_STATUS = {
-    0xC0000005: ", access violation",
-    0xC0000017: ", out of memory",
-    0xC000012D: ", out of memory: the commit limit was reached",
-    0xC000013A: ", Ctrl+C",
-    0xC0000409: ", stack buffer overrun",
-}
-
-
-def exit_in_words(code: int | None) -> str:
-    """An exit code as people say it: `exit code 1`, `killed by signal 9, SIGKILL` (a negative
-    code, of POSIX), `exit code 0xC0000005, access violation` (a status of Windows). None: only its
-    parent could see it, a wrapper or an earlier monitor."""
-    if code is None:
-        return "its exit code was not seen, because another process had started it"
-    if code < 0:
-        return f"killed by signal {-code}{_SIGNALS.get(-code, '')}"
-    if code > 0x7FFFFFFF:
-        return f"exit code 0x{code:X}{_WINDOWS_STATUS.get(code, '')}"
-    return f"exit code {code}"
 
 
 def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
@@ -336,14 +314,14 @@ def by_time_limit(verdict: Verdict, limit: str) -> Verdict:
             "proxy_read_timeout; HAProxy: timeout server; Cloudflare and gradio.live have fixed "
             "ones); or make the call shorter: fewer steps, a smaller size, batch_size: 1."
         ),
-        blames="machine",
+        blames=Blamed.MACHINE,
     )
 
 
-def blame_for(diagnosis: Diagnosis) -> str:
+def blame_for(diagnosis: Diagnosis) -> Blamed:
     """Whose fault it is, as long as the canary has not said more."""
     if diagnosis is Diagnosis.STORAGE:
-        return "machine"
+        return Blamed.MACHINE
     if diagnosis is Diagnosis.INTERRUPTED:
-        return "person"
-    return "job" if diagnosis is Diagnosis.BAD_REQUEST else "WebUI"
+        return Blamed.PERSON
+    return Blamed.JOB if diagnosis is Diagnosis.BAD_REQUEST else Blamed.WEBUI

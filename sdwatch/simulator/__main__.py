@@ -144,6 +144,8 @@ def boot(args: argparse.Namespace, voice: Voice, faults: dict[str, Fault]) -> No
     if code is not None:
         voice.broken_start()
         sys.exit(code)
+    if "extension-not-loaded" in faults:
+        voice.extension_not_loaded()
     voice.booted(args.boot_time + delay)
 
 

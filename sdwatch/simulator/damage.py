@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sdwatch.simulator import console, failures
 from sdwatch.simulator.failures import CrashedError
 from sdwatch.simulator.faults import Fault
+from sdwatch.simulator.voice import HOOKS
 
 _leaked: list[bytes] = []
 _SEGV = 11
@@ -101,6 +102,13 @@ class Damage:
         """Whether it has this fault, which from now on strikes no more: its kind does otherwise."""
         return self._faults.pop(name, None) is not None
 
+    def of_extension(self, hooks: Sequence[str]) -> tuple[str, bool] | None:
+        """In which of these hooks an extension raises, and whether its line has stars."""
+        if (fault := self._faults.get("extension-raises")) is None:
+            return None
+        hook = HOOKS[int(fault.option("hook"))]
+        return (hook, bool(fault.option("stars"))) if hook in hooks else None
+
     def announce(self) -> None:
         """Say in the log what is about to go wrong, and let happen what breaks no reply."""
         for fault in self._faults.values():
@@ -140,6 +148,10 @@ class Damage:
             raise
 
     def _break(self, fault: Fault) -> None:
+        if fault.name == "oom-behind-none":
+            console.out(f"*** Error: {failures.OOM_OF_ROCM}")
+        if (error := failures.reported(fault.name)) is not None:
+            raise error
         match fault.name:
             case "opaque-500":
                 raise CrashedError("RuntimeError", "")

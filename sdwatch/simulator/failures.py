@@ -113,7 +113,8 @@ def poisoned() -> CrashedError:
 
 
 class DeviceLostError(CrashedError):
-    """The GPU is gone for this process: whatever it does there fails so from now on."""
+    """The GPU is gone for this process, or what else it needs: all that it does fails so from now
+    on."""
 
 
 def device_suspended(*, text_only: bool) -> DeviceLostError:
@@ -123,6 +124,37 @@ def device_suspended(*, text_only: bool) -> DeviceLostError:
         "Use GetDeviceRemovedReason to determine the appropriate action."
     )
     return DeviceLostError("RuntimeError", message, text_only=text_only)
+
+
+_LOST = "Native API failed. Native API returns: 20 (UR_RESULT_ERROR_DEVICE_LOST)"
+_TOO_MANY = "[Errno 24] Too many open files: '<webui>/outputs/x.png'"
+_NO_NAME = "<urlopen error [Errno -3] Temporary failure in name resolution>"
+
+
+def reported(fault: str) -> CrashedError | None:
+    """What was reported in public trackers, one of each class of cause; None for another fault."""
+    match fault:
+        case "xpu-oom":  # intel-extension-for-pytorch#854
+            text = (
+                "Native API failed. Native API returns: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"
+            )
+            return CrashedError("RuntimeError", text)
+        case "xpu-device-lost":  # stable-diffusion-webui-reForge#460
+            return DeviceLostError("RuntimeError", _LOST)
+        case "wrong-dtype":  # AUTOMATIC1111#1247
+            return CrashedError("RuntimeError", "expected scalar type Half but found Float")
+        case "no-network":  # AUTOMATIC1111#14529
+            return CrashedError("URLError", _NO_NAME, qualified="urllib.error.URLError")
+        case "disk-full":  # diffusers#4957
+            return CrashedError("OSError", "[Errno 28] No space left on device")
+        case "too-many-files":  # AUTOMATIC1111#3366
+            return DeviceLostError("OSError", _TOO_MANY)
+        case "oom-behind-none":  # AUTOMATIC1111#14623, amdgpu#355
+            return CrashedError("TypeError", "'NoneType' object is not iterable")
+    return None
+
+
+OOM_OF_ROCM = "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 896.00 MiB. GPU 0 has"
 
 
 def no_model() -> CrashedError:

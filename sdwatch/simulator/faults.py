@@ -38,7 +38,8 @@ _500 = {"at": 0.5, "delay": TRACEBACK_DELAY, "pause": 0}
 # Every fault with its options and their defaults. `at` is a share of the steps, or of the reply.
 # `delay`: seconds from a 500 to its traceback, where the kind prints it after the reply; `pause`:
 # seconds between the first half of the traceback and the second. `opaque`: 1 where the body says
-# less than the log. `fails`: 0 where the picture comes out, and its memory stays taken.
+# less than the log. `fails`: 0 where the picture comes out, and its memory stays taken. `hook`: which
+# of voice.HOOKS raises; `stars`: 0 for a log without "*** ", as in controlnet#1368.
 GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "opaque-500": _500,
     "opaque-500-text": _500,
@@ -53,6 +54,13 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "oom": _500,
     "memory-stays-taken": {**_500, "opaque": 0, "fails": 1},
     "nan": _500,
+    "xpu-oom": _500,
+    "xpu-device-lost": _500,
+    "wrong-dtype": _500,
+    "no-network": _500,
+    "disk-full": _500,
+    "too-many-files": _500,
+    "oom-behind-none": _500,
     "log-flood": {**_500, "lines": 20_000},
     "poisoned": {},
     "device-suspended": {"at": 0.5, "opaque": 0},
@@ -78,6 +86,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "ignore-sigterm": {},
     "leak": {"mb": 64},
     "slow-steps": {"factor": 10},
+    "extension-raises": {"hook": 0, "stars": 1},
 }
 START_FAULTS: dict[str, dict[str, float]] = {
     "slow-start": {"delay": 5},
@@ -94,6 +103,7 @@ START_FAULTS: dict[str, dict[str, float]] = {
     "sigterm-on-start": {},
     "sigkill-on-start": {},
     "ignore-sigterm": {},
+    "extension-not-loaded": {},
 }
 """`opened`: 1 where the port opens before the thread dies, and answers 404 for the API's routes."""
 

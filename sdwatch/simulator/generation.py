@@ -23,6 +23,7 @@ from sdwatch.simulator.job import Job, spoiled
 from sdwatch.simulator.state import Queue, State
 from sdwatch.simulator.traits import Traits
 from sdwatch.simulator.upscale import upscale_info, upscaled
+from sdwatch.simulator.voice import HOOKS
 
 EXTRAS = "extra-single-image"
 _TINY = 64 * 64
@@ -146,9 +147,22 @@ class Machine:
             self.before_job()
             self.state.begin(self.traits.job_names[stage])
             try:
-                return damage.reply(self.generate(stage, fields, damage))
+                return damage.reply(self.with_extensions(stage, fields, damage))
             finally:
                 self.state.end()
+
+    def with_extensions(self, stage: str, fields: dict[str, Any], damage: Damage) -> dict[str, Any]:
+        """A generation between the hooks of extensions: what raises there is passed over."""
+        self.run_hooks(damage, *HOOKS[:1])
+        body = self.generate(stage, fields, damage)
+        self.run_hooks(damage, *HOOKS[1:])
+        return body
+
+    def run_hooks(self, damage: Damage, *hooks: str) -> None:
+        """Where always-on scripts run: one that raises is passed over, and only the log tells."""
+        if raised := damage.of_extension(hooks):
+            hook, stars = raised
+            self.voice.extension_raised(hook, stars=stars)
 
     def poison(self) -> None:
         """As a checkpoint does that cannot be read: the old one seems to be loaded still."""

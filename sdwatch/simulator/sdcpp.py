@@ -108,6 +108,12 @@ class CppVoice(Voice):
     def loaded(self, seconds: float, _before: Checkpoint | None) -> None:
         console.out(f"[INFO ] loading tensors completed, taking {seconds:.2f}s")
 
+    def extension_raised(self, hook: str, *, stars: bool = True) -> None:
+        """It has no extensions."""
+
+    def extension_not_loaded(self) -> None:
+        """It has no extensions."""
+
 
 class CppChecks(Checks):
     def before_queue(self, _stage: str, f: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from sdwatch.simulator.job import Job
 from sdwatch.simulator.sdnext_job import NextJob, NextState
 from sdwatch.simulator.sdnext_voice import NextVoice, say
 from sdwatch.simulator.traits import Traits
+from sdwatch.simulator.voice import HOOKS
 
 _LORA = re.compile(r"<lora:([^:>]+)")
 _LOADING = "Load model"
@@ -164,7 +165,9 @@ class NextMachine(Machine):
             damage.announce()
             inputs = self._inputs(fields) if stage == "img2img" else []
             self.state.begin(self.traits.job_names[stage])
+            self.run_hooks(damage, *HOOKS[:1])
             body = self._generate(stage, fields, inputs, damage)
+            self.run_hooks(damage, *HOOKS[1:])
             self.state.end()
             return damage.reply(body)
 

@@ -184,6 +184,20 @@ class NextVoice(Voice):
         memory = {"ram": {"used": 4.92, "total": 23.54}, "gpu": gpu, "oom": 0}
         say("DEBUG", f"Processed: memory={memory}")
 
+    def extension_raised(self, hook: str, *, stars: bool = True) -> None:
+        """Words: source, and adetailer#408; the path is relative, the class stands behind it."""
+        del stars
+        script = "extensions/sd-webui-injected/scripts/injected.py"
+        said = f"Running script {hook.replace('_', ' ')}: {script}"
+        if hook.endswith("_callback"):
+            said = f"Executing callback: {script} {hook}"
+        say("ERROR", f"{said}: ValueError")
+        traceback("ValueError: injected: no input image is given")
+
+    def extension_not_loaded(self) -> None:
+        say("ERROR", "Load script: injected.py: ModuleNotFoundError")
+        traceback("ModuleNotFoundError: No module named 'injected_dependency'")
+
     def bar(self, total: int, label: str = "") -> console.Bar:
         return NextBar(total, label)
 

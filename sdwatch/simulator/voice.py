@@ -17,6 +17,11 @@ NO_DRIVER = (
     "a driver from http://www.nvidia.com/Download/index.aspx"
 )
 
+HOOKS = ("process", "postprocess_image", "cfg_denoiser_callback")
+"""Where an extension can raise: before the steps, after them, in each of them."""
+
+_EXTENSION = "<webui>/extensions/sd-webui-injected"
+
 
 class Voice:
     """Forge's; another kind overrides what it says differently."""
@@ -119,6 +124,37 @@ class Voice:
         console.err(
             "<webui>/modules/processing.py:1003: RuntimeWarning: invalid value encountered in "
             "cast\n  x_sample = x_sample.astype(np.uint8)"
+        )
+
+    def extension_raised(self, hook: str, *, stars: bool = True) -> None:
+        """An exception in an extension, which is passed over: the reply is a 200. Words: source of
+        Forge dfdcbab6; without stars as controlnet#1368."""
+        script = f"{_EXTENSION}/scripts/injected.py"
+        said = f"running {hook}: {script}"
+        if hook.endswith("_callback"):
+            said = f"executing callback {hook} for {script}"
+        lines = [
+            "Traceback (most recent call last):",
+            f'  File "<webui>/modules/scripts.py", line 846, in {hook}',
+            f"    script.{hook}(p, *script_args)",
+            f'  File "{script}", line 12, in {hook}',
+            '    raise ValueError("injected: no input image is given")',
+            "ValueError: injected: no input image is given",
+        ]
+        if stars:
+            lines = [f"    {line}" for line in lines] + ["", "---"]
+        console.err("\n".join([f"{'*** ' if stars else ''}Error {said}", *lines]))
+
+    def extension_not_loaded(self) -> None:
+        """An extension whose script cannot be imported: the start goes on without it."""
+        console.err(
+            "*** Error loading script: injected.py\n"
+            "    Traceback (most recent call last):\n"
+            '      File "<webui>/modules/scripts.py", line 525, in load_scripts\n'
+            "        script_module = script_loading.load_module(scriptfile.path)\n"
+            f'      File "{_EXTENSION}/scripts/injected.py", line 3, in <module>\n'
+            "        import injected_dependency\n"
+            "    ModuleNotFoundError: No module named 'injected_dependency'\n\n---"
         )
 
     def missing_weights(self, url: str) -> None:

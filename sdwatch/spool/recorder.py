@@ -87,13 +87,13 @@ class EvidenceRecorder:
     def call_given_up(self, why: str) -> None:
         """It was given up."""
 
-    def warnings(self, found: Sequence[Finding]) -> list[dict[str, str]]:
+    def warnings(self, found: Sequence[Finding]) -> list[dict[str, Any]]:
         """What is to be known of a success, as the journal has it."""
         return [
             {
                 "kind": finding.kind,
                 "words": self._redactor.redact(finding.words),
-                **({"line": self._redactor.redact(finding.line)} if finding.line else {}),
+                **_printed(self._redactor.redact(finding.line)),
             }
             for finding in found
         ]
@@ -251,3 +251,11 @@ class RunRecorder(EvidenceRecorder):
     def seconds(self) -> float:
         """Since the POST went out."""
         return round(self._clock.monotonic() - self._began, 3)
+
+
+def _printed(text: str) -> dict[str, Any]:
+    """What the WebUI wrote of it: a line, or several."""
+    lines = text.splitlines()
+    if len(lines) > 1:
+        return {"lines": lines}
+    return {"line": text} if text else {}

@@ -461,7 +461,7 @@ class WebUIAPI:
         return ErrorEnvelope(
             error=error,
             diagnosis=diagnosis,
-            blame=(verdict.blames if verdict else "") or blame_for(diagnosis),
+            blame=(verdict.blames if verdict else None) or blame_for(diagnosis),
             message=failed.message,  # free of prompts, which a reply may echo
             advice=verdict.advice if verdict else advice_for(diagnosis, self._kind),
             stage=call.stage,
@@ -480,9 +480,9 @@ class WebUIAPI:
     ) -> Outcome | None:
         self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
         if decision.action is Action.FAIL:
-            if envelope.blame == "job" and envelope.attempts[-1].crashed:
+            if envelope.blame is Blamed.JOB and envelope.attempts[-1].crashed:
                 self._tell_blamed(call)
-            if envelope.diagnosis is Diagnosis.BAD_REQUEST and envelope.blame == "WebUI":
+            if envelope.diagnosis is Diagnosis.BAD_REQUEST and envelope.blame is Blamed.WEBUI:
                 self._tell_cannot(call, envelope)
             return Outcome(envelope=envelope)
         if decision.action is Action.RETRY:
@@ -527,7 +527,9 @@ class WebUIAPI:
             if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
                 self._tell_cannot(call, envelope, upscaler)
             envelope = self._with_size_in_mind(call, envelope, result)
-        told = replace(envelope, blame=decision.blame, canary=unwell or CANARY_WELL)
+        told = replace(
+            envelope, blame=decision.blame or envelope.blame, canary=unwell or CANARY_WELL
+        )
         return Outcome(envelope=told)
 
     def _result_of(self, proof: Unwell | None) -> SelfTest:

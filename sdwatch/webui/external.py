@@ -110,6 +110,10 @@ class ExternalWebUI:
             self.last_failure = ""
         else:
             self.last_failure = reason = self.last_probe.reason
-            told = seen_by_probe if self.last_probe.unusable else no_answer
-            self.last_trouble = told(reason, managed=False)
+            lack = self.last_probe.lacks
+            self.last_trouble = (
+                seen_by_probe(reason, lack, managed=False)
+                if lack
+                else no_answer(reason, managed=False)
+            )
         return self._answers

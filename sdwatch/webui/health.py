@@ -15,6 +15,7 @@ from typing import Any
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
 from sdwatch.policy.catalogue import API
+from sdwatch.policy.trouble import Lack
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import ProbeResult
 from sdwatch.webui.remembered import Remembered, Routes
@@ -91,8 +92,9 @@ class ReadinessProbe:
         except WebUINotUsableError as error:
             if error.status in _NO_ROUTE:
                 return self._without_progress()
-            why = _OTHER_AUTH if error.status in (401, 403) else ""
-            return ProbeResult(False, f"{why} ({error})" if why else str(error), unusable=True)
+            is_auth = error.status in (401, 403)
+            why, lack = (_OTHER_AUTH, Lack.PASSWORD) if is_auth else ("", Lack.OTHER)
+            return ProbeResult(False, f"{why} ({error})" if why else str(error), lack)
         except WebUIBusyError:
             return ProbeResult(True, "it answers 429: alive")
         except WebUIError as error:
@@ -159,9 +161,8 @@ class ReadinessProbe:
                 return ProbeResult(True, "the API answers")
         except WebUIError as error:
             return ProbeResult(False, str(error))
-        return ProbeResult(
-            False, "it has no checkpoint: put one into its models folder", unusable=True
-        )
+        why = "it has no checkpoint: put one into its models folder"
+        return ProbeResult(False, why, Lack.CHECKPOINT)
 
     def _were_put_there(self) -> bool:
         """None are listed, but the list is only read again when asked: are there any by now?"""
@@ -188,4 +189,4 @@ class ReadinessProbe:
             return ProbeResult(False, NO_ROUTES_YET, no_routes=True)
         if self._asked_for_api:
             return ProbeResult(False, SERVER_DIED, no_routes=True, dead=True)
-        return ProbeResult(False, "it was started without --api: add that flag", unusable=True)
+        return ProbeResult(False, "it was started without --api: add that flag", Lack.API)

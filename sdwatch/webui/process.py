@@ -24,10 +24,11 @@ from sdwatch.config import builtin_signatures
 from sdwatch.effects import announce
 from sdwatch.errors import PortTakenError, ProcessError
 from sdwatch.policy.catalogue import Kind
+from sdwatch.policy.exits import exit_in_words
+from sdwatch.policy.facts import Blamed
 from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import FailedStart, Signature, ends_start, why_not_started
 from sdwatch.policy.trouble import Trouble, no_start, not_begun
-from sdwatch.policy.verdict import exit_in_words
 from sdwatch.webui import identity as identities
 from sdwatch.webui import tree
 from sdwatch.webui.identity import Identity
@@ -232,7 +233,9 @@ class WebUIProcessManager:
                 identities.remove_old_logs(self._state_dir, intent.generation, _KEPT_GENERATIONS)
             except OSError as error:
                 reason = f"{self._state_dir} cannot be written: {error}. Nothing was started."
-                trouble = Trouble(reason, "Make room there, or let sdwatch write to it.", "machine")
+                trouble = Trouble(
+                    reason, "Make room there, or let sdwatch write to it.", Blamed.MACHINE
+                )
                 raise ProcessError(self._failed(reason, trouble)) from error
             self._identity = intent
             popen = self._spawn(intent)
@@ -265,16 +268,16 @@ class WebUIProcessManager:
             limit=self._start_limit if timeout_s is None else min(timeout_s, self._start_limit),
             stall=self._start_stall,
         )
-        reason = readiness.wait(give_up or threading.Event())
+        failed = readiness.wait(give_up or threading.Event())
         self.last_probe = readiness.last_probe
-        if reason:
-            told = self.last_probe is not None and self.last_probe.unusable  # by the WebUI itself
+        if failed is not None:
+            lack = self.last_probe.lacks if self.last_probe else None  # the WebUI itself says so
             given_up = give_up is not None and give_up.is_set()
-            known = None if told or given_up else self._why_not_started(life)
+            known = None if lack or given_up else self._why_not_started(life)
             why = f": {known.cause}. {fitted(known.advice, Kind.UNKNOWN)}" if known else ""
-            how = reason + self._how_it_ended(life)
-            self._failed(how + why, no_start(how, known, told))
-        return not reason
+            how = failed.text + self._how_it_ended(life)
+            self._failed(how + why, no_start(how, known, failed.failure, lack))
+        return failed is None
 
     def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
         """End the whole tree: ask, wait `grace` seconds or until `hurry` is set, kill, until
@@ -296,7 +299,9 @@ class WebUIProcessManager:
             if left:
                 pids = ", ".join(str(process.pid) for process in left)
                 reason = f"pid {pids} cannot be killed: it hangs in the kernel or a driver"
-                self._failed(reason, Trouble(reason, "Only a restart of the machine.", "machine"))
+                self._failed(
+                    reason, Trouble(reason, "Only a restart of the machine.", Blamed.MACHINE)
+                )
                 return False
             if life:
                 life.reaped.wait(_REAP_LIMIT)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sdwatch import system
 from sdwatch.clock import Clock
+from sdwatch.policy.trouble import Lack, StartFailure
 from sdwatch.webui import tree
 from sdwatch.webui.tail_capture import LogFollower
 
@@ -21,15 +22,32 @@ _LOOK_EVERY = 0.1
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One look at the API. `unusable`: up, and waiting will not help; the reason says why.
-    `no_routes`: something answers, and the API's routes are not there (yet). `dead`: they will not
-    come, because the server has ended in a process that lives on: only a restart helps."""
+    """One look at the API. `reason`: what was seen, in words. `lacks`: it is up, and waiting will
+    not help, for want of that. `no_routes`: something answers, and the API's routes are not there
+    (yet). `dead`: they will not come, because the server has ended in a process that lives on: only
+    a restart helps."""
 
     ready: bool
     reason: str
-    unusable: bool = False
+    lacks: Lack | None = None
     no_routes: bool = False
     dead: bool = False
+
+    @property
+    def unusable(self) -> bool:
+        """Whether it is up, and waiting will not help."""
+        return self.lacks is not None
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """Why a start is not waited for any longer; `text`: the same for people."""
+
+    failure: StartFailure
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class SignsOfLife:
@@ -93,34 +111,39 @@ class Readiness:
     stall: float
     last_probe: ProbeResult | None = None
 
-    def wait(self, give_up: threading.Event) -> str:
-        """Until it is ready: "". Else the reason why it is not, and is not waited for longer."""
+    def wait(self, give_up: threading.Event) -> NotReady | None:
+        """Until it is ready: None. Else the reason why it is not, and is not waited for longer."""
         deadline = self.clock.monotonic() + self.limit
         next_probe, pause = 0.0, _SECOND_PROBE_AFTER
         while not give_up.is_set():
             if self.ended.is_set():
-                return "it ended before it was ready"
+                return NotReady(StartFailure.ENDED, "it ended before it was ready")
             now = self.clock.monotonic()
             if now > deadline:
-                return f"not ready within {self.limit:g} s: {self._state()}"
+                text = f"not ready within {self.limit:g} s: {self._state()}"
+                return NotReady(StartFailure.TOO_LATE, text)
             if self.signs.quiet_for() > self.stall:
-                return f"no output and no work for {self.stall:g} s: {self._state()}"
+                text = f"no output and no work for {self.stall:g} s: {self._state()}"
+                return NotReady(StartFailure.NO_SIGN_OF_LIFE, text)
             if now >= next_probe and system.somebody_listens(self.host, self.port):
                 if self.is_ours():
                     next_probe, pause = now + pause, PROBE_EVERY
                     self.last_probe = result = self.probe()
-                    if result.unusable or result.dead:
-                        return result.reason
+                    if result.unusable:
+                        return NotReady(StartFailure.UNUSABLE, result.reason)
+                    if result.dead:
+                        return NotReady(StartFailure.SERVER_DIED, result.reason)
                     if result.ready and not self.ended.is_set():
-                        return ""
+                        return None
                 elif (owner := tree.owner_of(self.host, self.port)) and not self.is_ours():
                     # Asked twice: ours may have begun to listen after the first look at the tree.
-                    return port_taken(self.port, owner)
+                    return NotReady(StartFailure.PORT_TAKEN, port_taken(self.port, owner))
             # An API of ours that answers disproves such a line: it is of an extension's port.
             if self.signs.failed and (self.last_probe is None or self.last_probe.no_routes):
-                return "its log says that it will not be ready"
+                text = "its log says that it will not be ready"
+                return NotReady(StartFailure.BY_ITS_LOG, text)
             self.clock.wait(self.ended, _LOOK_EVERY)
-        return f"given up: {self._state()}"
+        return NotReady(StartFailure.GIVEN_UP, f"given up: {self._state()}")
 
     def _state(self) -> str:
         if self.last_probe is None:

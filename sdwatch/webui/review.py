@@ -89,7 +89,7 @@ class Review:
             info=reply.info,
             given=lambda: _given(stage, payload),
             interrupted=ended.button if self._asks("interrupted") else "",
-            log=self._log() if self._asks("fallback") else (),
+            log=self._log() if self._asks("fallback") or self._asks("extension") else (),
         )
         found = findings(stage, payload, made)
         failing = [finding for finding in found if self._level(finding) == "fail"]
@@ -123,7 +123,8 @@ class Review:
             raise broken
 
     def _level(self, finding: Finding) -> Level:
-        return self._levels.get(finding.kind, "fail")
+        level = self._levels.get(finding.kind, "fail")
+        return "warn" if finding.of_start and level == "fail" else level
 
     def _asks(self, kind: str) -> bool:
         return self._levels.get(kind) != "off"

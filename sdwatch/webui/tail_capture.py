@@ -113,6 +113,14 @@ def first_lines_with(paths: Iterable[Path], patterns: Sequence[re.Pattern[str]])
     return tuple(found.values())
 
 
+def first_lines(path: Path, max_bytes: int = WINDOW_BYTES) -> tuple[str, ...]:
+    """Return the lines with which a log begins, those of its first `max_bytes` bytes. Never
+    raises: of a file that cannot be read there are none."""
+    with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+        return tuple(line.text for line in split_lines(decoded(file.read(max_bytes))))
+    return ()
+
+
 class LogFollower:
     """What is new in a log since the last look. Survives rotation, truncation and vanishing."""
 

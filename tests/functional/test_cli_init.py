@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.init import WEBUIS
+from sdwatch.cli.init import FOR_EXTENSIONS, HAS_EXTENSIONS, WEBUIS
 from sdwatch.config import load_config
 from tests.functional.cli import sdwatch
 from tests.webui.sim import running
@@ -37,6 +37,22 @@ def test_the_examples_have_no_mistakes_and_find_their_schema(tmp_path: Path, web
     commands: list[tuple[object, ...]] = [("submit", folder / "castle.yaml")]
     for command in [*commands, *([("check",)] if webui == "simulator" else [])]:
         assert sdwatch(tmp_path, *command).returncode == ExitCode.OK
+
+
+@pytest.mark.parametrize("webui", WEBUIS)
+def test_jobs_that_need_extensions_are_kept_apart_from_the_examples(
+    tmp_path: Path, webui: str
+) -> None:
+    sdwatch(tmp_path, "init", ".", "--webui", webui)
+    folder = tmp_path / FOR_EXTENSIONS
+    assert folder.exists() is (webui in HAS_EXTENSIONS)
+    assert not (tmp_path / "examples" / "extensions").exists()
+    if folder.exists():
+        assert "need extensions" in (folder / "README.md").read_text(encoding="utf-8")
+        jobs = [path for path in sorted(folder.iterdir()) if path.suffix != ".md"]
+        assert len(jobs) == 3
+        told = sdwatch(tmp_path, "check", *jobs)
+        assert told.returncode == ExitCode.OK, told.stdout
 
 
 def test_init_never_overwrites_a_config(tmp_path: Path) -> None:

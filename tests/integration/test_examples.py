@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from sdwatch import resources
 from sdwatch.cli.init import WEBUIS, add_examples
+from sdwatch.policy.job import image_names, parse_job
+from sdwatch.policy.preflight import check_against
+from tests.facts.catalogues import catalogue
 from tests.monitored import journal, monitored
 
 
@@ -27,3 +31,27 @@ def test_each_example_runs_on_its_webui_as_it_is(tmp_path: Path, webui: str) -> 
         for run in spool.done():
             assert journal(run, "call_failed") == []
         assert spool.events("crash") == []
+
+
+EXTENSIONS = resources.config_folder() / "examples" / "extensions"
+NEEDED = {
+    "controlnet/job.yaml": "ControlNet",
+    "adetailer.yaml": "ADetailer",
+    "regional-prompter.yaml": "Regional Prompter",
+}
+
+
+@pytest.mark.parametrize("file", NEEDED)
+def test_an_example_for_an_extension_fits_a_webui_that_has_it_and_no_other(file: str) -> None:
+    path = EXTENSIONS / file
+    images = frozenset(each.name for each in path.parent.glob("*.png"))
+    job = parse_job(path.read_bytes(), file, images or None)
+    assert set(image_names(job.stages[0])) == images
+    fresh = catalogue("a1111")
+    (problem,) = check_against(job, fresh).problems
+    assert NEEDED[file] in problem.message
+    info = {"name": NEEDED[file].lower(), "is_alwayson": True, "is_img2img": False, "args": []}
+    names = [NEEDED[file].lower()]
+    has = fresh.with_list("scripts", {"txt2img": names, "img2img": names})
+    has = has.with_list("script-info", [info, {**info, "is_img2img": True}])
+    assert check_against(job, has).problems == ()

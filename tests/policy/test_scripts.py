@@ -6,7 +6,7 @@ import pytest
 
 from sdwatch.errors import JobError
 from sdwatch.policy.job import image_names, parse_job
-from sdwatch.policy.scripts import is_image_key
+from sdwatch.policy.scripts import Where, where
 
 IMAGES = frozenset({"pose.png", "poses/a.png", "mask.png"})
 
@@ -107,11 +107,90 @@ def test_an_image_of_a_script_does_not_reach_beyond_the_job(name: str) -> None:
     assert "job.yaml:5:" in told(unit(f"image: '{name}'"))
 
 
-@pytest.mark.parametrize("key", ["image", "Input_Image", "init_images", "masks", "face_image"])
+@pytest.mark.parametrize(
+    "key",
+    ["image", "Input_Image", "init_images", "masks", "face_image", "mask_image", "image_mask"],
+)
 def test_a_key_that_holds_an_image(key: str) -> None:
-    assert is_image_key(key)
+    assert where(key) is Where.IMAGE
 
 
-@pytest.mark.parametrize("key", ["image_cfg_scale", "mask_blur", "save_images", "module", "model"])
+@pytest.mark.parametrize(
+    "key",
+    ["effective_region_mask", "batch_mask_gallery", "image_fg", "generated_image", "override"],
+)
+def test_a_key_that_may_hold_an_image_or_a_word(key: str) -> None:
+    assert where(key) is Where.PERHAPS
+    assert named(unit(f"{key}: poses/a.png")) == ["poses/a.png"]
+    assert named(unit(f"{key}: Only masked")) == []
+
+
+@pytest.mark.parametrize("key", ["module", "model", "ad_prompt", "weight"])
 def test_a_key_that_holds_no_image(key: str) -> None:
-    assert not is_image_key(key)
+    assert where(key) is Where.OTHER
+
+
+# What each extension is given, and the job's files in it.
+EXTENSIONS = {
+    "ReActor: by its place": (
+        "reactor: {args: [pose.png, true, '0', CodeFormer, 1, '', None]}",
+        ["pose.png"],
+    ),
+    "Regional Prompter: a mask by its place": (
+        "Regional Prompter: {args: [true, false, Mask, Vertical, Mask, '1,1', mask.png]}",
+        ["mask.png"],
+    ),
+    "ADetailer: none": (
+        "ADetailer: {args: [true, false, {ad_model: face_yolov8n.pt, ad_mask_merge_invert: None}]}",
+        [],
+    ),
+    "Dynamic Prompts: none": (
+        "Dynamic Prompts v2.17.1: {args: [true, false, 1, false]}",
+        [],
+    ),
+    "AnimateDiff: none": (
+        "AnimateDiff: {args: [{enable: true, model: mm_sd_v15.ckpt, format: [GIF, PNG]}]}",
+        [],
+    ),
+    "ControlNet, with a mask": (
+        "controlnet: {args: [{image: {image: pose.png, mask: mask.png}, model: canny}]}",
+        ["pose.png", "mask.png"],
+    ),
+    "ControlNet's old form": (
+        "ControlNet: {args: [{input_image: poses/a.png, mask: mask.png, module: none}]}",
+        ["poses/a.png", "mask.png"],
+    ),
+    "IP-Adapter: several": (
+        "ControlNet: {args: [{module: ip-adapter, image: [pose.png, poses/a.png]}]}",
+        ["pose.png", "poses/a.png"],
+    ),
+    "Forge's ControlNet (forge#627)": (
+        "ControlNet: {args: [{image: pose.png, mask_image: mask.png, generated_image: null}]}",
+        ["pose.png", "mask.png"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("entry", "images"), EXTENSIONS.values(), ids=EXTENSIONS)
+def test_each_extension_gets_the_files_of_the_job_that_it_is_given(
+    entry: str, images: list[str]
+) -> None:
+    assert named(f"prompt: a\nalwayson_scripts:\n  {entry}\n") == images
+
+
+def test_a_missing_image_in_a_list_of_arguments_is_an_error_too() -> None:
+    assert '3:20: "face.png" is not in the job folder' in told(
+        "prompt: a\nalwayson_scripts:\n  reactor: {args: [face.png, true]}\n"
+    )
+    assert '"face.png" is not in the job folder' in told(
+        "prompt: a\nscript_name: x\nscript_args: [1, face.png]\n"
+    )
+
+
+def test_image_data_of_any_format_is_no_name() -> None:
+    for start in ("AAAAHGZ0eXBhdmlm", "SUkqAA", "/9j/4AAQ"):
+        assert named(unit(f"image: {start}{'A' * 2000}")) == []
+
+
+def test_a_folder_is_refused_where_a_gallery_is_meant() -> None:
+    assert "names a place on the WebUI" in told(unit("batch_images: poses"))

@@ -41,6 +41,7 @@ from sdwatch.policy.signatures import (
 )
 from sdwatch.policy.verdict import judge
 from sdwatch.webui.reply import error_for
+from tests.policy import causes
 
 BUILTIN = builtin_signatures()
 
@@ -823,6 +824,33 @@ FORGE_AGAIN = [
          log=("Failed to recognize diffusion model... main_thread.py :: ERROR",)),
 ]  # fmt: skip
 
+# See causes.py; what a reply has of them is tested in test_causes.py, too.
+BY_CLASS = [
+    call(where, error, each.diagnosis, each.cause, log=log, poisons=each.poisons)
+    for each in causes.SAMPLES
+    for where, error, log in (
+        (f"log: {each.text}", OPAQUE, (each.text,)),
+        (f"reply: {each.text}", detail(500, each.text), ()),
+    )
+] + [
+    call(f"damaged: {text}", detail(500, text), BAD, "the job names is damaged", named=True,
+         poisons=True)
+    for text in causes.DAMAGED.strip().split("\n")
+] + [
+    died(f"exit {code}", code, cause) for code, cause in causes.EXITS
+] + [
+    start(f"exit {code}", "Loading weights", code, cause)
+    for code, cause in causes.EXITS_OF_STARTS
+] + [
+    died(f"line: {line}", 1, cause, low=low, log=(line,))
+    for line, cause in causes.ENDS
+    for low in ((None, False) if "SIGKILL" in line else (None,))
+] + [
+    died("line of a wrapper, no memory", 1, "ran out of memory", low=True, log=(causes.ENDS[0][0],))
+] + [
+    start(f"line: {line}", line, 1, cause) for line, cause in causes.STARTS
+]  # fmt: skip
+
 TABLE = [
     (f"{file}: {row.where}", row)
     for file, rows in (
@@ -834,6 +862,7 @@ TABLE = [
         ("issues", ISSUES),
         ("issues, in the log", LOG_LINES),
         ("two disagree", DISAGREEING),
+        ("by class", BY_CLASS),
     )
     for row in rows
 ]

@@ -20,6 +20,7 @@ from sdwatch.policy.envelope import (
     job_envelope,
     with_attempts,
 )
+from sdwatch.policy.facts import Blamed
 from sdwatch.policy.recovery import PROVEN, Decision, decide
 from sdwatch.policy.story import CANARY_WELL, About, Evidence, Shown, asked_for, why_text
 from sdwatch.policy.trouble import Trouble
@@ -40,7 +41,7 @@ ATTEMPT = FailedAttempt(
 FAILED = ErrorEnvelope(
     error="WebUIServerError",
     diagnosis="server error",
-    blame="job",
+    blame=Blamed.JOB,
     message="the WebUI answered 500: boom",
     advice="Read webui_tail.log.",
     stage="txt2img",
@@ -147,13 +148,13 @@ Beside this file, free of prompts and images:
             ["retry", "retry --edit", "bundle"],
         ),
         (
-            replace(FAILED, blame="WebUI", canary="no picture came"),
+            replace(FAILED, blame=Blamed.WEBUI, canary="no picture came"),
             "the WebUI answered 500",
             "the WebUI; the job may be as it should be",
             ["retry", "retry --edit", "replay", "bundle"],
         ),
         (
-            replace(FAILED, blame="machine", diagnosis="storage"),
+            replace(FAILED, blame=Blamed.MACHINE, diagnosis="storage"),
             "the WebUI answered 500",
             "the machine",
             ["retry", "retry --edit", "replay", "bundle"],

@@ -6,11 +6,13 @@ import pytest
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
-from sdwatch.policy.facts import Facts
+from sdwatch.policy.facts import Blamed, Facts
 from sdwatch.policy.hold_story import hold_text
 from sdwatch.policy.trouble import (
     Cure,
     Held,
+    Lack,
+    StartFailure,
     Trouble,
     broken_here,
     doubted_jobs,
@@ -33,6 +35,7 @@ def verdict_on(error: WebUIError) -> Verdict:
 
 
 OOM = verdict_on(WebUIServerError("500", status=500, said="CUDA out of memory"))
+TAKEN, UNUSABLE_START = StartFailure.PORT_TAKEN, StartFailure.UNUSABLE
 KNOWN = next(s for s in builtin_signatures() if s.name == "flag unknown")
 
 
@@ -96,7 +99,7 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
         (no_start("exit code 2", KNOWN), f"{KNOWN.cause} (exit code 2)", "command", "WebUI"),
         (no_start("exit code 1", None), "did not start: exit code 1", "by hand", "WebUI"),
         (
-            no_start("it has no checkpoint: put one there", None, told=True),
+            no_start("it has no checkpoint: put one there", None, UNUSABLE_START, Lack.CHECKPOINT),
             "cannot be used: it has no checkpoint",
             "models folder",
             "WebUI",
@@ -108,7 +111,7 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
             "person",
         ),
         (
-            no_start("port 1 is taken by pid 2, which was left alone. End it.", None),
+            no_start("port 1 is taken by pid 2, which was left alone. End it.", None, TAKEN),
             "was not started: port 1 is taken",
             "End it.",
             "person",
@@ -117,7 +120,7 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
         (no_answer("refused", managed=False), "not ready: refused", YOURSELF, "person"),
         (no_answer("it loads", managed=True), "not ready: it loads", "by itself", "WebUI"),
         (
-            seen_by_probe("it was started without --api: add that flag", managed=False),
+            seen_by_probe("it was started without --api: add that", Lack.API, managed=False),
             "without --api",
             YOURSELF,
             "WebUI",
@@ -162,7 +165,6 @@ def test_who_only_uses_it_too_need_not_restart_anything() -> None:
 
 BUSY = verdict_on(WebUIBusyError("no progress"))
 UNUSABLE = verdict_on(WebUINotUsableError("x", status=401))
-TAKEN = "port 1 is taken by pid 2, which was left alone. End it."
 
 
 @pytest.mark.parametrize(
@@ -170,10 +172,10 @@ TAKEN = "port 1 is taken by pid 2, which was left alone. End it."
     [
         (no_start("it ended: exit code 3", None), Cure.RESTART),
         (no_start("exit code 2", KNOWN), Cure.PERSON),
-        (no_start(TAKEN, None), Cure.PERSON),
-        (no_start("it has no checkpoint", None, told=True), Cure.PERSON),
+        (no_start("port 1: x. End it.", None, TAKEN), Cure.PERSON),
+        (no_start("x", None, UNUSABLE_START, Lack.CHECKPOINT), Cure.PERSON),
         (not_begun("working folder not found: x"), Cure.PERSON),
-        (seen_by_probe("it wants another user name", managed=True), Cure.PERSON),
+        (seen_by_probe("x", Lack.PASSWORD, managed=True), Cure.PERSON),
         (no_answer("it loads", managed=True), Cure.TIME),
         (no_answer("refused", managed=False), Cure.PERSON),
         (failed_proof("the canary", OOM, managed=True), Cure.RESTART),
@@ -196,3 +198,30 @@ def test_the_note_says_that_an_edited_config_needs_a_restart() -> None:
     text = hold_text("sim", held, edited="/sd/sdwatch.yaml")
     advice, _, _ = text.partition("No job is lost")
     assert "Give `password`.\n\n  /sd/sdwatch.yaml has changed since sdwatch started" in advice
+
+
+NOISE = "--api user name no checkpoint is taken by busy"
+
+
+@pytest.mark.parametrize("lack", Lack)
+def test_what_a_webui_lacks_decides_the_advice_and_no_word_of_it(lack: Lack) -> None:
+    advice = {seen_by_probe(text, lack, managed=True).advice for text in ("x", NOISE)}
+    assert len(advice) == 1
+    others = {seen_by_probe("x", other, managed=True).advice for other in Lack if other is not lack}
+    assert not advice & others
+
+
+@pytest.mark.parametrize("failure", StartFailure)
+def test_why_a_start_failed_decides_and_no_word_of_it(failure: StartFailure) -> None:
+    plain, noisy = (no_start(text, None, failure) for text in ("x", NOISE))
+    assert (plain.cure, plain.blame) == (noisy.cure, noisy.blame)
+    is_taken = failure is StartFailure.PORT_TAKEN
+    assert plain.cure is (Cure.PERSON if is_taken else Cure.RESTART)
+    assert plain.blame is (Blamed.PERSON if is_taken else Blamed.WEBUI)
+
+
+@pytest.mark.parametrize("blame", Blamed)
+def test_the_note_has_words_for_whoever_is_to_blame(blame: Blamed) -> None:
+    text = hold_text("sim", Held(Trouble("x", blame=blame), "2026-11-23T14:21:37.000Z"))
+    assert f"Fault of:  {blame}\n" not in text
+    assert "Fault of:  " in text

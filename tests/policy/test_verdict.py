@@ -17,12 +17,12 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.policy.exits import exit_in_words
 from sdwatch.policy.success import LEVELS
 from sdwatch.policy.verdict import (
     Diagnosis,
     Facts,
     advice_for,
-    exit_in_words,
     judge,
     what_failed,
 )
@@ -108,8 +108,17 @@ def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIEr
         (0xC0000017, "exit code 0xC0000017, out of memory"),
         (0xC000012D, "exit code 0xC000012D, out of memory: the commit limit was reached"),
         (0xC000013A, "exit code 0xC000013A, Ctrl+C"),
-        (0xC0000409, "exit code 0xC0000409, stack buffer overrun"),
-        (0xC0000142, "exit code 0xC0000142"),
+        (0xC0000409, "exit code 0xC0000409, abort, or stack buffer overrun"),
+        (-1073741819, "exit code 0xC0000005, access violation"),
+        (-1073740940, "exit code 0xC0000374, heap corruption"),
+        (0x40010004, "exit code 0x40010004, ended from outside, as at a logoff"),
+        (0xC0000143, "exit code 0xC0000143"),
+        (1, "exit code 1"),
+        (128, "exit code 128"),
+        (139, "exit code 139, a shell's for SIGSEGV"),
+        (159, "exit code 159, a shell's for SIGSYS"),
+        (160, "exit code 160"),
+        (-7, "killed by signal 7, SIGBUS"),
     ],
 )
 def test_an_exit_code_is_said_in_words(code: int | None, words: str) -> None:

@@ -23,7 +23,7 @@ from sdwatch.policy.progress import Limits
 from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.call_watch import CallWatch, how_far, known
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife
+from sdwatch.webui.readiness import NotReady, ProbeResult, Readiness, SignsOfLife
 from tests.helpers import FakeClock
 
 STEPS = 20
@@ -246,7 +246,7 @@ def test_a_first_start_that_prints_for_half_an_hour_and_then_is_ready_is_left_al
             file.write(f"Downloading: {clock.now:.0f} MB\n")
         return 0.0, 0
 
-    def start() -> str:
+    def start() -> NotReady | None:
         return Readiness(
             clock=clock,
             host="127.0.0.1",
@@ -263,10 +263,10 @@ def test_a_first_start_that_prints_for_half_an_hour_and_then_is_ready_is_left_al
         threading.Thread(target=hang_up_on_all, args=(server,), daemon=True).start()
         began = clock.now
         ready_at = began + 31 * 60.0
-        assert start() == ""
+        assert start() is None
         assert clock.now >= ready_at
         ready_at = math.inf
-        assert "not ready within 3600 s: it downloads" in start()
+        assert "not ready within 3600 s: it downloads" in str(start())
         server.shutdown(socket.SHUT_RDWR)
 
 

@@ -19,9 +19,10 @@ from sdwatch import disk, system
 from sdwatch.clock import SystemClock
 from sdwatch.effects import Effect
 from sdwatch.errors import PortTakenError, ProcessError
+from sdwatch.policy.trouble import Lack, StartFailure
 from sdwatch.webui import process
 from sdwatch.webui.process import ProbeResult, WebUIProcessManager
-from sdwatch.webui.readiness import Readiness, SignsOfLife
+from sdwatch.webui.readiness import NotReady, Readiness, SignsOfLife
 from tests.helpers import FakeClock, wait_until
 from tests.webui.webui_processes import Setup, alive, kill, probe_of, root_pid, setup_in
 
@@ -245,7 +246,7 @@ def test_an_api_that_is_of_no_use_ends_the_wait_with_its_reason(tmp_path: Path) 
             port=setup.port,
             state_dir=setup.state_dir,
             clock=SystemClock(),
-            probe=lambda: ProbeResult(False, "it was started without --api", unusable=True),
+            probe=lambda: ProbeResult(False, "it was started without --api", Lack.API),
         )
         setup.managers.append(manager)
         assert not manager.restart_and_wait_ready(30)
@@ -558,13 +559,13 @@ def test_probes_are_few(setup: Setup, tmp_path: Path) -> None:
     setup.ready()
     no, yes = ProbeResult(False, "not yet"), ProbeResult(True, "")
     wait = Wait(tmp_path, [no, no, no, no, yes], setup.port)
-    assert wait.readiness.wait(threading.Event()) == ""
+    assert wait.readiness.wait(threading.Event()) is None
     assert wait.probed_at == [0.0, 0.3, 2.3, 4.3, 6.3]
 
 
 def test_a_start_without_any_sign_of_life_is_given_up(setup: Setup, tmp_path: Path) -> None:
     wait = Wait(tmp_path, [], setup.port)  # nothing listens
-    assert "no output and no work for 20 s" in wait.readiness.wait(threading.Event())
+    assert "no output and no work for 20 s" in str(wait.readiness.wait(threading.Event()))
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\nmore\n"])
@@ -573,7 +574,9 @@ def test_a_line_that_proves_a_failure_ends_the_wait_at_once(
 ) -> None:
     (tmp_path / "log").write_text(f"Traceback\nPress any key to continue . . . {end}")
     wait = Wait(tmp_path, [], setup.port)  # nothing listens
-    assert wait.readiness.wait(threading.Event()) == "its log says that it will not be ready"
+    found = wait.readiness.wait(threading.Event())
+    assert found is not None
+    assert found.failure is StartFailure.BY_ITS_LOG
     assert wait.clock.now - 1000.0 < 2
 
 
@@ -581,10 +584,11 @@ def test_no_line_ends_the_start_of_what_has_answered(setup: Setup, tmp_path: Pat
     setup.ready()
     (tmp_path / "log").write_text("Press any key to continue . . .\n")
     no, yes = ProbeResult(False, "not yet"), ProbeResult(True, "")
-    assert Wait(tmp_path, [no, no, no, yes], setup.port).readiness.wait(threading.Event()) == ""
+    assert Wait(tmp_path, [no, no, no, yes], setup.port).readiness.wait(threading.Event()) is None
 
 
 def test_a_start_that_works_may_take_until_the_limit(setup: Setup, tmp_path: Path) -> None:
     setup.ready()
     wait = Wait(tmp_path, [ProbeResult(False, "loading")] * 99, setup.port)
-    assert wait.readiness.wait(threading.Event()) == "not ready within 60 s: loading"
+    found = wait.readiness.wait(threading.Event())
+    assert found == NotReady(StartFailure.TOO_LATE, "not ready within 60 s: loading")

@@ -1,0 +1,180 @@
+"""Causes by class: each real line is known for what it is, in the log and in a reply, and no line
+that only looks like one is."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from sdwatch.config import builtin_signatures
+from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError, WebUIUnreachableError
+from sdwatch.policy.facts import Diagnosis, Facts
+from sdwatch.policy.mentions import first_said, is_only_mentioned
+from sdwatch.policy.signatures import FailedStart, match, why_not_started
+from sdwatch.policy.verdict import judge
+from tests.policy.causes import (
+    EXITS,
+    EXITS_OF_STARTS,
+    LOOK_ALIKES,
+    SAMPLES,
+    Sample,
+)
+
+BUILTIN = builtin_signatures()
+GONE = WebUIUnreachableError("http://127.0.0.1:7860/sdapi/v1/txt2img: RemoteDisconnected")
+_EXCEPTION = re.compile(
+    r"(?P<kind>(?:\w+\.)*\w*(?:Error|Exception|Resources|File|Read)): (?P<said>.*)"
+)
+
+
+def opaque() -> WebUIError:
+    return WebUIServerError("the WebUI answered 500", stage="txt2img", status=500)
+
+
+def replied(text: str) -> WebUIError:
+    """The text as a reply has it: with its class where it has one."""
+    found = _EXCEPTION.fullmatch(text)
+    kind = found["kind"].rpartition(".")[2] if found else ""
+    said = found["said"] if found else text.strip()
+    return WebUIServerError(f"500: {text}", stage="txt2img", status=500, kind=kind, said=said)
+
+
+def check(facts: Facts, sample: Sample) -> None:
+    verdict = judge(facts, BUILTIN)
+    assert verdict.diagnosis is sample.diagnosis
+    assert sample.cause in verdict.cause
+    assert verdict.poisons is sample.poisons
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.text[:60])
+def test_a_line_of_the_log_is_known(sample: Sample) -> None:
+    check(Facts(opaque(), log=("Total progress: 8/20", sample.text)), sample)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.text[:60])
+def test_the_text_of_a_reply_is_known(sample: Sample) -> None:
+    check(Facts(replied(sample.text)), sample)
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [s for s in SAMPLES if s.diagnosis in (Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED)],
+    ids=lambda s: s.text[:60],
+)
+def test_a_complaint_about_a_missing_value_yields_to_the_line_before_it(sample: Sample) -> None:
+    """AUTOMATIC1111#14623, amdgpu#355, reForge#292."""
+    if not match(Facts(opaque(), log=(sample.text,)), BUILTIN)[0].vague:  # type: ignore[index]
+        error = replied("TypeError: 'NoneType' object is not iterable")
+        check(Facts(error, log=(sample.text,)), sample)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "TypeError: 'NoneType' object is not iterable",
+        "'NoneType' object is not iterable",
+        "TypeError: cannot unpack non-iterable NoneType object",
+        "TypeError: 'NoneType' object is not subscriptable",
+        "AttributeError: 'NoneType' object has no attribute 'shape'",
+        "AttributeError: 'Processed' object has no attribute 'images'",
+        "UnboundLocalError: local variable 'x' referenced before assignment",
+        "UnboundLocalError: cannot access local variable 'x' where it is not associated",
+        "IndexError: list index out of range",
+        "ValueError: not enough values to unpack (expected 2, got 1)",
+        "KeyError: 'samples'",
+        "ZeroDivisionError: division by zero",
+    ],
+)
+def test_the_earlier_more_specific_evidence_decides(said: str) -> None:
+    log = ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 896.00 MiB", said)
+    assert judge(Facts(replied(said), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
+    assert judge(Facts(replied(said)), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
+
+
+def test_a_reply_that_names_its_cause_does_not_yield() -> None:
+    log = ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 896.00 MiB",)
+    error = replied("RuntimeError: mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)")
+    assert judge(Facts(error, log=log), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
+
+
+@pytest.mark.parametrize("line", LOOK_ALIKES, ids=lambda line: line[:60])
+def test_what_only_looks_like_a_failure_explains_nothing(line: str) -> None:
+    silent = WebUIReplyError("the reply has no image", stage="txt2img", status=200)
+    for error in (opaque(), silent, replied("TypeError: 'NoneType' object is not iterable")):
+        assert match(Facts(error, log=("before", line, "after")), BUILTIN) is None
+    assert match(Facts(GONE, True, 1, ("before", line)), BUILTIN) is None
+
+
+@pytest.mark.parametrize("line", LOOK_ALIKES, ids=lambda line: line[:60])
+def test_a_mention_does_not_hide_the_failure_behind_it(line: str) -> None:
+    log = (line, "RuntimeError: MPS backend out of memory (MPS allocated: 5 GB)")
+    assert judge(Facts(opaque(), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
+
+
+@pytest.mark.parametrize(
+    ("line", "mentioned"),
+    [
+        ("RuntimeError: X happened", False),
+        (" 40%|####      | 12/30 [36:03<53:52]Error: X", False),
+        ("RuntimeError: X. Tried to allocate 2 GiB, to avoid it try max_split_size_mb", False),
+        ("Processing: args={'prompt': ['a cat'], 'steps': 20} X when calling", False),
+        ("Processing: args={'prompt': ['X'], 'steps': 20} something else", True),
+        ("Processing: args={'prompt': 'it\\'s X', 'steps': 20}", True),
+        ("prompt: X", True),
+        ("Tip: X", True),
+        ("no X", True),
+        ("x.bin: X: 45%|", True),
+    ],
+)
+def test_whether_a_line_says_it_or_mentions_it(line: str, mentioned: bool) -> None:
+    before, _, after = line.partition("X")
+    assert is_only_mentioned(before, after) is mentioned
+    assert (first_said(re.compile("X"), line) is None) is mentioned
+
+
+# --- exit codes
+
+
+@pytest.mark.parametrize(("code", "cause"), EXITS)
+def test_an_exit_code_says_how_the_process_ended(code: int, cause: str) -> None:
+    verdict = judge(Facts(GONE, True, code), BUILTIN)
+    assert verdict.diagnosis is Diagnosis.CRASH
+    assert cause in verdict.cause
+
+
+@pytest.mark.parametrize(("code", "cause"), EXITS_OF_STARTS)
+def test_an_exit_code_says_why_a_start_failed(code: int, cause: str) -> None:
+    found = why_not_started(FailedStart((("Loading weights",),), code), BUILTIN)
+    assert found is not None
+    assert cause in found.cause
+
+
+@pytest.mark.parametrize("code", [1, 3, 100, 128, 160, 255, -40, 0xC0000143, 0x12345678])
+def test_an_exit_code_that_says_nothing_is_explained_by_none(code: int) -> None:
+    assert match(Facts(GONE, True, code), BUILTIN) is None
+
+
+def test_a_line_that_says_why_outranks_how_the_process_ended() -> None:
+    log = (
+        "HW Exception by GPU node-1 (Agent handle: 0x6) reason :GPU Hang",
+        "Aborted (core dumped)",
+    )
+    assert "the GPU hung" in judge(Facts(GONE, True, 134, log), BUILTIN).cause
+    log = (
+        "ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory",
+        "double free or corruption",
+    )
+    assert "the GPU ran out of memory" in judge(Facts(GONE, True, -6, log), BUILTIN).cause
+
+
+@pytest.mark.parametrize(
+    ("low", "cause"),
+    [(True, "ran out of memory"), (False, "memory was not low"), (None, "is not known")],
+)
+def test_a_wrapper_that_names_the_signal_in_its_own_words_is_known(
+    low: bool | None, cause: str
+) -> None:
+    """reForge#241."""
+    log = ("CalledProcessError: Command '['python', 'launch.py']' died with <Signals.SIGKILL: 9>.",)
+    assert cause in judge(Facts(GONE, True, 1, log, low), BUILTIN).cause
