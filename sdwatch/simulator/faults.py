@@ -38,8 +38,8 @@ _500 = {"at": 0.5, "delay": TRACEBACK_DELAY, "pause": 0}
 # Every fault with its options and their defaults. `at` is a share of the steps, or of the reply.
 # `delay`: seconds from a 500 to its traceback, where the kind prints it after the reply; `pause`:
 # seconds between the first half of the traceback and the second. `opaque`: 1 where the body says
-# less than the log. `fails`: 0 where the picture comes out, and its memory stays taken. `hook`: which
-# of voice.HOOKS raises; `stars`: 0 for a log without "*** ", as in controlnet#1368.
+# less than the log. `fails`: 0 where the picture comes out, and its memory stays taken. `hook`:
+# which of voice.HOOKS raises; `stars`: 0 for a log without "*** ", as in controlnet#1368.
 GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "opaque-500": _500,
     "opaque-500-text": _500,

@@ -26,7 +26,7 @@ from sdwatch.errors import (
 from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.completion import completed
 from sdwatch.policy.envelope import ErrorEnvelope
-from sdwatch.policy.facts import checkpoint_named, names_checkpoint
+from sdwatch.policy.facts import Blamed, checkpoint_named, names_checkpoint
 from sdwatch.policy.proxy import in_words, may_still_generate, time_limit
 from sdwatch.policy.recovery import (
     COUNTED_ATTEMPTS,
@@ -527,10 +527,8 @@ class WebUIAPI:
             if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
                 self._tell_cannot(call, envelope, upscaler)
             envelope = self._with_size_in_mind(call, envelope, result)
-        told = replace(
-            envelope, blame=decision.blame or envelope.blame, canary=unwell or CANARY_WELL
-        )
-        return Outcome(envelope=told)
+        blame = decision.blame or envelope.blame
+        return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or CANARY_WELL))
 
     def _result_of(self, proof: Unwell | None) -> SelfTest:
         """What the self-test showed; by the ledger, so that a monitor that was killed meanwhile
