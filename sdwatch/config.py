@@ -137,6 +137,7 @@ class WebUIConfig(_Settings):
     stall: Limit = 300.0
     load_limit: Limit = 1200.0
     call_limit: Limit = 3600.0
+    self_test_limit: Limit = 600.0
     stop_grace: Duration = 10.0
     log_cap: LogCap = 64_000_000
     leave_running: bool = False

@@ -107,9 +107,11 @@ class Probes:
 class WebUIError(SdwatchError):
     """A call to the WebUI failed. `status` is the HTTP status, None where no reply came; `kind` and
     `said` are the class and the text in an error body, '' where it names none. `probes`: of a call
-    without progress, whether the WebUI still answered."""
+    without progress, whether the WebUI still answered. `after`: seconds from the POST to its end,
+    None where nobody measured."""
 
     probes: Probes | None = None
+    after: float | None = None
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ class Hold:
     def __init__(self, clock: Clock) -> None:
         self.held: Held | None = None
         self.since = 0.0  # on the wall clock; 0 while there is none
-        self.until_idle = False  # nor while a generation is to be seen there
+        self.still_counts_for = 0.0  # seconds for which a generation that stands still holds it
         self.to_be_proven = False  # a call found what no probe can see, so a canary must pass
         self._in_a_row = 0
         self._began_as: Trouble | None = None
@@ -30,11 +30,11 @@ class Hold:
         return held.trouble.cause if held else ""
 
     def begin(
-        self, trouble: Trouble, *, until_idle: bool = False, to_be_proven: bool = False
+        self, trouble: Trouble, *, still_counts_for: float = 0.0, to_be_proven: bool = False
     ) -> int:
         """A call, or a probe, found that it cannot be used: how often that was so in a row."""
         self._in_a_row += 1
-        self.until_idle = until_idle
+        self.still_counts_for = still_counts_for
         self.to_be_proven = to_be_proven
         self._began_as = trouble
         self.say(trouble, anew=True)
@@ -62,12 +62,12 @@ class Hold:
 
     def release(self) -> None:
         """A person says that it is to go on, and has seen to it: a probe is enough."""
-        self.until_idle = self.to_be_proven = False
+        self.still_counts_for, self.to_be_proven = 0.0, False
 
     def end(self) -> None:
         """It goes on."""
         self.held, self.since, self._began_as = None, 0.0, None
-        self.until_idle = self.to_be_proven = False
+        self.still_counts_for, self.to_be_proven = 0.0, False
 
     def succeeded(self) -> None:
         """A call succeeded: the next hold is the first of its row."""

@@ -7,6 +7,7 @@ whose call crashed asks it for what is next, so the WebUI's upkeep (upkeep.py) h
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -22,7 +23,7 @@ from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.success import Finding, Level
 from sdwatch.policy.trouble import Trouble
-from sdwatch.policy.verdict import Diagnosis
+from sdwatch.policy.verdict import Diagnosis, Drawn
 from sdwatch.proof import Proof
 from sdwatch.upkeep import Upkeep
 from sdwatch.warnings_told import WarningsTold
@@ -92,7 +93,7 @@ class Keeper:
         self._wish: _Wish | None = None
         self._last_log: CallLog | None = None  # of a run's last POST, also when it is over
         self._newest_log: tuple[int, CallLog] | None = None  # and its generation; a proof's, too
-        self._sent_at = 0.0
+        self._call: tuple[str, Mapping[str, Any]] = ("", {})  # the last that went out
         managed = config.command is not None
         canary = Canary(client, may_interrupt=managed)
         self._proof = Proof(
@@ -103,6 +104,7 @@ class Keeper:
             managed=managed,
             kind=lambda: self.upkeep.kind,
             clock=clock,
+            limit=config.self_test_limit,
         )
         self.upkeep = Upkeep(
             config,
@@ -153,15 +155,17 @@ class Keeper:
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
         """A POST is about to go out; another attempt of the same call may have gone before."""
+        self._call = ("", payload)
         self.wear.before_call(payload, self._process.generation)
 
-    def sending(self, stage: str) -> None:
-        """A POST goes out: watch it from here on."""
-        self.wear.sending()
-        self._sent_at = self._clock.monotonic()
+    def sending(self, stage: str) -> bool:
+        """A POST goes out: watch it from here on. Whether it is the first call of its incarnation,
+        which is never so where sdwatch did not start that."""
+        self._call = (stage, self._call[1])
         watch = self._new_watch(stage)
         self._last_log = watch.log
         self._set_watch(watch)
+        return self.wear.sending(self._call[1])
 
     @property
     def has_log(self) -> bool:
@@ -188,7 +192,7 @@ class Keeper:
         """A call succeeded."""
         self.upkeep.hold.succeeded()
         self._crashes.succeeded()
-        self._proof.succeeded(stage, payload, self._clock.monotonic() - self._sent_at)
+        self._proof.succeeded(stage, payload)
 
     def after_call(self) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""
@@ -209,21 +213,53 @@ class Keeper:
         """Nothing can be sent to it for now. No probe sees what a call has found wrong, so a canary
         goes before the next call. See roles.Keeper."""
         self._set_watch(None)
-        self.upkeep.put_on_hold(trouble, until_idle=until_idle, to_be_proven=not until_idle)
+        still_counts_for = math.inf if until_idle else 0.0
+        self.upkeep.put_on_hold(
+            trouble, still_counts_for=still_counts_for, to_be_proven=not until_idle
+        )
+
+    def wait_until_idle(self, trouble: Trouble) -> None:
+        """It may generate what nobody waits for any more. See roles.Keeper. A generation that
+        stands still for as long as the stall time is none."""
+        self._set_watch(None)
+        self.upkeep.put_on_hold(trouble, still_counts_for=self._config.stall)
 
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """Have the WebUI brought up, and wait for that. False: it did not become ready, or
         `give_up` was set; then the keeper goes on with it."""
-        return self._ask(_Wish(False, give_up)) is None
+        return self._ask(_Wish(self._bring_up, give_up)) is None
 
     def prove(self, give_up: threading.Event) -> Unwell | None:
-        """Put the WebUI to the proof. See roles.Keeper."""
+        """Have the WebUI tested. See roles.Keeper."""
         self._set_watch(None)
-        return self._ask(_Wish(True, give_up))
+        return self._ask(_Wish(self._prove, give_up, binds=True))
+
+    def failed_fresh_since(self, generation: int) -> bool:
+        """Whether an incarnation after this one failed its self-test before any job's call."""
+        return self._crashes.failed_fresh > generation
+
+    def draws(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        give_up: threading.Event,
+        *,
+        keeps_memory: bool,
+    ) -> Drawn:
+        """Have a plain picture made, as large as this call's. See roles.Keeper."""
+        drawn = Drawn.NOT_ASKED
+
+        def draw(wish: _Wish) -> None:
+            nonlocal drawn
+            drawn = self.upkeep.draws(stage, payload, wish.why_over, keeps_memory=keeps_memory)
+
+        self._ask(_Wish(draw, give_up, binds=True))
+        return drawn
 
     def is_a_jobs_own(self, message: str) -> bool:
-        """Whether this failure was proven to be a job's own, and needs no more proof."""
-        return self._proof.is_a_jobs_own(message)
+        """Whether the failure of the last call was proven to be jobs' own, and its second attempt
+        needs no restart."""
+        return self._proof.is_a_jobs_own(message, *self._call)
 
     def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
         """This failure was proven to be a job's own: its crashes lengthen no cool-down."""
@@ -254,7 +290,7 @@ class Keeper:
         while not wish.done.wait(_LOOK_EVERY):
             with self._lock:
                 # What is done for it on the WebUI must be over before the permit is given back.
-                if (wish.given_up or self._stopping.is_set()) and not wish.binds:
+                if (wish.given_up or self._stopping.is_set()) and not wish.bound:
                     self._wish = None if self._wish is wish else self._wish
                     return Unwell(GIVEN_UP, By.NOT_ASKED)
         return wish.unwell
@@ -344,7 +380,7 @@ class Keeper:
         self._machine.look()
         if (wish := self._take_wish()) is not None:
             try:
-                wish.unwell = self._prove(wish) if wish.prove else self._bring_up()
+                wish.unwell = wish.act(wish)
             finally:
                 wish.done.set()
         elif (watch := self.watch) is not None:
@@ -355,30 +391,33 @@ class Keeper:
             finally:
                 self._permit.give_back()
 
-    def _bring_up(self) -> Unwell | None:
-        reason = self.upkeep.bring_up()
-        return Unwell(reason, By.NOT_ASKED) if reason else None
+    def _bring_up(self, wish: _Wish) -> Unwell | None:
+        del wish  # it may be given up meanwhile: the keeper goes on with it
+        return self.upkeep.bring_up()
 
     def _take_wish(self) -> _Wish | None:
         with self._lock:
             wish, self._wish = self._wish, None
             if wish is not None:
-                wish.binds = wish.prove
+                wish.bound = wish.binds
             return wish
 
     def _prove(self, wish: _Wish) -> Unwell | None:
-        """For a run whose call failed twice: why the WebUI is unwell."""
+        """For a run whose call failed twice: why the WebUI fails its self-test."""
         if self.upkeep.state is State.READY and self.upkeep.is_gone:
             self.upkeep.crashed(Diagnosis.CRASH)
         if self.upkeep.state is not State.READY:
-            wish.binds = False  # nobody gets the permit for a WebUI that is not ready
-            if unwell := self._bring_up():
+            wish.bound = False  # nobody gets the permit for a WebUI that is not ready
+            is_tested = self.upkeep.must_be_proven
+            if unwell := self.upkeep.bring_up():
                 return unwell
+            if is_tested:
+                return None
             with self._lock:
-                wish.binds = True
+                wish.bound = True
         if wish.given_up or self._stopping.is_set():
             return Unwell(GIVEN_UP, By.NOT_ASKED)
-        return self.upkeep.prove(lambda: GIVEN_UP if wish.given_up else "")
+        return self.upkeep.prove(wish.why_over)
 
     def _look_at_call(self, watch: CallWatch) -> None:
         if not watch.is_due:
@@ -394,13 +433,20 @@ class Keeper:
 
 
 class _Wish:
-    """What a run wishes: that the WebUI be brought up, or with `prove` put to the proof; `unwell`
-    is the answer once it is `done`. `binds`: what is done for it needs the run's permit."""
+    """What a run wishes the keeper's thread to `act` for it; `unwell` is the answer once it is
+    `done`. `binds`: that needs the run's permit, which is `bound` while it is so."""
 
-    def __init__(self, prove: bool, give_up: threading.Event) -> None:
+    def __init__(
+        self,
+        act: Callable[[_Wish], Unwell | None],
+        give_up: threading.Event,
+        *,
+        binds: bool = False,
+    ) -> None:
         self.done = threading.Event()
-        self.prove = prove
-        self.binds = False
+        self.act = act
+        self.binds = binds
+        self.bound = False
         self.unwell: Unwell | None = Unwell("sdwatch itself broke on it", By.NOT_ASKED)
         self._give_up = give_up
 
@@ -408,3 +454,7 @@ class _Wish:
     def given_up(self) -> bool:
         """Whether the run waits for it no longer."""
         return self._give_up.is_set()
+
+    def why_over(self) -> str:
+        """Why what is done for it is not to be waited for any more, or ''."""
+        return GIVEN_UP if self.given_up else ""

@@ -1,8 +1,8 @@
-"""The proof of one WebUI: is it well, or was it the job? And whose fault was proven before.
+"""The self-test of one WebUI: is it healthy, or was it the job? And whose fault was proven before.
 
-It is put to the proof by the canary, and then by the last call that came out, made once more: a
-tiny picture does not show all. Where that fails, one as large and plain decides: what the job needs
-beside its size, a LoRA or a script, may be gone, and says nothing of the WebUI.
+First the canary, then a plain picture of two steps in the size and with the checkpoint of the last
+good call: a tiny picture fits into whatever memory is left, and so does not show all. It is plain,
+since what a job adds to its size, a LoRA or a script, may be gone and says nothing of the WebUI.
 """
 
 from __future__ import annotations
@@ -16,33 +16,39 @@ from sdwatch.clock import Clock, SystemClock
 from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.blame import Blame
 from sdwatch.policy.catalogue import Kind
-from sdwatch.policy.facts import Facts
+from sdwatch.policy.facts import Diagnosis, Facts, checkpoint_named
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
+from sdwatch.policy.success import made_size
 from sdwatch.policy.trouble import failed_proof
-from sdwatch.policy.verdict import Diagnosis, judge
+from sdwatch.policy.verdict import Drawn, judge
 from sdwatch.webui.call_watch import CallWatch
-from sdwatch.webui.canary import SIDE, Asked, By, Canary, Unwell, payload
+from sdwatch.webui.canary import PLAIN_SIDE, SIDE, Asked, By, Canary, Size, Unwell, payload, plain
 from sdwatch.webui.review import broken_inside
-
-_SHORT_ENOUGH = 60.0  # seconds: a call that took longer is not repeated as a proof
-
-_SAME = ("width", "height", "steps", "batch_size", "sampler_name", "scheduler", "cfg_scale")
-"""What a plain picture has of the call whose place it takes."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """The process ended during a proof, with `code` where that was seen."""
+    """The process ended during a self-test, with `code` where that was seen."""
 
     code: int | None
 
 
+@dataclass(frozen=True)
+class _Good:
+    """What the plain picture has of the last call that succeeded. `checkpoint`: '' where it named
+    none, or the WebUI refuses that name by now."""
+
+    size: Size = Size()  # noqa: RUF009 - it is frozen
+    checkpoint: str = ""
+
+
 class Proof:
     """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
-    from now on. `redactor`: what is said of a repeated call has none of its texts. `signatures`:
-    what known failures look like. `managed`: it is ours. `kind`: which WebUI it is."""
+    from now on. `redactor`: learns what is sent. `signatures`: what known failures look like.
+    `managed`: it is ours. `kind`: which WebUI it is. `limit`: seconds that a self-test may take,
+    and a picture for advice."""
 
     def __init__(
         self,
@@ -53,6 +59,7 @@ class Proof:
         *,
         managed: bool = True,
         clock: Clock | None = None,
+        limit: float = 600.0,
         kind: Callable[[], Kind] = lambda: Kind.UNKNOWN,
     ) -> None:
         self._canary = canary
@@ -62,38 +69,72 @@ class Proof:
         self._signatures = signatures
         self._managed = managed
         self._kind = kind
-        self._last_good: Asked | None = None
+        self._limit = limit
+        self._good = _Good()
+        self._largest = 0  # pixels of the largest call that succeeded
         self._blame = Blame()
 
-    def succeeded(self, stage: str, payload: Mapping[str, Any], seconds: float) -> None:
-        """A call of a job came out, after so many seconds."""
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
+        """A call of a job succeeded."""
         self._blame.succeeded()
-        if seconds <= _SHORT_ENOUGH:
-            self._last_good = Asked(stage, payload, "a repeat of the last good call", False)
+        if (size := _size_of(stage, payload)) is not None:
+            self._largest = max(self._largest, size.pixels)
+            width, height = (int(payload.get(side) or PLAIN_SIDE) for side in ("width", "height"))
+            self._good = _Good(Size(width, height), checkpoint_named(payload))
 
     def why_unwell(
         self, why_over: Callable[[], str], how_ended: Callable[[], Ended | None] = lambda: None
     ) -> Unwell | None:
-        """Why it is, or None. `why_over`: why the proof is not to be waited for any more, or '';
-        `how_ended`: whether the process has ended meanwhile, and how."""
+        """Return why it fails its self-test, or None. `why_over`: why that is not to be waited for
+        any more, or ''; `how_ended`: whether the process has ended meanwhile, and how."""
+        over = self._bounded(why_over)
         tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
-        unwell = self._ask(tiny, why_over, how_ended)
+        unwell = self._ask(tiny, over, how_ended)
         if unwell is not None and unwell.by is not By.REFUSED:
             return unwell
-        return self._repeat(why_over, how_ended)
+        unwell = self._ask(plain(self._good.size, self._good.checkpoint), over, how_ended)
+        if unwell is not None and unwell.by is By.REFUSED and self._good.checkpoint:
+            self._good = replace(self._good, checkpoint="")
+            unwell = self._ask(plain(self._good.size), over, how_ended)
+        return None if unwell is None or unwell.by is By.REFUSED else unwell
+
+    def draws(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        why_over: Callable[[], str],
+        how_ended: Callable[[], Ended | None] = lambda: None,
+    ) -> Drawn:
+        """Return whether it can generate a plain picture as large as this call's: for advice only.
+        The WebUI must have passed its self-test."""
+        size = _size_of(stage, payload)
+        if size is None:
+            return Drawn.NOT_ASKED
+        unwell = self._ask(
+            plain(size, checkpoint_named(payload)), self._bounded(why_over), how_ended
+        )
+        if unwell is None:
+            return Drawn.CAN
+        if unwell.by is not By.FAILED or why_over():
+            return Drawn.NOT_ASKED
+        return Drawn.COULD_BEFORE if self._largest >= size.pixels else Drawn.CANNOT
 
     def begin_anew(self) -> None:
-        """A person says that the WebUI is well: all that was concluded before is forgotten."""
-        self._last_good = None
+        """A person says that the WebUI is healthy: all that was concluded before is forgotten."""
+        self._good, self._largest = _Good(), 0
         self._blame = Blame()
 
     def forget_whose(self) -> None:
         """The WebUI may have become another: whose failures were jobs' own is not known of it."""
         self._blame.forget()
 
-    def is_a_jobs_own(self, message: str) -> bool:
-        """Whether this failure was proven to be a job's own, and needs no second attempt."""
-        return self._blame.is_a_jobs_own(message)
+    def is_a_jobs_own(self, message: str, stage: str, payload: Mapping[str, Any]) -> bool:
+        """Whether this failure was proven to be jobs' own, so that its second attempt needs no
+        restart: only where the self-test that follows would see what harms this call, for a picture
+        that is smaller than the call's may fit where the call does not."""
+        size = _size_of(stage, payload)
+        is_shown = size is not None and size.pixels <= self._good.size.pixels
+        return is_shown and self._blame.is_a_jobs_own(message)
 
     def blamed(self, job: str, run: str, message: str, died: bool) -> tuple[str, ...]:
         """This failure was proven to be a job's own, by which the process `died` or not: the runs
@@ -101,23 +142,11 @@ class Proof:
         self._blame.blame(job, run, message, died)
         return self._blame.take_suspects()
 
-    def _repeat(
-        self, why_over: Callable[[], str], how_ended: Callable[[], Ended | None]
-    ) -> Unwell | None:
-        if (good := self._last_good) is None:
-            return None
-        if (unwell := self._ask(good, why_over, how_ended)) is None:
-            return None
-        if unwell.by is By.NO_TIME or why_over():
-            return unwell
-        if unwell.by is By.FAILED:
-            if (plain := _plain(good)) is None:
-                return unwell
-            still = self._ask(plain, why_over, how_ended)
-            if still is not None and still.by is not By.REFUSED:
-                return still if still.by is By.NO_TIME else unwell
-        self._last_good = None
-        return None
+    def _bounded(self, why_over: Callable[[], str]) -> Callable[[], str]:
+        """As `why_over`, and when the limit is passed."""
+        ends = self._clock.monotonic() + self._limit
+        late = f"it was not done within {self._limit:g} s (`self_test_limit` in the config)"
+        return lambda: why_over() or (late if self._clock.monotonic() >= ends else "")
 
     def _ask(
         self, asked: Asked, why_over: Callable[[], str], how_ended: Callable[[], Ended | None]
@@ -143,18 +172,26 @@ class Proof:
     def _judged(
         self, asked: Asked, unwell: Unwell, ended: Ended | None, log: tuple[str, ...]
     ) -> Unwell:
-        """A proof is a call like any other: known failures are told by their signatures. One that
-        only shows that the set-up is not usable calls for no restart."""
+        """A self-test is a call like any other: known failures are told by their signatures. One
+        that only shows that the set-up is not usable calls for no restart."""
         error = unwell.error or WebUIStuckError(unwell.reason.removeprefix(f"{asked.what}: "))
         if ended is not None:
             error = WebUIUnreachableError("the WebUI's process ended")
-        code = ended.code if ended else None
-        facts = Facts(error, ended is not None, code, log, kind=self._kind())
+        facts = Facts(
+            error,
+            ended is not None,
+            ended.code if ended else None,
+            log,
+            names_checkpoint=bool(checkpoint_named(asked.payload)),
+            kind=self._kind(),
+        )
         verdict = judge(facts, self._signatures)
         trouble = failed_proof(asked.what, verdict, managed=self._managed)
         trouble = replace(trouble, cause=self._redactor.redact(trouble.cause))
-        by = By.NO_TIME if verdict.diagnosis is Diagnosis.NOT_USABLE else unwell.by
-        return Unwell(trouble.cause, by, trouble=trouble)
+        return Unwell(trouble.cause, _BY.get(verdict.diagnosis, unwell.by), trouble=trouble)
+
+
+_BY = {Diagnosis.BAD_REQUEST: By.REFUSED, Diagnosis.NOT_USABLE: By.NO_TIME}
 
 
 def _as_its_log_says(asked: Asked, unwell: Unwell | None, log: tuple[str, ...]) -> Unwell | None:
@@ -166,9 +203,9 @@ def _as_its_log_says(asked: Asked, unwell: Unwell | None, log: tuple[str, ...]) 
     return unwell if broken is None else Unwell(f"{asked.what} failed: {broken}", error=broken)
 
 
-def _plain(good: Asked) -> Asked | None:
-    """As large as a call that came out, and nothing else of it; an upscale has no such."""
-    if good.stage == UPSCALE:
+def _size_of(stage: str, payload: Mapping[str, Any]) -> Size | None:
+    """As large as what a call makes at once, after hires; None where its payload does not say."""
+    if stage == UPSCALE:
         return None
-    same = {name: good.payload[name] for name in _SAME if name in good.payload}
-    return Asked("txt2img", {**payload(), **same}, "a plain picture of the same size", False)
+    width, height = made_size(payload)
+    return Size(width, height, max(1, int(payload.get("batch_size") or 1)))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.config import WebUIConfig
@@ -28,7 +29,7 @@ from sdwatch.policy.trouble import (
     seen_by_probe,
     unproven,
 )
-from sdwatch.policy.verdict import Diagnosis
+from sdwatch.policy.verdict import Diagnosis, Drawn
 from sdwatch.proof import Ended, Proof
 from sdwatch.wear import Wear
 from sdwatch.webui.api import EXIT_WAIT
@@ -109,7 +110,7 @@ class Upkeep:
         self._useless: dict[str, str] = {}  # upscalers, and why
         self._remembered = remembered
         self._schema_looks = 0
-        self._occupancy = Occupancy(client, config.health.timeout)
+        self._occupancy = Occupancy(client, config.health.timeout, clock)
         self._failed_probes = 0
         self._next_probe = 0.0
         self._nothing_runs = False  # on hold since a start found it not usable, and ended
@@ -157,13 +158,13 @@ class Upkeep:
         self.apply(Event.START)
         self._come_up("adopted as it was")
 
-    def bring_up(self) -> str:
-        """Wait out the cool-down, then restart and wait until ready: '', or why it is not. While it
-        is `paused` nothing is started."""
+    def bring_up(self) -> Unwell | None:
+        """Wait out the cool-down, then restart and wait until ready: None, or why it is not. While
+        it is `paused` nothing is started."""
         if self._clock.wait(self._stopping, self._crashes.remaining()):
-            return STOPS
+            return Unwell(STOPS, By.NOT_ASKED)
         if why := self.paused():
-            return why
+            return Unwell(why, By.NOT_ASKED)
         self._nothing_runs = False
         before = self.process.generation
         self._probe.begin_generation()
@@ -181,11 +182,11 @@ class Upkeep:
         has_lived = not self._managed or self.process.generation != before
         if trouble.cure is Cure.PERSON:
             self._found_not_usable(trouble, has_output=has_lived)
-            return self._redact(trouble.cause)
-        self.apply(Event.START_FAILED)
-        self._failed(trouble, _NO_START, has_output=has_lived)
-        self._wake()
-        return self._redact(trouble.cause)
+        else:
+            self.apply(Event.START_FAILED)
+            self._failed(trouble, _NO_START, has_output=has_lived)
+            self._wake()
+        return Unwell(self._redact(trouble.cause), By.NOT_ASKED)
 
     def _warn_of_the_start(self) -> None:
         """Extensions that this life of it has not loaded. One that was adopted was told of."""
@@ -194,12 +195,12 @@ class Upkeep:
             found = (each for each in failed_extensions(begin, {}) if each.of_start)
             self._warn(f"generation {self.process.generation}", tuple(found))
 
-    def _come_up(self, how: str = "") -> str:
-        """It answers: it is ready, unless it is doubted. '', or why it is not."""
+    def _come_up(self, how: str = "") -> Unwell | None:
+        """It answers: it is ready, unless it is doubted. None, or why it is not."""
         self._unusable_starts = 0
-        if self._must_be_proven and (why := self.paused()):
+        if self.must_be_proven and (why := self.paused()):
             self._wait_to_be_proven()
-            return why
+            return Unwell(why, By.NOT_ASKED)
         unwell = self._doubt()
         if unwell is None:
             self._read_lists()
@@ -208,14 +209,8 @@ class Upkeep:
             self._tell_ready(how)
             self._wake()
             self._hold_if_suspected()
-            return ""
-        if unwell.by is By.NO_TIME:
-            self._take(unwell)
-        else:
-            self.apply(Event.START_FAILED)
-            self._failed(unwell.told, FAILED_CANARY)
-            self._wake()
-        return self._redact(unwell.reason)
+            return None
+        return self._take(unwell, Event.START_FAILED)
 
     def _found_not_usable(self, trouble: Trouble, *, has_output: bool = True) -> None:
         """A start found that only a person can cure it, which is no crash. What answers is asked
@@ -235,7 +230,8 @@ class Upkeep:
         self._hold_for(0.0)
 
     @property
-    def _must_be_proven(self) -> bool:
+    def must_be_proven(self) -> bool:
+        """Whether it is ready only once it has passed a self-test."""
         return self.hold.to_be_proven or self._crashes.doubted
 
     def look_after(self) -> None:
@@ -275,12 +271,14 @@ class Upkeep:
         self._tell(told)
 
     def put_on_hold(
-        self, trouble: Trouble, *, until_idle: bool = False, to_be_proven: bool = False
+        self, trouble: Trouble, *, still_counts_for: float = 0.0, to_be_proven: bool = False
     ) -> None:
         """Nothing can be sent to it for now; the oftener in a row, the longer: what waits for
         others along the cool-down, else at a pace by which a cure is soon seen. See Hold."""
         told = self._with_output(trouble)
-        in_a_row = self.hold.begin(told, until_idle=until_idle, to_be_proven=to_be_proven)
+        in_a_row = self.hold.begin(
+            told, still_counts_for=still_counts_for, to_be_proven=to_be_proven
+        )
         waits = self._crashes.entry if told.cure is Cure.TIME else asked_again_after
         self._hold_for(waits(in_a_row))
 
@@ -298,8 +296,8 @@ class Upkeep:
         self._next_probe = 0.0
 
     def prove(self, why_over: Callable[[], str]) -> Unwell | None:
-        """Why it is unwell. It must be ready; a proof that is over for another reason than its own
-        end (see `why_over`) condemns nothing."""
+        """Why it fails its self-test. It must be ready; a self-test that is over for another reason
+        than its own end (see `why_over`) condemns nothing."""
         if why := self.paused():
             return Unwell(why, By.NOT_ASKED)
         over = self._why_over
@@ -308,19 +306,44 @@ class Upkeep:
             return Unwell(why_over() or STOPS, By.NOT_ASKED)
         if unwell is None:
             self._crashes.proven_well()
-        else:
-            self._take(unwell)
-        return unwell
+            return None
+        return self._take(unwell)
 
-    def _take(self, unwell: Unwell) -> None:
-        """It did not pass: restarted, or waited for."""
+    def draws(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        why_over: Callable[[], str],
+        *,
+        keeps_memory: bool,
+    ) -> Drawn:
+        """Whether it generates a plain picture as large as this call's; only for what people are
+        advised. It must be ready. `keeps_memory`: a failure of that size has made it unusable
+        before, so that it is recycled after another."""
+        if self.state is not State.READY or self.paused():
+            return Drawn.NOT_ASKED
+        over = self._why_over
+        drawn = self._proof.draws(stage, payload, lambda: why_over() or over(), self._how_ended)
+        if keeps_memory and drawn is not Drawn.CAN:
+            self._wear.wear_out("a picture for advice may have left it unusable")
+        return drawn
+
+    def _take(self, unwell: Unwell, event: Event = Event.CRASHED) -> Unwell:
+        """It did not pass: waited for where it has no time. Else its cool-down begins; it is on
+        hold only where no restart is left to cure it: it is fresh, or not ours."""
         if unwell.by is By.NO_TIME:
             self.put_on_hold(unwell.told, to_be_proven=True)
-        elif not self._stopping.is_set():
-            self.apply(Event.CRASHED)
-            self._failed(unwell.told, FAILED_CANARY)
-            self._tell(f"{unwell.reason}; nothing is sent for {self._crashes.remaining():g} s")
-            self._wake()
+            return unwell
+        if self._stopping.is_set():
+            return Unwell(STOPS, By.NOT_ASKED)
+        fresh = self._wear.is_fresh
+        self.apply(event)
+        again = self._managed and not fresh
+        failed_fresh = self.process.generation if fresh else 0
+        self._failed(unwell.told, FAILED_CANARY, holds=not again, failed_fresh=failed_fresh)
+        self._tell(f"{unwell.reason}; nothing is sent for {self._crashes.remaining():g} s")
+        self._wake()
+        return replace(unwell, reason=self._redact(unwell.reason), again=again)
 
     def _hold_if_suspected(self) -> None:
         if runs := self._crashes.suspects:
@@ -332,13 +355,25 @@ class Upkeep:
         self.apply(Event.NOT_USABLE)
         self._wake()
 
-    def _failed(self, trouble: Trouble, kind: str, *, has_output: bool = True) -> None:
-        """It is of no use as it is: the cool-down begins, and the lane is on hold."""
+    def _failed(
+        self,
+        trouble: Trouble,
+        kind: str,
+        *,
+        has_output: bool = True,
+        holds: bool = True,
+        failed_fresh: int = 0,
+    ) -> None:
+        """It is unusable as it is: the cool-down begins, and the lane is on hold unless it is
+        restarted first."""
         if self._stopping.is_set():
             return
         self._proof.forget_whose()
-        self._crashes.crashed(kind)
-        self.hold.say(self._with_output(trouble) if has_output else trouble, anew=True)
+        self._crashes.crashed(kind, failed_fresh=failed_fresh)
+        if holds:
+            self.hold.say(self._with_output(trouble) if has_output else trouble, anew=True)
+        else:
+            self.hold.remember(self._redact(trouble.cause))
 
     def _with_output(self, trouble: Trouble) -> Trouble:
         """What it printed goes with it, and no prompt in either."""
@@ -349,7 +384,7 @@ class Upkeep:
     def _doubt(self) -> Unwell | None:
         """After a failed canary, and what no probe can see, it is ready only when a canary has
         passed: why that failed. It is a call like any other, and waits out the cool-down."""
-        if not self._must_be_proven:
+        if not self.must_be_proven:
             return None
         if self._clock.wait(self._stopping, self._crashes.remaining()):
             return Unwell(STOPS, By.NOT_ASKED)
@@ -403,7 +438,7 @@ class Upkeep:
             self._died_by_itself()
         elif (probe := self._probe_when_due()) is None:
             return
-        elif self._occupancy.look(still_counts=self.hold.until_idle):
+        elif self._occupancy.look(still_counts_for=self.hold.still_counts_for):
             self.hold.say_again()
         elif self._managed and not (probe.ready or probe.unusable) and self._is_frozen(probe):
             self.crashed(Diagnosis.STUCK, probe.reason)
@@ -415,7 +450,7 @@ class Upkeep:
             else:
                 told = no_answer(probe.reason, managed=self._managed)
             self._say_if_new(told)
-        elif not (self._must_be_proven and self._may_call()):
+        elif not (self.must_be_proven and self._may_call()):
             self._go_on_if_well()
 
     def _is_frozen(self, probe: ProbeResult) -> bool:

@@ -27,9 +27,10 @@ against a simulated WebUI of that kind: a job meets the fault each time it is se
 is well otherwise. With a fault that strikes once, the second attempt succeeds and the job is done.
 
 *POSTs*: how often the WebUI was sent something; *restarts*: of it.
-The canary (64x64, one step, a prompt that is new each time) is asked after the second failure; it
-passed in the end in all these, so the job is to blame. A WebUI that fails it is put on hold, and
-costs no job (a call that breaks it again, after it drew the canary, does fail).
+After the second failure the WebUI makes a self-test: the canary (64x64, one step, a prompt that is
+new each time), then a plain picture of two steps, as large as the last good call. One that fails it
+is restarted and tested again. It passed in the end in all these, so the job is to blame. A fresh
+WebUI that fails it is put on hold, and costs no job: the call gets one last attempt afterwards.
 """
 
 _ON_HOLD = """\

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import pytest
+from PIL import Image
 
+from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
     WebUIBadRequestError,
     WebUIBusyError,
@@ -15,6 +19,7 @@ from sdwatch.errors import (
     WebUIServerError,
 )
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.verdict import Drawn
 from sdwatch.proof import Proof
 from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.call_watch import CallWatch
@@ -34,6 +39,8 @@ class Answering:
 
     def __init__(self, refuses: Answers) -> None:
         self.sent: list[Mapping[str, Any]] = []
+        self.picture: Callable[[Mapping[str, Any]], bytes] = lambda _: picture(len(self.sent))
+        self.abandon: Callable[[], None] = lambda: None
         self._refuses = refuses
 
     def generate_images(self, stage: str, payload: Mapping[str, Any], *_: Any, **__: Any) -> Reply:
@@ -41,7 +48,13 @@ class Answering:
         self.sent.append(payload)
         if (error := self._refuses(payload)) is not None:
             raise error
-        return reply(picture(len(self.sent)))
+        return reply(self.picture(payload))
+
+
+def plain_black(payload: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (payload["width"], payload["height"])).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 class NeverDue:
@@ -51,11 +64,20 @@ class NeverDue:
         self.log = CallLog((), FakeClock())
 
 
-def proof(client: Answering, good: bool = True) -> Proof:
+def proof(
+    client: Answering, good: bool = True, *, clock: FakeClock | None = None, **more: Any
+) -> Proof:
     canary = Canary(cast(SDWebUIClient, client), may_interrupt=False)
-    made = Proof(canary, lambda _: cast(CallWatch, NeverDue()), Redactor())
+    made = Proof(
+        canary,
+        lambda _: cast(CallWatch, NeverDue()),
+        Redactor(),
+        builtin_signatures(),
+        clock=clock or FakeClock(),
+        **more,
+    )
     if good:
-        made.succeeded("txt2img", GOOD, 1.0)
+        made.succeeded("txt2img", GOOD)
     return made
 
 
@@ -63,46 +85,75 @@ def is_large(payload: Mapping[str, Any]) -> bool:
     return bool(payload["width"] == 640)
 
 
-def test_a_call_that_came_out_is_made_once_more() -> None:
+def names_one(payload: Mapping[str, Any]) -> bool:
+    return "override_settings" in payload
+
+
+def sizes(client: Answering) -> list[tuple[int, int, int]]:
+    return [(p["width"], p["height"], p["steps"]) for p in client.sent]
+
+
+def test_after_the_canary_comes_a_plain_picture_of_the_last_good_calls_size() -> None:
     client = Answering(lambda _: None)
     assert proof(client).why_unwell(lambda: "") is None
-    assert [p["width"] for p in client.sent] == [64, 640]
-    assert client.sent[1] == GOOD
+    assert sizes(client) == [(64, 64, 1), (640, 320, 2)]
+    first, second = (payload["prompt"] for payload in client.sent)
+    assert first != second, "a prompt that is cached hides a poisoned WebUI"
+    assert all("hippopotamus" not in prompt for prompt in (first, second))
+    assert not any(names_one(payload) for payload in client.sent)
 
 
-def test_one_that_took_long_is_not() -> None:
+def test_without_a_good_call_it_has_512_by_512() -> None:
     client = Answering(lambda _: None)
     made = proof(client, good=False)
-    made.succeeded("txt2img", GOOD, 61.0)
+    made.succeeded("extra-single-image", {"image": "x", "upscaling_resize": 2})
     assert made.why_unwell(lambda: "") is None
-    assert len(client.sent) == 1
+    assert sizes(client) == [(64, 64, 1), (512, 512, 2)]
 
 
-def test_what_only_that_call_needed_says_nothing_of_the_webui() -> None:
-    client = Answering(lambda p: WebUIServerError("no LoRA") if p is GOOD else None)
-    made = proof(client)
+CHECKPOINT = {"override_settings": {"sd_model_checkpoint": "sdxl-base"}}
+
+
+def test_it_has_the_checkpoint_of_the_last_good_call() -> None:
+    client = Answering(lambda _: None)
+    made = proof(client, good=False)
+    made.succeeded("txt2img", GOOD | CHECKPOINT)
     assert made.why_unwell(lambda: "") is None
-    plain = client.sent[2]
-    assert (plain["width"], plain["height"], plain["steps"]) == (640, 320, 9)
-    assert plain["prompt"].startswith("sdwatch canary")
+    assert client.sent[1]["override_settings"] == CHECKPOINT["override_settings"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        WebUIBadRequestError("422", status=422, said="no such checkpoint"),
+        WebUIServerError(
+            "500", status=500, kind="ValueError", said="Failed to recognize model type!"
+        ),
+    ],
+)
+def test_where_that_name_is_refused_by_now_the_loaded_one_decides(refusal: WebUIError) -> None:
+    client = Answering(lambda p: refusal if names_one(p) else None)
+    made = proof(client, good=False)
+    made.succeeded("txt2img", GOOD | CHECKPOINT)
     assert made.why_unwell(lambda: "") is None
-    assert len(client.sent) == 3 + 1, "it is not repeated any more"
+    assert [names_one(payload) for payload in client.sent] == [False, True, False]
+    assert made.why_unwell(lambda: "") is None
+    assert not any(map(names_one, client.sent[3:])), "it is not asked for again"
 
 
-def test_a_webui_that_draws_nothing_of_that_size_is_unwell_however_often_it_is_asked() -> None:
-    dead = WebUIServerError("cannot draw a purple hippopotamus")
+def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_tested() -> None:
+    dead = WebUIServerError("cannot draw it", status=500)
     client = Answering(lambda p: dead if is_large(p) else None)
     made = proof(client)
     for _ in range(3):
         unwell = made.why_unwell(lambda: "")
         assert unwell is not None
         assert unwell.by is By.FAILED
-        assert unwell.reason.startswith("a repeat of the last good call failed: ")
-        assert "hippopotamus" not in unwell.reason
+        assert unwell.reason.startswith("a plain picture of 640x320 in two steps failed: ")
 
 
 @pytest.mark.parametrize("error", [WebUIBusyError("429"), WebUINotUsableError("403")])
-def test_one_that_has_no_time_is_neither(error: WebUIError) -> None:
+def test_one_that_has_no_time_neither_passes_nor_fails(error: WebUIError) -> None:
     unwell = proof(Answering(lambda _: error)).why_unwell(lambda: "")
     assert unwell is not None
     assert unwell.by is By.NO_TIME
@@ -114,10 +165,10 @@ def test_one_that_refuses_so_small_a_picture_is_judged_by_the_other() -> None:
     assert proof(small).why_unwell(lambda: "") is None
     both = Answering(lambda p: WebUIServerError("dead") if is_large(p) else refused)
     assert proof(both).why_unwell(lambda: "") is not None
-    assert proof(Answering(lambda _: refused), good=False).why_unwell(lambda: "") is None
+    assert proof(Answering(lambda _: refused)).why_unwell(lambda: "") is None
 
 
-def test_a_person_says_that_it_is_well() -> None:
+def test_a_person_says_that_it_is_healthy_and_512_by_512_decides_again() -> None:
     client = Answering(lambda p: WebUIServerError("dead") if is_large(p) else None)
     made = proof(client)
     assert made.why_unwell(lambda: "") is not None
@@ -125,22 +176,74 @@ def test_a_person_says_that_it_is_well() -> None:
     assert made.why_unwell(lambda: "") is None
 
 
-def test_what_the_plain_picture_meets_decides() -> None:
-    def proof_when(error: WebUIError) -> By | None:
-        dead = WebUIServerError("dead")
-        client = Answering(lambda p: dead if p is GOOD else error if is_large(p) else None)
-        unwell = proof(client).why_unwell(lambda: "")
-        return unwell.by if unwell else None
-
-    assert proof_when(WebUIServerError("dead")) is By.FAILED
-    assert proof_when(WebUIBusyError("503")) is By.NO_TIME
-    assert proof_when(WebUIBadRequestError("404")) is None
+def test_a_plain_picture_of_one_colour_fails_it() -> None:
+    client = Answering(lambda _: None)
+    client.picture = lambda payload: plain_black(payload) if is_large(payload) else picture(1)
+    unwell = proof(client).why_unwell(lambda: "")
+    assert unwell is not None
+    assert "one colour" in unwell.reason
 
 
-def test_an_upscale_that_cannot_be_repeated_has_no_plain_picture_in_its_place() -> None:
-    client = Answering(lambda p: WebUIServerError("dead") if "image" in p else None)
-    made = proof(client, good=False)
-    made.succeeded("extra-single-image", {"image": "x", "upscaling_resize": 2}, 1.0)
-    unwell = made.why_unwell(lambda: "")
+def test_it_fails_when_its_limit_is_passed() -> None:
+    clock, over = FakeClock(), threading.Event()
+
+    def hangs(payload: Mapping[str, Any]) -> None:
+        if is_large(payload):
+            clock.advance(31)
+            over.wait(20)
+
+    client = Answering(hangs)
+    client.abandon = over.set
+    unwell = proof(client, clock=clock, limit=30.0).why_unwell(lambda: "")
     assert unwell is not None
     assert unwell.by is By.FAILED
+    assert "within 30 s (`self_test_limit` in the config)" in unwell.reason
+
+
+# -- a picture for advice
+
+
+HUGE = {"prompt": "x", "width": 1024, "height": 1024, "batch_size": 2, "enable_hr": True}
+OOM = WebUIServerError("500", status=500, said="CUDA out of memory")
+
+
+def drawn(answers: Answers, largest: Mapping[str, Any] = GOOD) -> tuple[Drawn, Answering]:
+    client = Answering(answers)
+    made = proof(client, good=False)
+    made.succeeded("txt2img", largest)
+    return made.draws("txt2img", HUGE, lambda: ""), client
+
+
+def test_the_picture_for_advice_is_as_large_as_the_call_after_hires_and_batch() -> None:
+    said, client = drawn(lambda _: None)
+    assert said is Drawn.CAN
+    (asked,) = client.sent
+    assert (asked["width"], asked["height"], asked["batch_size"]) == (2048, 2048, 2)
+    assert asked["steps"] == 2
+    assert "enable_hr" not in asked
+
+
+def test_what_it_shows_depends_on_what_succeeded_before() -> None:
+    assert drawn(lambda _: OOM)[0] is Drawn.CANNOT
+    assert drawn(lambda _: OOM, HUGE)[0] is Drawn.COULD_BEFORE
+    assert drawn(lambda _: WebUIBusyError("429"))[0] is Drawn.NOT_ASKED
+    assert drawn(lambda _: WebUIBadRequestError("422", status=422))[0] is Drawn.NOT_ASKED
+    upscale = proof(Answering(lambda _: OOM)).draws("extra-single-image", {}, lambda: "")
+    assert upscale is Drawn.NOT_ASKED, "its size is not in its payload"
+
+
+# -- what is known of other jobs
+
+
+def test_a_known_failure_counts_only_where_the_self_test_is_as_large_as_the_call() -> None:
+    made = proof(Answering(lambda _: None), good=False)
+    for job in "ab":
+        made.blamed(job, f"run-{job}", "500: KeyError", died=False)
+    small, large = {"width": 512, "height": 512}, {"width": 512, "height": 768}
+    assert made.is_a_jobs_own("500: KeyError", "txt2img", small)
+    assert not made.is_a_jobs_own("500: KeyError", "txt2img", large)
+    assert not made.is_a_jobs_own("500: KeyError", "txt2img", small | {"enable_hr": True})
+    assert not made.is_a_jobs_own("500: KeyError", "txt2img", small | {"batch_size": 2})
+    assert not made.is_a_jobs_own("500: KeyError", "extra-single-image", {})
+    made.succeeded("txt2img", large)
+    assert made.is_a_jobs_own("500: KeyError", "txt2img", large)

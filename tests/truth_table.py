@@ -113,7 +113,13 @@ ROWS = (
     Row("poisoned", "it answers, and every picture fails until it is restarted", "poisoned",
         "", "", restarts=2, on=("forge", "a1111")),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "server error",
-        "server_error", "", posts=3, restarts=3, on=("sdcpp",)),
+        "server_error", "", restarts=2, on=("sdcpp",)),
+    Row("memory-stays-taken", "out of memory, and its memory stays taken: all but tiny pictures "
+        "fail until it is restarted", "out of memory", "the GPU ran out of memory",
+        "this size works", restarts=2, on=("forge", "a1111", "sdnext", "sdcpp")),
+    Row("memory-stays-taken", "500 `'NoneType' object is not iterable`; the log has `HIP out of "
+        "memory` before it", "out of memory", "the GPU ran out of memory", _MEMORY, restarts=2,
+        options=", opaque: 1"),
     Row("device-suspended", "the GPU is taken away: every picture fails until it is restarted",
         "poisoned", "", "", restarts=2, on=("forge", "a1111", "sdnext")),
     Row("xpu-oom", "500 `UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY`", "out of memory",

@@ -13,6 +13,7 @@ from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.pictures import save
 from sdwatch.cli.printed import log_of, said_of, shown
+from sdwatch.clock import SystemClock
 from sdwatch.config import WebUIConfig, load_signatures
 from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import Catalogue, Kind
@@ -97,7 +98,8 @@ def _sent(client: SDWebUIClient, log: CallLog, signatures: tuple[Signature, ...]
 
 def _wait_until_idle(client: SDWebUIClient, webui: WebUIConfig, spool: Spool) -> None:
     """While it generates, for a monitor or for anybody: until that call is over."""
-    occupancy, monitors = Occupancy(client, webui.health.timeout), _Monitors(spool, webui.url)
+    occupancy = Occupancy(client, webui.health.timeout, SystemClock())
+    monitors = _Monitors(spool, webui.url)
     if not occupancy.look():
         return
     monitors.look()

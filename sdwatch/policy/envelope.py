@@ -23,7 +23,8 @@ class FailedAttempt:
     took; `status`: HTTP status or None; `generation`: which life of the WebUI; `crashed`: it cost
     the WebUI that life; `evidence`: what decided the diagnosis; `lines`: what matters of what the
     WebUI printed during it, None where that is not known; `probes`: of a stuck one, whether the
-    WebUI still answered."""
+    WebUI still answered; `first_call`: of its incarnation, False in journals of versions that did
+    not know; `after`: seconds until its reply, None where that was not measured."""
 
     at: str
     seconds: float
@@ -38,6 +39,8 @@ class FailedAttempt:
     evidence: str = ""
     lines: tuple[str, ...] | None = None
     probes: Probes | None = None
+    first_call: bool = False
+    after: float | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,8 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         evidence=str(record.get("evidence", "")),
         lines=_lines(record.get("lines")),
         probes=_probes(record.get("probes")),
+        first_call=record.get("first_call") is True,
+        after=_seconds(record.get("after")),
     )
 
 
@@ -96,6 +101,12 @@ def _probes(value: object) -> Probes | None:
         float(value.get("seconds", 0.0)),
         str(value.get("last", "")),
     )
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
 
 
 def _lines(value: object) -> tuple[str, ...] | None:

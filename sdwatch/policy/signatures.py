@@ -49,6 +49,24 @@ _SAYS_NOTHING = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 
+# What Python says where something before went wrong and was caught: a part is missing that should
+# have come of it. Such a text tells where that was noticed and nothing of the cause (A1111#14623,
+# amdgpu#355, reForge#292).
+_GENERIC = re.compile(
+    r"""\W*(cannot unpack non-iterable )?'?NoneType'? object\b
+    |(object|argument) of type '?NoneType'?
+    |unsupported operand type[^\n]*'NoneType'
+    |'[<>=]{1,2}' not supported between [^\n]*'NoneType'
+    |[^\n]*\b(not|got|found) '?NoneType\b
+    |(list|tuple|string) (assignment )?index out of range
+    |pop (from|index) (empty|out)
+    |(not enough|too many) values to unpack
+    |(cannot access )?local variable \S+ (referenced before|where it is not associated)
+    |generator didn't yield
+    """.replace("\n    ", ""),
+    re.IGNORECASE,
+)
+
 
 class Proof(StrEnum):
     """What a signature proves of a failure."""
@@ -165,8 +183,16 @@ def parse_signatures(data: bytes, file: str, *, builtin: bool = False) -> tuple[
 def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str] | None:
     """The signature that explains a failed call, and in words which evidence decided.
 
-    The end of the process goes before all that it shows as; then what the body says; then, where
-    the body says nothing, the log; then the bare status.
+    The order of evidence, each before what stands below it:
+
+    1. the end of the process, before all that it shows as;
+    2. what the body says, where a signature knows it, unless that only tells of what an earlier
+       fault of the same call has left behind (`yields`);
+    3. what the log of the call says clearly, where the body says nothing, has a generic text that
+       no signature knows, or only tells of something left behind;
+    4. what the body says of that;
+    5. what the log says vaguely, where the body says nothing;
+    6. the bare status.
     """
     known = [signature for signature in signatures if signature.during != "start"]
     seen = _Seen.of(facts)
@@ -267,6 +293,12 @@ def says_nothing(error: WebUIError) -> bool:
     return _SAYS_NOTHING.fullmatch(error.said) is not None
 
 
+def is_generic(error: WebUIError) -> bool:
+    """Whether a WebUI's reply has the text of an exception that may follow from anything."""
+    is_one = isinstance(error, WebUIServerError)
+    return is_one and _GENERIC.match(error.said[:_SHOWN].strip()) is not None
+
+
 # What Python says of a value that is not as the code expects it. Nobody learns from that what went
 # wrong: AUTOMATIC1111#14623, amdgpu#355 and reForge#292 are memory errors that end so.
 _OF_A_VALUE = (
@@ -278,18 +310,13 @@ _OF_A_VALUE = (
     "ZeroDivisionError",
     "StopIteration",
 )
-_ABOUT_A_VALUE = re.compile(
-    r"'NoneType'|NoneType object|object is not (iterable|subscriptable|callable)"
-    r"|(list|tuple|string) index out of range|referenced before assignment"
-    r"|cannot access local variable|not enough values to unpack|object has no attribute"
-)
 
 
 def _complains_of_a_value(error: WebUIError) -> bool:
     if not isinstance(error, WebUIServerError):
         return False
     kind = error.kind.rpartition(".")[2]
-    return kind in _OF_A_VALUE or _ABOUT_A_VALUE.search(error.said) is not None
+    return kind in _OF_A_VALUE or is_generic(error)
 
 
 def _is_opaque(facts: Facts) -> bool:

@@ -171,7 +171,7 @@ def _blamed(envelope: ErrorEnvelope) -> str:
     again = f"the same call failed again{_in_between(envelope.attempts)}"
     if envelope.canary == CANARY_WELL:
         unless = "; unless somebody ended the WebUI each time" if _by_somebody(envelope) else ""
-        if PROVEN in envelope.attempts[-1].decision:
+        if any(PROVEN in attempt.decision for attempt in envelope.attempts):
             again = PROVEN
         return f"{who}: {again}, and the WebUI drew a test picture{unless}"
     if envelope.canary:

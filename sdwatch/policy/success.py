@@ -147,6 +147,13 @@ def _asked_sizes(payload: Mapping[str, Any]) -> list[Size]:
     return [larger]
 
 
+def made_size(payload: Mapping[str, Any]) -> Size:
+    """Return the size of a txt2img's or img2img's pictures, after hires. A side that is not given
+    has 512, as the WebUIs have it."""
+    sides = {side: payload.get(side) or 512 for side in ("width", "height")}
+    return _asked_sizes({**payload, **sides})[0]
+
+
 def _scaled(known: int, side: int, other: int) -> int:
     return known * side // other if other else 0
 

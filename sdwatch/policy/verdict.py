@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import Enum
 
 from sdwatch.errors import (
     WebUIBadRequestError,
@@ -24,16 +25,20 @@ from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.exits import exit_in_words
 from sdwatch.policy.facts import Blamed, Diagnosis, Facts
 from sdwatch.policy.remedies import fitted
-from sdwatch.policy.signatures import Signature, match, says_nothing
+from sdwatch.policy.signatures import Signature, is_generic, match, says_nothing
 from sdwatch.policy.tracebacks import may_follow, own
 
 __all__ = [
     "Diagnosis",
+    "Drawn",
     "Facts",
     "Verdict",
     "advice_for",
     "as_proven",
     "blame_for",
+    "by_time_limit",
+    "depends_on_size",
+    "drawn_advice",
     "judge",
     "what_failed",
 ]
@@ -247,10 +252,11 @@ _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 
 def what_failed(verdict: Verdict, error: WebUIError) -> str:
     """By which a failure is told from others; '' where it must not be taken for a job's own: by it
-    the WebUI ended, or its reply has no word of what went wrong and no signature knows it."""
+    the WebUI ended, or its reply has no word of what went wrong, or a generic one, and no signature
+    knows it."""
     if verdict.diagnosis is Diagnosis.SILENT:
         return verdict.cause
-    unexplained = not verdict.is_known and says_nothing(error)
+    unexplained = not verdict.is_known and (says_nothing(error) or is_generic(error))
     return "" if unexplained or verdict.diagnosis not in _PROVEN_AS else verdict.cause
 
 
@@ -258,6 +264,58 @@ def as_proven(verdict: Verdict) -> Verdict:
     """This very failure was twice proven to be a job's own."""
     evidence = f"{verdict.evidence}, which two jobs were proven to bring on themselves"
     return replace(verdict, evidence=evidence)
+
+
+class Drawn(Enum):
+    """Whether a WebUI that is healthy draws a plain picture as large as that of a failed call."""
+
+    CAN = "so it is not the size alone"
+    CANNOT = "nor was so large a call seen to succeed"
+    COULD_BEFORE = "it does not, though as large a call has succeeded"
+    NOT_ASKED = "it was not asked, or gave no answer"
+
+
+_MEMORY_OR_NAN = (Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
+
+_DRAWN = {
+    Drawn.CAN: (
+        "A plain picture of this size works on this machine, so it is what the job adds to it: its "
+        "scripts, LoRAs, ControlNet, refiner or upscaler."
+    ),
+    Drawn.CANNOT: "This machine cannot draw that size, not even a plain picture in two steps.",
+    Drawn.COULD_BEFORE: (
+        "This machine cannot draw that size now, not even a plain picture in two steps. It could "
+        "before: see what else uses its memory, and whether the checkpoint is a larger one."
+    ),
+}
+
+
+def depends_on_size(diagnosis: str) -> bool:
+    """Whether a plain picture of the call's size tells what to advise."""
+    return diagnosis in _MEMORY_OR_NAN
+
+
+def drawn_advice(drawn: Drawn, advice: str) -> str:
+    """The advice of a call that ran out of memory or into NaNs, with what such a picture showed."""
+    return " ".join(filter(None, (_DRAWN.get(drawn, ""), advice)))
+
+
+def by_time_limit(verdict: Verdict, limit: str) -> Verdict:
+    """Of a call that a proxy gave up twice after the same time, `limit` in words: `60 s`."""
+    return replace(
+        verdict,
+        cause=(
+            f"a proxy in front of the WebUI gives a call up after {limit}, and this one takes "
+            f"longer ({verdict.evidence}, twice after the same time)"
+        ),
+        advice=(
+            f"This call takes longer than {limit}. Give the WebUI's own address as `url` in the "
+            "config, without a proxy or tunnel between; or raise the proxy's limit (nginx: "
+            "proxy_read_timeout; HAProxy: timeout server; Cloudflare and gradio.live have fixed "
+            "ones); or make the call shorter: fewer steps, a smaller size, batch_size: 1."
+        ),
+        blames=Blamed.MACHINE,
+    )
 
 
 def blame_for(diagnosis: Diagnosis) -> Blamed:

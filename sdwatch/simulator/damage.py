@@ -177,6 +177,10 @@ class Damage:
                 raise CrashedError("RuntimeError", "injected failure after a flood of lines")
             case "oom":
                 raise failures.out_of_memory()
+            case "memory-stays-taken":
+                error = failures.memory_stays_taken(opaque=bool(fault.option("opaque")))
+                error.fails = bool(fault.option("fails"))
+                raise error
             case "nan":
                 raise failures.not_a_number()
             case "sigkill-mid-step":

@@ -25,8 +25,9 @@ class CrashedError(Exception):
     `text_only` gives the text/plain body of a server that hides the error;
     `answered` is what stands under "body" (only a reply that its own schema refuses has it).
     `code` is the line that raised it. `prints_first`: its traceback is printed before the reply,
-    also where the kind prints after it; else `delay` seconds after it, with `pause` seconds
-    between its halves. `ends_after`: seconds from the reply to the end of the process.
+    also where the kind prints after it; else `delay` seconds after it, with `pause` seconds between
+    its halves. `says_before`: a line of the log before all that. `ends_after`: seconds from the
+    reply to the end of the process.
     """
 
     delay = TRACEBACK_DELAY
@@ -43,6 +44,7 @@ class CrashedError(Exception):
         answered: Any = "",
         code: str = "raise",
         prints_first: bool = False,
+        says_before: str = "",
     ) -> None:
         self.error = error
         self.message = message
@@ -51,6 +53,7 @@ class CrashedError(Exception):
         self.answered = answered
         self.code = code
         self.prints_first = prints_first
+        self.says_before = says_before
         super().__init__(f"{error}: {message}")
 
     def last_line(self) -> str:
@@ -65,6 +68,26 @@ def out_of_memory() -> CrashedError:
         "GPU 0 has a total capacity of 8.00 GiB (injected)"
     )
     return CrashedError("OutOfMemoryError", message, qualified="torch.OutOfMemoryError")
+
+
+class MemoryStaysTakenError(CrashedError):
+    """A picture did not fit, and its memory is not given back: from now on only tiny pictures fit
+    (reported of long-running WebUIs: agent-scheduler#16, #158, #262; sdnext#4012). `fails`: this
+    picture fails, too."""
+
+    fails = True
+
+
+def memory_stays_taken(*, opaque: bool) -> MemoryStaysTakenError:
+    """What such a WebUI raises. `opaque`: the body names what followed from it, and only the log
+    has the cause (A1111#14623, amdgpu#355, reForge#292)."""
+    if not opaque:
+        first = out_of_memory()
+        return MemoryStaysTakenError(first.error, first.message, qualified=first.qualified)
+    cause = "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 2.00 GiB (injected)"
+    return MemoryStaysTakenError(
+        "TypeError", "'NoneType' object is not iterable", says_before=cause
+    )
 
 
 def not_a_number() -> CrashedError:

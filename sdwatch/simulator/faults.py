@@ -37,8 +37,9 @@ _500 = {"at": 0.5, "delay": TRACEBACK_DELAY, "pause": 0}
 
 # Every fault with its options and their defaults. `at` is a share of the steps, or of the reply.
 # `delay`: seconds from a 500 to its traceback, where the kind prints it after the reply; `pause`:
-# seconds between the first half of the traceback and the second. `hook`: which of voice.HOOKS
-# raises; `stars`: 0 for a log without "*** ", as in controlnet#1368.
+# seconds between the first half of the traceback and the second. `opaque`: 1 where the body says
+# less than the log. `fails`: 0 where the picture comes out, and its memory stays taken. `hook`:
+# which of voice.HOOKS raises; `stars`: 0 for a log without "*** ", as in controlnet#1368.
 GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "opaque-500": _500,
     "opaque-500-text": _500,
@@ -51,6 +52,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "key-error": _500,
     "vae-decode": {},
     "oom": _500,
+    "memory-stays-taken": {**_500, "opaque": 0, "fails": 1},
     "nan": _500,
     "xpu-oom": _500,
     "xpu-device-lost": _500,

@@ -11,14 +11,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from PIL import Image
 
-from sdwatch.simulator import checkpoints, failures, pictures
+from sdwatch.simulator import checkpoints, console, failures, pictures
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.damage import Damage
-from sdwatch.simulator.failures import DeviceLostError
+from sdwatch.simulator.failures import DeviceLostError, MemoryStaysTakenError
 from sdwatch.simulator.job import Job, spoiled
 from sdwatch.simulator.state import Queue, State
 from sdwatch.simulator.traits import Traits
@@ -26,6 +26,9 @@ from sdwatch.simulator.upscale import upscale_info, upscaled
 from sdwatch.simulator.voice import HOOKS
 
 EXTRAS = "extra-single-image"
+_TINY = 64 * 64
+"""Pixels that fit whatever memory stays taken."""
+
 _TILES = 4  # the steps of an upscaler that works in tiles
 
 
@@ -61,6 +64,7 @@ class Machine:
         self.loaded: Checkpoint | None = None
         self.poisoned = False
         self._lost: DeviceLostError | None = None
+        self._taken: MemoryStaysTakenError | None = None
         self._corrupted: set[Checkpoint] = set()  # .corrupted stands behind their files' names
         self._gone: set[Checkpoint] = set()
         self._stored: set[str] = set()  # the keys that config.json would have
@@ -238,7 +242,7 @@ class Machine:
             for number, steps in enumerate(job.passes):
                 if number:
                     self.checks.second_pass(job.fields)
-                self.steps(steps, done, total, damage)
+                self.steps(steps, done, total, damage, job.pixels())
                 done += steps
                 job.steps_done = state.sampling_step
                 state.job_no += 1
@@ -249,14 +253,15 @@ class Machine:
             if state.interrupted:
                 return
 
-    def steps(self, steps: int, done: int, total: int, damage: Damage) -> None:
-        """One pass of so many steps, of which `done` of the `total` lie before."""
+    def steps(self, steps: int, done: int, total: int, damage: Damage, pixels: int) -> None:
+        """One pass of so many steps, of which `done` of the `total` lie before; of so many pixels
+        at once."""
         state = self.state
         state.begin_pass(steps)
         bar = self.voice.bar(steps)
         begin, pause = time.monotonic(), self.speed.step_time * damage.slowness
         for step in range(steps):
-            self._use_device(done + step, total, damage)
+            self._use_device(done + step, total, damage, pixels)
             wait_until(begin + (step + 1) * pause)
             state.stepped(step + 1, steps)
             bar.show(step + 1)
@@ -264,15 +269,27 @@ class Machine:
                 break
         bar.close()
 
-    def _use_device(self, step: int, total: int, damage: Damage) -> None:
-        """What a step does with the GPU. Once that is lost, all fails until a restart."""
+    def _use_device(self, step: int, total: int, damage: Damage, pixels: int) -> None:
+        """What a step does with the GPU. Once that is lost, all fails until a restart; while its
+        memory stays taken, all but tiny pictures do."""
         if self._lost is not None:
             raise self._lost
+        if self._taken is not None and pixels > _TINY:
+            self._run_out(self._taken)
         try:
             damage.before_step(step, total)
+        except MemoryStaysTakenError as e:
+            self._taken = e
+            if e.fails:
+                self._run_out(e)
         except DeviceLostError as e:
             self._lost = e
             raise
+
+    def _run_out(self, error: MemoryStaysTakenError) -> NoReturn:
+        if error.says_before:
+            console.err(error.says_before)
+        raise error
 
     # -- an upscale
 
@@ -294,7 +311,7 @@ class Machine:
         bar = None if tiles == 1 else self.voice.bar(tiles, "tiled upscale: ")
         begin = time.monotonic()
         for tile in range(tiles):
-            self._use_device(tile, tiles, damage)
+            self._use_device(tile, tiles, damage, scaled.width * scaled.height)
             wait_until(begin + (tile + 1) * self.speed.step_time * damage.slowness)
             if bar:
                 bar.show(tile + 1)

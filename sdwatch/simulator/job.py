@@ -175,6 +175,11 @@ class Job:
         """The picture's size before the hires pass, in pixels."""
         return grained(self.fields["width"]), grained(self.fields["height"])
 
+    def pixels(self) -> int:
+        """Of all pictures that it makes at once, after hires."""
+        width, height = self._hires_size() if self.hires else self.size()
+        return width * height * int(self.fields["batch_size"])
+
     def _picture(self, index: int) -> Image.Image:
         f = self.fields
         width, height = self.size()

@@ -243,7 +243,7 @@ class NextMachine(Machine):
             state.stage("Inference")
             _check_sampling(f, bool(job.inputs))
             for steps in job.passes:
-                self.steps(steps, done, total, damage)
+                self.steps(steps, done, total, damage, job.pixels())
                 done += steps
             job.steps_done = state.sampling_step if state.interrupted else job.passes[-1]
             if state.skipped:

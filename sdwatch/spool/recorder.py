@@ -12,7 +12,7 @@ from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError
 from sdwatch.policy.envelope import FailedAttempt, attempt_from
 from sdwatch.policy.error_lines import lines_that_matter
-from sdwatch.policy.recovery import Action, Decision, counts
+from sdwatch.policy.recovery import Decision, counts
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Verdict
@@ -31,6 +31,7 @@ class EvidenceRecorder:
         self._attempts: list[FailedAttempt] = []
         self._files: list[str] = []
         self._excused = 0
+        self._generation = 0  # to which the last POST went
 
     @property
     def counted(self) -> int:
@@ -53,7 +54,8 @@ class EvidenceRecorder:
         return tuple(self._attempts)
 
     def call_started(self, generation: int) -> None:
-        """A POST goes out."""
+        """A POST goes out, to this life of the WebUI."""
+        self._generation = generation
 
     def call_failed(
         self,
@@ -64,10 +66,12 @@ class EvidenceRecorder:
         *,
         crashed: bool = False,
         printed: Sequence[str] | None = None,
+        first_call: bool = False,
     ) -> None:
         """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted;
-        `printed`: its lines during the call, where they are known."""
-        record = self._failure(verdict, error, decision, exit_code, crashed, printed)
+        `printed`: its lines during the call, where they are known; `first_call`: of its
+        incarnation."""
+        record = self._failure(verdict, error, decision, exit_code, crashed, printed, first_call)
         self._attempts.append(attempt_from(record))
 
     def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
@@ -76,10 +80,9 @@ class EvidenceRecorder:
         return self._redactor.redact(message)
 
     def proven(self, unwell: str, decision: Decision) -> None:
-        """The canary was asked, `unwell` is why it failed, and this is what the gate returned."""
+        """The WebUI made its self-test, `unwell` is why it failed; what the gate returned."""
         del unwell  # for who writes it down
-        if decision.action is Action.HOLD:
-            self._excused += 1
+        self._excused += decision.excuses
 
     def call_given_up(self, why: str) -> None:
         """It was given up."""
@@ -126,6 +129,7 @@ class EvidenceRecorder:
         exit_code: int | None,
         crashed: bool,
         printed: Sequence[str] | None,
+        first_call: bool,
     ) -> dict[str, Any]:
         """A failed attempt, as the journal has it. What a WebUI says may echo a prompt."""
         said = None if printed is None else self._redactor.redact("\n".join(printed))
@@ -137,6 +141,9 @@ class EvidenceRecorder:
             "exit_code": exit_code,
             "counted": counts(verdict.diagnosis),
             "crashed": crashed,
+            "first_call": first_call,
+            "generation": self._generation,
+            "after": None if error.after is None else round(error.after, 3),
             "evidence": self._redactor.redact(verdict.evidence),
             "decision": f"{decision.action} ({decision.why})",
             "lines": None if said is None else lines_that_matter(said),
@@ -161,7 +168,6 @@ class RunRecorder(EvidenceRecorder):
         self._run = run
         self._clock = clock
         self._call = ""
-        self._generation = 0
         self._began = 0.0
 
     def take_up(self, call_id: str, payload: Mapping[str, Any]) -> None:
@@ -199,9 +205,10 @@ class RunRecorder(EvidenceRecorder):
         *,
         crashed: bool = False,
         printed: Sequence[str] | None = None,
+        first_call: bool = False,
     ) -> None:
-        record = self._failure(verdict, error, decision, exit_code, crashed, printed)
-        record |= {"generation": self._generation, "seconds": self.seconds}
+        record = self._failure(verdict, error, decision, exit_code, crashed, printed, first_call)
+        record["seconds"] = self.seconds
         self.insist(lambda: self._run.record("call_failed", call=self._call, **record))
         self._attempts.append(attempt_from(self._run.records[-1]))
 
@@ -209,7 +216,7 @@ class RunRecorder(EvidenceRecorder):
         record = {
             "well": not unwell,
             "unwell": self._redactor.redact(unwell),
-            "excused": decision.action is Action.HOLD,
+            "excused": decision.excuses,
             "decision": f"{decision.action} ({self._redactor.redact(decision.why)})",
         }
         self.insist(lambda: self._run.record("call_proven", call=self._call, **record))

@@ -27,11 +27,13 @@ from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.completion import completed
 from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.policy.facts import Blamed, checkpoint_named, names_checkpoint
+from sdwatch.policy.proxy import in_words, may_still_generate, time_limit
 from sdwatch.policy.recovery import (
     COUNTED_ATTEMPTS,
     Action,
     Decision,
-    after_canary,
+    SelfTest,
+    after_self_test,
     bring_up,
     counts,
     decide,
@@ -49,10 +51,13 @@ from sdwatch.policy.verdict import (
     advice_for,
     as_proven,
     blame_for,
+    by_time_limit,
+    depends_on_size,
+    drawn_advice,
     judge,
     what_failed,
 )
-from sdwatch.webui.canary import By
+from sdwatch.webui.canary import By, Unwell
 from sdwatch.webui.log_lines import split_lines, without_probes
 from sdwatch.webui.machine import Machine, memory_in_words, memory_low
 from sdwatch.webui.mailbox import Exited, Mailbox, Message, Replied, Stalled
@@ -85,10 +90,11 @@ class _Call:
 
 @dataclass(eq=False)
 class _Sent:
-    """One POST of it, and to which life of the WebUI it went. Told apart by identity. `lost`: it
-    was abandoned, and a WebUI that is not ours may draw it yet."""
+    """One POST of it, and to which life of the WebUI it went; `first`: as its first call. Told
+    apart by identity. `lost`: it was abandoned, and a WebUI that is not ours may draw it yet."""
 
     generation: int
+    first: bool = False
     given_up: bool = False
     lost: bool = False
 
@@ -177,9 +183,10 @@ class WebUIAPI:
         added = completed(stage, payload, self._catalogue())
         call = _Call(stage, {**payload, **added}, run_dir, job_id, added)
         try:
-            if self._recorder.counted >= COUNTED_ATTEMPTS:  # the monitor died before it was proven
-                return self._prove(call, self._last_failure(call))
-            while (outcome := self._try_once(call)) is None:
+            outcome = None
+            if self._recorder.counted >= COUNTED_ATTEMPTS:  # no self-test could end before
+                outcome = self._prove(call, self._last_failure(call))
+            while outcome is None and (outcome := self._try_once(call)) is None:
                 log.info("%s: %s: tried once more", job_id or "a call", stage)
             return self._with_warnings(call, outcome)
         except (RunCancelledError, RunStoppedError) as why:
@@ -220,7 +227,7 @@ class WebUIAPI:
             self._keeper.before_call(call.payload)
         self._recorder.call_started(sent.generation)
         if self._keeper is not None:
-            self._keeper.sending(call.stage)
+            sent.first = self._keeper.sending(call.stage)
         self._in_flight = sent
         threading.Thread(
             target=self._send, args=(call, sent), name=f"post-{call.stage}", daemon=True
@@ -325,18 +332,36 @@ class WebUIAPI:
         self._keep_evidence(call, verdict, decision)
         printed = self._printed(facts, sent)
         self._recorder.call_failed(
-            verdict, error, decision, facts.exit_code, crashed=crashed, printed=printed
+            verdict,
+            error,
+            decision,
+            facts.exit_code,
+            crashed=crashed,
+            printed=printed,
+            first_call=sent.first,
         )
         what = (call.job_id or "a call", call.stage, verdict.diagnosis)
         log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
         envelope = self._last_failure(call, type(error).__name__, verdict)
         if freed:
             return self._retry(envelope)
-        if self._keeper is not None and (sent.lost or decision.action is Action.HOLD):
-            self._abandon()  # before anybody else may send
-            trouble = found_by_call(envelope.message, verdict, managed=self._managed)
-            self._keeper.put_on_hold(trouble, until_idle=sent.lost)
+        self._hold_if_needed(sent, error, verdict, decision, envelope.message)
         return self._carry_out(call, decision, envelope)
+
+    def _hold_if_needed(
+        self, sent: _Sent, error: WebUIError, verdict: Verdict, decision: Decision, message: str
+    ) -> None:
+        """Nothing is sent to it for now: it is unusable, or it may still work on what was sent."""
+        works_on = may_still_generate(error.status, error.after or 0.0)
+        holds = sent.lost or works_on or decision.action is Action.HOLD
+        if self._keeper is None or not holds:
+            return
+        self._abandon()  # before anybody else may send
+        trouble = found_by_call(message, verdict, managed=self._managed)
+        if works_on:
+            self._keeper.wait_until_idle(trouble)
+        else:
+            self._keeper.put_on_hold(trouble, until_idle=sent.lost)
 
     def _facts(self, call: _Call, sent: _Sent, error: WebUIError) -> Facts:
         gone, code = self._exit_of(sent, error)
@@ -368,6 +393,8 @@ class WebUIAPI:
         verdict = judge(facts, () if sent.lost else self._signatures)
         if known := self._is_known(call, verdict, facts.error):
             verdict = as_proven(verdict)
+        if (limit := self._time_limit(facts.error)) is not None:
+            verdict = by_time_limit(verdict, in_words(limit))
         attempts = self._recorder.counted + counts(verdict.diagnosis)
         decision = decide(
             verdict.diagnosis,
@@ -376,12 +403,21 @@ class WebUIAPI:
             self._recorder.sent,
             known,
             managed=self._managed,
+            time_limit=limit is not None,
         )
         if decision.action is not Action.INTERRUPT:
             return verdict, decision
         if self._interrupt_frees(sent):
             return verdict, Decision(Action.INTERRUPT, "no progress; an interrupt freed it")
         return verdict, bring_up("no progress, and an interrupt did not free it", self._managed)
+
+    def _time_limit(self, error: WebUIError) -> float | None:
+        """The seconds after which a proxy gives calls up, where two attempts of this prove it."""
+        earlier = (
+            (failed.status, failed.seconds if failed.after is None else failed.after)
+            for failed in self._recorder.attempts
+        )
+        return time_limit(error.status, error.after or 0.0, earlier)
 
     def _keep_evidence(self, call: _Call, verdict: Verdict, decision: Decision) -> None:
         """The evidence, before the failure: it teaches the recorder what no message may echo."""
@@ -394,13 +430,16 @@ class WebUIAPI:
         )
 
     def _is_known(self, call: _Call, verdict: Verdict, error: WebUIError) -> bool:
-        """Whether this failure was proven twice to be a job's own, of other jobs: its second
-        attempt, and the restart before it, are saved. The canary is asked all the same."""
+        """Whether this failure was proven twice to be a job's own, of other jobs: the restart
+        before its second attempt is saved, never the attempt; also not where it leaves the WebUI
+        unusable."""
         failure = what_failed(verdict, error)
         if failure and verdict.diagnosis is Diagnosis.SILENT:  # black, as of a checkpoint's NaNs
             failure = f"{failure} [{checkpoint_named(call.payload)}]"
         self._failure = self._recorder.without_texts(failure, call.payload)
-        return self._keeper is not None and self._keeper.is_a_jobs_own(self._failure)
+        if self._keeper is None or verdict.poisons:
+            return False
+        return self._keeper.is_a_jobs_own(self._failure)
 
     def _printed(self, facts: Facts, sent: _Sent) -> tuple[str, ...] | None:
         """What the WebUI printed for this call, but for the access lines of probes; None where that
@@ -457,26 +496,72 @@ class WebUIAPI:
         self._mailbox.raise_if_given_up()
         return Outcome(envelope=envelope, later=True)
 
-    def _prove(self, call: _Call, envelope: ErrorEnvelope) -> Outcome:
-        """The same call has failed twice: whose fault is it? Without a keeper nobody can be asked,
-        and it is taken for the job's."""
-        proof = self._keeper.prove(self._mailbox.given_up) if self._keeper is not None else None
-        self._mailbox.raise_if_given_up()
-        if proof is not None and proof.by is not By.FAILED:  # nothing is proven yet
-            return Outcome(envelope=envelope, later=True)
-        unwell = proof.reason if proof else ""
-        decision = after_canary(unwell, self._recorder.excused, self._recorder.sent)
-        self._recorder.proven(unwell, decision)
-        log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
-        if decision.action is Action.HOLD:
+    def _prove(self, call: _Call, envelope: ErrorEnvelope) -> Outcome | None:
+        """The same call has failed twice: whose fault is it? None: it gets its one last attempt.
+        Without a keeper nothing can be tested, and it is taken for the job's."""
+        while True:
+            proof = self._keeper.prove(self._mailbox.given_up) if self._keeper is not None else None
+            self._mailbox.raise_if_given_up()
+            if proof is not None and proof.by is not By.FAILED:  # nothing is proven yet
+                return Outcome(envelope=envelope, later=True)
+            unwell = proof.reason if proof else ""
+            result = self._result_of(proof)
+            decision = after_self_test(
+                result,
+                unwell,
+                first_call=self._was_first_call(),
+                excused=self._recorder.excused,
+                sent=self._recorder.sent,
+            )
+            self._recorder.proven(unwell, decision)
+            log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
+            if decision.action is not Action.TEST_AGAIN:
+                break
+            self._crashes += 1
+        if decision.excuses:
             self._crashes = 0
-            return Outcome(envelope=envelope, later=True)
+            later = Outcome(envelope=envelope, later=True)
+            return later if decision.action is Action.HOLD else self._retry(envelope)
         if not unwell:
             self._tell_blamed(call)
             if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
                 self._tell_cannot(call, envelope, upscaler)
-        blame = Blamed.JOB if not unwell or self._recorder.excused else Blamed.WEBUI
+            envelope = self._with_size_in_mind(call, envelope, result)
+        blame = decision.blame or envelope.blame
         return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or CANARY_WELL))
+
+    def _result_of(self, proof: Unwell | None) -> SelfTest:
+        """What the self-test showed; by the ledger, so that a monitor that was killed meanwhile
+        knows it, too."""
+        if self._keeper is None:
+            return SelfTest.PASSED
+        if proof is not None:
+            return SelfTest.FAILED if proof.again else SelfTest.HELD
+        same = self._recorder.attempts[-1].generation == self._process.generation
+        return SelfTest.PASSED if same else SelfTest.PASSED_AFTER_RESTART
+
+    def _was_first_call(self) -> bool:
+        """Whether nothing but the call itself explains that its last attempt failed: it was the
+        first of its incarnation, and no fresh one has failed its self-test since."""
+        last = self._recorder.attempts[-1]
+        if self._keeper is None or not last.first_call:
+            return last.first_call
+        return not self._keeper.failed_fresh_since(last.generation)
+
+    def _with_size_in_mind(
+        self, call: _Call, envelope: ErrorEnvelope, result: SelfTest
+    ) -> ErrorEnvelope:
+        """Of a job that ran out of memory, or into NaNs: with advice that a plain picture of its
+        size has selected. It is the job's fault by now, whatever that shows."""
+        if self._keeper is None or not depends_on_size(envelope.diagnosis):
+            return envelope
+        drawn = self._keeper.draws(
+            call.stage,
+            call.payload,
+            self._mailbox.given_up,
+            keeps_memory=result is SelfTest.PASSED_AFTER_RESTART,
+        )
+        return replace(envelope, advice=drawn_advice(drawn, envelope.advice))
 
     def _tell_cannot(self, call: _Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
         if self._keeper is not None:

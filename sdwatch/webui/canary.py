@@ -1,8 +1,8 @@
 """The canary: the smallest generation, by which a WebUI shows whether it is well.
 
 Its prompt is new each time: AUTOMATIC1111 with a failed checkpoint still draws what it has cached,
-and nothing else (webui-facts, a1111.md section 4). After it the last call that succeeded is made
-once more, which must not be answered from there either, but shows what a tiny picture does not.
+and nothing else (measured with AUTOMATIC1111 v1.10.1). After it comes a plain picture of two steps
+in the size of the last good call, which shows what a tiny picture does not.
 """
 
 from __future__ import annotations
@@ -49,10 +49,47 @@ def payload() -> dict[str, Any]:
     }
 
 
-def flaw_in(image: bytes) -> str:
-    """What is wrong with the picture that came of it, as `in one colour`, or ''."""
+PLAIN_STEPS = 2
+PLAIN_SIDE = 512  # pixels, where no call has shown another size
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a picture of two steps is to have: pixels of each side, and how many at once."""
+
+    width: int = PLAIN_SIDE
+    height: int = PLAIN_SIDE
+    batch: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Of all of them."""
+        return self.width * self.height * self.batch
+
+    def __str__(self) -> str:
+        many = f" (batch of {self.batch})" if self.batch > 1 else ""
+        return f"{self.width}x{self.height}{many}"
+
+
+def plain(size: Size, checkpoint: str = "") -> Asked:
+    """A plain picture of that size in two steps; `checkpoint` '' for the loaded one."""
+    named = {"override_settings": {"sd_model_checkpoint": checkpoint}} if checkpoint else {}
+    asked = {
+        **payload(),
+        "width": size.width,
+        "height": size.height,
+        "batch_size": size.batch,
+        "steps": PLAIN_STEPS,
+        **named,
+    }
+    return Asked("txt2img", asked, f"a plain picture of {size} in two steps", False)
+
+
+def flaw_in(image: bytes, *, is_tiny: bool = True) -> str:
+    """What is wrong with the picture that came of it, as `in one colour`, or ''. Only of the tiny
+    one the size is sure: some models want multiples of their own."""
     try:
-        if check_whole(image) != (SIDE, SIDE):
+        if check_whole(image) != (SIDE, SIDE) and is_tiny:
             return f"in another size than {SIDE}x{SIDE}"
         return ONE_COLOUR if is_one_colour(image) else ""
     except NoPictureError:  # its checksums may be right all the same
@@ -61,7 +98,7 @@ def flaw_in(image: bytes) -> str:
 
 @dataclass(frozen=True)
 class Asked:
-    """One generation of a proof: what is sent, and what is to be said of it."""
+    """One generation of a self-test: what is sent, and what is to be said of it."""
 
     stage: str
     payload: Mapping[str, Any]
@@ -70,7 +107,7 @@ class Asked:
 
 
 class By(Enum):
-    """What a proof that did not come out shows."""
+    """What a self-test that did not come out shows."""
 
     FAILED = "the WebUI is unwell"
     NO_TIME = "it is busy, or its set-up is not usable: nothing is proven yet"
@@ -80,13 +117,15 @@ class By(Enum):
 
 @dataclass(frozen=True)
 class Unwell:
-    """Why a proof did not come out. `error`: by which, where it was not given up; `trouble`: the
-    same, judged as a call is, for people."""
+    """Why a self-test did not come out. `error`: by which, where it was not given up; `trouble`:
+    the same, judged as a call is, for people. `again`: the lane is not on hold for it, since the
+    WebUI is to be restarted and tested again."""
 
     reason: str
     by: By = By.FAILED
     error: WebUIError | None = None
     trouble: Trouble | None = None
+    again: bool = False
 
     @property
     def told(self) -> Trouble:
@@ -143,7 +182,7 @@ class _Sent:
         if isinstance(result, WebUIError):
             by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), By.FAILED)
             return Unwell(f"{asked.what} failed: {result}", by, result)
-        if not (flaw := flaw_in(result.images[0]) if asked.is_tiny else ""):
+        if not (flaw := flaw_in(result.images[0], is_tiny=asked.is_tiny)):
             return None
         kind = "one_colour" if flaw == ONE_COLOUR else "size"
         error = WebUIReplyError(f"it came out {flaw}", status=200, kind=kind)

@@ -50,6 +50,7 @@ class CrashHistory:
         self._lock = threading.Lock()
         past = _read(path)
         self._doubted = past.doubted
+        self._failed_fresh = past.failed_fresh
         self._suspects, self._suspected_at = past.suspects, past.suspected_at
         self._in_a_row = on_this_boot(past.crashes, cooldown, self._now())
         self._successes = 0
@@ -70,10 +71,12 @@ class CrashHistory:
         """The cool-down's last entry, in seconds."""
         return self._cooldown[-1]
 
-    def crashed(self, kind: str) -> float:
-        """Record a crash; the cool-down after it, in seconds."""
+    def crashed(self, kind: str, *, failed_fresh: int = 0) -> float:
+        """Record a crash; the cool-down after it, in seconds. `failed_fresh`: the incarnation that
+        failed its self-test before any call of a job, 0 for none."""
         now = self._now()
         with self._lock:
+            self._failed_fresh = max(self._failed_fresh, failed_fresh)
             self._successes = 0
             self._doubted = self._doubted or kind == FAILED_CANARY
             self._in_a_row.append(Crash(kind, now))
@@ -87,8 +90,14 @@ class CrashHistory:
                 wall=now.wall,
                 boot=now.boot,
                 boot_id=now.boot_id,
+                **({"failed_fresh": failed_fresh} if failed_fresh else {}),
             )
             return entry
+
+    @property
+    def failed_fresh(self) -> int:
+        """The last incarnation that failed its self-test before any call of a job; 0 for none."""
+        return self._failed_fresh
 
     @property
     def doubted(self) -> bool:
@@ -201,10 +210,12 @@ class CrashHistory:
 @dataclass
 class _Past:
     """What a history says: the crashes since the last `stable`; whether a canary failed and none
-    passed since; and the runs that were suspected last, and when."""
+    passed since; the last incarnation that failed a self-test while it was fresh; and the runs that
+    were suspected last, and when."""
 
     crashes: list[Crash] = field(default_factory=list)
     doubted: bool = False
+    failed_fresh: int = 0
     suspects: tuple[str, ...] = ()
     suspected_at: Instant | None = None
 
@@ -224,6 +235,7 @@ class _Past:
         elif event == "crash":
             self.crashes.append(Crash(str(record["kind"]), _instant(record)))
             self.doubted = self.doubted or record["kind"] == FAILED_CANARY
+            self.failed_fresh = max(self.failed_fresh, int(record.get("failed_fresh", 0)))
 
 
 def _instant(record: Mapping[str, Any]) -> Instant:

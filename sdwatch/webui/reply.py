@@ -50,12 +50,15 @@ _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
     403: WebUINotUsableError,
     404: WebUIBadRequestError,
     405: WebUIBadRequestError,
+    408: WebUIBusyError,
     413: WebUIBadRequestError,
     422: WebUIBadRequestError,
     429: WebUIBusyError,
     502: WebUIBusyError,
     503: WebUIBusyError,
     504: WebUIBusyError,
+    # Cloudflare's, for what it does not get from the WebUI; and two without a standard.
+    **dict.fromkeys((*range(520, 528), 530, 598, 599), WebUIBusyError),
 }
 
 

@@ -16,7 +16,7 @@ from sdwatch.policy.envelope import FailedAttempt
 from sdwatch.policy.recovery import Decision
 from sdwatch.policy.success import Finding
 from sdwatch.policy.trouble import Trouble
-from sdwatch.policy.verdict import Diagnosis, Verdict
+from sdwatch.policy.verdict import Diagnosis, Drawn, Verdict
 from sdwatch.webui.canary import Unwell
 from sdwatch.webui.reply import Reply
 
@@ -72,15 +72,17 @@ class Recorder(Protocol):
         *,
         crashed: bool = False,
         printed: Sequence[str] | None = None,
+        first_call: bool = False,
     ) -> None:
         """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted;
-        `printed`: its lines during the call, where they are known."""
+        `printed`: its lines during the call, where they are known; `first_call`: of its
+        incarnation."""
 
     def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
         """A message without what the payload says in it."""
 
     def proven(self, unwell: str, decision: Decision) -> None:
-        """The canary was asked; `unwell` is why it failed, or ''."""
+        """The WebUI made its self-test; `unwell` is why it failed, or ''."""
 
     def call_given_up(self, why: str) -> None:
         """The call in flight, if there is one, was given up."""
@@ -111,8 +113,9 @@ class Keeper(Protocol):
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
         """Something that a person should know, of a call that is settled."""
 
-    def sending(self, stage: str) -> None:
-        """A POST goes out: its progress is watched from now on."""
+    def sending(self, stage: str) -> bool:
+        """A POST goes out: its progress is watched from now on. Whether it is the first call of its
+        incarnation."""
 
     @property
     def has_log(self) -> bool:
@@ -138,12 +141,33 @@ class Keeper(Protocol):
         """Nothing can be sent to it for now. `until_idle`: nor while a generation is to be seen
         there, whether it moves or not."""
 
+    def wait_until_idle(self, trouble: Trouble) -> None:
+        """A proxy gave the call up: nothing is sent while the WebUI still generates it."""
+
     def prove(self, give_up: threading.Event) -> Unwell | None:
-        """Put the WebUI to the proof, started anew first where it crashed: None where it is well,
-        else why it is not; then the lane is on hold, and the proof is repeated by and by."""
+        """Have the WebUI make its self-test, restarted first where it crashed: None where it
+        passes, else why it does not. Where a restart may help, the next call of this restarts and
+        tests it (`again`); else the lane is on hold, and the self-test is repeated."""
+
+    def failed_fresh_since(self, generation: int) -> bool:
+        """Whether an incarnation after this one failed its self-test before any job's call, so that
+        the WebUI was unusable by itself."""
+
+    def draws(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        give_up: threading.Event,
+        *,
+        keeps_memory: bool,
+    ) -> Drawn:
+        """Whether the WebUI, which has passed its self-test, makes a plain picture as large as this
+        call's. `keeps_memory`: it was unusable after the call, and is recycled after the picture.
+        """
 
     def is_a_jobs_own(self, message: str) -> bool:
-        """Whether this very failure was proven twice to be a job's own."""
+        """Whether this very failure was proven twice to be a job's own, and a self-test shows
+        whether the WebUI is healthy enough for a call of this size."""
 
     def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
         """A failure was proven to be a job's own; it cost the WebUI so many lives, by its own end

@@ -132,7 +132,7 @@ def test_one_that_waits_for_a_self_test_when_sdwatch_starts_waits_for_the_hold_t
     hold = tmp_path / "spool" / "hold"
     webui = {"leave_running": True}
     with monitored(
-        tmp_path, faults=FAILS_CANARIES, settings={"cooldown": [0.1, 600]}, webui=webui
+        tmp_path, faults=FAILS_CANARIES, settings={"cooldown": [0.1, 0.1, 600]}, webui=webui
     ) as spool:
         spool.drop("castle.yaml", job())
         spool.start()

@@ -32,7 +32,7 @@ from sdwatch.policy.recovery import PROVEN
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.success import Finding
 from sdwatch.policy.trouble import Trouble
-from sdwatch.policy.verdict import Diagnosis
+from sdwatch.policy.verdict import Diagnosis, Drawn
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
 from sdwatch.webui.api import Outcome, WebUIAPI
@@ -84,6 +84,10 @@ class NotingKeeper:
 
     unwell: list[str] = field(default_factory=list)
     """What the proofs say, one after the other; well when there are no more."""
+    again: bool = False
+    """Whether a restart may help where a self-test failed."""
+    first_call: bool = False
+    drawn: Drawn = Drawn.NOT_ASKED
     own: list[str] = field(default_factory=list)
     """Failures that were proven to be jobs' own."""
 
@@ -103,7 +107,7 @@ class NotingKeeper:
         del give_up
         said = self.unwell.pop(0) if self.unwell else ""
         self.heard.append(f"prove: {said}" if said else "prove")
-        return Unwell(said) if said else None
+        return Unwell(said, again=self.again) if said else None
 
     def is_a_jobs_own(self, message: str) -> bool:
         return message in self.own
@@ -132,8 +136,20 @@ class NotingKeeper:
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
         self.heard += [f"warn {job}: {finding.words}" for finding in warnings]
 
-    def sending(self, stage: str) -> None:
+    def wait_until_idle(self, trouble: Trouble) -> None:
+        self.heard.append(f"waits until idle: {trouble}")
+
+    def failed_fresh_since(self, generation: int) -> bool:
+        del generation
+        return False
+
+    def draws(self, *_: Any, **__: Any) -> Drawn:
+        self.heard.append("draws")
+        return self.drawn
+
+    def sending(self, stage: str) -> bool:
         self.heard.append(f"sending {stage}")
+        return self.first_call
 
 
 @dataclass
@@ -456,16 +472,37 @@ def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt
     assert call.keeper.heard.count("prove") == 2
 
 
-def test_what_was_proven_to_be_a_jobs_own_needs_no_second_attempt(tmp_path: Path) -> None:
+def test_what_was_proven_to_be_jobs_own_saves_the_restart_and_never_the_second_attempt(
+    tmp_path: Path,
+) -> None:
     error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
     call = calling(error)
     call.keeper.own = [str(error)]
     outcome = call.make(tmp_path)
     assert outcome.envelope is not None
     assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("server error", "job")
-    assert PROVEN in outcome.envelope.attempts[-1].decision
-    assert len(call.client.posts) == 1
+    assert PROVEN in outcome.envelope.attempts[0].decision
+    assert len(call.client.posts) == 2
     assert call.process.restarts == 0
+
+
+def test_an_innocent_call_that_meets_a_known_failure_once_succeeds_at_its_second_attempt(
+    tmp_path: Path,
+) -> None:
+    error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
+    call = calling(error, reply())
+    call.keeper.own = [str(error)]
+    assert call.make(tmp_path).ok
+    assert call.process.restarts == 0
+
+
+def test_a_known_failure_that_leaves_the_webui_unusable_costs_its_restart(tmp_path: Path) -> None:
+    said = "CUDA error: device-side assert triggered"
+    error = WebUIServerError(f"the WebUI answered 500: {said}", status=500, said=said)
+    call = calling(error, reply())
+    call.keeper.is_a_jobs_own = lambda _: True  # type: ignore[method-assign]
+    assert call.make(tmp_path).ok
+    assert call.process.restarts == 1
 
 
 def test_an_external_webui_is_never_interrupted(tmp_path: Path) -> None:

@@ -255,7 +255,9 @@ PLACES = st.text("abc019_- é城", max_size=10).map("x{}".format) | st.just("/sr
 SWITCHES = st.booleans()
 LANE: Fields = {
     "url": st.integers(1, 65535).map("http://127.0.0.1:{}".format),
-    **dict.fromkeys(("start_limit", "stall", "load_limit", "call_limit"), LIMITS),
+    **dict.fromkeys(
+        ("start_limit", "stall", "load_limit", "call_limit", "self_test_limit"), LIMITS
+    ),
     "stop_grace": DURATIONS,
     "log_cap": CAPS,
     **dict.fromkeys(("leave_running", "undo_overrides"), SWITCHES),

@@ -10,7 +10,8 @@ from sdwatch.policy.recovery import (
     PROVEN,
     SENT_AT_MOST,
     Action,
-    after_canary,
+    SelfTest,
+    after_self_test,
     counts,
     decide,
     is_crash,
@@ -72,20 +73,38 @@ def test_the_second_failure_counts_whatever_kind_the_first_was() -> None:
     assert "2 times" in decision.why
 
 
+P, R, F, H = (
+    SelfTest.PASSED, SelfTest.PASSED_AFTER_RESTART, SelfTest.FAILED, SelfTest.HELD,
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("unwell", "excused", "sent", "action"),
+    ("result", "first_call", "excused", "sent", "action", "blame"),
     [
-        ("", 0, 2, Action.FAIL),
-        ("", 1, 5, Action.FAIL),
-        ("it died", 0, 2, Action.HOLD),
-        ("it died", 0, SENT_AT_MOST, Action.FAIL),
-        ("it died", EXCUSED_ATTEMPTS, 3, Action.FAIL),
+        (P, True, 0, 2, Action.FAIL, "job"),
+        (P, False, 0, 2, Action.FAIL, "job"),
+        (R, True, 0, 2, Action.FAIL, "job"),
+        (R, False, 0, 2, Action.RETRY, ""),
+        (F, True, 0, 2, Action.TEST_AGAIN, ""),
+        (F, False, 0, 2, Action.TEST_AGAIN, ""),
+        (H, True, 0, 2, Action.HOLD, ""),
+        (H, False, 0, 2, Action.HOLD, ""),
+        # the last attempt: the run fails, whatever the self-test says, which is for the lane alone
+        *[(each, first, EXCUSED_ATTEMPTS, 3, Action.FAIL, "job")
+          for each in SelfTest for first in (True, False)],
+        # the hard bound
+        (R, False, 0, SENT_AT_MOST, Action.FAIL, "WebUI"),
+        (H, True, 0, SENT_AT_MOST, Action.FAIL, "WebUI"),
+        (P, False, 0, SENT_AT_MOST, Action.FAIL, "job"),
     ],
-)
-def test_the_canary_decides_once_for_the_job_and_never_for_ever(
-    unwell: str, excused: int, sent: int, action: Action
+)  # fmt: skip
+def test_the_self_test_decides_as_the_table_of_blame_says(
+    result: SelfTest, first_call: bool, excused: int, sent: int, action: Action, blame: str
 ) -> None:
-    assert after_canary(unwell, excused, sent).action is action
+    why = "" if result in (P, R) else "it died"
+    decision = after_self_test(result, why, first_call=first_call, excused=excused, sent=sent)
+    assert (decision.action, decision.blame or "") == (action, blame)
+    assert decision.excuses is (action in (Action.RETRY, Action.HOLD))
 
 
 @pytest.mark.parametrize("diagnosis", CURED_BY_RESTART)
@@ -96,11 +115,31 @@ def test_what_is_not_ours_is_waited_for_and_cools_down_as_well(diagnosis: Diagno
     assert is_crash(diagnosis, False, decision)
 
 
-def test_what_was_proven_before_is_put_to_the_proof_at_once_and_says_so() -> None:
-    decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True)
-    assert decision.action is Action.CANARY
+@pytest.mark.parametrize("managed", [True, False])
+def test_what_was_proven_before_saves_the_restart_and_never_the_second_attempt(
+    managed: bool,
+) -> None:
+    decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True, managed=managed)
+    assert decision.action is Action.RETRY
     assert PROVEN in decision.why
-    assert "request" not in decision.why
+    assert not is_crash(Diagnosis.OUT_OF_MEMORY, False, decision)
+    assert decide(Diagnosis.OUT_OF_MEMORY, 2, known=True).action is Action.CANARY
+
+
+@pytest.mark.parametrize("diagnosis", Diagnosis)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_first_failure_that_a_restart_may_cure_never_ends_a_call(
+    diagnosis: Diagnosis, known: bool
+) -> None:
+    if diagnosis is not Diagnosis.BAD_REQUEST:
+        decision = decide(diagnosis, int(counts(diagnosis)), known=known)
+        assert decision.action not in (Action.FAIL, Action.CANARY)
+
+
+def test_a_time_limit_of_a_proxy_ends_a_call_without_a_self_test() -> None:
+    decision = decide(Diagnosis.BUSY, 0, sent=2, time_limit=True)
+    assert decision.action is Action.FAIL
+    assert decide(Diagnosis.BUSY, 0, sent=2).action is Action.HOLD
 
 
 def test_the_hard_bound_is_five_posts() -> None:

@@ -108,6 +108,34 @@ def test_nans_are_black_pictures_of_which_only_the_first_has_a_line_in_the_log(
         assert opened(sim.txt2img().json()["images"][0]).getbbox()
 
 
+@pytest.mark.parametrize("fails", [1, 0])
+def test_memory_that_stays_taken_fails_all_but_tiny_pictures_until_the_restart(
+    tmp_path: Path, fails: int
+) -> None:
+    state = ("--state", str(tmp_path / "state.json"))
+    faults = plan("memory-stays-taken", when={"generation": 2}, fails=fails)
+    large = {"width": 128, "height": 64}
+    with running(tmp_path, *state, plan=faults) as sim:
+        assert sim.txt2img(**large).ok
+        assert sim.txt2img(**large).ok is (fails == 0)
+        for _ in range(2):
+            reply = sim.txt2img(**large)
+            assert reply.status_code == 500
+            assert reply.json()["error"] == "OutOfMemoryError"
+        assert sim.txt2img(width=64, height=64).ok
+        assert sim.txt2img(prompt=CANARY, width=64, height=64).ok
+        assert sim.txt2img(prompt=CANARY, **large).status_code == 500
+    with running(tmp_path, *state, plan=faults) as sim:
+        assert sim.txt2img(**large).ok
+
+
+def test_the_body_may_say_less_than_the_log_of_memory_that_stays_taken(tmp_path: Path) -> None:
+    faults = plan("memory-stays-taken", opaque=1)
+    with running(tmp_path, plan=faults) as sim:
+        assert sim.txt2img().json()["message"] == "'NoneType' object is not iterable"
+        assert any("HIP out of memory" in line for line in sim.lines())
+
+
 def test_poisoned_lasts_until_the_restart_and_the_rest_stays_well(tmp_path: Path) -> None:
     state = ("--state", str(tmp_path / "state.json"))
     with running(tmp_path, *state, plan=plan("poisoned", when={"generation": 2})) as sim:

@@ -1,0 +1,37 @@
+"""Whether a call was the first of its incarnation."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from sdwatch.wear import Wear
+from sdwatch.webui.leaks import Leaks
+from tests.lanes import simulator
+
+ONE: dict[str, Any] = {"prompt": "one"}
+OTHER: dict[str, Any] = {"prompt": "one"}
+
+
+def wear(**webui: Any) -> Wear:
+    return Wear(simulator(**webui), cast(Leaks, None), lambda: 0)
+
+
+def test_only_attempts_of_the_call_that_came_first_are_the_first_of_their_incarnation() -> None:
+    made = wear()
+    made.begin_generation()
+    assert made.sending(ONE)
+    assert made.sending(ONE), "another attempt: nothing else can have harmed the WebUI"
+    assert not made.sending(OTHER)
+    assert not made.sending(ONE)
+    made.begin_generation()
+    assert made.sending(OTHER)
+
+
+def test_what_was_adopted_has_had_calls_that_nobody_knows() -> None:
+    assert not wear().sending(ONE)
+
+
+def test_a_webui_that_is_not_ours_has_no_first_call() -> None:
+    made = wear(command=None)
+    made.begin_generation()
+    assert not made.sending(ONE)
