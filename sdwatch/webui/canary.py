@@ -1,7 +1,7 @@
 """The canary: the smallest generation, by which a WebUI shows whether it is well.
 
 Its prompt is new each time: AUTOMATIC1111 with a failed checkpoint still draws what it has cached,
-and nothing else (webui-facts, a1111.md section 4). After it the last call that succeeded is made
+and nothing else (measured with v1.10.1). After it the last call that succeeded is made
 once more, which must not be answered from there either, but shows what a tiny picture does not.
 """
 
