@@ -15,6 +15,7 @@ from typing import Any
 from sdwatch import disk
 from sdwatch.cli.chosen_config import CONFIG
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.init import FOR_YOUR_OWN
 from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session
 from sdwatch.config import load_config
@@ -149,7 +150,7 @@ class _Outcome:
                 f"     {self.why}",
                 *(f"     | {line}" for line in cause.splitlines()),
                 "",
-                "With your own WebUI: sdwatch init DIR --webui forge|a1111|sdnext",
+                f"With your own WebUI: {FOR_YOUR_OWN}",
             ]
         )
 

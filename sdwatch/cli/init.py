@@ -16,6 +16,8 @@ from sdwatch.errors import SpoolError
 from sdwatch.spool.archive import Spool
 
 WEBUIS = ("simulator", "forge", "forge-neo", "a1111", "sdnext")
+FOR_YOUR_OWN = f"sdwatch init DIR --webui {'|'.join(WEBUIS[1:])}"
+"""The command for people who have seen the simulator."""
 EXAMPLES = {
     "simulator": ("any", "a1111"),
     "forge": ("any", "a1111"),

@@ -6,6 +6,7 @@ import argparse
 
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.init import FOR_YOUR_OWN
 from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session, counted
 from sdwatch.config import Config
@@ -55,7 +56,6 @@ def uses_simulator(config: Config) -> bool:
 
 def _not_real(chosen: ChosenConfig) -> str:
     head = "These are not real pictures: the WebUI is the simulator."
-    init = "sdwatch init DIR --webui forge|a1111|sdnext"
     if chosen.file is None:
-        return f"{head} For your real one write a config: {init}"
-    return f"{head} Name your real one in {chosen.file} under webuis: ... ({init})"
+        return f"{head} For your real one write a config: {FOR_YOUR_OWN}"
+    return f"{head} Name your real one in {chosen.file} under webuis: ... ({FOR_YOUR_OWN})"

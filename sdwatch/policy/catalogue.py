@@ -1,7 +1,7 @@
 """What one WebUI has: its kind, the names in its lists, the fields that it knows. Pure.
 
 Made from the answers to GET /sdapi/v1/… and /openapi.json. How a name is looked up was measured
-(webui-facts) or is as in AUTOMATIC1111's code: it and Forge take names as they are written, so
+(measured) or is as in AUTOMATIC1111's code: it and Forge take names as they are written, so
 that `euler` and even `k_euler`, an alias in their own list, silently become DPM++ 2M; SD.Next
 passes over case. Where it is not known, a name is taken for right rather than refused.
 """

@@ -1,7 +1,7 @@
 """Whether one WebUI can do a job, told before anything is sent to it. Pure.
 
 Names are looked up in the lists of this WebUI, fields in its own schema: most of what is wrong
-there it would pass over in silence, and draw something else (webui-facts, errors.md). A list that
+there it would pass over in silence, and draw something else (measured). A list that
 it does not have is skipped, and said so. Words of textual inversions cannot be told from other
 words; only `embedding:NAME` is looked at.
 """

@@ -30,7 +30,7 @@ class Remedy(StrEnum):
 
 
 _COMPLETE: Mapping[Remedy, str] = {
-    Remedy.PASSWORD: "in its --api-auth",
+    Remedy.PASSWORD: "of its --api-auth",
     Remedy.API: "start it with --api",
     Remedy.ANOTHER_VAE: "name another VAE in the job (override_settings: sd_vae)",
 }
@@ -75,7 +75,7 @@ REMEDIES: Mapping[Kind, Mapping[Remedy, str]] = {
         Remedy.VAE_PRECISION: "have SD.Next compute the VAE in full precision (its settings)",
         Remedy.ATTENTION: "another attention method in its settings",
         Remedy.CPU: "--use-cpu all",
-        Remedy.PASSWORD: "in its --auth",
+        Remedy.PASSWORD: "of its --auth",
         Remedy.API: "see that `url` is its own address, for SD.Next always has its API",
     },
     Kind.SDCPP: {
@@ -87,7 +87,7 @@ REMEDIES: Mapping[Kind, Mapping[Remedy, str]] = {
         Remedy.ANOTHER_VAE: "start the server with another --vae",
         Remedy.ATTENTION: "the attention without --diffusion-fa",
         Remedy.CPU: "--backend cpu",
-        Remedy.PASSWORD: "as the proxy in front of it wants them",
+        Remedy.PASSWORD: "that the proxy in front of it wants",
         Remedy.API: "see that `url` is the address of its server",
     },
     Kind.UNKNOWN: {
@@ -106,7 +106,7 @@ REMEDIES: Mapping[Kind, Mapping[Remedy, str]] = {
         Remedy.ANOTHER_VAE: "name another VAE in the job",
         Remedy.ATTENTION: "another attention",
         Remedy.CPU: "its flags for the CPU (AUTOMATIC1111, Forge: --skip-torch-cuda-test too)",
-        Remedy.PASSWORD: "in its --api-auth (SD.Next: --auth)",
+        Remedy.PASSWORD: "of its --api-auth (SD.Next: --auth)",
         Remedy.API: "start it with --api",
     },
 }

@@ -133,6 +133,16 @@ def _drawn_code(body: Iterable[str]) -> str:
     return found["code"].strip(" │")[:_LONGEST_CODE] if found else ""
 
 
+def last_words(outputs: Iterable[Sequence[str]]) -> Traceback | None:
+    """The traceback with which one of these outputs ends; one after which more was printed has not
+    ended the process."""
+    for lines in outputs:
+        found = tracebacks(lines)
+        if found and found[-1].is_whole and found[-1].end == len(lines):
+            return found[-1]
+    return None
+
+
 # -- whose they are
 
 

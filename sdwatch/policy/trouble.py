@@ -74,16 +74,18 @@ class Held:
 
 _NOT_OURS = "Restart your WebUI yourself: sdwatch did not start it, and cannot."
 _NO_START = (
-    "Its own output usually says why. Start it once by hand with the `command` of the config; "
-    "if that works and it is only slow, raise `start_limit` there."
+    "Its own output usually says why. Start it once by hand with the `command` of the config"
 )
+_LIMITS = {StartFailure.TOO_LATE: "start_limit", StartFailure.NO_SIGN_OF_LIFE: "stall"}
+"""What in the config lets a start take longer, where that is what ended it."""
+
 _NOT_BEGUN = (
     "Correct that: `command`, `cwd`, `env` and `url` in the config say how it is started, and "
     "`sdwatch check` names the line."
 )
 _IT_MAY_COME = "It is looked at again by itself."
 _WITHOUT = {
-    Lack.PASSWORD: "Give `username` and `password` in the config {password}.",
+    Lack.PASSWORD: "Put those {password} into the config as `username` and `password`.",
     Lack.CHECKPOINT: "Put one into its models folder (models/Stable-diffusion).",
     Lack.API: "Start it with --api.",
     Lack.OTHER: "Mend its set-up as said above.",
@@ -103,7 +105,9 @@ def no_start(
     if failure is StartFailure.PORT_TAKEN:
         return not_begun(how)
     if known is None:
-        return Trouble(f"the WebUI did not start: {how}", _NO_START, cure=Cure.RESTART)
+        limit = _LIMITS.get(failure)
+        slow = f"; if that works and it is only slow, raise `{limit}` there" if limit else ""
+        return Trouble(f"the WebUI did not start: {how}", f"{_NO_START}{slow}.", cure=Cure.RESTART)
     cause = f"the WebUI did not start: {known.cause} ({how})"
     cure = _cure_of(known.diagnosis, managed=True)
     # Of a WebUI that has not answered yet, nobody knows which kind it is.

@@ -2,7 +2,7 @@
 
 AUTOMATIC1111 and Forge put back only the keys that stand in their config.json, and a fresh install
 has none: CLIP_stop_at_last_layers=2 stayed for all jobs after the one that asked for it (measured
-with v1.10.1; webui-facts, a1111.md section 4).
+with v1.10.1).
 """
 
 from __future__ import annotations

@@ -28,10 +28,12 @@ from sdwatch.policy.exits import exit_in_words
 from sdwatch.policy.facts import Blamed
 from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import FailedStart, Signature, ends_start, why_not_started
+from sdwatch.policy.tracebacks import last_words
 from sdwatch.policy.trouble import Trouble, no_start, not_begun
 from sdwatch.webui import identity as identities
 from sdwatch.webui import tree
 from sdwatch.webui.identity import Identity
+from sdwatch.webui.log_lines import split_lines
 from sdwatch.webui.machine import Machine, memory_in_words, memory_low
 from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife, port_taken
 from sdwatch.webui.tail_capture import cap_file, tail_text
@@ -276,7 +278,9 @@ class WebUIProcessManager:
             known = None if lack or given_up else self._why_not_started(life)
             why = f": {known.cause}. {fitted(known.advice, Kind.UNKNOWN)}" if known else ""
             how = failed.text + self._how_it_ended(life)
-            self._failed(how + why, no_start(how, known, failed.failure, lack))
+            # What was raised may quote a prompt: whoever shows a trouble redacts it, the log not.
+            named = how if lack or given_up else how + self._what_it_raised()
+            self._failed(how + why, no_start(named, known, failed.failure, lack))
         return failed is None
 
     def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
@@ -464,6 +468,11 @@ class WebUIProcessManager:
     def _how_it_ended(self, life: _Life) -> str:
         ended = self.exit_of(life.identity.generation)
         return f": {exit_in_words(ended.code)}" if ended else ""
+
+    def _what_it_raised(self) -> str:
+        outputs = [split_lines(text) for text in self.get_tail_logs().values()]
+        raised = last_words([line.text for line in lines] for lines in outputs)
+        return f"; its log: {raised}" if raised else ""
 
     def _why_not_started(self, life: _Life) -> Signature | None:
         """What the log, the exit code and the memory tell of it, where they are known."""

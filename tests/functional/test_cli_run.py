@@ -5,6 +5,7 @@ from pathlib import Path
 from PIL import Image
 
 from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.init import WEBUIS
 from tests.functional.cli import drop, make_spool, only, running, sdwatch, states, stop
 from tests.helpers import wait_until
 
@@ -19,6 +20,7 @@ def test_once_does_all_jobs_and_ends(tmp_path: Path) -> None:
     assert told.returncode == ExitCode.OK, told.stderr
     first, *_, last = told.stdout.splitlines()
     assert first.startswith("These are not real pictures: the WebUI is the simulator.")
+    assert "--webui " + "|".join(WEBUIS[1:]) in first
     assert "sdwatch.yaml" in first
     assert "1 done, 1 failed, 0 cancelled" in last
     assert str(tmp_path / "done") in last

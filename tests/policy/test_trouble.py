@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
+from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Blamed, Facts
 from sdwatch.policy.hold_story import hold_text
 from sdwatch.policy.trouble import (
@@ -218,6 +221,30 @@ def test_why_a_start_failed_decides_and_no_word_of_it(failure: StartFailure) -> 
     is_taken = failure is StartFailure.PORT_TAKEN
     assert plain.cure is (Cure.PERSON if is_taken else Cure.RESTART)
     assert plain.blame is (Blamed.PERSON if is_taken else Blamed.WEBUI)
+
+
+@pytest.mark.parametrize(
+    ("failure", "key"),
+    [
+        (StartFailure.TOO_LATE, "start_limit"),
+        (StartFailure.NO_SIGN_OF_LIFE, "stall"),
+        (StartFailure.ENDED, ""),
+        (StartFailure.BY_ITS_LOG, ""),
+    ],
+)
+def test_a_failed_start_names_the_limit_that_ended_it_and_no_other(
+    failure: StartFailure, key: str
+) -> None:
+    advice = no_start("x", None, failure).advice
+    named = [name for name in ("start_limit", "stall") if f"`{name}`" in advice]
+    assert named == [key] * bool(key)
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_where_the_password_comes_from_is_said_in_a_sentence(kind: Kind) -> None:
+    advice = seen_by_probe("401", Lack.PASSWORD, managed=True, kind=kind).advice
+    assert "in the config in its" not in advice
+    assert re.search("Put those (of its --|that the proxy)", advice)
 
 
 @pytest.mark.parametrize("blame", Blamed)

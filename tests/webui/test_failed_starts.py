@@ -62,6 +62,37 @@ def test_a_thread_of_an_extension_that_dies_ends_no_start(setup: Setup) -> None:
     setup.ready(command=[sys.executable, "-c", program])
 
 
+@pytest.mark.parametrize(
+    ("program", "exception"),
+    [
+        ("def f(): raise KeyError('queue')\nf()", "KeyError: 'queue', raised in <string>, line 1"),
+        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("def f(): assert 1 == 2\nf()", "AssertionError, raised in <string>, line 1, in f"),
+    ],
+)
+def test_a_start_that_ends_in_an_exception_names_it(
+    setup: Setup, program: str, exception: str
+) -> None:
+    manager = started(setup, program)
+    assert exception in manager.last_trouble.cause
+    assert exception not in manager.last_failure  # it may quote anything; that is redacted later
+
+
+def test_a_server_thread_that_dies_is_named_with_its_exception(setup: Setup) -> None:
+    text = (
+        "Exception in thread Thread-9 (webui_worker):\nTraceback (most recent call last):\n"
+        '  File "webui.py", line 86, in webui_worker\n    go()\nKeyError: 1'
+    )
+    manager = started(setup, printing(text, "time.sleep(600)"))
+    assert "KeyError: 1, raised in webui.py, line 86" in manager.last_trouble.cause
+
+
+def test_an_exception_after_which_the_start_went_on_is_not_named(setup: Setup) -> None:
+    text = "Traceback (most recent call last):\nKeyError: 1\nLoading the rest"
+    manager = started(setup, printing(text, "sys.exit(1)"))
+    assert "KeyError" not in manager.last_trouble.cause
+
+
 FAKE = Path(__file__).with_name("fake_webui.py")
 
 
