@@ -153,6 +153,35 @@ def spawn(
     return process
 
 
+def session_of(pid: int) -> int | None:
+    """Windows has no such sessions: a job object holds what belongs together."""
+    del pid
+    return None
+
+
+def session_members(session: int) -> list[psutil.Process]:
+    """See `session_of`."""
+    del session
+    return []
+
+
+def numbering() -> str:
+    """Numbers are given in no order here, so nothing can be said of them."""
+    return ""
+
+
+def is_same_round(then: str) -> bool:
+    """See `numbering`."""
+    del then
+    return False
+
+
+def prints_to(process: psutil.Process, paths: Iterable[Path]) -> bool:
+    """Whether stdout or stderr of a process goes to one of `paths`: cannot be seen here."""
+    del process, paths
+    return False
+
+
 def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:
     """Ctrl+Break to the group; there is nothing milder for what is outside of it."""
     del pids, job_name
