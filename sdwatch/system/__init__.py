@@ -32,6 +32,7 @@ if sys.platform == "win32":
         spawn,
         start_mark,
         sync_folder,
+        use_umask,
         wait_gone,
     )
 else:
@@ -55,6 +56,7 @@ else:
         spawn,
         start_mark,
         sync_folder,
+        use_umask,
         wait_gone,
     )
 
@@ -80,6 +82,7 @@ __all__ = [
     "spawn",
     "start_mark",
     "sync_folder",
+    "use_umask",
     "wait_gone",
 ]
 

@@ -111,6 +111,18 @@ def code_pages() -> tuple[str, ...]:
     return ("cp1252", "cp850")
 
 
+_started_with: int | None = None  # the umask, once it was changed
+
+
+def use_umask(mask: int) -> None:
+    """Take these bits from the mode of all that this process makes from now on. What `spawn` starts
+    keeps the umask that this process was started with."""
+    global _started_with
+    before = os.umask(mask)
+    if _started_with is None:
+        _started_with = before
+
+
 def spawn(
     command: Sequence[str],
     *,
@@ -122,12 +134,13 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process that outlives us, in a session of its own; it writes to files, not pipes.
 
-    The files are appended to, so that truncating them in place is safe. `job_name` is for
-    Windows. Raises OSError.
+    The files are appended to, so that truncating them in place is safe, and are for this user
+    alone. What the process makes itself has the mode that it would have without us. `job_name` is
+    for Windows. Raises OSError.
     """
     del job_name
     # No PR_SET_PDEATHSIG: it fires when the thread that spawned ends, not when the monitor does.
-    with open(stdout, "ab") as out, open(stderr, "ab") as err:
+    with open(stdout, "ab", opener=_private) as out, open(stderr, "ab", opener=_private) as err:
         return subprocess.Popen(
             list(command),
             cwd=cwd,
@@ -137,7 +150,12 @@ def spawn(
             stderr=err,
             start_new_session=True,
             close_fds=True,
+            umask=-1 if _started_with is None else _started_with,
         )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def session_of(pid: int) -> int | None:

@@ -111,6 +111,11 @@ def code_pages() -> tuple[str, ...]:
     return f"cp{kernel.GetACP()}", f"cp{kernel.GetOEMCP()}"
 
 
+def use_umask(mask: int) -> None:
+    """Nothing: here the folder's ACL decides, which is inherited."""
+    del mask
+
+
 def spawn(
     command: Sequence[str],
     *,
