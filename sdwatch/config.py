@@ -75,6 +75,15 @@ def _count(text: str) -> int | None:
     return None if text.lower() == "off" else int(text)
 
 
+def _umask(text: str) -> int | None:
+    """Bits to take away; of its owner none, for then sdwatch could not read its own files."""
+    if text.lower() == "keep":
+        return None
+    if not re.fullmatch(r"0?0[0-7]{2}", text.strip()):
+        raise ValueError(text)
+    return int(text, 8)
+
+
 def _words(text: str) -> tuple[str, ...]:
     """A command line as its words, by the rules of the system at hand."""
     if os.name != "nt":
@@ -100,6 +109,7 @@ _AGE = Reading(_age, "off, or an age such as 12 h or 30 days")
 _MOST = Reading(_most, "off, or a size such as 50 GB")
 _MEMORY = Reading(_memory, "off, a size such as 20 GB, or a share of the memory such as 80 %")
 _COUNT = Reading(_count, "off, or a number such as 500")
+_UMASK = Reading(_umask, "keep, or three octal digits that begin with 0, such as 002 or 077")
 _COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
 
 Place: TypeAlias = Annotated[Path, AfterValidator(_findable)]
@@ -262,6 +272,7 @@ class Config(_Settings):
     )
     hold_max: Annotated[float | None, _AGE] = None
     log_cap: LogCap = 10_000_000
+    umask: Annotated[int | None, _UMASK] = None
     retention: RetentionConfig = RetentionConfig()
     signatures: Place | None = None
     checks: ChecksConfig = ChecksConfig()
@@ -293,7 +304,7 @@ def load_config(path: Path) -> Config:
     writable by others, or wrong.
     """
     try:
-        with disk.patiently(lambda: open(path, "rb")) as file:
+        with disk.open_file(path) as file:
             status = os.fstat(file.fileno())
             above = path.resolve().parent.stat()
             if problem := _untrusted(status, above) or too_large(status.st_size):
@@ -341,7 +352,7 @@ class ConfigEdits:
         try:
             if self._file is None:
                 return None
-            with open(self._file, "rb") as file:
+            with disk.open_file(self._file) as file:
                 return file.read(MAX_BYTES + 1)
         except OSError:
             return None
@@ -377,7 +388,7 @@ def load_signatures(own: Path | None) -> tuple[Signature, ...]:
     if own is None:
         return builtin_signatures()
     try:
-        with disk.patiently(lambda: open(own, "rb")) as file:
+        with disk.open_file(own) as file:
             data = file.read(MAX_BYTES + 1)
         return parse_signatures(data, str(own)) + builtin_signatures()
     except OSError as error:

@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -27,6 +28,30 @@ indexers and Explorer open new files on Windows; nearly always they let go withi
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
 _ERROR_DIR_NOT_EMPTY = 145
+
+
+_private: set[Path] = set()
+
+
+def keep_private(folder: Path) -> None:
+    """From now on `folder` and what is in it are made for this user alone: 0700, files 0600. What
+    is there already keeps its mode. On Windows an ACL decides, which the folder inherits."""
+    _private.add(folder)
+
+
+def opener(path: str, flags: int) -> int:
+    """For open(): a file that this makes is private where its folder is, see `keep_private`."""
+    return os.open(path, flags, _mode(Path(path)))
+
+
+def _mode(path: Path) -> int:
+    """Of a new file, before the umask takes its bits."""
+    is_private = any(path.is_relative_to(folder) for folder in _private)
+    return 0o600 if is_private else 0o666
+
+
+def _folder_mode(path: Path) -> int:
+    return 0o700 if _mode(path) == 0o600 else 0o777
 
 
 def patiently(
@@ -66,6 +91,15 @@ def open_to_read(path: Path) -> BinaryIO:
     return os.fdopen(patiently(lambda: system.open_to_read(path)), "rb")
 
 
+def open_file(path: Path) -> BinaryIO:
+    """The same of a plain file only: a pipe or a device could be read for ever. Raises OSError."""
+    file = open_to_read(path)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+    return file
+
+
 def read(path: Path) -> bytes:
     """All of a file. Raises OSError."""
     with open_to_read(path) as file:
@@ -75,7 +109,7 @@ def read(path: Path) -> bytes:
 def touch(path: Path, *, exist_ok: bool = True) -> None:
     """Make an empty file, as a person does who puts `hold` into the spool. Raises OSError."""
     announce("create", path)
-    patiently(lambda: path.touch(exist_ok=exist_ok))
+    patiently(lambda: path.touch(_mode(path), exist_ok=exist_ok))
 
 
 def copy(source: Path, target: Path, *, follow_links: bool) -> None:
@@ -94,7 +128,7 @@ def _copy_file(source: str, target: str) -> str:
 def make_folder(path: Path) -> None:
     """Make one folder that must not exist yet. Raises FileExistsError."""
     announce("make_folder", path)
-    path.mkdir()
+    path.mkdir(_folder_mode(path))
 
 
 def ensure_folder(path: Path) -> None:
@@ -104,21 +138,38 @@ def ensure_folder(path: Path) -> None:
         return
     ensure_folder(path.parent)
     announce("make_folder", path)
-    path.mkdir(exist_ok=True)
+    path.mkdir(_folder_mode(path), exist_ok=True)
     sync_folder(path.parent)
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file whole and synced, under its name only when it is complete."""
+    """Write a file whole and synced, under its name only when it is complete. What was begun is
+    removed where the disk refuses it; after a death `sweep_temporaries` does that."""
     temporary = path.with_name(f".{path.name[:100]}.tmp")
-    announce("write", temporary)
-    with patiently(lambda: open(temporary, "wb")) as file:
-        file.write(data)
-        file.flush()
-        announce("sync", temporary)
-        os.fsync(file.fileno())
-    announce("rename", path, source=temporary)
-    patiently(lambda: os.replace(temporary, path))
+    try:
+        announce("write", temporary)
+        with patiently(lambda: open(temporary, "wb", opener=opener)) as file:
+            file.write(data)
+            file.flush()
+            announce("sync", temporary)
+            os.fsync(file.fileno())
+        announce("rename", path, source=temporary)
+        patiently(lambda: os.replace(temporary, path))
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what deaths have left of files that `write` began in `folder`; a folder that is not
+    there, or a link in its place, has none. Raises OSError."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        is_begun = entry.name.startswith(".") and entry.name.endswith(".tmp")
+        if is_begun and entry.is_file(follow_symlinks=False):
+            remove(Path(entry.path))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -137,7 +188,7 @@ def open_lines(path: Path) -> int:
     a death left torn is closed, so that it spoils no other. Raises OSError."""
     if not path.exists():
         announce("create", path)
-        patiently(path.touch)
+        patiently(lambda: path.touch(_mode(path)))
         sync_folder(path.parent)  # else a line could be synced in a file that has no name
     flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
     fd = patiently(lambda: os.open(path, flags))

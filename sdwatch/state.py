@@ -28,7 +28,8 @@ class StateFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._lock = FileLock(root / "lock")
+        disk.keep_private(root)
+        self._lock = FileLock(root / "lock", mode=0o600)
 
     def hold(self) -> None:
         """Take the lock. Raises AlreadyRunningError naming the holder, SpoolError."""
@@ -36,7 +37,10 @@ class StateFolder:
             disk.ensure_folder(self.root)
             self._lock.acquire(timeout=0)
             told = f"process {os.getpid()} on {socket.gethostname()}\n"
-            disk.patiently(lambda: (self.root / "holder").write_text(told))
+            with disk.patiently(
+                lambda: open(self.root / "holder", "w", opener=disk.opener)
+            ) as holder:
+                holder.write(told)
         except Timeout:
             raise AlreadyRunningError(
                 f"another monitor already runs on {self.root}: {self._holder()}. "

@@ -177,6 +177,9 @@ def _check_images(run: Path) -> None:
     manifest = json.loads((run / "run.json").read_text())
     recorded = [image for call in manifest["calls"] for image in call["images"]]
     assert len(recorded) == len(STAGES), f"recorded images: {recorded}"
+    there = {path.name for path in (run / "images").iterdir()}
+    assert there == {image["name"] for image in recorded}, f"in images/: {there}"
+    assert not [path.name for path in run.iterdir() if path.name.endswith(".tmp")]
     for image in recorded:
         data = (run / "images" / image["name"]).read_bytes()
         assert hashlib.sha256(data).hexdigest() == image["sha256"], image["name"]

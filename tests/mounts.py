@@ -123,6 +123,16 @@ def share(root: Path) -> Iterator[Share]:
         made.die()
 
 
+def remount(folder: Path, how: str) -> None:
+    """Make the file system on `folder` read-only (`ro`) or writable again (`rw`)."""
+
+    def done() -> bool:
+        words = ("mount", "-o", f"remount,{how}", str(folder))
+        return subprocess.run(words, capture_output=True, timeout=60, check=False).returncode == 0
+
+    wait_until(done, 30, "nothing is open for writing at that moment")
+
+
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[None]:
     """`folder` is a file system of its own, with so much room (`4m`)."""

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from sdwatch import system
 from sdwatch.config import Config, default_config_text, load_config, parse_config
 from sdwatch.spool.archive import Spool
 
@@ -58,9 +59,13 @@ def spool_around(folder: Path) -> Path | None:
 
 
 def choose_config(named: Path | None) -> ChosenConfig:
-    """Read the config; the built-in one is announced on stderr. Raises ConfigError."""
+    """Read the config; the built-in one is announced on stderr. From then on its `umask` holds for
+    all that the command writes. Raises ConfigError."""
     if (file := config_file(named)) is not None:
-        return ChosenConfig(load_config(file), file)
+        config = load_config(file)
+        if config.umask is not None:
+            system.use_umask(config.umask)
+        return ChosenConfig(config, file)
     around = spool_around(Path.cwd())
     spool = around if around and around.name == DEFAULT_SPOOL else Path.cwd() / DEFAULT_SPOOL
     print(f"No {CONFIG} here: the built-in config is used, with {spool}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sdwatch import disk
 from sdwatch.errors import JobError, Problem
 from sdwatch.policy.infotext import looks_like_infotext
 from sdwatch.policy.job import Job, parse_job
@@ -41,7 +42,7 @@ def job_text_at(path: Path) -> bytes:
 
 def _settings_of(path: Path) -> str:
     try:
-        with open(path, "rb") as file:
+        with disk.open_file(path) as file:
             settings = settings_in(file.read(MAX_PICTURE_BYTES))
     except NoPictureError as error:
         raise _refused(path, str(error)) from error

@@ -8,6 +8,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import cast
 
 from sdwatch import disk
 from sdwatch.clock import iso
@@ -53,7 +54,17 @@ class _LogFile(RotatingFileHandler):
             super().doRollover()
 
     def _open(self) -> TextIOWrapper:
-        return disk.patiently(super()._open)
+        return disk.patiently(self._open_now)
+
+    def _open_now(self) -> TextIOWrapper:
+        file = open(  # noqa: SIM115 - the handler closes it
+            self.baseFilename,
+            self.mode,
+            encoding=self.encoding,
+            errors=self.errors,
+            opener=disk.opener,
+        )
+        return cast(TextIOWrapper, file)
 
 
 def set_up_logging(file: Path, cap: int, warn: Callable[[str], None]) -> None:

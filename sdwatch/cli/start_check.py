@@ -16,6 +16,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
+from sdwatch import disk
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import Problem
 from sdwatch.policy.document import parse_document
@@ -312,7 +313,7 @@ def _flags_in(folder: Path) -> set[str]:
     for pattern in patterns:
         for path, _ in zip(sorted(folder.glob(pattern)), range(_MOST_FILES), strict=False):
             try:
-                with open(path, "rb") as file:
+                with disk.open_file(path) as file:
                     found |= set(_FLAG.findall(file.read(_MOST_BYTES).decode("utf-8", "replace")))
             except OSError:
                 continue

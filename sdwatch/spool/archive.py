@@ -187,6 +187,8 @@ def recover(spool: Spool, clock: Clock) -> list[Path]:
             elif run.ledger.ended:
                 move_out(folder, spool, run.ledger.ended)
             else:
+                with suppress(OSError):  # publishing sweeps again, and insists
+                    run.sweep()
                 to_go_on.append(folder)
         except OSError as error:
             log.error("%s: cannot be taken up, and is left as it is: %s", folder, error)
@@ -229,6 +231,7 @@ def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None
             webui=run.about_webui(),
         )
     run.write_manifest(outcome)
+    run.sweep()
     disk.sync_folder(run.folder)
     if not run.ledger.ended:  # the last word: what has it is whole, and is only moved at a start
         run.record("ended", outcome=outcome)

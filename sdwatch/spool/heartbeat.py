@@ -119,7 +119,10 @@ class Heartbeat:
 def _replace(path: Path, body: str) -> None:
     temporary = path.with_suffix(".tmp")
     try:
-        disk.patiently(lambda: temporary.write_text(body, encoding="utf-8"))
+        with disk.patiently(
+            lambda: open(temporary, "w", encoding="utf-8", opener=disk.opener)
+        ) as file:
+            file.write(body)
         disk.patiently(lambda: os.replace(temporary, path))
     except OSError:  # a full disk: the room that the file has is still ours
         temporary.unlink(missing_ok=True)

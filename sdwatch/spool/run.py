@@ -230,6 +230,11 @@ class Run:
         )
         return recorded
 
+    def sweep(self) -> None:
+        """Remove files that a death, or a full disk, has left half written. Raises OSError."""
+        disk.sweep_temporaries(self.folder)
+        disk.sweep_temporaries(self.folder / IMAGES)
+
     def _save(self, call: Call, number: int, data: bytes, grid: bool) -> Image:
         """One image under a name that no other run and no other call has."""
         with Picture.open(io.BytesIO(data)) as picture:

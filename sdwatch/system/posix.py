@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import psutil
@@ -110,6 +111,18 @@ def code_pages() -> tuple[str, ...]:
     return ("cp1252", "cp850")
 
 
+_started_with: int | None = None  # the umask, once it was changed
+
+
+def use_umask(mask: int) -> None:
+    """Take these bits from the mode of all that this process makes from now on. What `spawn` starts
+    keeps the umask that this process was started with."""
+    global _started_with
+    before = os.umask(mask)
+    if _started_with is None:
+        _started_with = before
+
+
 def spawn(
     command: Sequence[str],
     *,
@@ -121,12 +134,13 @@ def spawn(
 ) -> subprocess.Popen[bytes]:
     """Start a process that outlives us, in a session of its own; it writes to files, not pipes.
 
-    The files are appended to, so that truncating them in place is safe. `job_name` is for
-    Windows. Raises OSError.
+    The files are appended to, so that truncating them in place is safe, and are for this user
+    alone. What the process makes itself has the mode that it would have without us. `job_name` is
+    for Windows. Raises OSError.
     """
     del job_name
     # No PR_SET_PDEATHSIG: it fires when the thread that spawned ends, not when the monitor does.
-    with open(stdout, "ab") as out, open(stderr, "ab") as err:
+    with open(stdout, "ab", opener=_private) as out, open(stderr, "ab", opener=_private) as err:
         return subprocess.Popen(
             list(command),
             cwd=cwd,
@@ -136,7 +150,80 @@ def spawn(
             stderr=err,
             start_new_session=True,
             close_fds=True,
+            umask=-1 if _started_with is None else _started_with,
         )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def session_of(pid: int) -> int | None:
+    """The session of a process, dead but not reaped included; None where there is no process."""
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
+
+
+def session_members(session: int) -> list[psutil.Process]:
+    """The processes of this user in a session, dead ones too that nobody has reaped."""
+    found = []
+    for pid in psutil.pids():
+        if session_of(pid) != session:
+            continue
+        try:
+            process = psutil.Process(pid)
+            # Asked again: a process in it was given its number a moment ago, perhaps.
+            if session_of(pid) == session and process.uids().real == os.getuid():
+                found.append(process)
+        except psutil.Error:
+            continue  # gone meanwhile
+    return found
+
+
+def numbering() -> str:
+    """How far the numbering of processes has come; "" where that cannot be seen. To be kept for
+    `is_same_round`."""
+    if sys.platform != "linux":
+        return ""
+    try:
+        lines = Path("/proc/stat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return ""
+    made = next((line.split()[1] for line in lines if line.startswith("processes ")), "")
+    # In a container numbers start again with its first process, and the boot id stays.
+    first = start_mark(1)
+    return f"{first} {made}" if made and first else ""
+
+
+def is_same_round(then: str) -> bool:
+    """Whether no number that was in use at `then` (see `numbering`) can have been given to another
+    process since. False where that is not known.
+
+    Linux gives numbers in a circle: one comes round only when all free ones after it were given,
+    and each process and thread that is made takes one (proc_stat(5): `processes`). Half of the
+    circle is not enough for that, unless the other half is in use.
+    """
+    try:
+        (first, made), (first_now, made_now) = then.split(), numbering().split()
+        most = int(Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii"))
+        return first == first_now and 0 < int(made) <= int(made_now) < int(made) + most // 2
+    except (OSError, ValueError):
+        return False
+
+
+def prints_to(process: psutil.Process, paths: Iterable[Path]) -> bool:
+    """Whether stdout or stderr of a process goes to one of `paths`. False where that cannot be
+    seen."""
+    if sys.platform != "linux":
+        return False
+    wanted = [path.resolve() for path in paths]
+    for fd in (1, 2):
+        with suppress(OSError):
+            if Path(f"/proc/{process.pid}/fd/{fd}").readlink() in wanted:
+                return True
+    return False
 
 
 def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:

@@ -111,6 +111,11 @@ def code_pages() -> tuple[str, ...]:
     return f"cp{kernel.GetACP()}", f"cp{kernel.GetOEMCP()}"
 
 
+def use_umask(mask: int) -> None:
+    """Nothing: here the folder's ACL decides, which is inherited."""
+    del mask
+
+
 def spawn(
     command: Sequence[str],
     *,
@@ -151,6 +156,35 @@ def spawn(
         raise OSError(f"{command[0]} could not be put into a job object: {error}") from error
     _jobs[job_name] = job
     return process
+
+
+def session_of(pid: int) -> int | None:
+    """Windows has no such sessions: a job object holds what belongs together."""
+    del pid
+    return None
+
+
+def session_members(session: int) -> list[psutil.Process]:
+    """See `session_of`."""
+    del session
+    return []
+
+
+def numbering() -> str:
+    """Numbers are given in no order here, so nothing can be said of them."""
+    return ""
+
+
+def is_same_round(then: str) -> bool:
+    """See `numbering`."""
+    del then
+    return False
+
+
+def prints_to(process: psutil.Process, paths: Iterable[Path]) -> bool:
+    """Whether stdout or stderr of a process goes to one of `paths`: cannot be seen here."""
+    del process, paths
+    return False
 
 
 def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:

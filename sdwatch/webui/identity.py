@@ -1,7 +1,9 @@
 """Which process is ours: what is written down about it, and how it is found again.
 
-Ours means recorded pid + start mark + boot id, or the generation's token in its environment, or a
-descendant of such a process. The intent is written before the spawn, so that after a kill -9
+Ours means recorded pid + start mark + boot id, or the generation's token in its environment, or
+membership of the session that the recorded process leads, or a descendant of such a process. Out of
+reach is what does all three: leaves the session, clears its environment, outlives its parent. The
+intent is written before the spawn, so that after a kill -9
 between the two the token still finds it.
 """
 
@@ -12,8 +14,8 @@ import logging
 import os
 import re
 import uuid
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_type_hints
 
@@ -38,6 +40,9 @@ class Identity:
     start_mark: str = ""
     listener_pid: int = 0
     listener_mark: str = ""
+    session: int = 0  # also the pid of its first process, which may be dead
+    session_mark: str = ""  # of that process
+    numbering: str = ""  # see system.numbering; when that process was last known to have its number
 
     @property
     def job_name(self) -> str:
@@ -96,9 +101,18 @@ def old_logs(state_dir: Path) -> list[Path]:
     return [path for path, number in logs if number != last]
 
 
-def processes(identity: Identity) -> list[psutil.Process]:
-    """Everything of this generation that lives; a zombie does not. Reads every environment."""
-    found = recorded(identity)
+def rooted(identity: Identity, pid: int, mark: str) -> Identity:
+    """The same with this root. Its session is the generation's, unless another one is known."""
+    identity = replace(identity, pid=pid, start_mark=mark)
+    if identity.session not in (0, pid) or system.session_of(pid) != pid:
+        return identity
+    return replace(identity, session=pid, session_mark=mark, numbering=system.numbering())
+
+
+def processes(identity: Identity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
+    """Everything of this generation that lives; a zombie does not. Reads every environment.
+    `logs`: where it prints."""
+    found = [*recorded(identity), *session(identity, logs)]
     for pid in psutil.pids():
         if pid != os.getpid() and system.environ_has(pid, TOKEN_NAME, identity.token):
             found += _process(pid)
@@ -120,6 +134,33 @@ def recorded(identity: Identity) -> list[psutil.Process]:
         if pid and system.start_mark(pid) == mark:
             found += _process(pid)
     return living(found)
+
+
+def session(identity: Identity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
+    """What lives in the generation's session, and is this user's.
+
+    A session's number is its first process's, and stays taken until its last member has ended
+    (credentials(7): nobody can join from outside). So the session is the generation's while that
+    first process exists, dead but not reaped included; when it is gone, as long as the number
+    cannot have come round to a stranger, or if one of the members prints to `logs`. What is older
+    than the first process is no member, whatever else is wrong.
+    """
+    if not identity.session or identity.boot_id != system.boot_id():
+        return []
+    mark = system.start_mark(identity.session)
+    if mark not in (None, identity.session_mark):
+        return []  # the number is a stranger's: all members had ended before
+    members = living(
+        process
+        for process in system.session_members(identity.session)
+        if float(system.start_mark(process.pid) or 0) >= float(identity.session_mark or "inf")
+    )
+    is_ours = (
+        mark is not None
+        or system.is_same_round(identity.numbering)
+        or any(system.prints_to(process, logs) for process in members)
+    )
+    return members if is_ours else []
 
 
 def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:

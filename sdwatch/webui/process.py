@@ -163,7 +163,7 @@ class WebUIProcessManager:
 
     def processes(self) -> list[psutil.Process]:
         """All of ours that live, those included that have left the family."""
-        return identities.processes(self._identity) if self._identity else []
+        return identities.processes(self._identity, self.log_paths()) if self._identity else []
 
     def cpu_and_io(self) -> tuple[float, int]:
         """Processor seconds and I/O bytes of the tree so far: evidence of work."""
@@ -207,7 +207,7 @@ class WebUIProcessManager:
                 return False
             root = self._root_of(self._identity, found)
             mark = system.start_mark(root.pid) or ""
-            self._begin(replace(self._identity, pid=root.pid, start_mark=mark), None)
+            self._begin(identities.rooted(self._identity, root.pid, mark), None)
             if timeout_s is None and self._identity.listener_pid:
                 timeout_s = _ADOPTION_LIMIT
             if self.wait_ready(timeout_s, give_up):
@@ -242,7 +242,7 @@ class WebUIProcessManager:
             self._identity = intent
             popen = self._spawn(intent)
             mark = system.start_mark(popen.pid) or ""
-            self._begin(replace(intent, pid=popen.pid, start_mark=mark), popen)
+            self._begin(identities.rooted(intent, popen.pid, mark), popen)
             log.info("%s: started generation %d, pid %d", self.name, self.generation, popen.pid)
 
     def wait_ready(
@@ -293,7 +293,7 @@ class WebUIProcessManager:
             if life:
                 life.expected = True
             left = tree.stop_whole(
-                lambda: identities.processes(identity),
+                self.processes,
                 group=identity.pid or None,
                 job_name=identity.job_name,
                 grace=self._stop_grace if grace is None else grace,
@@ -307,6 +307,8 @@ class WebUIProcessManager:
                     reason, Trouble(reason, "Only a restart of the machine.", Blamed.MACHINE)
                 )
                 return False
+            with self._lock:  # whatever is in a session of this number from now on is a stranger
+                self._identity = replace(identity, session=0)
             if life:
                 life.reaped.wait(_REAP_LIMIT)
                 life.ended.wait(_REAP_LIMIT)
@@ -406,6 +408,11 @@ class WebUIProcessManager:
         code = popen.wait() if popen else _wait_gone(life.identity.pid, life.identity.start_mark)
         life.reaped.set()
         with self._lock:
+            # It had its number until this moment. What it leaves behind is found by that.
+            ended = system.numbering()
+            life.identity = replace(life.identity, numbering=ended)
+            if self._identity and self._identity.generation == life.identity.generation:
+                self._identity = replace(self._identity, numbering=ended)
             is_wrapper = life.identity.listener_pid not in (0, life.identity.pid)
         if not is_wrapper:
             self._end(life, code)
@@ -437,7 +444,7 @@ class WebUIProcessManager:
         """Whether the port's listener is in our tree; if so, it is written down and watched."""
         identity = life.identity
         found = tree.listener(identities.family(identity), self._port) or tree.listener(
-            identities.processes(identity), self._port
+            identities.processes(identity, self.log_paths()), self._port
         )
         if found is None:
             return False

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import psutil
 
-from sdwatch import system
+from sdwatch import disk, system
 from sdwatch.policy.error_lines import FRAME_SIGN, PINNED, TRACEBACK, ErrorBlock, error_blocks
 from sdwatch.policy.news import News
 from sdwatch.webui.log_lines import LogLine, is_access, last_frames, probe_status, split_lines
@@ -91,7 +91,8 @@ def cap_file(path: Path, cap_bytes: int) -> bool:
             return False
         data, _ = _read_end(path, min(SAVED_BYTES, max(cap_bytes, 1)))
         with suppress(OSError):  # a full disk is what the cap is for: truncate anyway
-            saved.write_bytes(data)
+            with open(saved, "wb", opener=disk.opener) as file:
+                file.write(data)
         os.truncate(path, 0)
     except (_NotAFileError, OSError, ValueError):
         return False

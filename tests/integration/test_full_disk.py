@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.helpers import wait_until
 from tests.monitored import Monitored, job, journal, monitored
-from tests.mounts import needs_root, small_disk
+from tests.mounts import needs_root, remount, small_disk
 
 pytestmark = needs_root
 NEEDED = ("run.json", "journal.jsonl", "job.yaml")
@@ -112,3 +114,49 @@ def test_full_in_mid_call_the_reply_is_kept_and_nothing_half_written_is_publishe
 def _told_hold(spool: Monitored) -> bool:
     """A heartbeat needs room as well."""
     return any("on hold" in line for line in spool.told)
+
+
+def test_a_disk_that_fills_up_while_an_image_is_written_leaves_no_half_of_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An image of which the first part still has room, in the second call of three."""
+    flags = ("--step-time", "0.05")
+    with on_small_disk(tmp_path, *flags) as spool:
+        spool.drop("castle.yaml", job(steps=20, n_iter=3, width=256, height=256))
+        spool.start()
+        spool.wait_posts(2)
+        (run,) = spool.working()
+        wait_until(lambda: len(journal(run, "call_finished")) == 1, 30)
+        (first,) = (run / "images").iterdir()
+        filler = fill(spool, leave=4096)
+        assert first.stat().st_size > 4096, "an image does not fit"
+        wait_until(lambda: "the disk refuses: No space left" in caplog.text, 60)
+        assert [path.name for path in (run / "images").iterdir() if path != first] == []
+        assert not spool.done()
+
+        filler.unlink()
+        spool.wait_for(done=1)
+        (done,) = spool.done()
+        assert list(not_whole(done)) == []
+        assert len(list((done / "images").iterdir())) == 3
+        assert spool.stats()["posts"] == 3
+        assert not journal(done, "call_failed")
+
+
+def test_a_disk_that_becomes_read_only_holds_all_and_loses_nothing(tmp_path: Path) -> None:
+    """As ext4 does after an error. A job that waits is claimed once it can be written to."""
+    with on_small_disk(tmp_path) as spool:
+        spool.start()
+        spool.wait_ready()
+        (spool.spool / "hold").touch()
+        wait_until(lambda: "hold" in spool.status().get("hold", ""), 30, "a person holds it")
+        spool.drop("castle.yaml", job())
+        wait_until(lambda: "castle.yaml" in spool.status().get("next", []), 30, "it has settled")
+        (spool.spool / "hold").unlink()
+        remount(spool.spool, "ro")
+        wait_until(lambda: any("Read-only" in line for line in spool.told), 60, "it is said")
+        assert spool.waiting() == ["castle.yaml"]
+        assert spool.stats()["posts"] == 0
+        remount(spool.spool, "rw")
+        spool.wait_for(done=1)
+        assert spool.stats()["posts"] == 1

@@ -196,6 +196,54 @@ def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_it_goes_on(
         assert "everything: goes on" in spool.told
 
 
+@pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("label", ["write", "sync", "rename"])
+def test_whatever_a_disk_refuses_of_an_image_in_mid_run_nothing_is_lost_or_left_over(
+    tmp_path: Path, number: int, label: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quota that is used up, a disk that became read-only: the second of three calls."""
+    monkeypatch.setattr("sdwatch.stages._STORAGE_PAUSE", 0.05)
+    refused: list[Path] = []
+
+    def refuse(effect: Effect) -> None:
+        is_image = effect.path.parent.name == "images" and "_002-" in effect.path.name
+        if is_image and effect.label == label and len(refused) < 3:
+            assert not list(effect.path.parent.glob(".*")) or label != "write"
+            refused.append(effect.path)
+            raise OSError(number, os.strerror(number), str(effect.path))
+
+    monkeypatch.setattr("sdwatch.effects.before", refuse)
+    with monitored(tmp_path) as spool:
+        spool.drop("castle.yaml", job(n_iter=3))
+        spool.start(once=True)
+        spool.wait_for(done=1)
+        (run,) = spool.done()
+        assert len(refused) == 3
+        assert spool.stats()["posts"] == 3
+        assert not journal(run, "call_failed")
+        assert len(list((run / "images").iterdir())) == 3
+
+
+def test_what_a_death_left_half_written_is_not_published(tmp_path: Path) -> None:
+    with monitored(tmp_path, flags=("--step-time", "0.2")) as spool:
+        spool.drop("castle.yaml", job(n_iter=2, steps=10))
+        spool.start_process()
+        spool.wait_posts(2)
+        assert spool.process is not None
+        spool.process.kill()
+        spool.process.wait()
+        (run,) = spool.working()
+        half = run / "images" / f".{run.name}_1-txt2img_007-01.png.tmp"
+        half.write_bytes(b"half an image")
+        (run / ".stage_failure_payload.9.json.tmp").write_bytes(b"{")
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        (done,) = spool.done()
+        left = [path.name for path in done.rglob("*") if path.name.endswith(".tmp")]
+        assert left == []
+        assert len(list((done / "images").iterdir())) == 2
+
+
 def test_two_runs_on_a_full_disk_send_no_more_than_one_call_each(
     tmp_path: Path, full: Path
 ) -> None:

@@ -1,6 +1,11 @@
 """A WebUI as far as its process goes: listens, answers /ready, and misbehaves as it is told to.
 
-fake_webui.py PORT [never-ready] [ignore-term] [child] [escapee] [hidden-child] [mute] [die=CODE]
+fake_webui.py PORT [never-ready] [ignore-term] [child] [escapee] [hidden-child] [plain-child]
+              [orphan] [silent-orphan] [foreign-orphan] [out-of-reach] [mute] [die=CODE]
+
+A plain child and the orphans have an empty environment and stay in the session. An orphan's parent
+has ended; a silent one prints nowhere; a foreign one is another user's (root alone can make it).
+What is out of reach is an orphan that has left the session as well.
 """
 
 from __future__ import annotations
@@ -39,6 +44,22 @@ def escape(command: list[str]) -> None:
     os.wait()
 
 
+def orphan(user: int | None = None, leave: bool = False, silent: bool = False) -> None:
+    """A grandchild in the same session, whose parent has ended, with an empty environment."""
+    if os.fork() == 0:
+        if leave:
+            os.setsid()
+        if os.fork() == 0:
+            if user is not None:
+                os.setuid(user)
+            if silent:
+                for fd in (1, 2):
+                    os.dup2(0, fd)  # /dev/null
+            os.execve("/bin/sleep", ["sleep", "600"], {})
+        os._exit(0)
+    os.wait()
+
+
 def main() -> None:
     port, modes = int(sys.argv[1]), sys.argv[2:]
     for mode in modes:
@@ -53,6 +74,16 @@ def main() -> None:
         escape(SLEEPER)
     if "hidden-child" in modes:
         subprocess.Popen(SLEEPER, env={}, start_new_session=True)
+    if "plain-child" in modes:
+        subprocess.Popen(SLEEPER, env={})
+    if "orphan" in modes:
+        orphan()
+    if "silent-orphan" in modes:
+        orphan(silent=True)
+    if "foreign-orphan" in modes:
+        orphan(user=65534)
+    if "out-of-reach" in modes:
+        orphan(leave=True)
     if "mute" in modes:
         threading.Event().wait()
     print("booting", flush=True)

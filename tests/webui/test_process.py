@@ -24,7 +24,7 @@ from sdwatch.webui import process
 from sdwatch.webui.process import ProbeResult, WebUIProcessManager
 from sdwatch.webui.readiness import NotReady, Readiness, SignsOfLife
 from tests.helpers import FakeClock, wait_until
-from tests.webui.webui_processes import Setup, alive, kill, probe_of, root_pid, setup_in
+from tests.webui.webui_processes import Setup, alive, kill, members, probe_of, root_pid, setup_in
 
 
 @pytest.fixture
@@ -278,7 +278,7 @@ import sys
 from pathlib import Path
 from tests.webui.webui_processes import Setup
 setup = Setup(Path(sys.argv[1]), int(sys.argv[2]))
-setup.ready()
+setup.ready(*sys.argv[3:])
 print("ready", flush=True)
 sys.stdin.read()
 """
@@ -298,6 +298,25 @@ def test_the_webui_of_a_monitor_that_was_killed_is_adopted(setup: Setup) -> None
     wait_until(lambda: setup.exits)
     assert setup.exits[0].code is None
     assert not setup.exits[0].expected
+
+
+def test_a_monitor_killed_and_a_webui_crashed_leave_nothing_to_the_next(setup: Setup) -> None:
+    modes = ("plain-child", "orphan", "silent-orphan")
+    command = [sys.executable, "-c", MONITOR, str(setup.state_dir), str(setup.port), *modes]
+    root = Path(__file__).parents[2]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe) as monitor:
+        assert monitor.stdout is not None
+        assert monitor.stdout.readline() == b"ready\n"
+        webui = json.loads((setup.state_dir / "identity.json").read_text())["pid"]
+        monitor.kill()
+    kill(webui)
+    wait_until(lambda: not alive([webui]))
+    assert len(members(webui)) == 3
+    second = setup.manager()
+    second.start()
+    assert members(webui) == []
+    assert second.wait_ready(30)
 
 
 def test_killed_between_spawn_and_record_the_token_still_finds_it(setup: Setup) -> None:

@@ -14,12 +14,12 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from sdwatch import system
+from sdwatch import disk, system
 from sdwatch.clock import SystemClock
 from sdwatch.webui import tree
 from sdwatch.webui.identity import is_living
 from tests.helpers import wait_until
-from tests.webui.webui_processes import Setup, alive, kill, root_pid, setup_in
+from tests.webui.webui_processes import Setup, alive, kill, members, root_pid, setup_in
 
 
 @pytest.fixture
@@ -35,6 +35,9 @@ def setup(tmp_path: Path) -> Iterator[Setup]:
         (("child",), 2),
         (("escapee",), 2),
         (("hidden-child",), 2),
+        (("plain-child",), 2),
+        (("orphan",), 2),
+        (("silent-orphan", "orphan", "plain-child"), 4),
         (("ignore-term",), 1),
         (("ignore-term", "child", "escapee", "hidden-child"), 4),
     ],
@@ -45,7 +48,9 @@ def test_after_stop_nothing_is_left_and_the_port_is_free(
     manager = setup.ready(*modes)
     pids = [p.pid for p in manager.processes()]
     assert len(pids) == count
+    session = members(root_pid(manager))
     assert manager.stop(grace=0.3)
+    assert alive(session) == []
     assert alive(pids) == []
     assert manager.processes() == []
     assert not manager.is_process_alive()
@@ -82,9 +87,246 @@ def test_what_a_crash_leaves_behind_is_stopped_without_being_asked(setup: Setup)
     assert len(setup.exits) == 1
 
 
-def test_a_look_alike_is_left_alone(setup: Setup) -> None:
+# --- by its session: a child with another environment --------------------------------------------
+
+PLAIN = ("plain-child", "orphan", "silent-orphan")
+
+
+def test_a_crash_leaves_no_plain_child_behind_however_often(setup: Setup) -> None:
+    manager = setup.ready(*PLAIN)
+    sessions: list[int] = []
+    for _ in range(3):
+        manager.start()
+        assert manager.wait_ready(30)
+        root = root_pid(manager)
+        wait_until(lambda root=root: len(members(root)) == 4)
+        sessions.append(root)
+        kill(root)
+        wait_until(lambda root=root: not members(root), why="they are stopped without being asked")
+    assert [pid for root in sessions for pid in members(root)] == []
+
+
+def test_a_crash_between_two_monitors_leaves_no_plain_child_behind(setup: Setup) -> None:
+    first = setup.ready(*PLAIN)
+    root = root_pid(first)
+    first.close()
+    kill(root)
+    wait_until(lambda: root not in members(root))
+    assert len(members(root)) == 3
+    second = setup.manager()
+    assert not second.adopt(timeout_s=0.2)
+    assert members(root) == []
+    second.start()
+    assert second.wait_ready(30)
+
+
+def test_a_crash_of_an_adopted_webui_leaves_no_plain_child_behind(setup: Setup) -> None:
+    first = setup.ready(*PLAIN)
+    root = root_pid(first)
+    first.close()
+    second = setup.manager()
+    assert second.adopt()
+    kill(root)
+    wait_until(lambda: not members(root))
+    wait_until(lambda: setup.exits)
+    assert len(setup.exits) == 1
+
+
+def test_an_adopted_webui_is_stopped_with_its_plain_children(setup: Setup) -> None:
+    first = setup.ready(*PLAIN)
+    root = root_pid(first)
+    first.close()
+    second = setup.manager()
+    assert second.adopt()
+    assert second.stop(grace=0.3)
+    assert members(root) == []
+
+
+def test_what_leaves_session_environment_and_parent_is_out_of_reach(setup: Setup) -> None:
+    manager = setup.ready("out-of-reach")
+    assert len(manager.processes()) == 1
+    (away,) = [pid for pid in _printing_to_logs_of(setup) if pid != root_pid(manager)]
+    assert manager.stop()
+    assert alive([away]) == [away]
+    kill(away)
+
+
+def _printing_to_logs_of(setup: Setup) -> list[int]:
+    paths = list(setup.state_dir.glob("gen-*"))
+    return [p.pid for p in psutil.process_iter() if system.prints_to(p, paths) and is_living(p)]
+
+
+def test_a_process_of_another_user_in_the_session_is_left_alone(setup: Setup) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a process of another user")
+    manager = setup.ready("foreign-orphan", "plain-child")
+    root = root_pid(manager)
+    (foreign,) = [pid for pid in members(root) if psutil.Process(pid).uids().real == 65534]
+    kill(root)
+    wait_until(lambda: members(root) == [foreign], why="it alone is left")
+    manager.start()  # and it is in nobody's way
+    assert manager.stop()
+    assert alive([foreign]) == [foreign]
+    kill(foreign)
+
+
+@pytest.fixture
+def stranger() -> Iterator[subprocess.Popen[bytes]]:
+    """The first process of a session of its own, and another one in it, with no environment."""
+    script = "import os, subprocess, time; subprocess.Popen(['/bin/sleep', '600']); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", script], env={}, start_new_session=True) as first:
+        wait_until(lambda: len(members(first.pid)) == 2)
+        yield first
+        for pid in members(first.pid):
+            kill(pid)
+
+
+def recorded(setup: Setup, **changes: object) -> None:
+    """A record of a generation whose processes have ended."""
+    record = {
+        "generation": 7,
+        "token": "f" * 32,
+        "boot_id": system.boot_id(),
+        "program": sys.executable,
+        "numbering": system.numbering(),
+    }
+    setup.state_dir.mkdir(exist_ok=True)
+    disk.write_json(setup.state_dir / "identity.json", record | changes)
+
+
+def let_numbers_come_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on each number may have been given to another process since."""
+    first, made = system.numbering().split()
+    later = f"{first} {int(made) + 40_000_000}"
+    monkeypatch.setattr("sdwatch.system.posix.numbering", lambda: later)
+
+
+def test_a_stranger_that_got_the_number_of_the_root_is_left_alone(
+    setup: Setup, stranger: subprocess.Popen[bytes]
+) -> None:
+    before = str(int(system.start_mark(stranger.pid) or 0) - 1)
+    recorded(setup, pid=stranger.pid, start_mark=before, session=stranger.pid, session_mark=before)
+    both = members(stranger.pid)
+    manager = setup.manager("mute")
+    assert manager.processes() == []
+    assert not manager.adopt(timeout_s=0.2)
+    manager.start()
+    assert manager.stop(grace=0)
+    assert alive(both) == both
+
+
+@pytest.mark.parametrize("numbering", ["", "another round", "another container", "nonsense"])
+def test_a_session_of_strangers_whose_first_process_has_ended_is_left_alone(
+    setup: Setup,
+    stranger: subprocess.Popen[bytes],
+    numbering: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a number that came round: all members of ours had ended before."""
+    if numbering == "another round":
+        numbering = system.numbering()
+        let_numbers_come_round(monkeypatch)
+    elif numbering == "another container":
+        numbering = f"1{system.numbering()}"
+    before = str(int(system.start_mark(stranger.pid) or 0) - 1)
+    kill(stranger.pid)
+    stranger.wait()
+    (left,) = members(stranger.pid)
+    ours = {"session": stranger.pid, "session_mark": before}
+    recorded(setup, pid=stranger.pid, start_mark=before, **ours, numbering=numbering)
+    manager = setup.manager("mute")
+    assert manager.processes() == []
+    manager.start()
+    assert manager.stop(grace=0)
+    assert alive([left]) == [left]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"boot_id": "another"}, {"session_mark": "99999999999999"}, {"session_mark": ""}],
+    ids=["another boot", "older than the first process", "no mark"],
+)
+def test_a_session_that_is_not_as_recorded_is_left_alone(
+    setup: Setup, stranger: subprocess.Popen[bytes], changes: dict[str, object]
+) -> None:
+    mark = system.start_mark(stranger.pid)
+    kill(stranger.pid)
+    stranger.wait()
+    (left,) = members(stranger.pid)
+    ours: dict[str, object] = {"session": stranger.pid, "session_mark": mark}
+    recorded(setup, **ours)
+    assert [p.pid for p in setup.manager("mute").processes()] == [left]  # it is all about that
+    recorded(setup, **ours | changes)
+    assert setup.manager("mute").processes() == []
+
+
+def test_after_a_stop_its_session_is_no_proof_any_more(setup: Setup) -> None:
+    manager = setup.ready("plain-child")
+    assert manager.stop(grace=0)
+    assert manager._identity is not None
+    assert manager._identity.session == 0
+
+
+@pytest.mark.parametrize("mode", ["orphan", "silent-orphan"])
+def test_who_prints_to_its_log_vouches_for_a_session_of_long_ago(
+    setup: Setup, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = setup.ready(mode)
+    root = root_pid(first)
+    first.close()
+    kill(root)
+    wait_until(lambda: root not in members(root))
+    (left,) = members(root)
+    let_numbers_come_round(monkeypatch)
+    second = setup.manager("mute")
+    assert second.stop(grace=0)
+    assert (alive([left]) == []) is (mode == "orphan")
+    for pid in alive([left]):
+        kill(pid)
+
+
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+
+
+def start_with_number(pid: int, *words: str) -> subprocess.Popen[bytes] | None:
+    """A process with this very number, in a session of its own; None where it is taken."""
+    for _ in range(200):
+        LAST_PID.write_text(str(pid - 1))
+        made = subprocess.Popen(words, env={}, start_new_session=True)
+        if made.pid == pid:
+            return made
+        made.kill()
+        made.wait()
+    return None
+
+
+@pytest.mark.skipif(not os.access(LAST_PID, os.W_OK) or os.geteuid() != 0, reason="needs root")
+def test_the_number_of_a_session_is_not_given_away_while_it_has_a_member(setup: Setup) -> None:
+    first = setup.ready("orphan")
+    root = root_pid(first)
+    first.close()
+    kill(root)
+    wait_until(lambda: root not in members(root))
+    (left,) = members(root)
+    assert start_with_number(root, "/bin/sleep", "600") is None
+    kill(left)
+    wait_until(lambda: system.session_of(left) is None, why="reaped: the dead hold the number too")
+    # Now it is free, and a stranger gets it: with another start, so that nothing of his is ours.
+    stranger = start_with_number(root, "/bin/sleep", "600")
+    assert stranger is not None
+    second = setup.manager("mute")
+    assert second.processes() == []
+    second.start()
+    assert second.stop(grace=0)
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+@pytest.mark.parametrize("env", [None, {}], ids=["our environment", "no environment"])
+def test_a_look_alike_is_left_alone(setup: Setup, env: dict[str, str] | None) -> None:
     command = setup.command("mute")
-    look_alike = subprocess.Popen(command, start_new_session=True)
+    look_alike = subprocess.Popen(command, env=env, start_new_session=True)
     manager = setup.manager("mute")
     manager.start()
     assert manager.stop()
@@ -165,6 +407,21 @@ def test_who_listens_everywhere_listens_there_too(
 
 
 # --- the seam to the system -------------------------------------------------------------------
+
+
+def test_numbers_come_round_only_after_half_of_them_were_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    then = system.numbering()
+    assert system.is_same_round(then)
+    first, made = then.split()
+    most = int(Path("/proc/sys/kernel/pid_max").read_text())
+    for since, same in ((most // 2 - 1, True), (most // 2, False), (-1, False)):
+        now = f"{first} {int(made) + since}"
+        monkeypatch.setattr("sdwatch.system.posix.numbering", lambda now=now: now)
+        assert system.is_same_round(then) is same
+    for nothing in ("", first, f"{first} x", f"{first} 0", f"{first} {made} 1"):
+        assert not system.is_same_round(nothing)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import urllib.error
@@ -70,6 +71,18 @@ def setup_in(folder: Path) -> Iterator[Setup]:
     finally:
         for manager in setup.managers:
             manager.stop(grace=0)
+
+
+def members(session: int) -> list[int]:
+    """The pids of a session, as the system has them: without a question to sdwatch."""
+    return sorted(pid for pid in psutil.pids() if _session_of(pid) == session and _is_alive(pid))
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def alive(pids: list[int]) -> list[int]:
