@@ -19,7 +19,9 @@ _NAME = re.compile(
     r"(?:$|[-_.](?:file|path|id|value|string|base64)?$|[-_.])",
     re.I,
 )
-_NO_NAME = re.compile(r"(?:^|[-_.])(?:key-?frames?|monkey|hotkey|keyboard|max[-_]tokens?|tokenizers?)", re.I)
+_NO_NAME = re.compile(
+    r"(?:^|[-_.])(?:key-?frames?|monkey|hotkey|keyboard|max[-_]tokens?|tokenizers?)", re.I
+)
 _FLAG = re.compile(r"--?[A-Za-z][\w.-]*")
 _VARIABLE = re.compile(r"[A-Za-z_]\w*")
 _FILE = re.compile(r"(?:^|[-_])(?:file|path|keyfile|certfile)$", re.I)

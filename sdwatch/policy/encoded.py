@@ -23,7 +23,7 @@ def texts_in(text: str) -> Iterator[tuple[int, int, str]]:
             yield found.start(), found.end(), said
     for found in _BASE64.finditer(text):
         run = found.group()
-        if len(run) > _LONGEST or run.isalpha() and (run.islower() or run.isupper()):
+        if len(run) > _LONGEST or (run.isalpha() and (run.islower() or run.isupper())):
             continue
         for begin in range(4):
             if said := _said(_from_base64(run[begin:])):

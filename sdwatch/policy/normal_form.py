@@ -63,9 +63,7 @@ class NormalForm:
     def ends_run(self, at: int) -> bool:
         """Whether a run ends at `at` in `text`."""
         next_run = bisect_left(self._starts, at)
-        return at == (
-            self._starts[next_run] if next_run < len(self._starts) else len(self.text)
-        )
+        return at == (self._starts[next_run] if next_run < len(self._starts) else len(self.text))
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
         """Where in the raw text the runs lie that [start, end) of `text` covers; also one at each

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sdwatch.policy.document import Mapping, Node, Scalar, Sequence, shown
+from sdwatch.policy.places import files_named_in, is_data
+from sdwatch.policy.scripts import is_image_key
 
 # A name, or one word of it between underscores, and why no job sets it. Matched with DOTALL: a name
 # may have a line end in it, and would else pass, and be tried anew from each of its underscores.
@@ -115,6 +117,9 @@ def beyond(stage: Mapping, rules: JobRules) -> Iterator[tuple[Node, str]]:
             yield from _scripts(value, rules)
         elif name == "script_name":
             yield from _script(value, rules)
+        elif name == "script_args":
+            yield from _places(value, name)
+            yield from _files(value, name)
         elif name in _FIELDS:
             yield from _field(name, value)
         else:
@@ -144,6 +149,7 @@ def _scripts(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
         if not rules.allows(key.text):
             yield from _script(key, rules)
             yield from _places(value, key.text)
+            yield from _files(value, key.text)
 
 
 def _script(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
@@ -171,6 +177,29 @@ def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
         bare = _bare_name(node.text)
         instead = f'write its bare name, "{bare}"' if bare else "a job names what the WebUI lists"
         yield node, f"{_named(within)} is given {what}; {instead}{_HINT}"
+
+
+def _files(node: Node, within: str) -> Iterator[tuple[Node, str]]:
+    """Texts in a script's arguments that name a file in a folder, though it is no path from the
+    disk's root: an extension opens it below the WebUI's folder. What may be a model's name is told
+    by the WebUI's lists (see preflight.py); under the key of an image it is a file of the job."""
+    if isinstance(node, Sequence):
+        for item in node.items:
+            yield from _files(item, within)
+    elif isinstance(node, Mapping):
+        for key, value in node.entries:
+            if not (key.text.lower().endswith("prompt") or is_image_key(key.text)):
+                yield from _files(value, within)
+    elif (
+        not node.is_null and not _place(node.text) and any(map(is_data, files_named_in(node.text)))
+    ):
+        yield (
+            node,
+            (
+                f"{_named(within)} is given a file in a folder, which is opened on the WebUI's disk; "
+                f"a file of the job stands under the key of an image, as `image:`{_HINT}"
+            ),
+        )
 
 
 _MODEL_FILE = re.compile(

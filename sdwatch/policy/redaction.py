@@ -34,6 +34,10 @@ MOST_PARTS = 200
 LONGEST_TEXT = 50_000
 """A longer text is found by its passages alone."""
 
+MOST_AT_ONCE = 200_000
+"""Characters that are looked through in a second at the worst. What is longer is cut before, with a
+mark: 200 usual lines are 20,000."""
+
 LONGEST_WRAPPED = 300
 SHORTEST_PART = 6
 _TORN = 96

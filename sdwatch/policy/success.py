@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sdwatch.policy.cuts import shortened
 from sdwatch.policy.made_by import parameters_of
 from sdwatch.policy.payload import MAX_SEED, UPSCALE, names_upscaler, restores_faces
 from sdwatch.policy.schema import nearest
@@ -224,7 +225,7 @@ _LONGEST_NAME = 1000
 
 
 def _text(value: object) -> str:
-    return value[:_LONGEST_NAME] if isinstance(value, str) else ""
+    return shortened(value, _LONGEST_NAME) if isinstance(value, str) else ""
 
 
 def _model(
@@ -365,7 +366,7 @@ def _fallbacks(log: Sequence[str]) -> list[Finding]:
     for line in log:
         for words, ways in _COMPILED:
             if words not in found and any(_has_in_order(line, parts) for parts in ways):
-                found[words] = Finding("fallback", words, line=line.strip()[:300])
+                found[words] = Finding("fallback", words, line=line.strip())
     return list(found.values())
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError
+from sdwatch.policy.cuts import shortened
 from sdwatch.policy.envelope import FailedAttempt, attempt_from
 from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.recovery import Action, Decision, counts
-from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.redaction import MOST_AT_ONCE, Redactor
 from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Verdict
 from sdwatch.spool.diagnostics import write_evidence
@@ -21,6 +22,9 @@ from sdwatch.spool.faults import Faults
 from sdwatch.spool.run import Run
 
 log = logging.getLogger("sdwatch.spool")
+
+_LONGEST_MESSAGE = 2000
+_LONGEST_LINE = 300
 
 
 class EvidenceRecorder:
@@ -73,7 +77,7 @@ class EvidenceRecorder:
     def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
         """A message without what the job says in it."""
         self._redactor.learn(payload)
-        return self._redactor.redact(message)
+        return self._said(message)
 
     def proven(self, unwell: str, decision: Decision) -> None:
         """The canary was asked, `unwell` is why it failed, and this is what the gate returned."""
@@ -89,8 +93,8 @@ class EvidenceRecorder:
         return [
             {
                 "kind": finding.kind,
-                "words": self._redactor.redact(finding.words),
-                **({"line": self._redactor.redact(finding.line)} if finding.line else {}),
+                "words": self._said(finding.words),
+                **({"line": self._said(finding.line, _LONGEST_LINE)} if finding.line else {}),
             }
             for finding in found
         ]
@@ -118,6 +122,10 @@ class EvidenceRecorder:
             self._files += [name for name in names if name not in self._files]
         return tuple(self._files)
 
+    def _said(self, text: str, most: int = _LONGEST_MESSAGE) -> str:
+        """What a WebUI said, redacted first and cut then."""
+        return shortened(self._redactor.redact(text), most)
+
     def _failure(
         self,
         verdict: Verdict,
@@ -128,16 +136,18 @@ class EvidenceRecorder:
         printed: Sequence[str] | None,
     ) -> dict[str, Any]:
         """A failed attempt, as the journal has it. What a WebUI says may echo a prompt."""
-        said = None if printed is None else self._redactor.redact("\n".join(printed))
+        said = None
+        if printed is not None:
+            said = self._redactor.redact(shortened("\n".join(printed), MOST_AT_ONCE))
         return {
             "diagnosis": str(verdict.diagnosis),
             "error": type(error).__name__,
             "status": error.status,
-            "message": self._redactor.redact(verdict.cause),
+            "message": self._said(verdict.cause),
             "exit_code": exit_code,
             "counted": counts(verdict.diagnosis),
             "crashed": crashed,
-            "evidence": self._redactor.redact(verdict.evidence),
+            "evidence": self._said(verdict.evidence),
             "decision": f"{decision.action} ({decision.why})",
             "lines": None if said is None else lines_that_matter(said),
             "probes": asdict(error.probes) if error.probes else None,
@@ -208,9 +218,9 @@ class RunRecorder(EvidenceRecorder):
     def proven(self, unwell: str, decision: Decision) -> None:
         record = {
             "well": not unwell,
-            "unwell": self._redactor.redact(unwell),
+            "unwell": self._said(unwell),
             "excused": decision.action is Action.HOLD,
-            "decision": f"{decision.action} ({self._redactor.redact(decision.why)})",
+            "decision": f"{decision.action} ({self._said(decision.why)})",
         }
         self.insist(lambda: self._run.record("call_proven", call=self._call, **record))
 
