@@ -196,8 +196,8 @@ def _files(node: Node, within: str) -> Iterator[tuple[Node, str]]:
         yield (
             node,
             (
-                f"{_named(within)} is given a file in a folder, which is opened on the WebUI's disk; "
-                f"a file of the job stands under the key of an image, as `image:`{_HINT}"
+                f"{_named(within)} is given a file in a folder, which is opened on the "
+                f"WebUI's disk; a file of the job stands under an image's key, as `image:`{_HINT}"
             ),
         )
 
