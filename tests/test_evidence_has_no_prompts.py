@@ -232,3 +232,46 @@ def test_no_piece_of_a_prompt_is_in_the_log_or_the_status(echoing: Night) -> Non
     for prompt in (JAPANESE, FIFTY):
         for at in range(len(prompt) - 3):
             assert prompt[at : at + 4] not in text
+
+
+def test_the_secrets_of_the_config_are_in_nothing_that_is_written(tmp_path: Path) -> None:
+    """The WebUI prints its command line and COMMANDLINE_ARGS when it starts."""
+    users = tmp_path / "users.txt"
+    users.write_text("anna:fileSecret77,otto:otherSecret88\n")
+    args = "--gradio-auth anna:gradioPass1,otto:gradioPass2 --hf-token hf_notAToken"
+    args += " --ngrok=ngrokValue9"
+    env = {
+        "COMMANDLINE_ARGS": f"{args} --gradio-auth-path {users} --tls-keyfile /etc/tls/private.pem",
+        "OPENAI_API_KEY": "openValueOfGold",
+    }
+    secrets = ("gradioPass", "hf_notA", "ngrokValue", "apiPass", "private.pem", "openValue")
+    faults = (
+        "- {fault: exit-on-start, when: {start: 2}}\n"
+        "- {fault: sigkill-mid-step, when: {prompt: cursed}, times: always}\n"
+    )
+    logger = logging.getLogger("sdwatch")
+    before = list(logger.handlers)
+    with monitored(
+        tmp_path / "spool-of-it",
+        flags=("--auth", "user:apiPass33"),
+        faults=faults,
+        webui={"env": env, "username": "user", "password": "apiPass33"},
+    ) as spool:
+        log = spool.state / "sdwatch.log"
+        set_up_logging(log, 10_000_000, lambda _: None)
+        try:
+            spool.drop("first.yaml", job("a cursed castle"))
+            spool.start(once=True)
+            spool.ended()
+        finally:
+            for handler in set(logger.handlers) - set(before):
+                logger.removeHandler(handler)
+                handler.close()
+        printed = "".join(p.read_text() for p in spool.state.glob("webui-sim/*.stdout.log"))
+        assert [secret for secret in secrets[:5] if secret not in printed] == []
+        written = [path for path in spool.spool.rglob("*") if path.is_file()]
+        tails = [path for path in written if path.name.startswith("webui_tail")]
+        assert any("<secret>" in path.read_text(encoding="utf-8") for path in tails)
+        for path in (*written, log):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            assert [secret for secret in secrets if secret in text] == [], path.name

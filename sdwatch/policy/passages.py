@@ -33,6 +33,7 @@ one to a line, with its number."""
 
 _WORD = re.compile(r"[^\W_]+")
 _NETWORK = re.compile(r"<\w{1,20}:")  # the beginning of `<lora:name:1>`, which is no text
+_ESCAPED = re.compile(r"\\[ux][0-9a-fA-F]{2}|%[0-9a-fA-F]{2}|&#")
 _PHRASE_ENDS = re.compile(r"[\n\r,;|()\[\]{}<>:]+")
 
 Span = tuple[int, int]
@@ -142,6 +143,9 @@ def _telling_words(text: str) -> list[str]:
 
 
 def _tells(text: str) -> bool:
+    """Whether it has a word that is not in every log. Escapes are no words."""
+    if not text.isascii() or _ESCAPED.search(text):
+        return True
     return not all(map(tells_nothing, _WORD.findall(text)))
 
 

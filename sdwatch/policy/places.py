@@ -27,8 +27,8 @@ _DATA = frozenset(_FILES.split())
 _ENDING = re.compile(r"\.([A-Za-z][A-Za-z0-9]{0,11}|7z)[\s.]*$")
 _PIECES = re.compile(r"[\s,;\"'=()\[\]]+")
 _MODEL_KEY = re.compile(
-    r"(?:.*_)?(?:model|models|module|checkpoint|ckpt|vae|lora|loras|unet|controlnet|adapter|weights"
-    r"|embedding|upscaler|detector)(?:_\d+|_name)?",
+    r"(?:^|_)(?:model|models|module|checkpoint|ckpt|vae|lora|loras|unet|controlnet|adapter|weights"
+    r"|embedding|upscaler|detector)(?:_\d+|_name)?$",
     re.IGNORECASE,
 )
 
@@ -76,4 +76,4 @@ def is_model(path: str) -> bool:
 
 def is_model_key(key: str) -> bool:
     """Whether what stands under this key of a script's arguments is the name of a model."""
-    return _MODEL_KEY.fullmatch(key) is not None
+    return _MODEL_KEY.search(key) is not None

@@ -203,7 +203,7 @@ def _put(
 
 
 def _is_worth_hiding(text: str) -> bool:
-    return text.strip().lower() not in _COMMON and any(c.isalnum() for c in text)
+    return text.strip().lower() not in _COMMON and any(c.isalnum() or c > "\u2100" for c in text)
 
 
 def _secret(text: str) -> tuple[_Needle, ...]:
