@@ -10,6 +10,7 @@ import re
 import shlex
 import stat
 import sys
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -20,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from sdwatch import disk, resources
 from sdwatch.errors import ConfigError, FileProblems, Problem
+from sdwatch.policy.config_secrets import Secret, in_file, secret_files, secrets_of
 from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
 from sdwatch.policy.picture import MOST_PIXELS
 from sdwatch.policy.preflight import MAX_GENERATION
@@ -28,6 +30,7 @@ from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
 from sdwatch.policy.signatures import Signature, parse_signatures
 from sdwatch.policy.success import LEVELS, Level
 
+_LONGEST_SECRETS = 10_000  # bytes of a file of users and passwords
 _MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
 _DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
 _AGES = {"min": 60, "h": 3600, "day": 86400, "days": 86400, "d": 86400}
@@ -451,3 +454,20 @@ def _program(word: str, folder: Path) -> str:
     """A program with a folder in its name is looked for from `cwd`, on every system alike."""
     has_folder = "/" in word or (os.name == "nt" and "\\" in word) or word.startswith("~")
     return str(_absolute(Path(word).expanduser(), folder)) if has_folder else word
+
+
+def secrets_in(webui: WebUIConfig) -> Iterator[Secret]:
+    """Return what its command line, its environment, and the files of users and passwords that
+    these name have. A file that cannot be read has none."""
+    command = webui.command or ()
+    yield from secrets_of(command, webui.env, webui.username, webui.password)
+    for name in secret_files(command, webui.env):
+        path = Path(webui.cwd or ".", name).expanduser()
+        try:
+            if not path.is_file():
+                continue
+            with path.open("rb") as file:
+                text = file.read(_LONGEST_SECRETS).decode("utf-8", "replace")
+        except (OSError, ValueError):
+            continue
+        yield from in_file(text, path.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.clock import Clock
-from sdwatch.config import WebUIConfig, builtin_signatures
+from sdwatch.config import WebUIConfig, builtin_signatures, secrets_in
 from sdwatch.keeper import Keeper
 from sdwatch.permit import Permit
 from sdwatch.policy.catalogue import Catalogue, Kind
@@ -67,8 +67,8 @@ class Lane:
         self.name = config.name
         self.managed = config.command is not None
         self.redactor = Redactor()
-        if config.password:
-            self.redactor.learn_secret(config.password)
+        for secret in secrets_in(config):
+            self.redactor.learn_secret(secret.value, secret.label)
         self.faults = Faults(clock)
         self._config = config
         self._recovery = recovery
@@ -87,6 +87,7 @@ class Lane:
             config.health.timeout,
             remembered,
             asked_for_api=asks_for_api(config.command),
+            redact=self.redactor.redact,
         )
         self._machine = Machine(clock, {"state": state_dir}, lambda: self.process.family())
         self.keeper = Keeper(

@@ -40,7 +40,7 @@ from sdwatch.policy.envelope import (
     unreadable_envelope,
 )
 from sdwatch.policy.facts import Blamed
-from sdwatch.policy.job import Job, script_image_names
+from sdwatch.policy.job import Job, Stage
 from sdwatch.policy.lasting import Lasting
 from sdwatch.policy.ledger import Image
 from sdwatch.policy.made_by import what_made_it
@@ -376,7 +376,7 @@ class StageRunner:
         payload = dict(call.fields)
         if mask := payload.get("mask"):
             payload["mask"] = _encoded(self._read_image(call, mask, own=True))
-        payload |= self._script_images(call)
+        payload |= self._script_images(call, stage)
         if call.kind == UPSCALE:
             return payload | {"image": _encoded(images[0])}
         if images:
@@ -386,14 +386,14 @@ class StageRunner:
                 payload |= _size_of(images[0])
         return payload
 
-    def _script_images(self, call: Call) -> dict[str, Any]:
+    def _script_images(self, call: Call, stage: Stage) -> dict[str, Any]:
         """The arguments of scripts, with the job's images in place of their names; each is read
         once."""
-        names = sorted(set(script_image_names(call.fields)))
+        names = sorted(set(stage.script_images))
         read = self._read_all(call, names, own=True)
         images = dict(zip(names, map(_encoded, read), strict=True))
         given = {key: call.fields[key] for key in SCRIPT_FIELDS if key in call.fields}
-        return {key: with_images(value, images.__getitem__) for key, value in given.items()}
+        return {key: with_images(value, lambda n: images.get(n, n)) for key, value in given.items()}
 
     def _read_all(self, call: Call, names: Sequence[str], own: bool) -> list[bytes]:
         images: list[bytes] = []

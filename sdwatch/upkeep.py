@@ -17,8 +17,10 @@ from sdwatch.config import WebUIConfig
 from sdwatch.hold import Hold
 from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.cooldown import asked_again_after
+from sdwatch.policy.cuts import shortened
 from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.lifecycle import Event, State, next_state
+from sdwatch.policy.redaction import MOST_AT_ONCE
 from sdwatch.policy.success import Finding, failed_extensions
 from sdwatch.policy.trouble import (
     Cure,
@@ -377,7 +379,9 @@ class Upkeep:
 
     def _with_output(self, trouble: Trouble) -> Trouble:
         """What it printed goes with it, and no prompt in either."""
-        printed = self._redact("\n".join(self.process.get_tail_logs().values()))
+        printed = self._redact(
+            shortened("\n".join(self.process.get_tail_logs().values()), MOST_AT_ONCE)
+        )
         lines = tuple(lines_that_matter(printed))
         return replace(trouble, cause=self._redact(trouble.cause), lines=lines)
 

@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cache
 from random import Random
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sdwatch import resources
 from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy.document import MAX_BYTES
 from sdwatch.policy.job import STAGE_FIELDS, STAGE_KINDS, parse_job
+from sdwatch.policy.scripts import SCRIPT_FIELDS, is_image_key
 
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
 
@@ -40,6 +41,8 @@ SEEDS: tuple[bytes, ...] = (
     b'  "directories_filename_pattern": x\n  CLIP_stop_at_last_layers: 2\n',
     b"prompt: a\nscript_name: X/Y/Z plot\nscript_args: [1, [x, {y: off}], '/etc/passwd', null]\n"
     b"alwayson_scripts:\n  ControlNet:\n    args: [{image: http://box/a.png, save_dir: ../a}]\n",
+    b"prompt: a\nscript_name: X\nscript_args: [etc/x.png, {a: [out/y.txt]}, 'b\\c.json', a/b.pt]\n"
+    b"alwayson_scripts:\n  X: {args: [{image: parts/eye.png, source: parts/eye.png}]}\n",
     b'prompt: a\noverride_settings:\n  ? "save_dir_file_\\n"\n  : 1\n',
     b"\"prompt\": \"a \\u00e9 \\x41 \\e \\0 \\N \\\n  b\"\n'name': 'it''s'\n",
     "prompt: ein Schloß, 城, 🏰\nname: ночь\n".encode(),
@@ -86,6 +89,9 @@ _VALUES: tuple[bytes, ...] = (
     # names and places
     b"../a.png", b"/etc/passwd", b"~root/a", b"C:\\a", b"http://box/a", b"file=/etc/passwd",
     b"data:image/png;base64,AAAA", b"nul.png", b"a.png:b", b"sketch.png", b"'sketch.png '",
+    b"etc/x.png", b"outputs/old/y.png", b"'out\\old\\y.jpg'", b"'a, etc/x.txt'", b"./etc/./x.log",
+    b"'my out/y.png'", b"'{\"a\": \"etc/x.png\"}'", b"a/" * 9_000 + b"b.png",
+    b"./" * 9_000,
     b'"a\\0.png"', b'"a\\nb"', b"/9j/" + b"A" * 60, b"custom code", b"prompts from file",
 )  # fmt: skip
 
@@ -135,8 +141,25 @@ def judge(data: bytes, images: frozenset[str] | None) -> bool:
     check_places(job.warnings, data)
     # As it is sent: JSON without NaN, text without halves of characters.
     fields = [dict(stage.fields) for stage in job.stages]
+    for given in fields:
+        check_script_arguments({name: given.get(name) for name in SCRIPT_FIELDS})
     json.dumps([job.name, job.priority, fields], allow_nan=False, ensure_ascii=False).encode()
     return True
+
+
+def check_script_arguments(value: Any) -> None:
+    """Raises AssertionError where a script is given a file on the WebUI's disk. What is under the
+    key of an image is a file of the job, and sent as data."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not (key.lower().endswith("prompt") or is_image_key(key)):
+                check_script_arguments(item)
+    elif isinstance(value, list):
+        for item in value:
+            check_script_arguments(item)
+    elif isinstance(value, str):
+        place = re.search(r"^[^\s,]{1,500}[/\\][^\s,/\\]{1,100}\.(png|txt|json|log)$", value)
+        assert place is None or value.startswith("data:"), "a script is given a place"
 
 
 def check_refusal(error: FileProblems, data: bytes) -> None:

@@ -3,15 +3,19 @@ the prompt that the mistake is made with."""
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from sdwatch.cli.logs import set_up_logging
 from sdwatch.monitor import Result
+from sdwatch.simulator.echo import ECHOES
 from tests.monitored import Monitored, job, monitored
 
 TEXT = "a purple hippopotamus, sleeping under seven silver moons"
@@ -146,3 +150,128 @@ def test_a_webui_that_lives_on_has_the_prompts_of_before_in_its_log(tmp_path: Pa
         for path in second.rglob("*"):
             if path.is_file():
                 assert_silent(path.read_text(encoding="utf-8", errors="replace"))
+
+
+JAPANESE = "雪の中の青い城と七つの銀の月の下で眠る紫の河馬が静かに夢を見ている夜の風景を描いた油絵"
+FIFTY = "".join(chr(0x4E00 + 37 * number) for number in range(72))
+SPOKEN = "a purple hippopotamus sleeping under seven silver moons, glittering velvet marzipan"
+PROMPTS = {"Japanese": JAPANESE, "without a pattern": FIFTY, "of words": SPOKEN}
+SHORTEST = {"Japanese": 4, "without a pattern": 4, "of words": 8}
+"""Characters of a prompt that are told from chance; words have their own test."""
+
+WAYS = 2 * len(ECHOES)
+
+
+def forms_of(piece: str) -> set[str]:
+    """As it may stand in a file: plain, and in each escape."""
+    return {
+        piece,
+        quote(piece),
+        json.dumps(piece)[1:-1],
+        "".join(f"\\u{ord(sign):04x}" for sign in piece),
+        "".join(f"&#{ord(sign)};" for sign in piece),
+        base64.b64encode(piece.encode()).decode().rstrip("=")[:-1],
+    }
+
+
+@pytest.fixture(scope="module")
+def echoing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
+    """A WebUI that repeats each prompt in each way, in its reply and in its log."""
+    logger = logging.getLogger("sdwatch")
+    before, level = list(logger.handlers), logger.level
+    faults = "".join(
+        f"- {{fault: echo-500, way: {way}, when: {{stage: txt2img, prompt: 'q{way}q'}}, "
+        "times: always}\n"
+        for way in range(WAYS)
+    )
+    with monitored(tmp_path_factory.mktemp("echoing"), faults=faults) as spool:
+        warned: list[str] = []
+        log = spool.state / "sdwatch.log"
+        set_up_logging(log, 10_000_000, warned.append)
+        try:
+            for way in range(WAYS):
+                for number, prompt in enumerate(PROMPTS.values()):
+                    spool.drop(f"job-{number}-{way}.yaml", job(f"q{way}q {prompt}"))
+            spool.start(once=True)
+            assert spool.ended(timeout=300) is Result.EMPTY
+        finally:
+            for handler in set(logger.handlers) - set(before):
+                logger.removeHandler(handler)
+                handler.close()
+            logger.setLevel(level)
+        yield Night(spool, log, warned)
+
+
+@pytest.mark.parametrize("what", PROMPTS)
+@pytest.mark.parametrize("way", range(WAYS), ids=[f"{w}-{n}" for n in (1, 2) for w in ECHOES])
+def test_no_piece_of_a_prompt_is_in_the_evidence_however_it_was_repeated(
+    echoing: Night, what: str, way: int
+) -> None:
+    prompt, size = PROMPTS[what], SHORTEST[what]
+    number = list(PROMPTS).index(what)
+    run = echoing.run_of(f"job-{number}-{way}")
+    names = [path for path in run.iterdir() if path.is_file()]
+    evidence = [path for path in names if path.name not in ("job.yaml", "run.json")]
+    assert {"WHY.txt", "error.json", "journal.jsonl", "webui_tail.log"} <= {
+        p.name for p in evidence
+    }
+    for path in evidence:
+        text = path.read_text(encoding="utf-8").lower()
+        for at in range(len(prompt) - size + 1):
+            for form in forms_of(prompt[at : at + size]):
+                assert form.lower() not in text, (path.name, prompt[at : at + size])
+        if what == "of words":
+            assert_silent(text)
+
+
+def test_no_piece_of_a_prompt_is_in_the_log_or_the_status(echoing: Night) -> None:
+    files = (echoing.log, echoing.spool.spool / "status.json")
+    text = "\n".join(path.read_text(encoding="utf-8") for path in files if path.exists())
+    text = "\n".join([text, *echoing.spool.told, *echoing.warned])
+    assert_silent(text)
+    for prompt in (JAPANESE, FIFTY):
+        for at in range(len(prompt) - 3):
+            assert prompt[at : at + 4] not in text
+
+
+def test_the_secrets_of_the_config_are_in_nothing_that_is_written(tmp_path: Path) -> None:
+    """The WebUI prints its command line and COMMANDLINE_ARGS when it starts."""
+    users = tmp_path / "users.txt"
+    users.write_text("anna:fileSecret77,otto:otherSecret88\n")
+    args = "--gradio-auth anna:gradioPass1,otto:gradioPass2 --hf-token hf_notAToken"
+    args += " --ngrok=ngrokValue9"
+    env = {
+        "COMMANDLINE_ARGS": f"{args} --gradio-auth-path {users} --tls-keyfile /etc/tls/private.pem",
+        "OPENAI_API_KEY": "openValueOfGold",
+    }
+    secrets = ("gradioPass", "hf_notA", "ngrokValue", "apiPass", "private.pem", "openValue")
+    faults = (
+        "- {fault: exit-on-start, when: {start: 2}}\n"
+        "- {fault: sigkill-mid-step, when: {prompt: cursed}, times: always}\n"
+    )
+    logger = logging.getLogger("sdwatch")
+    before = list(logger.handlers)
+    with monitored(
+        tmp_path / "spool-of-it",
+        flags=("--auth", "user:apiPass33"),
+        faults=faults,
+        webui={"env": env, "username": "user", "password": "apiPass33"},
+    ) as spool:
+        log = spool.state / "sdwatch.log"
+        set_up_logging(log, 10_000_000, lambda _: None)
+        try:
+            spool.drop("first.yaml", job("a cursed castle"))
+            spool.start(once=True)
+            spool.ended()
+        finally:
+            for handler in set(logger.handlers) - set(before):
+                logger.removeHandler(handler)
+                handler.close()
+        printed = "".join(p.read_text() for p in spool.state.glob("webui-sim/*.stdout.log"))
+        assert [secret for secret in secrets[:5] if secret not in printed] == []
+        written = [path for path in spool.spool.rglob("*") if path.is_file()]
+        tails = [path for path in written if path.name.startswith("webui_tail")]
+        assert any("<secret>" in path.read_text(encoding="utf-8") for path in tails)
+        for path in (*written, log):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            assert [secret for secret in secrets if secret in text] == [], path.name

@@ -86,12 +86,19 @@ _WORDS = {
 @dataclass(frozen=True)
 class Names:
     """One list. `shown`: as people write them; `known`: every text that is taken for one of them,
-    folded where `folds`; `hints`: which of them is meant by every text that is like one, folded."""
+    folded where `folds`; `hints`: which of them is meant by every text that is like one, folded;
+    `files`: where those that are files lie, with `/` and in lower case."""
 
     shown: tuple[str, ...]
     known: frozenset[str]
     folds: bool
     hints: Mapping[str, str] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+
+    def has_file(self, path: str) -> bool:
+        """Whether one of them is the file at the end of whose path `path` stands."""
+        end = path.replace("\\", "/").lower()
+        return any(file == end or file.endswith(f"/{end}") for file in self.files)
 
     def __contains__(self, name: str) -> bool:
         return (fold(name) if self.folds else name) in self.known
@@ -298,7 +305,9 @@ def _read_any(route: str, body: Any, kind: Kind) -> dict[str, Names]:
     entries = (_ENTRY.get(route, _plain)(item) for item in items)
     # AUTOMATIC1111 looks styles and modules up in ways that were not measured.
     lenient = route in ("prompt-styles", "sd-modules", "sd-vae") or not kind.is_exact
-    return {route: _names(entries, folds=lenient)}
+    paths = [_text(item, key) for item in items for key in ("filename", "path", "model_path")]
+    files = tuple(path.replace("\\", "/").lower() for path in paths if path)
+    return {route: replace(_names(entries, folds=lenient), files=files)}
 
 
 def _names(entries: Iterable[tuple[str, list[str]]], *, folds: bool) -> Names:

@@ -39,6 +39,7 @@ from sdwatch.policy.reach import DEVICE, JobRules, beyond
 from sdwatch.policy.schema import Places, found, nearest, read_with_places, readable
 from sdwatch.policy.scripts import (
     SCRIPT_FIELDS,
+    Where,
     image_nodes,
     images_in,
     misshapen,
@@ -72,15 +73,16 @@ _URL = re.compile(r"(?i)(data:|file=|[a-z][a-z0-9+.-]*://)")
 class Stage:
     """One step of a job: the fields its author gave, typed, and nothing that was not given.
 
-    Images are names within the job folder: `init_images` (a list), `image`, `mask`.
-    `line` is where the stage begins in its file, `places` where each value stands in it, by the
-    way to it; `()` is the stage itself.
+    Images are names within the job folder: `init_images` (a list), `image`, `mask`;
+    `script_images` are those in the arguments of its scripts. `line` is where the stage begins in
+    its file, `places` where each value stands in it, by the way to it; `()` is the stage itself.
     """
 
     kind: StageKind
     fields: Mapping[str, Any]
     line: int
     places: Places = dataclass_field(default_factory=dict, compare=False, repr=False)
+    script_images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -168,12 +170,7 @@ def image_names(stage: Stage) -> list[str]:
     """The images of the job folder that a stage names, in the order of its fields."""
     given = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
     names = [name for one in given for name in ([one] if isinstance(one, str) else one)]
-    return [*names, *script_image_names(stage.fields)]
-
-
-def script_image_names(fields: Mapping[str, Any]) -> list[str]:
-    """The images of the job folder that stand in the arguments of scripts."""
-    return [name for key in SCRIPT_FIELDS if key in fields for name in images_in(fields[key])]
+    return [*names, *stage.script_images]
 
 
 def on_disk(name: str, images: Collection[str]) -> str:
@@ -237,7 +234,7 @@ class _JobReader:
             )
         fields, places = self.fields(root, _ShortForm, "txt2img")
         header = {key: fields.pop(key) for key in _Header.model_fields if key in fields}
-        return header, [Stage("txt2img", fields, root.line, places)]
+        return header, [Stage("txt2img", fields, root.line, places, self.script_images(fields))]
 
     def long_form(
         self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
@@ -290,7 +287,8 @@ class _JobReader:
         if first:
             self.check_source(key, kind, value)
         fields, places = self.fields(value, STAGE_FIELDS[kind], key.text)
-        return Stage(kind, fields, key.line, {**places, (): (key.line, key.column)})
+        places = {**places, (): (key.line, key.column)}
+        return Stage(kind, fields, key.line, places, self.script_images(fields))
 
     def check_source(self, key: Scalar, kind: StageKind, value: Node) -> None:
         needed = {"txt2img": None, "img2img": "init_images", "extra-single-image": "image"}[kind]
@@ -319,7 +317,7 @@ class _JobReader:
             for value in named.values():
                 self.check_names(value)
             self.check_scripts(node)
-            for place, why in beyond(node, self.rules):
+            for place, why in beyond(node, self.rules, self.is_own):
                 self.fail(place, why)
         if made is None:
             return {}, places
@@ -332,7 +330,7 @@ class _JobReader:
         if key in IMAGE_FIELDS:
             return self.clean_names(value)
         if key in SCRIPT_FIELDS:
-            return with_images(value, lambda name: on_disk(name, self.images or ()))
+            return with_images(value, lambda name: self.file_of(name) or name)
         return value
 
     def check_scripts(self, node: document.Mapping) -> None:
@@ -342,8 +340,28 @@ class _JobReader:
                 for place, why in misshapen(value):
                     self.fail(place, why)
             if key.text in SCRIPT_FIELDS:
-                for name in image_nodes(value):
-                    self.check_names(name)
+                for name, where in image_nodes(value):
+                    if where is Where.IMAGE or self.is_own(name.text) or self.is_missed(name.text):
+                        self.check_names(name)
+
+    def file_of(self, name: str) -> str:
+        """The file of the job that a text names, or ''."""
+        real = on_disk(name, self.images or ())
+        return real if real in (self.images or ()) else ""
+
+    def is_own(self, name: str) -> bool:
+        """Whether a text names a file of the job."""
+        return bool(self.file_of(name))
+
+    def is_missed(self, name: str) -> bool:
+        """Whether a text that stands where a script may take an image names one that should be in
+        the job folder: a name with a folder in it may be the WebUI's own, see reach.py."""
+        return self.images is not None and not re.search(r"[/\\\s]", name)
+
+    def script_images(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
+        """The files of the job in the arguments of scripts."""
+        texts = [text for key in SCRIPT_FIELDS if key in fields for text in images_in(fields[key])]
+        return tuple(text for text in texts if self.is_own(text))
 
     def warn_of_comments(self, node: document.Mapping) -> None:
         for key, value in node.entries:

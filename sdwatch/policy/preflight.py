@@ -39,8 +39,10 @@ from sdwatch.policy.payload import (
     restores_faces,
     scaled,
 )
+from sdwatch.policy.places import files_named_in, is_model, is_model_key
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schema import Place, nearest
+from sdwatch.policy.scripts import Where, is_name, where
 
 MAX_GENERATION = 100_000_000
 """Pixels of what one call makes, if the config says no other bound: as many as an image that a job
@@ -233,8 +235,55 @@ class _Check:
         self.script(place, name, SELECTABLE, ALWAYS_ON)
 
     def always_on_scripts(self, place: Place, given: Mapping[str, Any]) -> None:
-        for name in given:
+        for name, entry in given.items():
             self.script((*place, name), name, ALWAYS_ON, SELECTABLE)
+            if not (self._rules.allows(name) or self._rules.allows("alwayson_scripts")):
+                args = entry.get("args") if isinstance(entry, Mapping) else None
+                self.files_in((*place, name, "args"), args)
+
+    def script_args(self, place: Place, args: Any) -> None:
+        script = self._stage.fields.get("script_name")
+        allowed = ("script_args", script) if isinstance(script, str) else ("script_args",)
+        if not any(map(self._rules.allows, allowed)):
+            self.files_in(place, args)
+
+    def files_in(
+        self, place: Place, value: Any, key: str = "", stands: Where = Where.PERHAPS
+    ) -> None:
+        """Files in folders that a script's arguments name: each must be in one of the lists, or is
+        a place on the WebUI's disk. No list has the models of extensions: these are told by the key
+        that they stand under."""
+        if isinstance(value, Mapping):
+            for inner, item in value.items():
+                if not inner.lower().endswith("prompt"):
+                    self.files_in((*place, inner), item, inner, where(inner))
+        elif isinstance(value, list):
+            for number, item in enumerate(value):
+                self.files_in((*place, number), item, key, stands)
+        elif isinstance(value, str) and not self.is_own(value, stands):
+            for file in files_named_in(value):
+                if not (is_model(file) and is_model_key(key)):
+                    self.file(place, file)
+
+    def is_own(self, text: str, stands: Where) -> bool:
+        """Whether a text in a script's arguments is a file of the job."""
+        own = stands is Where.IMAGE or text in self._stage.script_images
+        return own and is_name(text, stands)
+
+    def file(self, place: Place, path: str) -> None:
+        """One that must be in a list. Where a list of models is missing it is let through, and said
+        so: it may be one of that."""
+        lists = self._catalogue.lists
+        if any(path in names or names.has_file(path) for names in lists.values()):
+            return
+        missing = [name for name in _OF_FILES if name not in lists]
+        if not missing:
+            self.refusing.update(_OF_FILES)
+            self.fail(place, f"{_quoted(path)} is in none of the lists of {self._who}, and names a "
+                      f"place on its disk{_ALLOW}")  # fmt: skip
+            return
+        why = self._catalogue.missing.get(missing[0], "no such list")
+        self.skipped["files that scripts name"] = f"{self._who}: {missing[0]}: {why}"
 
     def script(self, place: Place, name: str, role: str, other: str) -> None:
         """One that must be of this role. /script-info says which are, but not of all scripts."""
@@ -375,6 +424,7 @@ _LOOK_UP: Mapping[str, Callable[[_Check, Place, Any], None]] = {
     "styles": _Check.styles,
     "script_name": _Check.selectable_script,
     "alwayson_scripts": _Check.always_on_scripts,
+    "script_args": _Check.script_args,
     "override_settings": _Check.settings,
 }
 
@@ -394,6 +444,9 @@ def _limited(limit: int | None) -> str:
 
 
 _DID = "; did you mean"
+_ALLOW = ' ("allow" in the config makes exceptions)'
+_OF_FILES = ("sd-models", "loras")
+"""Lists whose names may be files in folders, and that each WebUI has that has scripts."""
 # An extension that loads AUTOMATIC1111's API early keeps the settings of others out of its list.
 _UNLISTED = ' ("allow" in the config makes exceptions, for what an extension adds unlisted)'
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sdwatch.policy.document import Mapping, Node, Scalar, Sequence, shown
+from sdwatch.policy.places import files_named_in, is_data
+from sdwatch.policy.scripts import Where, is_name, where
 
 # A name, or one word of it between underscores, and why no job sets it. Matched with DOTALL: a name
 # may have a line end in it, and would else pass, and be tried anew from each of its underscores.
@@ -99,9 +101,11 @@ class JobRules:
         return name.lower() in map(str.lower, self.allow)
 
 
-def beyond(stage: Mapping, rules: JobRules) -> Iterator[tuple[Node, str]]:
+def beyond(
+    stage: Mapping, rules: JobRules, is_own: Callable[[str], bool] = lambda _: False
+) -> Iterator[tuple[Node, str]]:
     """What in the fields of a stage reaches beyond the job: where it stands, and why it is
-    refused."""
+    refused. `is_own`: whether a text names a file of the job."""
     given = {key.text: value for key, value in stage.entries}
     script = given.get("script_name")
     if isinstance(script, Scalar) and rules.allows(script.text):
@@ -112,9 +116,12 @@ def beyond(stage: Mapping, rules: JobRules) -> Iterator[tuple[Node, str]]:
         if name == "override_settings":
             yield from _settings(value, rules)
         elif name == "alwayson_scripts":
-            yield from _scripts(value, rules)
+            yield from _scripts(value, rules, is_own)
         elif name == "script_name":
             yield from _script(value, rules)
+        elif name == "script_args":
+            yield from _places(value, name)
+            yield from _files(value, name, is_own)
         elif name in _FIELDS:
             yield from _field(name, value)
         else:
@@ -139,11 +146,14 @@ def _settings(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
             yield from _places(value, key.text)
 
 
-def _scripts(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
+def _scripts(
+    node: Node, rules: JobRules, is_own: Callable[[str], bool]
+) -> Iterator[tuple[Node, str]]:
     for key, value in node.entries if isinstance(node, Mapping) else ():
         if not rules.allows(key.text):
             yield from _script(key, rules)
             yield from _places(value, key.text)
+            yield from _files(value, key.text, is_own)
 
 
 def _script(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
@@ -171,6 +181,35 @@ def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
         bare = _bare_name(node.text)
         instead = f'write its bare name, "{bare}"' if bare else "a job names what the WebUI lists"
         yield node, f"{_named(within)} is given {what}; {instead}{_HINT}"
+
+
+def _files(
+    node: Node, within: str, is_own: Callable[[str], bool], place: Where = Where.PERHAPS
+) -> Iterator[tuple[Node, str]]:
+    """Texts in a script's arguments that name a file in a folder, though it is no path from the
+    disk's root: an extension opens it below the WebUI's folder. What may be a model's name is told
+    by the WebUI's lists (see preflight.py); what stands where an image does is a file of the job
+    (see scripts.py)."""
+    if isinstance(node, Sequence):
+        for item in node.items:
+            yield from _files(item, within, is_own, place)
+    elif isinstance(node, Mapping):
+        for key, value in node.entries:
+            if not key.text.lower().endswith("prompt"):
+                yield from _files(value, within, is_own, where(key.text))
+    elif (
+        not node.is_null
+        and not (is_name(node.text, place) and (place is Where.IMAGE or is_own(node.text)))
+        and not _place(node.text)
+        and any(map(is_data, files_named_in(node.text)))
+    ):
+        yield (
+            node,
+            (
+                f"{_named(within)} is given a file in a folder, which is opened on the "
+                f"WebUI's disk; a file of the job stands under an image's key, as `image:`{_HINT}"
+            ),
+        )
 
 
 _MODEL_FILE = re.compile(

@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from sdwatch.policy.vocabulary import tells_nothing
+
 Kind = Literal["name", "image", "secret", "text"]
 
 DEEPEST = 32
@@ -64,6 +66,20 @@ IMAGE_KEYS = frozenset(
 _SECRET_KEY = re.compile(r"passw|secret|token\b|api_?key|authorization|cookie|credential", re.I)
 _IMAGE_START = re.compile(r"data:|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-9A-Za-z]{2}[0-9A-Za-z+/]{200}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n]++={0,2}\s*")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:+-]{0,59}")
+_WORD = re.compile(r"[^\W_]+")
+_SCRIPTS = (
+    *("additional networks", "animatediff", "anti burn", "booru tag", "composable lora"),
+    *("controlnet", "cutoff", "dynamic prompts", "dynamic thresholding", "extra options"),
+    *("fooocus inpaint",),
+    *("forge couple", "freeu integrated", "hypertile integrated", "kohya hrfix", "latent couple"),
+    *("latentmodifier integrated", "multidiffusion integrated", "never oom integrated"),
+    *("perturbed-attention guidance", "randomize", "regional prompter", "self attention guidance"),
+    *("selfattentionguidance integrated", "soft inpainting", "styleselectorxl", "style selector"),
+    *("tiled diffusion", "tiled vae", "ultimate sd upscale", "x/y/z plot", "stylealign integrated"),
+)  # fmt: skip
+"""How titles of scripts of several words begin that Forge, AUTOMATIC1111 and much used extensions
+have."""
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
@@ -80,7 +96,7 @@ def sanitise(payload: Mapping[str, Any]) -> dict[str, Any]:
 def strings(payload: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
     """Every string value of a payload, wherever it is nested, with what it is taken for."""
     for key, value in payload.items():
-        yield from _strings(key, value, 1)
+        yield from _strings(str(key), value, 1)
 
 
 def kind_of(key: str, value: str) -> Kind:
@@ -105,7 +121,10 @@ def _strings(key: str, value: Any, depth: int) -> Iterator[tuple[Kind, str]]:
         return
     elif isinstance(value, Mapping):
         for inner, item in value.items():
-            yield from _strings(key if _is_secret(key) else str(inner), item, depth + 1)
+            name = str(inner)
+            if not _is_name_of_field(name):
+                yield "text", name
+            yield from _strings(key if _is_secret(key) else name, item, depth + 1)
     elif isinstance(value, list | tuple):
         for item in value:
             yield from _strings(key, item, depth + 1)
@@ -130,11 +149,21 @@ def _clean(key: str, value: Any, depth: int) -> Any:
 
 
 def _clean_key(key: Any) -> str:
-    """Keys are names of fields and scripts; one that is longer than any name is a text."""
+    """Keys are names of fields and scripts; what may be anything else is a text."""
     text = str(key)
-    if len(text) <= LONGEST_NAME and text.isprintable():
+    if _is_name_of_field(text):
         return text
     return f"<{len(text)} characters sha256:{digest(text)}>"
+
+
+def _is_name_of_field(key: str) -> bool:
+    """Whether a key is one word, as a field has it; or the title of a script that is known; or of
+    words that are in every log. A key of several others may be a prompt."""
+    if _FIELD.fullmatch(key):
+        return True
+    title = next((known for known in _SCRIPTS if key.casefold().startswith(known)), "")
+    is_short = len(key) <= LONGEST_NAME and key.isprintable()
+    return is_short and all(map(tells_nothing, _WORD.findall(key[len(title) :])))
 
 
 def _clean_string(key: str, value: str) -> Any:

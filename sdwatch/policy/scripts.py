@@ -31,7 +31,7 @@ _IMAGE_WORDS = frozenset(
     | {"face", "source", "reference", "override", "input", "target", "frame", "frames"}
 )
 _PICTURE_NAME = re.compile(
-    r"[^\n<>|\"?*]{1,200}\.(?:png|jpe?g|webp|bmp|gif|tiff?|avif)", re.IGNORECASE
+    r"[^\n<>|\"?*,]{1,200}\.(?:png|jpe?g|webp|bmp|gif|tiff?|avif)", re.IGNORECASE
 )
 _LONGEST_NAME = 1000  # what is longer is image data, of whatever format
 _DATA = re.compile(r"data:|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-9A-Za-z]{2}[0-9A-Za-z+/]{200}")
@@ -92,8 +92,9 @@ def _misshapen_entry(name: Scalar, entry: Node) -> Iterator[tuple[Node, str]]:
         yield args, f"args of {title} must be a list; {right}"
 
 
-def image_nodes(node: Node, place: Where = Where.PERHAPS) -> Iterator[Scalar]:
-    """The names of the job's files in a script's arguments, as they stand in the document."""
+def image_nodes(node: Node, place: Where = Where.PERHAPS) -> Iterator[tuple[Scalar, Where]]:
+    """What may be the name of a file of the job in a script's arguments, as it stands in the
+    document, and where."""
     if isinstance(node, Mapping):
         for key, value in node.entries:
             yield from image_nodes(value, where(key.text))
@@ -101,7 +102,7 @@ def image_nodes(node: Node, place: Where = Where.PERHAPS) -> Iterator[Scalar]:
         for item in node.items:
             yield from image_nodes(item, place)
     elif is_name(node.text, place) and _is_text(node):
-        yield node
+        yield node, place
 
 
 def _is_text(node: Scalar) -> bool:
@@ -110,7 +111,7 @@ def _is_text(node: Scalar) -> bool:
 
 
 def images_in(value: Any) -> list[str]:
-    """The same of the arguments as they were read, in their order."""
+    """The same texts of the arguments as they were read, in their order."""
     names: list[str] = []
 
     def note(name: str) -> str:
@@ -122,7 +123,7 @@ def images_in(value: Any) -> list[str]:
 
 
 def with_images(value: Any, image: Callable[[str], str], place: Where = Where.PERHAPS) -> Any:
-    """The arguments with `image(name)` in place of the name of each file of the job."""
+    """The arguments with `image(name)` in place of each text that may be a file of the job."""
     if isinstance(value, dict):
         return {key: with_images(inner, image, where(key)) for key, inner in value.items()}
     if isinstance(value, list):

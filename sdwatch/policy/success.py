@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from sdwatch.policy.cuts import shortened
 from sdwatch.policy.extensions import broken_extensions
 from sdwatch.policy.made_by import parameters_of
 from sdwatch.policy.payload import MAX_SEED, UPSCALE, names_upscaler, restores_faces
@@ -235,7 +236,7 @@ _LONGEST_NAME = 1000
 
 
 def _text(value: object) -> str:
-    return value[:_LONGEST_NAME] if isinstance(value, str) else ""
+    return shortened(value, _LONGEST_NAME) if isinstance(value, str) else ""
 
 
 def _model(
@@ -390,7 +391,7 @@ def _fallbacks(log: Sequence[str], payload: Mapping[str, Any]) -> list[Finding]:
             found.setdefault(words, Finding("fallback", words, line=line.strip()[:300]))
         for words, ways in _COMPILED:
             if words not in found and any(_has_in_order(line, parts) for parts in ways):
-                found[words] = Finding("fallback", words, line=line.strip()[:300])
+                found[words] = Finding("fallback", words, line=line.strip())
     return list(found.values())
 
 

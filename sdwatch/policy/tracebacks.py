@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError
+from sdwatch.policy.cuts import shortened
 from sdwatch.policy.error_lines import FRAME_SIGN, TRACEBACK, error_blocks, is_error
 from sdwatch.policy.signatures import says_nothing
 
@@ -125,12 +126,12 @@ def _frame(found: re.Match[str], code: str) -> Frame:
 
 def _code_below(body: Sequence[str], at: int) -> str:
     code = body[at + 1] if at + 2 < len(body) else ""  # the last line is the exception's own
-    return "" if _MARKS.fullmatch(code) else code.strip()[:_LONGEST_CODE]
+    return "" if _MARKS.fullmatch(code) else shortened(code.strip(), _LONGEST_CODE)
 
 
 def _drawn_code(body: Iterable[str]) -> str:
     found = next((match for line in body if (match := _DRAWN_CODE.search(line))), None)
-    return found["code"].strip(" │")[:_LONGEST_CODE] if found else ""
+    return shortened(found["code"].strip(" │"), _LONGEST_CODE) if found else ""
 
 
 def last_words(outputs: Iterable[Sequence[str]]) -> Traceback | None:

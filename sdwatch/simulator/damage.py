@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sdwatch.simulator import console, failures
+from sdwatch.simulator.echo import echoed
 from sdwatch.simulator.failures import CrashedError
 from sdwatch.simulator.faults import Fault
 from sdwatch.simulator.voice import HOOKS
@@ -90,7 +91,9 @@ class Damage:
         faults: list[Fault],
         ignore_sigterm: Callable[[], None],
         interrupted: Callable[[], bool],
+        prompt: str = "",
     ) -> None:
+        self._prompt = prompt
         self._faults = {f.name: f for f in faults}
         self._ignore_sigterm = ignore_sigterm
         self._interrupted = interrupted
@@ -164,6 +167,8 @@ class Damage:
                 raise CrashedError("SystemExit", "3", text_only=True, prints_first=True)
             case "structured-500" | "exit-after-500":
                 raise CrashedError("RuntimeError", "injected failure inside sampling")
+            case "echo-500":
+                raise echoed(self._prompt, int(fault.option("way")))
             case "device-suspended":
                 raise failures.device_suspended(text_only=bool(fault.option("opaque")))
             case "value-error":

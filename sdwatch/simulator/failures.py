@@ -22,7 +22,7 @@ class CrashedError(Exception):
     What body each kind of WebUI makes of it is told by its Site.
 
     `error` is the class's bare name as in the body; `qualified` is the name in the traceback.
-    `text_only` gives the text/plain body of a server that hides the error;
+    `text_only` gives a text/plain body, `plain`: that of a server that hides the error;
     `answered` is what stands under "body" (only a reply that its own schema refuses has it).
     `code` is the line that raised it. `prints_first`: its traceback is printed before the reply,
     also where the kind prints after it; else `delay` seconds after it, with `pause` seconds between
@@ -33,6 +33,7 @@ class CrashedError(Exception):
     delay = TRACEBACK_DELAY
     pause = 0.0
     ends_after: float | None = None
+    plain = "Internal Server Error"
 
     def __init__(
         self,

@@ -45,6 +45,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "opaque-500-text": _500,
     "structured-500": _500,
     "assertion-500": _500,
+    "echo-500": {**_500, "way": 0},
     "system-exit-500": {"at": 0.5},
     "exit-after-500": {**_500, "seconds": 0.2},
     "value-error": {"at": 0.5},
@@ -88,6 +89,8 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "slow-steps": {"factor": 10},
     "extension-raises": {"hook": 0, "stars": 1},
 }
+"""`way` of echo-500: how it repeats the prompt, a number of ECHOES in echo.py; with their count
+added in the kind's own reply, and not as text/plain."""
 START_FAULTS: dict[str, dict[str, float]] = {
     "slow-start": {"delay": 5},
     "late-routes": {"answers": 1},

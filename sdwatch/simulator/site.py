@@ -182,7 +182,7 @@ class Site:
         except CrashedError as e:
             if e.text_only:
                 text = "text/plain; charset=utf-8"
-                response = Response(500, b"Internal Server Error", text, crash=e)
+                response = Response(500, e.plain.encode(), text, crash=e)
             else:
                 response = as_json(500, self.crashed(e), crash=e)
         response.seconds = time.monotonic() - begin
@@ -262,7 +262,7 @@ class Site:
             prompt = ""
         prompt = prompt if isinstance(prompt, str) else ""
         faults = self.plan.request(stage, prompt, request.canary)
-        return Damage(faults, self._ignore_sigterm, lambda: self.machine.state.interrupted)
+        return Damage(faults, self._ignore_sigterm, lambda: self.machine.state.interrupted, prompt)
 
     def _object(self, request: Request) -> dict[str, Any]:
         validation = self.traits.validation

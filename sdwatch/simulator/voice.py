@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from http import HTTPStatus
 
 from sdwatch.simulator import checkpoints, console
@@ -41,11 +42,14 @@ class Voice:
         console.out("Using online LoRAs in FP16: False")
 
     def introduction(self, port: int) -> None:
-        """The first lines, which Forge and A1111 share."""
+        """The first lines, which Forge and A1111 share. They print what they were started with,
+        passwords too (recorded with both)."""
         console.out(f"Python {platform.python_version()} ({platform.python_implementation()})")
         console.out(f"Version: {self.version}")
         console.out(f"Commit hash: {self.commit}")
-        console.out(f"Launching API server with arguments: --nowebui --api --port {port}")
+        more = [*_without_port(sys.argv[1:]), os.environ.get("COMMANDLINE_ARGS", "")]
+        given = " ".join(["--nowebui --api", f"--port {port}", *filter(None, more)])
+        console.out(f"Launching API server with arguments: {given}")
         console.out(SIMULATED)
 
     def no_memory_monitor(self) -> None:
@@ -161,6 +165,11 @@ class Voice:
         """An upscaler was used whose weights are not here: measured for RealESRGAN only."""
         kind = "RealESRGAN" if "RealESRGAN" in url else url.rsplit("/", 1)[-1].split("_")[0]
         console.err(f"*** Unable to load {kind} model {url}")
+
+
+def _without_port(words: list[str]) -> list[str]:
+    at = words.index("--port") if "--port" in words else len(words)
+    return [*words[:at], *words[at + 2 :]]
 
 
 def _selected(checkpoint: Checkpoint) -> dict[str, object]:

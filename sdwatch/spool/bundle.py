@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sdwatch import disk
-from sdwatch.config import Config, WebUIConfig
+from sdwatch.config import Config, WebUIConfig, secrets_in
 from sdwatch.disk import encoded
 from sdwatch.policy.anonymise import Anonymiser
 from sdwatch.policy.command_line import command_for_others, secrets_in_command
@@ -256,8 +256,10 @@ def _anonymiser(run_folder: Path, spool: Spool, config: Config) -> Anonymiser:
     for source in _waiting(spool):
         known.learn_source(source)
     for webui in config.webuis:
-        for secret in _secrets_of(webui):
-            known.redactor.learn_secret(secret)
+        for secret in secrets_in(webui):
+            known.redactor.learn_secret(secret.value, secret.label)
+        for value in _secrets_of(webui):
+            known.redactor.learn_secret(value)
     host = socket.gethostname()
     hosts = [host, host.partition(".")[0], re.sub(r"[^a-z0-9]", "-", host.lower())]
     hosts += [w.host for w in config.webuis if not re.fullmatch(r"127[\d.]+|::1|localhost", w.host)]

@@ -15,9 +15,10 @@ from typing import Any
 
 from sdwatch import disk
 from sdwatch.errors import SpoolError
+from sdwatch.policy.cuts import mark
 from sdwatch.policy.envelope import ErrorEnvelope, decisions_in, with_attempts
 from sdwatch.policy.error_lines import lines_that_matter, printed_lines, uncut
-from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.redaction import MOST_AT_ONCE, Redactor
 from sdwatch.policy.sanitise import sanitise
 from sdwatch.policy.story import About, Evidence, Shown, why_text
 from sdwatch.policy.tracebacks import names_exception
@@ -58,6 +59,7 @@ def write_evidence(
     while number < MOST_SETS and (run_dir / _numbered(PAYLOAD, number)).exists():
         number += 1
     text = "".join(f"===== {stream} =====\n{tail[stream].rstrip()}\n\n" for stream in tail)
+    text = _bounded(disk.encoded(text), MOST_AT_ONCE).decode()
     files = {
         _numbered(PAYLOAD, number): _as_json(sanitise(payload)),
         _numbered(TAIL, number): _bounded(disk.encoded(redactor.redact(text))),
@@ -76,12 +78,12 @@ def _as_json(value: Any) -> bytes:
     return data if len(data) <= MOST_BYTES else b'{"hidden": "too large"}\n'
 
 
-def _bounded(data: bytes) -> bytes:
+def _bounded(data: bytes, most: int = MOST_BYTES) -> bytes:
     """Its beginning, where errors are pinned, and its end."""
-    if len(data) <= MOST_BYTES:
+    if len(data) <= most:
         return data
-    half = MOST_BYTES // 2
-    note = f"\n(… {len(data) - 2 * half} bytes left out …)\n".encode()
+    half = most // 2
+    note = mark(len(data) - 2 * half, "bytes").encode()
     text = (data[:half], data[-half:])
     return note.join(part.decode("utf-8", "ignore").encode() for part in text)
 

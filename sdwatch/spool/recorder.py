@@ -10,10 +10,11 @@ from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError
+from sdwatch.policy.cuts import shortened
 from sdwatch.policy.envelope import FailedAttempt, attempt_from
 from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.recovery import Decision, counts
-from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.redaction import MOST_AT_ONCE, Redactor
 from sdwatch.policy.success import Finding
 from sdwatch.policy.verdict import Verdict
 from sdwatch.spool.diagnostics import write_evidence
@@ -21,6 +22,8 @@ from sdwatch.spool.faults import Faults
 from sdwatch.spool.run import Run
 
 log = logging.getLogger("sdwatch.spool")
+
+_LONGEST_MESSAGE = 2000
 
 
 class EvidenceRecorder:
@@ -77,7 +80,7 @@ class EvidenceRecorder:
     def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
         """A message without what the job says in it."""
         self._redactor.learn(payload)
-        return self._redactor.redact(message)
+        return self._said(message)
 
     def proven(self, unwell: str, decision: Decision) -> None:
         """The WebUI made its self-test, `unwell` is why it failed; what the gate returned."""
@@ -92,8 +95,8 @@ class EvidenceRecorder:
         return [
             {
                 "kind": finding.kind,
-                "words": self._redactor.redact(finding.words),
-                **_printed(self._redactor.redact(finding.line)),
+                "words": self._said(finding.words),
+                **_printed(self._said(finding.line)),
             }
             for finding in found
         ]
@@ -121,6 +124,10 @@ class EvidenceRecorder:
             self._files += [name for name in names if name not in self._files]
         return tuple(self._files)
 
+    def _said(self, text: str, most: int = _LONGEST_MESSAGE) -> str:
+        """What a WebUI said, redacted first and cut then."""
+        return shortened(self._redactor.redact(text), most)
+
     def _failure(
         self,
         verdict: Verdict,
@@ -132,19 +139,21 @@ class EvidenceRecorder:
         first_call: bool,
     ) -> dict[str, Any]:
         """A failed attempt, as the journal has it. What a WebUI says may echo a prompt."""
-        said = None if printed is None else self._redactor.redact("\n".join(printed))
+        said = None
+        if printed is not None:
+            said = self._redactor.redact(shortened("\n".join(printed), MOST_AT_ONCE))
         return {
             "diagnosis": str(verdict.diagnosis),
             "error": type(error).__name__,
             "status": error.status,
-            "message": self._redactor.redact(verdict.cause),
+            "message": self._said(verdict.cause),
             "exit_code": exit_code,
             "counted": counts(verdict.diagnosis),
             "crashed": crashed,
             "first_call": first_call,
             "generation": self._generation,
             "after": None if error.after is None else round(error.after, 3),
-            "evidence": self._redactor.redact(verdict.evidence),
+            "evidence": self._said(verdict.evidence),
             "decision": f"{decision.action} ({decision.why})",
             "lines": None if said is None else lines_that_matter(said),
             "probes": asdict(error.probes) if error.probes else None,
@@ -215,9 +224,9 @@ class RunRecorder(EvidenceRecorder):
     def proven(self, unwell: str, decision: Decision) -> None:
         record = {
             "well": not unwell,
-            "unwell": self._redactor.redact(unwell),
+            "unwell": self._said(unwell),
             "excused": decision.excuses,
-            "decision": f"{decision.action} ({self._redactor.redact(decision.why)})",
+            "decision": f"{decision.action} ({self._said(decision.why)})",
         }
         self.insist(lambda: self._run.record("call_proven", call=self._call, **record))
 

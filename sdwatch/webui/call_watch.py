@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from sdwatch.clock import Clock
 from sdwatch.errors import Probes, WebUIError, WebUINotUsableError
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.progress import Limits, ProgressWatch, Sample
+from sdwatch.policy.sanitise import digest
 from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import PROBE_EVERY
@@ -20,6 +22,7 @@ _SHORTEST_PAUSE = 0.1
 _NUMBERS = ("progress", "eta_relative")
 _NUMBERS_OF_STATE = ("job_no", "job_count", "sampling_step", "sampling_steps")
 _LONGEST_JOB = 100
+_A_NAME = re.compile(r"[A-Za-z0-9_().:-]*+|Batch \d+ out of \d+")
 _LARGEST = 2**63  # no counter is; JSON has numbers of any length
 
 
@@ -100,12 +103,17 @@ class CallWatch:
 
 def known(reply: Mapping[str, object]) -> dict[str, Any]:
     """Of a reply of /progress what sdwatch knows, and nothing else: it is written into the
-    heartbeat each second, and a reply may have preview images in it, or anything."""
+    heartbeat each second, and a reply may have preview images in it, or anything. Of a job's name
+    that is more than one word, and may be a prompt, there is a digest."""
     state = reply.get("state")
     given = state if isinstance(state, Mapping) else {}
     job = given.get("job")
-    kept: dict[str, object] = {"job": job[:_LONGEST_JOB]} if isinstance(job, str) else {}
+    kept: dict[str, object] = {"job": _name(job)} if isinstance(job, str) else {}
     return {**_numbers(reply, _NUMBERS), "state": kept | _numbers(given, _NUMBERS_OF_STATE)}
+
+
+def _name(job: str) -> str:
+    return job[:_LONGEST_JOB] if _A_NAME.fullmatch(job) else digest(job)[:16]
 
 
 def how_far(progress: Mapping[str, Any]) -> dict[str, float]:

@@ -9,12 +9,14 @@ answers that belong together and stay the same.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sdwatch.clock import Clock
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
 from sdwatch.policy.catalogue import API
+from sdwatch.policy.cuts import shortened
 from sdwatch.policy.trouble import Lack
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.readiness import ProbeResult
@@ -40,6 +42,7 @@ _ASK_FOR_API = ("--api", "--nowebui")
 """Forge and AUTOMATIC1111 have the API with either of them."""
 
 _NO_ROUTE = (404, 405)
+_LONGEST_REASON = 2000
 
 _OTHER_AUTH = (
     "it wants another user name and password: give them as `username` and `password` in the config"
@@ -58,7 +61,7 @@ def asks_for_api(command: Sequence[str] | None) -> bool:
 class ReadinessProbe:
     """Asks one WebUI whether it can be sent jobs. Call it again for another look. `remembered`:
     what it was in its earlier lives. `asked_for_api`: a missing API cannot be for want of the
-    flag."""
+    flag. `redact`: what it says of a failed question may echo a prompt, and goes into the log."""
 
     def __init__(
         self,
@@ -68,7 +71,9 @@ class ReadinessProbe:
         remembered: Remembered | None = None,
         *,
         asked_for_api: bool = False,
+        redact: Callable[[str], str] = lambda text: text,
     ) -> None:
+        self._redact = redact
         self._remembered = remembered or Remembered()
         self._client = client
         self._clock = clock
@@ -85,6 +90,10 @@ class ReadinessProbe:
         self._looks = 0
 
     def __call__(self) -> ProbeResult:
+        seen = self._look()
+        return replace(seen, reason=shortened(self._redact(seen.reason), _LONGEST_REASON))
+
+    def _look(self) -> ProbeResult:
         if self._routes is not None and not self._routes.progress:
             return self._with_checkpoint()
         try:

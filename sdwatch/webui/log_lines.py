@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from sdwatch.policy import alike
+from sdwatch.policy.cuts import shortened
 from sdwatch.policy.error_lines import is_error
 
 LONGEST_LINE = 4000
@@ -193,11 +194,7 @@ def _drawn(text: str) -> LogLine:
 
 
 def _shorten(line: str) -> str:
-    if len(line) <= LONGEST_LINE:
-        return line
-    half = LONGEST_LINE // 2
-    left_out = len(line) - 2 * half
-    return f"{line[:half]} (… {left_out} characters left out …) {line[-half:]}"
+    return shortened(line, LONGEST_LINE)
 
 
 def last_frames(lines: list[LogLine]) -> list[LogLine]:

@@ -19,6 +19,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.picture import NoPictureError, look_at
+from sdwatch.webui.log_text import decoded
 
 MAX_REPLY_BYTES = 256 << 20
 """Of one reply: base64 of 192 MB of pictures."""
@@ -29,6 +30,8 @@ _MOST_SIGNS = 2_000_000
 _MOST_IMAGES = 1000
 _MOST_PIXELS = 500_000_000  # of all images of a reply, since looking through them takes time
 _LONGEST_MESSAGE = 20_000
+_MOST_BYTES_OF_TEXT = 4 * _LONGEST_MESSAGE
+_LONGEST_KIND = 200
 
 NO_IMAGE = "no image"
 """The `kind` of the error for a 200 that has none, and says what it did all the same."""
@@ -221,20 +224,22 @@ def said_in(body: bytes) -> tuple[str, str]:
 
     Three shapes (measured): `{"detail": "text"}`; `{"detail": [{"loc", "msg"}, …]}`;
     `{"error": "Class", "message" or "errors": "text", which may be empty}`; stable-diffusion.cpp
-    has its text under "error" alone. The `input` of a 422 echoes the request and is left out. A
-    text is whole or not there: of half a prompt nobody would know that it is one.
+    has its text under "error" alone. What is no JSON is a text. The `input` of a 422 echoes the
+    request and is left out. A text is whole or not there: it is redacted first, and cut then.
     """
     kind, text = _said_in(body)
     if len(text) > _LONGEST_MESSAGE:
         text = f"a message of {len(text):,} characters"
-    return kind[:200], text
+    if len(kind) > _LONGEST_KIND:
+        kind = f"an error with a name of {len(kind):,} characters"
+    return kind, text
 
 
 def _said_in(body: bytes) -> tuple[str, str]:
     try:
         value = parse_json(body)
     except ValueError:
-        return "", " ".join(body[:200].decode("utf-8", "replace").split())
+        return "", _plain(body)
     if not isinstance(value, dict):
         return "", ""
     detail = value.get("detail")
@@ -244,6 +249,13 @@ def _said_in(body: bytes) -> tuple[str, str]:
     text = str(value.get("message") or value.get("errors") or detail or "")
     kind = str(value.get("error") or "")
     return (kind, text) if text or " " not in kind else ("", kind)
+
+
+def _plain(body: bytes) -> str:
+    """The text of a body that is no JSON, in one line."""
+    if len(body) > _MOST_BYTES_OF_TEXT:
+        return f"a message of {len(body):,} bytes"
+    return " ".join(decoded(body).split())
 
 
 def _validation_line(item: Mapping[str, Any]) -> str:

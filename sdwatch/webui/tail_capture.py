@@ -18,6 +18,7 @@ from typing import BinaryIO
 import psutil
 
 from sdwatch import disk, system
+from sdwatch.policy import cuts
 from sdwatch.policy.error_lines import FRAME_SIGN, PINNED, TRACEBACK, ErrorBlock, error_blocks
 from sdwatch.policy.news import News
 from sdwatch.webui.log_lines import LogLine, is_access, last_frames, probe_status, split_lines
@@ -238,7 +239,8 @@ def _further_up(path: Path, end: int, max_bytes: int) -> list[LogLine]:
         for _ in range(FURTHER_UP):
             size, end = min(end, max_bytes), max(0, end - max_bytes)
             file.seek(end)
-            if found := traceback_in(file.read(size + OVERLAP_BYTES)):
+            window = file.read(size + OVERLAP_BYTES)
+            if found := traceback_in(_without_torn_line(window) if end else window):
                 return found
     return []
 
@@ -269,10 +271,10 @@ def _is_of_traceback(line: LogLine) -> bool:
 
 
 def _without_torn_line(data: bytes) -> bytes:
-    """Without the first line, whose beginning lies outside, unless there is no other."""
+    """Without the first line, whose beginning lies outside; marked where there is no other."""
     end = min((at for sign in b"\r\n" if (at := data.find(sign)) >= 0), default=-1)
     rest = data[end + 1 :]
-    return rest if rest.strip() else data
+    return rest if rest.strip() else cuts.mark(len(data), "bytes").encode() + data
 
 
 def _with_pins(lines: list[LogLine], apart: int, room: int) -> list[str]:

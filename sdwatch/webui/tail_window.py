@@ -12,6 +12,7 @@ from functools import cache
 from itertools import groupby, islice
 
 from sdwatch.policy import alike
+from sdwatch.policy.cuts import mark
 from sdwatch.policy.error_lines import (
     ERROR_SIGNS,
     FRAME_SIGN,
@@ -91,7 +92,7 @@ def errors_in(data: bytes, end: int) -> list[LogLine]:
                     found.setdefault(kind, (above, stop))
     lines: list[LogLine] = []
     for start, stop in _merged(found.values()):
-        lines += _shown(_without_middle(data[start:stop]))[0]
+        lines += _shown(_torn_at(data, start) + _without_middle(data[start:stop]))[0]
         if stop < end:
             lines.append(_APART)
     return lines
@@ -284,4 +285,15 @@ def _without_middle(block: bytes) -> bytes:
     """Of a traceback without end, the head and the innermost frames."""
     if len(block) <= _HEAD + _INNERMOST:
         return block
-    return block[:_HEAD] + b"\n" + block[_line_start(block, len(block) - _INNERMOST) :]
+    end = block.rfind(b"\n", 0, _HEAD) + 1
+    head = block[:end] if end else block[:_HEAD] + _mark(len(block) - _HEAD)
+    return head + b"\n" + block[_line_start(block, len(block) - _INNERMOST) :]
+
+
+def _torn_at(data: bytes, start: int) -> bytes:
+    """What says so, where `start` lies within a line."""
+    return b"" if data[max(0, start - 1) : start].strip(b"\r\n") == b"" else _mark(start)
+
+
+def _mark(size: int) -> bytes:
+    return mark(size, "bytes").encode()

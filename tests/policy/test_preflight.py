@@ -419,3 +419,53 @@ def test_what_calls_have_shown_is_held_against_later_jobs() -> None:
     text = "stages:\n- txt2img: {width: 64, height: 64}\n- upscale: {upscaler_1: Lanczos}\n"
     (problem,) = check_against(parse_job(text.encode(), "j"), cannot).problems
     assert problem.message == 'this WebUI (Forge) cannot enlarge with "Lanczos": its weights'
+
+
+def with_lora(kind: str) -> Catalogue:
+    item = {"name": "ink", "alias": "ink", "path": "/sd/models/Lora/styles/ink.safetensors"}
+    return catalogue(kind).with_list("loras", [item])
+
+
+def of_script(args: str, known: Catalogue, *allow: str) -> Checked:
+    title = known.lists["scripts/txt2img"].shown[0]
+    text = f"prompt: a\nalwayson_scripts: {{{json.dumps(title)}: {{args: {args}}}}}\n"
+    rules = JobRules(allow)
+    return check_against(parse_job(text.encode(), "job.yaml", rules=rules), known, rules=rules)
+
+
+def names_a_place(checked: Checked) -> bool:
+    return any("is in none of the lists" in problem.message for problem in checked.problems)
+
+
+@pytest.mark.parametrize("kind", SAME)
+@pytest.mark.parametrize(
+    "args", ["[etc/x.safetensors]", "[a, [styles/other.pt]]", "[{x: 'old/anna.v2'}]"]
+)
+def test_a_file_that_a_script_names_must_be_in_a_list(kind: str, args: str) -> None:
+    known = with_lora(kind)
+    assert names_a_place(of_script(args, known))
+    title = known.lists["scripts/txt2img"].shown[0]
+    assert not names_a_place(of_script(args, known, title))
+
+
+@pytest.mark.parametrize("kind", SAME)
+@pytest.mark.parametrize(
+    "args",
+    [
+        "[styles/ink.safetensors]",
+        "['styles\\ink.safetensors,Lora/styles/ink.safetensors']",
+        "[{model: 'sdxl/control_canny.safetensors', prompt: 'etc/x.pt'}]",
+        "['<lora:styles/ink.safetensors:1>', '__a/b__', sd15/openpose]",
+    ],
+)
+def test_a_lora_in_a_folder_and_the_model_of_an_extension_are_let_through(
+    kind: str, args: str
+) -> None:
+    assert not names_a_place(of_script(args, with_lora(kind)))
+
+
+def test_a_file_that_a_script_names_is_not_judged_without_the_lists() -> None:
+    known = with_lora("forge").without_list("loras", "500")
+    found = of_script("[styles/other.safetensors]", known)
+    assert not names_a_place(found)
+    assert any(note.startswith("files that scripts name: not checked") for note in found.notes)

@@ -200,3 +200,50 @@ def test_a_field_that_reaches_beyond_the_job_is_refused_by_name_and_can_be_allow
     )
     assert told.endswith('("allow" in the config makes exceptions)')
     assert name in job_of(text, name).stages[0].fields
+
+
+FILES = (
+    "etc/x.png", "outputs/old/y.png", "outputs\\old\\y.jpg", "./outputs/y.webp", "etc/x.PNG",
+    "logs/webui.log", "config/x.json", "ui/config.yaml", "models/a.pkl", "extensions/x.py",
+    "outputs/my old.png", "my outputs/y.png", "outputs/y.png.", "etc/x.png,etc/y.png",
+    '{"image": "etc/x.png"}', "x\netc/x.png", "a=etc/x.txt",
+)  # fmt: skip
+NO_FILES = (
+    "xl/ink.safetensors", "sd15/control_v11p_sd15_openpose", "sdxl/canny [d14c016b]",
+    "__colors/warm__", "wildcards/__animal__", "<lora:styles/ink.safetensors:0.8>",
+    "{red/blue|a/b}", "and/or", "1/2", "8/1.5", "a castle and/or a river, photo.png",
+    "half/half.", "photo.png", "v1.5/ink",
+)  # fmt: skip
+SCRIPT_SHAPES = {
+    "a selectable script's": "script_name: X\nscript_args: [1, [{}]]",
+    "an always-on script's": "alwayson_scripts: {{X: {{args: [{}]}}}}",
+    "under a key": "alwayson_scripts: {{X: {{args: [{{deep: [{{source: {}}}]}}]}}}}",
+}
+
+
+@pytest.mark.parametrize("shape", SCRIPT_SHAPES.values(), ids=SCRIPT_SHAPES)
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_in_a_folder_of_the_webui_is_no_argument_of_a_script(file: str, shape: str) -> None:
+    text = f"prompt: a\n{shape.format(json.dumps(file))}\n"
+    told = problems_of(text)
+    assert any("is given a file in a folder" in line or "is given a path" in line for line in told)
+    assert job_of(text, "X")
+    assert job_of(text, "script_args", "alwayson_scripts")
+
+
+@pytest.mark.parametrize("shape", SCRIPT_SHAPES.values(), ids=SCRIPT_SHAPES)
+@pytest.mark.parametrize("name", NO_FILES)
+def test_names_in_folders_wildcards_and_prompts_are_none(name: str, shape: str) -> None:
+    assert job_of(f"prompt: a\n{shape.format(json.dumps(name))}\n")
+
+
+def test_a_prompt_of_a_script_may_say_anything() -> None:
+    args = "[{ad_prompt: etc/x.png, prompt: outputs/y.png}]"
+    assert job_of(f"prompt: a\nalwayson_scripts: {{ADetailer: {{args: {args}}}}}\n")
+
+
+def test_a_file_of_the_job_is_its_own() -> None:
+    text = b"prompt: a\nalwayson_scripts: {controlnet: {args: [{image: poses/a.png}]}}\n"
+    assert parse_job(text, "job.yaml", frozenset({"poses/a.png"}))
+    with pytest.raises(JobError, match="is not in the job folder"):
+        parse_job(text, "job.yaml", frozenset({"other.png"}))

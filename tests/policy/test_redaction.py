@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import html
 import json
 import threading
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sdwatch.policy.cuts import shortened
 from sdwatch.policy.redaction import MOST_TEXTS, Redactor
 
 PROMPT = 'a "red" cat, sitting on the mät,\nit\'s <lora:cuteStyle:0.8> \\ (very fine:1.2)'
@@ -175,3 +178,77 @@ def test_a_quoted_prompt_never_stays(words: list[str]) -> None:
     redactor.learn({"prompt": prompt})
     for form in (prompt, json.dumps(prompt), repr(prompt), html.escape(prompt)):
         assert "Xq" not in redactor.redact(f"log: {form} end")
+
+
+LONG = ", ".join(f"phrase{number} with{number} words{number}" for number in range(5000))
+CASTLE = "a castle of velvet moons"
+WORDS_APART = ("velvet", "marzipan", "hippopotamus", "glittering", "submarine", "crocodile")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "echo", "gone"),
+    [
+        (LONG, "x phrase4990 with4990 words4990 y", "phrase4990"),
+        (f"{'a, ' * 300}silver moons, z", "log: silver moons", "silver"),
+        ("a castle, velvet moons", "VELVET MOONS and Velvet_Moons", "velvet"),
+        ("velvet moons", "q=velvet%20moons", "velvet"),
+        ("velvet moons", "q=velvet+moons", "velvet"),
+        ("velvet moons", "".join(f"\\u{ord(c):04x}" for c in "velvet moons"), "0076"),
+        ("velvet moons", base64.b64encode(b"velvet moons").decode(), "dmVsdmV0"),
+        (
+            "a castle of velvet moons",
+            base64.b64encode(b"xa castle of velvet m").decode()[3:],
+            "Y2Fz",
+        ),
+        (CASTLE, CASTLE.encode().hex(), "76656c766574"),
+        (
+            " ".join(WORDS_APART),
+            "\n".join(f"{n}\t{w}</w>" for n, w in enumerate(WORDS_APART)),
+            "marz",
+        ),
+        ("雪の中の青い城と七つの月", "…の中の青い城と", "青い城"),
+        ("雪の中の青い城と七つの月", quote("中の青い城"), "%E9%9D%92"),
+        ("naïve façade of marble", "NAI\u0308VE FAC\u0327ADE OF", "FAC"),
+        ("a night\nnever seen", "a night\\nnever seen", "never"),
+        ("😀🦛🌙✨ 🦛🦛", json.dumps("🦛🌙✨"), "ud83e"),
+    ],
+)
+def test_a_passage_is_found_however_it_is_written(prompt: str, echo: str, gone: str) -> None:
+    redactor = Redactor()
+    assert gone.lower() in redactor.redact(echo).lower()
+    redactor.learn({"prompt": prompt})
+    assert gone.lower() not in redactor.redact(f"log {echo} end").lower()
+
+
+@pytest.mark.parametrize("at", range(0, 72, 5))
+def test_what_is_next_to_where_a_text_was_cut_goes_with_it(at: int) -> None:
+    prompt = "".join(chr(0x4E00 + 37 * number) for number in range(72))
+    redactor = Redactor()
+    redactor.learn({"prompt": prompt})
+    line = shortened(
+        f"{'x ' * 900}{'y' * (200 - at)}{prompt}{'z' * 3000}{prompt}{'w' * 1960}", 4000
+    )
+    assert "left out" in redactor.redact(line)
+    assert not any(sign in redactor.redact(line) for sign in prompt)
+
+
+def test_what_was_forgotten_leaves_nothing_behind() -> None:
+    redactor = Redactor()
+    for number in range(MOST_TEXTS + 1):
+        redactor.learn({"prompt": f"a castle number{number} of velvet{number} and marble{number}"})
+    text = "number0 of velvet0 and marble0"
+    assert redactor.redact(text) == text
+
+
+def test_a_log_that_has_nothing_of_a_prompt_stays_as_it_is() -> None:
+    redactor = Redactor()
+    redactor.learn(
+        {"prompt": "a portrait of a woman in the process of dreaming, detailed background"}
+    )
+    log = (
+        'Traceback (most recent call last):\n  File "modules/processing.py", line 847, in process\n'
+        "RuntimeError: CUDA out of memory. Tried to allocate 20.00 GiB (GPU 0; 8.00 GiB total)\n"
+        "Loading weights [bd773b1ec0] from /sd/models/Stable-diffusion/base.safetensors\n"
+        "background worker 7 processed 12 of 40, 127.0.0.1:7860"
+    )
+    assert redactor.redact(log) == log

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sdwatch.policy.sanitise import kind_of, sanitise
+from sdwatch.policy.sanitise import kind_of, sanitise, strings
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (48, 32)) -> bytes:
@@ -157,3 +157,34 @@ def test_no_string_value_is_in_clear(payload: dict[str, Any]) -> None:
 
     for name, value in payload.items():
         check(sanitise({name: value}).popitem()[1], name, value)
+
+
+KEY = "a purple hippopotamus under seven moons"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {"alwayson_scripts": {KEY: {"args": []}}},
+        {"alwayson_scripts": {"ADetailer": {"args": [{KEY: 1}]}}},
+        {"comments": {KEY: "x"}},
+        {"comments": {"雪の中の青い城": 1, "雪の 城": 2}},
+        {"override_settings": {"deep": [{KEY: [{KEY: 1}]}]}},
+    ],
+)
+def test_a_key_that_may_be_a_prompt_is_hidden_and_learned(payload: dict[str, Any]) -> None:
+    shown = json.dumps(sanitise(payload), ensure_ascii=False)
+    assert "hippopotamus" not in shown
+    assert "城" not in shown
+    keys = [text for kind, text in strings(payload) if kind == "text"]
+    assert KEY in keys or "雪の中の青い城" in keys
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["ADetailer", "ControlNet", "Dynamic Prompts v2.17.1", "FreeU Integrated (SD 1.x, SD 2.x)"],
+)
+def test_the_title_of_a_script_that_is_known_stays(title: str) -> None:
+    assert list(sanitise({"alwayson_scripts": {title: {"args": [1]}}})["alwayson_scripts"]) == [
+        title
+    ]

@@ -1,0 +1,79 @@
+"""Which texts in a script's arguments name a file in a folder. Pure.
+
+An extension that is given `outputs/old/y.png` opens it, if it is there, below the folder in which
+the WebUI was started. Names of models in sub-folders, wildcards (`__colors/warm__`), networks
+(`<lora:ink/soft:1>`) and prompts look alike, and are none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_LONGEST = 4096  # of a path
+_MODELS = "safetensors sft ckpt pt pth bin gguf onnx engine trt"
+_MODEL = frozenset(_MODELS.split())
+_FILES = """
+png apng jpg jpeg jpe jfif webp gif bmp tif tiff avif heic heif jxl ico svg psd exr hdr tga dds
+mp4 m4v webm mkv avi mov wmv mpg mpeg mp3 wav flac ogg m4a
+txt md csv tsv json jsonl yaml yml toml ini cfg conf env xml html htm log lock sql db sqlite
+sqlite3 parquet pem key crt cer p12 pfx kdbx
+zip tar gz tgz bz2 xz zst 7z rar iso
+py pyc pyd so dll exe bat cmd ps1 sh js ts mjs wasm jar
+pkl pickle npy npz mat h5 hdf5 msgpack index part tmp bak old
+pdf doc docx xls xlsx ppt pptx odt rtf
+"""
+_DATA = frozenset(_FILES.split())
+_ENDING = re.compile(r"\.([A-Za-z][A-Za-z0-9]{0,11}|7z)[\s.]*$")
+_PIECES = re.compile(r"[\s,;\"'=()\[\]]+")
+_MODEL_KEY = re.compile(
+    r"(?:^|_)(?:model|models|module|checkpoint|ckpt|vae|lora|loras|unet|controlnet|adapter|weights"
+    r"|embedding|upscaler|detector)(?:_\d+|_name)?$",
+    re.IGNORECASE,
+)
+
+
+def files_named_in(text: str) -> Iterator[str]:
+    """Return each word of a text that names a file in a folder. A text of several words is one only
+    where it has no comma and ends in what only files end in, as `my outputs/a.png`."""
+    if "." not in text or not ("/" in text or "\\" in text):
+        return
+    whole = text.strip()
+    if re.search(r"\s", whole) and not _is_list(whole):
+        if "," not in whole and "\n" not in whole and is_data(whole) and _has_folder(whole):
+            yield whole
+        return
+    for piece in _PIECES.split(text):
+        if len(piece) <= _LONGEST and _ENDING.search(piece) and _has_folder(piece):
+            yield piece
+
+
+def _is_list(text: str) -> bool:
+    """Whether blanks only stand behind commas and line ends, or the text is JSON."""
+    return text[0] in "[{" or re.search(r"(?<![,;\s])[^\S\n]", text) is None
+
+
+def _has_folder(text: str) -> bool:
+    folder, sign, _ = text.replace("\\", "/").rpartition("/")
+    return bool(sign and folder.strip("./ "))
+
+
+def _ending(text: str) -> str:
+    found = _ENDING.search(text)
+    return found[1].lower() if found else ""
+
+
+def is_data(path: str) -> bool:
+    """Whether it ends as pictures, texts, archives and programs do: no list of a WebUI has such
+    names."""
+    return _ending(path) in _DATA
+
+
+def is_model(path: str) -> bool:
+    """Whether it ends as the files of models do."""
+    return _ending(path) in _MODEL
+
+
+def is_model_key(key: str) -> bool:
+    """Whether what stands under this key of a script's arguments is the name of a model."""
+    return _MODEL_KEY.search(key) is not None
