@@ -9,6 +9,7 @@ import sys
 
 import psutil
 
+from sdwatch.system.held import Entry, Kind
 from sdwatch.system.listening import listeners
 
 if sys.platform == "win32":
@@ -17,12 +18,18 @@ if sys.platform == "win32":
         boot_id,
         boot_time,
         code_pages,
+        holding,
         io_bytes,
         is_held,
+        is_link,
         is_still_written,
         kill,
+        listing,
         open_inside,
+        open_new,
+        open_to_append,
         open_to_read,
+        remove_tree,
         somebody_listens,
         spawn,
         start_mark,
@@ -35,12 +42,18 @@ else:
         boot_id,
         boot_time,
         code_pages,
+        holding,
         io_bytes,
         is_held,
+        is_link,
         is_still_written,
         kill,
+        listing,
         open_inside,
+        open_new,
+        open_to_append,
         open_to_read,
+        remove_tree,
         somebody_listens,
         spawn,
         start_mark,
@@ -49,18 +62,26 @@ else:
     )
 
 __all__ = [
+    "Entry",
+    "Kind",
     "ask_to_end",
     "boot_id",
     "boot_time",
     "code_pages",
     "environ_has",
+    "holding",
     "io_bytes",
     "is_held",
+    "is_link",
     "is_still_written",
     "kill",
     "listeners",
+    "listing",
     "open_inside",
+    "open_new",
+    "open_to_append",
     "open_to_read",
+    "remove_tree",
     "somebody_listens",
     "spawn",
     "start_mark",
