@@ -1,7 +1,7 @@
 """What it costs a claim, and a scan, that no link is followed below the spool's root: a ratio.
 
-`python benchmarks/claim.py` claims jobs, and scans an inbox, by handles as sdwatch does, and by plain
-paths as it did before, in turns on the same disk. It prints the medians and their ratio.
+`python benchmarks/claim.py` claims jobs, and scans an inbox, by handles as sdwatch does, and by
+plain paths as it did before, in turns on the same disk. It prints the medians and their ratio.
 """
 
 from __future__ import annotations
