@@ -1,7 +1,8 @@
 """Every effect on disk that must survive a crash goes through here.
 
 One place, so that the order of writes can be read; each is announced (see effects.py), so that a
-test can make the n-th one fail, or be the last.
+test can make the n-th one fail, or be the last. Below the root of a spool none follows a link (see
+links.py).
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from sdwatch import system
+from sdwatch import links, system
 from sdwatch.effects import announce
+from sdwatch.links import At, Identity
+from sdwatch.system import Entry, Kind
 
 T = TypeVar("T")
 
@@ -41,17 +45,17 @@ def keep_private(folder: Path) -> None:
 
 def opener(path: str, flags: int) -> int:
     """For open(): a file that this makes is private where its folder is, see `keep_private`."""
-    return os.open(path, flags, _mode(Path(path)))
+    return os.open(path, flags, _permissions(Path(path)))
 
 
-def _mode(path: Path) -> int:
+def _permissions(path: Path) -> int:
     """Of a new file, before the umask takes its bits."""
     is_private = any(path.is_relative_to(folder) for folder in _private)
     return 0o600 if is_private else 0o666
 
 
 def _folder_mode(path: Path) -> int:
-    return 0o700 if _mode(path) == 0o600 else 0o777
+    return 0o700 if _permissions(path) == 0o600 else 0o777
 
 
 def patiently(
@@ -88,7 +92,11 @@ def _is_held(error: Exception) -> bool:
 def open_to_read(path: Path) -> BinaryIO:
     """A file to read from, in nobody's way: on Windows it can be replaced and removed meanwhile.
     Raises OSError."""
-    return os.fdopen(patiently(lambda: system.open_to_read(path)), "rb")
+    fd = patiently(lambda: links.open_to_read(path))
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return os.fdopen(fd, "rb")
 
 
 def open_file(path: Path) -> BinaryIO:
@@ -109,36 +117,58 @@ def read(path: Path) -> bytes:
 def touch(path: Path, *, exist_ok: bool = True) -> None:
     """Make an empty file, as a person does who puts `hold` into the spool. Raises OSError."""
     announce("create", path)
-    patiently(lambda: path.touch(_mode(path), exist_ok=exist_ok))
+    try:
+        with links.place(path) as at:
+            os.close(patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))))
+    except FileExistsError:
+        if not exist_ok:
+            raise
 
 
 def copy(source: Path, target: Path, *, follow_links: bool) -> None:
     """Copy a file, or a folder with all that is in it, to a name that is free. Not synced. Without
     `follow_links` a link stays a link: what it leads to is not brought in. Raises OSError."""
-    if source.is_dir():
-        shutil.copytree(source, target, symlinks=not follow_links, copy_function=_copy_file)
+    status = source.stat() if follow_links else look_at(source)
+    if system.is_link(status):
+        with links.place(source) as old, links.place(target) as new:
+            os.symlink(os.readlink(old.name, dir_fd=old.fd), new.name, dir_fd=new.fd)
+    elif not stat.S_ISDIR(status.st_mode):
+        _copy_file(source, target)
     else:
-        patiently(lambda: shutil.copyfile(source, target, follow_symlinks=follow_links))
+        with links.place(target) as new:
+            os.mkdir(new.name, dir_fd=new.fd)
+        for entry in entries(source):
+            copy(source / entry.name, target / entry.name, follow_links=follow_links)
 
 
-def _copy_file(source: str, target: str) -> str:
-    return patiently(lambda: shutil.copy2(source, target))
+def _copy_file(source: Path, target: Path) -> None:
+    with open_to_read(source) as old:
+        with links.place(target) as at:
+            fd = patiently(lambda: system.open_new(at.name, at.fd, _permissions(target)))
+        with os.fdopen(fd, "wb") as new:
+            shutil.copyfileobj(old, new)
 
 
 def make_folder(path: Path) -> None:
     """Make one folder that must not exist yet. Raises FileExistsError."""
     announce("make_folder", path)
-    path.mkdir(_folder_mode(path))
+    with links.place(path) as at:
+        os.mkdir(at.name, _folder_mode(path), dir_fd=at.fd)
 
 
 def ensure_folder(path: Path) -> None:
     """Make a folder with all above it, each durable in the one above; there already is as good.
     Raises OSError."""
-    if path.is_dir():
+    if is_folder(path):
         return
     ensure_folder(path.parent)
     announce("make_folder", path)
-    path.mkdir(_folder_mode(path), exist_ok=True)
+    with links.place(path) as at:
+        try:
+            os.mkdir(at.name, _folder_mode(path), dir_fd=at.fd)
+        except FileExistsError:
+            if not stat.S_ISDIR(at.status().st_mode):
+                raise
     sync_folder(path.parent)
 
 
@@ -148,28 +178,68 @@ def write(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name[:100]}.tmp")
     try:
         announce("write", temporary)
-        with patiently(lambda: open(temporary, "wb", opener=opener)) as file:
+        with _new_file(temporary) as file:
             file.write(data)
             file.flush()
             announce("sync", temporary)
             os.fsync(file.fileno())
         announce("rename", path, source=temporary)
-        patiently(lambda: os.replace(temporary, path))
+        _replace(temporary, path)
     except OSError:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        remove_quietly(temporary)
         raise
 
 
 def sweep_temporaries(folder: Path) -> None:
     """Remove what deaths have left of files that `write` began in `folder`; a folder that is not
     there, or a link in its place, has none. Raises OSError."""
-    if folder.is_symlink() or not folder.is_dir():
+    if not is_folder(folder):
         return
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    for entry in sorted(entries(folder), key=lambda entry: entry.name):
         is_begun = entry.name.startswith(".") and entry.name.endswith(".tmp")
-        if is_begun and entry.is_file(follow_symlinks=False):
-            remove(Path(entry.path))
+        if is_begun and is_file(folder / entry.name):
+            remove(folder / entry.name)
+
+
+def refresh(path: Path, data: bytes) -> None:
+    """Write a file whole, that says how things stand now: not synced, since nothing depends on it
+    after a crash, and not announced. On a full disk the room that it has is used again. Raises
+    OSError."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        with _new_file(temporary) as file:
+            file.write(data)
+        _replace(temporary, path)
+    except OSError:
+        remove_quietly(temporary)
+        if not is_file(path):
+            raise
+        with links.place(path) as at:
+            fd = system.open_to_append(at.name, at.fd)
+        with os.fdopen(fd, "r+b") as file:
+            file.truncate(0)
+            file.write(data)
+
+
+def _new_file(path: Path) -> BinaryIO:
+    """A new file to be written; what is left there of a death, or was put there, makes room."""
+    with links.place(path) as at:
+        try:
+            return os.fdopen(
+                patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))), "wb"
+            )
+        except FileExistsError:
+            patiently(lambda: os.unlink(at.name, dir_fd=at.fd))
+            return os.fdopen(
+                patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))), "wb"
+            )
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename within one folder, over what is there."""
+    with links.place(target) as at:
+        old = at.beside(source.name)
+        patiently(lambda: os.replace(old, at.name, src_dir_fd=at.fd, dst_dir_fd=at.fd))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -186,12 +256,11 @@ def encoded(text: str) -> bytes:
 def open_lines(path: Path) -> int:
     """Open a file of lines for appending, made if it is not there; its descriptor. A last line that
     a death left torn is closed, so that it spoils no other. Raises OSError."""
-    if not path.exists():
-        announce("create", path)
-        patiently(lambda: path.touch(_mode(path)))
+    if not exists(path):
+        touch(path)
         sync_folder(path.parent)  # else a line could be synced in a file that has no name
-    flags = os.O_RDWR | os.O_APPEND | getattr(os, "O_BINARY", 0)
-    fd = patiently(lambda: os.open(path, flags))
+    with links.place(path) as at:
+        fd = patiently(lambda: system.open_to_append(at.name, at.fd))
     os.lseek(fd, max(0, os.fstat(fd).st_size - 1), os.SEEK_SET)
     if os.read(fd, 1) not in (b"", b"\n"):
         os.write(fd, b"\n")
@@ -215,37 +284,84 @@ def append_line(fd: int, line: bytes, path: Path) -> None:
         raise
 
 
-def rename(source: Path, target: Path) -> None:
-    """One rename; the target must not exist (checked: POSIX would replace it in silence)."""
-    if os.path.lexists(target):
-        raise FileExistsError(f"{target} is there already; nothing was moved")
-    announce("rename", target, source=source)
-    patiently(lambda: os.rename(source, target))
+class ReplacedError(FileNotFoundError):
+    """Something else lies where a file or folder was; it was left there, or put back."""
+
+
+def rename(source: Path, target: Path, expected: Identity | None = None) -> None:
+    """One rename; the target must not exist (checked: POSIX would replace it in silence).
+
+    `expected`: what is to be moved. Where something else lies there by now, ReplacedError is raised
+    and nothing is moved; where it came in the moment of the rename, it goes back to the folder that
+    it came from, under its name or, if that is taken meanwhile, with a number. Raises OSError."""
+    with links.place(source) as old, links.place(target) as new:
+        if new.exists():
+            raise FileExistsError(f"{target} is there already; nothing was moved")
+        if expected is not None and identity_of(old.status()) != expected:
+            raise ReplacedError(errno.ENOENT, "something else lies there now", str(source))
+        announce("rename", target, source=source)
+        patiently(lambda: _move(old, new))
+        if expected is not None and identity_of(new.status()) != expected:
+            back = _put_back(new, old)
+            raise ReplacedError(
+                errno.ENOENT, f"something else lay there; it is {back}", str(source)
+            )
+
+
+def _move(old: At, new: At) -> None:
+    os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
+
+
+def _put_back(at: At, old: At) -> Path:
+    """Undo the rename of what was not meant; where it is now. Its folder is still held, so it is
+    the one that it came from, whatever has that path by now."""
+    back, number = old, 1
+    while back.exists():
+        number += 1
+        back = replace(
+            old, name=f"{old.name}-{number}", path=old.path.with_name(f"{old.path.name}-{number}")
+        )
+    patiently(lambda: _move(at, back))
+    return back.path
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """What tells a file or folder from all others."""
+    return status.st_dev, status.st_ino
 
 
 def sync_folder(path: Path) -> None:
     """Make names in a folder durable. Does nothing where the system has no such thing."""
     announce("sync_folder", path)
-    system.sync_folder(path)
+    with links.folder(path) as (name, held):
+        system.sync_folder(name, held)
 
 
 def remove(path: Path) -> None:
     """Remove one file; gone already is as good."""
     announce("remove", path)
-    patiently(lambda: path.unlink(missing_ok=True))
+    remove_quietly(path)
+
+
+def remove_quietly(path: Path) -> None:
+    """The same of a file that no promise depends on: not announced. Raises OSError."""
+    with suppress(FileNotFoundError), links.place(path) as at:
+        patiently(lambda: os.unlink(at.name, dir_fd=at.fd))
 
 
 def remove_empty_folder(path: Path) -> None:
     """Remove a folder that must be empty. Raises OSError where it is not."""
     announce("remove_folder", path)
-    patiently(path.rmdir, _is_held_or_not_empty_yet)
+    with links.place(path) as at:
+        patiently(lambda: os.rmdir(at.name, dir_fd=at.fd), _is_held_or_not_empty_yet)
 
 
 def remove_tree(path: Path) -> None:
     """Remove a folder with all that is in it; links are not followed. Raises OSError."""
     announce("remove_tree", path)
     try:
-        patiently(lambda: shutil.rmtree(path), _is_held_or_not_empty_yet)
+        with links.place(path) as at:
+            patiently(lambda: system.remove_tree(at.name, at.fd), _is_held_or_not_empty_yet)
     except RecursionError as error:  # a thousand folders in each other
         raise OSError(errno.ELOOP, "nested too deep to be removed", str(path)) from error
 
@@ -255,23 +371,70 @@ def _is_held_or_not_empty_yet(error: Exception) -> bool:
     return _is_held(error) or getattr(error, "winerror", None) == _ERROR_DIR_NOT_EMPTY
 
 
-def entries_below(folder: Path, levels: int) -> Iterator[os.DirEntry[str]]:
+def look_at(path: Path) -> os.stat_result:
+    """What lies there. Below a spool's root a link is told as one, see links.py. Raises OSError."""
+    with links.place(path) as at:
+        return at.status()
+
+
+def exists(path: Path) -> bool:
+    """Whether anything lies there, below a spool's root also a link. Raises OSError, but for what
+    says that there is nothing."""
+    return _mode(path) is not None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder lies there. Raises OSError as `exists` does."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a plain file lies there. Raises OSError as `exists` does."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def _mode(path: Path) -> int | None:
+    """None where nothing lies, or a link or a file is in the way. A junction says of itself that it
+    is a folder; here it is none."""
+    try:
+        status = look_at(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    return stat.S_IFLNK if system.is_link(status) else status.st_mode
+
+
+def entries(folder: Path) -> list[Entry]:
+    """What lies in a folder. Raises OSError."""
+    with links.folder(folder) as (path, held):
+        return system.listing(path, held)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted. Raises OSError."""
+    return sorted(folder / e.name for e in entries(folder) if e.kind is Kind.FOLDER)
+
+
+def entries_below(folder: Path, levels: int) -> Iterator[tuple[Path, Kind]]:
     """What lies in a folder and in its sub-folders, down to so many levels of them; the folders of
     the level below that are named and not entered. Links are not followed; a sub-folder that
     vanishes or is closed to us is passed over. Raises OSError for `folder` itself."""
-    pending = [(str(folder), 0)]
+    pending = [(folder, 0)]
     while pending:
         path, level = pending.pop()
         try:
-            entries = list(os.scandir(path))
+            found = entries(path)
         except OSError:
             if level == 0:
                 raise
             continue
-        for entry in entries:
-            yield entry
-            if level < levels and entry.is_dir(follow_symlinks=False):
-                pending.append((entry.path, level + 1))
+        for entry in found:
+            yield path / entry.name, entry.kind
+            if level < levels and entry.kind is Kind.FOLDER:
+                pending.append((path / entry.name, level + 1))
 
 
 def free_bytes(path: Path) -> int:

@@ -8,7 +8,6 @@ failed/ it is seen whole or not at all. Whatever else lies there is left alone.
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT, INTERVAL
 from sdwatch.spool.run import JOURNAL, MANIFEST, is_run_id
 from sdwatch.state import StateFolder
+from sdwatch.system import Kind
 from sdwatch.webui.identity import old_logs
 
 log = logging.getLogger("sdwatch.retention")
@@ -103,14 +103,12 @@ class Retention:
     def _runs_in(self, folder: Path) -> list[Kept]:
         """The runs in done/ or failed/. Their age is told by the clock that stamps the files, as it
         stamps the heartbeat: on a share it may be another than ours."""
-        now = (self._spool.working / HEARTBEAT).stat().st_mtime
+        now = disk.look_at(self._spool.working / HEARTBEAT).st_mtime
         runs = []
-        for entry in os.scandir(folder):
-            if is_run_id(entry.name) and entry.is_dir(follow_symlinks=False):
-                path = Path(entry.path)
-                if (path / JOURNAL).is_file() and (path / MANIFEST).is_file():
-                    touched = entry.stat(follow_symlinks=False).st_mtime
-                    runs.append(Kept(entry.name, now - touched, self._size(path, touched)))
+        for path in filter(lambda path: is_run_id(path.name), disk.folders_in(folder)):
+            if disk.is_file(path / JOURNAL) and disk.is_file(path / MANIFEST):
+                touched = disk.look_at(path).st_mtime
+                runs.append(Kept(path.name, now - touched, self._size(path, touched)))
         return runs
 
     def _size(self, run: Path, touched: float) -> int:
@@ -124,7 +122,8 @@ class Retention:
         if self._stop.is_set():
             return False
         try:
-            disk.rename(run, self._spool.working / f"{_REMOVED}{run.name}")
+            identity = disk.identity_of(disk.look_at(run))
+            disk.rename(run, self._spool.working / f"{_REMOVED}{run.name}", identity)
         except OSError as error:  # somebody reads it, or took it away; the next round sees
             log.warning("%s: not removed: %s", run, error)
             return False
@@ -135,8 +134,9 @@ class Retention:
 
     def _take_apart(self) -> None:
         """What was renamed away; also what a death left of it."""
-        for folder in sorted(self._spool.working.glob(f"{_REMOVED}*")):
-            disk.remove_tree(folder)
+        for folder in disk.folders_in(self._spool.working):
+            if folder.name.startswith(_REMOVED):
+                disk.remove_tree(folder)
 
     # -- logs
 
@@ -163,10 +163,10 @@ class _Measured:
 def _bytes_below(folder: Path) -> int:
     total = 0
     with suppress(FileNotFoundError):
-        for entry in disk.entries_below(folder, _LEVELS):
-            with suppress(FileNotFoundError):
-                if not entry.is_dir(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_size
+        for path, kind in disk.entries_below(folder, _LEVELS):
+            with suppress(OSError):  # gone, or a folder was made a link
+                if kind is not Kind.FOLDER:
+                    total += disk.look_at(path).st_size
     return total
 
 

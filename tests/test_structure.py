@@ -35,6 +35,7 @@ FLOORS = (
     ("config",),
     ("policy",),
     ("disk", "clock", "resources", "versions"),
+    ("links",),
     ("effects", "signals", "streams", "system"),
     ("errors",),
 )

@@ -39,7 +39,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     run = find(run_named(args.run), runs, "failed/, done/ or working/")
     log = StateFolder(chosen.config.state).log_file
     data = bundle(run, spool, chosen.config, (log.with_name(f"{log.name}.1"), log))
-    if not run.is_dir():  # it ended meanwhile: what was read of it is not the whole
+    if not disk.is_folder(run):  # it ended meanwhile: what was read of it is not the whole
         raise NotFoundError(f"{run.name} has moved on in this moment; ask again")
     target = args.output or _free_name(run.name)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")

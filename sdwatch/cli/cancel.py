@@ -41,7 +41,7 @@ def _cancel(path: Path, spool: Spool) -> str:
         return f"{path.name}: will be cancelled by the monitor that runs it"
     marker = path.with_name(path.name + CANCEL_EXTENSION)
     disk.touch(marker)
-    if not path.exists():  # claimed in this moment: nobody would ever look at the marker
+    if not disk.exists(path):  # claimed in this moment: nobody would ever look at the marker
         disk.remove(marker)
         raise gone
     return f"{path.relative_to(spool.inbox)}: will be cancelled instead of begun"

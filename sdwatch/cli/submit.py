@@ -45,6 +45,6 @@ def _submit(job: Path, inbox: Path) -> Path:
     if job.is_dir():
         disk.copy(job, temporary, follow_links=True)
         return put_in(temporary, inbox, name, "")
-    temporary.write_bytes(job_text_at(job))
+    disk.write(temporary, job_text_at(job))
     ending = ".yaml" if job.suffix.lower() in PICTURE_EXTENSIONS else job.suffix
     return put_in(temporary, inbox, Path(name).stem, ending)

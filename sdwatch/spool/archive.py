@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdwatch import disk
+from sdwatch import disk, links
 from sdwatch.clock import Clock
 from sdwatch.errors import SpoolError
 from sdwatch.policy.command import config_option
@@ -22,7 +22,6 @@ from sdwatch.policy.near_miss import JOB_EXTENSIONS
 from sdwatch.policy.story import About
 from sdwatch.spool.diagnostics import write_explanation
 from sdwatch.spool.inbox import CANCEL_EXTENSION, Arrival
-from sdwatch.spool.job_file import is_plain
 from sdwatch.spool.run import (
     JOB_FILE,
     JOB_FOLDER,
@@ -46,6 +45,9 @@ class Spool:
     root: Path
     worker: str
     config: Path | None = None
+
+    def __post_init__(self) -> None:
+        links.follow_none_below(self.root)
 
     @property
     def option(self) -> str:
@@ -79,7 +81,7 @@ class Spool:
         try:
             for folder in folders:
                 disk.ensure_folder(folder)
-            devices = {folder.stat().st_dev for folder in folders}
+            devices = {disk.look_at(folder).st_dev for folder in folders}
         except OSError as error:
             raise SpoolError(f"{self.root}: the spool cannot be used: {error}") from error
         if len(devices) > 1:
@@ -123,7 +125,7 @@ def runs_in(folder: Path) -> list[Path]:
     """The folders in one of the spool's, by name; none where it is not there. Files lie beside
     them: a heartbeat in working/, what file managers leave in done/. Raises OSError."""
     try:
-        return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        return [path for path in disk.folders_in(folder) if not path.name.startswith(".")]
     except FileNotFoundError:
         return []
 
@@ -142,7 +144,8 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
     try:
         run.record("claimed", source=arrival.source, mtime=arrival.mtime, settled=settled)
         disk.sync_folder(spool.working)
-        disk.rename(arrival.path, folder / (JOB_FOLDER if arrival.path.is_dir() else JOB_FILE))
+        name = JOB_FOLDER if arrival.is_folder else JOB_FILE
+        disk.rename(arrival.path, folder / name, arrival.identity)
     except OSError as error:
         run.close()
         sweep(folder)
@@ -198,16 +201,16 @@ def recover(spool: Spool, clock: Clock) -> list[Path]:
 def runs_of_others(spool: Spool) -> dict[str, int]:
     """How many runs each other worker has in working/, by its id."""
     counts = {}
-    for folder in spool.working.parent.iterdir():
-        if folder.is_dir() and folder != spool.working:
-            counts[folder.name] = sum(entry.is_dir() for entry in folder.iterdir())
+    for folder in disk.folders_in(spool.working.parent):
+        if folder != spool.working:
+            counts[folder.name] = len(disk.folders_in(folder))
     return {name: count for name, count in counts.items() if count}
 
 
 def sweep(folder: Path) -> bool:
     """Remove a run folder whose job never came (the monitor died, or the rename failed, between
     the journal's first line and the rename). Whether there was nothing in it to keep."""
-    left = {entry.name for entry in folder.iterdir()}
+    left = {entry.name for entry in disk.entries(folder)}
     if left - {JOURNAL}:
         return False
     disk.remove(folder / JOURNAL)
@@ -253,10 +256,11 @@ def _about(run: Run, spool: Spool) -> About:
 
 def move_out(folder: Path, spool: Spool, outcome: str) -> Path:
     """The one rename that publishes a run."""
+    identity = disk.identity_of(disk.look_at(folder))
     parent = spool.done if outcome == "done" else spool.failed
     disk.sync_folder(folder)
     disk.ensure_folder(parent)
-    disk.rename(folder, parent / folder.name)
+    disk.rename(folder, parent / folder.name, identity)
     _sync_names(parent, spool.working)
     return parent / folder.name
 
@@ -274,7 +278,7 @@ def retry(run_folder: Path, inbox: Path, edited: Path | None = None) -> Path:
     place = inbox / source.parent if known else inbox
     disk.ensure_folder(place)
     temporary = place / f".{os.getpid()}-{time.time_ns()}.tmp"
-    is_folder = job.is_dir()
+    is_folder = disk.is_folder(job)
     try:
         disk.copy(job, temporary, follow_links=False)
     except BaseException:
@@ -289,7 +293,7 @@ def copy_of_job(run_folder: Path, folder: Path) -> Path:
     SpoolError, OSError."""
     job = _job_of(run_folder)
     name = Path(read_source(run_folder)).name or "job"
-    if not job.is_dir() and Path(name).suffix.lower() not in JOB_EXTENSIONS:
+    if not disk.is_folder(job) and Path(name).suffix.lower() not in JOB_EXTENSIONS:
         name = f"{name}.yaml"
     disk.copy(job, folder / name, follow_links=False)
     return folder / name
@@ -297,11 +301,11 @@ def copy_of_job(run_folder: Path, folder: Path) -> Path:
 
 def _job_of(run_folder: Path) -> Path:
     folder, file = run_folder / JOB_FOLDER, run_folder / JOB_FILE
-    if folder.is_dir() and not folder.is_symlink():
+    if disk.is_folder(folder):
         if is_too_deep(folder):
             raise SpoolError(f"{run_folder}: {TOO_DEEP}")
         return folder
-    if not is_plain(file):
+    if not disk.is_file(file):
         raise SpoolError(f"{run_folder}: there is no job in this run to try again")
     return file
 
@@ -332,7 +336,7 @@ def _fitting(stem: str, ending: str) -> str:
 
 def _discard(temporary: Path) -> None:
     with suppress(OSError):
-        if temporary.is_dir():
+        if disk.is_folder(temporary):
             disk.remove_tree(temporary)
         else:
             disk.remove(temporary)

@@ -16,6 +16,7 @@ import re
 import socket
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -41,6 +42,7 @@ from sdwatch.spool.diagnostics import (
     read_json,
 )
 from sdwatch.spool.run import JOB_FOLDER, JOURNAL, MANIFEST, read_source
+from sdwatch.spool.signature import DEEPEST
 from sdwatch.versions import versions
 
 MOST_BYTES = 2_000_000
@@ -305,7 +307,8 @@ def _neighbours(run_folder: Path, spool: Spool) -> list[Path]:
 
 def _waiting(spool: Spool) -> list[str]:
     """Paths in the inbox now: sdwatch's log may name what waits there."""
-    found = (path for path in spool.inbox.rglob("*") if not path.name.startswith("."))
+    below = disk.entries_below(spool.inbox, DEEPEST)
+    found = (path for path, _ in below if not path.name.startswith("."))
     return [path.relative_to(spool.inbox).as_posix() for path in islice(found, NEIGHBOURS)]
 
 
@@ -314,8 +317,9 @@ def _learn_run(known: _Known, run_folder: Path) -> None:
     source = str(manifest.get("source") or read_source(run_folder))
     if source:
         known.learn_source(source)
-    for path in islice((run_folder / JOB_FOLDER).glob("*"), _MOST_FILES):
-        known.stand_ins.add_file(path.name)
+    with suppress(OSError):  # nearly always there is none
+        for entry in disk.entries(run_folder / JOB_FOLDER)[:_MOST_FILES]:
+            known.stand_ins.add_file(entry.name)
     job = manifest.get("job")
     if not isinstance(job, Mapping):
         _learn_job_file(known, run_folder)
@@ -343,10 +347,8 @@ def _odd_keys(value: Any) -> Iterator[str]:
 def _learn_job_file(known: _Known, run_folder: Path) -> None:
     """Of a run without a job in its manifest: it is not ended, or its job could not be read. Then
     whatever may be a text in the job file is one."""
-    path = next(
-        (p for n in ("job.yaml", "job/job.yaml", "job/job.yml") if (p := run_folder / n).is_file()),
-        None,
-    )
+    names = ("job.yaml", "job/job.yaml", "job/job.yml")
+    path = next((p for n in names if disk.is_file(p := run_folder / n)), None)
     if path is None:
         return
     data = read_evidence(run_folder, path.relative_to(run_folder).as_posix(), MOST_BYTES)

@@ -56,7 +56,7 @@ def write_evidence(
     `{"stdout": text, "stderr": text}`. Raises OSError.
     """
     number = 1
-    while number < MOST_SETS and (run_dir / _numbered(PAYLOAD, number)).exists():
+    while number < MOST_SETS and disk.exists(run_dir / _numbered(PAYLOAD, number)):
         number += 1
     text = "".join(f"===== {stream} =====\n{tail[stream].rstrip()}\n\n" for stream in tail)
     text = _bounded(disk.encoded(text), MOST_AT_ONCE).decode()
@@ -96,7 +96,7 @@ def _numbered(name: str, number: int) -> str:
 def evidence_files(run_dir: Path) -> list[str]:
     """The names of the evidence files in a run's folder, the oldest failure first."""
     numbered = (_numbered(n, i) for i in range(1, MOST_SETS + 1) for n in (PAYLOAD, TAIL, MACHINE))
-    return [name for name in numbered if (run_dir / name).is_file()]
+    return [name for name in numbered if disk.is_file(run_dir / name)]
 
 
 def write_explanation(

@@ -8,6 +8,7 @@ from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
+from sdwatch import disk
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import read_json
 from sdwatch.spool.run import MANIFEST
@@ -34,7 +35,7 @@ def _newest(spool: Spool) -> list[Path]:
     found: list[Path] = []
     for parent in (spool.done, spool.failed):
         try:
-            found += (path for path in parent.iterdir() if not path.name.startswith("."))
+            found += (path for path in disk.folders_in(parent) if not path.name.startswith("."))
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -14,7 +14,6 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +63,7 @@ class Heartbeat:
         """Say now that this monitor lives, and what it does. Raises OSError."""
         with self._lock:
             self._status = json.dumps(status, indent=1)
-            _replace(self._path, self._beat_here())
+            disk.refresh(self._path, self._beat_here())
 
     def beat_here(self, status: dict[str, Any]) -> None:
         """Say so on this machine only: the spool is not there."""
@@ -89,20 +88,20 @@ class Heartbeat:
             try:
                 with self._lock:
                     if not self._ended.is_set():
-                        _replace(self._path, self._beat_here())
+                        disk.refresh(self._path, self._beat_here())
             except OSError as error:
                 self.refused = error
             else:
                 self.refused = None
 
-    def _beat_here(self) -> str:
+    def _beat_here(self) -> bytes:
         self._beats += 1
         about = json.dumps({**self._about, "beat": self._beats}, indent=1)
         status = self._status.removeprefix("{").removesuffix("}")
-        body = about if not status else about.removesuffix("\n}") + "," + status + "}"
+        body = (about if not status else about.removesuffix("\n}") + "," + status + "}").encode()
         if self._local is not None:
             with suppress(OSError):  # the one on the spool is what counts
-                _replace(self._local, body)
+                disk.refresh(self._local, body)
         return body
 
     def end(self) -> None:
@@ -113,20 +112,7 @@ class Heartbeat:
             join(self._thread, WATCHED_FOR)  # not for ever: it may hang on a share that is gone
         for path in filter(None, (self._path, self._local)):
             with suppress(OSError):  # it stands still from now on, which says the same
-                disk.patiently(partial(path.unlink, missing_ok=True))
-
-
-def _replace(path: Path, body: str) -> None:
-    temporary = path.with_suffix(".tmp")
-    try:
-        with disk.patiently(
-            lambda: open(temporary, "w", encoding="utf-8", opener=disk.opener)
-        ) as file:
-            file.write(body)
-        disk.patiently(lambda: os.replace(temporary, path))
-    except OSError:  # a full disk: the room that the file has is still ours
-        temporary.unlink(missing_ok=True)
-        path.write_text(body, encoding="utf-8")
+                disk.remove_quietly(path)
 
 
 def read_heartbeats(root: Path) -> list[dict[str, Any]]:
@@ -162,7 +148,7 @@ class _Seen:
 
 def _seen_in(root: Path) -> list[_Seen]:
     try:
-        paths = sorted((root / "working").glob(f"*/{HEARTBEAT}"))
+        paths = [folder / HEARTBEAT for folder in disk.folders_in(root / "working")]
     except OSError:
         return []  # a share that is gone
     return [seen for path in paths for seen in _seen_at(path)]
@@ -174,7 +160,7 @@ def _seen_at(path: Path) -> list[_Seen]:
     touched = (0, 0)
     try:
         with suppress(PermissionError):
-            status = path.stat()
+            status = disk.look_at(path)
             touched = status.st_mtime_ns, status.st_size
         beat = disk.patiently(lambda: _read_beat(path), _may_pass, _READ_AGAIN_FOR)
     except FileNotFoundError:

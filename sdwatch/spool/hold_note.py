@@ -47,7 +47,7 @@ class HoldNote:
     def was_taken_away(self) -> bool:
         """Whether a person removed it: the lane is to go on now."""
         try:
-            gone = bool(self._text) and not self._path.exists() and self._path.parent.exists()
+            gone = bool(self._text) and not disk.exists(self._path) and self._path.parent.exists()
         except OSError:
             return False  # a share that is gone for the moment
         if gone:

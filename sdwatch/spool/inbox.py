@@ -8,14 +8,16 @@ at once where a hint said that it was renamed into place.
 from __future__ import annotations
 
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdwatch import system
+from sdwatch import disk, system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
+from sdwatch.links import Identity
 from sdwatch.policy.job import Job, image_names, on_disk, parse_job
 from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
 from sdwatch.policy.printable import printable
@@ -31,8 +33,9 @@ from sdwatch.spool.signature import (
     folder_files,
     fresh_size,
     is_too_deep,
-    signature_of,
+    signature_from,
 )
+from sdwatch.system import Entry, Kind
 
 CANCEL_EXTENSION = ".cancel"
 
@@ -53,15 +56,17 @@ _PARSING = 0.5
 
 @dataclass(frozen=True)
 class Arrival:
-    """A job that is ready to be claimed. `path`: its file, or its folder; `source`: relative to
-    the inbox; `job`: parsed, or the error that says why it cannot be; `cancelled`: somebody put
-    `NAME.cancel` beside it."""
+    """A job that is ready to be claimed. `path`: its file, or its folder, which is `identity`;
+    `source`: relative to the inbox; `job`: parsed, or the error that says why it cannot be;
+    `cancelled`: somebody put `NAME.cancel` beside it."""
 
     path: Path
     source: str
     mtime: float
     signature: Signature
     job: Job | JobError
+    identity: Identity
+    is_folder: bool = False
     cancelled: bool = False
 
     @property
@@ -80,6 +85,7 @@ class _Seen:
     """What earlier scans know of one path."""
 
     source: str
+    identity: Identity
     signature: Signature
     since: float
     first: float
@@ -143,15 +149,17 @@ class Inbox:
         known = self._seen.get(path)
         source = known.source if known else path.relative_to(self.root).as_posix()
         try:
-            signature = signature_of(path)
+            status = disk.look_at(path)
+            identity, signature = disk.identity_of(status), signature_from(path, status)
         except FileNotFoundError:
             return None  # claimed by another, or taken away, in this moment
         except OSError as error:
             self._unreadable(source, error)
             return None
-        if known is None or known.signature != signature:
+        if known is None or known.signature != signature or known.identity != identity:
             since = now - self.settle if renamed_in else now
-            known = _Seen(source, signature, since, known.first if known else now, renamed_in)
+            first = known.first if known else now
+            known = _Seen(source, identity, signature, since, first, renamed_in)
         elif renamed_in:  # an earlier scan was quicker than the hint
             known.since = min(known.since, now - self.settle)
             known.whole = True
@@ -168,7 +176,16 @@ class Inbox:
         if known.parsed is None or self._is_unfinished(known, now):
             return None
         mtime = max(entry[3] for entry in signature) / 1e9
-        return Arrival(path, source, mtime, signature, known.parsed, _is_cancelled(path))
+        return Arrival(
+            path,
+            source,
+            mtime,
+            signature,
+            known.parsed,
+            identity,
+            stat.S_ISDIR(status.st_mode),
+            _is_cancelled(path),
+        )
 
     def _is_unfinished(self, known: _Seen, now: float) -> bool:
         """Whether it reads as a file of which the rest is still to come, and may come."""
@@ -229,7 +246,7 @@ class Inbox:
 
     def _read(self, path: Path, source: str, known: _Seen, late: bool) -> Job | None:
         file, there = path, None
-        if path.is_dir():
+        if disk.is_folder(path):
             there = folder_files(path)
             if (job_file := job_file_in(path)) is None:
                 self.waiting[source] = "its job file has gone away"
@@ -261,7 +278,7 @@ class Inbox:
 
 def _which(path: Path, error: OSError) -> str:
     """Which file of a job folder it is, as the begin of a sentence; nothing for a single file."""
-    if not error.filename or not path.is_dir():
+    if not error.filename or not disk.is_folder(path):
         return ""
     return f"{printable(str(error.filename))} "
 
@@ -297,7 +314,7 @@ def candidates(
     while folders:
         folder, depth = folders.pop()
         try:
-            entries = list(os.scandir(folder))
+            entries = disk.entries(folder)
         except FileNotFoundError:
             if folder == root:
                 raise
@@ -310,8 +327,8 @@ def candidates(
         for entry in entries:
             if is_temporary(entry.name):
                 continue
-            path = Path(entry.path)
-            if entry.is_dir(follow_symlinks=False):
+            path = folder / entry.name
+            if entry.kind is Kind.FOLDER:
                 if job_file_in(path) is not None:
                     yield path
                 elif depth < DEEPEST:
@@ -326,11 +343,11 @@ def candidates(
                 yield path
 
 
-def _why_no_job(entry: os.DirEntry[str]) -> str:
+def _why_no_job(entry: Entry) -> str:
     """Of what is not a folder: why it is not taken for a job, where somebody may think it is."""
-    if entry.is_symlink():
+    if entry.kind is Kind.LINK:
         return "a link is never followed; put the file or folder itself here"
-    if entry.is_file(follow_symlinks=False):
+    if entry.kind is Kind.FILE:
         return why_not_a_job(entry.name)
     return "not a plain file" if entry.name.lower().endswith(JOB_EXTENSIONS) else ""
 

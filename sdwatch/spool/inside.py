@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from sdwatch import disk, system
+from sdwatch import disk, links
 from sdwatch.errors import SpoolError, UnfinishedError
 from sdwatch.policy.picture import (
     ENDS,
@@ -32,7 +32,7 @@ def open_plain(folder: Path, name: str) -> BinaryIO:
     """The file `name` (relative, with `/`) below `folder`, to be read. Raises SpoolError for what
     leads outside or is no plain file (a pipe would never end), OSError with `name` in it."""
     try:
-        fd = disk.patiently(lambda: system.open_inside(folder, name))
+        fd = disk.patiently(lambda: links.open_inside(folder, name))
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise SpoolError("leads outside the job's folder") from error

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from pathlib import Path
 
+from sdwatch import disk
 from sdwatch.policy.near_miss import JOB_EXTENSIONS
+from sdwatch.system import Kind
 
 _NAMES = tuple(f"job{extension}" for extension in JOB_EXTENSIONS)
 
@@ -20,16 +20,9 @@ def job_file_in(folder: Path) -> Path | None:
     """The job file that makes this a job folder, if it has one: `job.yaml` before `job.yml` before
     `job.json`, and of names that differ in case the one in small letters. No link is one."""
     try:
-        found = [entry.name for entry in os.scandir(folder) if is_job_name(entry.name)]
+        files = (entry.name for entry in disk.entries(folder) if entry.kind is Kind.FILE)
+        found = list(filter(is_job_name, files))
     except OSError:
         return None
     found.sort(key=lambda name: (_NAMES.index(name.lower()), name.lower() != name, name))
-    return next((folder / name for name in found if is_plain(folder / name)), None)
-
-
-def is_plain(path: Path) -> bool:
-    """Whether there is a plain file of this name: no link, which may lead anywhere, no pipe."""
-    try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
+    return folder / found[0] if found else None

@@ -32,7 +32,7 @@ from sdwatch.policy.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
 from sdwatch.policy.picture import MOST_PIXELS
 from sdwatch.policy.reach import JobRules
 from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
-from sdwatch.spool.job_file import is_job_name, is_plain, job_file_in
+from sdwatch.spool.job_file import is_job_name, job_file_in
 from sdwatch.spool.signature import digest, folder_files, signature_of
 
 JOURNAL = "journal.jsonl"
@@ -124,12 +124,12 @@ class Run:
     def job_path(self) -> Path | None:
         """The job's YAML file in this folder; None where there is none."""
         file = self.folder / JOB_FILE
-        return file if is_plain(file) else job_file_in(self.folder / JOB_FOLDER)
+        return file if disk.is_file(file) else job_file_in(self.folder / JOB_FOLDER)
 
     @property
     def has_job(self) -> bool:
         """Whether the claim's rename happened."""
-        return (self.folder / JOB_FILE).exists() or (self.folder / JOB_FOLDER).exists()
+        return disk.exists(self.folder / JOB_FILE) or disk.exists(self.folder / JOB_FOLDER)
 
     @property
     def source(self) -> str:
@@ -145,7 +145,7 @@ class Run:
         """The digest of the job's signature as it is now: `claimed` has it as it had settled.
         Raises OSError."""
         folder = self.folder / JOB_FOLDER
-        return digest(signature_of(folder if folder.is_dir() else self.folder / JOB_FILE))
+        return digest(signature_of(folder if disk.is_folder(folder) else self.folder / JOB_FILE))
 
     def read_job(self, rules: JobRules = JobRules()) -> Job:  # noqa: B008 - it is frozen
         """Parse the job as it lies here. Raises JobError, OSError."""
@@ -195,14 +195,14 @@ class Run:
     def is_gone(self) -> bool:
         """Whether somebody took this folder away, while the one above it is there."""
         try:
-            return not self.folder.exists() and self.folder.parent.exists()
+            return not disk.exists(self.folder) and disk.exists(self.folder.parent)
         except OSError:
             return False  # a share that is gone for the moment
 
     def has_image(self, image: Image) -> bool:
         """Whether a recorded image is there as it was recorded, by its size."""
         try:
-            return (self.folder / IMAGES / image.name).stat().st_size == image.size
+            return disk.look_at(self.folder / IMAGES / image.name).st_size == image.size
         except FileNotFoundError:
             return False
 
@@ -217,7 +217,7 @@ class Run:
     ) -> tuple[Image, ...]:
         """Save a call's images as they came and record the call as finished. Raises OSError."""
         folder = self.folder / IMAGES
-        if not folder.is_dir():
+        if not disk.is_folder(folder):
             disk.make_folder(folder)
         recorded = tuple(
             self._save(call, number, data, grid=number <= grids)
@@ -332,7 +332,7 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
 def is_cancelled(folder: Path) -> bool:
     """Whether a person put `cancel` (or cancel.txt) into a run's folder."""
     try:
-        return any((folder / name).exists() for name in CANCEL_NAMES)
+        return any(disk.exists(folder / name) for name in CANCEL_NAMES)
     except OSError:
         return False  # a share that is gone for the moment
 

@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 from typing import TypeAlias
 
-from sdwatch import disk, system
+from sdwatch import disk, links, system
+from sdwatch.system import Kind
 
 Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Name, inode, size and mtime (ns) of a job's file, or of all files of its folder."""
@@ -16,10 +17,14 @@ Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
 
 def signature_of(path: Path) -> Signature:
     """The signature of a job file or job folder as it is now. Raises OSError."""
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode):
+    return signature_from(path, disk.look_at(path))
+
+
+def signature_from(path: Path, status: os.stat_result) -> Signature:
+    """The same, where it has just been looked at. Raises OSError."""
+    if system.is_link(status) or not stat.S_ISDIR(status.st_mode):
         return (_entry("", status),)
-    entries = [_entry(name, (path / name).lstat()) for name in folder_files(path)]
+    entries = [_entry(name, disk.look_at(path / name)) for name in folder_files(path)]
     return tuple(sorted(entries)) or (_entry("", status),)
 
 
@@ -38,14 +43,14 @@ def folder_files(folder: Path) -> frozenset[str]:
     """All plain files below a folder, relative, with forward slashes; symlinks are left out, and
     what lies deeper than DEEPEST."""
     entries = disk.entries_below(folder, DEEPEST)
-    files = (Path(entry.path) for entry in entries if entry.is_file(follow_symlinks=False))
+    files = (path for path, kind in entries if kind is Kind.FILE)
     return frozenset(path.relative_to(folder).as_posix() for path in files)
 
 
 def is_too_deep(folder: Path) -> bool:
     """Whether folders in it lie deeper than DEEPEST."""
     entries = disk.entries_below(folder, DEEPEST)
-    folders = (Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    folders = (path for path, kind in entries if kind is Kind.FOLDER)
     return any(len(path.relative_to(folder).parts) > DEEPEST for path in folders)
 
 
@@ -55,7 +60,7 @@ def _entry(name: str, status: os.stat_result) -> tuple[str, int, int, int]:
 
 def fresh_size(path: Path) -> int:
     """The size of a file as its server says when it is opened. Raises OSError."""
-    fd = system.open_to_read(path)
+    fd = links.open_to_read(path)
     try:
         return os.fstat(fd).st_size
     finally:

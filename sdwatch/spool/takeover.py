@@ -59,7 +59,7 @@ def take_over(worker: str, spool: Spool, clock: Clock) -> None:
         try:
             disk.write(folder, text.encode())
         except (IsADirectoryError, PermissionError):
-            if not folder.is_dir():
+            if not disk.is_folder(folder):
                 raise
             number += 1  # its owner lives after all, and has made its folder again meanwhile
         else:
@@ -71,16 +71,18 @@ def take_over(worker: str, spool: Spool, clock: Clock) -> None:
 def finish(spool: Spool) -> None:
     """Bring what was taken over among our own runs; also what a death left half done. Raises
     OSError."""
-    for taken in sorted(spool.working.glob(f"{_TAKEN}*")):
-        for run in sorted(path for path in taken.iterdir() if path.is_dir()):
+    for taken in disk.folders_in(spool.working):
+        if not taken.name.startswith(_TAKEN):
+            continue
+        for run in disk.folders_in(taken):
             with suppress(FileNotFoundError):
                 # The old owner may have it open: what it still writes must not be in ours.
                 disk.write(run / JOURNAL, disk.read(run / JOURNAL))
                 disk.sync_folder(run)
             disk.rename(run, spool.working / run.name)
             log.info("%s: taken over (%s)", run.name, taken.name)
-        for left in taken.iterdir():  # its heartbeat
-            disk.remove(left)
+        for left in disk.entries(taken):  # its heartbeat
+            disk.remove(taken / left.name)
         disk.remove_empty_folder(taken)
     disk.sync_folder(spool.working)
 
@@ -88,7 +90,7 @@ def finish(spool: Spool) -> None:
 def taken_by(spool: Spool) -> str:
     """Who took our own runs over, in words; '' where nobody did."""
     try:
-        if not spool.working.is_file():
+        if not disk.is_file(spool.working):
             return ""  # a folder, as it should be
         return disk.read(spool.working).decode("utf-8", "replace").strip()
     except OSError:
@@ -104,7 +106,7 @@ def begin_again(spool: Spool) -> None:
 
 def _folder_of(worker: str, spool: Spool) -> Path:
     working = spool.working.parent
-    others = sorted(p.name for p in working.iterdir() if p.is_dir() and p != spool.working)
+    others = [p.name for p in disk.folders_in(working) if p != spool.working]
     if worker == spool.worker:
         raise SpoolError(f"{worker} is this worker itself: its runs go on without being taken over")
     if worker not in others:

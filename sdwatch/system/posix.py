@@ -6,24 +6,28 @@ import errno
 import functools
 import os
 import select
+import shutil
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 import psutil
 
-from sdwatch.system.held import HELD_CODES
+from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, Kind
 from sdwatch.system.listening import listeners
 
 assert sys.platform != "win32"
 
 _CONNECT_LIMIT = 1.0  # seconds
+
+# What is only walked through need not be readable, where the system knows the difference.
+_FOLDER = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def boot_time() -> float:
@@ -64,9 +68,10 @@ def start_mark(pid: int) -> str | None:
         return None
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY)
+def sync_folder(path: str, held: int | None) -> None:
+    """Make the names in a folder durable: of the one that is `held`, or else at `path`. Raises
+    OSError."""
+    fd = _open_held(path, held)
     try:
         os.fsync(fd)
     finally:
@@ -272,22 +277,98 @@ def io_bytes(process: psutil.Process) -> int:
     return 0
 
 
+@contextmanager
+def holding(root: Path, parts: Sequence[str]) -> Iterator[int | None]:
+    """Hold the folder `parts` below `root` open: its descriptor, for functions that take a dir_fd.
+    Links are followed up to `root`, and from there on none is: it is walked one folder at a time
+    with O_NOFOLLOW, which all of POSIX has. Raises OSError, with the path of what is in the way;
+    ELOOP where it is a link."""
+    fd = os.open(root, _FOLDER)
+    try:
+        for number, part in enumerate(parts, 1):
+            try:
+                if part == "..":
+                    raise OSError(errno.ELOOP, "leads outside")
+                inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=fd)
+            except OSError as error:
+                raise _in_the_way(error, fd, root.joinpath(*parts[:number])) from error
+            os.close(fd)
+            fd = inner
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _in_the_way(error: OSError, fd: int, path: Path) -> OSError:
+    """The error of a walk that ended at `path`. The system says ENOTDIR of a link, too."""
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        with suppress(OSError):
+            if is_link(os.stat(path.name, dir_fd=fd, follow_symlinks=False)):
+                return OSError(errno.ELOOP, NOT_FOLLOWED, str(path))
+    assert error.errno is not None
+    return OSError(error.errno, error.strerror, str(path))
+
+
+def is_link(status: os.stat_result) -> bool:
+    """Whether it leads elsewhere, as told by lstat."""
+    return stat.S_ISLNK(status.st_mode)
+
+
 def open_inside(folder: Path, name: str) -> int:
     """A descriptor to read the file `name` (relative, with `/`) below `folder`. No link below
     `folder` is followed, also none that takes a place on the way in this moment; nor is a pipe
     waited for. Raises OSError: ELOOP or ENOTDIR where the name leads outside."""
     *above, last = PurePosixPath(name).parts or ("",)
-    if ".." in (*above, last) or name.startswith("/"):
+    if last == ".." or name.startswith("/"):
         raise OSError(errno.ELOOP, "leads outside", name)
-    at = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    with holding(folder, above) as held:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        return os.open(last, flags, dir_fd=held)
+
+
+def open_new(name: str, held: int | None, permissions: int = 0o666) -> int:
+    """A descriptor to write a file that is not there yet, with these permissions less the umask; a
+    link of that name is there. Raises FileExistsError, OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.open(name, flags, permissions, dir_fd=held)
+
+
+def open_to_append(name: str, held: int | None) -> int:
+    """A descriptor to append to a file that is there, and to read it. A link is followed only where
+    no folder is `held`. Raises OSError."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (0 if held is None else os.O_NOFOLLOW)
+    return os.open(name, flags, dir_fd=held)
+
+
+def listing(path: str, held: int | None) -> list[Entry]:
+    """What lies in a folder: in the one that is `held`, or else at `path`. Raises OSError."""
+    fd = _open_held(path, held)
     try:
-        for part in above:
-            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=at)
-            os.close(at)
-            at = inner
-        return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=at)
+        with os.scandir(fd) as entries:
+            return [Entry(entry.name, _kind_of(entry)) for entry in entries]
     finally:
-        os.close(at)
+        os.close(fd)
+
+
+def _kind_of(entry: os.DirEntry[str]) -> Kind:
+    """To be asked while the folder is open: on some file systems a listing has no types."""
+    if entry.is_symlink():
+        return Kind.LINK
+    if entry.is_dir(follow_symlinks=False):
+        return Kind.FOLDER
+    return Kind.FILE if entry.is_file(follow_symlinks=False) else Kind.OTHER
+
+
+def remove_tree(name: str, held: int | None) -> None:
+    """Remove a folder with all that is in it; no link is followed, also none that comes meanwhile.
+    Raises OSError."""
+    shutil.rmtree(name, dir_fd=held)
+
+
+def _open_held(path: str, held: int | None) -> int:
+    """A descriptor of a folder to list or sync; one with O_PATH is for neither."""
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    return os.open(path, flags) if held is None else os.open(".", flags, dir_fd=held)
 
 
 def is_still_written(path: Path) -> bool:

@@ -7,16 +7,17 @@ import ctypes
 import errno
 import functools
 import os
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import psutil
 
-from sdwatch.system.held import HELD_CODES
+from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, Kind
 from sdwatch.system.listening import listeners
 
 assert sys.platform == "win32"
@@ -35,6 +36,8 @@ _FILE_APPEND_DATA = 0x4
 _ERROR_SHARING_VIOLATION = 32
 _FILE_NAME_OPENED = 0x8
 _JOB_OBJECT_TERMINATE = 0x8
+_OPEN_REPARSE_POINT = 0x00200000
+_NAME_SURROGATE = 0x20000000  # of a reparse tag: IsReparseTagNameSurrogate in ntifs.h
 
 # A break reaches only processes on the sender's own console, and the WebUI has one for itself:
 # a helper goes there and sends it, so that the monitor keeps its own.
@@ -75,9 +78,9 @@ def start_mark(pid: int) -> str | None:
         return None
 
 
-def sync_folder(path: Path) -> None:
+def sync_folder(path: str, held: int | None) -> None:
     """Windows has no such thing: names are journalled by the file system."""
-    del path
+    del path, held
 
 
 def somebody_listens(host: str, port: int) -> bool:
@@ -238,6 +241,45 @@ def io_bytes(process: psutil.Process) -> int:
     return counters.read_bytes + counters.write_bytes + counters.other_bytes
 
 
+@contextlib.contextmanager
+def holding(root: Path, parts: Sequence[str]) -> Iterator[int | None]:
+    """Hold `root` and each folder of `parts` below it open, without FILE_SHARE_DELETE: while it
+    lasts none of them can be renamed, removed or replaced, so that their paths mean what was
+    looked at. Gives None: Windows has no functions relative to a folder. Each is opened as it
+    lies there, and only then looked at. Raises OSError, with the path of what is in the way;
+    ELOOP where it is a link or a junction."""
+    with contextlib.ExitStack() as held:
+        held.callback(_hold(root, 0).Close)
+        path = root
+        for part in parts:
+            path = path / part
+            if part == "..":
+                raise OSError(errno.ELOOP, "leads outside", str(path))
+            held.callback(_hold(path, _OPEN_REPARSE_POINT).Close)
+            status = os.lstat(path)
+            if is_link(status):
+                raise OSError(errno.ELOOP, NOT_FOLLOWED, str(path))
+            if not stat.S_ISDIR(status.st_mode):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+        yield None
+
+
+def _hold(path: Path, flags: int) -> Any:
+    """A handle of a folder that keeps it in its place. To read is asked for because a handle that
+    asks for nothing keeps nobody away. Raises OSError."""
+    share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE
+    flags |= win32con.FILE_FLAG_BACKUP_SEMANTICS  # the flag that opens folders
+    return _opened(path, win32con.GENERIC_READ, share, win32con.OPEN_EXISTING, flags)
+
+
+def is_link(status: os.stat_result) -> bool:
+    """Whether it leads elsewhere, as told by lstat: a symbolic link, a junction, a mount point.
+    Other reparse points are the file itself, kept in another way: by OneDrive until it is asked
+    for, or deduplicated. The system marks those that stand for another name (name surrogates)."""
+    is_reparse_point = status.st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT
+    return bool(is_reparse_point and status.st_reparse_tag & _NAME_SURROGATE)
+
+
 def open_inside(folder: Path, name: str) -> int:
     """A descriptor to read the file `name` (relative, with `/`) below `folder`. What was opened is
     asked where it lies: a link or junction below `folder` shows, however late it took a place on
@@ -257,6 +299,59 @@ def open_inside(folder: Path, name: str) -> int:
         top.Close()
 
 
+def open_new(name: str, held: int | None, permissions: int = 0o666) -> int:
+    """A descriptor to write a file that is not there yet; a link of that name is there, wherever it
+    leads. An ACL decides about permissions. Raises FileExistsError, OSError."""
+    del held, permissions
+    flags = win32con.FILE_ATTRIBUTE_NORMAL | _OPEN_REPARSE_POINT
+    share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE  # as open() does
+    file = _opened(Path(name), win32con.GENERIC_WRITE, share, win32con.CREATE_NEW, flags)
+    return msvcrt.open_osfhandle(int(file.Detach()), os.O_BINARY)
+
+
+def open_to_append(name: str, held: int | None) -> int:
+    """A descriptor to append to a file that is there, and to read it. Raises OSError."""
+    del held
+    fd = os.open(name, os.O_RDWR | os.O_APPEND | os.O_BINARY)
+    # While it is open it is what lies there: open() does not let others remove or rename it.
+    if is_link(os.lstat(name)):
+        os.close(fd)
+        raise OSError(errno.ELOOP, NOT_FOLLOWED, name)
+    return fd
+
+
+def listing(path: str, held: int | None) -> list[Entry]:
+    """What lies in a folder. Raises OSError."""
+    del held
+    with os.scandir(path) as entries:
+        return [Entry(entry.name, _kind_of(entry)) for entry in entries]
+
+
+def _kind_of(entry: os.DirEntry[str]) -> Kind:
+    """All from the listing itself; a junction says that it is a folder, too."""
+    if is_link(entry.stat(follow_symlinks=False)):
+        return Kind.LINK
+    if entry.is_dir(follow_symlinks=False):
+        return Kind.FOLDER
+    return Kind.FILE if entry.is_file(follow_symlinks=False) else Kind.OTHER
+
+
+def remove_tree(name: str, held: int | None) -> None:
+    """Remove a folder with all that is in it; no link is followed: each folder is held, and so is
+    what it was when it was looked at, until it is empty. Raises OSError."""
+    path = Path(name)
+    with holding(path.parent, [path.name]):
+        for entry in listing(name, held):
+            inner = str(path / entry.name)
+            if entry.kind is Kind.FOLDER:
+                remove_tree(inner, held)
+            elif os.lstat(inner).st_file_attributes & stat.FILE_ATTRIBUTE_DIRECTORY:
+                Path(inner).rmdir()  # of a junction, or of a link to a folder, the link itself
+            else:
+                Path(inner).unlink()
+    path.rmdir()
+
+
 def is_still_written(path: Path) -> bool:
     """Whether somebody has the file open: then it cannot be opened for us alone."""
     try:
@@ -272,10 +367,12 @@ def is_still_written(path: Path) -> bool:
 def _to_read(path: Path, flags: int) -> Any:
     """A handle that keeps nobody else away. Raises OSError."""
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE | win32con.FILE_SHARE_DELETE
+    return _opened(path, win32con.GENERIC_READ, share, win32con.OPEN_EXISTING, flags)
+
+
+def _opened(path: Path, access: int, share: int, how: int, flags: int) -> Any:
     try:
-        return win32file.CreateFile(
-            str(path), win32con.GENERIC_READ, share, None, win32con.OPEN_EXISTING, flags, None
-        )
+        return win32file.CreateFile(str(path), access, share, None, how, flags, None)
     except pywintypes.error as error:
         raise OSError(0, error.strerror, str(path), error.winerror) from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from sdwatch import disk
 from sdwatch.errors import SpoolError
 from sdwatch.policy.envelope import cancelled_envelope
 from sdwatch.spool import archive
@@ -71,14 +72,14 @@ def test_a_spool_that_cannot_be_made_is_a_clear_error(tmp_path: Path) -> None:
 def test_folders_on_two_file_systems_are_a_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stat = Path.stat
+    look_at = disk.look_at
 
-    def done_is_elsewhere(path: Path, **more: bool) -> os.stat_result:
-        values = list(stat(path, **more))
+    def done_is_elsewhere(path: Path) -> os.stat_result:
+        values = list(look_at(path))
         values[2] += path.name == "done"  # st_dev
         return os.stat_result(values)
 
-    monkeypatch.setattr(Path, "stat", done_is_elsewhere)
+    monkeypatch.setattr(disk, "look_at", done_is_elsewhere)
     with pytest.raises(SpoolError, match="one file system"):
         Spool(tmp_path / "spool", "box-1").prepare()
 

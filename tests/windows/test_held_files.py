@@ -3,7 +3,6 @@ Windows: the effect is tried again. What is refused for good is not."""
 
 from __future__ import annotations
 
-import builtins
 import errno
 import logging
 import os
@@ -46,7 +45,7 @@ Do = Callable[[Path], object]
 
 EFFECTS: list[Any] = [
     pytest.param(os, "replace", lambda p: disk.write(p / "file", b"new"), id="write"),
-    pytest.param(builtins, "open", lambda p: disk.write(p / "file", b"new"), id="open to write"),
+    pytest.param(os, "open", lambda p: disk.write(p / "file", b"new"), id="open to write"),
     pytest.param(os, "open", lambda p: os.close(disk.open_lines(p / "file")), id="open lines"),
     pytest.param(os, "rename", lambda p: disk.rename(p / "file", p / "moved"), id="rename"),
     pytest.param(os, "unlink", lambda p: disk.remove(p / "file"), id="remove"),

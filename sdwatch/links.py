@@ -1,0 +1,117 @@
+"""Below the root of a spool no link is followed, neither by an effect nor by a look.
+
+The root is chosen by the owner, in the config, and may itself be a link or a mount. Whoever may
+write below it can put a link, or on Windows a junction, in the place of any folder, at any moment.
+So each effect walks down from a handle of the root, one folder at a time, and is done relative to
+the handle of the last one (see `holding` in sdwatch/system). Nothing is held for longer than one
+effect: a share may go away, and a takeover must cut off whoever is late.
+
+Paths outside of every spool (the state folder, what a command is given) are used as they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import TypeAlias
+
+from sdwatch import system
+
+Identity: TypeAlias = tuple[int, int]
+"""st_dev and st_ino: the same file or folder has the same, by whatever name."""
+
+_roots: frozenset[str] = frozenset()  # replaced whole: other threads go through it
+
+
+def follow_none_below(root: Path) -> None:
+    """From now on no link below `root` is followed by this process."""
+    global _roots
+    _roots |= {f"{str(root).rstrip(os.sep)}{os.sep}"}
+
+
+def root_above(path: Path) -> tuple[Path, list[str]] | None:
+    """The root that a path lies below, and the names from there; None where there is none."""
+    text = str(path)
+    root = max((each for each in _roots if text.startswith(each)), key=len, default="")
+    return (Path(root), list(PurePath(text.removeprefix(root)).parts)) if root else None
+
+
+@dataclass(frozen=True)
+class At:
+    """A place in a folder that is held: `name` and `fd` are what functions of `os` take as a path
+    and its dir_fd. Valid while the folder is held."""
+
+    name: str
+    fd: int | None
+    path: Path
+    confined: bool
+
+    def beside(self, name: str) -> str:
+        """Another name in the same folder, as functions of `os` take it."""
+        return name if self.fd is not None else str(self.path.with_name(name))
+
+    def status(self) -> os.stat_result:
+        """What lies there; a link is not followed below a root. Raises OSError."""
+        return os.stat(self.name, dir_fd=self.fd, follow_symlinks=not self.confined)
+
+    def exists(self) -> bool:
+        """Whether anything has this name, be it a link. Raises OSError."""
+        try:
+            os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return True
+
+
+@contextmanager
+def place(path: Path) -> Iterator[At]:
+    """Hold the folder of `path`. Raises OSError: NotADirectoryError with the path of what lies
+    where a folder should, ELOOP where that is a link. OSErrors from within get the whole path."""
+    found = root_above(path)
+    if found is None:
+        yield At(str(path), None, path, confined=False)
+        return
+    root, (*above, name) = found
+    with system.holding(root, above) as held:
+        at = At(name if held is not None else str(path), held, path, confined=True)
+        try:
+            yield at
+        except OSError as error:
+            if error.filename == name:
+                error.filename = str(path)
+            raise
+
+
+@contextmanager
+def folder(path: Path) -> Iterator[tuple[str, int | None]]:
+    """Hold `path` itself, a folder; what lists it: its path, or a descriptor to be used instead.
+    Raises OSError, see `place`."""
+    found = root_above(path / "-")
+    if found is None:
+        yield str(path), None
+        return
+    root, (*parts, _) = found
+    with system.holding(root, parts) as held:
+        yield str(path), held
+
+
+def open_to_read(path: Path) -> int:
+    """A descriptor to read a file. Raises OSError: ELOOP or ENOTDIR where a link is in the way."""
+    found = root_above(path)
+    if found is None:
+        return system.open_to_read(path)
+    root, names = found
+    return system.open_inside(root, "/".join(names))
+
+
+def open_inside(folder: Path, name: str) -> int:
+    """A descriptor to read the file `name` (relative, with `/`) below `folder`, and below its root:
+    no link is followed from there on. Raises OSError: ELOOP or ENOTDIR for what leads outside."""
+    found = root_above(folder / "-")
+    if found is None or name.startswith("/"):
+        return system.open_inside(folder, name)
+    root, (*above, _) = found
+    return system.open_inside(root, "/".join([*above, name]))

@@ -1,0 +1,284 @@
+"""A folder of the spool is replaced by a link while the monitor, or a command, works in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sdwatch import effects
+from sdwatch.cli.cancel import _cancel
+from sdwatch.cli.submit import _submit
+from sdwatch.config import RetentionConfig
+from sdwatch.effects import Effect
+from sdwatch.errors import SdwatchError
+from sdwatch.policy.envelope import cancelled_envelope
+from sdwatch.retention import Retention
+from sdwatch.spool import archive, takeover
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import Heartbeat
+from sdwatch.spool.run import Run
+from sdwatch.state import StateFolder
+from tests.helpers import FakeClock
+from tests.spool.spools import JOB, arrival_of, call, inbox_of, made_spool, picture, settled
+from tests.spool.swaps import AtEffect, Swap
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="a person may make no links there")
+
+
+@dataclass
+class Scene:
+    """What an operation works on; `run_id`: of a run that is there already."""
+
+    root: Path
+    spool: Spool
+    clock: FakeClock
+    run_id: str = ""
+
+
+Operation = Callable[[Scene], Callable[[], object]]
+"""Sets the scene; what is returned is done while folders are swapped."""
+
+
+def claim_a_file(scene: Scene) -> Callable[[], object]:
+    arrival = arrival_of(scene.spool, scene.clock, "ann/castle.yaml")
+    (scene.spool.inbox / "ann" / "castle.yaml.cancel").touch()
+    return lambda: _closed(archive.claim(arrival, scene.spool, scene.clock))
+
+
+def claim_a_folder(scene: Scene) -> Callable[[], object]:
+    folder = scene.spool.inbox / "ann" / "Documents"
+    folder.mkdir(parents=True)
+    (folder / "job.yaml").write_text(JOB)
+    (arrival,) = settled(inbox_of(scene.spool, scene.clock), scene.clock)
+    return lambda: _closed(archive.claim(arrival, scene.spool, scene.clock))
+
+
+def publish(scene: Scene) -> Callable[[], object]:
+    run = _claimed(scene)
+    run.read_job()
+    run.plan()
+
+    def work() -> None:
+        try:
+            run.finish_call(call(), [picture()], 0)
+            archive.publish(run, scene.spool, "failed", cancelled_envelope())
+        finally:
+            run.close()
+
+    return work
+
+
+def publish_at_the_start(scene: Scene) -> Callable[[], object]:
+    run = _claimed(scene)
+    run.record("ended", outcome="done")
+    run.close()
+    return lambda: archive.recover(scene.spool, scene.clock)
+
+
+def sweep(scene: Scene) -> Callable[[], object]:
+    folder = scene.spool.working / "20260101-000000.000-castle-0001"
+    folder.mkdir()
+    run = Run(folder, scene.clock)
+    run.record("claimed", source="castle.yaml")
+    run.close()
+    (scene.spool.inbox / "castle.yaml").write_text(JOB)
+    return lambda: archive.recover(scene.spool, scene.clock)
+
+
+def retry(scene: Scene) -> Callable[[], object]:
+    folder = _published(scene, "job")
+    (scene.spool.inbox / "ann").mkdir(exist_ok=True)
+    return lambda: archive.retry(folder, scene.spool.inbox)
+
+
+def submit(scene: Scene) -> Callable[[], object]:
+    job = scene.root / "sketch"
+    (job / "more").mkdir(parents=True)
+    (job / "job.yaml").write_text(JOB)
+    (job / "more" / "a.png").write_bytes(picture())
+    return lambda: _submit(job, scene.spool.inbox)
+
+
+def cancel_a_run(scene: Scene) -> Callable[[], object]:
+    run = _claimed(scene)
+    run.close()
+    return lambda: _cancel(run.folder, scene.spool)
+
+
+def cancel_a_job(scene: Scene) -> Callable[[], object]:
+    job = scene.spool.inbox / "ann" / "castle.yaml"
+    job.parent.mkdir()
+    job.write_text(JOB)
+    return lambda: _cancel(job, scene.spool)
+
+
+def retention(scene: Scene) -> Callable[[], object]:
+    _published(scene, "job")
+    Heartbeat(scene.spool).beat({})
+    config = RetentionConfig.model_validate({"failed": {"age": 1}})
+    state = StateFolder(scene.root / "state")
+    rounds = Retention(config, scene.spool, state, clock=scene.clock, say=print)
+    for folder in scene.spool.failed.iterdir():
+        os.utime(folder, (1, 1))
+    return rounds.round
+
+
+def take_over(scene: Scene) -> Callable[[], object]:
+    other = Spool(scene.spool.root, "box-2")
+    other.prepare()
+    run = archive.claim(arrival_of(other, scene.clock, "castle.yaml"), other, scene.clock)
+    assert run is not None
+    run.close()
+    (other.working / "heartbeat.json").write_text("{}")
+
+    def work() -> None:
+        takeover.take_over("box-2", scene.spool, scene.clock)
+        takeover.finish(scene.spool)
+
+    return work
+
+
+OPERATIONS = (
+    claim_a_file, claim_a_folder, publish, publish_at_the_start, sweep, retry, submit, cancel_a_run,
+    cancel_a_job, retention, take_over,
+)  # fmt: skip
+
+
+def _closed(run: Run | None) -> None:
+    if run is not None:
+        run.close()
+
+
+def _claimed(scene: Scene) -> Run:
+    arrival = arrival_of(scene.spool, scene.clock, "castle.yaml")
+    run = archive.claim(arrival, scene.spool, scene.clock)
+    assert run is not None
+    return run
+
+
+def _published(scene: Scene, name: str) -> Path:
+    folder = scene.spool.inbox / "ann" / name
+    (folder / "more").mkdir(parents=True)
+    (folder / "job.yaml").write_text(JOB)
+    (folder / "more" / "a.png").write_bytes(picture())
+    (arrival,) = settled(inbox_of(scene.spool, scene.clock), scene.clock)
+    run = archive.claim(arrival, scene.spool, scene.clock)
+    assert run is not None
+    return archive.publish(run, scene.spool, "failed", cancelled_envelope())
+
+
+@contextmanager
+def heard(by: Callable[[Effect], None]) -> Iterator[None]:
+    original, effects.before = effects.before, by
+    try:
+        yield
+    finally:
+        effects.before = original
+
+
+def scene_in(root: Path, operation: Operation) -> tuple[Scene, Callable[[], object]]:
+    root.mkdir()
+    scene = Scene(root, made_spool(root), FakeClock())
+    return scene, operation(scene)
+
+
+def counted(root: Path, operation: Operation) -> list[str]:
+    """The effects of an operation that nobody disturbs."""
+    _, work = scene_in(root, operation)
+    points = AtEffect(0)
+    with heard(points):
+        work()
+    return points.labels
+
+
+def folders_of(spool: Spool) -> list[Path]:
+    """All folders of a spool but its root, by their paths in it."""
+    found = [Path(base, name) for base, names, _ in os.walk(spool.root) for name in names]
+    return sorted(path.relative_to(spool.root) for path in found)
+
+
+def jobs_in(spool: Spool) -> list[str]:
+    """Whoever holds the job, byte for byte, under whatever names."""
+    return sorted(
+        str(path.relative_to(spool.root))
+        for path in spool.root.rglob("*")
+        if path.is_file() and not path.is_symlink() and path.read_bytes() == JOB.encode()
+    )
+
+
+def _look(effect: Effect, scene: Scene, seen: list[Path], points: AtEffect, number: int) -> None:
+    points(effect)
+    if len(points.labels) == number:
+        seen += folders_of(scene.spool)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.__name__)
+def test_a_folder_that_becomes_a_link_at_any_effect_is_not_followed(
+    tmp_path: Path, operation: Operation
+) -> None:
+    labels = counted(tmp_path / "count", operation)
+    assert labels
+    tried = 0
+    for number in range(1, len(labels) + 1):
+        # Which folders there are then is seen by a first round, which stops there.
+        seen: list[Path] = []
+        scene, work = scene_in(tmp_path / f"{number}", operation)
+
+        points = AtEffect(0)
+        look = partial(_look, scene=scene, seen=seen, points=points, number=number)
+        with heard(look), suppress(OSError, SdwatchError):
+            work()
+        for at, pattern in enumerate(dict.fromkeys(map(_without_time, seen))):
+            swapped_at(tmp_path / f"{number}-{at}", operation, number, pattern)
+            tried += 1
+        for path in tmp_path.glob(f"{number}*"):
+            shutil.rmtree(path)
+    assert tried >= len(labels)
+
+
+def _without_time(path: Path) -> tuple[str, ...]:
+    """The parts of a path; a run's own name, which has the time in it, is `RUN`."""
+    return tuple("RUN" if archive_name(part) else part for part in path.parts)
+
+
+def archive_name(part: str) -> bool:
+    return (
+        (part.startswith("20") and "-castle-" in part) or "-job-" in part or "-documents-" in part
+    )
+
+
+def swapped_at(root: Path, operation: Operation, number: int, pattern: tuple[str, ...]) -> None:
+    """One folder becomes a link at the n-th effect."""
+    scene, work = scene_in(root, operation)
+    outside = root / "outside"
+    outside.mkdir()
+    swap: Swap | None = None
+
+    def hear(effect: Effect) -> None:
+        nonlocal swap
+        points(effect)
+        if len(points.labels) == number:
+            fits = (p for p in folders_of(scene.spool) if _without_time(p) == pattern)
+            if (found := next(fits, None)) is not None:
+                swap = Swap(scene.spool.root / found, outside)
+                swap.make()
+
+    points = AtEffect(0)
+    before = len(jobs_in(scene.spool))
+    with heard(hear), suppress(OSError, SdwatchError):
+        work()
+    where = f"{operation.__name__}, effect {number} ({points.labels[number - 1]}), {pattern}"
+    if swap is not None:
+        try:
+            swap.check()
+        except AssertionError as error:
+            raise AssertionError(f"{where}: {error}") from error
+        swap.undo()
+    assert len(jobs_in(scene.spool)) >= before or operation is retention, f"{where}: lost"
