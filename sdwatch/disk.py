@@ -197,7 +197,7 @@ def sweep_temporaries(folder: Path) -> None:
         return
     for entry in sorted(entries(folder), key=lambda entry: entry.name):
         is_begun = entry.name.startswith(".") and entry.name.endswith(".tmp")
-        if is_begun and is_file(folder / entry.name):
+        if is_begun and entry.kind is Kind.FILE:
             remove(folder / entry.name)
 
 

@@ -18,7 +18,7 @@ from sdwatch import resources
 from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy.document import MAX_BYTES
 from sdwatch.policy.job import STAGE_FIELDS, STAGE_KINDS, parse_job
-from sdwatch.policy.scripts import SCRIPT_FIELDS, is_image_key
+from sdwatch.policy.scripts import SCRIPT_FIELDS, Where, is_name, where
 
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
 
@@ -141,23 +141,26 @@ def judge(data: bytes, images: frozenset[str] | None) -> bool:
     check_places(job.warnings, data)
     # As it is sent: JSON without NaN, text without halves of characters.
     fields = [dict(stage.fields) for stage in job.stages]
-    for given in fields:
-        check_script_arguments({name: given.get(name) for name in SCRIPT_FIELDS})
+    for stage in job.stages:
+        given = {name: stage.fields.get(name) for name in SCRIPT_FIELDS}
+        check_script_arguments(given, frozenset(stage.script_images))
     json.dumps([job.name, job.priority, fields], allow_nan=False, ensure_ascii=False).encode()
     return True
 
 
-def check_script_arguments(value: Any) -> None:
-    """Raises AssertionError where a script is given a file on the WebUI's disk. What is under the
-    key of an image is a file of the job, and sent as data."""
+def check_script_arguments(value: Any, own: frozenset[str], stands: Where = Where.PERHAPS) -> None:
+    """Raises AssertionError where a script is given a file on the WebUI's disk. What stands where
+    an image does may be a file of the job (`own`), which is sent as data."""
     if isinstance(value, dict):
         for key, item in value.items():
-            if not (key.lower().endswith("prompt") or is_image_key(key)):
-                check_script_arguments(item)
+            if not key.lower().endswith("prompt"):
+                check_script_arguments(item, own, where(key))
     elif isinstance(value, list):
         for item in value:
-            check_script_arguments(item)
+            check_script_arguments(item, own, stands)
     elif isinstance(value, str):
+        if is_name(value, stands) and (stands is Where.IMAGE or value in own):
+            return
         place = re.search(r"^[^\s,]{1,500}[/\\][^\s,/\\]{1,100}\.(png|txt|json|log)$", value)
         assert place is None or value.startswith("data:"), "a script is given a place"
 
