@@ -193,7 +193,7 @@ def write(path: Path, data: bytes) -> None:
 def sweep_temporaries(folder: Path) -> None:
     """Remove what deaths have left of files that `write` began in `folder`; a folder that is not
     there, or a link in its place, has none. Raises OSError."""
-    if not is_folder(folder):
+    if folder.is_symlink() or not is_folder(folder):
         return
     for entry in sorted(entries(folder), key=lambda entry: entry.name):
         is_begun = entry.name.startswith(".") and entry.name.endswith(".tmp")

@@ -299,6 +299,7 @@ SETTINGS: Fields = {
     "recovery": SWITCHES,
     "cooldown": st.lists(DURATIONS, min_size=1, max_size=8),
     "hold_max": AGES,
+    "umask": st.sampled_from(["keep", "002", "022", "077"]),
     "signatures": PLACES,
     "checks": some(dict.fromkeys(LEVELS, st.sampled_from(["fail", "warn", "off"]))),
     "log_cap": CAPS,
