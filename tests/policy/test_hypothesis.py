@@ -326,6 +326,8 @@ def check_settings(written: Fields, found: BaseModel) -> None:
             assert value == Path(os.path.normpath(BASE / meant))
         elif name in ("age", "hold_max") and meant is not None:
             assert value == int(meant.removesuffix(" h")) * 3600
+        elif name == "umask" and meant is not None:
+            assert value == (None if meant == "keep" else int(meant, 8))
         else:
             assert value == (tuple(meant) if isinstance(meant, list) else meant)
 
