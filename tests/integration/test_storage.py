@@ -102,9 +102,12 @@ def test_a_full_disk_is_logged_once_with_the_path_and_at_its_end(
         spool.wait_for(done=1)
         assert "the disk takes it again, after " in about_the_disk()[-1]
         assert len(about_the_disk()) == 2
-        holds = [line for line in spool.told if line.startswith("everything: ")]
-        assert len(holds) == 2
-        assert holds[1] == "everything: goes on"
+
+        def holds() -> list[str]:
+            return [line for line in spool.told if line.startswith("everything: ")]
+
+        wait_until(lambda: len(holds()) == 2, 30, "its end is told")
+        assert holds()[1] == "everything: goes on"
 
 
 def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
