@@ -16,7 +16,8 @@ from dataclasses import dataclass
 
 from sdwatch.policy.document import Mapping, Node, Scalar
 
-_LAST_LINE = re.compile(r"Steps: \d+, (?:[^,:\n]+: )", re.IGNORECASE)
+# As WebUIs write it: `steps: 20, seed: 5` may be a line of YAML in braces.
+_LAST_LINE = re.compile(r"Steps: \d+, (?:[A-Z][^,:\n]*: )")
 _NEGATIVE = "Negative prompt:"
 _PART = re.compile(r'\s*+([\w/\-][\w /\-]*+):\s*+("(?:\\.|[^\\"])*+"(?=,|$)|[^,]*+)(?:,|$)')
 

@@ -88,6 +88,11 @@ def test_a_job_that_only_speaks_of_steps_is_no_infotext() -> None:
     assert fields("prompt: 'Steps: 20, Sampler: x'\nsteps: 3\n")["steps"] == 3
 
 
+def test_a_line_of_yaml_in_braces_is_no_infotext() -> None:
+    text = "{prompt: a castle, width: 64,\n  steps: 3, seed: 5, height: 64}\n"
+    assert fields(text) == {"prompt": "a castle", "width": 64, "steps": 3, "seed": 5, "height": 64}
+
+
 # -- JSON and the dumps of WebUIs
 
 DUMP: dict[str, Any] = {
