@@ -21,11 +21,14 @@ from tests.lanes import lane_of, simulator
 
 
 @pytest.fixture
-def lane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lane]:
-    """One whose simulator is ready."""
+def lane(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Lane]:
+    """One whose simulator is ready. A parameter is the last entry of its cool-down, in seconds."""
     monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.1)
     health = {"interval": 0.1, "timeout": 0.5, "failures": 2}
-    with lane_of(simulator(health=health, stop_grace=1), tmp_path, (0.05, 0.5)) as lane:
+    last = getattr(request, "param", 0.5)
+    with lane_of(simulator(health=health, stop_grace=1), tmp_path, (0.05, last)) as lane:
         yield lane
 
 
@@ -48,6 +51,7 @@ def test_what_it_is_on_hold_for_has_no_prompt_in_it(lane: Lane) -> None:
         assert lane.held.trouble.lines, "what it printed"
 
 
+@pytest.mark.parametrize("lane", [5.0], indirect=True)  # longer than a start takes
 def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_it_started_anew(
     lane: Lane,
 ) -> None:
