@@ -135,13 +135,16 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
         read_only.unlink()
         spool.wait_for(done=1)
         (run,) = spool.done()
-        lines = [
-            record.getMessage() for record in caplog.records if run.name in record.getMessage()
-        ]
-        told = [line for line in lines if "suspended" in line or "resumes" in line]
+
+        def lines(*words: str) -> list[str]:
+            messages = [record.getMessage() for record in caplog.records]
+            ours = [message for message in messages if run.name in message]
+            return [message for message in ours if any(word in message for word in words)]
+
+        wait_until(lambda: lines("the disk takes it again, after "), 30, "its end is told")
+        told = lines("suspended", "resumes")
         assert len(told) == 1
         assert str(refused[0]) in told[0]
-        assert any("the disk takes it again, after " in line for line in lines)
 
 
 def test_a_claim_that_is_refused_is_reported_once_with_the_path(
