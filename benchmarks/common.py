@@ -90,7 +90,7 @@ def run_monitor(config: Config, jobs: int, limit: float = 600) -> tuple[float, f
     ends: list[float] = []
 
     def tell(line: str) -> None:
-        if line.endswith(": begins"):
+        if line.endswith(": starts"):
             claims.append(time.monotonic())
         elif " -> " in line:
             ends.append(time.monotonic())
