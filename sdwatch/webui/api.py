@@ -487,7 +487,7 @@ class WebUIAPI:
             return Outcome(envelope=envelope)
         if decision.action is Action.RETRY:
             return self._retry(envelope)
-        if decision.action is Action.CANARY:
+        if decision.action is Action.SELF_TEST:
             return self._prove(call, envelope)
         if decision.action is Action.HOLD:
             return Outcome(envelope=envelope, later=True)
