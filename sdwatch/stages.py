@@ -48,7 +48,7 @@ from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
 from sdwatch.policy.printable import printable
 from sdwatch.policy.reach import JobRules
-from sdwatch.policy.recovery import Action, Decision
+from sdwatch.policy.recovery import Action, Decision, Ground
 from sdwatch.policy.scripts import SCRIPT_FIELDS, with_images
 from sdwatch.policy.success import LEVELS, Level
 from sdwatch.policy.verdict import Facts, judge
@@ -354,7 +354,7 @@ class StageRunner:
             return Outcome(reply=reply, warnings=self._review.look(kind, payload, reply))
         except WebUIError as error:
             verdict = judge(Facts(error), builtin_signatures())
-            decision = Decision(Action.FAIL, "this client knows of no recovery")
+            decision = Decision(Action.FAIL, Ground.NO_RECOVERY)
             self._recorder.call_failed(verdict, error, decision, None)
             return Outcome(
                 envelope=ErrorEnvelope(
@@ -365,6 +365,7 @@ class StageRunner:
                     advice=verdict.advice,
                     stage=kind,
                     attempts=self._recorder.attempts,
+                    failure=self._recorder.attempts[-1].failure,
                 )
             )
 

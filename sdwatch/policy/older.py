@@ -29,9 +29,9 @@ _PROVEN = "two jobs were proven to bring the same failure on themselves"
 def with_codes(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a `call_failed` or `call_proven` record with the codes that it lacks; one of this
     version as it is."""
-    if "action" in record or "decision" not in record:
+    if "action" in record:
         return dict(record)
-    words, _, why = str(record["decision"]).partition(" (")
+    words, _, why = str(record.get("decision", "")).partition(" (")
     why = why.removesuffix(")")
     message, evidence = str(record.get("message", "")), str(record.get("evidence", ""))
     return {

@@ -63,7 +63,7 @@ class Ground(StrEnum):
 PROVEN = "two jobs were proven to bring the same failure on themselves"
 """For people: why a call is tried again without a restart before."""
 
-_ACTIONS = {
+ACTIONS = {
     Action.FAIL: "fail",
     Action.RESTART: "restart and retry",
     Action.WAIT: "wait until it answers, then retry",
@@ -128,7 +128,7 @@ class Decision:
     @property
     def words(self) -> str:
         """All of it, for people."""
-        return f"{_ACTIONS[self.action]} ({self.why})"
+        return f"{ACTIONS[self.action]} ({self.why})"
 
 
 _NOT_THE_CALLS_FAULT = (Diagnosis.NOT_USABLE, Diagnosis.BUSY, Diagnosis.STORAGE)
