@@ -41,7 +41,7 @@ from sdwatch.policy.envelope import (
 )
 from sdwatch.policy.facts import Blamed
 from sdwatch.policy.job import Job, Stage
-from sdwatch.policy.lasting import Lasting
+from sdwatch.policy.lasting import Lasting, key_of
 from sdwatch.policy.ledger import Image
 from sdwatch.policy.made_by import what_made_it
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
@@ -452,7 +452,8 @@ class StageRunner:
                 if self._run.is_gone:
                     raise RunGoneError(str(self._run.folder)) from error
                 self.disk_refuses = why = _refusal(error, self._run.folder)
-                if line := self._refusals.goes_on(run, why, self._clock.monotonic()):
+                now = self._clock.monotonic()
+                if line := self._refusals.goes_on(run, key_of(error), why, now):
                     log.error("%s: the disk refuses: %s; it is tried again", run, line)
                 if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
                     with suppress(OSError):

@@ -9,6 +9,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
 
+from sdwatch.policy.notice import Notice
+
 
 def say(line: str) -> None:
     """A line on stdout of a command that does its work with or without a reader there."""
@@ -19,7 +21,7 @@ def say(line: str) -> None:
 class Show(Protocol):
     """What people see while a monitor works: the plain lines, or the live display."""
 
-    def tell(self, line: str) -> None: ...
+    def tell(self, notice: Notice) -> None: ...
     def warn(self, line: str) -> None: ...
     def __enter__(self) -> Any: ...
     def __exit__(
@@ -36,9 +38,9 @@ class PlainShow:
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def tell(self, line: str) -> None:
+    def tell(self, notice: Notice) -> None:
         """Something happened."""
-        self._print(line, sys.stdout)
+        self._print(str(notice), sys.stdout)
 
     def warn(self, line: str) -> None:
         """Something went wrong; sdwatch deals with it."""

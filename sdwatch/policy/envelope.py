@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from sdwatch.errors import FileProblems, JobUnfitError, Probes
 from sdwatch.policy.facts import Blamed
-from sdwatch.policy.printable import printable
 from sdwatch.policy.older import with_codes
+from sdwatch.policy.printable import printable
 from sdwatch.policy.recovery import CUT_OFFS, Action, Ground
 from sdwatch.policy.trouble import Trouble
 

@@ -24,7 +24,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.payload import MAX_SEED
 from sdwatch.policy.picture import NoPictureError, check_whole, is_one_colour
-from sdwatch.policy.trouble import Trouble
+from sdwatch.policy.trouble import HoldCode, HoldKey, Trouble
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.post import result_of
 from sdwatch.webui.reply import Reply
@@ -142,7 +142,7 @@ class Unwell:
     @property
     def told(self) -> Trouble:
         """For people, as far as it is known."""
-        return self.trouble or Trouble(self.reason)
+        return self.trouble or Trouble(self.reason, key=HoldKey(HoldCode.FAILED_SELF_TEST))
 
 
 class Canary:

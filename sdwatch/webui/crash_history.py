@@ -29,7 +29,7 @@ from sdwatch.policy.cooldown import (
     remaining,
 )
 from sdwatch.policy.facts import Diagnosis
-from sdwatch.policy.lasting import Lasting
+from sdwatch.policy.lasting import Lasting, key_of
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -84,7 +84,7 @@ class CrashHistory:
         with self._lock:
             self._failed_fresh = max(self._failed_fresh, failed_fresh)
             self._successes = 0
-            self._doubted = self._doubted or kind is Fell.FAILED_SELF_TEST
+            self._doubted = self._doubted or kind == Fell.FAILED_SELF_TEST
             self._in_a_row.append(Crash(kind, now))
             entry = self.entry(len(self._in_a_row))
             self._append(
@@ -205,7 +205,7 @@ class CrashHistory:
             finally:
                 os.close(fd)
         except OSError as error:
-            line = self._refusals.goes_on("", str(error), self._clock.monotonic())
+            line = self._refusals.goes_on("", key_of(error), str(error), self._clock.monotonic())
             if line:
                 log.error("%s: not written down yet: %s", self._path, line)
         else:

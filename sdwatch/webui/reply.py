@@ -67,7 +67,8 @@ _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
 
 # What the router itself says of an unknown path; a 404 of a handler has a text of its own, as
 # "Init image not found" (measured with Forge, AUTOMATIC1111, SD.Next).
-_NO_SUCH_ROUTE = ("Not Found", "Method Not Allowed", "no message")
+# One without a word is of stable-diffusion.cpp.
+_NO_SUCH_ROUTE = ("", "Not Found", "Method Not Allowed")
 
 
 @dataclass(frozen=True)
@@ -200,13 +201,13 @@ def error_for(status: int, body: bytes, asked: str, stage: str) -> WebUIError:
     """The error that a reply with a status other than 200 is. `asked`: the stage, or the path."""
     kind = _ERROR_OF_STATUS.get(status, WebUIServerError)
     name, text = said_in(body)
-    said = message_of(body) or "no message"
+    said = message_of(body)
     if 300 <= status < 400:  # never followed: it may lead to another host
         kind, said = WebUINotUsableError, "a redirect; correct the url in the config"
     elif status in (404, 405) and said in _NO_SUCH_ROUTE:
         kind, said = WebUINotUsableError, "it has no such route; was it started without --api?"
     return kind(
-        f"the WebUI answered {status} to {asked}: {said}",
+        f"the WebUI answered {status} to {asked}: {said or 'no message'}",
         stage=stage,
         status=status,
         kind=name,
