@@ -27,7 +27,7 @@ _EVENTS = 8
 _COLOURS = {State.READY: "green", State.STARTING: "yellow", State.COOLING_DOWN: "yellow"}
 
 
-_STYLES = {Topic.DONE: "green", Topic.FAILED: "red", Topic.ON_HOLD: "red"}
+_STYLES = {Topic.DONE: "green", Topic.FAILED: "red", Topic.ON_HOLD: "red", Topic.WARNING: "yellow"}
 
 
 @dataclass(frozen=True)
@@ -51,14 +51,8 @@ class LiveShow:
         self._live = Live(get_renderable=self._draw, refresh_per_second=REFRESHED)
 
     def tell(self, notice: Notice) -> None:
-        """Something happened. Its place is too long, and below the spool anyway."""
-        self._add(_Event(notice, _STYLES.get(notice.topic, "")))
-
-    def warn(self, line: str) -> None:
-        """Something went wrong; sdwatch deals with it."""
-        self._add(_Event(Notice(line), "yellow"))
-
-    def _add(self, event: _Event) -> None:
+        """Something happened, or went wrong. Its place is too long, and below the spool anyway."""
+        event = _Event(notice, _STYLES.get(notice.topic, ""))
         # What is told again, as a hold that is tried each minute, only moves to the end.
         with self._lock:  # warnings come from any thread
             others = [each for each in self._events if not event.notice.follows(each.notice)]

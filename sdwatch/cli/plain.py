@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
 
-from sdwatch.policy.notice import Notice
+from sdwatch.policy.notice import Notice, Topic
 
 
 def say(line: str) -> None:
@@ -22,7 +22,6 @@ class Show(Protocol):
     """What people see while a monitor works: the plain lines, or the live display."""
 
     def tell(self, notice: Notice) -> None: ...
-    def warn(self, line: str) -> None: ...
     def __enter__(self) -> Any: ...
     def __exit__(
         self,
@@ -39,12 +38,11 @@ class PlainShow:
         self._lock = threading.Lock()
 
     def tell(self, notice: Notice) -> None:
-        """Something happened."""
-        self._print(str(notice), sys.stdout)
-
-    def warn(self, line: str) -> None:
-        """Something went wrong; sdwatch deals with it."""
-        self._print(f"warning: {line}", sys.stderr)
+        """Something happened, or went wrong, which sdwatch deals with."""
+        if notice.topic is Topic.WARNING:
+            self._print(f"warning: {notice}", sys.stderr)
+        else:
+            self._print(str(notice), sys.stdout)
 
     def _print(self, line: str, stream: Any) -> None:
         with self._lock:

@@ -14,12 +14,13 @@ class Topic(Enum):
     FAILED = auto()
     CANCELLED = auto()
     ON_HOLD = auto()
+    WARNING = auto()
 
 
 @dataclass(frozen=True)
 class Notice:
-    """`text`: for people; `subject`: which run or lane it is about, '' for none; `place`: where in
-    the spool it lies, '' for nowhere."""
+    """`text`: for people; `subject`: which run or lane it is about, or of a warning, which one it
+    is; '' for none. `place`: where in the spool it lies, '' for nowhere."""
 
     text: str
     topic: Topic = Topic.OTHER
@@ -30,6 +31,6 @@ class Notice:
         return f"{self.text} -> {self.place}" if self.place else self.text
 
     def follows(self, earlier: Notice) -> bool:
-        """Whether it takes the place of an earlier one: a hold that is reported once more."""
+        """Whether it takes the place of an earlier one: the same hold or warning once more."""
         same = (self.topic, self.subject) == (earlier.topic, earlier.subject)
-        return same and self.topic is Topic.ON_HOLD
+        return same and self.topic in (Topic.ON_HOLD, Topic.WARNING)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, Literal
 
 from sdwatch.policy.cuts import shortened
@@ -20,6 +20,20 @@ from sdwatch.policy.payload import MAX_SEED, UPSCALE, names_upscaler, restores_f
 from sdwatch.policy.schema import nearest
 
 Level = Literal["fail", "warn", "off"]
+
+
+class BadReply(StrEnum):
+    """What a 200 is that cannot be looked at; the `kind` of its error, as a Finding's is."""
+
+    NO_IMAGE = "no image"
+    """It has none, and says what it did all the same."""
+    NO_PICTURE = "no picture"
+    """One does not decode."""
+    A_PATH = "a path"
+    """It names a file in the place of an image."""
+    NO_JSON = "no JSON"
+    """It cannot be read."""
+
 
 LEVELS: Mapping[str, Level] = {
     "interrupted": "fail",
@@ -47,8 +61,8 @@ Size = tuple[int, int]
 class Finding:
     """Something that is not as it was asked for. `name`: the name in the request that it is about,
     where it is about one. `line`: what the WebUI wrote, or several lines of it, which may echo a
-    prompt. `of_start`: nothing that this call is to blame for, so it never fails it. `facts`: what it
-    is told by from others of its kind."""
+    prompt. `of_start`: nothing that this call is to blame for, so it never fails it. `facts`: by
+    what it is told from others of its kind."""
 
     kind: str
     words: str

@@ -6,7 +6,7 @@ by the class of the error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -27,6 +27,7 @@ from sdwatch.policy.facts import Blamed, Diagnosis, Facts
 from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature, is_generic, match, says_nothing
+from sdwatch.policy.success import BadReply
 from sdwatch.policy.tracebacks import Traceback, may_follow, own
 
 __all__ = [
@@ -117,7 +118,7 @@ _ADVICE = {
     Diagnosis.STORAGE: "Make room, or mend the permissions.",
 }
 
-_OF_A_200 = {
+_OF_A_200: Mapping[str, str] = {
     "one_colour": (
         "Such a picture usually comes of NaNs in the VAE: {vae_precision}, {another_vae}, or take "
         "another checkpoint. If the picture is meant to be so: `checks: {one_colour: warn}` in the "
@@ -159,19 +160,19 @@ _OF_A_200 = {
         "What it passed over, as a LoRA that it has not, is said above: correct that in the job, "
         "or let it pass: `checks: {fallback: warn}` in the config."
     ),
-    "no image": (
+    BadReply.NO_IMAGE: (
         "It said success and sent no picture: an exception inside, or a script that only saves. "
         "Save nothing by scripts, and try the job without them."
     ),
-    "a path": (
+    BadReply.A_PATH: (
         "Ask for pictures: sdwatch keeps none of what a WebUI only saves by itself. A checkpoint "
         "for videos makes one picture where the job asks for one frame."
     ),
-    "no JSON": (
+    BadReply.NO_JSON: (
         "Whatever answered was not the WebUI as it should: see that `url` in the config is its own "
         "address and no proxy cuts replies short."
     ),
-    "no picture": (
+    BadReply.NO_PICTURE: (
         "The picture came broken: the WebUI's disk may be full, or a proxy between has changed it. "
         "Its format is a setting of the WebUI: try png."
     ),

@@ -26,6 +26,7 @@ from sdwatch.policy.picture import NoPictureError, is_one_colour, may_be_one_col
 from sdwatch.policy.success import (
     LEVELS,
     LISTS,
+    BadReply,
     Finding,
     Level,
     Made,
@@ -33,7 +34,7 @@ from sdwatch.policy.success import (
     findings,
     unknown_name,
 )
-from sdwatch.webui.reply import NO_IMAGE, NO_PICTURE, Reply
+from sdwatch.webui.reply import Reply
 
 _EMPTY = "without an image"
 
@@ -110,7 +111,7 @@ class Review:
     def explain(self, error: WebUIReplyError) -> WebUIError:
         """What a 200 without an image is. SD.Next answers so to a skip, and to an exception, after
         some of which it says `interrupted`; which of them it was, its log alone tells."""
-        if error.kind != NO_IMAGE:
+        if error.kind != BadReply.NO_IMAGE:
             return error
         log = self._log()
         if (broken := broken_inside(error.stage, log, _EMPTY)) is not None:
@@ -201,7 +202,7 @@ def _pictures(stage: str, reply: Reply) -> list[Picture]:
         return [_picture(image, size, colour) for image, size, colour in known]
     except NoPictureError as error:
         said = f"an image of the reply does not decode: it {error}"
-        raise WebUIReplyError(said, stage=stage, status=200, kind=NO_PICTURE) from error
+        raise WebUIReplyError(said, stage=stage, status=200, kind=BadReply.NO_PICTURE) from error
 
 
 def _picture(data: bytes, size: tuple[int, int], one_colour: bool | None = None) -> Picture:
