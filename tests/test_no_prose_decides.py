@@ -16,9 +16,9 @@ TEXTS = {"message", "reason", "cause", "why", "advice", "told"}
 """How attributes and variables are called that hold words for people."""
 
 SEARCHES = {
-    "count", "endswith", "find", "findall", "finditer", "fullmatch", "get", "index", "match", "partition",
-    "removeprefix", "removesuffix", "rfind", "rindex", "rpartition", "rsplit", "search", "split",
-    "startswith",
+    "count", "endswith", "find", "findall", "finditer", "fullmatch", "get", "index", "match",
+    "partition", "removeprefix", "removesuffix", "rfind", "rindex", "rpartition", "rsplit",
+    "search", "split", "startswith",
 }  # fmt: skip
 """What looks into a text. Of these, what has a text of TEXTS as its object or its argument."""
 
@@ -106,35 +106,35 @@ def test_every_exemption_is_still_needed(file: str) -> None:
 
 
 BAD = (
-    'if trouble.cause != self.reason: pass',
-    'if NO_ROOM in reason: pass',
+    "if trouble.cause != self.reason: pass",
+    "if NO_ROOM in reason: pass",
     'if "is taken by" in str(reason): pass',
-    'if reason not in (A, B): pass',
+    "if reason not in (A, B): pass",
     'why, _, advice = reason.partition(". ")',
     'if error.message.lower().startswith("port"): pass',
     'WebUIStuckError(unwell.reason.removeprefix(f"{what}: "))',
     'if re.search("api", probe.reason): pass',
-    'if _PATTERN.fullmatch(verdict.advice): pass',
+    "if _PATTERN.fullmatch(verdict.advice): pass",
     'match told:\n    case "x": pass',
     'match trouble.cause:\n    case "x": pass',
     'if told == ": done: ": pass',
-    'x = _PASSING[found.reason]',
+    "x = _PASSING[found.reason]",
     'x = _PASSING.get(found.reason, "")',
-    'if attempt.message != why[0]: pass',
-    'if sorted(cause) == sorted(other): pass',
-    'if [each for each in all if each.why == why]: pass',
+    "if attempt.message != why[0]: pass",
+    "if sorted(cause) == sorted(other): pass",
+    "if [each for each in all if each.why == why]: pass",
     'if f"{name}: {reason}" == line: pass',
 )
 GOOD = (
-    'if why: pass',
-    'if why := look(): pass',
-    'if reason is None or not cause: pass',
-    'if trouble.key != held.trouble.key: pass',
-    'if why.code is HoldCode.NO_ROOM: pass',
-    'if len(told) > 3: pass',
-    'told[-1]',
+    "if why: pass",
+    "if why := look(): pass",
+    "if reason is None or not cause: pass",
+    "if trouble.key != held.trouble.key: pass",
+    "if why.code is HoldCode.NO_ROOM: pass",
+    "if len(told) > 3: pass",
+    "told[-1]",
     'print(f"{name}: {reason}")',
-    'message = Replied(post, result)\nif isinstance(message, Replied): pass',
+    "message = Replied(post, result)\nif isinstance(message, Replied): pass",
 )
 
 
