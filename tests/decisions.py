@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -54,6 +55,7 @@ from sdwatch.webui.review import Review
 from tests.fakes import FakeClient, FakeProcess, picture, reply
 from tests.helpers import FakeClock
 from tests.histories import ModelWebUI, night
+from tests.monitored import job, journal, monitored
 from tests.policy import causes
 
 
@@ -72,6 +74,7 @@ def decisions() -> dict[str, Any]:
         "what lasts": _lasting(),
         "the display": _display(),
         "what a command advises": _asked(),
+        "a night": _a_night(),
     }
 
 
@@ -300,3 +303,44 @@ def _asked() -> Any:
     results = [ProbeResult(False, seen.value, seen=seen) for seen in Seen]
     told = [_advice(result, webui) for result in results]
     return [told.count(each) for each in told]
+
+
+_PLAN = """
+- fault: structured-500
+  when: {prompt: cursed}
+  times: always
+- fault: sigkill-mid-step
+  when: {prompt: deadly}
+  times: once
+"""
+
+
+def _a_night() -> Any:
+    """A real monitor with a simulator, and what became of each job."""
+    with tempfile.TemporaryDirectory() as folder, monitored(Path(folder), faults=_PLAN) as spool:
+        prompts = ("a castle", "a cursed castle", "a deadly castle", "another cursed castle")
+        for number, prompt in enumerate(prompts):
+            spool.drop(f"{number}.yaml", job(prompt, priority=9 - number))
+        spool.drop("unknown.yaml", job(sampler_name="Eulr", priority=-1))
+        spool.drop("mistake.yaml", job(stepz=5, priority=-2))
+        spool.start(once=True)
+        result = spool.ended()
+        runs = {
+            json.loads((run / "run.json").read_text("utf-8"))["source"]: _story(run)
+            for run in [*spool.done(), *spool.failed()]
+        }
+        crashes = [(each["kind"], each["in_a_row"]) for each in spool.events("crash")]
+        stats = {name: spool.stats()[name] for name in ("posts", "canaries", "starts")}
+        return getattr(result, "name", result), dict(sorted(runs.items())), crashes, stats
+
+
+def _story(run: Path) -> Any:
+    """How it ended, by its folder: codes and numbers alone."""
+    told = json.loads((run / "error.json").read_text("utf-8")) if "failed" in run.parts else {}
+    ended = [told.get(key) for key in ("error", "diagnosis", "blame", "self_test_passed")]
+    gate = [
+        (record["event"], record["action"], record["ground"])
+        for record in journal(run)
+        if record["event"] in ("call_failed", "call_proven")
+    ]
+    return run.parent.name, ended, gate

@@ -167,10 +167,10 @@ def _without_texts(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _webui(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Which WebUI, and what its replies said of their version and model."""
-    shared = dict(_mapping(manifest.get("webui")))
+    told = dict(_mapping(manifest.get("webui")))
     for call in _list(manifest.get("calls")):
         for attempt in map(_mapping, _list(_mapping(call).get("attempts"))):
-            shared |= {
+            told |= {
                 k: attempt[k] for k in ("webui_version", "model", "model_hash") if k in attempt
             }
     return told
