@@ -33,7 +33,12 @@ class ActiveRun:
     runner: StageRunner
     thread: threading.Thread = field(init=False)
     ending: Ending = Ending.STOPPED
-    refused: str = ""  # what stopped it, if it was not asked to
+    refused: Exception | None = None  # what stopped it, if it was not asked to
+
+
+def in_words(error: Exception) -> str:
+    """What stopped a run: what the disk says, or a mistake of sdwatch itself."""
+    return str(error) if isinstance(error, OSError) else repr(error)
 
 
 class ActiveRuns:
@@ -121,8 +126,9 @@ class ActiveRuns:
             active.thread.join()
             self._active.remove(active)
             if active.ending is Ending.STOPPED:
-                if active.refused:
-                    self._parked.add(active.run.folder, REFUSED_FOR, f"waits: {active.refused}")
+                if active.refused is not None:
+                    why = in_words(active.refused)
+                    self._parked.add(active.run.folder, REFUSED_FOR, f"waits: {why}")
                 else:
                     self._parked.add(active.run.folder)
         return ended
@@ -160,12 +166,12 @@ class ActiveRuns:
         except OSError as error:
             # The disk did not take something: nothing is lost, it goes on from working/. Who reaps
             # the run reports it.
-            active.refused = str(error)
+            active.refused = error
             active.ending = Ending.GONE if active.run.is_gone else Ending.STOPPED
         except Exception as error:
             # The thread's outer edge. It is tried once more; what breaks twice ends in failed/.
             log.exception("%s: sdwatch broke on this run", active.run.run_id)
-            active.refused = repr(error)
+            active.refused = error
             active.ending = self._end_broken(active.run, repr(error))
         finally:
             active.run.close()

@@ -108,10 +108,12 @@ class WebUIError(SdwatchError):
     """A call to the WebUI failed. `status` is the HTTP status, None where no reply came; `kind` and
     `said` are the class and the text in an error body, '' where it names none. `probes`: of a call
     without progress, whether the WebUI still answered. `after`: seconds from the POST to its end,
-    None where nobody measured."""
+    None where nobody measured. `facts`: of a 200 that is no success, in what it differs from what
+    was asked for."""
 
     probes: Probes | None = None
     after: float | None = None
+    facts: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -45,7 +45,7 @@ class Hold:
         again, and it is to be told although the reason may be the same."""
         now = self._clock.wall()
         self.since = self.since or now
-        if anew or trouble.cause != self.reason:
+        if anew or self.held is None or trouble.key != self.held.trouble.key:
             self.remember(trouble.cause)
         self.held = Held(trouble, iso(self.since), self._tried, self._before)
 

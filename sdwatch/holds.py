@@ -8,19 +8,17 @@ from sdwatch.clock import Clock, iso
 from sdwatch.lane import Lane
 from sdwatch.policy.hold_story import config_edited
 from sdwatch.policy.lasting import Lasting
-from sdwatch.policy.trouble import Held, no_room
+from sdwatch.policy.notice import Notice, Topic
+from sdwatch.policy.trouble import Held, HoldCode, NoCall, no_room
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.hold_note import HoldNote
 
-NO_ROOM = "less than min_free"
-"""In the reason for which everything is on hold while the spool's disk is full."""
-
 
 class Holds:
-    """Of the lanes called `names`. `say` gets lines for people. Used by the main thread."""
+    """Of the lanes called `names`. `say` gets notices for people. Used by the main thread."""
 
     def __init__(
-        self, spool: Spool, names: Iterable[str], *, clock: Clock, say: Callable[[str], None]
+        self, spool: Spool, names: Iterable[str], *, clock: Clock, say: Callable[[Notice], None]
     ) -> None:
         self._notes = {name: HoldNote(spool.root, name, spool.option) for name in names}
         self._clock = clock
@@ -33,23 +31,24 @@ class Holds:
         for note in self._notes.values():
             note.clear()
 
-    def tell(self, lanes: Sequence[Lane], everything: str, edited: str = "") -> None:
-        """How it stands now. `everything`: why no call may begin anywhere, or ''. `edited`: the
+    def tell(self, lanes: Sequence[Lane], everything: NoCall | None, edited: str = "") -> None:
+        """How it stands now. `everything`: why no call may begin anywhere, or None. `edited`: the
         config file, where it has changed since the start. A note that a person has taken away
         releases its lane."""
-        reasons = {lane.name: lane.hold_reason for lane in lanes} | {"everything": everything}
+        held = {lane.name: lane.held and lane.held.trouble for lane in lanes}
         now = self._clock.monotonic()
-        for name, reason in reasons.items():
-            if reason and (line := self._lasting.goes_on(name, reason, now)):
+        for name, hold in (held | {"everything": everything}).items():
+            if hold and (line := self._lasting.goes_on(name, hold.key, str(hold), now)):
                 too = f" ({config_edited(edited)})" if edited else ""
-                self._say(f"{name}: on hold: {line}{too}")
-            elif not reason and self._lasting.is_over(name, now):
-                self._say(f"{name}: goes on")
+                self._say(Notice(f"{name}: on hold: {line}{too}", Topic.ON_HOLD, name))
+            elif not hold and self._lasting.is_over(name, now):
+                self._say(Notice(f"{name}: goes on", subject=name))
         self._no_room = self._held_for_room(everything)
         for lane in lanes:
             note = self._notes[lane.name]
-            if note.was_taken_away() and lane.hold_reason:
-                self._say(f"{lane.name}: somebody took its HOLD note away: it is tried again")
+            if note.was_taken_away() and lane.held:
+                text = f"{lane.name}: somebody took its HOLD note away: it is tried again"
+                self._say(Notice(text, subject=lane.name))
                 lane.release()
             note.show(lane.held or self._no_room, edited=edited)
 
@@ -62,9 +61,9 @@ class Holds:
             else:
                 self._notes[lane.name].clear()
 
-    def _held_for_room(self, reason: str) -> Held | None:
+    def _held_for_room(self, everything: NoCall | None) -> Held | None:
         """A full disk holds all lanes, and their notes say so: there is none of its own. It stays
         as it was first told, so that no note is written whenever the number changes."""
-        if NO_ROOM not in reason:
+        if everything is None or everything.key.code is not HoldCode.NO_ROOM:
             return None
-        return self._no_room or Held(no_room(reason), iso(self._clock.wall()))
+        return self._no_room or Held(no_room(everything.text), iso(self._clock.wall()))

@@ -9,7 +9,7 @@ from sdwatch.clock import Clock
 from sdwatch.config import Config
 from sdwatch.errors import JobError
 from sdwatch.parked import REFUSED_FOR
-from sdwatch.policy.lasting import Lasting
+from sdwatch.policy.lasting import Lasting, key_of
 from sdwatch.policy.printable import printable
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
@@ -167,7 +167,8 @@ class Intake:
         except OSError as error:
             # Each try is for a run, and so a path, of its own.
             why = f"{error.strerror or error}: {self._spool.working}"
-            if line := self._refusals.goes_on(arrival.source, why, self._clock.monotonic()):
+            now = self._clock.monotonic()
+            if line := self._refusals.goes_on(arrival.source, key_of(error), why, now):
                 self._say(f"{printable(arrival.source)}: cannot be claimed: {line}")
             self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
             self._inbox.waiting[arrival.source] = f"cannot be claimed: {error}"

@@ -17,12 +17,13 @@ from sdwatch.clock import Clock, join
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.permit import Permit
+from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.lifecycle import Event, State
 from sdwatch.policy.progress import Limits
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.success import Finding, Level
-from sdwatch.policy.trouble import Trouble
+from sdwatch.policy.trouble import NoCall, Trouble
 from sdwatch.policy.verdict import Diagnosis, Drawn
 from sdwatch.proof import Proof
 from sdwatch.upkeep import Upkeep
@@ -66,8 +67,8 @@ class Keeper:
         clock: Clock,
         wake: Callable[[], None],
         tell: Callable[[str], None],
-        may_call: Callable[[], str],
-        paused: Callable[[], str],
+        may_call: Callable[[], NoCall | None],
+        paused: Callable[[], NoCall | None],
         machine: Machine,
         signatures: tuple[Signature, ...],
         redactor: Redactor,
@@ -256,16 +257,18 @@ class Keeper:
         self._ask(_Wish(draw, give_up, binds=True))
         return drawn
 
-    def is_a_jobs_own(self, message: str) -> bool:
+    def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
         """Whether the failure of the last call was proven to be jobs' own, and its second attempt
         needs no restart."""
-        return self._proof.is_a_jobs_own(message, *self._call)
+        return self._proof.is_a_jobs_own(failure, *self._call)
 
-    def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
+    def blamed(
+        self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
+    ) -> None:
         """This failure was proven to be a job's own: its crashes lengthen no cool-down."""
         self._set_watch(None)
         self._crashes.forgive(crashes)
-        if runs := self._proof.blamed(job, run, message, died):
+        if runs := self._proof.blamed(job, run, failure, died):
             self.upkeep.doubt_the_jobs(runs)
 
     def cannot(self, stage: str, upscaler: str, why: str) -> None:

@@ -21,7 +21,7 @@ from sdwatch.policy.cooldown import is_waited_for
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
 from sdwatch.policy.success import LEVELS, Level
-from sdwatch.policy.trouble import Held
+from sdwatch.policy.trouble import Held, NoCall
 from sdwatch.spool.faults import Faults
 from sdwatch.webui.api import INTERRUPT_WAIT, WebUIAPI
 from sdwatch.webui.client import client_for
@@ -43,8 +43,8 @@ _CHECK_AGAIN = 0.25  # seconds: whether a person's hold is gone, or there is roo
 
 
 class Lane:
-    """`may_call` gives the reason why no new call may begin on any lane, or ''; `paused` the reason
-    why nothing but health checks is to be done, or '' (a person's hold). `wake` is called
+    """`may_call` gives the reason why no new call may begin on any lane, or None; `paused` the
+    reason why nothing but health checks is to be done, or None (a person's hold). `wake` is called
     when something changed that the monitor may want to act on; `tell` gets a line for people.
     `signatures`: what known failures look like; None for those that sdwatch knows by itself.
     `checks`: what each finding in a reply is."""
@@ -57,12 +57,12 @@ class Lane:
         cooldown: Sequence[float],
         recovery: bool,
         clock: Clock,
-        may_call: Callable[[], str],
+        may_call: Callable[[], NoCall | None],
         wake: Callable[[], None],
         tell: Callable[[str], None] = lambda _: None,
         signatures: tuple[Signature, ...] | None = None,
         checks: Mapping[str, Level] = LEVELS,
-        paused: Callable[[], str] = lambda: "",
+        paused: Callable[[], NoCall | None] = lambda: None,
     ) -> None:
         self.name = config.name
         self.managed = config.command is not None

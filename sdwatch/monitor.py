@@ -15,11 +15,11 @@ from types import FrameType
 from typing import Any
 
 from sdwatch import disk, signals
-from sdwatch.active import ActiveRun, ActiveRuns
+from sdwatch.active import ActiveRun, ActiveRuns, in_words
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config, ConfigEdits, load_signatures
 from sdwatch.errors import AlreadyRunningError, FileProblems, RunStoppedError
-from sdwatch.holds import NO_ROOM, Holds
+from sdwatch.holds import Holds
 from sdwatch.intake import Intake
 from sdwatch.lane import ACTIVE_RUNS, Lane
 from sdwatch.parked import REFUSED_FOR, Parked, ParkedRuns
@@ -32,8 +32,10 @@ from sdwatch.policy.envelope import (
     job_envelope,
 )
 from sdwatch.policy.hold_story import config_edited
-from sdwatch.policy.lasting import Lasting
+from sdwatch.policy.lasting import Lasting, key_of
+from sdwatch.policy.notice import Notice, Topic
 from sdwatch.policy.printable import printable, printable_text
+from sdwatch.policy.trouble import HoldCode, HoldKey, NoCall
 from sdwatch.retention import Retention
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
@@ -70,7 +72,7 @@ class Monitor:
     """Runs the spool of `config` until it is stopped, or with `once` until there is nothing left
     to do. `config_file`: where the config is from, for the commands that people are told to type;
     None for the built-in one. `take_over`: another worker, whose runs go on here. `tell` gets a
-    line for people whenever something happened, from any thread."""
+    notice for people whenever something happened, from any thread."""
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class Monitor:
         config_file: Path | None = None,
         once: bool = False,
         take_over: str = "",
-        tell: Callable[[str], None] = lambda _: None,
+        tell: Callable[[Notice], None] = lambda _: None,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
@@ -100,7 +102,7 @@ class Monitor:
         self._next_beat = 0.0
         self._lanes: list[Lane] = []
         self._lanes_open = False
-        self._no_call = ""
+        self._no_call: NoCall | None = None
         self._refused_runs = Lasting()  # by the disk, by run_id
         self._refused_beats = Lasting()
         self._counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
@@ -114,7 +116,7 @@ class Monitor:
         try:
             self._spool = Spool(self._config.spool, self._state.worker, self._config_file)
             names = [webui.name for webui in self._config.webuis]
-            self._holds = Holds(self._spool, names, clock=self._clock, say=self._say)
+            self._holds = Holds(self._spool, names, clock=self._clock, say=self._notify)
             self._heartbeat = Heartbeat(self._spool, self._state.status_file)
             if not self._spool_comes():
                 return Result.HOLD if self._once else Result.STOPPED
@@ -164,11 +166,12 @@ class Monitor:
                 return False
         return True
 
-    def _share_gone(self) -> str:
-        return (
+    def _share_gone(self) -> NoCall:
+        text = (
             f"share gone: there is nothing in {self._spool.root}; it goes on when it is back "
             "(make a folder `inbox` there to begin anew)"
         )
+        return NoCall(text, HoldKey(HoldCode.SHARE_GONE))
 
     def stop(self) -> None:
         """Ask it to stop, from any thread. A second time: without grace for calls in flight, nor
@@ -343,11 +346,12 @@ class Monitor:
         waits = self._intake.first(lambda a: not self._placement.is_refused_by(lanes, a))
         return waits is not None
 
-    def why_no_call(self) -> str:
-        """The reason why no new call may begin anywhere, as of this round; '' if there is none."""
+    def why_no_call(self) -> NoCall | None:
+        """The reason why no new call may begin anywhere, as of this round; None if there is
+        none."""
         return self._no_call
 
-    def _look_why_no_call(self) -> str:
+    def _look_why_no_call(self) -> NoCall | None:
         """A person's hold, or a disk that is full or gone. On a share it may take a while; each
         call looks for itself, just before it begins."""
         if self._spool.is_gone:
@@ -357,13 +361,17 @@ class Monitor:
                 return _held_by(hold)
             free = disk.free_bytes(self._spool.root)
         except OSError as error:
-            return f"the spool cannot be read: {error}"
+            key = HoldKey(HoldCode.SPOOL_UNREADABLE, (error.errno,))
+            return NoCall(f"the spool cannot be read: {error}", key)
         if free < self._config.min_free:
             least = self._config.min_free // 10**6
             where = f"the spool's disk ({self._spool.root})"
-            return f"{free // 10**6} MB free on {where}, {NO_ROOM} ({least} MB)"
-        refused = self._runs.disk_refuses()
-        return f"the disk does not take images: {refused}" if refused else ""
+            text = f"{free // 10**6} MB free on {where}, less than min_free ({least} MB)"
+            return NoCall(text, HoldKey(HoldCode.NO_ROOM))
+        if not (refused := self._runs.disk_refuses()):
+            return None
+        text = f"the disk does not take images: {refused}"
+        return NoCall(text, HoldKey(HoldCode.DISK_REFUSES))
 
     def _look_for_edits(self) -> None:
         """The config is read at the start only, which somebody who edits it may not know."""
@@ -372,13 +380,13 @@ class Monitor:
             self._say(config_edited(edited))
         self._edited = edited
 
-    def _look_whether_paused(self) -> str:
+    def _look_whether_paused(self) -> NoCall | None:
         """Why only health checks are to be made: a person's hold."""
         try:
             hold = self._spool.hold_file()
         except OSError:
-            return ""  # a share that is gone says nothing of it
-        return _held_by(hold) if hold is not None else ""
+            return None  # a share that is gone says nothing of it
+        return _held_by(hold) if hold is not None else None
 
     def _settle_without_lane(self) -> None:
         """What cannot be parsed, or done by any WebUI, fails at once, even on hold; so does what
@@ -481,14 +489,16 @@ class Monitor:
 
     def _suspend_refused(self, folder: Path, error: OSError) -> None:
         """The disk refused something of a run: it is tried again in a while."""
-        self._say_suspended(folder.name, str(error))
+        self._say_suspended(folder.name, error)
         self._parked.add(folder, REFUSED_FOR, f"waits: {error}")
 
-    def _say_suspended(self, run_id: str, why: str) -> None:
-        """`why`: what refused it, '' for a stop or a hold."""
-        if not why:
+    def _say_suspended(self, run_id: str, error: Exception | None) -> None:
+        """`error`: what refused it, None for a stop or a hold."""
+        if error is None:
             self._say(f"{run_id}: suspended in working/; will resume")
-        elif line := self._refused_runs.goes_on(run_id, why, self._clock.monotonic()):
+            return
+        why, now = in_words(error), self._clock.monotonic()
+        if line := self._refused_runs.goes_on(run_id, key_of(error), why, now):
             self._say(f"{run_id}: suspended in working/; will resume ({line})")
 
     def _reap(self) -> None:
@@ -504,10 +514,14 @@ class Monitor:
 
     def _say(self, line: str) -> None:
         """Something happened that people want to know, now and in the log. From any thread."""
-        line = printable_text(line)
-        log.info("%s", line)
+        self._notify(Notice(line))
+
+    def _notify(self, notice: Notice) -> None:
+        """The same, with what it is about."""
+        notice = replace(notice, text=printable_text(notice.text))
+        log.info("%s", notice)
         with suppress(OSError):  # a terminal that is gone, a full disk behind it: the log has it
-            self._tell(line)
+            self._tell(notice)
 
     def _count(self, run: Run, ending: Ending, why: str) -> None:
         self._counts[ending] += 1
@@ -516,7 +530,9 @@ class Monitor:
         where = self._spool.done if ending is Ending.DONE else self._spool.failed
         because = f" ({why.splitlines()[0]})" if why else ""
         source = printable(run.source)
-        self._say(f"{run.run_id}: {ending}: {source}{because} -> {where / run.run_id}")
+        text = f"{run.run_id}: {ending}: {source}{because}"
+        place = printable(str(where / run.run_id))
+        self._notify(Notice(text, _TOPICS[ending], run.run_id, place))
 
     def _end_what_is_held_too_long(self) -> None:
         """With `hold_max`: a run whose call has failed, while every lane is on hold for longer."""
@@ -549,7 +565,8 @@ class Monitor:
         if (error := self._heartbeat.refused) is not None:
             if why := takeover.taken_by(self._spool):
                 raise AlreadyRunningError(f"{self._spool.working}: {why}") from error
-            line = self._refused_beats.goes_on("", str(error), self._clock.monotonic())
+            now = self._clock.monotonic()
+            line = self._refused_beats.goes_on("", key_of(error), str(error), now)
             if line:
                 log.warning("the heartbeat cannot be written: %s", line)
             self._spool.mend()
@@ -560,7 +577,7 @@ class Monitor:
         """How it stands: for the heartbeat, `status` and the live display."""
         status: dict[str, Any] = {
             "at": iso(self._clock.wall()),
-            "hold": self.why_no_call(),
+            "hold": str(self.why_no_call() or ""),
             "stopping": None if self._stopping is None else round(self._stopping, 1),
             "config_edited": self._edited,
             "counts": {str(ending): count for ending, count in self._counts.items()},
@@ -583,8 +600,15 @@ class Monitor:
         }
 
 
-def _held_by(hold: Path) -> str:
-    return f"somebody put {hold.name} into the spool"
+_TOPICS = {
+    Ending.DONE: Topic.DONE,
+    Ending.FAILED: Topic.FAILED,
+    Ending.CANCELLED: Topic.CANCELLED,
+}
+
+
+def _held_by(hold: Path) -> NoCall:
+    return NoCall(f"somebody put {hold.name} into the spool", HoldKey(HoldCode.PERSON))
 
 
 def _was_changed(run: Run) -> bool:

@@ -17,6 +17,7 @@ from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.blame import Blame
 from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.facts import Diagnosis, Facts, checkpoint_named
+from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.signatures import Signature
@@ -128,18 +129,20 @@ class Proof:
         """The WebUI may have become another: whose failures were jobs' own is not known of it."""
         self._blame.forget()
 
-    def is_a_jobs_own(self, message: str, stage: str, payload: Mapping[str, Any]) -> bool:
+    def is_a_jobs_own(
+        self, failure: FailureKey | None, stage: str, payload: Mapping[str, Any]
+    ) -> bool:
         """Whether this failure was proven to be jobs' own, so that its second attempt needs no
         restart: only where the self-test that follows would see what harms this call, for a picture
         that is smaller than the call's may fit where the call does not."""
         size = _size_of(stage, payload)
         is_shown = size is not None and size.pixels <= self._good.size.pixels
-        return is_shown and self._blame.is_a_jobs_own(message)
+        return is_shown and self._blame.is_a_jobs_own(failure)
 
-    def blamed(self, job: str, run: str, message: str, died: bool) -> tuple[str, ...]:
+    def blamed(self, job: str, run: str, failure: FailureKey | None, died: bool) -> tuple[str, ...]:
         """This failure was proven to be a job's own, by which the process `died` or not: the runs
         of which that was said too often in a row to be believed, or ()."""
-        self._blame.blame(job, run, message, died)
+        self._blame.blame(job, run, failure, died)
         return self._blame.take_suspects()
 
     def _bounded(self, why_over: Callable[[], str]) -> Callable[[], str]:
@@ -174,7 +177,7 @@ class Proof:
     ) -> Unwell:
         """A self-test is a call like any other: known failures are told by their signatures. One
         that only shows that the set-up is not usable calls for no restart."""
-        error = unwell.error or WebUIStuckError(unwell.reason.removeprefix(f"{asked.what}: "))
+        error = unwell.error or WebUIStuckError(unwell.given_up)
         if ended is not None:
             error = WebUIUnreachableError("the WebUI's process ended")
         facts = Facts(

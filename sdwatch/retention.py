@@ -17,7 +17,7 @@ from pathlib import Path
 from sdwatch import disk
 from sdwatch.clock import Clock, join
 from sdwatch.config import RetentionConfig, RunsKept
-from sdwatch.policy.lasting import Lasting
+from sdwatch.policy.lasting import Lasting, key_of
 from sdwatch.policy.retention import Kept, too_much, too_old
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT, INTERVAL
@@ -72,7 +72,7 @@ class Retention:
             try:
                 self.round()
             except OSError as error:  # a share that is gone for the moment
-                if line := refusals.goes_on("", str(error), self._clock.monotonic()):
+                if line := refusals.goes_on("", key_of(error), str(error), self._clock.monotonic()):
                     log.warning("nothing is removed now: %s", line)
             except Exception:
                 # The thread's outer edge: the night goes on without it, and it is tried again.

@@ -41,14 +41,14 @@ from sdwatch.policy.envelope import (
 )
 from sdwatch.policy.facts import Blamed
 from sdwatch.policy.job import Job, Stage
-from sdwatch.policy.lasting import Lasting
+from sdwatch.policy.lasting import Lasting, key_of
 from sdwatch.policy.ledger import Image
 from sdwatch.policy.made_by import what_made_it
 from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
 from sdwatch.policy.picture import size_of
 from sdwatch.policy.printable import printable
 from sdwatch.policy.reach import JobRules
-from sdwatch.policy.recovery import Action, Decision
+from sdwatch.policy.recovery import Action, Decision, Ground
 from sdwatch.policy.scripts import SCRIPT_FIELDS, with_images
 from sdwatch.policy.success import LEVELS, Level
 from sdwatch.policy.verdict import Facts, judge
@@ -354,7 +354,7 @@ class StageRunner:
             return Outcome(reply=reply, warnings=self._review.look(kind, payload, reply))
         except WebUIError as error:
             verdict = judge(Facts(error), builtin_signatures())
-            decision = Decision(Action.FAIL, "this client knows of no recovery")
+            decision = Decision(Action.FAIL, Ground.NO_RECOVERY)
             self._recorder.call_failed(verdict, error, decision, None)
             return Outcome(
                 envelope=ErrorEnvelope(
@@ -365,6 +365,7 @@ class StageRunner:
                     advice=verdict.advice,
                     stage=kind,
                     attempts=self._recorder.attempts,
+                    failure=self._recorder.attempts[-1].failure,
                 )
             )
 
@@ -451,7 +452,8 @@ class StageRunner:
                 if self._run.is_gone:
                     raise RunGoneError(str(self._run.folder)) from error
                 self.disk_refuses = why = _refusal(error, self._run.folder)
-                if line := self._refusals.goes_on(run, why, self._clock.monotonic()):
+                now = self._clock.monotonic()
+                if line := self._refusals.goes_on(run, key_of(error), why, now):
                     log.error("%s: the disk refuses: %s; it is tried again", run, line)
                 if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
                     with suppress(OSError):

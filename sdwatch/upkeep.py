@@ -24,6 +24,7 @@ from sdwatch.policy.redaction import MOST_AT_ONCE
 from sdwatch.policy.success import Finding, failed_extensions
 from sdwatch.policy.trouble import (
     Cure,
+    NoCall,
     Trouble,
     broken_here,
     doubted_jobs,
@@ -38,7 +39,7 @@ from sdwatch.webui.api import EXIT_WAIT
 from sdwatch.webui.canary import By, Unwell
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.crash_history import FAILED_CANARY, CrashHistory
+from sdwatch.webui.crash_history import CrashHistory, Fell
 from sdwatch.webui.external import ExternalWebUI
 from sdwatch.webui.health import ReadinessProbe
 from sdwatch.webui.occupancy import Occupancy
@@ -55,15 +56,14 @@ _SCHEMA_PAUSE = 0.5
 """Seconds: routes that are still being added are there by then (measured with SD.Next)."""
 
 STOPS = "sdwatch stops"
-_NO_START = "failed start"
 
 
 class Upkeep:
     """Of the WebUI of `config`. `stopping` is set when sdwatch stops; `changed` is called after
     each change of `state`, `wake` when the lane's readiness is another; `tell` gets lines for
     people, `warn` what of a start they should know; `redact` takes prompts out of what the WebUI
-    said. `may_call`: why no call may begin, or ''; `paused`: why nothing but a health check may be
-    done, or '' (a person's hold). `process` is set once, before anything else."""
+    said. `may_call`: why no call may begin, or None; `paused`: why nothing but a health check
+    may be done, or None (a person's hold). `process` is set once, before anything else."""
 
     def __init__(
         self,
@@ -80,8 +80,8 @@ class Upkeep:
         wake: Callable[[], None],
         tell: Callable[[str], None],
         warn: Callable[[str, tuple[Finding, ...]], None],
-        may_call: Callable[[], str],
-        paused: Callable[[], str],
+        may_call: Callable[[], NoCall | None],
+        paused: Callable[[], NoCall | None],
         redact: Callable[[str], str],
         remembered: Remembered,
     ) -> None:
@@ -166,7 +166,7 @@ class Upkeep:
         if self._clock.wait(self._stopping, self._crashes.remaining()):
             return Unwell(STOPS, By.NOT_ASKED)
         if why := self.paused():
-            return Unwell(why, By.NOT_ASKED)
+            return Unwell(why.text, By.NOT_ASKED)
         self._nothing_runs = False
         before = self.process.generation
         self._probe.begin_generation()
@@ -186,7 +186,7 @@ class Upkeep:
             self._found_not_usable(trouble, has_output=has_lived)
         else:
             self.apply(Event.START_FAILED)
-            self._failed(trouble, _NO_START, has_output=has_lived)
+            self._failed(trouble, Fell.NO_START, has_output=has_lived)
             self._wake()
         return Unwell(self._redact(trouble.cause), By.NOT_ASKED)
 
@@ -202,7 +202,7 @@ class Upkeep:
         self._unusable_starts = 0
         if self.must_be_proven and (why := self.paused()):
             self._wait_to_be_proven()
-            return Unwell(why, By.NOT_ASKED)
+            return Unwell(why.text, By.NOT_ASKED)
         unwell = self._doubt()
         if unwell is None:
             self._read_lists()
@@ -255,7 +255,7 @@ class Upkeep:
     def broke(self, error: Exception) -> None:
         """A mistake of sdwatch itself left it in the middle."""
         if self.state is State.STARTING:
-            self._crashes.crashed(_NO_START)
+            self._crashes.crashed(Fell.NO_START)
             self.apply(Event.START_FAILED)
         if self.state is not State.READY:
             self.hold.say(broken_here(repr(error)))
@@ -265,7 +265,7 @@ class Upkeep:
 
     def crashed(self, diagnosis: Diagnosis, why: str = "") -> None:
         """It must be restarted; its cool-down begins now. `why`: what was seen, in words."""
-        entry = self._crashes.crashed(str(diagnosis))
+        entry = self._crashes.crashed(diagnosis)
         self.apply(Event.CRASHED)
         because = f": {self._redact(why)}" if why else ""
         told = f"{diagnosis}{because}; nothing is sent to it for {entry:g} s"
@@ -301,7 +301,7 @@ class Upkeep:
         """Why it fails its self-test. It must be ready; a self-test that is over for another reason
         than its own end (see `why_over`) condemns nothing."""
         if why := self.paused():
-            return Unwell(why, By.NOT_ASKED)
+            return Unwell(why.text, By.NOT_ASKED)
         over = self._why_over
         unwell = self._proof.why_unwell(lambda: why_over() or over(), self._how_ended)
         if why_over() or self._stopping.is_set():
@@ -342,7 +342,7 @@ class Upkeep:
         self.apply(event)
         again = self._managed and not fresh
         failed_fresh = self.process.generation if fresh else 0
-        self._failed(unwell.told, FAILED_CANARY, holds=not again, failed_fresh=failed_fresh)
+        self._failed(unwell.told, Fell.FAILED_SELF_TEST, holds=not again, failed_fresh=failed_fresh)
         self._tell(f"{unwell.reason}; nothing is sent for {self._crashes.remaining():g} s")
         self._wake()
         return replace(unwell, reason=self._redact(unwell.reason), again=again)
@@ -360,7 +360,7 @@ class Upkeep:
     def _failed(
         self,
         trouble: Trouble,
-        kind: str,
+        kind: Fell,
         *,
         has_output: bool = True,
         holds: bool = True,
@@ -423,8 +423,7 @@ class Upkeep:
         elif (probe := self._probe_when_due()) is None:
             return
         elif probe.lacks:
-            told = seen_by_probe(probe.reason, probe.lacks, managed=self._managed, kind=self.kind)
-            self.put_on_hold(told)
+            self.put_on_hold(self._seen_by(probe))
         elif probe.ready:
             self._failed_probes = 0
             self.process.cap_logs()
@@ -447,15 +446,17 @@ class Upkeep:
         elif self._managed and not (probe.ready or probe.unusable) and self._is_frozen(probe):
             self.crashed(Diagnosis.STUCK, probe.reason)
         elif not probe.ready:
-            if probe.lacks:
-                told = seen_by_probe(
-                    probe.reason, probe.lacks, managed=self._managed, kind=self.kind
-                )
-            else:
-                told = no_answer(probe.reason, managed=self._managed)
-            self._say_if_new(told)
+            self._say_if_new(self._seen_by(probe))
         elif not (self.must_be_proven and self._may_call()):
             self._go_on_if_well()
+
+    def _seen_by(self, probe: ProbeResult) -> Trouble:
+        """Why it cannot be used, as a probe finds."""
+        if probe.lacks is None:
+            return no_answer(probe.reason, managed=self._managed, facts=probe.key)
+        return seen_by_probe(
+            probe.reason, probe.lacks, managed=self._managed, kind=self.kind, facts=probe.key
+        )
 
     def _is_frozen(self, probe: ProbeResult) -> bool:
         """No answer once more: so often in a row that it must be restarted?"""
@@ -468,7 +469,7 @@ class Upkeep:
 
     def _say_if_new(self, trouble: Trouble) -> None:
         """It is looked at every few seconds, and its output read only where something changed."""
-        if trouble.cause != self.hold.reason:
+        if self.hold.held is None or trouble.key != self.hold.held.trouble.key:
             self.hold.say(self._with_output(trouble))
 
     def _go_on_if_well(self) -> None:

@@ -16,14 +16,14 @@ class WarningsTold:
         self.count = 0
         self.last = ""
         self._tell = tell
-        self._told: set[tuple[str, str]] = set()
+        self._told: set[tuple[str, tuple[str, ...]]] = set()
 
     def add(self, job: str, warnings: tuple[Finding, ...]) -> None:
         """Something that a person should know of a call of this job."""
         for finding in warnings:
             self.count += 1
             self.last = f"{job}: {finding.words}"
-            if (job, finding.words) not in self._told:
+            if (job, finding.key) not in self._told:
                 self._told = self._told if len(self._told) < _MOST_TOLD else set()
-                self._told.add((job, finding.words))
+                self._told.add((job, finding.key))
                 self._tell(self.last)

@@ -76,11 +76,11 @@ class Wear:
         found = []
         if undone:
             words = f"the WebUI kept {', '.join(undone)} after the call; put back as it was"
-            found.append(Finding("leak", words))
+            found.append(Finding("leak", words, facts=("undone", *undone)))
         if left:
             ours = self._config.command is not None
             how = "it is recycled" if ours else "it is not ours to restart"
             words = f"the WebUI kept {', '.join(left)} after the call, and cannot undo it; {how}"
-            found.append(Finding("leak", words))
+            found.append(Finding("leak", words, facts=("left", *left)))
             self.wear_out(f"it kept {', '.join(left)} of a job")
         return tuple(found)

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, cast
 
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
+from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.success import Finding
 from sdwatch.policy.trouble import Trouble
@@ -248,12 +249,14 @@ class ModelLane:
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         self.proof.succeeded(stage, payload)
 
-    def is_a_jobs_own(self, message: str) -> bool:
-        return self.proof.is_a_jobs_own(message, *self.last)
+    def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
+        return self.proof.is_a_jobs_own(failure, *self.last)
 
-    def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
+    def blamed(
+        self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
+    ) -> None:
         del crashes
-        self.proof.blamed(job, run, message, died)
+        self.proof.blamed(job, run, failure, died)
 
     def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
         raise AssertionError(f"no history has this: {trouble}, {until_idle}")

@@ -40,7 +40,7 @@ def lane_of(
         cooldown=tuple(cooldown),
         recovery=True,
         clock=clock or SystemClock(),
-        may_call=lambda: "",
+        may_call=lambda: None,
         wake=lambda: None,
     )
     lane.open()

@@ -141,7 +141,10 @@ class Monitored:
     def start(self, *, once: bool = False) -> None:
         """Begin a monitor in a thread of this process."""
         self.monitor = Monitor(
-            self.config, config_file=self.config_file, once=once, tell=self.told.append
+            self.config,
+            config_file=self.config_file,
+            once=once,
+            tell=lambda notice: self.told.append(str(notice)),
         )
         self.result = self.broke = None
         self._thread = threading.Thread(target=self._run, args=(self.monitor,), name="monitor")

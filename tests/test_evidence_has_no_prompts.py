@@ -83,7 +83,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
     with monitored(tmp_path_factory.mktemp("night")) as spool:
         warned: list[str] = []
         log = spool.state / "sdwatch.log"
-        set_up_logging(log, 10_000_000, warned.append)
+        set_up_logging(log, 10_000_000, lambda notice: warned.append(str(notice)))
         try:
             for name, text in MISTAKES.items():
                 spool.drop(f"{name}.yaml", text.encode("utf-8", "surrogateescape"))
@@ -187,7 +187,7 @@ def echoing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
     with monitored(tmp_path_factory.mktemp("echoing"), faults=faults) as spool:
         warned: list[str] = []
         log = spool.state / "sdwatch.log"
-        set_up_logging(log, 10_000_000, warned.append)
+        set_up_logging(log, 10_000_000, lambda notice: warned.append(str(notice)))
         try:
             for way in range(WAYS):
                 for number, prompt in enumerate(PROMPTS.values()):

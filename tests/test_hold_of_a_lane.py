@@ -6,14 +6,14 @@ from pathlib import Path
 
 from sdwatch.clock import SystemClock
 from sdwatch.hold import Hold
-from sdwatch.policy.trouble import Trouble
+from sdwatch.policy.trouble import HoldCode, HoldKey, Trouble
 from sdwatch.spool.hold_note import HoldNote
 
 
 def test_what_was_tried_is_told_in_order_and_bounded() -> None:
     hold = Hold(SystemClock())
     for number in range(7):
-        hold.say(Trouble(f"exit code {number}"))
+        hold.say(Trouble(f"exit code {number}", key=HoldKey(facts=(number,))))
     assert hold.held is not None
     assert [what for _, what in hold.held.tried] == [f"exit code {n}" for n in range(2, 7)]
     assert hold.held.before == 2
@@ -37,7 +37,7 @@ def test_the_story_of_a_hold_begins_with_what_led_to_it_and_ends_with_a_success(
     assert hold.held is not None
     assert [what for _, what in hold.held.tried] == ["crash", "the canary failed"]
     hold.succeeded()
-    hold.say(Trouble("refused"))
+    hold.say(Trouble("refused", key=HoldKey(HoldCode.NO_ANSWER)))
     assert [what for _, what in hold.held.tried] == ["refused"]
 
 

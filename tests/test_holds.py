@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -10,10 +11,10 @@ import pytest
 from sdwatch.clock import SystemClock
 from sdwatch.holds import Holds
 from sdwatch.lane import Lane
-from sdwatch.policy.trouble import Held, Trouble
+from sdwatch.policy.trouble import Held, HoldCode, HoldKey, NoCall, Trouble
 from sdwatch.spool.archive import Spool
 
-FULL = "12 MB free on the spool's disk, less than min_free (1000 MB)"
+FULL = NoCall("12 MB free on the spool's disk, less than min_free", HoldKey(HoldCode.NO_ROOM))
 
 
 class StandIn:
@@ -40,13 +41,15 @@ def told() -> list[str]:
 
 @pytest.fixture
 def holds(tmp_path: Path, told: list[str]) -> Holds:
-    return Holds(Spool(tmp_path, "me"), ["sim"], clock=SystemClock(), say=told.append)
+    return Holds(
+        Spool(tmp_path, "me"), ["sim"], clock=SystemClock(), say=lambda n: told.append(str(n))
+    )
 
 
 def test_a_number_that_changes_is_no_news(holds: Holds, told: list[str]) -> None:
     for free in (12, 11, 10):
-        holds.tell([], FULL.replace("12", str(free)))
-    holds.tell([], "")
+        holds.tell([], replace(FULL, text=FULL.text.replace("12", str(free))))
+    holds.tell([], None)
     assert told == [f"everything: on hold: {FULL}", "everything: goes on"]
 
 
@@ -61,11 +64,11 @@ def test_a_note_of_a_full_disk_that_is_taken_away_releases_no_later_hold(
     holds.tell(lanes, FULL)
     assert note.exists(), "it is still so"
     note.unlink()
-    holds.tell(lanes, "")
+    holds.tell(lanes, None)
     lane.held = Held(Trouble("it has no model"), "now")
-    holds.tell(lanes, "")
-    holds.tell(lanes, "")
+    holds.tell(lanes, None)
+    holds.tell(lanes, None)
     assert (lane.released, note.exists()) == (0, True)
     note.unlink()
-    holds.tell(lanes, "")
+    holds.tell(lanes, None)
     assert lane.released == 1

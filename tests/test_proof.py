@@ -18,8 +18,9 @@ from sdwatch.errors import (
     WebUINotUsableError,
     WebUIServerError,
 )
+from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.redaction import Redactor
-from sdwatch.policy.verdict import Drawn
+from sdwatch.policy.verdict import Diagnosis, Drawn
 from sdwatch.proof import Proof
 from sdwatch.webui.call_log import CallLog
 from sdwatch.webui.call_watch import CallWatch
@@ -29,6 +30,7 @@ from sdwatch.webui.reply import Reply
 from tests.fakes import picture, reply
 from tests.helpers import FakeClock
 
+KEY_ERROR = FailureKey(Diagnosis.SERVER_ERROR, said=("KeyError", "'x'"))
 GOOD = {"prompt": "a purple hippopotamus", "width": 640, "height": 320, "steps": 9}
 
 Answers = Callable[[Mapping[str, Any]], WebUIError | None]
@@ -238,12 +240,12 @@ def test_what_it_shows_depends_on_what_succeeded_before() -> None:
 def test_a_known_failure_counts_only_where_the_self_test_is_as_large_as_the_call() -> None:
     made = proof(Answering(lambda _: None), good=False)
     for job in "ab":
-        made.blamed(job, f"run-{job}", "500: KeyError", died=False)
+        made.blamed(job, f"run-{job}", KEY_ERROR, died=False)
     small, large = {"width": 512, "height": 512}, {"width": 512, "height": 768}
-    assert made.is_a_jobs_own("500: KeyError", "txt2img", small)
-    assert not made.is_a_jobs_own("500: KeyError", "txt2img", large)
-    assert not made.is_a_jobs_own("500: KeyError", "txt2img", small | {"enable_hr": True})
-    assert not made.is_a_jobs_own("500: KeyError", "txt2img", small | {"batch_size": 2})
-    assert not made.is_a_jobs_own("500: KeyError", "extra-single-image", {})
+    assert made.is_a_jobs_own(KEY_ERROR, "txt2img", small)
+    assert not made.is_a_jobs_own(KEY_ERROR, "txt2img", large)
+    assert not made.is_a_jobs_own(KEY_ERROR, "txt2img", small | {"enable_hr": True})
+    assert not made.is_a_jobs_own(KEY_ERROR, "txt2img", small | {"batch_size": 2})
+    assert not made.is_a_jobs_own(KEY_ERROR, "extra-single-image", {})
     made.succeeded("txt2img", large)
-    assert made.is_a_jobs_own("500: KeyError", "txt2img", large)
+    assert made.is_a_jobs_own(KEY_ERROR, "txt2img", large)

@@ -40,8 +40,8 @@ FLOORS = (
     ("errors",),
 )
 PURE = {
-    "__future__", "ast", "base64", "binascii", "bisect", "collections", "dataclasses", "difflib",
-    "enum", "functools", "hashlib", "html", "io", "ipaddress", "itertools", "json",
+    "__future__", "ast", "base64", "binascii", "bisect", "codecs", "collections", "dataclasses",
+    "difflib", "enum", "functools", "hashlib", "html", "io", "ipaddress", "itertools", "json",
     "math", "pathlib", "re", "shlex", "struct", "threading", "types",
     "typing", "unicodedata", "urllib.parse", "warnings", "PIL", "pydantic", "pydantic_core", "yaml",
 }  # fmt: skip

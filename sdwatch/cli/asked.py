@@ -10,14 +10,14 @@ from sdwatch.errors import WebUIError
 from sdwatch.policy.catalogue import Catalogue
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient, client_for
-from sdwatch.webui.health import LOADING, NO_ROUTES_YET, STILL_ADDING, ReadinessProbe
-from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult
+from sdwatch.webui.health import ReadinessProbe
+from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult, Seen
 
 # What may have passed at the next look, and what to do where it has not.
 _PASSING = {
-    LOADING: "try again when the model is loaded",
-    STILL_ADDING: "it is starting: try again in a moment",
-    NO_ROUTES_YET: (
+    Seen.LOADING: "try again when the model is loaded",
+    Seen.STILL_ADDING: "it is starting: try again in a moment",
+    Seen.NO_ROUTES_YET: (
         "either it was started without --api: add that flag; "
         "or it is still starting: try again in a moment"
     ),
@@ -39,7 +39,7 @@ def _look(client: SDWebUIClient, webui: WebUIConfig) -> ProbeResult:
     """A second time where it may only have been too early."""
     probe = ReadinessProbe(client, SystemClock(), webui.health.timeout)
     found = probe()
-    if found.reason in _PASSING:
+    if found.seen in _PASSING:
         time.sleep(PROBE_EVERY)
         found = probe()
     return found
@@ -50,7 +50,8 @@ def _advice(found: ProbeResult, webui: WebUIConfig) -> str:
     if found.unusable:
         return ""
     start = "`sdwatch run` starts it" if webui.command else "start it"
-    return f"\n  {_PASSING.get(found.reason, f'{start}, and try again when it answers')}"
+    passing = _PASSING.get(found.seen) if found.seen is not None else None
+    return f"\n  {passing or f'{start}, and try again when it answers'}"
 
 
 def catalogue_of(client: SDWebUIClient, webui: WebUIConfig) -> Catalogue:

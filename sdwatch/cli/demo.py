@@ -20,8 +20,9 @@ from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session
 from sdwatch.config import load_config
 from sdwatch.monitor import Result
+from sdwatch.policy.printable import printable_text
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.diagnostics import WHY
+from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.run import IMAGES, MANIFEST
 
 LIMIT = 90.0
@@ -134,7 +135,8 @@ class _Outcome:
 
     def told(self, seconds: float) -> str:
         """It all, in plain words."""
-        cause = disk.read(self.why).decode().partition("\n\n")[0]
+        envelope = json.loads(disk.read(self.why.with_name(ENVELOPE)))
+        cause = printable_text(envelope["message"])
         return "\n".join(
             [
                 "",

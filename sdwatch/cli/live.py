@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -15,13 +16,27 @@ from rich.table import Table
 from rich.text import Text
 
 from sdwatch.policy.hold_story import config_edited
+from sdwatch.policy.lifecycle import State
+from sdwatch.policy.notice import Notice, Topic
 from sdwatch.policy.printable import printable_text
 
 REFRESHED = 2.0
 """Times a second."""
 
 _EVENTS = 8
-_COLOURS = {"ready": "green", "starting": "yellow", "cooling down": "yellow", "on hold": "red"}
+_COLOURS = {State.READY: "green", State.STARTING: "yellow", State.COOLING_DOWN: "yellow"}
+
+
+_STYLES = {Topic.DONE: "green", Topic.FAILED: "red", Topic.ON_HOLD: "red", Topic.WARNING: "yellow"}
+
+
+@dataclass(frozen=True)
+class _Event:
+    """A notice as it is drawn."""
+
+    notice: Notice
+    style: str
+    at: str = field(default_factory=lambda: time.strftime("%H:%M:%S"))
 
 
 class LiveShow:
@@ -32,24 +47,16 @@ class LiveShow:
         self._spool = spool
         self._began = time.monotonic()
         self._lock = threading.Lock()
-        self._events: deque[tuple[str, str, str]] = deque(maxlen=_EVENTS)  # line, style, time
+        self._events: deque[_Event] = deque(maxlen=_EVENTS)
         self._live = Live(get_renderable=self._draw, refresh_per_second=REFRESHED)
 
-    def tell(self, line: str) -> None:
-        """Something happened."""
-        what, _, _ = line.partition(" -> ")  # where it lies: too long, and below the spool anyway
-        self._add(what, _event_style(line))
-
-    def warn(self, line: str) -> None:
-        """Something went wrong; sdwatch deals with it."""
-        self._add(line, "yellow")
-
-    def _add(self, line: str, style: str) -> None:
-        line = line.partition("\n")[0]
+    def tell(self, notice: Notice) -> None:
+        """Something happened, or went wrong. Its place is too long, and below the spool anyway."""
+        event = _Event(notice, _STYLES.get(notice.topic, ""))
         # What is told again, as a hold that is tried each minute, only moves to the end.
         with self._lock:  # warnings come from any thread
-            others = [event for event in self._events if event[0] != line]
-            self._events = deque([*others, (line, style, time.strftime("%H:%M:%S"))], _EVENTS)
+            others = [each for each in self._events if not event.notice.follows(each.notice)]
+            self._events = deque([*others, event], _EVENTS)
 
     def __enter__(self) -> LiveShow:
         self._live.start(refresh=True)
@@ -116,7 +123,7 @@ def _lanes(status: dict[str, Any]) -> Table:
 
 def _state(lane: dict[str, Any]) -> Text:
     words = lane["state"]
-    if words == "cooling down" and lane["cooldown_left"]:
+    if words == State.COOLING_DOWN and lane["cooldown_left"]:
         words += f" {lane['cooldown_left']:.0f} s"
     style = "red" if lane["hold"] else _COLOURS.get(lane["state"], "dim")
     return Text(words, style=style)
@@ -175,14 +182,8 @@ def _counts(status: dict[str, Any]) -> Text:
     )
 
 
-def _event(event: tuple[str, str, str]) -> Text:
-    line, style, at = event
-    text = Text.assemble((f"{at}  ", "dim"), (line, style))
+def _event(event: _Event) -> Text:
+    line, _, _ = event.notice.text.partition("\n")
+    text = Text.assemble((f"{event.at}  ", "dim"), (line, event.style))
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
-
-
-def _event_style(line: str) -> str:
-    if ": done: " in line:
-        return "green"
-    return "red" if ": failed: " in line or "on hold" in line else ""

@@ -12,6 +12,7 @@ from typing import cast
 
 from sdwatch import disk
 from sdwatch.clock import iso
+from sdwatch.policy.notice import Notice, Topic
 from sdwatch.policy.printable import printable_text
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -35,14 +36,16 @@ class _Lines(logging.Formatter):
 class _Teller(logging.Handler):
     """Gives warnings, as one line each, to `tell`."""
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, tell: Callable[[Notice], None]) -> None:
         super().__init__(logging.WARNING)
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
         if not hasattr(record, "event"):  # those are for programs; what follows is for people
             with suppress(OSError):  # a full disk behind stderr; the file has it, or nothing has
-                self._tell(printable_text(record.getMessage()))
+                which = f"{record.name}:{record.lineno}:{record.args}"
+                text = printable_text(record.getMessage())
+                self._tell(Notice(text, Topic.WARNING, which))
 
 
 class _LogFile(RotatingFileHandler):
@@ -67,7 +70,7 @@ class _LogFile(RotatingFileHandler):
         return cast(TextIOWrapper, file)
 
 
-def set_up_logging(file: Path, cap: int, warn: Callable[[str], None]) -> None:
+def set_up_logging(file: Path, cap: int, warn: Callable[[Notice], None]) -> None:
     """Log to `file`, which with its one predecessor takes at most `cap` bytes. `warn` gets each
     warning, on any thread."""
     disk.ensure_folder(file.parent)

@@ -9,6 +9,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
 
+from sdwatch.policy.notice import Notice, Topic
+
 
 def say(line: str) -> None:
     """A line on stdout of a command that does its work with or without a reader there."""
@@ -19,8 +21,7 @@ def say(line: str) -> None:
 class Show(Protocol):
     """What people see while a monitor works: the plain lines, or the live display."""
 
-    def tell(self, line: str) -> None: ...
-    def warn(self, line: str) -> None: ...
+    def tell(self, notice: Notice) -> None: ...
     def __enter__(self) -> Any: ...
     def __exit__(
         self,
@@ -36,13 +37,12 @@ class PlainShow:
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def tell(self, line: str) -> None:
-        """Something happened."""
-        self._print(line, sys.stdout)
-
-    def warn(self, line: str) -> None:
-        """Something went wrong; sdwatch deals with it."""
-        self._print(f"warning: {line}", sys.stderr)
+    def tell(self, notice: Notice) -> None:
+        """Something happened, or went wrong, which sdwatch deals with."""
+        if notice.topic is Topic.WARNING:
+            self._print(f"warning: {notice}", sys.stderr)
+        else:
+            self._print(str(notice), sys.stdout)
 
     def _print(self, line: str, stream: Any) -> None:
         with self._lock:

@@ -31,7 +31,7 @@ class Session:
             config_file=self.config_file and self.config_file.absolute(),
             once=self.once,
             take_over=self.take_over,
-            tell=lambda line: self._show.tell(line),
+            tell=lambda notice: self._show.tell(notice),
         )
         self._show = _show(self.monitor, self.config)
 
@@ -39,7 +39,7 @@ class Session:
         """Until it is stopped, or with `once` until nothing is left. Raises what Monitor.run
         raises."""
         set_up_logging(
-            StateFolder(self.config.state).log_file, self.config.log_cap, self._show.warn
+            StateFolder(self.config.state).log_file, self.config.log_cap, self._show.tell
         )
         self.monitor.stop_on_signals()
         with self._show:

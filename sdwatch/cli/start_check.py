@@ -21,7 +21,7 @@ from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import Problem
 from sdwatch.policy.document import parse_document
 from sdwatch.policy.listening import exposure
-from sdwatch.policy.schema import Place, Places, nearest, read_with_places
+from sdwatch.policy.schema import Place, Places, nearest_name, read_with_places
 
 _WINDOWS = os.name == "nt"
 _PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?|pyw?(\.exe)?", re.IGNORECASE)
@@ -42,7 +42,7 @@ _MOST_FILES, _MOST_BYTES = 2000, 1_000_000
 
 
 @dataclass(frozen=True)
-class Finding:
+class StartFinding:
     """`key`: which setting of the WebUI it is about, and which word of it; `sure`: the start fails
     by it. A finding that is not sure is a warning."""
 
@@ -104,14 +104,14 @@ class _Start:
         return self.script is not None and (self.script.parent / "installer.py").is_file()
 
 
-def findings_of(webui: WebUIConfig) -> list[Finding]:
+def findings_of(webui: WebUIConfig) -> list[StartFinding]:
     """Return what is wrong with the way this WebUI is started; nothing for an external one."""
     if webui.command is None:
         return []
     if webui.cwd and not webui.cwd.is_dir():  # nothing else can be looked at
         why = "is a file" if webui.cwd.exists() else "is not there"
         message = f"the folder {webui.cwd} {why}: name the one in which the WebUI is installed"
-        return [Finding(("cwd",), message)]
+        return [StartFinding(("cwd",), message)]
     start = _Start(webui, webui.command)
     return [finding for check in CHECKS for finding in check(start)]
 
@@ -133,7 +133,7 @@ def problems_of(config: Config, file: Path | None) -> tuple[list[Problem], list[
 # --- what is looked at
 
 
-def _program(start: _Start) -> Iterator[Finding]:
+def _program(start: _Start) -> Iterator[StartFinding]:
     word = start.command[0]
     path = Path(word)
     if not path.is_absolute():
@@ -150,7 +150,7 @@ def _program(start: _Start) -> Iterator[Finding]:
         yield from _venv_without_python(path)
 
 
-def _script(start: _Start) -> Iterator[Finding]:
+def _script(start: _Start) -> Iterator[StartFinding]:
     script, at = start.script, start.script_at
     if script is None or not at or script.is_file():
         return
@@ -160,7 +160,7 @@ def _script(start: _Start) -> Iterator[Finding]:
     yield _of_word(at, f"there is no {start.command[at]} in {start.folder}{hint}")
 
 
-def _unknown_flags(start: _Start) -> Iterator[Finding]:
+def _unknown_flags(start: _Start) -> Iterator[StartFinding]:
     """By what the source of this WebUI and its extensions have in quotes; argparse takes a flag's
     beginning for the flag, and ends with exit code 2 for what it does not know (measured)."""
     if not start.is_launch_py or start.script is None or not start.script_at:
@@ -173,20 +173,20 @@ def _unknown_flags(start: _Start) -> Iterator[Finding]:
         if at <= start.script_at or not re.fullmatch(r"--[A-Za-z][\w-]*", flag):
             continue
         if not any(name.startswith(flag) for name in known):
-            near = nearest(flag, sorted(known))
-            told = near if "did you mean" in near else "; take it out"
+            near = nearest_name(flag, sorted(known))
+            told = f'; did you mean "{near}"?' if near else "; take it out"
             yield _of_word(at, f"this WebUI does not know the flag {flag}, and would exit{told}")
 
 
-def _no_api(start: _Start) -> Iterator[Finding]:
+def _no_api(start: _Start) -> Iterator[StartFinding]:
     if not start.is_launch_py or start.is_sdnext:  # SD.Next always has it
         return
     if not {"--api", "--nowebui"} & {flag.partition("=")[0] for flag in start.flags}:
         message = "the command has no --api, so the WebUI would start without its API: add --api"
-        yield Finding(("command",), message)
+        yield StartFinding(("command",), message)
 
 
-def _port(start: _Start) -> Iterator[Finding]:
+def _port(start: _Start) -> Iterator[StartFinding]:
     flags = start.flags
     wanted = start.webui.port
     given = next((value for flag, value in pairwise(flags) if flag == "--port"), None)
@@ -196,13 +196,13 @@ def _port(start: _Start) -> Iterator[Finding]:
     if given is None:
         if start.is_launch_py and wanted != _DEFAULT_PORT:
             message = f"without --port it listens on {_DEFAULT_PORT}, and url has {wanted}"
-            yield Finding(key, f'{message}: add --port "{{port}}"')
+            yield StartFinding(key, f'{message}: add --port "{{port}}"')
     elif given != str(wanted):
         message = f'the command has --port {given}, and url has {wanted}: write --port "{{port}}"'
-        yield Finding(key, message)
+        yield StartFinding(key, message)
 
 
-def _folders_named(start: _Start) -> Iterator[Finding]:
+def _folders_named(start: _Start) -> Iterator[StartFinding]:
     """It starts without them, and has no checkpoint then: a disk or a share that is not mounted."""
     for at, word in enumerate(start.command):
         flag, _, value = word.partition("=")
@@ -212,16 +212,16 @@ def _folders_named(start: _Start) -> Iterator[Finding]:
                 yield _of_word(at, f"{flag}: there is no folder {named}", sure=False)
 
 
-def _listens(start: _Start) -> Iterator[Finding]:
+def _listens(start: _Start) -> Iterator[StartFinding]:
     """Whether others on the network can use it."""
     webui = start.webui
     has_password = webui.password is not None
     found = exposure(start.command, webui.env or {}, webui.host, has_password=has_password)
     if found is not None:
-        yield Finding(("command",), f"{found.why}: {found.advice}", sure=False)
+        yield StartFinding(("command",), f"{found.why}: {found.advice}", sure=False)
 
 
-CHECKS: tuple[Callable[[_Start], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[_Start], Iterator[StartFinding]], ...] = (
     _program,
     _script,
     _unknown_flags,
@@ -236,8 +236,8 @@ CHECKS: tuple[Callable[[_Start], Iterator[Finding]], ...] = (
 # --- the parts
 
 
-def _of_word(at: int, message: str, *, sure: bool = True) -> Finding:
-    return Finding(("command", at), message, sure)
+def _of_word(at: int, message: str, *, sure: bool = True) -> StartFinding:
+    return StartFinding(("command", at), message, sure)
 
 
 def _script_of_python(command: Sequence[str]) -> int | None:
@@ -267,7 +267,7 @@ def _why_missing(path: Path, folder: Path) -> str:
     return "is not there: correct `command`, or `cwd` from which it is looked for"
 
 
-def _of_another_system(path: Path) -> Iterator[Finding]:
+def _of_another_system(path: Path) -> Iterator[StartFinding]:
     """A script of the other system; under wine some of them run all the same."""
     suffix = path.suffix.lower()
     if _WINDOWS and suffix == ".sh":
@@ -283,7 +283,7 @@ def _of_another_system(path: Path) -> Iterator[Finding]:
         yield _of_word(0, f"{path} is for Windows: have launch.py started by the venv's python")
 
 
-def _venv_without_python(path: Path) -> Iterator[Finding]:
+def _venv_without_python(path: Path) -> Iterator[StartFinding]:
     """A venv's python is a link, or on Windows a program that looks up where the real one is."""
     try:
         text = (path.parent.parent / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")

@@ -8,6 +8,7 @@ one written in C takes the process down at 100,000 `[`.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Iterator
@@ -242,7 +243,7 @@ def _indent(line: str) -> int:
 def _not_utf8(data: bytes, error: UnicodeDecodeError) -> UnreadableError:
     # The codec counts from behind a BOM; `object` is what it counted in.
     line, column = _place(error.object[: error.start].decode("utf-8", "replace"))
-    if error.reason == "unexpected end of data":
+    if _is_only_cut_off(data):
         message = "the file ends in the middle of a character; it was not written to its end"
         return UnreadableError(line, column, message, unfinished=True)
     if re.search(rb"[\x00-\x08\x0e-\x1a]", data):
@@ -251,6 +252,15 @@ def _not_utf8(data: bytes, error: UnicodeDecodeError) -> UnreadableError:
     meant = shown(bytes([byte]).decode("cp1252", "replace"))
     message = f"byte 0x{byte:02X} is not UTF-8 (in Latin-1 it is {meant}); save the file as UTF-8"
     return UnreadableError(line, column, message)
+
+
+def _is_only_cut_off(data: bytes) -> bool:
+    """Whether what is no UTF-8 may only be a character of which the rest is missing."""
+    try:
+        codecs.utf_8_decode(data, "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _place(before: str) -> tuple[int, int]:

@@ -5,16 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from sdwatch.errors import FileProblems, JobUnfitError, Probes
 from sdwatch.policy.facts import Blamed
+from sdwatch.policy.older import with_codes
 from sdwatch.policy.printable import printable
-from sdwatch.policy.recovery import CUT_OFFS
+from sdwatch.policy.recovery import CUT_OFFS, Action, Ground
 from sdwatch.policy.trouble import Trouble
 
 CANCELLED = "cancelled"
 """The diagnosis of a run that somebody cancelled."""
+
+CANARY_WELL = "it was well"
+"""What error.json says of a self-test that the WebUI passed."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +29,10 @@ class FailedAttempt:
     the WebUI that life; `evidence`: what decided the diagnosis; `lines`: what matters of what the
     WebUI printed during it, None where that is not known; `probes`: of a stuck one, whether the
     WebUI still answered; `first_call`: of its incarnation, False in journals of versions that did
-    not know; `after`: seconds until its reply, None where that was not measured."""
+    not know; `after`: seconds until its reply, None where that was not measured. `action`, `ground`
+    and `why`: what the gate decided, and the ground for people; `decision`: all of that in one.
+    `failure`: by which it is told from others, see FailureKey.digest; `repeats`: `evidence` says
+    what `message` says."""
 
     at: str
     seconds: float
@@ -41,13 +49,19 @@ class FailedAttempt:
     probes: Probes | None = None
     first_call: bool = False
     after: float | None = None
+    action: Action | None = None
+    ground: Ground | None = None
+    why: str = ""
+    failure: str = ""
+    repeats: bool = False
 
 
 @dataclass(frozen=True)
 class ErrorEnvelope:
     """`stage`: its kind; `call`: `stage.number`,
     '' where no call was begun. `evidence`: files, relative to the run's folder; `canary`: what it
-    said, in words, where it was asked."""
+    said, in words, where it was asked; `self_test_passed`: the same as a value, None where it was
+    not asked. `failure`: of the attempt whose message this is, '' where it is of none."""
 
     error: str
     diagnosis: str
@@ -61,6 +75,8 @@ class ErrorEnvelope:
     exit_code: int | None = None
     evidence: tuple[str, ...] = ()
     canary: str = ""
+    self_test_passed: bool | None = None
+    failure: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """As error.json has it."""
@@ -72,6 +88,7 @@ class ErrorEnvelope:
 
 def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
     """From a `call_failed` record of the journal."""
+    record = with_codes(record)
     return FailedAttempt(
         at=str(record.get("at", "")),
         seconds=float(record.get("seconds", 0.0)),
@@ -88,7 +105,20 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         probes=_probes(record.get("probes")),
         first_call=record.get("first_call") is True,
         after=_seconds(record.get("after")),
+        action=_code(Action, record.get("action")),
+        ground=_code(Ground, record.get("ground")),
+        why=str(record.get("why", "")),
+        failure=str(record.get("failure", "")),
+        repeats=record.get("repeats") is True,
     )
+
+
+_C = TypeVar("_C", bound=StrEnum)
+
+
+def _code(kind: type[_C], value: object) -> _C | None:
+    """None for one that this version does not know."""
+    return next((code for code in kind if code == value), None)
 
 
 def _probes(value: object) -> Probes | None:
@@ -118,7 +148,7 @@ def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]])
     before, from its journal."""
     if envelope.attempts:
         return envelope
-    failed, canary = _left_unfinished(records, envelope.call)
+    failed, passed, unwell = _left_unfinished(records, envelope.call)
     if not failed:
         return envelope
     try:
@@ -133,15 +163,17 @@ def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]])
         advice=advice,
         call=envelope.call or str(failed[-1].get("call", "")),
         attempts=attempts,
-        canary=envelope.canary or canary,
+        canary=envelope.canary or unwell,
+        self_test_passed=passed if envelope.self_test_passed is None else envelope.self_test_passed,
     )
 
 
 def _left_unfinished(
     records: Iterable[Mapping[str, Any]], call: str
-) -> tuple[list[Mapping[str, Any]], str]:
-    """The failures of `call`, or of the call that failed last and was not finished; and why the
-    canary failed after it, if it did."""
+) -> tuple[list[Mapping[str, Any]], bool | None, str]:
+    """The failures of `call`, or of the call that failed last and was not finished; whether the
+    WebUI passed the self-test after it, None where there was none that it failed; and why it
+    failed, for people."""
     failed: dict[str, list[Mapping[str, Any]]] = {}
     unwell: dict[str, str] = {}
     for record in records:
@@ -155,7 +187,8 @@ def _left_unfinished(
         elif event == "call_proven":
             unwell[name] = str(record.get("unwell") or "")
     name = call or next(reversed(failed), "")
-    return failed.get(name, []), unwell.get(name, "")
+    why = unwell.get(name, "")
+    return failed.get(name, []), False if why else None, why
 
 
 def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -166,6 +199,7 @@ def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             "call": record.get("call", ""),
             "diagnosis": record.get("diagnosis", "") or _canary_said(record),
             "decision": record["decision"],
+            **{key: record[key] for key in ("action", "ground") if key in record},
         }
         for record in records
         if record.get("event") in ("call_failed", "call_proven") and "decision" in record

@@ -3,9 +3,8 @@ intervals, and at its end. Pure: time comes in, in seconds on a monotonic clock.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-
-from sdwatch.policy.alike import without_numbers
 
 FIRST = 60.0
 """Seconds after which it is reported again; twice as many each time after that."""
@@ -15,7 +14,7 @@ LONGEST = 3600.0
 
 @dataclass
 class _State:
-    what: str
+    key: Hashable
     since: float
     again_at: float
     pause: float = FIRST
@@ -31,15 +30,14 @@ class Lasting:
         """Whether it lasts."""
         return name in self._states
 
-    def goes_on(self, name: str, what: str, now: float) -> str:
-        """It is so, for the reason `what`: the line to report now, or ''. Another number in the
-        reason is no other reason."""
+    def goes_on(self, name: str, key: Hashable, what: str, now: float) -> str:
+        """It is so: the line to report now, made of `what`, or ''. `key`: by which one reason is
+        told from another."""
         state = self._states.get(name)
         if state is None:
-            self._states[name] = _State(what, now, now + FIRST)
+            self._states[name] = _State(key, now, now + FIRST)
             return what
-        other = without_numbers(state.what) != without_numbers(what)
-        state.what = what
+        other, state.key = state.key != key, key
         if other:
             return what
         if now < state.again_at:
@@ -52,6 +50,11 @@ class Lasting:
         """It is not so any more: how long it lasted, in words; '' where it was not so before."""
         state = self._states.pop(name, None)
         return "" if state is None else in_words(now - state.since)
+
+
+def key_of(error: Exception) -> Hashable:
+    """By which an error that lasts is told from another."""
+    return type(error).__name__, getattr(error, "errno", None)
 
 
 def in_words(seconds: float) -> str:

@@ -22,34 +22,114 @@ gave up in order is not one of them: no fault is behind it."""
 
 
 class Action(StrEnum):
-    """What to do about a failed call."""
+    """What to do about a failed call. The values are what journals have."""
 
     FAIL = "fail"
-    RESTART = "restart and retry"
-    WAIT = "wait until it answers, then retry"
+    RESTART = "restart"
+    WAIT = "wait"
     RETRY = "retry"
-    INTERRUPT = "interrupt, then retry"
-    CANARY = "ask the canary"
-    TEST_AGAIN = "restart, then test again"
+    INTERRUPT = "interrupt"
+    SELF_TEST = "self-test"
+    TEST_AGAIN = "test-again"
     HOLD = "hold"
+
+
+class Ground(StrEnum):
+    """Why the gate decided so. The values are what journals have."""
+
+    REQUEST_WRONG = "request-wrong"
+    TIME_LIMIT = "time-limit"
+    SENT_TOO_OFTEN = "sent-too-often"
+    NOT_THE_JOB = "not-the-job"
+    RECOVERY_OFF = "recovery-off"
+    NO_RECOVERY = "no-recovery"
+    FAILED_TWICE = "failed-twice"
+    ENDED_TWICE = "ended-twice"
+    PROVEN_BEFORE = "proven-before"
+    ENDED_BY_SOMEBODY = "ended-by-somebody"
+    NO_PROGRESS = "no-progress"
+    FREED = "freed"
+    NOT_FREED = "not-freed"
+    MAY_CURE = "may-cure"
+    NOT_OURS = "not-ours"
+    HEALTHY = "healthy"
+    HEALTHY_WHEN_FRESH = "healthy-when-fresh"
+    WAS_UNUSABLE = "was-unusable"
+    UNHEALTHY = "unhealthy"
+    LAST_AND_HEALTHY = "last-and-healthy"
+    LAST_AND_UNHEALTHY = "last-and-unhealthy"
+
+
+PROVEN = "two jobs were proven to bring the same failure on themselves"
+"""For people: why a call is tried again without a restart before."""
+
+ACTIONS = {
+    Action.FAIL: "fail",
+    Action.RESTART: "restart and retry",
+    Action.WAIT: "wait until it answers, then retry",
+    Action.RETRY: "retry",
+    Action.INTERRUPT: "interrupt, then retry",
+    Action.SELF_TEST: "ask the canary",
+    Action.TEST_AGAIN: "restart, then test again",
+    Action.HOLD: "hold",
+}
+_GROUNDS = {
+    Ground.REQUEST_WRONG: "the request itself is wrong; a restart cannot help",
+    Ground.TIME_LIMIT: "a proxy gave it up twice after the same time",
+    Ground.SENT_TOO_OFTEN: "it was sent {times} times, and no answer was of use",
+    Ground.NOT_THE_JOB: "nothing is wrong with the job; it waits",
+    Ground.RECOVERY_OFF: "recovery is off in the config",
+    Ground.NO_RECOVERY: "this client knows of no recovery",
+    Ground.FAILED_TWICE: "the same call has failed {times} times: the job, or the WebUI?",
+    Ground.ENDED_TWICE: "the same call has failed {times} times, and somebody ended it",
+    Ground.PROVEN_BEFORE: f"{PROVEN}: no restart before this one's second attempt",
+    Ground.ENDED_BY_SOMEBODY: "somebody ended it; the WebUI is well",
+    Ground.NO_PROGRESS: "no progress; an interrupt may free it",
+    Ground.FREED: "no progress; an interrupt freed it",
+    Ground.NOT_FREED: "no progress, and an interrupt did not free it",
+    Ground.MAY_CURE: "a restart may cure it",
+    Ground.NOT_OURS: "sdwatch did not start this WebUI, and cannot restart it",
+    Ground.HEALTHY: "the WebUI is healthy: it passed its self-test, and not this",
+    Ground.HEALTHY_WHEN_FRESH: (
+        "a fresh WebUI passes its self-test, and failed this as its first call"
+    ),
+    Ground.WAS_UNUSABLE: "the WebUI was unusable until its restart: that attempt does not count",
+    Ground.UNHEALTHY: "the WebUI fails its self-test: {unhealthy}",
+    Ground.LAST_AND_HEALTHY: (
+        "this was its last attempt; the WebUI passes its self-test after a restart"
+    ),
+    Ground.LAST_AND_UNHEALTHY: (
+        "this was its last attempt; the WebUI passed its self-test before it: {unhealthy}"
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate returned, and why: written to the journal as it is."""
+    """What the gate returned. `times`: how often the call failed, or was sent, where the ground
+    counts that; `unhealthy`: for people, why the WebUI failed its self-test."""
 
     action: Action
-    why: str
+    ground: Ground
     blame: Blamed | None = None  # of a call that failed for good after a self-test
+    times: int = 0
+    unhealthy: str = ""
 
     @property
     def excuses(self) -> bool:
         """Of a decision after a self-test: whether the last attempt does not count."""
         return self.action in (Action.HOLD, Action.RETRY)
 
+    @property
+    def why(self) -> str:
+        """The ground, for people."""
+        return _GROUNDS[self.ground].format(times=self.times, unhealthy=self.unhealthy)
 
-PROVEN = "two jobs were proven to bring the same failure on themselves"
-"""Why a call is tried again without a restart before."""
+    @property
+    def words(self) -> str:
+        """All of it, for people."""
+        return f"{ACTIONS[self.action]} ({self.why})"
+
 
 _NOT_THE_CALLS_FAULT = (Diagnosis.NOT_USABLE, Diagnosis.BUSY, Diagnosis.STORAGE)
 
@@ -88,36 +168,35 @@ def decide(
     `time_limit`: a proxy was shown to give up calls of this length.
     """
     if diagnosis is Diagnosis.BAD_REQUEST:
-        return Decision(Action.FAIL, "the request itself is wrong; a restart cannot help")
+        return Decision(Action.FAIL, Ground.REQUEST_WRONG)
     if time_limit:
-        return Decision(Action.FAIL, "a proxy gave it up twice after the same time")
+        return Decision(Action.FAIL, Ground.TIME_LIMIT)
     if not counts(diagnosis):
         if sent >= SENT_AT_MOST:
-            return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
-        return Decision(Action.HOLD, "nothing is wrong with the job; it waits")
+            return Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, times=sent)
+        return Decision(Action.HOLD, Ground.NOT_THE_JOB)
     if not recovery:
-        return Decision(Action.FAIL, "recovery is off in the config")
+        return Decision(Action.FAIL, Ground.RECOVERY_OFF)
     if attempts >= COUNTED_ATTEMPTS:
-        why = f"the same call has failed {attempts} times"
         if diagnosis is Diagnosis.INTERRUPTED:
-            return Decision(Action.FAIL, f"{why}, and somebody ended it")
-        return Decision(Action.CANARY, f"{why}: the job, or the WebUI?")
+            return Decision(Action.FAIL, Ground.ENDED_TWICE, times=attempts)
+        return Decision(Action.SELF_TEST, Ground.FAILED_TWICE, times=attempts)
     if sent >= SENT_AT_MOST:
-        return Decision(Action.FAIL, f"it was sent {sent} times, and no answer was of use")
+        return Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, times=sent)
     if known:
-        return Decision(Action.RETRY, f"{PROVEN}: no restart before this one's second attempt")
+        return Decision(Action.RETRY, Ground.PROVEN_BEFORE)
     if diagnosis is Diagnosis.INTERRUPTED:
-        return Decision(Action.RETRY, "somebody ended it; the WebUI is well")
+        return Decision(Action.RETRY, Ground.ENDED_BY_SOMEBODY)
     if diagnosis is Diagnosis.STUCK:
-        return Decision(Action.INTERRUPT, "no progress; an interrupt may free it")
-    return bring_up("a restart may cure it", managed)
+        return Decision(Action.INTERRUPT, Ground.NO_PROGRESS)
+    return bring_up(Ground.MAY_CURE, managed)
 
 
-def bring_up(why: str, managed: bool) -> Decision:
+def bring_up(ground: Ground, managed: bool) -> Decision:
     """Have the WebUI brought up, then try again: by a restart, where it is ours."""
     if managed:
-        return Decision(Action.RESTART, why)
-    return Decision(Action.WAIT, "sdwatch did not start this WebUI, and cannot restart it")
+        return Decision(Action.RESTART, ground)
+    return Decision(Action.WAIT, Ground.NOT_OURS)
 
 
 class SelfTest(Enum):
@@ -140,26 +219,17 @@ def after_self_test(
     `excuses` gives the call its one last attempt: at once, or when the hold is over.
     """
     if result is SelfTest.PASSED:
-        why = "the WebUI is healthy: it passed its self-test, and not this"
-        return Decision(Action.FAIL, why, Blamed.JOB)
+        return Decision(Action.FAIL, Ground.HEALTHY, Blamed.JOB)
     if excused >= EXCUSED_ATTEMPTS:
-        return Decision(Action.FAIL, _last(result, unhealthy), Blamed.JOB)
+        is_healthy = result is SelfTest.PASSED_AFTER_RESTART
+        ground = Ground.LAST_AND_HEALTHY if is_healthy else Ground.LAST_AND_UNHEALTHY
+        return Decision(Action.FAIL, ground, Blamed.JOB, unhealthy=unhealthy)
     if result is SelfTest.FAILED:
-        return Decision(Action.TEST_AGAIN, f"the WebUI fails its self-test: {unhealthy}")
+        return Decision(Action.TEST_AGAIN, Ground.UNHEALTHY, unhealthy=unhealthy)
     if result is SelfTest.PASSED_AFTER_RESTART and first_call:
-        why = "a fresh WebUI passes its self-test, and failed this as its first call"
-        return Decision(Action.FAIL, why, Blamed.JOB)
+        return Decision(Action.FAIL, Ground.HEALTHY_WHEN_FRESH, Blamed.JOB)
     if sent >= SENT_AT_MOST:
-        return Decision(
-            Action.FAIL, f"it was sent {sent} times, and no answer was of use", Blamed.WEBUI
-        )
+        return Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, Blamed.WEBUI, times=sent)
     if result is SelfTest.PASSED_AFTER_RESTART:
-        why = "the WebUI was unusable until its restart: that attempt does not count"
-        return Decision(Action.RETRY, why)
-    return Decision(Action.HOLD, f"the WebUI fails its self-test: {unhealthy}")
-
-
-def _last(result: SelfTest, unhealthy: str) -> str:
-    if result is SelfTest.PASSED_AFTER_RESTART:
-        return "this was its last attempt; the WebUI passes its self-test after a restart"
-    return f"this was its last attempt; the WebUI passed its self-test before it: {unhealthy}"
+        return Decision(Action.RETRY, Ground.WAS_UNUSABLE)
+    return Decision(Action.HOLD, Ground.UNHEALTHY, unhealthy=unhealthy)

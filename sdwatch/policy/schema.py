@@ -79,12 +79,17 @@ def read_with_places(
 def nearest(name: str, allowed: Iterable[str], how_near: float = 0.6) -> str:
     """`; did you mean ...?`, or what is allowed where nothing is so near."""
     names = list(allowed)
-    folded = {n.lower().replace("-", "_"): n for n in names}
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), folded, 1, how_near)
-    if near:
-        return f'; did you mean "{folded[near[0]]}"?'
+    if (near := nearest_name(name, names, how_near)) is not None:
+        return f'; did you mean "{near}"?'
     shown = ", ".join(names[:12])
     return f"; allowed are {shown}" + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def nearest_name(name: str, allowed: Iterable[str], how_near: float = 0.6) -> str | None:
+    """Return which of them is meant; None where nothing is so near."""
+    folded = {n.lower().replace("-", "_"): n for n in allowed}
+    near = difflib.get_close_matches(name.lower().replace("-", "_"), folded, 1, how_near)
+    return folded[near[0]] if near else None
 
 
 def found(node: Node) -> str:

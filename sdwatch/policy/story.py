@@ -5,7 +5,6 @@ Plain words, the cause first, and at the end what to type. Times are UTC, as in 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,13 +13,10 @@ from typing import Any
 from sdwatch.policy.command import typed
 from sdwatch.policy.envelope import ErrorEnvelope, FailedAttempt
 from sdwatch.policy.exits import ended_in_order
-from sdwatch.policy.facts import Blamed
+from sdwatch.policy.facts import Blamed, Diagnosis
 from sdwatch.policy.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.printable import printable, printable_text
-from sdwatch.policy.recovery import PROVEN, Action
-
-CANARY_WELL = "it was well"
-"""What an envelope's `canary` says where the WebUI drew the test picture."""
+from sdwatch.policy.recovery import ACTIONS, PROVEN, Action, Ground
 
 
 class Shown(Enum):
@@ -164,32 +160,32 @@ def _blamed(envelope: ErrorEnvelope) -> str:
     who = _BLAMED[envelope.blame]
     if (
         envelope.blame is not Blamed.JOB
-        or envelope.diagnosis == "bad request"
+        or envelope.diagnosis == Diagnosis.BAD_REQUEST
         or not envelope.attempts
     ):
         return who
     again = f"the same call failed again{_in_between(envelope.attempts)}"
-    if envelope.canary == CANARY_WELL:
+    if envelope.self_test_passed:
         unless = "; unless somebody ended the WebUI each time" if _by_somebody(envelope) else ""
-        if any(PROVEN in attempt.decision for attempt in envelope.attempts):
+        if any(each.ground is Ground.PROVEN_BEFORE for each in envelope.attempts):
             again = PROVEN
         return f"{who}: {again}, and the WebUI drew a test picture{unless}"
-    if envelope.canary:
+    if envelope.self_test_passed is False:
         return f"{who}, as it seems: the WebUI drew a test picture before this call, not after it"
     return f"{who}, as it seems" + (f": {again}" if len(envelope.attempts) > 1 else "")
 
 
 def _in_between(attempts: Sequence[FailedAttempt]) -> str:
     """What was done about it before the last attempt, in words."""
-    done = attempts[-2].decision if len(attempts) > 1 else ""
-    if done.startswith(Action.RESTART):
+    done = attempts[-2].action if len(attempts) > 1 else None
+    if done is Action.RESTART:
         return " after a restart"
-    return " after an interrupt had freed the WebUI" if done.startswith(Action.INTERRUPT) else ""
+    return " after an interrupt had freed the WebUI" if done is Action.INTERRUPT else ""
 
 
 def _by_somebody(envelope: ErrorEnvelope) -> bool:
     """Whether the process ended in order, as one does that is told to."""
-    return envelope.diagnosis == "crash" and ended_in_order(envelope.exit_code)
+    return envelope.diagnosis == Diagnosis.CRASH and ended_in_order(envelope.exit_code)
 
 
 def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
@@ -199,39 +195,35 @@ def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
         return []
     told = ["What was tried (times are UTC):"]
     for attempt in envelope.attempts:
-        told += _attempt_lines(attempt, envelope.message)
-    if envelope.canary:
-        well = envelope.canary == CANARY_WELL
-        said = "it drew it, so it is well" if well else f"it could not draw it ({envelope.canary})"
+        told += _attempt_lines(attempt, attempt.failure != envelope.failure)
+    if envelope.self_test_passed is not None:
+        unwell = f"it could not draw it ({envelope.canary})"
+        said = "it drew it, so it is well" if envelope.self_test_passed else unwell
         told.append(f"  Then the WebUI was asked for a small test picture: {said}.")
     return told
 
 
-def _attempt_lines(attempt: FailedAttempt, cause: str) -> Iterator[str]:
+def _attempt_lines(attempt: FailedAttempt, is_another: bool) -> Iterator[str]:
+    """`is_another`: it failed otherwise than the story begins with."""
     status = f", HTTP {attempt.status}" if attempt.status else ""
     # Of a WebUI that is not ours nobody counts the starts.
     life = f" (start number {attempt.generation} of the WebUI)" if attempt.generation else ""
     yield f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s{status}{life}"
-    if attempt.message != cause:
+    if is_another:
         message, *more = attempt.message.splitlines() or [""]
         yield f"      it was: {message}" + (" …" if more else "")
-    if attempt.evidence and attempt.evidence not in attempt.message:
+    if attempt.evidence and not attempt.repeats:
         yield f"      seen by: {attempt.evidence}"
-    if attempt.decision:
-        yield f"      then: {_plain(attempt.decision)}"
+    if attempt.action is not None:
+        why = f" ({attempt.why})" if attempt.why else ""
+        yield f"      then: {_THEN[attempt.action]}{why}"
 
 
-_PLAIN = {
-    "ask the canary": "see whether the WebUI can still draw a small test picture",
-    "hold": "keep the job and wait",
-    "fail": "give up",
+_THEN = ACTIONS | {
+    Action.SELF_TEST: "see whether the WebUI can still draw a small test picture",
+    Action.HOLD: "keep the job and wait",
+    Action.FAIL: "give up",
 }
-
-
-def _plain(decision: str) -> str:
-    """A decision of the recovery gate without the words of its code."""
-    action, bracket, why = decision.partition(" (")
-    return f"{_PLAIN.get(action, action)}{bracket}{why}"
 
 
 def _more(evidence: Evidence) -> str:
@@ -248,16 +240,21 @@ def log_part(lines: Sequence[str], where: str) -> list[str]:
 
 
 def _to_do(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> list[str]:
-    advice = envelope.advice.replace("webui_tail.log", evidence.tail_name or "webui_tail.log")
-    # What failed does not wait, whatever the advice says of the jobs behind it.
-    advice = re.sub(r"[;,] the jobs wait meanwhile", "", advice)
-    told = ["What to do:", f"  {advice}", *_where_to_look(envelope, evidence)]
+    told = ["What to do:", f"  {envelope.advice}", *_where_to_look(envelope, evidence)]
     for what, words in _commands(envelope, about.run_id):
         told += ["", f"  {what}:", f"    {typed(words, about.option)}"]
     return told if about.option or not about.run_id else [*told, "", _WHERE]
 
 
-_LOOKED_UP = ("crash", "server error", "out of memory", "NaN", "poisoned", "stuck", "silent")
+_LOOKED_UP = (
+    Diagnosis.CRASH,
+    Diagnosis.SERVER_ERROR,
+    Diagnosis.OUT_OF_MEMORY,
+    Diagnosis.NAN,
+    Diagnosis.POISONED,
+    Diagnosis.STUCK,
+    Diagnosis.SILENT,
+)
 """Diagnoses whose cause the WebUI may have printed."""
 
 

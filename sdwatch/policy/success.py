@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, StrEnum
 from typing import Any, Literal
 
 from sdwatch.policy.cuts import shortened
@@ -19,6 +20,20 @@ from sdwatch.policy.payload import MAX_SEED, UPSCALE, names_upscaler, restores_f
 from sdwatch.policy.schema import nearest
 
 Level = Literal["fail", "warn", "off"]
+
+
+class BadReply(StrEnum):
+    """What a 200 is that cannot be looked at; the `kind` of its error, as a Finding's is."""
+
+    NO_IMAGE = "no image"
+    """It has none, and says what it did all the same."""
+    NO_PICTURE = "no picture"
+    """One does not decode."""
+    A_PATH = "a path"
+    """It names a file in the place of an image."""
+    NO_JSON = "no JSON"
+    """It cannot be read."""
+
 
 LEVELS: Mapping[str, Level] = {
     "interrupted": "fail",
@@ -46,13 +61,20 @@ Size = tuple[int, int]
 class Finding:
     """Something that is not as it was asked for. `name`: the name in the request that it is about,
     where it is about one. `line`: what the WebUI wrote, or several lines of it, which may echo a
-    prompt. `of_start`: nothing that this call is to blame for, so it never fails it."""
+    prompt. `of_start`: nothing that this call is to blame for, so it never fails it. `facts`: by
+    what it is told from others of its kind."""
 
     kind: str
     words: str
     name: str = ""
     line: str = ""
     of_start: bool = False
+    facts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """By which it is told from others."""
+        return (self.kind, self.name, self.line, *self.facts)
 
 
 @dataclass(frozen=True)
@@ -128,7 +150,7 @@ def _sizes(
             continue  # SD.Next's img2img, and an inpainted spot that is put back into its picture
         width, height = asked[0]
         words = f"the picture is {_shown(picture.size)}, not {_shown((width, height))}"
-        return [Finding("size", words)]
+        return [Finding("size", words, facts=(_shown(picture.size), _shown((width, height))))]
     return []
 
 
@@ -196,11 +218,13 @@ def _enlarged(payload: Mapping[str, Any], size: Size, given: Size) -> list[Findi
     if not has_upscaler and restores_faces(payload) and not any(map(payload.get, _RESIZES)):
         return []  # only the faces are to be restored
     if not _is_near(size, given):
-        return [Finding("size", f"the picture is {_shown(size)}, not {_shown(wanted[0])}")]
+        words = f"the picture is {_shown(size)}, not {_shown(wanted[0])}"
+        return [Finding("size", words, facts=(_shown(size), _shown(wanted[0])))]
     if not has_upscaler:
         why = "the job names no upscaler_1, so the picture came back as it was"
         return [Finding("upscale_unchanged", why, name="upscaler_1")]
-    return [Finding("upscale_unchanged", f"the picture is {_shown(size)} as before")]
+    words = f"the picture is {_shown(size)} as before"
+    return [Finding("upscale_unchanged", words, facts=(_shown(size),))]
 
 
 _RESIZES = ("upscaling_resize", "upscaling_resize_w", "upscaling_resize_h")
@@ -251,7 +275,8 @@ def _model(
     digest = _text(info.get("sd_model_hash")) or parameters.get("Model hash", "")
     if not used or _is_model(asked, used, digest):
         return None
-    return Finding("model", f"made with the model {used!r}, not with {asked!r}", name=asked)
+    words = f"made with the model {used!r}, not with {asked!r}"
+    return Finding("model", words, name=asked, facts=(used,))
 
 
 _HEX = re.compile(r"[0-9a-f]{8,64}")
@@ -290,7 +315,8 @@ def _sampler(
     # "DPM++ 2M Karras", the old style, is a sampler and a schedule in one name.
     if not rest or (rest != _plain(asked) and rest == _plain(parameters.get("Schedule type", ""))):
         return None
-    return Finding("sampler", f"made with the sampler {used!r}, not with {asked!r}", name=asked)
+    words = f"made with the sampler {used!r}, not with {asked!r}"
+    return Finding("sampler", words, name=asked, facts=(used,))
 
 
 def _scheduler(payload: Mapping[str, Any], parameters: Mapping[str, str]) -> Finding | None:
@@ -301,7 +327,8 @@ def _scheduler(payload: Mapping[str, Any], parameters: Mapping[str, str]) -> Fin
     sampler = _text(payload.get("sampler_name") or payload.get("sampler_index"))
     if _plain(sampler).endswith(_plain(used)):  # the old style again: it wins (source)
         return None
-    return Finding("scheduler", f"made with the schedule {used!r}, not with {asked!r}", name=asked)
+    words = f"made with the schedule {used!r}, not with {asked!r}"
+    return Finding("scheduler", words, name=asked, facts=(used,))
 
 
 def _plain(name: str) -> str:
@@ -336,11 +363,25 @@ _NAME_KEYS = ("name", "label", "title", "model_name", "hash", "sha256", "filenam
 
 # -- the log
 
+
+class Fallback(Enum):
+    """What a WebUI leaves out, or replaces, and says so in its log alone."""
+
+    LORA = "a LoRA of the prompt was not found, or not applied"
+    CHECKPOINT = "the checkpoint that the job names was not found"
+    OTHER_CHECKPOINT = "a checkpoint was not found, another was used"
+    VAE = "the VAE was not found, the picture was made without"
+    UPSCALER = "the upscaler's weights were not loaded, the picture was enlarged in a plain way"
+    FACES = "the faces were not restored: the weights for it were not loaded"
+    SCRIPT = "a script was not found, and left out"
+    EMBEDDING = "a textual inversion of the prompt could not be loaded"
+
+
 # What each says; SD.Next's lines of LoRAs are read in its source, AUTOMATIC1111's and Forge's too.
 # `…` stands for any text: its parts are looked for one after the other, so that no line takes long.
-_FALLBACKS: tuple[tuple[str, tuple[str, ...]], ...] = (
+_FALLBACKS: tuple[tuple[Fallback, tuple[str, ...]], ...] = (
     (
-        "a LoRA of the prompt was not found, or not applied",
+        Fallback.LORA,
         (
             r"Couldn't find (?:network|Lora) with name|Networks not found:|Failed to load network",
             r"\b(?:ERROR|WARNING)\b…\b(?:[Nn]etwork|LoRA)\b…not found|not loaded|mismatch|failed",
@@ -351,26 +392,26 @@ _FALLBACKS: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"^loading network …: \w{1,60}(?:Error|Exception)",
         ),
     ),
-    ("the checkpoint that the job names was not found", ("Override not found: checkpoint",)),
-    ("a checkpoint was not found, another was used",
+    (Fallback.CHECKPOINT, ("Override not found: checkpoint",)),
+    (Fallback.OTHER_CHECKPOINT,
      ("Checkpoint … not found; loading fallback",)),
-    ("the VAE was not found, the picture was made without", ("Couldn't find VAE named",)),
+    (Fallback.VAE, ("Couldn't find VAE named",)),
     (
-        "the upscaler's weights were not loaded, the picture was enlarged in a plain way",
+        Fallback.UPSCALER,
         (
             r"Unable to load \w{0,60}(?:ESRGAN|SwinIR|DAT|ScuNET|HAT|LDSR|upscal)\w{0,60} ?model",
             r"Could not find upscaler|Error loading (?:upscaler|ESRGAN)",
         ),
     ),
     (
-        "the faces were not restored: the weights for it were not loaded",
+        Fallback.FACES,
         (r"Unable to load (?:face-restoration|GFPGAN|[Cc]ode[Ff]ormer)\w{0,60} ?model",),
     ),
-    ("a script was not found, and left out", ("Script … not found",)),
+    (Fallback.SCRIPT, ("Script … not found",)),
 )  # fmt: skip
 _COMPILED = tuple(
-    (words, tuple(tuple(re.compile(part) for part in way.split("…")) for way in ways))
-    for words, ways in _FALLBACKS
+    (fallback, tuple(tuple(re.compile(part) for part in way.split("…")) for way in ways))
+    for fallback, ways in _FALLBACKS
 )
 
 
@@ -384,15 +425,17 @@ def failed_extensions(log: Sequence[str], payload: Mapping[str, Any]) -> list[Fi
 
 def _fallbacks(log: Sequence[str], payload: Mapping[str, Any]) -> list[Finding]:
     """Each kind once, with the first line that tells of it."""
-    found: dict[str, Finding] = {}
+    found: dict[Fallback, str] = {}
     for line in log:
         if (name := _unloaded_embedding(line)) and _is_prompted(name, payload):
-            words = "a textual inversion of the prompt could not be loaded"
-            found.setdefault(words, Finding("fallback", words, line=line.strip()[:300]))
-        for words, ways in _COMPILED:
-            if words not in found and any(_has_in_order(line, parts) for parts in ways):
-                found[words] = Finding("fallback", words, line=line.strip())
-    return list(found.values())
+            found.setdefault(Fallback.EMBEDDING, line.strip()[:300])
+        for fallback, ways in _COMPILED:
+            if fallback not in found and any(_has_in_order(line, parts) for parts in ways):
+                found[fallback] = line.strip()
+    return [
+        Finding("fallback", fallback.value, line=line, facts=(fallback.name,))
+        for fallback, line in found.items()
+    ]
 
 
 _EMBEDDING = "Error loading embedding "

@@ -6,7 +6,7 @@ by the class of the error.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -24,9 +24,11 @@ from sdwatch.errors import (
 from sdwatch.policy.catalogue import Kind
 from sdwatch.policy.exits import exit_in_words
 from sdwatch.policy.facts import Blamed, Diagnosis, Facts
+from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.remedies import fitted
 from sdwatch.policy.signatures import Signature, is_generic, match, says_nothing
-from sdwatch.policy.tracebacks import may_follow, own
+from sdwatch.policy.success import BadReply
+from sdwatch.policy.tracebacks import Traceback, may_follow, own
 
 __all__ = [
     "Diagnosis",
@@ -46,18 +48,24 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Verdict:
-    """A diagnosis, and one sentence that a person understands. `evidence`: which of the facts
-    decided, in words. `poisons`: whatever the call's end, the WebUI is of no use until it is
-    restarted. `blames`: where the diagnosis alone would say another.
-    `is_known`: a signature explains it."""
+    """A diagnosis, and one sentence that a person understands. `key`: by which the failure is told
+    from others. `evidence`: which of the facts decided, in words; `repeats`: the cause says that
+    already. `poisons`: whatever the call's end, the WebUI is unusable until it is restarted.
+    `blames`: where the diagnosis alone would say another."""
 
     diagnosis: Diagnosis
     cause: str
     advice: str
+    key: FailureKey
     evidence: str = ""
+    repeats: bool = False
     poisons: bool = False
     blames: Blamed | None = None
-    is_known: bool = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a signature explains it."""
+        return bool(self.key.signature)
 
 
 _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
@@ -110,7 +118,7 @@ _ADVICE = {
     Diagnosis.STORAGE: "Make room, or mend the permissions.",
 }
 
-_OF_A_200 = {
+_OF_A_200: Mapping[str, str] = {
     "one_colour": (
         "Such a picture usually comes of NaNs in the VAE: {vae_precision}, {another_vae}, or take "
         "another checkpoint. If the picture is meant to be so: `checks: {one_colour: warn}` in the "
@@ -152,19 +160,19 @@ _OF_A_200 = {
         "What it passed over, as a LoRA that it has not, is said above: correct that in the job, "
         "or let it pass: `checks: {fallback: warn}` in the config."
     ),
-    "no image": (
+    BadReply.NO_IMAGE: (
         "It said success and sent no picture: an exception inside, or a script that only saves. "
         "Save nothing by scripts, and try the job without them."
     ),
-    "a path": (
+    BadReply.A_PATH: (
         "Ask for pictures: sdwatch keeps none of what a WebUI only saves by itself. A checkpoint "
         "for videos makes one picture where the job asks for one frame."
     ),
-    "no JSON": (
+    BadReply.NO_JSON: (
         "Whatever answered was not the WebUI as it should: see that `url` in the config is its own "
         "address and no proxy cuts replies short."
     ),
-    "no picture": (
+    BadReply.NO_PICTURE: (
         "The picture came broken: the WebUI's disk may be full, or a proxy between has changed it. "
         "Its format is a setting of the WebUI: try png."
     ),
@@ -193,14 +201,30 @@ def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
     why = signature.cause
     if signature.asks_for_memory and facts.memory:
         why = f"{why} ({facts.memory})"
+    diagnosis = Diagnosis.CRASH if crashed else signature.diagnosis
     return Verdict(
-        Diagnosis.CRASH if crashed else signature.diagnosis,
+        diagnosis,
         f"{verdict.cause}: {why}" if crashed else f"{signature.cause} ({facts.error})",
         fitted(signature.advice, facts.kind),
+        _key(facts, diagnosis, signature.name),
         evidence,
-        signature.poisons,
-        signature.blames,
-        is_known=True,
+        poisons=signature.poisons,
+        blames=signature.blames,
+    )
+
+
+def _key(
+    facts: Facts, diagnosis: Diagnosis, signature: str = "", raised: Traceback | None = None
+) -> FailureKey:
+    error = facts.error
+    return FailureKey(
+        diagnosis,
+        signature,
+        type(error).__name__,
+        error.stage,
+        error.status,
+        facts.exit_code if facts.process_gone else None,
+        (error.kind, error.said, *error.facts, str(raised or "")),
     )
 
 
@@ -210,25 +234,31 @@ def _by_error(facts: Facts) -> Verdict:
     if facts.process_gone:
         exit_code = exit_in_words(facts.exit_code)
         cause = f"the WebUI died during the call ({exit_code})"
-        return _verdict(Diagnosis.CRASH, cause, exit_code, facts.kind)
+        verdict = _verdict(facts, Diagnosis.CRASH, cause, exit_code)
+        return replace(verdict, repeats=True)
     for kind, diagnosis in _BY_ERROR:
         if isinstance(error, kind):
             evidence = f"HTTP {error.status}" if error.status else ""
             advice = _OF_A_200.get(error.kind, "") if error.status == 200 else ""
             if diagnosis is Diagnosis.CRASH:  # the process was not seen to end
                 advice = _BROKEN_OFF
-            cause = _with_what_was_raised(facts)
-            return _verdict(diagnosis, cause, evidence, facts.kind, advice)
-    return _verdict(Diagnosis.SERVER_ERROR, str(error), "", facts.kind)
+            raised = _raised(facts)
+            cause = _with_what_was_raised(error, raised)
+            return _verdict(facts, diagnosis, cause, evidence, advice, raised)
+    return _verdict(facts, Diagnosis.SERVER_ERROR, str(error), "")
 
 
-def _with_what_was_raised(facts: Facts) -> str:
-    """What the reply says; where that is no text of an exception, what the call's log has of it: an
-    AssertionError without a message is explained by the line that raised it."""
+def _raised(facts: Facts) -> Traceback | None:
+    """What the call's log has of it, where the reply has no text of an exception: an AssertionError
+    without a message is explained by the line that raised it."""
     error = facts.error
     if not may_follow(error) or not (error.status == 200 or says_nothing(error)):
-        return str(error)
-    if (raised := own(facts.log, error)) is None:
+        return None
+    return own(facts.log, error)
+
+
+def _with_what_was_raised(error: WebUIError, raised: Traceback | None) -> str:
+    if raised is None:
         return str(error)
     if not error.kind or error.status == 200:
         return f"{error}; its log: {raised}"
@@ -236,9 +266,15 @@ def _with_what_was_raised(facts: Facts) -> str:
 
 
 def _verdict(
-    diagnosis: Diagnosis, cause: str, evidence: str, kind: Kind, advice: str = ""
+    facts: Facts,
+    diagnosis: Diagnosis,
+    cause: str,
+    evidence: str,
+    advice: str = "",
+    raised: Traceback | None = None,
 ) -> Verdict:
-    return Verdict(diagnosis, cause, fitted(advice or _ADVICE[diagnosis], kind), evidence)
+    words = fitted(advice or _ADVICE[diagnosis], facts.kind)
+    return Verdict(diagnosis, cause, words, _key(facts, diagnosis, raised=raised), evidence)
 
 
 def advice_for(diagnosis: Diagnosis, kind: Kind = Kind.UNKNOWN) -> str:
@@ -250,14 +286,16 @@ _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 """Failures by which the WebUI stays up: a job's own can be told before it costs a restart."""
 
 
-def what_failed(verdict: Verdict, error: WebUIError) -> str:
-    """By which a failure is told from others; '' where it must not be taken for a job's own: by it
-    the WebUI ended, or its reply has no word of what went wrong, or a generic one, and no signature
-    knows it."""
+def what_failed(verdict: Verdict, error: WebUIError, checkpoint: str = "") -> FailureKey | None:
+    """By which a failure is told from others; None where it must not be taken for a job's own: by
+    it the WebUI ended, or its reply has no word of what went wrong, or a generic one, and no
+    signature knows it. `checkpoint`: which one the call names; a black picture may be of its
+    NaNs."""
+    key = verdict.key
     if verdict.diagnosis is Diagnosis.SILENT:
-        return verdict.cause
+        return replace(key, said=(*key.said, checkpoint))
     unexplained = not verdict.is_known and (says_nothing(error) or is_generic(error))
-    return "" if unexplained or verdict.diagnosis not in _PROVEN_AS else verdict.cause
+    return None if unexplained or verdict.diagnosis not in _PROVEN_AS else key
 
 
 def as_proven(verdict: Verdict) -> Verdict:

@@ -152,17 +152,17 @@ def _records(folder: Path) -> list[Any]:
 
 def _without_texts(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """run.json with lengths and digests in place of prompts."""
-    told = dict(manifest)
-    job = told.get("job")
+    shared = dict(manifest)
+    job = shared.get("job")
     if isinstance(job, Mapping):
         name = {"name": job.get("name")}
         stages = job.get("stages")
-        told["job"] = {
+        shared["job"] = {
             **sanitise(name),
             "priority": job.get("priority"),
             "stages": [sanitise(s) if isinstance(s, Mapping) else {} for s in _list(stages)],
         }
-    return told
+    return shared
 
 
 def _webui(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,32 +26,35 @@ class HoldNote:
         self._path = root / f"{_BEGIN}{name}.txt"
         self._name = name
         self._option = option
-        self._text = ""
+        self._shown: tuple[Held, bool, str] | None = None
 
     def show(self, held: Held | None, *, ended: bool = False, edited: str = "") -> None:
         """Write why it is on hold; None removes it. `ended`: sdwatch ends, and the note stays;
         `edited`: the config file, where it has changed since. A share that is gone is no reason to
         fail."""
-        text = ""
-        if held is not None:
-            text = hold_text(self._name, held, self._option, ended=ended, edited=edited)
-        if text == self._text:
+        note = (held, ended, edited) if held is not None else None
+        if note == self._shown:
             return
         with suppress(OSError):
-            if text:
+            if held is not None:
+                text = hold_text(self._name, held, self._option, ended=ended, edited=edited)
                 disk.write(self._path, disk.encoded(text))
             else:
                 disk.remove(self._path)
-            self._text = text
+            self._shown = note
 
     def was_taken_away(self) -> bool:
         """Whether a person removed it: the lane is to go on now."""
         try:
-            gone = bool(self._text) and not disk.exists(self._path) and self._path.parent.exists()
+            gone = (
+                self._shown is not None
+                and not disk.exists(self._path)
+                and self._path.parent.exists()
+            )
         except OSError:
             return False  # a share that is gone for the moment
         if gone:
-            self._text = ""
+            self._shown = None
         return gone
 
     def clear(self) -> None:

@@ -13,6 +13,7 @@ from sdwatch.errors import WebUIError
 from sdwatch.policy.cuts import shortened
 from sdwatch.policy.envelope import FailedAttempt, attempt_from
 from sdwatch.policy.error_lines import lines_that_matter
+from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.recovery import Decision, counts
 from sdwatch.policy.redaction import MOST_AT_ONCE, Redactor
 from sdwatch.policy.success import Finding
@@ -77,10 +78,10 @@ class EvidenceRecorder:
         record = self._failure(verdict, error, decision, exit_code, crashed, printed, first_call)
         self._attempts.append(attempt_from(record))
 
-    def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
-        """A message without what the job says in it."""
+    def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
+        """By what a failure is told from others, without what the job says in it."""
         self._redactor.learn(payload)
-        return self._said(message)
+        return failure.shared(self._said)
 
     def proven(self, unwell: str, decision: Decision) -> None:
         """The WebUI made its self-test, `unwell` is why it failed; what the gate returned."""
@@ -128,6 +129,16 @@ class EvidenceRecorder:
         """What a WebUI said, redacted first and cut then."""
         return shortened(self._redactor.redact(text), most)
 
+    def _decided(self, decision: Decision) -> dict[str, Any]:
+        """A decision of the gate: in codes, and for people. Why a self-test failed may echo what
+        a WebUI said."""
+        return {
+            "action": decision.action,
+            "ground": decision.ground,
+            "why": self._said(decision.why),
+            "decision": self._said(decision.words),
+        }
+
     def _failure(
         self,
         verdict: Verdict,
@@ -154,7 +165,9 @@ class EvidenceRecorder:
             "generation": self._generation,
             "after": None if error.after is None else round(error.after, 3),
             "evidence": self._said(verdict.evidence),
-            "decision": f"{decision.action} ({decision.why})",
+            "repeats": verdict.repeats,
+            "failure": verdict.key.shared(self._said).digest,
+            **self._decided(decision),
             "lines": None if said is None else lines_that_matter(said),
             "probes": asdict(error.probes) if error.probes else None,
         }
@@ -226,7 +239,7 @@ class RunRecorder(EvidenceRecorder):
             "well": not unwell,
             "unwell": self._said(unwell),
             "excused": decision.excuses,
-            "decision": f"{decision.action} ({self._said(decision.why)})",
+            **self._decided(decision),
         }
         self.insist(lambda: self._run.record("call_proven", call=self._call, **record))
 

@@ -25,13 +25,15 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.catalogue import Catalogue, Kind
 from sdwatch.policy.completion import completed
-from sdwatch.policy.envelope import ErrorEnvelope
+from sdwatch.policy.envelope import CANARY_WELL, ErrorEnvelope
 from sdwatch.policy.facts import Blamed, checkpoint_named, names_checkpoint
+from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.proxy import in_words, may_still_generate, time_limit
 from sdwatch.policy.recovery import (
     COUNTED_ATTEMPTS,
     Action,
     Decision,
+    Ground,
     SelfTest,
     after_self_test,
     bring_up,
@@ -40,10 +42,9 @@ from sdwatch.policy.recovery import (
     is_crash,
 )
 from sdwatch.policy.signatures import Signature, printed_once
-from sdwatch.policy.story import CANARY_WELL
 from sdwatch.policy.success import LEVELS, Finding, Level
 from sdwatch.policy.tracebacks import may_follow
-from sdwatch.policy.trouble import found_by_call
+from sdwatch.policy.trouble import NoCall, found_by_call
 from sdwatch.policy.verdict import (
     Diagnosis,
     Facts,
@@ -124,7 +125,7 @@ class WebUIAPI:
     `keeper`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
     `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
     and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
-    why no call may begin now, or ''. `signatures`: what known failures look like; None for those
+    why no call may begin now, or None. `signatures`: what known failures look like; None for those
     that sdwatch knows by itself. `machine`: what it looked like goes into the evidence. `checks`:
     what each finding in a reply is. `catalogue`: what this WebUI has; None while nobody knows.
     """
@@ -141,7 +142,7 @@ class WebUIAPI:
         managed: bool = True,
         restart_limit: float = RESTART_LIMIT,
         interrupt_wait: float = INTERRUPT_WAIT,
-        may_call: Callable[[], str] = lambda: "",
+        may_call: Callable[[], NoCall | None] = lambda: None,
         signatures: tuple[Signature, ...] | None = None,
         machine: Machine | None = None,
         checks: Mapping[str, Level] = LEVELS,
@@ -163,7 +164,7 @@ class WebUIAPI:
         self._review = Review(checks, client, self._call_log)
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
-        self._failure = ""  # of the last attempt, as it is compared with others'
+        self._failure: FailureKey | None = None  # of the last attempt, as two jobs may share it
         self._is_unchanged = False  # the last attempt was an upscale that enlarged nothing
         self._crashes = 0  # of this lane's WebUI, by this call, and not excused
 
@@ -408,8 +409,8 @@ class WebUIAPI:
         if decision.action is not Action.INTERRUPT:
             return verdict, decision
         if self._interrupt_frees(sent):
-            return verdict, Decision(Action.INTERRUPT, "no progress; an interrupt freed it")
-        return verdict, bring_up("no progress, and an interrupt did not free it", self._managed)
+            return verdict, Decision(Action.INTERRUPT, Ground.FREED)
+        return verdict, bring_up(Ground.NOT_FREED, self._managed)
 
     def _time_limit(self, error: WebUIError) -> float | None:
         """The seconds after which a proxy gives calls up, where two attempts of this prove it."""
@@ -420,23 +421,22 @@ class WebUIAPI:
         return time_limit(error.status, error.after or 0.0, earlier)
 
     def _keep_evidence(self, call: _Call, verdict: Verdict, decision: Decision) -> None:
-        """The evidence, before the failure: it teaches the recorder what no message may echo."""
+        """The evidence, before the failure: it teaches the recorder what no message may echo. A
+        run on hold will meet the same fault again."""
         self._evidence = self._recorder.evidence(
             call.run_dir,
             call.payload,
             self._process.get_tail_logs(),
             machine=self._machine.at_failure() if self._machine is not None else {},
-            fault=f"{verdict.diagnosis}: {verdict.cause}" if _goes_on(decision) else "",
+            fault=verdict.key.digest if decision.action is Action.HOLD else "",
         )
 
     def _is_known(self, call: _Call, verdict: Verdict, error: WebUIError) -> bool:
         """Whether this failure was proven twice to be a job's own, of other jobs: the restart
         before its second attempt is saved, never the attempt; also not where it leaves the WebUI
         unusable."""
-        failure = what_failed(verdict, error)
-        if failure and verdict.diagnosis is Diagnosis.SILENT:  # black, as of a checkpoint's NaNs
-            failure = f"{failure} [{checkpoint_named(call.payload)}]"
-        self._failure = self._recorder.without_texts(failure, call.payload)
+        failure = what_failed(verdict, error, checkpoint_named(call.payload))
+        self._failure = failure and self._recorder.shared(failure, call.payload)
         if self._keeper is None or verdict.poisons:
             return False
         return self._keeper.is_a_jobs_own(self._failure)
@@ -469,6 +469,7 @@ class WebUIAPI:
             generation=failed.generation,
             exit_code=failed.exit_code,
             evidence=self._evidence,
+            failure=failed.failure,
         )
 
     def _retry(self, envelope: ErrorEnvelope) -> Outcome | None:
@@ -487,7 +488,7 @@ class WebUIAPI:
             return Outcome(envelope=envelope)
         if decision.action is Action.RETRY:
             return self._retry(envelope)
-        if decision.action is Action.CANARY:
+        if decision.action is Action.SELF_TEST:
             return self._prove(call, envelope)
         if decision.action is Action.HOLD:
             return Outcome(envelope=envelope, later=True)
@@ -528,7 +529,9 @@ class WebUIAPI:
                 self._tell_cannot(call, envelope, upscaler)
             envelope = self._with_size_in_mind(call, envelope, result)
         blame = decision.blame or envelope.blame
-        return Outcome(envelope=replace(envelope, blame=blame, canary=unwell or CANARY_WELL))
+        canary = unwell or CANARY_WELL
+        envelope = replace(envelope, blame=blame, canary=canary, self_test_passed=not unwell)
+        return Outcome(envelope=envelope)
 
     def _result_of(self, proof: Unwell | None) -> SelfTest:
         """What the self-test showed; by the ledger, so that a monitor that was killed meanwhile
@@ -599,8 +602,3 @@ class WebUIAPI:
 
 def _end_of(sent: _Sent) -> Callable[[Message], bool]:
     return lambda message: isinstance(message, Exited) and message.generation == sent.generation
-
-
-def _goes_on(decision: Decision) -> bool:
-    """Whether the run is only parked: the same fault will be met again."""
-    return decision.action is Action.HOLD

@@ -11,8 +11,8 @@ import random
 import secrets
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
 from typing import Any
 
 from sdwatch.errors import (
@@ -24,7 +24,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.payload import MAX_SEED
 from sdwatch.policy.picture import NoPictureError, check_whole, is_one_colour
-from sdwatch.policy.trouble import Trouble
+from sdwatch.policy.trouble import HoldCode, HoldKey, Trouble
 from sdwatch.webui.client import SDWebUIClient
 from sdwatch.webui.post import result_of
 from sdwatch.webui.reply import Reply
@@ -32,8 +32,6 @@ from sdwatch.webui.reply import Reply
 SIDE = 64  # pixels
 
 PROMPT = "sdwatch canary"
-
-ONE_COLOUR = "in one colour"
 
 
 def payload() -> dict[str, Any]:
@@ -85,15 +83,28 @@ def plain(size: Size, checkpoint: str = "") -> Asked:
     return Asked("txt2img", asked, f"a plain picture of {size} in two steps", False)
 
 
-def flaw_in(image: bytes, *, is_tiny: bool = True) -> str:
-    """What is wrong with the picture that came of it, as `in one colour`, or ''. Only of the tiny
-    one the size is sure: some models want multiples of their own."""
+class Flaw(StrEnum):
+    """What is wrong with the picture that came of it; the value is for people, after `came out`."""
+
+    NONE = ""
+    ONE_COLOUR = "in one colour"
+    SIZE = f"in another size than {SIDE}x{SIDE}"
+    NO_PICTURE = "as something that is no picture"
+
+
+_KINDS = {Flaw.ONE_COLOUR: "one_colour", Flaw.SIZE: "size", Flaw.NO_PICTURE: "size"}
+"""Of the same finding in the reply of a job's call, see success.py."""
+
+
+def flaw_in(image: bytes, *, is_tiny: bool = True) -> Flaw:
+    """Return what is wrong with a picture. Only of the tiny one the size is sure: some models want
+    multiples of their own."""
     try:
         if check_whole(image) != (SIDE, SIDE) and is_tiny:
-            return f"in another size than {SIDE}x{SIDE}"
-        return ONE_COLOUR if is_one_colour(image) else ""
+            return Flaw.SIZE
+        return Flaw.ONE_COLOUR if is_one_colour(image) else Flaw.NONE
     except NoPictureError:  # its checksums may be right all the same
-        return "as something that is no picture"
+        return Flaw.NO_PICTURE
 
 
 @dataclass(frozen=True)
@@ -119,18 +130,19 @@ class By(Enum):
 class Unwell:
     """Why a self-test did not come out. `error`: by which, where it was not given up; `trouble`:
     the same, judged as a call is, for people. `again`: the lane is not on hold for it, since the
-    WebUI is to be restarted and tested again."""
+    WebUI is to be restarted and tested again. `given_up`: for people, why it was not waited for."""
 
     reason: str
     by: By = By.FAILED
     error: WebUIError | None = None
     trouble: Trouble | None = None
     again: bool = False
+    given_up: str = field(default="", compare=False)
 
     @property
     def told(self) -> Trouble:
         """For people, as far as it is known."""
-        return self.trouble or Trouble(self.reason)
+        return self.trouble or Trouble(self.reason, key=HoldKey(HoldCode.FAILED_SELF_TEST))
 
 
 class Canary:
@@ -152,7 +164,7 @@ class Canary:
                 if self._may_interrupt:
                     self._client.interrupt()
                 self._client.abandon()
-                return Unwell(f"{asked.what}: {reason}")
+                return Unwell(f"{asked.what}: {reason}", given_up=reason)
         return sent.why_not()
 
 
@@ -182,10 +194,10 @@ class _Sent:
         if isinstance(result, WebUIError):
             by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), By.FAILED)
             return Unwell(f"{asked.what} failed: {result}", by, result)
-        if not (flaw := flaw_in(result.images[0], is_tiny=asked.is_tiny)):
+        flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny)
+        if flaw is Flaw.NONE:
             return None
-        kind = "one_colour" if flaw == ONE_COLOUR else "size"
-        error = WebUIReplyError(f"it came out {flaw}", status=200, kind=kind)
+        error = WebUIReplyError(f"it came out {flaw}", status=200, kind=_KINDS[flaw])
         return Unwell(f"{asked.what} came out {flaw}", error=error)
 
     def _send(self) -> None:

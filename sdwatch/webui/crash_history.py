@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from sdwatch.policy.cooldown import (
     on_this_boot,
     remaining,
 )
-from sdwatch.policy.lasting import Lasting
+from sdwatch.policy.facts import Diagnosis
+from sdwatch.policy.lasting import Lasting, key_of
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -36,7 +38,11 @@ _KEPT_LINES = 2000
 """More than any cool-down looks back to; a history that has grown past its bytes keeps them."""
 
 
-FAILED_CANARY = "failed canary"
+class Fell(StrEnum):
+    """How it fell without a call of a job; the values are what histories have."""
+
+    FAILED_SELF_TEST = "failed canary"
+    NO_START = "failed start"
 
 
 class CrashHistory:
@@ -71,14 +77,14 @@ class CrashHistory:
         """The cool-down's last entry, in seconds."""
         return self._cooldown[-1]
 
-    def crashed(self, kind: str, *, failed_fresh: int = 0) -> float:
+    def crashed(self, kind: Diagnosis | Fell, *, failed_fresh: int = 0) -> float:
         """Record a crash; the cool-down after it, in seconds. `failed_fresh`: the incarnation that
         failed its self-test before any call of a job, 0 for none."""
         now = self._now()
         with self._lock:
             self._failed_fresh = max(self._failed_fresh, failed_fresh)
             self._successes = 0
-            self._doubted = self._doubted or kind == FAILED_CANARY
+            self._doubted = self._doubted or kind == Fell.FAILED_SELF_TEST
             self._in_a_row.append(Crash(kind, now))
             entry = self.entry(len(self._in_a_row))
             self._append(
@@ -199,7 +205,7 @@ class CrashHistory:
             finally:
                 os.close(fd)
         except OSError as error:
-            line = self._refusals.goes_on("", str(error), self._clock.monotonic())
+            line = self._refusals.goes_on("", key_of(error), str(error), self._clock.monotonic())
             if line:
                 log.error("%s: not written down yet: %s", self._path, line)
         else:
@@ -234,7 +240,7 @@ class _Past:
             del self.crashes[max(0, len(self.crashes) - int(record["crashes"])) :]
         elif event == "crash":
             self.crashes.append(Crash(str(record["kind"]), _instant(record)))
-            self.doubted = self.doubted or record["kind"] == FAILED_CANARY
+            self.doubted = self.doubted or record["kind"] == Fell.FAILED_SELF_TEST
             self.failed_fresh = max(self.failed_fresh, int(record.get("failed_fresh", 0)))
 
 

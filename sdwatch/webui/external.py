@@ -110,10 +110,10 @@ class ExternalWebUI:
             self.last_failure = ""
         else:
             self.last_failure = reason = self.last_probe.reason
-            lack = self.last_probe.lacks
+            lack, facts = self.last_probe.lacks, self.last_probe.key
             self.last_trouble = (
-                seen_by_probe(reason, lack, managed=False)
+                seen_by_probe(reason, lack, managed=False, facts=facts)
                 if lack
-                else no_answer(reason, managed=False)
+                else no_answer(reason, managed=False, facts=facts)
             )
         return self._answers

@@ -19,7 +19,7 @@ from sdwatch.policy.catalogue import API
 from sdwatch.policy.cuts import shortened
 from sdwatch.policy.trouble import Lack
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.readiness import ProbeResult
+from sdwatch.webui.readiness import ProbeResult, Seen
 from sdwatch.webui.remembered import Remembered, Routes
 
 _NO_API_AFTER = 15.0
@@ -29,24 +29,11 @@ routes come up to a second after the port (measured with Forge and AUTOMATIC1111
 _CONFIRMED_AFTER = 0.3
 """Seconds after which a missing route is looked for once more: SD.Next adds its routes in less."""
 
-LOADING = "it loads its model"
-STILL_ADDING = "its API is there in part: routes are still being added"
-NO_ROUTES_YET = "the page is up, the API's routes are not there yet"
-SERVER_DIED = (
-    "the page is up, and the API's routes do not come although they are asked for in `command`: "
-    "its server has died, and the process lives on"
-)
-"""Measured with Forge dfdcbab6 whose thread webui_worker died after the port had opened."""
-
 _ASK_FOR_API = ("--api", "--nowebui")
 """Forge and AUTOMATIC1111 have the API with either of them."""
 
 _NO_ROUTE = (404, 405)
 _LONGEST_REASON = 2000
-
-_OTHER_AUTH = (
-    "it wants another user name and password: give them as `username` and `password` in the config"
-)
 
 _LOOKS_FOR_A_LOAD = 2
 """SD.Next begins its load a moment after its API is up: so many looks that find neither a model nor
@@ -101,22 +88,23 @@ class ReadinessProbe:
         except WebUINotUsableError as error:
             if error.status in _NO_ROUTE:
                 return self._without_progress()
-            is_auth = error.status in (401, 403)
-            why, lack = (_OTHER_AUTH, Lack.PASSWORD) if is_auth else ("", Lack.OTHER)
-            return ProbeResult(False, f"{why} ({error})" if why else str(error), lack)
+            if error.status in (401, 403):
+                why = f"{Seen.PASSWORD.value} ({error})"
+                return ProbeResult(False, why, Lack.PASSWORD, seen=Seen.PASSWORD)
+            return replace(_failed(error), lacks=Lack.OTHER)
         except WebUIBusyError:
             return ProbeResult(True, "it answers 429: alive")
         except WebUIError as error:
-            return ProbeResult(False, str(error))
+            return _failed(error)
         self._without_api_since = None
         found = self._with_checkpoint()
         if not (found.ready and self._may_be_loading):
             return found
         without_model = self._is_without_model()
         if not self._concludes(Routes(True, without_model is not None)):
-            return ProbeResult(False, STILL_ADDING)
+            return _seen(Seen.STILL_ADDING)
         self._may_be_loading = bool(without_model) and self._still_loads(progress)
-        return ProbeResult(False, LOADING) if self._may_be_loading else found
+        return _seen(Seen.LOADING) if self._may_be_loading else found
 
     def _is_without_model(self) -> bool | None:
         """Whether no model is loaded; None where there is no such question, which only SD.Next
@@ -169,9 +157,8 @@ class ReadinessProbe:
             if self._client.checkpoints(self._timeout) or self._were_put_there():
                 return ProbeResult(True, "the API answers")
         except WebUIError as error:
-            return ProbeResult(False, str(error))
-        why = "it has no checkpoint: put one into its models folder"
-        return ProbeResult(False, why, Lack.CHECKPOINT)
+            return _failed(error)
+        return _seen(Seen.NO_CHECKPOINT, Lack.CHECKPOINT)
 
     def _were_put_there(self) -> bool:
         """None are listed, but the list is only read again when asked: are there any by now?"""
@@ -189,13 +176,24 @@ class ReadinessProbe:
             is_sdcpp = self._client.answers_bare_404(API + "progress", self._timeout)
             if self._concludes(Routes(False, False), at_once=is_sdcpp):
                 return self._with_checkpoint()
-            return ProbeResult(False, STILL_ADDING)
+            return _seen(Seen.STILL_ADDING)
         if not self._client.page_answers(self._timeout):
-            return ProbeResult(False, "the API's routes are not there yet", no_routes=True)
+            return _seen(Seen.NO_PAGE_YET, no_routes=True)
         now = self._clock.monotonic()
         since = self._without_api_since = self._without_api_since or now
         if now - since < _NO_API_AFTER:
-            return ProbeResult(False, NO_ROUTES_YET, no_routes=True)
+            return _seen(Seen.NO_ROUTES_YET, no_routes=True)
         if self._asked_for_api:
-            return ProbeResult(False, SERVER_DIED, no_routes=True, dead=True)
-        return ProbeResult(False, "it was started without --api: add that flag", Lack.API)
+            return _seen(Seen.SERVER_DIED, no_routes=True, dead=True)
+        return _seen(Seen.NO_API, Lack.API)
+
+
+def _seen(
+    seen: Seen, lacks: Lack | None = None, *, no_routes: bool = False, dead: bool = False
+) -> ProbeResult:
+    return ProbeResult(False, seen.value, lacks, no_routes, dead, seen)
+
+
+def _failed(error: WebUIError) -> ProbeResult:
+    facts = (type(error).__name__, error.status, error.kind, error.said)
+    return ProbeResult(False, str(error), seen=Seen.FAILED, facts=facts)

@@ -35,7 +35,13 @@ from sdwatch.webui import tree
 from sdwatch.webui.identity import Identity
 from sdwatch.webui.log_lines import split_lines
 from sdwatch.webui.machine import Machine, memory_in_words, memory_low
-from sdwatch.webui.readiness import ProbeResult, Readiness, SignsOfLife, port_taken
+from sdwatch.webui.readiness import (
+    FREE_THE_PORT,
+    ProbeResult,
+    Readiness,
+    SignsOfLife,
+    port_taken,
+)
 from sdwatch.webui.tail_capture import cap_file, tail_text
 
 __all__ = ["ProbeResult", "WebUIExit", "WebUIProcessManager"]
@@ -229,7 +235,7 @@ class WebUIProcessManager:
                 raise ProcessError(self.last_failure)
             owner = tree.owner_of(self._host, self._port)
             if owner:
-                raise PortTakenError(self._failed(port_taken(self._port, owner)))
+                raise PortTakenError(self._not_begun(port_taken(self._port, owner), FREE_THE_PORT))
             try:
                 intent = identities.intend(self._state_dir, self._clock.boot_id(), self._command[0])
                 identities.remove_old_logs(self._state_dir, intent.generation, _KEPT_GENERATIONS)
@@ -252,7 +258,7 @@ class WebUIProcessManager:
         the reason, and the process is left as it is. Never longer than the start limit."""
         life = self._life
         if life is None:
-            self._failed("nothing was started")
+            self._not_begun("nothing was started")
             return False
         readiness = Readiness(
             clock=self._clock,
@@ -278,9 +284,11 @@ class WebUIProcessManager:
             known = None if lack or given_up else self._why_not_started(life)
             why = f": {known.cause}. {fitted(known.advice, Kind.UNKNOWN)}" if known else ""
             how = failed.text + self._how_it_ended(life)
+            if failed.advice:
+                why = f". {failed.advice}"
             # What was raised may quote a prompt: whoever shows a trouble redacts it, the log not.
             named = how if lack or given_up else how + self._what_it_raised()
-            self._failed(how + why, no_start(named, known, failed.failure, lack))
+            self._failed(how + why, no_start(named, known, failed.failure, lack, failed.advice))
         return failed is None
 
     def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
@@ -376,12 +384,12 @@ class WebUIProcessManager:
                 job_name=identity.job_name,
             )
         except (OSError, ValueError) as error:
-            reason = f"{self._command[0]!r} could not be started: {error}. Check `command`."
+            why, advice = f"{self._command[0]!r} could not be started: {error}", "Check `command`."
             if self._cwd and not self._cwd.is_dir():
-                reason = f"working folder not found: {self._cwd}"
+                why, advice = f"working folder not found: {self._cwd}", ""
             elif isinstance(error, FileNotFoundError):
-                reason = f"command not found: {reason}"
-            raise ProcessError(self._failed(reason)) from error
+                why = f"command not found: {why}"
+            raise ProcessError(self._not_begun(why, advice)) from error
 
     def _begin(self, identity: Identity, popen: subprocess.Popen[bytes] | None) -> None:
         life = _Life(identity)
@@ -498,9 +506,12 @@ class WebUIProcessManager:
             self._machine.look()
         return self.cpu_and_io()
 
-    def _failed(self, reason: str, trouble: Trouble | None = None) -> str:
+    def _not_begun(self, why: str, advice: str = "") -> str:
+        return self._failed(f"{why}. {advice}" if advice else why, not_begun(why, advice))
+
+    def _failed(self, reason: str, trouble: Trouble) -> str:
         self.last_failure = f"WebUI {self.name}: {reason}"
-        self.last_trouble = trouble or not_begun(reason)
+        self.last_trouble = trouble
         log.warning("%s", self.last_failure)
         return self.last_failure
 

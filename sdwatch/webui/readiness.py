@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from sdwatch import system
@@ -20,18 +21,46 @@ _SECOND_PROBE_AFTER = 0.3
 _LOOK_EVERY = 0.1
 
 
+class Seen(Enum):
+    """What a look at an API that is not ready finds; the value is for people."""
+
+    LOADING = "it loads its model"
+    STILL_ADDING = "its API is there in part: routes are still being added"
+    NO_ROUTES_YET = "the page is up, the API's routes are not there yet"
+    NO_PAGE_YET = "the API's routes are not there yet"
+    SERVER_DIED = (
+        "the page is up, and the API's routes do not come although they are asked for in "
+        "`command`: its server has died, and the process lives on"
+    )
+    """Measured with Forge dfdcbab6 whose thread webui_worker died after the port had opened."""
+    NO_API = "it was started without --api: add that flag"
+    NO_CHECKPOINT = "it has no checkpoint: put one into its models folder"
+    PASSWORD = (
+        "it wants another user name and password: give them as `username` and `password` in the "
+        "config"
+    )
+    FAILED = "the question failed"
+
+
 @dataclass(frozen=True)
 class ProbeResult:
     """One look at the API. `reason`: what was seen, in words. `lacks`: it is up, and waiting will
     not help, for want of that. `no_routes`: something answers, and the API's routes are not there
     (yet). `dead`: they will not come, because the server has ended in a process that lives on: only
-    a restart helps."""
+    a restart helps. `seen` and `facts`: by which one look is told from another."""
 
     ready: bool
     reason: str
     lacks: Lack | None = None
     no_routes: bool = False
     dead: bool = False
+    seen: Seen | None = None
+    facts: tuple[Hashable, ...] = ()
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """By which one look is told from another; see HoldKey."""
+        return (self.seen, *self.facts)
 
     @property
     def unusable(self) -> bool:
@@ -41,10 +70,11 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class NotReady:
-    """Why a start is not waited for any longer; `text`: the same for people."""
+    """Why a start is not waited for any longer; `text` and `advice`: for people."""
 
     failure: StartFailure
     text: str
+    advice: str = ""
 
     def __str__(self) -> str:
         return self.text
@@ -137,7 +167,9 @@ class Readiness:
                         return None
                 elif (owner := tree.owner_of(self.host, self.port)) and not self.is_ours():
                     # Asked twice: ours may have begun to listen after the first look at the tree.
-                    return NotReady(StartFailure.PORT_TAKEN, port_taken(self.port, owner))
+                    return NotReady(
+                        StartFailure.PORT_TAKEN, port_taken(self.port, owner), FREE_THE_PORT
+                    )
             # An API of ours that answers disproves such a line: it is of an extension's port.
             if self.signs.failed and (self.last_probe is None or self.last_probe.no_routes):
                 text = "its log says that it will not be ready"
@@ -152,8 +184,8 @@ class Readiness:
 
 
 def port_taken(port: int, owner: str) -> str:
-    """What people read when the port is somebody else's."""
-    return (
-        f"port {port} is taken by {owner}, which is not ours and was left alone. "
-        "End it, or give this WebUI another port."
-    )
+    """What people read when the port is somebody else's; before FREE_THE_PORT."""
+    return f"port {port} is taken by {owner}, which is not ours and was left alone"
+
+
+FREE_THE_PORT = "End it, or give this WebUI another port."

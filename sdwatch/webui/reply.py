@@ -19,6 +19,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.payload import UPSCALE
 from sdwatch.policy.picture import NoPictureError, look_at
+from sdwatch.policy.success import BadReply
 from sdwatch.webui.log_text import decoded
 
 MAX_REPLY_BYTES = 256 << 20
@@ -33,19 +34,7 @@ _LONGEST_MESSAGE = 20_000
 _MOST_BYTES_OF_TEXT = 4 * _LONGEST_MESSAGE
 _LONGEST_KIND = 200
 
-NO_IMAGE = "no image"
-"""The `kind` of the error for a 200 that has none, and says what it did all the same."""
-
-NO_PICTURE = "no picture"
-"""The `kind` for one with an image that does not decode."""
-
-A_PATH = "a path"
-"""The `kind` for one that names a file in the place of an image."""
-
 _PATH = re.compile(r"(?!data:)[^\n]{1,1000}(?P<ending>\.[A-Za-z0-9]{2,5})")
-
-NO_JSON = "no JSON"
-"""The `kind` for one that cannot be read."""
 
 _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
     400: WebUIBadRequestError,
@@ -67,7 +56,8 @@ _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
 
 # What the router itself says of an unknown path; a 404 of a handler has a text of its own, as
 # "Init image not found" (measured with Forge, AUTOMATIC1111, SD.Next).
-_NO_SUCH_ROUTE = ("Not Found", "Method Not Allowed", "no message")
+# One without a word is of stable-diffusion.cpp.
+_NO_SUCH_ROUTE = ("", "Not Found", "Method Not Allowed")
 
 
 @dataclass(frozen=True)
@@ -94,7 +84,7 @@ def read_reply(stage: str, body: bytes) -> Reply:
         raise _unreadable("the reply is not a JSON object", stage)
     encoded = [value.get("image")] if stage == UPSCALE else value.get("images")
     if not isinstance(encoded, list) or not any(encoded):
-        kind = NO_IMAGE if encoded in ([], [None]) and value.get("info") != "" else ""
+        kind = BadReply.NO_IMAGE if encoded in ([], [None]) and value.get("info") != "" else ""
         raise WebUIReplyError("the reply has no image", stage=stage, status=200, kind=kind)
     if len(encoded) > _MOST_IMAGES:
         raise WebUIReplyError(f"the reply has {len(encoded):,} images", stage=stage, status=200)
@@ -126,7 +116,7 @@ def _info(text: Any) -> dict[str, Any]:
 
 
 def _unreadable(words: str, stage: str) -> WebUIReplyError:
-    return WebUIReplyError(words, stage=stage, status=200, kind=NO_JSON)
+    return WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_JSON)
 
 
 def _decoded(
@@ -153,12 +143,15 @@ def _decode(
             f"image {number} of the reply is the path of a file ({ending}) and no picture: the "
             "WebUI kept it in its own folder, as it does with videos, which sdwatch cannot fetch"
         )
-        raise WebUIBadRequestError(words, stage=stage, status=200, kind=A_PATH)
+        raise WebUIBadRequestError(words, stage=stage, status=200, kind=BadReply.A_PATH)
     try:
         data = base64.b64decode(text.partition(",")[2] if text[:5] == "data:" else text)
     except (TypeError, AttributeError, ValueError) as error:
         raise WebUIReplyError(
-            f"image {number} of the reply is not base64", stage=stage, status=200, kind=NO_PICTURE
+            f"image {number} of the reply is not base64",
+            stage=stage,
+            status=200,
+            kind=BadReply.NO_PICTURE,
         ) from error
     return data, check_image(stage, number, data)
 
@@ -180,7 +173,7 @@ def check_image(stage: str, number: int, data: bytes) -> tuple[tuple[int, int], 
             f"image {number} of the reply does not decode: it {error}",
             stage=stage,
             status=200,
-            kind=NO_PICTURE,
+            kind=BadReply.NO_PICTURE,
         ) from error
 
 
@@ -200,13 +193,13 @@ def error_for(status: int, body: bytes, asked: str, stage: str) -> WebUIError:
     """The error that a reply with a status other than 200 is. `asked`: the stage, or the path."""
     kind = _ERROR_OF_STATUS.get(status, WebUIServerError)
     name, text = said_in(body)
-    said = message_of(body) or "no message"
+    said = message_of(body)
     if 300 <= status < 400:  # never followed: it may lead to another host
         kind, said = WebUINotUsableError, "a redirect; correct the url in the config"
     elif status in (404, 405) and said in _NO_SUCH_ROUTE:
         kind, said = WebUINotUsableError, "it has no such route; was it started without --api?"
     return kind(
-        f"the WebUI answered {status} to {asked}: {said}",
+        f"the WebUI answered {status} to {asked}: {said or 'no message'}",
         stage=stage,
         status=status,
         kind=name,

@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
 
 from sdwatch.errors import (
@@ -25,6 +26,7 @@ from sdwatch.policy.picture import NoPictureError, is_one_colour, may_be_one_col
 from sdwatch.policy.success import (
     LEVELS,
     LISTS,
+    BadReply,
     Finding,
     Level,
     Made,
@@ -32,7 +34,7 @@ from sdwatch.policy.success import (
     findings,
     unknown_name,
 )
-from sdwatch.webui.reply import NO_IMAGE, NO_PICTURE, Reply
+from sdwatch.webui.reply import Reply
 
 _EMPTY = "without an image"
 
@@ -47,18 +49,25 @@ class Asked(Protocol):
     def listed(self, name: str, timeout: float) -> list[Any]: ...
 
 
+class Button(StrEnum):
+    """Of the WebUI's page; by which somebody ends a generation."""
+
+    INTERRUPT = "Interrupt"
+    SKIP = "Skip"
+
+
 @dataclass(frozen=True)
 class _Ended:
-    """`button`: which one somebody pressed, or ''; `known`: whether the WebUI was asked and
+    """`button`: which one somebody pressed; `known`: whether the WebUI was asked and
     answered, or cannot be asked at all."""
 
-    button: str = ""
+    button: Button | None = None
     known: bool = True
 
     @property
     def by_interrupt(self) -> bool:
         """As SD.Next says of an exception, too."""
-        return self.button == "Interrupt"
+        return self.button is Button.INTERRUPT
 
 
 class Review:
@@ -88,7 +97,7 @@ class Review:
             pictures=_pictures(stage, reply),
             info=reply.info,
             given=lambda: _given(stage, payload),
-            interrupted=ended.button if self._asks("interrupted") else "",
+            interrupted=(ended.button or "") if self._asks("interrupted") else "",
             log=self._log() if self._asks("fallback") or self._asks("extension") else (),
         )
         found = findings(stage, payload, made)
@@ -102,13 +111,13 @@ class Review:
     def explain(self, error: WebUIReplyError) -> WebUIError:
         """What a 200 without an image is. SD.Next answers so to a skip, and to an exception, after
         some of which it says `interrupted`; which of them it was, its log alone tells."""
-        if error.kind != NO_IMAGE:
+        if error.kind != BadReply.NO_IMAGE:
             return error
         log = self._log()
         if (broken := broken_inside(error.stage, log, _EMPTY)) is not None:
             return broken
         how = self._how_ended().button
-        if how == "Skip" or (how and log):
+        if how is Button.SKIP or (how and log):
             words = f"somebody pressed {how} in the WebUI: there is no image"
             return WebUIInterruptedError(words, stage=error.stage, status=200)
         if said := asserted(log):
@@ -139,7 +148,9 @@ class Review:
                 return WebUIBadRequestError(words, stage=stage, status=200)
         said = "; ".join(finding.words for finding in failing)
         words = f"the WebUI answered 200, but {said}"
-        return WebUIReplyError(words, stage=stage, status=200, kind=first.kind)
+        error = WebUIReplyError(words, stage=stage, status=200, kind=first.kind)
+        error.facts = tuple(part for finding in failing for part in finding.key)
+        return error
 
     def _no_restart_helps(self, finding: Finding) -> str:
         """That a name in the job is at fault, in words; '' where it is not, or nobody can tell."""
@@ -168,8 +179,8 @@ class Review:
         if not isinstance(state, dict):
             return _Ended()
         if state.get("interrupted") is True:
-            return _Ended("Interrupt")
-        return _Ended("Skip" if state.get("skipped") is True else "")
+            return _Ended(Button.INTERRUPT)
+        return _Ended(Button.SKIP if state.get("skipped") is True else None)
 
 
 def broken_inside(stage: str, log: tuple[str, ...], came: str) -> WebUIServerError | None:
@@ -191,7 +202,7 @@ def _pictures(stage: str, reply: Reply) -> list[Picture]:
         return [_picture(image, size, colour) for image, size, colour in known]
     except NoPictureError as error:
         said = f"an image of the reply does not decode: it {error}"
-        raise WebUIReplyError(said, stage=stage, status=200, kind=NO_PICTURE) from error
+        raise WebUIReplyError(said, stage=stage, status=200, kind=BadReply.NO_PICTURE) from error
 
 
 def _picture(data: bytes, size: tuple[int, int], one_colour: bool | None = None) -> Picture:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from sdwatch.errors import WebUIError
 from sdwatch.policy.envelope import FailedAttempt
+from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.recovery import Decision
 from sdwatch.policy.success import Finding
 from sdwatch.policy.trouble import Trouble
@@ -78,8 +79,8 @@ class Recorder(Protocol):
         `printed`: its lines during the call, where they are known; `first_call`: of its
         incarnation."""
 
-    def without_texts(self, message: str, payload: Mapping[str, Any]) -> str:
-        """A message without what the payload says in it."""
+    def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
+        """By what a failure is told from others, without what the payload says in it."""
 
     def proven(self, unwell: str, decision: Decision) -> None:
         """The WebUI made its self-test; `unwell` is why it failed, or ''."""
@@ -165,11 +166,13 @@ class Keeper(Protocol):
         call's. `keeps_memory`: it was unusable after the call, and is recycled after the picture.
         """
 
-    def is_a_jobs_own(self, message: str) -> bool:
+    def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
         """Whether this very failure was proven twice to be a job's own, and a self-test shows
         whether the WebUI is healthy enough for a call of this size."""
 
-    def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
+    def blamed(
+        self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
+    ) -> None:
         """A failure was proven to be a job's own; it cost the WebUI so many lives, by its own end
         if it `died`."""
 

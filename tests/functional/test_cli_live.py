@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from sdwatch.cli.live import LiveShow
+from sdwatch.policy.notice import Notice, Topic
 
 LANE = {"name": "forge", "state": "ready", "hold": "", "cooldown_left": 0.0, "progress": {}}
 STATUS: dict[str, Any] = {
@@ -17,6 +18,8 @@ STATUS: dict[str, Any] = {
     "waiting": {"late.yaml": "still arriving"},
     "counts": {"done": 31, "failed": 2, "cancelled": 0},
 }
+BEGINS = Notice("run-1: begins")
+HOLDS = Notice("forge: on hold: no GPU", Topic.ON_HOLD, "forge")
 STEPS = {"eta_relative": 83.2, "state": {"sampling_step": 5, "sampling_steps": 20}}
 RUNS = [
     {"lane": "forge", "source": "a.yaml", "doing": "waits for its turn: stage 1 of 1, call 1 of 2"},
@@ -24,10 +27,10 @@ RUNS = [
 ]
 
 
-def _drawn(status: dict[str, Any], *told: str, width: int = 80) -> list[str]:
+def _drawn(status: dict[str, Any], *told: Notice, width: int = 80) -> list[str]:
     show = LiveShow(lambda: status, "/render/spool")
-    for line in told:
-        show.tell(line)
+    for notice in told:
+        show.tell(notice)
     screen = io.StringIO()
     Console(file=screen, width=width).print(show._draw())
     return screen.getvalue().splitlines()
@@ -60,7 +63,8 @@ def test_why_a_lane_holds_is_drawn() -> None:
 
 
 def test_an_event_is_one_line_however_narrow_the_terminal() -> None:
-    told = ("run-1: begins", f"run-1: failed: castle.yaml ({'why ' * 99}\nmore) -> /far/away")
+    long = f"run-1: failed: castle.yaml ({'why ' * 99}\nmore)"
+    told = (BEGINS, Notice(long, Topic.FAILED, "run-1", "/far/away"))
     lines = _drawn(STATUS, *told, width=60)
     assert all(len(line) <= 60 for line in lines)
     assert len(lines) == len(_drawn(STATUS)) + 2
@@ -74,7 +78,7 @@ def test_before_the_monitor_is_open_there_is_something_to_read() -> None:
 
 
 def test_what_is_told_again_stands_there_once() -> None:
-    lines = _drawn(STATUS, "forge: on hold: no GPU", "run-1: begins", "forge: on hold: no GPU")
+    lines = _drawn(STATUS, HOLDS, BEGINS, HOLDS)
     assert len(lines) == len(_drawn(STATUS)) + 2
     assert "no GPU" in lines[-1]
 

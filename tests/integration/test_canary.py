@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from sdwatch.clock import SystemClock
+from sdwatch.policy.envelope import CANARY_WELL
 from sdwatch.policy.recovery import PROVEN
-from sdwatch.policy.story import CANARY_WELL
 from sdwatch.spool import archive
 from sdwatch.webui.crash_history import CrashHistory
 from tests.helpers import wait_until

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.monitor import Monitor, Result
+from sdwatch.policy.notice import Notice
 from tests.helpers import wait_until
 from tests.integration.test_canary import error
 from tests.monitored import job, monitored
@@ -83,8 +84,8 @@ def test_a_job_that_is_dropped_just_before_the_end_is_not_left_behind(
         spool.drop("castle.yaml", job())
         dropped: list[Path] = []
 
-        def drop_at_the_end(line: str) -> None:
-            if ": done: castle.yaml" in line and not dropped:
+        def drop_at_the_end(notice: Notice) -> None:
+            if ": done: castle.yaml" in str(notice) and not dropped:
                 dropped.append(spool.drop(name, job() if name == "late.yaml" else "[x"))
 
         assert Monitor(spool.config, once=True, tell=drop_at_the_end).run() is Result.EMPTY

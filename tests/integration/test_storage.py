@@ -12,6 +12,7 @@ import pytest
 from sdwatch import disk
 from sdwatch.effects import Effect
 from sdwatch.monitor import Monitor, Result
+from sdwatch.policy.notice import Notice
 from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
@@ -319,8 +320,8 @@ def test_a_run_that_has_ended_is_moved_once_its_folder_can_be_and_never_begun_ag
 
 
 def test_a_terminal_behind_which_the_disk_is_full_stops_nothing(tmp_path: Path) -> None:
-    def tell(line: str) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), line)
+    def tell(notice: Notice) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(notice))
 
     with monitored(tmp_path) as spool:
         spool.drop("castle.yaml", job())

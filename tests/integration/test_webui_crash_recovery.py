@@ -28,6 +28,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.lane import Lane
+from sdwatch.policy.failure_key import FailureKey
 from sdwatch.policy.recovery import PROVEN
 from sdwatch.policy.redaction import Redactor
 from sdwatch.policy.success import Finding
@@ -88,7 +89,7 @@ class NotingKeeper:
     """Whether a restart may help where a self-test failed."""
     first_call: bool = False
     drawn: Drawn = Drawn.NOT_ASKED
-    own: list[str] = field(default_factory=list)
+    own: list[tuple[str, str]] = field(default_factory=list)
     """Failures that were proven to be jobs' own."""
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
@@ -109,11 +110,13 @@ class NotingKeeper:
         self.heard.append(f"prove: {said}" if said else "prove")
         return Unwell(said, again=self.again) if said else None
 
-    def is_a_jobs_own(self, message: str) -> bool:
-        return message in self.own
+    def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
+        return failure is not None and failure.said[:2] in self.own
 
-    def blamed(self, job: str, run: str, message: str, crashes: int, died: bool) -> None:
-        del run, message
+    def blamed(
+        self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
+    ) -> None:
+        del run, failure
         self.heard.append(f"blamed {job}: {crashes} crashes" + ", died" * died)
 
     def cannot(self, stage: str, upscaler: str, why: str) -> None:
@@ -477,7 +480,7 @@ def test_what_was_proven_to_be_jobs_own_saves_the_restart_and_never_the_second_a
 ) -> None:
     error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
     call = calling(error)
-    call.keeper.own = [str(error)]
+    call.keeper.own = [(error.kind, error.said)]
     outcome = call.make(tmp_path)
     assert outcome.envelope is not None
     assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("server error", "job")
@@ -491,7 +494,7 @@ def test_an_innocent_call_that_meets_a_known_failure_once_succeeds_at_its_second
 ) -> None:
     error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
     call = calling(error, reply())
-    call.keeper.own = [str(error)]
+    call.keeper.own = [(error.kind, error.said)]
     assert call.make(tmp_path).ok
     assert call.process.restarts == 0
 

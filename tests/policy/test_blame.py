@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from sdwatch.policy.blame import SUSPECTS, Blame
+from sdwatch.policy.facts import Diagnosis
+from sdwatch.policy.failure_key import FailureKey
 
-SAID = "500: KeyError"
+
+def of(said: str) -> FailureKey:
+    """As two jobs may share it."""
+    return FailureKey(Diagnosis.SERVER_ERROR, said=(said,)).shared(str)
+
+
+SAID, OTHER = of("500: KeyError"), of("500: ValueError")
 
 
 def test_the_same_failure_is_known_when_it_was_proven_twice() -> None:
@@ -13,7 +21,7 @@ def test_the_same_failure_is_known_when_it_was_proven_twice() -> None:
     assert not blame.is_a_jobs_own(SAID)
     blame.blame("b", "run-b", SAID, died=False)
     assert blame.is_a_jobs_own(SAID)
-    assert not blame.is_a_jobs_own("500: ValueError")
+    assert not blame.is_a_jobs_own(OTHER)
 
 
 def test_one_job_that_is_tried_again_proves_nothing_of_others() -> None:
@@ -25,10 +33,10 @@ def test_one_job_that_is_tried_again_proves_nothing_of_others() -> None:
 
 def test_two_mistakes_that_take_turns_are_both_known() -> None:
     blame = Blame()
-    for job, said in enumerate((SAID, "500: ValueError", SAID, "500: ValueError")):
+    for job, said in enumerate((SAID, OTHER, SAID, OTHER)):
         blame.blame(f"{job}", "run", said, died=False)
     assert blame.is_a_jobs_own(SAID)
-    assert blame.is_a_jobs_own("500: ValueError")
+    assert blame.is_a_jobs_own(OTHER)
 
 
 def test_once_the_webui_may_be_another_it_must_be_proven_once_more() -> None:
@@ -43,8 +51,8 @@ def test_once_the_webui_may_be_another_it_must_be_proven_once_more() -> None:
 def test_a_failure_without_a_word_is_never_known() -> None:
     blame = Blame()
     for job in "abc":
-        blame.blame(job, "run", "", died=False)
-    assert not blame.is_a_jobs_own("")
+        blame.blame(job, "run", None, died=False)
+    assert not blame.is_a_jobs_own(None)
 
 
 OOM = "CUDA out of memory. Tried to allocate {} GiB. GPU 0 has {} GiB free. Process {} has 9.1 GiB"
@@ -52,15 +60,17 @@ OOM = "CUDA out of memory. Tried to allocate {} GiB. GPU 0 has {} GiB free. Proc
 
 def test_numbers_that_are_others_each_time_make_no_other_failure() -> None:
     blame = Blame()
-    blame.blame("a", "run-a", OOM.format("16.00", "3.21", 4711), died=False)
-    blame.blame("b", "run-b", OOM.format("16.00", "2.90", 4712), died=False)
-    assert blame.is_a_jobs_own(OOM.format("16.00", "0.10", 99))
-    assert not blame.is_a_jobs_own(OOM.format("2.00", "0.10", 99)), "a smaller picture is another"
+    blame.blame("a", "run-a", of(OOM.format("16.00", "3.21", 4711)), died=False)
+    blame.blame("b", "run-b", of(OOM.format("16.00", "2.90", 4712)), died=False)
+    assert blame.is_a_jobs_own(of(OOM.format("16.00", "0.10", 99)))
+    assert not blame.is_a_jobs_own(of(OOM.format("2.00", "0.10", 99))), (
+        "a smaller picture is another"
+    )
 
 
 def died(blame: Blame, *jobs: str) -> None:
     for job in jobs:
-        blame.blame(job, f"run-{job}", f"{job} died", died=True)
+        blame.blame(job, f"run-{job}", of(f"{job} died"), died=True)
 
 
 def test_so_many_different_jobs_in_a_row_that_kill_it_are_suspects() -> None:
@@ -89,8 +99,8 @@ def test_the_texts_of_the_jobs_make_no_other_failure() -> None:
     """As redaction leaves them, in one piece or in more."""
     blame = Blame()
     said = "could not understand '{}' at 12"
-    blame.blame("a", "run", said.format("<text 30 chars sha256:8e847340>"), died=False)
+    blame.blame("a", "run", of(said.format("<text 30 chars sha256:8e847340>")), died=False)
     two = "<text 12 chars sha256:11111111>, <text 9 chars sha256:22222222>"
-    blame.blame("b", "run", said.format(two), died=False)
-    assert blame.is_a_jobs_own(said.format("<text 5 chars sha256:33333333>"))
-    assert not blame.is_a_jobs_own("could not draw '<text 5 chars sha256:33333333>' at 12")
+    blame.blame("b", "run", of(said.format(two)), died=False)
+    assert blame.is_a_jobs_own(of(said.format("<text 5 chars sha256:33333333>")))
+    assert not blame.is_a_jobs_own(of("could not draw '<text 5 chars sha256:33333333>' at 12"))

@@ -29,10 +29,10 @@ WAITED_OUT = (Diagnosis.BUSY, Diagnosis.NOT_USABLE, Diagnosis.STORAGE)
     ("diagnosis", "attempts", "recovery", "action"),
     [
         *[(d, 1, True, Action.RESTART) for d in CURED_BY_RESTART],
-        *[(d, 2, True, Action.CANARY) for d in CURED_BY_RESTART],
+        *[(d, 2, True, Action.SELF_TEST) for d in CURED_BY_RESTART],
         *[(d, 1, False, Action.FAIL) for d in CURED_BY_RESTART],
         (Diagnosis.STUCK, 1, True, Action.INTERRUPT),
-        (Diagnosis.STUCK, 2, True, Action.CANARY),
+        (Diagnosis.STUCK, 2, True, Action.SELF_TEST),
         (Diagnosis.INTERRUPTED, 1, True, Action.RETRY),
         (Diagnosis.INTERRUPTED, 2, True, Action.FAIL),
         (Diagnosis.INTERRUPTED, 1, False, Action.FAIL),
@@ -59,7 +59,7 @@ def test_every_decision_says_why(diagnosis: Diagnosis) -> None:
 @pytest.mark.parametrize("diagnosis", Diagnosis)
 def test_no_call_is_tried_again_after_its_counted_attempts(diagnosis: Diagnosis) -> None:
     for attempts in range(COUNTED_ATTEMPTS, 6):
-        assert decide(diagnosis, attempts).action in (Action.FAIL, Action.HOLD, Action.CANARY)
+        assert decide(diagnosis, attempts).action in (Action.FAIL, Action.HOLD, Action.SELF_TEST)
 
 
 @pytest.mark.parametrize("diagnosis", Diagnosis)
@@ -69,7 +69,7 @@ def test_what_is_waited_out_and_only_that_costs_the_call_no_attempt(diagnosis: D
 
 def test_the_second_failure_counts_whatever_kind_the_first_was() -> None:
     decision = decide(Diagnosis.CRASH, 2)
-    assert decision.action is Action.CANARY
+    assert decision.action is Action.SELF_TEST
     assert "2 times" in decision.why
 
 
@@ -123,7 +123,7 @@ def test_what_was_proven_before_saves_the_restart_and_never_the_second_attempt(
     assert decision.action is Action.RETRY
     assert PROVEN in decision.why
     assert not is_crash(Diagnosis.OUT_OF_MEMORY, False, decision)
-    assert decide(Diagnosis.OUT_OF_MEMORY, 2, known=True).action is Action.CANARY
+    assert decide(Diagnosis.OUT_OF_MEMORY, 2, known=True).action is Action.SELF_TEST
 
 
 @pytest.mark.parametrize("diagnosis", Diagnosis)
@@ -133,7 +133,7 @@ def test_a_first_failure_that_a_restart_may_cure_never_ends_a_call(
 ) -> None:
     if diagnosis is not Diagnosis.BAD_REQUEST:
         decision = decide(diagnosis, int(counts(diagnosis)), known=known)
-        assert decision.action not in (Action.FAIL, Action.CANARY)
+        assert decision.action not in (Action.FAIL, Action.SELF_TEST)
 
 
 def test_a_time_limit_of_a_proxy_ends_a_call_without_a_self_test() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from sdwatch.errors import JobError, JobUnfitError, Problem
 from sdwatch.policy.envelope import (
+    CANARY_WELL,
     ErrorEnvelope,
     FailedAttempt,
     broken_envelope,
@@ -21,8 +22,8 @@ from sdwatch.policy.envelope import (
     with_attempts,
 )
 from sdwatch.policy.facts import Blamed
-from sdwatch.policy.recovery import PROVEN, Decision, decide
-from sdwatch.policy.story import CANARY_WELL, About, Evidence, Shown, asked_for, why_text
+from sdwatch.policy.recovery import PROVEN, Action, Decision, Ground, decide
+from sdwatch.policy.story import About, Evidence, Shown, asked_for, why_text
 from sdwatch.policy.trouble import Trouble
 from sdwatch.policy.verdict import Diagnosis
 
@@ -37,20 +38,32 @@ ATTEMPT = FailedAttempt(
     exit_code=None,
     counted=True,
     decision="restart and retry (a restart may cure it)",
+    action=Action.RESTART,
+    ground=Ground.MAY_CURE,
+    why="a restart may cure it",
+    failure="boom",
 )
 FAILED = ErrorEnvelope(
     error="WebUIServerError",
     diagnosis="server error",
     blame=Blamed.JOB,
     message="the WebUI answered 500: boom",
-    advice="Read webui_tail.log.",
+    advice="Try a smaller size.",
     stage="txt2img",
     call="1.2",
     attempts=(
         ATTEMPT,
-        replace(ATTEMPT, message="another one", decision="ask the canary (the job, or the WebUI?)"),
+        replace(
+            ATTEMPT,
+            message="another one",
+            failure="another",
+            action=Action.SELF_TEST,
+            why="the job, or the WebUI?",
+        ),
     ),
     canary=CANARY_WELL,
+    self_test_passed=True,
+    failure="boom",
 )
 EVIDENCE = Evidence(
     payload={"width": 512, "height": 768, "steps": 20, "sampler_name": "Euler a", "prompt": {}},
@@ -103,7 +116,7 @@ What the WebUI printed, the lines that matter (more in webui_tail.2.log):
   | RuntimeError: boom
 
 What to do:
-  Read webui_tail.2.log.
+  Try a smaller size.
   webui_tail.2.log has the exception.
 
   Change the job, then run it again:
@@ -197,7 +210,15 @@ def test_a_job_that_was_refused_says_that_nothing_was_sent_and_when() -> None:
 
 
 def test_what_the_request_itself_is_wrong_for_is_not_to_be_sent_again_as_it_is() -> None:
-    text = told(replace(FAILED, error="WebUIBadRequestError", diagnosis="bad request", canary=""))
+    text = told(
+        replace(
+            FAILED,
+            error="WebUIBadRequestError",
+            diagnosis="bad request",
+            canary="",
+            self_test_passed=None,
+        )
+    )
     assert typed_in(text) == ["retry --edit", "replay", "bundle"]
 
 
@@ -211,7 +232,7 @@ def test_what_the_request_itself_is_wrong_for_is_not_to_be_sent_again_as_it_is()
     ],
 )
 def test_it_says_only_of_what_was_restarted_that_it_was(decision: Decision, again: str) -> None:
-    first = replace(ATTEMPT, decision=f"{decision.action} ({decision.why})")
+    first = replace(ATTEMPT, action=decision.action, ground=decision.ground)
     text = told(replace(FAILED, attempts=(first, ATTEMPT)))
     assert f"the job: the same call {again} and the WebUI drew a test picture\n" in text
 
@@ -222,12 +243,12 @@ def test_the_starts_of_a_webui_that_is_not_ours_are_not_numbered() -> None:
 
 
 def test_of_one_failure_it_does_not_say_that_it_failed_again() -> None:
-    text = told(replace(FAILED, attempts=(ATTEMPT,), canary=""))
+    text = told(replace(FAILED, attempts=(ATTEMPT,), canary="", self_test_passed=None))
     assert "Fault of:  the job, as it seems\n" in text
 
 
 def test_a_call_that_makes_the_webui_unwell_is_told_so() -> None:
-    text = told(replace(FAILED, canary="the canary failed"))
+    text = told(replace(FAILED, canary="the canary failed", self_test_passed=False))
     assert "the WebUI drew a test picture before this call, not after it" in text
 
 
@@ -241,16 +262,11 @@ def test_where_the_webui_may_have_been_told_to_end_the_job_is_not_blamed_for_sur
 
 def test_a_failure_that_was_proven_before_says_so_and_keeps_its_name() -> None:
     decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True)
-    attempt = replace(ATTEMPT, decision=f"{decision.action} ({decision.why})")
+    attempt = replace(ATTEMPT, action=decision.action, ground=decision.ground)
     text = told(replace(FAILED, diagnosis="out of memory", attempts=(attempt,)), Evidence())
     assert f"Fault of:  the job: {PROVEN}" in text
     assert "Diagnosis: out of memory" in text
     assert "request" not in text
-
-
-def test_what_failed_does_not_wait_whatever_the_advice_says() -> None:
-    text = told(replace(FAILED, advice="Set the limit to 0; the jobs wait meanwhile."))
-    assert "  Set the limit to 0.\n" in text
 
 
 RECORDS = [

@@ -108,13 +108,13 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
             "WebUI",
         ),
         (
-            not_begun("port 1 is taken by pid 2, which was left alone. End it, or another port."),
+            not_begun("port 1 is taken by pid 2, which was left alone", "End it, or another port."),
             "port 1 is taken by pid 2, which was left alone",
             "End it, or another port.",
             "person",
         ),
         (
-            no_start("port 1 is taken by pid 2, which was left alone. End it.", None, TAKEN),
+            no_start("port 1 is taken by pid 2", None, TAKEN, advice="End it."),
             "was not started: port 1 is taken",
             "End it.",
             "person",
@@ -175,7 +175,7 @@ UNUSABLE = verdict_on(WebUINotUsableError("x", status=401))
     [
         (no_start("it ended: exit code 3", None), Cure.RESTART),
         (no_start("exit code 2", KNOWN), Cure.PERSON),
-        (no_start("port 1: x. End it.", None, TAKEN), Cure.PERSON),
+        (no_start("port 1: x", None, TAKEN, advice="End it."), Cure.PERSON),
         (no_start("x", None, UNUSABLE_START, Lack.CHECKPOINT), Cure.PERSON),
         (not_begun("working folder not found: x"), Cure.PERSON),
         (seen_by_probe("x", Lack.PASSWORD, managed=True), Cure.PERSON),

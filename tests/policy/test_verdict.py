@@ -18,7 +18,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.exits import exit_in_words
-from sdwatch.policy.success import LEVELS
+from sdwatch.policy.success import LEVELS, BadReply
 from sdwatch.policy.verdict import (
     Diagnosis,
     Facts,
@@ -26,7 +26,6 @@ from sdwatch.policy.verdict import (
     judge,
     what_failed,
 )
-from sdwatch.webui.reply import NO_IMAGE, NO_JSON, NO_PICTURE
 
 BUILTIN = builtin_signatures()
 
@@ -69,7 +68,7 @@ def test_an_end_by_sigkill_says_how_much_memory_was_left() -> None:
     assert "ran out of memory" in low.cause
 
 
-@pytest.mark.parametrize("kind", [*LEVELS, NO_IMAGE, NO_PICTURE, NO_JSON])
+@pytest.mark.parametrize("kind", [*LEVELS, *BadReply])
 def test_each_thing_that_is_wrong_with_a_reply_has_advice_of_its_own(kind: str) -> None:
     advice = judge(Facts(WebUIReplyError("words", status=200, kind=kind))).advice
     assert (advice == advice_for(Diagnosis.SILENT)) is (kind == "interrupted")  # see INTERRUPTED
@@ -132,10 +131,7 @@ def test_there_is_advice_for_every_diagnosis(diagnosis: Diagnosis) -> None:
 
 def test_no_advice_points_to_a_file_that_may_not_have_it() -> None:
     """WHY.txt says what is in the log, where it has been looked at."""
-    errors = [
-        WebUIReplyError("words", status=200, kind=kind)
-        for kind in (*LEVELS, NO_IMAGE, NO_PICTURE, NO_JSON, "")
-    ]
+    errors = [WebUIReplyError("words", status=200, kind=kind) for kind in (*LEVELS, *BadReply, "")]
     advice = [
         *(advice_for(diagnosis) for diagnosis in Diagnosis),
         *(judge(Facts(error)).advice for error in errors),
@@ -158,7 +154,7 @@ def test_an_exception_without_a_message_is_explained_by_its_last_frame() -> None
 
 def test_what_only_a_frame_explains_is_never_taken_for_a_jobs_own() -> None:
     error = WebUIServerError("answered 500: AssertionError", status=500, kind="AssertionError")
-    assert what_failed(judge(Facts(error, log=(*RAISED, "AssertionError"))), error) == ""
+    assert what_failed(judge(Facts(error, log=(*RAISED, "AssertionError"))), error) is None
 
 
 def test_a_reply_that_says_nothing_is_explained_by_the_exception_in_the_log() -> None:

@@ -12,7 +12,8 @@ from sdwatch.clock import SystemClock
 from sdwatch.policy.catalogue import Kind
 from sdwatch.webui.catalogue import CatalogueReader
 from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import STILL_ADDING, ReadinessProbe
+from sdwatch.webui.health import ReadinessProbe
+from sdwatch.webui.readiness import Seen
 from sdwatch.webui.remembered import Remembered, Routes
 from tests.helpers import FakeClock
 from tests.webui.recorded_webui import Answer, RecordedWebUI, recorded
@@ -43,7 +44,7 @@ def test_a_progress_that_is_not_there_yet_makes_no_server_without_it() -> None:
             probe, known = None, Remembered()
             probe = probe_of(server, known)
             found = [probe() for _ in range(3)]
-        assert found[0].reason == STILL_ADDING
+        assert found[0].reason == Seen.STILL_ADDING.value
         assert found[-1].ready
         assert known.routes == SDNEXT, f"after {times} answers without /progress"
 
@@ -56,7 +57,7 @@ def test_a_checkpoint_route_that_is_not_there_yet_makes_no_forge() -> None:
     with recorded("sdnext", answers) as server:
         probe = probe_of(server)
         assert [probe().reason for _ in range(3)] == [
-            STILL_ADDING, "it loads its model", "it loads its model",
+            Seen.STILL_ADDING.value, "it loads its model", "it loads its model",
         ]  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def test_what_an_earlier_life_had_is_waited_for() -> None:
     known.note_routes(SDNEXT)
     with recorded("sdnext", {"progress": IDLE, "checkpoint": NOT_FOUND}) as server:
         probe = probe_of(server, known, clock)
-        assert [probe().reason for _ in range(4)] == [STILL_ADDING] * 4
+        assert [probe().reason for _ in range(4)] == [Seen.STILL_ADDING.value] * 4
         assert not clock.waited, "no look at once proves anything here"
         clock.advance(16)
         assert probe().ready, "another WebUI has its place by now"
@@ -83,7 +84,7 @@ def test_a_server_like_webuis_that_has_no_progress_is_believed_after_a_while() -
     clock = FakeClock()
     with recorded("a1111", {"progress": NOT_FOUND}) as server:
         probe = probe_of(server, clock=clock)
-        assert [probe().reason for _ in range(3)] == [STILL_ADDING] * 3
+        assert [probe().reason for _ in range(3)] == [Seen.STILL_ADDING.value] * 3
         clock.advance(16)
         assert probe().ready
 

@@ -19,9 +19,8 @@ from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIReplyError
 from sdwatch.policy.error_lines import lines_that_matter
 from sdwatch.policy.facts import Facts
-from sdwatch.policy.success import Made, Picture, findings
+from sdwatch.policy.success import BadReply, Made, Picture, findings
 from sdwatch.policy.verdict import judge
-from sdwatch.webui.reply import NO_IMAGE
 from sdwatch.webui.review import Review
 from sdwatch.webui.tail_capture import LogFollower, cap_file, capture_tail, tail_text
 from tests.helpers import wait_until
@@ -167,7 +166,7 @@ def test_a_lora_of_a_long_name_that_is_not_found_is_noticed(log: Path) -> None:
 def test_what_sdnext_says_of_an_exception_is_read_whole(log: Path) -> None:
     write(log, console_of_sdnext(WRAPPED[0]))
     review = Review(log=lambda: tuple(tail_text(log).splitlines()))
-    told = review.explain(WebUIReplyError("no image", status=200, kind=NO_IMAGE))
+    told = review.explain(WebUIReplyError("no image", status=200, kind=BadReply.NO_IMAGE))
     assert "DefaultCPUAllocator: can't allocate memory" in told.said
     assert not told.kind
 
