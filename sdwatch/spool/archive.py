@@ -295,8 +295,11 @@ def copy_of_job(run_folder: Path, folder: Path) -> Path:
     name = Path(read_source(run_folder)).name or "job"
     if not disk.is_folder(job) and Path(name).suffix.lower() not in JOB_EXTENSIONS:
         name = f"{name}.yaml"
-    disk.copy(job, folder / name, follow_links=False)
-    return folder / name
+    copy = folder / name
+    disk.copy(job, copy, follow_links=False)
+    if copy.is_symlink():  # it became one in this moment: an editor would open what it leads to
+        raise SpoolError(f"{job}: its place was taken by a link")
+    return copy
 
 
 def _job_of(run_folder: Path) -> Path:

@@ -23,7 +23,7 @@ from tests.spool.swaps import seen_in
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two names")
 
-SWAPS = 30_000
+SWAPS = 12_000
 FAST = {"settle": 0, "scan_interval": 0.05}
 SECRET = "the victim's own letter"
 
