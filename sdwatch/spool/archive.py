@@ -17,6 +17,7 @@ from sdwatch import disk, links
 from sdwatch.clock import Clock
 from sdwatch.errors import SpoolError
 from sdwatch.policy.command import config_option
+from sdwatch.policy.document import too_large
 from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.policy.near_miss import JOB_EXTENSIONS
 from sdwatch.policy.story import About
@@ -310,6 +311,8 @@ def _job_of(run_folder: Path) -> Path:
         return folder
     if not disk.is_file(file):
         raise SpoolError(f"{run_folder}: there is no job in this run to try again")
+    if (problem := too_large(disk.look_at(file).st_size)) is not None:  # a hole costs nothing there
+        raise SpoolError(f"{file}: {problem.message}")
     return file
 
 

@@ -135,7 +135,7 @@ def test_a_retry_past_a_racing_link_submits_the_runs_own_job_or_nothing(
         submitted = tried = 0
         folder = spool.spool / where.replace("RUN", run.name)
         with swapping(folder, lookalike(victim, run), tmp_path / "link", SWAPS) as goes_on:
-            while goes_on() and submitted < 20:
+            while goes_on():
                 tried += 1
                 with suppress(OSError, SdwatchError):
                     archive.retry(run, of_worker.inbox)
@@ -166,7 +166,6 @@ def test_a_cancel_past_a_racing_link_marks_the_job_or_nothing(tmp_path: Path, vi
                 with suppress(OSError, SdwatchError):
                     _cancel(zz / "Documents", of_worker)
                     cancelled += 1
-        assert cancelled
-        _cancel(zz / "Documents", of_worker)
+        assert cancelled, "it is claimed even on hold, and ends at once"
         wait_until_all_ended(spool, [job()])
         assert len(spool.failed()) == 1

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,7 @@ class Scene:
             "path.write_bytes(path.read_bytes() + b'# edited\\n')\n"
         )
         monkeypatch.setenv("VISUAL", f"{sys.executable} {editor}")
+        monkeypatch.setattr(tempfile, "tempdir", str(root))  # where an edited job may stay
         monkeypatch.chdir(root)
         place = Workplace(root)
         run = place.claimed(JOB)
@@ -134,7 +136,9 @@ def with_secrets(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             data = path.read_bytes()
-            path.write_bytes(data.replace(b"castle", SECRET.encode()) if data[:1] != b"\x89" else b"")
+            path.write_bytes(
+                data.replace(b"castle", SECRET.encode()) if data[:1] != b"\x89" else b""
+            )
 
 
 def folders_of(spool: Spool) -> list[Path]:
