@@ -108,10 +108,17 @@ def open_file(path: Path) -> BinaryIO:
     return file
 
 
+MOST_BYTES = 64 << 20
+"""Of a file that is read whole: none that sdwatch writes comes near. Others may write to it."""
+
+
 def read(path: Path) -> bytes:
-    """All of a file. Raises OSError."""
-    with open_to_read(path) as file:
-        return file.read()
+    """All of a plain file. Raises OSError, also for one that is far too large to be ours."""
+    with open_file(path) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"has more than {MOST_BYTES >> 20} MB", str(path))
+    return data
 
 
 def touch(path: Path, *, exist_ok: bool = True) -> None:
@@ -127,14 +134,15 @@ def touch(path: Path, *, exist_ok: bool = True) -> None:
 
 def copy(source: Path, target: Path, *, follow_links: bool) -> None:
     """Copy a file, or a folder with all that is in it, to a name that is free. Not synced. Without
-    `follow_links` a link stays a link: what it leads to is not brought in. Raises OSError."""
+    `follow_links` a link stays a link: what it leads to is not brought in. A pipe, a socket or a
+    device is left out. Raises OSError."""
     status = source.stat() if follow_links else look_at(source)
     if system.is_link(status):
         with links.place(source) as old, links.place(target) as new:
             os.symlink(os.readlink(old.name, dir_fd=old.fd), new.name, dir_fd=new.fd)
-    elif not stat.S_ISDIR(status.st_mode):
+    elif stat.S_ISREG(status.st_mode):
         _copy_file(source, target)
-    else:
+    elif stat.S_ISDIR(status.st_mode):
         with links.place(target) as new:
             os.mkdir(new.name, dir_fd=new.fd)
         for entry in entries(source):
@@ -142,7 +150,7 @@ def copy(source: Path, target: Path, *, follow_links: bool) -> None:
 
 
 def _copy_file(source: Path, target: Path) -> None:
-    with open_to_read(source) as old:
+    with open_file(source) as old:
         with links.place(target) as at:
             fd = patiently(lambda: system.open_new(at.name, at.fd, _permissions(target)))
         with os.fdopen(fd, "wb") as new:
@@ -381,6 +389,14 @@ def exists(path: Path) -> bool:
     """Whether anything lies there, below a spool's root also a link. Raises OSError, but for what
     says that there is nothing."""
     return _mode(path) is not None
+
+
+def is_missing(path: Path) -> bool:
+    """Whether nothing has this name in its folder, which is there: both are seen in one look, so
+    that a folder that comes and goes does not pass for one that lacks it. Raises OSError where the
+    folder is not there, or a link is in its place."""
+    with links.folder(path.parent) as (folder, held):
+        return path.name not in (entry.name for entry in system.listing(folder, held))
 
 
 def is_folder(path: Path) -> bool:

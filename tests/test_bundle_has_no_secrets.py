@@ -38,6 +38,7 @@ WORDS = (
     *("secretstyle_v2", "雪の中の青い城", "façade", "fa\\u00e7ade", "crocodile", "watermark"),
     *("gouache", "eyelashes", "marzipan", "ginger submarine", "hippo", "velvet", "dreaming"),
     *("JTIwUHVycGxl", "UHVycGxl", "5375727065", "%20moons", "\\u0048", "secretstyle"),
+    *("夜の雪原", "三人の騎士", "\\u591c\\u306e", "zeppelin", "cathedrals", "gargoyles"),
 )
 SECRETS = (
     *("hf_AbCdEfGhIjKlMnOpQr", "sk-proj-abcdefghij123456", "ghp_0123456789abcdefABCD"),
@@ -48,6 +49,7 @@ SECRETS = (
     *("AIzaSy", "npm_Ab", "sk_live_", "YXBpLXVzZXI6czNjcmV0", "192.168.178.23", "00:1a:2b"),
     *("ab12cd34ef56", "RENDERBOX7", "otto.meier", "pw9", "4711", "iVBORw", "89504e47", "IHDR"),
     *("mueller-home", "home.de", "wolke", "cirrus", "2a02", "810b", "5678::"),
+    *("gradioGold1", "secondGold2", "civitGold3", "keyfileGold4", "argsGold5", "envGold6"),
 )
 NAMES = ("rosalinde", "Kunigunde Meier", "Kunigunde", "renderbox-of-otto")
 HOMES = (
@@ -59,20 +61,27 @@ PARAMETERS = (
     f"{PROMPT}\nNegative prompt: {NEGATIVE}\nSteps: 20, Sampler: Euler a, CFG scale: 7, "
     "Seed: 4242, Size: 512x768, Model hash: abcdef0123, Model: dreamy"
 )
+JAPANESE = "夜の雪原に立つ青い城と三人の騎士が月の光の中で静かに歌っている" * 3
+CAPTIONED = "an Ochre Zeppelin moored over drowned cathedrals"
+LATE = "pewter gargoyles"
 SHORT = {"PIN": "4711", "SHORT": "pw9"}
+ENV = {"COMMANDLINE_ARGS": "--api --openai-api-key argsGold5", "SD_AUTH": "envGold6"}
 JOB: dict[str, Any] = {
     "name": "rosalinde's birthday",
     "stages": [
         {
             "txt2img": {
                 "prompt": PROMPT,
-                "negative_prompt": NEGATIVE,
+                "negative_prompt": f"{NEGATIVE}, {'soft, ' * 8000}{LATE}",
                 "styles": [STYLE],
                 "width": 512,
                 "height": 768,
                 "steps": 20,
                 "sampler_name": "Euler a",
-                "alwayson_scripts": {"ADetailer": {"args": [True, {"ad_prompt": NESTED}]}},
+                "alwayson_scripts": {
+                    "ADetailer": {"args": [True, {"ad_prompt": NESTED}]},
+                    "Regional Prompter": {"args": [{CAPTIONED: 1}, JAPANESE]},
+                },
             }
         }
     ],
@@ -122,6 +131,10 @@ ECHOES = "\n".join(
         f"escaped: {''.join(f'{chr(92)}u{ord(c):04x}' for c in PROMPT)}",
         f"saved to outputs/00001-4242-{PROMPT[:30].replace(' ', '_')}.png",
         *(f"glued: masterpiece1{word} 00001{word}.png v2{word} =20{word}" for word in GLUED),
+        f"{'x ' * 2500}{JAPANESE}{' x' * 2500}",  # in a line that is cut
+        f"keys: {{{CAPTIONED!r}: 1}} {CAPTIONED.upper()} {json.dumps(JAPANESE)} {quote(JAPANESE)}",
+        f"one to a line: {chr(10).join(CAPTIONED.split())}",
+        f"late: {LATE} {LATE.upper()} {base64.b64encode(LATE.encode()).decode()}",
         f"image: {base64.b64encode(PNG).decode()[:150]} or {PNG[:40].hex()} or {PNG[:60]!r}",
     ]
 )
@@ -138,6 +151,8 @@ AIzaSyA1234567890abcdefghijklmnopqrstuv npm_AbCdEf1234567890 sk_live_abcdefgh123
 peer 192.168.178.23 (00:1a:2b:3c:4d:5e), https://ab12cd34ef56.gradio.live, 127.0.0.1:7860 answers
 \\\\RENDERBOX7\\share\\x and \\\\RENDERBOX7\\Users\\rosalinde\\x
 tunnel ngrokTok88 of hushhush
+users gradioGold1 secondGold2, {'anna': 'gradioGold1'} GRADIOGOLD1, keys civitGold3/keyfileGold4
+got argsGold5 and envGold6, Launching with --openai-api-key argsGold5 --gradio-auth otto:secondGold2
 running on renderbox7.lan, http://renderbox7:7860
 mails of api-user@mueller-home.de and lieselotte@mueller-home.de
 at http://sd.mueller-home.de:7860, ssh://x@wolke.example.com and http://cirrus:80/x
@@ -155,6 +170,9 @@ ANSWERS = {
         echoing(500, {"error": "RuntimeError", "message": f"bad {PROMPT} in /home/rosalinde/x.py"}),
     ),
     "an infotext in a 500": (echoing(500, {"error": "ValueError", "message": PARAMETERS}),),
+    "a 500 that is no JSON": (
+        error_for(500, f"<h1>{JAPANESE}</h1> {LATE}".encode(), "txt2img", "txt2img"),
+    ),
     "a 422 with its input": (
         echoing(
             422,
@@ -172,9 +190,11 @@ def config(tmp_path: Path) -> Config:
         "command": [
             *("python", "launch.py", "--api-auth", "api-user:s3cret-passw0rd", "--port", "7860"),
             *("--ngrok", "ngrokTok88", "--share-name=hushhush"),
+            *("--gradio-auth", "anna:gradioGold1,otto:secondGold2", "--civitai-key=civitGold3"),
+            *("--tls-keyfile-password", "keyfileGold4"),
         ],
         "cwd": "/home/rosalinde/stable-diffusion-webui",
-        "env": {"HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQr", "OTHER": "env-value-of-gold", **SHORT},
+        "env": {"HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQr", "OTHER": "env-value-of-gold", **SHORT, **ENV},
         "username": "api-user",
         "password": "s3cret-passw0rd",
     }
@@ -281,8 +301,10 @@ def test_what_a_maintainer_needs_is_in_it(
     assert webui["command"] == [
         *("python", "launch.py", "--api-auth", "<secret>", "--port", "7860"),
         *("--ngrok", "<secret>", "--share-name=<hidden>"),
+        *("--gradio-auth", "<secret>", "--civitai-key=<secret>"),
+        *("--tls-keyfile-password", "<secret>"),
     ]
-    assert webui["env"] == dict.fromkeys(("HF_TOKEN", "OTHER", *SHORT), "<hidden>")
+    assert webui["env"] == dict.fromkeys(("HF_TOKEN", "OTHER", *SHORT, *ENV), "<hidden>")
     assert "password" not in webui
     claimed, *_ = members["journal.jsonl"].splitlines()
     assert json.loads(claimed)["event"] == "claimed"

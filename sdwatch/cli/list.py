@@ -54,7 +54,10 @@ def _lines(spool: Spool, folders: tuple[str, ...]) -> Iterator[str]:
 
 
 def _run_line(folder: Path) -> str:
-    ledger = Run(folder, SystemClock()).ledger
+    try:
+        ledger = Run(folder, SystemClock()).ledger
+    except OSError as error:  # whatever somebody did to one run, the others are shown
+        return _columns(folder.name, "?", "", "", f"cannot be read: {error.strerror}")
     images = sum(not image.grid for call in ledger.calls.values() for image in call.images or ())
     source = str(ledger.claimed.get("source", ""))
     return _columns(

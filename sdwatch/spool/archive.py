@@ -17,6 +17,7 @@ from sdwatch import disk, links
 from sdwatch.clock import Clock
 from sdwatch.errors import SpoolError
 from sdwatch.policy.command import config_option
+from sdwatch.policy.document import too_large
 from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.policy.near_miss import JOB_EXTENSIONS
 from sdwatch.policy.story import About
@@ -295,8 +296,11 @@ def copy_of_job(run_folder: Path, folder: Path) -> Path:
     name = Path(read_source(run_folder)).name or "job"
     if not disk.is_folder(job) and Path(name).suffix.lower() not in JOB_EXTENSIONS:
         name = f"{name}.yaml"
-    disk.copy(job, folder / name, follow_links=False)
-    return folder / name
+    copy = folder / name
+    disk.copy(job, copy, follow_links=False)
+    if copy.is_symlink():  # it became one in this moment: an editor would open what it leads to
+        raise SpoolError(f"{job}: its place was taken by a link")
+    return copy
 
 
 def _job_of(run_folder: Path) -> Path:
@@ -307,6 +311,8 @@ def _job_of(run_folder: Path) -> Path:
         return folder
     if not disk.is_file(file):
         raise SpoolError(f"{run_folder}: there is no job in this run to try again")
+    if (problem := too_large(disk.look_at(file).st_size)) is not None:  # a hole costs nothing there
+        raise SpoolError(f"{file}: {problem.message}")
     return file
 
 

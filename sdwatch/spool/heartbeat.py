@@ -172,7 +172,10 @@ def _seen_at(path: Path) -> list[_Seen]:
 
 def _read_beat(path: Path) -> dict[str, Any]:
     """Raises OSError, ValueError where it is none."""
-    value = json.loads(disk.read(path))
+    try:
+        value = json.loads(disk.read(path))
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
     if not isinstance(value, dict):
         raise ValueError("no mapping")
     return value

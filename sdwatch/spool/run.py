@@ -193,11 +193,12 @@ class Run:
 
     @property
     def is_gone(self) -> bool:
-        """Whether somebody took this folder away, while the one above it is there."""
+        """Whether somebody took this folder away, while the one above it is there. A share that is
+        gone for the moment, or a link in the place of the folder above, does not say so."""
         try:
-            return not disk.exists(self.folder) and disk.exists(self.folder.parent)
+            return disk.is_missing(self.folder)
         except OSError:
-            return False  # a share that is gone for the moment
+            return False
 
     def has_image(self, image: Image) -> bool:
         """Whether a recorded image is there as it was recorded, by its size."""
@@ -339,7 +340,11 @@ def is_cancelled(folder: Path) -> bool:
 
 def read_source(folder: Path) -> str:
     """Where in the inbox a run came from, as its journal says; '' where that cannot be read."""
-    for record in _read_journal(folder / JOURNAL):
+    try:
+        records = _read_journal(folder / JOURNAL)
+    except OSError:
+        return ""
+    for record in records:
         if record["event"] == "claimed":
             return str(record.get("source", ""))
     return ""

@@ -1,0 +1,308 @@
+"""A folder of the spool becomes a link at any look: what is only read is not read there either."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from sdwatch import disk, links, system
+from sdwatch.cli import replay
+from sdwatch.cli.chosen_config import ChosenConfig, choose_config
+from sdwatch.cli.list import _run_line
+from sdwatch.cli.retry import _edit
+from sdwatch.cli.submit import _submit
+from sdwatch.errors import SdwatchError
+from sdwatch.policy.trouble import Held, Trouble
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.bundle import bundle
+from sdwatch.spool.diagnostics import WHY
+from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
+from sdwatch.spool.hold_note import HoldNote
+from sdwatch.stages import Ending
+from tests.fakes import PlainClient, Workplace, picture, reply, server_error
+from tests.spool.spools import made_spool
+from tests.spool.swaps import seen_in
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="a person may make no links there")
+
+SECRET = "zanzibar"
+JOB = """\
+stages:
+  - txt2img: {prompt: a castle, width: 64, height: 64}
+  - img2img: {prompt: a castle at night, denoising_strength: 0.5}
+"""
+
+
+class Scene:
+    """A run that failed in its second stage, in the spool of the current folder."""
+
+    def __init__(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        root.mkdir()
+        self.root = root
+        config = root / "sdwatch.yaml"
+        webuis = {"forge": {"url": "http://127.0.0.1:9"}}
+        config.write_text(json.dumps({"spool": "spool", "state": "state", "webuis": webuis}))
+        config.chmod(0o600)
+        editor = root / "edit.py"
+        editor.write_text(
+            "import sys, pathlib\npath = pathlib.Path(sys.argv[1])\n"
+            "pathlib.Path(__file__).with_name('shown').write_bytes(path.read_bytes())\n"
+            "path.write_bytes(path.read_bytes() + b'# edited\\n')\n"
+        )
+        monkeypatch.setenv("VISUAL", f"{sys.executable} {editor}")
+        monkeypatch.setattr(tempfile, "tempdir", str(root))  # where an edited job may stay
+        monkeypatch.chdir(root)
+        place = Workplace(root)
+        run = place.claimed(JOB)
+        runner = place.runner(run, PlainClient(reply(picture(1)), server_error()))
+        assert runner.run_to_end(place.spool) is Ending.FAILED
+        self.spool = place.spool
+        self.run = place.failed()
+        self.chosen: ChosenConfig = choose_config(None)
+
+
+Operation = Callable[[Scene], bytes]
+"""Works on a scene; all that it showed or gave to somebody."""
+
+
+def make_a_bundle(scene: Scene) -> bytes:
+    return bundle(scene.run, scene.spool, scene.chosen.config, ())
+
+
+def rebuild_a_call(scene: Scene) -> bytes:
+    _, payload = replay._rebuilt(scene.run, None, scene.chosen)
+    return json.dumps(payload).encode()
+
+
+def edit_a_run(scene: Scene) -> bytes:
+    try:
+        _edit(scene.run, scene.spool, scene.chosen.config.rules)
+    finally:
+        shown = scene.root / "shown"
+        data = shown.read_bytes() if shown.exists() else b""
+        assert SECRET.encode() not in data, "the editor showed it"
+    return data
+
+
+def submit_a_file(scene: Scene) -> bytes:
+    job = scene.root / "sketch.yaml"
+    job.write_text("prompt: a castle\n")
+    return str(_submit(job, scene.spool.inbox)).encode()
+
+
+def list_a_run(scene: Scene) -> bytes:
+    return _run_line(scene.run).encode()
+
+
+def beat(scene: Scene) -> bytes:
+    heartbeat = Heartbeat(scene.spool)
+    heartbeat.beat({"at": "now"})
+    heartbeat.end()
+    return b""
+
+
+OPERATIONS = (make_a_bundle, rebuild_a_call, edit_a_run, submit_a_file, list_a_run, beat)
+
+
+class AtLook:
+    """Counts the walks down from a spool's root, and acts before the n-th (from 1)."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]):
+        self.count = 0
+        for name in ("holding", "open_inside"):
+            original = getattr(system, name)
+
+            def walk(*args: object, _original: Callable[..., object] = original) -> object:
+                self.count += 1
+                if self.count == number:
+                    act()
+                return _original(*args)
+
+            monkeypatch.setattr(system, name, walk)
+            monkeypatch.setattr(links.system, name, walk)
+
+
+def with_secrets(folder: Path) -> None:
+    """Another's folder, which has the same names: his texts and pictures are in it."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            path.write_bytes(
+                data.replace(b"castle", SECRET.encode()) if data[:1] != b"\x89" else b""
+            )
+
+
+def folders_of(spool: Spool) -> list[Path]:
+    found = [Path(base, name) for base, names, _ in os.walk(spool.root) for name in names]
+    return sorted(path.relative_to(spool.root) for path in found)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda each: each.__name__)
+def test_a_folder_that_becomes_a_link_at_any_look_is_neither_read_nor_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: Operation
+) -> None:
+    scene = Scene(tmp_path / "count", monkeypatch)
+    with monkeypatch.context() as patched:
+        looks = AtLook(patched, 0, lambda: None)
+        operation(scene)
+    folders = len(folders_of(scene.spool))
+    assert looks.count > 1
+    for number in range(1, looks.count + 1):
+        for index in range(folders):
+            swapped_at(tmp_path / "scene", monkeypatch, operation, number, index)
+
+
+def swapped_at(
+    root: Path, monkeypatch: pytest.MonkeyPatch, operation: Operation, number: int, index: int
+) -> None:
+    scene = Scene(root, monkeypatch)
+    outside = root / "outside"
+    before: dict[str, tuple[object, ...]] = {}
+    where = ""
+
+    def swap() -> None:
+        nonlocal where
+        folders = folders_of(scene.spool)
+        if index >= len(folders):
+            return
+        where = str(folders[index])
+        folder = scene.spool.root / where
+        shutil.copytree(folder, outside, symlinks=True)
+        with_secrets(outside)
+        before.update(seen_in(outside))
+        folder.rename(folder.with_name(".away"))
+        folder.symlink_to(outside)
+
+    given = b""
+    with monkeypatch.context() as patched:
+        AtLook(patched, number, swap)
+        with suppress(OSError, SdwatchError):
+            given = operation(scene)
+    what = f"{operation.__name__}, look {number}, {where}"
+    assert SECRET.encode() not in given, what
+    if where:
+        assert seen_in(outside) == before, what
+    for path in scene.spool.inbox.rglob("*"):
+        if path.is_file() and not path.is_symlink() and outside not in path.resolve().parents:
+            assert SECRET.encode() not in path.read_bytes(), what
+    shutil.rmtree(root)
+
+
+# -- links in the place of files
+
+
+HELD = Held(Trouble("no model"), "2026-11-23T06:52:43Z", (), 0)
+
+
+@pytest.mark.parametrize("name", ["HOLD-sim.txt", ".HOLD-sim.txt.tmp"])
+def test_a_link_in_the_place_of_a_hold_note_is_replaced_and_not_written_through(
+    tmp_path: Path, name: str
+) -> None:
+    spool = made_spool(tmp_path)
+    letter = tmp_path / "letter.txt"
+    letter.write_text(SECRET)
+    (spool.root / name).symlink_to(letter)
+    note = HoldNote(spool.root, "sim")
+    note.show(HELD)
+    assert not (spool.root / "HOLD-sim.txt").is_symlink()
+    assert "no model" in (spool.root / "HOLD-sim.txt").read_text()
+    assert not note.was_taken_away()
+    (spool.root / "HOLD-sim.txt").unlink()
+    (spool.root / "HOLD-sim.txt").symlink_to(letter)
+    note.show(None)
+    assert not (spool.root / "HOLD-sim.txt").is_symlink()
+    assert letter.read_text() == SECRET
+
+
+@pytest.mark.parametrize("is_full", [False, True])
+@pytest.mark.parametrize("name", ["heartbeat.json", "heartbeat.tmp"])
+def test_a_link_in_the_place_of_the_heartbeat_is_not_written_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, is_full: bool
+) -> None:
+    """On a full disk the heartbeat's room is used again: not that of what a link leads to."""
+    spool = made_spool(tmp_path)
+    letter = tmp_path / "letter.txt"
+    letter.write_text(SECRET)
+    (spool.working / name).symlink_to(letter)
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    if is_full:
+        monkeypatch.setattr(disk, "_new_file", full)
+    heartbeat = Heartbeat(spool)
+    with suppress(OSError):
+        heartbeat.beat({"at": "now"})
+    heartbeat.end()
+    assert letter.read_text() == SECRET
+
+
+# -- what is no plain file in their place
+
+
+@pytest.mark.parametrize("what", ["pipe", "huge", "deep", "folder", "link"])
+def test_a_heartbeat_of_another_that_is_none_is_told_as_unreadable(
+    tmp_path: Path, what: str
+) -> None:
+    spool = made_spool(tmp_path)
+    (spool.root / "working" / "other").mkdir()
+    held = put_there(spool.root / "working" / "other" / "heartbeat.json", what)
+    (beat,) = read_heartbeats(spool.root)
+    assert beat == {"worker": "other", "unreadable": True}
+    if held is not None:
+        os.close(held)
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", WHY, "job.yaml", "run.json", "error.json"])
+@pytest.mark.parametrize("what", ["pipe", "huge", "deep", "folder", "link"])
+def test_whatever_takes_a_files_place_in_a_run_breaks_no_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, name: str
+) -> None:
+    scene = Scene(tmp_path / "scene", monkeypatch)
+    (scene.run / name).unlink()
+    held = put_there(scene.run / name, what)
+    assert scene.run.name in _run_line(scene.run)
+    for operation in (make_a_bundle, rebuild_a_call, edit_a_run):
+        with suppress(OSError, SdwatchError):
+            assert SECRET.encode() not in operation(scene)
+    if held is not None:
+        os.close(held)
+
+
+def put_there(path: Path, what: str) -> int | None:
+    """A thing of this kind; of a pipe a descriptor that keeps it open, so that it has no end."""
+    if what == "pipe":
+        os.mkfifo(path)
+        return os.open(path, os.O_RDWR)
+    if what == "huge":
+        path.touch()
+        os.truncate(path, 1 << 40)
+    elif what == "deep":
+        path.write_bytes(b"[" * 500_000)
+    elif what == "folder":
+        path.mkdir()
+    else:
+        letter = path.parent.parent / "letter"
+        letter.write_text(f'{{"worker": "{SECRET}", "prompt": "{SECRET}"}}\n')
+        path.symlink_to(letter)
+    return None
+
+
+def test_a_pipe_in_a_job_is_left_out_by_a_retry(tmp_path: Path) -> None:
+    source = tmp_path / "job"
+    source.mkdir()
+    (source / "job.yaml").write_text("prompt: a castle\n")
+    held = put_there(source / "pipe", "pipe")
+    disk.copy(source, tmp_path / "copy", follow_links=False)
+    assert [path.name for path in (tmp_path / "copy").iterdir()] == ["job.yaml"]
+    assert held is not None
+    os.close(held)
