@@ -96,6 +96,7 @@ def alias_bomb() -> bytes:
     return "\n".join(lines).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [

@@ -330,6 +330,7 @@ def test_fields_that_would_lose_the_images_are_left_out_with_a_warning(line: str
     assert "is left out" in job.warnings[0].message
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_for_the_worst_files() -> None:
     files = [b"[" * 900_000, b"prompt: a\nx: " + b"{a: " * 100_000, b"\x00" * 1_000_001]
     files.append("".join(f"key{i}: 1\n" for i in range(9_000)).encode())
@@ -358,6 +359,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(VALUES)
 def test_random_yaml_ends_in_a_job_or_a_job_error(value: object) -> None:
