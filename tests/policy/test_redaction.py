@@ -170,6 +170,7 @@ def test_no_text_raises(prompt: str, before: str, after: str) -> None:
     redactor.redact(before + prompt + after)
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.text("abcé\"'\\&<>\n,", min_size=4, max_size=8), min_size=1, max_size=5))
 def test_a_quoted_prompt_never_stays(words: list[str]) -> None:

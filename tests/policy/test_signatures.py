@@ -914,19 +914,18 @@ def test_each_signature_decides_a_row_of_the_table(signature: Signature) -> None
     assert signature.name in decided()
 
 
-WAYS = [(signature, way) for signature in BUILTIN for way in signature.ways]
-
-
-@pytest.mark.parametrize(
-    ("signature", "way"), WAYS, ids=[f"{s.name} {s.ways.index(w)}" for s, w in WAYS]
-)
-def test_each_way_fits_a_row_of_the_table(signature: Signature, way: Way) -> None:
+def fits_a_row(signature: Signature, way: Way) -> bool:
     only = (replace(signature, ways=(way,)),)
     likely = decided().get(signature.name, [])  # looked at first: the table is long
-    assert any(
+    return any(
         match(row.facts, only) if row.diagnosis is not None else row.why(only)
         for row in chain(likely, (row for _, row in TABLE))
     )
+
+
+@pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
+def test_each_way_fits_a_row_of_the_table(signature: Signature) -> None:
+    assert [way for way in signature.ways if not fits_a_row(signature, way)] == []
 
 
 def test_no_two_signatures_say_the_same() -> None:
