@@ -27,12 +27,12 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)  # where xdist is not installed, there are no workers
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Most tests wait for processes, so five at a time are work for two cores. Those of policy only
+    """Most tests wait for processes, so six at a time are work for two cores. Those of policy only
     compute, and each worker more reads and collects all of them first."""
     cores = os.cpu_count() or 1
     paths = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
     only_compute = all(path.is_relative_to(_POLICY) for path in paths)
-    return cores if only_compute else min(2 * cores + 1, _MOST_WORKERS)
+    return cores if only_compute else min(3 * cores, _MOST_WORKERS)
 
 
 @pytest.hookimpl(trylast=True)

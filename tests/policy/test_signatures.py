@@ -1096,18 +1096,18 @@ HOSTILE = ("a", " ", "0", "'", ".sh: line 1", "Script '", "scheduler ", "tensor 
 def test_no_line_however_long_takes_long(piece: str) -> None:
     line = piece * (1_000_000 // len(piece))
     error = WebUIServerError("x", status=500)
-    began = time.perf_counter()
+    began = time.thread_time()
     match(Facts(error, log=(line,) * 3), BUILTIN)
     match(Facts(UNREACHABLE, True, -5, (line,) * 3), BUILTIN)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_no_text_of_a_body_takes_long(piece: str) -> None:
     error = http(500, {"error": "X", "message": piece * (19_999 // len(piece))})
-    began = time.perf_counter()
+    began = time.thread_time()
     match(Facts(error), BUILTIN)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_a_search_of_a_log_begins_with_a_letter() -> None:
@@ -1135,9 +1135,10 @@ def test_a_whole_log_is_looked_through_in_no_time() -> None:
 
 
 def _seconds(act: Any) -> float:
-    began = time.perf_counter()
+    """Of the processor, so that a busy machine is no failure."""
+    began = time.thread_time()
     act()
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def test_of_a_long_line_only_what_fits_is_shown_and_never_half_a_prompt() -> None:
