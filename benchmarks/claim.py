@@ -40,7 +40,7 @@ def _measure(spool: Spool, jobs: int) -> None:
         (spool.inbox / f"{number}.yaml").write_text("prompt: a castle\n", encoding="utf-8")
     inbox = Inbox(spool.inbox, 0.0, 60.0, clock)
     arrivals = inbox.scan()
-    ways = {"by handles": links._roots, "by paths": frozenset[str]()}
+    ways = {"by handles": links._roots, "by paths": dict[str, Path]()}
     scans: dict[str, list[float]] = {way: [] for way in ways}
     claims: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(10):

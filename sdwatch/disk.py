@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -341,8 +341,8 @@ def identity_of(status: os.stat_result) -> Identity:
 def sync_folder(path: Path) -> None:
     """Make names in a folder durable. Does nothing where the system has no such thing."""
     announce("sync_folder", path)
-    with links.folder(path) as (name, held):
-        system.sync_folder(name, held)
+    with links.folder(path) as held:
+        system.sync_folder(held.path, held.fd)
 
 
 def remove(path: Path) -> None:
@@ -425,8 +425,24 @@ def _mode(path: Path) -> int | None:
 
 def entries(folder: Path) -> list[Entry]:
     """What lies in a folder. Raises OSError."""
-    with links.folder(folder) as (path, held):
-        return system.listing(path, held)
+    with links.folder(folder) as held:
+        return system.listing(held.path, held.fd)
+
+
+def statuses(folder: Path, names: Iterable[str]) -> dict[str, os.stat_result | OSError]:
+    """What `look_at` says of each of these names in a folder, or why it cannot: the way to the
+    folder is walked once for all of them. What is not there is left out. Raises OSError for
+    `folder` itself."""
+    found: dict[str, os.stat_result | OSError] = {}
+    with links.folder(folder) as held:
+        for name in names:
+            try:
+                found[name] = held.status(name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                found[name] = error
+    return found
 
 
 def folders_in(folder: Path) -> list[Path]:

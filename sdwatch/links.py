@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TypeAlias
 
 from sdwatch import system
@@ -23,20 +23,25 @@ from sdwatch import system
 Identity: TypeAlias = tuple[int, int]
 """st_dev and st_ino: the same file or folder has the same, by whatever name."""
 
-_roots: frozenset[str] = frozenset()  # replaced whole: other threads go through it
+_roots: dict[str, Path] = {}  # by their text, with a separator at its end
 
 
 def follow_none_below(root: Path) -> None:
     """From now on no link below `root` is followed by this process."""
-    global _roots
-    _roots |= {f"{str(root).rstrip(os.sep)}{os.sep}"}
+    _roots[f"{str(root).rstrip(os.sep)}{os.sep}"] = root
 
 
 def root_above(path: Path) -> tuple[Path, list[str]] | None:
     """The root that a path lies below, and the names from there; None where there is none."""
+    # The text of a path is in normal form. To split it costs a fraction of making paths of it,
+    # which would cost more than the walk itself.
     text = str(path)
-    root = max((each for each in _roots if text.startswith(each)), key=len, default="")
-    return (Path(root), list(PurePath(text.removeprefix(root)).parts)) if root else None
+    end = text.rfind(os.sep)
+    while end >= 0:
+        if (root := _roots.get(text[: end + 1])) is not None:
+            return root, text[end + 1 :].split(os.sep)  # noqa: PTH206
+        end = text.rfind(os.sep, 0, end)
+    return None
 
 
 @dataclass(frozen=True)
@@ -85,17 +90,32 @@ def place(path: Path) -> Iterator[At]:
             raise
 
 
+@dataclass(frozen=True)
+class Folder:
+    """A folder that is held: `fd`, where there is one, is to be used instead of its path. Valid
+    while it is held."""
+
+    path: str
+    fd: int | None
+    confined: bool
+
+    def status(self, name: str) -> os.stat_result:
+        """What lies in it under a name; a link is not followed below a root. Raises OSError."""
+        if self.fd is None:
+            name = f"{self.path}{os.sep}{name}"
+        return os.stat(name, dir_fd=self.fd, follow_symlinks=not self.confined)
+
+
 @contextmanager
-def folder(path: Path) -> Iterator[tuple[str, int | None]]:
-    """Hold `path` itself, a folder; what lists it: its path, or a descriptor to be used instead.
-    Raises OSError, see `place`."""
+def folder(path: Path) -> Iterator[Folder]:
+    """Hold `path` itself, a folder. Raises OSError, see `place`."""
     found = root_above(path / "-")
     if found is None:
-        yield str(path), None
+        yield Folder(str(path), None, confined=False)
         return
     root, (*parts, _) = found
     with system.holding(root, parts) as held:
-        yield str(path), held
+        yield Folder(str(path), held, confined=True)
 
 
 def open_to_read(path: Path) -> int:

@@ -80,7 +80,8 @@ class Night:
 def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
     logger = logging.getLogger("sdwatch")
     before, level = list(logger.handlers), logger.level
-    with monitored(tmp_path_factory.mktemp("night")) as spool:
+    settings = {"unfinished_timeout": 1}  # some look unfinished, and nobody is to finish them
+    with monitored(tmp_path_factory.mktemp("night"), settings=settings) as spool:
         warned: list[str] = []
         log = spool.state / "sdwatch.log"
         set_up_logging(log, 10_000_000, lambda notice: warned.append(str(notice)))

@@ -39,7 +39,7 @@ def waiting_jobs(spool: Spool) -> dict[str, Path]:
     """The jobs in the inbox, by their path in it."""
     if not spool.inbox.is_dir():
         return {}
-    return {p.relative_to(spool.inbox).as_posix(): p for p in candidates(spool.inbox)}
+    return {found.source: found.path for found in candidates(spool.inbox)}
 
 
 def run_named(name: str) -> str:

@@ -84,6 +84,7 @@ class Arrival:
 class _Seen:
     """What earlier scans know of one path."""
 
+    path: Path
     source: str
     identity: Identity
     signature: Signature
@@ -115,7 +116,7 @@ class Inbox:
     """What is there, is no job and looks as if one was meant, by its path, with the reason."""
 
     def __post_init__(self) -> None:
-        self._seen: dict[Path, _Seen] = {}
+        self._seen: dict[str, _Seen] = {}
         self._renamed_in: set[Path] = set()
         self._lock = threading.Lock()
 
@@ -133,23 +134,26 @@ class Inbox:
         self.waiting.clear()
         self.unreadable.clear()
         self.ignored.clear()
-        seen: dict[Path, _Seen] = {}
+        seen: dict[str, _Seen] = {}
         ready: list[Arrival] = []
         self._parsing_left = _PARSING
-        for path in candidates(self.root, self._closed, self._ignore):
-            arrival = self._look_at(path, now, path in renamed_in, seen)
+        for found in candidates(self.root, self._closed, self._ignore):
+            arrival = self._look_at(found, now, renamed_in, seen)
             if arrival is not None:
                 ready.append(arrival)
         self._seen = seen
         return in_order(ready)
 
     def _look_at(
-        self, path: Path, now: float, renamed_in: bool, seen: dict[Path, _Seen]
+        self, found: Candidate, now: float, renamed_in: set[Path], seen: dict[str, _Seen]
     ) -> Arrival | None:
-        known = self._seen.get(path)
-        source = known.source if known else path.relative_to(self.root).as_posix()
+        source, status = found.source, found.status
+        known = self._seen.get(source)
+        path = known.path if known else found.path
+        whole = path in renamed_in
         try:
-            status = disk.look_at(path)
+            if isinstance(status, OSError):
+                raise status
             identity, signature = disk.identity_of(status), signature_from(path, status)
         except FileNotFoundError:
             return None  # claimed by another, or taken away, in this moment
@@ -157,13 +161,13 @@ class Inbox:
             self._unreadable(source, error)
             return None
         if known is None or known.signature != signature or known.identity != identity:
-            since = now - self.settle if renamed_in else now
+            since = now - self.settle if whole else now
             first = known.first if known else now
-            known = _Seen(source, identity, signature, since, first, renamed_in)
-        elif renamed_in:  # an earlier scan was quicker than the hint
+            known = _Seen(path, source, identity, signature, since, first, whole)
+        elif whole:  # an earlier scan was quicker than the hint
             known.since = min(known.since, now - self.settle)
             known.whole = True
-        seen[path] = known
+        seen[source] = known
         if now - known.since < self.settle:
             self.waiting[source] = "still arriving"
             return None
@@ -184,7 +188,7 @@ class Inbox:
             known.parsed,
             identity,
             stat.S_ISDIR(status.st_mode),
-            _is_cancelled(path),
+            found.is_cancelled,
         )
 
     def _is_unfinished(self, known: _Seen, now: float) -> bool:
@@ -301,20 +305,40 @@ def is_temporary(name: str) -> bool:
     )
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A job file or job folder that a scan found. `source`: relative to the inbox; `status`: as it
+    lies there, or why it cannot be looked at; `is_cancelled`: `NAME.cancel` lies beside it."""
+
+    folder: Path
+    name: str
+    source: str
+    status: os.stat_result | OSError
+    is_cancelled: bool
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self.folder / self.name
+
+
 def candidates(
     root: Path,
     closed: Callable[[Path, OSError], None] = lambda *_: None,
     ignored: Callable[[Path, str], None] = lambda *_: None,
-) -> Iterator[Path]:
+) -> Iterator[Candidate]:
     """Job files and job folders below `root`. Symbolic links are never followed. A sub-folder that
     vanishes, or is closed to us, which `closed` is told, does not spoil the rest; nor does what
     looks as if a job was meant, of which `ignored` is told with the reason. Raises OSError for
     `root` itself."""
-    folders = [(root, 0)]
-    while folders:
-        folder, depth = folders.pop()
+    pending = [(root, 0)]
+    while pending:
+        folder, depth = pending.pop()
         try:
             entries = disk.entries(folder)
+            jobs, folders = _sorted_out(folder, depth, entries, ignored)
+            # All at once: the way to the folder is walked once, and not for each of them.
+            statuses = disk.statuses(folder, jobs)
         except FileNotFoundError:
             if folder == root:
                 raise
@@ -324,34 +348,51 @@ def candidates(
                 raise
             closed(folder, error)
             continue
-        for entry in entries:
-            if is_temporary(entry.name):
-                continue
-            path = folder / entry.name
-            if entry.kind is Kind.FOLDER:
-                if job_file_in(path) is not None:
-                    yield path
-                elif depth < DEEPEST:
-                    folders.append((path, depth + 1))
-                else:
-                    ignored(path, f"more than {DEEPEST} folders deep; move it up")
-            elif depth == 0 and entry.name.lower().endswith(PICTURE_EXTENSIONS):
-                ignored(path, "a picture is no job; `sdwatch submit` makes one of its settings")
-            elif why := _why_no_job(entry):
-                ignored(path, why)
-            elif entry.name.lower().endswith(JOB_EXTENSIONS):
-                yield path
+        pending += [(folder / name, depth + 1) for name in folders]
+        above = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
+        cancelled = _cancelled(entries)
+        for name, status in statuses.items():
+            is_cancelled = os.path.normcase(name) in cancelled
+            yield Candidate(folder, name, above + name, status, is_cancelled)
 
 
-def _why_no_job(entry: Entry) -> str:
+def _sorted_out(
+    folder: Path, depth: int, entries: list[Entry], ignored: Callable[[Path, str], None]
+) -> tuple[list[str], list[str]]:
+    """The names of those that are jobs, and of the folders to be looked into."""
+    jobs: list[str] = []
+    folders: list[str] = []
+    for name, kind in entries:
+        if is_temporary(name):
+            continue
+        if kind is Kind.FOLDER:
+            if job_file_in(folder / name) is not None:
+                jobs.append(name)
+            elif depth < DEEPEST:
+                folders.append(name)
+            else:
+                ignored(folder / name, f"more than {DEEPEST} folders deep; move it up")
+        elif depth == 0 and name.lower().endswith(PICTURE_EXTENSIONS):
+            why = "a picture is no job; `sdwatch submit` makes one of its settings"
+            ignored(folder / name, why)
+        elif why := _why_no_job(name, kind):
+            ignored(folder / name, why)
+        elif name.lower().endswith(JOB_EXTENSIONS):
+            jobs.append(name)
+    return jobs, folders
+
+
+def _cancelled(entries: list[Entry]) -> frozenset[str]:
+    """Which names have a `NAME.cancel` beside them, in the case that the system compares. As the
+    listing says: to ask for each would take a share as long as to look at all jobs."""
+    markers = (entry.name for entry in entries if entry.name.lower().endswith(CANCEL_EXTENSION))
+    return frozenset(os.path.normcase(name[: -len(CANCEL_EXTENSION)]) for name in markers)
+
+
+def _why_no_job(name: str, kind: Kind) -> str:
     """Of what is not a folder: why it is not taken for a job, where somebody may think it is."""
-    if entry.kind is Kind.LINK:
+    if kind is Kind.LINK:
         return "a link is never followed; put the file or folder itself here"
-    if entry.kind is Kind.FILE:
-        return why_not_a_job(entry.name)
-    return "not a plain file" if entry.name.lower().endswith(JOB_EXTENSIONS) else ""
-
-
-def _is_cancelled(path: Path) -> bool:
-    """Whether somebody put `NAME.cancel` beside a job. Asked of each job in each scan: quickly."""
-    return os.path.lexists(f"{path}{CANCEL_EXTENSION}")
+    if kind is Kind.FILE:
+        return why_not_a_job(name)
+    return "not a plain file" if name.lower().endswith(JOB_EXTENSIONS) else ""

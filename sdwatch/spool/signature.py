@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
@@ -24,8 +26,22 @@ def signature_from(path: Path, status: os.stat_result) -> Signature:
     """The same, where it has just been looked at. Raises OSError."""
     if system.is_link(status) or not stat.S_ISDIR(status.st_mode):
         return (_entry("", status),)
-    entries = [_entry(name, disk.look_at(path / name)) for name in folder_files(path)]
+    entries = [_entry(name, status) for name, status in _statuses(path, folder_files(path))]
     return tuple(sorted(entries)) or (_entry("", status),)
+
+
+def _statuses(top: Path, files: Iterable[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Of files below `top`, by their names there: folder by folder, for each is walked to. Those
+    that have gone are left out. Raises OSError."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        folder, separator, name = file.rpartition("/")
+        names[folder + separator].append(name)
+    for folder, inside in names.items():
+        for name, status in disk.statuses(top / folder, inside).items():
+            if isinstance(status, OSError):
+                raise status
+            yield f"{folder}{name}", status
 
 
 def digest(signature: Signature) -> str:

@@ -8,17 +8,17 @@ import pytest
 from sdwatch import __version__
 from sdwatch.cli import COMMANDS, main
 from sdwatch.cli.exit_codes import ExitCode
-from tests.functional.cli import ROOT, make_spool, sdwatch
+from tests.functional.cli import ROOT, make_spool, started
 
 
 def test_help_names_every_command(tmp_path: Path) -> None:
-    told = sdwatch(tmp_path, "--help")
+    told = started(tmp_path, "--help")
     assert told.returncode == ExitCode.OK
     assert all(f"  {name} " in told.stdout for name in COMMANDS)
 
 
 def test_version_is_the_packages(tmp_path: Path) -> None:
-    assert sdwatch(tmp_path, "--version").stdout == f"sdwatch {__version__}\n"
+    assert started(tmp_path, "--version").stdout == f"sdwatch {__version__}\n"
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -30,7 +30,7 @@ def test_each_command_explains_itself(name: str, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("args", [(), ("nonsense",), ("run", "--nonsense"), ("submit",)])
 def test_a_wrong_command_line_is_exit_2(tmp_path: Path, args: tuple[str, ...]) -> None:
-    assert sdwatch(tmp_path, *args).returncode == ExitCode.USAGE
+    assert started(tmp_path, *args).returncode == ExitCode.USAGE
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
@@ -38,7 +38,7 @@ def test_a_wrong_config_is_told_with_its_place_and_no_traceback(
     tmp_path: Path, command: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text("spool: .\nstate: state\nsettel: 3\nwebuis: {}\n")
-    told = sdwatch(tmp_path, command, "--config", "bad.yaml")
+    told = started(tmp_path, command, "--config", "bad.yaml")
     assert told.returncode == ExitCode.BAD_CONFIG
     assert "bad.yaml:3:1: " in told.stderr
     assert "settle" in told.stderr
@@ -46,13 +46,13 @@ def test_a_wrong_config_is_told_with_its_place_and_no_traceback(
 
 
 def test_a_config_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
-    told = sdwatch(tmp_path, "run", "--config", "none.yaml")
+    told = started(tmp_path, "run", "--config", "none.yaml")
     assert told.returncode == ExitCode.BAD_CONFIG
     assert "sdwatch init" in told.stderr
 
 
 def test_without_a_config_the_built_in_one_serves_and_says_so(tmp_path: Path) -> None:
-    told = sdwatch(tmp_path, "check")
+    told = started(tmp_path, "check")
     assert told.returncode == ExitCode.OK
     assert str(tmp_path / "sdwatch-spool") in told.stderr
     assert str(tmp_path / "sdwatch-spool" / "state") in told.stdout
@@ -63,16 +63,16 @@ def test_the_config_in_the_folder_config_is_found(tmp_path: Path) -> None:
     make_spool(tmp_path)
     (tmp_path / "config").mkdir()
     (tmp_path / "sdwatch.yaml").rename(tmp_path / "config" / "sdwatch.yaml")
-    told = sdwatch(tmp_path, "check")
+    told = started(tmp_path, "check")
     assert str(Path("config", "sdwatch.yaml")) in told.stdout
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    told = sdwatch(tmp_path, "run", "--config", "none.yaml", SDWATCH_DEBUG="1")
+    told = started(tmp_path, "run", "--config", "none.yaml", SDWATCH_DEBUG="1")
     assert "Traceback" in told.stderr
 
 
 def test_schema_prints_what_lies_beside_the_config(tmp_path: Path) -> None:
-    told = sdwatch(tmp_path, "schema")
+    told = started(tmp_path, "schema")
     there = (ROOT / "config" / "job.schema.json").read_text(encoding="utf-8")
     assert json.loads(told.stdout) == json.loads(there)

@@ -180,7 +180,7 @@ def test_a_retry_after_a_crash_waits_for_a_hold_that_came_in_the_cool_down(tmp_p
 
 
 def test_once_on_hold_still_fails_what_cannot_be_parsed(tmp_path: Path) -> None:
-    with monitored(tmp_path) as spool:
+    with monitored(tmp_path, settings={"unfinished_timeout": 1}) as spool:
         (spool.spool / "hold").touch()
         spool.drop("wrong.yaml", "[x")
         spool.drop("castle.yaml", job())

@@ -79,7 +79,7 @@ def test_a_job_that_is_dropped_just_before_the_end_is_not_left_behind(
     tmp_path: Path, name: str
 ) -> None:
     """No event announces it, and no scan is due for a long time."""
-    settings = {"watch": "poll", "scan_interval": 3600}
+    settings = {"watch": "poll", "scan_interval": 3600, "unfinished_timeout": 1}
     with monitored(tmp_path, settings=settings) as spool:
         spool.drop("castle.yaml", job())
         dropped: list[Path] = []

@@ -63,6 +63,7 @@ seconds = st.floats(-1e12, 1e12)
 instants = st.builds(Instant, seconds, seconds, st.sampled_from([BOOT_A, BOOT_B, ""]))
 
 
+@pytest.mark.slow
 @given(
     crashes=st.lists(st.builds(Crash, st.just("crash"), instants), min_size=1, max_size=9),
     cooldown=st.lists(st.floats(0, 1e6), min_size=1, max_size=8),

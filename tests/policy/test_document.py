@@ -71,6 +71,7 @@ def test_what_cannot_be_read_is_told_with_its_place(
     assert says in first[2]
 
 
+@pytest.mark.slow
 def test_too_many_values_are_refused_where_they_begin_to_be_too_many() -> None:
     ((line, _, message),) = problems_of(b"- a\n" * (MAX_NODES + 5))
     assert line == MAX_NODES  # the list is a value too
@@ -96,6 +97,7 @@ def alias_bomb() -> bytes:
     return "\n".join(lines).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [

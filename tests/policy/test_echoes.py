@@ -64,6 +64,7 @@ def test_beginnings_and_ends_of_usual_words_are_found_when_long_enough() -> None
     assert echoes.hide("the image and the memory") == "the image and the memory"
 
 
+@pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(prompt=st.text(max_size=60), said=st.text(max_size=100))
 def test_no_text_raises(prompt: str, said: str) -> None:

@@ -76,6 +76,7 @@ def expressions_in(values: list[Any] | tuple[Any, ...]) -> Iterator[str]:
             yield from expressions_in(value)
 
 
+@pytest.mark.slow
 def test_no_expression_of_sdwatch_has_two_repeats_in_a_row_that_take_the_same_text() -> None:
     texts = sorted(set(own_expressions()))
     assert len(texts) > 150

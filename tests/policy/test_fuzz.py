@@ -35,6 +35,7 @@ def read_all(files: range) -> list[bool]:
     return [judge(mutated(SEED, number), images_of(number)) for number in files]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loader", ["CSafeLoader", "SafeLoader"])
 def test_each_mutated_file_is_a_job_or_is_refused_with_its_places(
     loader: str, monkeypatch: pytest.MonkeyPatch
@@ -44,6 +45,7 @@ def test_each_mutated_file_is_a_job_or_is_refused_with_its_places(
     assert set(accepted) == {True, False}  # else the mutations are too mild, or too wild
 
 
+@pytest.mark.slow
 def test_each_mutated_config_is_a_config_or_is_refused_with_its_places() -> None:
     accepted = [read_config(mutated(SEED, number, configs())) for number in range(FILES // 4)]
     assert set(accepted) == {True, False}
@@ -76,6 +78,7 @@ def test_each_mutation_changes_some_file(mutation: Mutation) -> None:
     assert any(mutation(rng, data) != data for data in corpus() for _ in range(10))
 
 
+@pytest.mark.slow
 def test_nothing_is_kept_of_the_files_that_were_read() -> None:
     files = range(100)
     read_all(files)  # fills what is kept on purpose: compiled patterns
@@ -119,6 +122,7 @@ def test_what_is_nearly_a_number_is_refused_as_quickly(number: str) -> None:
     assert [(p.line, p.column) for p in caught.value.problems] == [(2, 12)]
 
 
+@pytest.mark.slow
 def test_what_is_hidden_of_a_prompt_that_never_closes_its_bracket_is_learnt_as_quickly() -> None:
     # Of each text 50,000 characters are learnt, which once took some ten seconds.
     redactor = Redactor()

@@ -75,6 +75,7 @@ LINES = st.lists(
 ).map("\n".join)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("parse", PARSERS.values(), ids=PARSERS)
 @examples(300)
 @given(data=st.binary(max_size=300) | (st.text(max_size=200) | SIGNS | LINES).map(str.encode))
@@ -239,6 +240,7 @@ def check_job(written: Fields, data: bytes) -> None:
     )
 
 
+@pytest.mark.slow
 @examples(200)
 @given(SHORT | LONG, st.sampled_from(WRITERS), st.sampled_from(FILES))
 def test_a_job_is_read_as_it_was_meant(
@@ -332,6 +334,7 @@ def check_settings(written: Fields, found: BaseModel) -> None:
             assert value == (tuple(meant) if isinstance(meant, list) else meant)
 
 
+@pytest.mark.slow
 @examples(150)
 @given(CONFIG, st.sampled_from(WRITERS), st.sampled_from(FILES))
 def test_a_config_is_read_as_it_was_meant(
@@ -346,6 +349,7 @@ def test_the_strategies_know_each_setting() -> None:
     assert {*SETTINGS} == {*Config.model_fields}
 
 
+@pytest.mark.slow
 @examples(100)
 @given(SHORT | LONG | CONFIG)
 def test_the_same_bytes_are_always_read_the_same(written: Fields) -> None:
@@ -414,6 +418,7 @@ def broken_job(draw: st.DrawFn, *, key: bool) -> tuple[str, int, int, str]:
     return lead + "".join(lines), line, len(indent) + (1 if key else len(name) + 3), name
 
 
+@pytest.mark.slow
 @examples(150)
 @given(broken_job(key=True))
 def test_a_misspelt_field_of_a_job_is_told_where_it_stands_with_its_right_name(
@@ -428,6 +433,7 @@ def test_a_misspelt_field_of_a_job_is_told_where_it_stands_with_its_right_name(
     assert any(message.endswith(f'; did you mean "{name}"?') for message in there)
 
 
+@pytest.mark.slow
 @examples(150)
 @given(broken_job(key=False))
 def test_a_value_of_a_wrong_type_in_a_job_is_told_where_it_stands(
@@ -472,6 +478,7 @@ def broken_config(draw: st.DrawFn, *, key: bool) -> tuple[str, int, int, str]:
     return text, n + 1, len(indent) + (1 if key else len(name) + 3), name
 
 
+@pytest.mark.slow
 @examples(100)
 @given(broken_config(key=True))
 def test_a_misspelt_setting_is_told_where_it_stands_with_its_right_name(
@@ -485,6 +492,7 @@ def test_a_misspelt_setting_is_told_where_it_stands_with_its_right_name(
     assert any(message.endswith(f'; did you mean "{name}"?') for message in there)
 
 
+@pytest.mark.slow
 @examples(100)
 @given(broken_config(key=False))
 def test_a_setting_of_a_wrong_type_is_told_where_it_stands(

@@ -330,6 +330,7 @@ def test_fields_that_would_lose_the_images_are_left_out_with_a_warning(line: str
     assert "is left out" in job.warnings[0].message
 
 
+@pytest.mark.slow
 def test_memory_stays_flat_for_the_worst_files() -> None:
     files = [b"[" * 900_000, b"prompt: a\nx: " + b"{a: " * 100_000, b"\x00" * 1_000_001]
     files.append("".join(f"key{i}: 1\n" for i in range(9_000)).encode())
@@ -342,6 +343,7 @@ def test_memory_stays_flat_for_the_worst_files() -> None:
     assert peak < 40_000_000
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.binary(max_size=200))
 def test_random_bytes_end_in_a_job_or_a_job_error(data: bytes) -> None:
@@ -358,12 +360,14 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(VALUES)
 def test_random_yaml_ends_in_a_job_or_a_job_error(value: object) -> None:
     survives(yaml.safe_dump(value).encode())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=300)
 @given(st.text("ab:#-[]{}'\"&*!|>%@,\n\t ?", max_size=60))
 def test_random_signs_end_in_a_job_or_a_job_error(text: str) -> None:
@@ -384,6 +388,7 @@ def survives(data: bytes) -> None:
     assert all(p.line >= 1 and p.column >= 1 for p in problems)
 
 
+@pytest.mark.slow
 def test_of_very_many_mistakes_a_hundred_are_told() -> None:
     told = problems_of("".join(f"key{i}: 1\n" for i in range(5_000)))
     assert len(told) == 101

@@ -93,6 +93,7 @@ def test_what_is_drawn_over_moves_by_how_far_it_says_and_not_by_a_clock() -> Non
     assert not any(news.is_in_drawn(f"waiting {n} s") for n in range(50))
 
 
+@pytest.mark.slow
 def test_what_is_remembered_is_bounded() -> None:
     news = News()
     letters = "abcdefghijklmnopqrstuvwxyz"

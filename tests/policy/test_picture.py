@@ -39,6 +39,7 @@ def test_the_bound_is_the_last_size_that_is_taken() -> None:
         check_whole(data, 24 * 8 - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_bytes_that_were_changed_anywhere_end_in_a_size_or_an_error(
     kind: str,
@@ -69,6 +70,7 @@ def test_of_an_animation_the_first_picture_counts() -> None:
         assert check_whole(buffer.getvalue()) == (16, 16)
 
 
+@pytest.mark.slow
 def test_a_large_webp_is_not_decoded_and_its_length_tells() -> None:
     buffer = io.BytesIO()
     Image.new("L", (7000, 6000)).save(buffer, "WEBP", lossless=True, quality=0, method=0)

@@ -133,6 +133,7 @@ def test_the_payload_itself_is_not_changed() -> None:
     assert payload == before
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     st.dictionaries(

@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -893,31 +896,36 @@ def test_each_failure_is_taken_for_what_it_is(row: Row) -> None:
         assert str(row.error) in verdict.cause  # what was said is never lost
 
 
-def decides(row: Row, signature: Signature) -> bool:
-    """Whether this signature is the one that is taken, of all."""
-    if row.diagnosis is None:
-        why = f"{signature.cause}. {signature.advice}"
-        return row.why() == why
-    found = match(row.facts, BUILTIN)
-    return found is not None and found[0] is signature
+@cache
+def decided() -> dict[str, list[Row]]:
+    """The rows of the table, by the name of the signature that is taken for them, of all."""
+    said = {f"{signature.cause}. {signature.advice}": signature.name for signature in BUILTIN}
+    rows: dict[str, list[Row]] = defaultdict(list)
+    for _, row in TABLE:
+        if row.diagnosis is None:
+            rows[said.get(row.why(), "")].append(row)
+        elif (found := match(row.facts, BUILTIN)) is not None:
+            rows[found[0].name].append(row)
+    return rows
 
 
 @pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
 def test_each_signature_decides_a_row_of_the_table(signature: Signature) -> None:
-    assert any(decides(row, signature) for _, row in TABLE)
+    assert signature.name in decided()
 
 
-WAYS = [(signature, way) for signature in BUILTIN for way in signature.ways]
-
-
-@pytest.mark.parametrize(
-    ("signature", "way"), WAYS, ids=[f"{s.name} {s.ways.index(w)}" for s, w in WAYS]
-)
-def test_each_way_fits_a_row_of_the_table(signature: Signature, way: Way) -> None:
+def fits_a_row(signature: Signature, way: Way) -> bool:
     only = (replace(signature, ways=(way,)),)
-    assert any(
-        match(row.facts, only) if row.diagnosis is not None else row.why(only) for _, row in TABLE
+    likely = decided().get(signature.name, [])  # looked at first: the table is long
+    return any(
+        match(row.facts, only) if row.diagnosis is not None else row.why(only)
+        for row in chain(likely, (row for _, row in TABLE))
     )
+
+
+@pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
+def test_each_way_fits_a_row_of_the_table(signature: Signature) -> None:
+    assert [way for way in signature.ways if not fits_a_row(signature, way)] == []
 
 
 def test_no_two_signatures_say_the_same() -> None:
@@ -1088,18 +1096,18 @@ HOSTILE = ("a", " ", "0", "'", ".sh: line 1", "Script '", "scheduler ", "tensor 
 def test_no_line_however_long_takes_long(piece: str) -> None:
     line = piece * (1_000_000 // len(piece))
     error = WebUIServerError("x", status=500)
-    began = time.perf_counter()
+    began = time.thread_time()
     match(Facts(error, log=(line,) * 3), BUILTIN)
     match(Facts(UNREACHABLE, True, -5, (line,) * 3), BUILTIN)
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_no_text_of_a_body_takes_long(piece: str) -> None:
     error = http(500, {"error": "X", "message": piece * (19_999 // len(piece))})
-    began = time.perf_counter()
+    began = time.thread_time()
     match(Facts(error), BUILTIN)
-    assert time.perf_counter() - began < 2
+    assert time.thread_time() - began < 2
 
 
 def test_a_search_of_a_log_begins_with_a_letter() -> None:
@@ -1127,9 +1135,10 @@ def test_a_whole_log_is_looked_through_in_no_time() -> None:
 
 
 def _seconds(act: Any) -> float:
-    began = time.perf_counter()
+    """Of the processor, so that a busy machine is no failure."""
+    began = time.thread_time()
     act()
-    return time.perf_counter() - began
+    return time.thread_time() - began
 
 
 def test_of_a_long_line_only_what_fits_is_shown_and_never_half_a_prompt() -> None:

@@ -16,7 +16,7 @@ from sdwatch import disk
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.state import StateFolder
 from sdwatch.webui import identity
-from tests.functional.cli import drop, make_spool, only, sdwatch
+from tests.functional.cli import drop, make_spool, only, started
 from tests.windows.imitated import imitating
 from tests.windows.inside.imitations import refused
 
@@ -152,7 +152,7 @@ def test_the_workers_id_and_the_webuis_identity_outlast_it(
 def test_jobs_a_crash_and_a_failure_under_a_virus_scanner_end_as_they_should(
     tmp_path: Path,
 ) -> None:
-    told = sdwatch(tmp_path, "demo", **imitating("scanner"))
+    told = started(tmp_path, "demo", **imitating("scanner"))
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
     assert "on hold" not in told.stdout
 
@@ -163,7 +163,7 @@ def test_the_commands_work_under_a_virus_scanner(tmp_path: Path) -> None:
     drop(spool, "village.yaml")
 
     def command(*words: object) -> str:
-        told = sdwatch(spool, *words, **scanner)
+        told = started(spool, *words, **scanner)
         assert told.returncode == ExitCode.OK, told.stdout + told.stderr
         return told.stdout
 
@@ -171,7 +171,7 @@ def test_the_commands_work_under_a_virus_scanner(tmp_path: Path) -> None:
     command("hold")
     command("resume")
     command("cancel", "village.yaml")
-    told = sdwatch(spool, "run", "--once", **scanner)
+    told = started(spool, "run", "--once", **scanner)
     assert "1 done, 0 failed, 1 cancelled" in told.stdout, told.stdout + told.stderr
     run = only(spool, "done").name
     command("list")

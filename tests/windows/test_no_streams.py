@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.cli.exit_codes import ExitCode
-from tests.functional.cli import LIMIT, ROOT, drop, make_spool, only, sdwatch
+from tests.functional.cli import LIMIT, ROOT, drop, make_spool, only, started
 from tests.windows.imitated import python
 
 WITHOUT_STREAMS = """
@@ -80,6 +80,6 @@ def test_a_night_without_streams_makes_its_pictures(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_is_the_same_with_streams(tmp_path: Path) -> None:
-    told = sdwatch(make_spool(tmp_path), "check")
+    told = started(make_spool(tmp_path), "check")
     assert told.returncode == ExitCode.OK
     assert "no mistakes" in told.stdout

@@ -14,13 +14,13 @@ import pytest
 from sdwatch import system
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.webui import tree
-from tests.functional.cli import sdwatch
+from tests.functional.cli import started
 from tests.helpers import free_port
 from tests.windows.imitated import imitating
 
 
 def test_a_webui_is_started_crashes_and_is_started_again(tmp_path: Path) -> None:
-    told = sdwatch(tmp_path, "demo", **imitating("slow_refusal"))
+    told = started(tmp_path, "demo", **imitating("slow_refusal"))
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
     assert "is taken by" not in told.stdout + told.stderr
 

@@ -1,0 +1,42 @@
+"""What holds for all tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+_FOR_BYTECODE = "SDWATCH_TESTS_BYTECODE"
+_POLICY = Path(__file__).parent.resolve() / "policy"
+_MOST_WORKERS = 16
+
+
+def pytest_configure() -> None:
+    """Let the hundreds of processes that tests start share what Python compiles, where it was told
+    to keep nothing in the source tree: each would compile all of sdwatch again, which takes longer
+    than most of them run."""
+    if sys.dont_write_bytecode and _FOR_BYTECODE not in os.environ:
+        folder = tempfile.mkdtemp(prefix="sdwatch-bytecode-")
+        os.environ[_FOR_BYTECODE] = os.environ["PYTHONPYCACHEPREFIX"] = folder
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+@pytest.hookimpl(optionalhook=True)  # where xdist is not installed, there are no workers
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Most tests wait for processes, so six at a time are work for two cores. Those of policy only
+    compute, and each worker more reads and collects all of them first."""
+    cores = os.cpu_count() or 1
+    paths = (Path(argument.partition("::")[0]).resolve() for argument in config.args)
+    only_compute = all(path.is_relative_to(_POLICY) for path in paths)
+    return cores if only_compute else min(3 * cores, _MOST_WORKERS)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The process that made the folder removes it: workers only use it."""
+    if not hasattr(config, "workerinput") and (folder := os.environ.pop(_FOR_BYTECODE, "")):
+        shutil.rmtree(Path(folder), ignore_errors=True)
