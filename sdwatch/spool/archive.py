@@ -136,7 +136,8 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
     The journal names the source before the one rename that moves the job. None where the job was
     taken away meanwhile. Raises OSError.
     """
-    run_id = new_run_id(arrival.path.stem, clock.wall())
+    name = arrival.path.name if arrival.is_folder else arrival.path.stem
+    run_id = new_run_id(name, clock.wall())
     folder = spool.working / run_id
     disk.make_folder(folder)
     run = Run(folder, clock)
