@@ -20,10 +20,17 @@ LONG = 40
 SHORT = 16
 """UTF-16 units of the slug in an image's name."""
 
+LONGEST_RUN_ID = 25 + LONG
+LONGEST_IMAGE = 21 + SHORT + len("_1-txt2img_001-01.png")
+"""UTF-16 units of the two names, of an image with few stages and calls."""
+
 NO_NAME = "job"
 """In place of a name of which nothing can be kept."""
 
-_BYTES_A_UNIT = 3  # of UTF-8, at most; what Linux counts
+_MOST_BYTES = 100
+"""Bytes of UTF-8 of any slug; what Linux counts. A name may have 255, and 143 on an encrypted share
+of a NAS (eCryptfs)."""
+
 _MOST_MARKS = 8  # on one letter; no language has as many
 
 # Letters, marks and numbers of every script, and pictures (emoji).
@@ -46,8 +53,8 @@ _WHOLE = re.compile(r"([0-9]{8}-[0-9]{6}\.[0-9]{3})-(.+)-([0-9a-f]{4})", re.DOTA
 
 def slug_of(name: str, most: int = LONG) -> str:
     """Return a job's name as a part of file names: small letters of every script, in composed form
-    (NFC), numbers, emoji, and `-` for all else; at most `most` UTF-16 units and three times as many
-    bytes of UTF-8. Two names that Windows or macOS take for the same give the same slug."""
+    (NFC), numbers, emoji, and `-` for all else; at most `most` UTF-16 units and 100 bytes of
+    UTF-8. Two names that Windows or macOS take for the same give the same slug."""
     # Nobody sees joiners and signs of direction, and they would keep a letter from its accent.
     visible = "".join(sign for sign in name if unicodedata.category(sign) != "Cf")
     signs = map(_sign, unicodedata.normalize("NFC", visible.lower()))
@@ -77,7 +84,7 @@ def _cut(slug: str, most: int) -> str:
     for sign in slug:
         units += 1 + (sign > "\uffff")
         size += len(sign.encode())
-        if units > most or size > most * _BYTES_A_UNIT:
+        if units > most or size > _MOST_BYTES:
             while end and _is_mark(slug[end]):
                 end -= 1
             break

@@ -46,8 +46,10 @@ class HoldNote:
 
     def was_taken_away(self) -> bool:
         """Whether a person removed it: the lane is to go on now."""
+        if not self._text:
+            return False
         try:
-            gone = bool(self._text) and not disk.exists(self._path) and self._path.parent.exists()
+            gone = not disk.exists(self._path) and disk.exists(self._path.parent)
         except OSError:
             return False  # a share that is gone for the moment
         if gone:

@@ -354,4 +354,5 @@ def _why_no_job(entry: Entry) -> str:
 
 def _is_cancelled(path: Path) -> bool:
     """Whether somebody put `NAME.cancel` beside a job. Asked of each job in each scan: quickly."""
-    return os.path.lexists(f"{path}{CANCEL_EXTENSION}")
+    marker = path.with_name(path.name + CANCEL_EXTENSION)
+    return os.path.lexists(system.long_path(marker))

@@ -377,7 +377,9 @@ class WebUIProcessManager:
             )
         except (OSError, ValueError) as error:
             reason = f"{self._command[0]!r} could not be started: {error}. Check `command`."
-            if self._cwd and not self._cwd.is_dir():
+            if self._cwd and (why := system.too_long_for_programs(self._cwd)):
+                reason = f"the working folder's path {why}: {self._cwd}. Move the WebUI."
+            elif self._cwd and not self._cwd.is_dir():
                 reason = f"working folder not found: {self._cwd}"
             elif isinstance(error, FileNotFoundError):
                 reason = f"command not found: {reason}"

@@ -82,7 +82,7 @@ ODD = st.text(
 def test_every_name_gives_a_slug_that_every_file_system_takes(name: str, most: int) -> None:
     slug = slug_of(name, most)
     assert 0 < len(slug.encode("utf-16-le")) <= 2 * most
-    assert len(slug.encode()) <= 3 * most
+    assert len(slug.encode()) <= min(3 * most, 100)
     assert unicodedata.is_normalized("NFC", slug)
     assert slug == slug.lower()
     assert not slug.startswith("-")
@@ -96,7 +96,8 @@ def test_every_name_gives_a_slug_that_every_file_system_takes(name: str, most: i
     assert prefix.startswith("20261123-065243-")
     assert prefix.endswith("-3f2a")
     longest = f".{prefix}_999-extra-single-image_99999-grid.webp.tmp"
-    assert len(longest.encode()) <= 255
+    assert len(longest.encode()) <= 143  # eCryptfs
+    assert len(f".removed-{whole}".encode()) <= 143
 
 
 @pytest.mark.parametrize(
