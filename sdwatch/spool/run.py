@@ -26,7 +26,7 @@ from sdwatch.clock import Clock, iso
 from sdwatch.errors import JobError, JournalError, Problem, SpoolError
 from sdwatch.policy import run_names
 from sdwatch.policy.document import MAX_BYTES, too_large
-from sdwatch.policy.job import Job, parse_job
+from sdwatch.policy.job import Job, on_disk, parse_job
 from sdwatch.policy.ledger import Image, Ledger, read_ledger
 from sdwatch.policy.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
 from sdwatch.policy.picture import MOST_PIXELS
@@ -206,6 +206,8 @@ class Run:
         """An image that a call takes: the job's own (`own`), or one of the stage before. Raises
         SpoolError for what is none, or leads outside this folder, OSError."""
         folder, most = (JOB_FOLDER, self._most_pixels) if own else (IMAGES, MOST_PIXELS)
+        if own:  # a script has it as the job wrote it
+            name = on_disk(name, folder_files(self.folder / JOB_FOLDER))
         return read_picture(self.folder, str(PurePosixPath(folder, name)), most)
 
     def finish_call(

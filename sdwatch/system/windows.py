@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, Kind
+from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, Kind, file_kind
 from sdwatch.system.listening import listeners
 from sdwatch.system.long_paths import LONGEST_FOLDER, extended, too_long, units
 
@@ -342,12 +342,16 @@ def listing(path: str, held: int | None) -> list[Entry]:
 
 
 def _kind_of(entry: os.DirEntry[str]) -> Kind:
-    """All from the listing itself; a junction says that it is a folder, too."""
-    if is_link(entry.stat(follow_symlinks=False)):
+    """All from the listing itself, which opens nothing, so that no file of a cloud is brought here;
+    a junction says that it is a folder, too."""
+    status = entry.stat(follow_symlinks=False)
+    if is_link(status):
         return Kind.LINK
     if entry.is_dir(follow_symlinks=False):
         return Kind.FOLDER
-    return Kind.FILE if entry.is_file(follow_symlinks=False) else Kind.OTHER
+    if not entry.is_file(follow_symlinks=False):
+        return Kind.OTHER
+    return file_kind(status.st_file_attributes)
 
 
 def remove_tree(name: str, held: int | None) -> None:
