@@ -1,4 +1,4 @@
-"""OneDrive's files that are online only: a scan leaves them alone, because reading one downloads it."""
+"""OneDrive's files that are online only: a scan leaves them alone, since reading downloads them."""
 
 from __future__ import annotations
 
@@ -79,9 +79,7 @@ def test_a_listing_of_windows_says_it() -> None:
     def entry(attributes: int) -> Any:
         status = SimpleNamespace(st_file_attributes=attributes, st_reparse_tag=0)
         return SimpleNamespace(
-            stat=lambda follow_symlinks: status,
-            is_dir=lambda follow_symlinks: False,
-            is_file=lambda follow_symlinks: True,
+            stat=lambda **_: status, is_dir=lambda **_: False, is_file=lambda **_: True
         )
 
     assert windows._kind_of(entry(RECALL_ON_DATA_ACCESS)) is Kind.PLACEHOLDER
