@@ -61,6 +61,7 @@ def deep(folder: Path, length: int = 230) -> Path:
     return path
 
 
+@pytest.mark.timeout(900)  # ten commands, and wine takes its time to start each
 def test_the_whole_road_of_a_job_works_in_a_deep_spool(tmp_path: Path) -> None:
     """On Windows without long paths, as it is by default; the limit is imitated where wine has
     none. Elsewhere there is no such limit."""
