@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 from sdwatch import disk, resources
 from sdwatch.errors import ConfigError, FileProblems, Problem
+from sdwatch.policy import config_paths
 from sdwatch.policy.config_secrets import Secret, in_file, secret_files, secrets_of
 from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
 from sdwatch.policy.picture import MOST_PIXELS
@@ -97,12 +98,18 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _findable(path: Path) -> Path:
     """A path that the system can be asked for, with the home that `~` stands for."""
-    if "\0" in str(path):
-        raise ValueError("has a zero byte in it")
+    if why := config_paths.refusal(str(path), os.name == "nt"):
+        raise ValueError(why)
     try:
         return path.expanduser()
     except RuntimeError:
         raise ValueError("begins with the home of a user who is not known here") from None
+
+
+def _to_make(path: Path) -> Path:
+    if why := config_paths.refusal_to_make(str(path), os.name == "nt"):
+        raise ValueError(why)
+    return path
 
 
 _DURATION = Reading(_seconds, "a duration such as 90, 1.5, 2 min or 1 h")
@@ -116,6 +123,7 @@ _UMASK = Reading(_umask, "keep, or three octal digits that begin with 0, such as
 _COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
 
 Place: TypeAlias = Annotated[Path, AfterValidator(_findable)]
+MadePlace: TypeAlias = Annotated[Path, AfterValidator(_findable), AfterValidator(_to_make)]
 Duration: TypeAlias = Annotated[float, _DURATION]
 Limit: TypeAlias = Annotated[float, _DURATION, Field(gt=0)]
 Size: TypeAlias = Annotated[int, _SIZE]
@@ -251,8 +259,8 @@ class RetentionConfig(_Settings):
 class Config(_Settings):
     """All settings. Durations in seconds, sizes in bytes or pixels, paths absolute."""
 
-    spool: Place
-    state: Place
+    spool: MadePlace
+    state: MadePlace
     watch: Literal["events", "poll"] = "events"
     settle: Duration = 2.0
     scan_interval: Limit = 5.0

@@ -23,6 +23,7 @@ from sdwatch import links, system
 from sdwatch.effects import announce
 from sdwatch.links import At, Identity
 from sdwatch.system import Entry, Kind
+from sdwatch.system.long_paths import too_long
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ def keep_private(folder: Path) -> None:
 
 def opener(path: str, flags: int) -> int:
     """For open(): a file that this makes is private where its folder is, see `keep_private`."""
-    return os.open(path, flags, _permissions(Path(path)))
+    return os.open(system.long_path(Path(path)), flags, _permissions(Path(path)))
 
 
 def _permissions(path: Path) -> int:
@@ -136,7 +137,7 @@ def copy(source: Path, target: Path, *, follow_links: bool) -> None:
     """Copy a file, or a folder with all that is in it, to a name that is free. Not synced. Without
     `follow_links` a link stays a link: what it leads to is not brought in. A pipe, a socket or a
     device is left out. Raises OSError."""
-    status = source.stat() if follow_links else look_at(source)
+    status = system.long_path(source).stat() if follow_links else look_at(source)
     if system.is_link(status):
         with links.place(source) as old, links.place(target) as new:
             os.symlink(os.readlink(old.name, dir_fd=old.fd), new.name, dir_fd=new.fd)
@@ -395,8 +396,8 @@ def is_missing(path: Path) -> bool:
     """Whether nothing has this name in its folder, which is there: both are seen in one look, so
     that a folder that comes and goes does not pass for one that lacks it. Raises OSError where the
     folder is not there, or a link is in its place."""
-    with links.folder(path.parent) as (folder, held):
-        return path.name not in (entry.name for entry in system.listing(folder, held))
+    with links.folder(path.parent) as folder:
+        return path.name not in (entry.name for entry in system.listing(folder.path, folder.fd))
 
 
 def is_folder(path: Path) -> bool:
@@ -469,6 +470,17 @@ def entries_below(folder: Path, levels: int) -> Iterator[tuple[Path, Kind]]:
                 pending.append((path / entry.name, level + 1))
 
 
+def refusal(error: OSError, path: Path, *, named: bool = True) -> str:
+    """Return what a disk said of `path`, or of a path below it that the error names; without
+    `named` the text speaks of `path` all the same. Writing to an open file names none. Of a path
+    that is too long Windows says that it is not there, which would explain nothing."""
+    where = str(error.filename or path)
+    why = error.strerror or str(error)
+    if error.errno in (errno.ENOENT, errno.ENAMETOOLONG) and (long := too_long(where)):
+        why = f"the path {long}; move the spool to a folder with a shorter path"
+    return f"{why}: {where if named else path}"
+
+
 def free_bytes(path: Path) -> int:
     """Room left for this user on the file system of `path`."""
-    return shutil.disk_usage(path).free
+    return shutil.disk_usage(system.long_path(path)).free

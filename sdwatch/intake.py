@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from sdwatch import disk
 from sdwatch.clock import Clock
 from sdwatch.config import Config
 from sdwatch.errors import JobError
@@ -166,12 +167,14 @@ class Intake:
             run = archive.claim(arrival, self._spool, self._clock)
         except OSError as error:
             # Each try is for a run, and so a path, of its own.
-            why = f"{error.strerror or error}: {self._spool.working}"
-            now = self._clock.monotonic()
+            working, now = self._spool.working, self._clock.monotonic()
+            why = disk.refusal(error, working, named=False)
             if line := self._refusals.goes_on(arrival.source, key_of(error), why, now):
                 self._say(f"{printable(arrival.source)}: cannot be claimed: {line}")
             self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
-            self._inbox.waiting[arrival.source] = f"cannot be claimed: {error}"
+            self._inbox.waiting[arrival.source] = (
+                f"cannot be claimed: {disk.refusal(error, working)}"
+            )
             self._spool.mend()
             return None
         self._refused.pop(arrival.source, None)

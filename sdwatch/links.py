@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -56,7 +56,7 @@ class At:
 
     def beside(self, name: str) -> str:
         """Another name in the same folder, as functions of `os` take it."""
-        return name if self.fd is not None else str(self.path.with_name(name))
+        return name if self.fd is not None else str(system.long_path(self.path.with_name(name)))
 
     def status(self) -> os.stat_result:
         """What lies there; a link is not followed below a root. Raises OSError."""
@@ -76,17 +76,17 @@ def place(path: Path) -> Iterator[At]:
     """Hold the folder of `path`. Raises OSError: NotADirectoryError with the path of what lies
     where a folder should, ELOOP where that is a link. OSErrors from within get the whole path."""
     found = root_above(path)
-    if found is None:
-        yield At(str(path), None, path, confined=False)
-        return
-    root, (*above, name) = found
-    with system.holding(root, above) as held:
-        at = At(name if held is not None else str(path), held, path, confined=True)
+    root, names = found or (path.parent, [path.name])
+    *above, name = names
+    with system.holding(root, above) if found else nullcontext() as held:
+        name = name if held is not None else str(system.long_path(path))
         try:
-            yield at
+            yield At(name, held, path, confined=found is not None)
         except OSError as error:
             if error.filename == name:
                 error.filename = str(path)
+            if error.filename2 == name:
+                error.filename2 = str(path)
             raise
 
 
@@ -111,11 +111,11 @@ def folder(path: Path) -> Iterator[Folder]:
     """Hold `path` itself, a folder. Raises OSError, see `place`."""
     found = root_above(path / "-")
     if found is None:
-        yield Folder(str(path), None, confined=False)
+        yield Folder(str(system.long_path(path)), None, confined=False)
         return
     root, (*parts, _) = found
     with system.holding(root, parts) as held:
-        yield Folder(str(path), held, confined=True)
+        yield Folder(str(system.long_path(path)), held, confined=True)
 
 
 def open_to_read(path: Path) -> int:

@@ -234,6 +234,8 @@ class Monitor:
                 f"working/{name} has {count} runs of another worker; they are left alone "
                 f"(`sdwatch run --take-over {name}` goes on with them)"
             )
+        if warning := self._spool.too_deep:
+            self._say(warning)
         self._holds.clear()
         signatures = load_signatures(config.signatures)
         self._lanes = [

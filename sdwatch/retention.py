@@ -19,9 +19,10 @@ from sdwatch.clock import Clock, join
 from sdwatch.config import RetentionConfig, RunsKept
 from sdwatch.policy.lasting import Lasting, key_of
 from sdwatch.policy.retention import Kept, too_much, too_old
+from sdwatch.policy.run_names import is_run_id
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT, INTERVAL
-from sdwatch.spool.run import JOURNAL, MANIFEST, is_run_id
+from sdwatch.spool.run import JOURNAL, MANIFEST
 from sdwatch.state import StateFolder
 from sdwatch.system import Kind
 from sdwatch.webui.identity import old_logs

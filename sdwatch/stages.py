@@ -17,6 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
+from sdwatch import disk
 from sdwatch.clock import Clock
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
@@ -451,7 +452,7 @@ class StageRunner:
             except OSError as error:
                 if self._run.is_gone:
                     raise RunGoneError(str(self._run.folder)) from error
-                self.disk_refuses = why = _refusal(error, self._run.folder)
+                self.disk_refuses = why = disk.refusal(error, self._run.folder)
                 now = self._clock.monotonic()
                 if line := self._refusals.goes_on(run, key_of(error), why, now):
                     log.error("%s: the disk refuses: %s; it is tried again", run, line)
@@ -464,11 +465,6 @@ class StageRunner:
                 if lasted := self._refusals.is_over(run, self._clock.monotonic()):
                     log.info("%s: the disk takes it again, after %s", run, lasted)
                 return done
-
-
-def _refusal(error: OSError, folder: Path) -> str:
-    """What the disk said, always with a path: writing to an open file names none."""
-    return f"{error.strerror or error}: {error.filename or folder}"
 
 
 def _encoded(image: bytes) -> str:

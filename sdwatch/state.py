@@ -15,11 +15,12 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sdwatch import disk
+from sdwatch import disk, system
 from sdwatch.errors import AlreadyRunningError, SpoolError
 
 log = logging.getLogger("sdwatch.state")
 
+_LONGEST_NAME = "-" * 90  # characters of the longest path in it, with some to spare
 _WORKER = re.compile(r"[a-z0-9-]{1,60}")
 
 
@@ -33,6 +34,11 @@ class StateFolder:
 
     def hold(self) -> None:
         """Take the lock. Raises AlreadyRunningError naming the holder, SpoolError."""
+        if why := system.too_long_for_programs(self.root / _LONGEST_NAME):
+            raise SpoolError(
+                f"{self.root}: this state folder cannot be used, because the path of a WebUI's log "
+                f"in it {why}. Give `state` in the config a shorter path"
+            )
         try:
             disk.ensure_folder(self.root)
             self._lock.acquire(timeout=0)

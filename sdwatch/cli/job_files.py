@@ -20,7 +20,7 @@ from sdwatch.spool.signature import TOO_DEEP, folder_files, is_too_deep
 def read_job_at(path: Path, rules: JobRules) -> Job:
     """The job in a file or a job folder. Raises JobError, whose problems name the path as given."""
     try:
-        if path.is_dir():
+        if disk.is_folder(path):
             return _in_folder(path, rules)
         data = job_text_at(path)
         return parse_job(data, str(path), None, path.stem, rules=rules)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
+from sdwatch import disk
 from sdwatch.cli.exit_codes import NotFoundError
 from sdwatch.errors import SpoolError
+from sdwatch.policy.run_names import NO_NAME, slug_of
 from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.spool.inbox import candidates
 
@@ -18,7 +21,7 @@ _SHOWN = 8
 
 def the_spool_exists(spool: Spool) -> None:
     """Raises SpoolError where there is no spool yet."""
-    if not spool.inbox.is_dir():
+    if not disk.is_folder(spool.inbox):
         raise SpoolError(
             f"{spool.root}: there is no spool here; `sdwatch run` or `sdwatch submit` makes it"
         )
@@ -37,7 +40,7 @@ def archived_runs(folder: Path) -> dict[str, Path]:
 
 def waiting_jobs(spool: Spool) -> dict[str, Path]:
     """The jobs in the inbox, by their path in it."""
-    if not spool.inbox.is_dir():
+    if not disk.is_folder(spool.inbox):
         return {}
     return {found.source: found.path for found in candidates(spool.inbox)}
 
@@ -49,9 +52,10 @@ def run_named(name: str) -> str:
 
 def find(name: str, among: Mapping[str, T], where: str) -> T:
     """What `name` means: exactly so called, else beginning so, else having it anywhere in its
-    name. Raises NotFoundError where nothing fits or more than one."""
+    name; else the same in small letters and composed form, or as the job's name is written in its
+    run's id. Raises NotFoundError where nothing fits or more than one."""
     fitting: list[str] = []
-    for fits in (_is, _begins, _has):
+    for fits in (_is, _begins, _has, _has_folded, _has_slug):
         fitting = [known for known in among if fits(known, name)]
         if fitting:
             break
@@ -74,6 +78,19 @@ def _has(known: str, name: str) -> bool:
     return name in known
 
 
+def _has_folded(known: str, name: str) -> bool:
+    return _folded(name) in _folded(known)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name.casefold())
+
+
+def _has_slug(known: str, name: str) -> bool:
+    slug = slug_of(name)
+    return slug != NO_NAME and slug in known
+
+
 def _some(names: Iterable[str]) -> str:
     names = sorted(names)
     more = [f"  … and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
@@ -87,7 +104,7 @@ def near_misses(spool: Spool) -> dict[str, str]:
     def ignored(path: Path, why: str) -> None:
         found[path.relative_to(spool.inbox).as_posix()] = why
 
-    if spool.inbox.is_dir():
+    if disk.is_folder(spool.inbox):
         for _ in candidates(spool.inbox, ignored=ignored):
             pass
     return found

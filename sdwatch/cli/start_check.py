@@ -16,7 +16,7 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from sdwatch import disk
+from sdwatch import disk, system
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import Problem
 from sdwatch.policy.document import parse_document
@@ -108,6 +108,9 @@ def findings_of(webui: WebUIConfig) -> list[StartFinding]:
     """Return what is wrong with the way this WebUI is started; nothing for an external one."""
     if webui.command is None:
         return []
+    if webui.cwd and (why := system.too_long_for_programs(webui.cwd)):
+        message = f"the path of the folder {webui.cwd} {why}: move the WebUI to a shorter one"
+        return [StartFinding(("cwd",), message)]
     if webui.cwd and not webui.cwd.is_dir():  # nothing else can be looked at
         why = "is a file" if webui.cwd.exists() else "is not there"
         message = f"the folder {webui.cwd} {why}: name the one in which the WebUI is installed"

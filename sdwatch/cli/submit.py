@@ -42,7 +42,7 @@ def _submit(job: Path, inbox: Path) -> Path:
     # A name such as ~castle.yaml would be ignored for ever.
     name = f"job-{job.name.strip('.~#$_')}" if is_temporary(job.name) else job.name
     temporary = inbox / f".{os.getpid()}-{time.time_ns()}.tmp"
-    if job.is_dir():
+    if disk.is_folder(job):
         disk.copy(job, temporary, follow_links=True)
         return put_in(temporary, inbox, name, "")
     disk.write(temporary, job_text_at(job))

@@ -174,14 +174,37 @@ def image_names(stage: Stage) -> list[str]:
 
 
 def on_disk(name: str, images: Collection[str]) -> str:
-    """The name of the image that is meant: `./a.png` is `a.png`, and an accent is the same whether
-    it is a sign of its own or not (macOS takes it apart), where just one file fits."""
+    """Return the name of the image that is meant: `./a.png` is `a.png`; an accent is the same
+    whether it is a sign of its own or not (macOS takes it apart), and so are capital and small
+    letters (as on Windows and macOS), where just one file fits."""
     clean = str(PurePosixPath(name))
     if clean in images:
         return clean
-    form = unicodedata.normalize("NFC", clean)
-    fit = [image for image in images if unicodedata.normalize("NFC", image) == form]
-    return fit[0] if len(fit) == 1 else clean
+    for form in (_composed, _folded):
+        if len(fit := _alike(clean, images, form)) == 1:
+            return fit[0]
+    return clean
+
+
+def several_on_disk(name: str, images: Collection[str]) -> list[str]:
+    """Return the images that a name may mean, where they differ in nothing but capital and small
+    letters or the form of an accent, and none is called exactly so."""
+    real = on_disk(name, images)
+    fit = [] if real in images else _alike(real, images, _folded)
+    return sorted(fit) if len(fit) > 1 else []
+
+
+def _alike(name: str, images: Collection[str], form: Callable[[str], str]) -> list[str]:
+    wanted = form(name)
+    return [image for image in images if form(image) == wanted]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _folded(name: str) -> str:
+    return _composed(_composed(name).casefold())
 
 
 class _JobReader:
@@ -408,6 +431,9 @@ class _JobReader:
         if (real := on_disk(name, self.images)) in self.images:
             why = self.why_unusable(real)
             return f"{shown(name)} {why}" if why else ""
+        if several := several_on_disk(name, self.images):
+            names = " and ".join(map(shown, several))
+            return f"{shown(name)} may be {names}: write the name as the one that is meant has it"
         near = nearest(name, sorted(self.images)) if self.images else "; there is no image in it"
         return f"{shown(name)} is not in the job folder{near}"
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
+from sdwatch.policy.run_names import RUN_ID
 from sdwatch.policy.vocabulary import COMMON, tells_nothing
-
-RUN_ID = re.compile(r"\b(\d{8}-\d{6}\.\d{3}-)[a-z0-9-]+(-[0-9a-f]{4})\b")
 
 _WORD = re.compile(r"[^\W_]+")
 
 
 def without_slugs(text: str) -> str:
-    """`text` with `job` in place of the file name in each run's id."""
+    """`text` with `job` in place of the file name in each run's id and each image's name."""
     return RUN_ID.sub(r"\1job\2", text)
 
 

@@ -13,17 +13,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdwatch import disk, links
+from sdwatch import disk, links, system
 from sdwatch.clock import Clock
 from sdwatch.errors import SpoolError
 from sdwatch.policy.command import config_option
 from sdwatch.policy.document import too_large
 from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.policy.near_miss import JOB_EXTENSIONS
+from sdwatch.policy.run_names import LONGEST_IMAGE, LONGEST_RUN_ID
 from sdwatch.policy.story import About
 from sdwatch.spool.diagnostics import write_explanation
 from sdwatch.spool.inbox import CANCEL_EXTENSION, Arrival
 from sdwatch.spool.run import (
+    IMAGES,
     JOB_FILE,
     JOB_FOLDER,
     JOURNAL,
@@ -97,7 +99,7 @@ class Spool:
         error, or the empty local folder that it was mounted on, in which nothing may be made. A
         person takes away one folder or another, not all at once."""
         try:
-            there = {entry.name for entry in os.scandir(self.root)}
+            there = {entry.name for entry in os.scandir(system.long_path(self.root))}
         except OSError:
             return True
         return there.isdisjoint(("inbox", "working", "done", "failed"))
@@ -108,9 +110,22 @@ class Spool:
             with suppress(SpoolError):
                 self.prepare()
 
+    @property
+    def too_deep(self) -> str:
+        """What a person should know of a spool whose path is long, which is no limit for sdwatch
+        and one for other programs on Windows. '' where there is nothing to know."""
+        run = self.failed / ("-" * LONGEST_RUN_ID)
+        why = system.too_long_for_programs(run / IMAGES / ("-" * LONGEST_IMAGE))
+        return why and (
+            f"{self.root}: sdwatch can work here, but Explorer and many other programs cannot open "
+            f"what it makes: the path of an image in it {why}. Move the spool to a folder with a "
+            "shorter path, such as D:\\spool"
+        )
+
     def hold_file(self) -> Path | None:
         """The file by which a person holds everything, if it is there."""
-        return next((p for n in ("hold", "hold.txt") if (p := self.root / n).exists()), None)
+        files = (self.root / name for name in ("hold", "hold.txt"))
+        return next((file for file in files if system.long_path(file).exists()), None)
 
     def run_folders(self) -> list[Path]:
         """This worker's runs, oldest first."""
@@ -137,7 +152,8 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
     The journal names the source before the one rename that moves the job. None where the job was
     taken away meanwhile. Raises OSError.
     """
-    run_id = new_run_id(arrival.path.stem, clock.wall())
+    name = arrival.path.name if arrival.is_folder else arrival.path.stem
+    run_id = new_run_id(name, clock.wall())
     folder = spool.working / run_id
     disk.make_folder(folder)
     run = Run(folder, clock)

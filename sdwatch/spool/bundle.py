@@ -29,8 +29,9 @@ from sdwatch.policy.command_line import command_for_others, secrets_in_command
 from sdwatch.policy.credentials import SECRET, SPEAKS_OF_ONE
 from sdwatch.policy.echoes import Echoes
 from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.run_names import RUN_ID
 from sdwatch.policy.sanitise import NAME_KEYS, sanitise, strings
-from sdwatch.policy.stand_ins import RUN_ID, StandIns, without_slugs
+from sdwatch.policy.stand_ins import StandIns, without_slugs
 from sdwatch.policy.vocabulary import COMMON, tells_nothing
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import (

@@ -45,12 +45,10 @@ class HoldNote:
 
     def was_taken_away(self) -> bool:
         """Whether a person removed it: the lane is to go on now."""
+        if self._shown is None:
+            return False
         try:
-            gone = (
-                self._shown is not None
-                and not disk.exists(self._path)
-                and self._path.parent.exists()
-            )
+            gone = disk.is_missing(self._path)
         except OSError:
             return False  # a share that is gone for the moment
         if gone:

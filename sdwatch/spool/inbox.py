@@ -18,13 +18,13 @@ from sdwatch import disk, system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
 from sdwatch.links import Identity
-from sdwatch.policy.job import Job, image_names, on_disk, parse_job
+from sdwatch.policy.job import Job, image_names, on_disk, parse_job, several_on_disk
 from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
 from sdwatch.policy.printable import printable
 from sdwatch.policy.reach import JobRules
 from sdwatch.policy.schedule import in_order
 from sdwatch.spool.inside import size_of_arrived
-from sdwatch.spool.job_file import job_file_in
+from sdwatch.spool.job_file import NOT_LOCAL, has_job_elsewhere, job_file_in
 from sdwatch.spool.run import read_bounded, unreadable
 from sdwatch.spool.signature import (
     DEEPEST,
@@ -33,6 +33,7 @@ from sdwatch.spool.signature import (
     folder_files,
     fresh_size,
     is_too_deep,
+    placeholders,
     signature_from,
 )
 from sdwatch.system import Entry, Kind
@@ -137,7 +138,7 @@ class Inbox:
         seen: dict[str, _Seen] = {}
         ready: list[Arrival] = []
         self._parsing_left = _PARSING
-        for found in candidates(self.root, self._closed, self._ignore):
+        for found in candidates(self.root, self._closed, self._ignore, self._not_local):
             arrival = self._look_at(found, now, renamed_in, seen)
             if arrival is not None:
                 ready.append(arrival)
@@ -245,6 +246,12 @@ class Inbox:
     def _ignore(self, path: Path, why: str) -> None:
         self.ignored[path.relative_to(self.root).as_posix()] = why
 
+    def _not_local(self, path: Path) -> None:
+        """A job of which the content is in a cloud is not opened: that would download it."""
+        source = path.relative_to(self.root).as_posix()
+        self.waiting[source] = NOT_LOCAL
+        self.unreadable.add(source)
+
     def _closed(self, folder: Path, error: OSError) -> None:
         self._unreadable(folder.relative_to(self.root).as_posix() + "/", error)
 
@@ -263,12 +270,18 @@ class Inbox:
             return None
         data = read_bounded(file, source)
         stem = path.name if there is not None else path.stem
-        if there is not None and not late:
+        if there is not None:
             job = parse_job(data, source, _AnyName(), stem, rules=self.rules)
             named = {name for stage in job.stages for name in image_names(stage)}
-            known.missing = tuple(sorted(n for n in named if on_disk(n, there) not in there))
-            if known.missing:
-                self.waiting[source] = f"waits for {', '.join(known.missing)}"
+            missing = sorted(name for name in named if _is_missing(name, there))
+            elsewhere = placeholders(path) if missing else frozenset()
+            if online := [name for name in missing if on_disk(name, elsewhere) in elsewhere]:
+                self.waiting[source] = f"{', '.join(online)} {NOT_LOCAL}"  # however long that takes
+                self.unreadable.add(source)
+                return None
+            if missing and not late:
+                known.missing = tuple(missing)
+                self.waiting[source] = f"waits for {', '.join(missing)}"
                 return None
         return parse_job(
             data,
@@ -278,6 +291,11 @@ class Inbox:
             rules=self.rules,
             look=lambda name: size_of_arrived(path, name, self.rules.max_image),
         )
+
+
+def _is_missing(name: str, there: frozenset[str]) -> bool:
+    """Whether an image may still come. Where several may be meant, none is waited for."""
+    return on_disk(name, there) not in there and not several_on_disk(name, there)
 
 
 def _which(path: Path, error: OSError) -> str:
@@ -326,17 +344,18 @@ def candidates(
     root: Path,
     closed: Callable[[Path, OSError], None] = lambda *_: None,
     ignored: Callable[[Path, str], None] = lambda *_: None,
+    not_local: Callable[[Path], None] = lambda *_: None,
 ) -> Iterator[Candidate]:
     """Job files and job folders below `root`. Symbolic links are never followed. A sub-folder that
     vanishes, or is closed to us, which `closed` is told, does not spoil the rest; nor does what
-    looks as if a job was meant, of which `ignored` is told with the reason. Raises OSError for
-    `root` itself."""
+    looks as if a job was meant, of which `ignored` is told with the reason. `not_local` is told of
+    jobs whose file is not on this machine. Raises OSError for `root` itself."""
     pending = [(root, 0)]
     while pending:
         folder, depth = pending.pop()
         try:
             entries = disk.entries(folder)
-            jobs, folders = _sorted_out(folder, depth, entries, ignored)
+            jobs, folders = _sorted_out(folder, depth, entries, ignored, not_local)
             # All at once: the way to the folder is walked once, and not for each of them.
             statuses = disk.statuses(folder, jobs)
         except FileNotFoundError:
@@ -357,25 +376,34 @@ def candidates(
 
 
 def _sorted_out(
-    folder: Path, depth: int, entries: list[Entry], ignored: Callable[[Path, str], None]
+    folder: Path,
+    depth: int,
+    entries: list[Entry],
+    ignored: Callable[[Path, str], None],
+    not_local: Callable[[Path], None],
 ) -> tuple[list[str], list[str]]:
     """The names of those that are jobs, and of the folders to be looked into."""
     jobs: list[str] = []
     folders: list[str] = []
-    for name, kind in entries:
+    for entry in entries:
+        name, kind = entry
         if is_temporary(name):
             continue
         if kind is Kind.FOLDER:
             if job_file_in(folder / name) is not None:
                 jobs.append(name)
+            elif has_job_elsewhere(folder / name):
+                not_local(folder / name)
             elif depth < DEEPEST:
                 folders.append(name)
             else:
                 ignored(folder / name, f"more than {DEEPEST} folders deep; move it up")
+        elif kind is Kind.PLACEHOLDER and _is_job(name):
+            not_local(folder / name)
         elif depth == 0 and name.lower().endswith(PICTURE_EXTENSIONS):
             why = "a picture is no job; `sdwatch submit` makes one of its settings"
             ignored(folder / name, why)
-        elif why := _why_no_job(name, kind):
+        elif why := _why_no_job(entry):
             ignored(folder / name, why)
         elif name.lower().endswith(JOB_EXTENSIONS):
             jobs.append(name)
@@ -389,10 +417,14 @@ def _cancelled(entries: list[Entry]) -> frozenset[str]:
     return frozenset(os.path.normcase(name[: -len(CANCEL_EXTENSION)]) for name in markers)
 
 
-def _why_no_job(name: str, kind: Kind) -> str:
+def _is_job(name: str) -> bool:
+    return name.lower().endswith(JOB_EXTENSIONS) and not why_not_a_job(name)
+
+
+def _why_no_job(entry: Entry) -> str:
     """Of what is not a folder: why it is not taken for a job, where somebody may think it is."""
-    if kind is Kind.LINK:
+    if entry.kind is Kind.LINK:
         return "a link is never followed; put the file or folder itself here"
-    if kind is Kind.FILE:
-        return why_not_a_job(name)
-    return "not a plain file" if name.lower().endswith(JOB_EXTENSIONS) else ""
+    if entry.kind in (Kind.FILE, Kind.PLACEHOLDER):
+        return why_not_a_job(entry.name)
+    return "not a plain file" if entry.name.lower().endswith(JOB_EXTENSIONS) else ""

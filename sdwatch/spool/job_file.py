@@ -16,6 +16,19 @@ def is_job_name(name: str) -> bool:
     return name.lower() in _NAMES
 
 
+NOT_LOCAL = 'is online only; choose "Always keep on this device" for it, or wait until it is here'
+"""Of a file of OneDrive, or a cloud like it, whose content is not on this machine."""
+
+
+def has_job_elsewhere(folder: Path) -> bool:
+    """Whether the folder's job file is one whose content is not on this machine."""
+    try:
+        entries = disk.entries(folder)
+    except OSError:
+        return False
+    return any(e.kind is Kind.PLACEHOLDER and is_job_name(e.name) for e in entries)
+
+
 def job_file_in(folder: Path) -> Path | None:
     """The job file that makes this a job folder, if it has one: `job.yaml` before `job.yml` before
     `job.json`, and of names that differ in case the one in small letters. No link is one."""

@@ -11,7 +11,6 @@ import io
 import json
 import os
 import random
-import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -25,8 +24,9 @@ from PIL import Image as Picture
 from sdwatch import disk
 from sdwatch.clock import Clock, iso
 from sdwatch.errors import JobError, JournalError, Problem, SpoolError
+from sdwatch.policy import run_names
 from sdwatch.policy.document import MAX_BYTES, too_large
-from sdwatch.policy.job import Job, parse_job
+from sdwatch.policy.job import Job, on_disk, parse_job
 from sdwatch.policy.ledger import Image, Ledger, read_ledger
 from sdwatch.policy.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
 from sdwatch.policy.picture import MOST_PIXELS
@@ -34,6 +34,7 @@ from sdwatch.policy.reach import JobRules
 from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
 from sdwatch.spool.job_file import is_job_name, job_file_in
 from sdwatch.spool.signature import digest, folder_files, signature_of
+from sdwatch.system import Kind
 
 JOURNAL = "journal.jsonl"
 MANIFEST = "run.json"
@@ -46,16 +47,11 @@ _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
 def new_run_id(name: str, wall: float) -> str:
-    """Readable, sortable by time, unique: `20261123-065243.123-castle-3f2a`. `name`: the job's."""
+    """Return a new run's id, see policy/run_names.py. `name`: the job's; `wall`: seconds since
+    1970."""
     time = datetime.fromtimestamp(wall, UTC)
-    slug = re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-")[:40].strip("-").lower() or "job"
     stamp = f"{time:%Y%m%d-%H%M%S}.{time.microsecond // 1000:03d}"
-    return f"{stamp}-{slug}-{secrets.token_hex(2)}"
-
-
-def is_run_id(name: str) -> bool:
-    """Whether a folder's name is one that `new_run_id` makes."""
-    return re.fullmatch(r"[0-9]{8}-[0-9]{6}\.[0-9]{3}-[a-z0-9-]+-[0-9a-f]{4}", name) is not None
+    return run_names.run_id(stamp, name, secrets.token_hex(2))
 
 
 class Run:
@@ -211,6 +207,8 @@ class Run:
         """An image that a call takes: the job's own (`own`), or one of the stage before. Raises
         SpoolError for what is none, or leads outside this folder, OSError."""
         folder, most = (JOB_FOLDER, self._most_pixels) if own else (IMAGES, MOST_PIXELS)
+        if own:  # a script has it as the job wrote it
+            name = on_disk(name, folder_files(self.folder / JOB_FOLDER))
         return read_picture(self.folder, str(PurePosixPath(folder, name)), most)
 
     def finish_call(
@@ -235,15 +233,32 @@ class Run:
         """Remove files that a death, or a full disk, has left half written. Raises OSError."""
         disk.sweep_temporaries(self.folder)
         disk.sweep_temporaries(self.folder / IMAGES)
+        self._sweep_old_names()
+
+    def _sweep_old_names(self) -> None:
+        """Earlier versions named images after the whole run id. What is recorded keeps its name; an
+        image that such a version saved and, dying, did not record is made again under another name
+        now, and would be left over."""
+        folder = self.folder / IMAGES
+        if self.broken or not disk.is_folder(folder):
+            return  # of a journal that cannot be read nothing is known to be left over
+        finished = [r for r in self._records if r["event"] == "call_finished"]
+        recorded = {image["name"] for record in finished for image in record["images"]}
+        for entry in disk.entries(folder):
+            is_old = entry.name.startswith(f"{self.run_id}_") and entry.kind is Kind.FILE
+            if is_old and entry.name not in recorded:
+                disk.remove(folder / entry.name)
 
     def _save(self, call: Call, number: int, data: bytes, grid: bool) -> Image:
-        """One image under a name that no other run and no other call has."""
+        """Save one image, under a name that no other run and no other call has, see
+        policy/run_names.py."""
         with Picture.open(io.BytesIO(data)) as picture:
             extension = _FORMATS.get(picture.format or "", "img")
             width, height = picture.size
         kind = "upscale" if call.kind == UPSCALE else call.kind
         what = "grid" if grid else f"{number:02d}"
-        name = f"{self.run_id}_{call.stage}-{kind}_{call.number:03d}-{what}.{extension}"
+        prefix = run_names.image_prefix(self.run_id)
+        name = f"{prefix}_{call.stage}-{kind}_{call.number:03d}-{what}.{extension}"
         disk.write(self.folder / IMAGES / name, data)
         digest = hashlib.sha256(data).hexdigest()
         return Image(name, digest, len(data), width, height, grid)

@@ -58,8 +58,17 @@ TOO_DEEP = f"a job folder has at most {DEEPEST} levels of folders in it, and thi
 def folder_files(folder: Path) -> frozenset[str]:
     """All plain files below a folder, relative, with forward slashes; symlinks are left out, and
     what lies deeper than DEEPEST."""
+    return _names_below(folder, Kind.FILE)
+
+
+def placeholders(folder: Path) -> frozenset[str]:
+    """The same of those files whose content is not on this machine."""
+    return _names_below(folder, Kind.PLACEHOLDER)
+
+
+def _names_below(folder: Path, wanted: Kind) -> frozenset[str]:
     entries = disk.entries_below(folder, DEEPEST)
-    files = (path for path, kind in entries if kind is Kind.FILE)
+    files = (path for path, kind in entries if kind is wanted)
     return frozenset(path.relative_to(folder).as_posix() for path in files)
 
 

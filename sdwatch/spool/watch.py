@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from watchdog.events import (
@@ -23,6 +24,8 @@ from watchdog.events import (
     FileSystemEventHandler,
 )
 from watchdog.observers.api import BaseObserver
+
+from sdwatch import system
 
 log = logging.getLogger("sdwatch.spool")
 
@@ -47,6 +50,7 @@ class InboxWatch(FileSystemEventHandler):
         self, root: Path, changed: Callable[[], None], renamed_in: Callable[[Path], None]
     ) -> None:
         self._root = root
+        self._watched = system.long_path(root)
         self._changed = changed
         self._renamed_in = renamed_in
         self._observer: BaseObserver | None = None
@@ -56,7 +60,7 @@ class InboxWatch(FileSystemEventHandler):
         must do; that is logged."""
         try:
             observer = _make_observer()
-            observer.schedule(self, str(self._root), recursive=True, event_filter=_EVENTS)
+            observer.schedule(self, str(self._watched), recursive=True, event_filter=_EVENTS)
             observer.start()
         except OSError as error:
             log.warning("%s: no watch events (%s); the inbox is scanned", self._root, error)
@@ -75,7 +79,8 @@ class InboxWatch(FileSystemEventHandler):
             target = str(event.dest_path or "")
             if not target:
                 return  # renamed out
-            self._renamed_in(Path(target))
+            with suppress(ValueError):  # not below the inbox: nothing that a scan would find
+                self._renamed_in(self._root / Path(target).relative_to(self._watched))
         self._changed()
 
 

@@ -26,6 +26,7 @@ if sys.platform == "win32":
         is_still_written,
         kill,
         listing,
+        long_path,
         numbering,
         open_inside,
         open_new,
@@ -39,6 +40,7 @@ if sys.platform == "win32":
         spawn,
         start_mark,
         sync_folder,
+        too_long_for_programs,
         use_umask,
         wait_gone,
     )
@@ -56,6 +58,7 @@ else:
         is_still_written,
         kill,
         listing,
+        long_path,
         numbering,
         open_inside,
         open_new,
@@ -69,6 +72,7 @@ else:
         spawn,
         start_mark,
         sync_folder,
+        too_long_for_programs,
         use_umask,
         wait_gone,
     )
@@ -90,6 +94,7 @@ __all__ = [
     "kill",
     "listeners",
     "listing",
+    "long_path",
     "numbering",
     "open_inside",
     "open_new",
@@ -103,6 +108,7 @@ __all__ = [
     "spawn",
     "start_mark",
     "sync_folder",
+    "too_long_for_programs",
     "use_umask",
     "wait_gone",
 ]

@@ -14,6 +14,12 @@ NOT_FOLLOWED = "is a link, and below the spool no link is followed"
 """Of a link, or a junction, where a folder or file of the spool should be."""
 
 
+NOT_HERE = 0x1000 | 0x40000 | 0x400000
+"""FILE_ATTRIBUTE_OFFLINE, _RECALL_ON_OPEN and _RECALL_ON_DATA_ACCESS ("File Attribute Constants",
+Microsoft; winnt.h): the content of the file lies in a cloud or an archive, and reading it, with the
+second one opening it, brings it here. A listing says so without touching the file."""
+
+
 class Kind(Enum):
     """What an entry of a folder is."""
 
@@ -21,8 +27,15 @@ class Kind(Enum):
     FILE = auto()
     LINK = auto()
     """A symbolic link, or a junction: whatever leads elsewhere."""
+    PLACEHOLDER = auto()
+    """A file whose content is not on this machine: OneDrive's "online-only"."""
     OTHER = auto()
     """A pipe, a socket, a device."""
+
+
+def file_kind(attributes: int) -> Kind:
+    """Return FILE or PLACEHOLDER for a plain file with these attributes of Windows."""
+    return Kind.PLACEHOLDER if attributes & NOT_HERE else Kind.FILE
 
 
 class Entry(NamedTuple):

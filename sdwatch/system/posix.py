@@ -94,6 +94,18 @@ def somebody_listens(host: str, port: int) -> bool:
         return False
 
 
+def long_path(path: Path) -> Path:
+    """Return the path as functions of the system take it, however long: here as it is. What is
+    longer than 4,096 bytes (PATH_MAX) is reached from a handle of a folder, see `holding`."""
+    return path
+
+
+def too_long_for_programs(path: Path) -> str:
+    """Return what keeps other programs from using a path of this length: here nothing."""
+    del path
+    return ""
+
+
 def open_to_read(path: Path) -> int:
     """A descriptor to read the file; a pipe is not waited for. Raises OSError, for a folder too."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -17,8 +17,9 @@ from typing import Any
 
 import psutil
 
-from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, Kind
+from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, Kind, file_kind
 from sdwatch.system.listening import listeners
+from sdwatch.system.long_paths import LONGEST_FOLDER, extended, too_long, units
 
 assert sys.platform == "win32"
 
@@ -91,6 +92,19 @@ def somebody_listens(host: str, port: int) -> bool:
         return bool(listeners(host, port))
     except (psutil.Error, OSError):
         return False  # whoever is there shows when the WebUI cannot bind
+
+
+def long_path(path: Path) -> Path:
+    r"""Return the path as functions of the system take it, however long: where it has more than
+    Windows takes by default, with `\\?\` before it. It is for calls alone; people never see it."""
+    whole = str(path.absolute())
+    return path if units(whole) <= LONGEST_FOLDER else Path(extended(whole))
+
+
+def too_long_for_programs(path: Path) -> str:
+    """Return what keeps other programs, and what this one does not do through `long_path`, from
+    using a path of this length; '' where nothing does. A current folder has the limit always."""
+    return too_long(str(path.absolute()))
 
 
 def open_to_read(path: Path) -> int:
@@ -256,7 +270,7 @@ def holding(root: Path, parts: Sequence[str]) -> Iterator[int | None]:
             if part == "..":
                 raise OSError(errno.ELOOP, "leads outside", str(path))
             held.callback(_hold(path, _OPEN_REPARSE_POINT).Close)
-            status = os.lstat(path)
+            status = os.lstat(long_path(path))
             if is_link(status):
                 raise OSError(errno.ELOOP, NOT_FOLLOWED, str(path))
             if not stat.S_ISDIR(status.st_mode):
@@ -328,12 +342,16 @@ def listing(path: str, held: int | None) -> list[Entry]:
 
 
 def _kind_of(entry: os.DirEntry[str]) -> Kind:
-    """All from the listing itself; a junction says that it is a folder, too."""
-    if is_link(entry.stat(follow_symlinks=False)):
+    """All from the listing itself, which opens nothing, so that no file of a cloud is brought here;
+    a junction says that it is a folder, too."""
+    status = entry.stat(follow_symlinks=False)
+    if is_link(status):
         return Kind.LINK
     if entry.is_dir(follow_symlinks=False):
         return Kind.FOLDER
-    return Kind.FILE if entry.is_file(follow_symlinks=False) else Kind.OTHER
+    if not entry.is_file(follow_symlinks=False):
+        return Kind.OTHER
+    return file_kind(status.st_file_attributes)
 
 
 def remove_tree(name: str, held: int | None) -> None:
@@ -342,21 +360,21 @@ def remove_tree(name: str, held: int | None) -> None:
     path = Path(name)
     with holding(path.parent, [path.name]):
         for entry in listing(name, held):
-            inner = str(path / entry.name)
+            inner = long_path(path / entry.name)
             if entry.kind is Kind.FOLDER:
-                remove_tree(inner, held)
+                remove_tree(str(inner), held)
             elif os.lstat(inner).st_file_attributes & stat.FILE_ATTRIBUTE_DIRECTORY:
-                Path(inner).rmdir()  # of a junction, or of a link to a folder, the link itself
+                inner.rmdir()  # of a junction, or of a link to a folder, the link itself
             else:
-                Path(inner).unlink()
-    path.rmdir()
+                inner.unlink()
+    long_path(path).rmdir()
 
 
 def is_still_written(path: Path) -> bool:
     """Whether somebody has the file open: then it cannot be opened for us alone."""
     try:
         handle = win32file.CreateFile(
-            str(path), win32con.GENERIC_READ, 0, None, win32con.OPEN_EXISTING, 0, None
+            str(long_path(path)), win32con.GENERIC_READ, 0, None, win32con.OPEN_EXISTING, 0, None
         )
     except pywintypes.error as error:
         return bool(error.winerror == _ERROR_SHARING_VIOLATION)
@@ -372,7 +390,7 @@ def _to_read(path: Path, flags: int) -> Any:
 
 def _opened(path: Path, access: int, share: int, how: int, flags: int) -> Any:
     try:
-        return win32file.CreateFile(str(path), access, share, None, how, flags, None)
+        return win32file.CreateFile(str(long_path(path)), access, share, None, how, flags, None)
     except pywintypes.error as error:
         raise OSError(0, error.strerror, str(path), error.winerror) from error
 
@@ -391,7 +409,7 @@ def _append(path: Path) -> int:
     would leave a hole after the file was truncated in place."""
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE | win32con.FILE_SHARE_DELETE
     handle = win32file.CreateFile(
-        str(path),
+        str(long_path(path)),
         _FILE_APPEND_DATA | win32con.SYNCHRONIZE,
         share,
         None,

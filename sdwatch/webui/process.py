@@ -385,7 +385,9 @@ class WebUIProcessManager:
             )
         except (OSError, ValueError) as error:
             why, advice = f"{self._command[0]!r} could not be started: {error}", "Check `command`."
-            if self._cwd and not self._cwd.is_dir():
+            if self._cwd and (long := system.too_long_for_programs(self._cwd)):
+                why, advice = f"the working folder's path {long}: {self._cwd}", "Move the WebUI."
+            elif self._cwd and not self._cwd.is_dir():
                 why, advice = f"working folder not found: {self._cwd}", ""
             elif isinstance(error, FileNotFoundError):
                 why = f"command not found: {why}"

@@ -13,6 +13,7 @@ from sdwatch import disk
 from sdwatch.effects import Effect
 from sdwatch.monitor import Monitor, Result
 from sdwatch.policy.notice import Notice
+from sdwatch.policy.run_names import image_prefix
 from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
@@ -240,7 +241,7 @@ def test_what_a_death_left_half_written_is_not_published(tmp_path: Path) -> None
         spool.process.kill()
         spool.process.wait()
         (run,) = spool.working()
-        half = run / "images" / f".{run.name}_1-txt2img_007-01.png.tmp"
+        half = run / "images" / f".{image_prefix(run.name)}_1-txt2img_007-01.png.tmp"
         half.write_bytes(b"half an image")
         (run / ".stage_failure_payload.9.json.tmp").write_bytes(b"{")
         spool.start(once=True)

@@ -21,6 +21,7 @@ from PIL import Image
 from sdwatch import system
 from sdwatch.errors import WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.reach import JobRules
+from sdwatch.policy.run_names import image_prefix
 from sdwatch.policy.success import LEVELS, Level
 from sdwatch.spool.run import Run
 from sdwatch.stages import Ending
@@ -297,7 +298,7 @@ def test_an_images_name_follows_its_content(place: Workplace, kind: str, ending:
     data = picture(1, kind)
     run = place.claimed("prompt: a castle")
     place.runner(run, PlainClient(reply(data))).run_to_end(place.spool)
-    assert saved(place.done()) == {f"{run.run_id}_1-txt2img_001-01.{ending}": data}
+    assert saved(place.done()) == {f"{image_prefix(run.run_id)}_1-txt2img_001-01.{ending}": data}
 
 
 def test_the_bytes_with_their_infotext_are_kept_as_they_came(place: Workplace) -> None:

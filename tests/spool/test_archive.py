@@ -185,6 +185,33 @@ def test_a_done_run_is_moved_whole_and_its_journal_is_closed(
     assert spool.run_folders() == []
 
 
+def test_a_run_of_an_earlier_version_resumes_and_is_published_with_its_images(
+    spool: Spool, clock: FakeClock
+) -> None:
+    """Its id has letters of ASCII only, and its images are named after the whole id."""
+    now = claimed(spool, clock)
+    now.close()
+    folder = spool.working / "20251123-065243.123-rger-im-b-ro-3f2a"
+    now.folder.rename(folder)
+    old, lost = (f"{folder.name}_1-txt2img_00{number}-01.png" for number in (1, 2))
+    (folder / "images").mkdir()
+    for name in (old, lost):
+        (folder / "images" / name).write_bytes(picture())
+    before = Run(folder, clock)
+    about = {"name": old, "sha256": "0" * 64, "size": len(picture()), "width": 8, "height": 16}
+    before.record("call_finished", call="1.1", images=[{**about, "grid": False}])
+    before.close()
+    assert archive.recover(spool, clock) == [folder]
+    run = Run(folder, clock)
+    run.read_job()
+    (image,) = run.ledger.call("1.1").images or ()
+    assert run.has_image(image)
+    (new,) = run.finish_call(call(2), [picture()], 0)
+    where = archive.publish(run, spool, "done", None)
+    assert where == spool.done / folder.name
+    assert {path.name for path in (where / "images").iterdir()} == {old, new.name}
+
+
 @pytest.mark.parametrize("outcome", ["failed", "cancelled"])
 def test_a_failed_run_explains_itself(spool: Spool, clock: FakeClock, outcome: str) -> None:
     run = claimed(spool, clock)

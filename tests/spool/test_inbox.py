@@ -15,7 +15,7 @@ from PIL import Image
 
 from sdwatch import system
 from sdwatch.errors import JobError
-from sdwatch.policy.job import Job
+from sdwatch.policy.job import Job, image_names
 from sdwatch.policy.near_miss import why_not_a_job
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
@@ -209,6 +209,35 @@ def test_a_job_folder_waits_for_the_images_it_names(
     (folder / "sketch.png").write_bytes(picture())
     (arrival,) = settled(inbox, clock)
     assert isinstance(arrival.job, Job)
+
+
+def test_an_image_is_found_whatever_the_case_of_its_letters(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
+    text = "stages:\n  - img2img: {prompt: a, init_images: [Parts/A\u0308.PNG, a.png]}\n"
+    folder = folder_job(spool, "sketch", text, "A.png")
+    (folder / "parts").mkdir()
+    (folder / "parts" / "ä.png").write_bytes(picture())
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
+    assert image_names(arrival.job.stages[0]) == ["parts/ä.png", "A.png"]
+    run = archive.claim(arrival, spool, clock)
+    assert run is not None
+    assert run.read_image("a.png", own=True) == picture()  # as a script has it
+    run.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no two such files in one folder")
+def test_of_two_images_that_differ_in_case_only_the_exact_one_is_meant_or_none(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
+    folder_job(spool, "exact", SKETCH, "sketch.png", "Sketch.png")
+    folder_job(spool, "neither", SKETCH, "Sketch.png", "SKETCH.png")
+    exact, neither = sorted(settled(inbox, clock), key=lambda arrival: arrival.source)
+    assert isinstance(exact.job, Job)
+    assert image_names(exact.job.stages[0]) == ["sketch.png"]
+    assert isinstance(neither.job, JobError)  # at once: none of them is still to come
+    assert '"sketch.png" may be "SKETCH.png" and "Sketch.png"' in str(neither.job)
 
 
 def test_after_the_arrival_timeout_a_missing_image_is_a_mistake_in_the_job(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from sdwatch.errors import JobError, SpoolError
+from sdwatch.policy.run_names import image_prefix
 from sdwatch.spool.archive import Spool, claim
 from sdwatch.spool.run import JOURNAL, Run, new_run_id
 from tests.helpers import FakeClock
@@ -53,7 +54,7 @@ def test_run_ids_sort_by_time() -> None:
     assert ids == sorted(ids)
 
 
-@pytest.mark.parametrize("name", ["", "..", "///", "城", "a" * 300, "CON", "\n", "$(rm)"])
+@pytest.mark.parametrize("name", ["", "..", "///", "a" * 300, "CON", "\n", "$(rm)"])
 def test_no_name_of_a_job_leads_out_of_the_folder(name: str) -> None:
     run_id = new_run_id(name, 0.0)
     assert len(run_id) < 80
@@ -139,7 +140,7 @@ def test_a_job_too_large_to_be_one_is_not_read(run: Run) -> None:
 @pytest.mark.parametrize(("kind", "ending"), [("PNG", "png"), ("JPEG", "jpg"), ("WEBP", "webp")])
 def test_an_images_name_follows_its_content(run: Run, kind: str, ending: str) -> None:
     (image,) = run.finish_call(call(), [picture(kind)], 0)
-    assert image.name == f"{run.run_id}_1-txt2img_001-01.{ending}"
+    assert image.name == f"{image_prefix(run.run_id)}_1-txt2img_001-01.{ending}"
     assert (image.width, image.height, image.grid) == (8, 16, False)
     with Image.open(run.folder / "images" / image.name) as saved:
         assert saved.format == kind
@@ -151,13 +152,44 @@ def test_images_are_saved_byte_for_byte_and_none_over_another(run: Run) -> None:
     run.finish_call(call(2), data[2:], 0)
     run.finish_call(call(1, stage=2, kind="extra-single-image"), data[:1], 0)
     found = {path.name: path.read_bytes() for path in (run.folder / "images").iterdir()}
-    prefix = f"{run.run_id}_"
+    prefix = f"{image_prefix(run.run_id)}_"
     assert found == {
         f"{prefix}1-txt2img_001-grid.png": data[0],
         f"{prefix}1-txt2img_001-02.png": data[1],
         f"{prefix}1-txt2img_002-01.png": data[2],
         f"{prefix}2-upscale_001-01.png": data[0],
     }
+
+
+def test_an_image_does_not_repeat_the_whole_run_id_and_says_day_job_and_run(tmp_path: Path) -> None:
+    run = Run(tmp_path / "20261123-065243.123-ärger-im-büro-mit-der-schrift-3f2a", FakeClock())
+    run.folder.mkdir()
+    (image,) = run.finish_call(call(), [picture()], 0)
+    assert image.name == "20261123-065243-ärger-im-büro-mi-3f2a_1-txt2img_001-01.png"
+    run.close()
+
+
+def test_images_of_an_earlier_version_keep_their_names(run: Run) -> None:
+    """Earlier versions named them after the whole run id; what was not recorded is made again."""
+    old, lost = (f"{run.run_id}_1-txt2img_00{n}-01.png" for n in (1, 2))
+    (run.folder / "images").mkdir()
+    for name in (old, lost, "mine.png"):
+        (run.folder / "images" / name).write_bytes(picture())
+    about = {"name": old, "sha256": "0" * 64, "size": len(picture()), "width": 8, "height": 16}
+    run.record("call_finished", call="1.1", images=[{**about, "grid": False}])
+    run.close()
+    after = again(run)
+    after.sweep()
+    (image,) = after.ledger.call("1.1").images or ()
+    assert after.has_image(image)
+    assert after.read_image(image.name, own=False) == picture()
+    (new,) = after.finish_call(call(2), [picture()], 0)
+    names = {path.name for path in (run.folder / "images").iterdir()}
+    assert names == {old, "mine.png", new.name}
+    after.write_manifest("done")
+    manifest = json.loads((run.folder / "run.json").read_text("utf-8"))
+    assert [made["images"][0]["name"] for made in manifest["calls"]] == [old, new.name]
+    after.close()
 
 
 def test_a_finished_call_is_known_after_a_restart(run: Run) -> None:
@@ -206,4 +238,5 @@ def test_the_manifest_tells_each_call_with_its_attempts_and_images(
     assert made["attempts"][0]["diagnosis"] == "crash"
     assert made["attempts"][0]["began"] < made["attempts"][0]["ended"]
     (image,) = made["images"]
-    assert (image["name"], len(image["sha256"])) == (f"{run.run_id}_1-txt2img_001-01.png", 64)
+    assert image["name"] == f"{image_prefix(run.run_id)}_1-txt2img_001-01.png"
+    assert len(image["sha256"]) == 64

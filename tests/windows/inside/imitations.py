@@ -13,6 +13,7 @@ import io
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +34,7 @@ NEW = 10.0
 LONGEST_PATH, LONGEST_FOLDER = 259, 247
 """Characters, with LongPathsEnabled=0, the default of Windows 10 and 11."""
 
+_EXTENDED = "\\\\?\\"
 _NO_FILES = ("/proc/", "/sys/", "/dev/")  # on Linux: psutil reads them
 _ACCESS_DENIED, _SHARING_VIOLATION, _PATH_NOT_FOUND = 5, 32, 3
 
@@ -96,20 +98,55 @@ def scanner() -> None:
 
 
 def short_paths() -> None:
-    """LongPathsEnabled=0: what has a longer path is not found."""
+    r"""LongPathsEnabled=0: what has a longer path is not found, also where a function is given a
+    folder's descriptor (Linux only) and the rest of the path. Behind `\\?\` it is."""
+
+    def whole(path: Any, dir_fd: int | None) -> str:
+        folder = Path() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").readlink()
+        return str((folder / os.fsdecode(path)).absolute())
+
+    def is_long(path: Any, most: int, dir_fd: int | None = None) -> bool:
+        if not isinstance(path, str | bytes | os.PathLike):
+            return False  # a descriptor
+        text = os.fsdecode(path)
+        if text.startswith((_EXTENDED, *_NO_FILES)):
+            return False
+        text = whole(path, dir_fd)
+        return len(text) + sum(sign > "\uffff" for sign in text) > most
 
     def bounded(real: Callable[..., Any], most: int, paths: int = 1) -> Callable[..., Any]:
         def effect(*args: Any, **options: Any) -> Any:
-            for path in args[:paths]:
-                if isinstance(path, str | os.PathLike) and len(str(Path(path).absolute())) > most:
+            held = [options.get("dir_fd")] * 2
+            if paths == 2:
+                held = [options.get("src_dir_fd"), options.get("dst_dir_fd")]
+            for path, dir_fd in zip(args[:paths], held, strict=False):
+                if is_long(path, most, dir_fd):
                     raise refused(_PATH_NOT_FOUND, path, errno.ENOENT)
             return real(*args, **options)
 
+        for able in (os.supports_dir_fd, os.supports_fd, os.supports_follow_symlinks):
+            if real in able:
+                able.add(effect)
         return effect
 
+    for name in ("open", "stat", "lstat", "unlink", "remove", "rmdir", "readlink", "utime"):
+        setattr(os, name, bounded(getattr(os, name), LONGEST_PATH))
+    for name in ("mkdir", "scandir", "listdir", "chdir"):
+        setattr(os, name, bounded(getattr(os, name), LONGEST_FOLDER))
     os.rename, os.replace = (bounded(each, LONGEST_PATH, 2) for each in (os.rename, os.replace))
-    os.open, os.mkdir = bounded(os.open, LONGEST_PATH), bounded(os.mkdir, LONGEST_FOLDER)
     builtins.open = io.open = bounded(io.open, LONGEST_PATH)  # type: ignore[assignment]
+    if sys.platform == "win32":
+        import pywintypes
+        import win32file
+
+        create = win32file.CreateFile
+
+        def create_file(path: str, *args: Any) -> Any:
+            if is_long(path, LONGEST_PATH):
+                raise pywintypes.error(_PATH_NOT_FOUND, "CreateFile", "imitated: path not found")
+            return create(path, *args)
+
+        win32file.CreateFile = create_file
 
 
 def sigkill_name() -> None:

@@ -13,6 +13,7 @@ if sys.platform == "win32":
     import wine_gaps
 
     wine_gaps.note_listeners()
+    wine_gaps.take_long_final_paths()
     # wine's console knows no Ctrl-Break and delivers Ctrl-C in its place, which a new process
     # group ignores, as on Windows.
     ctypes.windll.kernel32.SetConsoleCtrlHandler(None, False)

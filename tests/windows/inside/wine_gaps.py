@@ -4,6 +4,8 @@ r"""What Windows has, wine 8 lacks, and psutil needs. Only for tests under wine;
    does not know. QueryFullProcessImageNameW says the same.
 2. The table of TCP connections names no owner: all sockets are the wine server's. Each Python
    process that listens notes it in a file, C:\wine-listeners\<port>, which is read here.
+3. GetFinalPathNameByHandle fails with ERROR_MORE_DATA for more than 260 characters, its own buffer.
+   NtQueryObject, which it asks, takes one of any size.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ LISTENERS = Path(r"C:\wine-listeners")
 _QUERY_LIMITED_INFORMATION = 0x1000
 _ERROR_INVALID_PARAMETER = 87
 _NATIVE_NAME = 1
+_ERROR_MORE_DATA = 234
+_OBJECT_NAME = 1  # ObjectNameInformation
 _LOCAL, _STATE, _PID = 3, 5, 6  # places in a row of psutil's net_connections
 _LONGEST_PATH = 32768
 
@@ -35,6 +39,50 @@ def note_listeners() -> None:
         real(self, *args)
 
     socket.socket.listen = listen  # type: ignore[method-assign]
+
+
+def take_long_final_paths() -> None:
+    """From now on win32file.GetFinalPathNameByHandle answers for paths of any length."""
+    import pywintypes
+    import win32file
+
+    real = win32file.GetFinalPathNameByHandle
+
+    def final_path(handle: Any, flags: int) -> str:
+        try:
+            return str(real(handle, flags))
+        except pywintypes.error as error:
+            if error.winerror != _ERROR_MORE_DATA:
+                raise
+            return _object_name(int(handle))
+
+    win32file.GetFinalPathNameByHandle = final_path
+
+
+class _UnicodeString(ctypes.Structure):
+    _fields_ = (
+        ("length", wintypes.USHORT),  # bytes
+        ("capacity", wintypes.USHORT),
+        ("text", ctypes.c_void_p),
+    )
+
+
+def _object_name(handle: int) -> str:
+    """The path of an open file, with `\\?\\` before it."""
+    buffer = ctypes.create_string_buffer(4 * _LONGEST_PATH)
+    query = ctypes.WinDLL("ntdll").NtQueryObject  # type: ignore[attr-defined]
+    query.argtypes = [
+        wintypes.HANDLE,
+        ctypes.c_int,
+        ctypes.c_void_p,
+        wintypes.ULONG,
+        ctypes.c_void_p,
+    ]
+    if query(handle, _OBJECT_NAME, buffer, len(buffer), None):
+        raise OSError("NtQueryObject")
+    name = _UnicodeString.from_buffer(buffer)
+    text = ctypes.wstring_at(name.text, name.length // 2)
+    return "\\\\?\\" + text.removeprefix("\\??\\")
 
 
 def close_in(psutil_c: Any) -> None:
