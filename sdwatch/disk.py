@@ -229,7 +229,7 @@ def _new_file(path: Path) -> BinaryIO:
                 patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))), "wb"
             )
         except FileExistsError:
-            patiently(lambda: os.unlink(at.name, dir_fd=at.fd))
+            patiently(lambda: system.remove_file(at.name, at.fd))
             return os.fdopen(
                 patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))), "wb"
             )
@@ -239,7 +239,7 @@ def _replace(source: Path, target: Path) -> None:
     """Rename within one folder, over what is there."""
     with links.place(target) as at:
         old = at.beside(source.name)
-        patiently(lambda: os.replace(old, at.name, src_dir_fd=at.fd, dst_dir_fd=at.fd))
+        patiently(lambda: system.replace(old, at.name, at.fd))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -346,7 +346,7 @@ def remove(path: Path) -> None:
 def remove_quietly(path: Path) -> None:
     """The same of a file that no promise depends on: not announced. Raises OSError."""
     with suppress(FileNotFoundError), links.place(path) as at:
-        patiently(lambda: os.unlink(at.name, dir_fd=at.fd))
+        patiently(lambda: system.remove_file(at.name, at.fd))
 
 
 def remove_empty_folder(path: Path) -> None:

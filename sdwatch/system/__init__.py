@@ -10,6 +10,7 @@ import sys
 import psutil
 
 from sdwatch.system.held import Entry, Kind
+from sdwatch.system.interpreter import python_of_console
 from sdwatch.system.listening import listeners
 
 if sys.platform == "win32":
@@ -18,6 +19,7 @@ if sys.platform == "win32":
         boot_id,
         boot_time,
         code_pages,
+        cut,
         holding,
         io_bytes,
         is_held,
@@ -32,7 +34,9 @@ if sys.platform == "win32":
         open_to_append,
         open_to_read,
         prints_to,
+        remove_file,
         remove_tree,
+        replace,
         session_members,
         session_of,
         somebody_listens,
@@ -48,6 +52,7 @@ else:
         boot_id,
         boot_time,
         code_pages,
+        cut,
         holding,
         io_bytes,
         is_held,
@@ -62,7 +67,9 @@ else:
         open_to_append,
         open_to_read,
         prints_to,
+        remove_file,
         remove_tree,
+        replace,
         session_members,
         session_of,
         somebody_listens,
@@ -80,6 +87,7 @@ __all__ = [
     "boot_id",
     "boot_time",
     "code_pages",
+    "cut",
     "environ_has",
     "holding",
     "io_bytes",
@@ -96,7 +104,10 @@ __all__ = [
     "open_to_append",
     "open_to_read",
     "prints_to",
+    "python_of_console",
+    "remove_file",
     "remove_tree",
+    "replace",
     "session_members",
     "session_of",
     "somebody_listens",

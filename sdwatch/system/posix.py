@@ -119,6 +119,13 @@ def code_pages() -> tuple[str, ...]:
 _started_with: int | None = None  # the umask, once it was changed
 
 
+def cut(connection: socket.socket) -> None:
+    """Free whoever is blocked in a read of a connection: shutting it down does, closing does not
+    (measured)."""
+    with suppress(OSError):  # not connected any more
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def use_umask(mask: int) -> None:
     """Take these bits from the mode of all that this process makes from now on. What `spawn` starts
     keeps the umask that this process was started with."""
@@ -359,10 +366,30 @@ def _kind_of(entry: os.DirEntry[str]) -> Kind:
     return Kind.FILE if entry.is_file(follow_symlinks=False) else Kind.OTHER
 
 
+def remove_file(name: str, held: int | None) -> None:
+    """Remove a file, or a link. Raises OSError."""
+    os.unlink(name, dir_fd=held)
+
+
+def replace(old: str, new: str, held: int | None) -> None:
+    """Rename within one folder, over what is there. Raises OSError."""
+    os.replace(old, new, src_dir_fd=held, dst_dir_fd=held)
+
+
 def remove_tree(name: str, held: int | None) -> None:
-    """Remove a folder with all that is in it; no link is followed, also none that comes meanwhile.
-    Raises OSError."""
-    shutil.rmtree(name, dir_fd=held)
+    """Remove a folder with all that is in it, also folders of ours that are read-only; no link is
+    followed, also none that comes meanwhile. Raises OSError."""
+    try:
+        shutil.rmtree(name, dir_fd=held)
+    except PermissionError:
+        _make_writable(name, held)
+        shutil.rmtree(name, dir_fd=held)
+
+
+def _make_writable(name: str, held: int | None) -> None:
+    """Let us remove what is in a folder and in those below it. Raises OSError."""
+    for _, _, _, folder in os.fwalk(name, dir_fd=held):
+        os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) | stat.S_IRWXU)
 
 
 def _open_held(path: str, held: int | None) -> int:
