@@ -382,14 +382,21 @@ def remove_tree(name: str, held: int | None) -> None:
     try:
         shutil.rmtree(name, dir_fd=held)
     except PermissionError:
-        _make_writable(name, held)
+        if not _make_writable(name, held):
+            raise
         shutil.rmtree(name, dir_fd=held)
 
 
-def _make_writable(name: str, held: int | None) -> None:
-    """Let us remove what is in a folder and in those below it. Raises OSError."""
+def _make_writable(name: str, held: int | None) -> bool:
+    """Let us remove what is in a folder and in those below it; whether anything was in the way.
+    Raises OSError."""
+    was_in_the_way = False
     for _, _, _, folder in os.fwalk(name, dir_fd=held):
-        os.fchmod(folder, stat.S_IMODE(os.fstat(folder).st_mode) | stat.S_IRWXU)
+        mode = stat.S_IMODE(os.fstat(folder).st_mode)
+        if not mode & stat.S_IWUSR:
+            os.fchmod(folder, mode | stat.S_IRWXU)
+            was_in_the_way = True
+    return was_in_the_way
 
 
 def _open_held(path: str, held: int | None) -> int:
