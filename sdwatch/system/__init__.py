@@ -14,6 +14,7 @@ from sdwatch.system.interpreter import python_of_console
 from sdwatch.system.listening import listeners
 
 if sys.platform == "win32":
+    from sdwatch.system.session_end import when_session_ends
     from sdwatch.system.windows import (
         ask_to_end,
         boot_id,
@@ -78,6 +79,7 @@ else:
         sync_folder,
         use_umask,
         wait_gone,
+        when_session_ends,
     )
 
 __all__ = [
@@ -116,6 +118,7 @@ __all__ = [
     "sync_folder",
     "use_umask",
     "wait_gone",
+    "when_session_ends",
 ]
 
 

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -124,6 +124,11 @@ def cut(connection: socket.socket) -> None:
     (measured)."""
     with suppress(OSError):  # not connected any more
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def when_session_ends(end: Callable[[], None]) -> None:
+    """Nothing: here the end of a session or of the machine is a signal."""
+    del end
 
 
 def use_umask(mask: int) -> None:
