@@ -163,8 +163,8 @@ def spawned(tmp_path: Path, name: str) -> subprocess.Popen[bytes]:
 def test_a_job_object_that_is_refused_forbids_no_start(
     refusing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pywintypes  # noqa: PLC0415
-    import win32job  # noqa: PLC0415
+    import pywintypes
+    import win32job
 
     def refuse(*_: object) -> None:
         raise pywintypes.error(5, refusing, "Access is denied.")
@@ -221,6 +221,7 @@ class NoReader(io.RawIOBase):
         return True
 
     def write(self, data: Any, /) -> int:
+        del data
         raise OSError(errno.EINVAL, "Invalid argument")
 
 
@@ -240,7 +241,7 @@ def test_a_pipe_whose_reader_is_gone_is_a_broken_pipe_whatever_the_system_says()
 
 
 @ON_WINDOWS
-def test_into_a_pipe_every_letter_is_printed(tmp_path: Path) -> None:
+def test_into_a_pipe_every_letter_is_printed() -> None:
     code = "from sdwatch import streams; streams.prepare(); print('\\u753b\\u50cf')"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"}
     done = subprocess.run(
