@@ -29,8 +29,10 @@ def signature_from(path: Path, status: os.stat_result) -> Signature:
 
 
 def digest(signature: Signature) -> str:
-    """A signature in a few characters, for the journal."""
-    return hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
+    """A signature in a few characters, for the journal; without inodes, since those of FAT change
+    when the job is moved, and the claim's rename has compared them."""
+    kept = tuple((name, size, mtime) for name, _, size, mtime in signature)
+    return hashlib.sha256(repr(kept).encode()).hexdigest()[:16]
 
 
 DEEPEST = 32

@@ -18,10 +18,13 @@ import pytest
 from watchdog.observers.api import BaseObserver
 
 from sdwatch import disk, streams, system
+from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.policy.command import words_on_windows
 from sdwatch.policy.job import on_disk
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.system.interpreter import found_for
+from tests.functional.cli import drop, make_spool, sdwatch
+from tests.windows.imitated import imitating
 from tests.windows.inside.imitations import refused
 
 ON_WINDOWS = pytest.mark.skipif(sys.platform != "win32", reason="Windows' own API")
@@ -268,6 +271,20 @@ def test_an_image_is_found_whatever_the_case_of_its_name(
     name: str, there: list[str], meant: str
 ) -> None:
     assert on_disk(name, there) == meant
+
+
+# -- file systems whose files have other numbers after a move
+
+
+def test_jobs_and_folders_are_done_on_a_file_system_that_keeps_no_numbers(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    drop(tmp_path, "castle.yaml")
+    (tmp_path / "inbox" / "tower").mkdir()
+    drop(tmp_path, "tower/job.yaml")
+    told = sdwatch(tmp_path, "run", "--once", **imitating("fat_inodes"))
+    assert told.returncode == ExitCode.OK, told.stdout + told.stderr
+    assert len(list(tmp_path.glob("done/*/run.json"))) == 2, told.stdout + told.stderr
+    assert not list(tmp_path.glob("inbox/.*"))
 
 
 # -- connections
