@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -285,6 +286,29 @@ def test_jobs_and_folders_are_done_on_a_file_system_that_keeps_no_numbers(tmp_pa
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
     assert len(list(tmp_path.glob("done/*/run.json"))) == 2, told.stdout + told.stderr
     assert not list(tmp_path.glob("inbox/.*"))
+
+
+# -- junctions
+
+
+@ON_WINDOWS
+@pytest.mark.parametrize(
+    ("attributes", "tag", "is_link"),
+    [
+        (0x410, 0xA0000003, True),  # a junction, or a volume mounted in a folder
+        (0x410, 0xA000000C, True),  # a symbolic link to a folder
+        (0x400, 0xA000000C, True),  # and to a file
+        (0x400, 0xA000001D, True),  # a link made by the Linux of Windows (WSL)
+        (0x420, 0x9000601A, False),  # OneDrive keeps the file elsewhere
+        (0x420, 0x80000013, False),  # deduplicated
+        (0x10, 0xA0000003, False),  # no reparse point, whatever the tag says
+    ],
+)
+def test_a_reparse_point_is_a_link_where_it_stands_for_another_name(
+    attributes: int, tag: int, is_link: bool
+) -> None:
+    status: Any = SimpleNamespace(st_file_attributes=attributes, st_reparse_tag=tag)
+    assert system.is_link(status) == is_link
 
 
 # -- connections
