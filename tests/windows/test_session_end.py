@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,10 +71,20 @@ sys.exit(main())
 """
 
 ON_WINDOWS = pytest.mark.skipif(sys.platform != "win32", reason="Windows' own API")
+
+
+def _has_no_windows() -> bool:
+    if sys.platform != "win32":
+        return True
+    is_wine = hasattr(ctypes.windll.ntdll, "wine_get_version")
+    return is_wine and not os.environ.get("DISPLAY")
+
+
+WITH_WINDOWS = pytest.mark.skipif(_has_no_windows(), reason="wine has windows only with a display")
 WAYS = [
     pytest.param(_IMITATED, id="imitated"),
     pytest.param(_BY_CONSOLE, id="console", marks=ON_WINDOWS),
-    pytest.param(_BY_MESSAGE, id="message", marks=ON_WINDOWS),
+    pytest.param(_BY_MESSAGE, id="message", marks=WITH_WINDOWS),
 ]
 
 
