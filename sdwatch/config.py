@@ -19,9 +19,10 @@ from urllib.parse import urlsplit
 import psutil
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sdwatch import disk, resources
+from sdwatch import disk, resources, system
 from sdwatch.errors import ConfigError, FileProblems, Problem
 from sdwatch.policy import config_paths
+from sdwatch.policy.command import words_on_windows
 from sdwatch.policy.config_secrets import Secret, in_file, secret_files, secrets_of
 from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
 from sdwatch.policy.picture import MOST_PIXELS
@@ -90,10 +91,7 @@ def _umask(text: str) -> int | None:
 
 def _words(text: str) -> tuple[str, ...]:
     """A command line as its words, by the rules of the system at hand."""
-    if os.name != "nt":
-        return tuple(shlex.split(text))
-    # Without POSIX rules a backslash is only a backslash, but quotes are kept: take them off.
-    return tuple(re.sub(r'^"(.*)"$', r"\1", word) for word in shlex.split(text, posix=False))
+    return tuple(words_on_windows(text) if os.name == "nt" else shlex.split(text))
 
 
 def _findable(path: Path) -> Path:
@@ -446,7 +444,7 @@ def _resolved(webui: WebUIConfig, base: Path) -> WebUIConfig:
     }
     if webui.command is not None:
         filled = [
-            word.replace("{python}", sys.executable).replace("{port}", str(webui.port))
+            word.replace("{python}", system.python_of_console()).replace("{port}", str(webui.port))
             for word in webui.command
         ]
         changes["command"] = (_program(filled[0], cwd or base), *filled[1:])

@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -238,7 +239,7 @@ def _new_file(path: Path) -> BinaryIO:
                 patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))), "wb"
             )
         except FileExistsError:
-            patiently(lambda: os.unlink(at.name, dir_fd=at.fd))
+            patiently(lambda: system.remove_file(at.name, at.fd))
             return os.fdopen(
                 patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))), "wb"
             )
@@ -248,7 +249,7 @@ def _replace(source: Path, target: Path) -> None:
     """Rename within one folder, over what is there."""
     with links.place(target) as at:
         old = at.beside(source.name)
-        patiently(lambda: os.replace(old, at.name, src_dir_fd=at.fd, dst_dir_fd=at.fd))
+        patiently(lambda: system.replace(old, at.name, at.fd))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -306,11 +307,12 @@ def rename(source: Path, target: Path, expected: Identity | None = None) -> None
     with links.place(source) as old, links.place(target) as new:
         if new.exists():
             raise FileExistsError(f"{target} is there already; nothing was moved")
-        if expected is not None and identity_of(old.status()) != expected:
+        before = old.status() if expected is not None else None
+        if before is not None and identity_of(before) != expected:
             raise ReplacedError(errno.ENOENT, "something else lies there now", str(source))
         announce("rename", target, source=source)
         patiently(lambda: _move(old, new))
-        if expected is not None and identity_of(new.status()) != expected:
+        if before is not None and not _is_same(before, old, new):
             back = _put_back(new, old)
             raise ReplacedError(
                 errno.ENOENT, f"something else lay there; it is {back}", str(source)
@@ -319,6 +321,39 @@ def rename(source: Path, target: Path, expected: Identity | None = None) -> None
 
 def _move(old: At, new: At) -> None:
     os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
+
+
+def _is_same(before: os.stat_result, old: At, new: At) -> bool:
+    """Whether what was moved is what lay there before. Raises OSError."""
+    after = new.status()
+    if identity_of(after) == identity_of(before):
+        return True
+    looks_alike = all(
+        getattr(after, name) == getattr(before, name)
+        for name in ("st_dev", "st_mode", "st_size", "st_mtime_ns")
+    )
+    return looks_alike and not _keeps_identity(old, new)
+
+
+def _keeps_identity(old: At, new: At) -> bool:
+    """Whether a file that is moved between these folders stays the same file for the system. On FAT
+    and exFAT it does not: Windows makes the number from the place of its name (Microsoft,
+    GetFileInformationByHandle). Asked of a file of our own, in `new` first. Raises OSError."""
+    name = f".{uuid.uuid4().hex}.tmp"
+    here, there = (
+        replace(at, name=at.beside(name), path=at.path.with_name(name)) for at in (new, old)
+    )
+    os.close(system.open_new(here.name, here.fd))
+    before = identity_of(here.status())
+    try:
+        _move(here, there)
+    except OSError:
+        system.remove_file(here.name, here.fd)
+        raise
+    try:
+        return identity_of(there.status()) == before
+    finally:
+        system.remove_file(there.name, there.fd)
 
 
 def _put_back(at: At, old: At) -> Path:
@@ -355,7 +390,7 @@ def remove(path: Path) -> None:
 def remove_quietly(path: Path) -> None:
     """The same of a file that no promise depends on: not announced. Raises OSError."""
     with suppress(FileNotFoundError), links.place(path) as at:
-        patiently(lambda: os.unlink(at.name, dir_fd=at.fd))
+        patiently(lambda: system.remove_file(at.name, at.fd))
 
 
 def remove_empty_folder(path: Path) -> None:

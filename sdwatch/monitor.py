@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sdwatch import disk, signals
+from sdwatch import disk, signals, system
 from sdwatch.active import ActiveRun, ActiveRuns, in_words
 from sdwatch.clock import Clock, SystemClock, iso
 from sdwatch.config import Config, ConfigEdits, load_signatures
@@ -188,6 +188,16 @@ class Monitor:
         For the main thread."""
         threading.Thread(target=self._obey_signals, name="signals", daemon=True).start()
         signals.catch(self._on_signal)
+        system.when_session_ends(self._end_with_session)
+
+    def _end_with_session(self) -> None:
+        """The console window was closed, or the user logs off, or Windows shuts down: it ends this
+        process within a few seconds, or at once when this returns. So it stops as at a second
+        Ctrl-C: runs are suspended, and the WebUI is stopped unless `leave_running` is on."""
+        self.stop()
+        self.stop()
+        threading.Event().wait(_AT_MOST)
+        self._end_now()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame

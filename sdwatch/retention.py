@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,7 @@ class Retention:
         self._clock = clock
         self._say = say
         self._sizes: dict[Path, _Measured] = {}
+        self._refused = Lasting()  # by path
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live, name="retention", daemon=True)
 
@@ -105,11 +106,12 @@ class Retention:
         """The runs in done/ or failed/. Their age is told by the clock that stamps the files, as it
         stamps the heartbeat: on a share it may be another than ours."""
         now = disk.look_at(self._spool.working / HEARTBEAT).st_mtime
-        runs = []
+        runs: list[Kept] = []
         for path in filter(lambda path: is_run_id(path.name), disk.folders_in(folder)):
-            if disk.is_file(path / JOURNAL) and disk.is_file(path / MANIFEST):
-                touched = disk.look_at(path).st_mtime
-                runs.append(Kept(path.name, now - touched, self._size(path, touched)))
+            with self._only(path):
+                if disk.is_file(path / JOURNAL) and disk.is_file(path / MANIFEST):
+                    touched = disk.look_at(path).st_mtime
+                    runs.append(Kept(path.name, now - touched, self._size(path, touched)))
         return runs
 
     def _size(self, run: Path, touched: float) -> int:
@@ -122,22 +124,35 @@ class Retention:
     def _remove(self, run: Path) -> bool:
         if self._stop.is_set():
             return False
-        try:
-            identity = disk.identity_of(disk.look_at(run))
-            disk.rename(run, self._spool.working / f"{_REMOVED}{run.name}", identity)
-        except OSError as error:  # somebody reads it, or took it away; the next round sees
-            log.warning("%s: not removed: %s", run, error)
-            return False
-        log.info("%s: removed", run)
-        self._sizes.pop(run, None)
-        self._take_apart()
-        return True
+        renamed = self._spool.working / f"{_REMOVED}{run.name}"
+        with self._only(run):  # somebody may read it, or took it away; the next round sees
+            disk.rename(run, renamed, disk.identity_of(disk.look_at(run)))
+            log.info("%s: removed", run)
+            self._sizes.pop(run, None)
+            with self._only(renamed):
+                disk.remove_tree(renamed)
+            return True
+        return False
 
     def _take_apart(self) -> None:
-        """What was renamed away; also what a death left of it."""
+        """Remove what was renamed away and is still there: a death or a refusal left it."""
         for folder in disk.folders_in(self._spool.working):
             if folder.name.startswith(_REMOVED):
-                disk.remove_tree(folder)
+                with self._only(folder):
+                    disk.remove_tree(folder)
+
+    @contextmanager
+    def _only(self, path: Path) -> Iterator[None]:
+        """What is refused within is about `path` alone: the others are removed all the same, and
+        this one is tried again in the next round."""
+        now = self._clock.monotonic()
+        try:
+            yield
+        except OSError as error:
+            if line := self._refused.goes_on(str(path), key_of(error), str(error), now):
+                log.warning("%s: not removed: %s", path, line)
+        else:
+            self._refused.is_over(str(path), now)
 
     # -- logs
 
@@ -151,8 +166,9 @@ class Retention:
         logs = [Kept(str(p), now - s.st_mtime, s.st_size) for p, s in total.items() if p in old]
         # What is present counts, and stays: as the newest of all.
         logs.append(Kept("", float("-inf"), present))
-        for name in too_much(logs, self._config.logs):
-            disk.remove(Path(name))
+        for path in map(Path, too_much(logs, self._config.logs)):
+            with self._only(path):
+                disk.remove(path)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from __future__ import annotations
 import errno
 import io
 import os
+import stat
 import sys
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 
 def prepare() -> None:
@@ -52,16 +53,62 @@ class _Terminal(io.FileIO):
             return super().write(data)  # type: ignore[arg-type]
 
 
+class _Pipe(io.RawIOBase):
+    """A pipe to write to, over the `raw` stream of it. Windows says EINVAL where its reader is gone
+    (bpo-19612: the C runtime does not know ERROR_NO_DATA): here that is EPIPE, as
+    elsewhere."""
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        super().__init__()
+        self._raw = raw
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def write(self, data: Any, /) -> int | None:
+        try:
+            return self._raw.write(data)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from error
+
+
 def _lasting(stream: TextIO) -> TextIO:
     """The same stream, which never fails for a sign that its encoding does not have (a ? is better
-    than an error on an old Windows console), nor, on POSIX, for a terminal that was closed."""
-    if not isinstance(stream, io.TextIOWrapper):
+    than an error on an old Windows console), nor, on POSIX, for a terminal that was closed. A pipe
+    whose reader is gone says so alike on all systems."""
+    if not isinstance(stream, io.TextIOWrapper) or isinstance(stream.buffer, _Buffered):
         return stream
-    stream.reconfigure(errors="replace")
-    if os.name != "posix" or not stream.isatty() or isinstance(stream.buffer, _Buffered):
+    stream.reconfigure(encoding=_encoding_of(stream), errors="replace")
+    raw: io.RawIOBase
+    if os.name == "posix" and stream.isatty():
+        raw = _Terminal(stream.fileno(), "w", closefd=False)
+    elif _is_pipe(stream):
+        raw = _Pipe(stream.buffer.raw)
+    else:
         return stream
-    raw = _Terminal(stream.fileno(), "w", closefd=False)
-    return io.TextIOWrapper(_Buffered(raw), stream.encoding, errors="replace", line_buffering=True)
+    by_line = stream.line_buffering or stream.isatty()
+    buffer = _Buffered(raw)
+    return io.TextIOWrapper(buffer, stream.encoding, errors="replace", line_buffering=by_line)
+
+
+def _encoding_of(stream: io.TextIOWrapper) -> str:
+    """What to print in. A console takes all letters; into a file or a pipe Python on Windows prints
+    the ANSI code page (cp1252), into which many names do not fit: that becomes UTF-8."""
+    is_wished = os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONLEGACYWINDOWSSTDIO")
+    return stream.encoding if os.name != "nt" or stream.isatty() or is_wished else "utf-8"
+
+
+def _is_pipe(stream: io.TextIOWrapper) -> bool:
+    try:
+        is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False  # it has no descriptor: a test holds it
+    return is_pipe and isinstance(getattr(stream.buffer, "raw", None), io.RawIOBase)
 
 
 class _Buffered(io.BufferedWriter):

@@ -63,7 +63,7 @@ class Noise(ast.NodeTransformer):
         self._numbers = numbers
         self._number: int | None = None  # of the enum member that is being read
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
         if "StrEnum" in bases:  # its values are codes, on disk and in data
             return node
@@ -74,21 +74,21 @@ class Noise(ast.NodeTransformer):
         self._mode = mode
         return found
 
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:  # noqa: N802
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
         names = {target.id for target in node.targets if isinstance(target, ast.Name)}
         return node if names & self._kept else self.generic_visit(node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         is_kept = isinstance(node.target, ast.Name) and node.target.id in self._kept
         return node if is_kept else self.generic_visit(node)
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802
+    def visit_Call(self, node: ast.Call) -> ast.AST:
         is_pattern = isinstance(node.func, ast.Attribute) and (
             isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
         )
         return node if is_pattern else self.generic_visit(node)
 
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:  # noqa: N802
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         parts = [part.value for part in node.values if isinstance(part, ast.Constant)]
         if any(WORDS.search(part) for part in parts) or any(" " in part for part in parts):
             for part in node.values:
@@ -99,7 +99,7 @@ class Noise(ast.NodeTransformer):
                 part.value = self.visit(part.value)
         return node
 
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:  # noqa: N802
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
         if isinstance(node.value, str) and WORDS.search(node.value):
             return ast.copy_location(ast.Constant(self._noise(node.value)), node)
         return node

@@ -45,8 +45,10 @@ def _statuses(top: Path, files: Iterable[str]) -> Iterator[tuple[str, os.stat_re
 
 
 def digest(signature: Signature) -> str:
-    """A signature in a few characters, for the journal."""
-    return hashlib.sha256(repr(signature).encode()).hexdigest()[:16]
+    """A signature in a few characters, for the journal; without inodes, since those of FAT change
+    when the job is moved, and the claim's rename has compared them."""
+    kept = tuple((name, size, mtime) for name, _, size, mtime in signature)
+    return hashlib.sha256(repr(kept).encode()).hexdigest()[:16]
 
 
 DEEPEST = 32

@@ -7,6 +7,7 @@ depends on them but how soon a job begins.
 from __future__ import annotations
 
 import logging
+import queue
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -56,14 +57,16 @@ class InboxWatch(FileSystemEventHandler):
         self._observer: BaseObserver | None = None
 
     def start(self) -> None:
-        """Begin to watch. Where that cannot be had (too many watches, a share), the scans alone
-        must do; that is logged."""
+        """Start to watch. Where that fails (too many watches, no thread to be had, a share), that
+        is logged, and the scans find everything without it."""
         try:
             observer = _make_observer()
             observer.schedule(self, str(self._watched), recursive=True, event_filter=_EVENTS)
             observer.start()
-        except OSError as error:
-            log.warning("%s: no watch events (%s); the inbox is scanned", self._root, error)
+        except (OSError, queue.Empty, RuntimeError) as error:
+            # queue.Empty: watchdog 7.1 on Windows, for a folder that it could not open within 2 s.
+            why = str(error) or type(error).__name__
+            log.warning("%s: no watch events (%s); the inbox is scanned", self._root, why)
             return
         self._observer = observer
 

@@ -10,14 +10,17 @@ import sys
 import psutil
 
 from sdwatch.system.held import Entry, Kind
+from sdwatch.system.interpreter import python_of_console
 from sdwatch.system.listening import listeners
 
 if sys.platform == "win32":
+    from sdwatch.system.session_end import when_session_ends
     from sdwatch.system.windows import (
         ask_to_end,
         boot_id,
         boot_time,
         code_pages,
+        cut,
         holding,
         io_bytes,
         is_held,
@@ -33,7 +36,9 @@ if sys.platform == "win32":
         open_to_append,
         open_to_read,
         prints_to,
+        remove_file,
         remove_tree,
+        replace,
         session_members,
         session_of,
         somebody_listens,
@@ -50,6 +55,7 @@ else:
         boot_id,
         boot_time,
         code_pages,
+        cut,
         holding,
         io_bytes,
         is_held,
@@ -65,7 +71,9 @@ else:
         open_to_append,
         open_to_read,
         prints_to,
+        remove_file,
         remove_tree,
+        replace,
         session_members,
         session_of,
         somebody_listens,
@@ -75,6 +83,7 @@ else:
         too_long_for_programs,
         use_umask,
         wait_gone,
+        when_session_ends,
     )
 
 __all__ = [
@@ -84,6 +93,7 @@ __all__ = [
     "boot_id",
     "boot_time",
     "code_pages",
+    "cut",
     "environ_has",
     "holding",
     "io_bytes",
@@ -101,7 +111,10 @@ __all__ = [
     "open_to_append",
     "open_to_read",
     "prints_to",
+    "python_of_console",
+    "remove_file",
     "remove_tree",
+    "replace",
     "session_members",
     "session_of",
     "somebody_listens",
@@ -111,6 +124,7 @@ __all__ = [
     "too_long_for_programs",
     "use_umask",
     "wait_gone",
+    "when_session_ends",
 ]
 
 

@@ -13,7 +13,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -129,6 +129,18 @@ def code_pages() -> tuple[str, ...]:
 
 
 _started_with: int | None = None  # the umask, once it was changed
+
+
+def cut(connection: socket.socket) -> None:
+    """Free whoever is blocked in a read of a connection: shutting it down does, closing does not
+    (measured)."""
+    with suppress(OSError):  # not connected any more
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def when_session_ends(end: Callable[[], None]) -> None:
+    """Nothing: here the end of a session or of the machine is a signal."""
+    del end
 
 
 def use_umask(mask: int) -> None:
@@ -371,10 +383,37 @@ def _kind_of(entry: os.DirEntry[str]) -> Kind:
     return Kind.FILE if entry.is_file(follow_symlinks=False) else Kind.OTHER
 
 
+def remove_file(name: str, held: int | None) -> None:
+    """Remove a file, or a link. Raises OSError."""
+    os.unlink(name, dir_fd=held)
+
+
+def replace(old: str, new: str, held: int | None) -> None:
+    """Rename within one folder, over what is there. Raises OSError."""
+    os.replace(old, new, src_dir_fd=held, dst_dir_fd=held)
+
+
 def remove_tree(name: str, held: int | None) -> None:
-    """Remove a folder with all that is in it; no link is followed, also none that comes meanwhile.
+    """Remove a folder with all that is in it, also folders of ours that are read-only; no link is
+    followed, also none that comes meanwhile. Raises OSError."""
+    try:
+        shutil.rmtree(name, dir_fd=held)
+    except PermissionError:
+        if not _make_writable(name, held):
+            raise
+        shutil.rmtree(name, dir_fd=held)
+
+
+def _make_writable(name: str, held: int | None) -> bool:
+    """Let us remove what is in a folder and in those below it; whether anything was in the way.
     Raises OSError."""
-    shutil.rmtree(name, dir_fd=held)
+    was_in_the_way = False
+    for _, _, _, folder in os.fwalk(name, dir_fd=held):
+        mode = stat.S_IMODE(os.fstat(folder).st_mode)
+        if not mode & stat.S_IWUSR:
+            os.fchmod(folder, mode | stat.S_IRWXU)
+            was_in_the_way = True
+    return was_in_the_way
 
 
 def _open_held(path: str, held: int | None) -> int:

@@ -6,18 +6,21 @@ import contextlib
 import ctypes
 import errno
 import functools
+import logging
 import os
+import socket
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import psutil
 
 from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, Kind, file_kind
+from sdwatch.system.interpreter import python_of_console
 from sdwatch.system.listening import listeners
 from sdwatch.system.long_paths import LONGEST_FOLDER, extended, too_long, units
 
@@ -30,6 +33,8 @@ import win32con  # noqa: E402
 import win32file  # noqa: E402
 import win32job  # noqa: E402
 
+log = logging.getLogger("sdwatch.webui")
+
 _job_api: Any = win32job  # its type stubs say that its functions return nothing
 
 _CREATE_SUSPENDED = 0x4
@@ -38,6 +43,10 @@ _ERROR_SHARING_VIOLATION = 32
 _FILE_NAME_OPENED = 0x8
 _JOB_OBJECT_TERMINATE = 0x8
 _OPEN_REPARSE_POINT = 0x00200000
+_GLOBAL = "Global\\"
+"""Of a name that is the same in all sessions: a service runs in another one than its user, and
+whoever started the monitor last may be either. Job objects need no privilege for it (Microsoft,
+Kernel object namespaces: only file mappings and symbolic links do)."""
 _NAME_SURROGATE = 0x20000000  # of a reparse tag: IsReparseTagNameSurrogate in ntifs.h
 
 # A break reaches only processes on the sender's own console, and the WebUI has one for itself:
@@ -128,6 +137,18 @@ def code_pages() -> tuple[str, ...]:
     return f"cp{kernel.GetACP()}", f"cp{kernel.GetOEMCP()}"
 
 
+def cut(connection: socket.socket) -> None:
+    """Free whoever is blocked in a read of a connection. Shutting it down ends the reads to come;
+    one that has started is freed for certain only by closing (Microsoft, shutdown and closesocket
+    of WinSock 2). `detach` comes first: who reads through the object finds it closed, and never
+    what gets the number of its handle next."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    with contextlib.suppress(OSError):
+        if (handle := connection.detach()) != -1:
+            socket.close(handle)
+
+
 def use_umask(mask: int) -> None:
     """Nothing: here the folder's ACL decides, which is inherited."""
     del mask
@@ -145,34 +166,69 @@ def spawn(
     """Start a process that outlives us, in a named job; it writes to files, not pipes.
 
     The process inherits a handle of its job, so that the name lives as long as it does, and the
-    next monitor can open the job by that name. The job is not kill-on-close. Raises OSError.
+    next monitor can open the job by that name. The job is not kill-on-close. Where the system
+    refuses the job, the process runs without: it is then found by its environment and its parents
+    alone. Raises OSError.
     """
-    security = pywintypes.SECURITY_ATTRIBUTES()
-    security.bInheritHandle = True
-    job = _job_api.CreateJobObject(security, job_name)
-    startup = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [int(job)]})
+    job = _new_job(job_name)
+    handles = {"handle_list": [int(job)]} if job is not None else {}
     with open(_append(stdout), "ab") as out, open(_append(stderr), "ab") as err:
-        process = subprocess.Popen(
-            list(command),
-            cwd=cwd,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            startupinfo=startup,
-            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP
-            | subprocess.CREATE_NO_WINDOW
-            | _CREATE_SUSPENDED,  # until it is in the job: no child can slip away before
-        )
+
+        def start(flags: int) -> subprocess.Popen[bytes]:
+            return subprocess.Popen(
+                list(command),
+                cwd=cwd,
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                startupinfo=subprocess.STARTUPINFO(lpAttributeList=handles),
+                creationflags=flags
+                | subprocess.CREATE_NEW_PROCESS_GROUP
+                | subprocess.CREATE_NO_WINDOW
+                | _CREATE_SUSPENDED,  # until it is in the job: no child can slip away before
+            )
+
+        try:
+            # Whoever started us may have put us into a job that ends with it (the Task Scheduler,
+            # a terminal, a service wrapper), and the WebUI is to outlive us.
+            process = start(subprocess.CREATE_BREAKAWAY_FROM_JOB)
+        except PermissionError:  # that job lets nobody go
+            process = start(0)
+    if job is not None:
+        _put_into(job, process, job_name)
     try:
-        _job_api.AssignProcessToJobObject(job, int(process._handle))  # type: ignore[attr-defined]
         psutil.Process(process.pid).resume()
-    except (pywintypes.error, psutil.Error) as error:
+    except psutil.Error as error:
         process.kill()
         process.wait()
-        raise OSError(f"{command[0]} could not be put into a job object: {error}") from error
-    _jobs[job_name] = job
+        raise OSError(f"{command[0]} could not be resumed: {error}") from error
     return process
+
+
+def _new_job(job_name: str) -> Any | None:
+    """A job object that a child can inherit; None where the system refuses it."""
+    security = pywintypes.SECURITY_ATTRIBUTES()
+    security.bInheritHandle = True
+    try:
+        return _job_api.CreateJobObject(security, _GLOBAL + job_name)
+    except pywintypes.error as error:
+        log.warning("no job object (%s): a child that leaves the WebUI may be missed", error)
+        return None
+
+
+def _put_into(job: Any, process: subprocess.Popen[bytes], job_name: str) -> None:
+    """Assign a process to a job; that it is refused is no reason not to run it."""
+    try:
+        _job_api.AssignProcessToJobObject(job, int(process._handle))  # type: ignore[attr-defined]
+    except pywintypes.error as error:
+        log.warning(
+            "pid %d is in no job object (%s): a child that leaves it may be missed",
+            process.pid,
+            error,
+        )
+    else:
+        _jobs[job_name] = job
 
 
 def session_of(pid: int) -> int | None:
@@ -211,7 +267,7 @@ def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:
         return
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         subprocess.run(
-            [sys.executable, "-c", _SEND_BREAK, str(group)],
+            [python_of_console(), "-c", _SEND_BREAK, str(group)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -223,13 +279,20 @@ def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:
 
 def kill(pids: Iterable[int], job_name: str) -> None:
     """End the whole job, and each of `pids` that is outside of it."""
-    job = _jobs.pop(job_name, None)
     with contextlib.suppress(pywintypes.error):
-        opened = job or _job_api.OpenJobObject(_JOB_OBJECT_TERMINATE, False, job_name)
-        _job_api.TerminateJobObject(opened, 1)
+        job = _jobs.pop(job_name, None) or _open_job(job_name)
+        _job_api.TerminateJobObject(job, 1)
     for pid in pids:
         with contextlib.suppress(psutil.Error):
             psutil.Process(pid).kill()
+
+
+def _open_job(job_name: str) -> Any:
+    """A job that another monitor made. Raises pywintypes.error."""
+    try:
+        return _job_api.OpenJobObject(_JOB_OBJECT_TERMINATE, False, _GLOBAL + job_name)
+    except pywintypes.error:  # an earlier version of sdwatch gave a name of its session alone
+        return _job_api.OpenJobObject(_JOB_OBJECT_TERMINATE, False, job_name)
 
 
 def wait_gone(process: psutil.Process) -> int | None:
@@ -364,21 +427,46 @@ def remove_tree(name: str, held: int | None) -> None:
             if entry.kind is Kind.FOLDER:
                 remove_tree(str(inner), held)
             elif os.lstat(inner).st_file_attributes & stat.FILE_ATTRIBUTE_DIRECTORY:
-                inner.rmdir()  # of a junction, or of a link to a folder, the link itself
+                # Of a junction, or of a link to a folder, this removes the link itself.
+                _although_read_only(str(inner), inner.rmdir)
             else:
-                inner.unlink()
-    long_path(path).rmdir()
+                remove_file(str(inner), held)
+    _although_read_only(name, long_path(path).rmdir)
+
+
+def remove_file(name: str, held: int | None) -> None:
+    """Remove a file, also one that is marked read-only: there that keeps it from being removed or
+    replaced, which elsewhere is its folder's business. Raises OSError."""
+    del held
+    _although_read_only(name, Path(name).unlink)
+
+
+def replace(old: str, new: str, held: int | None) -> None:
+    """Rename over what is there, also a file that is marked read-only. Raises OSError."""
+    del held
+    _although_read_only(new, lambda: os.replace(old, new))
+
+
+def _although_read_only(name: str, effect: Callable[[], None]) -> None:
+    """Do it; where it is refused and `name` is marked read-only, take the mark off first."""
+    try:
+        effect()
+    except PermissionError:
+        with contextlib.suppress(FileNotFoundError):
+            if not os.lstat(name).st_file_attributes & stat.FILE_ATTRIBUTE_READONLY:
+                raise
+            Path(name).chmod(stat.S_IWRITE)
+        effect()
 
 
 def is_still_written(path: Path) -> bool:
-    """Whether somebody has the file open: then it cannot be opened for us alone."""
+    """Whether somebody has the file open to write: then it cannot be opened without sharing that.
+    Who only reads it, a virus scanner or a preview, is in nobody's way."""
+    share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_DELETE
     try:
-        handle = win32file.CreateFile(
-            str(long_path(path)), win32con.GENERIC_READ, 0, None, win32con.OPEN_EXISTING, 0, None
-        )
-    except pywintypes.error as error:
-        return bool(error.winerror == _ERROR_SHARING_VIOLATION)
-    handle.Close()
+        _opened(path, win32con.GENERIC_READ, share, win32con.OPEN_EXISTING, 0).Close()
+    except OSError as error:
+        return error.winerror == _ERROR_SHARING_VIOLATION
     return False
 
 

@@ -1,5 +1,5 @@
 """Connections that another thread can cut: closing a requests Session from outside does not free
-a blocked request (measured), shutting its socket down does."""
+a blocked request (measured), so each socket is cut itself."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+
+from sdwatch import system
 
 
 class GivenUpError(ConnectionAbortedError):
@@ -82,10 +84,7 @@ class Connections:
                 request.cut = True
             self._requests.clear()
             for opened in self._sockets:
-                try:
-                    opened.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue  # not connected any more
+                system.cut(opened)
             self._sockets.clear()
 
     def opened(self, connection: socket.socket) -> None:

@@ -27,19 +27,19 @@ def stop_whole(
     hurry: threading.Event | None = None,
 ) -> list[psutil.Process]:
     """Ask all that `find` gives to end, kill after `grace` seconds, or once `hurry` is set, what
-    is left; what still lives.
+    is left; what still lives. Where `hurry` is set before, nobody is asked.
 
     The snapshot comes before the first signal: once a parent is dead, its children cannot be
     found through it. Then sweep until nothing new turns up.
     """
     seen = _joined([], find())
     pids = [process.pid for process in seen]
-    if seen:
+    hurry = hurry or threading.Event()
+    if seen and not hurry.is_set():
         announce("ask to end", Path(str(group)))
         # Without its leader the group's number may have been given to a stranger.
         system.ask_to_end(pids, group if group in pids else None, job_name)
     asked = clock.monotonic()
-    hurry = hurry or threading.Event()
     while living(seen) and clock.monotonic() < asked + grace and not hurry.is_set():
         seen = _joined(seen, with_descendants(living(seen)))
         clock.wait(hurry, _LOOK_EVERY)

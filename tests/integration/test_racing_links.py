@@ -88,7 +88,7 @@ def test_a_claim_never_takes_what_a_racing_link_leads_to(tmp_path: Path, victim:
                 jobs.append(job(f"castle {len(jobs)}"))
                 (made / "job.yaml").write_text(jobs[-1])
                 os.rename(made, "Documents", dst_dir_fd=held)
-                wait_until(lambda: not os.listdir(held) or not goes_on(), 90, "it is claimed")
+                wait_until(lambda: not os.listdir(held) or not goes_on(), 90, "it is claimed")  # noqa: PTH208
         os.close(held)
         assert len(jobs) > 2
         wait_until_all_ended(spool, jobs)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sdwatch import disk, system
 from sdwatch.clock import SystemClock
 from sdwatch.config import RetentionConfig, RunsKept
 from sdwatch.monitor import Result
@@ -130,6 +131,52 @@ def test_what_a_death_left_half_removed_is_finished_and_is_no_run_to_go_on(spool
     assert spool.run_folders() == []
     retention(spool).round()
     assert not half.exists()
+
+
+def test_what_cannot_be_removed_does_not_keep_the_others(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = [".removed-20261101-000000.000-old-aaaa", "held"]
+    (spool.working / held[0]).mkdir()
+    for name in ("held", "first", "second"):
+        run_in(spool.done, name, days=9)
+    real = disk.remove_tree
+
+    def remove_tree(path: Path) -> None:
+        if any(name in path.name for name in held):
+            raise PermissionError(13, "somebody has it open", str(path))
+        real(path)
+
+    monkeypatch.setattr(disk, "remove_tree", remove_tree)
+    removing = retention(spool, done=RunsKept(age=2 * DAY))
+    removing.round()
+    assert left(spool.done) == []
+    assert len([path for path in spool.working.iterdir() if path.is_dir()]) == 2
+    assert caplog.text.count("somebody has it open") == 2
+    removing.round()
+    assert caplog.text.count("somebody has it open") == 2  # it is no news
+    held.clear()
+    removing.round()
+    assert not [path for path in spool.working.iterdir() if path.is_dir()]
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="takes another user's place")
+def test_a_run_with_read_only_folders_is_removed(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "images").mkdir(parents=True)
+    (run / "images" / "1.png").touch()
+    for path in (tmp_path, run, run / "images"):
+        os.chown(path, 65534, -1)
+    for path in (run / "images", run):
+        path.chmod(0o555)
+    held = os.open(tmp_path, os.O_RDONLY)  # the folders above are closed to others
+    os.seteuid(65534)
+    try:
+        system.remove_tree("run", held)
+    finally:
+        os.seteuid(0)
+        os.close(held)
+    assert not run.exists()
 
 
 def test_the_clock_of_a_share_tells_the_age_of_what_lies_on_it(spool: Spool) -> None:

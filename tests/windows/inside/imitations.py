@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,30 @@ def short_paths() -> None:
         win32file.CreateFile = create_file
 
 
+def fat_inodes() -> None:
+    """A file has its number by the place of its name, as on FAT and exFAT: it is another one after
+    a move."""
+    real_stat, real_lstat = os.stat, os.lstat
+
+    def numbered(status: os.stat_result, path: Any, folder: int | None) -> os.stat_result:
+        if not isinstance(path, str | os.PathLike) or str(path).startswith(_NO_FILES):
+            return status
+        above = Path(path).parent
+        place = real_stat(above, dir_fd=folder) if folder is not None else real_stat(above)
+        made, (values, more) = status.__reduce__()  # type: ignore[misc]
+        number = zlib.crc32(f"{place.st_ino}/{Path(path).name}".encode()) if place else 0
+        return made((values[0], number, *values[2:]), more)  # type: ignore[no-any-return]
+
+    def stat_(path: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) -> Any:
+        status = real_stat(path, dir_fd=dir_fd, follow_symlinks=follow_symlinks)
+        return numbered(status, path, dir_fd)
+
+    def lstat(path: Any, *, dir_fd: int | None = None) -> Any:
+        return numbered(real_lstat(path, dir_fd=dir_fd), path, dir_fd)
+
+    os.stat, os.lstat = stat_, lstat  # type: ignore[assignment]
+
+
 def sigkill_name() -> None:
     """`signal.SIGKILL` exists, so that tests which name it can be collected on Windows, where
     os.kill(pid, 9) ends a process with exit code 9."""
@@ -165,7 +190,7 @@ def refused(code: int, path: Any, number: int = errno.EACCES) -> OSError:
 
 
 IMITATIONS: dict[str, Callable[[], None]] = {
-    each.__name__: each for each in (slow_refusal, scanner, short_paths, sigkill_name)
+    each.__name__: each for each in (slow_refusal, scanner, short_paths, fat_inodes, sigkill_name)
 }
 
 
