@@ -7,7 +7,7 @@ at once where a hint said that it was renamed into place.
 
 from __future__ import annotations
 
-import os
+import re
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +18,7 @@ from sdwatch import disk, system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
 from sdwatch.links import Identity
+from sdwatch.policy.control import cancelled_by
 from sdwatch.policy.job import Job, image_names, on_disk, parse_job
 from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
 from sdwatch.policy.printable import printable
@@ -37,18 +38,27 @@ from sdwatch.spool.signature import (
 )
 from sdwatch.system import Entry, Kind
 
-CANCEL_EXTENSION = ".cancel"
-
 # Temporary names of editors, browsers, sync tools and operating systems: never jobs.
 _TEMPORARY_PREFIXES = (".", "~", "_tmp", "(a document being saved by")
 _TEMPORARY_ENDINGS = (
     ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".filepart", ".swp", ".swx",
     ".bak", "~", ".lock", ".!sync", ".bts", ".sync", ".syncthing.yaml", ".goutputstream",
+    ".opdownload", ".aria2", ".!qb", ".!ut", ".ffs_tmp", "___jb_tmp___", "___jb_old___",
+    "zone.identifier",
 )  # fmt: skip
 _SYSTEM_NAMES = (
-    "desktop.ini", "thumbs.db", "lost+found", "system volume information", "$recycle.bin",
-    "@eadir", "@recycle", "#recycle", "#snapshot", "__macosx",
+    "desktop.ini", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "lost+found",
+    "system volume information", "$recycle.bin",
+    "@eadir", "@recycle", "#recycle", "#snapshot", "@tmp", "__macosx", "network trash folder",
+    "temporary items",
 )  # fmt: skip
+
+# An alternate data stream that became a file of its own, as WSL and copies to other systems leave
+# it: `castle.yaml:Zone.Identifier`. For the colon SMB clients and servers also write U+F03A (as
+# Services for UNIX, WSL, Cygwin) or U+F022 (as Services for Macintosh, Samba's catia and fruit).
+_STREAM = re.compile(r"\.(?:ya?ml|json|png|jpe?g|webp|txt)[:\uf03a\uf022]\S", re.IGNORECASE)
+# Emacs saves `#castle.yaml#` of itself; TextEdit and others write `castle.yaml.sb-1a2b3c4d-XyZ123`.
+_SAVING = re.compile(r"#.+#|.+\.sb-[0-9a-f]{8}-\w{6}", re.IGNORECASE)
 
 # Seconds: parsing many files takes time; the rest of a burst waits for the next scan.
 _PARSING = 0.5
@@ -58,7 +68,7 @@ _PARSING = 0.5
 class Arrival:
     """A job that is ready to be claimed. `path`: its file, or its folder, which is `identity`;
     `source`: relative to the inbox; `job`: parsed, or the error that says why it cannot be;
-    `cancelled`: somebody put `NAME.cancel` beside it."""
+    `marker`: the name of the file beside it by which somebody cancelled it, or ""."""
 
     path: Path
     source: str
@@ -67,7 +77,12 @@ class Arrival:
     job: Job | JobError
     identity: Identity
     is_folder: bool = False
-    cancelled: bool = False
+    marker: str = ""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody cancelled it while it waited."""
+        return bool(self.marker)
 
     @property
     def priority(self) -> int:
@@ -116,6 +131,7 @@ class Inbox:
 
     def __post_init__(self) -> None:
         self._seen: dict[Path, _Seen] = {}
+        self._markers: dict[Path, dict[str, str]] = {}  # by folder, of jobs by lower-case name
         self._renamed_in: set[Path] = set()
         self._lock = threading.Lock()
 
@@ -133,10 +149,11 @@ class Inbox:
         self.waiting.clear()
         self.unreadable.clear()
         self.ignored.clear()
+        self._markers.clear()
         seen: dict[Path, _Seen] = {}
         ready: list[Arrival] = []
         self._parsing_left = _PARSING
-        for path in candidates(self.root, self._closed, self._ignore):
+        for path in candidates(self.root, self._closed, self._ignore, self._markers.__setitem__):
             arrival = self._look_at(path, now, path in renamed_in, seen)
             if arrival is not None:
                 ready.append(arrival)
@@ -184,7 +201,7 @@ class Inbox:
             known.parsed,
             identity,
             stat.S_ISDIR(status.st_mode),
-            _is_cancelled(path),
+            self._markers.get(path.parent, {}).get(path.name.lower(), ""),
         )
 
     def _is_unfinished(self, known: _Seen, now: float) -> bool:
@@ -254,8 +271,7 @@ class Inbox:
             file = job_file
             if is_too_deep(path):
                 raise unreadable(source, TOO_DEEP)
-        if system.is_still_written(file):
-            self.waiting[source] = "another program still writes it"
+        if self._is_held(source, file, known):
             return None
         data = read_bounded(file, source)
         stem = path.name if there is not None else path.stem
@@ -266,6 +282,8 @@ class Inbox:
             if known.missing:
                 self.waiting[source] = f"waits for {', '.join(known.missing)}"
                 return None
+            if any(self._is_held(source, path / on_disk(n, there), known) for n in sorted(named)):
+                return None
         return parse_job(
             data,
             source,
@@ -274,6 +292,17 @@ class Inbox:
             rules=self.rules,
             look=lambda name: size_of_arrived(path, name, self.rules.max_image),
         )
+
+    def _is_held(self, source: str, file: Path, known: _Seen) -> bool:
+        """Whether some program has a file of this job open to write to it. One that has not done so
+        for the arrival timeout has forgotten it, which matters only where it blocks the claim."""
+        if not system.is_still_written(file):
+            return False
+        quiet = self.clock.monotonic() - known.since
+        if quiet >= self.arrival_timeout and not system.WRITERS_BLOCK_CLAIMS:
+            return False
+        self.waiting[source] = f"another program still writes {printable(file.name)}"
+        return True
 
 
 def _which(path: Path, error: OSError) -> str:
@@ -298,6 +327,8 @@ def is_temporary(name: str) -> bool:
         low.startswith(_TEMPORARY_PREFIXES)
         or low.endswith(_TEMPORARY_ENDINGS)
         or low in _SYSTEM_NAMES
+        or _STREAM.search(low) is not None
+        or _SAVING.fullmatch(low) is not None
     )
 
 
@@ -305,11 +336,12 @@ def candidates(
     root: Path,
     closed: Callable[[Path, OSError], None] = lambda *_: None,
     ignored: Callable[[Path, str], None] = lambda *_: None,
+    marked: Callable[[Path, dict[str, str]], None] = lambda *_: None,
 ) -> Iterator[Path]:
     """Job files and job folders below `root`. Symbolic links are never followed. A sub-folder that
     vanishes, or is closed to us, which `closed` is told, does not spoil the rest; nor does what
-    looks as if a job was meant, of which `ignored` is told with the reason. Raises OSError for
-    `root` itself."""
+    looks as if a job was meant, of which `ignored` is told with the reason. `marked` gets the files
+    by which jobs of a folder are cancelled, before these jobs. Raises OSError for `root` itself."""
     folders = [(root, 0)]
     while folders:
         folder, depth = folders.pop()
@@ -324,8 +356,13 @@ def candidates(
                 raise
             closed(folder, error)
             continue
+        files = (entry.name for entry in entries if entry.kind is not Kind.FOLDER)
+        markers = {job: name for name in files if (job := cancelled_by(name))}
+        if markers:
+            marked(folder, markers)
+        names = set(markers.values())
         for entry in entries:
-            if is_temporary(entry.name):
+            if is_temporary(entry.name) or entry.name in names:
                 continue
             path = folder / entry.name
             if entry.kind is Kind.FOLDER:
@@ -350,8 +387,3 @@ def _why_no_job(entry: Entry) -> str:
     if entry.kind is Kind.FILE:
         return why_not_a_job(entry.name)
     return "not a plain file" if entry.name.lower().endswith(JOB_EXTENSIONS) else ""
-
-
-def _is_cancelled(path: Path) -> bool:
-    """Whether somebody put `NAME.cancel` beside a job. Asked of each job in each scan: quickly."""
-    return os.path.lexists(f"{path}{CANCEL_EXTENSION}")

@@ -14,6 +14,7 @@ from sdwatch.system.listening import listeners
 
 if sys.platform == "win32":
     from sdwatch.system.windows import (
+        WRITERS_BLOCK_CLAIMS,
         ask_to_end,
         boot_id,
         boot_time,
@@ -44,6 +45,7 @@ if sys.platform == "win32":
     )
 else:
     from sdwatch.system.posix import (
+        WRITERS_BLOCK_CLAIMS,
         ask_to_end,
         boot_id,
         boot_time,
@@ -74,6 +76,7 @@ else:
     )
 
 __all__ = [
+    "WRITERS_BLOCK_CLAIMS",
     "Entry",
     "Kind",
     "ask_to_end",
