@@ -174,14 +174,25 @@ def image_names(stage: Stage) -> list[str]:
 
 
 def on_disk(name: str, images: Collection[str]) -> str:
-    """The name of the image that is meant: `./a.png` is `a.png`, and an accent is the same whether
-    it is a sign of its own or not (macOS takes it apart), where just one file fits."""
+    """The name of the image that is meant, where just one file fits: `./a.png` is `a.png`, an accent
+    is the same whether it is a sign of its own or not (macOS takes it apart), and `A.png` is `a.png`
+    where nothing fits better, as it is to whoever made the job on Windows or macOS."""
     clean = str(PurePosixPath(name))
     if clean in images:
         return clean
-    form = unicodedata.normalize("NFC", clean)
-    fit = [image for image in images if unicodedata.normalize("NFC", image) == form]
-    return fit[0] if len(fit) == 1 else clean
+    for form in (_composed, _caseless):
+        fit = [image for image in images if form(image) == form(clean)]
+        if fit:
+            return fit[0] if len(fit) == 1 else clean
+    return clean
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _caseless(name: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 class _JobReader:

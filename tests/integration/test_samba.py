@@ -320,7 +320,7 @@ def test_artists_may_write_the_inbox_and_read_the_rest_and_operators_may_write_i
     with shared() as (spool, server):
         with server.client("ann") as ann:
             ann.write("castle.yaml", job("a castle of ann"))
-            ann.write("broken.yaml", "prompt: [\n")
+            ann.write("broken.yaml", job(steps="many"))
             ann.make_folder("ann")
             ann.write("ann/tower.yaml", job("a tower"))
         spool.wait_for(done=2, failed=1, timeout=90)

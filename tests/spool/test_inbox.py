@@ -809,3 +809,30 @@ def test_an_accent_that_is_taken_apart_on_disk_is_the_same_name(
     (arrival,) = settled(inbox, clock)
     assert isinstance(arrival.job, Job)
     assert arrival.job.stages[0].fields["init_images"] == [apart]
+
+
+@pytest.mark.parametrize(
+    ("named", "there", "meant"),
+    [
+        ("sketch.png", ["Sketch.PNG"], "Sketch.PNG"),
+        ("Straße.png", ["STRASSE.PNG"], "STRASSE.PNG"),
+        ("CAF\u00c9.png", ["cafe\u0301.png"], "cafe\u0301.png"),
+        ("sketch.png", ["Sketch.PNG", "sketch.png"], "sketch.png"),
+    ],
+)
+def test_an_image_is_found_in_any_case_where_one_file_fits_best(
+    inbox: Inbox, spool: Spool, clock: FakeClock, named: str, there: list[str], meant: str
+) -> None:
+    folder_job(spool, "sketch", SKETCH.replace("sketch.png", named), *there)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
+    assert arrival.job.stages[0].fields["init_images"] == [meant]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names that differ in case are one there")
+def test_an_image_that_two_files_could_be_is_not_guessed(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
+    folder_job(spool, "sketch", SKETCH, "Sketch.png", "SKETCH.png")
+    assert settled(inbox, clock) == []
+    assert inbox.waiting == {"sketch": "waits for sketch.png"}
