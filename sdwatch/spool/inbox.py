@@ -173,6 +173,8 @@ class Inbox:
         except OSError as error:
             self._unreadable(source, error)
             return None
+        # Explorer's "New Text Document.txt" is empty when it gets a job's name; it is edited then.
+        renamed_in = renamed_in and any(size for _, _, size, _ in signature)
         if known is None or known.signature != signature or known.identity != identity:
             since = now - self.settle if renamed_in else now
             first = known.first if known else now

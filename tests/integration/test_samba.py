@@ -274,6 +274,7 @@ def test_what_explorer_office_browsers_and_finder_leave_is_no_job_and_their_copi
             client.write(name, b"\x01\x02")
         client.write("New Text Document.txt", b"")  # Explorer, with extensions shown
         client.rename("New Text Document.txt", "new.yaml")
+        waits(spool, "new.yaml", "looks unfinished")
         client.write("new.yaml", job("from a new document"))
         client.write("castle - Copy.yaml", job("a copy"))
         client.write("castle - Copy (2).yaml", job("a second copy"))
@@ -447,3 +448,15 @@ def test_users_of_the_server_may_write_the_inbox_and_read_the_rest() -> None:
             assert as_user("ben", script).returncode != 0, script
         for script in (f"ls {spool.spool}", f"ls {inbox}", f"touch {inbox}/eve.yaml"):
             assert as_user("eve", script).returncode != 0, script
+
+
+def test_a_sub_folder_that_keeps_its_own_modes_is_named_and_runs_once_they_are_right() -> None:
+    with for_local_users() as spool:
+        folder = spool.inbox / "copied"
+        made = f"""
+            mkdir {folder} && echo 'prompt: "a castle"' > {folder}/job.yaml && chmod 755 {folder}
+        """
+        assert as_user("ann", made).returncode == 0
+        waits(spool, "copied", "cannot be claimed")
+        assert as_user("ann", f"chmod -R g+rwX {folder}").returncode == 0
+        spool.wait_for(done=1)

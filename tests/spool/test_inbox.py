@@ -507,13 +507,30 @@ def test_an_unfinished_file_that_does_not_change_fails_after_its_timeout(
     assert isinstance(arrival.job, JobError)
 
 
-@pytest.mark.parametrize("text", UNFINISHED.values(), ids=UNFINISHED)
+CUT = {name: text for name, text in UNFINISHED.items() if text}
+
+
+@pytest.mark.parametrize("text", CUT.values(), ids=CUT)
 def test_an_unfinished_file_that_was_renamed_in_fails_at_once(inbox: Inbox, text: bytes) -> None:
     path = inbox.root / "castle.yaml"
     path.write_bytes(text)
     inbox.renamed_in(path)
     (arrival,) = inbox.scan()
     assert isinstance(arrival.job, JobError)
+
+
+def test_an_empty_file_that_got_its_name_by_a_rename_is_waited_for(
+    inbox: Inbox, clock: FakeClock
+) -> None:
+    """As Explorer makes one, which is renamed first and edited then."""
+    path = inbox.root / "castle.yaml"
+    path.touch()
+    inbox.renamed_in(path)
+    assert settled(inbox, clock) == []
+    assert "looks unfinished" in inbox.waiting["castle.yaml"]
+    path.write_text(JOB)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
 
 
 MISTAKES = {
