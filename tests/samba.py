@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -60,12 +59,6 @@ needs_samba = pytest.mark.skipif(
         and importlib.util.find_spec("smbprotocol")
     ),
     reason="needs root, samba, smbclient, libnss-wrapper and smbprotocol",
-)
-needs_cifs = pytest.mark.skipif(
-    "cifs" not in Path("/proc/filesystems").read_text(encoding="ascii")
-    if sys.platform == "linux"
-    else True,
-    reason="the kernel has no CIFS",
 )
 
 

@@ -174,8 +174,8 @@ def image_names(stage: Stage) -> list[str]:
 
 
 def on_disk(name: str, images: Collection[str]) -> str:
-    """The name of the image that is meant, where just one file fits: `./a.png` is `a.png`; an accent
-    is the same whether it is a sign of its own or not (macOS takes it apart); and `A.png` is
+    """The name of the image that is meant, where just one file fits: `./a.png` is `a.png`; an
+    accent is the same whether it is a sign of its own or not (macOS takes it apart); and `A.png` is
     `a.png` where nothing fits better, as it is for whoever made the job on Windows or macOS."""
     clean = str(PurePosixPath(name))
     if clean in images:
