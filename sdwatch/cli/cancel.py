@@ -9,9 +9,8 @@ from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import find, waiting_jobs, working_runs
+from sdwatch.policy.control import CANCEL, CANCEL_EXTENSION
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.inbox import CANCEL_EXTENSION
-from sdwatch.spool.run import CANCEL_NAMES
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +34,7 @@ def _cancel(path: Path, spool: Spool) -> str:
     gone = NotFoundError(f"{path.name} was here a moment ago and has moved on; ask again")
     if not path.is_relative_to(spool.inbox):
         try:
-            disk.touch(path / CANCEL_NAMES[0])
+            disk.touch(path / CANCEL)
         except FileNotFoundError:
             raise gone from None
         return f"{path.name}: will be cancelled by the monitor that runs it"

@@ -17,13 +17,14 @@ from sdwatch import disk, links, system
 from sdwatch.clock import Clock
 from sdwatch.errors import SpoolError
 from sdwatch.policy.command import config_option
+from sdwatch.policy.control import CANCEL, is_hold, markers_of
 from sdwatch.policy.document import too_large
 from sdwatch.policy.envelope import ErrorEnvelope
 from sdwatch.policy.near_miss import JOB_EXTENSIONS
 from sdwatch.policy.run_names import LONGEST_IMAGE, LONGEST_RUN_ID
 from sdwatch.policy.story import About
 from sdwatch.spool.diagnostics import write_explanation
-from sdwatch.spool.inbox import CANCEL_EXTENSION, Arrival
+from sdwatch.spool.inbox import Arrival
 from sdwatch.spool.run import (
     IMAGES,
     JOB_FILE,
@@ -123,9 +124,16 @@ class Spool:
         )
 
     def hold_file(self) -> Path | None:
-        """The file by which a person holds everything, if it is there."""
-        files = (self.root / name for name in ("hold", "hold.txt"))
-        return next((file for file in files if system.long_path(file).exists()), None)
+        """The file by which a person holds everything, if it is there. Raises OSError."""
+        try:
+            names = sorted(
+                entry.name
+                for entry in os.scandir(system.long_path(self.root))
+                if is_hold(entry.name)
+            )
+        except FileNotFoundError:
+            return None
+        return self.root / names[0] if names else None
 
     def run_folders(self) -> list[Path]:
         """This worker's runs, oldest first."""
@@ -177,12 +185,14 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
 
 def _take_marker(arrival: Arrival, folder: Path) -> None:
     """`NAME.cancel` goes with its job, so that it does not cancel the next one of that name."""
-    try:
-        disk.rename(arrival.path.with_name(arrival.path.name + CANCEL_EXTENSION), folder / "cancel")
-    except FileNotFoundError:
-        return  # as it should be, nearly always
-    except OSError as error:
-        log.warning("%s: its cancel marker was not taken: %s", arrival.source, error)
+    for name in (arrival.marker,) if arrival.marker else markers_of(arrival.path.name):
+        try:
+            disk.rename(arrival.path.with_name(name), folder / CANCEL)
+        except FileNotFoundError:
+            continue  # as it should be, nearly always
+        except OSError as error:
+            log.warning("%s: its cancel marker was not taken: %s", arrival.source, error)
+        return
 
 
 def _sync_names(*folders: Path) -> None:

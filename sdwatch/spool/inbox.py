@@ -8,6 +8,7 @@ at once where a hint said that it was renamed into place.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import threading
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from sdwatch import disk, system
 from sdwatch.clock import Clock
 from sdwatch.errors import JobError
 from sdwatch.links import Identity
+from sdwatch.policy.control import cancelled_by
 from sdwatch.policy.job import Job, image_names, on_disk, parse_job, several_on_disk
 from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
 from sdwatch.policy.printable import printable
@@ -38,18 +40,27 @@ from sdwatch.spool.signature import (
 )
 from sdwatch.system import Entry, Kind
 
-CANCEL_EXTENSION = ".cancel"
-
 # Temporary names of editors, browsers, sync tools and operating systems: never jobs.
 _TEMPORARY_PREFIXES = (".", "~", "_tmp", "(a document being saved by")
 _TEMPORARY_ENDINGS = (
     ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".filepart", ".swp", ".swx",
     ".bak", "~", ".lock", ".!sync", ".bts", ".sync", ".syncthing.yaml", ".goutputstream",
+    ".opdownload", ".aria2", ".!qb", ".!ut", ".ffs_tmp", "___jb_tmp___", "___jb_old___",
+    "zone.identifier",
 )  # fmt: skip
 _SYSTEM_NAMES = (
-    "desktop.ini", "thumbs.db", "lost+found", "system volume information", "$recycle.bin",
-    "@eadir", "@recycle", "#recycle", "#snapshot", "__macosx",
+    "desktop.ini", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "lost+found",
+    "system volume information", "$recycle.bin",
+    "@eadir", "@recycle", "#recycle", "#snapshot", "@tmp", "__macosx", "network trash folder",
+    "temporary items",
 )  # fmt: skip
+
+# An alternate data stream that became a file of its own, as WSL and copies to other systems leave
+# it: `castle.yaml:Zone.Identifier`. For the colon SMB clients and servers also write U+F03A (as
+# Services for UNIX, WSL, Cygwin) or U+F022 (as Services for Macintosh, Samba's catia and fruit).
+_STREAM = re.compile(r"\.(?:ya?ml|json|png|jpe?g|webp|txt)[:\uf03a\uf022]\S", re.IGNORECASE)
+# Emacs saves `#castle.yaml#` of itself; TextEdit and others write `castle.yaml.sb-1a2b3c4d-XyZ123`.
+_SAVING = re.compile(r"#.+#|.+\.sb-[0-9a-f]{8}-\w{6}", re.IGNORECASE)
 
 # Seconds: parsing many files takes time; the rest of a burst waits for the next scan.
 _PARSING = 0.5
@@ -59,7 +70,7 @@ _PARSING = 0.5
 class Arrival:
     """A job that is ready to be claimed. `path`: its file, or its folder, which is `identity`;
     `source`: relative to the inbox; `job`: parsed, or the error that says why it cannot be;
-    `cancelled`: somebody put `NAME.cancel` beside it."""
+    `marker`: the name of the file beside it by which somebody cancelled it, or ""."""
 
     path: Path
     source: str
@@ -68,7 +79,12 @@ class Arrival:
     job: Job | JobError
     identity: Identity
     is_folder: bool = False
-    cancelled: bool = False
+    marker: str = ""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether somebody cancelled it while it waited."""
+        return bool(self.marker)
 
     @property
     def priority(self) -> int:
@@ -161,6 +177,8 @@ class Inbox:
         except OSError as error:
             self._unreadable(source, error)
             return None
+        # Explorer's "New Text Document.txt" is empty when it gets a job's name; it is edited then.
+        whole = whole and any(size for _, _, size, _ in signature)
         if known is None or known.signature != signature or known.identity != identity:
             since = now - self.settle if whole else now
             first = known.first if known else now
@@ -189,7 +207,7 @@ class Inbox:
             known.parsed,
             identity,
             stat.S_ISDIR(status.st_mode),
-            found.is_cancelled,
+            found.marker,
         )
 
     def _is_unfinished(self, known: _Seen, now: float) -> bool:
@@ -265,8 +283,7 @@ class Inbox:
             file = job_file
             if is_too_deep(path):
                 raise unreadable(source, TOO_DEEP)
-        if system.is_still_written(file):
-            self.waiting[source] = "another program still writes it"
+        if self._is_held(source, file, known):
             return None
         data = read_bounded(file, source)
         stem = path.name if there is not None else path.stem
@@ -283,6 +300,8 @@ class Inbox:
                 known.missing = tuple(missing)
                 self.waiting[source] = f"waits for {', '.join(missing)}"
                 return None
+            if any(self._is_held(source, path / on_disk(n, there), known) for n in sorted(named)):
+                return None
         return parse_job(
             data,
             source,
@@ -291,6 +310,17 @@ class Inbox:
             rules=self.rules,
             look=lambda name: size_of_arrived(path, name, self.rules.max_image),
         )
+
+    def _is_held(self, source: str, file: Path, known: _Seen) -> bool:
+        """Whether some program has a file of this job open to write to it. One that has not done so
+        for the arrival timeout has forgotten it, which matters only where it blocks the claim."""
+        if not system.is_still_written(file):
+            return False
+        quiet = self.clock.monotonic() - known.since
+        if quiet >= self.arrival_timeout and not system.WRITERS_BLOCK_CLAIMS:
+            return False
+        self.waiting[source] = f"another program still writes {printable(file.name)}"
+        return True
 
 
 def _is_missing(name: str, there: frozenset[str]) -> bool:
@@ -320,19 +350,22 @@ def is_temporary(name: str) -> bool:
         low.startswith(_TEMPORARY_PREFIXES)
         or low.endswith(_TEMPORARY_ENDINGS)
         or low in _SYSTEM_NAMES
+        or _STREAM.search(low) is not None
+        or _SAVING.fullmatch(low) is not None
     )
 
 
 @dataclass(frozen=True)
 class Candidate:
     """A job file or job folder that a scan found. `source`: relative to the inbox; `status`: as it
-    lies there, or why it cannot be looked at; `is_cancelled`: `NAME.cancel` lies beside it."""
+    lies there, or why it cannot be looked at; `marker`: the name of the file beside it
+    by which somebody cancelled it, or ''."""
 
     folder: Path
     name: str
     source: str
     status: os.stat_result | OSError
-    is_cancelled: bool
+    marker: str
 
     @property
     def path(self) -> Path:
@@ -355,7 +388,9 @@ def candidates(
         folder, depth = pending.pop()
         try:
             entries = disk.entries(folder)
-            jobs, folders = _sorted_out(folder, depth, entries, ignored, not_local)
+            markers = _markers(entries)
+            others = [entry for entry in entries if entry.name not in markers.values()]
+            jobs, folders = _sorted_out(folder, depth, others, ignored, not_local)
             # All at once: the way to the folder is walked once, and not for each of them.
             statuses = disk.statuses(folder, jobs)
         except FileNotFoundError:
@@ -369,10 +404,8 @@ def candidates(
             continue
         pending += [(folder / name, depth + 1) for name in folders]
         above = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
-        cancelled = _cancelled(entries)
         for name, status in statuses.items():
-            is_cancelled = os.path.normcase(name) in cancelled
-            yield Candidate(folder, name, above + name, status, is_cancelled)
+            yield Candidate(folder, name, above + name, status, markers.get(name.lower(), ""))
 
 
 def _sorted_out(
@@ -410,11 +443,11 @@ def _sorted_out(
     return jobs, folders
 
 
-def _cancelled(entries: list[Entry]) -> frozenset[str]:
-    """Which names have a `NAME.cancel` beside them, in the case that the system compares. As the
+def _markers(entries: list[Entry]) -> dict[str, str]:
+    """The files by which people cancel jobs that wait, by the job's name in lower case. As the
     listing says: to ask for each would take a share as long as to look at all jobs."""
-    markers = (entry.name for entry in entries if entry.name.lower().endswith(CANCEL_EXTENSION))
-    return frozenset(os.path.normcase(name[: -len(CANCEL_EXTENSION)]) for name in markers)
+    files = (entry.name for entry in entries if entry.kind is not Kind.FOLDER)
+    return {job: name for name in files if (job := cancelled_by(name))}
 
 
 def _is_job(name: str) -> bool:

@@ -25,6 +25,7 @@ from sdwatch import disk
 from sdwatch.clock import Clock, iso
 from sdwatch.errors import JobError, JournalError, Problem, SpoolError
 from sdwatch.policy import run_names
+from sdwatch.policy.control import is_cancel
 from sdwatch.policy.document import MAX_BYTES, too_large
 from sdwatch.policy.job import Job, on_disk, parse_job
 from sdwatch.policy.ledger import Image, Ledger, read_ledger
@@ -41,7 +42,6 @@ MANIFEST = "run.json"
 IMAGES = "images"
 JOB_FILE = "job.yaml"
 JOB_FOLDER = "job"
-CANCEL_NAMES = ("cancel", "cancel.txt")
 
 _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
@@ -348,7 +348,7 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
 def is_cancelled(folder: Path) -> bool:
     """Whether a person put `cancel` (or cancel.txt) into a run's folder."""
     try:
-        return any(disk.exists(folder / name) for name in CANCEL_NAMES)
+        return any(is_cancel(entry.name) for entry in disk.entries(folder))
     except OSError:
         return False  # a share that is gone for the moment
 

@@ -16,6 +16,7 @@ from sdwatch.system.listening import listeners
 if sys.platform == "win32":
     from sdwatch.system.session_end import when_session_ends
     from sdwatch.system.windows import (
+        WRITERS_BLOCK_CLAIMS,
         ask_to_end,
         boot_id,
         boot_time,
@@ -51,6 +52,7 @@ if sys.platform == "win32":
     )
 else:
     from sdwatch.system.posix import (
+        WRITERS_BLOCK_CLAIMS,
         ask_to_end,
         boot_id,
         boot_time,
@@ -87,6 +89,7 @@ else:
     )
 
 __all__ = [
+    "WRITERS_BLOCK_CLAIMS",
     "Entry",
     "Kind",
     "ask_to_end",

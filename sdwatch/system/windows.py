@@ -37,6 +37,9 @@ log = logging.getLogger("sdwatch.webui")
 
 _job_api: Any = win32job  # its type stubs say that its functions return nothing
 
+WRITERS_BLOCK_CLAIMS = True
+"""A file that somebody writes to can only be renamed where he opened it with FILE_SHARE_DELETE."""
+
 _CREATE_SUSPENDED = 0x4
 _FILE_APPEND_DATA = 0x4
 _ERROR_SHARING_VIOLATION = 32

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch import effects
+from sdwatch import effects, system
 from sdwatch.clock import SystemClock
 from sdwatch.effects import Effect
 from sdwatch.intake import Intake
@@ -153,10 +153,12 @@ def first_half_first(spool: Monitored) -> list[Drop]:
 
 
 def in_two_parts(spool: Monitored, name: str, first: bytes, room: bytes, text: str) -> list[Drop]:
-    """The rest only once the monitor has seen what there is, and has waited."""
+    """The rest only once the monitor has seen what there is, and has waited. The file is closed
+    meanwhile, which is also how one looks that another machine keeps open."""
     with unbuffered(spool.inbox / name) as file:
         file.write(first + room)
-        wait_until(lambda: "looks unfinished" in waiting(spool).get(name, ""), 30, "waits for it")
+    wait_until(lambda: "looks unfinished" in waiting(spool).get(name, ""), 30, "waits for it")
+    with open(spool.inbox / name, "r+b", buffering=0) as file:
         file.seek(len(first))
         file.write(text[len(first) :].encode())
     return [Drop(name, text)]
@@ -170,7 +172,8 @@ def half_an_image_first(spool: Monitored) -> list[Drop]:
     (folder / "job.yaml").write_text(SKETCH)
     with unbuffered(folder / "sketch.png") as file:
         file.write(data[: len(data) // 2])
-        wait_until(lambda: "looks unfinished" in waiting(spool).get("half", ""), 30, "waits for it")
+    wait_until(lambda: "looks unfinished" in waiting(spool).get("half", ""), 30, "waits for it")
+    with open(folder / "sketch.png", "ab", buffering=0) as file:
         file.write(data[len(data) // 2 :])
     return [Drop("half", SKETCH)]
 
@@ -298,6 +301,11 @@ class Writer:
             self._thread.join()
 
 
+def nobody_knows_who_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the writer is on another machine, or another user than the monitor."""
+    monkeypatch.setattr(system, "is_still_written", lambda _: False)
+
+
 HALVES = {
     "a whole job by itself": ("whole.yaml", job("a castle"), "seed: 3\nsampler_name: Euler\n"),
     "no job by itself": ("half.yaml", job("a castle").removesuffix(": 2\n"), ": 3\nseed: 3\n"),
@@ -308,6 +316,7 @@ HALVES = {
 def test_what_is_written_after_a_pause_longer_than_the_settle_time_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    nobody_knows_who_writes(monkeypatch)
     settings = {"settle": SETTLE, "unfinished_timeout": SETTLE}
     with monitored(tmp_path, settings=settings) as spool:
         writers = [Writer(spool.inbox / name, first, rest) for name, first, rest in HALVES.values()]
@@ -329,7 +338,10 @@ def test_what_is_written_after_a_pause_longer_than_the_settle_time_is_noticed(
         assert spool.stats()["posts"] == len(writers), "none was run before it was whole"
 
 
-def test_what_is_written_in_the_middle_of_the_run_is_put_right(tmp_path: Path) -> None:
+def test_what_is_written_in_the_middle_of_the_run_is_put_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nobody_knows_who_writes(monkeypatch)
     with monitored(tmp_path, flags=["--step-time", "0.1"], settings={"settle": SETTLE}) as spool:
         drop = Drop("castle.yaml", job("a castle", steps=8) + "seed: 3\nbatch_size: 2\n", 2)
         first, rest = drop.text[:-14], drop.text[-14:]

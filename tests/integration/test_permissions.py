@@ -12,31 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.as_user import start_as
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, job, monitored
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 IS_ROOT = os.geteuid() == 0
-
-# What is imported later could not be read any more by the other user, in a private home.
-_AS_NOBODY = """
-import codecs, os, sys
-from pathlib import Path
-from PIL import Image
-Image.init()
-for name in ("ascii", "idna", "latin-1", "utf-8"):
-    codecs.lookup(name)
-from sdwatch.config import load_config
-from sdwatch.monitor import Monitor
-
-monitor = Monitor(load_config(Path(sys.argv[1])), tell=lambda line: print(line, flush=True))
-monitor.stop_on_signals()
-if os.geteuid() == 0:
-    os.setgid(65534)
-    os.setuid(65534)
-print(monitor.run(), flush=True)
-"""
 
 
 @contextmanager
@@ -67,13 +49,7 @@ def start(spool: Monitored) -> None:
     for path in (spool.root, *spool.root.rglob("*")):
         if IS_ROOT and path != spool.config_file and "fixed" not in path.parts:
             os.chown(path, NOBODY, NOBODY)
-    with open(spool.root / "monitor.log", "ab") as log:
-        spool.process = subprocess.Popen(
-            [sys.executable, "-c", _AS_NOBODY, str(spool.config_file)],
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-        )
+    start_as(spool, NOBODY)
 
 
 def closed(path: Path) -> Path:

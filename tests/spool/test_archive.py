@@ -121,7 +121,7 @@ def test_a_cancelled_job_takes_its_marker_with_it(spool: Spool, clock: FakeClock
     arrival = arrival_of(spool, clock)
     marker = spool.inbox / "castle.yaml.cancel"
     marker.touch()
-    run = archive.claim(replace(arrival, cancelled=True), spool, clock)
+    run = archive.claim(replace(arrival, marker="castle.yaml.cancel"), spool, clock)
     assert run is not None
     assert run.cancel_asked()
     assert not marker.exists()

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -287,6 +288,29 @@ def test_a_job_folder_settles_as_a_whole(inbox: Inbox, spool: Spool, clock: Fake
         "desktop.ini",
         "Thumbs.db",
         "castle.yaml.cancel",
+        "castle.yaml.CANCEL.txt",
+        "castle.yaml:Zone.Identifier",
+        "castle.yaml:Zone.Identifier:$DATA",
+        "castle.yaml\uf03aZone.Identifier",
+        "castle.yaml\uf022Zone.Identifier",
+        "castle.yamlZone.Identifier",
+        "castle.yaml_Zone.Identifier",
+        "castle.yaml:com.dropbox.attrs",
+        "castle.yaml:com.apple.quarantine",
+        "castle.yaml:AFP_AfpInfo:$DATA",
+        "castle.yaml:notes.json",
+        "sketch.png:Zone.Identifier",
+        "~WRL0001.tmp",
+        "castle.yaml~RF1a2b3c.TMP",
+        "castle.yaml.opdownload",
+        "Unconfirmed 123456.crdownload",
+        "castle.yaml.ffs_tmp",
+        "castle.yaml___jb_old___",
+        "castle.yaml.sb-d8e2f1c2-AbCdEf",
+        "ehthumbs_vista.db",
+        ".recycle/ann/castle.yaml",
+        "@tmp/castle.yaml",
+        "Network Trash Folder/castle.yaml",
         "._castle.yaml",
         ".castle.yaml.icloud",
         ".fuse_hidden0001.yaml",
@@ -318,6 +342,7 @@ def test_temporary_names_and_other_files_are_left_alone(
     path.write_text(JOB)
     assert settled(inbox, clock) == []
     assert inbox.waiting == {}
+    assert all("picture" in why for why in inbox.ignored.values())
     assert path.exists()
 
 
@@ -331,6 +356,12 @@ def test_temporary_names_and_other_files_are_left_alone(
         "#1 castle.yaml",
         "$5 castle.yaml",
         "castle - Copy.yaml",
+        "castle - Copy (2).yaml",
+        "Copy of castle.yaml",
+        "castle (1).yaml",
+        "New Text Document.yaml",
+        "at 12:30 a castle.yaml",
+        "look.png: again.yaml",
         "castle.json",
         "war conflict.yaml",
         "castle (conflict of interest).yaml",
@@ -347,6 +378,8 @@ def test_the_names_of_job_files(inbox: Inbox, clock: FakeClock, name: str) -> No
     [
         "castle.yaml.txt",
         "castle.txt",
+        "New Text Document.txt",
+        "castle.yaml - Copy.txt",
         "Castle.YML.TXT",
         "castle.yaml.1",
         "castle.yaml (1)",
@@ -503,13 +536,30 @@ def test_an_unfinished_file_that_does_not_change_fails_after_its_timeout(
     assert isinstance(arrival.job, JobError)
 
 
-@pytest.mark.parametrize("text", UNFINISHED.values(), ids=UNFINISHED)
+CUT = {name: text for name, text in UNFINISHED.items() if text}
+
+
+@pytest.mark.parametrize("text", CUT.values(), ids=CUT)
 def test_an_unfinished_file_that_was_renamed_in_fails_at_once(inbox: Inbox, text: bytes) -> None:
     path = inbox.root / "castle.yaml"
     path.write_bytes(text)
     inbox.renamed_in(path)
     (arrival,) = inbox.scan()
     assert isinstance(arrival.job, JobError)
+
+
+def test_an_empty_file_that_got_its_name_by_a_rename_is_waited_for(
+    inbox: Inbox, clock: FakeClock
+) -> None:
+    """As Explorer makes one, which is renamed first and edited then."""
+    path = inbox.root / "castle.yaml"
+    path.touch()
+    inbox.renamed_in(path)
+    assert settled(inbox, clock) == []
+    assert "looks unfinished" in inbox.waiting["castle.yaml"]
+    path.write_text(JOB)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
 
 
 MISTAKES = {
@@ -636,13 +686,107 @@ def test_the_order_is_priority_then_mtime_then_path(inbox: Inbox, clock: FakeClo
     assert [a.source for a in settled(inbox, clock)] == ["z.yaml", "c.yaml", "a.yaml", "b.yaml"]
 
 
-def test_a_marker_beside_a_waiting_job_cancels_it(
+@pytest.mark.parametrize(
+    "marker",
+    [
+        "castle.yaml.cancel",
+        "castle.yaml.cancel.txt",
+        "Castle.yaml.Cancel",
+        "CASTLE.YAML.CANCEL.TXT",
+    ],
+)
+def test_a_marker_beside_a_waiting_job_cancels_it_in_any_case_and_goes_with_it(
+    inbox: Inbox, spool: Spool, clock: FakeClock, marker: str
+) -> None:
+    arrival_of(spool, clock)
+    (spool.inbox / marker).touch()
+    (arrival,) = settled(inbox, clock)
+    assert arrival.cancelled
+    run = archive.claim(arrival, spool, clock)
+    assert run is not None
+    assert run.cancel_asked()
+    assert list(spool.inbox.iterdir()) == []
+
+
+def test_a_folder_named_like_a_marker_is_a_folder(
     inbox: Inbox, spool: Spool, clock: FakeClock
 ) -> None:
     arrival_of(spool, clock)
-    (spool.inbox / "castle.yaml.cancel").touch()
-    (arrival,) = settled(inbox, clock)
-    assert arrival.cancelled
+    (spool.inbox / "castle.yaml.cancel").mkdir()
+    (spool.inbox / "castle.yaml.cancel" / "tower.yaml").write_text(JOB)
+    assert {(a.source, a.cancelled) for a in settled(inbox, clock)} == {
+        ("castle.yaml", False),
+        ("castle.yaml.cancel/tower.yaml", False),
+    }
+
+
+# -- programs that keep a file open
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="leases of Linux; tests/windows has share modes"
+)
+def test_a_file_that_a_program_has_open_to_write_to_waits_and_one_that_is_read_does_not(
+    inbox: Inbox, clock: FakeClock
+) -> None:
+    path = inbox.root / "castle.yaml"
+    path.write_text(JOB)
+    with open(path, "ab"):
+        assert settled(inbox, clock) == []
+        assert inbox.waiting == {"castle.yaml": "another program still writes castle.yaml"}
+    with open(path, "rb"):
+        assert [arrival.source for arrival in inbox.scan()] == ["castle.yaml"]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="leases of Linux; tests/windows has share modes"
+)
+def test_an_image_of_a_job_folder_that_is_still_written_is_waited_for(
+    inbox: Inbox, clock: FakeClock
+) -> None:
+    folder = inbox.root / "castle"
+    folder.mkdir()
+    (folder / "job.yaml").write_text(SKETCH)
+    (folder / "sketch.png").write_bytes(picture())
+    (folder / "Thumbs.db").touch()
+    with open(folder / "Thumbs.db", "ab"), open(folder / "sketch.png", "ab"):
+        assert settled(inbox, clock) == []
+        assert inbox.waiting == {"castle": "another program still writes sketch.png"}
+    with open(folder / "Thumbs.db", "ab"):
+        assert [arrival.source for arrival in inbox.scan()] == ["castle"]
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="leases of Linux; tests/windows has share modes"
+)
+def test_a_program_that_forgets_a_file_it_opened_keeps_it_only_for_the_arrival_timeout(
+    inbox: Inbox, clock: FakeClock
+) -> None:
+    path = inbox.root / "castle.yaml"
+    path.write_text(JOB)
+    with open(path, "ab"):
+        assert settled(inbox, clock) == []
+        clock.advance(inbox.arrival_timeout)
+        assert [arrival.source for arrival in inbox.scan()] == ["castle.yaml"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="leases of Linux")
+@pytest.mark.parametrize("own", [errno.EAGAIN, errno.EINVAL])
+def test_a_file_system_that_refuses_every_lease_says_nothing_of_writers(
+    inbox: Inbox, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, own: int
+) -> None:
+    """As NFS and CIFS do, with EAGAIN as for a file that is written to."""
+    fcntl: Any = pytest.importorskip("fcntl")
+
+    def refuse(fd: int, command: int, value: int = 0) -> int:
+        if command == fcntl.F_SETLEASE:
+            raise OSError(own, os.strerror(own))
+        return real(fd, command, value)
+
+    real = fcntl.fcntl
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    (inbox.root / "castle.yaml").write_text(JOB)
+    assert [arrival.source for arrival in settled(inbox, clock)] == ["castle.yaml"]
 
 
 # -- hints from the system
@@ -711,3 +855,21 @@ def test_an_accent_that_is_taken_apart_on_disk_is_the_same_name(
     (arrival,) = settled(inbox, clock)
     assert isinstance(arrival.job, Job)
     assert arrival.job.stages[0].fields["init_images"] == [apart]
+
+
+@pytest.mark.parametrize(
+    ("named", "there", "meant"),
+    [
+        ("sketch.png", ["Sketch.PNG"], "Sketch.PNG"),
+        ("Straße.png", ["STRASSE.PNG"], "STRASSE.PNG"),
+        ("CAF\u00c9.png", ["cafe\u0301.png"], "cafe\u0301.png"),
+        ("sketch.png", ["Sketch.PNG", "sketch.png"], "sketch.png"),
+    ],
+)
+def test_an_image_is_found_in_any_case_where_one_file_fits_best(
+    inbox: Inbox, spool: Spool, clock: FakeClock, named: str, there: list[str], meant: str
+) -> None:
+    folder_job(spool, "sketch", SKETCH.replace("sketch.png", named), *there)
+    (arrival,) = settled(inbox, clock)
+    assert isinstance(arrival.job, Job)
+    assert arrival.job.stages[0].fields["init_images"] == [meant]

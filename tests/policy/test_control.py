@@ -1,0 +1,32 @@
+"""The names of files by which people control a spool."""
+
+from __future__ import annotations
+
+import pytest
+
+from sdwatch.policy.control import cancelled_by, is_cancel, is_hold, markers_of
+
+
+@pytest.mark.parametrize("name", ["hold", "hold.txt", "Hold", "HOLD.TXT"])
+def test_a_person_holds_everything_in_any_case(name: str) -> None:
+    assert is_hold(name)
+    assert not is_cancel(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["HOLD-forge.txt", "hold.md", "holdup", "hold.txt.txt", "old", "hold.tmp", ""]
+)
+def test_what_only_looks_like_a_hold_is_none(name: str) -> None:
+    assert not is_hold(name)
+
+
+@pytest.mark.parametrize("name", ["cancel", "cancel.txt", "Cancel", "CANCEL.Txt"])
+def test_a_person_cancels_a_run_in_any_case(name: str) -> None:
+    assert is_cancel(name)
+
+
+def test_a_marker_names_the_job_that_it_cancels() -> None:
+    for marker in markers_of("Castle.yaml"):
+        assert cancelled_by(marker) == cancelled_by(marker.upper()) == "castle.yaml"
+    for other in ("castle.yaml", "cancel", "cancel.txt", "castle.cancelled", ".cancel"):
+        assert cancelled_by(other) == ""
