@@ -30,14 +30,14 @@ can paste them anywhere.
 
 | file | what it does |
 |---|---|
-| `hold` or `hold.txt` beside the inbox | no WebUI gets a new call, and none is started, while it exists |
+| `hold` or `hold.txt` beside the inbox | while it exists no WebUI gets a new call or is started |
 | `cancel` or `cancel.txt` in a run's folder in `working/` | cancels that run |
 | `NAME.yaml.cancel` beside a waiting job | cancels that job |
 | `HOLD-<lane>.txt`, removed by you | that WebUI is tried again now |
 
-**Stop `run`.** Ctrl-C, SIGTERM or a closed terminal stops it cleanly: it waits for the current call
-(`stop_grace`) and counts down. A second Ctrl-C ends it at once. Either way the job resumes at the next
-start. The config is read only at the start; `status` says when it has changed since.
+**Stop `run`.** Ctrl-C, SIGTERM or a closed terminal stops it cleanly: it waits for the current
+call (`stop_grace`) and counts down. A second Ctrl-C ends it at once. Either way the job resumes at the
+next start. The config is read only at the start; `status` says when it has changed since.
 """
 
 _CODES = """\

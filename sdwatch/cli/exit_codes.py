@@ -19,8 +19,8 @@ class ExitCode(IntEnum):
     USAGE = 2
     """The command line is wrong."""
     HOLD = 3
-    """`run --once` ended on a hold that needs a person, or that outlasted the cool-down list; no job
-    is lost."""
+    """`run --once` ended on a hold that needs a person, or that outlasted the cool-down list; no
+    job is lost."""
     ALREADY_RUNNING = 4
     """Another monitor has this spool or this state folder."""
     BAD_CONFIG = 5
@@ -32,8 +32,8 @@ class ExitCode(IntEnum):
     DEMO_FAILED = 8
     """The demo did not end as promised."""
     INTERRUPTED = signals.INTERRUPTED
-    """A signal (Ctrl-C, SIGTERM, SIGHUP, Ctrl-Break) ended a command other than `run`; `run` only if
-    a second one cut its clean stop short."""
+    """A signal (Ctrl-C, SIGTERM, SIGHUP, Ctrl-Break) ended a command other than `run`; `run` only
+    if a second one cut its clean stop short."""
 
 
 class NotFoundError(SdwatchError):
