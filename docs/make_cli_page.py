@@ -1,16 +1,17 @@
-"""docs/cli.md, printed from the argument parser and the exit codes
-(`python -m docs.make_cli_page > docs/cli.md`)."""
+"""Write docs/cli.md from the argument parser and the exit codes: `python -m docs.make_cli_page`."""
 
 from __future__ import annotations
 
 import argparse
 import ast
 import inspect
-import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from sdwatch.cli import COMMANDS, exit_codes, parser
 from sdwatch.cli.exit_codes import ExitCode
+
+PAGE = Path(__file__).parent / "cli.md"
 
 _HEAD = """\
 # Commands
@@ -20,9 +21,9 @@ Printed from the argument parser: `sdwatch COMMAND --help` shows the same.
 `sdwatch` here is `.venv/bin/sdwatch`, on Windows `.venv\\Scripts\\sdwatch`, unless the virtual
 environment is activated.
 
-**Which config.** All commands that need one take `--config FILE`. Without it they read `sdwatch.yaml`
-or `config/sdwatch.yaml` in the current folder, or, inside a *spool* (the folder with `inbox/`,
-`working/`, `done/` and `failed/`), the config of that spool: in a failed run's own folder
+**Which config.** All commands that need one take `--config FILE`. Without it they read
+`sdwatch.yaml` or `config/sdwatch.yaml` in the current folder, or, inside a *spool* (the folder with
+`inbox/`, `working/`, `done/` and `failed/`), the config of that spool: in a failed run's own folder
 `sdwatch retry .` is enough. The commands in `WHY.txt` and `HOLD-<lane>.txt` name the config, so you
 can paste them anywhere.
 
@@ -36,8 +37,8 @@ can paste them anywhere.
 | `HOLD-<lane>.txt`, removed by you | that WebUI is tried again now |
 
 **Stop `run`.** Ctrl-C, SIGTERM or a closed terminal stops it cleanly: it waits for the current
-call (`stop_grace`) and counts down. A second Ctrl-C ends it at once. Either way the job resumes at the
-next start. The config is read only at the start; `status` says when it has changed since.
+call (`stop_grace`) and counts down. A second Ctrl-C ends it at once. Either way the job resumes at
+the next start. The config is read only at the start; `status` says when it has changed since.
 """
 
 _CODES = """\
@@ -110,4 +111,4 @@ def _named(action: argparse.Action) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.buffer.write(page().encode())  # the same bytes on Windows
+    PAGE.write_text(page(), encoding="utf-8", newline="\n")

@@ -14,7 +14,7 @@ from sdwatch.policy.signatures import FailedStart, Signature, match, why_not_sta
 ROOT = Path(__file__).parents[2]
 FILE = "sdwatch/policy/signatures.yaml"
 BUILTIN = builtin_signatures()
-REPRINT = "python -m tests.failures_page > docs/failures.md"
+REPRINT = "python -m tests.failures_page"
 
 
 def place(signature: Signature) -> str:
