@@ -1,9 +1,10 @@
-"""docs/failures.md, printed from the truth table and from what sdwatch knows of WebUIs' texts
-(`python -m tests.failures_page > docs/failures.md`)."""
+"""Write docs/failures.md from the truth table and from what sdwatch knows of WebUIs' texts:
+`python -m tests.failures_page`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from sdwatch.config import builtin_signatures
 from sdwatch.policy.catalogue import Kind
@@ -116,4 +117,6 @@ def _exit(code: int, way: Way) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    (Path(__file__).parents[1] / "docs" / "failures.md").write_text(
+        page(), encoding="utf-8", newline="\n"
+    )

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import sdwatch
-from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.policy import lifecycle
 
 PACKAGE = Path(sdwatch.__file__).parent
@@ -171,20 +170,13 @@ def test_every_module_can_be_found() -> None:
     assert all(importlib.util.find_spec(name) for name in MODULES)
 
 
-def test_the_diagram_in_the_architecture_is_the_table() -> None:
-    text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    assert f"```mermaid\n{lifecycle.diagram()}\n```" in text
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "README.md"])
+def test_the_state_diagram_is_the_table(name: str) -> None:
+    assert f"```mermaid\n{lifecycle.diagram()}\n```" in text_of(name)
 
 
 def text_of(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
-
-
-def test_the_readme_names_every_exit_code_with_its_number() -> None:
-    _, _, section = text_of("README.md").partition("### Exit codes")
-    table, _, _ = section.partition("\n## ")
-    rows = re.findall(r"^\| (\d+) \| (\w+) \|", table, re.MULTILINE)
-    assert [(int(number), name) for number, name in rows] == [(c.value, c.name) for c in ExitCode]
 
 
 def test_the_ci_runs_the_test_command_of_the_readme() -> None:

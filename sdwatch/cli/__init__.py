@@ -22,16 +22,16 @@ COMMANDS = {
     "run": "watch the inbox, keep the WebUI alive, work until stopped",
     "demo": "see it work within half a minute, crash included; needs no GPU",
     "init": "write a config and make the folders",
-    "check": "tell the mistakes of job files, or of the config",
-    "canary": "draw the smallest picture: does the configured WebUI work?",
+    "check": "validate job files or the config",
+    "canary": "generate the smallest picture: does the configured WebUI work?",
     "submit": "check jobs, and put them into the inbox",
-    "status": "say who runs, what each WebUI does, and what waits",
+    "status": "show the monitor, the WebUIs, and running and waiting jobs",
     "list": "list the runs, newest first",
     "cancel": "cancel a run, or a job that still waits in the inbox",
-    "retry": "put the jobs of runs into the inbox again, edited if need be",
+    "retry": "put the jobs of runs back into the inbox, edited first with --edit",
     "replay": "send the one call that failed by hand, and show what comes back",
     "bundle": "make one zip about a run, for a bug report; without prompts",
-    "hold": "begin no new call until `resume`",
+    "hold": "start no new call until `resume`",
     "resume": "end the hold",
     "schema": "print the JSON Schema of a job, for editors",
 }
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None, *, unwind: Callable[[], None] = lamb
 
 
 def _ended(argv: Sequence[str], unwind: Callable[[], None]) -> int:
-    args = _parsed(argv)
+    args = parser(*argv[:1]).parse_args(argv)
     try:
         if argv[0] not in WITH_MONITOR:
             unwind()
@@ -76,26 +76,28 @@ def _ended(argv: Sequence[str], unwind: Callable[[], None]) -> int:
         return _tell(error)
 
 
-def _parsed(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+def parser(*loaded: str) -> argparse.ArgumentParser:
+    """Build the parser of all commands. Only those named in `loaded` get their own arguments, since
+    that imports their module; `args.main` is the function that runs the command."""
+    whole = argparse.ArgumentParser(
         prog="sdwatch",
         description="Runs a folder of Stable Diffusion jobs against a WebUI that it keeps alive.",
-        epilog="`sdwatch COMMAND --help` tells more.",
+        epilog="`sdwatch COMMAND --help` explains each command.",
     )
-    parser.add_argument("--version", action="version", version=f"sdwatch {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    whole.add_argument("--version", action="version", version=f"sdwatch {__version__}")
+    commands = whole.add_subparsers(metavar="COMMAND", required=True)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
+            description=f"{summary[0].upper()}{summary[1:]}{'' if summary[-1] in '.?' else '.'}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if argv and argv[0] == name:
+        if name in loaded:
             module = importlib.import_module(f"{__name__}.{name}")
             module.arguments(command)
             command.set_defaults(main=module.main)
-    return parser.parse_args(argv)
+    return whole
 
 
 def _tell(error: Exception) -> ExitCode:

@@ -169,7 +169,7 @@ def _fresh(folder: Path) -> Path:
 def _set_up(folder: Path) -> None:
     Spool(folder, "").prepare()
     (folder / "state").mkdir(exist_ok=True)
-    files = {CONFIG: _CONFIG.format(port=_free_port()), "faults.yaml": _FAULTS}
+    files = {CONFIG: _CONFIG.format(port=free_port()), "faults.yaml": _FAULTS}
     files |= {f"inbox/{name}": text for name, text in _JOBS.items()}
     for name, text in files.items():
         path = folder / name
@@ -177,7 +177,8 @@ def _set_up(folder: Path) -> None:
         path.chmod(0o644)  # a config that others may write is refused, and so it is with umask 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of 127.0.0.1 on which nobody listens at this moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -13,13 +13,14 @@ class ExitCode(IntEnum):
     cleanly, with 0, and ends any other command with 130."""
 
     OK = 0
-    """Done; for `run` also: stopped because somebody asked for it."""
+    """Done; for `run` also: stopped on request."""
     ERROR = 1
     """It failed, and the message says why."""
     USAGE = 2
     """The command line is wrong."""
     HOLD = 3
-    """`run --once` ended on a hold; the jobs are where they were."""
+    """`run --once` ended on a hold that needs a person, or that outlasted the cool-down list; no
+    job is lost."""
     ALREADY_RUNNING = 4
     """Another monitor has this spool or this state folder."""
     BAD_CONFIG = 5
@@ -27,12 +28,12 @@ class ExitCode(IntEnum):
     BAD_JOB = 6
     """`check` or `submit` found mistakes in a job; nothing was submitted."""
     NOT_FOUND = 7
-    """No such run or job, or more than one that fits."""
+    """No such run or job, or more than one matches."""
     DEMO_FAILED = 8
-    """The demo did not end as it promised."""
+    """The demo did not end as promised."""
     INTERRUPTED = signals.INTERRUPTED
-    """A signal ended it: Ctrl-C, SIGTERM, SIGHUP, Ctrl-Break; `run` only at the second one, when
-    a clean stop took too long."""
+    """A signal (Ctrl-C, SIGTERM, SIGHUP, Ctrl-Break) ended a command other than `run`; `run` only
+    if a second one cut its clean stop short."""
 
 
 class NotFoundError(SdwatchError):

@@ -1,6 +1,6 @@
 """The states of one WebUI as one table; nothing else decides what may follow what.
 
-The diagram in ARCHITECTURE.md is drawn from this table (`diagram`), and a test keeps them equal.
+README and ARCHITECTURE show it as a diagram (`diagram`); a test keeps them equal.
 A lane that holds after a failed start is cooling down, with the reason in words beside its state
 until the WebUI is ready again. One that a start found not usable is not usable, whether its process
 answers or nothing runs; no crash is behind that, and no cool-down after it.

@@ -40,7 +40,7 @@ def why_not_a_job(name: str) -> str:
         return ""
     stem, ending = PurePath(name).stem, PurePath(low).suffix
     if low in _CONTROL:
-        return f"{low} does nothing in the inbox; README says where it belongs"
+        return f"{low} does nothing in the inbox; docs/cli.md says where it belongs"
     if found := _INSIDE.search(name):
         right = name[: found.end()]
         return f"a job's name ends in .yaml, .yml or .json; rename it to {right}"

@@ -13,6 +13,7 @@ from sdwatch.policy.facts import Diagnosis, Facts
 from sdwatch.policy.mentions import first_said, is_only_mentioned
 from sdwatch.policy.signatures import FailedStart, match, why_not_started
 from sdwatch.policy.verdict import judge
+from tests.policy import causes, shadows
 from tests.policy.causes import (
     EXITS,
     EXITS_OF_STARTS,
@@ -40,11 +41,19 @@ def replied(text: str) -> WebUIError:
     return WebUIServerError(f"500: {text}", stage="txt2img", status=500, kind=kind, said=said)
 
 
+def told_of(text: str, found: Facts) -> str:
+    """What a failure says: the list in causes.py that has the text, who decided, what to type."""
+    named = {name: value for name, value in vars(causes).items() if name.isupper()}
+    listed = [name for name, value in named.items() if isinstance(value, str) and text in value]
+    where = f"{', '.join(listed) or 'SAMPLES'} (tests/policy/causes.py)"
+    return shadows.failure("tests/policy/test_causes.py", where, text, found)
+
+
 def check(facts: Facts, sample: Sample) -> None:
     verdict = judge(facts, BUILTIN)
-    assert verdict.diagnosis is sample.diagnosis
-    assert sample.cause in verdict.cause
-    assert verdict.poisons is sample.poisons
+    assert verdict.diagnosis is sample.diagnosis, told_of(sample.text, facts)
+    assert sample.cause in verdict.cause, told_of(sample.text, facts)
+    assert verdict.poisons is sample.poisons, told_of(sample.text, facts)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.text[:60])
@@ -102,8 +111,10 @@ def test_a_reply_that_names_its_cause_does_not_yield() -> None:
 def test_what_only_looks_like_a_failure_explains_nothing(line: str) -> None:
     silent = WebUIReplyError("the reply has no image", stage="txt2img", status=200)
     for error in (opaque(), silent, replied("TypeError: 'NoneType' object is not iterable")):
-        assert match(Facts(error, log=("before", line, "after")), BUILTIN) is None
-    assert match(Facts(GONE, True, 1, ("before", line)), BUILTIN) is None
+        found = Facts(error, log=("before", line, "after"))
+        assert match(found, BUILTIN) is None, told_of(line, found)
+    found = Facts(GONE, True, 1, ("before", line))
+    assert match(found, BUILTIN) is None, told_of(line, found)
 
 
 @pytest.mark.parametrize("line", LOOK_ALIKES, ids=lambda line: line[:60])

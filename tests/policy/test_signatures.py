@@ -44,7 +44,7 @@ from sdwatch.policy.signatures import (
 )
 from sdwatch.policy.verdict import judge
 from sdwatch.webui.reply import error_for
-from tests.policy import causes
+from tests.policy import causes, shadows
 
 BUILTIN = builtin_signatures()
 
@@ -95,6 +95,13 @@ class Row:
             kind=self.kind,
             printed=self.printed,
         )
+
+    @property
+    def found(self) -> Facts | FailedStart:
+        """What the signatures are asked about."""
+        if self.diagnosis is not None:
+            return self.facts
+        return FailedStart((self.log,), self.exit, self.low)
 
     def why(self, signatures: Sequence[Signature] = BUILTIN) -> str:
         """Of a start that failed."""
@@ -854,21 +861,25 @@ BY_CLASS = [
     start(f"line: {line}", line, 1, cause) for line, cause in causes.STARTS
 ]  # fmt: skip
 
-TABLE = [
-    (f"{file}: {row.where}", row)
-    for file, rows in (
-        ("errors.md", ERRORS_MD),
-        ("process.md", PROCESS_MD),
-        ("a1111.md", A1111_MD),
-        ("sdnext.md", SDNEXT_MD),
-        ("Forge again", FORGE_AGAIN),
-        ("issues", ISSUES),
-        ("issues, in the log", LOG_LINES),
-        ("two disagree", DISAGREEING),
-        ("by class", BY_CLASS),
-    )
-    for row in rows
-]
+LISTS = (
+    ("errors.md", "ERRORS_MD", ERRORS_MD),
+    ("process.md", "PROCESS_MD", PROCESS_MD),
+    ("a1111.md", "A1111_MD", A1111_MD),
+    ("sdnext.md", "SDNEXT_MD", SDNEXT_MD),
+    ("Forge again", "FORGE_AGAIN", FORGE_AGAIN),
+    ("issues", "ISSUES", ISSUES),
+    ("issues, in the log", "LOG_LINES", LOG_LINES),
+    ("two disagree", "DISAGREEING", DISAGREEING),
+    ("by class", "BY_CLASS, made from tests/policy/causes.py,", BY_CLASS),
+)
+TABLE = [(f"{file}: {row.where}", row) for file, _, rows in LISTS for row in rows]
+
+
+def told_of(row: Row) -> str:
+    """What a failure of this row says: its list, who decided, what to type."""
+    source, listed = next((source, name) for source, name, rows in LISTS if row in rows)
+    test = f"test_each_failure_is_taken_for_what_it_is[{source}: {row.where}]"
+    return shadows.failure("tests/policy/test_signatures.py", listed, row.where, row.found, test)
 
 
 def fits(words: str, text: str) -> bool:
@@ -879,21 +890,21 @@ def fits(words: str, text: str) -> bool:
 def test_each_failure_is_taken_for_what_it_is(row: Row) -> None:
     if row.diagnosis is None:
         why = row.why()
-        assert bool(why) == bool(row.cause)
-        assert fits(row.cause, why)
-        assert fits(row.advice, why)
+        assert bool(why) == bool(row.cause), told_of(row)
+        assert fits(row.cause, why), told_of(row)
+        assert fits(row.advice, why), told_of(row)
         return
     verdict = judge(row.facts, BUILTIN)
-    assert verdict.diagnosis is row.diagnosis
-    assert fits(row.cause, verdict.cause)
-    assert fits(row.advice, verdict.advice)
-    assert fits(row.evidence, verdict.evidence)
-    assert verdict.poisons is row.poisons
+    assert verdict.diagnosis is row.diagnosis, told_of(row)
+    assert fits(row.cause, verdict.cause), told_of(row)
+    assert fits(row.advice, verdict.advice), told_of(row)
+    assert fits(row.evidence, verdict.evidence), told_of(row)
+    assert verdict.poisons is row.poisons, told_of(row)
     if not row.cause:
-        assert match(row.facts, BUILTIN) is None
-        assert verdict.advice == judge(row.facts).advice
+        assert match(row.facts, BUILTIN) is None, told_of(row)
+        assert verdict.advice == judge(row.facts).advice, told_of(row)
     elif row.diagnosis is not CRASH:
-        assert str(row.error) in verdict.cause  # what was said is never lost
+        assert str(row.error) in verdict.cause, told_of(row)  # what was said is never lost
 
 
 @cache
@@ -911,7 +922,8 @@ def decided() -> dict[str, list[Row]]:
 
 @pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
 def test_each_signature_decides_a_row_of_the_table(signature: Signature) -> None:
-    assert signature.name in decided()
+    found = signature.name in decided()
+    assert found, shadows.undecided(signature, [(name, row.found) for name, row in TABLE])
 
 
 def fits_a_row(signature: Signature, way: Way) -> bool:
@@ -925,11 +937,14 @@ def fits_a_row(signature: Signature, way: Way) -> bool:
 
 @pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
 def test_each_way_fits_a_row_of_the_table(signature: Signature) -> None:
-    assert [way for way in signature.ways if not fits_a_row(signature, way)] == []
+    ways = [n for n, way in enumerate(signature.ways, 1) if not fits_a_row(signature, way)]
+    assert not ways, f"{shadows.place(signature)}: ways {ways} fit no row of TABLE"
 
 
 def test_no_two_signatures_say_the_same() -> None:
-    assert len({(s.cause, s.advice) for s in BUILTIN}) == len(BUILTIN)
+    said = [(s.cause, s.advice) for s in BUILTIN]
+    twice = [shadows.place(s) for s in BUILTIN if said.count((s.cause, s.advice)) > 1]
+    assert not twice
 
 
 @pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
@@ -968,8 +983,10 @@ def told_by(signature: Signature, text: str) -> bool:
 @pytest.mark.parametrize("signature", BUILTIN, ids=lambda s: s.name)
 def test_each_signature_says_what_people_search_for_and_knows_it(signature: Signature) -> None:
     """What it says is in docs/failures.md; only an exit code has no text."""
-    assert signature.says or all(way.by_end for way in signature.ways)
-    assert [text for text in signature.says if not told_by(signature, text)] == []
+    missing = f"{shadows.place(signature)} needs `says`; then {shadows.REPRINT}"
+    assert signature.says or all(way.by_end for way in signature.ways), missing
+    unknown = [text for text in signature.says if not told_by(signature, text)]
+    assert not unknown, f"{shadows.place(signature)} has texts under `says` that it does not fit"
 
 
 # --- the user's own file
