@@ -150,22 +150,28 @@ def folders_of(spool: Spool) -> list[Path]:
 def test_a_folder_that_becomes_a_link_at_any_look_is_neither_read_nor_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: Operation
 ) -> None:
-    scene = Scene(tmp_path / "count", monkeypatch)
+    scene = Scene(tmp_path / "scene", monkeypatch)
+    kept = tmp_path / "kept"
+    shutil.copytree(scene.spool.root, kept)
     with monkeypatch.context() as patched:
         looks = AtLook(patched, 0, lambda: None)
         operation(scene)
-    folders = len(folders_of(scene.spool))
     assert looks.count > 1
     for number in range(1, looks.count + 1):
-        for index in range(folders):
-            swapped_at(tmp_path / "scene", monkeypatch, operation, number, index)
+        for index in range(len(folders_of(scene.spool))):
+            for folder in (scene.spool.root, scene.root / "outside"):
+                shutil.rmtree(folder, ignore_errors=True)
+            (scene.root / "shown").unlink(missing_ok=True)
+            shutil.copytree(kept, scene.spool.root)
+            with monkeypatch.context() as patched:
+                swapped_at(scene, patched, operation, number, index)
 
 
 def swapped_at(
-    root: Path, monkeypatch: pytest.MonkeyPatch, operation: Operation, number: int, index: int
+    scene: Scene, patched: pytest.MonkeyPatch, operation: Operation, number: int, index: int
 ) -> None:
-    scene = Scene(root, monkeypatch)
-    outside = root / "outside"
+    """One folder becomes a link at the n-th look, and stays one."""
+    outside = scene.root / "outside"
     before: dict[str, tuple[object, ...]] = {}
     where = ""
 
@@ -182,11 +188,10 @@ def swapped_at(
         folder.rename(folder.with_name(".away"))
         folder.symlink_to(outside)
 
+    AtLook(patched, number, swap)
     given = b""
-    with monkeypatch.context() as patched:
-        AtLook(patched, number, swap)
-        with suppress(OSError, SdwatchError):
-            given = operation(scene)
+    with suppress(OSError, SdwatchError):
+        given = operation(scene)
     what = f"{operation.__name__}, look {number}, {where}"
     assert SECRET.encode() not in given, what
     if where:
@@ -194,7 +199,6 @@ def swapped_at(
     for path in scene.spool.inbox.rglob("*"):
         if path.is_file() and not path.is_symlink() and outside not in path.resolve().parents:
             assert SECRET.encode() not in path.read_bytes(), what
-    shutil.rmtree(root)
 
 
 # -- links in the place of files
