@@ -137,7 +137,8 @@ class Redactor:
             yield from (_Span(m.start(1), m.end(1), SECRET) for m in pattern.finditer(text))
         for needles in self._secrets.values():
             for needle in needles:
-                yield from _found_one(text, needle, wrapped=False)
+                # A program may print a key in capitals, and one in hex opens the door all the same.
+                yield from _found_one(text, needle, wrapped=False, flags=re.IGNORECASE)
 
     def _texts_in(self, text: str) -> Iterator[_Span]:
         yield from _found(text, self._needles())
@@ -282,16 +283,18 @@ def _found(text: str, needles: list[_Needle]) -> Iterator[_Span]:
         yield from _found_one(text, needle, wrapped)
 
 
-def _found_one(text: str, needle: _Needle, wrapped: bool) -> Iterator[_Span]:
-    for match in _pattern(needle.text.strip(), wrapped).finditer(text):
+def _found_one(
+    text: str, needle: _Needle, wrapped: bool, flags: int | re.RegexFlag = 0
+) -> Iterator[_Span]:
+    for match in _pattern(needle.text.strip(), wrapped, flags).finditer(text):
         if _stands_alone(needle, text, match.start(), match.end()):
             yield _Span(match.start(), match.end(), needle.marker)
 
 
-def _pattern(needle: str, wrapped: bool) -> re.Pattern[str]:
+def _pattern(needle: str, wrapped: bool, flags: int | re.RegexFlag) -> re.Pattern[str]:
     joint = _WRAP if wrapped and len(needle) <= LONGEST_WRAPPED else ""
     words = (joint.join(map(re.escape, word)) for word in _SPACE.split(needle))
-    return re.compile(_SPACE.pattern.join(words))
+    return re.compile(_SPACE.pattern.join(words), flags)
 
 
 def _stands_alone(needle: _Needle, text: str, start: int, end: int) -> bool:
