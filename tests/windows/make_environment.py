@@ -33,6 +33,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AsWritten)
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder.absolute()
+    make(folder)
+    print(f"ready: python {HERE / 'run.py'} {folder} -m sdwatch --version")
+
+
+def make(folder: Path) -> None:
+    """Make the environment in `folder`, which is empty or absent; ends the process where it cannot."""
     missing = [name for name in ("wine", "xvfb-run", "x86_64-w64-mingw32-gcc") if not _found(name)]
     if missing:
         sys.exit(
@@ -49,9 +55,16 @@ def main() -> None:
     packages = python / "Lib" / "site-packages"
     _install_wheels(downloads, packages)
     _supply_what_wine_lacks(drive, packages)
-    (packages / "checkout.pth").write_text(windows_path(CHECKOUT) + "\n", encoding="utf-8")
+    point_at_this_checkout(folder)
     shutil.rmtree(downloads)
-    print(f"ready: python {HERE / 'run.py'} {folder} -m sdwatch --version")
+
+
+def point_at_this_checkout(folder: Path) -> None:
+    """Let the environment run this checkout, with this folder's imitations."""
+    packages = folder / "prefix" / "drive_c" / "py" / "Lib" / "site-packages"
+    for module in (HERE / "inside").glob("*.py"):
+        shutil.copy(module, packages)
+    (packages / "checkout.pth").write_text(windows_path(CHECKOUT) + "\n", encoding="utf-8")
 
 
 class _AsWritten(argparse.RawDescriptionHelpFormatter):
@@ -128,8 +141,6 @@ def _supply_what_wine_lacks(drive: Path, packages: Path) -> None:
     dll = drive / "windows" / "system32" / "bcryptprimitives.dll"
     compiler = ["x86_64-w64-mingw32-gcc", "-shared", "-O2", "-s", "-o", str(dll)]
     subprocess.run([*compiler, str(HERE / "bcryptprimitives.c"), "-ladvapi32"], check=True)
-    for module in (HERE / "inside").glob("*.py"):
-        shutil.copy(module, packages)
     with open(packages / "psutil" / "_pswindows.py", "a", encoding="utf-8") as file:
         file.write("\n\nimport wine_gaps\n\nwine_gaps.close_in(cext)\n")
 
