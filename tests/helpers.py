@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -11,9 +13,23 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""Sent by os.kill or psutil it ends a process at once: Windows has this one way for both names."""
+
+TERMINATED = 1 if sys.platform == "win32" else -signal.SIGTERM
+"""The exit code after Popen.terminate(), of a process that does not handle it."""
+
+STOP: int = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
+"""Sent to a process that leads a group, it asks for a clean stop, as a service manager does."""
+
+PATIENCE = 3.0 if sys.platform == "win32" else 1.0
+"""Factor on the deadlines of tests: Python takes seconds to start under wine or a virus scanner."""
+
 
 def wait_until(condition: Callable[[], T], timeout: float = 20.0, why: str = "") -> T:
-    """Poll until `condition` gives something true, and return that; fail after `timeout` s."""
+    """Poll until `condition` gives something true, and return that; fail after `timeout` s (on
+    Windows PATIENCE times as many)."""
+    timeout *= PATIENCE
     deadline = time.monotonic() + timeout
     pause = threading.Event()
     while True:
@@ -23,6 +39,11 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, why: str = "")
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {why or condition}")
         pause.wait(0.01)
+
+
+def ended_by(number: int) -> int:
+    """Return the exit code of a process that ended by a signal: Windows knows only the number."""
+    return number if sys.platform == "win32" else -number
 
 
 def free_port() -> int:

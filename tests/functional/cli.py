@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,12 +11,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.helpers import free_port, wait_until
+from tests.helpers import STOP, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 100.0
 _NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-_STOP = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
 
 
 def _env(**more: str) -> dict[str, str]:
@@ -62,7 +60,7 @@ def running(cwd: Path, *, held: bool = False) -> Iterator[subprocess.Popen[str]]
 def stop(monitor: subprocess.Popen[str]) -> int:
     """Ask it to stop, as a service manager does; its exit code."""
     if monitor.poll() is None:
-        monitor.send_signal(_STOP)
+        monitor.send_signal(STOP)
     return monitor.wait(LIMIT)
 
 

@@ -231,6 +231,7 @@ except PermissionError:
 """
 
 
+@pytest.mark.posix_only("modes and users")
 def test_a_folder_and_a_file_that_are_closed_to_us_do_not_block_the_others(tmp_path: Path) -> None:
     root = tmp_path / "root"
     closed = root / "inbox" / "closed"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import urllib.error
 import urllib.request
@@ -17,7 +16,7 @@ import psutil
 from sdwatch.clock import SystemClock
 from sdwatch.webui.identity import is_living
 from sdwatch.webui.process import ProbeResult, WebUIExit, WebUIProcessManager
-from tests.helpers import free_port
+from tests.helpers import KILL, free_port
 
 FAKE = Path(__file__).with_name("fake_webui.py")
 
@@ -79,6 +78,8 @@ def members(session: int) -> list[int]:
 
 
 def _session_of(pid: int) -> int | None:
+    if sys.platform == "win32":
+        return None
     try:
         return os.getsid(pid)
     except OSError:
@@ -100,5 +101,5 @@ def root_pid(manager: WebUIProcessManager) -> int:
     return min(manager.processes(), key=lambda p: (p.create_time(), p.pid)).pid
 
 
-def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+def kill(pid: int, number: int = KILL) -> None:
     psutil.Process(pid).send_signal(number)
