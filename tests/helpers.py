@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import psutil
+
 T = TypeVar("T")
 
 KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
@@ -44,6 +46,13 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, why: str = "")
 def ended_by(number: int) -> int:
     """Return the exit code of a process that ended by a signal: Windows knows only the number."""
     return number if sys.platform == "win32" else -number
+
+
+def open_handles(process: psutil.Process | None = None) -> int:
+    """How many descriptors a process has open (this one, without an argument)."""
+    process = process or psutil.Process()
+    counted: int = process.num_handles() if sys.platform == "win32" else process.num_fds()
+    return counted
 
 
 def free_port() -> int:

@@ -364,6 +364,7 @@ def test_a_near_miss_is_told_the_right_name(name: str, right: str) -> None:
     assert f"rename it to {right}" in f"{why_not_a_job(name)} ".replace(" if it is one", "")
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_a_link_and_a_pipe_are_named_as_what_they_are(
     inbox: Inbox, clock: FakeClock, tmp_path: Path
 ) -> None:
@@ -564,6 +565,7 @@ def test_an_image_that_is_none_fails_at_once(inbox: Inbox, spool: Spool, clock: 
     assert isinstance(arrival.job, JobError)
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_symbolic_links_are_never_followed(inbox: Inbox, clock: FakeClock, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -574,6 +576,7 @@ def test_symbolic_links_are_never_followed(inbox: Inbox, clock: FakeClock, tmp_p
     assert settled(inbox, clock) == []
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_a_link_inside_a_job_folder_is_not_one_of_its_images(
     inbox: Inbox, spool: Spool, clock: FakeClock, tmp_path: Path
 ) -> None:

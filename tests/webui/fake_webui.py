@@ -20,7 +20,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 SLEEPER = [sys.executable, "-c", "import threading; threading.Event().wait()"]
 # Python does not start without SYSTEMROOT on Windows.
 NO_ENVIRONMENT = {name: os.environ[name] for name in ("SYSTEMROOT",) if sys.platform == "win32"}
-STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nimport threading\nthreading.Event().wait()"
+STUBBORN = (
+    "import signal, threading; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    "threading.Event().wait()"
+)
 
 
 def handler_for(ready: bool) -> type[BaseHTTPRequestHandler]:

@@ -59,7 +59,7 @@ def test_before_the_first_start_nothing_is_alive_and_the_tail_says_so(setup: Set
 
 
 ENDED_WHEN_ASKED = (-signal.SIGTERM, 0xC000013A, 1)
-"""By SIGTERM; by Ctrl-Break (STATUS_CONTROL_C_EXIT); by its job, where Ctrl-Break does not arrive."""
+"""By SIGTERM; by Ctrl-Break (STATUS_CONTROL_C_EXIT); by its job where that does not arrive."""
 
 KILLS = [(KILL, ended_by(KILL))]
 if sys.platform != "win32":

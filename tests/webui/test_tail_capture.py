@@ -406,6 +406,7 @@ def test_a_small_number_of_lines_is_kept(log: Path, max_lines: int) -> None:
     assert len(tail_text(log, max_lines).splitlines()) <= max(1, max_lines)
 
 
+@pytest.mark.posix_only("pipes and links")
 def test_what_cannot_be_read_is_said_in_words(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

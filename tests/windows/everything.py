@@ -4,7 +4,7 @@
 
 Makes the environment in FOLDER if there is none (see make_environment.py), points it at this
 checkout, and runs each test file in a process of its own, two at a time. TEST is a folder or file
-of tests; without any it is the whole suite. Prints what failed and a table with a row for each folder.
+of tests; without any it is the whole suite. Prints what failed, and a table by folder.
 The exit code is 1 if a test failed.
 """
 

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def make(folder: Path) -> None:
-    """Make the environment in `folder`, which is empty or absent; ends the process where it cannot."""
+    """Make the environment in `folder`, which is empty or absent; exit where that cannot be."""
     missing = [name for name in ("wine", "xvfb-run", "x86_64-w64-mingw32-gcc") if not _found(name)]
     if missing:
         sys.exit(
