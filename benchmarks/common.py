@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
 import signal
 import socket
 import subprocess
@@ -13,10 +12,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from sdwatch.config import Config, parse_config
@@ -28,6 +28,12 @@ IMAGE_TIME = STEPS * STEP_TIME
 """Seconds of simulated sampling for one image; drawing and sending it come on top."""
 
 _READY_LIMIT = 60.0
+
+STOP: int = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
+"""Sent to a process that leads a group, it asks for a clean stop."""
+
+NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+"""For Popen's `creationflags`: what a process needs to receive STOP."""
 
 
 def free_port() -> int:
@@ -135,15 +141,26 @@ def simulator(port: int, **flags: Any) -> list[str]:
 
 @contextmanager
 def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
-    """`command` with everything that it starts, from when the API answers until the block ends."""
+    """Run `command` with everything that it starts, from when the API answers until the block
+    ends."""
     with open(log, "ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
         wait_until(lambda: answers(port), f"{command[0]} answers", _READY_LIMIT)
         yield
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_tree(process)
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, then all that it started: in this order, as it may start them again."""
+    root = psutil.Process(process.pid)
+    root.suspend()
+    children = root.children(recursive=True)
+    for each in (root, *children):
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
 
 
 def answers(port: int) -> bool:

@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from sdwatch.cli.exit_codes import ExitCode
 from tests.fakes import picture
 from tests.functional.cli import make_spool, sdwatch
