@@ -103,7 +103,7 @@ def test_a_file_of_the_same_size_with_another_mtime_has_changed(
     path.write_text(JOB)
     assert len(settled(inbox, clock)) == 1
     status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 100))
     assert inbox.scan() == []
     clock.advance(SETTLE)
     assert len(inbox.scan()) == 1
@@ -325,7 +325,7 @@ def test_the_names_of_job_files(inbox: Inbox, clock: FakeClock, name: str) -> No
         "castle.yalm",
         "castle.yam",
         "castle.jsn",
-        "castle.yaml ",
+        pytest.param("castle.yaml ", marks=pytest.mark.posix_only("spaces at the end")),
         "job",
         "hold.txt",
         "castle.sync-conflict-20260101-120000-ABCDEFG.yaml",

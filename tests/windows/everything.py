@@ -1,11 +1,12 @@
 """Run the suite on Windows (wine), from an empty folder to a table.
 
-    python tests/windows/everything.py FOLDER [--timeout SECONDS] [TEST...]
+    python tests/windows/everything.py [--sample] FOLDER [TEST...]
 
 Makes the environment in FOLDER if there is none (see make_environment.py), points it at this
 checkout, and runs each test file in a process of its own, two at a time. TEST is a folder or file
-of tests; without any it is the whole suite. Prints what failed, and a table by folder.
-The exit code is 1 if a test failed.
+of tests; without any it is the whole suite, with demo, night, chaos and every_point before it.
+`--sample` is what .ci/run does: demo and the files of SAMPLE, within MOST_OF_A_SAMPLE seconds.
+Prints what failed, and a table by folder. The exit code is 1 if anything failed.
 """
 
 from __future__ import annotations
@@ -22,23 +23,52 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from make_environment import CHECKOUT, make, point_at_this_checkout, windows_path  # noqa: E402
+from make_environment import CHECKOUT, is_ready, make, point_at_this_checkout, windows_path  # noqa: E402
 
 AT_A_TIME = 2
-LONGEST_FILE = 900.0
-"""Seconds for one file of tests, until it is ended."""
+LONGEST, SHORTEST = 900.0, 60.0
+"""Seconds for one file or command, until it is ended: never more; and less only near the end."""
+
+LONGEST_SUITE, MOST_OF_A_SAMPLE = 4 * 3600.0, 480.0
+"""Seconds after which no file is begun."""
 
 MOST_RESTARTS = 5
 """How often a file is run again for what a test that never ended has left."""
 
+MOST_ARGUMENTS = 300  # of Windows' longest command line
+OUTPUT = "output.txt"
 VARIABLE = "SDWATCH_TEST_OUTCOMES"  # of outcomes.py, which needs pytest
+
+# With a refused connection of two seconds (run.py), and a spool with the prefix of long paths.
+DEMO = ("-m", "sdwatch", "demo", "\\\\?\\C:\\demo")
+BENCHMARKS = (
+    ("benchmarks/night.py", "--jobs", "20"),
+    ("benchmarks/chaos.py", "--seed", "4", "--jobs", "15", "--kills", "20"),
+    ("benchmarks/every_point.py", "--kill", "--sample", "10", "--workers", "1"),
+)
+SAMPLE = (
+    "tests/webui/test_stop.py",  # job objects, freezing, killing
+    "tests/integration/test_stop_and_go_on.py",  # kill and adoption, a clean stop
+    "tests/windows",
+    "tests/functional/test_cli_main.py",
+    "tests/functional/test_cli_run.py",
+    "tests/spool/test_archive.py",
+    "tests/spool/test_inbox.py",
+    "tests/spool/test_inside.py",
+    "tests/spool/test_run.py",
+    "tests/policy/test_job.py",
+    "tests/policy/test_redaction.py",
+    "tests/policy/test_verdict.py",
+)
+"""The promises that differ most between the systems, the most important first."""
 
 
 @dataclass
@@ -57,27 +87,46 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--sample", action="store_true", help="what .ci/run does")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("tests", nargs="*", default=["tests"])
-    parser.add_argument("--timeout", type=float, default=LONGEST_FILE, help="seconds for a file")
+    parser.add_argument("tests", nargs="*")
     args = parser.parse_args()
     folder: Path = args.folder.absolute()
-    if not (folder / "prefix").exists():
+    if not is_ready(folder):
         make(folder)
     point_at_this_checkout(folder)
-    found = []
-    for outcome in run_files(folder, list(files_of(args.tests)), args.timeout):
-        found.append(outcome)
-        counts = ", ".join(f"{number} {each}" for each, number in sorted(outcome.count().items()))
-        print(f"{outcome.file}: {counts or 'nothing'} in {outcome.seconds:.0f} s", flush=True)
-        for test, (result, why) in outcome.tests.items():
-            if result == "failed":
-                print(f"    FAILED {test}: {why}", flush=True)
-    print("\n" + table(found))
-    (folder / "outcomes.json").write_text(
-        json.dumps({each.file: each.tests for each in found}, indent=1), encoding="utf-8"
-    )
-    return int(any(each.count()["failed"] for each in found))
+    commands = [] if args.tests else [DEMO] if args.sample else [DEMO, *BENCHMARKS]
+    files = list(files_of(args.tests or (SAMPLE if args.sample else ["tests"])))
+    until = time.monotonic() + (MOST_OF_A_SAMPLE if args.sample else LONGEST_SUITE)
+    failed = [command for command in commands if not passes(folder, command, until)]
+    outcomes = []
+    for outcome in run_files(folder, files, until):
+        outcomes.append(outcome)
+        print(told(outcome), flush=True)
+    print("\n" + table(outcomes))
+    found = {each.file: each.tests for each in outcomes}
+    (folder / "outcomes.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return int(bool(failed) or any(each.count()["failed"] for each in outcomes))
+
+
+def passes(folder: Path, command: Sequence[str], until: float) -> bool:
+    """Whether a command ends with 0. Prints its output, and how long it took."""
+    shutil.rmtree(folder / "prefix" / "drive_c" / "demo", ignore_errors=True)
+    began = time.monotonic()
+    code = _run(folder, command, {}, until, None)
+    said = "passed" if code == 0 else f"FAILED with {code}"
+    print(f"{' '.join(command)}: {said} in {time.monotonic() - began:.0f} s", flush=True)
+    return code == 0
+
+
+def told(outcome: Outcome) -> str:
+    """What became of a file, for people: a line, and one more for each failure."""
+    counts = ", ".join(f"{number} {each}" for each, number in sorted(outcome.count().items()))
+    lines = [f"{outcome.file}: {counts} in {outcome.seconds:.0f} s"]
+    for test, (result, why) in outcome.tests.items():
+        if result in ("failed", "not run"):
+            lines.append(f"    {result} {test}: {why}")
+    return "\n".join(lines)
 
 
 def files_of(tests: Iterable[str]) -> Iterator[str]:
@@ -90,7 +139,7 @@ def files_of(tests: Iterable[str]) -> Iterator[str]:
             yield each
 
 
-def run_files(folder: Path, files: list[str], longest: float) -> Iterator[Outcome]:
+def run_files(folder: Path, files: list[str], until: float) -> Iterator[Outcome]:
     """Run each in a process of its own, AT_A_TIME at once; each outcome as it is known."""
     waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
     for file in files:
@@ -103,7 +152,7 @@ def run_files(folder: Path, files: list[str], longest: float) -> Iterator[Outcom
                 file = waiting.get_nowait()
             except queue.Empty:
                 return
-            done.put(run_file(prefix, file, longest))
+            done.put(run_file(prefix, file, until))
 
     for number in range(min(AT_A_TIME, len(files))):
         threading.Thread(target=work, args=(copy_of(folder, number),), daemon=True).start()
@@ -129,55 +178,68 @@ def copy_of(folder: Path, number: int) -> Path:
     return other
 
 
-def run_file(folder: Path, file: str, longest: float) -> Outcome:
-    """A test that does not end is a failure, and the file is run again without what has ended."""
+def run_file(folder: Path, file: str, until: float) -> Outcome:
+    """Run one file. A test that does not end is a failure, and the file is run again without what
+    has ended. A file whose turn does not come before `until` is not run, which is no failure."""
     outcome = Outcome(file)
     began = time.monotonic()
+    if began > until:
+        outcome.tests[file] = ("not run", "the time was over")
+        return outcome
     for _ in range(MOST_RESTARTS):
-        hung, output = _run_once(folder, outcome, longest)
+        hung = _run_once(folder, outcome, until)
         if hung is None:
             break
         outcome.tests[hung] = ("failed", "did not end")
     if not outcome.tests:
-        outcome.tests[file] = ("failed", (output.strip().splitlines() or ["no output"])[-1])
+        outcome.tests[file] = ("failed", f"ended without a test; see {folder / OUTPUT}")
     outcome.seconds = time.monotonic() - began
     return outcome
 
 
-def _run_once(folder: Path, outcome: Outcome, longest: float) -> tuple[str | None, str]:
-    """Adds what was seen to `outcome`. The test that did not end, and the output."""
+def _run_once(folder: Path, outcome: Outcome, until: float) -> str | None:
+    """Add what is seen to `outcome`; return the test that did not end, if there is one."""
     with tempfile.TemporaryDirectory() as temporary:
         lines = Path(temporary) / "outcomes"
         lines.touch()
-        done = [f"--deselect={test}" for test in outcome.tests]
-        if len(done) > 300:  # Windows' longest command line
-            done = [f"--deselect={test.split('[')[0]}" for test in outcome.tests]
-            done = sorted(set(done))
-        pytest = ["-m", "pytest", "-n", "0", "-p", "tests.windows.outcomes", "--tb=short", *done]
-        command = [sys.executable, str(HERE / "run.py"), str(folder), *pytest, outcome.file]
-        env = {**os.environ, VARIABLE: windows_path(lines)}
-        with open(folder / "output.txt", "ab") as output:
-            at = output.tell()
-            process = subprocess.Popen(
-                command, cwd=CHECKOUT, env=env, stdout=output, stderr=output, start_new_session=True
-            )
-            try:
-                process.wait(longest)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        left_out = [f"--deselect={test}" for test in outcome.tests]
+        if len(left_out) > MOST_ARGUMENTS:
+            left_out = sorted({each.partition("[")[0] for each in left_out})
+        pytest = ["-m", "pytest", "-n", "0", "-p", "tests.windows.outcomes", "--tb=short"]
+        command = [*pytest, *left_out, outcome.file]
+        with open(folder / OUTPUT, "ab") as output:
+            code = _run(folder, command, {VARIABLE: windows_path(lines)}, until, output)
         running = None
         for line in lines.read_text(encoding="utf-8").splitlines():
             seen = json.loads(line)
-            if seen["outcome"] == "started":
-                running = seen["test"]
-            else:
-                before = outcome.tests.get(seen["test"])
-                if before is None or before[0] != "failed":
-                    outcome.tests[seen["test"]] = (seen["outcome"], seen["why"])
-                running = None
-        text = (folder / "output.txt").read_bytes()[at:].decode(errors="replace")
-        return running if process.returncode != 0 else None, text
+            running = seen["test"] if seen["outcome"] == "started" else None
+            if running is None and outcome.tests.get(seen["test"], ("",))[0] != "failed":
+                outcome.tests[seen["test"]] = (seen["outcome"], seen["why"])
+        return running if code else None
+
+
+def _run(
+    folder: Path,
+    arguments: Sequence[str],
+    env: Mapping[str, str],
+    until: float,
+    output: IO[bytes] | None,
+) -> int:
+    """Run Windows' Python, at most LONGEST seconds and not long after `until`; its exit code."""
+    command = [sys.executable, str(HERE / "run.py"), str(folder), *arguments]
+    process = subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        env={**os.environ, **env},
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(min(LONGEST, max(until - time.monotonic(), SHORTEST)))
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
 
 
 def table(outcomes: Iterable[Outcome]) -> str:

