@@ -46,8 +46,9 @@ COOLDOWN = [0.1, 0.2, 0.4, 0.8]
 STALL = 3.0
 CALLS_OF_A_JOB = 2.5
 AHEAD = 12  # jobs in the inbox at a time
-QUIET = 5.0  # without a POST for so long, a kill does not wait for one
-LIMIT = 120.0  # after the last kill, for what is left
+PATIENCE = 4.0 if sys.platform == "win32" else 1.0  # Python starts slowly under wine or a scanner
+QUIET = 5.0 * PATIENCE  # without a POST for so long, a kill does not wait for one
+LIMIT = 120.0 * PATIENCE  # after the last kill, for what is left
 MARK = "SDWATCH_CHAOS_FOLDER"
 
 
@@ -135,7 +136,7 @@ class Night:
             "env": {MARK: str(self.root)},
             "stall": STALL,
             "stop_grace": 1,
-            "health": {"interval": 1, "timeout": 1, "failures": 2},
+            "health": {"interval": 1, "timeout": 1 * PATIENCE, "failures": 2},
         }
         config = {
             "spool": str(self.spool),
@@ -188,7 +189,7 @@ class Night:
         assert self.monitor is not None
         common.wait_until(lambda: self._beats(self.monitor), "the monitor's heartbeat")
         self.monitor.send_signal(common.STOP)
-        return self.monitor.wait(60)
+        return self.monitor.wait(60 * PATIENCE)
 
     def _beats(self, monitor: subprocess.Popen[bytes] | None) -> bool:
         """Whether this monitor is up: it obeys signals from before its first heartbeat on."""
@@ -250,7 +251,7 @@ class Night:
     def _victims(self, kind: str) -> list[psutil.Process]:
         victims = [] if kind.startswith(("kill WebUI", "freeze WebUI")) else [self._monitor()]
         if "monitor" not in kind:
-            victims += common.wait_until(self._webui, f"a WebUI to {kind}", 60)
+            victims += common.wait_until(self._webui, f"a WebUI to {kind}", 60 * PATIENCE)
         return victims
 
     def _monitor(self) -> psutil.Process:
