@@ -484,14 +484,19 @@ def test_the_record_holds_no_arguments(setup: Setup) -> None:
 
 
 def wrapper(setup: Setup, *modes: str) -> list[str]:
-    """As webui.sh: a bash that neither execs nor forwards signals, and lives on."""
+    """As webui.sh: a bash that neither execs nor forwards signals, and lives on. On Windows as
+    webui.bat, which ends in `pause`."""
+    if sys.platform == "win32":
+        then_pause = "import subprocess, sys, time; subprocess.call(sys.argv[1:]); time.sleep(600)"
+        return [sys.executable, "-c", then_pause, *setup.command(*modes)]
     line = " ".join(setup.command(*modes))
     return ["bash", "-c", f"{line}; while true; do read -rt 1 <> <(:); done"]
 
 
 def test_the_end_of_a_wrappers_python_ends_the_generation(setup: Setup) -> None:
     manager = setup.ready(command=wrapper(setup))
-    bash, python = sorted(p.pid for p in manager.processes())
+    bash = root_pid(manager)
+    (python,) = (p.pid for p in manager.processes() if p.pid != bash)
     assert psutil.Process(python).ppid() == bash
     kill(python)
     wait_until(lambda: setup.exits)
@@ -502,7 +507,8 @@ def test_the_end_of_a_wrappers_python_ends_the_generation(setup: Setup) -> None:
 
 def test_a_wrapper_that_dies_leaves_its_python_alive_and_ours(setup: Setup) -> None:
     manager = setup.ready(command=wrapper(setup))
-    bash, python = sorted(p.pid for p in manager.processes())
+    bash = root_pid(manager)
+    (python,) = (p.pid for p in manager.processes() if p.pid != bash)
     kill(bash)
     wait_until(lambda: not alive([bash]))
     assert manager.is_process_alive()
