@@ -111,7 +111,7 @@ def main() -> int:
 
 def passes(folder: Path, command: Sequence[str], until: float) -> bool:
     """Whether a command ends with 0. Prints its output, and how long it took."""
-    shutil.rmtree(folder / "prefix" / "drive_c" / "demo", ignore_errors=True)
+    _remove(folder / "prefix" / "drive_c" / "demo")
     began = time.monotonic()
     code = _run(folder, command, {}, until, None)
     said = "passed" if code == 0 else f"FAILED with {code}"
@@ -154,28 +154,34 @@ def run_files(folder: Path, files: list[str], until: float) -> Iterator[Outcome]
                 return
             done.put(run_file(prefix, file, until))
 
-    for number in range(min(AT_A_TIME, len(files))):
-        threading.Thread(target=work, args=(copy_of(folder, number),), daemon=True).start()
+    prefixes = [copy_of(folder, number) for number in range(min(AT_A_TIME, len(files)))]
+    for prefix in prefixes:
+        threading.Thread(target=work, args=(prefix,), daemon=True).start()
     for _ in files:
         yield done.get()
 
 
 def copy_of(folder: Path, number: int) -> Path:
-    """The environment itself for 0, else a copy, because each runs one command at a time. It
-    shares the files that no test writes."""
+    """Return the environment itself for 0, else a copy: each runs one command at a time. A copy
+    shares all files but those that wine writes into."""
+    drive = folder / "prefix" / "drive_c"
     if number == 0:
         return folder
-    other = folder / str(number)
-    shutil.rmtree(other, ignore_errors=True)
-    other.mkdir()
+    _remove(drive / "users" / "root" / "Temp", drive / "wine-listeners", folder / str(number))
+    other = folder / str(number) / "prefix"
+    other.parent.mkdir()
     subprocess.run(["cp", "-al", str(folder / "prefix"), str(other)], check=True)
-    for registry in (folder / "prefix").glob("*.reg"):  # wine writes into them
-        (other / "prefix" / registry.name).unlink()
-        shutil.copy2(registry, other / "prefix")
-    for shared in ("wine-listeners", "users/root/Temp"):
-        shutil.rmtree(other / "prefix" / "drive_c" / shared, ignore_errors=True)
-    (other / "prefix" / "drive_c" / "users" / "root" / "Temp").mkdir(parents=True, exist_ok=True)
-    return other
+    for registry in (folder / "prefix").glob("*.reg"):
+        (other / registry.name).unlink()
+        shutil.copy2(registry, other)
+    for each in (folder / "prefix", other):
+        (each / "drive_c" / "users" / "root" / "Temp").mkdir()
+    return other.parent
+
+
+def _remove(*folders: Path) -> None:
+    """Tests leave folders that are too deep for shutil.rmtree."""
+    subprocess.run(["rm", "-rf", *map(str, folders)], check=True)
 
 
 def run_file(folder: Path, file: str, until: float) -> Outcome:
