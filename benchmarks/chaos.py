@@ -166,7 +166,7 @@ class Night:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                creationflags=common.NEW_GROUP,
+                creationflags=common.TO_BE_ASKED,
             )
 
     def live_through(self) -> None:
@@ -188,7 +188,7 @@ class Night:
         """Stop the monitor in order; its exit code."""
         assert self.monitor is not None
         common.wait_until(lambda: self._beats(self.monitor), "the monitor's heartbeat")
-        self.monitor.send_signal(common.STOP)
+        common.ask_to_stop(self.monitor)
         return self.monitor.wait(60 * PATIENCE)
 
     def _beats(self, monitor: subprocess.Popen[bytes] | None) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from typing import Any
 import psutil
 import requests
 
+from sdwatch import system
 from sdwatch.config import Config, parse_config
 from sdwatch.monitor import Monitor
 
@@ -29,11 +29,18 @@ IMAGE_TIME = STEPS * STEP_TIME
 
 _READY_LIMIT = 60.0
 
-STOP: int = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
-"""Sent to a process that leads a group, it asks for a clean stop."""
+TO_BE_ASKED: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
+    subprocess, "CREATE_NO_WINDOW", 0
+)
+"""For Popen's `creationflags`: a group and a console of its own, for `ask_to_stop` on Windows."""
 
-NEW_GROUP: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-"""For Popen's `creationflags`: what a process needs to receive STOP."""
+
+def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask for a clean stop, as a service manager does: SIGTERM; on Windows Ctrl-Break."""
+    if sys.platform == "win32":
+        system.ask_to_end([], process.pid, "")
+    else:
+        process.terminate()
 
 
 def free_port() -> int:
@@ -112,6 +119,8 @@ def run_monitor(config: Config, jobs: int, limit: float = 600) -> tuple[float, f
         monitor.run()
     finally:
         timer.cancel()
+        # Close the log: on Windows the folder of a file that is open cannot be removed.
+        logging.basicConfig(handlers=[logging.NullHandler()], force=True)
     if not claims or not ends:
         raise RuntimeError("sdwatch ran no job")
     return ends[-1] - claims[0], time.monotonic() - begin

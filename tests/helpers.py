@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psutil
+
+from sdwatch import system
 
 T = TypeVar("T")
 
@@ -21,8 +24,10 @@ KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
 TERMINATED = 1 if sys.platform == "win32" else -signal.SIGTERM
 """The exit code after Popen.terminate(), of a process that does not handle it."""
 
-STOP: int = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
-"""Sent to a process that leads a group, it asks for a clean stop, as a service manager does."""
+TO_BE_ASKED: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
+    subprocess, "CREATE_NO_WINDOW", 0
+)
+"""For Popen's `creationflags`: a group and a console of its own, for `ask_to_stop` on Windows."""
 
 PATIENCE = 3.0 if sys.platform == "win32" else 1.0
 """Factor on the deadlines of tests: Python takes seconds to start under wine or a virus scanner."""
@@ -41,6 +46,14 @@ def wait_until(condition: Callable[[], T], timeout: float = 20.0, why: str = "")
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {why or condition}")
         pause.wait(0.01)
+
+
+def ask_to_stop(process: subprocess.Popen[Any]) -> None:
+    """Ask for a clean stop, as a service manager does: SIGTERM; on Windows Ctrl-Break."""
+    if sys.platform == "win32":
+        system.ask_to_end([], process.pid, "")
+    else:
+        process.terminate()
 
 
 def ended_by(number: int) -> int:

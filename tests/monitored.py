@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,7 +23,7 @@ from sdwatch.config import Config, load_config
 from sdwatch.monitor import Monitor, Result
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.webui.identity import is_living
-from tests.helpers import PATIENCE, STOP, free_port, wait_until
+from tests.helpers import PATIENCE, TO_BE_ASKED, ask_to_stop, free_port, wait_until
 
 MARK = "SDWATCH_TEST_FOLDER"
 """In the environment of everything that a test's WebUI starts, so that the test finds it again."""
@@ -190,14 +191,18 @@ class Monitored:
                 [sys.executable, "-c", _DRIVER, str(self.config_file)],
                 stdout=log,
                 stderr=log,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # for STOP
+                creationflags=TO_BE_ASKED,
             )
         return psutil.Process(self.process.pid)
 
-    def signal(self, number: int = STOP) -> int:
-        """Send a signal to the monitor's process; the exit code it ends with."""
+    def signal(self, number: int = signal.SIGTERM) -> int:
+        """Ask the monitor's process to stop by a signal, on Windows by the one there is; the exit
+        code it ends with."""
         assert self.process is not None
-        self.process.send_signal(number)
+        if sys.platform == "win32":
+            ask_to_stop(self.process)
+        else:
+            self.process.send_signal(number)
         return self.process.wait(60 * PATIENCE)
 
     def kill(self) -> None:

@@ -11,11 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.helpers import STOP, free_port, wait_until
+from tests.helpers import TO_BE_ASKED, ask_to_stop, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 100.0
-_NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
 
 
 def _env(**more: str) -> dict[str, str]:
@@ -48,7 +47,7 @@ def running(cwd: Path, *, held: bool = False) -> Iterator[subprocess.Popen[str]]
             stdout=output,
             stderr=output,
             text=True,
-            creationflags=_NEW_GROUP,
+            creationflags=TO_BE_ASKED,
         )
     try:
         wait_until(lambda: is_held(cwd) if held else "ready" in states(cwd), 60, "the lane is so")
@@ -60,7 +59,7 @@ def running(cwd: Path, *, held: bool = False) -> Iterator[subprocess.Popen[str]]
 def stop(monitor: subprocess.Popen[str]) -> int:
     """Ask it to stop, as a service manager does; its exit code."""
     if monitor.poll() is None:
-        monitor.send_signal(STOP)
+        ask_to_stop(monitor)
     return monitor.wait(LIMIT)
 
 

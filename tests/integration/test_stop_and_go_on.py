@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from sdwatch.monitor import Result
-from tests.helpers import STOP, wait_until
+from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
 SLOW = ["--step-time", "0.05"]
-STOPS = [STOP] if sys.platform == "win32" else [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+STOPS = (
+    [signal.SIGTERM] if sys.platform == "win32" else [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+)
 
 
 def in_second_call(spool: Monitored) -> Path:

@@ -24,7 +24,16 @@ from sdwatch.webui import process
 from sdwatch.webui.process import ProbeResult, WebUIProcessManager
 from sdwatch.webui.readiness import NotReady, Readiness, SignsOfLife
 from tests.helpers import KILL, FakeClock, ended_by, wait_until
-from tests.webui.webui_processes import Setup, alive, kill, members, probe_of, root_pid, setup_in
+from tests.webui.webui_processes import (
+    Setup,
+    alive,
+    kill,
+    members,
+    pids_of,
+    probe_of,
+    root_pid,
+    setup_in,
+)
 
 
 @pytest.fixture
@@ -329,7 +338,7 @@ def test_a_monitor_killed_and_a_webui_crashed_leave_nothing_to_the_next(setup: S
 
 def test_killed_between_spawn_and_record_the_token_still_finds_it(setup: Setup) -> None:
     first = setup.ready("escapee")
-    pids = [p.pid for p in first.processes()]
+    pids = pids_of(first)
     first.close()
     path = setup.state_dir / "identity.json"
     intent = json.loads(path.read_text())
@@ -345,7 +354,7 @@ def test_killed_between_spawn_and_record_the_token_still_finds_it(setup: Setup) 
 
 def test_ours_but_frozen_is_stopped_whole(setup: Setup) -> None:
     first = setup.ready("child", "escapee")
-    pids = [p.pid for p in first.processes()]
+    pids = pids_of(first)
     assert len(pids) == 3
     psutil.Process(root_pid(first)).suspend()
     first.close()
@@ -359,7 +368,7 @@ def test_ours_but_frozen_is_stopped_whole(setup: Setup) -> None:
 def test_ours_but_not_listening_is_stopped_whole(setup: Setup) -> None:
     first = setup.manager("mute")
     first.start()
-    pids = [p.pid for p in first.processes()]
+    pids = pids_of(first)
     first.close()
     second = setup.manager()
     assert not second.adopt(timeout_s=0.5)
@@ -373,7 +382,7 @@ def test_an_adoption_that_is_given_up_leaves_the_process_alone(
 ) -> None:
     first = setup.manager(*modes)
     first.start()
-    pids = [p.pid for p in first.processes()]
+    pids = pids_of(first)
     first.close()
     second = setup.manager()
     give_up = threading.Event()
@@ -496,7 +505,7 @@ def wrapper(setup: Setup, *modes: str) -> list[str]:
 def test_the_end_of_a_wrappers_python_ends_the_generation(setup: Setup) -> None:
     manager = setup.ready(command=wrapper(setup))
     bash = root_pid(manager)
-    (python,) = (p.pid for p in manager.processes() if p.pid != bash)
+    (python,) = (pid for pid in pids_of(manager) if pid != bash)
     assert psutil.Process(python).ppid() == bash
     kill(python)
     wait_until(lambda: setup.exits)
@@ -508,7 +517,7 @@ def test_the_end_of_a_wrappers_python_ends_the_generation(setup: Setup) -> None:
 def test_a_wrapper_that_dies_leaves_its_python_alive_and_ours(setup: Setup) -> None:
     manager = setup.ready(command=wrapper(setup))
     bash = root_pid(manager)
-    (python,) = (p.pid for p in manager.processes() if p.pid != bash)
+    (python,) = (pid for pid in pids_of(manager) if pid != bash)
     kill(bash)
     wait_until(lambda: not alive([bash]))
     assert manager.is_process_alive()
