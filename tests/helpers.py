@@ -56,6 +56,14 @@ def ask_to_stop(process: subprocess.Popen[Any]) -> None:
         process.terminate()
 
 
+def is_console(process: psutil.Process) -> bool:
+    """Windows gives each process without a window one that holds its console."""
+    try:
+        return process.name().lower() == "conhost.exe"
+    except psutil.NoSuchProcess:
+        return False
+
+
 def ended_by(number: int) -> int:
     """Return the exit code of a process that ended by a signal: Windows knows only the number."""
     return number if sys.platform == "win32" else -number

@@ -23,7 +23,7 @@ from sdwatch.config import Config, load_config
 from sdwatch.monitor import Monitor, Result
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.webui.identity import is_living
-from tests.helpers import PATIENCE, TO_BE_ASKED, ask_to_stop, free_port, wait_until
+from tests.helpers import PATIENCE, TO_BE_ASKED, ask_to_stop, free_port, is_console, wait_until
 
 MARK = "SDWATCH_TEST_FOLDER"
 """In the environment of everything that a test's WebUI starts, so that the test finds it again."""
@@ -319,7 +319,7 @@ class Monitored:
             if system.environ_has(pid, MARK, str(self.root)):
                 with _gone_is_fine():
                     found.append(psutil.Process(pid))
-        return [process for process in found if is_living(process)]
+        return [each for each in found if is_living(each) and not is_console(each)]
 
     # -- the end
 

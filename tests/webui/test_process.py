@@ -307,7 +307,7 @@ def test_the_webui_of_a_monitor_that_was_killed_is_adopted(setup: Setup) -> None
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe) as monitor:
         assert monitor.stdout is not None
-        assert monitor.stdout.readline() == b"ready\n"
+        assert monitor.stdout.readline().rstrip() == b"ready"
         monitor.kill()
     second = setup.manager()
     assert second.adopt()
@@ -324,7 +324,7 @@ def test_a_monitor_killed_and_a_webui_crashed_leave_nothing_to_the_next(setup: S
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe) as monitor:
         assert monitor.stdout is not None
-        assert monitor.stdout.readline() == b"ready\n"
+        assert monitor.stdout.readline().rstrip() == b"ready"
         webui = json.loads((setup.state_dir / "identity.json").read_text())["pid"]
         monitor.kill()
     kill(webui)

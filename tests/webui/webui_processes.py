@@ -16,7 +16,7 @@ import psutil
 from sdwatch.clock import SystemClock
 from sdwatch.webui.identity import is_living
 from sdwatch.webui.process import ProbeResult, WebUIExit, WebUIProcessManager
-from tests.helpers import KILL, free_port
+from tests.helpers import KILL, free_port, is_console
 
 if sys.platform == "win32":
     import win32job
@@ -91,14 +91,6 @@ def _in_job_with(pid: int) -> list[int]:
         if pid in pids:
             return [each for each in pids if not is_console(psutil.Process(each))]
     return []
-
-
-def is_console(process: psutil.Process) -> bool:
-    """Windows gives each process without a window one that holds its console."""
-    try:
-        return process.name().lower() == "conhost.exe"
-    except psutil.NoSuchProcess:
-        return False
 
 
 def pids_of(manager: WebUIProcessManager) -> list[int]:

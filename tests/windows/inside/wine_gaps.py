@@ -4,6 +4,7 @@ r"""What Windows has, wine 8 lacks, and psutil needs. Only for tests under wine;
    does not know. QueryFullProcessImageNameW says the same.
 2. The table of TCP connections names no owner: all sockets are the wine server's. Each Python
    process that listens notes it in a file, C:\wine-listeners\<port>, which is read here.
+3. GenerateConsoleCtrlEvent refuses Ctrl-Break. Ctrl-C is sent in its place.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ LISTENERS = Path(r"C:\wine-listeners")
 _QUERY_LIMITED_INFORMATION = 0x1000
 _ERROR_INVALID_PARAMETER = 87
 _NATIVE_NAME = 1
+_CTRL_C = 0
 _LOCAL, _STATE, _PID = 3, 5, 6  # places in a row of psutil's net_connections
 _LONGEST_PATH = 32768
 
@@ -35,6 +37,17 @@ def note_listeners() -> None:
         real(self, *args)
 
     socket.socket.listen = listen  # type: ignore[method-assign]
+
+
+def send_break_as_c() -> None:
+    """From now on a Ctrl-Break that wine refuses is sent as Ctrl-C."""
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    real = kernel.GenerateConsoleCtrlEvent
+
+    def generate(event: int, group: int) -> int:
+        return int(real(event, group) or real(_CTRL_C, group))
+
+    kernel.GenerateConsoleCtrlEvent = generate
 
 
 def close_in(psutil_c: Any) -> None:
