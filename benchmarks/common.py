@@ -5,20 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
+from sdwatch import system
 from sdwatch.config import Config, parse_config
 from sdwatch.monitor import Monitor
 
@@ -28,6 +28,19 @@ IMAGE_TIME = STEPS * STEP_TIME
 """Seconds of simulated sampling for one image; drawing and sending it come on top."""
 
 _READY_LIMIT = 60.0
+
+TO_BE_ASKED: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
+    subprocess, "CREATE_NO_WINDOW", 0
+)
+"""For Popen's `creationflags`: a group and a console of its own, for `ask_to_stop` on Windows."""
+
+
+def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask for a clean stop, as a service manager does: SIGTERM; on Windows Ctrl-Break."""
+    if sys.platform == "win32":
+        system.ask_to_end([], process.pid, "")
+    else:
+        process.terminate()
 
 
 def free_port() -> int:
@@ -106,6 +119,8 @@ def run_monitor(config: Config, jobs: int, limit: float = 600) -> tuple[float, f
         monitor.run()
     finally:
         timer.cancel()
+        # Close the log: on Windows the folder of a file that is open cannot be removed.
+        logging.basicConfig(handlers=[logging.NullHandler()], force=True)
     if not claims or not ends:
         raise RuntimeError("sdwatch ran no job")
     return ends[-1] - claims[0], time.monotonic() - begin
@@ -135,15 +150,26 @@ def simulator(port: int, **flags: Any) -> list[str]:
 
 @contextmanager
 def running(command: Sequence[str], port: int, log: Path) -> Iterator[None]:
-    """`command` with everything that it starts, from when the API answers until the block ends."""
+    """Run `command` with everything that it starts, from when the API answers until the block
+    ends."""
     with open(log, "ab") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(command, stdout=out, stderr=out)
     try:
         wait_until(lambda: answers(port), f"{command[0]} answers", _READY_LIMIT)
         yield
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_tree(process)
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process, then all that it started: in this order, as it may start them again."""
+    root = psutil.Process(process.pid)
+    root.suspend()
+    children = root.children(recursive=True)
+    for each in (root, *children):
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.wait()
 
 
 def answers(port: int) -> bool:

@@ -4,8 +4,8 @@ The same jobs go through the simulator with the same faults, drawn with --seed: 
 a generation hangs, a generation ends in a 500, a start is slow, and some jobs are themselves bad.
 Each fault waits for a job of its own, so that nobody's retries spend another's faults. Three ways:
 
-  bare loop     requests.post with a timeout; what fails is lost; the WebUI runs in a shell's
-                `while true`, which starts it again when it ends
+  bare loop     requests.post with a timeout; what fails is lost; the WebUI runs in a
+                `while True`, which starts it again when it ends
   patient loop  the same, but after a failure it waits until the WebUI answers again
   sdwatch       with its own restarts
 
@@ -35,6 +35,7 @@ STALL = 3.0  # sdwatch's
 SPEED = {"step_time": common.STEP_TIME, "boot_time": 0.3, "load_time": 0.2}
 COOLDOWN = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3]
 SLOW_START = 2.0
+AGAIN_AND_AGAIN = "import subprocess, sys\nwhile True: subprocess.call(sys.argv[1:])"
 LIMIT = 240.0  # sdwatch's night is over then, whatever is left
 
 # How many of each in 200 jobs.
@@ -165,9 +166,9 @@ def with_sdwatch(folder: Path, night: Night) -> Yield:
 
 
 def by_hand(folder: Path, night: Night, patient: bool) -> Yield:
-    """The loop beside a shell that starts the WebUI again whenever it ends."""
+    """The loop beside a process that starts the WebUI again whenever it ends."""
     port, images = common.free_port(), 0
-    shell = ["sh", "-c", 'while true; do "$@"; done', "sh", *command(folder, port)]
+    shell = [sys.executable, "-c", AGAIN_AND_AGAIN, *command(folder, port)]
     with common.running(shell, port, folder / "webui.log"):
         begin = time.monotonic()
         for number, job in enumerate(night.jobs):

@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""What holds for all tests: how many at a time, bytecode, and the marker `posix_only`."""
 
 from __future__ import annotations
 
@@ -46,3 +46,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """The process that made the folder removes it: workers only use it."""
     if not hasattr(config, "workerinput") and (folder := os.environ.pop(_FOR_BYTECODE, "")):
         shutil.rmtree(Path(folder), ignore_errors=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip on Windows what is marked `posix_only("why")`."""
+    for item in items:
+        for marker in item.iter_markers("posix_only"):
+            reason = "".join(marker.args) if len(marker.args) == 1 else ""
+            if not reason.strip() or marker.kwargs:
+                raise pytest.UsageError(f"{item.nodeid}: posix_only needs one text that says why")
+            if sys.platform == "win32":
+                item.add_marker(pytest.mark.skip(reason=f"POSIX only: {reason}"))

@@ -1,16 +1,16 @@
 """One job of three stages with a crash in it, whose monitor meets its end, or a disk that refuses,
 at one point of many; and what must be true once another monitor has gone on.
 
-A point is one effect of the monitor (sdwatch/effects.py), counted from 1. Linux only.
+A point is one effect of the monitor (sdwatch/effects.py), counted from 1.
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -22,6 +22,7 @@ from pathlib import Path
 from sdwatch.effects import Effect
 from sdwatch.errors import SdwatchError
 from tests.death import Death, Points, Unsynced, listening
+from tests.helpers import KILL, PATIENCE, ended_by
 from tests.monitored import Monitored, journal, monitored
 
 JOB = """\
@@ -50,7 +51,12 @@ class How(StrEnum):
     EBUSY = "EBUSY"
 
 
-IN_PROCESS = tuple(how for how in How if how is not How.KILL)
+IN_PROCESS = tuple(
+    how
+    for how in How
+    # What a power cut takes is taken back by functions relative to a folder.
+    if how is not How.KILL and not (how is How.LOST and sys.platform == "win32")
+)
 
 
 class BrokenPromiseError(AssertionError):
@@ -115,6 +121,7 @@ def _in_process(spool: Monitored, number: int, how: How) -> str:
     unsynced = Unsynced() if how is How.LOST else None
     with listening(Points(number, _die if dies else _refuse(how), unsynced)) as points:
         spool.run_until(lambda: points.dead)
+    gc.collect()  # what died keeps no file open
     if unsynced is not None:
         unsynced.lose()
         unsynced.close()
@@ -125,16 +132,17 @@ def _in_process(spool: Monitored, number: int, how: How) -> str:
 
 
 _DRIVER = """
-import os, signal, sys
+import os, sys
 from pathlib import Path
 from sdwatch import effects
 from sdwatch.config import load_config
 from sdwatch.monitor import Monitor
 from tests.death import Points
+from tests.helpers import KILL
 
 def kill(effect):
     print(effect.label, effect.path.name, flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), KILL)
 
 effects.before = Points(int(sys.argv[2]), kill)
 Monitor(load_config(Path(sys.argv[1])), once=True).run()
@@ -144,9 +152,10 @@ Monitor(load_config(Path(sys.argv[1])), once=True).run()
 def _kill(spool: Monitored, number: int, how: How) -> str:
     del how
     command = [sys.executable, "-c", _DRIVER, str(spool.config_file), str(number)]
+    limit = 60 * PATIENCE
     folder = Path(__file__).parent.parent
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
-    assert ended.returncode in (0, -signal.SIGKILL), ended.stderr
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit)
+    assert ended.returncode in (0, ended_by(KILL)), ended.stderr
     return ended.stdout.strip()
 
 

@@ -23,7 +23,7 @@ from sdwatch.config import Config, load_config
 from sdwatch.monitor import Monitor, Result
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.webui.identity import is_living
-from tests.helpers import free_port, wait_until
+from tests.helpers import PATIENCE, TO_BE_ASKED, ask_to_stop, free_port, is_console, wait_until
 
 MARK = "SDWATCH_TEST_FOLDER"
 """In the environment of everything that a test's WebUI starts, so that the test finds it again."""
@@ -162,7 +162,7 @@ class Monitored:
         self.start(once=True)
         assert self._thread is not None
         assert self.monitor is not None
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 60 * PATIENCE
         while self._thread.is_alive() and time.monotonic() < deadline:
             if is_dead():
                 self.monitor.stop()
@@ -172,7 +172,7 @@ class Monitored:
     def ended(self, timeout: float = 60.0) -> Result:
         """Wait until the monitor in the thread ends by itself; why it did."""
         assert self._thread is not None
-        self._thread.join(timeout)
+        self._thread.join(timeout * PATIENCE)
         assert not self._thread.is_alive(), f"the monitor did not end: {self.told}"
         assert self.result is not None, "the monitor broke"
         return self.result
@@ -182,7 +182,7 @@ class Monitored:
         if self._thread is not None and self._thread.is_alive():
             assert self.monitor is not None
             self.monitor.stop()
-            self._thread.join(60)
+            self._thread.join(60 * PATIENCE)
             assert not self._thread.is_alive(), "the monitor does not stop"
 
     # -- a monitor as a process
@@ -191,15 +191,29 @@ class Monitored:
         """Begin a monitor as a process of its own."""
         with open(self.root / "monitor.log", "ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _DRIVER, str(self.config_file)], stdout=log, stderr=log
+                [sys.executable, "-c", _DRIVER, str(self.config_file)],
+                stdout=log,
+                stderr=log,
+                creationflags=TO_BE_ASKED,
             )
         return psutil.Process(self.process.pid)
 
-    def signal(self, number: signal.Signals) -> int:
-        """Send a signal to the monitor's process; the exit code it ends with."""
+    def signal(self, number: int = signal.SIGTERM) -> int:
+        """Ask the monitor's process to stop by a signal, on Windows by the one there is; the exit
+        code it ends with."""
         assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(60)
+        if sys.platform == "win32":
+            ask_to_stop(self.process)
+        else:
+            self.process.send_signal(number)
+        return self.process.wait(60 * PATIENCE)
+
+    def kill(self) -> None:
+        """Kill the monitor's process: kill -9, on Windows TerminateProcess."""
+        assert self.process is not None
+        assert self.process.poll() is None, self.monitor_log
+        self.process.kill()
+        self.process.wait(60)
 
     def _assert_process_runs(self) -> None:
         """A monitor that ended by itself is no reason to wait on."""
@@ -308,7 +322,7 @@ class Monitored:
             if system.environ_has(pid, MARK, str(self.root)):
                 with _gone_is_fine():
                     found.append(psutil.Process(pid))
-        return [process for process in found if is_living(process)]
+        return [each for each in found if is_living(each) and not is_console(each)]
 
     # -- the end
 

@@ -7,6 +7,7 @@ import base64
 import getpass
 import io
 import json
+import os
 import socket
 import zipfile
 from dataclasses import replace
@@ -204,12 +205,20 @@ def config(tmp_path: Path) -> Config:
     return parsed.model_copy(update={"state": tmp_path / "C:\\Users\\rosalinde\\state"})
 
 
+if os.name == "nt":
+    CONFIG_FILE = Path(r"C:\Users\rosalinde\my pictures\sdwatch.yaml")
+    CONFIG_SHOWN = r'"~\my pictures\sdwatch.yaml"'
+else:
+    CONFIG_FILE = Path("/home/rosalinde/my pictures/sdwatch.yaml")
+    CONFIG_SHOWN = "'~/my pictures/sdwatch.yaml'"
+
+
 def made(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, answers: tuple[Any, ...]
 ) -> dict[str, str]:
     """The members of the bundle about a run that failed with these answers."""
     place = Workplace(tmp_path)
-    place.spool = replace(place.spool, config=Path("/home/rosalinde/my pictures/sdwatch.yaml"))
+    place.spool = replace(place.spool, config=CONFIG_FILE)
     neighbour = place.claimed(f'prompt: "{NEIGHBOUR}"\nsteps: 1\n')
     assert place.runner(neighbour, FakeClient()).run_to_end(place.spool) is Ending.DONE
     job = json.dumps(JOB, ensure_ascii=False)
@@ -297,7 +306,7 @@ def test_what_a_maintainer_needs_is_in_it(
     machine = json.loads(members["machine.json"])
     assert machine["at_the_failure"]["memory_total"] > 0
     assert "RuntimeError" in members["WHY.txt"]
-    assert "--config '~/my pictures/sdwatch.yaml'" in members["WHY.txt"]
+    assert f"--config {CONFIG_SHOWN}" in members["WHY.txt"]
     webui = json.loads(members["config.json"])["webuis"]["forge"]
     assert webui["command"] == [
         *("python", "launch.py", "--api-auth", "<secret>", "--port", "7860"),

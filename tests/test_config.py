@@ -290,43 +290,48 @@ def test_a_config_is_read_from_its_file(tmp_path: Path) -> None:
     assert load_config(path).spool == tmp_path / "spool"
 
 
-if os.name != "nt":
+@pytest.mark.posix_only("modes and owners of files")
+def test_a_config_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(ONE)
+    path.chmod(0o646)
+    with pytest.raises(ConfigError, match="anybody may write this config"):
+        load_config(path)
 
-    def test_a_config_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
-        path = tmp_path / "c.yaml"
-        path.write_text(ONE)
-        path.chmod(0o646)
-        with pytest.raises(ConfigError, match="anybody may write this config"):
-            load_config(path)
 
-    def test_a_config_that_anybody_may_put_another_in_place_of_is_refused(tmp_path: Path) -> None:
-        path = tmp_path / "open" / "c.yaml"
-        path.parent.mkdir()
-        path.write_text(ONE)
-        path.parent.chmod(0o777)
-        with pytest.raises(ConfigError, match="anybody may put another config in the place"):
-            load_config(path)
-        (tmp_path / "link.yaml").symlink_to(path)
-        with pytest.raises(ConfigError, match="anybody may put another config in the place"):
-            load_config(tmp_path / "link.yaml")
-        path.parent.chmod(0o1777)  # as /tmp is: only its owner may take a file's name away
-        assert load_config(path).spool == path.parent / "spool"
+@pytest.mark.posix_only("modes and owners of files")
+def test_a_config_that_anybody_may_put_another_in_place_of_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "open" / "c.yaml"
+    path.parent.mkdir()
+    path.write_text(ONE)
+    path.parent.chmod(0o777)
+    with pytest.raises(ConfigError, match="anybody may put another config in the place"):
+        load_config(path)
+    (tmp_path / "link.yaml").symlink_to(path)
+    with pytest.raises(ConfigError, match="anybody may put another config in the place"):
+        load_config(tmp_path / "link.yaml")
+    path.parent.chmod(0o1777)  # as /tmp is: only its owner may take a file's name away
+    assert load_config(path).spool == path.parent / "spool"
 
-    def test_a_config_that_its_group_may_write_is_read(tmp_path: Path) -> None:
-        path = tmp_path / "c.yaml"
-        path.write_text(ONE)
-        path.chmod(0o664)
-        assert load_config(path).spool == tmp_path / "spool"
 
-    def test_a_config_of_another_user_is_refused(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        path = tmp_path / "c.yaml"
-        path.write_text(ONE)
-        owner = path.stat().st_uid
-        if owner == 0:  # as root: only root can give a file away
-            os.chown(path, 4242, -1)
-        else:
-            monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-        with pytest.raises(ConfigError, match="neither you nor root"):
-            load_config(path)
+@pytest.mark.posix_only("modes and owners of files")
+def test_a_config_that_its_group_may_write_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(ONE)
+    path.chmod(0o664)
+    assert load_config(path).spool == tmp_path / "spool"
+
+
+@pytest.mark.posix_only("modes and owners of files")
+def test_a_config_of_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(ONE)
+    owner = path.stat().st_uid
+    if owner == 0:  # as root: only root can give a file away
+        os.chown(path, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+    with pytest.raises(ConfigError, match="neither you nor root"):
+        load_config(path)

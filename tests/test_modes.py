@@ -15,7 +15,7 @@ from sdwatch.config import ConfigEdits, load_config, load_signatures
 from sdwatch.errors import ConfigError
 from tests.monitored import Monitored, job, monitored
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes and pipes of POSIX")
+pytestmark = pytest.mark.posix_only("modes and pipes")
 
 MAKES_A_FILE = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch(); sys.stdin.read()"
 

@@ -363,11 +363,15 @@ def is_link(status: os.stat_result) -> bool:
 def open_inside(folder: Path, name: str) -> int:
     """A descriptor to read the file `name` (relative, with `/`) below `folder`. What was opened is
     asked where it lies: a link or junction below `folder` shows, however late it took a place on
-    the way. Raises OSError: ELOOP where the name leads outside."""
+    the way. A folder is opened as well, as on POSIX, so that the caller sees what it is: an access
+    denied would read as a file that is held. Raises OSError: ELOOP where the name leads outside,
+    FileNotFoundError for an empty name."""
+    if not name:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     inner = str(PurePosixPath(name)).replace("/", "\\")
     top = _to_read(folder, win32con.FILE_FLAG_BACKUP_SEMANTICS)  # the flag that opens folders
     try:
-        file = _to_read(folder / inner, 0)
+        file = _to_read(folder / inner, win32con.FILE_FLAG_BACKUP_SEMANTICS)
         try:
             wanted = _final_path(top).rstrip("\\") + "\\" + inner
             if _final_path(file).casefold() != wanted.casefold():

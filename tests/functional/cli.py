@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.functional import warm
-from tests.helpers import free_port, wait_until
+from tests.helpers import TO_BE_ASKED, ask_to_stop, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 100.0
-_NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-_STOP = getattr(signal, "CTRL_BREAK_EVENT", signal.SIGTERM)
 
 
 def _env(**more: str) -> dict[str, str]:
@@ -58,7 +55,7 @@ def running(cwd: Path, *, held: bool = False) -> Iterator[subprocess.Popen[str]]
             stdout=output,
             stderr=output,
             text=True,
-            creationflags=_NEW_GROUP,
+            creationflags=TO_BE_ASKED,
         )
     try:
         wait_until(lambda: is_held(cwd) if held else "ready" in states(cwd), 60, "the lane is so")
@@ -70,7 +67,7 @@ def running(cwd: Path, *, held: bool = False) -> Iterator[subprocess.Popen[str]]
 def stop(monitor: subprocess.Popen[str]) -> int:
     """Ask it to stop, as a service manager does; its exit code."""
     if monitor.poll() is None:
-        monitor.send_signal(_STOP)
+        ask_to_stop(monitor)
     return monitor.wait(LIMIT)
 
 

@@ -5,6 +5,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from sdwatch.cli.exit_codes import ExitCode
 from tests.fakes import picture
 from tests.functional.cli import make_spool, sdwatch
@@ -64,6 +66,7 @@ def test_a_config_whose_webui_is_not_there_has_a_mistake_with_its_place(tmp_path
     assert "no mistakes" not in told.stdout
 
 
+@pytest.mark.posix_only("the install that is made has links")
 def test_a_config_whose_webui_will_start_has_no_mistakes(tmp_path: Path) -> None:
     webui = tmp_path / "webui"
     (webui / "modules").mkdir(parents=True)

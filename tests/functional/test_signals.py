@@ -20,9 +20,9 @@ from sdwatch.cli.exit_codes import ExitCode
 from tests.functional.cli import LIMIT, ROOT, _env, drop, make_spool, states
 from tests.helpers import wait_until
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+pytestmark = pytest.mark.posix_only("signals of POSIX, seen in /proc")
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
 COMMANDS = [["run"], ["demo"], ["status"], ["check"], ["list"], ["schema"]]
 SLOW = ("--step-time", "0.1")
 

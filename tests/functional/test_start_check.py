@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from sdwatch.cli.start_check import findings_of, problems_of
 from sdwatch.config import load_config
 
 COMMAND = ["venv/bin/python", "-u", "launch.py", "--api", "--port", "{port}"]
-POSIX = pytest.mark.skipif(os.name == "nt", reason="links and modes of POSIX")
+POSIX = pytest.mark.posix_only("the install that is made has links and modes")
 
 
 LOCAL = ("--server-name", "127.0.0.1")

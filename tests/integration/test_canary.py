@@ -4,7 +4,6 @@ behind it (the simulator), and nobody's job is spent on a WebUI that is unwell."
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +172,7 @@ def test_what_is_known_of_its_failure_is_said_with_what_to_do(tmp_path: Path) ->
         assert "marzipan" not in text
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals")
+@pytest.mark.posix_only("signals")
 def test_a_canary_by_which_it_dies_tells_how_it_died(tmp_path: Path) -> None:
     settings = {"cooldown": [0.05, 0.05, 600]}
     faults = plan("sigkill-mid-step", EVERYBODY)

@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 from pathlib import Path
 
 import pytest
 
 from sdwatch.effects import Effect
-from tests.helpers import wait_until
+from tests.helpers import KILL, wait_until
 from tests.monitored import Monitored, job, journal, monitored
 
 COOLDOWN = [0.1, 0.2, 0.3]
@@ -32,7 +31,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def kill_in_call(spool: Monitored, post: int) -> None:
     spool.wait_posts(post)
-    os.kill(spool.webui_pid(), signal.SIGKILL)
+    os.kill(spool.webui_pid(), KILL)
 
 
 def test_a_crash_that_cannot_be_written_down_is_survived_and_written_later_once(

@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.helpers import KILL
 from tests.monitored import Monitored, job, monitored
 
 COOLDOWN = 0.5
@@ -25,8 +26,8 @@ def restarted_after_the_cooldown(spool: Monitored, kind: str) -> None:
     assert spool.stats()["starts"] == 2
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_an_idle_webui_that_dies_is_restarted(tmp_path: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize("number", sorted({KILL, signal.SIGTERM}))
+def test_an_idle_webui_that_dies_is_restarted(tmp_path: Path, number: int) -> None:
     with monitored(tmp_path, settings={"cooldown": [COOLDOWN]}) as spool:
         spool.start()
         spool.wait_ready()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,7 +84,7 @@ def test_a_proof_that_a_stop_cuts_off_condemns_nobody(
     assert lane.status()["crashes_in_a_row"] == 0
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGSTOP")
+@pytest.mark.posix_only("SIGSTOP")
 def test_one_that_freezes_while_it_is_on_hold_is_started_anew(lane: Lane) -> None:
     with lane.permit(Mailbox()):
         lane.keeper.put_on_hold(Trouble("it has no model"))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +103,7 @@ def kill_monitor(spool: Monitored) -> None:
     spool.process = None
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a WebUI goes with its console there")
+@pytest.mark.posix_only("a WebUI goes with its console on Windows")
 def test_killed_during_a_self_test_it_is_made_again_and_no_attempt_more(tmp_path: Path) -> None:
     faults = "- {fault: structured-500, when: {prompt: cursed}, times: always}\n"
     faults += "- {fault: hang-interruptible, when: {prompt: sdwatch}, times: once}\n"
@@ -120,7 +119,7 @@ def test_killed_during_a_self_test_it_is_made_again_and_no_attempt_more(tmp_path
         assert spool.stats()["posts"] == 2
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a WebUI goes with its console there")
+@pytest.mark.posix_only("a WebUI goes with its console on Windows")
 def test_killed_after_a_failed_self_test_the_webui_is_restarted_and_tested_again(
     tmp_path: Path,
 ) -> None:
@@ -139,7 +138,7 @@ def test_killed_after_a_failed_self_test_the_webui_is_restarted_and_tested_again
         assert not any("on hold" in line for line in spool.told)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a WebUI goes with its console there")
+@pytest.mark.posix_only("a WebUI goes with its console on Windows")
 def test_killed_while_the_lane_is_on_hold_the_run_has_its_one_last_attempt(tmp_path: Path) -> None:
     # Two attempts, the self-test, and that of a fresh WebUI.
     faults = "- {fault: structured-500, when: {prompt: '.'}, times: 4}\n"
@@ -154,7 +153,7 @@ def test_killed_while_the_lane_is_on_hold_the_run_has_its_one_last_attempt(tmp_p
         assert spool.stats()["posts"] == 3
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="a WebUI goes with its console there")
+@pytest.mark.posix_only("a WebUI goes with its console on Windows")
 def test_killed_between_the_two_self_tests_of_a_webui_that_is_at_fault_no_job_is_spent(
     tmp_path: Path,
 ) -> None:

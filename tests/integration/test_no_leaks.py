@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.helpers import wait_until
+from tests.helpers import open_handles, wait_until
 from tests.monitored import Monitored, job, monitored
 
 CRASH_AT = (9, 17, 25, 33, 41)
@@ -14,7 +14,7 @@ CRASH_AT = (9, 17, 25, 33, 41)
 
 def held(monitor: psutil.Process) -> tuple[int, int, int]:
     """How many threads, open files and descendants it has, and how many of these are dead."""
-    return monitor.num_threads(), monitor.num_fds(), len(monitor.children(recursive=True))
+    return monitor.num_threads(), open_handles(monitor), len(monitor.children(recursive=True))
 
 
 def settled(spool: Monitored, monitor: psutil.Process) -> tuple[int, int, int]:

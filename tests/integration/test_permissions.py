@@ -12,13 +12,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.as_user import start_as
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, job, monitored
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65534
-IS_ROOT = os.geteuid() == 0
+IS_ROOT = hasattr(os, "geteuid") and os.geteuid() == 0
+
+pytestmark = pytest.mark.posix_only("modes and users")
 
 
 @contextmanager

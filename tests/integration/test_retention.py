@@ -95,6 +95,7 @@ def test_a_run_that_somebody_adds_to_is_measured_again(spool: Spool) -> None:
     assert (old.exists(), new.exists()) == (False, True)
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_what_is_no_run_of_ours_is_left_alone(spool: Spool, tmp_path: Path) -> None:
     run_in(spool.done, "old", 9)
     elsewhere = run_in(tmp_path / "elsewhere", "linked", 9)
@@ -112,6 +113,7 @@ def test_what_is_no_run_of_ours_is_left_alone(spool: Spool, tmp_path: Path) -> N
     assert (elsewhere / "images" / "1.png").exists()
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_links_in_a_run_are_removed_and_not_followed(spool: Spool, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()

@@ -3,7 +3,6 @@ can publish nothing. Each has a state folder of its own, as on two machines that
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
@@ -85,7 +84,7 @@ def test_the_old_worker_is_welcome_again(tmp_path: Path) -> None:
         first.drop("castle.yaml", job(steps=40))
         first.start_process()
         first.wait_posts(1)
-        first.signal(signal.SIGKILL)
+        first.kill()
         ended = sdwatch(second, "run", "--once", "--take-over", worker_of(first))
         assert ended.returncode == 0, ended.stderr
 

@@ -257,6 +257,7 @@ def test_an_own_image_that_is_cut_off_fails_the_job_before_it_is_sent(place: Wor
     assert (told["blame"], told["message"]) == ("job", "sketch.png is cut off or damaged")
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_an_own_image_that_becomes_a_link_after_the_job_was_read_is_not_sent(
     place: Workplace, tmp_path: Path
 ) -> None:

@@ -216,6 +216,7 @@ run.record("call_started", call="1.2")
 """
 
 
+@pytest.mark.posix_only("RLIMIT_FSIZE")
 def test_of_a_line_that_the_disk_takes_in_part_nothing_remains(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SHORT_WRITE, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)

@@ -104,7 +104,7 @@ def test_a_file_of_the_same_size_with_another_mtime_has_changed(
     path.write_text(JOB)
     assert len(settled(inbox, clock)) == 1
     status = path.stat()
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 100))
     assert inbox.scan() == []
     clock.advance(SETTLE)
     assert len(inbox.scan()) == 1
@@ -387,7 +387,7 @@ def test_the_names_of_job_files(inbox: Inbox, clock: FakeClock, name: str) -> No
         "castle.yalm",
         "castle.yam",
         "castle.jsn",
-        "castle.yaml ",
+        pytest.param("castle.yaml ", marks=pytest.mark.posix_only("spaces at the end")),
         "job",
         "hold.txt",
         "castle.sync-conflict-20260101-120000-ABCDEFG.yaml",
@@ -426,6 +426,7 @@ def test_a_near_miss_is_told_the_right_name(name: str, right: str) -> None:
     assert f"rename it to {right}" in f"{why_not_a_job(name)} ".replace(" if it is one", "")
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_a_link_and_a_pipe_are_named_as_what_they_are(
     inbox: Inbox, clock: FakeClock, tmp_path: Path
 ) -> None:
@@ -643,6 +644,7 @@ def test_an_image_that_is_none_fails_at_once(inbox: Inbox, spool: Spool, clock: 
     assert isinstance(arrival.job, JobError)
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_symbolic_links_are_never_followed(inbox: Inbox, clock: FakeClock, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -653,6 +655,7 @@ def test_symbolic_links_are_never_followed(inbox: Inbox, clock: FakeClock, tmp_p
     assert settled(inbox, clock) == []
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_a_link_inside_a_job_folder_is_not_one_of_its_images(
     inbox: Inbox, spool: Spool, clock: FakeClock, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,6 @@ from tests.helpers import FakeClock
 from tests.monitored import Monitored, job, journal, monitored
 from tests.spool.spools import JOB, folder_job, inbox_of, made_spool, settled
 
-NOT_UTF8 = os.fsdecode(b"caf\xe9-\xff.yaml")
 ODD = {
     "newline": "two\nlines.yaml",
     "escape": "\x1b[31mred\x07.yaml",
@@ -36,13 +36,16 @@ ODD = {
     "spaces": "  a castle  .yaml",
     "composed": "caf\u00e9.yaml",
     "decomposed": "cafe\u0301.yaml",
-    "not UTF-8": NOT_UTF8,
     "lower case": "tower.yaml",
     "upper case": "TOWER.YAML",
     "quotes": "a\"b'c`$(id).yaml",
     "right to left": "\u202egpj.yaml",
     "only a sign": "%.yml",
 }
+if sys.platform == "win32":
+    ODD = {why: name for why, name in ODD.items() if not re.search(r'[\x00-\x1f<>:"/\\|?*]', name)}
+else:
+    ODD["not UTF-8"] = os.fsdecode(b"caf\xe9-\xff.yaml")
 SECRET = "prompt: the text of another file\n"
 
 
@@ -137,6 +140,7 @@ def test_a_retry_puts_it_back_under_its_own_name(
 # -- what is no plain file
 
 
+@pytest.mark.posix_only("named pipes in a folder")
 def test_a_pipe_is_no_job_and_does_not_block(spool: Spool, clock: FakeClock) -> None:
     os.mkfifo(spool.inbox / "x.yaml")
     (spool.inbox / "folder").mkdir()
@@ -145,6 +149,7 @@ def test_a_pipe_is_no_job_and_does_not_block(spool: Spool, clock: FakeClock) -> 
     assert sources(spool, clock) == ["good.yaml"]
 
 
+@pytest.mark.posix_only("named pipes in a folder")
 def test_a_pipe_that_takes_a_job_files_place_is_refused_without_waiting_for_it(
     tmp_path: Path,
 ) -> None:
@@ -153,6 +158,7 @@ def test_a_pipe_that_takes_a_job_files_place_is_refused_without_waiting_for_it(
         read_bounded(tmp_path / "x.yaml", "x.yaml")
 
 
+@pytest.mark.posix_only("named pipes in a folder")
 def test_with_pipes_in_the_inbox_a_monitor_does_the_others_and_ends(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         os.mkfifo(spool.inbox / "x.yaml")
@@ -165,6 +171,7 @@ def test_with_pipes_in_the_inbox_a_monitor_does_the_others_and_ends(tmp_path: Pa
         assert spool.waiting() == ["folder", "x.yaml"]
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 @pytest.mark.parametrize("name", ["job.yaml", "job.yml"])
 def test_a_job_folder_whose_job_file_is_a_link_is_none(
     spool: Spool, clock: FakeClock, tmp_path: Path, name: str
@@ -178,6 +185,7 @@ def test_a_job_folder_whose_job_file_is_a_link_is_none(
     assert SECRET not in texts_below(spool.root)
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_a_job_file_that_becomes_a_link_after_it_was_listed_is_not_followed(
     spool: Spool, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,6 +204,7 @@ def test_a_job_file_that_becomes_a_link_after_it_was_listed_is_not_followed(
     assert SECRET.strip() not in repr(found)
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_a_job_file_that_becomes_a_link_after_the_claim_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(SECRET)
     place = Workplace(tmp_path)
@@ -231,6 +240,7 @@ except PermissionError:
 """
 
 
+@pytest.mark.posix_only("modes and users")
 def test_a_folder_and_a_file_that_are_closed_to_us_do_not_block_the_others(tmp_path: Path) -> None:
     root = tmp_path / "root"
     closed = root / "inbox" / "closed"

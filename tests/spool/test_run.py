@@ -197,6 +197,7 @@ def test_a_finished_call_is_known_after_a_restart(run: Run) -> None:
     assert again(run).ledger.call("1.1").images == saved
 
 
+@pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 def test_an_image_of_a_job_cannot_lie_outside_its_folder(
     spool: Spool, clock: FakeClock, tmp_path: Path
 ) -> None:

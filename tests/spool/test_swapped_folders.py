@@ -29,7 +29,7 @@ from tests.helpers import FakeClock
 from tests.spool.spools import JOB, arrival_of, call, inbox_of, made_spool, picture, settled
 from tests.spool.swaps import AtEffect, Swap
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="a person may make no links there")
+pytestmark = pytest.mark.posix_only("swaps with symbolic links, which need a privilege on Windows")
 
 
 @dataclass

@@ -17,9 +17,12 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-SLEEPER = [sys.executable, "-c", "import signal; signal.pause()"]
+SLEEPER = [sys.executable, "-c", "import threading; threading.Event().wait()"]
+# Python does not start without SYSTEMROOT on Windows.
+NO_ENVIRONMENT = {name: os.environ[name] for name in ("SYSTEMROOT",) if sys.platform == "win32"}
 STUBBORN = (
-    "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\nwhile True: signal.pause()"
+    "import signal, threading; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
+    "threading.Event().wait()"
 )
 
 
@@ -34,8 +37,18 @@ def handler_for(ready: bool) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+def _left_by_its_parent(env: dict[str, str], flags: int) -> None:
+    """A sleeper whose parent has ended."""
+    how = f"env={env!r}, creationflags={flags}"
+    starts_it = f"import subprocess; subprocess.Popen({SLEEPER!r}, {how})"
+    subprocess.run([sys.executable, "-c", starts_it], check=True)
+
+
 def escape(command: list[str]) -> None:
     """Double fork into a session of its own."""
+    if sys.platform == "win32":
+        _left_by_its_parent(dict(os.environ), subprocess.DETACHED_PROCESS)
+        return
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
@@ -46,6 +59,9 @@ def escape(command: list[str]) -> None:
 
 def orphan(user: int | None = None, leave: bool = False, silent: bool = False) -> None:
     """A grandchild in the same session, whose parent has ended, with an empty environment."""
+    if sys.platform == "win32":
+        _left_by_its_parent(NO_ENVIRONMENT, 0)
+        return
     if os.fork() == 0:
         if leave:
             os.setsid()
@@ -73,9 +89,9 @@ def main() -> None:
     if "escapee" in modes:
         escape(SLEEPER)
     if "hidden-child" in modes:
-        subprocess.Popen(SLEEPER, env={}, start_new_session=True)
+        subprocess.Popen(SLEEPER, env=NO_ENVIRONMENT, start_new_session=True)
     if "plain-child" in modes:
-        subprocess.Popen(SLEEPER, env={})
+        subprocess.Popen(SLEEPER, env=NO_ENVIRONMENT)
     if "orphan" in modes:
         orphan()
     if "silent-orphan" in modes:

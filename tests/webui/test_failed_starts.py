@@ -110,7 +110,7 @@ def test_a_port_that_opens_before_its_server_thread_dies_helps_nothing(setup: Se
     assert "without --api" not in manager.last_failure
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows knows no signals")
+@pytest.mark.posix_only("signals")
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_start_that_is_ended_from_outside_is_not_explained_by_its_log(
     setup: Setup, name: str

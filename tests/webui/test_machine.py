@@ -120,7 +120,7 @@ def test_what_cannot_be_looked_at_is_left_out(
     assert told["disk_free"] == {"state": None}
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="scripts with #!")
+@pytest.mark.posix_only("scripts with #!")
 def test_the_gpu_is_asked_through_its_own_tool(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

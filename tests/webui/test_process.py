@@ -23,8 +23,17 @@ from sdwatch.policy.trouble import Lack, StartFailure
 from sdwatch.webui import process
 from sdwatch.webui.process import ProbeResult, WebUIProcessManager
 from sdwatch.webui.readiness import NotReady, Readiness, SignsOfLife
-from tests.helpers import FakeClock, wait_until
-from tests.webui.webui_processes import Setup, alive, kill, members, probe_of, root_pid, setup_in
+from tests.helpers import KILL, FakeClock, ended_by, wait_until
+from tests.webui.webui_processes import (
+    Setup,
+    alive,
+    kill,
+    members,
+    pids_of,
+    probe_of,
+    root_pid,
+    setup_in,
+)
 
 
 @pytest.fixture
@@ -58,9 +67,17 @@ def test_before_the_first_start_nothing_is_alive_and_the_tail_says_so(setup: Set
     assert manager.get_tail_logs()["stdout"].startswith("(")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGSEGV, -11)])
+ENDED_WHEN_ASKED = (-signal.SIGTERM, 0xC000013A, 1)
+"""By SIGTERM; by Ctrl-Break (STATUS_CONTROL_C_EXIT); by its job where that does not arrive."""
+
+KILLS = [(KILL, ended_by(KILL))]
+if sys.platform != "win32":
+    KILLS.append((signal.SIGSEGV, -11))
+
+
+@pytest.mark.parametrize(("number", "code"), KILLS)
 def test_an_exit_by_a_signal_is_seen_once_with_its_code(
-    setup: Setup, number: signal.Signals, code: int
+    setup: Setup, number: int, code: int
 ) -> None:
     manager = setup.ready()
     kill(root_pid(manager), number)
@@ -85,7 +102,7 @@ def test_a_stop_is_an_expected_exit(setup: Setup) -> None:
     assert manager.stop()
     wait_until(lambda: setup.exits)
     assert setup.exits[0].expected
-    assert setup.exits[0].code == -signal.SIGTERM
+    assert setup.exits[0].code in ENDED_WHEN_ASKED
 
 
 def test_eight_threads_that_ask_at_once_get_one_restart(setup: Setup) -> None:
@@ -290,7 +307,7 @@ def test_the_webui_of_a_monitor_that_was_killed_is_adopted(setup: Setup) -> None
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe) as monitor:
         assert monitor.stdout is not None
-        assert monitor.stdout.readline() == b"ready\n"
+        assert monitor.stdout.readline().rstrip() == b"ready"
         monitor.kill()
     second = setup.manager()
     assert second.adopt()
@@ -307,7 +324,7 @@ def test_a_monitor_killed_and_a_webui_crashed_leave_nothing_to_the_next(setup: S
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=root, stdin=pipe, stdout=pipe) as monitor:
         assert monitor.stdout is not None
-        assert monitor.stdout.readline() == b"ready\n"
+        assert monitor.stdout.readline().rstrip() == b"ready"
         webui = json.loads((setup.state_dir / "identity.json").read_text())["pid"]
         monitor.kill()
     kill(webui)
@@ -321,7 +338,7 @@ def test_a_monitor_killed_and_a_webui_crashed_leave_nothing_to_the_next(setup: S
 
 def test_killed_between_spawn_and_record_the_token_still_finds_it(setup: Setup) -> None:
     first = setup.ready("escapee")
-    pids = [p.pid for p in first.processes()]
+    pids = pids_of(first)
     first.close()
     path = setup.state_dir / "identity.json"
     intent = json.loads(path.read_text())
@@ -337,9 +354,9 @@ def test_killed_between_spawn_and_record_the_token_still_finds_it(setup: Setup) 
 
 def test_ours_but_frozen_is_stopped_whole(setup: Setup) -> None:
     first = setup.ready("child", "escapee")
-    pids = [p.pid for p in first.processes()]
+    pids = pids_of(first)
     assert len(pids) == 3
-    kill(root_pid(first), signal.SIGSTOP)
+    psutil.Process(root_pid(first)).suspend()
     first.close()
     second = setup.manager()
     assert not second.adopt(timeout_s=0.5)
@@ -351,7 +368,7 @@ def test_ours_but_frozen_is_stopped_whole(setup: Setup) -> None:
 def test_ours_but_not_listening_is_stopped_whole(setup: Setup) -> None:
     first = setup.manager("mute")
     first.start()
-    pids = [p.pid for p in first.processes()]
+    pids = pids_of(first)
     first.close()
     second = setup.manager()
     assert not second.adopt(timeout_s=0.5)
@@ -365,7 +382,7 @@ def test_an_adoption_that_is_given_up_leaves_the_process_alone(
 ) -> None:
     first = setup.manager(*modes)
     first.start()
-    pids = [p.pid for p in first.processes()]
+    pids = pids_of(first)
     first.close()
     second = setup.manager()
     give_up = threading.Event()
@@ -476,14 +493,19 @@ def test_the_record_holds_no_arguments(setup: Setup) -> None:
 
 
 def wrapper(setup: Setup, *modes: str) -> list[str]:
-    """As webui.sh: a bash that neither execs nor forwards signals, and lives on."""
+    """As webui.sh: a bash that neither execs nor forwards signals, and lives on. On Windows as
+    webui.bat, which ends in `pause`."""
+    if sys.platform == "win32":
+        then_pause = "import subprocess, sys, time; subprocess.call(sys.argv[1:]); time.sleep(600)"
+        return [sys.executable, "-c", then_pause, *setup.command(*modes)]
     line = " ".join(setup.command(*modes))
     return ["bash", "-c", f"{line}; while true; do read -rt 1 <> <(:); done"]
 
 
 def test_the_end_of_a_wrappers_python_ends_the_generation(setup: Setup) -> None:
     manager = setup.ready(command=wrapper(setup))
-    bash, python = sorted(p.pid for p in manager.processes())
+    bash = root_pid(manager)
+    (python,) = (pid for pid in pids_of(manager) if pid != bash)
     assert psutil.Process(python).ppid() == bash
     kill(python)
     wait_until(lambda: setup.exits)
@@ -494,7 +516,8 @@ def test_the_end_of_a_wrappers_python_ends_the_generation(setup: Setup) -> None:
 
 def test_a_wrapper_that_dies_leaves_its_python_alive_and_ours(setup: Setup) -> None:
     manager = setup.ready(command=wrapper(setup))
-    bash, python = sorted(p.pid for p in manager.processes())
+    bash = root_pid(manager)
+    (python,) = (pid for pid in pids_of(manager) if pid != bash)
     kill(bash)
     wait_until(lambda: not alive([bash]))
     assert manager.is_process_alive()

@@ -85,6 +85,7 @@ def test_a1111_keeps_an_override_that_its_config_never_had(tmp_path: Path) -> No
         assert sim.get("options").json()[key] == 1, "it was set before, so it was put back"
 
 
+@pytest.mark.posix_only("SIGTERM can be handled")
 def test_a1111_closes_its_port_at_sigterm_and_lives_until_the_job_is_done(tmp_path: Path) -> None:
     with running(tmp_path, "--kind", "a1111", "--step-time", "0.05") as sim:
         thread, found = in_background(sim, steps=40)
@@ -97,6 +98,7 @@ def test_a1111_closes_its_port_at_sigterm_and_lives_until_the_job_is_done(tmp_pa
         assert sim.exit_code() == -signal.SIGTERM
 
 
+@pytest.mark.posix_only("SIGTERM can be handled")
 def test_a1111_with_a_hung_job_outlives_sigterm(tmp_path: Path) -> None:
     with running(tmp_path, "--kind", "a1111", plan=faults("hang")) as sim:
         in_background(sim)

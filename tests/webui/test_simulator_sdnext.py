@@ -139,6 +139,7 @@ def test_sdnext_limits_the_rate_after_the_work(tmp_path: Path) -> None:
         assert "rate limit exceeded" in told(sim)
 
 
+@pytest.mark.posix_only("SIGINT to one process")
 def test_sdnext_aborts_at_sigint_in_a_job_and_goes_at_shutdown(tmp_path: Path) -> None:
     with running(tmp_path, "--kind", "sdnext", "--step-time", "0.1") as sim:
         up(sim, "sdnext")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from sdwatch.clock import SystemClock
 from sdwatch.webui import tree
 from sdwatch.webui.identity import is_living
 from tests.helpers import wait_until
-from tests.webui.webui_processes import Setup, alive, kill, members, root_pid, setup_in
+from tests.webui.webui_processes import Setup, alive, kill, members, pids_of, root_pid, setup_in
 
 
 @pytest.fixture
@@ -46,9 +45,9 @@ def test_after_stop_nothing_is_left_and_the_port_is_free(
     setup: Setup, modes: tuple[str, ...], count: int
 ) -> None:
     manager = setup.ready(*modes)
-    pids = [p.pid for p in manager.processes()]
-    assert len(pids) == count
+    pids = pids_of(manager)
     session = members(root_pid(manager))
+    assert len({*pids, *session}) == count
     assert manager.stop(grace=0.3)
     assert alive(session) == []
     assert alive(pids) == []
@@ -61,16 +60,16 @@ def test_after_stop_nothing_is_left_and_the_port_is_free(
 
 def test_a_frozen_process_is_stopped(setup: Setup) -> None:
     manager = setup.ready("child")
-    pids = [p.pid for p in manager.processes()]
+    pids = pids_of(manager)
     for pid in pids:
-        kill(pid, signal.SIGSTOP)
+        psutil.Process(pid).suspend()
     assert manager.stop(grace=0.2)
     assert alive(pids) == []
 
 
 def test_what_outlives_its_killed_parent_is_stopped_before_the_next_start(setup: Setup) -> None:
     manager = setup.ready("child", "escapee")
-    pids = [p.pid for p in manager.processes()]
+    pids = pids_of(manager)
     kill(root_pid(manager))
     manager.start()
     assert alive(pids) == []
@@ -80,7 +79,7 @@ def test_what_outlives_its_killed_parent_is_stopped_before_the_next_start(setup:
 
 def test_what_a_crash_leaves_behind_is_stopped_without_being_asked(setup: Setup) -> None:
     manager = setup.ready("child", "escapee")
-    pids = [p.pid for p in manager.processes()]
+    pids = pids_of(manager)
     kill(root_pid(manager))
     wait_until(lambda: not alive(pids))
     wait_until(lambda: setup.exits)
@@ -92,6 +91,7 @@ def test_what_a_crash_leaves_behind_is_stopped_without_being_asked(setup: Setup)
 PLAIN = ("plain-child", "orphan", "silent-orphan")
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 def test_a_crash_leaves_no_plain_child_behind_however_often(setup: Setup) -> None:
     manager = setup.ready(*PLAIN)
     sessions: list[int] = []
@@ -106,6 +106,7 @@ def test_a_crash_leaves_no_plain_child_behind_however_often(setup: Setup) -> Non
     assert [pid for root in sessions for pid in members(root)] == []
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 def test_a_crash_between_two_monitors_leaves_no_plain_child_behind(setup: Setup) -> None:
     first = setup.ready(*PLAIN)
     root = root_pid(first)
@@ -120,6 +121,7 @@ def test_a_crash_between_two_monitors_leaves_no_plain_child_behind(setup: Setup)
     assert second.wait_ready(30)
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 def test_a_crash_of_an_adopted_webui_leaves_no_plain_child_behind(setup: Setup) -> None:
     first = setup.ready(*PLAIN)
     root = root_pid(first)
@@ -132,6 +134,7 @@ def test_a_crash_of_an_adopted_webui_leaves_no_plain_child_behind(setup: Setup) 
     assert len(setup.exits) == 1
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 def test_an_adopted_webui_is_stopped_with_its_plain_children(setup: Setup) -> None:
     first = setup.ready(*PLAIN)
     root = root_pid(first)
@@ -142,6 +145,7 @@ def test_an_adopted_webui_is_stopped_with_its_plain_children(setup: Setup) -> No
     assert members(root) == []
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 def test_what_leaves_session_environment_and_parent_is_out_of_reach(setup: Setup) -> None:
     manager = setup.ready("out-of-reach")
     assert len(manager.processes()) == 1
@@ -156,6 +160,7 @@ def _printing_to_logs_of(setup: Setup) -> list[int]:
     return [p.pid for p in psutil.process_iter() if system.prints_to(p, paths) and is_living(p)]
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 def test_a_process_of_another_user_in_the_session_is_left_alone(setup: Setup) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can start a process of another user")
@@ -201,6 +206,7 @@ def let_numbers_come_round(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdwatch.system.posix.numbering", lambda: later)
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 def test_a_stranger_that_got_the_number_of_the_root_is_left_alone(
     setup: Setup, stranger: subprocess.Popen[bytes]
 ) -> None:
@@ -215,6 +221,7 @@ def test_a_stranger_that_got_the_number_of_the_root_is_left_alone(
     assert alive(both) == both
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 @pytest.mark.parametrize("numbering", ["", "another round", "another container", "nonsense"])
 def test_a_session_of_strangers_whose_first_process_has_ended_is_left_alone(
     setup: Setup,
@@ -241,6 +248,7 @@ def test_a_session_of_strangers_whose_first_process_has_ended_is_left_alone(
     assert alive([left]) == [left]
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 @pytest.mark.parametrize(
     "changes",
     [{"boot_id": "another"}, {"session_mark": "99999999999999"}, {"session_mark": ""}],
@@ -260,6 +268,7 @@ def test_a_session_that_is_not_as_recorded_is_left_alone(
     assert setup.manager("mute").processes() == []
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 def test_after_a_stop_its_session_is_no_proof_any_more(setup: Setup) -> None:
     manager = setup.ready("plain-child")
     assert manager.stop(grace=0)
@@ -267,6 +276,7 @@ def test_after_a_stop_its_session_is_no_proof_any_more(setup: Setup) -> None:
     assert manager._identity.session == 0
 
 
+@pytest.mark.posix_only("sessions; a job object on Windows")
 @pytest.mark.parametrize("mode", ["orphan", "silent-orphan"])
 def test_who_prints_to_its_log_vouches_for_a_session_of_long_ago(
     setup: Setup, mode: str, monkeypatch: pytest.MonkeyPatch
@@ -300,7 +310,8 @@ def start_with_number(pid: int, *words: str) -> subprocess.Popen[bytes] | None:
     return None
 
 
-@pytest.mark.skipif(not os.access(LAST_PID, os.W_OK) or os.geteuid() != 0, reason="needs root")
+@pytest.mark.posix_only("numbers of sessions")
+@pytest.mark.skipif(not os.access(LAST_PID, os.W_OK), reason="needs root")
 def test_the_number_of_a_session_is_not_given_away_while_it_has_a_member(setup: Setup) -> None:
     first = setup.ready("orphan")
     root = root_pid(first)
@@ -409,6 +420,7 @@ def test_who_listens_everywhere_listens_there_too(
 # --- the seam to the system -------------------------------------------------------------------
 
 
+@pytest.mark.posix_only("sessions and their numbers")
 def test_numbers_come_round_only_after_half_of_them_were_given(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -434,12 +446,14 @@ def zombie() -> Iterator[psutil.Process]:
     child.wait()
 
 
+@pytest.mark.posix_only("zombies")
 def test_a_zombie_is_dead(zombie: psutil.Process) -> None:
     assert psutil.pid_exists(zombie.pid)
     assert not is_living(zombie)
     system.wait_gone(zombie)  # comes back although nobody reaps it
 
 
+@pytest.mark.posix_only("Windows waits for a process by its handle")
 def test_a_process_that_may_not_be_looked_at_is_waited_for_all_the_same(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -458,6 +472,7 @@ def test_a_process_that_may_not_be_looked_at_is_waited_for_all_the_same(
         assert end.result(20) is None
 
 
+@pytest.mark.posix_only("zombies")
 def test_a_zombie_leaves_nothing_to_stop(zombie: psutil.Process) -> None:
     left = tree.stop_whole(lambda: [zombie], group=None, job_name="", grace=0, clock=SystemClock())
     assert left == []
@@ -472,6 +487,7 @@ def test_the_start_mark_names_one_process() -> None:
     assert system.start_mark(child.pid) is None
 
 
+@pytest.mark.posix_only("symbolic links")
 def test_the_start_mark_of_a_name_with_spaces_and_brackets(tmp_path: Path) -> None:
     odd = tmp_path / "a) S 1 (b"
     odd.symlink_to("/bin/sleep")

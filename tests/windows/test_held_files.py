@@ -62,7 +62,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the file is opened by CreateFile there")
+@pytest.mark.posix_only("Windows opens the file by CreateFile, which is not replaced here")
 @pytest.mark.parametrize("code", [ACCESS_DENIED, SHARING_VIOLATION, LOCK_VIOLATION])
 @pytest.mark.parametrize(("module", "name", "do"), EFFECTS)
 def test_an_effect_on_a_file_that_is_held_is_tried_again(
@@ -75,7 +75,7 @@ def test_an_effect_on_a_file_that_is_held_is_tried_again(
     assert refusals.calls >= 4
 
 
-@pytest.mark.skipif(os.name == "nt", reason="an error without a winerror may pass there")
+@pytest.mark.posix_only("on Windows an error without a winerror may pass by itself")
 @pytest.mark.parametrize(("module", "name", "do"), EFFECTS)
 def test_a_permission_error_that_will_not_change_is_raised_at_once(
     folder: Path, module: Any, name: str, do: Do, monkeypatch: pytest.MonkeyPatch
@@ -135,7 +135,7 @@ def test_a_folder_whose_removed_files_are_still_open_is_removed_once_they_are_cl
 # -- what would be lost if such a moment were taken for the truth
 
 
-@pytest.mark.skipif(os.name == "nt", reason="the file is opened by CreateFile there")
+@pytest.mark.posix_only("Windows opens the file by CreateFile, which is not replaced here")
 def test_the_workers_id_and_the_webuis_identity_outlast_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,6 @@ import builtins
 import errno
 import io
 import os
-import signal
 import socket
 import sys
 import time
@@ -174,13 +173,6 @@ def fat_inodes() -> None:
     os.stat, os.lstat = stat_, lstat  # type: ignore[assignment]
 
 
-def sigkill_name() -> None:
-    """`signal.SIGKILL` exists, so that tests which name it can be collected on Windows, where
-    os.kill(pid, 9) ends a process with exit code 9."""
-    if not hasattr(signal, "SIGKILL"):
-        signal.SIGKILL = 9  # type: ignore[attr-defined]
-
-
 def refused(code: int, path: Any, number: int = errno.EACCES) -> OSError:
     """An OSError as Python raises it on Windows, with its `winerror`."""
     error = OSError(number, f"winerror {code}", os.fspath(path))
@@ -190,7 +182,7 @@ def refused(code: int, path: Any, number: int = errno.EACCES) -> OSError:
 
 
 IMITATIONS: dict[str, Callable[[], None]] = {
-    each.__name__: each for each in (slow_refusal, scanner, short_paths, fat_inodes, sigkill_name)
+    each.__name__: each for each in (slow_refusal, scanner, short_paths, fat_inodes)
 }
 
 

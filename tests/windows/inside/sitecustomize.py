@@ -14,6 +14,6 @@ if sys.platform == "win32":
 
     wine_gaps.note_listeners()
     wine_gaps.take_long_final_paths()
-    # wine's console knows no Ctrl-Break and delivers Ctrl-C in its place, which a new process
-    # group ignores, as on Windows.
+    wine_gaps.send_break_as_c()
+    # A new process group ignores Ctrl-C, as on Windows; here it stands for Ctrl-Break.
     ctypes.windll.kernel32.SetConsoleCtrlHandler(None, False)

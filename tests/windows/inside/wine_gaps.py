@@ -6,6 +6,7 @@ r"""What Windows has, wine 8 lacks, and psutil needs. Only for tests under wine;
    process that listens notes it in a file, C:\wine-listeners\<port>, which is read here.
 3. GetFinalPathNameByHandle fails with ERROR_MORE_DATA for more than 260 characters, its own buffer.
    NtQueryObject, which it asks, takes one of any size.
+4. GenerateConsoleCtrlEvent refuses Ctrl-Break. Ctrl-C is sent in its place.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _ERROR_INVALID_PARAMETER = 87
 _NATIVE_NAME = 1
 _ERROR_MORE_DATA = 234
 _OBJECT_NAME = 1  # ObjectNameInformation
+_CTRL_C = 0
 _LOCAL, _STATE, _PID = 3, 5, 6  # places in a row of psutil's net_connections
 _LONGEST_PATH = 32768
 
@@ -83,6 +85,17 @@ def _object_name(handle: int) -> str:
     name = _UnicodeString.from_buffer(buffer)
     text = ctypes.wstring_at(name.text, name.length // 2)
     return "\\\\?\\" + text.removeprefix("\\??\\")
+
+
+def send_break_as_c() -> None:
+    """From now on a Ctrl-Break that wine refuses is sent as Ctrl-C."""
+    kernel = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    real = kernel.GenerateConsoleCtrlEvent
+
+    def generate(event: int, group: int) -> int:
+        return int(real(event, group) or real(_CTRL_C, group))
+
+    kernel.GenerateConsoleCtrlEvent = generate
 
 
 def close_in(psutil_c: Any) -> None:
