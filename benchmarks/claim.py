@@ -15,11 +15,11 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sdwatch import links
-from sdwatch.clock import SystemClock
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.inbox import Inbox
+from sdwatch.system import links
+from sdwatch.system.clock import SystemClock
 
 
 def main() -> int:

@@ -20,7 +20,7 @@ import requests
 
 from sdwatch import system
 from sdwatch.config import Config, parse_config
-from sdwatch.monitor import Monitor
+from sdwatch.monitor.monitor import Monitor
 
 STEPS = 20
 STEP_TIME = 0.0025

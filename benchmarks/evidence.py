@@ -21,11 +21,11 @@ from statistics import median
 
 import common
 
-from sdwatch.clock import SystemClock
-from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.diagnostics import write_evidence
-from sdwatch.webui.machine import Machine
-from sdwatch.webui.tail_capture import WINDOW_BYTES, tail_text
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.log.tail_capture import WINDOW_BYTES, tail_text
+from sdwatch.webui.process.host_snapshot import Machine
 
 CHUNK = 16 << 20
 ROOM = 2  # times the log's size must be free

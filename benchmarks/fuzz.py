@@ -28,7 +28,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sdwatch.policy import document
+from sdwatch.policy.job import document
 from tests.mutations import images_of, judge, mutated
 
 _WARM_UP = 10_000

@@ -28,7 +28,7 @@ import common
 import yaml
 
 from sdwatch.config import Config
-from sdwatch.monitor import Monitor
+from sdwatch.monitor.monitor import Monitor
 
 RECORDER = Path(__file__).with_name("recording_simulator.py")
 FIELDS: dict[str, Any] = {"prompt": "a castle", "steps": 1, "width": 64, "height": 64}

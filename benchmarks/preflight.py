@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIServerError
-from sdwatch.policy.job import parse_job
-from sdwatch.policy.preflight import check_against
-from sdwatch.policy.verdict import Facts, judge
+from sdwatch.policy.failure.diagnosis import Facts, judge
+from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.job.preflight import check_against
 from tests.facts.catalogues import FOLDER, catalogue
 
 JOB = """\

@@ -11,7 +11,7 @@ _STOPPED = 0 if sys.argv[1:2] == ["run"] else 130
 """The exit code where a signal comes before the command has begun: see ExitCode."""
 
 try:
-    from sdwatch import signals
+    from sdwatch.system import signals
 except KeyboardInterrupt:
     sys.stderr.write("sdwatch: stopped by Ctrl-C\n")
     sys.exit(_STOPPED)

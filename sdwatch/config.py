@@ -19,18 +19,19 @@ from urllib.parse import urlsplit
 import psutil
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from sdwatch import disk, resources, system
+from sdwatch import system
 from sdwatch.errors import ConfigError, FileProblems, Problem
-from sdwatch.policy import config_paths
-from sdwatch.policy.command import words_on_windows
-from sdwatch.policy.config_secrets import Secret, in_file, secret_files, secrets_of
-from sdwatch.policy.document import MAX_BYTES, parse_document, too_large
-from sdwatch.policy.picture import MOST_PIXELS
-from sdwatch.policy.preflight import MAX_GENERATION
-from sdwatch.policy.reach import JobRules
-from sdwatch.policy.schema import NamedBy, Reading, read_model, readable
-from sdwatch.policy.signatures import Signature, parse_signatures
-from sdwatch.policy.success import LEVELS, Level
+from sdwatch.policy.failure.reply_checks import LEVELS, Level
+from sdwatch.policy.failure.signatures import Signature, parse_signatures
+from sdwatch.policy.job import config_paths
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.document import MAX_BYTES, parse_document, too_large
+from sdwatch.policy.job.picture import MOST_PIXELS
+from sdwatch.policy.job.preflight import MAX_GENERATION
+from sdwatch.policy.job.schema import NamedBy, Reading, read_model, readable
+from sdwatch.policy.privacy.config_secrets import Secret, in_file, secret_files, secrets_of
+from sdwatch.policy.report.command import words_on_windows
+from sdwatch.system import disk, resources
 
 _LONGEST_SECRETS = 10_000  # bytes of a file of users and passwords
 _MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")

@@ -17,8 +17,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-from sdwatch import disk
-from sdwatch.clock import Clock
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
     FileProblems,
@@ -29,7 +27,20 @@ from sdwatch.errors import (
     SpoolError,
     WebUIError,
 )
-from sdwatch.policy.envelope import (
+from sdwatch.policy.failure.diagnosis import Facts, judge
+from sdwatch.policy.failure.facts import Blamed
+from sdwatch.policy.failure.lasting import Lasting, key_of
+from sdwatch.policy.failure.ledger import Image
+from sdwatch.policy.failure.made_by import what_made_it
+from sdwatch.policy.failure.recovery import Action, Decision, Ground
+from sdwatch.policy.failure.reply_checks import LEVELS, Level
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.job import Job, Stage
+from sdwatch.policy.job.payload import UPSCALE, Call, calls_of, own_images
+from sdwatch.policy.job.picture import size_of
+from sdwatch.policy.job.scripts import SCRIPT_FIELDS, with_images
+from sdwatch.policy.privacy.printable import printable
+from sdwatch.policy.report.envelope import (
     ErrorEnvelope,
     broken_envelope,
     cancelled_envelope,
@@ -40,27 +51,16 @@ from sdwatch.policy.envelope import (
     no_picture_envelope,
     unreadable_envelope,
 )
-from sdwatch.policy.facts import Blamed
-from sdwatch.policy.job import Job, Stage
-from sdwatch.policy.lasting import Lasting, key_of
-from sdwatch.policy.ledger import Image
-from sdwatch.policy.made_by import what_made_it
-from sdwatch.policy.payload import UPSCALE, Call, calls_of, own_images
-from sdwatch.policy.picture import size_of
-from sdwatch.policy.printable import printable
-from sdwatch.policy.reach import JobRules
-from sdwatch.policy.recovery import Action, Decision, Ground
-from sdwatch.policy.scripts import SCRIPT_FIELDS, with_images
-from sdwatch.policy.success import LEVELS, Level
-from sdwatch.policy.verdict import Facts, judge
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
-from sdwatch.webui.api import Outcome
-from sdwatch.webui.mailbox import Mailbox
-from sdwatch.webui.reply import Reply, check_image
-from sdwatch.webui.review import Review
+from sdwatch.system import disk
+from sdwatch.system.clock import Clock
+from sdwatch.webui.http.api import Outcome
+from sdwatch.webui.http.mailbox import Mailbox
+from sdwatch.webui.http.reply import Reply, check_image
+from sdwatch.webui.http.reply_checks import Review
 
 log = logging.getLogger("sdwatch.run")
 

@@ -20,7 +20,7 @@ for name in ("ascii", "idna", "latin-1", "utf-8"):
     codecs.lookup(name)
 from sdwatch import system
 from sdwatch.config import load_config
-from sdwatch.monitor import Monitor
+from sdwatch.monitor.monitor import Monitor
 
 config = load_config(Path(sys.argv[1]))
 if config.umask is not None:

@@ -1,7 +1,7 @@
 """A monitor that dies at its n-th effect, or whose n-th effect fails; and what a power cut takes.
 
-`Points` numbers every effect (see sdwatch/effects.py). For a kill -9 it raises `Death`, which
-nothing catches, and from then on no thread of that monitor can do anything to the world any more.
+`Points` numbers every effect (see sdwatch/system/failpoints.py). For a kill -9 it raises `Death`,
+which nothing catches, and from then on no thread of that monitor can do anything to the world.
 `Unsynced` knows what of it the disk has not been made to keep.
 """
 
@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdwatch import effects
-from sdwatch.effects import Effect
 from sdwatch.errors import SdwatchError
+from sdwatch.system import failpoints
+from sdwatch.system.failpoints import Effect
 
 
 class Death(BaseException):
@@ -62,11 +62,11 @@ class Points:
 def listening(points: Points) -> Iterator[Points]:
     """While it lasts, `points` hears of all effects. Threads that die of it do so in silence."""
     hook, threading.excepthook = threading.excepthook, _silent_death
-    effects.before = points
+    failpoints.before = points
     try:
         yield points
     finally:
-        effects.before = effects._nothing
+        failpoints.before = failpoints._nothing
         threading.excepthook = hook
 
 

@@ -12,22 +12,15 @@ from typing import Any, cast
 
 from sdwatch.cli.asked import _advice
 from sdwatch.cli.live import LiveShow
-from sdwatch.clock import SystemClock
 from sdwatch.config import WebUIConfig, builtin_signatures
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
-from sdwatch.hold import Hold
-from sdwatch.holds import Holds
-from sdwatch.lane import Lane
-from sdwatch.policy import recovery, success
-from sdwatch.policy.envelope import attempt_from, cancelled_envelope, with_attempts
-from sdwatch.policy.facts import Diagnosis, Facts
-from sdwatch.policy.lasting import Lasting
-from sdwatch.policy.notice import Notice, Topic
-from sdwatch.policy.recovery import SelfTest
-from sdwatch.policy.signatures import FailedStart, ends_start, why_not_started
-from sdwatch.policy.story import About, Evidence, why_text
-from sdwatch.policy.success import LEVELS, Made, Picture
-from sdwatch.policy.trouble import (
+from sdwatch.lane.hold import Hold
+from sdwatch.lane.lane import Lane
+from sdwatch.monitor.holds import Holds
+from sdwatch.policy.failure import recovery, reply_checks
+from sdwatch.policy.failure.diagnosis import judge, what_failed
+from sdwatch.policy.failure.facts import Diagnosis, Facts
+from sdwatch.policy.failure.hold_reason import (
     Held,
     HoldCode,
     HoldKey,
@@ -46,12 +39,19 @@ from sdwatch.policy.trouble import (
     seen_by_probe,
     unproven,
 )
-from sdwatch.policy.verdict import judge, what_failed
+from sdwatch.policy.failure.lasting import Lasting
+from sdwatch.policy.failure.recovery import SelfTest
+from sdwatch.policy.failure.reply_checks import LEVELS, Made, Picture
+from sdwatch.policy.failure.signatures import FailedStart, ends_start, why_not_started
+from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
+from sdwatch.policy.report.notice import Notice, Topic
+from sdwatch.policy.report.why import About, Evidence, why_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.recorder import EvidenceRecorder
-from sdwatch.webui.api import WebUIAPI
-from sdwatch.webui.reply import error_for
-from sdwatch.webui.review import Review
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.reply import error_for
+from sdwatch.webui.http.reply_checks import Review
 from tests.fakes import FakeClient, FakeProcess, picture, reply
 from tests.helpers import FakeClock
 from tests.histories import ModelWebUI, night
@@ -138,7 +138,7 @@ def _replies() -> Iterator[Any]:
         ([Picture((64, 64))], {}, ("*** Error running process: /w/extensions/a/s.py",)),
     ):
         made = Made(pictures, info, log=log)
-        yield [each.key for each in success.findings("txt2img", size, made)]
+        yield [each.key for each in reply_checks.findings("txt2img", size, made)]
     for data, level in ((picture(size=(32, 32)), "fail"), (picture(size=(32, 32)), "warn")):
         try:
             kinds = Review({**LEVELS, "size": level}).look("txt2img", size, reply(data))
@@ -297,7 +297,7 @@ def _display() -> Any:
 
 def _asked() -> Any:
     """After which looks a command only looks again, and says so."""
-    from sdwatch.webui.readiness import ProbeResult, Seen
+    from sdwatch.webui.process.readiness import ProbeResult, Seen
 
     webui = WebUIConfig.model_validate({"name": "x", "url": "http://127.0.0.1:1"})
     results = [ProbeResult(False, seen.value, seen=seen) for seen in Seen]

@@ -1,7 +1,7 @@
 """One job of three stages with a crash in it, whose monitor meets its end, or a disk that refuses,
 at one point of many; and what must be true once another monitor has gone on.
 
-A point is one effect of the monitor (sdwatch/effects.py), counted from 1.
+A point is one effect of the monitor (sdwatch/system/failpoints.py), counted from 1.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 
-from sdwatch.effects import Effect
 from sdwatch.errors import SdwatchError
+from sdwatch.system.failpoints import Effect
 from tests.death import Death, Points, Unsynced, listening
 from tests.helpers import KILL, PATIENCE, ended_by
 from tests.monitored import Monitored, journal, monitored
@@ -134,9 +134,9 @@ def _in_process(spool: Monitored, number: int, how: How) -> str:
 _DRIVER = """
 import os, sys
 from pathlib import Path
-from sdwatch import effects
+from sdwatch.system import failpoints as effects
 from sdwatch.config import load_config
-from sdwatch.monitor import Monitor
+from sdwatch.monitor.monitor import Monitor
 from tests.death import Points
 from tests.helpers import KILL
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sdwatch.config import builtin_signatures
-from sdwatch.policy.catalogue import Kind
-from sdwatch.policy.exits import exit_in_words
-from sdwatch.policy.remedies import fitted
-from sdwatch.policy.signatures import Signature, Way
-from sdwatch.policy.verdict import Diagnosis, advice_for
+from sdwatch.policy.failure.advice import fitted
+from sdwatch.policy.failure.diagnosis import Diagnosis, advice_for
+from sdwatch.policy.failure.exits import exit_in_words
+from sdwatch.policy.failure.signatures import Signature, Way
+from sdwatch.policy.job.catalogue import Kind
 from tests.truth_table import HOLD_ROWS, KINDS, NAMES, ROWS, Row
 
 _HEAD = """\
@@ -45,9 +45,9 @@ _TEXTS = """\
 
 ## What the WebUI says
 
-Printed from `sdwatch/policy/signatures.yaml`: texts of a WebUI's replies and of its log, in which
-`NAME` stands for any name, what sdwatch takes them for, and what to do. Of two that fit, the upper
-one is taken. Yours can be added (`signatures:` in the config). In WHY.txt the advice has only the
+Printed from `sdwatch/policy/failure/signatures.yaml`: texts of a WebUI's replies and of its log, in
+which `NAME` stands for any name, what sdwatch takes them for, and what to do. Of two that fit, the
+upper one is taken. Yours can be added (`signatures:` in the config). In WHY.txt the advice has only the
 flags of the kind of WebUI that failed.
 """
 

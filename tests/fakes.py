@@ -11,17 +11,17 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from sdwatch.clock import Clock, SystemClock
 from sdwatch.errors import WebUIError, WebUIServerError
-from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import Spool, claim
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.stages import StageRunner
-from sdwatch.webui.api import WebUIAPI
-from sdwatch.webui.client import Reply
-from sdwatch.webui.mailbox import Mailbox
+from sdwatch.system.clock import Clock, SystemClock
+from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.client import Reply
+from sdwatch.webui.http.mailbox import Mailbox
 
 Answer = Reply | WebUIError | Callable[[str, Mapping[str, Any]], Reply]
 

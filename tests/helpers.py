@@ -86,7 +86,7 @@ def free_port() -> int:
 
 @dataclass
 class FakeClock:
-    """A clock that stands still until a test moves it. See sdwatch/clock.py."""
+    """A clock that stands still until a test moves it. See sdwatch/system/clock.py."""
 
     now: float = 1000.0
     wall_now: float = 1_790_000_000.0

@@ -10,20 +10,20 @@ from functools import cache
 from typing import Any, cast
 
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
-from sdwatch.policy.failure_key import FailureKey
-from sdwatch.policy.redaction import Redactor
-from sdwatch.policy.success import Finding
-from sdwatch.policy.trouble import Trouble
-from sdwatch.policy.verdict import Diagnosis, Drawn
-from sdwatch.proof import Proof
+from sdwatch.lane.self_test import Proof
+from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
+from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import EvidenceRecorder
-from sdwatch.webui.api import WebUIAPI
-from sdwatch.webui.call_log import CallLog
-from sdwatch.webui.call_watch import CallWatch
-from sdwatch.webui.canary import PROMPT, Canary, Unwell
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.mailbox import Exited, Mailbox
-from sdwatch.webui.reply import Reply
+from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.call_watch import CallWatch
+from sdwatch.webui.http.canary import PROMPT, Canary, Unwell
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.mailbox import Exited, Mailbox
+from sdwatch.webui.http.reply import Reply
+from sdwatch.webui.log.call_log import CallLog
 from tests.fakes import picture, reply
 from tests.helpers import FakeClock
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdwatch.clock import Clock, SystemClock
 from sdwatch.config import WebUIConfig
-from sdwatch.lane import Lane
+from sdwatch.lane.lane import Lane
+from sdwatch.system.clock import Clock, SystemClock
 from tests.helpers import free_port, wait_until
 from tests.webui.sim import FAST
 

@@ -20,9 +20,9 @@ import requests
 
 from sdwatch import system
 from sdwatch.config import Config, load_config
-from sdwatch.monitor import Monitor, Result
+from sdwatch.monitor.monitor import Monitor, Result
 from sdwatch.spool.heartbeat import read_heartbeats
-from sdwatch.webui.identity import is_living
+from sdwatch.webui.process.process_identity import is_living
 from tests.helpers import PATIENCE, TO_BE_ASKED, ask_to_stop, free_port, is_console, wait_until
 
 MARK = "SDWATCH_TEST_FOLDER"
@@ -34,7 +34,7 @@ _DRIVER = """
 import sys
 from pathlib import Path
 from sdwatch.config import load_config
-from sdwatch.monitor import Monitor
+from sdwatch.monitor.monitor import Monitor
 
 monitor = Monitor(load_config(Path(sys.argv[1])), tell=lambda line: print(line, flush=True))
 monitor.stop_on_signals()

@@ -14,11 +14,11 @@ from functools import cache
 from random import Random
 from typing import Any, TypeAlias
 
-from sdwatch import resources
 from sdwatch.errors import FileProblems, JobError, Problem
-from sdwatch.policy.document import MAX_BYTES
-from sdwatch.policy.job import STAGE_FIELDS, STAGE_KINDS, parse_job
-from sdwatch.policy.scripts import SCRIPT_FIELDS, Where, is_name, where
+from sdwatch.policy.job.document import MAX_BYTES
+from sdwatch.policy.job.job import STAGE_FIELDS, STAGE_KINDS, parse_job
+from sdwatch.policy.job.scripts import SCRIPT_FIELDS, Where, is_name, where
+from sdwatch.system import resources
 
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
 

@@ -32,25 +32,25 @@ WORDS = re.compile(r"[A-Za-z'`][A-Za-z'`.,;:-]* +[A-Za-z'`(]")
 _WORD = re.compile(r"\{[^{}]*\}|%[A-Za-z]|[A-Za-z]+")
 
 WRITTEN_BY_OTHERS = {
-    "policy/broke_inside.py": "SD.Next's log",
-    "policy/document.py": "PyYAML's and libyaml's errors",
-    "policy/error_lines.py": "what WebUIs print",
-    "policy/extensions.py": "what WebUIs print of their extensions",
+    "policy/failure/broke_inside.py": "SD.Next's log",
+    "policy/job/document.py": "PyYAML's and libyaml's errors",
+    "policy/failure/error_lines.py": "what WebUIs print",
+    "policy/failure/extensions.py": "what WebUIs print of their extensions",
     "policy/log_lines.py": "what WebUIs print",
-    "policy/mentions.py": "what WebUIs print",
-    "policy/noise.py": "what WebUIs print and does not matter",
-    "policy/redaction.py": "what stands in place of prompts, and is found again",
-    "policy/tracebacks.py": "Python's tracebacks",
-    "policy/vocabulary.py": "words of WebUIs' logs",
-    "policy/older.py": "journals of earlier versions",
+    "policy/failure/mentions.py": "what WebUIs print",
+    "policy/failure/noise.py": "what WebUIs print and does not matter",
+    "policy/privacy/redaction.py": "what stands in place of prompts, and is found again",
+    "policy/failure/tracebacks.py": "Python's tracebacks",
+    "policy/privacy/common_words.py": "words of WebUIs' logs",
+    "policy/failure/older.py": "journals of earlier versions",
     "simulator": "a WebUI of its own",
 }
 """Modules, or folders, whose literals are held against what others wrote."""
 
 TABLES_OF_OTHERS = {
-    "policy/exits.py": {"_NAMES"},
-    "policy/success.py": {"_FALLBACKS", "_EMBEDDING"},
-    "webui/reply.py": {"_NO_SUCH_ROUTE"},
+    "policy/failure/exits.py": {"_NAMES"},
+    "policy/failure/reply_checks.py": {"_FALLBACKS", "_EMBEDDING"},
+    "webui/http/reply.py": {"_NO_SUCH_ROUTE"},
 }
 """The same of single tables."""
 
@@ -152,7 +152,7 @@ def install(mode: str) -> None:
     sys.meta_path.insert(0, Finder())
     from dataclasses import replace
 
-    from sdwatch.policy import signatures
+    from sdwatch.policy.failure import signatures
 
     parse = signatures.parse_signatures
 

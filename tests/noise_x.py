@@ -151,7 +151,7 @@ def install(mode: str) -> None:
     sys.meta_path.insert(0, Finder())
     from dataclasses import replace
 
-    from sdwatch.policy import signatures
+    from sdwatch.policy.failure import signatures
 
     parse = signatures.parse_signatures
 

@@ -18,11 +18,11 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from sdwatch.config import Config, parse_config
-from sdwatch.policy.anonymise import Anonymiser
+from sdwatch.policy.privacy.anonymise import Anonymiser
 from sdwatch.spool.bundle import bundle
 from sdwatch.stages import Ending
-from sdwatch.webui.machine import Machine
-from sdwatch.webui.reply import error_for
+from sdwatch.webui.http.reply import error_for
+from sdwatch.webui.process.host_snapshot import Machine
 from tests.fakes import FakeClient, FakeProcess, Workplace, picture
 
 PROMPT = (

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from sdwatch import resources
 from sdwatch.config import (
     Config,
     default_config_text,
@@ -19,8 +18,9 @@ from sdwatch.config import (
     parse_config,
 )
 from sdwatch.errors import ConfigError
-from sdwatch.policy.reach import JobRules
-from sdwatch.policy.success import LEVELS
+from sdwatch.policy.failure.reply_checks import LEVELS
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.system import resources
 
 HEAD = "spool: spool\nstate: state\n"
 ONE = HEAD + "webuis:\n  one: {url: 'http://127.0.0.1:7860'}\n"

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from sdwatch.cli.logs import set_up_logging
-from sdwatch.monitor import Result
+from sdwatch.monitor.monitor import Result
 from sdwatch.simulator.echo import ECHOES
 from tests.monitored import Monitored, job, monitored
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdwatch.policy.recovery import SENT_AT_MOST
+from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from tests.histories import ModelWebUI, night
 
 INNOCENT = [f"good {name}" for name in "abcdef"]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch.clock import SystemClock
-from sdwatch.hold import Hold
-from sdwatch.policy.trouble import HoldCode, HoldKey, Trouble
+from sdwatch.lane.hold import Hold
+from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, Trouble
 from sdwatch.spool.hold_note import HoldNote
+from sdwatch.system.clock import SystemClock
 
 
 def test_what_was_tried_is_told_in_order_and_bounded() -> None:

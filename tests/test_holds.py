@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
-from sdwatch.clock import SystemClock
-from sdwatch.holds import Holds
-from sdwatch.lane import Lane
-from sdwatch.policy.trouble import Held, HoldCode, HoldKey, NoCall, Trouble
+from sdwatch.lane.lane import Lane
+from sdwatch.monitor.holds import Holds
+from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldKey, NoCall, Trouble
 from sdwatch.spool.archive import Spool
+from sdwatch.system.clock import SystemClock
 
 FULL = NoCall("12 MB free on the spool's disk, less than min_free", HoldKey(HoldCode.NO_ROOM))
 

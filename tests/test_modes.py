@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch import disk
 from sdwatch.config import ConfigEdits, load_config, load_signatures
 from sdwatch.errors import ConfigError
+from sdwatch.system import disk
 from tests.monitored import Monitored, job, monitored
 
 pytestmark = pytest.mark.posix_only("modes and pipes")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from sdwatch.placement import Placement
-from sdwatch.policy.catalogue import Catalogue, Kind
-from sdwatch.policy.job import Job, parse_job
+from sdwatch.monitor.placement import Placement
+from sdwatch.policy.job.catalogue import Catalogue, Kind
+from sdwatch.policy.job.job import Job, parse_job
 
 MOST = 100_000_000
 

@@ -18,15 +18,15 @@ from sdwatch.errors import (
     WebUINotUsableError,
     WebUIServerError,
 )
-from sdwatch.policy.failure_key import FailureKey
-from sdwatch.policy.redaction import Redactor
-from sdwatch.policy.verdict import Diagnosis, Drawn
-from sdwatch.proof import Proof
-from sdwatch.webui.call_log import CallLog
-from sdwatch.webui.call_watch import CallWatch
-from sdwatch.webui.canary import By, Canary
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.reply import Reply
+from sdwatch.lane.self_test import Proof
+from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
+from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.webui.http.call_watch import CallWatch
+from sdwatch.webui.http.canary import By, Canary
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.reply import Reply
+from sdwatch.webui.log.call_log import CallLog
 from tests.fakes import picture, reply
 from tests.helpers import FakeClock
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import SpoolError
-from sdwatch.state import StateFolder
+from sdwatch.system.state_folder import StateFolder
 
 ID = re.compile(r"[a-z0-9-]{1,60}")
 

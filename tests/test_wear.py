@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sdwatch.wear import Wear
-from sdwatch.webui.leaks import Leaks
+from sdwatch.lane.recycling import Wear
+from sdwatch.webui.http.option_leaks import Leaks
 from tests.lanes import simulator
 
 ONE: dict[str, Any] = {"prompt": "one"}

@@ -13,10 +13,11 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from sdwatch import __version__, streams
+from sdwatch import __version__
 from sdwatch.cli.exit_codes import ExitCode, exit_code_of
 from sdwatch.errors import SdwatchError
-from sdwatch.policy.printable import printable_text
+from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.system import streams
 
 COMMANDS = {
     "run": "watch the inbox, keep the WebUI alive, work until stopped",

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sdwatch import disk
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, UNREADABLE, read_heartbeats
+from sdwatch.system import disk
 
 _LOOK_EVERY = 0.2
 _GONE_AFTER = 5 * INTERVAL

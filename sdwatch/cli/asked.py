@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 
-from sdwatch.clock import SystemClock
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import WebUIError
-from sdwatch.policy.catalogue import Catalogue
-from sdwatch.webui.catalogue import CatalogueReader
-from sdwatch.webui.client import SDWebUIClient, client_for
-from sdwatch.webui.health import ReadinessProbe
-from sdwatch.webui.readiness import PROBE_EVERY, ProbeResult, Seen
+from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.client import SDWebUIClient, client_for
+from sdwatch.webui.http.health import ReadinessProbe
+from sdwatch.webui.process.readiness import PROBE_EVERY, ProbeResult, Seen
 
 # What may have passed at the next look, and what to do where it has not.
 _PASSING = {

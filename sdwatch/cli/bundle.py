@@ -6,12 +6,12 @@ import argparse
 import os
 from pathlib import Path
 
-from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.spool.bundle import bundle, name_for_others
-from sdwatch.state import StateFolder
+from sdwatch.system import disk
+from sdwatch.system.state_folder import StateFolder
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

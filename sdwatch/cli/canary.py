@@ -13,21 +13,21 @@ from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.pictures import save
 from sdwatch.cli.printed import log_of, said_of, shown
-from sdwatch.clock import SystemClock
 from sdwatch.config import WebUIConfig, load_signatures
 from sdwatch.errors import WebUIError
-from sdwatch.policy.catalogue import Catalogue, Kind
-from sdwatch.policy.facts import Facts
-from sdwatch.policy.printable import printable_text
-from sdwatch.policy.signatures import Signature
-from sdwatch.policy.verdict import judge
+from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.policy.failure.facts import Facts
+from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.job.catalogue import Catalogue, Kind
+from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import is_alive_here, read_heartbeats
-from sdwatch.webui.call_log import CallLog
-from sdwatch.webui.canary import SIDE, flaw_in, payload
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.occupancy import Occupancy
-from sdwatch.webui.reply import Reply
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.http.canary import SIDE, flaw_in, payload
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.occupancy import Occupancy
+from sdwatch.webui.http.reply import Reply
+from sdwatch.webui.log.call_log import CallLog
 
 _LOOKS_APART = 2.0  # seconds
 _BUSY = "the WebUI is still busy; waiting for its current call to finish (Ctrl-C to cancel)"

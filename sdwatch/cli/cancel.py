@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import find, waiting_jobs, working_runs
-from sdwatch.policy.control import CANCEL, CANCEL_EXTENSION
+from sdwatch.policy.job.control import CANCEL, CANCEL_EXTENSION
 from sdwatch.spool.archive import Spool
+from sdwatch.system import disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

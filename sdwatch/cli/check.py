@@ -15,10 +15,10 @@ from sdwatch.cli.job_files import read_job_at, warnings_of
 from sdwatch.cli.start_check import problems_of
 from sdwatch.config import Config, WebUIConfig, load_config
 from sdwatch.errors import ConfigError, JobError, JobUnfitError, Problem, SdwatchError
-from sdwatch.policy.job import Job
-from sdwatch.policy.preflight import MAX_GENERATION, check_against
-from sdwatch.policy.printable import printable_text
-from sdwatch.policy.reach import JobRules
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.preflight import MAX_GENERATION, check_against
+from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.job_file import is_job_name
 
 

@@ -12,18 +12,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sdwatch import disk
 from sdwatch.cli.chosen_config import CONFIG
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.init import FOR_YOUR_OWN
 from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session
 from sdwatch.config import load_config
-from sdwatch.monitor import Result
-from sdwatch.policy.printable import printable_text
+from sdwatch.monitor.monitor import Result
+from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.run import IMAGES, MANIFEST
+from sdwatch.system import disk
 
 LIMIT = 90.0
 """Seconds after which the demo gives up."""

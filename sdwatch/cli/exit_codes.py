@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from sdwatch import signals
 from sdwatch.errors import AlreadyRunningError, ConfigError, JobError, SdwatchError
+from sdwatch.system import signals
 
 
 class ExitCode(IntEnum):

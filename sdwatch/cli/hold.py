@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import the_spool_exists
+from sdwatch.system import disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

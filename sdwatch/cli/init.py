@@ -9,11 +9,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from sdwatch import resources
 from sdwatch.cli.chosen_config import CONFIG
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.errors import SpoolError
 from sdwatch.spool.archive import Spool
+from sdwatch.system import resources
 
 WEBUIS = ("simulator", "forge", "forge-neo", "a1111", "sdnext")
 FOR_YOUR_OWN = f"sdwatch init DIR --webui {'|'.join(WEBUIS[1:])}"

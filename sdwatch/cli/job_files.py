@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch import disk
 from sdwatch.errors import JobError, Problem
-from sdwatch.policy.infotext import looks_like_infotext
-from sdwatch.policy.job import Job, parse_job
-from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS
-from sdwatch.policy.picture import NoPictureError, settings_in
-from sdwatch.policy.reach import JobRules
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.infotext import looks_like_infotext
+from sdwatch.policy.job.job import Job, parse_job
+from sdwatch.policy.job.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS
+from sdwatch.policy.job.picture import NoPictureError, settings_in
+from sdwatch.spool.fingerprint import TOO_DEEP, folder_files, is_too_deep
 from sdwatch.spool.inside import MAX_PICTURE_BYTES, size_of_arrived
 from sdwatch.spool.job_file import job_file_in
 from sdwatch.spool.run import read_bounded
-from sdwatch.spool.signature import TOO_DEEP, folder_files, is_too_deep
+from sdwatch.system import disk
 
 
 def read_job_at(path: Path, rules: JobRules) -> Job:

@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
-from sdwatch.clock import SystemClock
-from sdwatch.policy.printable import printable_text
+from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.run import Run
+from sdwatch.system import disk
+from sdwatch.system.clock import SystemClock
 
 FOLDERS = ("inbox", "working", "done", "failed")
 

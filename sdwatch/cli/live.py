@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sdwatch.policy.hold_story import config_edited
-from sdwatch.policy.lifecycle import State
-from sdwatch.policy.notice import Notice, Topic
-from sdwatch.policy.printable import printable_text
+from sdwatch.policy.failure.lifecycle import State
+from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.report.hold_note import config_edited
+from sdwatch.policy.report.notice import Notice, Topic
 
 REFRESHED = 2.0
 """Times a second."""

@@ -10,10 +10,10 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import cast
 
-from sdwatch import disk
-from sdwatch.clock import iso
-from sdwatch.policy.notice import Notice, Topic
-from sdwatch.policy.printable import printable_text
+from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.report.notice import Notice, Topic
+from sdwatch.system import disk
+from sdwatch.system.clock import iso
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from sdwatch import disk
 from sdwatch.cli.exit_codes import NotFoundError
 from sdwatch.errors import SpoolError
-from sdwatch.policy.run_names import NO_NAME, slug_of
+from sdwatch.policy.job.run_names import NO_NAME, slug_of
 from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.spool.inbox import candidates
+from sdwatch.system import disk
 
 T = TypeVar("T")
 

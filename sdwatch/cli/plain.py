@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Protocol
 
-from sdwatch.policy.notice import Notice, Topic
+from sdwatch.policy.report.notice import Notice, Topic
 
 
 def say(line: str) -> None:

@@ -6,13 +6,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdwatch.clock import SystemClock
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import WebUIError
-from sdwatch.policy.error_lines import lines_that_matter
-from sdwatch.policy.printable import printable
-from sdwatch.webui import identity
-from sdwatch.webui.call_log import CallLog
+from sdwatch.policy.failure.error_lines import lines_that_matter
+from sdwatch.policy.privacy.printable import printable
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.log.call_log import CallLog
+from sdwatch.webui.process import process_identity
 
 
 def log_of(webui: WebUIConfig | None, config: Config) -> CallLog:
@@ -35,7 +35,7 @@ def shown(lines: Sequence[str]) -> list[str]:
 def _paths(webui: WebUIConfig, config: Config) -> tuple[Path, ...]:
     if webui.command is None:
         return (webui.log_file,) if webui.log_file else ()
-    return identity.newest_logs(config.state / f"webui-{webui.name}")
+    return process_identity.newest_logs(config.state / f"webui-{webui.name}")
 
 
 def _pause(seconds: float) -> bool:

@@ -18,22 +18,22 @@ from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.cli.pictures import save
 from sdwatch.cli.printed import log_of, said_of, shown
-from sdwatch.clock import SystemClock
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
-from sdwatch.policy.completion import completed, may_need_more
-from sdwatch.policy.payload import Call
-from sdwatch.policy.printable import printable_text
-from sdwatch.policy.redaction import Redactor
-from sdwatch.policy.story import asked_for
+from sdwatch.policy.job.completion import completed, may_need_more
+from sdwatch.policy.job.payload import Call
+from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.policy.report.why import asked_for
 from sdwatch.spool.diagnostics import ENVELOPE, read_json
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import MANIFEST, Run
 from sdwatch.stages import StageRunner
-from sdwatch.webui.call_log import CallLog
-from sdwatch.webui.catalogue import CatalogueReader
-from sdwatch.webui.client import SDWebUIClient, client_for
-from sdwatch.webui.reply import Reply
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.client import SDWebUIClient, client_for
+from sdwatch.webui.http.reply import Reply
+from sdwatch.webui.log.call_log import CallLog
 
 _MOST_MANIFEST = 4_000_000
 _QUESTION = 5.0  # seconds for each question about what the WebUI has

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from sdwatch import disk
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import the_spool_exists
 from sdwatch.spool.hold_note import notes_in
+from sdwatch.system import disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -16,12 +16,12 @@ from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, find, run_named
 from sdwatch.errors import SdwatchError
-from sdwatch.policy.command import quoted
-from sdwatch.policy.reach import JobRules
-from sdwatch.signals import LeftToChild
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.report.command import quoted
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.job_file import job_file_in
+from sdwatch.system.signals import LeftToChild
 
 _EDITORS = ("notepad",) if os.name == "nt" else ("nano", "vi")
 

@@ -10,7 +10,7 @@ from sdwatch.cli.init import FOR_YOUR_OWN
 from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session, counted
 from sdwatch.config import Config
-from sdwatch.monitor import Result
+from sdwatch.monitor.monitor import Result
 
 SIMULATOR = "sdwatch.simulator"
 

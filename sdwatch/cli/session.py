@@ -10,8 +10,8 @@ from typing import Any
 from sdwatch.cli.logs import set_up_logging
 from sdwatch.cli.plain import PlainShow, Show
 from sdwatch.config import Config
-from sdwatch.monitor import Monitor, Result
-from sdwatch.state import StateFolder
+from sdwatch.monitor.monitor import Monitor, Result
+from sdwatch.system.state_folder import StateFolder
 
 
 @dataclass

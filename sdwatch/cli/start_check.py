@@ -16,12 +16,13 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from sdwatch import disk, system
+from sdwatch import system
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import Problem
-from sdwatch.policy.document import parse_document
-from sdwatch.policy.listening import exposure
-from sdwatch.policy.schema import Place, Places, nearest_name, read_with_places
+from sdwatch.policy.job.document import parse_document
+from sdwatch.policy.job.listening import exposure
+from sdwatch.policy.job.schema import Place, Places, nearest_name, read_with_places
+from sdwatch.system import disk
 
 _WINDOWS = os.name == "nt"
 _PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?|pyw?(\.exe)?", re.IGNORECASE)

@@ -13,9 +13,9 @@ from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.how_far import how_far_in_words
 from sdwatch.cli.names import archived_runs, near_misses, waiting_jobs, working_runs
-from sdwatch.policy.catalogue import Kind
-from sdwatch.policy.hold_story import config_edited
-from sdwatch.policy.printable import printable_text
+from sdwatch.policy.job.catalogue import Kind
+from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.report.hold_note import config_edited
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
     INTERVAL,
@@ -24,7 +24,7 @@ from sdwatch.spool.heartbeat import (
     read_heartbeat,
     read_heartbeats,
 )
-from sdwatch.state import StateFolder
+from sdwatch.system.state_folder import StateFolder
 
 Beat = dict[str, Any]
 

@@ -7,14 +7,14 @@ import os
 import time
 from pathlib import Path
 
-from sdwatch import disk
 from sdwatch.cli.check import check_jobs
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.job_files import job_text_at
-from sdwatch.policy.near_miss import PICTURE_EXTENSIONS
+from sdwatch.policy.job.near_miss import PICTURE_EXTENSIONS
 from sdwatch.spool.archive import put_in
 from sdwatch.spool.inbox import is_temporary
+from sdwatch.system import disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,17 +13,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdwatch import disk, links, system
-from sdwatch.clock import Clock
+from sdwatch import system
 from sdwatch.errors import SpoolError
-from sdwatch.policy.command import config_option
-from sdwatch.policy.control import CANCEL, is_hold, markers_of
-from sdwatch.policy.document import too_large
-from sdwatch.policy.envelope import ErrorEnvelope
-from sdwatch.policy.near_miss import JOB_EXTENSIONS
-from sdwatch.policy.run_names import LONGEST_IMAGE, LONGEST_RUN_ID
-from sdwatch.policy.story import About
+from sdwatch.policy.job.control import CANCEL, is_hold, markers_of
+from sdwatch.policy.job.document import too_large
+from sdwatch.policy.job.near_miss import JOB_EXTENSIONS
+from sdwatch.policy.job.run_names import LONGEST_IMAGE, LONGEST_RUN_ID
+from sdwatch.policy.report.command import config_option
+from sdwatch.policy.report.envelope import ErrorEnvelope
+from sdwatch.policy.report.why import About
 from sdwatch.spool.diagnostics import write_explanation
+from sdwatch.spool.fingerprint import TOO_DEEP, digest, is_too_deep
 from sdwatch.spool.inbox import Arrival
 from sdwatch.spool.run import (
     IMAGES,
@@ -34,7 +34,8 @@ from sdwatch.spool.run import (
     new_run_id,
     read_source,
 )
-from sdwatch.spool.signature import TOO_DEEP, digest, is_too_deep
+from sdwatch.system import disk, links
+from sdwatch.system.clock import Clock
 
 log = logging.getLogger("sdwatch.spool")
 

@@ -21,18 +21,16 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sdwatch import disk
 from sdwatch.config import Config, WebUIConfig, secrets_in
-from sdwatch.disk import encoded
-from sdwatch.policy.anonymise import Anonymiser
-from sdwatch.policy.command_line import command_for_others, secrets_in_command
-from sdwatch.policy.credentials import SECRET, SPEAKS_OF_ONE
-from sdwatch.policy.echoes import Echoes
-from sdwatch.policy.redaction import Redactor
-from sdwatch.policy.run_names import RUN_ID
-from sdwatch.policy.sanitise import NAME_KEYS, sanitise, strings
-from sdwatch.policy.stand_ins import StandIns, without_slugs
-from sdwatch.policy.vocabulary import COMMON, tells_nothing
+from sdwatch.policy.job.run_names import RUN_ID
+from sdwatch.policy.privacy.anonymise import Anonymiser
+from sdwatch.policy.privacy.command_line import command_for_others, secrets_in_command
+from sdwatch.policy.privacy.common_words import COMMON, tells_nothing
+from sdwatch.policy.privacy.credentials import SECRET, SPEAKS_OF_ONE
+from sdwatch.policy.privacy.leftover_words import Echoes
+from sdwatch.policy.privacy.pseudonyms import StandIns, without_slugs
+from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.policy.privacy.sanitise import NAME_KEYS, sanitise, strings
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import (
     ENVELOPE,
@@ -42,9 +40,11 @@ from sdwatch.spool.diagnostics import (
     read_evidence,
     read_json,
 )
+from sdwatch.spool.fingerprint import DEEPEST
 from sdwatch.spool.run import JOB_FOLDER, JOURNAL, MANIFEST, read_source
-from sdwatch.spool.signature import DEEPEST
-from sdwatch.versions import versions
+from sdwatch.system import disk
+from sdwatch.system.disk import encoded
+from sdwatch.system.versions import versions
 
 MOST_BYTES = 2_000_000
 """Of one member, before it is packed."""

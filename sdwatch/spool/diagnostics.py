@@ -13,17 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sdwatch import disk
 from sdwatch.errors import SpoolError
-from sdwatch.policy.cuts import mark
-from sdwatch.policy.envelope import ErrorEnvelope, decisions_in, with_attempts
-from sdwatch.policy.error_lines import lines_that_matter, printed_lines, uncut
-from sdwatch.policy.redaction import MOST_AT_ONCE, Redactor
-from sdwatch.policy.sanitise import sanitise
-from sdwatch.policy.story import About, Evidence, Shown, why_text
-from sdwatch.policy.tracebacks import names_exception
+from sdwatch.policy.failure.error_lines import lines_that_matter, printed_lines, uncut
+from sdwatch.policy.failure.tracebacks import names_exception
+from sdwatch.policy.privacy.cuts import mark
+from sdwatch.policy.privacy.redaction import MOST_AT_ONCE, Redactor
+from sdwatch.policy.privacy.sanitise import sanitise
+from sdwatch.policy.report.envelope import ErrorEnvelope, decisions_in, with_attempts
+from sdwatch.policy.report.why import About, Evidence, Shown, why_text
 from sdwatch.spool.inside import open_plain
-from sdwatch.versions import versions
+from sdwatch.system import disk
+from sdwatch.system.versions import versions
 
 PAYLOAD = "stage_failure_payload.json"
 TAIL = "webui_tail.log"

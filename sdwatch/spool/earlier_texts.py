@@ -8,10 +8,10 @@ from heapq import nlargest
 from pathlib import Path
 from typing import Any
 
-from sdwatch import disk
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import read_json
 from sdwatch.spool.run import MANIFEST
+from sdwatch.system import disk
 
 log = logging.getLogger("sdwatch.spool")
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from sdwatch.clock import Clock
+from sdwatch.system.clock import Clock
 
 GOES_ON = 3600.0
 """Seconds after which the same fault is a new one."""

@@ -19,10 +19,10 @@ from typing import Any
 
 import psutil
 
-from sdwatch import disk
-from sdwatch.clock import Clock, join
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
 from sdwatch.spool.archive import Spool
+from sdwatch.system import disk
+from sdwatch.system.clock import Clock, join
 
 HEARTBEAT = "heartbeat.json"
 BEGINS = "begins"

@@ -11,9 +11,9 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from sdwatch import disk
-from sdwatch.policy.hold_story import hold_text
-from sdwatch.policy.trouble import Held
+from sdwatch.policy.failure.hold_reason import Held
+from sdwatch.policy.report.hold_note import hold_text
+from sdwatch.system import disk
 
 _BEGIN = "HOLD-"
 

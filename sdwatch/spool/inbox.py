@@ -15,20 +15,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sdwatch import disk, system
-from sdwatch.clock import Clock
+from sdwatch import system
 from sdwatch.errors import JobError
-from sdwatch.links import Identity
-from sdwatch.policy.control import cancelled_by
-from sdwatch.policy.job import Job, image_names, on_disk, parse_job, several_on_disk
-from sdwatch.policy.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
-from sdwatch.policy.printable import printable
-from sdwatch.policy.reach import JobRules
-from sdwatch.policy.schedule import in_order
-from sdwatch.spool.inside import size_of_arrived
-from sdwatch.spool.job_file import NOT_LOCAL, has_job_elsewhere, job_file_in
-from sdwatch.spool.run import read_bounded, unreadable
-from sdwatch.spool.signature import (
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.control import cancelled_by
+from sdwatch.policy.job.job import Job, image_names, on_disk, parse_job, several_on_disk
+from sdwatch.policy.job.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
+from sdwatch.policy.job.schedule import in_order
+from sdwatch.policy.privacy.printable import printable
+from sdwatch.spool.fingerprint import (
     DEEPEST,
     TOO_DEEP,
     Signature,
@@ -38,7 +33,12 @@ from sdwatch.spool.signature import (
     placeholders,
     signature_from,
 )
-from sdwatch.system import Entry, Kind
+from sdwatch.spool.inside import size_of_arrived
+from sdwatch.spool.job_file import NOT_LOCAL, has_job_elsewhere, job_file_in
+from sdwatch.spool.run import read_bounded, unreadable
+from sdwatch.system import Entry, Kind, disk
+from sdwatch.system.clock import Clock
+from sdwatch.system.links import Identity
 
 # Temporary names of editors, browsers, sync tools and operating systems: never jobs.
 _TEMPORARY_PREFIXES = (".", "~", "_tmp", "(a document being saved by")

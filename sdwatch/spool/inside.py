@@ -9,9 +9,8 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-from sdwatch import disk, links
 from sdwatch.errors import SpoolError, UnfinishedError
-from sdwatch.policy.picture import (
+from sdwatch.policy.job.picture import (
     ENDS,
     NoPictureError,
     check_to_its_end,
@@ -19,6 +18,7 @@ from sdwatch.policy.picture import (
     may_be_cut,
     size_of,
 )
+from sdwatch.system import disk, links
 
 MAX_PICTURE_BYTES = 256 << 20
 """Of one image, and of all that one call takes."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch import disk
-from sdwatch.policy.near_miss import JOB_EXTENSIONS
-from sdwatch.system import Kind
+from sdwatch.policy.job.near_miss import JOB_EXTENSIONS
+from sdwatch.system import Kind, disk
 
 _NAMES = tuple(f"job{extension}" for extension in JOB_EXTENSIONS)
 

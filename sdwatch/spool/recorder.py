@@ -8,19 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from sdwatch.clock import Clock
 from sdwatch.errors import WebUIError
-from sdwatch.policy.cuts import shortened
-from sdwatch.policy.envelope import FailedAttempt, attempt_from
-from sdwatch.policy.error_lines import lines_that_matter
-from sdwatch.policy.failure_key import FailureKey
-from sdwatch.policy.recovery import Decision, counts
-from sdwatch.policy.redaction import MOST_AT_ONCE, Redactor
-from sdwatch.policy.success import Finding
-from sdwatch.policy.verdict import Verdict
+from sdwatch.policy.failure.diagnosis import Verdict
+from sdwatch.policy.failure.error_lines import lines_that_matter
+from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.failure.recovery import Decision, counts
+from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.policy.privacy.cuts import shortened
+from sdwatch.policy.privacy.redaction import MOST_AT_ONCE, Redactor
+from sdwatch.policy.report.envelope import FailedAttempt, attempt_from
 from sdwatch.spool.diagnostics import write_evidence
 from sdwatch.spool.faults import Faults
 from sdwatch.spool.run import Run
+from sdwatch.system.clock import Clock
 
 log = logging.getLogger("sdwatch.spool")
 

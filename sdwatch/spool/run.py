@@ -21,21 +21,20 @@ from typing import Any
 
 from PIL import Image as Picture
 
-from sdwatch import disk
-from sdwatch.clock import Clock, iso
 from sdwatch.errors import JobError, JournalError, Problem, SpoolError
-from sdwatch.policy import run_names
-from sdwatch.policy.control import is_cancel
-from sdwatch.policy.document import MAX_BYTES, too_large
-from sdwatch.policy.job import Job, on_disk, parse_job
-from sdwatch.policy.ledger import Image, Ledger, read_ledger
-from sdwatch.policy.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
-from sdwatch.policy.picture import MOST_PIXELS
-from sdwatch.policy.reach import JobRules
+from sdwatch.policy.failure.ledger import Image, Ledger, read_ledger
+from sdwatch.policy.job import run_names
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.control import is_cancel
+from sdwatch.policy.job.document import MAX_BYTES, too_large
+from sdwatch.policy.job.job import Job, on_disk, parse_job
+from sdwatch.policy.job.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
+from sdwatch.policy.job.picture import MOST_PIXELS
+from sdwatch.spool.fingerprint import digest, folder_files, signature_of
 from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
 from sdwatch.spool.job_file import is_job_name, job_file_in
-from sdwatch.spool.signature import digest, folder_files, signature_of
-from sdwatch.system import Kind
+from sdwatch.system import Kind, disk
+from sdwatch.system.clock import Clock, iso
 
 JOURNAL = "journal.jsonl"
 MANIFEST = "run.json"

@@ -14,13 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sdwatch import disk
-from sdwatch.clock import Clock, iso
 from sdwatch.errors import SpoolError
-from sdwatch.policy.schema import nearest
+from sdwatch.policy.job.schema import nearest
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import refuse_second_monitor
 from sdwatch.spool.run import JOURNAL
+from sdwatch.system import disk
+from sdwatch.system.clock import Clock, iso
 
 log = logging.getLogger("sdwatch.spool")
 

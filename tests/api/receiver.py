@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from sdwatch.errors import WebUIError
-from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.http.client import SDWebUIClient
 
 
 def fresh_peak() -> int:

@@ -8,9 +8,9 @@ import json
 import pytest
 
 from sdwatch.errors import WebUIBadRequestError, WebUIReplyError
-from sdwatch.policy.facts import Diagnosis, Facts
-from sdwatch.policy.verdict import judge
-from sdwatch.webui.reply import read_reply
+from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.policy.failure.facts import Diagnosis, Facts
+from sdwatch.webui.http.reply import read_reply
 from tests.fakes import picture
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.webui.reply import MAX_REPLY_BYTES
+from sdwatch.webui.http.reply import MAX_REPLY_BYTES
 from tests.api.bombs import chunk, jpeg, png, webp
 from tests.api.scripted_server import Handler, Script, serving, status
 from tests.fakes import picture

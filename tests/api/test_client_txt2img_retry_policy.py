@@ -22,8 +22,8 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.spool.recorder import EvidenceRecorder
-from sdwatch.webui.api import WebUIAPI
-from sdwatch.webui.client import Reply, SDWebUIClient
+from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.client import Reply, SDWebUIClient
 from tests.api.scripted_server import (
     Script,
     hanging,

@@ -24,10 +24,10 @@ from sdwatch.errors import (
     WebUIServerError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.recovery import SENT_AT_MOST
+from sdwatch.policy.failure.recovery import SENT_AT_MOST
 from sdwatch.stages import Ending
-from sdwatch.webui.canary import PROMPT as CANARY
-from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.http.canary import PROMPT as CANARY
+from sdwatch.webui.http.client import SDWebUIClient
 from tests.api import bombs
 from tests.api.scripted_server import (
     Handler,
@@ -191,10 +191,10 @@ def well(handler: Handler) -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes follow each other without a pause, and a lane on hold is looked at again at once."""
-    monkeypatch.setattr("sdwatch.webui.external.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.upkeep.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.webui.call_watch.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.webui.http.external.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.lane.availability.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_EVERY", 0.02)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.webui.canary import SIDE, flaw_in
+from sdwatch.webui.http.canary import SIDE, flaw_in
 from tests.fakes import picture
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch
 from tests.helpers import wait_until

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from sdwatch.cli.live import LiveShow
-from sdwatch.policy.notice import Notice, Topic
+from sdwatch.policy.report.notice import Notice, Topic
 
 LANE = {"name": "forge", "state": "ready", "hold": "", "cooldown_left": 0.0, "progress": {}}
 STATUS: dict[str, Any] = {

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from sdwatch.errors import WebUIReplyError
-from sdwatch.webui.api import WebUIAPI
+from sdwatch.webui.http.api import WebUIAPI
 from tests.fakes import FakeClient, FakeProcess, Workplace, picture, reply
 from tests.helpers import wait_until
 from tests.monitored import Monitored, job, journal, monitored

@@ -18,15 +18,16 @@ from typing import Any
 
 import pytest
 
-from sdwatch import effects, system
-from sdwatch.clock import SystemClock
-from sdwatch.effects import Effect
-from sdwatch.intake import Intake
-from sdwatch.policy.job import parse_job
+from sdwatch import system
+from sdwatch.monitor.intake import Intake
+from sdwatch.policy.job.job import parse_job
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.run import Run
 from sdwatch.spool.watch import InboxWatch
+from sdwatch.system import failpoints
+from sdwatch.system.clock import SystemClock
+from sdwatch.system.failpoints import Effect
 from tests.fakes import picture
 from tests.helpers import FakeClock, wait_until
 from tests.monitored import Monitored, job, journal, monitored
@@ -325,7 +326,7 @@ def test_what_is_written_after_a_pause_longer_than_the_settle_time_is_noticed(
             for writer in writers:
                 writer.after_claim(effect)
 
-        monkeypatch.setattr(effects, "before", before)
+        monkeypatch.setattr(failpoints, "before", before)
         spool.start()
         spool.wait_for(done=len(writers))
         for writer in writers:

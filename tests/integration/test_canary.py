@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from sdwatch.clock import SystemClock
-from sdwatch.policy.envelope import CANARY_WELL
-from sdwatch.policy.recovery import PROVEN
+from sdwatch.policy.failure.recovery import PROVEN
+from sdwatch.policy.report.envelope import CANARY_WELL
 from sdwatch.spool import archive
-from sdwatch.webui.crash_history import CrashHistory
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.process.crash_history import CrashHistory
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
 from tests.webui.sim import launch

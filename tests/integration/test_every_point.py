@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch import disk
-from sdwatch.effects import Effect, announce
+from sdwatch.system import disk
+from sdwatch.system.failpoints import Effect, announce
 from tests.death import Points, Unsynced, listening
 from tests.every_point import IN_PROCESS, How, count, disturb
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch import resources
 from sdwatch.cli.init import WEBUIS, add_examples
-from sdwatch.policy.job import image_names, parse_job
-from sdwatch.policy.preflight import check_against
+from sdwatch.policy.job.job import image_names, parse_job
+from sdwatch.policy.job.preflight import check_against
+from sdwatch.system import resources
 from tests.facts.catalogues import catalogue
 from tests.monitored import journal, monitored
 

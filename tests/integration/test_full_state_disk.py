@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.effects import Effect
+from sdwatch.system.failpoints import Effect
 from tests.helpers import KILL, wait_until
 from tests.monitored import Monitored, job, journal, monitored
 
@@ -25,7 +25,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if effect.label == "append" and effect.path.name == "crashes.jsonl" and flag.exists():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(effect.path))
 
-    monkeypatch.setattr("sdwatch.effects.before", refuse)
+    monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
     return flag
 
 

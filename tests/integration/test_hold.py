@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch.monitor import Result
+from sdwatch.monitor.monitor import Result
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.webui.sim import running

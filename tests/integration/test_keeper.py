@@ -9,12 +9,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sdwatch.lane import Lane
-from sdwatch.policy.lifecycle import State
-from sdwatch.policy.trouble import Trouble
-from sdwatch.policy.verdict import Diagnosis
-from sdwatch.webui.canary import By, Unwell
-from sdwatch.webui.mailbox import Mailbox
+from sdwatch.lane.lane import Lane
+from sdwatch.policy.failure.diagnosis import Diagnosis
+from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.lifecycle import State
+from sdwatch.webui.http.canary import By, Unwell
+from sdwatch.webui.http.mailbox import Mailbox
 from tests.helpers import wait_until
 from tests.lanes import lane_of, simulator
 
@@ -24,7 +24,7 @@ def lane(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Lane]:
     """One whose simulator is ready. A parameter is the last entry of its cool-down, in seconds."""
-    monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.1)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.1)
     health = {"interval": 0.1, "timeout": 0.5, "failures": 2}
     last = getattr(request, "param", 0.5)
     with lane_of(simulator(health=health, stop_grace=1), tmp_path, (0.05, last)) as lane:

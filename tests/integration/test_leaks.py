@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.leaks import Leaks
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.option_leaks import Leaks
 from tests.api.scripted_server import Handler, ScriptedServer, serving
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, job, journal, monitored

@@ -22,7 +22,7 @@ LONG = [0.1, 0.1, 600]
 
 @pytest.fixture(autouse=True)
 def _quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.2)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.2)
 
 
 def wait_on_hold(spool: Monitored, why: str) -> None:
@@ -183,7 +183,7 @@ def test_one_that_ends_because_of_its_set_up_is_tried_again_at_a_slower_and_slow
 
 
 def test_a_release_has_it_tried_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.policy.cooldown._ASKED_AGAIN", (600.0,))
+    monkeypatch.setattr("sdwatch.policy.failure.cooldown._ASKED_AGAIN", (600.0,))
     folder = tmp_path / "webui"
     with held(tmp_path, "working folder not found", webui={"cwd": str(folder)}) as spool:
         note = spool.spool / "HOLD-sim.txt"
@@ -199,7 +199,7 @@ def test_a_release_has_it_tried_at_once(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_external_one_that_refuses_for_long_is_no_crash_and_is_soon_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdwatch.webui.external.PATIENCE", 0.5)
+    monkeypatch.setattr("sdwatch.webui.http.external.PATIENCE", 0.5)
     webui = {**EXTERNAL, "health": OFTEN}
     with held(tmp_path, "refused", webui=webui) as spool:
         rounds(spool)
@@ -217,7 +217,7 @@ def test_an_external_one_that_refuses_for_long_is_no_crash_and_is_soon_noticed(
 def test_an_outage_of_an_external_one_is_one_crash_however_long_it_lasts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdwatch.webui.external.PATIENCE", 0.5)
+    monkeypatch.setattr("sdwatch.webui.http.external.PATIENCE", 0.5)
     webui = {**EXTERNAL, "health": {**OFTEN, "failures": 2}}
     with monitored(tmp_path, settings={"cooldown": LONG}, webui=webui) as spool:
         for outage in (1, 2):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor import Monitor, Result
-from sdwatch.policy.notice import Notice
+from sdwatch.monitor.monitor import Monitor, Result
+from sdwatch.policy.report.notice import Notice
 from tests.helpers import wait_until
 from tests.integration.test_canary import error
 from tests.monitored import job, monitored

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.http.client import SDWebUIClient
 from tests.helpers import free_port, wait_until
 from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.proxy import LimitingProxy, limiting
@@ -24,7 +24,7 @@ QUICK = {**EXTERNAL, "health": {"interval": 0.2, "timeout": 5, "failures": 100}}
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.keeper.PROBE_EVERY", 0.2)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.2)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import pytest
 
 from sdwatch.cli.cancel import _cancel
 from sdwatch.errors import SdwatchError
-from sdwatch.monitor import Result
+from sdwatch.monitor.monitor import Result
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from tests.attacker import can_exchange, swapping

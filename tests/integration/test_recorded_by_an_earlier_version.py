@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from sdwatch import system
-from sdwatch.clock import SystemClock
+from sdwatch.system.clock import SystemClock
 from tests.monitored import MARK, Monitored, journal, lines_of, monitored
 
 RECORDED = Path(__file__).parents[1] / "recorded"

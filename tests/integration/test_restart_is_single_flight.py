@@ -8,10 +8,10 @@ from pathlib import Path
 
 import psutil
 
-from sdwatch.lane import Lane
+from sdwatch.lane.lane import Lane
 from sdwatch.spool.recorder import EvidenceRecorder
-from sdwatch.webui.api import Outcome
-from sdwatch.webui.mailbox import Mailbox
+from sdwatch.webui.http.api import Outcome
+from sdwatch.webui.http.mailbox import Mailbox
 from tests.lanes import lane_of
 from tests.monitored import Monitored, job, monitored
 

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch import disk, system
-from sdwatch.clock import SystemClock
+from sdwatch import system
 from sdwatch.config import RetentionConfig, RunsKept
-from sdwatch.monitor import Result
-from sdwatch.retention import Retention
+from sdwatch.monitor.monitor import Result
+from sdwatch.monitor.retention import Retention
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import Heartbeat
 from sdwatch.spool.run import new_run_id
-from sdwatch.state import StateFolder
+from sdwatch.system import disk
+from sdwatch.system.clock import SystemClock
+from sdwatch.system.state_folder import StateFolder
 from tests.helpers import wait_until
 from tests.monitored import job, monitored
 

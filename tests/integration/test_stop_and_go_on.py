@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor import Result
+from sdwatch.monitor.monitor import Result
 from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 

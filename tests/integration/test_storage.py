@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch import disk
-from sdwatch.effects import Effect
-from sdwatch.monitor import Monitor, Result
-from sdwatch.policy.notice import Notice
-from sdwatch.policy.run_names import image_prefix
+from sdwatch.monitor.monitor import Monitor, Result
+from sdwatch.policy.job.run_names import image_prefix
+from sdwatch.policy.report.notice import Notice
+from sdwatch.system import disk
+from sdwatch.system.failpoints import Effect
 from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
@@ -71,7 +71,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         if effect.label == "write" and effect.path.parent.name == "images" and flag.exists():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(effect.path))
 
-    monkeypatch.setattr("sdwatch.effects.before", refuse)
+    monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
     flag.touch()
     return flag
 
@@ -116,8 +116,8 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="sdwatch")
-    monkeypatch.setattr("sdwatch.monitor.REFUSED_FOR", 0.05)
-    monkeypatch.setattr("sdwatch.active.REFUSED_FOR", 0.05)
+    monkeypatch.setattr("sdwatch.monitor.monitor.REFUSED_FOR", 0.05)
+    monkeypatch.setattr("sdwatch.monitor.runs.REFUSED_FOR", 0.05)
     refused: list[Path] = []
     read_only = tmp_path / "journal-is-read-only"
     read_only.touch()
@@ -131,7 +131,7 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
     with monitored(tmp_path) as spool:
         spool.start()
         spool.wait_ready()
-        monkeypatch.setattr("sdwatch.effects.before", refuse)
+        monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
         spool.drop("castle.yaml", job())
         wait_until(lambda: len(refused) > 5, 60, "it was tried again and again")
         read_only.unlink()
@@ -152,7 +152,7 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
 def test_a_claim_that_is_refused_is_reported_once_with_the_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdwatch.intake.REFUSED_FOR", 0.05)
+    monkeypatch.setattr("sdwatch.monitor.intake.REFUSED_FOR", 0.05)
     tries: list[Path] = []
     read_only = tmp_path / "spool-is-read-only"
     read_only.touch()
@@ -165,7 +165,7 @@ def test_a_claim_that_is_refused_is_reported_once_with_the_path(
     with monitored(tmp_path) as spool:
         spool.start()
         spool.wait_ready()
-        monkeypatch.setattr("sdwatch.effects.before", refuse)
+        monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
         spool.drop("castle.yaml", job())
         wait_until(lambda: len(tries) > 3, 60, "it was tried again and again")
         read_only.unlink()
@@ -220,7 +220,7 @@ def test_whatever_a_disk_refuses_of_an_image_in_mid_run_nothing_is_lost_or_left_
             refused.append(effect.path)
             raise OSError(number, os.strerror(number), str(effect.path))
 
-    monkeypatch.setattr("sdwatch.effects.before", refuse)
+    monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
     with monitored(tmp_path) as spool:
         spool.drop("castle.yaml", job(n_iter=3))
         spool.start(once=True)
@@ -308,8 +308,8 @@ def test_a_run_that_has_ended_is_moved_once_its_folder_can_be_and_never_begun_ag
             refused.append(effect.path)
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(effect.path))
 
-    monkeypatch.setattr("sdwatch.effects.before", refuse)
-    monkeypatch.setattr("sdwatch.monitor.REFUSED_FOR", 0.1)
+    monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
+    monkeypatch.setattr("sdwatch.monitor.monitor.REFUSED_FOR", 0.1)
     with monitored(tmp_path) as spool:
         spool.drop("bad.yaml", job(sampler_name="Eulr"))
         spool.start(once=True)

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from sdwatch.clock import SystemClock
 from sdwatch.errors import AlreadyRunningError, SpoolError
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.heartbeat import BEGINS, Heartbeat, read_heartbeats
 from sdwatch.spool.run import JOURNAL, Run
+from sdwatch.system.clock import SystemClock
 from tests.helpers import FakeClock, wait_until
 from tests.monitored import Monitored, job, journal, lines_of, monitored
 from tests.spool.spools import made_spool
@@ -115,7 +115,7 @@ def test_of_two_that_begin_together_one_works_and_one_says_who(
         looked.wait(30)  # neither has a heartbeat yet
         return still
 
-    monkeypatch.setattr("sdwatch.monitor.takeover.begin_on", both_have_looked)
+    monkeypatch.setattr("sdwatch.monitor.monitor.takeover.begin_on", both_have_looked)
     with two_machines(tmp_path) as both:
         for spool in both:
             spool.start()
@@ -140,7 +140,7 @@ def test_a_monitor_whose_main_thread_is_busy_for_long_is_not_taken_over(
         really_publish(*given)
 
     really_publish = archive.publish
-    monkeypatch.setattr("sdwatch.monitor.archive.publish", publish)
+    monkeypatch.setattr("sdwatch.monitor.monitor.archive.publish", publish)
     with two_machines(tmp_path) as (first, second):
         first.start()
         first.drop("bad.yaml", "stepz: 3\n")
@@ -227,7 +227,7 @@ def test_a_live_owner_that_makes_its_folder_again_in_between_is_cut_off_all_the_
         if getattr(effect, "label", "") == "write" and next(again, False):
             (old.working / "claimed-meanwhile").mkdir(parents=True)
 
-    monkeypatch.setattr("sdwatch.effects.before", make_again)
+    monkeypatch.setattr("sdwatch.system.failpoints.before", make_again)
     takeover.begin_on(new, "old", FakeClock())
     assert takeover.taken_by(old)
     assert [folder.name for folder in new.run_folders()] == ["claimed-meanwhile"]

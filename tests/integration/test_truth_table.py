@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from sdwatch.simulator.faults import GENERATION_FAULTS, START_FAULTS
-from sdwatch.webui.client import SDWebUIClient
+from sdwatch.webui.http.client import SDWebUIClient
 from tests.failures_page import page
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
@@ -27,9 +27,14 @@ DOCS = Path(__file__).parents[2] / "docs" / "failures.md"
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same roads in less time."""
-    for where in ("keeper", "webui.call_watch", "webui.readiness", "webui.external"):
+    for where in (
+        "lane.supervisor",
+        "webui.http.call_watch",
+        "webui.process.readiness",
+        "webui.http.external",
+    ):
         monkeypatch.setattr(f"sdwatch.{where}.PROBE_EVERY", 0.3)
-    monkeypatch.setattr("sdwatch.webui.health._NO_API_AFTER", 0.5)
+    monkeypatch.setattr("sdwatch.webui.http.health._NO_API_AFTER", 0.5)
 
 
 def named(value: Row | HoldRow | str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.monitor import Result
+from sdwatch.monitor.monitor import Result
 from tests.helpers import free_port, wait_until
 from tests.monitored import FAST, MARK, journal, monitored
 from tests.monitored import job as small_job

@@ -27,19 +27,19 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.lane import Lane
-from sdwatch.policy.failure_key import FailureKey
-from sdwatch.policy.recovery import PROVEN
-from sdwatch.policy.redaction import Redactor
-from sdwatch.policy.success import Finding
-from sdwatch.policy.trouble import Trouble
-from sdwatch.policy.verdict import Diagnosis, Drawn
+from sdwatch.lane.lane import Lane
+from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
+from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.recovery import PROVEN
+from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
-from sdwatch.webui.api import Outcome, WebUIAPI
-from sdwatch.webui.canary import Unwell
-from sdwatch.webui.mailbox import Exited, Mailbox, Stalled
-from sdwatch.webui.reply import error_for
+from sdwatch.webui.http.api import Outcome, WebUIAPI
+from sdwatch.webui.http.canary import Unwell
+from sdwatch.webui.http.mailbox import Exited, Mailbox, Stalled
+from sdwatch.webui.http.reply import error_for
 from tests.fakes import (
     Answer,
     FakeClient,

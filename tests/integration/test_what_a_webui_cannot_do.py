@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor import Result
+from sdwatch.monitor.monitor import Result
 from sdwatch.spool.run import Run
 from tests.fakes import envelope, picture
 from tests.helpers import free_port, wait_until

@@ -20,12 +20,12 @@ from PIL import Image
 
 from sdwatch import system
 from sdwatch.errors import WebUIServerError, WebUIUnreachableError
-from sdwatch.policy.reach import JobRules
-from sdwatch.policy.run_names import image_prefix
-from sdwatch.policy.success import LEVELS, Level
+from sdwatch.policy.failure.reply_checks import LEVELS, Level
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.run_names import image_prefix
 from sdwatch.spool.run import Run
 from sdwatch.stages import Ending
-from sdwatch.webui.client import Reply
+from sdwatch.webui.http.client import Reply
 from tests.fakes import (
     PlainClient,
     Workplace,

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdwatch.lane import Lane
-from sdwatch.permit import Permit
-from sdwatch.policy.lifecycle import State
-from sdwatch.policy.redaction import Redactor
+from sdwatch.lane.lane import Lane
+from sdwatch.lane.permit import Permit
+from sdwatch.policy.failure.lifecycle import State
+from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.stages import Ending, StageRunner
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.mailbox import Mailbox
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.mailbox import Mailbox
 from tests.fakes import (
     FakeClient,
     FakeProcess,

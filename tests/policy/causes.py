@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sdwatch.policy.facts import Diagnosis
+from sdwatch.policy.failure.facts import Diagnosis
 
 OOM, POISONED, SERVER = Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.SERVER_ERROR
 STORAGE = Diagnosis.STORAGE

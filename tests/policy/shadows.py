@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdwatch.config import builtin_signatures
-from sdwatch.policy.facts import Facts
-from sdwatch.policy.signatures import FailedStart, Signature, match, why_not_started
+from sdwatch.policy.failure.facts import Facts
+from sdwatch.policy.failure.signatures import FailedStart, Signature, match, why_not_started
 
 ROOT = Path(__file__).parents[2]
-FILE = "sdwatch/policy/signatures.yaml"
+FILE = "sdwatch/policy/failure/signatures.yaml"
 BUILTIN = builtin_signatures()
 REPRINT = "python -m tests.failures_page"
 

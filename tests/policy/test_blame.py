@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.blame import SUSPECTS, Blame
-from sdwatch.policy.facts import Diagnosis
-from sdwatch.policy.failure_key import FailureKey
+from sdwatch.policy.failure.blame import SUSPECTS, Blame
+from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.failure_key import FailureKey
 
 
 def of(said: str) -> FailureKey:

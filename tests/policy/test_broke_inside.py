@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.broke_inside import Broke, asserted, broke_inside
+from sdwatch.policy.failure.broke_inside import Broke, asserted, broke_inside
 
 ARGS = str(
     {

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from sdwatch.policy.command import config_option, typed
+from sdwatch.policy.report.command import config_option, typed
 
 PATHS = ["/srv/sd/sdwatch.yaml", "/home/anna b/it's.yaml", "/a/$HOME;rm.yaml"]
 

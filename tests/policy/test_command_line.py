@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.command_line import command_for_others, secrets_in_command
+from sdwatch.policy.privacy.command_line import command_for_others, secrets_in_command
 
 
 @pytest.mark.parametrize(

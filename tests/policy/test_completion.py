@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.catalogue import Catalogue, Kind, catalogue_of
-from sdwatch.policy.completion import completed, may_need_more
+from sdwatch.policy.job.catalogue import Catalogue, Kind, catalogue_of
+from sdwatch.policy.job.completion import completed, may_need_more
 from tests.facts.catalogues import catalogue, openapi
 
 HIRES = {"enable_hr": True, "hr_scale": 2}

@@ -10,8 +10,8 @@ import pytest
 
 from sdwatch.config import parse_config
 from sdwatch.errors import ConfigError
-from sdwatch.policy.command import config_option
-from sdwatch.policy.config_paths import refusal, refusal_to_make
+from sdwatch.policy.job.config_paths import refusal, refusal_to_make
+from sdwatch.policy.report.command import config_option
 
 WEBUIS = "webuis: {a: {url: 'http://127.0.0.1:7860'}}\n"
 

@@ -6,8 +6,8 @@ import base64
 
 import pytest
 
-from sdwatch.policy.config_secrets import in_file, is_weak, secret_files, secrets_of
-from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.privacy.config_secrets import in_file, is_weak, secret_files, secrets_of
+from sdwatch.policy.privacy.redaction import Redactor
 
 
 def learned(*command: str, **env: str) -> Redactor:

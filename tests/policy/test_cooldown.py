@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sdwatch.policy.cooldown import (
+from sdwatch.policy.failure.cooldown import (
     Crash,
     Instant,
     asked_again_after,
@@ -14,7 +14,7 @@ from sdwatch.policy.cooldown import (
     is_waited_for,
     remaining,
 )
-from sdwatch.policy.trouble import Cure
+from sdwatch.policy.failure.hold_reason import Cure
 
 LIST = (5.0, 10.0, 20.0, 300.0)
 BOOT_A = "a"

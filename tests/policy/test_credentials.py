@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.addresses import without_addresses
-from sdwatch.policy.credentials import without_credentials
+from sdwatch.policy.privacy.addresses import without_addresses
+from sdwatch.policy.privacy.credentials import without_credentials
 
 
 @pytest.mark.parametrize(

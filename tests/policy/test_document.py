@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from sdwatch.errors import FileProblems
-from sdwatch.policy.document import (
+from sdwatch.policy.job.document import (
     MAX_BYTES,
     MAX_DEPTH,
     MAX_NODES,

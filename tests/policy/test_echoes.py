@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdwatch.policy.echoes import Echoes
+from sdwatch.policy.privacy.leftover_words import Echoes
 
 PROMPT = "a Purple Hippopotamus in memory of naïve 雪の中の城, the best of all"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.error_lines import (
+from sdwatch.policy.failure.error_lines import (
     ERROR_SIGNS,
     PINNED,
     WORST_SIGNS,

@@ -8,8 +8,8 @@ import pytest
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
-from sdwatch.policy.signatures import is_generic, parse_signatures
-from sdwatch.policy.verdict import Diagnosis, Facts, judge, what_failed
+from sdwatch.policy.failure.diagnosis import Diagnosis, Facts, judge, what_failed
+from sdwatch.policy.failure.signatures import is_generic, parse_signatures
 
 BUILTIN = builtin_signatures()
 NOTHING = "'NoneType' object is not iterable"

@@ -12,9 +12,9 @@ import pytest
 
 import sdwatch
 from sdwatch.config import builtin_signatures
-from sdwatch.policy.anonymise import Anonymiser
-from sdwatch.policy.expression import is_slow
-from sdwatch.policy.success import _COMPILED
+from sdwatch.policy.failure.expression import is_slow
+from sdwatch.policy.failure.reply_checks import _COMPILED
+from sdwatch.policy.privacy.anonymise import Anonymiser
 
 FOR_EVER = (
     r"(a+)+b", r"(a|aa)+$", r"((a+))+$", r"(aa?)+$", r"(\w|\d)+ERROR", r"(?:\w\d|\d\w)+x",

@@ -9,10 +9,10 @@ from __future__ import annotations
 import pytest
 
 from sdwatch.errors import WebUIServerError
-from sdwatch.policy.error_lines import TRACEBACK
-from sdwatch.policy.extensions import BrokenExtension, broken_extensions
-from sdwatch.policy.success import Made, Picture, findings
-from sdwatch.policy.tracebacks import own
+from sdwatch.policy.failure.error_lines import TRACEBACK
+from sdwatch.policy.failure.extensions import BrokenExtension, broken_extensions
+from sdwatch.policy.failure.reply_checks import Made, Picture, findings
+from sdwatch.policy.failure.tracebacks import own
 
 
 def only(text: str, **payload: object) -> BrokenExtension:

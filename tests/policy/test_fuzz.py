@@ -13,9 +13,9 @@ import yaml
 
 from sdwatch.config import parse_config
 from sdwatch.errors import ConfigError, JobError
-from sdwatch.policy import document
-from sdwatch.policy.job import parse_job
-from sdwatch.policy.redaction import Redactor
+from sdwatch.policy.job import document
+from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.privacy.redaction import Redactor
 from tests.mutations import (
     MUTATIONS,
     Mutation,

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from sdwatch.policy.catalogue import API, GENERATIONS, LISTS, Catalogue, Kind, catalogue_of
-from sdwatch.policy.job import parse_job
-from sdwatch.policy.preflight import check_against
+from sdwatch.policy.job.catalogue import API, GENERATIONS, LISTS, Catalogue, Kind, catalogue_of
+from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.job.preflight import check_against
 
 JOB = parse_job(
     b"""\

@@ -20,9 +20,9 @@ from pydantic.fields import FieldInfo
 
 from sdwatch.config import Config, WebUIConfig, parse_config
 from sdwatch.errors import ConfigError, FileProblems, JobError
-from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
-from sdwatch.policy.job import Job, parse_job
-from sdwatch.policy.success import LEVELS
+from sdwatch.policy.failure.reply_checks import LEVELS
+from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.job.job import Job, parse_job
 from tests.mutations import IMAGES, check_places, check_refusal
 
 BASE = Path("/srv/box").absolute()

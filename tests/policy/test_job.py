@@ -11,10 +11,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdwatch import resources
 from sdwatch.errors import JobError, SpoolError
-from sdwatch.policy.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
-from sdwatch.policy.job import Job, Stage, image_names, job_schema, parse_job
+from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.job.job import Job, Stage, image_names, job_schema, parse_job
+from sdwatch.system import resources
 
 EXAMPLES = resources.config_folder() / "examples"
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})

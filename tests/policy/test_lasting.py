@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.lasting import Lasting, in_words
+from sdwatch.policy.failure.lasting import Lasting, in_words
 
 FULL = "No space left on device: /spool/working/run-1 (12 bytes)"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.ledger import Image, Ledger, read_ledger
+from sdwatch.policy.failure.ledger import Image, Ledger, read_ledger
 
 Records = list[dict[str, Any]]
 IMAGE = {"name": "x.png", "sha256": "ab", "size": 3, "width": 8, "height": 8, "grid": False}

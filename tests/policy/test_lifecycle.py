@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.lifecycle import TRANSITIONS, Event, LifecycleError, State, diagram, next_state
+from sdwatch.policy.failure.lifecycle import (
+    TRANSITIONS,
+    Event,
+    LifecycleError,
+    State,
+    diagram,
+    next_state,
+)
 
 LIVES = {
     "a first start": [Event.START, Event.READY],

@@ -6,8 +6,8 @@ import pytest
 
 from sdwatch.cli.init import WEBUIS
 from sdwatch.config import load_config
-from sdwatch.policy.listening import exposure, is_loopback
-from sdwatch.resources import config_folder
+from sdwatch.policy.job.listening import exposure, is_loopback
+from sdwatch.system.resources import config_folder
 
 HERE, THERE = "127.0.0.1", "192.168.1.20"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.made_by import named_in, what_made_it
+from sdwatch.policy.failure.made_by import named_in, what_made_it
 
 FACTS = Path(__file__).parents[1] / "facts"
 

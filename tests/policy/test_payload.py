@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdwatch.policy.job import Stage, StageKind
-from sdwatch.policy.payload import MAX_SEED, Call, Seeds, calls_of, draw_seeds, own_images
+from sdwatch.policy.job.job import Stage, StageKind
+from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, calls_of, draw_seeds, own_images
 
 
 def stage(kind: StageKind = "txt2img", **fields: Any) -> Stage:

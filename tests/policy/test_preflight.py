@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.catalogue import Catalogue, Kind, catalogue_of
-from sdwatch.policy.job import parse_job
-from sdwatch.policy.preflight import Checked, check_against
-from sdwatch.policy.reach import JobRules
+from sdwatch.policy.job.catalogue import Catalogue, Kind, catalogue_of
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.job.preflight import Checked, check_against
 from tests.facts.catalogues import KINDS, catalogue
 
 ALL = KINDS

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from sdwatch.cli.logs import _Lines, _Teller
-from sdwatch.policy.printable import printable, printable_text
+from sdwatch.policy.privacy.printable import printable, printable_text
 
 
 @pytest.mark.parametrize(

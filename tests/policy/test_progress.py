@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from sdwatch.policy.progress import Limits, ProgressWatch, Sample
+from sdwatch.policy.failure.progress import Limits, ProgressWatch, Sample
 
 STALL = 60.0
 LIMITS = Limits(stall=STALL, stepless=20 * STALL, call=100 * STALL)

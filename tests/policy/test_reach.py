@@ -7,8 +7,8 @@ import json
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job import Job, parse_job
-from sdwatch.policy.reach import JobRules
+from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.job import Job, parse_job
 
 SAVES = "is not for a job to set: it changes what the WebUI saves"
 PLACE = "is not for a job to set: it names a place on the WebUI's disk"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.recovery import (
+from sdwatch.policy.failure.diagnosis import Diagnosis
+from sdwatch.policy.failure.recovery import (
     COUNTED_ATTEMPTS,
     EXCUSED_ATTEMPTS,
     PROVEN,
@@ -16,7 +17,6 @@ from sdwatch.policy.recovery import (
     decide,
     is_crash,
 )
-from sdwatch.policy.verdict import Diagnosis
 
 CURED_BY_RESTART = (
     Diagnosis.CRASH, Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN,

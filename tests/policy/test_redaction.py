@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdwatch.policy.cuts import shortened
-from sdwatch.policy.redaction import MOST_TEXTS, Redactor
+from sdwatch.policy.privacy.cuts import shortened
+from sdwatch.policy.privacy.redaction import MOST_TEXTS, Redactor
 
 PROMPT = 'a "red" cat, sitting on the mät,\nit\'s <lora:cuteStyle:0.8> \\ (very fine:1.2)'
 

@@ -12,10 +12,10 @@ import pytest
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIReplyError, WebUIServerError
-from sdwatch.policy.catalogue import Kind
-from sdwatch.policy.facts import Diagnosis, Facts
-from sdwatch.policy.remedies import REMEDIES, Remedy, fitted
-from sdwatch.policy.verdict import advice_for, judge
+from sdwatch.policy.failure.advice import REMEDIES, Remedy, fitted
+from sdwatch.policy.failure.diagnosis import advice_for, judge
+from sdwatch.policy.failure.facts import Diagnosis, Facts
+from sdwatch.policy.job.catalogue import Kind
 
 FACTS = Path(__file__).parents[1] / "facts"
 FLAGS: dict[str, list[str]] = json.loads((FACTS / "flags.json").read_text(encoding="utf-8"))

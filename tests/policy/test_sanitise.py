@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from sdwatch.policy.sanitise import kind_of, sanitise, strings
+from sdwatch.policy.privacy.sanitise import kind_of, sanitise, strings
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (48, 32)) -> bytes:

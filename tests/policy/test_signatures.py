@@ -19,7 +19,6 @@ from typing import Any
 
 import pytest
 
-from sdwatch import resources
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
     FileProblems,
@@ -30,9 +29,9 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.catalogue import Kind
-from sdwatch.policy.facts import Diagnosis, Facts, names_checkpoint
-from sdwatch.policy.signatures import (
+from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.policy.failure.facts import Diagnosis, Facts, names_checkpoint
+from sdwatch.policy.failure.signatures import (
     FailedStart,
     Signature,
     Way,
@@ -42,8 +41,9 @@ from sdwatch.policy.signatures import (
     parse_signatures,
     why_not_started,
 )
-from sdwatch.policy.verdict import judge
-from sdwatch.webui.reply import error_for
+from sdwatch.policy.job.catalogue import Kind
+from sdwatch.system import resources
+from sdwatch.webui.http.reply import error_for
 from tests.policy import causes, shadows
 
 BUILTIN = builtin_signatures()
@@ -1229,7 +1229,7 @@ def test_all_that_a_way_names_must_hold() -> None:
 
 
 def test_the_file_lies_beside_the_code() -> None:
-    assert resources.signatures_file().parent.name == "policy"
+    assert resources.signatures_file().parent.name == "failure"
     assert parse_signatures(resources.signatures_file().read_bytes(), "x") == BUILTIN
 
 

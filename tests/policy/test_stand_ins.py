@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.anonymise import Anonymiser
-from sdwatch.policy.stand_ins import StandIns, without_slugs
+from sdwatch.policy.privacy.anonymise import Anonymiser
+from sdwatch.policy.privacy.pseudonyms import StandIns, without_slugs
 
 
 def test_a_name_has_the_same_stand_in_wherever_it_stands() -> None:

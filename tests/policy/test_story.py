@@ -9,7 +9,11 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import JobError, JobUnfitError, Problem
-from sdwatch.policy.envelope import (
+from sdwatch.policy.failure.diagnosis import Diagnosis
+from sdwatch.policy.failure.facts import Blamed
+from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.recovery import PROVEN, Action, Decision, Ground, decide
+from sdwatch.policy.report.envelope import (
     CANARY_WELL,
     ErrorEnvelope,
     FailedAttempt,
@@ -21,11 +25,7 @@ from sdwatch.policy.envelope import (
     job_envelope,
     with_attempts,
 )
-from sdwatch.policy.facts import Blamed
-from sdwatch.policy.recovery import PROVEN, Action, Decision, Ground, decide
-from sdwatch.policy.story import About, Evidence, Shown, asked_for, why_text
-from sdwatch.policy.trouble import Trouble
-from sdwatch.policy.verdict import Diagnosis
+from sdwatch.policy.report.why import About, Evidence, Shown, asked_for, why_text
 
 RUN = "20261123-142137.125-castle-b12c"
 ATTEMPT = FailedAttempt(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.success import (
+from sdwatch.policy.failure.reply_checks import (
     LEVELS,
     Finding,
     Made,

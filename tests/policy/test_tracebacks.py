@@ -5,9 +5,16 @@ from __future__ import annotations
 import pytest
 
 from sdwatch.errors import WebUIBusyError, WebUIReplyError, WebUIServerError
-from sdwatch.policy.tracebacks import Raised, may_follow, own, raised_by, tracebacks, without
-from sdwatch.webui.log_lines import split_lines
-from sdwatch.webui.reply import error_for
+from sdwatch.policy.failure.tracebacks import (
+    Raised,
+    may_follow,
+    own,
+    raised_by,
+    tracebacks,
+    without,
+)
+from sdwatch.webui.http.reply import error_for
+from sdwatch.webui.log.log_lines import split_lines
 
 FORGE = """\
 INFO:     127.0.0.1:5 - "POST /sdapi/v1/txt2img HTTP/1.1" 500 Internal Server Error

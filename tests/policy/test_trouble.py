@@ -8,10 +8,9 @@ import pytest
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
-from sdwatch.policy.catalogue import Kind
-from sdwatch.policy.facts import Blamed, Facts
-from sdwatch.policy.hold_story import hold_text
-from sdwatch.policy.trouble import (
+from sdwatch.policy.failure.diagnosis import Verdict, judge
+from sdwatch.policy.failure.facts import Blamed, Facts
+from sdwatch.policy.failure.hold_reason import (
     Cure,
     Held,
     Lack,
@@ -27,7 +26,8 @@ from sdwatch.policy.trouble import (
     not_begun,
     seen_by_probe,
 )
-from sdwatch.policy.verdict import Verdict, judge
+from sdwatch.policy.job.catalogue import Kind
+from sdwatch.policy.report.hold_note import hold_text
 
 YOURSELF = "sdwatch did not start it, and cannot"
 OPTION = " --config /sd/sdwatch.yaml"

@@ -17,15 +17,9 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.exits import exit_in_words
-from sdwatch.policy.success import LEVELS, BadReply
-from sdwatch.policy.verdict import (
-    Diagnosis,
-    Facts,
-    advice_for,
-    judge,
-    what_failed,
-)
+from sdwatch.policy.failure.diagnosis import Diagnosis, Facts, advice_for, judge, what_failed
+from sdwatch.policy.failure.exits import exit_in_words
+from sdwatch.policy.failure.reply_checks import LEVELS, BadReply
 
 BUILTIN = builtin_signatures()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job import Job, parse_job
+from sdwatch.policy.job.job import Job, parse_job
 
 INFOTEXT = """\
 masterpiece, 1girl, castle <lora:add_detail:0.6>,

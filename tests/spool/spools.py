@@ -10,11 +10,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdwatch import effects
-from sdwatch.effects import Effect
-from sdwatch.policy.payload import Call
+from sdwatch.policy.job.payload import Call
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.inbox import Arrival, Inbox
+from sdwatch.system import failpoints
+from sdwatch.system.failpoints import Effect
 from tests.helpers import FakeClock
 
 SETTLE = 2.0
@@ -92,9 +92,9 @@ def at_effect(number: int, then: Callable[[], BaseException]) -> Iterator[list[s
         if len(seen) == number:
             raise then()
 
-    original = effects.before
-    effects.before = before
+    original = failpoints.before
+    failpoints.before = before
     try:
         yield seen
     finally:
-        effects.before = original
+        failpoints.before = original

@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sdwatch.effects import Effect
+from sdwatch.system.failpoints import Effect
 
 
 class Swap:

@@ -12,12 +12,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sdwatch import disk
 from sdwatch.errors import SpoolError
-from sdwatch.policy.envelope import cancelled_envelope
+from sdwatch.policy.report.envelope import cancelled_envelope
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.run import JOURNAL, Run
+from sdwatch.system import disk
 from tests.helpers import FakeClock
 from tests.spool.spools import (
     JOB,

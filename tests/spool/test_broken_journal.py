@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from sdwatch.effects import Effect
 from sdwatch.errors import RunStoppedError
-from sdwatch.monitor import Result
+from sdwatch.monitor.monitor import Result
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.stages import Ending, StageRunner
+from sdwatch.system.failpoints import Effect
 from tests.fakes import PlainClient, Workplace, envelope, picture, reply
 from tests.helpers import FakeClock, wait_until
 from tests.monitored import Monitored, job, journal, lines_of, monitored
@@ -76,7 +76,7 @@ def put_run(spool: Monitored, run_id: str, line: str) -> None:
 def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
     """A start on all of them, and one good job in the inbox."""
     with pytest.MonkeyPatch.context() as patch, monitored(tmp_path_factory.mktemp("n")) as spool:
-        patch.setattr("sdwatch.active.REFUSED_FOR", 0.1)
+        patch.setattr("sdwatch.monitor.runs.REFUSED_FOR", 0.1)
         spool.state.mkdir()
         (spool.state / "worker").write_text("box-1")
         for name, line in {**BROKEN, **INCOMPLETE, **TORN}.items():
@@ -186,7 +186,7 @@ def test_of_a_record_that_the_disk_refuses_nothing_remains(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(effect.path))
 
     with monkeypatch.context() as full:
-        full.setattr("sdwatch.effects.before", refuse)
+        full.setattr("sdwatch.system.failpoints.before", refuse)
         with pytest.raises(OSError, match="No space"):
             run.record("call_started", call="1.1")
     assert (tmp_path / JOURNAL).read_bytes() == before
@@ -199,7 +199,7 @@ def test_of_a_record_that_the_disk_refuses_nothing_remains(
 SHORT_WRITE = """
 import resource, sys
 from pathlib import Path
-from sdwatch.clock import SystemClock
+from sdwatch.system.clock import SystemClock
 from sdwatch.spool.run import Run
 
 run = Run(Path(sys.argv[1]), SystemClock())
@@ -243,7 +243,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise RuntimeError("a mistake of ours")
 
     monkeypatch.setattr(StageRunner, "run_stages", run_stages)
-    monkeypatch.setattr("sdwatch.active.REFUSED_FOR", 0.1)
+    monkeypatch.setattr("sdwatch.monitor.runs.REFUSED_FOR", 0.1)
     return seen
 
 

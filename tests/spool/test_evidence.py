@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import WebUIBusyError
-from sdwatch.policy.recovery import SENT_AT_MOST
-from sdwatch.policy.redaction import Redactor
-from sdwatch.policy.story import Shown
+from sdwatch.policy.failure.recovery import SENT_AT_MOST
+from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.policy.report.why import Shown
 from sdwatch.spool import diagnostics
 from sdwatch.spool.diagnostics import (
     MOST_BYTES,
@@ -22,7 +22,7 @@ from sdwatch.spool.diagnostics import (
 from sdwatch.spool.faults import GOES_ON, Faults
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
-from sdwatch.webui.api import WebUIAPI
+from sdwatch.webui.http.api import WebUIAPI
 from tests.fakes import FakeClient, FakeProcess
 from tests.helpers import FakeClock
 from tests.monitored import journal

@@ -22,7 +22,7 @@ from sdwatch.spool.heartbeat import (
     read_heartbeats,
     refuse_second_monitor,
 )
-from sdwatch.state import StateFolder
+from sdwatch.system.state_folder import StateFolder
 from tests.helpers import FakeClock, wait_until
 from tests.spool.spools import made_spool
 

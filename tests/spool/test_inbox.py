@@ -16,12 +16,12 @@ from PIL import Image
 
 from sdwatch import system
 from sdwatch.errors import JobError
-from sdwatch.policy.job import Job, image_names
-from sdwatch.policy.near_miss import why_not_a_job
+from sdwatch.policy.job.job import Job, image_names
+from sdwatch.policy.job.near_miss import why_not_a_job
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool
+from sdwatch.spool.fingerprint import DEEPEST
 from sdwatch.spool.inbox import Inbox
-from sdwatch.spool.signature import DEEPEST
 from sdwatch.spool.watch import InboxWatch
 from tests.helpers import FakeClock, wait_until
 from tests.spool.spools import (

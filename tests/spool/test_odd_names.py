@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.monitor import Result
-from sdwatch.policy.job import Job
+from sdwatch.monitor.monitor import Result
+from sdwatch.policy.job.job import Job
 from sdwatch.spool import archive
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool
@@ -224,7 +224,7 @@ def test_a_job_file_that_becomes_a_link_after_the_claim_is_not_followed(tmp_path
 CLOSED = """
 import os, sys
 from pathlib import Path
-from sdwatch.clock import SystemClock
+from sdwatch.system.clock import SystemClock
 from sdwatch.spool.inbox import Inbox
 
 os.chdir(sys.argv[1])  # the folders above it are closed to others

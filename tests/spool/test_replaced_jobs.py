@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch import effects
-from sdwatch.effects import Effect
 from sdwatch.spool import archive
+from sdwatch.system import failpoints
+from sdwatch.system.failpoints import Effect
 from tests.helpers import FakeClock
 from tests.spool.spools import JOB, inbox_of, made_spool, settled
 
@@ -28,11 +28,11 @@ def test_a_folder_that_takes_a_jobs_place_during_the_rename_goes_back_where_it_w
             job.rename(job.with_name("aside"))
             mine.rename(job)
 
-    original, effects.before = effects.before, swap
+    original, failpoints.before = failpoints.before, swap
     try:
         assert archive.claim(arrival, spool, clock) is None
     finally:
-        effects.before = original
+        failpoints.before = original
     assert (job / "letter.txt").read_text() == "mine"
     assert (job.with_name("aside") / "job.yaml").read_text() == JOB
     assert spool.run_folders() == []

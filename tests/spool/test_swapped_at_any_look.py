@@ -16,20 +16,21 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch import disk, links, system
+from sdwatch import system
 from sdwatch.cli import replay
 from sdwatch.cli.chosen_config import ChosenConfig, choose_config
 from sdwatch.cli.list import _run_line
 from sdwatch.cli.retry import _edit
 from sdwatch.cli.submit import _submit
 from sdwatch.errors import SdwatchError
-from sdwatch.policy.trouble import Held, Trouble
+from sdwatch.policy.failure.hold_reason import Held, Trouble
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.bundle import bundle
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.stages import Ending
+from sdwatch.system import disk, links
 from tests.fakes import PlainClient, Workplace, picture, reply, server_error
 from tests.spool.spools import made_spool
 from tests.spool.swaps import seen_in

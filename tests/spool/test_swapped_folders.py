@@ -12,19 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch import effects
 from sdwatch.cli.cancel import _cancel
 from sdwatch.cli.submit import _submit
 from sdwatch.config import RetentionConfig
-from sdwatch.effects import Effect
 from sdwatch.errors import SdwatchError
-from sdwatch.policy.envelope import cancelled_envelope
-from sdwatch.retention import Retention
+from sdwatch.monitor.retention import Retention
+from sdwatch.policy.report.envelope import cancelled_envelope
 from sdwatch.spool import archive, takeover
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import Heartbeat
 from sdwatch.spool.run import Run
-from sdwatch.state import StateFolder
+from sdwatch.system import failpoints
+from sdwatch.system.failpoints import Effect
+from sdwatch.system.state_folder import StateFolder
 from tests.helpers import FakeClock
 from tests.spool.spools import JOB, arrival_of, call, inbox_of, made_spool, picture, settled
 from tests.spool.swaps import AtEffect, Swap
@@ -176,11 +176,11 @@ def _published(scene: Scene, name: str) -> Path:
 
 @contextmanager
 def heard(by: Callable[[Effect], None]) -> Iterator[None]:
-    original, effects.before = effects.before, by
+    original, failpoints.before = failpoints.before, by
     try:
         yield
     finally:
-        effects.before = original
+        failpoints.before = original
 
 
 def scene_in(root: Path, operation: Operation) -> tuple[Scene, Callable[[], object]]:

@@ -10,10 +10,10 @@ from contextlib import contextmanager, suppress
 
 import pytest
 
-from sdwatch.clock import SystemClock
 from sdwatch.errors import WebUIReplyError, WebUIStuckError, WebUIUnreachableError
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import ReadinessProbe
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.health import ReadinessProbe
 from tests.helpers import free_port
 
 LIMIT = 0.4

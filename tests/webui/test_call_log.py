@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import WebUIBadRequestError, WebUIError, WebUIServerError
-from sdwatch.webui.call_log import HEAR_OUT, CallLog
+from sdwatch.webui.log.call_log import HEAR_OUT, CallLog
 from tests.helpers import FakeClock
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'

@@ -19,11 +19,11 @@ import pytest
 
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import Probes, WebUINotUsableError, WebUIStuckError
-from sdwatch.policy.progress import Limits
-from sdwatch.webui.call_log import CallLog
-from sdwatch.webui.call_watch import CallWatch, how_far, known
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.readiness import NotReady, ProbeResult, Readiness, SignsOfLife
+from sdwatch.policy.failure.progress import Limits
+from sdwatch.webui.http.call_watch import CallWatch, how_far, known
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.log.call_log import CallLog
+from sdwatch.webui.process.readiness import NotReady, ProbeResult, Readiness, SignsOfLife
 from tests.helpers import FakeClock
 
 STEPS = 20

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from sdwatch.clock import SystemClock
-from sdwatch.policy.catalogue import API, LISTS, Catalogue, Kind
-from sdwatch.webui.catalogue import CatalogueReader
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import ReadinessProbe
+from sdwatch.policy.job.catalogue import API, LISTS, Catalogue, Kind
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.health import ReadinessProbe
 from tests.facts.catalogues import KINDS, catalogue
 from tests.webui.recorded_webui import Answer, RecordedWebUI, hangs, recorded
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.policy.cooldown import STABLE_AFTER
-from sdwatch.webui.crash_history import CrashHistory
+from sdwatch.policy.failure.cooldown import STABLE_AFTER
+from sdwatch.webui.process.crash_history import CrashHistory
 from tests.helpers import FakeClock
 
 LIST = (5.0, 10.0, 20.0, 40.0)

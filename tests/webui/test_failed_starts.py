@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from sdwatch.simulator.start_failures import SERVER_THREAD_DIED
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import ReadinessProbe, asks_for_api
-from sdwatch.webui.machine import Machine, Snapshot
-from sdwatch.webui.process import WebUIProcessManager
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.health import ReadinessProbe, asks_for_api
+from sdwatch.webui.process.host_snapshot import Machine, Snapshot
+from sdwatch.webui.process.process import WebUIProcessManager
 from tests.helpers import FakeClock, wait_until
 from tests.webui.sim import FAST, running
 from tests.webui.webui_processes import Setup, kill, root_pid, setup_in

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sdwatch.webui.tail_capture import first_lines_with
+from sdwatch.webui.log.tail_capture import first_lines_with
 
 CAST = re.compile("invalid value encountered in cast")
 OTHER = re.compile(r"other \d")

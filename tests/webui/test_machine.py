@@ -11,8 +11,15 @@ from typing import Any
 import psutil
 import pytest
 
-from sdwatch.webui import machine
-from sdwatch.webui.machine import LOOK_EVERY, MINUTE, Machine, Snapshot, ask_gpu, memory_low
+from sdwatch.webui.process import host_snapshot
+from sdwatch.webui.process.host_snapshot import (
+    LOOK_EVERY,
+    MINUTE,
+    Machine,
+    Snapshot,
+    ask_gpu,
+    memory_low,
+)
 from tests.helpers import FakeClock
 
 
@@ -30,7 +37,7 @@ def clock() -> FakeClock:
 def test_a_look_is_taken_every_ten_seconds_and_two_minutes_are_kept(
     clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(machine, "ask_gpu", lambda: "none")
+    monkeypatch.setattr(host_snapshot, "ask_gpu", lambda: "none")
     looked = Machine(clock, {"state": tmp_path}, lambda: [psutil.Process()])
     for _ in range(1000):
         looked.look()

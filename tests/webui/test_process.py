@@ -15,14 +15,15 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from sdwatch import disk, system
-from sdwatch.clock import SystemClock
-from sdwatch.effects import Effect
+from sdwatch import system
 from sdwatch.errors import PortTakenError, ProcessError
-from sdwatch.policy.trouble import Lack, StartFailure
-from sdwatch.webui import process
-from sdwatch.webui.process import ProbeResult, WebUIProcessManager
-from sdwatch.webui.readiness import NotReady, Readiness, SignsOfLife
+from sdwatch.policy.failure.hold_reason import Lack, StartFailure
+from sdwatch.system import disk
+from sdwatch.system.clock import SystemClock
+from sdwatch.system.failpoints import Effect
+from sdwatch.webui.process import process
+from sdwatch.webui.process.process import ProbeResult, WebUIProcessManager
+from sdwatch.webui.process.readiness import NotReady, Readiness, SignsOfLife
 from tests.helpers import KILL, FakeClock, ended_by, wait_until
 from tests.webui.webui_processes import (
     Setup,
@@ -475,7 +476,7 @@ def test_a_record_that_cannot_even_be_set_aside_is_told_of(
 
     setup.state_dir.mkdir()
     (setup.state_dir / "identity.json").write_bytes(b"{torn")
-    monkeypatch.setattr("sdwatch.effects.before", refuse)
+    monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
     manager = setup.manager()
     assert not manager.adopt()
     assert "nor set aside: [Errno 13]" in caplog.text

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sdwatch.clock import SystemClock
-from sdwatch.policy.catalogue import Kind
-from sdwatch.webui.catalogue import CatalogueReader
-from sdwatch.webui.client import SDWebUIClient
-from sdwatch.webui.health import ReadinessProbe
-from sdwatch.webui.readiness import Seen
-from sdwatch.webui.remembered import Remembered, Routes
+from sdwatch.policy.job.catalogue import Kind
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.health import ReadinessProbe
+from sdwatch.webui.http.remembered import Remembered, Routes
+from sdwatch.webui.process.readiness import Seen
 from tests.helpers import FakeClock
 from tests.webui.recorded_webui import Answer, RecordedWebUI, recorded
 

@@ -13,10 +13,11 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from sdwatch import disk, system
-from sdwatch.clock import SystemClock
-from sdwatch.webui import tree
-from sdwatch.webui.identity import is_living
+from sdwatch import system
+from sdwatch.system import disk
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.process import process_tree
+from sdwatch.webui.process.process_identity import is_living
 from tests.helpers import wait_until
 from tests.webui.webui_processes import Setup, alive, kill, members, pids_of, root_pid, setup_in
 
@@ -382,7 +383,7 @@ def test_only_a_group_whose_leader_is_ours_is_asked_to_end(
     monkeypatch.setattr(system, "ask_to_end", lambda pids, group, _: asked.append((pids, group)))
     process = psutil.Process(sleeper.pid)
     stranger = os.getpid()
-    left = tree.stop_whole(
+    left = process_tree.stop_whole(
         lambda: [process],
         group=process.pid if is_leader_ours else stranger,
         job_name="",
@@ -399,11 +400,11 @@ def test_only_a_group_whose_leader_is_ours_is_asked_to_end(
 def test_the_owner_of_a_port_is_named_by_every_name_of_the_host() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        owner = tree.owner_of("127.0.0.1", port)
+        owner = process_tree.owner_of("127.0.0.1", port)
         assert owner is not None
         assert owner.startswith(f"pid {os.getpid()} (")
-        assert tree.owner_of("localhost", port) == owner
-    assert tree.owner_of("localhost", port) is None
+        assert process_tree.owner_of("localhost", port) == owner
+    assert process_tree.owner_of("localhost", port) is None
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -414,7 +415,7 @@ def test_who_listens_everywhere_listens_there_too(
     local = SimpleNamespace(ip=address, port=4321)
     seen = SimpleNamespace(status=psutil.CONN_LISTEN, laddr=local, pid=os.getpid())
     monkeypatch.setattr(psutil, "net_connections", lambda _: [seen])
-    assert f"pid {os.getpid()}" in str(tree.owner_of(host, 4321))
+    assert f"pid {os.getpid()}" in str(process_tree.owner_of(host, 4321))
 
 
 # --- the seam to the system -------------------------------------------------------------------
@@ -474,7 +475,9 @@ def test_a_process_that_may_not_be_looked_at_is_waited_for_all_the_same(
 
 @pytest.mark.posix_only("zombies")
 def test_a_zombie_leaves_nothing_to_stop(zombie: psutil.Process) -> None:
-    left = tree.stop_whole(lambda: [zombie], group=None, job_name="", grace=0, clock=SystemClock())
+    left = process_tree.stop_whole(
+        lambda: [zombie], group=None, job_name="", grace=0, clock=SystemClock()
+    )
     assert left == []
 
 

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIReplyError
-from sdwatch.policy.error_lines import lines_that_matter
-from sdwatch.policy.facts import Facts
-from sdwatch.policy.success import BadReply, Made, Picture, findings
-from sdwatch.policy.verdict import judge
-from sdwatch.webui.review import Review
-from sdwatch.webui.tail_capture import LogFollower, cap_file, capture_tail, tail_text
+from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.policy.failure.error_lines import lines_that_matter
+from sdwatch.policy.failure.facts import Facts
+from sdwatch.policy.failure.reply_checks import BadReply, Made, Picture, findings
+from sdwatch.webui.http.reply_checks import Review
+from sdwatch.webui.log.tail_capture import LogFollower, cap_file, capture_tail, tail_text
 from tests.helpers import wait_until
 
 PROBE = (

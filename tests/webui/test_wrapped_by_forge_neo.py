@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from sdwatch.config import builtin_signatures
-from sdwatch.policy.facts import Diagnosis, Facts
-from sdwatch.policy.verdict import judge
+from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.policy.failure.facts import Diagnosis, Facts
 from sdwatch.simulator.forge_neo import drawn
-from sdwatch.webui.log_lines import split_lines
-from sdwatch.webui.reply import error_for
+from sdwatch.webui.http.reply import error_for
+from sdwatch.webui.log.log_lines import split_lines
 
 MEMORY = "Encountered Out of Memory during Sampling; Unloading all Models..."
 LONG = f"{'x' * 300} is a word that no terminal holds; {MEMORY}"

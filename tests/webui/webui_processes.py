@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from sdwatch.clock import SystemClock
-from sdwatch.webui.identity import is_living
-from sdwatch.webui.process import ProbeResult, WebUIExit, WebUIProcessManager
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.process.process import ProbeResult, WebUIExit, WebUIProcessManager
+from sdwatch.webui.process.process_identity import is_living
 from tests.helpers import KILL, free_port, is_console
 
 if sys.platform == "win32":

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 from watchdog.observers.api import BaseObserver
 
-from sdwatch import disk, streams, system
+from sdwatch import system
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.policy.command import words_on_windows
-from sdwatch.policy.job import on_disk
+from sdwatch.policy.job.job import on_disk
+from sdwatch.policy.report.command import words_on_windows
 from sdwatch.spool.watch import InboxWatch
+from sdwatch.system import disk, streams
 from sdwatch.system.interpreter import found_for
 from tests.functional.cli import drop, make_spool, sdwatch
 from tests.windows.imitated import imitating
@@ -246,7 +247,7 @@ def test_a_pipe_whose_reader_is_gone_is_a_broken_pipe_whatever_the_system_says()
 
 @ON_WINDOWS
 def test_into_a_pipe_every_letter_is_printed() -> None:
-    code = "from sdwatch import streams; streams.prepare(); print('\\u753b\\u50cf')"
+    code = "from sdwatch.system import streams; streams.prepare(); print('\\u753b\\u50cf')"
     env = {name: value for name, value in os.environ.items() if name != "PYTHONIOENCODING"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, check=True, timeout=60

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from sdwatch import disk
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.state import StateFolder
-from sdwatch.webui import identity
+from sdwatch.system import disk
+from sdwatch.system.state_folder import StateFolder
+from sdwatch.webui.process import process_identity
 from tests.functional.cli import drop, make_spool, only, started
 from tests.windows.imitated import imitating
 from tests.windows.inside.imitations import refused
@@ -140,12 +140,12 @@ def test_the_workers_id_and_the_webuis_identity_outlast_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = StateFolder(tmp_path).worker
-    intent = identity.intend(tmp_path, "boot-1", "python")
+    intent = process_identity.intend(tmp_path, "boot-1", "python")
     refusals = Refusals(2, lambda path: refused(SHARING_VIOLATION, path))
     monkeypatch.setattr(os, "open", refusals.of(os.open))
     assert StateFolder(tmp_path).worker == worker
     refusals.left = 2
-    assert identity.load(tmp_path) == intent
+    assert process_identity.load(tmp_path) == intent
     assert sorted(path.name for path in tmp_path.iterdir()) == ["identity.json", "worker"]
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch import disk, system
+from sdwatch import system
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.errors import SpoolError
-from sdwatch.policy.run_names import LONGEST_IMAGE, LONGEST_RUN_ID, image_prefix, run_id
+from sdwatch.policy.job.run_names import LONGEST_IMAGE, LONGEST_RUN_ID, image_prefix, run_id
 from sdwatch.spool.archive import Spool
-from sdwatch.state import StateFolder
+from sdwatch.system import disk
 from sdwatch.system.long_paths import LONGEST_FOLDER, extended, too_long, units
+from sdwatch.system.state_folder import StateFolder
 from tests.functional.cli import LIMIT, make_spool, sdwatch
 from tests.windows.imitated import ROOT, imitating, python
 
@@ -111,7 +112,7 @@ def test_the_whole_road_of_a_job_works_in_a_deep_spool(tmp_path: Path) -> None:
 REMOVES = """
 import sys
 from pathlib import Path
-from sdwatch import disk, links
+from sdwatch.system import disk, links
 root = Path(sys.argv[1])
 links.follow_none_below(root)
 for run in disk.folders_in(root / "done") + disk.folders_in(root / "failed"):

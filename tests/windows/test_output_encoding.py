@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.clock import SystemClock
-from sdwatch.policy.redaction import Redactor
-from sdwatch.webui import log_text
-from sdwatch.webui.log_text import decoded
-from sdwatch.webui.process import ProbeResult, WebUIProcessManager
-from sdwatch.webui.tail_capture import LogFollower, tail_text
+from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.log import log_text
+from sdwatch.webui.log.log_text import decoded
+from sdwatch.webui.log.tail_capture import LogFollower, tail_text
+from sdwatch.webui.process.process import ProbeResult, WebUIProcessManager
 from tests.helpers import free_port, wait_until
 
 PROMPT = "ein Schloß über dem Tal, 山の城, 🏰"

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from sdwatch import links, system
-from sdwatch.policy.job import Job
+from sdwatch import system
+from sdwatch.policy.job.job import Job
 from sdwatch.spool import inbox as inboxes
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.job_file import NOT_LOCAL
-from sdwatch.system import Entry, Kind
+from sdwatch.system import Entry, Kind, links
 from sdwatch.system.held import file_kind
 from tests.helpers import FakeClock
 from tests.spool.spools import ARRIVAL_TIMEOUT, folder_job, inbox_of, made_spool, picture, settled

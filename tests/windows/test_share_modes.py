@@ -12,8 +12,9 @@ from typing import IO
 
 import pytest
 
-from sdwatch import disk, system
+from sdwatch import system
 from sdwatch.spool.heartbeat import HEARTBEAT, UNREADABLE, Heartbeat, read_heartbeats
+from sdwatch.system import disk
 from tests.spool.spools import made_spool
 from tests.windows.imitated import python
 

@@ -13,7 +13,7 @@ import pytest
 
 from sdwatch import system
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.webui import tree
+from sdwatch.webui.process import process_tree
 from tests.functional.cli import started
 from tests.helpers import free_port
 from tests.windows.imitated import imitating
@@ -39,7 +39,7 @@ def no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_silence_on_a_port_that_nobody_has_is_not_life() -> None:
     port = free_port()
     assert not system.somebody_listens("127.0.0.1", port)
-    assert tree.owner_of("127.0.0.1", port) is None
+    assert process_tree.owner_of("127.0.0.1", port) is None
 
 
 @pytest.mark.usefixtures("no_answer")
@@ -73,7 +73,7 @@ def full_backlog() -> Iterator[int]:
 def test_a_listener_that_accepts_nobody_has_its_port() -> None:
     with full_backlog() as port:
         assert system.somebody_listens("127.0.0.1", port)
-        assert "pid" in str(tree.owner_of("127.0.0.1", port))
+        assert "pid" in str(process_tree.owner_of("127.0.0.1", port))
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])

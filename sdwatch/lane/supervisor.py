@@ -1,0 +1,463 @@
+"""The keeper of one WebUI: a thread that looks after it, and what the run that has the permit says.
+
+The thread cares whenever no run has the permit, and watches the call of the run that has it. A run
+whose call crashed asks it for what is next, so the WebUI's upkeep (upkeep.py) has one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from sdwatch.config import WebUIConfig
+from sdwatch.errors import WebUIError
+from sdwatch.lane.availability import Upkeep
+from sdwatch.lane.permit import Permit
+from sdwatch.lane.recycling import Wear
+from sdwatch.lane.self_test import Proof
+from sdwatch.lane.warnings import WarningsTold
+from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
+from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.failure.hold_reason import NoCall, Trouble
+from sdwatch.policy.failure.lifecycle import Event, State
+from sdwatch.policy.failure.progress import Limits
+from sdwatch.policy.failure.reply_checks import Finding, Level
+from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.system.clock import Clock, join
+from sdwatch.webui.http.call_watch import CallWatch
+from sdwatch.webui.http.canary import By, Canary, Unwell
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.external import ExternalWebUI
+from sdwatch.webui.http.health import ReadinessProbe
+from sdwatch.webui.http.mailbox import Exited, Stalled
+from sdwatch.webui.http.option_leaks import Leaks
+from sdwatch.webui.http.remembered import Remembered
+from sdwatch.webui.log.call_log import CallLog
+from sdwatch.webui.log.tail_capture import first_lines_with
+from sdwatch.webui.process.crash_history import CrashHistory
+from sdwatch.webui.process.host_snapshot import Machine
+from sdwatch.webui.process.process import WebUIExit, WebUIProcessManager
+from sdwatch.webui.process.readiness import PROBE_EVERY
+
+log = logging.getLogger("sdwatch.keeper")
+
+GIVEN_UP = "given up"
+
+_LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
+
+
+class Keeper:
+    """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed, `tell`
+    gets lines for people; `checks`: what each finding in a reply is. `use` a process once, before
+    `open`."""
+
+    def __init__(
+        self,
+        config: WebUIConfig,
+        *,
+        client: SDWebUIClient,
+        probe: ReadinessProbe,
+        crashes: CrashHistory,
+        permit: Permit,
+        clock: Clock,
+        wake: Callable[[], None],
+        tell: Callable[[str], None],
+        may_call: Callable[[], NoCall | None],
+        paused: Callable[[], NoCall | None],
+        machine: Machine,
+        signatures: tuple[Signature, ...],
+        redactor: Redactor,
+        leaks: Leaks,
+        remembered: Remembered,
+        checks: Mapping[str, Level],
+    ) -> None:
+        self.watch: CallWatch | None = None  # of the POST in flight
+        self.warnings = WarningsTold(tell)
+        self._checks = checks
+        self.wear = Wear(config, leaks, lambda: self._process.rss())
+        self._process: WebUIProcessManager | ExternalWebUI
+        self._config = config
+        self._client = client
+        self._crashes = crashes
+        self._permit = permit
+        self._clock = clock
+        self._machine = machine
+        self._stopping = threading.Event()
+        self._kick = threading.Event()
+        self._lock = threading.Lock()  # of what another thread than the permit's writes, too
+        self._lists_asked: set[str] = set()
+        self._wish: _Wish | None = None
+        self._last_log: CallLog | None = None  # of a run's last POST, also when it is over
+        self._newest_log: tuple[int, CallLog] | None = None  # and its generation; a proof's, too
+        self._call: tuple[str, Mapping[str, Any]] = ("", {})  # the last that went out
+        managed = config.command is not None
+        canary = Canary(client, may_interrupt=managed)
+        self._proof = Proof(
+            canary,
+            self._new_watch,
+            redactor,
+            signatures,
+            managed=managed,
+            kind=lambda: self.upkeep.kind,
+            clock=clock,
+            limit=config.self_test_limit,
+        )
+        self.upkeep = Upkeep(
+            config,
+            client=client,
+            probe=probe,
+            crashes=crashes,
+            wear=self.wear,
+            proof=self._proof,
+            clock=clock,
+            stopping=self._stopping,
+            changed=permit.changed,
+            wake=wake,
+            tell=tell,
+            warn=self.warn,
+            may_call=may_call,
+            paused=paused,
+            redact=redactor.redact,
+            remembered=remembered,
+        )
+        self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
+
+    def use(self, process: WebUIProcessManager | ExternalWebUI) -> None:
+        """What is kept."""
+        self._process = self.upkeep.process = process
+
+    def open(self) -> None:
+        """Begin to keep: adopt or start it."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop keeping; the process is left as it is."""
+        self._stopping.set()
+        self._kick.set()
+
+    def join(self) -> None:
+        """Wait until the keeper has ended."""
+        if self._thread.ident is not None:
+            join(self._thread)
+        self.upkeep.apply(Event.STOP)
+
+    # -- what a call says (see roles.Keeper); the caller has the permit
+
+    def is_clean(self) -> bool:
+        """For who has just got the permit: whether nothing of an earlier call is left, one that was
+        given up included, of which nobody waited for the end."""
+        self.warn("a call that was given up", self.after_call())
+        return not self.wear.worn_out
+
+    def before_call(self, payload: Mapping[str, Any]) -> None:
+        """A POST is about to go out; another attempt of the same call may have gone before."""
+        self._call = ("", payload)
+        self.wear.before_call(payload, self._process.generation)
+
+    def sending(self, stage: str) -> bool:
+        """A POST goes out: watch it from here on. Whether it is the first call of its incarnation,
+        which is never so where sdwatch did not start that."""
+        self._call = (stage, self._call[1])
+        watch = self._new_watch(stage)
+        self._last_log = watch.log
+        self._set_watch(watch)
+        return self.wear.sending(self._call[1])
+
+    @property
+    def has_log(self) -> bool:
+        """Whether the WebUI's lines can be seen at all."""
+        return bool(self._process.log_paths())
+
+    def call_log(self) -> tuple[str, ...]:
+        """The WebUI's lines since the last POST went out, oldest first."""
+        return self._last_log.lines() if self._last_log is not None else ()
+
+    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+        """Wait for what the WebUI prints of a failed call after its reply. See roles.Keeper."""
+        self._set_watch(None)  # nothing is in flight: a stop need not wait for a reply
+        if self._last_log is not None:
+            self._last_log.hear_out(
+                error, lambda pause: is_over() or self._clock.wait(self._stopping, pause)
+            )
+
+    def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+        """The first line that the WebUI printed since its start of each."""
+        return first_lines_with(self._process.log_paths(), patterns)
+
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
+        """A call succeeded."""
+        self.upkeep.hold.succeeded()
+        self._crashes.succeeded()
+        self._proof.succeeded(stage, payload)
+
+    def after_call(self) -> tuple[Finding, ...]:
+        """The call is settled; what the WebUI kept of it, now undone."""
+        return self.wear.settle(self._process.generation)
+
+    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
+        """Something that a person should know: counted for status, and told once for each job.
+        What the config says is off is not."""
+        wanted = (each for each in warnings if self._checks.get(each.kind) != "off")
+        self.warnings.add(job, tuple(wanted))
+
+    def crashed(self, diagnosis: Diagnosis) -> None:
+        """The WebUI must be restarted; its cool-down begins now."""
+        self._set_watch(None)
+        self.upkeep.crashed(diagnosis)
+
+    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
+        """Nothing can be sent to it for now. No probe sees what a call has found wrong, so a canary
+        goes before the next call. See roles.Keeper."""
+        self._set_watch(None)
+        still_counts_for = math.inf if until_idle else 0.0
+        self.upkeep.put_on_hold(
+            trouble, still_counts_for=still_counts_for, to_be_proven=not until_idle
+        )
+
+    def wait_until_idle(self, trouble: Trouble) -> None:
+        """It may generate what nobody waits for any more. See roles.Keeper. A generation that
+        stands still for as long as the stall time is none."""
+        self._set_watch(None)
+        self.upkeep.put_on_hold(trouble, still_counts_for=self._config.stall)
+
+    def bring_up_for(self, give_up: threading.Event) -> bool:
+        """Have the WebUI brought up, and wait for that. False: it did not become ready, or
+        `give_up` was set; then the keeper goes on with it."""
+        return self._ask(_Wish(self._bring_up, give_up)) is None
+
+    def prove(self, give_up: threading.Event) -> Unwell | None:
+        """Have the WebUI tested. See roles.Keeper."""
+        self._set_watch(None)
+        return self._ask(_Wish(self._prove, give_up, binds=True))
+
+    def failed_fresh_since(self, generation: int) -> bool:
+        """Whether an incarnation after this one failed its self-test before any job's call."""
+        return self._crashes.failed_fresh > generation
+
+    def draws(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        give_up: threading.Event,
+        *,
+        keeps_memory: bool,
+    ) -> Drawn:
+        """Have a plain picture made, as large as this call's. See roles.Keeper."""
+        drawn = Drawn.NOT_ASKED
+
+        def draw(wish: _Wish) -> None:
+            nonlocal drawn
+            drawn = self.upkeep.draws(stage, payload, wish.why_over, keeps_memory=keeps_memory)
+
+        self._ask(_Wish(draw, give_up, binds=True))
+        return drawn
+
+    def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
+        """Whether the failure of the last call was proven to be jobs' own, and its second attempt
+        needs no restart."""
+        return self._proof.is_a_jobs_own(failure, *self._call)
+
+    def blamed(
+        self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
+    ) -> None:
+        """This failure was proven to be a job's own: its crashes lengthen no cool-down."""
+        self._set_watch(None)
+        self._crashes.forgive(crashes)
+        if runs := self._proof.blamed(job, run, failure, died):
+            self.upkeep.doubt_the_jobs(runs)
+
+    def cannot(self, stage: str, upscaler: str, why: str) -> None:
+        """A call has shown what this life of the WebUI cannot do. See roles.Keeper."""
+        self.upkeep.cannot(stage, upscaler, why)
+
+    def call_over(self) -> None:
+        """The call is settled, and the permit about to be given back."""
+        self.wear.look()
+        self.upkeep.rest()
+        self._set_watch(None)
+
+    def look_again(self) -> None:
+        """The permit was given back: what happened to the WebUI meanwhile is the keeper's."""
+        if not self.upkeep.ready:
+            self._kick.set()
+
+    def _ask(self, wish: _Wish) -> Unwell | None:
+        with self._lock:
+            self._wish = wish
+        self._kick.set()
+        while not wish.done.wait(_LOOK_EVERY):
+            with self._lock:
+                # What is done for it on the WebUI must be over before the permit is given back.
+                if (wish.given_up or self._stopping.is_set()) and not wish.bound:
+                    self._wish = None if self._wish is wish else self._wish
+                    return Unwell(GIVEN_UP, By.NOT_ASKED)
+        return wish.unwell
+
+    def _new_watch(self, stage: str) -> CallWatch:
+        config = self._config
+        return CallWatch(
+            self._client,
+            self._clock,
+            Limits(config.stall, config.load_limit, config.call_limit),
+            stage=stage,
+            timeout=config.health.timeout,
+            work=self._process.cpu_and_io,
+            log=self._new_log(),
+        )
+
+    def _new_log(self) -> CallLog:
+        """From here on. A traceback that a call before it still owes is none of the next one's; a
+        process that ended owes nothing."""
+        generation = self._process.generation
+        before = self._newest_log
+        same = before[1] if before is not None and before[0] == generation else None
+        log = CallLog(self._process.log_paths(), self._clock, same)
+        self._newest_log = generation, log
+        return log
+
+    def _set_watch(self, watch: CallWatch | None) -> None:
+        with self._lock:
+            self.watch = watch
+
+    # -- what others say, on any thread
+
+    def exited(self, ended: WebUIExit) -> None:
+        """From the process's own waiter thread, as soon as a generation has ended."""
+        if ended.expected:
+            return
+        self.upkeep.ended_generation = ended.generation
+        self._permit.tell(Exited(ended.generation, ended.code))
+        self._kick.set()
+
+    def release(self) -> None:
+        """A person says that it is to go on."""
+        self.upkeep.release()
+        self._kick.set()
+
+    def read_again(self, routes: Collection[str]) -> None:
+        """Read these lists anew, soon; `wake` is called when it is done."""
+        with self._lock:
+            self._lists_asked |= set(routes)
+        self._kick.set()
+
+    # -- the thread
+
+    def _keep(self) -> None:
+        self._unless_broken(self.upkeep.adopt)
+        while not self._stopping.is_set():
+            self._kick.wait(self._pause())
+            self._kick.clear()
+            self._unless_broken(self._read_lists_again)
+            self._unless_broken(self._care)
+
+    def _unless_broken(self, act: Callable[[], None]) -> None:
+        """The thread's outer edge. A lane without a keeper would stay for ever as it is, so the
+        keeper goes on after a mistake of its own."""
+        try:
+            act()
+        except Exception as error:
+            log.exception("%s: the keeper broke, and goes on", self._config.name)
+            self.upkeep.broke(error)
+            self._clock.wait(self._stopping, PROBE_EVERY)
+
+    def _pause(self) -> float:
+        """Seconds until the next look, if nothing is announced before."""
+        if (watch := self.watch) is not None:
+            return max(0.0, min(PROBE_EVERY, watch.next_look - self._clock.monotonic()))
+        down = self.upkeep.state in (State.DOWN, State.COOLING_DOWN)
+        idle = self._permit.taken or self.upkeep.paused()
+        return 0.0 if down and not idle else PROBE_EVERY
+
+    def _read_lists_again(self) -> None:
+        with self._lock:
+            routes, self._lists_asked = self._lists_asked, set()
+        self.upkeep.read_lists_again(routes)
+
+    def _care(self) -> None:
+        """One round: what a run asked for, the call in flight, or the idle WebUI."""
+        self._machine.look()
+        if (wish := self._take_wish()) is not None:
+            try:
+                wish.unwell = wish.act(wish)
+            finally:
+                wish.done.set()
+        elif (watch := self.watch) is not None:
+            self._look_at_call(watch)
+        elif self._permit.take_for_keeping():
+            try:
+                self.upkeep.look_after()
+            finally:
+                self._permit.give_back()
+
+    def _bring_up(self, wish: _Wish) -> Unwell | None:
+        del wish  # it may be given up meanwhile: the keeper goes on with it
+        return self.upkeep.bring_up()
+
+    def _take_wish(self) -> _Wish | None:
+        with self._lock:
+            wish, self._wish = self._wish, None
+            if wish is not None:
+                wish.bound = wish.binds
+            return wish
+
+    def _prove(self, wish: _Wish) -> Unwell | None:
+        """For a run whose call failed twice: why the WebUI fails its self-test."""
+        if self.upkeep.state is State.READY and self.upkeep.is_gone:
+            self.upkeep.crashed(Diagnosis.CRASH)
+        if self.upkeep.state is not State.READY:
+            wish.bound = False  # nobody gets the permit for a WebUI that is not ready
+            is_tested = self.upkeep.must_be_proven
+            if unwell := self.upkeep.bring_up():
+                return unwell
+            if is_tested:
+                return None
+            with self._lock:
+                wish.bound = True
+        if wish.given_up or self._stopping.is_set():
+            return Unwell(GIVEN_UP, By.NOT_ASKED)
+        return self.upkeep.prove(wish.why_over)
+
+    def _look_at_call(self, watch: CallWatch) -> None:
+        if not watch.is_due:
+            return
+        self._process.cap_logs()  # a queue that never rests must not let a flood through
+        self.wear.look_at_memory()
+        reason = watch.look()
+        with self._lock:
+            # Under the lock: the call may be over by now, and the next one's watch in its place.
+            if reason and self.watch is watch:
+                self.watch = None  # said once
+                self._permit.tell(Stalled(reason, watch.probes))
+
+
+class _Wish:
+    """What a run wishes the keeper's thread to `act` for it; `unwell` is the answer once it is
+    `done`. `binds`: that needs the run's permit, which is `bound` while it is so."""
+
+    def __init__(
+        self,
+        act: Callable[[_Wish], Unwell | None],
+        give_up: threading.Event,
+        *,
+        binds: bool = False,
+    ) -> None:
+        self.done = threading.Event()
+        self.act = act
+        self.binds = binds
+        self.bound = False
+        self.unwell: Unwell | None = Unwell("sdwatch itself broke on it", By.NOT_ASKED)
+        self._give_up = give_up
+
+    @property
+    def given_up(self) -> bool:
+        """Whether the run waits for it no longer."""
+        return self._give_up.is_set()
+
+    def why_over(self) -> str:
+        """Why what is done for it is not to be waited for any more, or ''."""
+        return GIVEN_UP if self.given_up else ""

@@ -1,0 +1,189 @@
+"""What piles up is bounded: published runs by age and size, if the config says so, and the output
+of WebUIs by size.
+
+A run goes by one rename into this worker's own folder, and is taken apart there: in done/ and
+failed/ it is seen whole or not at all. Whatever else lies there is left alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdwatch.config import RetentionConfig, RunsKept
+from sdwatch.policy.failure.lasting import Lasting, key_of
+from sdwatch.policy.job.retention import Kept, too_much, too_old
+from sdwatch.policy.job.run_names import is_run_id
+from sdwatch.spool.archive import Spool
+from sdwatch.spool.heartbeat import HEARTBEAT, INTERVAL
+from sdwatch.spool.run import JOURNAL, MANIFEST
+from sdwatch.system import Kind, disk
+from sdwatch.system.clock import Clock, join
+from sdwatch.system.state_folder import StateFolder
+from sdwatch.webui.process.process_identity import old_logs
+
+log = logging.getLogger("sdwatch.retention")
+
+EVERY = 600.0  # seconds between two rounds
+_FIRST = 2 * INTERVAL  # seconds to the first one: it needs a heartbeat
+_LEFT_ALONE = 5.0  # seconds that a stop waits for a run that is being removed
+_REMOVED = ".removed-"
+
+
+class Retention:
+    """Removes, on a thread of its own, what `config` says. `say` gets a line for people."""
+
+    def __init__(
+        self,
+        config: RetentionConfig,
+        spool: Spool,
+        state: StateFolder,
+        *,
+        clock: Clock,
+        say: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._spool = spool
+        self._state = state
+        self._clock = clock
+        self._say = say
+        self._sizes: dict[Path, _Measured] = {}
+        self._refused = Lasting()  # by path
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="retention", daemon=True)
+
+    def open(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; what is half removed is finished at the next start."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            join(self._thread, _LEFT_ALONE)
+
+    def _live(self) -> None:
+        pause, refusals = _FIRST, Lasting()
+        while not self._clock.wait(self._stop, pause):
+            pause = EVERY
+            try:
+                self.round()
+            except OSError as error:  # a share that is gone for the moment
+                if line := refusals.goes_on("", key_of(error), str(error), self._clock.monotonic()):
+                    log.warning("nothing is removed now: %s", line)
+            except Exception:
+                # The thread's outer edge: the night goes on without it, and it is tried again.
+                log.exception("nothing is removed now")
+            else:
+                if lasted := refusals.is_over("", self._clock.monotonic()):
+                    log.info("removing works again, after %s", lasted)
+
+    def round(self) -> None:
+        """Remove what is to go now. Raises OSError."""
+        self._trim_logs()
+        self._take_apart()
+        self._trim_runs(self._spool.done, self._config.done)
+        self._trim_runs(self._spool.failed, self._config.failed)
+
+    # -- runs
+
+    def _trim_runs(self, folder: Path, kept: RunsKept) -> None:
+        if kept.age is None and kept.size is None:
+            return
+        runs = self._runs_in(folder)
+        old = too_old(runs, kept.age)
+        names = old + too_much([run for run in runs if run.name not in old], kept.size)
+        removed = sum(self._remove(folder / name) for name in names)
+        if removed:
+            self._say(f"{folder.name}/: {removed} of {len(runs)} runs removed, as `retention` says")
+
+    def _runs_in(self, folder: Path) -> list[Kept]:
+        """The runs in done/ or failed/. Their age is told by the clock that stamps the files, as it
+        stamps the heartbeat: on a share it may be another than ours."""
+        now = disk.look_at(self._spool.working / HEARTBEAT).st_mtime
+        runs: list[Kept] = []
+        for path in filter(lambda path: is_run_id(path.name), disk.folders_in(folder)):
+            with self._only(path):
+                if disk.is_file(path / JOURNAL) and disk.is_file(path / MANIFEST):
+                    touched = disk.look_at(path).st_mtime
+                    runs.append(Kept(path.name, now - touched, self._size(path, touched)))
+        return runs
+
+    def _size(self, run: Path, touched: float) -> int:
+        """Bytes of a run's files. It is done: it is measured anew only if somebody changed it."""
+        known = self._sizes.get(run)
+        if known is None or known.touched != touched:
+            known = self._sizes[run] = _Measured(touched, _bytes_below(run))
+        return known.size
+
+    def _remove(self, run: Path) -> bool:
+        if self._stop.is_set():
+            return False
+        renamed = self._spool.working / f"{_REMOVED}{run.name}"
+        with self._only(run):  # somebody may read it, or took it away; the next round sees
+            disk.rename(run, renamed, disk.identity_of(disk.look_at(run)))
+            log.info("%s: removed", run)
+            self._sizes.pop(run, None)
+            with self._only(renamed):
+                disk.remove_tree(renamed)
+            return True
+        return False
+
+    def _take_apart(self) -> None:
+        """Remove what was renamed away and is still there: a death or a refusal left it."""
+        for folder in disk.folders_in(self._spool.working):
+            if folder.name.startswith(_REMOVED):
+                with self._only(folder):
+                    disk.remove_tree(folder)
+
+    @contextmanager
+    def _only(self, path: Path) -> Iterator[None]:
+        """What is refused within is about `path` alone: the others are removed all the same, and
+        this one is tried again in the next round."""
+        now = self._clock.monotonic()
+        try:
+            yield
+        except OSError as error:
+            if line := self._refused.goes_on(str(path), key_of(error), str(error), now):
+                log.warning("%s: not removed: %s", path, line)
+        else:
+            self._refused.is_over(str(path), now)
+
+    # -- logs
+
+    def _trim_logs(self) -> None:
+        """The output of the WebUIs' earlier lives; that of the present one has its own cap."""
+        now = self._clock.wall()
+        paths = [path for path in self._state.root.glob("webui-*/gen-*") if path.is_file()]
+        total = {path: path.stat() for path in paths}
+        old = {path for folder in self._state.root.glob("webui-*") for path in old_logs(folder)}
+        present = sum(status.st_size for path, status in total.items() if path not in old)
+        logs = [Kept(str(p), now - s.st_mtime, s.st_size) for p, s in total.items() if p in old]
+        # What is present counts, and stays: as the newest of all.
+        logs.append(Kept("", float("-inf"), present))
+        for path in map(Path, too_much(logs, self._config.logs)):
+            with self._only(path):
+                disk.remove(path)
+
+
+@dataclass(frozen=True)
+class _Measured:
+    touched: float
+    size: int
+
+
+def _bytes_below(folder: Path) -> int:
+    total = 0
+    with suppress(FileNotFoundError):
+        for path, kind in disk.entries_below(folder, _LEVELS):
+            with suppress(OSError):  # gone, or a folder was made a link
+                if kind is not Kind.FOLDER:
+                    total += disk.look_at(path).st_size
+    return total
+
+
+_LEVELS = 1000  # of folders in a run, which is below what a path may have

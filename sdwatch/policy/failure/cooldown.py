@@ -1,0 +1,84 @@
+"""The cool-down: how long after a crash nothing is started or sent.
+
+A function of the crash history and of nothing else: no jitter, so the same history gives the same
+waiting (promise 6). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sdwatch.policy.failure.hold_reason import Cure
+
+STABLE_AFTER = 3
+"""So many successful calls in a row end the row of crashes. Idle time never does."""
+
+
+@dataclass(frozen=True)
+class Instant:
+    """A moment on both clocks: seconds since 1970, seconds since boot, and which boot it was."""
+
+    wall: float
+    boot: float
+    boot_id: str
+
+
+@dataclass(frozen=True)
+class Crash:
+    """One crash of the row, as the history keeps it. `kind`: what it was, as a failed canary."""
+
+    kind: str
+    at: Instant
+
+
+def delay_after(number: int, cooldown: Sequence[float]) -> float:
+    """The entry for the n-th crash in a row (n from 1), in seconds; the last entry repeats."""
+    return cooldown[min(number, len(cooldown)) - 1]
+
+
+def remaining(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> float:
+    """Seconds still to wait after the last of `crashes` (those in a row, oldest first).
+
+    Within one boot the boot clock counts, which nobody can set. After a reboot only the wall
+    clock is left, and it may be wrong: what it says is clamped to [0, entry].
+    """
+    if not crashes:
+        return 0.0
+    last = crashes[-1].at
+    entry = delay_after(len(crashes), cooldown)
+    same_boot = now.boot_id == last.boot_id
+    passed = now.boot - last.boot if same_boot else now.wall - last.wall
+    return min(max(entry - passed, 0.0), entry)
+
+
+_ASKED_AGAIN = (2.0, 5.0, 10.0, 20.0, 30.0)
+
+_SOON = 60.0
+
+
+def asked_again_after(number: int) -> float:
+    """Seconds until a WebUI that is not usable is asked, or started, again, after it was found so
+    for the n-th time in a row (n from 1). No crash is behind it, so no cool-down: whoever cures it
+    is not to wait for long."""
+    return _ASKED_AGAIN[min(number, len(_ASKED_AGAIN)) - 1]
+
+
+def is_waited_for(
+    cure: Cure, crashes_in_a_row: int, held_for: float, cooldown: Sequence[float]
+) -> bool:
+    """Whether `run --once` waits for a hold to end: while a restart may cure it and the list is not
+    exhausted; as long as the whole list, and a minute, where time may. `held_for`: seconds."""
+    if cure is Cure.RESTART:
+        return crashes_in_a_row <= len(cooldown)
+    return cure is Cure.TIME and held_for <= sum(cooldown) + _SOON
+
+
+def on_this_boot(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> list[Crash]:
+    """The same row for a monitor that begins now: what is left of a cool-down from before a reboot
+    is read off the wall clock this once, and runs on the boot clock from here on."""
+    if not crashes or crashes[-1].at.boot_id == now.boot_id:
+        return list(crashes)
+    passed = delay_after(len(crashes), cooldown) - remaining(crashes, cooldown, now)
+    last = Crash(crashes[-1].kind, Instant(now.wall - passed, now.boot - passed, now.boot_id))
+    return [*crashes[:-1], last]

@@ -1,0 +1,153 @@
+"""Finds passages of hidden texts in what others wrote, however they were cut or written. Pure.
+
+A passage is a run of so many characters of a hidden text, in its normal form: without case, blanks,
+punctuation and escapes. It is found by its pieces of a few characters, all of which one set has, so
+that the time it takes depends on the text alone and not on how many are hidden, or how long.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Container, Iterator
+from itertools import chain, pairwise
+from typing import Any
+
+from sdwatch.policy.privacy.common_words import tells_nothing
+from sdwatch.policy.privacy.normal_form import NormalForm
+
+PIECE = 6
+ENOUGH = 12
+"""Characters of a normal form: a passage of a hidden text is told from chance."""
+
+_LONG_ENOUGH = 24
+"""The same where all of its words are those of which every log is made."""
+
+_LONGEST_WHOLE = 20_000
+"""Of a longer text not every piece is kept, but each that follows the one before."""
+
+_LEAST_LETTERS = 4
+_GAP = 80
+"""Characters of a log between two words that follow each other in a hidden text: a tokenizer prints
+one to a line, with its number."""
+
+_WORD = re.compile(r"[^\W_]+")
+_NETWORK = re.compile(r"<\w{1,20}:")  # the beginning of `<lora:name:1>`, which is no text
+_ESCAPED = re.compile(r"\\[ux][0-9a-fA-F]{2}|%[0-9a-fA-F]{2}|&#")
+_PHRASE_ENDS = re.compile(r"[\n\r,;|()\[\]{}<>:]+")
+
+Span = tuple[int, int]
+
+
+class Passages:
+    """Remembers hidden texts, and forgets them again."""
+
+    def __init__(self) -> None:
+        self._pieces: Counter[str] = Counter()
+        self._every_sixth: Counter[str] = Counter()
+        """Those of very long texts."""
+        self._phrases: Counter[str] = Counter()
+        self._pairs: Counter[tuple[str, str]] = Counter()
+        self._words: Counter[str] = Counter()
+
+    def add(self, text: str) -> None:
+        """Hide `text`."""
+        for store, kept in self._kept(text):
+            store.update(kept)
+
+    def remove(self, text: str) -> None:
+        """Hide it no longer. It must have been added."""
+        for store, kept in self._kept(text):
+            for one in kept:
+                store[one] -= 1
+                if store[one] <= 0:
+                    del store[one]
+
+    def _kept(self, text: str) -> Iterator[tuple[Counter[Any], set[Any]]]:
+        words = _telling_words(text)
+        if len(text) <= _LONGEST_WHOLE:
+            yield self._pieces, set(_pieces(text, 1))
+        else:
+            yield self._every_sixth, set(_pieces(text, PIECE))
+        yield self._phrases, set(_phrases(text))
+        yield self._words, set(words)
+        yield self._pairs, set(pairwise(words))
+
+    def found_in(self, text: str) -> Iterator[Span]:
+        """Where in `text` such passages stand, also overlapping each other."""
+        if not (self._pieces or self._every_sixth or self._phrases or self._words):
+            return
+        form = NormalForm(text)
+        yield from _runs(text, form, self._pieces, 1)
+        if self._every_sixth:
+            yield from _runs(text, form, self._every_sixth, PIECE)
+        yield from self._short(form)
+        yield from self._one_by_one(text)
+
+    def _short(self, form: NormalForm) -> Iterator[Span]:
+        """Whole phrases that are shorter than a passage."""
+        normal, phrases = form.text, self._phrases
+        if not phrases:
+            return
+        for start in form.starts:
+            for end in range(start + PIECE, min(start + ENOUGH, len(normal) + 1)):
+                if normal[start:end] in phrases and form.ends_run(end):
+                    yield form.raw_span(start, end)
+
+    def _one_by_one(self, text: str) -> Iterator[Span]:
+        """Words that follow each other in a hidden text, with little between them here."""
+        known = ((found, found.group().casefold()) for found in _WORD.finditer(text))
+        words = [(found, word) for found, word in known if word in self._words]
+        for (one, first), (other, second) in pairwise(words):
+            if (first, second) in self._pairs and other.start() - one.end() <= _GAP:
+                yield one.start(), other.end()
+
+
+def _runs(text: str, form: NormalForm, pieces: Container[str], step: int) -> Iterator[Span]:
+    """Passages of which every piece, or every `step`-th, follows the one before."""
+    normal = form.text
+    hits = (at for at in range(len(normal) - PIECE + 1) if normal[at : at + PIECE] in pieces)
+    start = last = -1 - PIECE
+    for at in chain(hits, (len(normal) + PIECE,)):
+        if at - last <= step:
+            last = at
+            continue
+        end = last + PIECE
+        if end - start >= ENOUGH and _is_more_than_numbers(normal[start:end]):
+            first, behind = form.raw_span(start, end)
+            if end - start >= _LONG_ENOUGH or _tells(text[first:behind]):
+                yield first, behind
+        start = last = at
+
+
+def _pieces(text: str, step: int) -> Iterator[str]:
+    for part in _NETWORK.split(text):
+        normal = NormalForm(part).text
+        last = len(normal) - PIECE
+        if last >= 0:
+            yield from (normal[at : at + PIECE] for at in range(0, last, step))
+            yield normal[last:]
+
+
+def _phrases(text: str) -> Iterator[str]:
+    for phrase in _PHRASE_ENDS.split(text):
+        if len(phrase) >= 2 and _tells(phrase):
+            normal = NormalForm(phrase).text
+            if PIECE <= len(normal) < ENOUGH:
+                yield normal
+
+
+def _telling_words(text: str) -> list[str]:
+    words = map(str.casefold, _WORD.findall(text))
+    return [word for word in words if not tells_nothing(word)]
+
+
+def _tells(text: str) -> bool:
+    """Whether it has a word that is not in every log. Escapes are no words."""
+    if not text.isascii() or _ESCAPED.search(text):
+        return True
+    return not all(map(tells_nothing, _WORD.findall(text)))
+
+
+def _is_more_than_numbers(normal: str) -> bool:
+    return sum(not sign.isdigit() for sign in normal) >= _LEAST_LETTERS

@@ -1,0 +1,208 @@
+"""A payload as evidence: what was asked for, without prompts, images and secrets.
+
+Pure: the payload is read, never changed; the same payload gives the same result.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import io
+import re
+import struct
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from PIL import Image
+
+from sdwatch.policy.privacy.common_words import tells_nothing
+
+Kind = Literal["name", "image", "secret", "text"]
+
+DEEPEST = 32
+LONGEST_NAME = 200
+LONG_BASE64 = 1000
+
+# Names of things that a WebUI lists, not prompts (txt2img, img2img and extras of Forge dfdcbab6).
+NAME_KEYS = frozenset(
+    [
+        "sampler_name",
+        "sampler_index",
+        "scheduler",
+        "hr_sampler_name",
+        "hr_scheduler",
+        "upscaler_1",
+        "upscaler_2",
+        "hr_upscaler",
+        "upscaler",
+        "sd_model_checkpoint",
+        "sd_vae",
+        "sd_checkpoint_hash",
+        "refiner_checkpoint",
+        "hr_checkpoint_name",
+        "hr_additional_modules",
+        "forge_additional_modules",
+        "script_name",
+        "resize_mode",
+    ]
+)
+IMAGE_KEYS = frozenset(
+    [
+        "init_images",
+        "init_image",
+        "image",
+        "images",
+        "imagelist",
+        "mask",
+        "mask_image",
+        "firstpass_image",
+        "latent_mask",
+        "input_image",
+        "input_images",
+    ]
+)
+_SECRET_KEY = re.compile(r"passw|secret|token\b|api_?key|authorization|cookie|credential", re.I)
+_IMAGE_START = re.compile(r"data:|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-9A-Za-z]{2}[0-9A-Za-z+/]{200}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n]++={0,2}\s*")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:+-]{0,59}")
+_WORD = re.compile(r"[^\W_]+")
+_SCRIPTS = (
+    *("additional networks", "animatediff", "anti burn", "booru tag", "composable lora"),
+    *("controlnet", "cutoff", "dynamic prompts", "dynamic thresholding", "extra options"),
+    *("fooocus inpaint",),
+    *("forge couple", "freeu integrated", "hypertile integrated", "kohya hrfix", "latent couple"),
+    *("latentmodifier integrated", "multidiffusion integrated", "never oom integrated"),
+    *("perturbed-attention guidance", "randomize", "regional prompter", "self attention guidance"),
+    *("selfattentionguidance integrated", "soft inpainting", "styleselectorxl", "style selector"),
+    *("tiled diffusion", "tiled vae", "ultimate sd upscale", "x/y/z plot", "stylealign integrated"),
+)  # fmt: skip
+"""How titles of scripts of several words begin that Forge, AUTOMATIC1111 and much used extensions
+have."""
+_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+
+
+def sanitise(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload with each text as `{"text": {"length", "sha256"}}` and each image as
+    `{"image": {"length", "sha256", "size"}}`.
+
+    Numbers, booleans, null, keys, and the names under `NAME_KEYS` stay. `length` counts
+    characters; an image's sha256 is that of its decoded bytes, its size `"WxH"` or None.
+    """
+    return {_clean_key(key): _clean(key, value, 1) for key, value in payload.items()}
+
+
+def strings(payload: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
+    """Every string value of a payload, wherever it is nested, with what it is taken for."""
+    for key, value in payload.items():
+        yield from _strings(str(key), value, 1)
+
+
+def kind_of(key: str, value: str) -> Kind:
+    """What a string under `key` is taken for; in doubt it is a text, and hidden."""
+    if _is_secret(key):
+        return "secret"
+    if key.lower() in IMAGE_KEYS or _looks_like_image(value):
+        return "image"
+    is_name = key in NAME_KEYS and len(value) <= LONGEST_NAME and value.isprintable()
+    return "name" if is_name else "text"
+
+
+def digest(text: str) -> str:
+    """sha256 of a text, in hex."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _strings(key: str, value: Any, depth: int) -> Iterator[tuple[Kind, str]]:
+    if isinstance(value, str):
+        yield kind_of(key, value), value
+    elif depth >= DEEPEST:
+        return
+    elif isinstance(value, Mapping):
+        for inner, item in value.items():
+            name = str(inner)
+            if not _is_name_of_field(name):
+                yield "text", name
+            yield from _strings(key if _is_secret(key) else name, item, depth + 1)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _strings(key, item, depth + 1)
+
+
+def _clean(key: str, value: Any, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if _is_secret(key):
+        return {"secret": "hidden"}
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str):
+        return _clean_string(key, value)
+    if depth >= DEEPEST:
+        return {"hidden": "nested too deep"}
+    if isinstance(value, Mapping):
+        return {_clean_key(k): _clean(str(k), item, depth + 1) for k, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(key, item, depth + 1) for item in value]
+    return {"hidden": type(value).__name__}
+
+
+def _clean_key(key: Any) -> str:
+    """Keys are names of fields and scripts; what may be anything else is a text."""
+    text = str(key)
+    if _is_name_of_field(text):
+        return text
+    return f"<{len(text)} characters sha256:{digest(text)}>"
+
+
+def _is_name_of_field(key: str) -> bool:
+    """Whether a key is one word, as a field has it; or the title of a script that is known; or of
+    words that are in every log. A key of several others may be a prompt."""
+    if _FIELD.fullmatch(key):
+        return True
+    title = next((known for known in _SCRIPTS if key.casefold().startswith(known)), "")
+    is_short = len(key) <= LONGEST_NAME and key.isprintable()
+    return is_short and all(map(tells_nothing, _WORD.findall(key[len(title) :])))
+
+
+def _clean_string(key: str, value: str) -> Any:
+    kind = kind_of(key, value)
+    if kind == "image":
+        return {"image": _describe_image(value)}
+    if kind == "text":
+        return {"text": {"length": len(value), "sha256": digest(value)}}
+    return value
+
+
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
+def _looks_like_image(value: str) -> bool:
+    if _IMAGE_START.match(value):
+        return True
+    return len(value) >= LONG_BASE64 and _BASE64.fullmatch(value) is not None
+
+
+def _describe_image(value: str) -> dict[str, Any]:
+    encoded = value.partition(",")[2] if value.startswith("data:") else value
+    try:
+        data = base64.b64decode("".join(encoded.split()), validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    if not data:  # a path, a URL or rubbish where an image belongs
+        return {"length": len(value), "sha256": digest(value), "size": None}
+    sha256 = hashlib.sha256(data).hexdigest()
+    return {"length": len(value), "sha256": sha256, "size": _image_size(data)}
+
+
+def _image_size(data: bytes) -> str | None:
+    """`"WxH"` from the header alone; no pixel is decoded."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+                return f"{image.width}x{image.height}"
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+        return None

@@ -1,0 +1,304 @@
+"""WHY.txt: a failed run told to somebody who was woken by it. Pure: an envelope in, text out.
+
+Plain words, the cause first, and at the end what to type. Times are UTC, as in the journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from sdwatch.policy.failure.exits import ended_in_order
+from sdwatch.policy.failure.facts import Blamed, Diagnosis
+from sdwatch.policy.failure.recovery import ACTIONS, PROVEN, Action, Ground
+from sdwatch.policy.job.payload import DEFAULT_SCALE, hires_size
+from sdwatch.policy.privacy.printable import printable, printable_text
+from sdwatch.policy.report.command import typed
+from sdwatch.policy.report.envelope import ErrorEnvelope, FailedAttempt
+
+
+class Shown(Enum):
+    """What the evidence file with the WebUI's last lines has, of the call that failed last."""
+
+    NOTHING = "no line"
+    LINES = "lines"
+    EXCEPTION = "lines, and the exception of this call"
+
+
+_SIZE = ("width", "height")
+_ASKED = (
+    ("steps", "{} steps"),
+    ("batch_size", "batch of {}"),
+    ("sampler_name", "sampler {}"),
+    ("upscaling_resize", "enlarged {} times"),
+    ("upscaler_1", "with {}"),
+)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What lies beside the explanation, of the last failure. `payload`: sanitised; `tail`: free of
+    prompts; `files`: the names of all evidence files; `tail_name`: the file with the WebUI's last
+    lines, which `shows` so much."""
+
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    lines: Sequence[str] = ()
+    tail_name: str = ""
+    shows: Shown = Shown.NOTHING
+    files: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class About:
+    """The run that failed. `at`: when it ended (UTC); `sent`: whether anything was sent to a WebUI;
+    `option`: what its commands need, to be typed in any folder (see policy/command.py)."""
+
+    run_id: str
+    source: str
+    images: Sequence[str] = ()
+    at: str = ""
+    sent: bool = True
+    option: str = ""
+
+
+def why_text(envelope: ErrorEnvelope, about: About, evidence: Evidence = Evidence()) -> str:
+    """The whole explanation."""
+    return joined(
+        [envelope.message],
+        [f"Fault of:  {_blamed(envelope)}", *_facts(envelope, about, evidence)],
+        _tried(envelope, about),
+        log_part(evidence.lines, _more(evidence)),
+        _to_do(envelope, about, evidence),
+        _files(evidence),
+    )
+
+
+def joined(*parts: Sequence[str]) -> str:
+    """The parts that are not empty, with a line between them."""
+    text = "\n\n".join("\n".join(part).rstrip() for part in parts if part) + "\n"
+    return printable_text(text)
+
+
+def _facts(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> Iterator[str]:
+    kind = f" ({envelope.error})" if envelope.error else ""
+    yield f"Diagnosis: {envelope.diagnosis}{kind}"
+    yield f"Job:       {printable(about.source)}"
+    yield f"Run:       {about.run_id}"
+    if about.at:
+        yield f"Ended:     {about.at} (UTC)"
+    if envelope.call:
+        stage, _, number = envelope.call.partition(".")
+        name = f" ({envelope.stage})" if envelope.stage else ""
+        yield f"Where:     stage {stage}{name}, call {number}"
+    if asked := asked_for(evidence.payload):
+        yield f"Asked for: {asked}"
+    if machine := machine_line(evidence.machine):
+        yield f"Machine:   {machine}"
+    if about.images:
+        yield f"Images:    {len(about.images)} finished before it, kept in images/"
+
+
+def asked_for(payload: Mapping[str, Any]) -> str:
+    """Return a payload in a few words: sizes and names, no prompt."""
+    width, height = (payload.get(name) for name in _SIZE)
+    size = [f"{width}x{height}"] if width and height else []
+    more = [form.format(payload[name]) for name, form in _ASKED if payload.get(name)]
+    return ", ".join([*size, *more, *_hires_asked(payload)])
+
+
+def _hires_asked(payload: Mapping[str, Any]) -> Iterator[str]:
+    """The second pass of a txt2img: its size, its upscaler, its steps. A size that is not given is
+    the WebUI's own, and not named."""
+    if payload.get("enable_hr") is not True:
+        return
+    width, height = payload.get("width"), payload.get("height")
+    sides = [payload.get(name) for name in ("hr_resize_x", "hr_resize_y")]
+    numbers = (*sides, payload.get("hr_scale"))
+    if not all(number is None or isinstance(number, int | float) for number in numbers):
+        yield "hires"
+        return
+    target = ""
+    if isinstance(width, int) and isinstance(height, int) and min(width, height) > 0:
+        target = " to {}x{}".format(*hires_size((width, height), payload))
+    scale = payload.get("hr_scale") or DEFAULT_SCALE
+    how = "hires" if any(sides) else f"hires {scale:g} times"
+    upscaler = payload.get("hr_upscaler")
+    yield f"{how}{target}" + (f" with {upscaler}" if upscaler else "")
+    if steps := payload.get("hr_second_pass_steps"):
+        yield f"{steps} hires steps"
+    if (strength := payload.get("denoising_strength")) is not None:
+        yield f"denoising {strength}"
+
+
+def machine_line(machine: Mapping[str, Any]) -> str:
+    """What the machine had left just before it failed."""
+    seen = machine.get("just_before") or machine.get("at_the_failure") or {}
+    told = []
+    if total := seen.get("memory_total"):
+        free = seen.get("memory_available", 0)
+        told.append(f"{free / 1e9:.1f} of {total / 1e9:.1f} GB of memory free")
+    for name, free in (machine.get("disk_free") or {}).items():
+        if isinstance(free, int):
+            told.append(f"{free / 1e9:.1f} GB free on the {name}'s disk")
+    return f"{', '.join(told)}, when last looked at" if told else ""
+
+
+_BLAMED = {
+    Blamed.JOB: "the job",
+    Blamed.WEBUI: "the WebUI; the job may be as it should be",
+    Blamed.MACHINE: "the machine; the job may be as it should be",
+    Blamed.SDWATCH: "sdwatch itself; the job may be as it should be",
+    Blamed.PERSON: "nobody: somebody asked for it",
+    Blamed.UNKNOWN: "not known: the job, or the WebUI",
+}
+
+
+def _blamed(envelope: ErrorEnvelope) -> str:
+    who = _BLAMED[envelope.blame]
+    if (
+        envelope.blame is not Blamed.JOB
+        or envelope.diagnosis == Diagnosis.BAD_REQUEST
+        or not envelope.attempts
+    ):
+        return who
+    again = f"the same call failed again{_in_between(envelope.attempts)}"
+    if envelope.self_test_passed:
+        unless = "; unless somebody ended the WebUI each time" if _by_somebody(envelope) else ""
+        if any(each.ground is Ground.PROVEN_BEFORE for each in envelope.attempts):
+            again = PROVEN
+        return f"{who}: {again}, and the WebUI drew a test picture{unless}"
+    if envelope.self_test_passed is False:
+        return f"{who}, as it seems: the WebUI drew a test picture before this call, not after it"
+    return f"{who}, as it seems" + (f": {again}" if len(envelope.attempts) > 1 else "")
+
+
+def _in_between(attempts: Sequence[FailedAttempt]) -> str:
+    """What was done about it before the last attempt, in words."""
+    done = attempts[-2].action if len(attempts) > 1 else None
+    if done is Action.RESTART:
+        return " after a restart"
+    return " after an interrupt had freed the WebUI" if done is Action.INTERRUPT else ""
+
+
+def _by_somebody(envelope: ErrorEnvelope) -> bool:
+    """Whether the process ended in order, as one does that is told to."""
+    return envelope.diagnosis == Diagnosis.CRASH and ended_in_order(envelope.exit_code)
+
+
+def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
+    if not about.sent:
+        return ["What was tried:", "  Nothing was sent to a WebUI for it."]
+    if not envelope.attempts:
+        return []
+    told = ["What was tried (times are UTC):"]
+    for attempt in envelope.attempts:
+        told += _attempt_lines(attempt, attempt.failure != envelope.failure)
+    if envelope.self_test_passed is not None:
+        unwell = f"it could not draw it ({envelope.canary})"
+        said = "it drew it, so it is well" if envelope.self_test_passed else unwell
+        told.append(f"  Then the WebUI was asked for a small test picture: {said}.")
+    return told
+
+
+def _attempt_lines(attempt: FailedAttempt, is_another: bool) -> Iterator[str]:
+    """`is_another`: it failed otherwise than the story begins with."""
+    status = f", HTTP {attempt.status}" if attempt.status else ""
+    # Of a WebUI that is not ours nobody counts the starts.
+    life = f" (start number {attempt.generation} of the WebUI)" if attempt.generation else ""
+    yield f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s{status}{life}"
+    if is_another:
+        message, *more = attempt.message.splitlines() or [""]
+        yield f"      it was: {message}" + (" …" if more else "")
+    if attempt.evidence and not attempt.repeats:
+        yield f"      seen by: {attempt.evidence}"
+    if attempt.action is not None:
+        why = f" ({attempt.why})" if attempt.why else ""
+        yield f"      then: {_THEN[attempt.action]}{why}"
+
+
+_THEN = ACTIONS | {
+    Action.SELF_TEST: "see whether the WebUI can still draw a small test picture",
+    Action.HOLD: "keep the job and wait",
+    Action.FAIL: "give up",
+}
+
+
+def _more(evidence: Evidence) -> str:
+    return "" if evidence.shows is Shown.NOTHING else f"more in {evidence.tail_name}"
+
+
+def log_part(lines: Sequence[str], where: str) -> list[str]:
+    """What the WebUI printed; `where`: there is more of it, '' where there is none."""
+    if not lines:
+        return []
+    there = f" ({where})" if where else ""
+    head = f"What the WebUI printed, the lines that matter{there}:"
+    return [head, *(f"  | {line}" for line in lines)]
+
+
+def _to_do(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> list[str]:
+    told = ["What to do:", f"  {envelope.advice}", *_where_to_look(envelope, evidence)]
+    for what, words in _commands(envelope, about.run_id):
+        told += ["", f"  {what}:", f"    {typed(words, about.option)}"]
+    return told if about.option or not about.run_id else [*told, "", _WHERE]
+
+
+_LOOKED_UP = (
+    Diagnosis.CRASH,
+    Diagnosis.SERVER_ERROR,
+    Diagnosis.OUT_OF_MEMORY,
+    Diagnosis.NAN,
+    Diagnosis.POISONED,
+    Diagnosis.STUCK,
+    Diagnosis.SILENT,
+)
+"""Diagnoses whose cause the WebUI may have printed."""
+
+
+def _where_to_look(envelope: ErrorEnvelope, evidence: Evidence) -> list[str]:
+    """What there is to read in the tail, and only what is there."""
+    if envelope.diagnosis not in _LOOKED_UP or not envelope.attempts:
+        return []
+    if evidence.shows is Shown.EXCEPTION:
+        return [f"  {evidence.tail_name} has the exception."]
+    if evidence.shows is Shown.LINES:
+        return [f"  {evidence.tail_name} has the WebUI's last lines."]
+    return []
+
+
+_WHERE = "  (To be typed in this folder, or where sdwatch was started.)"
+
+_ONLY_CHANGED = ("JobError", "WebUIBadRequestError", "NoImage")
+"""What fails in the same way for as long as the job is as it is."""
+
+
+def _commands(envelope: ErrorEnvelope, run_id: str) -> Iterator[tuple[str, str]]:
+    """What to type, and what it is for: what helps first."""
+    if not run_id:
+        return
+    again = ("Run it again as it is", f"retry {run_id}")
+    edit = ("Change the job, then run it again", f"retry {run_id} --edit")
+    if envelope.blame is Blamed.PERSON:
+        yield again
+    elif envelope.error in _ONLY_CHANGED:
+        yield edit
+    elif envelope.error == "JobUnfitError":
+        yield from (edit, ("Once the WebUI can do it, run it again as it is", again[1]))
+    else:
+        yield from (edit, again) if envelope.blame is Blamed.JOB else (again, edit)
+    if envelope.call and envelope.blame is not Blamed.PERSON:
+        yield "Send the failing call once, by hand", f"replay {run_id}"
+    if envelope.blame in (Blamed.WEBUI, Blamed.SDWATCH, Blamed.MACHINE) or envelope.attempts:
+        yield "Make one zip for a bug report, without prompts", f"bundle {run_id}"
+
+
+def _files(evidence: Evidence) -> list[str]:
+    if not evidence.files:
+        return []
+    return [
+        "Beside this file, free of prompts and images:",
+        *(f"  {name}" for name in evidence.files),
+    ]

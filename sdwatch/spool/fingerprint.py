@@ -1,0 +1,94 @@
+"""What changes when a job changes, so that a job that still arrives is told from a whole one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+from sdwatch import system
+from sdwatch.system import Kind, disk, links
+
+Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
+"""Name, inode, size and mtime (ns) of a job's file, or of all files of its folder."""
+
+
+def signature_of(path: Path) -> Signature:
+    """The signature of a job file or job folder as it is now. Raises OSError."""
+    return signature_from(path, disk.look_at(path))
+
+
+def signature_from(path: Path, status: os.stat_result) -> Signature:
+    """The same, where it has just been looked at. Raises OSError."""
+    if system.is_link(status) or not stat.S_ISDIR(status.st_mode):
+        return (_entry("", status),)
+    entries = [_entry(name, status) for name, status in _statuses(path, folder_files(path))]
+    return tuple(sorted(entries)) or (_entry("", status),)
+
+
+def _statuses(top: Path, files: Iterable[str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Of files below `top`, by their names there: folder by folder, for each is walked to. Those
+    that have gone are left out. Raises OSError."""
+    names: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        folder, separator, name = file.rpartition("/")
+        names[folder + separator].append(name)
+    for folder, inside in names.items():
+        for name, status in disk.statuses(top / folder, inside).items():
+            if isinstance(status, OSError):
+                raise status
+            yield f"{folder}{name}", status
+
+
+def digest(signature: Signature) -> str:
+    """A signature in a few characters, for the journal; without inodes, since those of FAT change
+    when the job is moved, and the claim's rename has compared them."""
+    kept = tuple((name, size, mtime) for name, _, size, mtime in signature)
+    return hashlib.sha256(repr(kept).encode()).hexdigest()[:16]
+
+
+DEEPEST = 32
+"""Folders in folders, deeper than people make them."""
+
+TOO_DEEP = f"a job folder has at most {DEEPEST} levels of folders in it, and this one has more"
+
+
+def folder_files(folder: Path) -> frozenset[str]:
+    """All plain files below a folder, relative, with forward slashes; symlinks are left out, and
+    what lies deeper than DEEPEST."""
+    return _names_below(folder, Kind.FILE)
+
+
+def placeholders(folder: Path) -> frozenset[str]:
+    """The same of those files whose content is not on this machine."""
+    return _names_below(folder, Kind.PLACEHOLDER)
+
+
+def _names_below(folder: Path, wanted: Kind) -> frozenset[str]:
+    entries = disk.entries_below(folder, DEEPEST)
+    files = (path for path, kind in entries if kind is wanted)
+    return frozenset(path.relative_to(folder).as_posix() for path in files)
+
+
+def is_too_deep(folder: Path) -> bool:
+    """Whether folders in it lie deeper than DEEPEST."""
+    entries = disk.entries_below(folder, DEEPEST)
+    folders = (path for path, kind in entries if kind is Kind.FOLDER)
+    return any(len(path.relative_to(folder).parts) > DEEPEST for path in folders)
+
+
+def _entry(name: str, status: os.stat_result) -> tuple[str, int, int, int]:
+    return name, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def fresh_size(path: Path) -> int:
+    """The size of a file as its server says when it is opened. Raises OSError."""
+    fd = links.open_to_read(path)
+    try:
+        return os.fstat(fd).st_size
+    finally:
+        os.close(fd)

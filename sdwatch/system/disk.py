@@ -1,0 +1,521 @@
+"""Every effect on disk that must survive a crash goes through here.
+
+One place, so that the order of writes can be read; each is announced (see effects.py), so that a
+test can make the n-th one fail, or be the last. Below the root of a spool none follows a link (see
+links.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import stat
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from sdwatch import system
+from sdwatch.system import Entry, Kind, links
+from sdwatch.system.failpoints import announce
+from sdwatch.system.links import At, Identity
+from sdwatch.system.long_paths import too_long
+
+T = TypeVar("T")
+
+HELD_FOR = 2.0
+"""Seconds for which an effect is tried again on a file that another program holds. Virus scanners,
+indexers and Explorer open new files on Windows; nearly always they let go within one."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
+_ERROR_DIR_NOT_EMPTY = 145
+
+
+_private: set[Path] = set()
+
+
+def keep_private(folder: Path) -> None:
+    """From now on `folder` and what is in it are made for this user alone: 0700, files 0600. What
+    is there already keeps its mode. On Windows an ACL decides, which the folder inherits."""
+    _private.add(folder)
+
+
+def opener(path: str, flags: int) -> int:
+    """For open(): a file that this makes is private where its folder is, see `keep_private`."""
+    return os.open(system.long_path(Path(path)), flags, _permissions(Path(path)))
+
+
+def _permissions(path: Path) -> int:
+    """Of a new file, before the umask takes its bits."""
+    is_private = any(path.is_relative_to(folder) for folder in _private)
+    return 0o600 if is_private else 0o666
+
+
+def _folder_mode(path: Path) -> int:
+    return 0o700 if _permissions(path) == 0o600 else 0o777
+
+
+def patiently(
+    effect: Callable[[], T],
+    passes: Callable[[Exception], bool] | None = None,
+    limit: float | None = None,
+) -> T:
+    """Return what `effect` returns; try it again while it fails for a reason that passes by itself.
+
+    `passes` says which do; by default only that another program holds the file for a moment, which
+    happens on Windows alone. After `limit` seconds on the same file, by default HELD_FOR, the last
+    error is raised: OSError, or ValueError where `passes` is about that."""
+    first, pause, until = None, _FIRST_PAUSE, 0.0
+    while True:
+        try:
+            return effect()
+        except (OSError, ValueError) as error:
+            if not (passes or _is_held)(error):
+                raise
+            now, held = time.monotonic(), str(getattr(error, "filename", ""))
+            if held != first:  # of a folder with many files the scanner holds one after the other
+                limit = HELD_FOR if limit is None else limit
+                first, pause, until = held, _FIRST_PAUSE, now + limit
+            if now >= until:
+                raise
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _is_held(error: Exception) -> bool:
+    return isinstance(error, OSError) and system.is_held(error)
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """A file to read from, in nobody's way: on Windows it can be replaced and removed meanwhile.
+    Raises OSError."""
+    fd = patiently(lambda: links.open_to_read(path))
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return os.fdopen(fd, "rb")
+
+
+def open_file(path: Path) -> BinaryIO:
+    """The same of a plain file only: a pipe or a device could be read for ever. Raises OSError."""
+    file = open_to_read(path)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+    return file
+
+
+MOST_BYTES = 64 << 20
+"""Of a file that is read whole: none that sdwatch writes comes near. Others may write to it."""
+
+
+def read(path: Path) -> bytes:
+    """All of a plain file. Raises OSError, also for one that is far too large to be ours."""
+    with open_file(path) as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"has more than {MOST_BYTES >> 20} MB", str(path))
+    return data
+
+
+def touch(path: Path, *, exist_ok: bool = True) -> None:
+    """Make an empty file, as a person does who puts `hold` into the spool. Raises OSError."""
+    announce("create", path)
+    try:
+        with links.place(path) as at:
+            os.close(patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))))
+    except FileExistsError:
+        if not exist_ok:
+            raise
+
+
+def copy(source: Path, target: Path, *, follow_links: bool) -> None:
+    """Copy a file, or a folder with all that is in it, to a name that is free. Not synced. Without
+    `follow_links` a link stays a link: what it leads to is not brought in. A pipe, a socket or a
+    device is left out. Raises OSError."""
+    status = system.long_path(source).stat() if follow_links else look_at(source)
+    if system.is_link(status):
+        with links.place(source) as old, links.place(target) as new:
+            os.symlink(os.readlink(old.name, dir_fd=old.fd), new.name, dir_fd=new.fd)
+    elif stat.S_ISREG(status.st_mode):
+        _copy_file(source, target)
+    elif stat.S_ISDIR(status.st_mode):
+        with links.place(target) as new:
+            os.mkdir(new.name, dir_fd=new.fd)
+        for entry in entries(source):
+            copy(source / entry.name, target / entry.name, follow_links=follow_links)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    with open_file(source) as old:
+        with links.place(target) as at:
+            fd = patiently(lambda: system.open_new(at.name, at.fd, _permissions(target)))
+        with os.fdopen(fd, "wb") as new:
+            shutil.copyfileobj(old, new)
+
+
+def make_folder(path: Path) -> None:
+    """Make one folder that must not exist yet. Raises FileExistsError."""
+    announce("make_folder", path)
+    with links.place(path) as at:
+        os.mkdir(at.name, _folder_mode(path), dir_fd=at.fd)
+
+
+def ensure_folder(path: Path) -> None:
+    """Make a folder with all above it, each durable in the one above; there already is as good.
+    Raises OSError."""
+    if is_folder(path):
+        return
+    ensure_folder(path.parent)
+    announce("make_folder", path)
+    with links.place(path) as at:
+        try:
+            os.mkdir(at.name, _folder_mode(path), dir_fd=at.fd)
+        except FileExistsError:
+            if not stat.S_ISDIR(at.status().st_mode):
+                raise
+    sync_folder(path.parent)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole and synced, under its name only when it is complete. What was begun is
+    removed where the disk refuses it; after a death `sweep_temporaries` does that."""
+    temporary = path.with_name(f".{path.name[:100]}.tmp")
+    try:
+        announce("write", temporary)
+        with _new_file(temporary) as file:
+            file.write(data)
+            file.flush()
+            announce("sync", temporary)
+            os.fsync(file.fileno())
+        announce("rename", path, source=temporary)
+        _replace(temporary, path)
+    except OSError:
+        remove_quietly(temporary)
+        raise
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Remove what deaths have left of files that `write` began in `folder`; a folder that is not
+    there, or a link in its place, has none. Raises OSError."""
+    if folder.is_symlink() or not is_folder(folder):
+        return
+    for entry in sorted(entries(folder), key=lambda entry: entry.name):
+        is_begun = entry.name.startswith(".") and entry.name.endswith(".tmp")
+        if is_begun and entry.kind is Kind.FILE:
+            remove(folder / entry.name)
+
+
+def refresh(path: Path, data: bytes) -> None:
+    """Write a file whole, that says how things stand now: not synced, since nothing depends on it
+    after a crash, and not announced. On a full disk the room that it has is used again. Raises
+    OSError."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        with _new_file(temporary) as file:
+            file.write(data)
+        _replace(temporary, path)
+    except OSError:
+        remove_quietly(temporary)
+        if not is_file(path):
+            raise
+        with links.place(path) as at:
+            fd = system.open_to_append(at.name, at.fd)
+        with os.fdopen(fd, "r+b") as file:
+            file.truncate(0)
+            file.write(data)
+
+
+def _new_file(path: Path) -> BinaryIO:
+    """A new file to be written; what is left there of a death, or was put there, makes room."""
+    with links.place(path) as at:
+        try:
+            return os.fdopen(
+                patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))), "wb"
+            )
+        except FileExistsError:
+            patiently(lambda: system.remove_file(at.name, at.fd))
+            return os.fdopen(
+                patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))), "wb"
+            )
+
+
+def _replace(source: Path, target: Path) -> None:
+    """Rename within one folder, over what is there."""
+    with links.place(target) as at:
+        old = at.beside(source.name)
+        patiently(lambda: system.replace(old, at.name, at.fd))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write`, as indented JSON."""
+    write(path, encoded(json.dumps(value, indent=2, ensure_ascii=False)) + b"\n")
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8, also of a file name that is none: what cannot be encoded becomes an escape, which
+    reads back as the same name where it stands in JSON."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def open_lines(path: Path) -> int:
+    """Open a file of lines for appending, made if it is not there; its descriptor. A last line that
+    a death left torn is closed, so that it spoils no other. Raises OSError."""
+    if not exists(path):
+        touch(path)
+        sync_folder(path.parent)  # else a line could be synced in a file that has no name
+    with links.place(path) as at:
+        fd = patiently(lambda: system.open_to_append(at.name, at.fd))
+    os.lseek(fd, max(0, os.fstat(fd).st_size - 1), os.SEEK_SET)
+    if os.read(fd, 1) not in (b"", b"\n"):
+        os.write(fd, b"\n")
+    return fd
+
+
+def append_line(fd: int, line: bytes, path: Path) -> None:
+    """Append one line to an open file and sync it. Raises OSError, and then nothing of the line
+    is left, as far as the disk allows: half a line would spoil the next one too."""
+    before = os.fstat(fd).st_size
+    try:
+        announce("append", path)
+        rest = memoryview(line + b"\n")
+        while rest:
+            rest = rest[os.write(fd, rest) :]  # a full disk takes a part and says so only then
+        announce("sync", path)
+        os.fsync(fd)
+    except OSError:
+        with suppress(OSError):
+            os.ftruncate(fd, before)
+        raise
+
+
+class ReplacedError(FileNotFoundError):
+    """Something else lies where a file or folder was; it was left there, or put back."""
+
+
+def rename(source: Path, target: Path, expected: Identity | None = None) -> None:
+    """One rename; the target must not exist (checked: POSIX would replace it in silence).
+
+    `expected`: what is to be moved. Where something else lies there by now, ReplacedError is raised
+    and nothing is moved; where it came in the moment of the rename, it goes back to the folder that
+    it came from, under its name or, if that is taken meanwhile, with a number. Raises OSError."""
+    with links.place(source) as old, links.place(target) as new:
+        if new.exists():
+            raise FileExistsError(f"{target} is there already; nothing was moved")
+        before = old.status() if expected is not None else None
+        if before is not None and identity_of(before) != expected:
+            raise ReplacedError(errno.ENOENT, "something else lies there now", str(source))
+        announce("rename", target, source=source)
+        patiently(lambda: _move(old, new))
+        if before is not None and not _is_same(before, old, new):
+            back = _put_back(new, old)
+            raise ReplacedError(
+                errno.ENOENT, f"something else lay there; it is {back}", str(source)
+            )
+
+
+def _move(old: At, new: At) -> None:
+    os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
+
+
+def _is_same(before: os.stat_result, old: At, new: At) -> bool:
+    """Whether what was moved is what lay there before. Raises OSError."""
+    after = new.status()
+    if identity_of(after) == identity_of(before):
+        return True
+    looks_alike = all(
+        getattr(after, name) == getattr(before, name)
+        for name in ("st_dev", "st_mode", "st_size", "st_mtime_ns")
+    )
+    return looks_alike and not _keeps_identity(old, new)
+
+
+def _keeps_identity(old: At, new: At) -> bool:
+    """Whether a file that is moved between these folders stays the same file for the system. On FAT
+    and exFAT it does not: Windows makes the number from the place of its name (Microsoft,
+    GetFileInformationByHandle). Asked of a file of our own, in `new` first. Raises OSError."""
+    name = f".{uuid.uuid4().hex}.tmp"
+    here, there = (
+        replace(at, name=at.beside(name), path=at.path.with_name(name)) for at in (new, old)
+    )
+    os.close(system.open_new(here.name, here.fd))
+    before = identity_of(here.status())
+    try:
+        _move(here, there)
+    except OSError:
+        system.remove_file(here.name, here.fd)
+        raise
+    try:
+        return identity_of(there.status()) == before
+    finally:
+        system.remove_file(there.name, there.fd)
+
+
+def _put_back(at: At, old: At) -> Path:
+    """Undo the rename of what was not meant; where it is now. Its folder is still held, so it is
+    the one that it came from, whatever has that path by now."""
+    back, number = old, 1
+    while back.exists():
+        number += 1
+        back = replace(
+            old, name=f"{old.name}-{number}", path=old.path.with_name(f"{old.path.name}-{number}")
+        )
+    patiently(lambda: _move(at, back))
+    return back.path
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """What tells a file or folder from all others."""
+    return status.st_dev, status.st_ino
+
+
+def sync_folder(path: Path) -> None:
+    """Make names in a folder durable. Does nothing where the system has no such thing."""
+    announce("sync_folder", path)
+    with links.folder(path) as held:
+        system.sync_folder(held.path, held.fd)
+
+
+def remove(path: Path) -> None:
+    """Remove one file; gone already is as good."""
+    announce("remove", path)
+    remove_quietly(path)
+
+
+def remove_quietly(path: Path) -> None:
+    """The same of a file that no promise depends on: not announced. Raises OSError."""
+    with suppress(FileNotFoundError), links.place(path) as at:
+        patiently(lambda: system.remove_file(at.name, at.fd))
+
+
+def remove_empty_folder(path: Path) -> None:
+    """Remove a folder that must be empty. Raises OSError where it is not."""
+    announce("remove_folder", path)
+    with links.place(path) as at:
+        patiently(lambda: os.rmdir(at.name, dir_fd=at.fd), _is_held_or_not_empty_yet)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it; links are not followed. Raises OSError."""
+    announce("remove_tree", path)
+    try:
+        with links.place(path) as at:
+            patiently(lambda: system.remove_tree(at.name, at.fd), _is_held_or_not_empty_yet)
+    except RecursionError as error:  # a thousand folders in each other
+        raise OSError(errno.ELOOP, "nested too deep to be removed", str(path)) from error
+
+
+def _is_held_or_not_empty_yet(error: Exception) -> bool:
+    """On Windows a removed file keeps its name until the last program that reads it closes it."""
+    return _is_held(error) or getattr(error, "winerror", None) == _ERROR_DIR_NOT_EMPTY
+
+
+def look_at(path: Path) -> os.stat_result:
+    """What lies there. Below a spool's root a link is told as one, see links.py. Raises OSError."""
+    with links.place(path) as at:
+        return at.status()
+
+
+def exists(path: Path) -> bool:
+    """Whether anything lies there, below a spool's root also a link. Raises OSError, but for what
+    says that there is nothing."""
+    return _mode(path) is not None
+
+
+def is_missing(path: Path) -> bool:
+    """Whether nothing has this name in its folder, which is there: both are seen in one look, so
+    that a folder that comes and goes does not pass for one that lacks it. Raises OSError where the
+    folder is not there, or a link is in its place."""
+    with links.folder(path.parent) as folder:
+        return path.name not in (entry.name for entry in system.listing(folder.path, folder.fd))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder lies there. Raises OSError as `exists` does."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def is_file(path: Path) -> bool:
+    """Whether a plain file lies there. Raises OSError as `exists` does."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def _mode(path: Path) -> int | None:
+    """None where nothing lies, or a link or a file is in the way. A junction says of itself that it
+    is a folder; here it is none."""
+    try:
+        status = look_at(path)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return None
+        raise
+    return stat.S_IFLNK if system.is_link(status) else status.st_mode
+
+
+def entries(folder: Path) -> list[Entry]:
+    """What lies in a folder. Raises OSError."""
+    with links.folder(folder) as held:
+        return system.listing(held.path, held.fd)
+
+
+def statuses(folder: Path, names: Iterable[str]) -> dict[str, os.stat_result | OSError]:
+    """What `look_at` says of each of these names in a folder, or why it cannot: the way to the
+    folder is walked once for all of them. What is not there is left out. Raises OSError for
+    `folder` itself."""
+    found: dict[str, os.stat_result | OSError] = {}
+    with links.folder(folder) as held:
+        for name in names:
+            try:
+                found[name] = held.status(name)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                found[name] = error
+    return found
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted. Raises OSError."""
+    return sorted(folder / e.name for e in entries(folder) if e.kind is Kind.FOLDER)
+
+
+def entries_below(folder: Path, levels: int) -> Iterator[tuple[Path, Kind]]:
+    """What lies in a folder and in its sub-folders, down to so many levels of them; the folders of
+    the level below that are named and not entered. Links are not followed; a sub-folder that
+    vanishes or is closed to us is passed over. Raises OSError for `folder` itself."""
+    pending = [(folder, 0)]
+    while pending:
+        path, level = pending.pop()
+        try:
+            found = entries(path)
+        except OSError:
+            if level == 0:
+                raise
+            continue
+        for entry in found:
+            yield path / entry.name, entry.kind
+            if level < levels and entry.kind is Kind.FOLDER:
+                pending.append((path / entry.name, level + 1))
+
+
+def refusal(error: OSError, path: Path, *, named: bool = True) -> str:
+    """Return what a disk said of `path`, or of a path below it that the error names; without
+    `named` the text speaks of `path` all the same. Writing to an open file names none. Of a path
+    that is too long Windows says that it is not there, which would explain nothing."""
+    where = str(error.filename or path)
+    why = error.strerror or str(error)
+    if error.errno in (errno.ENOENT, errno.ENAMETOOLONG) and (long := too_long(where)):
+        why = f"the path {long}; move the spool to a folder with a shorter path"
+    return f"{why}: {where if named else path}"
+
+
+def free_bytes(path: Path) -> int:
+    """Room left for this user on the file system of `path`."""
+    return shutil.disk_usage(system.long_path(path)).free

@@ -1,0 +1,86 @@
+"""In which way a request got no whole answer, told from what requests and urllib3 raise.
+
+They wrap the cause twice or three times, and differently for the same one; the innermost says most.
+"""
+
+from __future__ import annotations
+
+import errno
+import http.client
+import socket
+import ssl
+from enum import StrEnum
+
+import requests
+import urllib3
+
+from sdwatch.webui.http.connections import GivenUpError, Request
+
+
+class Broken(StrEnum):
+    """Each way in which a request can end without a whole answer. `{limit}` is in seconds."""
+
+    REFUSED = "nobody listens there: the connection was refused"
+    NO_HOST = "the WebUI's host is not known"
+    NO_ROUTE = "the WebUI's machine cannot be reached"
+    NO_CONNECTION = "no connection within {limit:g} s"
+    NO_ANSWER = "the WebUI did not answer within {limit:g} s"
+    NOT_WHOLE = "the WebUI's answer was not complete within {limit:g} s"
+    RESET = "the WebUI reset the connection"
+    CLOSED = "the WebUI closed the connection without an answer"
+    CUT = "the WebUI's reply broke off in the middle"
+    GIVEN_UP = "sdwatch gave the request up"
+    NO_TLS = "no secure connection: see whether `url` is to begin with http:// or https://"
+    NO_HTTP = "what answers there does not speak HTTP"
+    OTHER = "no whole answer came"
+
+    def told(self, limit: float) -> str:
+        """In words; `limit`: the seconds after which it was not waited for any longer."""
+        return self.value.format(limit=limit)
+
+    @property
+    def by_time(self) -> bool:
+        """Whether it was connected, and time ran out."""
+        return self in (Broken.NO_ANSWER, Broken.NOT_WHOLE)
+
+
+_BY_TYPE: tuple[tuple[type[BaseException], Broken], ...] = (
+    (ConnectionRefusedError, Broken.REFUSED),
+    (socket.gaierror, Broken.NO_HOST),
+    (http.client.RemoteDisconnected, Broken.CLOSED),  # before its base, ConnectionResetError
+    (ConnectionResetError, Broken.RESET),
+    (ConnectionAbortedError, Broken.RESET),
+    (BrokenPipeError, Broken.RESET),
+    (http.client.IncompleteRead, Broken.CUT),
+    (urllib3.exceptions.IncompleteRead, Broken.CUT),
+    (urllib3.exceptions.InvalidChunkLength, Broken.CUT),
+    (ssl.SSLError, Broken.NO_TLS),
+    (http.client.HTTPException, Broken.NO_HTTP),
+    (ValueError, Broken.NO_HTTP),  # a chunk's length, a header
+)
+
+_UNREACHABLE = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EHOSTDOWN)
+
+
+def broken(error: BaseException, request: Request) -> Broken:
+    """Which of them it was. A connection that sdwatch shut down looks as if the other side had
+    closed it, so that `request` is asked first."""
+    cause = innermost(error)
+    if isinstance(error, requests.ConnectTimeout):
+        return Broken.NO_CONNECTION
+    if isinstance(cause, GivenUpError):
+        return Broken.NO_CONNECTION if request.expired else Broken.GIVEN_UP
+    if request.expired or isinstance(cause, TimeoutError):
+        return Broken.NOT_WHOLE if request.answered else Broken.NO_ANSWER
+    if request.cut:
+        return Broken.GIVEN_UP
+    if isinstance(cause, OSError) and cause.errno in _UNREACHABLE:
+        return Broken.NO_ROUTE
+    return next((way for kind, way in _BY_TYPE if isinstance(cause, kind)), Broken.OTHER)
+
+
+def innermost(error: BaseException) -> BaseException:
+    """The first cause of a chain of errors."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error

@@ -1,0 +1,158 @@
+"""Does a call on the WebUI still move? Its /progress, its output and its work, together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sdwatch.errors import Probes, WebUIError, WebUINotUsableError
+from sdwatch.policy.failure.progress import Limits, ProgressWatch, Sample
+from sdwatch.policy.job.payload import UPSCALE
+from sdwatch.policy.privacy.sanitise import digest
+from sdwatch.system.clock import Clock
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.log.call_log import CallLog
+from sdwatch.webui.process.readiness import PROBE_EVERY
+
+_SHARE_OF_STALL = 0.05
+_SHORTEST_TIMEOUT = 0.5
+_SHORTEST_PAUSE = 0.1
+
+_NUMBERS = ("progress", "eta_relative")
+_NUMBERS_OF_STATE = ("job_no", "job_count", "sampling_step", "sampling_steps")
+_LONGEST_JOB = 100
+_A_NAME = re.compile(r"[A-Za-z0-9_().:-]*+|Batch \d+ out of \d+")
+_LARGEST = 2**63  # no counter is; JSON has numbers of any length
+
+
+class CallWatch:
+    """Follows one call of `stage`; `look` takes a sample and says why it is stuck, or ''. It is to
+    be called at `next_look`, on the monotonic clock: every PROBE_EVERY seconds, and at the very
+    moment from which the call is stuck if nothing has moved.
+
+    `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `log`: its output.
+    Also keeps `progress`, what is known of the last reply (see `known`), for the display.
+    """
+
+    def __init__(
+        self,
+        client: SDWebUIClient,
+        clock: Clock,
+        limits: Limits,
+        *,
+        stage: str,
+        timeout: float,
+        work: Callable[[], tuple[float, int]],
+        log: CallLog,
+    ) -> None:
+        self._client = client
+        self._clock = clock
+        # An answer that is waited for longer would make a stall be noticed that much too late.
+        self._timeout = min(timeout, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
+        self._work = work
+        self.log = log
+        self._upscale = stage == UPSCALE
+        self._watch = ProgressWatch(clock.monotonic(), limits)
+        self._stepless = False
+        self.next_look = clock.monotonic() + PROBE_EVERY
+        self.progress: dict[str, Any] = {}
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for the next look."""
+        return self._clock.monotonic() >= self.next_look
+
+    def look(self) -> str:
+        """One sample. Blocks for the probe's timeout at the most."""
+        reason = self._look()
+        now = self._clock.monotonic()
+        self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
+        return "; ".join(filter(None, (reason, str(self.probes) if reason else "")))
+
+    @property
+    def probes(self) -> Probes:
+        """Whether the WebUI has answered since the call last moved."""
+        return self._watch.probes
+
+    def _look(self) -> str:
+        unanswered = ""
+        try:
+            self.progress = known(self._client.progress(self._timeout))
+            position, stepless = _position(self.progress)
+        except WebUINotUsableError:  # a server without this route: only its work can be seen
+            position, stepless = None, True
+        except WebUIError as error:  # no answer says nothing of the phase
+            position, stepless = None, self._stepless
+            unanswered = "" if error.status else str(error)
+        self._stepless = stepless
+        cpu, io = self._work()
+        self.log.poll()
+        return self._watch.look(
+            Sample(
+                at=self._clock.monotonic(),
+                position=position,
+                stepless=stepless or self._upscale,
+                log_activity=self.log.activity(),
+                cpu=cpu,
+                io=io,
+                unanswered=unanswered,
+            )
+        )
+
+
+def known(reply: Mapping[str, object]) -> dict[str, Any]:
+    """Of a reply of /progress what sdwatch knows, and nothing else: it is written into the
+    heartbeat each second, and a reply may have preview images in it, or anything. Of a job's name
+    that is more than one word, and may be a prompt, there is a digest."""
+    state = reply.get("state")
+    given = state if isinstance(state, Mapping) else {}
+    job = given.get("job")
+    kept: dict[str, object] = {"job": _name(job)} if isinstance(job, str) else {}
+    return {**_numbers(reply, _NUMBERS), "state": kept | _numbers(given, _NUMBERS_OF_STATE)}
+
+
+def _name(job: str) -> str:
+    return job[:_LONGEST_JOB] if _A_NAME.fullmatch(job) else digest(job)[:16]
+
+
+def how_far(progress: Mapping[str, Any]) -> dict[str, float]:
+    """Of what is `known` of a call, what people ask for, as far as the WebUI gives it: `step` of
+    `steps`, `percent` (0 to 100), `eta` in seconds."""
+    state = progress.get("state")
+    given = _numbers(state, _NUMBERS_OF_STATE) if isinstance(state, Mapping) else {}
+    top = _numbers(progress, _NUMBERS)
+    far: dict[str, float] = {}
+    share = top.get("progress")
+    if (steps := int(given.get("sampling_steps", 0))) > 0:
+        step = max(0, min(int(given.get("sampling_step", 0)), steps))
+        far |= {"step": step, "steps": steps}
+        share = share or step / steps
+    if share is not None:
+        far["percent"] = round(100 * max(0.0, min(share, 1.0)))
+    if (eta := top.get("eta_relative", 0.0)) > 0:
+        far["eta"] = round(eta, 1)
+    return far
+
+
+def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:
+    """Those that are finite: NaN is no JSON, and unlike itself, as if something had moved."""
+    found = {name: given.get(name) for name in names}
+    return {
+        name: value
+        for name, value in found.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
+    }
+
+
+def _position(progress: Mapping[str, Any]) -> tuple[tuple[object, ...], bool]:
+    """What changes when the generation moves, and whether no steps are expected now (job_count is
+    -1 while Forge and AUTOMATIC1111 load a checkpoint; sampling_steps is 0 before sampling)."""
+    state = progress["state"]
+    position = (
+        state.get("job"),
+        state.get("job_no"),
+        state.get("sampling_step"),
+        progress.get("progress"),
+    )
+    return position, state.get("job_count") == -1 or not state.get("sampling_steps")

@@ -1,0 +1,211 @@
+"""The canary: the smallest generation, by which a WebUI shows whether it is well.
+
+Its prompt is new each time: AUTOMATIC1111 with a failed checkpoint still draws what it has cached,
+and nothing else (measured with AUTOMATIC1111 v1.10.1). After it comes a plain picture of two steps
+in the size of the last good call, which shows what a tiny picture does not.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any
+
+from sdwatch.errors import (
+    WebUIBadRequestError,
+    WebUIBusyError,
+    WebUIError,
+    WebUINotUsableError,
+    WebUIReplyError,
+)
+from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, Trouble
+from sdwatch.policy.job.payload import MAX_SEED
+from sdwatch.policy.job.picture import NoPictureError, check_whole, is_one_colour
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.post import result_of
+from sdwatch.webui.http.reply import Reply
+
+SIDE = 64  # pixels
+
+PROMPT = "sdwatch canary"
+
+
+def payload() -> dict[str, Any]:
+    """A txt2img request of one step, unlike all others before."""
+    return {
+        "prompt": f"{PROMPT} {secrets.token_hex(6)}",
+        "width": SIDE,
+        "height": SIDE,
+        "steps": 1,
+        "seed": random.randint(0, MAX_SEED),
+        "send_images": True,
+        "save_images": False,
+    }
+
+
+PLAIN_STEPS = 2
+PLAIN_SIDE = 512  # pixels, where no call has shown another size
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a picture of two steps is to have: pixels of each side, and how many at once."""
+
+    width: int = PLAIN_SIDE
+    height: int = PLAIN_SIDE
+    batch: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Of all of them."""
+        return self.width * self.height * self.batch
+
+    def __str__(self) -> str:
+        many = f" (batch of {self.batch})" if self.batch > 1 else ""
+        return f"{self.width}x{self.height}{many}"
+
+
+def plain(size: Size, checkpoint: str = "") -> Asked:
+    """A plain picture of that size in two steps; `checkpoint` '' for the loaded one."""
+    named = {"override_settings": {"sd_model_checkpoint": checkpoint}} if checkpoint else {}
+    asked = {
+        **payload(),
+        "width": size.width,
+        "height": size.height,
+        "batch_size": size.batch,
+        "steps": PLAIN_STEPS,
+        **named,
+    }
+    return Asked("txt2img", asked, f"a plain picture of {size} in two steps", False)
+
+
+class Flaw(StrEnum):
+    """What is wrong with the picture that came of it; the value is for people, after `came out`."""
+
+    NONE = ""
+    ONE_COLOUR = "in one colour"
+    SIZE = f"in another size than {SIDE}x{SIDE}"
+    NO_PICTURE = "as something that is no picture"
+
+
+_KINDS = {Flaw.ONE_COLOUR: "one_colour", Flaw.SIZE: "size", Flaw.NO_PICTURE: "size"}
+"""Of the same finding in the reply of a job's call, see success.py."""
+
+
+def flaw_in(image: bytes, *, is_tiny: bool = True) -> Flaw:
+    """Return what is wrong with a picture. Only of the tiny one the size is sure: some models want
+    multiples of their own."""
+    try:
+        if check_whole(image) != (SIDE, SIDE) and is_tiny:
+            return Flaw.SIZE
+        return Flaw.ONE_COLOUR if is_one_colour(image) else Flaw.NONE
+    except NoPictureError:  # its checksums may be right all the same
+        return Flaw.NO_PICTURE
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One generation of a self-test: what is sent, and what is to be said of it."""
+
+    stage: str
+    payload: Mapping[str, Any]
+    what: str
+    is_tiny: bool
+
+
+class By(Enum):
+    """What a self-test that did not come out shows."""
+
+    FAILED = "the WebUI is unwell"
+    NO_TIME = "it is busy, or its set-up is not usable: nothing is proven yet"
+    REFUSED = "it does not do this very thing: nothing is proven by it"
+    NOT_ASKED = "it could not be asked"
+
+
+@dataclass(frozen=True)
+class Unwell:
+    """Why a self-test did not come out. `error`: by which, where it was not given up; `trouble`:
+    the same, judged as a call is, for people. `again`: the lane is not on hold for it, since the
+    WebUI is to be restarted and tested again. `given_up`: for people, why it was not waited for."""
+
+    reason: str
+    by: By = By.FAILED
+    error: WebUIError | None = None
+    trouble: Trouble | None = None
+    again: bool = False
+    given_up: str = field(default="", compare=False)
+
+    @property
+    def told(self) -> Trouble:
+        """For people, as far as it is known."""
+        return self.trouble or Trouble(self.reason, key=HoldKey(HoldCode.FAILED_SELF_TEST))
+
+
+class Canary:
+    """Makes such a generation on `client`, on a thread of its own, and says why it failed.
+    `may_interrupt`: the WebUI is ours, so what runs on it is no other's picture."""
+
+    def __init__(self, client: SDWebUIClient, *, may_interrupt: bool) -> None:
+        self._client = client
+        self._may_interrupt = may_interrupt
+
+    def ask(self, asked: Asked, why_not_wait: Callable[[], str]) -> Unwell | None:
+        """None where it came out as it should, else why not. `why_not_wait` is asked again and
+        again why there is nothing to wait for any more; '' while there is."""
+        sent = _Sent(self._client, asked)
+        sent.thread.start()
+        while not sent.done.wait(_LOOK_EVERY):
+            if reason := why_not_wait():
+                sent.given_up = True
+                if self._may_interrupt:
+                    self._client.interrupt()
+                self._client.abandon()
+                return Unwell(f"{asked.what}: {reason}", given_up=reason)
+        return sent.why_not()
+
+
+_LOOK_EVERY = 0.05  # seconds
+
+_BY_ERROR: tuple[tuple[type[WebUIError], By], ...] = (
+    (WebUIBusyError, By.NO_TIME),
+    (WebUINotUsableError, By.NO_TIME),
+    (WebUIBadRequestError, By.REFUSED),
+)
+
+
+class _Sent:
+    """One POST and its end."""
+
+    def __init__(self, client: SDWebUIClient, asked: Asked) -> None:
+        self.done = threading.Event()
+        self.given_up = False
+        self.thread = threading.Thread(target=self._send, name="canary", daemon=True)
+        self._client = client
+        self._asked = asked
+        self._result: Reply | WebUIError = WebUIError("no reply")
+
+    def why_not(self) -> Unwell | None:
+        """Why the result is none."""
+        asked, result = self._asked, self._result
+        if isinstance(result, WebUIError):
+            by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), By.FAILED)
+            return Unwell(f"{asked.what} failed: {result}", by, result)
+        flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny)
+        if flaw is Flaw.NONE:
+            return None
+        error = WebUIReplyError(f"it came out {flaw}", status=200, kind=_KINDS[flaw])
+        return Unwell(f"{asked.what} came out {flaw}", error=error)
+
+    def _send(self) -> None:
+        self._result = result_of(self._generate, "canary")
+        self.done.set()
+
+    def _generate(self) -> Reply:
+        asked = self._asked
+        return self._client.generate_images(
+            asked.stage, asked.payload, lambda: self.given_up, canary=True
+        )

@@ -1,0 +1,199 @@
+"""Is the WebUI ready to be sent jobs? Asked over HTTP.
+
+Probes are few: a WebUI that limits rates counts them, and one without a UI logs each. Routes come
+one after another while a WebUI starts, so that one look may find any of them missing (measured with
+SD.Next 058a7f0c: /progress 404, and a moment later /sd-models 200). What it lacks is concluded from
+answers that belong together and stay the same.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
+from sdwatch.policy.failure.hold_reason import Lack
+from sdwatch.policy.job.catalogue import API
+from sdwatch.policy.privacy.cuts import shortened
+from sdwatch.system.clock import Clock
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.remembered import Remembered, Routes
+from sdwatch.webui.process.readiness import ProbeResult, Seen
+
+_NO_API_AFTER = 15.0
+"""Seconds of 404 on /sdapi with `/` at 200 that mean `started without --api`: with the UI on, the
+routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
+
+_CONFIRMED_AFTER = 0.3
+"""Seconds after which a missing route is looked for once more: SD.Next adds its routes in less."""
+
+_ASK_FOR_API = ("--api", "--nowebui")
+"""Forge and AUTOMATIC1111 have the API with either of them."""
+
+_NO_ROUTE = (404, 405)
+_LONGEST_REASON = 2000
+
+_LOOKS_FOR_A_LOAD = 2
+"""SD.Next begins its load a moment after its API is up: so many looks that find neither a model nor
+a load mean that there will be none before the first call."""
+
+
+def asks_for_api(command: Sequence[str] | None) -> bool:
+    """Whether a WebUI is started with a flag that gives it its API."""
+    return command is not None and any(word in _ASK_FOR_API for word in command)
+
+
+class ReadinessProbe:
+    """Asks one WebUI whether it can be sent jobs. Call it again for another look. `remembered`:
+    what it was in its earlier lives. `asked_for_api`: a missing API cannot be for want of the
+    flag. `redact`: what it says of a failed question may echo a prompt, and goes into the log."""
+
+    def __init__(
+        self,
+        client: SDWebUIClient,
+        clock: Clock,
+        timeout: float,
+        remembered: Remembered | None = None,
+        *,
+        asked_for_api: bool = False,
+        redact: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        self._redact = redact
+        self._remembered = remembered or Remembered()
+        self._client = client
+        self._clock = clock
+        self._timeout = timeout
+        self._asked_for_api = asked_for_api
+        self.begin_generation()
+
+    def begin_generation(self) -> None:
+        """Another life of the WebUI: what was seen of the last one is only remembered."""
+        self._without_api_since: float | None = None
+        self._lacking_since: float | None = None
+        self._routes: Routes | None = None
+        self._may_be_loading = True
+        self._looks = 0
+
+    def __call__(self) -> ProbeResult:
+        seen = self._look()
+        return replace(seen, reason=shortened(self._redact(seen.reason), _LONGEST_REASON))
+
+    def _look(self) -> ProbeResult:
+        if self._routes is not None and not self._routes.progress:
+            return self._with_checkpoint()
+        try:
+            progress = self._client.progress(self._timeout)
+        except WebUINotUsableError as error:
+            if error.status in _NO_ROUTE:
+                return self._without_progress()
+            if error.status in (401, 403):
+                why = f"{Seen.PASSWORD.value} ({error})"
+                return ProbeResult(False, why, Lack.PASSWORD, seen=Seen.PASSWORD)
+            return replace(_failed(error), lacks=Lack.OTHER)
+        except WebUIBusyError:
+            return ProbeResult(True, "it answers 429: alive")
+        except WebUIError as error:
+            return _failed(error)
+        self._without_api_since = None
+        found = self._with_checkpoint()
+        if not (found.ready and self._may_be_loading):
+            return found
+        without_model = self._is_without_model()
+        if not self._concludes(Routes(True, without_model is not None)):
+            return _seen(Seen.STILL_ADDING)
+        self._may_be_loading = bool(without_model) and self._still_loads(progress)
+        return _seen(Seen.LOADING) if self._may_be_loading else found
+
+    def _is_without_model(self) -> bool | None:
+        """Whether no model is loaded; None where there is no such question, which only SD.Next
+        has."""
+        try:
+            return self._client.is_without_model(self._timeout)
+        except WebUIError as error:
+            return None if error.status in _NO_ROUTE else False
+
+    def _concludes(self, routes: Routes, *, at_once: bool = True) -> bool:
+        """Whether these are all the routes that it will have. What it lacks is looked for once
+        more; and for a long time where it had that in an earlier life, or without `at_once`."""
+        known = self._remembered.routes
+        if not (routes.all_there or routes == known):
+            if not at_once or (known is not None and routes.lacks_some_of(known)):
+                now = self._clock.monotonic()
+                since = self._lacking_since = self._lacking_since or now
+                if now - since < _NO_API_AFTER:
+                    return False
+            else:
+                self._clock.wait(threading.Event(), _CONFIRMED_AFTER)
+            if self._routes_now() != routes:
+                return False
+        self._routes = routes
+        self._remembered.note_routes(routes)
+        return True
+
+    def _routes_now(self) -> Routes:
+        return Routes(self._has("progress?skip_current_image=true"), self._has("checkpoint"))
+
+    def _has(self, name: str) -> bool:
+        """A question without an answer does not show that there is no such route."""
+        try:
+            return self._client.answer(API + name, self._timeout)[0] not in _NO_ROUTE
+        except WebUIError:
+            return True
+
+    def _still_loads(self, progress: dict[str, Any]) -> bool:
+        """SD.Next answers while it loads, and gives no pictures until then; its `type` is null
+        without a model, which is also so where the first call is to load it (sdnext.md)."""
+        state = progress.get("state")
+        if isinstance(state, dict) and state.get("job"):
+            return True
+        self._looks += 1
+        return self._looks < _LOOKS_FOR_A_LOAD
+
+    def _with_checkpoint(self) -> ProbeResult:
+        """The API answers; is there anything to generate with?"""
+        try:
+            if self._client.checkpoints(self._timeout) or self._were_put_there():
+                return ProbeResult(True, "the API answers")
+        except WebUIError as error:
+            return _failed(error)
+        return _seen(Seen.NO_CHECKPOINT, Lack.CHECKPOINT)
+
+    def _were_put_there(self) -> bool:
+        """None are listed, but the list is only read again when asked: are there any by now?"""
+        refreshed = self._client.refresh_checkpoints(self._timeout)
+        return refreshed and bool(self._client.checkpoints(self._timeout))
+
+    def _without_progress(self) -> ProbeResult:
+        """404: not yet, or a server without this route, or a WebUI without --api."""
+        try:
+            self._client.checkpoints(self._timeout)
+        except WebUIError:
+            pass
+        else:
+            # Only stable-diffusion.cpp says 404 without a body: others have the route soon.
+            is_sdcpp = self._client.answers_bare_404(API + "progress", self._timeout)
+            if self._concludes(Routes(False, False), at_once=is_sdcpp):
+                return self._with_checkpoint()
+            return _seen(Seen.STILL_ADDING)
+        if not self._client.page_answers(self._timeout):
+            return _seen(Seen.NO_PAGE_YET, no_routes=True)
+        now = self._clock.monotonic()
+        since = self._without_api_since = self._without_api_since or now
+        if now - since < _NO_API_AFTER:
+            return _seen(Seen.NO_ROUTES_YET, no_routes=True)
+        if self._asked_for_api:
+            return _seen(Seen.SERVER_DIED, no_routes=True, dead=True)
+        return _seen(Seen.NO_API, Lack.API)
+
+
+def _seen(
+    seen: Seen, lacks: Lack | None = None, *, no_routes: bool = False, dead: bool = False
+) -> ProbeResult:
+    return ProbeResult(False, seen.value, lacks, no_routes, dead, seen)
+
+
+def _failed(error: WebUIError) -> ProbeResult:
+    facts = (type(error).__name__, error.status, error.kind, error.said)
+    return ProbeResult(False, str(error), seen=Seen.FAILED, facts=facts)

@@ -1,0 +1,29 @@
+"""What came of one generation, for the thread that makes it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sdwatch.errors import WebUIError
+from sdwatch.system.failpoints import announce
+from sdwatch.webui.http.reply import Reply
+
+
+def result_of(generate: Callable[[], Reply], name: str) -> Reply | WebUIError:
+    """Never raises: this is a thread's outer edge, and who waits for it must hear. `name`: of what
+    is generated, for the error and for tests that count each effect. An error has the time
+    after which it came."""
+    began = time.monotonic()
+    try:
+        announce("post begins", Path(name))
+        result: Reply | WebUIError = generate()
+    except WebUIError as error:
+        result = error
+    except Exception as error:  # noqa: BLE001
+        result = WebUIError(f"the request itself broke: {error!r}", stage=name)
+    if isinstance(result, WebUIError) and result.after is None:
+        result.after = time.monotonic() - began
+    announce("post ends", Path(name))
+    return result

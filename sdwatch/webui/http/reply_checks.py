@@ -1,0 +1,224 @@
+"""The look at a reply that came with 200: is it what was asked for? See policy/success.py.
+
+The pictures were looked through when the reply came (reply.py), so their sizes are known; whether
+one is all of one colour is decoded here, once, and only where its file is small enough for that.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+from sdwatch.errors import (
+    WebUIBadRequestError,
+    WebUIError,
+    WebUIInterruptedError,
+    WebUINotUsableError,
+    WebUIReplyError,
+    WebUIServerError,
+)
+from sdwatch.policy.failure.broke_inside import asserted, broke_inside
+from sdwatch.policy.failure.reply_checks import (
+    LEVELS,
+    LISTS,
+    BadReply,
+    Finding,
+    Level,
+    Made,
+    Picture,
+    findings,
+    unknown_name,
+)
+from sdwatch.policy.job.picture import NoPictureError, is_one_colour, may_be_one_colour, size_of
+from sdwatch.webui.http.reply import Reply
+
+_EMPTY = "without an image"
+
+QUESTION_TIMEOUT = 2.0
+"""Seconds for a question after a reply: the permit is held meanwhile."""
+
+
+class Asked(Protocol):
+    """What is asked of a WebUI about its last generation. See SDWebUIClient."""
+
+    def progress(self, timeout: float) -> dict[str, Any]: ...
+    def listed(self, name: str, timeout: float) -> list[Any]: ...
+
+
+class Button(StrEnum):
+    """Of the WebUI's page; by which somebody ends a generation."""
+
+    INTERRUPT = "Interrupt"
+    SKIP = "Skip"
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """`button`: which one somebody pressed; `known`: whether the WebUI was asked and
+    answered, or cannot be asked at all."""
+
+    button: Button | None = None
+    known: bool = True
+
+    @property
+    def by_interrupt(self) -> bool:
+        """As SD.Next says of an exception, too."""
+        return self.button is Button.INTERRUPT
+
+
+class Review:
+    """Looks at replies. `levels`: what each kind of finding is; `client`: who can be asked more,
+    None for nobody; `log`: the WebUI's lines since the call was sent."""
+
+    def __init__(
+        self,
+        levels: Mapping[str, Level] = LEVELS,
+        client: Asked | None = None,
+        log: Callable[[], tuple[str, ...]] = lambda: (),
+    ) -> None:
+        self._levels = levels
+        self._client = client
+        self._log = log
+        self._has_progress = client is not None
+
+    def look(self, stage: str, payload: Mapping[str, Any], reply: Reply) -> tuple[Finding, ...]:
+        """What a person should know of a reply that is a success all the same. Raises WebUIError
+        for one that is not: WebUIInterruptedError, WebUIBadRequestError where it is because of a
+        name that this WebUI does not know, WebUIServerError where its log has an exception, else
+        WebUIReplyError."""
+        ended = self._how_ended()
+        if ended.by_interrupt or not ended.known:
+            self._refuse_broken(stage, "with a picture that is not finished")
+        made = Made(
+            pictures=_pictures(stage, reply),
+            info=reply.info,
+            given=lambda: _given(stage, payload),
+            interrupted=(ended.button or "") if self._asks("interrupted") else "",
+            log=self._log() if self._asks("fallback") or self._asks("extension") else (),
+        )
+        found = findings(stage, payload, made)
+        failing = [finding for finding in found if self._level(finding) == "fail"]
+        if failing:
+            if ended.known and not ended.button:
+                self._refuse_broken(stage, "with other pictures than were asked for")
+            raise self._error(stage, failing)
+        return tuple(finding for finding in found if self._level(finding) == "warn")
+
+    def explain(self, error: WebUIReplyError) -> WebUIError:
+        """What a 200 without an image is. SD.Next answers so to a skip, and to an exception, after
+        some of which it says `interrupted`; which of them it was, its log alone tells."""
+        if error.kind != BadReply.NO_IMAGE:
+            return error
+        log = self._log()
+        if (broken := broken_inside(error.stage, log, _EMPTY)) is not None:
+            return broken
+        how = self._how_ended().button
+        if how is Button.SKIP or (how and log):
+            words = f"somebody pressed {how} in the WebUI: there is no image"
+            return WebUIInterruptedError(words, stage=error.stage, status=200)
+        if said := asserted(log):
+            words = f"the WebUI answered 200 {_EMPTY}: {said}"
+            return WebUIServerError(words, stage=error.stage, status=200, said=said)
+        return error
+
+    def _refuse_broken(self, stage: str, came: str) -> None:
+        """Raises WebUIServerError where the log has an exception of the generation: SD.Next says
+        `interrupted` of it, too, and nobody pressed a button."""
+        if (broken := broken_inside(stage, self._log(), came)) is not None:
+            raise broken
+
+    def _level(self, finding: Finding) -> Level:
+        level = self._levels.get(finding.kind, "fail")
+        return "warn" if finding.of_start and level == "fail" else level
+
+    def _asks(self, kind: str) -> bool:
+        return self._levels.get(kind) != "off"
+
+    def _error(self, stage: str, failing: list[Finding]) -> WebUIError:
+        first = failing[0]
+        if first.kind == "interrupted":
+            return WebUIInterruptedError(first.words, stage=stage, status=200)
+        for finding in failing:
+            if why := self._no_restart_helps(finding):
+                words = f"the WebUI answered 200: {finding.words}{why}"
+                return WebUIBadRequestError(words, stage=stage, status=200)
+        said = "; ".join(finding.words for finding in failing)
+        words = f"the WebUI answered 200, but {said}"
+        error = WebUIReplyError(words, stage=stage, status=200, kind=first.kind)
+        error.facts = tuple(part for finding in failing for part in finding.key)
+        return error
+
+    def _no_restart_helps(self, finding: Finding) -> str:
+        """That a name in the job is at fault, in words; '' where it is not, or nobody can tell."""
+        if finding.kind not in LISTS:
+            return "; name one" if finding.name else ""
+        if self._client is None:
+            return ""
+        try:
+            listed = self._client.listed(LISTS[finding.kind], QUESTION_TIMEOUT)
+        except WebUIError:
+            return ""
+        return unknown_name(finding, listed)
+
+    def _how_ended(self) -> _Ended:
+        """What the WebUI says of the end of its last generation. Our own interrupts end calls whose
+        reply nobody waits for; the flags are cleared when the next generation begins (measured)."""
+        if self._client is None or not self._has_progress:
+            return _Ended()
+        try:
+            state = self._client.progress(QUESTION_TIMEOUT).get("state")
+        except WebUINotUsableError:  # stable-diffusion.cpp has no such route
+            self._has_progress = False
+            return _Ended()
+        except WebUIError:  # a question that fails must not fail a good call
+            return _Ended(known=False)
+        if not isinstance(state, dict):
+            return _Ended()
+        if state.get("interrupted") is True:
+            return _Ended(Button.INTERRUPT)
+        return _Ended(Button.SKIP if state.get("skipped") is True else None)
+
+
+def broken_inside(stage: str, log: tuple[str, ...], came: str) -> WebUIServerError | None:
+    """The exception that the log of a call has, which its reply does not tell of. `came`: with
+    what the reply came, in words."""
+    if (broke := broke_inside(log)) is None:
+        return None
+    words = f"the WebUI answered 200 {came}: {broke.words}"
+    return WebUIServerError(words, stage=stage, status=200, kind=broke.kind, said=broke.said)
+
+
+def _pictures(stage: str, reply: Reply) -> list[Picture]:
+    """What is known of each picture but the grids. Raises WebUIReplyError for one that does not
+    decode although its checksums are right."""
+    try:
+        sizes = reply.sizes or tuple(size_of(io.BytesIO(image)) for image in reply.images)
+        seen = reply.one_colour or (None,) * len(reply.images)
+        known = list(zip(reply.images, sizes, seen, strict=True))[reply.first_image :]
+        return [_picture(image, size, colour) for image, size, colour in known]
+    except NoPictureError as error:
+        said = f"an image of the reply does not decode: it {error}"
+        raise WebUIReplyError(said, stage=stage, status=200, kind=BadReply.NO_PICTURE) from error
+
+
+def _picture(data: bytes, size: tuple[int, int], one_colour: bool | None = None) -> Picture:
+    if one_colour is not None:
+        return Picture(size, one_colour)
+    return Picture(size, may_be_one_colour(data, size) and is_one_colour(data))
+
+
+def _given(stage: str, payload: Mapping[str, Any]) -> Picture | None:
+    """The picture that a call was made from, where there is one that can be read."""
+    images = payload.get("init_images") or [payload.get("image")]
+    first = images[0] if isinstance(images, list | tuple) else None
+    if stage == "txt2img" or not isinstance(first, str):
+        return None
+    try:
+        data = base64.b64decode(first.partition(",")[2] if first[:5] == "data:" else first)
+        return _picture(data, size_of(io.BytesIO(data)))
+    except (ValueError, NoPictureError):
+        return None

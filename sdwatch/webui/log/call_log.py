@@ -1,0 +1,125 @@
+"""What a WebUI prints of one call, and how long to wait for the rest of it after a reply.
+
+Real servers answer a 500 first and print its traceback then (measured with Forge dfdcbab6: whole
+0.8 to 11.5 ms after the client had the reply).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdwatch.errors import WebUIError
+from sdwatch.policy.failure.error_lines import error_blocks, without_own_failures
+from sdwatch.policy.failure.tracebacks import Raised, may_follow, raised_by, tracebacks, without
+from sdwatch.system.clock import Clock
+from sdwatch.webui.log.tail_capture import LogFollower
+
+HEAR_OUT = 1.0
+"""Seconds after a reply in which its traceback is waited for."""
+
+_STEP = 0.005
+_QUIET = 0.02
+"""Seconds without a line, after which a traceback is over that the reply does not name: it may be
+the first of a chain, whose next one follows."""
+
+_OWED_FOR = 60.0
+"""Seconds for which a traceback that did not come is expected in the logs of later calls."""
+
+_MOST_LINES = 2000
+_MOST_PINNED = 400
+
+
+@dataclass(frozen=True)
+class _Owed:
+    raised: Raised
+    until: float
+
+
+class CallLog:
+    """Follows the logs at `paths` from now on. `before`: the log of the call before this one on
+    the same process: a traceback that it still owes is not this call's."""
+
+    def __init__(
+        self, paths: tuple[Path, ...], clock: Clock, before: CallLog | None = None
+    ) -> None:
+        self._clock = clock
+        self._followers = [LogFollower(path, from_end=True) for path in paths]
+        self._lock = threading.Lock()  # the keeper's thread, and the run that settles its call
+        self._pinned: list[str] = []
+        self._lines: list[str] = []
+        self._read = 0  # lines so far, dropped ones too
+        self._owed = before.owed() if before else ()
+        self._failed: _Owed | None = None
+
+    def activity(self) -> int:
+        """Lines and moves of bars so far; only ever grows."""
+        return sum(follower.activity() for follower in self._followers)
+
+    def poll(self) -> None:
+        """Read what is new."""
+        with self._lock:
+            for follower in self._followers:
+                self._lines += (new := follower.poll())
+                self._read += len(new)
+            if len(self._lines) > 2 * _MOST_LINES:
+                self._pin()
+
+    def lines(self) -> tuple[str, ...]:
+        """What the WebUI has written of this call, oldest first; of a flood the end, and the
+        tracebacks before that. What our own questions have caused is not of the call."""
+        lines, _ = without(self._all(), [each.raised for each in self._owed])
+        return tuple(without_own_failures(lines))
+
+    def hear_out(self, error: WebUIError, is_over: Callable[[float], bool]) -> None:
+        """Wait until the log has the whole traceback of a call that failed by `error`: at most
+        HEAR_OUT seconds. `is_over` waits so many seconds, and says whether there is nothing to
+        wait for any more."""
+        if not self._followers or not may_follow(error):
+            return
+        raised = raised_by(error)
+        now = self._clock.monotonic()
+        deadline, quiet_from, heard, seen = now + HEAR_OUT, now, False, -1
+        while True:
+            self.poll()
+            now = self._clock.monotonic()
+            if self._read != seen:
+                seen, quiet_from, heard = self._read, now, self._has_that_of(raised)
+            if (heard and (raised.kind or now - quiet_from >= _QUIET)) or now >= deadline:
+                break
+            if is_over(_STEP):
+                heard = self._has_that_of(raised)
+                break
+        if not heard and raised.is_printed:
+            self._failed = _Owed(raised, now + _OWED_FOR)
+
+    def owed(self) -> tuple[_Owed, ...]:
+        """Failed calls whose tracebacks have not come yet, up to now."""
+        now = self._clock.monotonic()
+        all_owed = [*self._owed, *([self._failed] if self._failed else [])]
+        _, left = without(self._all(), [each.raised for each in all_owed])
+        still: list[_Owed] = []
+        for each in all_owed:
+            if each.raised in left and each.until > now:
+                left.remove(each.raised)
+                still.append(each)
+        return tuple(still)
+
+    def _has_that_of(self, raised: Raised) -> bool:
+        return any(raised.fits(found) for found in tracebacks(self.lines()))
+
+    def _all(self) -> tuple[str, ...]:
+        self.poll()
+        with self._lock:
+            return (*self._pinned, *self._lines)
+
+    def _pin(self) -> None:
+        """Drop the oldest lines, but no traceback, of which none is torn."""
+        cut = len(self._lines) - _MOST_LINES
+        blocks = [block for block in error_blocks(self._lines) if block.traceback]
+        cut = min([cut, *(b.start for b in blocks if b.start < cut < b.end)])
+        kept = [line for b in blocks if b.end <= cut for line in self._lines[b.start : b.end]]
+        self._pinned = [*self._pinned, *kept][-_MOST_PINNED:]
+        del self._lines[:cut]

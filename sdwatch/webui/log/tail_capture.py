@@ -1,0 +1,392 @@
+"""The last lines of a WebUI's output, as text for people. Nothing in this file raises.
+
+Where there is nothing to show, the text says so in words, in parentheses. Reading is by bytes from
+the end and bounded, so that a log of a gigabyte costs no more than one of a few megabytes.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+import psutil
+
+from sdwatch import system
+from sdwatch.policy.failure.error_lines import (
+    FRAME_SIGN,
+    PINNED,
+    TRACEBACK,
+    ErrorBlock,
+    error_blocks,
+)
+from sdwatch.policy.failure.news import News
+from sdwatch.policy.privacy import cuts
+from sdwatch.system import disk
+from sdwatch.webui.log.log_lines import LogLine, is_access, last_frames, probe_status, split_lines
+from sdwatch.webui.log.log_text import decoded
+from sdwatch.webui.log.tail_window import errors_in, last_lines, traceback_in
+
+WINDOW_BYTES = 4 * 1024 * 1024
+FURTHER_UP = 3  # more windows in which to look for a traceback, where the last has none
+POLL_BYTES = 1024 * 1024
+PENDING_BYTES = 64 * 1024
+OVERLAP_BYTES = 16 * 1024
+GUARD_BYTES = 64
+SAVED_BYTES = 256 * 1024
+MOST_BARS = 100
+_LONGEST_RAW = 1 << 20  # bytes of a line without an end, as a bar that `\\r` draws
+
+
+def tail_text(source: Path | None, max_lines: int = 200, *, max_bytes: int = WINDOW_BYTES) -> str:
+    """The last lines of one file, at most `max_lines`, looked for in its last `max_bytes` bytes.
+
+    Of a bar that `\\r` drew, the last frame is kept; escapes, blank lines and the access lines of
+    health probes are left out. Errors and tracebacks that a flood pushed out of the last lines come
+    first, under a heading of their own; where there is no traceback in those bytes, the last one in
+    the bytes before them.
+    """
+    if source is None:
+        return "(no output: there is no log file)"
+    try:
+        data, start = _read_end(Path(source), max_bytes)
+    except _NotAFileError as error:
+        return f"(no output: {error})"
+    except (OSError, ValueError, TypeError) as error:
+        return f"(no output: {_reason(source, error)})"
+    shown = _show(data, start == 0, max_lines, lambda: _further_up(source, start, max_bytes))
+    return shown or f"(no output: the file {source} has no lines)"
+
+
+def capture_tail(source: object, max_lines: int = 200) -> dict[str, str]:
+    """`{"stdout": text, "stderr": text}` of a process or of files.
+
+    `source` is a subprocess.Popen, a psutil.Process, a pid, a path, a pair of paths (either may be
+    None), or None. Of a process only files that it writes to are read, never a pipe or terminal.
+    """
+    if source is None:
+        nothing = "(no output: there is neither a process nor a log file)"
+        return {"stdout": nothing, "stderr": nothing}
+    if isinstance(source, (str, os.PathLike)):
+        return _of_files(Path(os.fsdecode(source)), Path(os.fsdecode(source)), max_lines)
+    if isinstance(source, tuple) and len(source) == 2:
+        first, second = (None if part is None else Path(str(part)) for part in source)
+        return _of_files(first, second, max_lines)
+    pid = source if isinstance(source, int) else getattr(source, "pid", None)
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+        nothing = f"(no output: {type(source).__name__} is neither a process nor a log file)"
+        return {"stdout": nothing, "stderr": nothing}
+    if _has_ended(source):
+        nothing = f"(no output: process {pid} has ended)"
+        return {"stdout": nothing, "stderr": nothing}
+    return _of_pid(pid, max_lines)
+
+
+def cap_file(path: Path, cap_bytes: int) -> bool:
+    """Empty a log in place once it is larger than `cap_bytes`; whether that was done.
+
+    Its end is saved to `<name>.1` first. Who writes to it must have opened it for append, and goes
+    on at its new end. What cannot be done is left for the next time.
+    """
+    saved = path.with_name(f"{path.name}.1")
+    try:
+        if path.stat().st_size <= cap_bytes:
+            return False
+        data, _ = _read_end(path, min(SAVED_BYTES, max(cap_bytes, 1)))
+        with suppress(OSError):  # a full disk is what the cap is for: truncate anyway
+            with open(saved, "wb", opener=disk.opener) as file:
+                file.write(data)
+        os.truncate(path, 0)
+    except (_NotAFileError, OSError, ValueError):
+        return False
+    return True
+
+
+def first_lines_with(paths: Iterable[Path], patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+    """Return the first line of these whole files that fits each pattern. Never raises: a file that
+    cannot be read has none. A log that was cut to its cap has lost its older lines."""
+    found: dict[re.Pattern[str], str] = {}
+    for path in paths:
+        with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+            for raw in iter(lambda: file.readline(_LONGEST_RAW), b""):
+                line = raw.decode("utf-8", "replace")
+                fits = (each for each in patterns if each not in found and each.search(line))
+                found |= dict.fromkeys(fits, line.strip())
+                if len(found) == len(patterns):
+                    break
+    return tuple(found.values())
+
+
+def first_lines(path: Path, max_bytes: int = WINDOW_BYTES) -> tuple[str, ...]:
+    """Return the lines with which a log begins, those of its first `max_bytes` bytes. Never
+    raises: of a file that cannot be read there are none."""
+    with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+        return tuple(line.text for line in split_lines(decoded(file.read(max_bytes))))
+    return ()
+
+
+class LogFollower:
+    """What is new in a log since the last look. Survives rotation, truncation and vanishing."""
+
+    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+        self.path = path
+        self._activity = 0
+        self._file: tuple[int, int] | None = None
+        self._offset = 0
+        self._guard = b""  # the bytes before the offset; others in their place: another log
+        self._pending = b""
+        self._bars: dict[str, str] = {}
+        self._news = News()
+        if from_end:
+            with suppress(OSError):
+                status = path.stat()
+                self._file, self._offset = (status.st_dev, status.st_ino), status.st_size
+
+    def activity(self) -> int:
+        """Lines that say something new, and moves of bars, seen so far; only ever grows. Access
+        lines, repeated lines and what a timer redraws do not count (see policy/news.py)."""
+        return self._activity
+
+    @property
+    def unfinished(self) -> str:
+        """What has no line end yet, as what asks for a key."""
+        return decoded(self._pending)
+
+    def poll(self) -> list[str]:
+        """New complete lines, and the last frame of a bar that has moved, in order. At most
+        `POLL_BYTES` are read; a log that grew by more is picked up near its end."""
+        try:
+            data = self._read_new()
+        except (_NotAFileError, OSError, ValueError):
+            return []
+        if data == self._pending:  # nothing came: bars that stand there are no news again
+            return []
+        cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        if len(data) - cut > PENDING_BYTES:
+            cut = len(data)
+        self._pending = data[cut:]
+        lines = split_lines(decoded(data[:cut]))
+        # A bar's newest frame has no line end yet: tqdm begins each with \r.
+        unfinished = split_lines(decoded(self._pending))
+        bars = [line for line in unfinished if line.bar is not None]
+        seen = [*lines, *bars]
+        self._activity += sum(map(self._is_progress, seen))
+        news = [line for line in seen if self._is_news(line)]
+        return [line.text for line in last_frames(news)]
+
+    def _read_new(self) -> bytes:
+        """Unfinished bytes of the last time and the new ones."""
+        with _open(self.path) as file:
+            info = os.fstat(file.fileno())
+            if (info.st_dev, info.st_ino) != self._file or info.st_size < self._offset:
+                self._start_anew((info.st_dev, info.st_ino))
+            file.seek(self._offset - len(self._guard))
+            if file.read(len(self._guard)) != self._guard:
+                self._start_anew((info.st_dev, info.st_ino))
+            if info.st_size - self._offset > POLL_BYTES:
+                self._offset = info.st_size - POLL_BYTES
+                self._guard = self._pending = b""
+            file.seek(self._offset)
+            new = file.read(POLL_BYTES)
+        self._offset += len(new)
+        self._guard = (self._guard + new)[-GUARD_BYTES:]
+        return self._pending + new
+
+    def _start_anew(self, file: tuple[int, int]) -> None:
+        self._file, self._offset, self._guard, self._pending = file, 0, b"", b""
+
+    def _is_progress(self, line: LogLine) -> bool:
+        if line.drawn:
+            return self._news.is_in_drawn(line.text)
+        if line.bar is not None:
+            return self._news.is_in_bar(line.bar, line.position)
+        return not is_access(line.text) and self._news.is_in_line(line.text)
+
+    def _is_news(self, line: LogLine) -> bool:
+        if line.bar is None:
+            return probe_status(line.text) is None
+        if self._bars.get(line.bar) == line.position:
+            return False
+        if len(self._bars) >= MOST_BARS:
+            self._bars.clear()
+        self._bars[line.bar] = line.position
+        return True
+
+
+class _NotAFileError(Exception):
+    """The path names something that must not or cannot be read as a file."""
+
+
+def _open(path: Path) -> BinaryIO:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise _NotAFileError(f"{path} is a folder, not a log file")
+    if not stat.S_ISREG(mode):
+        raise _NotAFileError(f"{path} is not a regular file, so nothing is read from it")
+    # Not held for anybody's sake: what cannot be read now is read at the next look.
+    return os.fdopen(system.open_to_read(path), "rb")
+
+
+def _read_end(path: Path, max_bytes: int) -> tuple[bytes, int]:
+    """The last bytes of a file, and where in it they begin."""
+    with _open(path) as file:
+        start = max(0, os.fstat(file.fileno()).st_size - max_bytes)
+        file.seek(start)
+        return file.read(max_bytes), start
+
+
+def _further_up(path: Path, end: int, max_bytes: int) -> list[LogLine]:
+    """The last traceback in the windows before `end`, each read with the beginning of the next."""
+    with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+        for _ in range(FURTHER_UP):
+            size, end = min(end, max_bytes), max(0, end - max_bytes)
+            file.seek(end)
+            window = file.read(size + OVERLAP_BYTES)
+            if found := traceback_in(_without_torn_line(window) if end else window):
+                return found
+    return []
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return f"the file {path} is gone, or was never there"
+    if isinstance(error, PermissionError):
+        return f"the file {path} may not be read by this user"
+    return f"the file {path} cannot be read: {error}"
+
+
+def _show(data: bytes, whole: bool, max_lines: int, further_up: Callable[[], list[LogLine]]) -> str:
+    """The tail as text of at most `max_lines` lines; empty where there are no lines."""
+    if not whole:
+        data = _without_torn_line(data)
+    lines, probes, start = last_lines(data, max(0, max_lines))
+    note = [f"({probes} access lines of health probes left out)"] if probes else []
+    room = max(0, max_lines - len(note))
+    above = errors_in(data, start) if start else []
+    if not whole and not any(_is_of_traceback(line) for line in [*above, *lines]):
+        above = [*further_up(), *above]
+    return "\n".join([*note, *_with_pins([*above, *lines], len(above), room)])
+
+
+def _is_of_traceback(line: LogLine) -> bool:
+    return TRACEBACK in line.text or FRAME_SIGN in line.text
+
+
+def _without_torn_line(data: bytes) -> bytes:
+    """Without the first line, whose beginning lies outside; marked where there is no other."""
+    end = min((at for sign in b"\r\n" if (at := data.find(sign)) >= 0), default=-1)
+    rest = data[end + 1 :]
+    return rest if rest.strip() else cuts.mark(len(data), "bytes").encode() + data
+
+
+def _with_pins(lines: list[LogLine], apart: int, room: int) -> list[str]:
+    """The last `room` lines, of which up to half go to errors from further up. `apart`: so many of
+    them do not stand right above the others."""
+    most = room // 2 - 2  # two headings
+    blocks = _blocks(lines)
+    cut = max(apart, len(lines) - room)
+    pinned: list[int] = []
+    while most > 0 and (more := _pick(lines, blocks, cut, most)) != pinned:
+        pinned = more
+        cut = max(cut, len(lines) - (room - 2 - len(pinned)))  # pins take their place
+    last = [line.text for line in lines[_not_torn(blocks, cut, len(lines)) :]]
+    if not pinned:
+        return last
+    heading = f"(the last {len(last)} lines:)"
+    return [PINNED, *(lines[index].text for index in pinned), heading, *last]
+
+
+def _not_torn(blocks: list[ErrorBlock], cut: int, end: int) -> int:
+    """Where the last lines begin, so that no traceback begins in its middle; unless it would take
+    most of them."""
+    for block in blocks:
+        if block.traceback and block.start < cut < block.end <= (cut + end) // 2:
+            return block.end
+    return cut
+
+
+def _pick(lines: list[LogLine], blocks: list[ErrorBlock], cut: int, most: int) -> list[int]:
+    """Up to `most` lines above `cut` worth a pin: tracebacks before other errors, newest first,
+    and the same error once only."""
+    seen = {_kind(lines, block) for block in blocks if block.start >= cut}
+    pinned: list[int] = []
+    above = [block for block in blocks if block.start < cut]
+    for block in sorted(above, key=lambda b: (b.traceback, b.start), reverse=True):
+        kind = _kind(lines, block)
+        room = most - len(pinned)
+        if room <= 0 or kind in seen:
+            continue
+        seen.add(kind)
+        body = range(block.start, min(block.end, cut))
+        # Of a traceback that is too long, the head and the innermost frames say most.
+        pinned.extend(body if len(body) <= room else [body[0], *body[len(body) - room + 1 :]])
+    return sorted(pinned)
+
+
+def _blocks(lines: list[LogLine]) -> list[ErrorBlock]:
+    return error_blocks([line.text for line in lines])
+
+
+def _kind(lines: list[LogLine], block: ErrorBlock) -> str:
+    """The same for errors that differ in numbers only."""
+    first, last = lines[block.start].text, lines[block.end - 1].text
+    return re.sub(r"\d+", "", f"{first}\n{last}")
+
+
+def _of_files(stdout: Path | None, stderr: Path | None, max_lines: int) -> dict[str, str]:
+    texts = {"stdout": tail_text(stdout, max_lines), "stderr": tail_text(stderr, max_lines)}
+    if stdout is not None and stderr is not None and _is_same(stdout, stderr):
+        texts["stderr"] = "(the same file as stdout)"
+    return texts
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one == other or one.samefile(other)
+    except (OSError, ValueError):
+        return False
+
+
+def _has_ended(source: object) -> bool:
+    """Whether a handle knows that its process is over. A bare pid cannot know."""
+    if isinstance(source, psutil.Process):
+        try:
+            return not source.is_running() or source.status() == psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return True
+    return getattr(source, "returncode", None) is not None
+
+
+def _of_pid(pid: int, max_lines: int) -> dict[str, str]:
+    if sys.platform != "linux":
+        nothing = f"(no output: that of process {pid} cannot be read from a pid on this system)"
+        return {"stdout": nothing, "stderr": nothing}
+    files = {name: _follow_fd(pid, fd) for name, fd in (("stdout", 1), ("stderr", 2))}
+    out, err = files["stdout"], files["stderr"]
+    if isinstance(out, Path) and isinstance(err, Path):
+        return _of_files(out, err, max_lines)
+    return {
+        name: tail_text(found, max_lines) if isinstance(found, Path) else found
+        for name, found in files.items()
+    }
+
+
+def _follow_fd(pid: int, fd: int) -> Path | str:
+    """The regular file that a process writes to, or in words why there is none (Linux)."""
+    link = Path(f"/proc/{pid}/fd/{fd}")
+    try:
+        target = str(link.readlink())
+        mode = link.stat().st_mode
+    except FileNotFoundError:
+        return f"(no output: process {pid} has ended, or has closed this stream)"
+    except OSError as error:
+        return f"(no output: what process {pid} writes to may not be looked at: {error.strerror})"
+    if stat.S_ISREG(mode):
+        return link if target.endswith(" (deleted)") else Path(target)
+    kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else target
+    return f"(no output: process {pid} writes to {kind}, which cannot be read afterwards)"

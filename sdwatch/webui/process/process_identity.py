@@ -1,0 +1,237 @@
+"""Which process is ours: what is written down about it, and how it is found again.
+
+Ours means recorded pid + start mark + boot id, or the generation's token in its environment, or
+membership of the session that the recorded process leads, or a descendant of such a process. Out of
+reach is what does all three: leaves the session, clears its environment, outlives its parent. The
+intent is written before the spawn, so that after a kill -9
+between the two the token still finds it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import get_type_hints
+
+import psutil
+
+from sdwatch import system
+from sdwatch.system import disk
+
+log = logging.getLogger("sdwatch.webui")
+
+TOKEN_NAME = "SDWATCH_TOKEN"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One generation of a WebUI. The pids are 0 and the marks "" until they are known."""
+
+    generation: int
+    token: str
+    boot_id: str
+    program: str  # without its arguments: they may hold a password
+    pid: int = 0
+    start_mark: str = ""
+    listener_pid: int = 0
+    listener_mark: str = ""
+    session: int = 0  # also the pid of its first process, which may be dead
+    session_mark: str = ""  # of that process
+    numbering: str = ""  # see system.numbering; when that process was last known to have its number
+
+    @property
+    def job_name(self) -> str:
+        """Of the Windows Job Object, by which the next monitor opens it."""
+        return f"sdwatch-{self.token}"
+
+
+def intend(state_dir: Path, boot_id: str, program: str) -> Identity:
+    """Write down that the next generation is about to be spawned. Raises OSError."""
+    identity = Identity(_last_generation(state_dir) + 1, uuid.uuid4().hex, boot_id, program)
+    save(state_dir, identity)
+    return identity
+
+
+def save(state_dir: Path, identity: Identity) -> None:
+    """Write it to identity.json, synced. Raises OSError."""
+    disk.write_json(state_dir / "identity.json", asdict(identity))
+    disk.sync_folder(state_dir)
+
+
+def load(state_dir: Path) -> Identity | None:
+    """The last one saved. Whatever else stands in its place is set aside under another name."""
+    path = state_dir / "identity.json"
+    try:
+        return _checked(Identity(**json.loads(disk.read(path))))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        _set_aside(path, error)
+        return None
+
+
+def log_paths(state_dir: Path, generation: int) -> tuple[Path, Path]:
+    """Where a generation's stdout and stderr go."""
+    stem = f"gen-{generation:06d}"
+    return state_dir / f"{stem}.stdout.log", state_dir / f"{stem}.stderr.log"
+
+
+def newest_logs(state_dir: Path) -> tuple[Path, ...]:
+    """Where the last generation's output goes, for who only looks; () where there was none."""
+    last = max((number for _, number in _logs(state_dir)), default=0)
+    return log_paths(state_dir, last) if last else ()
+
+
+def remove_old_logs(state_dir: Path, generation: int, keep: int) -> None:
+    """Remove the output of all but the last `keep` generations up to `generation`."""
+    for path, number in _logs(state_dir):
+        if number <= generation - keep:
+            disk.remove(path)
+
+
+def old_logs(state_dir: Path) -> list[Path]:
+    """The output of all generations but the last."""
+    logs = _logs(state_dir)
+    last = max((number for _, number in logs), default=0)
+    return [path for path, number in logs if number != last]
+
+
+def rooted(identity: Identity, pid: int, mark: str) -> Identity:
+    """The same with this root. Its session is the generation's, unless another one is known."""
+    identity = replace(identity, pid=pid, start_mark=mark)
+    if identity.session not in (0, pid) or system.session_of(pid) != pid:
+        return identity
+    return replace(identity, session=pid, session_mark=mark, numbering=system.numbering())
+
+
+def processes(identity: Identity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
+    """Everything of this generation that lives; a zombie does not. Reads every environment.
+    `logs`: where it prints."""
+    found = [*recorded(identity), *session(identity, logs)]
+    for pid in psutil.pids():
+        if pid != os.getpid() and system.environ_has(pid, TOKEN_NAME, identity.token):
+            found += _process(pid)
+    return with_descendants(found)
+
+
+def family(identity: Identity) -> list[psutil.Process]:
+    """What is recorded, and its descendants: cheap, and blind to what has left the family."""
+    return with_descendants(recorded(identity))
+
+
+def recorded(identity: Identity) -> list[psutil.Process]:
+    """The root and the listener, as far as they live."""
+    if identity.boot_id != system.boot_id():
+        return []
+    pairs = {identity.pid: identity.start_mark, identity.listener_pid: identity.listener_mark}
+    found: list[psutil.Process] = []
+    for pid, mark in pairs.items():
+        if pid and system.start_mark(pid) == mark:
+            found += _process(pid)
+    return living(found)
+
+
+def session(identity: Identity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
+    """What lives in the generation's session, and is this user's.
+
+    A session's number is its first process's, and stays taken until its last member has ended
+    (credentials(7): nobody can join from outside). So the session is the generation's while that
+    first process exists, dead but not reaped included; when it is gone, as long as the number
+    cannot have come round to a stranger, or if one of the members prints to `logs`. What is older
+    than the first process is no member, whatever else is wrong.
+    """
+    if not identity.session or identity.boot_id != system.boot_id():
+        return []
+    mark = system.start_mark(identity.session)
+    if mark not in (None, identity.session_mark):
+        return []  # the number is a stranger's: all members had ended before
+    members = living(
+        process
+        for process in system.session_members(identity.session)
+        if float(system.start_mark(process.pid) or 0) >= float(identity.session_mark or "inf")
+    )
+    is_ours = (
+        mark is not None
+        or system.is_same_round(identity.numbering)
+        or any(system.prints_to(process, logs) for process in members)
+    )
+    return members if is_ours else []
+
+
+def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """`roots` and all that descend from them, each once, without the dead and without us."""
+    found: dict[int, psutil.Process] = {}
+    for root in roots:
+        if root.pid in found:
+            continue  # a descendant of one before it
+        found[root.pid] = root
+        try:
+            found.update((child.pid, child) for child in root.children(recursive=True))
+        except psutil.Error:
+            continue  # gone meanwhile
+    found.pop(os.getpid(), None)
+    return living(found.values())
+
+
+def living(found: Iterable[psutil.Process]) -> list[psutil.Process]:
+    """Those that exist and are no zombies. A pid that was given to another process is dead."""
+    return [process for process in found if is_living(process)]
+
+
+def is_living(process: psutil.Process) -> bool:
+    """See `living`."""
+    try:
+        return process.is_running() and process.status() not in (
+            psutil.STATUS_ZOMBIE,
+            psutil.STATUS_DEAD,
+        )
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def _checked(identity: Identity) -> Identity:
+    """Raises ValueError where a field is not what `save` writes."""
+    for name, kind in get_type_hints(Identity).items():
+        value = getattr(identity, name)
+        if type(value) is not kind or (kind is int and value < 0):
+            raise ValueError(f"{name} is {value!r:.40}")
+    if not identity.token:  # every process without a token would be ours
+        raise ValueError("the token is empty")
+    return identity
+
+
+def _set_aside(path: Path, error: Exception) -> None:
+    aside = path.with_name(f"identity.unreadable-{uuid.uuid4().hex[:8]}.json")
+    try:
+        disk.rename(path, aside)
+    except OSError as refusal:
+        log.warning("%s cannot be read (%s) nor set aside: %s", path, error, refusal)
+    else:
+        log.warning("%s cannot be read (%s): set aside as %s", path, error, aside.name)
+
+
+def _process(pid: int) -> list[psutil.Process]:
+    try:
+        return [psutil.Process(pid)]
+    except psutil.Error:
+        return []
+
+
+def _last_generation(state_dir: Path) -> int:
+    """By the record or, where that was lost, by the logs: a number is never used twice."""
+    identity = load(state_dir)
+    numbers = [number for _, number in _logs(state_dir)]
+    return max([identity.generation if identity else 0, *numbers])
+
+
+def _logs(state_dir: Path) -> list[tuple[Path, int]]:
+    matches = ((path, re.match(r"gen-(\d+)\.", path.name)) for path in state_dir.glob("gen-*"))
+    return [(path, int(match[1])) for path, match in matches if match]

@@ -1,0 +1,116 @@
+"""A process and everything that came of it: ended whole, watched as one, and its port."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import psutil
+
+from sdwatch import system
+from sdwatch.system.clock import Clock
+from sdwatch.system.failpoints import announce
+from sdwatch.webui.process.process_identity import living, with_descendants
+
+_KILL_LIMIT = 10.0  # seconds for SIGKILL to work; what outlasts it hangs in the kernel
+_LOOK_EVERY = 0.02
+
+
+def stop_whole(
+    find: Callable[[], list[psutil.Process]],
+    *,
+    group: int | None,
+    job_name: str,
+    grace: float,
+    clock: Clock,
+    hurry: threading.Event | None = None,
+) -> list[psutil.Process]:
+    """Ask all that `find` gives to end, kill after `grace` seconds, or once `hurry` is set, what
+    is left; what still lives. Where `hurry` is set before, nobody is asked.
+
+    The snapshot comes before the first signal: once a parent is dead, its children cannot be
+    found through it. Then sweep until nothing new turns up.
+    """
+    seen = _joined([], find())
+    pids = [process.pid for process in seen]
+    hurry = hurry or threading.Event()
+    if seen and not hurry.is_set():
+        announce("ask to end", Path(str(group)))
+        # Without its leader the group's number may have been given to a stranger.
+        system.ask_to_end(pids, group if group in pids else None, job_name)
+    asked = clock.monotonic()
+    while living(seen) and clock.monotonic() < asked + grace and not hurry.is_set():
+        seen = _joined(seen, with_descendants(living(seen)))
+        clock.wait(hurry, _LOOK_EVERY)
+    killing = clock.monotonic()
+    while True:
+        seen = _joined(seen, find())
+        left = living(seen)
+        if not left or clock.monotonic() > killing + _KILL_LIMIT:
+            system.kill([], job_name)
+            return left
+        announce("kill", Path(str(group)))
+        system.kill([process.pid for process in left], job_name)
+        clock.wait(threading.Event(), _LOOK_EVERY)
+
+
+def listener(processes: Iterable[psutil.Process], port: int) -> psutil.Process | None:
+    """The one of `processes` that listens on the TCP port."""
+    for process in processes:
+        try:
+            connections = process.net_connections("tcp")
+        except (psutil.Error, OSError):
+            continue  # gone meanwhile
+        for connection in connections:
+            if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                return process
+    return None
+
+
+def owner_of(host: str, port: int) -> str | None:
+    """Who listens on host:port, for people: `pid 123 (python3)`; None when nobody does."""
+    try:
+        pids = {pid for pid in system.listeners(host, port) if pid is not None}
+    except (psutil.Error, OSError):
+        pids = set()  # not for this user's eyes
+    if pids:
+        return ", ".join(_named(pid) for pid in sorted(pids))
+    if system.somebody_listens(host, port):
+        return "a process that this user cannot see"
+    return None
+
+
+def cpu_and_io(processes: Iterable[psutil.Process]) -> tuple[float, int]:
+    """Processor seconds and I/O bytes that `processes` have used so far, all together."""
+    cpu, io = 0.0, 0
+    for process in processes:
+        try:
+            times = process.cpu_times()
+            cpu += times.user + times.system
+            io += system.io_bytes(process)
+        except psutil.Error:
+            continue
+    return cpu, io
+
+
+def rss(processes: Iterable[psutil.Process]) -> int:
+    """Bytes of memory that `processes` hold, all together; shared pages count for each."""
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _joined(seen: list[psutil.Process], found: Iterable[psutil.Process]) -> list[psutil.Process]:
+    return [*seen, *(process for process in found if process not in seen)]
+
+
+def _named(pid: int) -> str:
+    try:
+        return f"pid {pid} ({psutil.Process(pid).name()})"
+    except psutil.Error:
+        return f"pid {pid}"

@@ -1,0 +1,191 @@
+"""Waiting for a WebUI that is starting, until the API answers or there is a reason why not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from sdwatch import system
+from sdwatch.policy.failure.hold_reason import Lack, StartFailure
+from sdwatch.system.clock import Clock
+from sdwatch.webui.log.tail_capture import LogFollower
+from sdwatch.webui.process import process_tree
+
+PROBE_EVERY = 2.0
+"""Seconds between two probes at the least; only the second one comes sooner."""
+
+_SECOND_PROBE_AFTER = 0.3
+_LOOK_EVERY = 0.1
+
+
+class Seen(Enum):
+    """What a look at an API that is not ready finds; the value is for people."""
+
+    LOADING = "it loads its model"
+    STILL_ADDING = "its API is there in part: routes are still being added"
+    NO_ROUTES_YET = "the page is up, the API's routes are not there yet"
+    NO_PAGE_YET = "the API's routes are not there yet"
+    SERVER_DIED = (
+        "the page is up, and the API's routes do not come although they are asked for in "
+        "`command`: its server has died, and the process lives on"
+    )
+    """Measured with Forge dfdcbab6 whose thread webui_worker died after the port had opened."""
+    NO_API = "it was started without --api: add that flag"
+    NO_CHECKPOINT = "it has no checkpoint: put one into its models folder"
+    PASSWORD = (
+        "it wants another user name and password: give them as `username` and `password` in the "
+        "config"
+    )
+    FAILED = "the question failed"
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """One look at the API. `reason`: what was seen, in words. `lacks`: it is up, and waiting will
+    not help, for want of that. `no_routes`: something answers, and the API's routes are not there
+    (yet). `dead`: they will not come, because the server has ended in a process that lives on: only
+    a restart helps. `seen` and `facts`: by which one look is told from another."""
+
+    ready: bool
+    reason: str
+    lacks: Lack | None = None
+    no_routes: bool = False
+    dead: bool = False
+    seen: Seen | None = None
+    facts: tuple[Hashable, ...] = ()
+
+    @property
+    def key(self) -> tuple[Hashable, ...]:
+        """By which one look is told from another; see HoldKey."""
+        return (self.seen, *self.facts)
+
+    @property
+    def unusable(self) -> bool:
+        """Whether it is up, and waiting will not help."""
+        return self.lacks is not None
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """Why a start is not waited for any longer; `text` and `advice`: for people."""
+
+    failure: StartFailure
+    text: str
+    advice: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class SignsOfLife:
+    """How long a start has been without new output and without work. Looks once a second.
+
+    `ends_start`: whether a line proves that the start has failed; `failed`: such a line was seen.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        logs: Sequence[Path],
+        work: Callable[[], tuple[float, int]],
+        ends_start: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._clock = clock
+        self._followers = [LogFollower(path) for path in logs]
+        self._work = work
+        self._ends_start = ends_start
+        self.failed = False
+        self._seen: tuple[int, float, int] = (0, 0.0, 0)
+        self._last_sign = self._last_look = clock.monotonic()
+
+    def quiet_for(self) -> float:
+        """Seconds since the last sign."""
+        now = self._clock.monotonic()
+        if now - self._last_look >= 1.0:
+            self._last_look = now
+            self._look(now)
+        return now - self._last_sign
+
+    def _look(self, now: float) -> None:
+        for follower in self._followers:
+            lines = [*follower.poll(), follower.unfinished]
+            self.failed = self.failed or any(map(self._ends_start, lines))
+        output = sum(follower.activity() for follower in self._followers)
+        cpu, io = self._work()
+        seen_output, seen_cpu, seen_io = self._seen
+        # An idle python wakes up now and then; 2 % of a core or a megabyte is work.
+        busy = abs(cpu - seen_cpu) > 0.02 * (now - self._last_sign)
+        if output != seen_output or busy or abs(io - seen_io) > 1_000_000:
+            self._seen = (output, cpu, io)
+            self._last_sign = now
+
+
+@dataclass
+class Readiness:
+    """One wait for one generation. Times are seconds.
+
+    `is_ours`: the listener on the port is in our tree. `ended`: the generation is over.
+    """
+
+    clock: Clock
+    host: str
+    port: int
+    probe: Callable[[], ProbeResult]
+    is_ours: Callable[[], bool]
+    ended: threading.Event
+    signs: SignsOfLife
+    limit: float
+    stall: float
+    last_probe: ProbeResult | None = None
+
+    def wait(self, give_up: threading.Event) -> NotReady | None:
+        """Until it is ready: None. Else the reason why it is not, and is not waited for longer."""
+        deadline = self.clock.monotonic() + self.limit
+        next_probe, pause = 0.0, _SECOND_PROBE_AFTER
+        while not give_up.is_set():
+            if self.ended.is_set():
+                return NotReady(StartFailure.ENDED, "it ended before it was ready")
+            now = self.clock.monotonic()
+            if now > deadline:
+                text = f"not ready within {self.limit:g} s: {self._state()}"
+                return NotReady(StartFailure.TOO_LATE, text)
+            if self.signs.quiet_for() > self.stall:
+                text = f"no output and no work for {self.stall:g} s: {self._state()}"
+                return NotReady(StartFailure.NO_SIGN_OF_LIFE, text)
+            if now >= next_probe and system.somebody_listens(self.host, self.port):
+                if self.is_ours():
+                    next_probe, pause = now + pause, PROBE_EVERY
+                    self.last_probe = result = self.probe()
+                    if result.unusable:
+                        return NotReady(StartFailure.UNUSABLE, result.reason)
+                    if result.dead:
+                        return NotReady(StartFailure.SERVER_DIED, result.reason)
+                    if result.ready and not self.ended.is_set():
+                        return None
+                elif (owner := process_tree.owner_of(self.host, self.port)) and not self.is_ours():
+                    # Asked twice: ours may have begun to listen after the first look at the tree.
+                    return NotReady(
+                        StartFailure.PORT_TAKEN, port_taken(self.port, owner), FREE_THE_PORT
+                    )
+            # An API of ours that answers disproves such a line: it is of an extension's port.
+            if self.signs.failed and (self.last_probe is None or self.last_probe.no_routes):
+                text = "its log says that it will not be ready"
+                return NotReady(StartFailure.BY_ITS_LOG, text)
+            self.clock.wait(self.ended, _LOOK_EVERY)
+        return NotReady(StartFailure.GIVEN_UP, f"given up: {self._state()}")
+
+    def _state(self) -> str:
+        if self.last_probe is None:
+            return f"nothing listens on port {self.port} yet"
+        return self.last_probe.reason
+
+
+def port_taken(port: int, owner: str) -> str:
+    """What people read when the port is somebody else's; before FREE_THE_PORT."""
+    return f"port {port} is taken by {owner}, which is not ours and was left alone"
+
+
+FREE_THE_PORT = "End it, or give this WebUI another port."
