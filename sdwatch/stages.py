@@ -27,7 +27,7 @@ from sdwatch.errors import (
     SpoolError,
     WebUIError,
 )
-from sdwatch.policy.failure.diagnosis import Facts, judge
+from sdwatch.policy.failure.diagnosis import FailureFacts, judge
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.lasting import Lasting, key_of
 from sdwatch.policy.failure.ledger import Image
@@ -60,7 +60,7 @@ from sdwatch.system.clock import Clock
 from sdwatch.webui.http.api import Outcome
 from sdwatch.webui.http.mailbox import Mailbox
 from sdwatch.webui.http.reply import Reply, check_image
-from sdwatch.webui.http.reply_checks import Review
+from sdwatch.webui.http.reply_checks import ReplyChecks
 
 log = logging.getLogger("sdwatch.run")
 
@@ -105,7 +105,7 @@ class Place:
         return f"{stage}, call {self.call} of {self.calls}"
 
 
-class CrashAware(Protocol):
+class RecoveringClient(Protocol):
     """See WebUIAPI."""
 
     def generate_images_with_recovery(
@@ -113,7 +113,7 @@ class CrashAware(Protocol):
     ) -> Outcome: ...
 
 
-class Plain(Protocol):
+class PlainClient(Protocol):
     """Any client that can send one generation and raises WebUIError."""
 
     def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply: ...
@@ -147,7 +147,7 @@ class StageRunner:
     def __init__(
         self,
         run: Run,
-        webui: CrashAware | Plain,
+        webui: RecoveringClient | PlainClient,
         recorder: RunRecorder,
         *,
         clock: Clock,
@@ -175,7 +175,7 @@ class StageRunner:
         self._patience = patience
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
-        self._review = Review(checks)
+        self._reply_checks = ReplyChecks(checks)
         self._refusals = Lasting()
         recorder.insist = self._insist
 
@@ -352,18 +352,18 @@ class StageRunner:
             reply: Reply = self._webui.generate_images(kind, payload)  # type: ignore[union-attr]
             for number, image in enumerate(reply.images, 1):
                 check_image(kind, number, image)
-            return Outcome(reply=reply, warnings=self._review.look(kind, payload, reply))
+            return Outcome(reply=reply, warnings=self._reply_checks.look(kind, payload, reply))
         except WebUIError as error:
-            verdict = judge(Facts(error), builtin_signatures())
+            explanation = judge(FailureFacts(error), builtin_signatures())
             decision = Decision(Action.FAIL, Ground.NO_RECOVERY)
-            self._recorder.call_failed(verdict, error, decision, None)
+            self._recorder.call_failed(explanation, error, decision, None)
             return Outcome(
                 envelope=ErrorEnvelope(
                     error=type(error).__name__,
-                    diagnosis=verdict.diagnosis,
+                    diagnosis=explanation.diagnosis,
                     blame=Blamed.JOB,
                     message=self._recorder.attempts[-1].message,
-                    advice=verdict.advice,
+                    advice=explanation.advice,
                     stage=kind,
                     attempts=self._recorder.attempts,
                     failure=self._recorder.attempts[-1].failure,

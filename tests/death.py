@@ -17,7 +17,7 @@ from pathlib import Path
 
 from sdwatch.errors import SdwatchError
 from sdwatch.system import failpoints
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 
 
 class Death(BaseException):
@@ -29,7 +29,7 @@ class Points:
     raises; `unsynced` is told of each that is carried out."""
 
     def __init__(
-        self, number: int, then: Callable[[Effect], None], unsynced: Unsynced | None = None
+        self, number: int, then: Callable[[Failpoint], None], unsynced: Unsynced | None = None
     ) -> None:
         self.seen: list[str] = []
         self.dead = False
@@ -38,7 +38,7 @@ class Points:
         self._unsynced = unsynced
         self._lock = threading.Lock()
 
-    def __call__(self, effect: Effect) -> None:
+    def __call__(self, effect: Failpoint) -> None:
         with self._lock:
             if self.dead:
                 raise Death
@@ -96,7 +96,7 @@ class Unsynced:
     _syncing: dict[int, tuple[int, int]] = field(default_factory=dict)
     _new: dict[int, Path] = field(default_factory=dict)  # files that are being made, by thread
 
-    def take(self, effect: Effect) -> None:
+    def take(self, effect: Failpoint) -> None:
         """An effect is about to be carried out; the one before it in this thread has been."""
         self._end_sync(threading.get_ident())
         self._take_new(self._new.pop(threading.get_ident(), None))

@@ -19,15 +19,15 @@ from sdwatch.lane.lane import Lane
 from sdwatch.monitor.holds import Holds
 from sdwatch.policy.failure import recovery, reply_checks
 from sdwatch.policy.failure.diagnosis import judge, what_failed
-from sdwatch.policy.failure.facts import Diagnosis, Facts
+from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.hold_reason import (
     Held,
     HoldCode,
     HoldKey,
+    HoldReason,
     Lack,
     NoCall,
     StartFailure,
-    Trouble,
     broken_here,
     doubted_jobs,
     failed_proof,
@@ -51,7 +51,7 @@ from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.reply import error_for
-from sdwatch.webui.http.reply_checks import Review
+from sdwatch.webui.http.reply_checks import ReplyChecks
 from tests.fakes import FakeClient, FakeProcess, picture, reply
 from tests.helpers import FakeClock
 from tests.histories import ModelWebUI, night
@@ -104,27 +104,40 @@ def _samples() -> list[causes.Sample]:
     return [each for found in lists for each in found if isinstance(each, causes.Sample)]
 
 
-def _failures() -> Iterator[Facts]:
+def _failures() -> Iterator[FailureFacts]:
     for sample in _samples():
         kind, _, said = sample.text.partition(": ")
         error = WebUIServerError("x", status=500, kind=kind if said else "", said=said or kind)
-        yield Facts(error)
+        yield FailureFacts(error)
         silent = WebUIServerError("x", status=500, said="Internal Server Error")
-        yield Facts(silent, log=("Traceback (most recent call last):", "  x", sample.text))
-        yield Facts(silent, process_gone=True, exit_code=-9, log=(sample.text,), memory_low=True)
+        yield FailureFacts(silent, log=("Traceback (most recent call last):", "  x", sample.text))
+        yield FailureFacts(
+            silent, process_gone=True, exit_code=-9, log=(sample.text,), memory_low=True
+        )
     for status in (400, 401, 403, 404, 405, 408, 413, 422, 429, 500, 502, 503, 504, 524):
         for body in (b"", b"Not Found", b'{"detail": "Not Found"}', b'{"detail": "no image"}'):
-            yield Facts(error_for(status, body, "txt2img", "txt2img"))
+            yield FailureFacts(error_for(status, body, "txt2img", "txt2img"))
 
 
 def _diagnoses() -> Iterator[Any]:
     signatures = builtin_signatures()
     for facts in _failures():
-        verdict = judge(facts, signatures)
-        key = what_failed(verdict, facts.error)
+        explanation = judge(facts, signatures)
+        key = what_failed(explanation, facts.error)
         shared = key.shared(str).digest if key else ""
-        found = (verdict.diagnosis, verdict.poisons, verdict.blames, verdict.is_known)
-        yield *found, type(facts.error).__name__, verdict.key.signature, shared, verdict.repeats
+        found = (
+            explanation.diagnosis,
+            explanation.poisons,
+            explanation.blames,
+            explanation.is_known,
+        )
+        yield (
+            *found,
+            type(facts.error).__name__,
+            explanation.key.signature,
+            shared,
+            explanation.repeats,
+        )
 
 
 def _replies() -> Iterator[Any]:
@@ -141,10 +154,15 @@ def _replies() -> Iterator[Any]:
         yield [each.key for each in reply_checks.findings("txt2img", size, made)]
     for data, level in ((picture(size=(32, 32)), "fail"), (picture(size=(32, 32)), "warn")):
         try:
-            kinds = Review({**LEVELS, "size": level}).look("txt2img", size, reply(data))
+            kinds = ReplyChecks({**LEVELS, "size": level}).look("txt2img", size, reply(data))
             yield [each.key for each in kinds]
         except WebUIError as error:
-            yield type(error).__name__, error.kind, error.facts, judge(Facts(error)).diagnosis
+            yield (
+                type(error).__name__,
+                error.kind,
+                error.facts,
+                judge(FailureFacts(error)).diagnosis,
+            )
 
 
 def _starts() -> Iterator[Any]:
@@ -158,9 +176,15 @@ def _starts() -> Iterator[Any]:
         yield _of(no_start("port 1 is taken by busy", None, failure, lack))
 
 
-def _of(trouble: Trouble) -> Any:
-    key = trouble.key.code.name, _plain(trouble.key.facts)
-    return *key, trouble.blame, trouble.cure.name, bool(trouble.advice), trouble.spent
+def _of(hold_reason: HoldReason) -> Any:
+    key = hold_reason.key.code.name, _plain(hold_reason.key.facts)
+    return (
+        *key,
+        hold_reason.blame,
+        hold_reason.cure.name,
+        bool(hold_reason.advice),
+        hold_reason.spent,
+    )
 
 
 def _plain(facts: Any) -> Any:
@@ -175,7 +199,7 @@ def _verdicts() -> Iterator[Any]:
     unusable = WebUINotUsableError("x", status=401)
     memory = WebUIServerError("x", status=500, said="CUDA out of memory")
     for error in (busy, unusable, memory):
-        yield judge(Facts(error), builtin_signatures())
+        yield judge(FailureFacts(error), builtin_signatures())
 
 
 def _troubles() -> Iterator[Any]:
@@ -183,15 +207,15 @@ def _troubles() -> Iterator[Any]:
         for lack in Lack:
             yield _of(seen_by_probe("it is busy", lack, managed=managed))
         yield _of(no_answer("it is busy", managed=managed))
-        for verdict in _verdicts():
-            yield _of(failed_proof("the canary", verdict, managed=managed))
-            yield _of(found_by_call("it is busy", verdict, managed=managed))
-    for trouble in (doubted_jobs(["a"]), no_room("x"), broken_here("x"), unproven()):
-        yield _of(trouble)
+        for explanation in _verdicts():
+            yield _of(failed_proof("the canary", explanation, managed=managed))
+            yield _of(found_by_call("it is busy", explanation, managed=managed))
+    for hold_reason in (doubted_jobs(["a"]), no_room("x"), broken_here("x"), unproven()):
+        yield _of(hold_reason)
     yield _of(not_begun("no such folder. Make it."))
     hold = Hold(SystemClock())
-    for trouble in (no_answer("a", managed=True), no_answer("b", managed=True), unproven()):
-        hold.say(trouble)
+    for hold_reason in (no_answer("a", managed=True), no_answer("b", managed=True), unproven()):
+        hold.say(hold_reason)
     assert hold.held is not None
     yield len(hold.held.tried)
 
@@ -272,8 +296,8 @@ def _notes() -> Any:
         for everything in (None, full, replace(full, text="4 MB free"), share, None):
             holds.tell(lanes, everything)
             told.append(note.exists())
-        for trouble in (no_answer("a", managed=True), no_answer("b", managed=True), unproven()):
-            lane.held = Held(trouble, "then")
+        for hold_reason in (no_answer("a", managed=True), no_answer("b", managed=True), unproven()):
+            lane.held = Held(hold_reason, "then")
             holds.tell(lanes, None)
             told.append(note.exists())
         note.unlink()

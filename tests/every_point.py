@@ -20,7 +20,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from sdwatch.errors import SdwatchError
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 from tests.death import Death, Points, Unsynced, listening
 from tests.helpers import KILL, PATIENCE, ended_by
 from tests.monitored import Monitored, journal, monitored
@@ -98,18 +98,18 @@ def _spool(root: Path) -> AbstractContextManager[Monitored]:
     )
 
 
-def _never(effect: Effect) -> None:
+def _never(effect: Failpoint) -> None:
     raise AssertionError(effect)
 
 
-def _die(effect: Effect) -> None:
+def _die(effect: Failpoint) -> None:
     raise Death(effect)
 
 
-def _refuse(how: How) -> Callable[[Effect], None]:
+def _refuse(how: How) -> Callable[[Failpoint], None]:
     number = getattr(errno, how.name)
 
-    def then(effect: Effect) -> None:
+    def then(effect: Failpoint) -> None:
         if effect.label in (*ON_DISK, "spawn"):
             raise OSError(number, os.strerror(number), str(effect.path))
 

@@ -47,8 +47,8 @@ _TEXTS = """\
 
 Printed from `sdwatch/policy/failure/signatures.yaml`: texts of a WebUI's replies and of its log, in
 which `NAME` stands for any name, what sdwatch takes them for, and what to do. Of two that fit, the
-upper one is taken. Yours can be added (`signatures:` in the config). In WHY.txt the advice has only the
-flags of the kind of WebUI that failed.
+upper one is taken. Yours can be added (`signatures:` in the config). In WHY.txt the advice has only
+the flags of the kind of WebUI that failed.
 """
 
 

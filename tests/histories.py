@@ -10,16 +10,16 @@ from functools import cache
 from typing import Any, cast
 
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
-from sdwatch.lane.self_test import Proof
+from sdwatch.lane.self_test import SelfTest
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
 from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.canary import PROMPT, Canary, Unwell
+from sdwatch.webui.http.canary import PROMPT, Canary, SelfTestFailure
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.mailbox import Exited, Mailbox
 from sdwatch.webui.http.reply import Reply
@@ -162,7 +162,7 @@ class ModelLane:
 
     def __post_init__(self) -> None:
         canary = Canary(cast(SDWebUIClient, self.webui), may_interrupt=False)
-        self.proof = Proof(
+        self.self_test = SelfTest(
             canary, lambda _: cast(CallWatch, NeverDue()), Redactor(), managed=self.managed
         )
 
@@ -183,7 +183,7 @@ class ModelLane:
         del timeout_s
         return self.bring_up() is None
 
-    def bring_up(self) -> Unwell | None:
+    def bring_up(self) -> SelfTestFailure | None:
         if self.managed:
             self.webui.start()
             self.restarts += 1
@@ -195,31 +195,31 @@ class ModelLane:
         """Somebody restarts a WebUI that is not ours."""
         self.webui.start()
 
-    def _test(self) -> Unwell | None:
-        unwell = self.proof.why_unwell(lambda: "")
-        if unwell is None:
+    def _test(self) -> SelfTestFailure | None:
+        self_test_failure = self.self_test.why_it_failed(lambda: "")
+        if self_test_failure is None:
             self.doubted = self.held = False
             return None
-        self.proof.forget_whose()
+        self.self_test.forget_whose()
         self.doubted = self.down = True
         again = self.managed and not self.fresh
         if self.managed and self.fresh:
             self.failed_fresh = self.generation
         self.holds += not again and not self.held
         self.held = self.held or not again
-        return replace(unwell, again=again)
+        return replace(self_test_failure, again=again)
 
     # -- the keeper
 
-    def prove(self, give_up: threading.Event) -> Unwell | None:
+    def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
         del give_up
         if self.webui.dead:
             self.down = True
         if self.down:
             was_doubted = self.doubted
-            unwell = self.bring_up()
-            if unwell is not None or was_doubted:
-                return unwell
+            self_test_failure = self.bring_up()
+            if self_test_failure is not None or was_doubted:
+                return self_test_failure
         return self._test()
 
     def failed_fresh_since(self, generation: int) -> bool:
@@ -228,7 +228,7 @@ class ModelLane:
     def draws(
         self, stage: str, payload: Mapping[str, Any], _: threading.Event, *, keeps_memory: bool
     ) -> Drawn:
-        drawn = self.proof.draws(stage, payload, lambda: "")
+        drawn = self.self_test.draws(stage, payload, lambda: "")
         if keeps_memory and drawn is not Drawn.CAN and self.managed:
             self.bring_up()
         return drawn
@@ -247,22 +247,22 @@ class ModelLane:
         return first
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
-        self.proof.succeeded(stage, payload)
+        self.self_test.succeeded(stage, payload)
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
-        return self.proof.is_a_jobs_own(failure, *self.last)
+        return self.self_test.is_a_jobs_own(failure, *self.last)
 
     def blamed(
         self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
     ) -> None:
         del crashes
-        self.proof.blamed(job, run, failure, died)
+        self.self_test.blamed(job, run, failure, died)
 
-    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
-        raise AssertionError(f"no history has this: {trouble}, {until_idle}")
+    def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
+        raise AssertionError(f"no history has this: {hold_reason}, {until_idle}")
 
-    def wait_until_idle(self, trouble: Trouble) -> None:
-        raise AssertionError(f"no history has this: {trouble}")
+    def wait_until_idle(self, hold_reason: HoldReason) -> None:
+        raise AssertionError(f"no history has this: {hold_reason}")
 
     def after_call(self) -> tuple[Finding, ...]:
         return ()
@@ -313,7 +313,7 @@ def night(
             mailbox = Mailbox()
             lane.webui.died = _telling(mailbox)
             api = WebUIAPI(
-                lane.webui, lane, recorder, keeper=lane, managed=managed, mailbox=mailbox
+                lane.webui, lane, recorder, observer=lane, managed=managed, mailbox=mailbox
             )
             outcome = api.generate_images_with_recovery("txt2img", payload, None, job)
             if not outcome.later:

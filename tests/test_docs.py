@@ -37,8 +37,8 @@ def test_the_page_of_commands_has_every_command_and_exit_code() -> None:
 def test_each_of_the_ten_promises_names_tests_that_exist() -> None:
     assert [int(promise.split(".")[0]) for promise in PROMISES] == list(range(1, 11))
     for promise in PROMISES:
-        title, _, proof = promise.partition("Proved by:")
-        named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", proof)
+        title, _, self_test = promise.partition("Proved by:")
+        named = re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", self_test)
         assert named, f"{title.splitlines()[0]} names no test"
         for file, test in named:
             path = ROOT / "tests" / file

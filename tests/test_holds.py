@@ -10,7 +10,7 @@ import pytest
 
 from sdwatch.lane.lane import Lane
 from sdwatch.monitor.holds import Holds
-from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldKey, NoCall, Trouble
+from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldKey, HoldReason, NoCall
 from sdwatch.spool.archive import Spool
 from sdwatch.system.clock import SystemClock
 
@@ -28,7 +28,7 @@ class StandIn:
 
     @property
     def hold_reason(self) -> str:
-        return self.held.trouble.cause if self.held else ""
+        return self.held.hold_reason.cause if self.held else ""
 
     def release(self) -> None:
         self.released += 1
@@ -65,7 +65,7 @@ def test_a_note_of_a_full_disk_that_is_taken_away_releases_no_later_hold(
     assert note.exists(), "it is still so"
     note.unlink()
     holds.tell(lanes, None)
-    lane.held = Held(Trouble("it has no model"), "now")
+    lane.held = Held(HoldReason("it has no model"), "now")
     holds.tell(lanes, None)
     holds.tell(lanes, None)
     assert (lane.released, note.exists()) == (0, True)

@@ -18,7 +18,7 @@ from sdwatch.errors import (
     WebUINotUsableError,
     WebUIServerError,
 )
-from sdwatch.lane.self_test import Proof
+from sdwatch.lane.self_test import SelfTest
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
 from sdwatch.policy.failure.failure_key import FailureKey
 from sdwatch.policy.privacy.redaction import Redactor
@@ -66,11 +66,11 @@ class NeverDue:
         self.log = CallLog((), FakeClock())
 
 
-def proof(
+def self_test(
     client: Answering, good: bool = True, *, clock: FakeClock | None = None, **more: Any
-) -> Proof:
+) -> SelfTest:
     canary = Canary(cast(SDWebUIClient, client), may_interrupt=False)
-    made = Proof(
+    made = SelfTest(
         canary,
         lambda _: cast(CallWatch, NeverDue()),
         Redactor(),
@@ -97,7 +97,7 @@ def sizes(client: Answering) -> list[tuple[int, int, int]]:
 
 def test_after_the_canary_comes_a_plain_picture_of_the_last_good_calls_size() -> None:
     client = Answering(lambda _: None)
-    assert proof(client).why_unwell(lambda: "") is None
+    assert self_test(client).why_it_failed(lambda: "") is None
     assert sizes(client) == [(64, 64, 1), (640, 320, 2)]
     first, second = (payload["prompt"] for payload in client.sent)
     assert first != second, "a prompt that is cached hides a poisoned WebUI"
@@ -107,9 +107,9 @@ def test_after_the_canary_comes_a_plain_picture_of_the_last_good_calls_size() ->
 
 def test_without_a_good_call_it_has_512_by_512() -> None:
     client = Answering(lambda _: None)
-    made = proof(client, good=False)
+    made = self_test(client, good=False)
     made.succeeded("extra-single-image", {"image": "x", "upscaling_resize": 2})
-    assert made.why_unwell(lambda: "") is None
+    assert made.why_it_failed(lambda: "") is None
     assert sizes(client) == [(64, 64, 1), (512, 512, 2)]
 
 
@@ -118,9 +118,9 @@ CHECKPOINT = {"override_settings": {"sd_model_checkpoint": "sdxl-base"}}
 
 def test_it_has_the_checkpoint_of_the_last_good_call() -> None:
     client = Answering(lambda _: None)
-    made = proof(client, good=False)
+    made = self_test(client, good=False)
     made.succeeded("txt2img", GOOD | CHECKPOINT)
-    assert made.why_unwell(lambda: "") is None
+    assert made.why_it_failed(lambda: "") is None
     assert client.sent[1]["override_settings"] == CHECKPOINT["override_settings"]
 
 
@@ -135,55 +135,57 @@ def test_it_has_the_checkpoint_of_the_last_good_call() -> None:
 )
 def test_where_that_name_is_refused_by_now_the_loaded_one_decides(refusal: WebUIError) -> None:
     client = Answering(lambda p: refusal if names_one(p) else None)
-    made = proof(client, good=False)
+    made = self_test(client, good=False)
     made.succeeded("txt2img", GOOD | CHECKPOINT)
-    assert made.why_unwell(lambda: "") is None
+    assert made.why_it_failed(lambda: "") is None
     assert [names_one(payload) for payload in client.sent] == [False, True, False]
-    assert made.why_unwell(lambda: "") is None
+    assert made.why_it_failed(lambda: "") is None
     assert not any(map(names_one, client.sent[3:])), "it is not asked for again"
 
 
 def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_tested() -> None:
     dead = WebUIServerError("cannot draw it", status=500)
     client = Answering(lambda p: dead if is_large(p) else None)
-    made = proof(client)
+    made = self_test(client)
     for _ in range(3):
-        unwell = made.why_unwell(lambda: "")
-        assert unwell is not None
-        assert unwell.by is By.FAILED
-        assert unwell.reason.startswith("a plain picture of 640x320 in two steps failed: ")
+        self_test_failure = made.why_it_failed(lambda: "")
+        assert self_test_failure is not None
+        assert self_test_failure.by is By.FAILED
+        assert self_test_failure.reason.startswith(
+            "a plain picture of 640x320 in two steps failed: "
+        )
 
 
 @pytest.mark.parametrize("error", [WebUIBusyError("429"), WebUINotUsableError("403")])
 def test_one_that_has_no_time_neither_passes_nor_fails(error: WebUIError) -> None:
-    unwell = proof(Answering(lambda _: error)).why_unwell(lambda: "")
-    assert unwell is not None
-    assert unwell.by is By.NO_TIME
+    self_test_failure = self_test(Answering(lambda _: error)).why_it_failed(lambda: "")
+    assert self_test_failure is not None
+    assert self_test_failure.by is By.NO_TIME
 
 
 def test_one_that_refuses_so_small_a_picture_is_judged_by_the_other() -> None:
     refused = WebUIBadRequestError("width must be 256 at least")
     small = Answering(lambda p: None if is_large(p) else refused)
-    assert proof(small).why_unwell(lambda: "") is None
+    assert self_test(small).why_it_failed(lambda: "") is None
     both = Answering(lambda p: WebUIServerError("dead") if is_large(p) else refused)
-    assert proof(both).why_unwell(lambda: "") is not None
-    assert proof(Answering(lambda _: refused)).why_unwell(lambda: "") is None
+    assert self_test(both).why_it_failed(lambda: "") is not None
+    assert self_test(Answering(lambda _: refused)).why_it_failed(lambda: "") is None
 
 
 def test_a_person_says_that_it_is_healthy_and_512_by_512_decides_again() -> None:
     client = Answering(lambda p: WebUIServerError("dead") if is_large(p) else None)
-    made = proof(client)
-    assert made.why_unwell(lambda: "") is not None
+    made = self_test(client)
+    assert made.why_it_failed(lambda: "") is not None
     made.begin_anew()
-    assert made.why_unwell(lambda: "") is None
+    assert made.why_it_failed(lambda: "") is None
 
 
 def test_a_plain_picture_of_one_colour_fails_it() -> None:
     client = Answering(lambda _: None)
     client.picture = lambda payload: plain_black(payload) if is_large(payload) else picture(1)
-    unwell = proof(client).why_unwell(lambda: "")
-    assert unwell is not None
-    assert "one colour" in unwell.reason
+    self_test_failure = self_test(client).why_it_failed(lambda: "")
+    assert self_test_failure is not None
+    assert "one colour" in self_test_failure.reason
 
 
 def test_it_fails_when_its_limit_is_passed() -> None:
@@ -196,10 +198,10 @@ def test_it_fails_when_its_limit_is_passed() -> None:
 
     client = Answering(hangs)
     client.abandon = over.set
-    unwell = proof(client, clock=clock, limit=30.0).why_unwell(lambda: "")
-    assert unwell is not None
-    assert unwell.by is By.FAILED
-    assert "within 30 s (`self_test_limit` in the config)" in unwell.reason
+    self_test_failure = self_test(client, clock=clock, limit=30.0).why_it_failed(lambda: "")
+    assert self_test_failure is not None
+    assert self_test_failure.by is By.FAILED
+    assert "within 30 s (`self_test_limit` in the config)" in self_test_failure.reason
 
 
 # -- a picture for advice
@@ -211,7 +213,7 @@ OOM = WebUIServerError("500", status=500, said="CUDA out of memory")
 
 def drawn(answers: Answers, largest: Mapping[str, Any] = GOOD) -> tuple[Drawn, Answering]:
     client = Answering(answers)
-    made = proof(client, good=False)
+    made = self_test(client, good=False)
     made.succeeded("txt2img", largest)
     return made.draws("txt2img", HUGE, lambda: ""), client
 
@@ -230,7 +232,7 @@ def test_what_it_shows_depends_on_what_succeeded_before() -> None:
     assert drawn(lambda _: OOM, HUGE)[0] is Drawn.COULD_BEFORE
     assert drawn(lambda _: WebUIBusyError("429"))[0] is Drawn.NOT_ASKED
     assert drawn(lambda _: WebUIBadRequestError("422", status=422))[0] is Drawn.NOT_ASKED
-    upscale = proof(Answering(lambda _: OOM)).draws("extra-single-image", {}, lambda: "")
+    upscale = self_test(Answering(lambda _: OOM)).draws("extra-single-image", {}, lambda: "")
     assert upscale is Drawn.NOT_ASKED, "its size is not in its payload"
 
 
@@ -238,7 +240,7 @@ def test_what_it_shows_depends_on_what_succeeded_before() -> None:
 
 
 def test_a_known_failure_counts_only_where_the_self_test_is_as_large_as_the_call() -> None:
-    made = proof(Answering(lambda _: None), good=False)
+    made = self_test(Answering(lambda _: None), good=False)
     for job in "ab":
         made.blamed(job, f"run-{job}", KEY_ERROR, died=False)
     small, large = {"width": 512, "height": 512}, {"width": 512, "height": 768}

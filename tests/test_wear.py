@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from sdwatch.lane.recycling import Wear
-from sdwatch.webui.http.option_leaks import Leaks
+from sdwatch.lane.recycling import Recycling
+from sdwatch.webui.http.option_leaks import OptionLeaks
 from tests.lanes import simulator
 
 ONE: dict[str, Any] = {"prompt": "one"}
 OTHER: dict[str, Any] = {"prompt": "one"}
 
 
-def wear(**webui: Any) -> Wear:
-    return Wear(simulator(**webui), cast(Leaks, None), lambda: 0)
+def recycling(**webui: Any) -> Recycling:
+    return Recycling(simulator(**webui), cast(OptionLeaks, None), lambda: 0)
 
 
 def test_only_attempts_of_the_call_that_came_first_are_the_first_of_their_incarnation() -> None:
-    made = wear()
+    made = recycling()
     made.begin_generation()
     assert made.sending(ONE)
     assert made.sending(ONE), "another attempt: nothing else can have harmed the WebUI"
@@ -28,10 +28,10 @@ def test_only_attempts_of_the_call_that_came_first_are_the_first_of_their_incarn
 
 
 def test_what_was_adopted_has_had_calls_that_nobody_knows() -> None:
-    assert not wear().sending(ONE)
+    assert not recycling().sending(ONE)
 
 
 def test_a_webui_that_is_not_ours_has_no_first_call() -> None:
-    made = wear(command=None)
+    made = recycling(command=None)
     made.begin_generation()
     assert not made.sending(ONE)

@@ -16,7 +16,7 @@ from sdwatch.cli.printed import log_of, said_of, shown
 from sdwatch.config import WebUIConfig, load_signatures
 from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.diagnosis import judge
-from sdwatch.policy.failure.facts import Facts
+from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.catalogue import Catalogue, Kind
 from sdwatch.policy.privacy.printable import printable_text
@@ -61,14 +61,14 @@ def main(args: argparse.Namespace) -> ExitCode:
 def _is_well(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> bool:
     """Print how it went."""
     try:
-        print(f"{webui.name}: {_proof(webui, chosen, signatures)}", flush=True)
+        print(f"{webui.name}: {_self_test(webui, chosen, signatures)}", flush=True)
     except WebUIError as error:
         print(f"{webui.name}: {printable_text(str(error))}", flush=True)
         return False
     return True
 
 
-def _proof(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> str:
+def _self_test(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> str:
     client = client_of(webui)
     try:
         _wait_until_idle(client, webui, chosen.spool)
@@ -91,8 +91,8 @@ def _sent(client: SDWebUIClient, log: CallLog, signatures: tuple[Signature, ...]
         return client.generate_images("txt2img", payload(), canary=True)
     except WebUIError as error:
         printed = said_of(error, log)
-        verdict = judge(Facts(error, log=printed), signatures)
-        told = (verdict.cause, f"  {verdict.advice}", *shown(printed))
+        explanation = judge(FailureFacts(error, log=printed), signatures)
+        told = (explanation.cause, f"  {explanation.advice}", *shown(printed))
         raise WebUIError("\n".join(told)) from error
 
 

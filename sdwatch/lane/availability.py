@@ -14,15 +14,15 @@ from typing import Any
 
 from sdwatch.config import WebUIConfig
 from sdwatch.lane.hold import Hold
-from sdwatch.lane.recycling import Wear
-from sdwatch.lane.self_test import Ended, Proof
+from sdwatch.lane.recycling import Recycling
+from sdwatch.lane.self_test import Ended, SelfTest
 from sdwatch.policy.failure.cooldown import asked_again_after
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.hold_reason import (
     Cure,
+    HoldReason,
     NoCall,
-    Trouble,
     broken_here,
     doubted_jobs,
     no_answer,
@@ -36,7 +36,7 @@ from sdwatch.policy.privacy.cuts import shortened
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE
 from sdwatch.system.clock import Clock
 from sdwatch.webui.http.api import EXIT_WAIT
-from sdwatch.webui.http.canary import By, Unwell
+from sdwatch.webui.http.canary import By, SelfTestFailure
 from sdwatch.webui.http.catalogue import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.external import ExternalWebUI
@@ -58,7 +58,7 @@ _SCHEMA_PAUSE = 0.5
 STOPS = "sdwatch stops"
 
 
-class Upkeep:
+class Availability:
     """Of the WebUI of `config`. `stopping` is set when sdwatch stops; `changed` is called after
     each change of `state`, `wake` when the lane's readiness is another; `tell` gets lines for
     people, `warn` what of a start they should know; `redact` takes prompts out of what the WebUI
@@ -72,8 +72,8 @@ class Upkeep:
         client: SDWebUIClient,
         probe: ReadinessProbe,
         crashes: CrashHistory,
-        wear: Wear,
-        proof: Proof,
+        recycling: Recycling,
+        self_test: SelfTest,
         clock: Clock,
         stopping: threading.Event,
         changed: Callable[[], None],
@@ -94,8 +94,8 @@ class Upkeep:
         self._client = client
         self._probe = probe
         self._crashes = crashes
-        self._wear = wear
-        self._proof = proof
+        self._recycling = recycling
+        self._self_test = self_test
         self._clock = clock
         self._stopping = stopping
         self._changed = changed
@@ -131,7 +131,7 @@ class Upkeep:
     def ready(self) -> bool:
         """Whether a call may be sent."""
         well = self.state is State.READY and self.ended_generation != self.process.generation
-        sound = not self._wear.worn_out and not self._crashes.suspects
+        sound = not self._recycling.due and not self._crashes.suspects
         return well and sound and not self._stopping.is_set()
 
     @property
@@ -154,41 +154,41 @@ class Upkeep:
         if not self.process.adopt(give_up=self._stopping):
             if self.process.answers_unusable:
                 self.apply(Event.START)
-                self._found_not_usable(self.process.last_trouble)
+                self._found_not_usable(self.process.last_hold_reason)
             return
         self._interrupt_what_was_left()
         self.apply(Event.START)
         self._come_up("adopted as it was")
 
-    def bring_up(self) -> Unwell | None:
+    def bring_up(self) -> SelfTestFailure | None:
         """Wait out the cool-down, then restart and wait until ready: None, or why it is not. While
         it is `paused` nothing is started."""
         if self._clock.wait(self._stopping, self._crashes.remaining()):
-            return Unwell(STOPS, By.NOT_ASKED)
+            return SelfTestFailure(STOPS, By.NOT_ASKED)
         if why := self.paused():
-            return Unwell(why.text, By.NOT_ASKED)
+            return SelfTestFailure(why.text, By.NOT_ASKED)
         self._nothing_runs = False
         before = self.process.generation
         self._probe.begin_generation()
         self._schema_looks = 0
         self._cannot, self._useless = {}, {}
         self._failed_probes = 0
-        self._wear.begin_generation()
+        self._recycling.begin_generation()
         self.apply(Event.START)
         self._crashes.started(self.process.generation + 1 if self._managed else 0)
         started = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
         if started:
             self._warn_of_the_start()
             return self._come_up()
-        trouble = self.process.last_trouble
+        hold_reason = self.process.last_hold_reason
         has_lived = not self._managed or self.process.generation != before
-        if trouble.cure is Cure.PERSON:
-            self._found_not_usable(trouble, has_output=has_lived)
+        if hold_reason.cure is Cure.PERSON:
+            self._found_not_usable(hold_reason, has_output=has_lived)
         else:
             self.apply(Event.START_FAILED)
-            self._failed(trouble, Fell.NO_START, has_output=has_lived)
+            self._failed(hold_reason, Fell.NO_START, has_output=has_lived)
             self._wake()
-        return Unwell(self._redact(trouble.cause), By.NOT_ASKED)
+        return SelfTestFailure(self._redact(hold_reason.cause), By.NOT_ASKED)
 
     def _warn_of_the_start(self) -> None:
         """Extensions that this life of it has not loaded. One that was adopted was told of."""
@@ -197,14 +197,14 @@ class Upkeep:
             found = (each for each in failed_extensions(begin, {}) if each.of_start)
             self._warn(f"generation {self.process.generation}", tuple(found))
 
-    def _come_up(self, how: str = "") -> Unwell | None:
+    def _come_up(self, how: str = "") -> SelfTestFailure | None:
         """It answers: it is ready, unless it is doubted. None, or why it is not."""
         self._unusable_starts = 0
         if self.must_be_proven and (why := self.paused()):
             self._wait_to_be_proven()
-            return Unwell(why.text, By.NOT_ASKED)
-        unwell = self._doubt()
-        if unwell is None:
+            return SelfTestFailure(why.text, By.NOT_ASKED)
+        self_test_failure = self._doubt()
+        if self_test_failure is None:
             self._read_lists()
             self.apply(Event.READY)
             self.hold.end()
@@ -212,15 +212,15 @@ class Upkeep:
             self._wake()
             self._hold_if_suspected()
             return None
-        return self._take(unwell, Event.START_FAILED)
+        return self._take(self_test_failure, Event.START_FAILED)
 
-    def _found_not_usable(self, trouble: Trouble, *, has_output: bool = True) -> None:
+    def _found_not_usable(self, hold_reason: HoldReason, *, has_output: bool = True) -> None:
         """A start found that only a person can cure it, which is no crash. What answers is asked
         again, and left running; where nothing runs, the start is tried again."""
         self._nothing_runs = self._managed and not self.process.answers_unusable
         self._unusable_starts += 1
         if not self._stopping.is_set():
-            self.hold.say(self._with_output(trouble) if has_output else trouble, anew=True)
+            self.hold.say(self._with_output(hold_reason) if has_output else hold_reason, anew=True)
         starts_again = asked_again_after(self._unusable_starts)
         self._hold_for(starts_again if self._nothing_runs else self._config.health.interval)
 
@@ -240,7 +240,7 @@ class Upkeep:
         """One round for a WebUI that no run has."""
         if self.state is State.READY:
             self._check_health()
-        if self.state is State.READY and self._wear.worn_out and not self._may_call():
+        if self.state is State.READY and self._recycling.due and not self._may_call():
             self._recycle()
         if self.state is State.NOT_USABLE:
             self._try_again()
@@ -273,11 +273,11 @@ class Upkeep:
         self._tell(told)
 
     def put_on_hold(
-        self, trouble: Trouble, *, still_counts_for: float = 0.0, to_be_proven: bool = False
+        self, hold_reason: HoldReason, *, still_counts_for: float = 0.0, to_be_proven: bool = False
     ) -> None:
         """Nothing can be sent to it for now; the oftener in a row, the longer: what waits for
         others along the cool-down, else at a pace by which a cure is soon seen. See Hold."""
-        told = self._with_output(trouble)
+        told = self._with_output(hold_reason)
         in_a_row = self.hold.begin(
             told, still_counts_for=still_counts_for, to_be_proven=to_be_proven
         )
@@ -293,23 +293,25 @@ class Upkeep:
     def release(self) -> None:
         """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
         self.hold.release()
-        self._proof.begin_anew()
+        self._self_test.begin_anew()
         self._crashes.trusted()
         self._next_probe = 0.0
 
-    def prove(self, why_over: Callable[[], str]) -> Unwell | None:
+    def run_self_test(self, why_over: Callable[[], str]) -> SelfTestFailure | None:
         """Why it fails its self-test. It must be ready; a self-test that is over for another reason
         than its own end (see `why_over`) condemns nothing."""
         if why := self.paused():
-            return Unwell(why.text, By.NOT_ASKED)
+            return SelfTestFailure(why.text, By.NOT_ASKED)
         over = self._why_over
-        unwell = self._proof.why_unwell(lambda: why_over() or over(), self._how_ended)
+        self_test_failure = self._self_test.why_it_failed(
+            lambda: why_over() or over(), self._how_ended
+        )
         if why_over() or self._stopping.is_set():
-            return Unwell(why_over() or STOPS, By.NOT_ASKED)
-        if unwell is None:
+            return SelfTestFailure(why_over() or STOPS, By.NOT_ASKED)
+        if self_test_failure is None:
             self._crashes.proven_well()
             return None
-        return self._take(unwell)
+        return self._take(self_test_failure)
 
     def draws(
         self,
@@ -325,27 +327,38 @@ class Upkeep:
         if self.state is not State.READY or self.paused():
             return Drawn.NOT_ASKED
         over = self._why_over
-        drawn = self._proof.draws(stage, payload, lambda: why_over() or over(), self._how_ended)
+        drawn = self._self_test.draws(stage, payload, lambda: why_over() or over(), self._how_ended)
         if keeps_memory and drawn is not Drawn.CAN:
-            self._wear.wear_out("a picture for advice may have left it unusable")
+            self._recycling.make_due("a picture for advice may have left it unusable")
         return drawn
 
-    def _take(self, unwell: Unwell, event: Event = Event.CRASHED) -> Unwell:
+    def _take(
+        self, self_test_failure: SelfTestFailure, event: Event = Event.CRASHED
+    ) -> SelfTestFailure:
         """It did not pass: waited for where it has no time. Else its cool-down begins; it is on
         hold only where no restart is left to cure it: it is fresh, or not ours."""
-        if unwell.by is By.NO_TIME:
-            self.put_on_hold(unwell.told, to_be_proven=True)
-            return unwell
+        if self_test_failure.by is By.NO_TIME:
+            self.put_on_hold(self_test_failure.told, to_be_proven=True)
+            return self_test_failure
         if self._stopping.is_set():
-            return Unwell(STOPS, By.NOT_ASKED)
-        fresh = self._wear.is_fresh
+            return SelfTestFailure(STOPS, By.NOT_ASKED)
+        fresh = self._recycling.is_fresh
         self.apply(event)
         again = self._managed and not fresh
         failed_fresh = self.process.generation if fresh else 0
-        self._failed(unwell.told, Fell.FAILED_SELF_TEST, holds=not again, failed_fresh=failed_fresh)
-        self._tell(f"{unwell.reason}; nothing is sent for {self._crashes.remaining():g} s")
+        self._failed(
+            self_test_failure.told,
+            Fell.FAILED_SELF_TEST,
+            holds=not again,
+            failed_fresh=failed_fresh,
+        )
+        self._tell(
+            f"{self_test_failure.reason}; nothing is sent for {self._crashes.remaining():g} s"
+        )
         self._wake()
-        return replace(unwell, reason=self._redact(unwell.reason), again=again)
+        return replace(
+            self_test_failure, reason=self._redact(self_test_failure.reason), again=again
+        )
 
     def _hold_if_suspected(self) -> None:
         if runs := self._crashes.suspects:
@@ -359,7 +372,7 @@ class Upkeep:
 
     def _failed(
         self,
-        trouble: Trouble,
+        hold_reason: HoldReason,
         kind: Fell,
         *,
         has_output: bool = True,
@@ -370,32 +383,32 @@ class Upkeep:
         restarted first."""
         if self._stopping.is_set():
             return
-        self._proof.forget_whose()
+        self._self_test.forget_whose()
         self._crashes.crashed(kind, failed_fresh=failed_fresh)
         if holds:
-            self.hold.say(self._with_output(trouble) if has_output else trouble, anew=True)
+            self.hold.say(self._with_output(hold_reason) if has_output else hold_reason, anew=True)
         else:
-            self.hold.remember(self._redact(trouble.cause))
+            self.hold.remember(self._redact(hold_reason.cause))
 
-    def _with_output(self, trouble: Trouble) -> Trouble:
+    def _with_output(self, hold_reason: HoldReason) -> HoldReason:
         """What it printed goes with it, and no prompt in either."""
         printed = self._redact(
             shortened("\n".join(self.process.get_tail_logs().values()), MOST_AT_ONCE)
         )
         lines = tuple(lines_that_matter(printed))
-        return replace(trouble, cause=self._redact(trouble.cause), lines=lines)
+        return replace(hold_reason, cause=self._redact(hold_reason.cause), lines=lines)
 
-    def _doubt(self) -> Unwell | None:
+    def _doubt(self) -> SelfTestFailure | None:
         """After a failed canary, and what no probe can see, it is ready only when a canary has
         passed: why that failed. It is a call like any other, and waits out the cool-down."""
         if not self.must_be_proven:
             return None
         if self._clock.wait(self._stopping, self._crashes.remaining()):
-            return Unwell(STOPS, By.NOT_ASKED)
-        unwell = self._proof.why_unwell(self._why_over, self._how_ended)
-        if unwell is None:
+            return SelfTestFailure(STOPS, By.NOT_ASKED)
+        self_test_failure = self._self_test.why_it_failed(self._why_over, self._how_ended)
+        if self_test_failure is None:
             self._crashes.proven_well()
-        return unwell
+        return self_test_failure
 
     def _why_over(self) -> str:
         """Why a proof that is under way needs no more waiting for, or ''."""
@@ -427,7 +440,7 @@ class Upkeep:
         elif probe.ready:
             self._failed_probes = 0
             self.process.cap_logs()
-            self._wear.look_at_memory()
+            self._recycling.look_at_memory()
             self._finish_lists()
         elif self._is_frozen(probe):
             self.crashed(Diagnosis.STUCK, probe.reason)
@@ -450,7 +463,7 @@ class Upkeep:
         elif not (self.must_be_proven and self._may_call()):
             self._go_on_if_well()
 
-    def _seen_by(self, probe: ProbeResult) -> Trouble:
+    def _seen_by(self, probe: ProbeResult) -> HoldReason:
         """Why it cannot be used, as a probe finds."""
         if probe.lacks is None:
             return no_answer(probe.reason, managed=self._managed, facts=probe.key)
@@ -467,15 +480,15 @@ class Upkeep:
         self._failed_probes = 0
         return True
 
-    def _say_if_new(self, trouble: Trouble) -> None:
+    def _say_if_new(self, hold_reason: HoldReason) -> None:
         """It is looked at every few seconds, and its output read only where something changed."""
-        if self.hold.held is None or trouble.key != self.hold.held.trouble.key:
-            self.hold.say(self._with_output(trouble))
+        if self.hold.held is None or hold_reason.key != self.hold.held.hold_reason.key:
+            self.hold.say(self._with_output(hold_reason))
 
     def _go_on_if_well(self) -> None:
         """Its probe is answered; what a call has found wrong only the canary can see."""
-        unwell = self._doubt()
-        if unwell is None:
+        self_test_failure = self._doubt()
+        if self_test_failure is None:
             self._unusable_starts = 0
             self.hold.end()
             self._read_lists()
@@ -483,10 +496,10 @@ class Upkeep:
             self._wake()
             self._hold_if_suspected()
         else:
-            self._take(unwell)
+            self._take(self_test_failure)
 
     def _died_by_itself(self) -> None:
-        self._proof.forget_whose()
+        self._self_test.forget_whose()
         self.crashed(Diagnosis.CRASH)
 
     def _probe_when_due(self) -> ProbeResult | None:
@@ -498,8 +511,8 @@ class Upkeep:
 
     def _recycle(self) -> None:
         """End it in order and start it anew, which is no crash."""
-        self._crashes.recycled(self.process.generation, self._wear.worn_out)
-        self._tell(f"recycled: {self._wear.worn_out}")
+        self._crashes.recycled(self.process.generation, self._recycling.due)
+        self._tell(f"recycled: {self._recycling.due}")
         self.apply(Event.RECYCLED)
 
     def _interrupt_what_was_left(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.failure.hold_reason import Held, Trouble
+from sdwatch.policy.failure.hold_reason import Held, HoldReason
 from sdwatch.system.clock import Clock, iso
 
 _MOST_TOLD = 5
@@ -18,7 +18,7 @@ class Hold:
         self.still_counts_for = 0.0  # seconds for which a generation that stands still holds it
         self.to_be_proven = False  # a call found what no probe can see, so a canary must pass
         self._in_a_row = 0
-        self._began_as: Trouble | None = None
+        self._began_as: HoldReason | None = None
         self._tried: tuple[tuple[str, str], ...] = ()  # since a call succeeded; the last of them
         self._before = 0  # so many more
         self._clock = clock
@@ -27,27 +27,27 @@ class Hold:
     def reason(self) -> str:
         """Its cause, or ''."""
         held = self.held
-        return held.trouble.cause if held else ""
+        return held.hold_reason.cause if held else ""
 
     def begin(
-        self, trouble: Trouble, *, still_counts_for: float = 0.0, to_be_proven: bool = False
+        self, hold_reason: HoldReason, *, still_counts_for: float = 0.0, to_be_proven: bool = False
     ) -> int:
         """A call, or a probe, found that it cannot be used: how often that was so in a row."""
         self._in_a_row += 1
         self.still_counts_for = still_counts_for
         self.to_be_proven = to_be_proven
-        self._began_as = trouble
-        self.say(trouble, anew=True)
+        self._began_as = hold_reason
+        self.say(hold_reason, anew=True)
         return self._in_a_row
 
-    def say(self, trouble: Trouble, *, anew: bool = False) -> None:
+    def say(self, hold_reason: HoldReason, *, anew: bool = False) -> None:
         """On hold for this reason, by itself or instead of another. `anew`: something was tried
         again, and it is to be told although the reason may be the same."""
         now = self._clock.wall()
         self.since = self.since or now
-        if anew or self.held is None or trouble.key != self.held.trouble.key:
-            self.remember(trouble.cause)
-        self.held = Held(trouble, iso(self.since), self._tried, self._before)
+        if anew or self.held is None or hold_reason.key != self.held.hold_reason.key:
+            self.remember(hold_reason.cause)
+        self.held = Held(hold_reason, iso(self.since), self._tried, self._before)
 
     def remember(self, what: str) -> None:
         """It happened: should it come to a hold, its story begins here."""
@@ -57,8 +57,8 @@ class Hold:
 
     def say_again(self) -> None:
         """What it began for is still so, whatever was said since."""
-        if trouble := self._began_as or (self.held and self.held.trouble):
-            self.say(trouble)
+        if hold_reason := self._began_as or (self.held and self.held.hold_reason):
+            self.say(hold_reason)
 
     def release(self) -> None:
         """A person says that it is to go on, and has seen to it: a probe is enough."""

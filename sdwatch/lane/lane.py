@@ -14,7 +14,7 @@ from typing import Any
 
 from sdwatch.config import WebUIConfig, builtin_signatures, secrets_in
 from sdwatch.lane.permit import Permit
-from sdwatch.lane.supervisor import Keeper
+from sdwatch.lane.supervisor import Supervisor
 from sdwatch.policy.failure.cooldown import is_waited_for
 from sdwatch.policy.failure.hold_reason import Held, NoCall
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
@@ -28,7 +28,7 @@ from sdwatch.webui.http.client import client_for
 from sdwatch.webui.http.external import ExternalWebUI
 from sdwatch.webui.http.health import ReadinessProbe, asks_for_api
 from sdwatch.webui.http.mailbox import Mailbox
-from sdwatch.webui.http.option_leaks import Leaks
+from sdwatch.webui.http.option_leaks import OptionLeaks
 from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.http.roles import Recorder
 from sdwatch.webui.process.crash_history import CrashHistory
@@ -90,7 +90,7 @@ class Lane:
             redact=self.redactor.redact,
         )
         self._machine = Machine(clock, {"state": state_dir}, lambda: self.process.family())
-        self.keeper = Keeper(
+        self.supervisor = Supervisor(
             config,
             client=self._client,
             probe=probe,
@@ -104,38 +104,38 @@ class Lane:
             machine=self._machine,
             signatures=self._signatures,
             redactor=self.redactor,
-            leaks=Leaks(self._client, state_dir / "leaks.json"),
+            option_leaks=OptionLeaks(self._client, state_dir / "leaks.json"),
             remembered=remembered,
             checks=checks,
         )
         self.process = _process(
-            config, state_dir, clock, probe, self.keeper, self._signatures, self._machine
+            config, state_dir, clock, probe, self.supervisor, self._signatures, self._machine
         )
-        self.keeper.use(self.process)
+        self.supervisor.use(self.process)
 
     def open(self) -> None:
         """Begin to keep the WebUI: adopt or start it, and see that it stays well."""
-        self.keeper.open()
+        self.supervisor.open()
 
     @property
     def ready(self) -> bool:
         """Whether a new run would be served now."""
-        return self.keeper.upkeep.ready and self._crashes.remaining() <= 0
+        return self.supervisor.availability.ready and self._crashes.remaining() <= 0
 
     @property
     def hold_reason(self) -> str:
         """Why it serves nobody until something changes; '' when it is not on hold."""
-        return self.keeper.upkeep.hold.reason
+        return self.supervisor.availability.hold.reason
 
     @property
     def held(self) -> Held | None:
         """All of that, for people."""
-        return self.keeper.upkeep.hold.held
+        return self.supervisor.availability.hold.held
 
     @property
     def held_since(self) -> float:
         """When that began, on the wall clock; 0 when it is not on hold."""
-        return self.keeper.upkeep.hold.since
+        return self.supervisor.availability.hold.since
 
     @property
     def is_waited_for(self) -> bool:
@@ -145,20 +145,20 @@ class Lane:
             return True
         held_for = max(0.0, self._clock.wall() - since) if since else 0.0
         in_a_row = self._crashes.in_a_row
-        return is_waited_for(held.trouble.cure, in_a_row, held_for, self._cooldown)
+        return is_waited_for(held.hold_reason.cure, in_a_row, held_for, self._cooldown)
 
     def release(self) -> None:
         """A person says that it is to go on now; a cool-down runs on all the same."""
-        self.keeper.release()
+        self.supervisor.release()
 
     @property
     def catalogue(self) -> Catalogue | None:
         """What its WebUI has; None until it has been ready for the first time."""
-        return self.keeper.upkeep.catalogue
+        return self.supervisor.availability.catalogue
 
     def read_again(self, routes: Collection[str]) -> None:
         """Have these lists read anew; `catalogue` is another one then."""
-        self.keeper.read_again(routes)
+        self.supervisor.read_again(routes)
 
     @contextmanager
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
@@ -169,10 +169,10 @@ class Lane:
             yield
         finally:
             try:
-                self.keeper.call_over()
+                self.supervisor.call_over()
             finally:
                 self._permit.give_back()
-            self.keeper.look_again()
+            self.supervisor.look_again()
 
     def _take_when_clean(self, mailbox: Mailbox) -> None:
         """Looked up with the permit, so that it is true of this call; and given back meanwhile."""
@@ -180,13 +180,13 @@ class Lane:
             self._permit.take(mailbox, lambda: self.ready)
             may = False
             try:
-                may = not self._may_call() and self.keeper.is_clean()
+                may = not self._may_call() and self.supervisor.is_clean()
             finally:
                 if not may:
                     self._permit.give_back()
             if may:
                 return
-            self.keeper.look_again()
+            self.supervisor.look_again()
             self._clock.wait(mailbox.given_up, _CHECK_AGAIN)
 
     def api(self, recorder: Recorder, mailbox: Mailbox) -> WebUIAPI:
@@ -195,7 +195,7 @@ class Lane:
             self._client,
             _RunsProcess(self, mailbox),
             recorder,
-            keeper=self.keeper,
+            observer=self.supervisor,
             mailbox=mailbox,
             recovery=self._recovery,
             managed=self.managed,
@@ -209,14 +209,14 @@ class Lane:
 
     def begin_stop(self) -> None:
         """No new call from now on; a run that waits for anything but a reply stops at once."""
-        self.keeper.close()
-        self._permit.close(stop_holder=self.keeper.watch is None)
+        self.supervisor.close()
+        self._permit.close(stop_holder=self.supervisor.watch is None)
         self._client.abandon_probes()
 
     def end_stop(self, hurry: threading.Event | None = None) -> None:
         """After all runs have ended: stop the WebUI, or leave it to be adopted. Once `hurry` is
         set it is killed without its grace time."""
-        self.keeper.join()
+        self.supervisor.join()
         if self._config.leave_running:
             self.process.close()
         else:
@@ -237,7 +237,7 @@ class Lane:
     @property
     def progress(self) -> dict[str, Any]:
         """What its WebUI last said of the call in flight; {} without one."""
-        watch = self.keeper.watch
+        watch = self.supervisor.watch
         return watch.progress if watch else {}
 
     def status(self) -> dict[str, Any]:
@@ -245,18 +245,18 @@ class Lane:
         held = self.held
         return {
             **self.about(),
-            "state": str(self.keeper.upkeep.state),
-            "hold": held.trouble.cause if held else "",
-            "advice": held.trouble.advice if held else "",
-            "spent": list(held.trouble.spent) if held else [],
+            "state": str(self.supervisor.availability.state),
+            "hold": held.hold_reason.cause if held else "",
+            "advice": held.hold_reason.advice if held else "",
+            "spent": list(held.hold_reason.spent) if held else [],
             "busy": self._permit.taken,
             "generation": self.process.generation,
             "crashes_in_a_row": self._crashes.in_a_row,
             "cooldown_left": round(self._crashes.remaining(), 1),
             "last_failure": self.process.last_failure,
-            "rss": self.keeper.wear.rss,
-            "warnings": self.keeper.warnings.count,
-            "last_warning": self.keeper.warnings.last,
+            "rss": self.supervisor.recycling.rss,
+            "warnings": self.supervisor.warnings.count,
+            "last_warning": self.supervisor.warnings.last,
             "progress": self.progress,
         }
 
@@ -281,7 +281,7 @@ class _RunsProcess:
 
     def restart_and_wait_ready(self, timeout_s: float) -> bool:
         del timeout_s  # the lane has its own limit, from the config
-        return self._lane.keeper.bring_up_for(self._mailbox.given_up)
+        return self._lane.supervisor.bring_up_for(self._mailbox.given_up)
 
 
 def _process(
@@ -289,7 +289,7 @@ def _process(
     state_dir: Path,
     clock: Clock,
     probe: ReadinessProbe,
-    keeper: Keeper,
+    supervisor: Supervisor,
     signatures: tuple[Signature, ...],
     machine: Machine,
 ) -> WebUIProcessManager | ExternalWebUI:
@@ -304,7 +304,7 @@ def _process(
         state_dir=state_dir,
         clock=clock,
         probe=probe,
-        on_exit=keeper.exited,
+        on_exit=supervisor.exited,
         cwd=config.cwd,
         env=config.env,
         start_limit=config.start_limit,

@@ -21,13 +21,13 @@ class Permit:
     def __init__(self) -> None:
         self._condition = threading.Condition()
         self._holder: Mailbox | None = None
-        self._keeper = False
+        self._supervisor = False
         self._closed = False
 
     @property
     def taken(self) -> bool:
         """Whether somebody has it."""
-        return self._holder is not None or self._keeper
+        return self._holder is not None or self._supervisor
 
     def take(self, mailbox: Mailbox, may: Callable[[], bool]) -> None:
         """Wait until nobody has it and `may` allows. Raises RunCancelledError, RunStoppedError."""
@@ -46,14 +46,14 @@ class Permit:
         with self._condition:
             if self.taken or self._closed:
                 return False
-            self._keeper = True
+            self._supervisor = True
             return True
 
     def give_back(self) -> None:
         """Whoever has it gives it back."""
         with self._condition:
             self._holder = None
-            self._keeper = False
+            self._supervisor = False
             self._condition.notify_all()
 
     def tell(self, message: Message) -> None:

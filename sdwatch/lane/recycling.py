@@ -11,18 +11,20 @@ from typing import Any
 
 from sdwatch.config import WebUIConfig
 from sdwatch.policy.failure.reply_checks import Finding
-from sdwatch.webui.http.option_leaks import Leaks
+from sdwatch.webui.http.option_leaks import OptionLeaks
 
 
-class Wear:
+class Recycling:
     """Of the WebUI of `config`; used by whoever has its permit. `read_rss`: bytes of memory that
     its whole tree holds now."""
 
-    def __init__(self, config: WebUIConfig, leaks: Leaks, read_rss: Callable[[], int]) -> None:
-        self.worn_out = ""  # why, or ''; what is not ours never is, for it is left as it is
+    def __init__(
+        self, config: WebUIConfig, option_leaks: OptionLeaks, read_rss: Callable[[], int]
+    ) -> None:
+        self.due = ""  # why, or ''; what is not ours never is, for it is left as it is
         self.rss = 0  # bytes, when it was last looked at
         self._config = config
-        self._leaks = leaks
+        self._option_leaks = option_leaks
         self._read_rss = read_rss
         self.is_fresh = False  # started by us, and no job's call was sent to it since
         self._only_call: object = None  # the only one that was sent to it since, if so
@@ -30,14 +32,14 @@ class Wear:
 
     def begin_generation(self) -> None:
         """It starts anew, as good as new."""
-        self.worn_out, self._calls = "", 0
+        self.due, self._calls = "", 0
         self.is_fresh = self._config.command is not None
         self._only_call = None
 
     def before_call(self, payload: Mapping[str, Any], generation: int) -> None:
         """A POST is about to go out: what it overrides is looked up."""
         if self._config.undo_overrides:
-            self._settled(self._leaks.before(payload, generation))
+            self._settled(self._option_leaks.before(payload, generation))
 
     def sending(self, call: object) -> bool:
         """It goes out: whether nothing but attempts of this `call`, told by identity, was sent to
@@ -49,27 +51,27 @@ class Wear:
 
     def settle(self, generation: int) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""
-        return self._settled(self._leaks.settle(generation))
+        return self._settled(self._option_leaks.settle(generation))
 
     def look(self) -> None:
         """After a call: has this generation had all the calls, or all the memory, that it may?"""
         config = self._config
         if config.max_calls is not None and self._calls >= config.max_calls:
-            self.wear_out(f"it has made {self._calls} calls, and max_calls is {config.max_calls}")
+            self.make_due(f"it has made {self._calls} calls, and max_calls is {config.max_calls}")
         if config.max_rss is not None:
             self.look_at_memory()
             if self.rss > config.max_rss:
                 had, may = self.rss // 10**6, config.max_rss // 10**6
-                self.wear_out(f"it holds {had} MB of memory, and max_rss is {may} MB")
+                self.make_due(f"it holds {had} MB of memory, and max_rss is {may} MB")
 
     def look_at_memory(self) -> None:
         """For status."""
         self.rss = self._read_rss()
 
-    def wear_out(self, reason: str) -> None:
+    def make_due(self, reason: str) -> None:
         """No call goes out before it is recycled."""
         if self._config.command is not None:
-            self.worn_out = self.worn_out or reason
+            self.due = self.due or reason
 
     def _settled(self, kept: tuple[list[str], list[str]]) -> tuple[Finding, ...]:
         undone, left = kept
@@ -82,5 +84,5 @@ class Wear:
             how = "it is recycled" if ours else "it is not ours to restart"
             words = f"the WebUI kept {', '.join(left)} after the call, and cannot undo it; {how}"
             found.append(Finding("leak", words, facts=("left", *left)))
-            self.wear_out(f"it kept {', '.join(left)} of a job")
+            self.make_due(f"it kept {', '.join(left)} of a job")
         return tuple(found)

@@ -15,7 +15,7 @@ from typing import Any
 from sdwatch.errors import WebUIStuckError, WebUIUnreachableError
 from sdwatch.policy.failure.blame import Blame
 from sdwatch.policy.failure.diagnosis import Drawn, judge
-from sdwatch.policy.failure.facts import Diagnosis, Facts, checkpoint_named
+from sdwatch.policy.failure.facts import Diagnosis, FailureFacts, checkpoint_named
 from sdwatch.policy.failure.failure_key import FailureKey
 from sdwatch.policy.failure.hold_reason import failed_proof
 from sdwatch.policy.failure.reply_checks import made_size
@@ -31,8 +31,8 @@ from sdwatch.webui.http.canary import (
     Asked,
     By,
     Canary,
+    SelfTestFailure,
     Size,
-    Unwell,
     payload,
     plain,
 )
@@ -55,7 +55,7 @@ class _Good:
     checkpoint: str = ""
 
 
-class Proof:
+class SelfTest:
     """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
     from now on. `redactor`: learns what is sent. `signatures`: what known failures look like.
     `managed`: it is ours. `kind`: which WebUI it is. `limit`: seconds that a self-test may take,
@@ -93,21 +93,31 @@ class Proof:
             width, height = (int(payload.get(side) or PLAIN_SIDE) for side in ("width", "height"))
             self._good = _Good(Size(width, height), checkpoint_named(payload))
 
-    def why_unwell(
+    def why_it_failed(
         self, why_over: Callable[[], str], how_ended: Callable[[], Ended | None] = lambda: None
-    ) -> Unwell | None:
+    ) -> SelfTestFailure | None:
         """Return why it fails its self-test, or None. `why_over`: why that is not to be waited for
         any more, or ''; `how_ended`: whether the process has ended meanwhile, and how."""
         over = self._bounded(why_over)
         tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
-        unwell = self._ask(tiny, over, how_ended)
-        if unwell is not None and unwell.by is not By.REFUSED:
-            return unwell
-        unwell = self._ask(plain(self._good.size, self._good.checkpoint), over, how_ended)
-        if unwell is not None and unwell.by is By.REFUSED and self._good.checkpoint:
+        self_test_failure = self._ask(tiny, over, how_ended)
+        if self_test_failure is not None and self_test_failure.by is not By.REFUSED:
+            return self_test_failure
+        self_test_failure = self._ask(
+            plain(self._good.size, self._good.checkpoint), over, how_ended
+        )
+        if (
+            self_test_failure is not None
+            and self_test_failure.by is By.REFUSED
+            and self._good.checkpoint
+        ):
             self._good = replace(self._good, checkpoint="")
-            unwell = self._ask(plain(self._good.size), over, how_ended)
-        return None if unwell is None or unwell.by is By.REFUSED else unwell
+            self_test_failure = self._ask(plain(self._good.size), over, how_ended)
+        return (
+            None
+            if self_test_failure is None or self_test_failure.by is By.REFUSED
+            else self_test_failure
+        )
 
     def draws(
         self,
@@ -121,12 +131,12 @@ class Proof:
         size = _size_of(stage, payload)
         if size is None:
             return Drawn.NOT_ASKED
-        unwell = self._ask(
+        self_test_failure = self._ask(
             plain(size, checkpoint_named(payload)), self._bounded(why_over), how_ended
         )
-        if unwell is None:
+        if self_test_failure is None:
             return Drawn.CAN
-        if unwell.by is not By.FAILED or why_over():
+        if self_test_failure.by is not By.FAILED or why_over():
             return Drawn.NOT_ASKED
         return Drawn.COULD_BEFORE if self._largest >= size.pixels else Drawn.CANNOT
 
@@ -163,34 +173,43 @@ class Proof:
 
     def _ask(
         self, asked: Asked, why_over: Callable[[], str], how_ended: Callable[[], Ended | None]
-    ) -> Unwell | None:
+    ) -> SelfTestFailure | None:
         watch = self._watch(asked.stage)
 
         def why_not_wait() -> str:
             return why_over() or (watch.look() if watch.is_due else "")
 
-        unwell = self._canary.ask(asked, why_not_wait)
-        unwell = _as_its_log_says(asked, unwell, watch.log.lines())
-        if unwell is None:
+        self_test_failure = self._canary.ask(asked, why_not_wait)
+        self_test_failure = _as_its_log_says(asked, self_test_failure, watch.log.lines())
+        if self_test_failure is None:
             return None
-        if unwell.error is not None:
+        if self_test_failure.error is not None:
             never = threading.Event()
             watch.log.hear_out(
-                unwell.error, lambda pause: bool(why_over()) or self._clock.wait(never, pause)
+                self_test_failure.error,
+                lambda pause: bool(why_over()) or self._clock.wait(never, pause),
             )
         self._redactor.learn(asked.payload)
-        broke = unwell.error is None or isinstance(unwell.error, WebUIUnreachableError)
-        return self._judged(asked, unwell, how_ended() if broke else None, watch.log.lines())
+        broke = self_test_failure.error is None or isinstance(
+            self_test_failure.error, WebUIUnreachableError
+        )
+        return self._judged(
+            asked, self_test_failure, how_ended() if broke else None, watch.log.lines()
+        )
 
     def _judged(
-        self, asked: Asked, unwell: Unwell, ended: Ended | None, log: tuple[str, ...]
-    ) -> Unwell:
+        self,
+        asked: Asked,
+        self_test_failure: SelfTestFailure,
+        ended: Ended | None,
+        log: tuple[str, ...],
+    ) -> SelfTestFailure:
         """A self-test is a call like any other: known failures are told by their signatures. One
         that only shows that the set-up is not usable calls for no restart."""
-        error = unwell.error or WebUIStuckError(unwell.given_up)
+        error = self_test_failure.error or WebUIStuckError(self_test_failure.given_up)
         if ended is not None:
             error = WebUIUnreachableError("the WebUI's process ended")
-        facts = Facts(
+        facts = FailureFacts(
             error,
             ended is not None,
             ended.code if ended else None,
@@ -198,22 +217,36 @@ class Proof:
             names_checkpoint=bool(checkpoint_named(asked.payload)),
             kind=self._kind(),
         )
-        verdict = judge(facts, self._signatures)
-        trouble = failed_proof(asked.what, verdict, managed=self._managed)
-        trouble = replace(trouble, cause=self._redactor.redact(trouble.cause))
-        return Unwell(trouble.cause, _BY.get(verdict.diagnosis, unwell.by), trouble=trouble)
+        explanation = judge(facts, self._signatures)
+        hold_reason = failed_proof(asked.what, explanation, managed=self._managed)
+        hold_reason = replace(hold_reason, cause=self._redactor.redact(hold_reason.cause))
+        return SelfTestFailure(
+            hold_reason.cause,
+            _BY.get(explanation.diagnosis, self_test_failure.by),
+            hold_reason=hold_reason,
+        )
 
 
 _BY = {Diagnosis.BAD_REQUEST: By.REFUSED, Diagnosis.NOT_USABLE: By.NO_TIME}
 
 
-def _as_its_log_says(asked: Asked, unwell: Unwell | None, log: tuple[str, ...]) -> Unwell | None:
+def _as_its_log_says(
+    asked: Asked, self_test_failure: SelfTestFailure | None, log: tuple[str, ...]
+) -> SelfTestFailure | None:
     """SD.Next answers 200 to an exception, with a preview or with nothing; its log tells."""
-    if unwell is not None and getattr(unwell.error, "status", None) != 200:
-        return unwell
-    came = "with a picture that is not finished" if unwell is None else "without what was asked for"
+    if self_test_failure is not None and getattr(self_test_failure.error, "status", None) != 200:
+        return self_test_failure
+    came = (
+        "with a picture that is not finished"
+        if self_test_failure is None
+        else "without what was asked for"
+    )
     broken = broken_inside(asked.stage, log, came)
-    return unwell if broken is None else Unwell(f"{asked.what} failed: {broken}", error=broken)
+    return (
+        self_test_failure
+        if broken is None
+        else SelfTestFailure(f"{asked.what} failed: {broken}", error=broken)
+    )
 
 
 def _size_of(stage: str, payload: Mapping[str, Any]) -> Size | None:

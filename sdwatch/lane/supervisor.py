@@ -15,14 +15,14 @@ from typing import Any
 
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIError
-from sdwatch.lane.availability import Upkeep
+from sdwatch.lane.availability import Availability
 from sdwatch.lane.permit import Permit
-from sdwatch.lane.recycling import Wear
-from sdwatch.lane.self_test import Proof
-from sdwatch.lane.warnings import WarningsTold
+from sdwatch.lane.recycling import Recycling
+from sdwatch.lane.self_test import SelfTest
+from sdwatch.lane.warnings import CallWarnings
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
 from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.hold_reason import NoCall, Trouble
+from sdwatch.policy.failure.hold_reason import HoldReason, NoCall
 from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.failure.progress import Limits
 from sdwatch.policy.failure.reply_checks import Finding, Level
@@ -30,12 +30,12 @@ from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.system.clock import Clock, join
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.canary import By, Canary, Unwell
+from sdwatch.webui.http.canary import By, Canary, SelfTestFailure
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.external import ExternalWebUI
 from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.mailbox import Exited, Stalled
-from sdwatch.webui.http.option_leaks import Leaks
+from sdwatch.webui.http.option_leaks import OptionLeaks
 from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.log.tail_capture import first_lines_with
@@ -51,7 +51,7 @@ GIVEN_UP = "given up"
 _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
 
 
-class Keeper:
+class Supervisor:
     """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed, `tell`
     gets lines for people; `checks`: what each finding in a reply is. `use` a process once, before
     `open`."""
@@ -72,14 +72,14 @@ class Keeper:
         machine: Machine,
         signatures: tuple[Signature, ...],
         redactor: Redactor,
-        leaks: Leaks,
+        option_leaks: OptionLeaks,
         remembered: Remembered,
         checks: Mapping[str, Level],
     ) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
-        self.warnings = WarningsTold(tell)
+        self.warnings = CallWarnings(tell)
         self._checks = checks
-        self.wear = Wear(config, leaks, lambda: self._process.rss())
+        self.recycling = Recycling(config, option_leaks, lambda: self._process.rss())
         self._process: WebUIProcessManager | ExternalWebUI
         self._config = config
         self._client = client
@@ -97,23 +97,23 @@ class Keeper:
         self._call: tuple[str, Mapping[str, Any]] = ("", {})  # the last that went out
         managed = config.command is not None
         canary = Canary(client, may_interrupt=managed)
-        self._proof = Proof(
+        self._self_test = SelfTest(
             canary,
             self._new_watch,
             redactor,
             signatures,
             managed=managed,
-            kind=lambda: self.upkeep.kind,
+            kind=lambda: self.availability.kind,
             clock=clock,
             limit=config.self_test_limit,
         )
-        self.upkeep = Upkeep(
+        self.availability = Availability(
             config,
             client=client,
             probe=probe,
             crashes=crashes,
-            wear=self.wear,
-            proof=self._proof,
+            recycling=self.recycling,
+            self_test=self._self_test,
             clock=clock,
             stopping=self._stopping,
             changed=permit.changed,
@@ -129,7 +129,7 @@ class Keeper:
 
     def use(self, process: WebUIProcessManager | ExternalWebUI) -> None:
         """What is kept."""
-        self._process = self.upkeep.process = process
+        self._process = self.availability.process = process
 
     def open(self) -> None:
         """Begin to keep: adopt or start it."""
@@ -144,7 +144,7 @@ class Keeper:
         """Wait until the keeper has ended."""
         if self._thread.ident is not None:
             join(self._thread)
-        self.upkeep.apply(Event.STOP)
+        self.availability.apply(Event.STOP)
 
     # -- what a call says (see roles.Keeper); the caller has the permit
 
@@ -152,12 +152,12 @@ class Keeper:
         """For who has just got the permit: whether nothing of an earlier call is left, one that was
         given up included, of which nobody waited for the end."""
         self.warn("a call that was given up", self.after_call())
-        return not self.wear.worn_out
+        return not self.recycling.due
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
         """A POST is about to go out; another attempt of the same call may have gone before."""
         self._call = ("", payload)
-        self.wear.before_call(payload, self._process.generation)
+        self.recycling.before_call(payload, self._process.generation)
 
     def sending(self, stage: str) -> bool:
         """A POST goes out: watch it from here on. Whether it is the first call of its incarnation,
@@ -166,7 +166,7 @@ class Keeper:
         watch = self._new_watch(stage)
         self._last_log = watch.log
         self._set_watch(watch)
-        return self.wear.sending(self._call[1])
+        return self.recycling.sending(self._call[1])
 
     @property
     def has_log(self) -> bool:
@@ -191,13 +191,13 @@ class Keeper:
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
         """A call succeeded."""
-        self.upkeep.hold.succeeded()
+        self.availability.hold.succeeded()
         self._crashes.succeeded()
-        self._proof.succeeded(stage, payload)
+        self._self_test.succeeded(stage, payload)
 
     def after_call(self) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""
-        return self.wear.settle(self._process.generation)
+        return self.recycling.settle(self._process.generation)
 
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
         """Something that a person should know: counted for status, and told once for each job.
@@ -208,32 +208,32 @@ class Keeper:
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
         self._set_watch(None)
-        self.upkeep.crashed(diagnosis)
+        self.availability.crashed(diagnosis)
 
-    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
         """Nothing can be sent to it for now. No probe sees what a call has found wrong, so a canary
         goes before the next call. See roles.Keeper."""
         self._set_watch(None)
         still_counts_for = math.inf if until_idle else 0.0
-        self.upkeep.put_on_hold(
-            trouble, still_counts_for=still_counts_for, to_be_proven=not until_idle
+        self.availability.put_on_hold(
+            hold_reason, still_counts_for=still_counts_for, to_be_proven=not until_idle
         )
 
-    def wait_until_idle(self, trouble: Trouble) -> None:
+    def wait_until_idle(self, hold_reason: HoldReason) -> None:
         """It may generate what nobody waits for any more. See roles.Keeper. A generation that
         stands still for as long as the stall time is none."""
         self._set_watch(None)
-        self.upkeep.put_on_hold(trouble, still_counts_for=self._config.stall)
+        self.availability.put_on_hold(hold_reason, still_counts_for=self._config.stall)
 
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """Have the WebUI brought up, and wait for that. False: it did not become ready, or
         `give_up` was set; then the keeper goes on with it."""
         return self._ask(_Wish(self._bring_up, give_up)) is None
 
-    def prove(self, give_up: threading.Event) -> Unwell | None:
+    def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
         """Have the WebUI tested. See roles.Keeper."""
         self._set_watch(None)
-        return self._ask(_Wish(self._prove, give_up, binds=True))
+        return self._ask(_Wish(self._judge_by_self_test, give_up, binds=True))
 
     def failed_fresh_since(self, generation: int) -> bool:
         """Whether an incarnation after this one failed its self-test before any job's call."""
@@ -252,7 +252,9 @@ class Keeper:
 
         def draw(wish: _Wish) -> None:
             nonlocal drawn
-            drawn = self.upkeep.draws(stage, payload, wish.why_over, keeps_memory=keeps_memory)
+            drawn = self.availability.draws(
+                stage, payload, wish.why_over, keeps_memory=keeps_memory
+            )
 
         self._ask(_Wish(draw, give_up, binds=True))
         return drawn
@@ -260,7 +262,7 @@ class Keeper:
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
         """Whether the failure of the last call was proven to be jobs' own, and its second attempt
         needs no restart."""
-        return self._proof.is_a_jobs_own(failure, *self._call)
+        return self._self_test.is_a_jobs_own(failure, *self._call)
 
     def blamed(
         self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
@@ -268,25 +270,25 @@ class Keeper:
         """This failure was proven to be a job's own: its crashes lengthen no cool-down."""
         self._set_watch(None)
         self._crashes.forgive(crashes)
-        if runs := self._proof.blamed(job, run, failure, died):
-            self.upkeep.doubt_the_jobs(runs)
+        if runs := self._self_test.blamed(job, run, failure, died):
+            self.availability.doubt_the_jobs(runs)
 
     def cannot(self, stage: str, upscaler: str, why: str) -> None:
         """A call has shown what this life of the WebUI cannot do. See roles.Keeper."""
-        self.upkeep.cannot(stage, upscaler, why)
+        self.availability.cannot(stage, upscaler, why)
 
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""
-        self.wear.look()
-        self.upkeep.rest()
+        self.recycling.look()
+        self.availability.rest()
         self._set_watch(None)
 
     def look_again(self) -> None:
         """The permit was given back: what happened to the WebUI meanwhile is the keeper's."""
-        if not self.upkeep.ready:
+        if not self.availability.ready:
             self._kick.set()
 
-    def _ask(self, wish: _Wish) -> Unwell | None:
+    def _ask(self, wish: _Wish) -> SelfTestFailure | None:
         with self._lock:
             self._wish = wish
         self._kick.set()
@@ -295,8 +297,8 @@ class Keeper:
                 # What is done for it on the WebUI must be over before the permit is given back.
                 if (wish.given_up or self._stopping.is_set()) and not wish.bound:
                     self._wish = None if self._wish is wish else self._wish
-                    return Unwell(GIVEN_UP, By.NOT_ASKED)
-        return wish.unwell
+                    return SelfTestFailure(GIVEN_UP, By.NOT_ASKED)
+        return wish.self_test_failure
 
     def _new_watch(self, stage: str) -> CallWatch:
         config = self._config
@@ -330,13 +332,13 @@ class Keeper:
         """From the process's own waiter thread, as soon as a generation has ended."""
         if ended.expected:
             return
-        self.upkeep.ended_generation = ended.generation
+        self.availability.ended_generation = ended.generation
         self._permit.tell(Exited(ended.generation, ended.code))
         self._kick.set()
 
     def release(self) -> None:
         """A person says that it is to go on."""
-        self.upkeep.release()
+        self.availability.release()
         self._kick.set()
 
     def read_again(self, routes: Collection[str]) -> None:
@@ -348,7 +350,7 @@ class Keeper:
     # -- the thread
 
     def _keep(self) -> None:
-        self._unless_broken(self.upkeep.adopt)
+        self._unless_broken(self.availability.adopt)
         while not self._stopping.is_set():
             self._kick.wait(self._pause())
             self._kick.clear()
@@ -362,41 +364,41 @@ class Keeper:
             act()
         except Exception as error:
             log.exception("%s: the keeper broke, and goes on", self._config.name)
-            self.upkeep.broke(error)
+            self.availability.broke(error)
             self._clock.wait(self._stopping, PROBE_EVERY)
 
     def _pause(self) -> float:
         """Seconds until the next look, if nothing is announced before."""
         if (watch := self.watch) is not None:
             return max(0.0, min(PROBE_EVERY, watch.next_look - self._clock.monotonic()))
-        down = self.upkeep.state in (State.DOWN, State.COOLING_DOWN)
-        idle = self._permit.taken or self.upkeep.paused()
+        down = self.availability.state in (State.DOWN, State.COOLING_DOWN)
+        idle = self._permit.taken or self.availability.paused()
         return 0.0 if down and not idle else PROBE_EVERY
 
     def _read_lists_again(self) -> None:
         with self._lock:
             routes, self._lists_asked = self._lists_asked, set()
-        self.upkeep.read_lists_again(routes)
+        self.availability.read_lists_again(routes)
 
     def _care(self) -> None:
         """One round: what a run asked for, the call in flight, or the idle WebUI."""
         self._machine.look()
         if (wish := self._take_wish()) is not None:
             try:
-                wish.unwell = wish.act(wish)
+                wish.self_test_failure = wish.act(wish)
             finally:
                 wish.done.set()
         elif (watch := self.watch) is not None:
             self._look_at_call(watch)
         elif self._permit.take_for_keeping():
             try:
-                self.upkeep.look_after()
+                self.availability.look_after()
             finally:
                 self._permit.give_back()
 
-    def _bring_up(self, wish: _Wish) -> Unwell | None:
+    def _bring_up(self, wish: _Wish) -> SelfTestFailure | None:
         del wish  # it may be given up meanwhile: the keeper goes on with it
-        return self.upkeep.bring_up()
+        return self.availability.bring_up()
 
     def _take_wish(self) -> _Wish | None:
         with self._lock:
@@ -405,28 +407,28 @@ class Keeper:
                 wish.bound = wish.binds
             return wish
 
-    def _prove(self, wish: _Wish) -> Unwell | None:
+    def _judge_by_self_test(self, wish: _Wish) -> SelfTestFailure | None:
         """For a run whose call failed twice: why the WebUI fails its self-test."""
-        if self.upkeep.state is State.READY and self.upkeep.is_gone:
-            self.upkeep.crashed(Diagnosis.CRASH)
-        if self.upkeep.state is not State.READY:
+        if self.availability.state is State.READY and self.availability.is_gone:
+            self.availability.crashed(Diagnosis.CRASH)
+        if self.availability.state is not State.READY:
             wish.bound = False  # nobody gets the permit for a WebUI that is not ready
-            is_tested = self.upkeep.must_be_proven
-            if unwell := self.upkeep.bring_up():
-                return unwell
+            is_tested = self.availability.must_be_proven
+            if self_test_failure := self.availability.bring_up():
+                return self_test_failure
             if is_tested:
                 return None
             with self._lock:
                 wish.bound = True
         if wish.given_up or self._stopping.is_set():
-            return Unwell(GIVEN_UP, By.NOT_ASKED)
-        return self.upkeep.prove(wish.why_over)
+            return SelfTestFailure(GIVEN_UP, By.NOT_ASKED)
+        return self.availability.run_self_test(wish.why_over)
 
     def _look_at_call(self, watch: CallWatch) -> None:
         if not watch.is_due:
             return
         self._process.cap_logs()  # a queue that never rests must not let a flood through
-        self.wear.look_at_memory()
+        self.recycling.look_at_memory()
         reason = watch.look()
         with self._lock:
             # Under the lock: the call may be over by now, and the next one's watch in its place.
@@ -436,12 +438,12 @@ class Keeper:
 
 
 class _Wish:
-    """What a run wishes the keeper's thread to `act` for it; `unwell` is the answer once it is
-    `done`. `binds`: that needs the run's permit, which is `bound` while it is so."""
+    """What a run asks the supervisor's thread to `act` for it; `self_test_failure` is the answer
+    once it is `done`. `binds`: that needs the run's permit, which is `bound` while it is so."""
 
     def __init__(
         self,
-        act: Callable[[_Wish], Unwell | None],
+        act: Callable[[_Wish], SelfTestFailure | None],
         give_up: threading.Event,
         *,
         binds: bool = False,
@@ -450,7 +452,9 @@ class _Wish:
         self.act = act
         self.binds = binds
         self.bound = False
-        self.unwell: Unwell | None = Unwell("sdwatch itself broke on it", By.NOT_ASKED)
+        self.self_test_failure: SelfTestFailure | None = SelfTestFailure(
+            "sdwatch itself broke on it", By.NOT_ASKED
+        )
         self._give_up = give_up
 
     @property

@@ -17,7 +17,7 @@ REFUSED_FOR = 5.0
 _FOR_A_WEBUI = "waits in working/ for a WebUI"
 
 
-class Parked:
+class SuspendedRun:
     """One of them. `until`: when it may go on, on the monotonic clock."""
 
     def __init__(self, folder: Path, until: float, why: str, clock: Clock, rules: JobRules) -> None:
@@ -48,39 +48,39 @@ class Parked:
         return self._job
 
 
-class ParkedRuns:
+class SuspendedRuns:
     """All of them. Used by the main thread. `rules`: what jobs may do."""
 
     def __init__(self, clock: Clock, rules: JobRules) -> None:
         self._clock = clock
         self._rules = rules
-        self._parked: dict[Path, Parked] = {}
+        self._suspended: dict[Path, SuspendedRun] = {}
 
     def __len__(self) -> int:
-        return len(self._parked)
+        return len(self._suspended)
 
-    def __iter__(self) -> Iterator[Parked]:
-        return iter(list(self._parked.values()))
+    def __iter__(self) -> Iterator[SuspendedRun]:
+        return iter(list(self._suspended.values()))
 
     @property
     def sources(self) -> set[str]:
         """Of all."""
-        return {parked.source for parked in self}
+        return {suspended.source for suspended in self}
 
     def add(self, folder: Path, seconds: float = 0.0, why: str = _FOR_A_WEBUI) -> None:
         """It is to go on, after so many seconds."""
         until = self._clock.monotonic() + seconds
-        self._parked[folder] = Parked(folder, until, why, self._clock, self._rules)
+        self._suspended[folder] = SuspendedRun(folder, until, why, self._clock, self._rules)
 
     def remove(self, folder: Path) -> None:
         """It does not wait any more."""
-        self._parked.pop(folder, None)
+        self._suspended.pop(folder, None)
 
-    def due(self) -> list[Parked]:
+    def due(self) -> list[SuspendedRun]:
         """Those that may go on now, oldest first."""
         now = self._clock.monotonic()
-        return sorted((p for p in self if p.until <= now), key=lambda parked: parked.folder)
+        return sorted((p for p in self if p.until <= now), key=lambda suspended: suspended.folder)
 
-    def first(self, fits: Callable[[Parked], bool]) -> Parked | None:
+    def first(self, fits: Callable[[SuspendedRun], bool]) -> SuspendedRun | None:
         """The oldest that may go on now, and fits."""
         return next(filter(fits, self.due()), None)

@@ -9,7 +9,7 @@ from sdwatch.policy.failure.reply_checks import Finding
 _MOST_TOLD = 1000
 
 
-class WarningsTold:
+class CallWarnings:
     """`tell` gets lines for people. Of the newest so many each is told once for each job."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:

@@ -35,7 +35,7 @@ class Holds:
         """How it stands now. `everything`: why no call may begin anywhere, or None. `edited`: the
         config file, where it has changed since the start. A note that a person has taken away
         releases its lane."""
-        held = {lane.name: lane.held and lane.held.trouble for lane in lanes}
+        held = {lane.name: lane.held and lane.held.hold_reason for lane in lanes}
         now = self._clock.monotonic()
         for name, hold in (held | {"everything": everything}).items():
             if hold and (line := self._lasting.goes_on(name, hold.key, str(hold), now)):

@@ -152,12 +152,12 @@ class Intake:
                 claimed.append((run, None if arrival.cancelled else error))
         return claimed
 
-    def status(self, parked: int, unfit: Mapping[str, str]) -> dict[str, Any]:
-        """For the heartbeat: what waits, and why; `parked` runs wait in working/ besides, and for
-        `unfit` sources no lane is there yet, for this reason."""
+    def status(self, suspended: int, unfit: Mapping[str, str]) -> dict[str, Any]:
+        """Return what waits, and why, for the heartbeat. `suspended`: runs that wait in working/;
+        `unfit`: sources that no lane can serve yet, with the reason."""
         waiting = {**self._inbox.waiting, **unfit}
         return {
-            "queued": len(self._arrivals) + parked,
+            "queued": len(self._arrivals) + suspended,
             "next": [arrival.source for arrival in self._arrivals[:20]],
             "waiting": dict(list(waiting.items())[:50]),
         }

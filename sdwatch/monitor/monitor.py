@@ -18,7 +18,7 @@ from sdwatch import system
 from sdwatch.config import Config, ConfigEdits, load_signatures
 from sdwatch.errors import AlreadyRunningError, FileProblems, RunStoppedError
 from sdwatch.lane.lane import ACTIVE_RUNS, Lane
-from sdwatch.lane.suspended import REFUSED_FOR, Parked, ParkedRuns
+from sdwatch.lane.suspended import REFUSED_FOR, SuspendedRun, SuspendedRuns
 from sdwatch.monitor.holds import Holds
 from sdwatch.monitor.intake import Intake
 from sdwatch.monitor.placement import Placement
@@ -228,10 +228,10 @@ class Monitor:
     def _open(self) -> None:
         config, clock = self._config, self._clock
         self._intake = Intake(self._spool, config, clock=clock, wake=self._wake.set, say=self._say)
-        self._parked = ParkedRuns(clock, config.rules)
+        self._suspended = SuspendedRuns(clock, config.rules)
         self._runs = ActiveRuns(
             self._spool,
-            self._parked,
+            self._suspended,
             clock=clock,
             rules=config.rules,
             settle=config.settle,
@@ -239,7 +239,7 @@ class Monitor:
             wake=self._wake.set,
         )
         for folder in archive.recover(self._spool, clock):
-            self._parked.add(folder)
+            self._suspended.add(folder)
         for name, count in archive.runs_of_others(self._spool).items():
             self._say(
                 f"working/{name} has {count} runs of another worker; they are left alone "
@@ -279,7 +279,7 @@ class Monitor:
 
     def _open_lanes(self) -> None:
         """Once; with --once only for a job that could begin."""
-        needed = (self._intake.ready or self._parked) and not self.why_no_call()
+        needed = (self._intake.ready or self._suspended) and not self.why_no_call()
         if self._lanes_open or (self._once and not needed):
             return
         self._lanes_open = True
@@ -343,7 +343,7 @@ class Monitor:
         """With --once: whether there is nothing left to do, or nothing that can be done."""
         if self._intake.settling:
             return None  # it may be wrong, or cancelled, and end without a WebUI
-        if self._intake.ready or self._runs or self._parked:
+        if self._intake.ready or self._runs or self._suspended:
             return Result.HOLD if self.why_no_call() or not self._has_work() else None
         # What was dropped since the last scan is not left behind, whoever missed its event.
         return Result.EMPTY if self._intake.is_empty_now() else None
@@ -354,7 +354,9 @@ class Monitor:
         lanes = [lane for lane in self._lanes if lane.is_waited_for]
         if self._runs or not lanes:
             return bool(lanes)
-        if any(self._goes_on_on(lane, parked) for parked in self._parked for lane in lanes):
+        if any(
+            self._goes_on_on(lane, suspended) for suspended in self._suspended for lane in lanes
+        ):
             return True
         waits = self._intake.first(lambda a: not self._placement.is_refused_by(lanes, a))
         return waits is not None
@@ -406,13 +408,13 @@ class Monitor:
         was cancelled while it waited in the inbox, or in working/."""
         refusal = None
         if self._placement.has_news(self._intake.sources):
-            self._placement.keep_only(self._intake.sources | self._parked.sources)
+            self._placement.keep_only(self._intake.sources | self._suspended.sources)
             refusal = self._placement.refusal
         for run, error in self._intake.claim_without_lane(refusal):
             self._end(run, self._refused(error) if error else cancelled_envelope())
         self._runs.cancel_where_asked()
-        for parked in self._parked.due():
-            if is_cancelled(parked.folder) and (waiting := self._take_up(parked)) is not None:
+        for suspended in self._suspended.due():
+            if is_cancelled(suspended.folder) and (waiting := self._take_up(suspended)) is not None:
                 self._end(waiting, cancelled_envelope())
 
     def _end(self, run: Run, envelope: ErrorEnvelope, *, of_its_file: bool = True) -> None:
@@ -422,7 +424,7 @@ class Monitor:
         try:
             if of_its_file and ending is Ending.FAILED and _was_changed(run):
                 run.close()  # somebody still wrote to it: it is read again, from working/
-                self._parked.add(run.folder)
+                self._suspended.add(run.folder)
                 return
             archive.publish(run, self._spool, str(ending), envelope)
         except OSError as error:
@@ -433,7 +435,7 @@ class Monitor:
             # Whatever lies in one run's folder, the others go on.
             log.exception("%s: sdwatch broke on this run; it waits in working/", run.run_id)
             run.close()
-            self._parked.add(run.folder, REFUSED_FOR, f"waits: sdwatch itself broke: {error!r}")
+            self._suspended.add(run.folder, REFUSED_FOR, f"waits: sdwatch itself broke: {error!r}")
         else:
             self._count(run, ending, envelope.message)
 
@@ -441,16 +443,18 @@ class Monitor:
         """What was under way before goes first, then the inbox in its order."""
         while lane.ready and self._runs.busy(lane) < ACTIVE_RUNS and not self.why_no_call():
             run: Run | None
-            if (parked := self._parked.first(lambda p: self._goes_on_on(lane, p))) is not None:
-                run = self._take_up(parked)
+            if (
+                suspended := self._suspended.first(lambda p: self._goes_on_on(lane, p))
+            ) is not None:
+                run = self._take_up(suspended)
                 if run is not None and not run.ledger.calls:
-                    run = self._unless_refused(run, parked)
+                    run = self._unless_refused(run, suspended)
             elif (arrival := self._intake.first(lambda a: self._placement.can_do(lane, a))) is None:
                 return
             else:
                 run = self._intake.claim(arrival)
             if run is not None:
-                self._say_taken_up(run, resumed=parked is not None)
+                self._say_taken_up(run, resumed=suspended is not None)
                 self._runs.begin(run, lane)
 
     def _say_taken_up(self, run: Run, *, resumed: bool) -> None:
@@ -462,7 +466,7 @@ class Monitor:
             calls = "1 call is" if finished == 1 else f"{finished or 'no'} calls are"
             self._say(f"{run.run_id}: resumes; {calls} finished")
 
-    def _unless_refused(self, run: Run, parked: Parked) -> Run | None:
+    def _unless_refused(self, run: Run, suspended: SuspendedRun) -> Run | None:
         """One that has made no call yet is as if it came from the inbox; but for one that somebody
         still wrote to, which whoever makes its calls reads when it has settled."""
         try:
@@ -470,7 +474,7 @@ class Monitor:
         except OSError as error:
             self._suspend_refused(run.folder, error)
             return None
-        if changed or (refusal := self._placement.refusal(parked)) is None:
+        if changed or (refusal := self._placement.refusal(suspended)) is None:
             return run
         self._end(run, self._refused(refusal))
         return None
@@ -478,17 +482,17 @@ class Monitor:
     def _refused(self, error: FileProblems) -> ErrorEnvelope:
         return job_envelope(error, self._config.webuis[0].url)
 
-    def _goes_on_on(self, lane: Lane, parked: Parked) -> bool:
+    def _goes_on_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
         """On one that can do it; where no other may be able to, this one will say why it cannot."""
         others = [other for other in self._lanes if other is not lane]
-        if not others or parked.job is None or self._placement.can_do(lane, parked):
+        if not others or suspended.job is None or self._placement.can_do(lane, suspended):
             return True
-        return self._placement.is_refused_by(others, parked)
+        return self._placement.is_refused_by(others, suspended)
 
-    def _take_up(self, parked: Parked) -> Run | None:
+    def _take_up(self, suspended: SuspendedRun) -> Run | None:
         """None: it cannot be read now, or had ended, and nothing but the rename was left to do."""
-        folder = parked.folder
-        self._parked.remove(folder)
+        folder = suspended.folder
+        self._suspended.remove(folder)
         try:
             run = Run(folder, self._clock)
             if run.ledger.ended:
@@ -503,7 +507,7 @@ class Monitor:
     def _suspend_refused(self, folder: Path, error: OSError) -> None:
         """The disk refused something of a run: it is tried again in a while."""
         self._say_suspended(folder.name, error)
-        self._parked.add(folder, REFUSED_FOR, f"waits: {error}")
+        self._suspended.add(folder, REFUSED_FOR, f"waits: {error}")
 
     def _say_suspended(self, run_id: str, error: Exception | None) -> None:
         """`error`: what refused it, None for a stop or a hold."""
@@ -555,17 +559,17 @@ class Monitor:
         if (held := self._lanes[0].held) is None:
             return
         all_of_them = "; ".join(f"{lane.name}: {lane.hold_reason}" for lane in self._lanes)
-        trouble = held.trouble
+        hold_reason = held.hold_reason
         if len(self._lanes) > 1:
-            trouble = replace(trouble, cause=all_of_them)
-        for parked in self._parked.due():
-            if (run := self._take_up(parked)) is None:
+            hold_reason = replace(hold_reason, cause=all_of_them)
+        for suspended in self._suspended.due():
+            if (run := self._take_up(suspended)) is None:
                 continue
             if any(call.counted or call.excused for call in run.ledger.calls.values()):
-                self._end(run, held_envelope(trouble, run.ledger.evidence), of_its_file=False)
+                self._end(run, held_envelope(hold_reason, run.ledger.evidence), of_its_file=False)
             else:
                 run.close()
-                self._parked.add(parked.folder)
+                self._suspended.add(suspended.folder)
 
     def _beat(self) -> None:
         now = self._clock.boot_time()
@@ -604,12 +608,12 @@ class Monitor:
                 "next": [],
                 "waiting": {},
             }
-        under_way, parked = self._runs.under_way(), list(self._parked)
+        under_way, suspended = self._runs.under_way(), list(self._suspended)
         return {
             **status,
             "lanes": [lane.status() for lane in self._lanes],
-            "runs": [*map(_status, under_way), *map(_parked_status, parked)],
-            **self._intake.status(len(parked), self._placement.waiting()),
+            "runs": [*map(_status, under_way), *map(_suspended_status, suspended)],
+            **self._intake.status(len(suspended), self._placement.waiting()),
         }
 
 
@@ -642,12 +646,12 @@ def _status(active: ActiveRun) -> dict[str, Any]:
     }
 
 
-def _parked_status(parked: Parked) -> dict[str, Any]:
-    folder = parked.folder
+def _suspended_status(suspended: SuspendedRun) -> dict[str, Any]:
+    folder = suspended.folder
     return {
         "run_id": folder.name,
         "lane": "",
-        "doing": parked.why,
+        "doing": suspended.why,
         "source": read_source(folder),
         "calling": False,
         "place": {},

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sdwatch.lane.lane import Lane
-from sdwatch.lane.suspended import REFUSED_FOR, ParkedRuns
+from sdwatch.lane.suspended import REFUSED_FOR, SuspendedRuns
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.report.envelope import broken_envelope
 from sdwatch.spool.archive import Spool, publish
@@ -42,13 +42,13 @@ def in_words(error: Exception) -> str:
 
 
 class ActiveRuns:
-    """Begins runs and ends them; those that stop go to `parked`. `rules`, `settle`, `patience`: see
-    StageRunner. `wake` is called when a run has ended. Used by the main thread."""
+    """Starts runs and ends them; those that stop go to `suspended`. `rules`, `settle`, `patience`:
+    see StageRunner. `wake` is called when a run has ended. Used by the main thread."""
 
     def __init__(
         self,
         spool: Spool,
-        parked: ParkedRuns,
+        suspended: SuspendedRuns,
         *,
         clock: Clock,
         rules: JobRules,
@@ -57,7 +57,7 @@ class ActiveRuns:
         wake: Callable[[], None],
     ) -> None:
         self._spool = spool
-        self._parked = parked
+        self._suspended = suspended
         self._clock = clock
         self._rules = rules
         self._settle = settle
@@ -128,9 +128,9 @@ class ActiveRuns:
             if active.ending is Ending.STOPPED:
                 if active.refused is not None:
                     why = in_words(active.refused)
-                    self._parked.add(active.run.folder, REFUSED_FOR, f"waits: {why}")
+                    self._suspended.add(active.run.folder, REFUSED_FOR, f"waits: {why}")
                 else:
-                    self._parked.add(active.run.folder)
+                    self._suspended.add(active.run.folder)
         return ended
 
     def cancel_where_asked(self) -> None:

@@ -166,7 +166,7 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
     folder = spool.working / run_id
     disk.make_folder(folder)
     run = Run(folder, clock)
-    settled = digest(arrival.signature)
+    settled = digest(arrival.fingerprint)
     try:
         run.record("claimed", source=arrival.source, mtime=arrival.mtime, settled=settled)
         disk.sync_folder(spool.working)

@@ -27,8 +27,8 @@ from sdwatch.policy.privacy.anonymise import Anonymiser
 from sdwatch.policy.privacy.command_line import command_for_others, secrets_in_command
 from sdwatch.policy.privacy.common_words import COMMON, tells_nothing
 from sdwatch.policy.privacy.credentials import SECRET, SPEAKS_OF_ONE
-from sdwatch.policy.privacy.leftover_words import Echoes
-from sdwatch.policy.privacy.pseudonyms import StandIns, without_slugs
+from sdwatch.policy.privacy.leftover_words import LeftoverWords
+from sdwatch.policy.privacy.pseudonyms import Pseudonyms, without_slugs
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.privacy.sanitise import NAME_KEYS, sanitise, strings
 from sdwatch.spool.archive import Spool
@@ -235,21 +235,21 @@ class _Known:
 
     def __init__(self) -> None:
         self.redactor = Redactor()
-        self.echoes = Echoes(lambda text: self.redactor.redact(text) != text)
-        self.stand_ins = StandIns()
+        self.leftover_words = LeftoverWords(lambda text: self.redactor.redact(text) != text)
+        self.pseudonyms = Pseudonyms()
 
     def learn(self, payload: Mapping[str, Any]) -> None:
         self.redactor.learn(payload)
         for kind, text in strings(payload):
             if kind == "text":
-                self.echoes.learn(text)
+                self.leftover_words.learn(text)
             elif kind == "image" and len(text) <= _LONGEST_NAME:  # the name of a file
-                self.stand_ins.add_file(text)
+                self.pseudonyms.add_file(text)
 
     def learn_source(self, source: str) -> None:
         """A path in the inbox: what stands for it, and its words where they stand alone."""
-        self.stand_ins.add_source(source)
-        self.echoes.learn(source)
+        self.pseudonyms.add_source(source)
+        self.leftover_words.learn(source)
 
 
 def _anonymiser(run_folder: Path, spool: Spool, config: Config) -> Anonymiser:
@@ -270,11 +270,11 @@ def _anonymiser(run_folder: Path, spool: Spool, config: Config) -> Anonymiser:
     places |= {str(w.cwd): "<webui>" for w in config.webuis if w.cwd}
     return Anonymiser(
         known.redactor.redact,
-        echoes=known.echoes,
+        leftover_words=known.leftover_words,
         users=_users(),
         hosts=hosts,
         places=places,
-        names=known.stand_ins.names,
+        names=known.pseudonyms.names,
     )
 
 
@@ -320,7 +320,7 @@ def _learn_run(known: _Known, run_folder: Path) -> None:
         known.learn_source(source)
     with suppress(OSError):  # nearly always there is none
         for entry in disk.entries(run_folder / JOB_FOLDER)[:_MOST_FILES]:
-            known.stand_ins.add_file(entry.name)
+            known.pseudonyms.add_file(entry.name)
     job = manifest.get("job")
     if not isinstance(job, Mapping):
         _learn_job_file(known, run_folder)

@@ -13,16 +13,16 @@ from typing import TypeAlias
 from sdwatch import system
 from sdwatch.system import Kind, disk, links
 
-Signature: TypeAlias = tuple[tuple[str, int, int, int], ...]
+Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Name, inode, size and mtime (ns) of a job's file, or of all files of its folder."""
 
 
-def signature_of(path: Path) -> Signature:
+def signature_of(path: Path) -> Fingerprint:
     """The signature of a job file or job folder as it is now. Raises OSError."""
     return signature_from(path, disk.look_at(path))
 
 
-def signature_from(path: Path, status: os.stat_result) -> Signature:
+def signature_from(path: Path, status: os.stat_result) -> Fingerprint:
     """The same, where it has just been looked at. Raises OSError."""
     if system.is_link(status) or not stat.S_ISDIR(status.st_mode):
         return (_entry("", status),)
@@ -44,10 +44,10 @@ def _statuses(top: Path, files: Iterable[str]) -> Iterator[tuple[str, os.stat_re
             yield f"{folder}{name}", status
 
 
-def digest(signature: Signature) -> str:
+def digest(fingerprint: Fingerprint) -> str:
     """A signature in a few characters, for the journal; without inodes, since those of FAT change
     when the job is moved, and the claim's rename has compared them."""
-    kept = tuple((name, size, mtime) for name, _, size, mtime in signature)
+    kept = tuple((name, size, mtime) for name, _, size, mtime in fingerprint)
     return hashlib.sha256(repr(kept).encode()).hexdigest()[:16]
 
 

@@ -26,7 +26,7 @@ from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.fingerprint import (
     DEEPEST,
     TOO_DEEP,
-    Signature,
+    Fingerprint,
     folder_files,
     fresh_size,
     is_too_deep,
@@ -38,7 +38,7 @@ from sdwatch.spool.job_file import NOT_LOCAL, has_job_elsewhere, job_file_in
 from sdwatch.spool.run import read_bounded, unreadable
 from sdwatch.system import Entry, Kind, disk
 from sdwatch.system.clock import Clock
-from sdwatch.system.links import Identity
+from sdwatch.system.links import FileIdentity
 
 # Temporary names of editors, browsers, sync tools and operating systems: never jobs.
 _TEMPORARY_PREFIXES = (".", "~", "_tmp", "(a document being saved by")
@@ -75,9 +75,9 @@ class Arrival:
     path: Path
     source: str
     mtime: float
-    signature: Signature
+    fingerprint: Fingerprint
     job: Job | JobError
-    identity: Identity
+    identity: FileIdentity
     is_folder: bool = False
     marker: str = ""
 
@@ -103,8 +103,8 @@ class _Seen:
 
     path: Path
     source: str
-    identity: Identity
-    signature: Signature
+    identity: FileIdentity
+    fingerprint: Fingerprint
     since: float
     first: float
     whole: bool = False  # renamed into place: it is as it was meant to be
@@ -171,18 +171,18 @@ class Inbox:
         try:
             if isinstance(status, OSError):
                 raise status
-            identity, signature = disk.identity_of(status), signature_from(path, status)
+            identity, fingerprint = disk.identity_of(status), signature_from(path, status)
         except FileNotFoundError:
             return None  # claimed by another, or taken away, in this moment
         except OSError as error:
             self._unreadable(source, error)
             return None
         # Explorer's "New Text Document.txt" is empty when it gets a job's name; it is edited then.
-        whole = whole and any(size for _, _, size, _ in signature)
-        if known is None or known.signature != signature or known.identity != identity:
+        whole = whole and any(size for _, _, size, _ in fingerprint)
+        if known is None or known.fingerprint != fingerprint or known.identity != identity:
             since = now - self.settle if whole else now
             first = known.first if known else now
-            known = _Seen(path, source, identity, signature, since, first, whole)
+            known = _Seen(path, source, identity, fingerprint, since, first, whole)
         elif whole:  # an earlier scan was quicker than the hint
             known.since = min(known.since, now - self.settle)
             known.whole = True
@@ -198,12 +198,12 @@ class Inbox:
             self._parse(path, source, known, late=now - known.first >= self.arrival_timeout)
         if known.parsed is None or self._is_unfinished(known, now):
             return None
-        mtime = max(entry[3] for entry in signature) / 1e9
+        mtime = max(entry[3] for entry in fingerprint) / 1e9
         return Arrival(
             path,
             source,
             mtime,
-            signature,
+            fingerprint,
             known.parsed,
             identity,
             stat.S_ISDIR(status.st_mode),
@@ -226,7 +226,7 @@ class Inbox:
     def _has_grown(self, path: Path, known: _Seen) -> bool:
         """Whether it is larger than a listing of the share says, which may be an old one: of an
         opened file the server itself is asked."""
-        sizes = {name: size for name, _, size, _ in known.signature}
+        sizes = {name: size for name, _, size, _ in known.fingerprint}
         try:
             return any(fresh_size(path / name) != size for name, size in sizes.items())
         except OSError:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.failure.diagnosis import Verdict
+from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.failure_key import FailureKey
 from sdwatch.policy.failure.recovery import Decision, counts
@@ -63,7 +63,7 @@ class EvidenceRecorder:
 
     def call_failed(
         self,
-        verdict: Verdict,
+        explanation: Explanation,
         error: WebUIError,
         decision: Decision,
         exit_code: int | None,
@@ -75,7 +75,9 @@ class EvidenceRecorder:
         """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted;
         `printed`: its lines during the call, where they are known; `first_call`: of its
         incarnation."""
-        record = self._failure(verdict, error, decision, exit_code, crashed, printed, first_call)
+        record = self._failure(
+            explanation, error, decision, exit_code, crashed, printed, first_call
+        )
         self._attempts.append(attempt_from(record))
 
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
@@ -83,9 +85,9 @@ class EvidenceRecorder:
         self._redactor.learn(payload)
         return failure.shared(self._said)
 
-    def proven(self, unwell: str, decision: Decision) -> None:
-        """The WebUI made its self-test, `unwell` is why it failed; what the gate returned."""
-        del unwell  # for who writes it down
+    def proven(self, self_test_failure: str, decision: Decision) -> None:
+        """Record a self-test: why it failed, or "" if it passed, and what the gate returned."""
+        del self_test_failure  # for who writes it down
         self._excused += decision.excuses
 
     def call_given_up(self, why: str) -> None:
@@ -141,7 +143,7 @@ class EvidenceRecorder:
 
     def _failure(
         self,
-        verdict: Verdict,
+        explanation: Explanation,
         error: WebUIError,
         decision: Decision,
         exit_code: int | None,
@@ -154,19 +156,19 @@ class EvidenceRecorder:
         if printed is not None:
             said = self._redactor.redact(shortened("\n".join(printed), MOST_AT_ONCE))
         return {
-            "diagnosis": str(verdict.diagnosis),
+            "diagnosis": str(explanation.diagnosis),
             "error": type(error).__name__,
             "status": error.status,
-            "message": self._said(verdict.cause),
+            "message": self._said(explanation.cause),
             "exit_code": exit_code,
-            "counted": counts(verdict.diagnosis),
+            "counted": counts(explanation.diagnosis),
             "crashed": crashed,
             "first_call": first_call,
             "generation": self._generation,
             "after": None if error.after is None else round(error.after, 3),
-            "evidence": self._said(verdict.evidence),
-            "repeats": verdict.repeats,
-            "failure": verdict.key.shared(self._said).digest,
+            "evidence": self._said(explanation.evidence),
+            "repeats": explanation.repeats,
+            "failure": explanation.key.shared(self._said).digest,
             **self._decided(decision),
             "lines": None if said is None else lines_that_matter(said),
             "probes": asdict(error.probes) if error.probes else None,
@@ -220,7 +222,7 @@ class RunRecorder(EvidenceRecorder):
 
     def call_failed(
         self,
-        verdict: Verdict,
+        explanation: Explanation,
         error: WebUIError,
         decision: Decision,
         exit_code: int | None,
@@ -229,15 +231,17 @@ class RunRecorder(EvidenceRecorder):
         printed: Sequence[str] | None = None,
         first_call: bool = False,
     ) -> None:
-        record = self._failure(verdict, error, decision, exit_code, crashed, printed, first_call)
+        record = self._failure(
+            explanation, error, decision, exit_code, crashed, printed, first_call
+        )
         record["seconds"] = self.seconds
         self.insist(lambda: self._run.record("call_failed", call=self._call, **record))
         self._attempts.append(attempt_from(self._run.records[-1]))
 
-    def proven(self, unwell: str, decision: Decision) -> None:
+    def proven(self, self_test_failure: str, decision: Decision) -> None:
         record = {
-            "well": not unwell,
-            "unwell": self._said(unwell),
+            "well": not self_test_failure,
+            "unwell": self._said(self_test_failure),
             "excused": decision.excuses,
             **self._decided(decision),
         }

@@ -22,8 +22,8 @@ from typing import Any, BinaryIO, TypeVar
 
 from sdwatch import system
 from sdwatch.system import Entry, Kind, links
-from sdwatch.system.failpoints import announce
-from sdwatch.system.links import At, Identity
+from sdwatch.system.failpoints import failpoint
+from sdwatch.system.links import At, FileIdentity
 from sdwatch.system.long_paths import too_long
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ def read(path: Path) -> bytes:
 
 def touch(path: Path, *, exist_ok: bool = True) -> None:
     """Make an empty file, as a person does who puts `hold` into the spool. Raises OSError."""
-    announce("create", path)
+    failpoint("create", path)
     try:
         with links.place(path) as at:
             os.close(patiently(lambda: system.open_new(at.name, at.fd, _permissions(path))))
@@ -161,7 +161,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
 def make_folder(path: Path) -> None:
     """Make one folder that must not exist yet. Raises FileExistsError."""
-    announce("make_folder", path)
+    failpoint("make_folder", path)
     with links.place(path) as at:
         os.mkdir(at.name, _folder_mode(path), dir_fd=at.fd)
 
@@ -172,7 +172,7 @@ def ensure_folder(path: Path) -> None:
     if is_folder(path):
         return
     ensure_folder(path.parent)
-    announce("make_folder", path)
+    failpoint("make_folder", path)
     with links.place(path) as at:
         try:
             os.mkdir(at.name, _folder_mode(path), dir_fd=at.fd)
@@ -187,13 +187,13 @@ def write(path: Path, data: bytes) -> None:
     removed where the disk refuses it; after a death `sweep_temporaries` does that."""
     temporary = path.with_name(f".{path.name[:100]}.tmp")
     try:
-        announce("write", temporary)
+        failpoint("write", temporary)
         with _new_file(temporary) as file:
             file.write(data)
             file.flush()
-            announce("sync", temporary)
+            failpoint("sync", temporary)
             os.fsync(file.fileno())
-        announce("rename", path, source=temporary)
+        failpoint("rename", path, source=temporary)
         _replace(temporary, path)
     except OSError:
         remove_quietly(temporary)
@@ -282,11 +282,11 @@ def append_line(fd: int, line: bytes, path: Path) -> None:
     is left, as far as the disk allows: half a line would spoil the next one too."""
     before = os.fstat(fd).st_size
     try:
-        announce("append", path)
+        failpoint("append", path)
         rest = memoryview(line + b"\n")
         while rest:
             rest = rest[os.write(fd, rest) :]  # a full disk takes a part and says so only then
-        announce("sync", path)
+        failpoint("sync", path)
         os.fsync(fd)
     except OSError:
         with suppress(OSError):
@@ -298,7 +298,7 @@ class ReplacedError(FileNotFoundError):
     """Something else lies where a file or folder was; it was left there, or put back."""
 
 
-def rename(source: Path, target: Path, expected: Identity | None = None) -> None:
+def rename(source: Path, target: Path, expected: FileIdentity | None = None) -> None:
     """One rename; the target must not exist (checked: POSIX would replace it in silence).
 
     `expected`: what is to be moved. Where something else lies there by now, ReplacedError is raised
@@ -310,7 +310,7 @@ def rename(source: Path, target: Path, expected: Identity | None = None) -> None
         before = old.status() if expected is not None else None
         if before is not None and identity_of(before) != expected:
             raise ReplacedError(errno.ENOENT, "something else lies there now", str(source))
-        announce("rename", target, source=source)
+        failpoint("rename", target, source=source)
         patiently(lambda: _move(old, new))
         if before is not None and not _is_same(before, old, new):
             back = _put_back(new, old)
@@ -369,21 +369,21 @@ def _put_back(at: At, old: At) -> Path:
     return back.path
 
 
-def identity_of(status: os.stat_result) -> Identity:
+def identity_of(status: os.stat_result) -> FileIdentity:
     """What tells a file or folder from all others."""
     return status.st_dev, status.st_ino
 
 
 def sync_folder(path: Path) -> None:
     """Make names in a folder durable. Does nothing where the system has no such thing."""
-    announce("sync_folder", path)
+    failpoint("sync_folder", path)
     with links.folder(path) as held:
         system.sync_folder(held.path, held.fd)
 
 
 def remove(path: Path) -> None:
     """Remove one file; gone already is as good."""
-    announce("remove", path)
+    failpoint("remove", path)
     remove_quietly(path)
 
 
@@ -395,14 +395,14 @@ def remove_quietly(path: Path) -> None:
 
 def remove_empty_folder(path: Path) -> None:
     """Remove a folder that must be empty. Raises OSError where it is not."""
-    announce("remove_folder", path)
+    failpoint("remove_folder", path)
     with links.place(path) as at:
         patiently(lambda: os.rmdir(at.name, dir_fd=at.fd), _is_held_or_not_empty_yet)
 
 
 def remove_tree(path: Path) -> None:
     """Remove a folder with all that is in it; links are not followed. Raises OSError."""
-    announce("remove_tree", path)
+    failpoint("remove_tree", path)
     try:
         with links.place(path) as at:
             patiently(lambda: system.remove_tree(at.name, at.fd), _is_held_or_not_empty_yet)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
-class Effect:
+class Failpoint:
     """What is about to be done, to what; `source`: of a rename, its old name."""
 
     label: str
@@ -21,13 +21,13 @@ class Effect:
     source: Path | None = None
 
 
-def _nothing(effect: Effect) -> None:
+def _nothing(effect: Failpoint) -> None:
     del effect
 
 
-before: Callable[[Effect], None] = _nothing
+before: Callable[[Failpoint], None] = _nothing
 
 
-def announce(label: str, path: Path, source: Path | None = None) -> None:
+def failpoint(label: str, path: Path, source: Path | None = None) -> None:
     """Say what comes next. Raises whatever a test wants it to."""
-    before(Effect(label, path, source))
+    before(Failpoint(label, path, source))

@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from sdwatch import system
 
-Identity: TypeAlias = tuple[int, int]
+FileIdentity: TypeAlias = tuple[int, int]
 """st_dev and st_ino: the same file or folder has the same, by whatever name."""
 
 _roots: dict[str, Path] = {}  # by their text, with a separator at its end

@@ -9,7 +9,7 @@ import pytest
 
 from sdwatch.errors import WebUIBadRequestError, WebUIReplyError
 from sdwatch.policy.failure.diagnosis import judge
-from sdwatch.policy.failure.facts import Diagnosis, Facts
+from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.webui.http.reply import read_reply
 from tests.fakes import picture
 
@@ -36,9 +36,9 @@ def test_a_path_is_no_picture_and_the_job_is_told_so(path: str, before: tuple[st
         read_reply("txt2img", body(*before, path))
     assert path not in str(caught.value)
     assert "castle" not in str(caught.value)
-    verdict = judge(Facts(caught.value))
-    assert verdict.diagnosis is Diagnosis.BAD_REQUEST
-    assert "Ask for pictures" in verdict.advice
+    explanation = judge(FailureFacts(caught.value))
+    assert explanation.diagnosis is Diagnosis.BAD_REQUEST
+    assert "Ask for pictures" in explanation.advice
 
 
 @pytest.mark.parametrize("text", ["not base64 at all", "!!!", "data:image/png;base64,x.mp4"])

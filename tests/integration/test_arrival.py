@@ -27,7 +27,7 @@ from sdwatch.spool.run import Run
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.system import failpoints
 from sdwatch.system.clock import SystemClock
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 from tests.fakes import picture
 from tests.helpers import FakeClock, wait_until
 from tests.monitored import Monitored, job, journal, monitored
@@ -285,7 +285,7 @@ class Writer:
         self._moved = False
         self._thread = threading.Thread(target=self._write_on, args=(self._rest[1:],))
 
-    def after_claim(self, effect: Effect) -> None:
+    def after_claim(self, effect: Failpoint) -> None:
         if effect.source == self.path:  # it is about to be moved
             self._moved = True
         elif self._moved and self._rest:
@@ -322,7 +322,7 @@ def test_what_is_written_after_a_pause_longer_than_the_settle_time_is_noticed(
     with monitored(tmp_path, settings=settings) as spool:
         writers = [Writer(spool.inbox / name, first, rest) for name, first, rest in HALVES.values()]
 
-        def before(effect: Effect) -> None:
+        def before(effect: Failpoint) -> None:
             for writer in writers:
                 writer.after_claim(effect)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.system import disk
-from sdwatch.system.failpoints import Effect, announce
+from sdwatch.system.failpoints import Failpoint, failpoint
 from tests.death import Points, Unsynced, listening
 from tests.every_point import IN_PROCESS, How, count, disturb
 
@@ -38,7 +38,7 @@ def test_nothing_is_lost_or_doubled_by_a_kill_at_this_point(tmp_path: Path, numb
 def test_a_new_file_that_was_renamed_and_never_synced_comes_back_empty(
     tmp_path: Path, synced: bool, left: bytes
 ) -> None:
-    def never(effect: Effect) -> None:
+    def never(effect: Failpoint) -> None:
         raise AssertionError(effect)
 
     unsynced, path, temporary = Unsynced(), tmp_path / "run.json", tmp_path / ".run.json.tmp"
@@ -46,9 +46,9 @@ def test_a_new_file_that_was_renamed_and_never_synced_comes_back_empty(
         if synced:
             disk.write(path, b"whole")
         else:  # as disk.write would be without its fsync
-            announce("write", temporary)
+            failpoint("write", temporary)
             temporary.write_bytes(b"whole")
-            announce("rename", path, source=temporary)
+            failpoint("rename", path, source=temporary)
             temporary.rename(path)
         disk.sync_folder(tmp_path)
     unsynced.lose()

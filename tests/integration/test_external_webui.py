@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.webui.http.canary import Asked, Canary, Unwell
+from sdwatch.webui.http.canary import Asked, Canary, SelfTestFailure
 from tests.fakes import FakeClient
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
@@ -376,5 +376,5 @@ def test_a_canary_that_is_given_up_interrupts_only_what_is_ours(ours: bool) -> N
     client = Silent()
     canary = Canary(client, may_interrupt=ours)  # type: ignore[arg-type]
     asked = Asked("txt2img", {}, "the canary", True)
-    assert canary.ask(asked, lambda: "no progress") == Unwell("the canary: no progress")
+    assert canary.ask(asked, lambda: "no progress") == SelfTestFailure("the canary: no progress")
     assert (client.interrupts, client.abandons) == (int(ours), 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 from tests.helpers import KILL, wait_until
 from tests.monitored import Monitored, job, journal, monitored
 
@@ -21,7 +21,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """While this file is there, the disk takes no line of a crash history."""
     flag = tmp_path / "disk-is-full"
 
-    def refuse(effect: Effect) -> None:
+    def refuse(effect: Failpoint) -> None:
         if effect.label == "append" and effect.path.name == "crashes.jsonl" and flag.exists():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(effect.path))
 

@@ -11,9 +11,9 @@ import pytest
 
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.diagnosis import Diagnosis
-from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.webui.http.canary import By, Unwell
+from sdwatch.webui.http.canary import By, SelfTestFailure
 from sdwatch.webui.http.mailbox import Mailbox
 from tests.helpers import wait_until
 from tests.lanes import lane_of, simulator
@@ -36,18 +36,18 @@ def test_a_webui_that_dies_just_before_it_is_put_to_the_proof_is_started_first(l
         for process in lane.process.family():
             process.kill()
         wait_until(lambda: not lane.process.is_process_alive(), why="it is dead")
-        assert lane.keeper.upkeep.state is State.READY, "nobody has looked yet"
-        assert lane.keeper.prove(threading.Event()) is None
+        assert lane.supervisor.availability.state is State.READY, "nobody has looked yet"
+        assert lane.supervisor.run_self_test(threading.Event()) is None
         assert lane.process.generation == 2
 
 
 def test_what_it_is_on_hold_for_has_no_prompt_in_it(lane: Lane) -> None:
     lane.redactor.learn({"prompt": "a purple hippopotamus"})
     with lane.permit(Mailbox()):
-        lane.keeper.put_on_hold(Trouble("it said: a purple hippopotamus"))
+        lane.supervisor.put_on_hold(HoldReason("it said: a purple hippopotamus"))
         assert lane.hold_reason.startswith("it said: <text")
         assert lane.held is not None
-        assert lane.held.trouble.lines, "what it printed"
+        assert lane.held.hold_reason.lines, "what it printed"
 
 
 @pytest.mark.parametrize("lane", [5.0], indirect=True)  # longer than a start takes
@@ -56,13 +56,15 @@ def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_i
 ) -> None:
     with lane.permit(Mailbox()):
         for number in (1, 2):
-            lane.keeper.blamed(f"job-{number}", f"run-{number}", f"words {number}", 0, True)
-        lane.keeper.crashed(Diagnosis.POISONED)  # it lives, and is to be started anew
-        lane.keeper.blamed("job-3", "run-3", "words 3", 1, True)
+            lane.supervisor.blamed(f"job-{number}", f"run-{number}", f"words {number}", 0, True)
+        lane.supervisor.crashed(Diagnosis.POISONED)  # it lives, and is to be started anew
+        lane.supervisor.blamed("job-3", "run-3", "words 3", 1, True)
         alive = [process.pid for process in lane.process.family()]
-    wait_until(lambda: lane.keeper.upkeep.state is State.NOT_USABLE, 30, "it is up, and on hold")
+    wait_until(
+        lambda: lane.supervisor.availability.state is State.NOT_USABLE, 30, "it is up, and on hold"
+    )
     assert lane.held is not None
-    assert lane.held.trouble.spent == ("run-1", "run-2", "run-3")
+    assert lane.held.hold_reason.spent == ("run-1", "run-2", "run-3")
     wait_until(lambda: lane.ready, 30, "the hold is over")
     assert lane.process.generation == 2
     assert lane.hold_reason == ""
@@ -72,22 +74,22 @@ def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_i
 def test_a_proof_that_a_stop_cuts_off_condemns_nobody(
     lane: Lane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut_off(*_: object) -> Unwell:
-        lane.keeper.close()
-        return Unwell("the canary failed: sdwatch stops")
+    def cut_off(*_: object) -> SelfTestFailure:
+        lane.supervisor.close()
+        return SelfTestFailure("the canary failed: sdwatch stops")
 
-    monkeypatch.setattr(lane.keeper._proof, "why_unwell", cut_off)
+    monkeypatch.setattr(lane.supervisor._self_test, "why_it_failed", cut_off)
     with lane.permit(Mailbox()):
-        proof = lane.keeper.prove(threading.Event())
-    assert proof is not None
-    assert proof.by is By.NOT_ASKED
+        self_test = lane.supervisor.run_self_test(threading.Event())
+    assert self_test is not None
+    assert self_test.by is By.NOT_ASKED
     assert lane.status()["crashes_in_a_row"] == 0
 
 
 @pytest.mark.posix_only("SIGSTOP")
 def test_one_that_freezes_while_it_is_on_hold_is_started_anew(lane: Lane) -> None:
     with lane.permit(Mailbox()):
-        lane.keeper.put_on_hold(Trouble("it has no model"))
+        lane.supervisor.put_on_hold(HoldReason("it has no model"))
     for process in lane.process.family():
         process.suspend()
     wait_until(lambda: lane.process.generation == 2, 60, "it is started anew")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.option_leaks import Leaks
+from sdwatch.webui.http.option_leaks import OptionLeaks
 from tests.api.scripted_server import Handler, ScriptedServer, serving
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, job, journal, monitored
@@ -146,7 +146,8 @@ def test_a_setting_may_be_left_as_it_is(tmp_path: Path) -> None:
 
 
 class Settings:
-    """A WebUI's settings. `leaks`: it keeps what a call overrides; `takes`: POST /options works."""
+    """A WebUI's settings. `option_leaks`: it keeps what a call overrides; `takes`: POST /options
+    works."""
 
     def __init__(self, *, takes: bool = True, **values: Any) -> None:
         self.values, self.takes = values, takes
@@ -174,12 +175,12 @@ def webui(settings: Settings) -> Iterator[ScriptedServer]:
         yield server
 
 
-LeaksOf = Callable[[ScriptedServer], Leaks]
+LeaksOf = Callable[[ScriptedServer], OptionLeaks]
 
 
 @pytest.fixture
-def leaks_of(tmp_path: Path) -> Callable[[ScriptedServer], Leaks]:
-    return lambda server: Leaks(SDWebUIClient(server.url), tmp_path / "leaks.json")
+def leaks_of(tmp_path: Path) -> Callable[[ScriptedServer], OptionLeaks]:
+    return lambda server: OptionLeaks(SDWebUIClient(server.url), tmp_path / "leaks.json")
 
 
 OVERRIDES = {"override_settings": {CLIP: 2, "sd_model_checkpoint": "b"}}
@@ -188,20 +189,20 @@ OVERRIDES = {"override_settings": {CLIP: 2, "sd_model_checkpoint": "b"}}
 def test_a_setting_that_the_webui_kept_is_put_back(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1, "sd_model_checkpoint": "a", "eta": 0})
     with webui(settings) as server:
-        leaks = leaks_of(server)
-        leaks.before(OVERRIDES, 1)
+        option_leaks = leaks_of(server)
+        option_leaks.before(OVERRIDES, 1)
         settings.values |= OVERRIDES["override_settings"] | {"eta": 5}
-        assert leaks.settle(1) == ([CLIP], [])
+        assert option_leaks.settle(1) == ([CLIP], [])
         assert settings.posted == [{CLIP: 1}]  # not the checkpoint, nor what nobody overrode
-        assert leaks.settle(1) == ([], [])
+        assert option_leaks.settle(1) == ([], [])
 
 
 def test_what_the_webui_put_back_itself_is_left_alone(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
-        leaks = leaks_of(server)
-        leaks.before(OVERRIDES, 1)
-        assert leaks.settle(1) == ([], [])
+        option_leaks = leaks_of(server)
+        option_leaks.before(OVERRIDES, 1)
+        assert option_leaks.settle(1) == ([], [])
         assert settings.posted == []
 
 
@@ -211,48 +212,48 @@ def test_what_the_webui_put_back_itself_is_left_alone(leaks_of: LeaksOf) -> None
 def test_what_cannot_be_put_back_is_named(leaks_of: LeaksOf, settings: Settings) -> None:
     settings.values["other"] = 1
     with webui(settings) as server:
-        leaks = leaks_of(server)
-        leaks.before(OVERRIDES, 1)
+        option_leaks = leaks_of(server)
+        option_leaks.before(OVERRIDES, 1)
         settings.values[CLIP] = 2
-        assert leaks.settle(1) == ([], [CLIP])
+        assert option_leaks.settle(1) == ([], [CLIP])
 
 
 def test_what_could_not_be_asked_is_settled_before_the_next_call(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
-        leaks = leaks_of(server)
-        leaks.before(OVERRIDES, 1)
+        option_leaks = leaks_of(server)
+        option_leaks.before(OVERRIDES, 1)
         before, settings.values = settings.values, {}
-        assert leaks.settle(1) == ([], [])
+        assert option_leaks.settle(1) == ([], [])
         settings.values = {**before, CLIP: 2}
-        assert leaks.before({"prompt": "the next job's"}, 1) == ([CLIP], [])
+        assert option_leaks.before({"prompt": "the next job's"}, 1) == ([CLIP], [])
 
 
 def test_another_life_of_the_webui_knows_nothing_of_the_last(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
-        leaks = leaks_of(server)
-        leaks.before(OVERRIDES, 1)
+        option_leaks = leaks_of(server)
+        option_leaks.before(OVERRIDES, 1)
         settings.values[CLIP] = 2
-        assert leaks.settle(2) == ([], [])
+        assert option_leaks.settle(2) == ([], [])
         assert settings.posted == []
 
 
 def test_a_job_that_wants_its_settings_kept_has_them_kept(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
-        leaks = leaks_of(server)
-        leaks.before({**OVERRIDES, "override_settings_restore_afterwards": False}, 1)
+        option_leaks = leaks_of(server)
+        option_leaks.before({**OVERRIDES, "override_settings_restore_afterwards": False}, 1)
         settings.values[CLIP] = 2
-        assert leaks.settle(1) == ([], [])
+        assert option_leaks.settle(1) == ([], [])
         assert settings.posted == []
 
 
 def test_a_webui_without_settings_is_none_the_worse(leaks_of: LeaksOf) -> None:
     with serving(lambda handler: handler.answer(404, b"")) as server:  # and 501 to each GET
-        leaks = leaks_of(server)
-        assert leaks.before(OVERRIDES, 1) == ([], [])
-        assert leaks.settle(1) == ([], [])
+        option_leaks = leaks_of(server)
+        assert option_leaks.before(OVERRIDES, 1) == ([], [])
+        assert option_leaks.settle(1) == ([], [])
 
 
 def test_what_is_not_settled_yet_outlives_the_monitor(leaks_of: LeaksOf) -> None:
@@ -276,10 +277,10 @@ def test_what_was_in_use_before_is_not_known_where_there_was_no_answer(leaks_of:
     """It cannot be put back then; that the call's own value is still there is seen all the same."""
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
-        leaks = leaks_of(server)
+        option_leaks = leaks_of(server)
         settings.status = 503
-        leaks.before(OVERRIDES, 1)
+        option_leaks.before(OVERRIDES, 1)
         settings.status = 200
         settings.values[CLIP] = 2
-        assert leaks.settle(1) == ([], [CLIP])
+        assert option_leaks.settle(1) == ([], [CLIP])
         assert settings.posted == []

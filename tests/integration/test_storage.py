@@ -13,7 +13,7 @@ from sdwatch.monitor.monitor import Monitor, Result
 from sdwatch.policy.job.run_names import image_prefix
 from sdwatch.policy.report.notice import Notice
 from sdwatch.system import disk
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
@@ -67,7 +67,7 @@ def full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """While this file is there, the disk takes no images."""
     flag = tmp_path / "disk-is-full"
 
-    def refuse(effect: Effect) -> None:
+    def refuse(effect: Failpoint) -> None:
         if effect.label == "write" and effect.path.parent.name == "images" and flag.exists():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(effect.path))
 
@@ -122,7 +122,7 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
     read_only = tmp_path / "journal-is-read-only"
     read_only.touch()
 
-    def refuse(effect: Effect) -> None:
+    def refuse(effect: Failpoint) -> None:
         is_journal = effect.label == "append" and effect.path.name == "journal.jsonl"
         if is_journal and read_only.exists() and b"planned" in effect.path.read_bytes():
             refused.append(effect.path)
@@ -157,7 +157,7 @@ def test_a_claim_that_is_refused_is_reported_once_with_the_path(
     read_only = tmp_path / "spool-is-read-only"
     read_only.touch()
 
-    def refuse(effect: Effect) -> None:
+    def refuse(effect: Failpoint) -> None:
         if effect.label == "append" and read_only.exists():
             tries.append(effect.path)
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(effect.path))
@@ -213,7 +213,7 @@ def test_whatever_a_disk_refuses_of_an_image_in_mid_run_nothing_is_lost_or_left_
     monkeypatch.setattr("sdwatch.stages._STORAGE_PAUSE", 0.05)
     refused: list[Path] = []
 
-    def refuse(effect: Effect) -> None:
+    def refuse(effect: Failpoint) -> None:
         is_image = effect.path.parent.name == "images" and "_002-" in effect.path.name
         if is_image and effect.label == label and len(refused) < 3:
             assert not list(effect.path.parent.glob(".*")) or label != "write"
@@ -303,7 +303,7 @@ def test_a_run_that_has_ended_is_moved_once_its_folder_can_be_and_never_begun_ag
     """The rename that publishes it is refused twice, of a job that no WebUI can do."""
     refused: list[Path] = []
 
-    def refuse(effect: Effect) -> None:
+    def refuse(effect: Failpoint) -> None:
         if effect.label == "rename" and effect.path.parent.name == "failed" and len(refused) < 2:
             refused.append(effect.path)
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(effect.path))

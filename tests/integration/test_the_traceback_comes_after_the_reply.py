@@ -166,10 +166,10 @@ def test_a_canary_is_heard_out_as_a_call_is(tmp_path: Path) -> None:
     faults = tmp_path / "faults.yaml"
     faults.write_text(plan("opaque-500-text", "sdwatch canary", 1, delay=0.3))
     with lane_of(simulator("--faults", str(faults)), tmp_path / "state", [0.1]) as lane:
-        unwell = lane.keeper.prove(threading.Event())
-        assert unwell is not None
-        assert unwell.trouble is not None
-        assert "its log: RuntimeError, raised in <webui>" in unwell.trouble.cause
+        self_test_failure = lane.supervisor.run_self_test(threading.Event())
+        assert self_test_failure is not None
+        assert self_test_failure.hold_reason is not None
+        assert "its log: RuntimeError, raised in <webui>" in self_test_failure.hold_reason.cause
 
 
 def test_a_late_traceback_of_one_job_is_not_taken_for_the_next_ones(tmp_path: Path) -> None:

@@ -30,14 +30,14 @@ from sdwatch.errors import (
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
 from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import PROVEN
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
 from sdwatch.stages import Ending, StageRunner
 from sdwatch.webui.http.api import Outcome, WebUIAPI
-from sdwatch.webui.http.canary import Unwell
+from sdwatch.webui.http.canary import SelfTestFailure
 from sdwatch.webui.http.mailbox import Exited, Mailbox, Stalled
 from sdwatch.webui.http.reply import error_for
 from tests.fakes import (
@@ -83,7 +83,7 @@ class NotingKeeper:
 
     heard: list[str] = field(default_factory=list)
 
-    unwell: list[str] = field(default_factory=list)
+    self_test_failure: list[str] = field(default_factory=list)
     """What the proofs say, one after the other; well when there are no more."""
     again: bool = False
     """Whether a restart may help where a self-test failed."""
@@ -104,11 +104,11 @@ class NotingKeeper:
     def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
         del error, is_over
 
-    def prove(self, give_up: threading.Event) -> Unwell | None:
+    def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
         del give_up
-        said = self.unwell.pop(0) if self.unwell else ""
+        said = self.self_test_failure.pop(0) if self.self_test_failure else ""
         self.heard.append(f"prove: {said}" if said else "prove")
-        return Unwell(said, again=self.again) if said else None
+        return SelfTestFailure(said, again=self.again) if said else None
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
         return failure is not None and failure.said[:2] in self.own
@@ -126,9 +126,9 @@ class NotingKeeper:
     def crashed(self, diagnosis: Diagnosis) -> None:
         self.heard.append(f"crashed: {diagnosis}")
 
-    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
         del until_idle
-        self.heard.append(f"hold: {trouble}")
+        self.heard.append(f"hold: {hold_reason}")
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
         del payload
@@ -139,8 +139,8 @@ class NotingKeeper:
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
         self.heard += [f"warn {job}: {finding.words}" for finding in warnings]
 
-    def wait_until_idle(self, trouble: Trouble) -> None:
-        self.heard.append(f"waits until idle: {trouble}")
+    def wait_until_idle(self, hold_reason: HoldReason) -> None:
+        self.heard.append(f"waits until idle: {hold_reason}")
 
     def failed_fresh_since(self, generation: int) -> bool:
         del generation
@@ -161,7 +161,7 @@ class Call:
 
     client: FakeClient
     process: FakeProcess = field(default_factory=FakeProcess)
-    keeper: NotingKeeper = field(default_factory=NotingKeeper)
+    supervisor: NotingKeeper = field(default_factory=NotingKeeper)
     mailbox: Mailbox = field(default_factory=Mailbox)
 
     def make(
@@ -171,7 +171,7 @@ class Call:
             self.client,
             self.process,
             recorder or EvidenceRecorder(),
-            keeper=self.keeper,
+            observer=self.supervisor,
             mailbox=self.mailbox,
             **more,
         )
@@ -199,7 +199,7 @@ def test_after_a_500_and_one_restart_the_call_succeeds_and_leaves_both_evidence_
     assert call.process.restarts == 1
     assert call.client.posts == [("txt2img", PAYLOAD)] * 2
     assert names(tmp_path) == sorted(BOTH)
-    assert call.keeper.heard == [
+    assert call.supervisor.heard == [
         "sending txt2img", "crashed: server error", "sending txt2img", "succeeded",
     ]  # fmt: skip
 
@@ -230,7 +230,7 @@ def test_without_a_run_folder_no_files_and_the_same_outcome(
     assert names(tmp_path) == []
     assert (outcome.ok, outcome.later) == (with_folder.ok, with_folder.later)
     assert call.process.restarts == other.process.restarts == 1
-    assert call.keeper.heard == other.keeper.heard
+    assert call.supervisor.heard == other.supervisor.heard
     if outcome.envelope is not None and with_folder.envelope is not None:
         assert outcome.envelope.evidence == ()
         assert outcome.envelope.message == with_folder.envelope.message
@@ -260,7 +260,7 @@ def test_a_bad_request_fails_at_once_without_a_restart(error: WebUIError, tmp_pa
     assert (outcome.ok, outcome.later) == (False, False)
     assert call.process.restarts == 0
     assert len(call.client.posts) == 1
-    assert call.keeper.heard == ["sending txt2img"]
+    assert call.supervisor.heard == ["sending txt2img"]
     assert outcome.envelope is not None
     assert outcome.envelope.diagnosis == "bad request"
 
@@ -298,7 +298,7 @@ def test_what_is_not_the_jobs_fault_holds_the_lane_and_costs_no_attempt(
     outcome = call.make(tmp_path)
     assert (outcome.ok, outcome.later) == (False, True)
     assert call.process.restarts == 0
-    sent, held = call.keeper.heard
+    sent, held = call.supervisor.heard
     assert (sent, held[:6]) == ("sending txt2img", "hold: ")
     assert f"({error})" in held  # what it means, and what was said
     assert outcome.envelope is not None
@@ -350,7 +350,7 @@ def test_a_process_that_ends_during_the_call_is_a_crash_whatever_the_reply_is(
 
     call = calling(dies, reply(), mailbox=mailbox)
     assert call.make(tmp_path).ok
-    assert call.keeper.heard[1] == "crashed: crash"
+    assert call.supervisor.heard[1] == "crashed: crash"
     assert call.process.restarts == 1
 
 
@@ -405,7 +405,7 @@ def test_a_stuck_call_that_an_interrupt_frees_is_retried_without_a_restart(
     outcome = call.make(tmp_path)
     assert outcome.reply == reply(picture(2))
     assert call.process.restarts == 0
-    assert call.keeper.heard == ["sending txt2img", "sending txt2img", "succeeded"]
+    assert call.supervisor.heard == ["sending txt2img", "sending txt2img", "succeeded"]
     assert names(tmp_path) == sorted(BOTH)
 
 
@@ -443,7 +443,7 @@ def test_after_a_second_failure_the_webui_is_put_to_the_proof_and_the_job_blamed
     assert not outcome.later
     assert outcome.envelope is not None
     assert outcome.envelope.blame == "job"
-    assert call.keeper.heard[-2:] == ["prove", "blamed job-1: 1 crashes"]
+    assert call.supervisor.heard[-2:] == ["prove", "blamed job-1: 1 crashes"]
     assert len(call.client.posts) == 2
 
 
@@ -451,7 +451,7 @@ def test_a_webui_that_fails_the_proof_is_blamed_once_and_the_call_gets_one_last_
     tmp_path: Path,
 ) -> None:
     call = calling(server_error())
-    call.keeper.unwell = ["it is dead", "it is dead again"]
+    call.supervisor.self_test_failure = ["it is dead", "it is dead again"]
     recorder = EvidenceRecorder()
     first = call.make(tmp_path, recorder=recorder)
     assert first.later
@@ -472,7 +472,7 @@ def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt
     again = call.make(tmp_path, recorder=recorder)
     assert not again.ok
     assert len(call.client.posts) == 2
-    assert call.keeper.heard.count("prove") == 2
+    assert call.supervisor.heard.count("prove") == 2
 
 
 def test_what_was_proven_to_be_jobs_own_saves_the_restart_and_never_the_second_attempt(
@@ -480,7 +480,7 @@ def test_what_was_proven_to_be_jobs_own_saves_the_restart_and_never_the_second_a
 ) -> None:
     error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
     call = calling(error)
-    call.keeper.own = [(error.kind, error.said)]
+    call.supervisor.own = [(error.kind, error.said)]
     outcome = call.make(tmp_path)
     assert outcome.envelope is not None
     assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("server error", "job")
@@ -494,7 +494,7 @@ def test_an_innocent_call_that_meets_a_known_failure_once_succeeds_at_its_second
 ) -> None:
     error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
     call = calling(error, reply())
-    call.keeper.own = [(error.kind, error.said)]
+    call.supervisor.own = [(error.kind, error.said)]
     assert call.make(tmp_path).ok
     assert call.process.restarts == 0
 
@@ -503,7 +503,7 @@ def test_a_known_failure_that_leaves_the_webui_unusable_costs_its_restart(tmp_pa
     said = "CUDA error: device-side assert triggered"
     error = WebUIServerError(f"the WebUI answered 500: {said}", status=500, said=said)
     call = calling(error, reply())
-    call.keeper.is_a_jobs_own = lambda _: True  # type: ignore[method-assign]
+    call.supervisor.is_a_jobs_own = lambda _: True  # type: ignore[method-assign]
     assert call.make(tmp_path).ok
     assert call.process.restarts == 1
 

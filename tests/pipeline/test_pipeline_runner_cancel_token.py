@@ -212,7 +212,9 @@ def test_a_run_that_waits_out_a_cool_down_can_be_cancelled(
 ) -> None:
     with crashing_lane(place, tmp_path) as lane:
         active = on_lane(place, lane, f"stages:\n{STAGES['txt2img']}")
-        wait_until(lambda: lane.keeper.upkeep.state is State.COOLING_DOWN, why="it crashed")
+        wait_until(
+            lambda: lane.supervisor.availability.state is State.COOLING_DOWN, why="it crashed"
+        )
         place.mailbox.cancel()
         assert active.end() is Ending.CANCELLED
         assert lane.process.generation == 1, "nothing was started"
@@ -229,7 +231,9 @@ def test_a_run_that_waits_out_a_cool_down_stays_in_working_on_a_stop(
 ) -> None:
     with crashing_lane(place, tmp_path) as lane:
         active = on_lane(place, lane, f"stages:\n{STAGES['txt2img']}")
-        wait_until(lambda: lane.keeper.upkeep.state is State.COOLING_DOWN, why="it crashed")
+        wait_until(
+            lambda: lane.supervisor.availability.state is State.COOLING_DOWN, why="it crashed"
+        )
         lane.begin_stop()
         assert active.end() is Ending.STOPPED
     call = place.resumed().ledger.call("1.1")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sdwatch.config import builtin_signatures
-from sdwatch.policy.failure.facts import Facts
+from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.signatures import FailedStart, Signature, match, why_not_started
 
 ROOT = Path(__file__).parents[2]
@@ -25,14 +25,18 @@ def place(signature: Signature) -> str:
     return f'"{signature.name}" ({FILE}:{line})'
 
 
-def fits_alone(found: Facts | FailedStart, among: Sequence[Signature] = BUILTIN) -> list[Signature]:
+def fits_alone(
+    found: FailureFacts | FailedStart, among: Sequence[Signature] = BUILTIN
+) -> list[Signature]:
     """The signatures that would explain it if there were no other."""
     return [each for each in among if decider(found, (each,)) is not None]
 
 
-def decider(found: Facts | FailedStart, among: Sequence[Signature] = BUILTIN) -> Signature | None:
+def decider(
+    found: FailureFacts | FailedStart, among: Sequence[Signature] = BUILTIN
+) -> Signature | None:
     """The signature that explains it, of all."""
-    if isinstance(found, Facts):
+    if isinstance(found, FailureFacts):
         matched = match(found, among)
         return matched[0] if matched else None
     why = why_not_started(found, among)
@@ -41,7 +45,7 @@ def decider(found: Facts | FailedStart, among: Sequence[Signature] = BUILTIN) ->
     return next((s for s in among if (s.cause, s.advice) == (why.cause, why.advice)), None)
 
 
-def shadowed(found: Facts | FailedStart) -> str:
+def shadowed(found: FailureFacts | FailedStart) -> str:
     """Who decided, and whom that one shadows."""
     decided, alone = decider(found), fits_alone(found)
     if decided is None:
@@ -55,7 +59,9 @@ def shadowed(found: Facts | FailedStart) -> str:
     )
 
 
-def failure(file: str, listed: str, row: str, found: Facts | FailedStart, test: str = "") -> str:
+def failure(
+    file: str, listed: str, row: str, found: FailureFacts | FailedStart, test: str = ""
+) -> str:
     """What a failed row says of itself."""
     return (
         f"\n  the row:  {row!r} in the list {listed} of {file}"
@@ -65,7 +71,7 @@ def failure(file: str, listed: str, row: str, found: Facts | FailedStart, test: 
     )
 
 
-def undecided(signature: Signature, rows: Sequence[tuple[str, Facts | FailedStart]]) -> str:
+def undecided(signature: Signature, rows: Sequence[tuple[str, FailureFacts | FailedStart]]) -> str:
     """Why no row shows what a signature is for."""
     near = [(name, found) for name, found in rows if decider(found, (signature,)) is not None]
     taken = [

@@ -10,7 +10,7 @@ import pytest
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.failure.diagnosis import judge
-from sdwatch.policy.failure.facts import Diagnosis, Facts
+from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.mentions import first_said, is_only_mentioned
 from sdwatch.policy.failure.signatures import FailedStart, match, why_not_started
 from tests.policy import causes, shadows
@@ -41,7 +41,7 @@ def replied(text: str) -> WebUIError:
     return WebUIServerError(f"500: {text}", stage="txt2img", status=500, kind=kind, said=said)
 
 
-def told_of(text: str, found: Facts) -> str:
+def told_of(text: str, found: FailureFacts) -> str:
     """What a failure says: the list in causes.py that has the text, who decided, what to type."""
     named = {name: value for name, value in vars(causes).items() if name.isupper()}
     listed = [name for name, value in named.items() if isinstance(value, str) and text in value]
@@ -49,21 +49,21 @@ def told_of(text: str, found: Facts) -> str:
     return shadows.failure("tests/policy/test_causes.py", where, text, found)
 
 
-def check(facts: Facts, sample: Sample) -> None:
-    verdict = judge(facts, BUILTIN)
-    assert verdict.diagnosis is sample.diagnosis, told_of(sample.text, facts)
-    assert sample.cause in verdict.cause, told_of(sample.text, facts)
-    assert verdict.poisons is sample.poisons, told_of(sample.text, facts)
+def check(facts: FailureFacts, sample: Sample) -> None:
+    explanation = judge(facts, BUILTIN)
+    assert explanation.diagnosis is sample.diagnosis, told_of(sample.text, facts)
+    assert sample.cause in explanation.cause, told_of(sample.text, facts)
+    assert explanation.poisons is sample.poisons, told_of(sample.text, facts)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.text[:60])
 def test_a_line_of_the_log_is_known(sample: Sample) -> None:
-    check(Facts(opaque(), log=("Total progress: 8/20", sample.text)), sample)
+    check(FailureFacts(opaque(), log=("Total progress: 8/20", sample.text)), sample)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.text[:60])
 def test_the_text_of_a_reply_is_known(sample: Sample) -> None:
-    check(Facts(replied(sample.text)), sample)
+    check(FailureFacts(replied(sample.text)), sample)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +73,9 @@ def test_the_text_of_a_reply_is_known(sample: Sample) -> None:
 )
 def test_a_complaint_about_a_missing_value_yields_to_the_line_before_it(sample: Sample) -> None:
     """AUTOMATIC1111#14623, amdgpu#355, reForge#292."""
-    if not match(Facts(opaque(), log=(sample.text,)), BUILTIN)[0].vague:  # type: ignore[index]
+    if not match(FailureFacts(opaque(), log=(sample.text,)), BUILTIN)[0].vague:  # type: ignore[index]
         error = replied("TypeError: 'NoneType' object is not iterable")
-        check(Facts(error, log=(sample.text,)), sample)
+        check(FailureFacts(error, log=(sample.text,)), sample)
 
 
 @pytest.mark.parametrize(
@@ -97,30 +97,30 @@ def test_a_complaint_about_a_missing_value_yields_to_the_line_before_it(sample: 
 )
 def test_the_earlier_more_specific_evidence_decides(said: str) -> None:
     log = ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 896.00 MiB", said)
-    assert judge(Facts(replied(said), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
-    assert judge(Facts(replied(said)), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
+    assert judge(FailureFacts(replied(said), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
+    assert judge(FailureFacts(replied(said)), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
 
 
 def test_a_reply_that_names_its_cause_does_not_yield() -> None:
     log = ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 896.00 MiB",)
     error = replied("RuntimeError: mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)")
-    assert judge(Facts(error, log=log), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
+    assert judge(FailureFacts(error, log=log), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
 
 
 @pytest.mark.parametrize("line", LOOK_ALIKES, ids=lambda line: line[:60])
 def test_what_only_looks_like_a_failure_explains_nothing(line: str) -> None:
     silent = WebUIReplyError("the reply has no image", stage="txt2img", status=200)
     for error in (opaque(), silent, replied("TypeError: 'NoneType' object is not iterable")):
-        found = Facts(error, log=("before", line, "after"))
+        found = FailureFacts(error, log=("before", line, "after"))
         assert match(found, BUILTIN) is None, told_of(line, found)
-    found = Facts(GONE, True, 1, ("before", line))
+    found = FailureFacts(GONE, True, 1, ("before", line))
     assert match(found, BUILTIN) is None, told_of(line, found)
 
 
 @pytest.mark.parametrize("line", LOOK_ALIKES, ids=lambda line: line[:60])
 def test_a_mention_does_not_hide_the_failure_behind_it(line: str) -> None:
     log = (line, "RuntimeError: MPS backend out of memory (MPS allocated: 5 GB)")
-    assert judge(Facts(opaque(), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
+    assert judge(FailureFacts(opaque(), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_whether_a_line_says_it_or_mentions_it(line: str, mentioned: bool) -> No
 
 @pytest.mark.parametrize(("code", "cause"), EXITS)
 def test_an_exit_code_says_how_the_process_ended(code: int, cause: str) -> None:
-    verdict = judge(Facts(GONE, True, code), BUILTIN)
-    assert verdict.diagnosis is Diagnosis.CRASH
-    assert cause in verdict.cause
+    explanation = judge(FailureFacts(GONE, True, code), BUILTIN)
+    assert explanation.diagnosis is Diagnosis.CRASH
+    assert cause in explanation.cause
 
 
 @pytest.mark.parametrize(("code", "cause"), EXITS_OF_STARTS)
@@ -163,7 +163,7 @@ def test_an_exit_code_says_why_a_start_failed(code: int, cause: str) -> None:
 
 @pytest.mark.parametrize("code", [1, 3, 100, 128, 160, 255, -40, 0xC0000143, 0x12345678])
 def test_an_exit_code_that_says_nothing_is_explained_by_none(code: int) -> None:
-    assert match(Facts(GONE, True, code), BUILTIN) is None
+    assert match(FailureFacts(GONE, True, code), BUILTIN) is None
 
 
 def test_a_line_that_says_why_outranks_how_the_process_ended() -> None:
@@ -171,12 +171,12 @@ def test_a_line_that_says_why_outranks_how_the_process_ended() -> None:
         "HW Exception by GPU node-1 (Agent handle: 0x6) reason :GPU Hang",
         "Aborted (core dumped)",
     )
-    assert "the GPU hung" in judge(Facts(GONE, True, 134, log), BUILTIN).cause
+    assert "the GPU hung" in judge(FailureFacts(GONE, True, 134, log), BUILTIN).cause
     log = (
         "ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory",
         "double free or corruption",
     )
-    assert "the GPU ran out of memory" in judge(Facts(GONE, True, -6, log), BUILTIN).cause
+    assert "the GPU ran out of memory" in judge(FailureFacts(GONE, True, -6, log), BUILTIN).cause
 
 
 @pytest.mark.parametrize(
@@ -188,4 +188,4 @@ def test_a_wrapper_that_names_the_signal_in_its_own_words_is_known(
 ) -> None:
     """reForge#241."""
     log = ("CalledProcessError: Command '['python', 'launch.py']' died with <Signals.SIGKILL: 9>.",)
-    assert cause in judge(Facts(GONE, True, 1, log, low), BUILTIN).cause
+    assert cause in judge(FailureFacts(GONE, True, 1, log, low), BUILTIN).cause

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sdwatch.policy.privacy.leftover_words import Echoes
+from sdwatch.policy.privacy.leftover_words import LeftoverWords
 
 PROMPT = "a Purple Hippopotamus in memory of naïve 雪の中の城, the best of all"
 
 
 @pytest.fixture
-def echoes() -> Echoes:
-    echoes = Echoes(lambda text: "s3cret" in text)
-    echoes.learn(PROMPT)
-    return echoes
+def leftover_words() -> LeftoverWords:
+    leftover_words = LeftoverWords(lambda text: "s3cret" in text)
+    leftover_words.learn(PROMPT)
+    return leftover_words
 
 
 @pytest.mark.parametrize(
@@ -51,23 +51,25 @@ def echoes() -> Echoes:
         ("100%|██| 20/20 [00:02<00:00], 50%20", None),
     ],
 )
-def test_what_is_left_of_a_prompt_is_hidden(echoes: Echoes, said: str, clean: str | None) -> None:
-    assert echoes.hide(said) == (said if clean is None else clean)
+def test_what_is_left_of_a_prompt_is_hidden(
+    leftover_words: LeftoverWords, said: str, clean: str | None
+) -> None:
+    assert leftover_words.hide(said) == (said if clean is None else clean)
 
 
 def test_beginnings_and_ends_of_usual_words_are_found_when_long_enough() -> None:
-    echoes = Echoes()
-    echoes.learn("the model is in the image and the memory is full of errors")
-    assert echoes.hide("> The model is\n in the im <") == "> <text> <"
-    assert echoes.hide("x is full of errors") == "x <text>"
-    assert echoes.hide("the model is not") == "the model is not"
-    assert echoes.hide("the image and the memory") == "the image and the memory"
+    leftover_words = LeftoverWords()
+    leftover_words.learn("the model is in the image and the memory is full of errors")
+    assert leftover_words.hide("> The model is\n in the im <") == "> <text> <"
+    assert leftover_words.hide("x is full of errors") == "x <text>"
+    assert leftover_words.hide("the model is not") == "the model is not"
+    assert leftover_words.hide("the image and the memory") == "the image and the memory"
 
 
 @pytest.mark.slow
 @settings(max_examples=50, deadline=None)
 @given(prompt=st.text(max_size=60), said=st.text(max_size=100))
 def test_no_text_raises(prompt: str, said: str) -> None:
-    echoes = Echoes()
-    echoes.learn(prompt)
-    echoes.hide(said + prompt)
+    leftover_words = LeftoverWords()
+    leftover_words.learn(prompt)
+    leftover_words.hide(said + prompt)

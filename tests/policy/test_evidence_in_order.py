@@ -8,7 +8,7 @@ import pytest
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
-from sdwatch.policy.failure.diagnosis import Diagnosis, Facts, judge, what_failed
+from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, judge, what_failed
 from sdwatch.policy.failure.signatures import is_generic, parse_signatures
 
 BUILTIN = builtin_signatures()
@@ -72,7 +72,7 @@ ROWS = (
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 def test_the_earlier_and_more_specific_evidence_decides(row: Row) -> None:
-    facts = Facts(row.error, row.gone is not None, row.gone, row.log)
+    facts = FailureFacts(row.error, row.gone is not None, row.gone, row.log)
     assert judge(facts, BUILTIN).diagnosis is row.diagnosis
 
 
@@ -99,9 +99,9 @@ def test_the_earlier_and_more_specific_evidence_decides(row: Row) -> None:
 )
 def test_what_only_tells_where_something_was_missing_is_generic(text: str) -> None:
     assert is_generic(said(text))
-    facts = Facts(said(text), log=(HIP,))
+    facts = FailureFacts(said(text), log=(HIP,))
     assert judge(facts, BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
-    assert what_failed(judge(Facts(said(text))), said(text)) is None, "no two jobs share it"
+    assert what_failed(judge(FailureFacts(said(text))), said(text)) is None, "no two jobs share it"
 
 
 @pytest.mark.parametrize(
@@ -117,5 +117,5 @@ def test_a_signature_of_the_users_own_decides_for_a_generic_text_too() -> None:
         b"  cause: my script wants a list\n  advice: Give it one.\n  source: me\n",
         "own.yaml",
     )
-    facts = Facts(said(NOTHING), log=(HIP,))
+    facts = FailureFacts(said(NOTHING), log=(HIP,))
     assert judge(facts, (*own, *BUILTIN)).diagnosis is Diagnosis.BAD_REQUEST

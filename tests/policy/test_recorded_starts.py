@@ -12,7 +12,7 @@ import pytest
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIServerError
-from sdwatch.policy.failure.facts import Facts
+from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.noise import decisive, without_noise
 from sdwatch.policy.failure.signatures import FailedStart, ends_start, match, why_not_started
 
@@ -87,7 +87,7 @@ def test_a_good_start_that_ends_after_any_of_its_lines_has_no_known_cause(
 @pytest.mark.parametrize("path", RECORDED, ids=named)
 def test_no_line_of_a_good_start_explains_a_call(path: Path) -> None:
     error = WebUIServerError("x", status=500)
-    assert match(Facts(error, log=tuple(lines_of(path))), BUILTIN) is None
+    assert match(FailureFacts(error, log=tuple(lines_of(path))), BUILTIN) is None
 
 
 @pytest.mark.parametrize("lines", HARMLESS, ids=lambda lines: lines[0][:40])
@@ -100,8 +100,8 @@ def test_a_harmless_line_explains_no_start(lines: list[str], code: int | None) -
 @pytest.mark.parametrize("lines", HARMLESS[:4], ids=lambda lines: lines[0][:40])
 def test_a_harmless_line_explains_no_call(lines: list[str]) -> None:
     error = WebUIServerError("x", status=500)
-    assert match(Facts(error, log=tuple(lines)), BUILTIN) is None
-    died = Facts(error, process_gone=True, exit_code=1, log=tuple(lines))
+    assert match(FailureFacts(error, log=tuple(lines)), BUILTIN) is None
+    died = FailureFacts(error, process_gone=True, exit_code=1, log=tuple(lines))
     assert match(died, BUILTIN) is None
 
 

@@ -11,7 +11,7 @@ from sdwatch.policy.failure.recovery import (
     PROVEN,
     SENT_AT_MOST,
     Action,
-    SelfTest,
+    SelfTestResult,
     after_self_test,
     counts,
     decide,
@@ -74,8 +74,11 @@ def test_the_second_failure_counts_whatever_kind_the_first_was() -> None:
 
 
 P, R, F, H = (
-    SelfTest.PASSED, SelfTest.PASSED_AFTER_RESTART, SelfTest.FAILED, SelfTest.HELD,
-)  # fmt: skip
+    SelfTestResult.PASSED,
+    SelfTestResult.PASSED_AFTER_RESTART,
+    SelfTestResult.FAILED,
+    SelfTestResult.HELD,
+)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ P, R, F, H = (
         (H, False, 0, 2, Action.HOLD, ""),
         # the last attempt: the run fails, whatever the self-test says, which is for the lane alone
         *[(each, first, EXCUSED_ATTEMPTS, 3, Action.FAIL, "job")
-          for each in SelfTest for first in (True, False)],
+          for each in SelfTestResult for first in (True, False)],
         # the hard bound
         (R, False, 0, SENT_AT_MOST, Action.FAIL, "WebUI"),
         (H, True, 0, SENT_AT_MOST, Action.FAIL, "WebUI"),
@@ -99,7 +102,7 @@ P, R, F, H = (
     ],
 )  # fmt: skip
 def test_the_self_test_decides_as_the_table_of_blame_says(
-    result: SelfTest, first_call: bool, excused: int, sent: int, action: Action, blame: str
+    result: SelfTestResult, first_call: bool, excused: int, sent: int, action: Action, blame: str
 ) -> None:
     why = "" if result in (P, R) else "it died"
     decision = after_self_test(result, why, first_call=first_call, excused=excused, sent=sent)

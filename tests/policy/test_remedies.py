@@ -14,7 +14,7 @@ from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIReplyError, WebUIServerError
 from sdwatch.policy.failure.advice import REMEDIES, Remedy, fitted
 from sdwatch.policy.failure.diagnosis import advice_for, judge
-from sdwatch.policy.failure.facts import Diagnosis, Facts
+from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.job.catalogue import Kind
 
 FACTS = Path(__file__).parents[1] / "facts"
@@ -38,7 +38,7 @@ def advices(kind: Kind) -> dict[str, str]:
     return {
         **{signature.name: fitted(signature.advice, kind) for signature in OF_CALLS},
         **{diagnosis: advice_for(diagnosis, kind) for diagnosis in Diagnosis},
-        "a picture of one colour": judge(Facts(black, kind=kind), BUILTIN).advice,
+        "a picture of one colour": judge(FailureFacts(black, kind=kind), BUILTIN).advice,
     }
 
 
@@ -79,9 +79,9 @@ def test_the_advice_for_an_unknown_kind_says_whose_each_flag_is() -> None:
 )
 def test_out_of_memory_is_answered_with_the_flag_of_the_kind(kind: Kind, flag: str) -> None:
     error = WebUIServerError("no memory", status=500, kind="OutOfMemoryError", said="CUDA")
-    verdict = judge(Facts(error, kind=kind), BUILTIN)
-    assert verdict.diagnosis is Diagnosis.OUT_OF_MEMORY
-    assert flag in verdict.advice
+    explanation = judge(FailureFacts(error, kind=kind), BUILTIN)
+    assert explanation.diagnosis is Diagnosis.OUT_OF_MEMORY
+    assert flag in explanation.advice
 
 
 def test_braces_that_name_no_remedy_stay_as_they_are() -> None:

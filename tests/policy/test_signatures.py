@@ -30,7 +30,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.failure.diagnosis import judge
-from sdwatch.policy.failure.facts import Diagnosis, Facts, names_checkpoint
+from sdwatch.policy.failure.facts import Diagnosis, FailureFacts, names_checkpoint
 from sdwatch.policy.failure.signatures import (
     FailedStart,
     Signature,
@@ -83,9 +83,9 @@ class Row:
     printed: tuple[str, ...] = ()
 
     @property
-    def facts(self) -> Facts:
+    def facts(self) -> FailureFacts:
         assert self.error is not None
-        return Facts(
+        return FailureFacts(
             self.error,
             self.gone,
             self.exit,
@@ -97,7 +97,7 @@ class Row:
         )
 
     @property
-    def found(self) -> Facts | FailedStart:
+    def found(self) -> FailureFacts | FailedStart:
         """What the signatures are asked about."""
         if self.diagnosis is not None:
             return self.facts
@@ -894,17 +894,17 @@ def test_each_failure_is_taken_for_what_it_is(row: Row) -> None:
         assert fits(row.cause, why), told_of(row)
         assert fits(row.advice, why), told_of(row)
         return
-    verdict = judge(row.facts, BUILTIN)
-    assert verdict.diagnosis is row.diagnosis, told_of(row)
-    assert fits(row.cause, verdict.cause), told_of(row)
-    assert fits(row.advice, verdict.advice), told_of(row)
-    assert fits(row.evidence, verdict.evidence), told_of(row)
-    assert verdict.poisons is row.poisons, told_of(row)
+    explanation = judge(row.facts, BUILTIN)
+    assert explanation.diagnosis is row.diagnosis, told_of(row)
+    assert fits(row.cause, explanation.cause), told_of(row)
+    assert fits(row.advice, explanation.advice), told_of(row)
+    assert fits(row.evidence, explanation.evidence), told_of(row)
+    assert explanation.poisons is row.poisons, told_of(row)
     if not row.cause:
         assert match(row.facts, BUILTIN) is None, told_of(row)
-        assert verdict.advice == judge(row.facts).advice, told_of(row)
+        assert explanation.advice == judge(row.facts).advice, told_of(row)
     elif row.diagnosis is not CRASH:
-        assert str(row.error) in verdict.cause, told_of(row)  # what was said is never lost
+        assert str(row.error) in explanation.cause, told_of(row)  # what was said is never lost
 
 
 @cache
@@ -967,14 +967,16 @@ def told_by(signature: Signature, text: str) -> bool:
     statuses = [status for way in signature.ways for status in way.status] or [500]
     bodies = [{"detail": text}, {"error": said[0].rpartition(".")[2], "message": said[2]}]
     facts = [
-        Facts(http(status, body), log=(*NO_KEY, *UNLOADED, *NO_MODULES), names_checkpoint=True)
+        FailureFacts(
+            http(status, body), log=(*NO_KEY, *UNLOADED, *NO_MODULES), names_checkpoint=True
+        )
         for status in statuses
         for body in bodies
     ]
-    facts += [Facts(OPAQUE, log=(text,), names_checkpoint=named) for named in (False, True)]
-    facts += [Facts(REFUSED, True, None, (text,), True)]
-    facts += [Facts(silent("upscale_unchanged"), log=(text,))]
-    facts += [Facts(silent("one_colour"), printed=(text,))]
+    facts += [FailureFacts(OPAQUE, log=(text,), names_checkpoint=named) for named in (False, True)]
+    facts += [FailureFacts(REFUSED, True, None, (text,), True)]
+    facts += [FailureFacts(silent("upscale_unchanged"), log=(text,))]
+    facts += [FailureFacts(silent("one_colour"), printed=(text,))]
     # What stands on two lines of one traceback has ... between them.
     started = why_not_started(FailedStart((text.split(" ... "),)), only)
     return started is not None or any(match(fact, only) for fact in facts)
@@ -1009,11 +1011,13 @@ def own(text: str) -> tuple[Signature, ...]:
 
 def test_the_users_own_come_first_and_the_package_stays() -> None:
     both = own(OWN.replace("flux capacitor", "CUDA out of memory")) + BUILTIN
-    assert judge(Facts(forge("OutOfMemoryError", CUDA_OOM)), both).cause.startswith("the capacitor")
-    assert judge(Facts(detail(500, "Invalid encoded image")), both).diagnosis is BAD
+    assert judge(FailureFacts(forge("OutOfMemoryError", CUDA_OOM)), both).cause.startswith(
+        "the capacitor"
+    )
+    assert judge(FailureFacts(detail(500, "Invalid encoded image")), both).diagnosis is BAD
     later = own(OWN) + BUILTIN
     log = (CUDA_OOM, "the flux capacitor is empty")
-    assert judge(Facts(OPAQUE, log=log), later).cause.startswith("the capacitor")
+    assert judge(FailureFacts(OPAQUE, log=log), later).cause.startswith("the capacitor")
 
 
 @pytest.mark.parametrize(
@@ -1056,7 +1060,7 @@ def test_mistakes_are_told_with_their_place(old: str, new: str, told: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("line", "proof"),
+    ("line", "self_test"),
     [
         (BOUND, True),
         (NO_PORT, True),
@@ -1080,8 +1084,8 @@ def test_mistakes_are_told_with_their_place(old: str, new: str, told: str) -> No
         (f"Warning: caught exception '{NO_PORT}', memory monitor disabled", False),
     ],
 )
-def test_a_line_that_proves_that_a_start_has_failed(line: str, proof: bool) -> None:
-    assert ends_start(line, BUILTIN) is proof
+def test_a_line_that_proves_that_a_start_has_failed(line: str, self_test: bool) -> None:
+    assert ends_start(line, BUILTIN) is self_test
 
 
 def test_a_signature_for_calls_alone_ends_no_start() -> None:
@@ -1114,8 +1118,8 @@ def test_no_line_however_long_takes_long(piece: str) -> None:
     line = piece * (1_000_000 // len(piece))
     error = WebUIServerError("x", status=500)
     began = time.thread_time()
-    match(Facts(error, log=(line,) * 3), BUILTIN)
-    match(Facts(UNREACHABLE, True, -5, (line,) * 3), BUILTIN)
+    match(FailureFacts(error, log=(line,) * 3), BUILTIN)
+    match(FailureFacts(UNREACHABLE, True, -5, (line,) * 3), BUILTIN)
     assert time.thread_time() - began < 1
 
 
@@ -1123,7 +1127,7 @@ def test_no_line_however_long_takes_long(piece: str) -> None:
 def test_no_text_of_a_body_takes_long(piece: str) -> None:
     error = http(500, {"error": "X", "message": piece * (19_999 // len(piece))})
     began = time.thread_time()
-    match(Facts(error), BUILTIN)
+    match(FailureFacts(error), BUILTIN)
     assert time.thread_time() - began < 2
 
 
@@ -1146,7 +1150,7 @@ def test_a_whole_log_is_looked_through_in_no_time() -> None:
     lines = tuple(
         f'INFO: 127.0.0.1:{n} - "GET /file={n}.png HTTP/1.1" 200 OK' * 2 for n in range(2000)
     )
-    facts = Facts(WebUIServerError("x", status=500), log=lines)
+    facts = FailureFacts(WebUIServerError("x", status=500), log=lines)
     best = min(_seconds(lambda: judge(facts, BUILTIN)) for _ in range(5))
     assert best < 0.05  # ten times what it takes
 
@@ -1160,13 +1164,13 @@ def _seconds(act: Any) -> float:
 
 def test_of_a_long_line_only_what_fits_is_shown_and_never_half_a_prompt() -> None:
     line = "torch.OutOfMemoryError: CUDA out of memory " + "x" * 5000
-    verdict = judge(Facts(OPAQUE, log=("before", line, "behind")), BUILTIN)
-    assert verdict.evidence == "log line: CUDA out of memory"
+    explanation = judge(FailureFacts(OPAQUE, log=("before", line, "behind")), BUILTIN)
+    assert explanation.evidence == "log line: CUDA out of memory"
 
 
 def test_a_long_text_of_a_body_is_not_shown_in_half() -> None:
     error = detail(422, f"Script '{'castle ' * 100}' not found")
-    found = judge(Facts(error), BUILTIN)
+    found = judge(FailureFacts(error), BUILTIN)
     assert found.evidence == "the reply: a text of 719 characters, HTTP 422"
 
 
@@ -1215,7 +1219,7 @@ def test_all_that_a_way_names_must_hold() -> None:
     way = Way(status=(500,), kind=re.compile("^A$"), said=re.compile("b"), log=re.compile("cc"))
     signature = Signature("x", (way,), SERVER, "cause", "Advice.", "here")
     fitting = http(500, {"error": "A", "message": "a b"})
-    assert match(Facts(fitting, log=("dd", "a cc")), (signature,)) == (
+    assert match(FailureFacts(fitting, log=("dd", "a cc")), (signature,)) == (
         signature,
         "the reply: A: b, HTTP 500, log line: a cc",
     )
@@ -1225,7 +1229,7 @@ def test_all_that_a_way_names_must_hold() -> None:
         (http(500, {"error": "A", "message": "a"}), ("cc",)),
         (fitting, ("c", "c")),
     ):
-        assert match(Facts(error, log=log), (signature,)) is None
+        assert match(FailureFacts(error, log=log), (signature,)) is None
 
 
 def test_the_file_lies_beside_the_code() -> None:
@@ -1245,6 +1249,6 @@ def test_what_an_earlier_fault_of_the_same_call_has_left_yields_to_what_the_log_
         "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB",
         "Stable diffusion model failed to load",
     )
-    verdict = judge(Facts(LOST, log=loading), BUILTIN)
-    assert (verdict.diagnosis, verdict.poisons) == (Diagnosis.OUT_OF_MEMORY, True)
-    assert judge(Facts(LOST), BUILTIN).diagnosis is Diagnosis.POISONED
+    explanation = judge(FailureFacts(LOST, log=loading), BUILTIN)
+    assert (explanation.diagnosis, explanation.poisons) == (Diagnosis.OUT_OF_MEMORY, True)
+    assert judge(FailureFacts(LOST), BUILTIN).diagnosis is Diagnosis.POISONED

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from sdwatch.policy.privacy.anonymise import Anonymiser
-from sdwatch.policy.privacy.pseudonyms import StandIns, without_slugs
+from sdwatch.policy.privacy.pseudonyms import Pseudonyms, without_slugs
 
 
 def test_a_name_has_the_same_stand_in_wherever_it_stands() -> None:
-    known = StandIns()
+    known = Pseudonyms()
     known.add_source("lieselotte/anna mueller.yaml")
     known.add_source("lieselotte/batch 2/job.yaml")
     known.add_file("portrait_of_anna.png")
@@ -17,7 +17,7 @@ def test_a_name_has_the_same_stand_in_wherever_it_stands() -> None:
 
 
 def test_a_name_too_short_to_stand_alone_is_replaced_in_its_path() -> None:
-    known = StandIns()
+    known = Pseudonyms()
     known.add_source("jo/x1.yaml")
     clean = Anonymiser(names=known.names)
     assert clean.text("jo/x1.yaml, jo or x1") == "folder-1/job-1.yaml, jo or x1"

@@ -11,7 +11,7 @@ import pytest
 from sdwatch.errors import JobError, JobUnfitError, Problem
 from sdwatch.policy.failure.diagnosis import Diagnosis
 from sdwatch.policy.failure.facts import Blamed
-from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import PROVEN, Action, Decision, Ground, decide
 from sdwatch.policy.report.envelope import (
     CANARY_WELL,
@@ -279,7 +279,7 @@ RECORDS = [
 ]
 
 
-@pytest.mark.parametrize("envelope", [cancelled_envelope(), held_envelope(Trouble("x"), ())])
+@pytest.mark.parametrize("envelope", [cancelled_envelope(), held_envelope(HoldReason("x"), ())])
 def test_a_run_that_ended_otherwise_tells_what_had_been_tried(envelope: ErrorEnvelope) -> None:
     known = with_attempts(envelope, RECORDS)
     assert [attempt.message for attempt in known.attempts] == ["boom", "boom again"]

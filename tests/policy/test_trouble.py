@@ -8,14 +8,14 @@ import pytest
 
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
-from sdwatch.policy.failure.diagnosis import Verdict, judge
-from sdwatch.policy.failure.facts import Blamed, Facts
+from sdwatch.policy.failure.diagnosis import Explanation, judge
+from sdwatch.policy.failure.facts import Blamed, FailureFacts
 from sdwatch.policy.failure.hold_reason import (
     Cure,
     Held,
+    HoldReason,
     Lack,
     StartFailure,
-    Trouble,
     broken_here,
     doubted_jobs,
     failed_proof,
@@ -33,8 +33,8 @@ YOURSELF = "sdwatch did not start it, and cannot"
 OPTION = " --config /sd/sdwatch.yaml"
 
 
-def verdict_on(error: WebUIError) -> Verdict:
-    return judge(Facts(error), builtin_signatures())
+def verdict_on(error: WebUIError) -> Explanation:
+    return judge(FailureFacts(error), builtin_signatures())
 
 
 OOM = verdict_on(WebUIServerError("500", status=500, said="CUDA out of memory"))
@@ -43,11 +43,11 @@ KNOWN = next(s for s in builtin_signatures() if s.name == "flag unknown")
 
 
 def test_the_whole_note() -> None:
-    trouble = Trouble(
+    hold_reason = HoldReason(
         "the WebUI did not start", "Correct `command`.", lines=("error: unrecognized arguments",)
     )
     tried = (("2026-11-23T14:21:37.000Z", "exit code 2"), ("2026-11-23T14:21:47.000Z", "again"))
-    assert hold_text("sim", Held(trouble, "2026-11-23T14:21:37.000Z", tried, 3), OPTION) == (
+    assert hold_text("sim", Held(hold_reason, "2026-11-23T14:21:37.000Z", tried, 3), OPTION) == (
         """\
 the WebUI did not start
 
@@ -83,7 +83,7 @@ def test_where_jobs_were_spent_it_does_not_say_that_none_was() -> None:
 
 
 def test_what_once_ended_on_says_how_to_begin_again() -> None:
-    text = hold_text("sim", Held(Trouble("x"), "then", (("then", "x"),)), OPTION, ended=True)
+    text = hold_text("sim", Held(HoldReason("x"), "then", (("then", "x"),)), OPTION, ended=True)
     assert "sdwatch has ended on this hold (--once)" in text
     assert "    sdwatch run --config /sd/sdwatch.yaml\n" in text
     assert "resume" not in text
@@ -97,7 +97,7 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "cause", "advice", "blame"),
+    ("hold_reason", "cause", "advice", "blame"),
     [
         (no_start("exit code 2", KNOWN), f"{KNOWN.cause} (exit code 2)", "command", "WebUI"),
         (no_start("exit code 1", None), "did not start: exit code 1", "by hand", "WebUI"),
@@ -153,12 +153,12 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
     ],
 )
 def test_each_trouble_names_cause_advice_and_whose_it_is(
-    trouble: Trouble, cause: str, advice: str, blame: str
+    hold_reason: HoldReason, cause: str, advice: str, blame: str
 ) -> None:
-    assert cause in trouble.cause
-    assert advice in trouble.advice
-    assert trouble.blame == blame
-    assert trouble.cause == str(trouble)
+    assert cause in hold_reason.cause
+    assert advice in hold_reason.advice
+    assert hold_reason.blame == blame
+    assert hold_reason.cause == str(hold_reason)
 
 
 def test_who_only_uses_it_too_need_not_restart_anything() -> None:
@@ -171,7 +171,7 @@ UNUSABLE = verdict_on(WebUINotUsableError("x", status=401))
 
 
 @pytest.mark.parametrize(
-    ("trouble", "cure"),
+    ("hold_reason", "cure"),
     [
         (no_start("it ended: exit code 3", None), Cure.RESTART),
         (no_start("exit code 2", KNOWN), Cure.PERSON),
@@ -192,12 +192,12 @@ UNUSABLE = verdict_on(WebUINotUsableError("x", status=401))
         (broken_here("KeyError('x')"), Cure.RESTART),
     ],
 )
-def test_each_trouble_says_what_ends_it(trouble: Trouble, cure: Cure) -> None:
-    assert trouble.cure is cure
+def test_each_trouble_says_what_ends_it(hold_reason: HoldReason, cure: Cure) -> None:
+    assert hold_reason.cure is cure
 
 
 def test_the_note_says_that_an_edited_config_needs_a_restart() -> None:
-    held = Held(Trouble("x", "Give `password`."), "then")
+    held = Held(HoldReason("x", "Give `password`."), "then")
     text = hold_text("sim", held, edited="/sd/sdwatch.yaml")
     advice, _, _ = text.partition("No job is lost")
     assert "Give `password`.\n\n  /sd/sdwatch.yaml has changed since sdwatch started" in advice
@@ -249,6 +249,6 @@ def test_where_the_password_comes_from_is_said_in_a_sentence(kind: Kind) -> None
 
 @pytest.mark.parametrize("blame", Blamed)
 def test_the_note_has_words_for_whoever_is_to_blame(blame: Blamed) -> None:
-    text = hold_text("sim", Held(Trouble("x", blame=blame), "2026-11-23T14:21:37.000Z"))
+    text = hold_text("sim", Held(HoldReason("x", blame=blame), "2026-11-23T14:21:37.000Z"))
     assert f"Fault of:  {blame}\n" not in text
     assert "Fault of:  " in text

@@ -17,7 +17,7 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
-from sdwatch.policy.failure.diagnosis import Diagnosis, Facts, advice_for, judge, what_failed
+from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, advice_for, judge, what_failed
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.reply_checks import LEVELS, BadReply
 
@@ -39,24 +39,24 @@ BUILTIN = builtin_signatures()
     ids=lambda value: str(value),
 )
 def test_each_error_has_its_diagnosis(error: WebUIError, diagnosis: Diagnosis) -> None:
-    verdict = judge(Facts(error))
-    assert verdict.diagnosis is diagnosis
-    assert verdict.cause == str(error)
+    explanation = judge(FailureFacts(error))
+    assert explanation.diagnosis is diagnosis
+    assert explanation.cause == str(error)
     if diagnosis is not Diagnosis.CRASH:
-        assert verdict.advice == advice_for(diagnosis)
+        assert explanation.advice == advice_for(diagnosis)
 
 
 def test_where_no_process_was_seen_to_end_it_is_not_said_to_be_killed() -> None:
     error = WebUIUnreachableError("the WebUI's reply broke off in the middle")
-    assert "killed" not in judge(Facts(error)).advice
-    assert "killed" not in judge(Facts(error, process_gone=True, exit_code=1)).advice
-    assert "SIGKILL" in judge(Facts(error, process_gone=True, exit_code=-9), BUILTIN).cause
+    assert "killed" not in judge(FailureFacts(error)).advice
+    assert "killed" not in judge(FailureFacts(error, process_gone=True, exit_code=1)).advice
+    assert "SIGKILL" in judge(FailureFacts(error, process_gone=True, exit_code=-9), BUILTIN).cause
 
 
 def test_an_end_by_sigkill_says_how_much_memory_was_left() -> None:
     error = WebUIUnreachableError("the WebUI's reply broke off in the middle")
     free = "5.2 of 16.0 GB of memory were free"
-    facts = Facts(error, process_gone=True, exit_code=-9, memory_low=False, memory=free)
+    facts = FailureFacts(error, process_gone=True, exit_code=-9, memory_low=False, memory=free)
     assert judge(facts, BUILTIN).cause.endswith(f"; memory was not low ({free})")
     low = judge(replace(facts, memory_low=True), BUILTIN)
     assert "ran out of memory" in low.cause
@@ -64,15 +64,15 @@ def test_an_end_by_sigkill_says_how_much_memory_was_left() -> None:
 
 @pytest.mark.parametrize("kind", [*LEVELS, *BadReply])
 def test_each_thing_that_is_wrong_with_a_reply_has_advice_of_its_own(kind: str) -> None:
-    advice = judge(Facts(WebUIReplyError("words", status=200, kind=kind))).advice
+    advice = judge(FailureFacts(WebUIReplyError("words", status=200, kind=kind))).advice
     assert (advice == advice_for(Diagnosis.SILENT)) is (kind == "interrupted")  # see INTERRUPTED
     assert advice.endswith(".")
 
 
 def test_a_black_picture_is_told_of_the_vae_and_how_to_let_it_pass() -> None:
     error = WebUIReplyError("the picture is all of one colour", status=200, kind="one_colour")
-    assert "--no-half-vae" in judge(Facts(error)).advice
-    assert "checks:" in judge(Facts(error)).advice
+    assert "--no-half-vae" in judge(FailureFacts(error)).advice
+    assert "checks:" in judge(FailureFacts(error)).advice
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_a_black_picture_is_told_of_the_vae_and_how_to_let_it_pass() -> None:
     ],
 )
 def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIError) -> None:
-    verdict = judge(Facts(error, process_gone=True, exit_code=-9))
-    assert verdict.diagnosis is Diagnosis.CRASH
-    assert verdict.cause == "the WebUI died during the call (killed by signal 9, SIGKILL)"
+    explanation = judge(FailureFacts(error, process_gone=True, exit_code=-9))
+    assert explanation.diagnosis is Diagnosis.CRASH
+    assert explanation.cause == "the WebUI died during the call (killed by signal 9, SIGKILL)"
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_no_advice_points_to_a_file_that_may_not_have_it() -> None:
     errors = [WebUIReplyError("words", status=200, kind=kind) for kind in (*LEVELS, *BadReply, "")]
     advice = [
         *(advice_for(diagnosis) for diagnosis in Diagnosis),
-        *(judge(Facts(error)).advice for error in errors),
-        judge(Facts(WebUIUnreachableError("broken off"))).advice,
+        *(judge(FailureFacts(error)).advice for error in errors),
+        judge(FailureFacts(WebUIUnreachableError("broken off"))).advice,
         *(signature.advice for signature in builtin_signatures()),
     ]
     assert not [each for each in advice if "webui_tail" in each or "traceback in" in each]
@@ -140,19 +140,21 @@ RAISED = ("Traceback (most recent call last):", '  File "x.py", line 7, in f', "
 
 def test_an_exception_without_a_message_is_explained_by_its_last_frame() -> None:
     error = WebUIServerError("answered 500: AssertionError", status=500, kind="AssertionError")
-    verdict = judge(Facts(error, log=(*RAISED, "AssertionError")))
-    assert verdict.cause == "answered 500: AssertionError, raised in x.py, line 7, in f: assert a"
-    assert judge(Facts(error, log=(*RAISED, "KeyError: 'x'"))).cause == str(error)
-    assert judge(Facts(error)).cause == str(error)
+    explanation = judge(FailureFacts(error, log=(*RAISED, "AssertionError")))
+    assert (
+        explanation.cause == "answered 500: AssertionError, raised in x.py, line 7, in f: assert a"
+    )
+    assert judge(FailureFacts(error, log=(*RAISED, "KeyError: 'x'"))).cause == str(error)
+    assert judge(FailureFacts(error)).cause == str(error)
 
 
 def test_what_only_a_frame_explains_is_never_taken_for_a_jobs_own() -> None:
     error = WebUIServerError("answered 500: AssertionError", status=500, kind="AssertionError")
-    assert what_failed(judge(Facts(error, log=(*RAISED, "AssertionError"))), error) is None
+    assert what_failed(judge(FailureFacts(error, log=(*RAISED, "AssertionError"))), error) is None
 
 
 def test_a_reply_that_says_nothing_is_explained_by_the_exception_in_the_log() -> None:
     error = WebUIServerError("answered 500", status=500, said="Internal Server Error")
-    cause = judge(Facts(error, log=(*RAISED, "RuntimeError: odd"))).cause
+    cause = judge(FailureFacts(error, log=(*RAISED, "RuntimeError: odd"))).cause
     raised = "RuntimeError: odd, raised in x.py, line 7, in f: assert a"
     assert cause == f"answered 500; its log: {raised}"

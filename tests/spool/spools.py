@@ -14,7 +14,7 @@ from sdwatch.policy.job.payload import Call
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.inbox import Arrival, Inbox
 from sdwatch.system import failpoints
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 from tests.helpers import FakeClock
 
 SETTLE = 2.0
@@ -87,7 +87,7 @@ def at_effect(number: int, then: Callable[[], BaseException]) -> Iterator[list[s
     those that came before, this one included."""
     seen: list[str] = []
 
-    def before(effect: Effect) -> None:
+    def before(effect: Failpoint) -> None:
         seen.append(f"{effect.label} {effect.path.name}")
         if len(seen) == number:
             raise then()

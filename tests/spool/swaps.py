@@ -10,7 +10,7 @@ import os
 import shutil
 from pathlib import Path
 
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 
 
 class Swap:
@@ -52,7 +52,7 @@ class AtEffect:
         self._number = number
         self._swap = swap
 
-    def __call__(self, effect: Effect) -> None:
+    def __call__(self, effect: Failpoint) -> None:
         self.labels.append(f"{effect.label} {effect.path.name}")
         if len(self.labels) == self._number and self._swap is not None:
             self._swap.make()

@@ -19,7 +19,7 @@ from sdwatch.errors import RunStoppedError
 from sdwatch.monitor.monitor import Result
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.stages import Ending, StageRunner
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 from tests.fakes import PlainClient, Workplace, envelope, picture, reply
 from tests.helpers import FakeClock, wait_until
 from tests.monitored import Monitored, job, journal, lines_of, monitored
@@ -181,7 +181,7 @@ def test_of_a_record_that_the_disk_refuses_nothing_remains(
     run.record("claimed", source="castle.yaml")
     before = (tmp_path / JOURNAL).read_bytes()
 
-    def refuse(effect: Effect) -> None:
+    def refuse(effect: Failpoint) -> None:
         if (effect.label, effect.path.name) == (label, JOURNAL):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(effect.path))
 

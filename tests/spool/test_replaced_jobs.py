@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sdwatch.spool import archive
 from sdwatch.system import failpoints
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 from tests.helpers import FakeClock
 from tests.spool.spools import JOB, inbox_of, made_spool, settled
 
@@ -23,7 +23,7 @@ def test_a_folder_that_takes_a_jobs_place_during_the_rename_goes_back_where_it_w
     (mine / "letter.txt").write_text("mine")
     (arrival,) = settled(inbox_of(spool, clock), clock)
 
-    def swap(effect: Effect) -> None:
+    def swap(effect: Failpoint) -> None:
         if effect.label == "rename" and effect.source == job:
             job.rename(job.with_name("aside"))
             mine.rename(job)

@@ -23,7 +23,7 @@ from sdwatch.cli.list import _run_line
 from sdwatch.cli.retry import _edit
 from sdwatch.cli.submit import _submit
 from sdwatch.errors import SdwatchError
-from sdwatch.policy.failure.hold_reason import Held, Trouble
+from sdwatch.policy.failure.hold_reason import Held, HoldReason
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.bundle import bundle
 from sdwatch.spool.diagnostics import WHY
@@ -210,7 +210,7 @@ def swapped_at(
 # -- links in the place of files
 
 
-HELD = Held(Trouble("no model"), "2026-11-23T06:52:43Z", (), 0)
+HELD = Held(HoldReason("no model"), "2026-11-23T06:52:43Z", (), 0)
 
 
 @pytest.mark.parametrize("name", ["HOLD-sim.txt", ".HOLD-sim.txt.tmp"])

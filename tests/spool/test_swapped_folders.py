@@ -23,7 +23,7 @@ from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import Heartbeat
 from sdwatch.spool.run import Run
 from sdwatch.system import failpoints
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 from sdwatch.system.state_folder import StateFolder
 from tests.helpers import FakeClock
 from tests.spool.spools import JOB, arrival_of, call, inbox_of, made_spool, picture, settled
@@ -175,7 +175,7 @@ def _published(scene: Scene, name: str) -> Path:
 
 
 @contextmanager
-def heard(by: Callable[[Effect], None]) -> Iterator[None]:
+def heard(by: Callable[[Failpoint], None]) -> Iterator[None]:
     original, failpoints.before = failpoints.before, by
     try:
         yield
@@ -213,7 +213,7 @@ def jobs_in(spool: Spool) -> list[str]:
     )
 
 
-def _look(effect: Effect, scene: Scene, seen: list[Path], points: AtEffect, number: int) -> None:
+def _look(effect: Failpoint, scene: Scene, seen: list[Path], points: AtEffect, number: int) -> None:
     points(effect)
     if len(points.labels) == number:
         seen += folders_of(scene.spool)
@@ -261,7 +261,7 @@ def swapped_at(root: Path, operation: Operation, number: int, pattern: tuple[str
     outside.mkdir()
     swap: Swap | None = None
 
-    def hear(effect: Effect) -> None:
+    def hear(effect: Failpoint) -> None:
         nonlocal swap
         points(effect)
         if len(points.labels) == number:

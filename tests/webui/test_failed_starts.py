@@ -43,7 +43,7 @@ def test_a_process_that_lives_on_without_its_server_is_seen_at_once(setup: Setup
     manager = started(setup, printing(SERVER_THREAD_DIED, "time.sleep(600)"))
     assert "its log says that it will not be ready" in manager.last_failure
     assert "cannot reach itself at localhost" in manager.last_failure
-    assert "no_proxy" in manager.last_trouble.advice
+    assert "no_proxy" in manager.last_hold_reason.advice
     assert manager.processes() == []
 
 
@@ -74,7 +74,7 @@ def test_a_start_that_ends_in_an_exception_names_it(
     setup: Setup, program: str, exception: str
 ) -> None:
     manager = started(setup, program)
-    assert exception in manager.last_trouble.cause
+    assert exception in manager.last_hold_reason.cause
     assert exception not in manager.last_failure  # it may quote anything; that is redacted later
 
 
@@ -84,13 +84,13 @@ def test_a_server_thread_that_dies_is_named_with_its_exception(setup: Setup) -> 
         '  File "webui.py", line 86, in webui_worker\n    go()\nKeyError: 1'
     )
     manager = started(setup, printing(text, "time.sleep(600)"))
-    assert "KeyError: 1, raised in webui.py, line 86" in manager.last_trouble.cause
+    assert "KeyError: 1, raised in webui.py, line 86" in manager.last_hold_reason.cause
 
 
 def test_an_exception_after_which_the_start_went_on_is_not_named(setup: Setup) -> None:
     text = "Traceback (most recent call last):\nKeyError: 1\nLoading the rest"
     manager = started(setup, printing(text, "sys.exit(1)"))
-    assert "KeyError" not in manager.last_trouble.cause
+    assert "KeyError" not in manager.last_hold_reason.cause
 
 
 FAKE = Path(__file__).with_name("fake_webui.py")
@@ -125,7 +125,7 @@ def test_a_start_that_is_ended_from_outside_is_not_explained_by_its_log(
     assert not manager.wait_ready(60)
     assert "it was told to end while it started" in manager.last_failure
     assert "GPU" not in manager.last_failure
-    assert manager.last_trouble.blame == "person"
+    assert manager.last_hold_reason.blame == "person"
 
 
 _BY_DEFAULT = "import signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
@@ -138,7 +138,7 @@ def test_a_harmless_line_explains_no_start(setup: Setup, end: str) -> None:
     wait_until(lambda: "NVIDIA" in manager.get_tail_logs()["stderr"])
     assert not manager.wait_ready(30 if "exit" in end else 0.5)
     assert "GPU" not in manager.last_failure
-    assert "by hand" in manager.last_trouble.advice
+    assert "by hand" in manager.last_hold_reason.advice
 
 
 @pytest.mark.parametrize(

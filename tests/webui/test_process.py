@@ -20,7 +20,7 @@ from sdwatch.errors import PortTakenError, ProcessError
 from sdwatch.policy.failure.hold_reason import Lack, StartFailure
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
-from sdwatch.system.failpoints import Effect
+from sdwatch.system.failpoints import Failpoint
 from sdwatch.webui.process import process
 from sdwatch.webui.process.process import ProbeResult, WebUIProcessManager
 from sdwatch.webui.process.readiness import NotReady, Readiness, SignsOfLife
@@ -470,7 +470,7 @@ def test_a_folder_in_place_of_the_record_is_set_aside(setup: Setup) -> None:
 def test_a_record_that_cannot_even_be_set_aside_is_told_of(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(effect: Effect) -> None:
+    def refuse(effect: Failpoint) -> None:
         if effect.label == "rename":
             raise PermissionError(13, "Permission denied", str(effect.path))
 

@@ -18,9 +18,9 @@ from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIReplyError
 from sdwatch.policy.failure.diagnosis import judge
 from sdwatch.policy.failure.error_lines import lines_that_matter
-from sdwatch.policy.failure.facts import Facts
+from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.reply_checks import BadReply, Made, Picture, findings
-from sdwatch.webui.http.reply_checks import Review
+from sdwatch.webui.http.reply_checks import ReplyChecks
 from sdwatch.webui.log.tail_capture import LogFollower, cap_file, capture_tail, tail_text
 from tests.helpers import wait_until
 
@@ -150,7 +150,7 @@ def test_what_sdnext_wrapped_is_one_line_in_the_tail_and_for_who_follows(
 def test_a_failure_that_sdnext_wrapped_is_known(log: Path, message: str, cause: str) -> None:
     follower = LogFollower(log)
     write(log, console_of_sdnext(message))
-    facts = Facts(WebUIReplyError("no image", status=200), log=tuple(follower.poll()))
+    facts = FailureFacts(WebUIReplyError("no image", status=200), log=tuple(follower.poll()))
     assert cause in judge(facts, builtin_signatures()).cause
     assert lines_that_matter(tail_text(log)) == [f"08:06:16-881707 ERROR    {message}"[:300]]
 
@@ -164,8 +164,8 @@ def test_a_lora_of_a_long_name_that_is_not_found_is_noticed(log: Path) -> None:
 
 def test_what_sdnext_says_of_an_exception_is_read_whole(log: Path) -> None:
     write(log, console_of_sdnext(WRAPPED[0]))
-    review = Review(log=lambda: tuple(tail_text(log).splitlines()))
-    told = review.explain(WebUIReplyError("no image", status=200, kind=BadReply.NO_IMAGE))
+    reply_checks = ReplyChecks(log=lambda: tuple(tail_text(log).splitlines()))
+    told = reply_checks.explain(WebUIReplyError("no image", status=200, kind=BadReply.NO_IMAGE))
     assert "DefaultCPUAllocator: can't allocate memory" in told.said
     assert not told.kind
 

@@ -6,7 +6,7 @@ import pytest
 
 from sdwatch.config import builtin_signatures
 from sdwatch.policy.failure.diagnosis import judge
-from sdwatch.policy.failure.facts import Diagnosis, Facts
+from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.simulator.forge_neo import drawn
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.log.log_lines import split_lines
@@ -39,5 +39,5 @@ def test_two_messages_one_after_the_other_stay_two() -> None:
 def test_its_word_for_no_memory_is_known_at_any_width() -> None:
     for width in WIDTHS:
         log = tuple(lines(drawn(MEMORY, "main_thread.py", "ERROR", width) + "\n"))
-        verdict = judge(Facts(BARE, log=log), builtin_signatures())
-        assert verdict.diagnosis is Diagnosis.OUT_OF_MEMORY, width
+        explanation = judge(FailureFacts(BARE, log=log), builtin_signatures())
+        assert explanation.diagnosis is Diagnosis.OUT_OF_MEMORY, width

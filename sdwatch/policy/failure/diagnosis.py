@@ -23,7 +23,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
-from sdwatch.policy.failure.facts import Blamed, Diagnosis, Facts
+from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureFacts
 from sdwatch.policy.failure.failure_key import FailureKey
 from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.failure.signatures import Signature, is_generic, match, says_nothing
@@ -33,8 +33,8 @@ from sdwatch.policy.job.catalogue import Kind
 __all__ = [
     "Diagnosis",
     "Drawn",
-    "Facts",
-    "Verdict",
+    "Explanation",
+    "FailureFacts",
     "advice_for",
     "as_proven",
     "blame_for",
@@ -47,7 +47,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Explanation:
     """A diagnosis, and one sentence that a person understands. `key`: by which the failure is told
     from others. `evidence`: which of the facts decided, in words; `repeats`: the cause says that
     already. `poisons`: whatever the call's end, the WebUI is unusable until it is restarted.
@@ -187,24 +187,24 @@ _BROKEN_OFF = (
 )
 
 
-def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
+def judge(facts: FailureFacts, signatures: Iterable[Signature] = ()) -> Explanation:
     """The verdict on one failed call. The earlier cause wins: a connection that broke because the
     process ended is a crash, whatever error it shows as."""
     found = match(facts, signatures)
-    verdict = _by_error(facts)
+    explanation = _by_error(facts)
     if found is None:
-        return verdict
+        return explanation
     signature, evidence = found
     # What ended the process explains the crash, and does not make it another thing: the WebUI is
     # gone, and a restart is due.
-    crashed = verdict.diagnosis is Diagnosis.CRASH
+    crashed = explanation.diagnosis is Diagnosis.CRASH
     why = signature.cause
     if signature.asks_for_memory and facts.memory:
         why = f"{why} ({facts.memory})"
     diagnosis = Diagnosis.CRASH if crashed else signature.diagnosis
-    return Verdict(
+    return Explanation(
         diagnosis,
-        f"{verdict.cause}: {why}" if crashed else f"{signature.cause} ({facts.error})",
+        f"{explanation.cause}: {why}" if crashed else f"{signature.cause} ({facts.error})",
         fitted(signature.advice, facts.kind),
         _key(facts, diagnosis, signature.name),
         evidence,
@@ -214,7 +214,7 @@ def judge(facts: Facts, signatures: Iterable[Signature] = ()) -> Verdict:
 
 
 def _key(
-    facts: Facts, diagnosis: Diagnosis, signature: str = "", raised: Traceback | None = None
+    facts: FailureFacts, diagnosis: Diagnosis, signature: str = "", raised: Traceback | None = None
 ) -> FailureKey:
     error = facts.error
     return FailureKey(
@@ -228,14 +228,14 @@ def _key(
     )
 
 
-def _by_error(facts: Facts) -> Verdict:
+def _by_error(facts: FailureFacts) -> Explanation:
     """Without a signature: by the end of the process, else by the class of the error."""
     error = facts.error
     if facts.process_gone:
         exit_code = exit_in_words(facts.exit_code)
         cause = f"the WebUI died during the call ({exit_code})"
-        verdict = _verdict(facts, Diagnosis.CRASH, cause, exit_code)
-        return replace(verdict, repeats=True)
+        explanation = _explanation(facts, Diagnosis.CRASH, cause, exit_code)
+        return replace(explanation, repeats=True)
     for kind, diagnosis in _BY_ERROR:
         if isinstance(error, kind):
             evidence = f"HTTP {error.status}" if error.status else ""
@@ -244,11 +244,11 @@ def _by_error(facts: Facts) -> Verdict:
                 advice = _BROKEN_OFF
             raised = _raised(facts)
             cause = _with_what_was_raised(error, raised)
-            return _verdict(facts, diagnosis, cause, evidence, advice, raised)
-    return _verdict(facts, Diagnosis.SERVER_ERROR, str(error), "")
+            return _explanation(facts, diagnosis, cause, evidence, advice, raised)
+    return _explanation(facts, Diagnosis.SERVER_ERROR, str(error), "")
 
 
-def _raised(facts: Facts) -> Traceback | None:
+def _raised(facts: FailureFacts) -> Traceback | None:
     """What the call's log has of it, where the reply has no text of an exception: an AssertionError
     without a message is explained by the line that raised it."""
     error = facts.error
@@ -265,16 +265,16 @@ def _with_what_was_raised(error: WebUIError, raised: Traceback | None) -> str:
     return f"{error}, raised in {raised.frame}" if raised.frame else str(error)
 
 
-def _verdict(
-    facts: Facts,
+def _explanation(
+    facts: FailureFacts,
     diagnosis: Diagnosis,
     cause: str,
     evidence: str,
     advice: str = "",
     raised: Traceback | None = None,
-) -> Verdict:
+) -> Explanation:
     words = fitted(advice or _ADVICE[diagnosis], facts.kind)
-    return Verdict(diagnosis, cause, words, _key(facts, diagnosis, raised=raised), evidence)
+    return Explanation(diagnosis, cause, words, _key(facts, diagnosis, raised=raised), evidence)
 
 
 def advice_for(diagnosis: Diagnosis, kind: Kind = Kind.UNKNOWN) -> str:
@@ -286,22 +286,24 @@ _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 """Failures by which the WebUI stays up: a job's own can be told before it costs a restart."""
 
 
-def what_failed(verdict: Verdict, error: WebUIError, checkpoint: str = "") -> FailureKey | None:
+def what_failed(
+    explanation: Explanation, error: WebUIError, checkpoint: str = ""
+) -> FailureKey | None:
     """By which a failure is told from others; None where it must not be taken for a job's own: by
     it the WebUI ended, or its reply has no word of what went wrong, or a generic one, and no
     signature knows it. `checkpoint`: which one the call names; a black picture may be of its
     NaNs."""
-    key = verdict.key
-    if verdict.diagnosis is Diagnosis.SILENT:
+    key = explanation.key
+    if explanation.diagnosis is Diagnosis.SILENT:
         return replace(key, said=(*key.said, checkpoint))
-    unexplained = not verdict.is_known and (says_nothing(error) or is_generic(error))
-    return None if unexplained or verdict.diagnosis not in _PROVEN_AS else key
+    unexplained = not explanation.is_known and (says_nothing(error) or is_generic(error))
+    return None if unexplained or explanation.diagnosis not in _PROVEN_AS else key
 
 
-def as_proven(verdict: Verdict) -> Verdict:
+def as_proven(explanation: Explanation) -> Explanation:
     """This very failure was twice proven to be a job's own."""
-    evidence = f"{verdict.evidence}, which two jobs were proven to bring on themselves"
-    return replace(verdict, evidence=evidence)
+    evidence = f"{explanation.evidence}, which two jobs were proven to bring on themselves"
+    return replace(explanation, evidence=evidence)
 
 
 class Drawn(Enum):
@@ -338,13 +340,13 @@ def drawn_advice(drawn: Drawn, advice: str) -> str:
     return " ".join(filter(None, (_DRAWN.get(drawn, ""), advice)))
 
 
-def by_time_limit(verdict: Verdict, limit: str) -> Verdict:
+def by_time_limit(explanation: Explanation, limit: str) -> Explanation:
     """Of a call that a proxy gave up twice after the same time, `limit` in words: `60 s`."""
     return replace(
-        verdict,
+        explanation,
         cause=(
             f"a proxy in front of the WebUI gives a call up after {limit}, and this one takes "
-            f"longer ({verdict.evidence}, twice after the same time)"
+            f"longer ({explanation.evidence}, twice after the same time)"
         ),
         advice=(
             f"This call takes longer than {limit}. Give the WebUI's own address as `url` in the "

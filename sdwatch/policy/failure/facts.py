@@ -40,7 +40,7 @@ class Blamed(StrEnum):
 
 
 @dataclass(frozen=True)
-class Facts:
+class FailureFacts:
     """What is known of one failed call. `process_gone`: our WebUI's process was seen to end during
     it, with `exit_code`. `log`: the WebUI's lines since the call was sent, oldest first.
     `memory_low`: whether the machine had next to no memory left just before, None where nobody

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from sdwatch.policy.failure.advice import fitted
-from sdwatch.policy.failure.diagnosis import Verdict, blame_for
+from sdwatch.policy.failure.diagnosis import Explanation, blame_for
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.catalogue import Kind
@@ -74,7 +74,7 @@ class HoldKey:
 
 
 @dataclass(frozen=True)
-class Trouble:
+class HoldReason:
     """`cause`: one sentence; `advice`: what to do, in this case; `blame`: whose it is; `lines`: the
     WebUI's output that matters, free of prompts; `spent`: runs that failed by it; `cure`: what ends
     it; `key`: by which it is told from another."""
@@ -107,7 +107,7 @@ class Held:
     """A lane that is on hold. `since`: UTC; `tried`: when (UTC) and what was seen then, oldest
     first; `before`: so many more were seen before these."""
 
-    trouble: Trouble
+    hold_reason: HoldReason
     since: str
     tried: tuple[tuple[str, str], ...] = ()
     before: int = 0
@@ -139,7 +139,7 @@ def no_start(
     failure: StartFailure = StartFailure.ENDED,
     lack: Lack | None = None,
     advice: str = "",
-) -> Trouble:
+) -> HoldReason:
     """Our WebUI did not come up. `how`: it ended, or was not ready in time, in words; `known`: what
     its output tells; `lack`: what its own answers tell, so that nothing else is to be guessed;
     `advice`: where `how` comes with its own."""
@@ -152,18 +152,18 @@ def no_start(
         limit = _LIMITS.get(failure)
         slow = f"; if that works and it is only slow, raise `{limit}` there" if limit else ""
         cause = f"the WebUI did not start: {how}"
-        return Trouble(cause, f"{_NO_START}{slow}.", cure=Cure.RESTART, key=key)
+        return HoldReason(cause, f"{_NO_START}{slow}.", cure=Cure.RESTART, key=key)
     cause = f"the WebUI did not start: {known.cause} ({how})"
     cure = _cure_of(known.diagnosis, managed=True)
     # Of a WebUI that has not answered yet, nobody knows which kind it is.
     words = fitted(known.advice, Kind.UNKNOWN)
-    return Trouble(cause, words, known.blames or Blamed.WEBUI, cure=cure, key=key)
+    return HoldReason(cause, words, known.blames or Blamed.WEBUI, cure=cure, key=key)
 
 
-def not_begun(why: str, advice: str = "") -> Trouble:
+def not_begun(why: str, advice: str = "") -> HoldReason:
     """Nothing was started."""
     cause = f"the WebUI was not started: {why}"
-    return Trouble(cause, advice or _NOT_BEGUN, Blamed.PERSON, key=HoldKey(HoldCode.NOT_BEGUN))
+    return HoldReason(cause, advice or _NOT_BEGUN, Blamed.PERSON, key=HoldKey(HoldCode.NOT_BEGUN))
 
 
 def seen_by_probe(
@@ -173,54 +173,56 @@ def seen_by_probe(
     managed: bool,
     kind: Kind = Kind.UNKNOWN,
     facts: tuple[Hashable, ...] = (),
-) -> Trouble:
+) -> HoldReason:
     """It answers, and cannot be used as it is, for want of `lack`; `reason`: that in words;
     `facts`: see HoldKey."""
     advice = fitted(_WITHOUT[lack], kind)
     cause = f"the WebUI cannot be used: {reason}"
     key = HoldKey(HoldCode.LACKS_SOMETHING, (lack, *facts))
-    return Trouble(cause, _restart_too(advice, managed), key=key)
+    return HoldReason(cause, _restart_too(advice, managed), key=key)
 
 
-def no_answer(reason: str, *, managed: bool, facts: tuple[Hashable, ...] = ()) -> Trouble:
+def no_answer(reason: str, *, managed: bool, facts: tuple[Hashable, ...] = ()) -> HoldReason:
     """It does not answer as it should, now; `facts`: see HoldKey."""
     key = HoldKey(HoldCode.NO_ANSWER, facts)
     cause = f"the WebUI is not ready: {reason}"
     if managed:
-        return Trouble(cause, _IT_MAY_COME, cure=Cure.TIME, key=key)
+        return HoldReason(cause, _IT_MAY_COME, cure=Cure.TIME, key=key)
     advice = (
         "Start your WebUI yourself, or see that `url` in the config is its address: sdwatch did "
         "not start it, and cannot."
     )
-    return Trouble(cause, advice, Blamed.PERSON, key=key)
+    return HoldReason(cause, advice, Blamed.PERSON, key=key)
 
 
-def failed_proof(what: str, verdict: Verdict, *, managed: bool) -> Trouble:
+def failed_proof(what: str, explanation: Explanation, *, managed: bool) -> HoldReason:
     """It could not make a picture that any WebUI can, `what`."""
-    cause = f"{what} failed: {verdict.cause}"
-    advice = verdict.advice if managed else f"{_NOT_OURS} {verdict.advice}"
-    key = HoldKey(HoldCode.FAILED_SELF_TEST, (verdict.key,))
-    cure = _cure_of(verdict.diagnosis, managed)
-    return Trouble(cause, advice, _whose(verdict), cure=cure, key=key)
+    cause = f"{what} failed: {explanation.cause}"
+    advice = explanation.advice if managed else f"{_NOT_OURS} {explanation.advice}"
+    key = HoldKey(HoldCode.FAILED_SELF_TEST, (explanation.key,))
+    cure = _cure_of(explanation.diagnosis, managed)
+    return HoldReason(cause, advice, _whose(explanation), cure=cure, key=key)
 
 
-def unproven() -> Trouble:
+def unproven() -> HoldReason:
     """It has failed a canary, and is not asked again while a person's hold is there."""
     cause = "it failed the canary, and the next one waits for the hold to end"
-    return Trouble(cause, cure=Cure.TIME, key=HoldKey(HoldCode.TO_BE_TESTED))
+    return HoldReason(cause, cure=Cure.TIME, key=HoldKey(HoldCode.TO_BE_TESTED))
 
 
-def found_by_call(cause: str, verdict: Verdict, *, managed: bool) -> Trouble:
+def found_by_call(cause: str, explanation: Explanation, *, managed: bool) -> HoldReason:
     """A call found that it cannot be used. `cause`: the verdict's, free of prompts."""
-    who = Blamed.PERSON if verdict.diagnosis is Diagnosis.BUSY else _whose(verdict)
-    advice = verdict.advice if who is Blamed.PERSON else _restart_too(verdict.advice, managed)
-    key = HoldKey(HoldCode.FOUND_BY_CALL, (verdict.key,))
-    return Trouble(cause, advice, who, cure=_cure_of(verdict.diagnosis, managed), key=key)
+    who = Blamed.PERSON if explanation.diagnosis is Diagnosis.BUSY else _whose(explanation)
+    advice = (
+        explanation.advice if who is Blamed.PERSON else _restart_too(explanation.advice, managed)
+    )
+    key = HoldKey(HoldCode.FOUND_BY_CALL, (explanation.key,))
+    return HoldReason(cause, advice, who, cure=_cure_of(explanation.diagnosis, managed), key=key)
 
 
-def doubted_jobs(runs: Sequence[str]) -> Trouble:
+def doubted_jobs(runs: Sequence[str]) -> HoldReason:
     """Jobs were spent in a row on a WebUI that died each time."""
-    return Trouble(
+    return HoldReason(
         f"{len(runs)} different jobs in a row crashed it, though it draws the canary: perhaps it "
         "is not the jobs",
         "Compare their WHY.txt in failed/: where all tell of the same end of the process, it is "
@@ -233,21 +235,21 @@ def doubted_jobs(runs: Sequence[str]) -> Trouble:
     )
 
 
-def no_room(reason: str) -> Trouble:
+def no_room(reason: str) -> HoldReason:
     """The spool's disk is full."""
     advice = (
         "Make room on that disk (`retention` in the config keeps done/ and failed/ small), or set "
         "a smaller `min_free`."
     )
-    return Trouble(reason, advice, Blamed.MACHINE, key=HoldKey(HoldCode.NO_ROOM))
+    return HoldReason(reason, advice, Blamed.MACHINE, key=HoldKey(HoldCode.NO_ROOM))
 
 
-def broken_here(error: str) -> Trouble:
+def broken_here(error: str) -> HoldReason:
     """A mistake of sdwatch itself."""
     advice = "Please report it, with sdwatch.log of the state folder."
     cause = f"sdwatch itself broke: {error}"
     key = HoldKey(HoldCode.BROKEN_HERE)
-    return Trouble(cause, advice, Blamed.SDWATCH, cure=Cure.RESTART, key=key)
+    return HoldReason(cause, advice, Blamed.SDWATCH, cure=Cure.RESTART, key=key)
 
 
 def _cure_of(diagnosis: Diagnosis, managed: bool) -> Cure:
@@ -257,9 +259,9 @@ def _cure_of(diagnosis: Diagnosis, managed: bool) -> Cure:
     return Cure.RESTART if restart_helps else Cure.PERSON
 
 
-def _whose(verdict: Verdict) -> Blamed:
+def _whose(explanation: Explanation) -> Blamed:
     """No job's: what was sent was well before."""
-    who = verdict.blames or blame_for(verdict.diagnosis)
+    who = explanation.blames or blame_for(explanation.diagnosis)
     return Blamed.WEBUI if who is Blamed.JOB else who
 
 

@@ -199,7 +199,7 @@ def bring_up(ground: Ground, managed: bool) -> Decision:
     return Decision(Action.WAIT, Ground.NOT_OURS)
 
 
-class SelfTest(Enum):
+class SelfTestResult(Enum):
     """What a self-test after the second failure of a call showed."""
 
     PASSED = "on the incarnation on which the call failed"
@@ -209,7 +209,7 @@ class SelfTest(Enum):
 
 
 def after_self_test(
-    result: SelfTest, unhealthy: str = "", *, first_call: bool, excused: int, sent: int
+    result: SelfTestResult, unhealthy: str = "", *, first_call: bool, excused: int, sent: int
 ) -> Decision:
     """Return what to do about a call that has failed twice, now that the WebUI was tested.
 
@@ -218,18 +218,18 @@ def after_self_test(
     of this call were blamed on the WebUI before; `sent`: how often it was sent. A decision that
     `excuses` gives the call its one last attempt: at once, or when the hold is over.
     """
-    if result is SelfTest.PASSED:
+    if result is SelfTestResult.PASSED:
         return Decision(Action.FAIL, Ground.HEALTHY, Blamed.JOB)
     if excused >= EXCUSED_ATTEMPTS:
-        is_healthy = result is SelfTest.PASSED_AFTER_RESTART
+        is_healthy = result is SelfTestResult.PASSED_AFTER_RESTART
         ground = Ground.LAST_AND_HEALTHY if is_healthy else Ground.LAST_AND_UNHEALTHY
         return Decision(Action.FAIL, ground, Blamed.JOB, unhealthy=unhealthy)
-    if result is SelfTest.FAILED:
+    if result is SelfTestResult.FAILED:
         return Decision(Action.TEST_AGAIN, Ground.UNHEALTHY, unhealthy=unhealthy)
-    if result is SelfTest.PASSED_AFTER_RESTART and first_call:
+    if result is SelfTestResult.PASSED_AFTER_RESTART and first_call:
         return Decision(Action.FAIL, Ground.HEALTHY_WHEN_FRESH, Blamed.JOB)
     if sent >= SENT_AT_MOST:
         return Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, Blamed.WEBUI, times=sent)
-    if result is SelfTest.PASSED_AFTER_RESTART:
+    if result is SelfTestResult.PASSED_AFTER_RESTART:
         return Decision(Action.RETRY, Ground.WAS_UNUSABLE)
     return Decision(Action.HOLD, Ground.UNHEALTHY, unhealthy=unhealthy)

@@ -23,7 +23,7 @@ from sdwatch.errors import (
 from sdwatch.policy.failure.error_lines import error_blocks
 from sdwatch.policy.failure.exits import codes_of, unsigned, was_killed, was_told_to_end
 from sdwatch.policy.failure.expression import MOST_IN_A_ROW, is_slow
-from sdwatch.policy.failure.facts import Blamed, Diagnosis, Facts
+from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureFacts
 from sdwatch.policy.failure.mentions import first_said
 from sdwatch.policy.failure.noise import decisive, without_noise
 from sdwatch.policy.job.document import parse_document
@@ -68,7 +68,7 @@ _GENERIC = re.compile(
 )
 
 
-class Proof(StrEnum):
+class Conclusion(StrEnum):
     """What a signature proves of a failure."""
 
     POISONED = "poisoned"
@@ -78,11 +78,11 @@ class Proof(StrEnum):
 
 
 _PROVEN_BY = {
-    Diagnosis.POISONED: Proof.POISONED,
-    Diagnosis.NOT_USABLE: Proof.HOLD,
-    Diagnosis.STORAGE: Proof.HOLD,
-    Diagnosis.BUSY: Proof.HOLD,
-    Diagnosis.BAD_REQUEST: Proof.JOB,
+    Diagnosis.POISONED: Conclusion.POISONED,
+    Diagnosis.NOT_USABLE: Conclusion.HOLD,
+    Diagnosis.STORAGE: Conclusion.HOLD,
+    Diagnosis.BUSY: Conclusion.HOLD,
+    Diagnosis.BAD_REQUEST: Conclusion.JOB,
 }
 
 _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
@@ -153,12 +153,14 @@ class Signature:
     builtin: bool = field(default=False, compare=False)
 
     @property
-    def proves(self) -> tuple[Proof, ...]:
+    def proves(self) -> tuple[Conclusion, ...]:
         """What follows from it, beside its cause and its advice."""
-        proven = [_PROVEN_BY.get(self.diagnosis, Proof.ADVICE)]
-        if self.poisons and Proof.POISONED not in proven:
-            proven.append(Proof.POISONED)
-        return tuple(each for each in proven if each is not Proof.ADVICE) or (Proof.ADVICE,)
+        proven = [_PROVEN_BY.get(self.diagnosis, Conclusion.ADVICE)]
+        if self.poisons and Conclusion.POISONED not in proven:
+            proven.append(Conclusion.POISONED)
+        return tuple(each for each in proven if each is not Conclusion.ADVICE) or (
+            Conclusion.ADVICE,
+        )
 
     @property
     def tells_the_end(self) -> bool:
@@ -180,7 +182,7 @@ def parse_signatures(data: bytes, file: str, *, builtin: bool = False) -> tuple[
     return tuple(entry.signature(builtin) for entry in listed.signatures)
 
 
-def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str] | None:
+def match(facts: FailureFacts, signatures: Iterable[Signature]) -> tuple[Signature, str] | None:
     """The signature that explains a failed call, and in words which evidence decided.
 
     The order of evidence, each before what stands below it:
@@ -209,7 +211,9 @@ def match(facts: Facts, signatures: Iterable[Signature]) -> tuple[Signature, str
     )
 
 
-def printed_once(facts: Facts, signatures: Iterable[Signature]) -> tuple[re.Pattern[str], ...]:
+def printed_once(
+    facts: FailureFacts, signatures: Iterable[Signature]
+) -> tuple[re.Pattern[str], ...]:
     """Return the `printed` of every way that fits a failed call but for that: what is to be looked
     for in all that the WebUI printed since its start."""
     seen = _Seen.of(facts)
@@ -235,7 +239,9 @@ def _by_body(known: list[Signature], seen: _Seen) -> tuple[Signature, str] | Non
     return replace(first, poisons=first.poisons or last.poisons), evidence
 
 
-def _by_log(facts: Facts, known: list[Signature], seen: _Seen) -> tuple[Signature, str] | None:
+def _by_log(
+    facts: FailureFacts, known: list[Signature], seen: _Seen
+) -> tuple[Signature, str] | None:
     """What the log tells where the body does not name the cause: says nothing at all, or complains
     of a value that is missing, which then is what is left of an earlier, clearer event."""
     if _is_opaque(facts):
@@ -319,7 +325,7 @@ def _complains_of_a_value(error: WebUIError) -> bool:
     return kind in _OF_A_VALUE or is_generic(error)
 
 
-def _is_opaque(facts: Facts) -> bool:
+def _is_opaque(facts: FailureFacts) -> bool:
     """Whether the error says nothing about its cause, so that the log may: a 200 without what was
     asked for, and an exception without a text. Where an exception has one, what else the log says
     is beside the point, as what SD.Next writes of the machine after each picture."""
@@ -393,7 +399,7 @@ class _Seen:
     printed: str = ""
 
     @staticmethod
-    def of(facts: Facts) -> _Seen:
+    def of(facts: FailureFacts) -> _Seen:
         error = facts.error
         return _Seen(
             status=error.status,
@@ -497,7 +503,7 @@ class _Seen:
         return found if way.also is None or (found and way.also.search(self.log)) else None
 
 
-def _exit_code(facts: Facts) -> int | None:
+def _exit_code(facts: FailureFacts) -> int | None:
     if not facts.process_gone or facts.exit_code is None:
         return None
     return unsigned(facts.exit_code)

@@ -13,7 +13,7 @@ from typing import Any
 from sdwatch.policy.privacy.addresses import HOST, machines, without_addresses
 from sdwatch.policy.privacy.common_words import tells_nothing
 from sdwatch.policy.privacy.credentials import without_credentials
-from sdwatch.policy.privacy.leftover_words import Echoes
+from sdwatch.policy.privacy.leftover_words import LeftoverWords
 from sdwatch.policy.privacy.pseudonyms import without_slugs
 
 USER = "<user>"
@@ -51,7 +51,7 @@ _ROOTS_HOME = re.compile(r"(?<![\w.~])/root(?=/|\b)")
 
 
 class Anonymiser:
-    """`redact` takes out the prompts and secrets that are known, `echoes` what is left of them.
+    """`redact` takes out the prompts and secrets that are known, `leftover_words` what is left.
     `users` and `hosts`: names that are known; user names that stand in home paths are learned by
     `learn`. `places`: paths with the name that each gets; `names`: the same of the inbox."""
 
@@ -59,17 +59,17 @@ class Anonymiser:
         self,
         redact: Callable[[str], str] = lambda text: text,
         *,
-        echoes: Echoes | None = None,
+        leftover_words: LeftoverWords | None = None,
         users: Iterable[str] = (),
         hosts: Iterable[str] = (),
         places: Mapping[str, str] | None = None,
         names: Mapping[str, str] | None = None,
     ) -> None:
         self._redact = redact
-        self._echoes = echoes or Echoes()
+        self._leftover_words = leftover_words or LeftoverWords()
         self._people = {name.lower(): USER for name in users if _tells(name)}
         self._people |= {name.lower(): HOST for name in hosts if _tells(name)}
-        self._names = {name.lower(): stand_in for name, stand_in in (names or {}).items()}
+        self._names = {name.lower(): pseudonym for name, pseudonym in (names or {}).items()}
         self._places = _by_length(places or {})
 
     def learn(self, text: str) -> None:
@@ -98,7 +98,7 @@ class Anonymiser:
         text = without_addresses(text)
         text = _ROOTS_HOME.sub("~", _HOMES.sub("~", text))
         text = _SOMEBODYS_HOME.sub("~", text)
-        return _replaced(self._echoes.hide(text), self._people)
+        return _replaced(self._leftover_words.hide(text), self._people)
 
     def value(self, value: Any) -> Any:
         """The same for a value as JSON has it. Its keys are names of fields; one that is not made

@@ -38,7 +38,7 @@ _CODE = re.compile(
 _IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM6")
 
 
-class Echoes:
+class LeftoverWords:
     """Learns texts, and hides what of them is left. `is_secret`: what of a decoded text must not be
     seen beside these, as a password."""
 

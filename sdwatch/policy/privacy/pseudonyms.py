@@ -21,7 +21,7 @@ def without_slugs(text: str) -> str:
     return RUN_ID.sub(r"\1job\2", text)
 
 
-class StandIns:
+class Pseudonyms:
     """Gives each name one, and remembers it."""
 
     def __init__(self) -> None:
@@ -46,12 +46,12 @@ class StandIns:
         stem, ending = _split(name)
         if all(word.casefold() in COMMON or word.isdigit() for word in _WORD.findall(stem)):
             return name
-        stand_in = self._stand_in(kind, stem)
+        pseudonym = self._pseudonym(kind, stem)
         if not all(map(tells_nothing, _WORD.findall(stem))):
-            self.names.setdefault(stem, stand_in)
-        return f"{stand_in}{ending}"
+            self.names.setdefault(stem, pseudonym)
+        return f"{pseudonym}{ending}"
 
-    def _stand_in(self, kind: str, stem: str) -> str:
+    def _pseudonym(self, kind: str, stem: str) -> str:
         key = (kind, stem)
         if key not in self._given:
             self._counts[kind] = self._counts.get(kind, 0) + 1

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from sdwatch.errors import FileProblems, JobUnfitError, Probes
 from sdwatch.policy.failure.facts import Blamed
-from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.older import with_codes
 from sdwatch.policy.failure.recovery import CUT_OFFS, Action, Ground
 from sdwatch.policy.privacy.printable import printable
@@ -148,7 +148,7 @@ def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]])
     before, from its journal."""
     if envelope.attempts:
         return envelope
-    failed, passed, unwell = _left_unfinished(records, envelope.call)
+    failed, passed, self_test_failure = _left_unfinished(records, envelope.call)
     if not failed:
         return envelope
     try:
@@ -163,7 +163,7 @@ def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]])
         advice=advice,
         call=envelope.call or str(failed[-1].get("call", "")),
         attempts=attempts,
-        canary=envelope.canary or unwell,
+        canary=envelope.canary or self_test_failure,
         self_test_passed=passed if envelope.self_test_passed is None else envelope.self_test_passed,
     )
 
@@ -175,7 +175,7 @@ def _left_unfinished(
     WebUI passed the self-test after it, None where there was none that it failed; and why it
     failed, for people."""
     failed: dict[str, list[Mapping[str, Any]]] = {}
-    unwell: dict[str, str] = {}
+    self_test_failure: dict[str, str] = {}
     for record in records:
         name, event = str(record.get("call", "")), record.get("event")
         if event == "job_changed":
@@ -185,9 +185,9 @@ def _left_unfinished(
         elif event == "call_failed":
             failed[name] = [*failed.pop(name, []), record]
         elif event == "call_proven":
-            unwell[name] = str(record.get("unwell") or "")
+            self_test_failure[name] = str(record.get("unwell") or "")
     name = call or next(reversed(failed), "")
-    why = unwell.get(name, "")
+    why = self_test_failure.get(name, "")
     return failed.get(name, []), False if why else None, why
 
 
@@ -239,14 +239,14 @@ def cancelled_envelope() -> ErrorEnvelope:
     )
 
 
-def held_envelope(trouble: Trouble, evidence: Sequence[str]) -> ErrorEnvelope:
+def held_envelope(hold_reason: HoldReason, evidence: Sequence[str]) -> ErrorEnvelope:
     """For a run that waited too long for a WebUI on hold."""
     return ErrorEnvelope(
         error="HeldTooLong",
         diagnosis="not usable",
         blame=Blamed.WEBUI,
-        message=f"the WebUI was on hold for longer than hold_max: {trouble.cause}",
-        advice=f"{trouble.advice} Then run the job again; nothing is known against it.".lstrip(),
+        message=f"the WebUI was on hold for longer than hold_max: {hold_reason.cause}",
+        advice=f"{hold_reason.advice} Then retry the job; it is probably fine.".lstrip(),
         evidence=tuple(evidence),
     )
 

@@ -31,18 +31,18 @@ def hold_text(
     """The whole note. `option`: what its commands need, to be typed in any folder (see command.py);
     `ended`: sdwatch has ended on this hold (`run --once`); `edited`: the config file, where it has
     changed since sdwatch started."""
-    trouble = held.trouble
+    hold_reason = held.hold_reason
     return joined(
-        [printable(trouble.cause)],
+        [printable(hold_reason.cause)],
         [
-            f"Fault of:  {_BLAMED[trouble.blame]}",
+            f"Fault of:  {_BLAMED[hold_reason.blame]}",
             f"WebUI:     {lane}, on hold since {held.since} (UTC)",
         ],
         _tried(held),
-        log_part(trouble.lines, f"more in the state folder, webui-{lane}/"),
+        log_part(hold_reason.lines, f"more in the state folder, webui-{lane}/"),
         [
             "What to do:",
-            f"  {trouble.advice}",
+            f"  {hold_reason.advice}",
             *_read_again(edited),
             *_goes_on(held, option, ended),
         ],
@@ -61,7 +61,7 @@ def _read_again(edited: str) -> list[str]:
 
 def _goes_on(held: Held, option: str, ended: bool) -> Iterator[str]:
     """What becomes of the jobs, and what to type."""
-    spent = held.trouble.spent
+    spent = held.hold_reason.spent
     jobs = "No other job" if spent else "No job is lost, and none"
     wait = f"  {jobs} is spent on it: they wait in inbox/ and in working/"
     yield ""

@@ -197,8 +197,8 @@ def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
     for attempt in envelope.attempts:
         told += _attempt_lines(attempt, attempt.failure != envelope.failure)
     if envelope.self_test_passed is not None:
-        unwell = f"it could not draw it ({envelope.canary})"
-        said = "it drew it, so it is well" if envelope.self_test_passed else unwell
+        self_test_failure = f"it could not draw it ({envelope.canary})"
+        said = "it drew it, so it is well" if envelope.self_test_passed else self_test_failure
         told.append(f"  Then the WebUI was asked for a small test picture: {said}.")
     return told
 

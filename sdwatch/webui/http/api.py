@@ -25,8 +25,8 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.failure.diagnosis import (
     Diagnosis,
-    Facts,
-    Verdict,
+    Explanation,
+    FailureFacts,
     advice_for,
     as_proven,
     blame_for,
@@ -45,7 +45,7 @@ from sdwatch.policy.failure.recovery import (
     Action,
     Decision,
     Ground,
-    SelfTest,
+    SelfTestResult,
     after_self_test,
     bring_up,
     counts,
@@ -58,12 +58,12 @@ from sdwatch.policy.failure.tracebacks import may_follow
 from sdwatch.policy.job.catalogue import Catalogue, Kind
 from sdwatch.policy.job.completion import completed
 from sdwatch.policy.report.envelope import CANARY_WELL, ErrorEnvelope
-from sdwatch.webui.http.canary import By, Unwell
+from sdwatch.webui.http.canary import By, SelfTestFailure
 from sdwatch.webui.http.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.http.post import result_of
 from sdwatch.webui.http.reply import Reply
-from sdwatch.webui.http.reply_checks import Review
-from sdwatch.webui.http.roles import Client, Keeper, Process, Recorder
+from sdwatch.webui.http.reply_checks import ReplyChecks
+from sdwatch.webui.http.roles import CallObserver, Client, Recorder, SupervisedProcess
 from sdwatch.webui.log.log_lines import split_lines, without_probes
 from sdwatch.webui.process.host_snapshot import Machine, memory_in_words, memory_low
 
@@ -122,7 +122,7 @@ class Outcome:
 class WebUIAPI:
     """Calls one WebUI through the recovery gate. One object serves one call of one run at a time.
 
-    `keeper`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
+    `observer`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
     `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
     and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
     why no call may begin now, or None. `signatures`: what known failures look like; None for those
@@ -133,10 +133,10 @@ class WebUIAPI:
     def __init__(
         self,
         client: Client,
-        process: Process,
+        process: SupervisedProcess,
         recorder: Recorder,
         *,
-        keeper: Keeper | None = None,
+        observer: CallObserver | None = None,
         mailbox: Mailbox | None = None,
         recovery: bool = True,
         managed: bool = True,
@@ -151,7 +151,7 @@ class WebUIAPI:
         self._client = client
         self._process = process
         self._recorder = recorder
-        self._keeper = keeper
+        self._observer = observer
         self._mailbox = mailbox or Mailbox()
         self._recovery = recovery
         self._managed = managed
@@ -161,7 +161,7 @@ class WebUIAPI:
         self._may_call = may_call
         self._signatures = builtin_signatures() if signatures is None else signatures
         self._catalogue = catalogue
-        self._review = Review(checks, client, self._call_log)
+        self._reply_checks = ReplyChecks(checks, client, self._call_log)
         self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
         self._failure: FailureKey | None = None  # of the last attempt, as two jobs may share it
@@ -186,7 +186,7 @@ class WebUIAPI:
         try:
             outcome = None
             if self._recorder.counted >= COUNTED_ATTEMPTS:  # no self-test could end before
-                outcome = self._prove(call, self._last_failure(call))
+                outcome = self._judge_by_self_test(call, self._last_failure(call))
             while outcome is None and (outcome := self._try_once(call)) is None:
                 log.info("%s: %s: tried once more", job_id or "a call", stage)
             return self._with_warnings(call, outcome)
@@ -199,23 +199,25 @@ class WebUIAPI:
         sent = _Sent(self._process.generation)
         try:
             reply = self._attempt(call, sent)
-            warnings = self._review.look(call.stage, call.payload, reply)  # a 200 is not a success
+            warnings = self._reply_checks.look(
+                call.stage, call.payload, reply
+            )  # a 200 is not a success
         except WebUIError as error:
             self._hear_out(sent, error)
             if isinstance(error, WebUIReplyError):
-                return self._settle(call, sent, self._review.explain(error))
+                return self._settle(call, sent, self._reply_checks.explain(error))
             return self._settle(call, sent, error)
-        if self._keeper is not None:
-            self._keeper.succeeded(call.stage, call.payload)
+        if self._observer is not None:
+            self._observer.succeeded(call.stage, call.payload)
         return Outcome(reply=reply, warnings=warnings, added=call.added)
 
     def _with_warnings(self, call: _Call, outcome: Outcome) -> Outcome:
         """The call is settled: what the WebUI kept of it is undone, and what a person should know
         is told."""
-        if self._keeper is None:
+        if self._observer is None:
             return outcome
-        warnings = (*outcome.warnings, *self._keeper.after_call())
-        self._keeper.warn(call.job_id or "a call", warnings)
+        warnings = (*outcome.warnings, *self._observer.after_call())
+        self._observer.warn(call.job_id or "a call", warnings)
         return replace(outcome, warnings=warnings)
 
     # -- one attempt
@@ -224,11 +226,11 @@ class WebUIAPI:
         """Send once and wait for what comes first."""
         self._mailbox.raise_if_given_up()
         self._mailbox.forget_stalls()
-        if self._keeper is not None:
-            self._keeper.before_call(call.payload)
+        if self._observer is not None:
+            self._observer.before_call(call.payload)
         self._recorder.call_started(sent.generation)
-        if self._keeper is not None:
-            sent.first = self._keeper.sending(call.stage)
+        if self._observer is not None:
+            sent.first = self._observer.sending(call.stage)
         self._in_flight = sent
         threading.Thread(
             target=self._send, args=(call, sent), name=f"post-{call.stage}", daemon=True
@@ -307,13 +309,13 @@ class WebUIAPI:
     def _hear_out(self, sent: _Sent, error: WebUIError) -> None:
         """A WebUI may print why only after it has answered: what it means waits for that. A stop or
         cancel ends the wait, and the failure is written down as it is known by then."""
-        if self._keeper is None or not may_follow(error):
+        if self._observer is None or not may_follow(error):
             return
 
         def is_over() -> bool:
             return self._mailbox.given_up.is_set() or self._ended(sent) is not None
 
-        self._keeper.hear_out(error, is_over)
+        self._observer.hear_out(error, is_over)
 
     def _ended(self, sent: _Sent) -> Exited | None:
         """The end of the process that this was sent to, as far as it was seen; never waits."""
@@ -324,16 +326,16 @@ class WebUIAPI:
         """Gate, evidence, restart. None: try again; else how the call ended."""
         facts = self._facts(call, sent, error)
         self._is_unchanged = error.kind == "upscale_unchanged"
-        verdict, decision = self._gate(call, sent, facts)
+        explanation, decision = self._gate(call, sent, facts)
         freed = decision.action is Action.INTERRUPT
-        crashed = is_crash(verdict.diagnosis, verdict.poisons, decision) and not freed
-        if self._keeper is not None and crashed:
+        crashed = is_crash(explanation.diagnosis, explanation.poisons, decision) and not freed
+        if self._observer is not None and crashed:
             self._crashes += 1
-            self._keeper.crashed(verdict.diagnosis)
-        self._keep_evidence(call, verdict, decision)
+            self._observer.crashed(explanation.diagnosis)
+        self._keep_evidence(call, explanation, decision)
         printed = self._printed(facts, sent)
         self._recorder.call_failed(
-            verdict,
+            explanation,
             error,
             decision,
             facts.exit_code,
@@ -341,33 +343,38 @@ class WebUIAPI:
             printed=printed,
             first_call=sent.first,
         )
-        what = (call.job_id or "a call", call.stage, verdict.diagnosis)
+        what = (call.job_id or "a call", call.stage, explanation.diagnosis)
         log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
-        envelope = self._last_failure(call, type(error).__name__, verdict)
+        envelope = self._last_failure(call, type(error).__name__, explanation)
         if freed:
             return self._retry(envelope)
-        self._hold_if_needed(sent, error, verdict, decision, envelope.message)
+        self._hold_if_needed(sent, error, explanation, decision, envelope.message)
         return self._carry_out(call, decision, envelope)
 
     def _hold_if_needed(
-        self, sent: _Sent, error: WebUIError, verdict: Verdict, decision: Decision, message: str
+        self,
+        sent: _Sent,
+        error: WebUIError,
+        explanation: Explanation,
+        decision: Decision,
+        message: str,
     ) -> None:
         """Nothing is sent to it for now: it is unusable, or it may still work on what was sent."""
         works_on = may_still_generate(error.status, error.after or 0.0)
         holds = sent.lost or works_on or decision.action is Action.HOLD
-        if self._keeper is None or not holds:
+        if self._observer is None or not holds:
             return
         self._abandon()  # before anybody else may send
-        trouble = found_by_call(message, verdict, managed=self._managed)
+        hold_reason = found_by_call(message, explanation, managed=self._managed)
         if works_on:
-            self._keeper.wait_until_idle(trouble)
+            self._observer.wait_until_idle(hold_reason)
         else:
-            self._keeper.put_on_hold(trouble, until_idle=sent.lost)
+            self._observer.put_on_hold(hold_reason, until_idle=sent.lost)
 
-    def _facts(self, call: _Call, sent: _Sent, error: WebUIError) -> Facts:
+    def _facts(self, call: _Call, sent: _Sent, error: WebUIError) -> FailureFacts:
         gone, code = self._exit_of(sent, error)
         before = self._machine.memory_before() if self._machine is not None else None
-        facts = Facts(
+        facts = FailureFacts(
             error,
             gone,
             code,
@@ -378,27 +385,27 @@ class WebUIAPI:
             kind=self._kind,
         )
         wanted = printed_once(facts, self._signatures)
-        if not wanted or self._keeper is None:
+        if not wanted or self._observer is None:
             return facts
-        return replace(facts, printed=self._keeper.first_lines_with(wanted))
+        return replace(facts, printed=self._observer.first_lines_with(wanted))
 
     @property
     def _kind(self) -> Kind:
         catalogue = self._catalogue()
         return catalogue.kind if catalogue is not None else Kind.UNKNOWN
 
-    def _gate(self, call: _Call, sent: _Sent, facts: Facts) -> tuple[Verdict, Decision]:
+    def _gate(self, call: _Call, sent: _Sent, facts: FailureFacts) -> tuple[Explanation, Decision]:
         """What the failure means, and what to do; an interrupt that was tried and did not free the
         call is a restart by then."""
         # What somebody else's generation writes to the log says nothing of a call that is queued.
-        verdict = judge(facts, () if sent.lost else self._signatures)
-        if known := self._is_known(call, verdict, facts.error):
-            verdict = as_proven(verdict)
+        explanation = judge(facts, () if sent.lost else self._signatures)
+        if known := self._is_known(call, explanation, facts.error):
+            explanation = as_proven(explanation)
         if (limit := self._time_limit(facts.error)) is not None:
-            verdict = by_time_limit(verdict, in_words(limit))
-        attempts = self._recorder.counted + counts(verdict.diagnosis)
+            explanation = by_time_limit(explanation, in_words(limit))
+        attempts = self._recorder.counted + counts(explanation.diagnosis)
         decision = decide(
-            verdict.diagnosis,
+            explanation.diagnosis,
             attempts,
             self._recovery,
             self._recorder.sent,
@@ -407,10 +414,10 @@ class WebUIAPI:
             time_limit=limit is not None,
         )
         if decision.action is not Action.INTERRUPT:
-            return verdict, decision
+            return explanation, decision
         if self._interrupt_frees(sent):
-            return verdict, Decision(Action.INTERRUPT, Ground.FREED)
-        return verdict, bring_up(Ground.NOT_FREED, self._managed)
+            return explanation, Decision(Action.INTERRUPT, Ground.FREED)
+        return explanation, bring_up(Ground.NOT_FREED, self._managed)
 
     def _time_limit(self, error: WebUIError) -> float | None:
         """The seconds after which a proxy gives calls up, where two attempts of this prove it."""
@@ -420,7 +427,7 @@ class WebUIAPI:
         )
         return time_limit(error.status, error.after or 0.0, earlier)
 
-    def _keep_evidence(self, call: _Call, verdict: Verdict, decision: Decision) -> None:
+    def _keep_evidence(self, call: _Call, explanation: Explanation, decision: Decision) -> None:
         """The evidence, before the failure: it teaches the recorder what no message may echo. A
         run on hold will meet the same fault again."""
         self._evidence = self._recorder.evidence(
@@ -428,32 +435,32 @@ class WebUIAPI:
             call.payload,
             self._process.get_tail_logs(),
             machine=self._machine.at_failure() if self._machine is not None else {},
-            fault=verdict.key.digest if decision.action is Action.HOLD else "",
+            fault=explanation.key.digest if decision.action is Action.HOLD else "",
         )
 
-    def _is_known(self, call: _Call, verdict: Verdict, error: WebUIError) -> bool:
+    def _is_known(self, call: _Call, explanation: Explanation, error: WebUIError) -> bool:
         """Whether this failure was proven twice to be a job's own, of other jobs: the restart
         before its second attempt is saved, never the attempt; also not where it leaves the WebUI
         unusable."""
-        failure = what_failed(verdict, error, checkpoint_named(call.payload))
+        failure = what_failed(explanation, error, checkpoint_named(call.payload))
         self._failure = failure and self._recorder.shared(failure, call.payload)
-        if self._keeper is None or verdict.poisons:
+        if self._observer is None or explanation.poisons:
             return False
-        return self._keeper.is_a_jobs_own(self._failure)
+        return self._observer.is_a_jobs_own(self._failure)
 
-    def _printed(self, facts: Facts, sent: _Sent) -> tuple[str, ...] | None:
+    def _printed(self, facts: FailureFacts, sent: _Sent) -> tuple[str, ...] | None:
         """What the WebUI printed for this call, but for the access lines of probes; None where that
         cannot be told from what it printed for others."""
-        if self._keeper is None or sent.lost or not self._keeper.has_log:
+        if self._observer is None or sent.lost or not self._observer.has_log:
             return None
         lines, _ = without_probes(split_lines("\n".join(facts.log)))
         return tuple(line.text for line in lines)
 
     def _call_log(self) -> tuple[str, ...]:
-        return self._keeper.call_log() if self._keeper is not None else ()
+        return self._observer.call_log() if self._observer is not None else ()
 
     def _last_failure(
-        self, call: _Call, error: str = "", verdict: Verdict | None = None
+        self, call: _Call, error: str = "", explanation: Explanation | None = None
     ) -> ErrorEnvelope:
         """What is known of the last attempt, as far as it is written down."""
         failed = self._recorder.attempts[-1]
@@ -461,9 +468,9 @@ class WebUIAPI:
         return ErrorEnvelope(
             error=error,
             diagnosis=diagnosis,
-            blame=(verdict.blames if verdict else None) or blame_for(diagnosis),
+            blame=(explanation.blames if explanation else None) or blame_for(diagnosis),
             message=failed.message,  # free of prompts, which a reply may echo
-            advice=verdict.advice if verdict else advice_for(diagnosis, self._kind),
+            advice=explanation.advice if explanation else advice_for(diagnosis, self._kind),
             stage=call.stage,
             attempts=self._recorder.attempts,
             generation=failed.generation,
@@ -489,7 +496,7 @@ class WebUIAPI:
         if decision.action is Action.RETRY:
             return self._retry(envelope)
         if decision.action is Action.SELF_TEST:
-            return self._prove(call, envelope)
+            return self._judge_by_self_test(call, envelope)
         if decision.action is Action.HOLD:
             return Outcome(envelope=envelope, later=True)
         if self._process.restart_and_wait_ready(self._restart_limit):
@@ -497,24 +504,28 @@ class WebUIAPI:
         self._mailbox.raise_if_given_up()
         return Outcome(envelope=envelope, later=True)
 
-    def _prove(self, call: _Call, envelope: ErrorEnvelope) -> Outcome | None:
+    def _judge_by_self_test(self, call: _Call, envelope: ErrorEnvelope) -> Outcome | None:
         """The same call has failed twice: whose fault is it? None: it gets its one last attempt.
         Without a keeper nothing can be tested, and it is taken for the job's."""
         while True:
-            proof = self._keeper.prove(self._mailbox.given_up) if self._keeper is not None else None
+            self_test = (
+                self._observer.run_self_test(self._mailbox.given_up)
+                if self._observer is not None
+                else None
+            )
             self._mailbox.raise_if_given_up()
-            if proof is not None and proof.by is not By.FAILED:  # nothing is proven yet
+            if self_test is not None and self_test.by is not By.FAILED:  # nothing is proven yet
                 return Outcome(envelope=envelope, later=True)
-            unwell = proof.reason if proof else ""
-            result = self._result_of(proof)
+            self_test_failure = self_test.reason if self_test else ""
+            result = self._result_of(self_test)
             decision = after_self_test(
                 result,
-                unwell,
+                self_test_failure,
                 first_call=self._was_first_call(),
                 excused=self._recorder.excused,
                 sent=self._recorder.sent,
             )
-            self._recorder.proven(unwell, decision)
+            self._recorder.proven(self_test_failure, decision)
             log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
             if decision.action is not Action.TEST_AGAIN:
                 break
@@ -523,56 +534,58 @@ class WebUIAPI:
             self._crashes = 0
             later = Outcome(envelope=envelope, later=True)
             return later if decision.action is Action.HOLD else self._retry(envelope)
-        if not unwell:
+        if not self_test_failure:
             self._tell_blamed(call)
             if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
                 self._tell_cannot(call, envelope, upscaler)
             envelope = self._with_size_in_mind(call, envelope, result)
         blame = decision.blame or envelope.blame
-        canary = unwell or CANARY_WELL
-        envelope = replace(envelope, blame=blame, canary=canary, self_test_passed=not unwell)
+        canary = self_test_failure or CANARY_WELL
+        envelope = replace(
+            envelope, blame=blame, canary=canary, self_test_passed=not self_test_failure
+        )
         return Outcome(envelope=envelope)
 
-    def _result_of(self, proof: Unwell | None) -> SelfTest:
+    def _result_of(self, self_test: SelfTestFailure | None) -> SelfTestResult:
         """What the self-test showed; by the ledger, so that a monitor that was killed meanwhile
         knows it, too."""
-        if self._keeper is None:
-            return SelfTest.PASSED
-        if proof is not None:
-            return SelfTest.FAILED if proof.again else SelfTest.HELD
+        if self._observer is None:
+            return SelfTestResult.PASSED
+        if self_test is not None:
+            return SelfTestResult.FAILED if self_test.again else SelfTestResult.HELD
         same = self._recorder.attempts[-1].generation == self._process.generation
-        return SelfTest.PASSED if same else SelfTest.PASSED_AFTER_RESTART
+        return SelfTestResult.PASSED if same else SelfTestResult.PASSED_AFTER_RESTART
 
     def _was_first_call(self) -> bool:
         """Whether nothing but the call itself explains that its last attempt failed: it was the
         first of its incarnation, and no fresh one has failed its self-test since."""
         last = self._recorder.attempts[-1]
-        if self._keeper is None or not last.first_call:
+        if self._observer is None or not last.first_call:
             return last.first_call
-        return not self._keeper.failed_fresh_since(last.generation)
+        return not self._observer.failed_fresh_since(last.generation)
 
     def _with_size_in_mind(
-        self, call: _Call, envelope: ErrorEnvelope, result: SelfTest
+        self, call: _Call, envelope: ErrorEnvelope, result: SelfTestResult
     ) -> ErrorEnvelope:
         """Of a job that ran out of memory, or into NaNs: with advice that a plain picture of its
         size has selected. It is the job's fault by now, whatever that shows."""
-        if self._keeper is None or not depends_on_size(envelope.diagnosis):
+        if self._observer is None or not depends_on_size(envelope.diagnosis):
             return envelope
-        drawn = self._keeper.draws(
+        drawn = self._observer.draws(
             call.stage,
             call.payload,
             self._mailbox.given_up,
-            keeps_memory=result is SelfTest.PASSED_AFTER_RESTART,
+            keeps_memory=result is SelfTestResult.PASSED_AFTER_RESTART,
         )
         return replace(envelope, advice=drawn_advice(drawn, envelope.advice))
 
     def _tell_cannot(self, call: _Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
-        if self._keeper is not None:
-            self._keeper.cannot(call.stage, upscaler, envelope.message)
+        if self._observer is not None:
+            self._observer.cannot(call.stage, upscaler, envelope.message)
 
     def _tell_blamed(self, call: _Call) -> None:
-        if self._keeper is not None:
-            self._keeper.blamed(
+        if self._observer is not None:
+            self._observer.blamed(
                 call.job_id or "",
                 call.run_dir.name if call.run_dir else "",
                 self._failure,

@@ -22,7 +22,7 @@ from sdwatch.errors import (
     WebUINotUsableError,
     WebUIReplyError,
 )
-from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, Trouble
+from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, HoldReason
 from sdwatch.policy.job.payload import MAX_SEED
 from sdwatch.policy.job.picture import NoPictureError, check_whole, is_one_colour
 from sdwatch.webui.http.client import SDWebUIClient
@@ -127,22 +127,23 @@ class By(Enum):
 
 
 @dataclass(frozen=True)
-class Unwell:
-    """Why a self-test did not come out. `error`: by which, where it was not given up; `trouble`:
-    the same, judged as a call is, for people. `again`: the lane is not on hold for it, since the
-    WebUI is to be restarted and tested again. `given_up`: for people, why it was not waited for."""
+class SelfTestFailure:
+    """Why a self-test failed. `error`: by which, where it was not given up; `hold_reason`: the
+    same, judged as a call is, for people. `again`: the lane is not on hold for it, since the
+    WebUI is to be restarted and tested again. `given_up`: for people, why it was not waited
+    for."""
 
     reason: str
     by: By = By.FAILED
     error: WebUIError | None = None
-    trouble: Trouble | None = None
+    hold_reason: HoldReason | None = None
     again: bool = False
     given_up: str = field(default="", compare=False)
 
     @property
-    def told(self) -> Trouble:
+    def told(self) -> HoldReason:
         """For people, as far as it is known."""
-        return self.trouble or Trouble(self.reason, key=HoldKey(HoldCode.FAILED_SELF_TEST))
+        return self.hold_reason or HoldReason(self.reason, key=HoldKey(HoldCode.FAILED_SELF_TEST))
 
 
 class Canary:
@@ -153,7 +154,7 @@ class Canary:
         self._client = client
         self._may_interrupt = may_interrupt
 
-    def ask(self, asked: Asked, why_not_wait: Callable[[], str]) -> Unwell | None:
+    def ask(self, asked: Asked, why_not_wait: Callable[[], str]) -> SelfTestFailure | None:
         """None where it came out as it should, else why not. `why_not_wait` is asked again and
         again why there is nothing to wait for any more; '' while there is."""
         sent = _Sent(self._client, asked)
@@ -164,7 +165,7 @@ class Canary:
                 if self._may_interrupt:
                     self._client.interrupt()
                 self._client.abandon()
-                return Unwell(f"{asked.what}: {reason}", given_up=reason)
+                return SelfTestFailure(f"{asked.what}: {reason}", given_up=reason)
         return sent.why_not()
 
 
@@ -188,17 +189,17 @@ class _Sent:
         self._asked = asked
         self._result: Reply | WebUIError = WebUIError("no reply")
 
-    def why_not(self) -> Unwell | None:
+    def why_not(self) -> SelfTestFailure | None:
         """Why the result is none."""
         asked, result = self._asked, self._result
         if isinstance(result, WebUIError):
             by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), By.FAILED)
-            return Unwell(f"{asked.what} failed: {result}", by, result)
+            return SelfTestFailure(f"{asked.what} failed: {result}", by, result)
         flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny)
         if flaw is Flaw.NONE:
             return None
         error = WebUIReplyError(f"it came out {flaw}", status=200, kind=_KINDS[flaw])
-        return Unwell(f"{asked.what} came out {flaw}", error=error)
+        return SelfTestFailure(f"{asked.what} came out {flaw}", error=error)
 
     def _send(self) -> None:
         self._result = result_of(self._generate, "canary")

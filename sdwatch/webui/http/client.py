@@ -24,7 +24,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.failure.made_by import named_in
-from sdwatch.system.failpoints import announce
+from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.http.broken import Broken, broken, innermost
 from sdwatch.webui.http.connections import Connections, Request
 from sdwatch.webui.http.reply import (
@@ -172,7 +172,7 @@ class SDWebUIClient:
     def interrupt(self, timeout: float = 5.0) -> bool:
         """POST /sdapi/v1/interrupt: ends the generation that runs. Whether it was taken (SD.Next
         answers 204 without a body). Never raises."""
-        announce("interrupt", Path("interrupt"))
+        failpoint("interrupt", Path("interrupt"))
         try:
             return self._ask("POST", "/sdapi/v1/interrupt", timeout)[0] in (200, 204)
         except WebUIError:

@@ -107,7 +107,7 @@ class _Adapter(HTTPAdapter):
     """Tells `Connections` about each connection it opens."""
 
     def __init__(self, connections: Connections) -> None:
-        class Plain(urllib3.connection.HTTPConnection):
+        class PlainConnection(urllib3.connection.HTTPConnection):
             def connect(self) -> None:
                 super().connect()
                 connections.opened(self.sock)
@@ -118,7 +118,7 @@ class _Adapter(HTTPAdapter):
                 connections.opened(self.sock)
 
         class PlainPool(urllib3.HTTPConnectionPool):
-            ConnectionCls = Plain
+            ConnectionCls = PlainConnection
 
         class SecurePool(urllib3.HTTPSConnectionPool):
             ConnectionCls = Secure

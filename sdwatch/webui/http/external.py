@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from sdwatch.policy.failure.hold_reason import Trouble, no_answer, seen_by_probe
+from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
 from sdwatch.system.clock import Clock
 from sdwatch.webui.log.tail_capture import tail_text
 from sdwatch.webui.process.readiness import PROBE_EVERY, ProbeResult
@@ -31,7 +31,7 @@ class ExternalWebUI:
     ) -> None:
         self.name = name
         self.last_failure = ""
-        self.last_trouble = Trouble("")  # the same, as people are told
+        self.last_hold_reason = HoldReason("")  # the same, as people are told
         self.last_probe: ProbeResult | None = None
         self._probe = probe
         self._clock = clock
@@ -111,7 +111,7 @@ class ExternalWebUI:
         else:
             self.last_failure = reason = self.last_probe.reason
             lack, facts = self.last_probe.lacks, self.last_probe.key
-            self.last_trouble = (
+            self.last_hold_reason = (
                 seen_by_probe(reason, lack, managed=False, facts=facts)
                 if lack
                 else no_answer(reason, managed=False, facts=facts)

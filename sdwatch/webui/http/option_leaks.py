@@ -53,7 +53,7 @@ class _Pending:
 _NOTHING = _Pending(-1)
 
 
-class Leaks:
+class OptionLeaks:
     """Watches the settings of one WebUI around each call; used by whoever has its permit. What is
     not settled yet stands in the file `path`, so that the monitor's death makes nobody forget it.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sdwatch.errors import WebUIError
-from sdwatch.system.failpoints import announce
+from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.http.reply import Reply
 
 
@@ -17,7 +17,7 @@ def result_of(generate: Callable[[], Reply], name: str) -> Reply | WebUIError:
     after which it came."""
     began = time.monotonic()
     try:
-        announce("post begins", Path(name))
+        failpoint("post begins", Path(name))
         result: Reply | WebUIError = generate()
     except WebUIError as error:
         result = error
@@ -25,5 +25,5 @@ def result_of(generate: Callable[[], Reply], name: str) -> Reply | WebUIError:
         result = WebUIError(f"the request itself broke: {error!r}", stage=name)
     if isinstance(result, WebUIError) and result.after is None:
         result.after = time.monotonic() - began
-    announce("post ends", Path(name))
+    failpoint("post ends", Path(name))
     return result

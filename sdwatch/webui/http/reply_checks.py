@@ -70,7 +70,7 @@ class _Ended:
         return self.button is Button.INTERRUPT
 
 
-class Review:
+class ReplyChecks:
     """Looks at replies. `levels`: what each kind of finding is; `client`: who can be asked more,
     None for nobody; `log`: the WebUI's lines since the call was sent."""
 

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn, Verdict
+from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn, Explanation
 from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.hold_reason import Trouble
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.recovery import Decision
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.report.envelope import FailedAttempt
-from sdwatch.webui.http.canary import Unwell
+from sdwatch.webui.http.canary import SelfTestFailure
 from sdwatch.webui.http.reply import Reply
 
 
@@ -34,7 +34,7 @@ class Client(Protocol):
     def abandon(self) -> None: ...
 
 
-class Process(Protocol):
+class SupervisedProcess(Protocol):
     """The WebUI's process. See WebUIProcessManager."""
 
     @property
@@ -66,7 +66,7 @@ class Recorder(Protocol):
     def call_started(self, generation: int) -> None: ...
     def call_failed(
         self,
-        verdict: Verdict,
+        explanation: Explanation,
         error: WebUIError,
         decision: Decision,
         exit_code: int | None,
@@ -82,8 +82,8 @@ class Recorder(Protocol):
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
         """By what a failure is told from others, without what the payload says in it."""
 
-    def proven(self, unwell: str, decision: Decision) -> None:
-        """The WebUI made its self-test; `unwell` is why it failed, or ''."""
+    def proven(self, self_test_failure: str, decision: Decision) -> None:
+        """The WebUI made its self-test; `self_test_failure` is why it failed, or ''."""
 
     def call_given_up(self, why: str) -> None:
         """The call in flight, if there is one, was given up."""
@@ -102,7 +102,7 @@ class Recorder(Protocol):
         `fault`: what is wrong where the run only waits for its end; told once while it goes on."""
 
 
-class Keeper(Protocol):
+class CallObserver(Protocol):
     """Hears what a call says about the WebUI; the real one is in sdwatch/lane/supervisor.py."""
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
@@ -138,14 +138,14 @@ class Keeper(Protocol):
     def crashed(self, diagnosis: Diagnosis) -> None:
         """The WebUI must be restarted; its cool-down begins now."""
 
-    def put_on_hold(self, trouble: Trouble, *, until_idle: bool = False) -> None:
+    def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
         """Nothing can be sent to it for now. `until_idle`: nor while a generation is to be seen
         there, whether it moves or not."""
 
-    def wait_until_idle(self, trouble: Trouble) -> None:
+    def wait_until_idle(self, hold_reason: HoldReason) -> None:
         """A proxy gave the call up: nothing is sent while the WebUI still generates it."""
 
-    def prove(self, give_up: threading.Event) -> Unwell | None:
+    def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
         """Have the WebUI make its self-test, restarted first where it crashed: None where it
         passes, else why it does not. Where a restart may help, the next call of this restarts and
         tests it (`again`); else the lane is on hold, and the self-test is repeated."""

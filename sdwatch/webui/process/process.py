@@ -24,19 +24,19 @@ from sdwatch.errors import PortTakenError, ProcessError
 from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed
-from sdwatch.policy.failure.hold_reason import Trouble, no_start, not_begun
+from sdwatch.policy.failure.hold_reason import HoldReason, no_start, not_begun
 from sdwatch.policy.failure.signatures import FailedStart, Signature, ends_start, why_not_started
 from sdwatch.policy.failure.tracebacks import last_words
 from sdwatch.policy.job.catalogue import Kind
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
-from sdwatch.system.failpoints import announce
+from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.log.log_lines import split_lines
 from sdwatch.webui.log.tail_capture import cap_file, tail_text
 from sdwatch.webui.process import process_identity as identities
 from sdwatch.webui.process import process_tree
 from sdwatch.webui.process.host_snapshot import Machine, memory_in_words, memory_low
-from sdwatch.webui.process.process_identity import Identity
+from sdwatch.webui.process.process_identity import ProcessIdentity
 from sdwatch.webui.process.readiness import (
     FREE_THE_PORT,
     ProbeResult,
@@ -78,7 +78,7 @@ class WebUIExit:
 class _Life:
     """A generation as this monitor sees it."""
 
-    identity: Identity
+    identity: ProcessIdentity
     ended: threading.Event = field(default_factory=threading.Event)
     reaped: threading.Event = field(default_factory=threading.Event)  # its root, at least
     expected: bool = False
@@ -117,7 +117,7 @@ class WebUIProcessManager:
     ) -> None:
         self.name = name
         self.last_failure = ""
-        self.last_trouble = Trouble("")  # the same, as people are told
+        self.last_hold_reason = HoldReason("")  # the same, as people are told
         self.last_probe: ProbeResult | None = None
         self.last_exit: WebUIExit | None = None
         self._command = list(command)
@@ -242,10 +242,10 @@ class WebUIProcessManager:
                 identities.remove_old_logs(self._state_dir, intent.generation, _KEPT_GENERATIONS)
             except OSError as error:
                 reason = f"{self._state_dir} cannot be written: {error}. Nothing was started."
-                trouble = Trouble(
+                hold_reason = HoldReason(
                     reason, "Make room there, or let sdwatch write to it.", Blamed.MACHINE
                 )
-                raise ProcessError(self._failed(reason, trouble)) from error
+                raise ProcessError(self._failed(reason, hold_reason)) from error
             self._identity = intent
             popen = self._spawn(intent)
             mark = system.start_mark(popen.pid) or ""
@@ -313,7 +313,7 @@ class WebUIProcessManager:
                 pids = ", ".join(str(process.pid) for process in left)
                 reason = f"pid {pids} cannot be killed: it hangs in the kernel or a driver"
                 self._failed(
-                    reason, Trouble(reason, "Only a restart of the machine.", Blamed.MACHINE)
+                    reason, HoldReason(reason, "Only a restart of the machine.", Blamed.MACHINE)
                 )
                 return False
             with self._lock:  # whatever is in a session of this number from now on is a stranger
@@ -366,16 +366,16 @@ class WebUIProcessManager:
     def _stop_after_failure(self) -> None:
         if self.answers_unusable:
             return
-        reason, trouble = self.last_failure, self.last_trouble
+        reason, hold_reason = self.last_failure, self.last_hold_reason
         if self.stop():
-            self.last_failure, self.last_trouble = reason, trouble
+            self.last_failure, self.last_hold_reason = reason, hold_reason
 
-    def _spawn(self, identity: Identity) -> subprocess.Popen[bytes]:
+    def _spawn(self, identity: ProcessIdentity) -> subprocess.Popen[bytes]:
         stdout, stderr = identities.log_paths(self._state_dir, identity.generation)
         ours = {identities.TOKEN_NAME: identity.token}
         env = {**os.environ, **_OUTPUT, **self._env, **ours}
         try:
-            announce("spawn", Path(self._command[0]))
+            failpoint("spawn", Path(self._command[0]))
             return system.spawn(
                 self._command,
                 cwd=self._cwd,
@@ -394,7 +394,7 @@ class WebUIProcessManager:
                 why = f"command not found: {why}"
             raise ProcessError(self._not_begun(why, advice)) from error
 
-    def _begin(self, identity: Identity, popen: subprocess.Popen[bytes] | None) -> None:
+    def _begin(self, identity: ProcessIdentity, popen: subprocess.Popen[bytes] | None) -> None:
         life = _Life(identity)
         with self._lock:
             self._life = life
@@ -403,7 +403,7 @@ class WebUIProcessManager:
         if identity.listener_pid not in (0, identity.pid):
             self._watch(self._wait_for_listener, life)
 
-    def _record(self, life: _Life, identity: Identity) -> None:
+    def _record(self, life: _Life, identity: ProcessIdentity) -> None:
         life.identity = self._identity = identity
         try:
             identities.save(self._state_dir, identity)
@@ -471,7 +471,7 @@ class WebUIProcessManager:
             self._watch(self._wait_for_listener, life)
         return True
 
-    def _root_of(self, identity: Identity, found: list[psutil.Process]) -> psutil.Process:
+    def _root_of(self, identity: ProcessIdentity, found: list[psutil.Process]) -> psutil.Process:
         """The recorded root; else the listener; else the oldest, which began the others."""
         for process in identities.recorded(identity):
             if process.pid == identity.pid:
@@ -512,9 +512,9 @@ class WebUIProcessManager:
     def _not_begun(self, why: str, advice: str = "") -> str:
         return self._failed(f"{why}. {advice}" if advice else why, not_begun(why, advice))
 
-    def _failed(self, reason: str, trouble: Trouble) -> str:
+    def _failed(self, reason: str, hold_reason: HoldReason) -> str:
         self.last_failure = f"WebUI {self.name}: {reason}"
-        self.last_trouble = trouble
+        self.last_hold_reason = hold_reason
         log.warning("%s", self.last_failure)
         return self.last_failure
 

@@ -30,7 +30,7 @@ TOKEN_NAME = "SDWATCH_TOKEN"
 
 
 @dataclass(frozen=True)
-class Identity:
+class ProcessIdentity:
     """One generation of a WebUI. The pids are 0 and the marks "" until they are known."""
 
     generation: int
@@ -51,24 +51,24 @@ class Identity:
         return f"sdwatch-{self.token}"
 
 
-def intend(state_dir: Path, boot_id: str, program: str) -> Identity:
+def intend(state_dir: Path, boot_id: str, program: str) -> ProcessIdentity:
     """Write down that the next generation is about to be spawned. Raises OSError."""
-    identity = Identity(_last_generation(state_dir) + 1, uuid.uuid4().hex, boot_id, program)
+    identity = ProcessIdentity(_last_generation(state_dir) + 1, uuid.uuid4().hex, boot_id, program)
     save(state_dir, identity)
     return identity
 
 
-def save(state_dir: Path, identity: Identity) -> None:
+def save(state_dir: Path, identity: ProcessIdentity) -> None:
     """Write it to identity.json, synced. Raises OSError."""
     disk.write_json(state_dir / "identity.json", asdict(identity))
     disk.sync_folder(state_dir)
 
 
-def load(state_dir: Path) -> Identity | None:
+def load(state_dir: Path) -> ProcessIdentity | None:
     """The last one saved. Whatever else stands in its place is set aside under another name."""
     path = state_dir / "identity.json"
     try:
-        return _checked(Identity(**json.loads(disk.read(path))))
+        return _checked(ProcessIdentity(**json.loads(disk.read(path))))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -102,7 +102,7 @@ def old_logs(state_dir: Path) -> list[Path]:
     return [path for path, number in logs if number != last]
 
 
-def rooted(identity: Identity, pid: int, mark: str) -> Identity:
+def rooted(identity: ProcessIdentity, pid: int, mark: str) -> ProcessIdentity:
     """The same with this root. Its session is the generation's, unless another one is known."""
     identity = replace(identity, pid=pid, start_mark=mark)
     if identity.session not in (0, pid) or system.session_of(pid) != pid:
@@ -110,7 +110,7 @@ def rooted(identity: Identity, pid: int, mark: str) -> Identity:
     return replace(identity, session=pid, session_mark=mark, numbering=system.numbering())
 
 
-def processes(identity: Identity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
+def processes(identity: ProcessIdentity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
     """Everything of this generation that lives; a zombie does not. Reads every environment.
     `logs`: where it prints."""
     found = [*recorded(identity), *session(identity, logs)]
@@ -120,12 +120,12 @@ def processes(identity: Identity, logs: Sequence[Path] = ()) -> list[psutil.Proc
     return with_descendants(found)
 
 
-def family(identity: Identity) -> list[psutil.Process]:
+def family(identity: ProcessIdentity) -> list[psutil.Process]:
     """What is recorded, and its descendants: cheap, and blind to what has left the family."""
     return with_descendants(recorded(identity))
 
 
-def recorded(identity: Identity) -> list[psutil.Process]:
+def recorded(identity: ProcessIdentity) -> list[psutil.Process]:
     """The root and the listener, as far as they live."""
     if identity.boot_id != system.boot_id():
         return []
@@ -137,7 +137,7 @@ def recorded(identity: Identity) -> list[psutil.Process]:
     return living(found)
 
 
-def session(identity: Identity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
+def session(identity: ProcessIdentity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
     """What lives in the generation's session, and is this user's.
 
     A session's number is its first process's, and stays taken until its last member has ended
@@ -197,9 +197,9 @@ def is_living(process: psutil.Process) -> bool:
         return True
 
 
-def _checked(identity: Identity) -> Identity:
+def _checked(identity: ProcessIdentity) -> ProcessIdentity:
     """Raises ValueError where a field is not what `save` writes."""
-    for name, kind in get_type_hints(Identity).items():
+    for name, kind in get_type_hints(ProcessIdentity).items():
         value = getattr(identity, name)
         if type(value) is not kind or (kind is int and value < 0):
             raise ValueError(f"{name} is {value!r:.40}")

@@ -10,7 +10,7 @@ import psutil
 
 from sdwatch import system
 from sdwatch.system.clock import Clock
-from sdwatch.system.failpoints import announce
+from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.process.process_identity import living, with_descendants
 
 _KILL_LIMIT = 10.0  # seconds for SIGKILL to work; what outlasts it hangs in the kernel
@@ -36,7 +36,7 @@ def stop_whole(
     pids = [process.pid for process in seen]
     hurry = hurry or threading.Event()
     if seen and not hurry.is_set():
-        announce("ask to end", Path(str(group)))
+        failpoint("ask to end", Path(str(group)))
         # Without its leader the group's number may have been given to a stranger.
         system.ask_to_end(pids, group if group in pids else None, job_name)
     asked = clock.monotonic()
@@ -50,7 +50,7 @@ def stop_whole(
         if not left or clock.monotonic() > killing + _KILL_LIMIT:
             system.kill([], job_name)
             return left
-        announce("kill", Path(str(group)))
+        failpoint("kill", Path(str(group)))
         system.kill([process.pid for process in left], job_name)
         clock.wait(threading.Event(), _LOOK_EVERY)
 
