@@ -101,7 +101,7 @@ class FakeProcess:
     """A process manager whose restarts succeed, or not."""
 
     restarts_well: bool = True
-    generation: int = 1
+    incarnation: int = 1
     restarts: int = 0
     alive: bool = True
     tail: dict[str, str] = field(default_factory=lambda: {"stdout": "out", "stderr": "err"})
@@ -116,7 +116,7 @@ class FakeProcess:
     def restart_and_wait_ready(self, timeout_s: float) -> bool:
         assert timeout_s > 0
         self.restarts += 1
-        self.generation += 1
+        self.incarnation += 1
         return self.restarts_well
 
 

@@ -169,7 +169,7 @@ class ModelLane:
     # -- the process
 
     @property
-    def generation(self) -> int:
+    def incarnation(self) -> int:
         return self.webui.incarnation if self.managed else 0
 
     def is_process_alive(self) -> bool:
@@ -204,7 +204,7 @@ class ModelLane:
         self.doubted = self.down = True
         again = self.managed and not self.fresh
         if self.managed and self.fresh:
-            self.failed_fresh = self.generation
+            self.failed_fresh = self.incarnation
         self.holds += not again and not self.held
         self.held = self.held or not again
         return replace(self_test_failure, again=again)
@@ -222,8 +222,8 @@ class ModelLane:
                 return self_test_failure
         return self._test()
 
-    def failed_fresh_since(self, generation: int) -> bool:
-        return self.failed_fresh > generation
+    def failed_fresh_since(self, incarnation: int) -> bool:
+        return self.failed_fresh > incarnation
 
     def draws(
         self, stage: str, payload: Mapping[str, Any], _: threading.Event, *, keeps_memory: bool

@@ -273,11 +273,13 @@ class Monitored:
         """Its WebUI, as the heartbeat has it; {} before the first."""
         return next(iter(self.status().get("lanes", [])), {})
 
-    def wait_ready(self, generation: int = 1) -> None:
+    def wait_ready(self, incarnation: int = 1) -> None:
         wait_until(
-            lambda: self.lane().get("state") == "ready" and self.lane()["generation"] == generation,
+            lambda: (
+                self.lane().get("state") == "ready" and self.lane()["incarnation"] == incarnation
+            ),
             60,
-            f"generation {generation} is ready",
+            f"generation {incarnation} is ready",
         )
 
     def two_more_beats(self) -> None:

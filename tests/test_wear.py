@@ -18,12 +18,12 @@ def recycling(**webui: Any) -> Recycling:
 
 def test_only_attempts_of_the_call_that_came_first_are_the_first_of_their_incarnation() -> None:
     made = recycling()
-    made.begin_generation()
+    made.start_incarnation()
     assert made.sending(ONE)
     assert made.sending(ONE), "another attempt: nothing else can have harmed the WebUI"
     assert not made.sending(OTHER)
     assert not made.sending(ONE)
-    made.begin_generation()
+    made.start_incarnation()
     assert made.sending(OTHER)
 
 
@@ -33,5 +33,5 @@ def test_what_was_adopted_has_had_calls_that_nobody_knows() -> None:
 
 def test_a_webui_that_is_not_ours_has_no_first_call() -> None:
     made = recycling(command=None)
-    made.begin_generation()
+    made.start_incarnation()
     assert not made.sending(ONE)

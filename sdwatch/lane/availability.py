@@ -89,7 +89,7 @@ class Availability:
         self.state = State.DOWN
         self.hold = Hold(clock)
         self.catalogue: Catalogue | None = None  # of the last generation that was ready
-        self.ended_generation = -1  # the last that ended without being asked to
+        self.ended_incarnation = -1  # the last that ended without being asked to
         self._config = config
         self._client = client
         self._probe = probe
@@ -130,7 +130,7 @@ class Availability:
     @property
     def ready(self) -> bool:
         """Whether a call may be sent."""
-        well = self.state is State.READY and self.ended_generation != self.process.generation
+        well = self.state is State.READY and self.ended_incarnation != self.process.incarnation
         sound = not self._recycling.due and not self._crashes.suspects
         return well and sound and not self._stopping.is_set()
 
@@ -139,7 +139,7 @@ class Availability:
         """Whether its process is ours, and has ended."""
         if not self._managed:
             return False
-        ended = self.ended_generation == self.process.generation
+        ended = self.ended_incarnation == self.process.incarnation
         return ended or not self.process.is_process_alive()
 
     def apply(self, event: Event) -> None:
@@ -168,20 +168,20 @@ class Availability:
         if why := self.paused():
             return SelfTestFailure(why.text, By.NOT_ASKED)
         self._nothing_runs = False
-        before = self.process.generation
-        self._probe.begin_generation()
+        before = self.process.incarnation
+        self._probe.start_incarnation()
         self._schema_looks = 0
         self._cannot, self._useless = {}, {}
         self._failed_probes = 0
-        self._recycling.begin_generation()
+        self._recycling.start_incarnation()
         self.apply(Event.START)
-        self._crashes.started(self.process.generation + 1 if self._managed else 0)
+        self._crashes.started(self.process.incarnation + 1 if self._managed else 0)
         started = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
         if started:
             self._warn_of_the_start()
             return self._come_up()
         hold_reason = self.process.last_hold_reason
-        has_lived = not self._managed or self.process.generation != before
+        has_lived = not self._managed or self.process.incarnation != before
         if hold_reason.cure is Cure.PERSON:
             self._found_not_usable(hold_reason, has_output=has_lived)
         else:
@@ -195,7 +195,7 @@ class Availability:
         if self._managed:
             begin = [line for path in self.process.log_paths() for line in first_lines(path)]
             found = (each for each in failed_extensions(begin, {}) if each.of_start)
-            self._warn(f"generation {self.process.generation}", tuple(found))
+            self._warn(f"generation {self.process.incarnation}", tuple(found))
 
     def _come_up(self, how: str = "") -> SelfTestFailure | None:
         """It answers: it is ready, unless it is doubted. None, or why it is not."""
@@ -345,7 +345,7 @@ class Availability:
         fresh = self._recycling.is_fresh
         self.apply(event)
         again = self._managed and not fresh
-        failed_fresh = self.process.generation if fresh else 0
+        failed_fresh = self.process.incarnation if fresh else 0
         self._failed(
             self_test_failure.told,
             Fell.FAILED_SELF_TEST,
@@ -422,7 +422,7 @@ class Availability:
         if isinstance(process, ExternalWebUI):
             return None
         deadline = self._clock.monotonic() + EXIT_WAIT
-        while (exit_seen := process.exit_of(process.generation)) is None:
+        while (exit_seen := process.exit_of(process.incarnation)) is None:
             if self._clock.monotonic() >= deadline or self._clock.wait(self._stopping, 0.05):
                 return Ended(None) if self.is_gone else None
         return Ended(exit_seen.code)
@@ -511,7 +511,7 @@ class Availability:
 
     def _recycle(self) -> None:
         """End it in order and start it anew, which is no crash."""
-        self._crashes.recycled(self.process.generation, self._recycling.due)
+        self._crashes.recycled(self.process.incarnation, self._recycling.due)
         self._tell(f"recycled: {self._recycling.due}")
         self.apply(Event.RECYCLED)
 
@@ -570,5 +570,5 @@ class Availability:
         if not self._managed:  # neither adopted nor numbered
             self._tell("ready")
         else:
-            words = ["ready", how, f"generation {self.process.generation}"]
+            words = ["ready", how, f"generation {self.process.incarnation}"]
             self._tell(", ".join(filter(None, words)))

@@ -250,7 +250,7 @@ class Lane:
             "advice": held.hold_reason.advice if held else "",
             "spent": list(held.hold_reason.spent) if held else [],
             "busy": self._permit.taken,
-            "generation": self.process.generation,
+            "incarnation": self.process.incarnation,
             "crashes_in_a_row": self._crashes.in_a_row,
             "cooldown_left": round(self._crashes.remaining(), 1),
             "last_failure": self.process.last_failure,
@@ -270,8 +270,8 @@ class _RunsProcess:
         self._mailbox = mailbox
 
     @property
-    def generation(self) -> int:
-        return self._lane.process.generation
+    def incarnation(self) -> int:
+        return self._lane.process.incarnation
 
     def is_process_alive(self) -> bool:
         return self._lane.process.is_process_alive()

@@ -30,16 +30,16 @@ class Recycling:
         self._only_call: object = None  # the only one that was sent to it since, if so
         self._calls = 0
 
-    def begin_generation(self) -> None:
+    def start_incarnation(self) -> None:
         """It starts anew, as good as new."""
         self.due, self._calls = "", 0
         self.is_fresh = self._config.command is not None
         self._only_call = None
 
-    def before_call(self, payload: Mapping[str, Any], generation: int) -> None:
+    def before_call(self, payload: Mapping[str, Any], incarnation: int) -> None:
         """A POST is about to go out: what it overrides is looked up."""
         if self._config.undo_overrides:
-            self._settled(self._option_leaks.before(payload, generation))
+            self._settled(self._option_leaks.before(payload, incarnation))
 
     def sending(self, call: object) -> bool:
         """It goes out: whether nothing but attempts of this `call`, told by identity, was sent to
@@ -49,9 +49,9 @@ class Recycling:
         self._calls += 1
         return is_first
 
-    def settle(self, generation: int) -> tuple[Finding, ...]:
+    def settle(self, incarnation: int) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""
-        return self._settled(self._option_leaks.settle(generation))
+        return self._settled(self._option_leaks.settle(incarnation))
 
     def look(self) -> None:
         """After a call: has this generation had all the calls, or all the memory, that it may?"""

@@ -157,7 +157,7 @@ class Supervisor:
     def before_call(self, payload: Mapping[str, Any]) -> None:
         """A POST is about to go out; another attempt of the same call may have gone before."""
         self._call = ("", payload)
-        self.recycling.before_call(payload, self._process.generation)
+        self.recycling.before_call(payload, self._process.incarnation)
 
     def sending(self, stage: str) -> bool:
         """A POST goes out: watch it from here on. Whether it is the first call of its incarnation,
@@ -197,7 +197,7 @@ class Supervisor:
 
     def after_call(self) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""
-        return self.recycling.settle(self._process.generation)
+        return self.recycling.settle(self._process.incarnation)
 
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
         """Something that a person should know: counted for status, and told once for each job.
@@ -235,9 +235,9 @@ class Supervisor:
         self._set_watch(None)
         return self._ask(_Wish(self._judge_by_self_test, give_up, binds=True))
 
-    def failed_fresh_since(self, generation: int) -> bool:
+    def failed_fresh_since(self, incarnation: int) -> bool:
         """Whether an incarnation after this one failed its self-test before any job's call."""
-        return self._crashes.failed_fresh > generation
+        return self._crashes.failed_fresh > incarnation
 
     def draws(
         self,
@@ -315,11 +315,11 @@ class Supervisor:
     def _new_log(self) -> CallLog:
         """From here on. A traceback that a call before it still owes is none of the next one's; a
         process that ended owes nothing."""
-        generation = self._process.generation
+        incarnation = self._process.incarnation
         before = self._newest_log
-        same = before[1] if before is not None and before[0] == generation else None
+        same = before[1] if before is not None and before[0] == incarnation else None
         log = CallLog(self._process.log_paths(), self._clock, same)
-        self._newest_log = generation, log
+        self._newest_log = incarnation, log
         return log
 
     def _set_watch(self, watch: CallWatch | None) -> None:
@@ -332,8 +332,8 @@ class Supervisor:
         """From the process's own waiter thread, as soon as a generation has ended."""
         if ended.expected:
             return
-        self.availability.ended_generation = ended.generation
-        self._permit.tell(Exited(ended.generation, ended.code))
+        self.availability.ended_incarnation = ended.incarnation
+        self._permit.tell(Exited(ended.incarnation, ended.code))
         self._kick.set()
 
     def release(self) -> None:

@@ -35,7 +35,7 @@ class EvidenceRecorder:
         self._attempts: list[FailedAttempt] = []
         self._files: list[str] = []
         self._excused = 0
-        self._generation = 0  # to which the last POST went
+        self._incarnation = 0  # to which the last POST went
 
     @property
     def counted(self) -> int:
@@ -57,9 +57,9 @@ class EvidenceRecorder:
         """The failed attempts so far, oldest first."""
         return tuple(self._attempts)
 
-    def call_started(self, generation: int) -> None:
+    def call_started(self, incarnation: int) -> None:
         """A POST goes out, to this life of the WebUI."""
-        self._generation = generation
+        self._incarnation = incarnation
 
     def call_failed(
         self,
@@ -164,7 +164,7 @@ class EvidenceRecorder:
             "counted": counts(explanation.diagnosis),
             "crashed": crashed,
             "first_call": first_call,
-            "generation": self._generation,
+            "incarnation": self._incarnation,
             "after": None if error.after is None else round(error.after, 3),
             "evidence": self._said(explanation.evidence),
             "repeats": explanation.repeats,
@@ -210,11 +210,11 @@ class RunRecorder(EvidenceRecorder):
         call = self._run.ledger.call(self._call)
         return call.sent - call.given_up
 
-    def call_started(self, generation: int) -> None:
-        self._generation = generation
+    def call_started(self, incarnation: int) -> None:
+        self._incarnation = incarnation
         self._began = self._clock.monotonic()
         sent = self._run.ledger.call(self._call).sent + 1
-        self._run.record("call_started", call=self._call, attempt=sent, generation=generation)
+        self._run.record("call_started", call=self._call, attempt=sent, incarnation=incarnation)
 
     @property
     def excused(self) -> int:

@@ -59,7 +59,7 @@ def test_a_crash_that_cannot_be_written_down_is_survived_and_written_later_once(
         spool.drop("tower.yaml", job(steps=20))
         kill_in_call(spool, 3)
         spool.wait_for(done=2)
-        told = [(r["event"], r.get("generation", r.get("in_a_row"))) for r in spool.crashes()]
+        told = [(r["event"], r.get("incarnation", r.get("in_a_row"))) for r in spool.crashes()]
         assert told == [("start", 1), ("crash", 1), ("start", 2), ("crash", 2), ("start", 3)]
         assert [crash["cooldown"] for crash in spool.events("crash")] == COOLDOWN[:2]
         assert spool.stats()["posts"] == 4

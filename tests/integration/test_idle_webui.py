@@ -16,7 +16,7 @@ COOLDOWN = 0.5
 
 def restarted_after_the_cooldown(spool: Monitored, kind: str) -> None:
     """Generation 2 is ready, and was not started before its time; it works."""
-    spool.wait_ready(generation=2)
+    spool.wait_ready(incarnation=2)
     first, crash, second = spool.crashes()
     assert [first["event"], crash["event"], second["event"]] == ["start", "crash", "start"]
     assert (crash["kind"], crash["cooldown"]) == (kind, COOLDOWN)

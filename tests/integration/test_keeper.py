@@ -38,7 +38,7 @@ def test_a_webui_that_dies_just_before_it_is_put_to_the_proof_is_started_first(l
         wait_until(lambda: not lane.process.is_process_alive(), why="it is dead")
         assert lane.supervisor.availability.state is State.READY, "nobody has looked yet"
         assert lane.supervisor.run_self_test(threading.Event()) is None
-        assert lane.process.generation == 2
+        assert lane.process.incarnation == 2
 
 
 def test_what_it_is_on_hold_for_has_no_prompt_in_it(lane: Lane) -> None:
@@ -66,7 +66,7 @@ def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_i
     assert lane.held is not None
     assert lane.held.hold_reason.spent == ("run-1", "run-2", "run-3")
     wait_until(lambda: lane.ready, 30, "the hold is over")
-    assert lane.process.generation == 2
+    assert lane.process.incarnation == 2
     assert lane.hold_reason == ""
     assert not any(map(psutil.pid_exists, alive))
 
@@ -92,5 +92,5 @@ def test_one_that_freezes_while_it_is_on_hold_is_started_anew(lane: Lane) -> Non
         lane.supervisor.put_on_hold(HoldReason("it has no model"))
     for process in lane.process.family():
         process.suspend()
-    wait_until(lambda: lane.process.generation == 2, 60, "it is started anew")
+    wait_until(lambda: lane.process.incarnation == 2, 60, "it is started anew")
     wait_until(lambda: lane.ready, 60, "it goes on")

@@ -29,7 +29,7 @@ def test_a_webui_that_holds_too_much_memory_is_recycled_in_order(tmp_path: Path)
         spool.drop("b.yaml", job())
         spool.start()
         spool.wait_for(done=2)
-        spool.wait_ready(generation=2)
+        spool.wait_ready(incarnation=2)
 
         (recycled,) = spool.events("recycled")
         assert "max_rss is 250 MB" in recycled["reason"]
@@ -46,7 +46,7 @@ def test_a_webui_is_recycled_after_so_many_calls(tmp_path: Path) -> None:
         spool.drop("b.yaml", job("a lighthouse"))
         spool.start()
         spool.wait_for(done=2)
-        spool.wait_ready(generation=3)
+        spool.wait_ready(incarnation=3)
 
         assert [event["event"] for event in spool.crashes()] == [
             "start", "recycled", "start", "recycled", "start",
@@ -80,7 +80,7 @@ def test_a_webui_that_cannot_be_rid_of_a_setting_is_recycled_before_the_next_cal
         (warning,) = journal(first, "call_finished")[0]["warnings"]
         assert warning["kind"] == "leak"
         assert CLIP in warning["words"]
-        assert [journal(run, "call_started")[0]["generation"] for run in (first, second)] == [1, 2]
+        assert [journal(run, "call_started")[0]["incarnation"] for run in (first, second)] == [1, 2]
 
 
 def test_what_a_cancelled_call_left_behind_does_not_reach_the_next_job(
@@ -96,7 +96,7 @@ def test_what_a_cancelled_call_left_behind_does_not_reach_the_next_job(
         spool.wait_for(failed=1)
         spool.drop("b.yaml", job("a lighthouse"))
         spool.wait_for(done=1, failed=1)
-        assert journal(spool.done()[0], "call_started")[0]["generation"] == 2
+        assert journal(spool.done()[0], "call_started")[0]["incarnation"] == 2
         assert len(spool.events("recycled")) == 1
 
 
@@ -268,7 +268,7 @@ def test_what_is_not_settled_yet_outlives_the_monitor(leaks_of: LeaksOf) -> None
 def test_a_file_that_cannot_be_read_does_not_count(leaks_of: LeaksOf, tmp_path: Path) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
-        for text in ("", "[]", '{"generation": "x"}', '{"generation": 1, "old": 5}', "\0"):
+        for text in ("", "[]", '{"incarnation": "x"}', '{"incarnation": 1, "old": 5}', "\0"):
             (tmp_path / "leaks.json").write_text(text)
             assert leaks_of(server).settle(1) == ([], [])
 

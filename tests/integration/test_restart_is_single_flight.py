@@ -42,7 +42,7 @@ def test_eight_runs_at_once_and_a_crash_are_one_restart(tmp_path: Path) -> None:
             thread.join(60)
         assert [outcome.ok for outcome in outcomes] == [True] * 8
         assert spool.stats()["starts"] == 2
-        assert lane.process.generation == 2
+        assert lane.process.incarnation == 2
 
 
 def test_a_death_seen_by_a_call_and_by_its_keeper_is_one_crash(tmp_path: Path) -> None:

@@ -197,11 +197,11 @@ def test_old_logs_of_all_webuis_share_one_cap_and_the_present_ones_stay(
         folder = tmp_path / "state" / f"webui-{webui}"
         folder.mkdir(parents=True)
         (folder / "crashes.jsonl").write_bytes(bytes(9000))
-        for generation in (1, 2, 3):
+        for incarnation in (1, 2, 3):
             for stream in ("stdout", "stderr"):
-                log = folder / f"gen-{generation:06d}.{stream}.log"
+                log = folder / f"gen-{incarnation:06d}.{stream}.log"
                 log.write_bytes(bytes(10_000))
-                touch(log, 10 - generation if webui == "a" else 20 - generation)
+                touch(log, 10 - incarnation if webui == "a" else 20 - incarnation)
     retention(spool, logs=60_000).round()
     assert (
         sorted(p.relative_to(tmp_path / "state").as_posix()[6:14] for p in logs(tmp_path))

@@ -81,7 +81,7 @@ def test_with_leave_running_the_next_monitor_adopts_the_webui(tmp_path: Path) ->
 
         spool.start_process()
         assert_went_on(spool, run, posts=3)
-        wait_until(lambda: spool.lane().get("generation") == 1, 10, "the generation is the same")
+        wait_until(lambda: spool.lane().get("incarnation") == 1, 10, "the generation is the same")
         assert spool.processes() == [left]
         assert spool.stats()["starts"] == 1
 

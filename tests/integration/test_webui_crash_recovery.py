@@ -142,8 +142,8 @@ class NotingKeeper:
     def wait_until_idle(self, hold_reason: HoldReason) -> None:
         self.heard.append(f"waits until idle: {hold_reason}")
 
-    def failed_fresh_since(self, generation: int) -> bool:
-        del generation
+    def failed_fresh_since(self, incarnation: int) -> bool:
+        del incarnation
         return False
 
     def draws(self, *_: Any, **__: Any) -> Drawn:
@@ -371,7 +371,7 @@ def test_a_whole_reply_that_came_just_before_the_end_of_the_process_is_kept(
 
 
 def test_the_end_of_an_earlier_generation_is_no_news_of_this_one(tmp_path: Path) -> None:
-    call = calling(reply(), process=FakeProcess(generation=2))
+    call = calling(reply(), process=FakeProcess(incarnation=2))
     call.mailbox.post(Exited(1, -9))
     assert call.make(tmp_path).ok
     assert len(call.client.posts) == 1
@@ -535,7 +535,7 @@ def test_a_run_with_a_500_on_its_way_is_done_with_both_evidence_files(place: Wor
     assert told.count("call_failed") == told.count("call_finished") == told.count("evidence") == 1
     (call,) = json.loads((folder / "run.json").read_text(encoding="utf-8"))["calls"]
     assert [attempt["outcome"] for attempt in call["attempts"]] == ["failed", "finished"]
-    assert [attempt["generation"] for attempt in call["attempts"]] == [1, 2]
+    assert [attempt["incarnation"] for attempt in call["attempts"]] == [1, 2]
 
 
 def test_a_run_that_fails_again_is_failed_and_explains_itself(place: Workplace) -> None:
@@ -669,6 +669,6 @@ def test_a_real_webui_killed_in_each_reply_fails_the_run_after_two_posts(
     assert all((folder / name).is_file() for name in told["evidence"])
     assert [a["diagnosis"] for a in told["attempts"]] == ["crash", "crash"]
     assert [a["exit_code"] for a in told["attempts"]] == [-9, -9]
-    assert [a["generation"] for a in told["attempts"]] == [1, 2]
+    assert [a["incarnation"] for a in told["attempts"]] == [1, 2]
     texts = [(folder / n).read_text(encoding="utf-8") for n in (*told["evidence"], "WHY.txt")]
     assert not any(secret in text for text in texts for secret in SECRETS)

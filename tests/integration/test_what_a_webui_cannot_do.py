@@ -194,7 +194,7 @@ def test_a_checkpoint_that_came_later_is_found_in_a_fresh_list(tmp_path: Path) -
     with recorded("a1111", answer) as server:
         with monitored(tmp_path, webui={**EXTERNAL, "url": server.url}) as spool:
             spool.start()
-            spool.wait_ready(generation=0)
+            spool.wait_ready(incarnation=0)
             titles.append({"title": "second.safetensors [0123456789]", "model_name": "second"})
             spool.drop("second.yaml", with_checkpoint("second"))
             spool.wait_for(done=1)

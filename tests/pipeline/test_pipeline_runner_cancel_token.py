@@ -217,7 +217,7 @@ def test_a_run_that_waits_out_a_cool_down_can_be_cancelled(
         )
         place.mailbox.cancel()
         assert active.end() is Ending.CANCELLED
-        assert lane.process.generation == 1, "nothing was started"
+        assert lane.process.incarnation == 1, "nothing was started"
         assert lane.status()["cooldown_left"] > 3500
     folder = place.failed()
     assert_cancelled(folder)
@@ -278,7 +278,7 @@ def test_a_cancel_outranks_a_stop_that_came_before_it(place: Workplace) -> None:
 def test_stops_in_order_use_up_none_of_the_attempts_that_a_crash_has(place: Workplace) -> None:
     run = place.claimed(f"stages:\n{STAGES['txt2img']}")
     for _ in range(6):
-        run.record("call_started", call="1.1", attempt=1, generation=1)
+        run.record("call_started", call="1.1", attempt=1, incarnation=1)
         run.record("call_given_up", call="1.1", why="the monitor was stopped")
     client = FakeClient(server_error(), reply(picture()))
     assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is Ending.DONE
@@ -288,7 +288,7 @@ def test_stops_in_order_use_up_none_of_the_attempts_that_a_crash_has(place: Work
 def test_what_nobody_gave_up_is_sent_five_times_at_the_most(place: Workplace) -> None:
     run = place.claimed(f"stages:\n{STAGES['txt2img']}")
     for _ in range(4):
-        run.record("call_started", call="1.1", attempt=1, generation=1)
+        run.record("call_started", call="1.1", attempt=1, incarnation=1)
         run.record("call_failed", call="1.1", counted=False, **BUSY)
     client = FakeClient(server_error(), reply(picture()))
     assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is Ending.FAILED
@@ -305,6 +305,6 @@ BUSY = {
     "crashed": False,
     "evidence": "",
     "decision": "hold",
-    "generation": 1,
+    "incarnation": 1,
     "seconds": 0.1,
 }

@@ -34,7 +34,7 @@ ATTEMPT = FailedAttempt(
     diagnosis="server error",
     status=500,
     message="the WebUI answered 500: boom",
-    generation=1,
+    incarnation=1,
     exit_code=None,
     counted=True,
     decision="restart and retry (a restart may cure it)",
@@ -238,7 +238,7 @@ def test_it_says_only_of_what_was_restarted_that_it_was(decision: Decision, agai
 
 
 def test_the_starts_of_a_webui_that_is_not_ours_are_not_numbered() -> None:
-    text = told(replace(FAILED, attempts=(replace(ATTEMPT, generation=0),)))
+    text = told(replace(FAILED, attempts=(replace(ATTEMPT, incarnation=0),)))
     assert "start number" not in text
 
 
@@ -273,8 +273,8 @@ RECORDS = [
     {"event": "call_started", "call": "1.1"},
     {"event": "call_failed", "call": "1.1", "message": "finished later"},
     {"event": "call_finished", "call": "1.1"},
-    {"event": "call_failed", "call": "1.2", "message": "boom", "seconds": 2, "generation": 1},
-    {"event": "call_failed", "call": "1.2", "message": "boom again", "generation": 2},
+    {"event": "call_failed", "call": "1.2", "message": "boom", "seconds": 2, "incarnation": 1},
+    {"event": "call_failed", "call": "1.2", "message": "boom again", "incarnation": 2},
     {"event": "call_proven", "call": "1.2", "unwell": "the canary failed"},
 ]
 

@@ -230,7 +230,7 @@ def test_a_cancelled_run_that_had_failed_before_tells_what_was_tried(
 ) -> None:
     run = claimed(spool, clock)
     run.record("call_started", call="1.1")
-    run.record("call_failed", call="1.1", diagnosis="crash", message="it died", generation=1)
+    run.record("call_failed", call="1.1", diagnosis="crash", message="it died", incarnation=1)
     where = archive.publish(run, spool, "cancelled", cancelled_envelope())
     text = (where / "WHY.txt").read_text()
     assert "it was: it died" in text

@@ -65,7 +65,7 @@ def test_no_name_of_a_job_leads_out_of_the_folder(name: str) -> None:
 
 
 def test_the_journal_is_read_again_as_it_was_written(run: Run) -> None:
-    run.record("call_started", call="1.1", attempt=1, generation=1)
+    run.record("call_started", call="1.1", attempt=1, incarnation=1)
     run.record("call_failed", call="1.1", counted=True)
     after = again(run)
     assert after.records == run.records
@@ -79,7 +79,7 @@ def test_a_torn_line_is_passed_over_and_the_next_one_is_whole(run: Run) -> None:
         file.write(b'{"at": "2026", "event": "call_star')
     after = again(run)
     assert [record["event"] for record in after.records] == ["claimed"]
-    after.record("call_started", call="1.1", attempt=1, generation=1)
+    after.record("call_started", call="1.1", attempt=1, incarnation=1)
     last = again(after)
     assert [record["event"] for record in last.records] == ["claimed", "call_started"]
 
@@ -93,7 +93,7 @@ def test_a_line_that_is_no_record_is_passed_over(run: Run, line: bytes) -> None:
 
 
 def test_a_call_that_is_open_at_the_end_was_cut_off(run: Run) -> None:
-    run.record("call_started", call="1.1", attempt=1, generation=1)
+    run.record("call_started", call="1.1", attempt=1, incarnation=1)
     assert again(run).ledger.call("1.1").cut_offs == 1
 
 
@@ -221,10 +221,10 @@ def test_the_manifest_tells_each_call_with_its_attempts_and_images(
 ) -> None:
     run.read_job()
     run.plan()
-    run.record("call_started", call="1.1", attempt=1, generation=1)
+    run.record("call_started", call="1.1", attempt=1, incarnation=1)
     clock.advance(2)
     run.record("call_failed", call="1.1", diagnosis="crash", counted=True)
-    run.record("call_started", call="1.1", attempt=2, generation=2)
+    run.record("call_started", call="1.1", attempt=2, incarnation=2)
     run.finish_call(call(), [picture()], 0, seconds=0.5, model="dream")
     run.write_manifest("done")
 

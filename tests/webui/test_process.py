@@ -45,7 +45,7 @@ def setup(tmp_path: Path) -> Iterator[Setup]:
 
 def test_a_start_becomes_ready_and_writes_to_two_files(setup: Setup) -> None:
     manager = setup.ready()
-    assert manager.generation == 1
+    assert manager.incarnation == 1
     assert manager.is_process_alive()
     stdout, stderr = manager.log_paths()
     assert stdout.name == "gen-000001.stdout.log"
@@ -59,7 +59,7 @@ def test_a_start_becomes_ready_and_writes_to_two_files(setup: Setup) -> None:
 
 def test_before_the_first_start_nothing_is_alive_and_the_tail_says_so(setup: Setup) -> None:
     manager = setup.manager()
-    assert manager.generation == 0
+    assert manager.incarnation == 0
     assert not manager.is_process_alive()
     assert manager.processes() == []
     assert not manager.adopt()
@@ -85,7 +85,7 @@ def test_an_exit_by_a_signal_is_seen_once_with_its_code(
     wait_until(lambda: setup.exits)
     assert not manager.is_process_alive()
     assert manager.stop()
-    assert [(e.generation, e.code, e.expected) for e in setup.exits] == [(1, code, False)]
+    assert [(e.incarnation, e.code, e.expected) for e in setup.exits] == [(1, code, False)]
     assert manager.exit_of(1) == manager.last_exit == setup.exits[0]
 
 
@@ -117,7 +117,7 @@ def test_eight_threads_that_ask_at_once_get_one_restart(setup: Setup) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = [future.result() for future in [pool.submit(ask) for _ in range(8)]]
     assert answers == [True] * 8
-    assert manager.generation == 2
+    assert manager.incarnation == 2
     assert manager.is_process_alive()
 
 
@@ -282,13 +282,13 @@ def test_the_next_manager_adopts_a_ready_process(setup: Setup) -> None:
     first.close()
     second = setup.manager()
     assert second.adopt()
-    assert second.generation == 1
+    assert second.incarnation == 1
     assert second.is_process_alive()
     kill(pid)
     wait_until(lambda: setup.exits)
-    assert [e.generation for e in setup.exits] == [1]  # of the second; the first was closed
+    assert [e.incarnation for e in setup.exits] == [1]  # of the second; the first was closed
     second.start()
-    assert second.generation == 2
+    assert second.incarnation == 2
 
 
 MONITOR = """
@@ -347,7 +347,7 @@ def test_killed_between_spawn_and_record_the_token_still_finds_it(setup: Setup) 
     disk.write_json(path, intent)
     second = setup.manager()
     assert second.adopt()
-    assert second.generation == 1
+    assert second.incarnation == 1
     assert json.loads(path.read_text())["pid"] == root_pid(first)
     assert second.stop()
     assert alive(pids) == []
@@ -363,7 +363,7 @@ def test_ours_but_frozen_is_stopped_whole(setup: Setup) -> None:
     assert not second.adopt(timeout_s=0.5)
     assert alive(pids) == []
     second.start()
-    assert second.generation == 2
+    assert second.incarnation == 2
 
 
 def test_ours_but_not_listening_is_stopped_whole(setup: Setup) -> None:
@@ -400,7 +400,7 @@ def test_an_adoption_that_is_given_up_leaves_the_process_alone(
 def test_a_record_of_another_boot_proves_nothing(setup: Setup) -> None:
     with subprocess.Popen(setup.command()) as foreign:
         record = {
-            "generation": 7,
+            "incarnation": 7,
             "token": "f" * 32,
             "boot_id": "another boot",
             "program": sys.executable,
@@ -415,11 +415,11 @@ def test_a_record_of_another_boot_proves_nothing(setup: Setup) -> None:
         assert foreign.poll() is None
         foreign.kill()
     manager.start()
-    assert manager.generation == 8
+    assert manager.incarnation == 8
 
 
 def record_with(**changes: object) -> bytes:
-    record = {"generation": 50, "token": "f" * 32, "boot_id": "b", "program": "p", "pid": 1}
+    record = {"incarnation": 50, "token": "f" * 32, "boot_id": "b", "program": "p", "pid": 1}
     return json.dumps(record | changes).encode()
 
 
@@ -427,13 +427,13 @@ UNREADABLE = {
     "empty": b"",
     "torn": b"{torn",
     "a list": b"[1]",
-    "half of it": b'{"generation": 1}',
+    "half of it": b'{"incarnation": 1}',
     "more than it": record_with(more=1),
     "no text": b"\xff\xfe{}",
     "nested": b"[" * 100_000,
-    "generation as text": record_with(generation="50"),
-    "generation as a switch": record_with(generation=True),
-    "generation below zero": record_with(generation=-1),
+    "incarnation as text": record_with(incarnation="50"),
+    "incarnation as a switch": record_with(incarnation=True),
+    "incarnation below zero": record_with(incarnation=-1),
     "no token": record_with(token=""),
     "token as a number": record_with(token=1),
     "pid below zero": record_with(pid=-1),
@@ -452,7 +452,7 @@ def test_a_record_that_cannot_be_read_is_set_aside(setup: Setup, content: bytes)
     manager = setup.manager()
     assert not manager.adopt()
     manager.start()
-    assert manager.generation == 42
+    assert manager.incarnation == 42
     (aside,) = setup.state_dir.glob("identity.unreadable-*.json")
     assert aside.read_bytes() == content
 
@@ -462,7 +462,7 @@ def test_a_folder_in_place_of_the_record_is_set_aside(setup: Setup) -> None:
     (setup.state_dir / "gen-000041.stderr.log").touch()
     manager = setup.manager("mute")
     manager.start()
-    assert manager.generation == 42
+    assert manager.incarnation == 42
     (aside,) = setup.state_dir.glob("identity.unreadable-*.json")
     assert (aside / "inside").is_dir()
 
@@ -544,7 +544,7 @@ def test_many_restarts_leak_no_thread_and_no_descriptor(setup: Setup) -> None:
 
     after_few = restart(5)
     assert restart(25) <= after_few
-    assert manager.generation == 30
+    assert manager.incarnation == 30
     wait_until(lambda: len(setup.exits) == 29)
     assert len(list(setup.state_dir.glob("gen-*.stdout.log"))) == 20
 

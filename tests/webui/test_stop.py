@@ -75,7 +75,7 @@ def test_what_outlives_its_killed_parent_is_stopped_before_the_next_start(setup:
     manager.start()
     assert alive(pids) == []
     assert manager.wait_ready(30)
-    assert manager.generation == 2
+    assert manager.incarnation == 2
 
 
 def test_what_a_crash_leaves_behind_is_stopped_without_being_asked(setup: Setup) -> None:
@@ -190,7 +190,7 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
 def recorded(setup: Setup, **changes: object) -> None:
     """A record of a generation whose processes have ended."""
     record = {
-        "generation": 7,
+        "incarnation": 7,
         "token": "f" * 32,
         "boot_id": system.boot_id(),
         "program": sys.executable,

@@ -25,7 +25,7 @@ CANARY_WELL = "it was well"
 @dataclass(frozen=True)
 class FailedAttempt:
     """One attempt of the call that failed. `at`: when it failed (UTC); `seconds`: how long it
-    took; `status`: HTTP status or None; `generation`: which life of the WebUI; `crashed`: it cost
+    took; `status`: HTTP status or None; `incarnation`: which life of the WebUI; `crashed`: it cost
     the WebUI that life; `evidence`: what decided the diagnosis; `lines`: what matters of what the
     WebUI printed during it, None where that is not known; `probes`: of a stuck one, whether the
     WebUI still answered; `first_call`: of its incarnation, False in journals of versions that did
@@ -39,7 +39,7 @@ class FailedAttempt:
     diagnosis: str
     status: int | None
     message: str
-    generation: int
+    incarnation: int
     exit_code: int | None
     counted: bool
     decision: str = ""
@@ -71,7 +71,7 @@ class ErrorEnvelope:
     stage: str = ""
     call: str = ""
     attempts: tuple[FailedAttempt, ...] = ()
-    generation: int | None = None
+    incarnation: int | None = None
     exit_code: int | None = None
     evidence: tuple[str, ...] = ()
     canary: str = ""
@@ -95,7 +95,7 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         diagnosis=str(record.get("diagnosis", "")),
         status=record.get("status"),
         message=str(record.get("message", "")),
-        generation=int(record.get("generation", 0)),
+        incarnation=int(record.get("incarnation", record.get("generation", 0))),
         exit_code=record.get("exit_code"),
         counted=bool(record.get("counted", True)),
         decision=str(record.get("decision", "")),

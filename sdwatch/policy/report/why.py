@@ -207,7 +207,7 @@ def _attempt_lines(attempt: FailedAttempt, is_another: bool) -> Iterator[str]:
     """`is_another`: it failed otherwise than the story begins with."""
     status = f", HTTP {attempt.status}" if attempt.status else ""
     # Of a WebUI that is not ours nobody counts the starts.
-    life = f" (start number {attempt.generation} of the WebUI)" if attempt.generation else ""
+    life = f" (start number {attempt.incarnation} of the WebUI)" if attempt.incarnation else ""
     yield f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s{status}{life}"
     if is_another:
         message, *more = attempt.message.splitlines() or [""]

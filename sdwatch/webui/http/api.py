@@ -94,7 +94,7 @@ class _Sent:
     """One POST of it, and to which life of the WebUI it went; `first`: as its first call. Told
     apart by identity. `lost`: it was abandoned, and a WebUI that is not ours may draw it yet."""
 
-    generation: int
+    incarnation: int
     first: bool = False
     given_up: bool = False
     lost: bool = False
@@ -196,7 +196,7 @@ class WebUIAPI:
 
     def _try_once(self, call: _Call) -> Outcome | None:
         """One attempt and the settling of its failure. None: try again."""
-        sent = _Sent(self._process.generation)
+        sent = _Sent(self._process.incarnation)
         try:
             reply = self._attempt(call, sent)
             warnings = self._reply_checks.look(
@@ -228,7 +228,7 @@ class WebUIAPI:
         self._mailbox.forget_stalls()
         if self._observer is not None:
             self._observer.before_call(call.payload)
-        self._recorder.call_started(sent.generation)
+        self._recorder.call_started(sent.incarnation)
         if self._observer is not None:
             sent.first = self._observer.sending(call.stage)
         self._in_flight = sent
@@ -239,7 +239,7 @@ class WebUIAPI:
         def wanted(message: Message) -> bool:
             if isinstance(message, Replied):
                 return message.post is sent
-            return not isinstance(message, Exited) or message.generation == sent.generation
+            return not isinstance(message, Exited) or message.incarnation == sent.incarnation
 
         message = self._mailbox.wait(wanted)
         if isinstance(message, Stalled):
@@ -473,7 +473,7 @@ class WebUIAPI:
             advice=explanation.advice if explanation else advice_for(diagnosis, self._kind),
             stage=call.stage,
             attempts=self._recorder.attempts,
-            generation=failed.generation,
+            incarnation=failed.incarnation,
             exit_code=failed.exit_code,
             evidence=self._evidence,
             failure=failed.failure,
@@ -553,7 +553,7 @@ class WebUIAPI:
             return SelfTestResult.PASSED
         if self_test is not None:
             return SelfTestResult.FAILED if self_test.again else SelfTestResult.HELD
-        same = self._recorder.attempts[-1].generation == self._process.generation
+        same = self._recorder.attempts[-1].incarnation == self._process.incarnation
         return SelfTestResult.PASSED if same else SelfTestResult.PASSED_AFTER_RESTART
 
     def _was_first_call(self) -> bool:
@@ -562,7 +562,7 @@ class WebUIAPI:
         last = self._recorder.attempts[-1]
         if self._observer is None or not last.first_call:
             return last.first_call
-        return not self._observer.failed_fresh_since(last.generation)
+        return not self._observer.failed_fresh_since(last.incarnation)
 
     def _with_size_in_mind(
         self, call: _Call, envelope: ErrorEnvelope, result: SelfTestResult
@@ -614,4 +614,4 @@ class WebUIAPI:
 
 
 def _end_of(sent: _Sent) -> Callable[[Message], bool]:
-    return lambda message: isinstance(message, Exited) and message.generation == sent.generation
+    return lambda message: isinstance(message, Exited) and message.incarnation == sent.incarnation

@@ -39,7 +39,7 @@ class ExternalWebUI:
         self._answers = False
 
     @property
-    def generation(self) -> int:
+    def incarnation(self) -> int:
         """Its lives are not ours to count."""
         return 0
 

@@ -66,9 +66,9 @@ class ReadinessProbe:
         self._clock = clock
         self._timeout = timeout
         self._asked_for_api = asked_for_api
-        self.begin_generation()
+        self.start_incarnation()
 
-    def begin_generation(self) -> None:
+    def start_incarnation(self) -> None:
         """Another life of the WebUI: what was seen of the last one is only remembered."""
         self._without_api_since: float | None = None
         self._lacking_since: float | None = None

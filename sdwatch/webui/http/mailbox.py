@@ -25,7 +25,7 @@ class Replied:
 class Exited:
     """The WebUI's process of this generation ended."""
 
-    generation: int
+    incarnation: int
     code: int | None
 
 

@@ -37,7 +37,7 @@ class _Pending:
     """What a call overrode in a generation. `old`: the values in use before; `new`: of keys whose
     old value is not known, or that had none, what the call set."""
 
-    generation: int
+    incarnation: int
     old: dict[str, Any] = field(default_factory=dict)
     new: dict[str, Any] = field(default_factory=dict)
 
@@ -67,24 +67,26 @@ class OptionLeaks:
         self._path = path
         self._pending = _read(path)
 
-    def before(self, payload: Mapping[str, Any], generation: int) -> tuple[list[str], list[str]]:
+    def before(self, payload: Mapping[str, Any], incarnation: int) -> tuple[list[str], list[str]]:
         """A call is about to be sent: what an earlier one left is settled first, see `settle`, and
         what this one overrides is looked up."""
-        settled = self.settle(generation)
+        settled = self.settle(incarnation)
         if overridden := _overridden(payload):
             options = self._options()
             if options is None:  # no answer now: what it was before is not known
-                self._remember(_Pending(generation, new=overridden))
+                self._remember(_Pending(incarnation, new=overridden))
             elif options:  # stable-diffusion.cpp has next to none, and overrides nothing
                 old = {k: options[k] for k in overridden if options.get(k) is not None}
                 new = {k: value for k, value in overridden.items() if k not in old}
-                self._remember(_Pending(generation, old, new))
+                self._remember(_Pending(incarnation, old, new))
         return settled
 
-    def settle(self, generation: int) -> tuple[list[str], list[str]]:
+    def settle(self, incarnation: int) -> tuple[list[str], list[str]]:
         """The names of the settings that were kept, and have been undone; and of those that cannot
         be. What cannot be asked now is asked the next time."""
-        if self._pending.generation != generation:  # another life of it, which knows nothing of it
+        if (
+            self._pending.incarnation != incarnation
+        ):  # another life of it, which knows nothing of it
             self._remember(_NOTHING)
         if self._pending is _NOTHING or not (options := self._options()):
             return [], []
@@ -123,7 +125,9 @@ class OptionLeaks:
 def _read(path: Path) -> _Pending:
     try:
         said = json.loads(disk.read(path))
-        return _Pending(int(said["generation"]), dict(said["old"]), dict(said["new"]))
+        # "generation" was its name until 0.1.0.
+        incarnation = said["incarnation"] if "incarnation" in said else said["generation"]
+        return _Pending(int(incarnation), dict(said["old"]), dict(said["new"]))
     except FileNotFoundError:
         return _NOTHING
     except (OSError, ValueError, KeyError, TypeError) as error:

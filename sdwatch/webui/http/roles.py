@@ -38,7 +38,7 @@ class SupervisedProcess(Protocol):
     """The WebUI's process. See WebUIProcessManager."""
 
     @property
-    def generation(self) -> int: ...
+    def incarnation(self) -> int: ...
     def is_process_alive(self) -> bool: ...
     def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]: ...
     def restart_and_wait_ready(self, timeout_s: float) -> bool: ...
@@ -63,7 +63,7 @@ class Recorder(Protocol):
     def attempts(self) -> tuple[FailedAttempt, ...]:
         """The failed attempts so far, oldest first."""
 
-    def call_started(self, generation: int) -> None: ...
+    def call_started(self, incarnation: int) -> None: ...
     def call_failed(
         self,
         explanation: Explanation,
@@ -150,7 +150,7 @@ class CallObserver(Protocol):
         passes, else why it does not. Where a restart may help, the next call of this restarts and
         tests it (`again`); else the lane is on hold, and the self-test is repeated."""
 
-    def failed_fresh_since(self, generation: int) -> bool:
+    def failed_fresh_since(self, incarnation: int) -> bool:
         """Whether an incarnation after this one failed its self-test before any job's call, so that
         the WebUI was unusable by itself."""
 

@@ -164,22 +164,22 @@ class CrashHistory:
                 self._in_a_row.clear()
                 self._append(event="stable", at=iso(self._clock.wall()))
 
-    def started(self, generation: int) -> None:
+    def started(self, incarnation: int) -> None:
         """A start, for people and for the order of things; it changes no waiting."""
         with self._lock:
             self._append(
                 event="start",
-                generation=generation,
+                incarnation=incarnation,
                 at=iso(self._clock.wall()),
                 boot=self._clock.boot_time(),
             )
 
-    def recycled(self, generation: int, reason: str) -> None:
+    def recycled(self, incarnation: int, reason: str) -> None:
         """It is ended in order and started anew, for people; no crash, so it changes no waiting."""
         with self._lock:
             self._append(
                 event="recycled",
-                generation=generation,
+                incarnation=incarnation,
                 reason=reason,
                 at=iso(self._clock.wall()),
             )

@@ -49,7 +49,7 @@ __all__ = ["ProbeResult", "WebUIExit", "WebUIProcessManager"]
 
 log = logging.getLogger("sdwatch.webui")
 
-_KEPT_GENERATIONS = 20
+_KEPT_INCARNATIONS = 20
 _REAP_LIMIT = 5.0
 _ADOPTION_LIMIT = 10.0
 
@@ -68,7 +68,7 @@ class WebUIExit:
     """The end of a generation. `code` is None where only the parent could see it (adopted, or
     behind a wrapper), negative for a signal; `expected`: it was we who stopped it."""
 
-    generation: int
+    incarnation: int
     code: int | None
     at_wall: float
     expected: bool
@@ -144,9 +144,9 @@ class WebUIProcessManager:
     # --- what it is -------------------------------------------------------------------------
 
     @property
-    def generation(self) -> int:
+    def incarnation(self) -> int:
         """Counted over the whole life of the state folder; 0 before the first."""
-        return self._identity.generation if self._identity else 0
+        return self._identity.incarnation if self._identity else 0
 
     def is_process_alive(self) -> bool:
         """Whether the listener exists or, before there is one, the root. A zombie does not."""
@@ -163,10 +163,10 @@ class WebUIProcessManager:
         probe = self.last_probe
         return probe is not None and probe.unusable and self.is_process_alive()
 
-    def exit_of(self, generation: int) -> WebUIExit | None:
+    def exit_of(self, incarnation: int) -> WebUIExit | None:
         """How that generation ended; None while it lives, or where that was not seen."""
         with self._lock:
-            return self._exits.get(generation)
+            return self._exits.get(incarnation)
 
     def processes(self) -> list[psutil.Process]:
         """All of ours that live, those included that have left the family."""
@@ -186,7 +186,7 @@ class WebUIProcessManager:
 
     def log_paths(self) -> tuple[Path, Path]:
         """Where this generation's stdout and stderr go."""
-        return identities.log_paths(self._state_dir, self.generation)
+        return identities.log_paths(self._state_dir, self.incarnation)
 
     def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]:
         """The last lines of this generation: `{"stdout": ..., "stderr": ...}`. Never raises."""
@@ -218,7 +218,7 @@ class WebUIProcessManager:
             if timeout_s is None and self._identity.listener_pid:
                 timeout_s = _ADOPTION_LIMIT
             if self.wait_ready(timeout_s, give_up):
-                log.info("%s: adopted generation %d, pid %d", self.name, self.generation, root.pid)
+                log.info("%s: adopted generation %d, pid %d", self.name, self.incarnation, root.pid)
                 return True
             if give_up is None or not give_up.is_set():
                 self._stop_after_failure()
@@ -239,7 +239,7 @@ class WebUIProcessManager:
                 raise PortTakenError(self._not_begun(port_taken(self._port, owner), FREE_THE_PORT))
             try:
                 intent = identities.intend(self._state_dir, self._clock.boot_id(), self._command[0])
-                identities.remove_old_logs(self._state_dir, intent.generation, _KEPT_GENERATIONS)
+                identities.remove_old_logs(self._state_dir, intent.incarnation, _KEPT_INCARNATIONS)
             except OSError as error:
                 reason = f"{self._state_dir} cannot be written: {error}. Nothing was started."
                 hold_reason = HoldReason(
@@ -250,7 +250,7 @@ class WebUIProcessManager:
             popen = self._spawn(intent)
             mark = system.start_mark(popen.pid) or ""
             self._begin(identities.rooted(intent, popen.pid, mark), popen)
-            log.info("%s: started generation %d, pid %d", self.name, self.generation, popen.pid)
+            log.info("%s: started generation %d, pid %d", self.name, self.incarnation, popen.pid)
 
     def wait_ready(
         self, timeout_s: float | None = None, give_up: threading.Event | None = None
@@ -371,7 +371,7 @@ class WebUIProcessManager:
             self.last_failure, self.last_hold_reason = reason, hold_reason
 
     def _spawn(self, identity: ProcessIdentity) -> subprocess.Popen[bytes]:
-        stdout, stderr = identities.log_paths(self._state_dir, identity.generation)
+        stdout, stderr = identities.log_paths(self._state_dir, identity.incarnation)
         ours = {identities.TOKEN_NAME: identity.token}
         env = {**os.environ, **_OUTPUT, **self._env, **ours}
         try:
@@ -411,7 +411,7 @@ class WebUIProcessManager:
             log.warning("%s: pid %d is not written down: %s", self.name, identity.pid, error)
 
     def _watch(self, wait: Callable[..., None], *args: object) -> None:
-        name = f"exit of {self.name} {self.generation}"
+        name = f"exit of {self.name} {self.incarnation}"
         threading.Thread(target=wait, args=args, name=name, daemon=True).start()
 
     def _wait_for_root(self, life: _Life, popen: subprocess.Popen[bytes] | None) -> None:
@@ -422,7 +422,7 @@ class WebUIProcessManager:
             # It had its number until this moment. What it leaves behind is found by that.
             ended = system.numbering()
             life.identity = replace(life.identity, numbering=ended)
-            if self._identity and self._identity.generation == life.identity.generation:
+            if self._identity and self._identity.incarnation == life.identity.incarnation:
                 self._identity = replace(self._identity, numbering=ended)
             is_wrapper = life.identity.listener_pid not in (0, life.identity.pid)
         if not is_wrapper:
@@ -436,10 +436,10 @@ class WebUIProcessManager:
         with self._lock:
             if life.ended.is_set():
                 return
-            generation = life.identity.generation
-            ended = WebUIExit(generation, code, self._clock.wall(), life.expected)
-            self._exits[generation] = self.last_exit = ended
-            self._exits.pop(generation - _KEPT_GENERATIONS, None)
+            incarnation = life.identity.incarnation
+            ended = WebUIExit(incarnation, code, self._clock.wall(), life.expected)
+            self._exits[incarnation] = self.last_exit = ended
+            self._exits.pop(incarnation - _KEPT_INCARNATIONS, None)
             life.ended.set()
             is_forgotten = self._life is not life
         if is_forgotten:
@@ -484,7 +484,7 @@ class WebUIProcessManager:
         return identities.family(self._identity) if self._identity else []
 
     def _how_it_ended(self, life: _Life) -> str:
-        ended = self.exit_of(life.identity.generation)
+        ended = self.exit_of(life.identity.incarnation)
         return f": {exit_in_words(ended.code)}" if ended else ""
 
     def _what_it_raised(self) -> str:
@@ -494,7 +494,7 @@ class WebUIProcessManager:
 
     def _why_not_started(self, life: _Life) -> Signature | None:
         """What the log, the exit code and the memory tell of it, where they are known."""
-        ended = self.exit_of(life.identity.generation)
+        ended = self.exit_of(life.identity.incarnation)
         outputs = tuple(text.splitlines() for text in self.get_tail_logs().values())
         before = self._machine.memory_before() if self._machine else None
         start = FailedStart(outputs, ended.code if ended else None, memory_low(before))

@@ -33,7 +33,7 @@ TOKEN_NAME = "SDWATCH_TOKEN"
 class ProcessIdentity:
     """One generation of a WebUI. The pids are 0 and the marks "" until they are known."""
 
-    generation: int
+    incarnation: int
     token: str
     boot_id: str
     program: str  # without its arguments: they may hold a password
@@ -53,7 +53,7 @@ class ProcessIdentity:
 
 def intend(state_dir: Path, boot_id: str, program: str) -> ProcessIdentity:
     """Write down that the next generation is about to be spawned. Raises OSError."""
-    identity = ProcessIdentity(_last_generation(state_dir) + 1, uuid.uuid4().hex, boot_id, program)
+    identity = ProcessIdentity(_last_incarnation(state_dir) + 1, uuid.uuid4().hex, boot_id, program)
     save(state_dir, identity)
     return identity
 
@@ -68,7 +68,10 @@ def load(state_dir: Path) -> ProcessIdentity | None:
     """The last one saved. Whatever else stands in its place is set aside under another name."""
     path = state_dir / "identity.json"
     try:
-        return _checked(ProcessIdentity(**json.loads(disk.read(path))))
+        record = json.loads(disk.read(path))
+        if isinstance(record, dict) and "generation" in record:  # its name until 0.1.0
+            record["incarnation"] = record.pop("generation")
+        return _checked(ProcessIdentity(**record))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, RecursionError) as error:
@@ -76,9 +79,9 @@ def load(state_dir: Path) -> ProcessIdentity | None:
         return None
 
 
-def log_paths(state_dir: Path, generation: int) -> tuple[Path, Path]:
+def log_paths(state_dir: Path, incarnation: int) -> tuple[Path, Path]:
     """Where a generation's stdout and stderr go."""
-    stem = f"gen-{generation:06d}"
+    stem = f"gen-{incarnation:06d}"
     return state_dir / f"{stem}.stdout.log", state_dir / f"{stem}.stderr.log"
 
 
@@ -88,10 +91,10 @@ def newest_logs(state_dir: Path) -> tuple[Path, ...]:
     return log_paths(state_dir, last) if last else ()
 
 
-def remove_old_logs(state_dir: Path, generation: int, keep: int) -> None:
-    """Remove the output of all but the last `keep` generations up to `generation`."""
+def remove_old_logs(state_dir: Path, incarnation: int, keep: int) -> None:
+    """Remove the output of all but the last `keep` generations up to `incarnation`."""
     for path, number in _logs(state_dir):
-        if number <= generation - keep:
+        if number <= incarnation - keep:
             disk.remove(path)
 
 
@@ -225,11 +228,11 @@ def _process(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _last_generation(state_dir: Path) -> int:
+def _last_incarnation(state_dir: Path) -> int:
     """By the record or, where that was lost, by the logs: a number is never used twice."""
     identity = load(state_dir)
     numbers = [number for _, number in _logs(state_dir)]
-    return max([identity.generation if identity else 0, *numbers])
+    return max([identity.incarnation if identity else 0, *numbers])
 
 
 def _logs(state_dir: Path) -> list[tuple[Path, int]]:
