@@ -36,7 +36,6 @@ WRITTEN_BY_OTHERS = {
     "policy/job/document.py": "PyYAML's and libyaml's errors",
     "policy/failure/error_lines.py": "what WebUIs print",
     "policy/failure/extensions.py": "what WebUIs print of their extensions",
-    "policy/log_lines.py": "what WebUIs print",
     "policy/failure/mentions.py": "what WebUIs print",
     "policy/failure/noise.py": "what WebUIs print and does not matter",
     "policy/privacy/redaction.py": "what stands in place of prompts, and is found again",
@@ -62,14 +61,13 @@ class Noise(ast.NodeTransformer):
         self._mode = mode
         self._kept = kept
         self._numbers = numbers
-        self._number: int | None = None  # of the enum member that is being read
 
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         bases = {base.id for base in node.bases if isinstance(base, ast.Name)}
         if "StrEnum" in bases:  # its values are codes, on disk and in data
             return node
-        is_enum, mode = "Enum" in bases, self._mode
-        if is_enum:  # two members with one value would be one
+        mode = self._mode
+        if "Enum" in bases:  # two members with one value would be one
             self._mode = "different"
         found = self.generic_visit(node)
         self._mode = mode

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -164,6 +165,18 @@ def test_the_simulator_needs_nothing_of_the_rest(name: str) -> None:
             assert names <= {"__version__"} | {
                 module.split(".")[1] for module in MODULES if room(module) == "simulator"
             }
+
+
+def test_a_class_name_has_one_meaning() -> None:
+    """But for a role and who plays it (webui/roles.py)."""
+    found = [
+        node.name
+        for name in on_floors()
+        for node in tree_of(name).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    ]
+    twice = {name for name, times in Counter(found).items() if times > 1}
+    assert twice == {"Keeper"}
 
 
 @pytest.mark.parametrize("name", list(MODULES))

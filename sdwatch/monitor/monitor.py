@@ -28,8 +28,8 @@ from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, NoCall
 from sdwatch.policy.failure.lasting import Lasting, key_of
 from sdwatch.policy.privacy.printable import printable, printable_text
 from sdwatch.policy.report.envelope import (
-    CANCELLED,
     ErrorEnvelope,
+    Unsent,
     cancelled_envelope,
     held_envelope,
     job_envelope,
@@ -420,7 +420,7 @@ class Monitor:
     def _end(self, run: Run, envelope: ErrorEnvelope, *, of_its_file: bool = True) -> None:
         """Publish a run that needs no lane to end. `of_its_file`: it failed by what its job file
         says."""
-        ending = Ending.CANCELLED if envelope.diagnosis == CANCELLED else Ending.FAILED
+        ending = Ending.CANCELLED if envelope.diagnosis == Unsent.CANCELLED else Ending.FAILED
         try:
             if of_its_file and ending is Ending.FAILED and _was_changed(run):
                 run.close()  # somebody still wrote to it: it is read again, from working/

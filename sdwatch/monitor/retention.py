@@ -21,7 +21,7 @@ from sdwatch.policy.job.run_names import is_run_id
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT, INTERVAL
 from sdwatch.spool.run import JOURNAL, MANIFEST
-from sdwatch.system import Kind, disk
+from sdwatch.system import EntryKind, disk
 from sdwatch.system.clock import Clock, join
 from sdwatch.system.state_folder import StateFolder
 from sdwatch.webui.process.process_identity import old_logs
@@ -181,7 +181,7 @@ def _bytes_below(folder: Path) -> int:
     with suppress(FileNotFoundError):
         for path, kind in disk.entries_below(folder, _LEVELS):
             with suppress(OSError):  # gone, or a folder was made a link
-                if kind is not Kind.FOLDER:
+                if kind is not EntryKind.FOLDER:
                     total += disk.look_at(path).st_size
     return total
 

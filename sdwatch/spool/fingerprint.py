@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdwatch import system
-from sdwatch.system import Kind, disk, links
+from sdwatch.system import EntryKind, disk, links
 
 Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Name, inode, size and mtime (ns) of a job's file, or of all files of its folder."""
@@ -60,15 +60,15 @@ TOO_DEEP = f"a job folder has at most {DEEPEST} levels of folders in it, and thi
 def folder_files(folder: Path) -> frozenset[str]:
     """All plain files below a folder, relative, with forward slashes; symlinks are left out, and
     what lies deeper than DEEPEST."""
-    return _names_below(folder, Kind.FILE)
+    return _names_below(folder, EntryKind.FILE)
 
 
 def placeholders(folder: Path) -> frozenset[str]:
     """The same of those files whose content is not on this machine."""
-    return _names_below(folder, Kind.PLACEHOLDER)
+    return _names_below(folder, EntryKind.PLACEHOLDER)
 
 
-def _names_below(folder: Path, wanted: Kind) -> frozenset[str]:
+def _names_below(folder: Path, wanted: EntryKind) -> frozenset[str]:
     entries = disk.entries_below(folder, DEEPEST)
     files = (path for path, kind in entries if kind is wanted)
     return frozenset(path.relative_to(folder).as_posix() for path in files)
@@ -77,7 +77,7 @@ def _names_below(folder: Path, wanted: Kind) -> frozenset[str]:
 def is_too_deep(folder: Path) -> bool:
     """Whether folders in it lie deeper than DEEPEST."""
     entries = disk.entries_below(folder, DEEPEST)
-    folders = (path for path, kind in entries if kind is Kind.FOLDER)
+    folders = (path for path, kind in entries if kind is EntryKind.FOLDER)
     return any(len(path.relative_to(folder).parts) > DEEPEST for path in folders)
 
 

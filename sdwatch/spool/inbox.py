@@ -36,7 +36,7 @@ from sdwatch.spool.fingerprint import (
 from sdwatch.spool.inside import size_of_arrived
 from sdwatch.spool.job_file import NOT_LOCAL, has_job_elsewhere, job_file_in
 from sdwatch.spool.run import read_bounded, unreadable
-from sdwatch.system import Entry, Kind, disk
+from sdwatch.system import Entry, EntryKind, disk
 from sdwatch.system.clock import Clock
 from sdwatch.system.links import FileIdentity
 
@@ -422,7 +422,7 @@ def _sorted_out(
         name, kind = entry
         if is_temporary(name):
             continue
-        if kind is Kind.FOLDER:
+        if kind is EntryKind.FOLDER:
             if job_file_in(folder / name) is not None:
                 jobs.append(name)
             elif has_job_elsewhere(folder / name):
@@ -431,7 +431,7 @@ def _sorted_out(
                 folders.append(name)
             else:
                 ignored(folder / name, f"more than {DEEPEST} folders deep; move it up")
-        elif kind is Kind.PLACEHOLDER and _is_job(name):
+        elif kind is EntryKind.PLACEHOLDER and _is_job(name):
             not_local(folder / name)
         elif depth == 0 and name.lower().endswith(PICTURE_EXTENSIONS):
             why = "a picture is no job; `sdwatch submit` makes one of its settings"
@@ -446,7 +446,7 @@ def _sorted_out(
 def _markers(entries: list[Entry]) -> dict[str, str]:
     """The files by which people cancel jobs that wait, by the job's name in lower case. As the
     listing says: to ask for each would take a share as long as to look at all jobs."""
-    files = (entry.name for entry in entries if entry.kind is not Kind.FOLDER)
+    files = (entry.name for entry in entries if entry.kind is not EntryKind.FOLDER)
     return {job: name for name in files if (job := cancelled_by(name))}
 
 
@@ -456,8 +456,8 @@ def _is_job(name: str) -> bool:
 
 def _why_no_job(entry: Entry) -> str:
     """Of what is not a folder: why it is not taken for a job, where somebody may think it is."""
-    if entry.kind is Kind.LINK:
+    if entry.kind is EntryKind.LINK:
         return "a link is never followed; put the file or folder itself here"
-    if entry.kind in (Kind.FILE, Kind.PLACEHOLDER):
+    if entry.kind in (EntryKind.FILE, EntryKind.PLACEHOLDER):
         return why_not_a_job(entry.name)
     return "not a plain file" if entry.name.lower().endswith(JOB_EXTENSIONS) else ""

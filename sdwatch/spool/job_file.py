@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdwatch.policy.job.near_miss import JOB_EXTENSIONS
-from sdwatch.system import Kind, disk
+from sdwatch.system import EntryKind, disk
 
 _NAMES = tuple(f"job{extension}" for extension in JOB_EXTENSIONS)
 
@@ -25,14 +25,14 @@ def has_job_elsewhere(folder: Path) -> bool:
         entries = disk.entries(folder)
     except OSError:
         return False
-    return any(e.kind is Kind.PLACEHOLDER and is_job_name(e.name) for e in entries)
+    return any(e.kind is EntryKind.PLACEHOLDER and is_job_name(e.name) for e in entries)
 
 
 def job_file_in(folder: Path) -> Path | None:
     """The job file that makes this a job folder, if it has one: `job.yaml` before `job.yml` before
     `job.json`, and of names that differ in case the one in small letters. No link is one."""
     try:
-        files = (entry.name for entry in disk.entries(folder) if entry.kind is Kind.FILE)
+        files = (entry.name for entry in disk.entries(folder) if entry.kind is EntryKind.FILE)
         found = list(filter(is_job_name, files))
     except OSError:
         return None

@@ -33,7 +33,7 @@ from sdwatch.policy.job.picture import MOST_PIXELS
 from sdwatch.spool.fingerprint import digest, folder_files, signature_of
 from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
 from sdwatch.spool.job_file import is_job_name, job_file_in
-from sdwatch.system import Kind, disk
+from sdwatch.system import EntryKind, disk
 from sdwatch.system.clock import Clock, iso
 
 JOURNAL = "journal.jsonl"
@@ -244,7 +244,7 @@ class Run:
         finished = [r for r in self._records if r["event"] == "call_finished"]
         recorded = {image["name"] for record in finished for image in record["images"]}
         for entry in disk.entries(folder):
-            is_old = entry.name.startswith(f"{self.run_id}_") and entry.kind is Kind.FILE
+            is_old = entry.name.startswith(f"{self.run_id}_") and entry.kind is EntryKind.FILE
             if is_old and entry.name not in recorded:
                 disk.remove(folder / entry.name)
 

@@ -9,7 +9,7 @@ import sys
 
 import psutil
 
-from sdwatch.system.held import Entry, Kind
+from sdwatch.system.held import Entry, EntryKind
 from sdwatch.system.interpreter import python_of_console
 from sdwatch.system.listening import listeners
 
@@ -91,7 +91,7 @@ else:
 __all__ = [
     "WRITERS_BLOCK_CLAIMS",
     "Entry",
-    "Kind",
+    "EntryKind",
     "ask_to_end",
     "boot_id",
     "boot_time",

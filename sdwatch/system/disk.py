@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from sdwatch import system
-from sdwatch.system import Entry, Kind, links
+from sdwatch.system import Entry, EntryKind, links
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.links import At, FileIdentity
 from sdwatch.system.long_paths import too_long
@@ -207,7 +207,7 @@ def sweep_temporaries(folder: Path) -> None:
         return
     for entry in sorted(entries(folder), key=lambda entry: entry.name):
         is_begun = entry.name.startswith(".") and entry.name.endswith(".tmp")
-        if is_begun and entry.kind is Kind.FILE:
+        if is_begun and entry.kind is EntryKind.FILE:
             remove(folder / entry.name)
 
 
@@ -483,10 +483,10 @@ def statuses(folder: Path, names: Iterable[str]) -> dict[str, os.stat_result | O
 
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, sorted. Raises OSError."""
-    return sorted(folder / e.name for e in entries(folder) if e.kind is Kind.FOLDER)
+    return sorted(folder / e.name for e in entries(folder) if e.kind is EntryKind.FOLDER)
 
 
-def entries_below(folder: Path, levels: int) -> Iterator[tuple[Path, Kind]]:
+def entries_below(folder: Path, levels: int) -> Iterator[tuple[Path, EntryKind]]:
     """What lies in a folder and in its sub-folders, down to so many levels of them; the folders of
     the level below that are named and not entered. Links are not followed; a sub-folder that
     vanishes or is closed to us is passed over. Raises OSError for `folder` itself."""
@@ -501,7 +501,7 @@ def entries_below(folder: Path, levels: int) -> Iterator[tuple[Path, Kind]]:
             continue
         for entry in found:
             yield path / entry.name, entry.kind
-            if level < levels and entry.kind is Kind.FOLDER:
+            if level < levels and entry.kind is EntryKind.FOLDER:
                 pending.append((path / entry.name, level + 1))
 
 

@@ -20,7 +20,7 @@ Microsoft; winnt.h): the content of the file lies in a cloud or an archive, and 
 second one opening it, brings it here. A listing says so without touching the file."""
 
 
-class Kind(Enum):
+class EntryKind(Enum):
     """What an entry of a folder is."""
 
     FOLDER = auto()
@@ -33,13 +33,13 @@ class Kind(Enum):
     """A pipe, a socket, a device."""
 
 
-def file_kind(attributes: int) -> Kind:
+def file_kind(attributes: int) -> EntryKind:
     """Return FILE or PLACEHOLDER for a plain file with these attributes of Windows."""
-    return Kind.PLACEHOLDER if attributes & NOT_HERE else Kind.FILE
+    return EntryKind.PLACEHOLDER if attributes & NOT_HERE else EntryKind.FILE
 
 
 class Entry(NamedTuple):
     """One entry of a folder."""
 
     name: str
-    kind: Kind
+    kind: EntryKind

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 import psutil
 
-from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, Kind
+from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, EntryKind
 from sdwatch.system.listening import listeners
 
 assert sys.platform != "win32"
@@ -378,13 +378,13 @@ def listing(path: str, held: int | None) -> list[Entry]:
         os.close(fd)
 
 
-def _kind_of(entry: os.DirEntry[str]) -> Kind:
+def _kind_of(entry: os.DirEntry[str]) -> EntryKind:
     """To be asked while the folder is open: on some file systems a listing has no types."""
     if entry.is_symlink():
-        return Kind.LINK
+        return EntryKind.LINK
     if entry.is_dir(follow_symlinks=False):
-        return Kind.FOLDER
-    return Kind.FILE if entry.is_file(follow_symlinks=False) else Kind.OTHER
+        return EntryKind.FOLDER
+    return EntryKind.FILE if entry.is_file(follow_symlinks=False) else EntryKind.OTHER
 
 
 def remove_file(name: str, held: int | None) -> None:

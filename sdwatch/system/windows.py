@@ -19,7 +19,7 @@ from typing import Any
 
 import psutil
 
-from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, Kind, file_kind
+from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, EntryKind, file_kind
 from sdwatch.system.interpreter import python_of_console
 from sdwatch.system.listening import listeners
 from sdwatch.system.long_paths import LONGEST_FOLDER, extended, too_long, units
@@ -411,16 +411,16 @@ def listing(path: str, held: int | None) -> list[Entry]:
         return [Entry(entry.name, _kind_of(entry)) for entry in entries]
 
 
-def _kind_of(entry: os.DirEntry[str]) -> Kind:
+def _kind_of(entry: os.DirEntry[str]) -> EntryKind:
     """All from the listing itself, which opens nothing, so that no file of a cloud is brought here;
     a junction says that it is a folder, too."""
     status = entry.stat(follow_symlinks=False)
     if is_link(status):
-        return Kind.LINK
+        return EntryKind.LINK
     if entry.is_dir(follow_symlinks=False):
-        return Kind.FOLDER
+        return EntryKind.FOLDER
     if not entry.is_file(follow_symlinks=False):
-        return Kind.OTHER
+        return EntryKind.OTHER
     return file_kind(status.st_file_attributes)
 
 
@@ -431,7 +431,7 @@ def remove_tree(name: str, held: int | None) -> None:
     with holding(path.parent, [path.name]):
         for entry in listing(name, held):
             inner = long_path(path / entry.name)
-            if entry.kind is Kind.FOLDER:
+            if entry.kind is EntryKind.FOLDER:
                 remove_tree(str(inner), held)
             elif os.lstat(inner).st_file_attributes & stat.FILE_ATTRIBUTE_DIRECTORY:
                 # Of a junction, or of a link to a folder, this removes the link itself.

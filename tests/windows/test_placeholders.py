@@ -14,7 +14,7 @@ from sdwatch.policy.job.job import Job
 from sdwatch.spool import inbox as inboxes
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.job_file import NOT_LOCAL
-from sdwatch.system import Entry, Kind, links
+from sdwatch.system import Entry, EntryKind, links
 from sdwatch.system.held import file_kind
 from tests.helpers import FakeClock
 from tests.spool.spools import ARRIVAL_TIMEOUT, folder_job, inbox_of, made_spool, picture, settled
@@ -34,7 +34,7 @@ class Cloud:
 
         def listed(path: str, held: int | None) -> list[Entry]:
             return [
-                Entry(e.name, Kind.PLACEHOLDER if e.name in self.online else e.kind)
+                Entry(e.name, EntryKind.PLACEHOLDER if e.name in self.online else e.kind)
                 for e in listing(path, held)
             ]
 
@@ -68,8 +68,8 @@ def inbox(tmp_path: Path, clock: FakeClock) -> Inbox:
 
 @pytest.mark.parametrize("attribute", [OFFLINE, RECALL_ON_OPEN, RECALL_ON_DATA_ACCESS])
 def test_a_file_whose_content_is_elsewhere_is_a_placeholder(attribute: int) -> None:
-    assert file_kind(attribute | 0x20) is Kind.PLACEHOLDER
-    assert file_kind(0x20 | 0x400) is Kind.FILE  # archived, a reparse point: here all the same
+    assert file_kind(attribute | 0x20) is EntryKind.PLACEHOLDER
+    assert file_kind(0x20 | 0x400) is EntryKind.FILE  # archived, a reparse point: here all the same
 
 
 @pytest.mark.skipif(os.name != "nt", reason="elsewhere a listing has no such attributes")
@@ -82,8 +82,8 @@ def test_a_listing_of_windows_says_it() -> None:
             stat=lambda **_: status, is_dir=lambda **_: False, is_file=lambda **_: True
         )
 
-    assert windows._kind_of(entry(RECALL_ON_DATA_ACCESS)) is Kind.PLACEHOLDER
-    assert windows._kind_of(entry(0x20)) is Kind.FILE
+    assert windows._kind_of(entry(RECALL_ON_DATA_ACCESS)) is EntryKind.PLACEHOLDER
+    assert windows._kind_of(entry(0x20)) is EntryKind.FILE
 
 
 def test_a_job_that_is_online_only_waits_and_is_not_opened(

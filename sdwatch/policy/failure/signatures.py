@@ -68,7 +68,7 @@ _GENERIC = re.compile(
 )
 
 
-class Conclusion(StrEnum):
+class Proves(StrEnum):
     """What a signature proves of a failure."""
 
     POISONED = "poisoned"
@@ -78,11 +78,11 @@ class Conclusion(StrEnum):
 
 
 _PROVEN_BY = {
-    Diagnosis.POISONED: Conclusion.POISONED,
-    Diagnosis.NOT_USABLE: Conclusion.HOLD,
-    Diagnosis.STORAGE: Conclusion.HOLD,
-    Diagnosis.BUSY: Conclusion.HOLD,
-    Diagnosis.BAD_REQUEST: Conclusion.JOB,
+    Diagnosis.POISONED: Proves.POISONED,
+    Diagnosis.NOT_USABLE: Proves.HOLD,
+    Diagnosis.STORAGE: Proves.HOLD,
+    Diagnosis.BUSY: Proves.HOLD,
+    Diagnosis.BAD_REQUEST: Proves.JOB,
 }
 
 _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
@@ -153,14 +153,12 @@ class Signature:
     builtin: bool = field(default=False, compare=False)
 
     @property
-    def proves(self) -> tuple[Conclusion, ...]:
+    def proves(self) -> tuple[Proves, ...]:
         """What follows from it, beside its cause and its advice."""
-        proven = [_PROVEN_BY.get(self.diagnosis, Conclusion.ADVICE)]
-        if self.poisons and Conclusion.POISONED not in proven:
-            proven.append(Conclusion.POISONED)
-        return tuple(each for each in proven if each is not Conclusion.ADVICE) or (
-            Conclusion.ADVICE,
-        )
+        proven = [_PROVEN_BY.get(self.diagnosis, Proves.ADVICE)]
+        if self.poisons and Proves.POISONED not in proven:
+            proven.append(Proves.POISONED)
+        return tuple(each for each in proven if each is not Proves.ADVICE) or (Proves.ADVICE,)
 
     @property
     def tells_the_end(self) -> bool:

@@ -9,14 +9,21 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from sdwatch.errors import FileProblems, JobUnfitError, Probes
-from sdwatch.policy.failure.facts import Blamed
+from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.older import with_codes
 from sdwatch.policy.failure.recovery import CUT_OFFS, Action, Ground
 from sdwatch.policy.privacy.printable import printable
 
-CANCELLED = "cancelled"
-"""The diagnosis of a run that somebody cancelled."""
+
+class Unsent(StrEnum):
+    """Diagnoses of runs that no reply of a WebUI has ended; codes, as error.json has them."""
+
+    CANCELLED = "cancelled"
+    CUT_OFF = "cut off"
+    UNREADABLE = "unreadable"
+    BROKE = "sdwatch broke"
+
 
 CANARY_WELL = "it was well"
 """What error.json says of a self-test that the WebUI passed."""
@@ -156,7 +163,7 @@ def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]])
     except (TypeError, ValueError):  # of a journal that nobody of us wrote so
         return envelope
     advice = envelope.advice
-    if envelope.diagnosis == CANCELLED:
+    if envelope.diagnosis == Unsent.CANCELLED:
         advice += " It had failed before that: what was tried says how."
     return replace(
         envelope,
@@ -221,7 +228,7 @@ def job_envelope(error: FileProblems, url: str = "URL") -> ErrorEnvelope:
         how = f"`sdwatch check --against {url} FILE` tells before."
     return ErrorEnvelope(
         error=type(error).__name__,
-        diagnosis="bad request",
+        diagnosis=Diagnosis.BAD_REQUEST,
         blame=Blamed.JOB,
         message="\n  ".join([f"{what}: {first}", *more]),
         advice=f"Correct it and drop it into the inbox again. {how}",
@@ -232,7 +239,7 @@ def cancelled_envelope() -> ErrorEnvelope:
     """For a run that somebody cancelled."""
     return ErrorEnvelope(
         error="RunCancelledError",
-        diagnosis=CANCELLED,
+        diagnosis=Unsent.CANCELLED,
         blame=Blamed.PERSON,
         message="somebody cancelled this run",
         advice="Images that were finished before are kept.",
@@ -243,7 +250,7 @@ def held_envelope(hold_reason: HoldReason, evidence: Sequence[str]) -> ErrorEnve
     """For a run that waited too long for a WebUI on hold."""
     return ErrorEnvelope(
         error="HeldTooLong",
-        diagnosis="not usable",
+        diagnosis=Diagnosis.NOT_USABLE,
         blame=Blamed.WEBUI,
         message=f"the WebUI was on hold for longer than hold_max: {hold_reason.cause}",
         advice=f"{hold_reason.advice} Then retry the job; it is probably fine.".lstrip(),
@@ -255,7 +262,7 @@ def died_here_envelope(call_id: str) -> ErrorEnvelope:
     """For a run in whose same call the monitor died once too often."""
     return ErrorEnvelope(
         error="MonitorDied",
-        diagnosis="cut off",
+        diagnosis=Unsent.CUT_OFF,
         blame=Blamed.SDWATCH,
         message=f"the monitor died {CUT_OFFS + 1} times in this call",
         advice="See the system's log for what ended sdwatch each time (often too little memory).",
@@ -267,7 +274,7 @@ def no_image_envelope(number: int, kind: str) -> ErrorEnvelope:
     """For a stage that has nothing to work on."""
     return ErrorEnvelope(
         error="NoImage",
-        diagnosis="bad request",
+        diagnosis=Diagnosis.BAD_REQUEST,
         blame=Blamed.JOB,
         message=f"stage {number} ({kind}) has no image to work on: the stage before made none",
         advice="Give the stage an image of its own, or a stage before it that makes one.",
@@ -279,7 +286,7 @@ def no_picture_envelope(kind: str, call_id: str, name: str, why: str) -> ErrorEn
     """For an image that cannot be used; `why` goes on after its name, as `is cut off`."""
     return ErrorEnvelope(
         error="NoPicture",
-        diagnosis="bad request",
+        diagnosis=Diagnosis.BAD_REQUEST,
         blame=Blamed.JOB,
         message=f"{printable(name)} {why}",
         advice="Save it anew as PNG, JPEG or WebP; `max_image` in the config bounds its size.",
@@ -292,7 +299,7 @@ def lost_image_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
     """For an image that a call needs and that is not there."""
     return ErrorEnvelope(
         error="LostImage",
-        diagnosis="bad request",
+        diagnosis=Diagnosis.BAD_REQUEST,
         blame=Blamed.JOB,
         message=f"{printable(name)} is not there any more",
         advice="Somebody took it away while the run was under way. Run it again.",
@@ -305,7 +312,7 @@ def unreadable_envelope(name: str, why: str) -> ErrorEnvelope:
     """For a file of the job that was there and could not be read for too long."""
     return ErrorEnvelope(
         error="Unreadable",
-        diagnosis="unreadable",
+        diagnosis=Unsent.UNREADABLE,
         blame=Blamed.MACHINE,
         message=f"{printable(name)} cannot be read: {why}",
         advice="Let the user of sdwatch read it, then drop the job into the inbox again.",
@@ -316,7 +323,7 @@ def broken_envelope(what: str) -> ErrorEnvelope:
     """For a run that sdwatch itself cannot bring to an end."""
     return ErrorEnvelope(
         error="SdwatchBroke",
-        diagnosis="sdwatch broke",
+        diagnosis=Unsent.BROKE,
         blame=Blamed.SDWATCH,
         message=f"sdwatch itself broke on this run: {what}",
         advice="Please report it, with sdwatch.log of the state folder. The job is kept here.",

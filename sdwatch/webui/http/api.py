@@ -534,16 +534,14 @@ class WebUIAPI:
             self._crashes = 0
             later = Outcome(envelope=envelope, later=True)
             return later if decision.action is Action.HOLD else self._retry(envelope)
-        if not self_test_failure:
+        if self_test is None:
             self._tell_blamed(call)
             if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
                 self._tell_cannot(call, envelope, upscaler)
             envelope = self._with_size_in_mind(call, envelope, result)
         blame = decision.blame or envelope.blame
-        canary = self_test_failure or CANARY_WELL
-        envelope = replace(
-            envelope, blame=blame, canary=canary, self_test_passed=not self_test_failure
-        )
+        canary = CANARY_WELL if self_test is None else self_test_failure
+        envelope = replace(envelope, blame=blame, canary=canary, self_test_passed=self_test is None)
         return Outcome(envelope=envelope)
 
     def _result_of(self, self_test: SelfTestFailure | None) -> SelfTestResult:

@@ -42,7 +42,7 @@ QUESTION_TIMEOUT = 2.0
 """Seconds for a question after a reply: the permit is held meanwhile."""
 
 
-class Asked(Protocol):
+class Answering(Protocol):
     """What is asked of a WebUI about its last generation. See SDWebUIClient."""
 
     def progress(self, timeout: float) -> dict[str, Any]: ...
@@ -77,7 +77,7 @@ class ReplyChecks:
     def __init__(
         self,
         levels: Mapping[str, Level] = LEVELS,
-        client: Asked | None = None,
+        client: Answering | None = None,
         log: Callable[[], tuple[str, ...]] = lambda: (),
     ) -> None:
         self._levels = levels
