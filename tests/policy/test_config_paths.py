@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ntpath
-import os
 from pathlib import Path, PureWindowsPath
 
 import pytest
@@ -108,7 +107,7 @@ def test_paths_of_other_systems_are_good_there(path: str) -> None:
     assert refusal(path, windows=False) == refusal_to_make(path, windows=False) == ""
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there it is one of its own")
+@pytest.mark.posix_only("on Windows it is one of its own")
 def test_the_config_refuses_to_make_a_folder_of_windows_elsewhere() -> None:
     with pytest.raises(ConfigError, match=r"c.yaml:2:8: state: .* is a path of Windows"):
         parse_config(f"spool: a\nstate: D:/s\n{WEBUIS}".encode(), "c.yaml", Path("base"))

@@ -228,7 +228,7 @@ def test_an_image_is_found_whatever_the_case_of_its_letters(
     run.close()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no two such files in one folder")
+@pytest.mark.posix_only("Windows has no two such files in one folder")
 def test_of_two_images_that_differ_in_case_only_the_exact_one_is_meant_or_none(
     inbox: Inbox, spool: Spool, clock: FakeClock
 ) -> None:

@@ -35,7 +35,7 @@ from tests.fakes import PlainClient, Workplace, picture, reply, server_error
 from tests.spool.spools import made_spool
 from tests.spool.swaps import seen_in
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="a person may make no links there")
+pytestmark = pytest.mark.posix_only("on Windows a person may make no links")
 
 SECRET = "zanzibar"
 WIDTH = 61952

@@ -25,7 +25,7 @@ from sdwatch.policy.report.command import words_on_windows
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.system import disk, streams
 from sdwatch.system.interpreter import found_for
-from tests.functional.cli import drop, make_spool, sdwatch
+from tests.functional.cli import drop, make_spool, started
 from tests.windows.imitated import imitating
 from tests.windows.inside.imitations import refused
 
@@ -283,7 +283,7 @@ def test_jobs_and_folders_are_done_on_a_file_system_that_keeps_no_numbers(tmp_pa
     drop(tmp_path, "castle.yaml")
     (tmp_path / "inbox" / "tower").mkdir()
     drop(tmp_path, "tower/job.yaml")
-    told = sdwatch(tmp_path, "run", "--once", **imitating("fat_inodes"))
+    told = started(tmp_path, "run", "--once", **imitating("fat_inodes"))
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
     assert len(list(tmp_path.glob("done/*/run.json"))) == 2, told.stdout + told.stderr
     assert not list(tmp_path.glob("inbox/.*"))

@@ -19,7 +19,7 @@ from sdwatch.spool.archive import Spool
 from sdwatch.system import disk
 from sdwatch.system.long_paths import LONGEST_FOLDER, extended, too_long, units
 from sdwatch.system.state_folder import StateFolder
-from tests.functional.cli import LIMIT, make_spool, sdwatch
+from tests.functional.cli import LIMIT, make_spool, started
 from tests.windows.imitated import ROOT, imitating, python
 
 EXTENDED = {
@@ -74,7 +74,7 @@ def test_the_whole_road_of_a_job_works_in_a_deep_spool(tmp_path: Path) -> None:
     home = make_spool(tmp_path / "home", spool=str(root), retention={"failed": {"age": "30 days"}})
 
     def command(*words: object, code: int = ExitCode.OK) -> str:
-        told = sdwatch(home, *words, **limits)
+        told = started(home, *words, **limits)
         assert told.returncode == code, told.stdout + told.stderr
         return told.stdout
 
@@ -130,7 +130,7 @@ def test_a_path_that_is_too_long_is_called_that_and_not_a_missing_folder() -> No
     assert disk.refusal(lost, Path("spool")) == "No such file or directory: C:\\spool\\done"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there the spool works with the limit")
+@pytest.mark.posix_only("on Windows the spool works with the limit")
 def test_where_even_that_cannot_work_the_reason_is_told(tmp_path: Path) -> None:
     """On Linux the imitated limit has no way around it."""
     root = deep(tmp_path, 200)
@@ -138,7 +138,7 @@ def test_where_even_that_cannot_work_the_reason_is_told(tmp_path: Path) -> None:
     home = make_spool(tmp_path / "home", spool=str(root), arrival_timeout=1)
     (root / "inbox").mkdir()
     (root / "inbox" / "castle.yaml").write_text("prompt: a castle\n", encoding="utf-8")
-    told = sdwatch(home, "run", "--once", **imitating("short_paths"))
+    told = started(home, "run", "--once", **imitating("short_paths"))
     assert "cannot be claimed: the path has" in told.stdout, told.stdout + told.stderr
     assert (root / "inbox" / "castle.yaml").exists()
 
