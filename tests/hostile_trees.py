@@ -376,6 +376,11 @@ def _put_link(tree: Tree, path: Path) -> None:
     path.symlink_to(_target(tree, path))
 
 
+def _put_link_to_alike(tree: Tree, path: Path) -> None:
+    """What is there looks like what was here."""
+    path.symlink_to(tree.outside / ("canary.yaml" if path.suffix else "job"))
+
+
 def _put_pipe(_: Tree, path: Path) -> None:
     os.mkfifo(path)
 
@@ -419,7 +424,7 @@ def _put_junction_to_a_job(tree: Tree, path: Path) -> None:
 
 
 _PUTS = (
-    _put_link, _put_link, _put_link, _put_pipe, _put_socket, _put_device, _put_folder, _put_file,
+    _put_link, _put_link, _put_link_to_alike, _put_link_to_alike, _put_pipe, _put_socket, _put_device, _put_folder, _put_file,
     _put_junction_to_a_job,
 )  # fmt: skip
 
@@ -539,7 +544,7 @@ def _check_arrival(tree: Tree, arrival: Arrival) -> None:
 def _claim(tree: Tree, arrival: Arrival, clock: FakeClock) -> str:
     """Claim and publish one; its source, or '' where that was not to be. What lies loose may be
     exchanged at any effect of it."""
-    when = tree.rng.randint(1, 6) if tree.rng.random() < 0.5 else 0
+    when = tree.rng.randint(1, 12) if tree.rng.random() < 0.5 else 0
     effects = iter(range(1, 1_000))
 
     def before(_: Failpoint) -> None:
@@ -557,7 +562,9 @@ def _claim(tree: Tree, arrival: Arrival, clock: FakeClock) -> str:
         return ""
     _read(run)
     archive.publish(run, tree.spool, "done", None)
-    if tree.swapped or tree.rng.random() < 0.3:
+    if tree.rng.random() < 0.5:
+        if tree.rng.random() < 0.5:
+            swap_one(tree)
         with suppress(SpoolError, OSError):
             archive.retry(tree.spool.done / run.run_id, tree.inbox)
     return arrival.source

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from sdwatch import system
 from sdwatch.spool import inbox
-from sdwatch.system import Kind
+from sdwatch.system import Kind, links
 from tests import hostile_trees
 from tests.hostile_trees import PIECES, Tree, judge_tree, listing_of, make_tree
 
@@ -67,23 +64,11 @@ def judge_all(root: Path) -> None:
         judge_tree(SEED, number, folder(root, number))
 
 
-@pytest.mark.posix_only("replaces what POSIX does")
 @pytest.mark.slow
-def test_a_walk_that_follows_links_is_found_out(
+def test_a_spool_in_which_links_are_followed_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdwatch.system import posix
-
-    @contextmanager
-    def holding(root: Path, parts: Sequence[str]) -> Iterator[int]:
-        fd = os.open(root.joinpath(*parts), os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield fd
-        finally:
-            os.close(fd)
-
-    monkeypatch.setattr(posix, "holding", holding)
-    monkeypatch.setattr(system, "holding", holding)
+    monkeypatch.setattr(links, "root_above", lambda _: None)
     with pytest.raises(AssertionError):
         judge_all(tmp_path)
 
