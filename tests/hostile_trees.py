@@ -424,7 +424,8 @@ def _put_junction_to_a_job(tree: Tree, path: Path) -> None:
 
 
 _PUTS = (
-    _put_link, _put_link, _put_link_to_alike, _put_link_to_alike, _put_pipe, _put_socket, _put_device, _put_folder, _put_file,
+    _put_link, _put_link, _put_link_to_alike, _put_link_to_alike,
+    _put_pipe, _put_socket, _put_device, _put_folder, _put_file,
     _put_junction_to_a_job,
 )  # fmt: skip
 
