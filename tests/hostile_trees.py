@@ -2,7 +2,7 @@
 
 Each is scanned and claimed through the real code, while things change under it. Outside of the
 spool lie files with known bytes; what must be true of them and of the jobs is in `judge_tree`. On
-Windows a junction is one; elsewhere it is a folder of which the system says that it leads elsewhere
+Windows a junction is one; elsewhere a folder, and the system is made to say that it leads elsewhere
 (see `junctions`). What a system does not have, or does not permit, is left out of its trees.
 """
 
