@@ -1,9 +1,18 @@
-"""Job files that people never meant to write, through the parser: no crash, no hang, no growth.
+"""What people never meant to write, and what others meant to do harm with: no crash, no hang.
 
-`python benchmarks/fuzz.py` reads 100,000 files that tests/mutations.py makes of the example jobs
-and some tricky ones; `--seed` makes others of them. Each must end in a job, or in an error whose
-every problem has a line, a column and a message of one line. Workers read them, so that the death
-of one, or a file that takes for ever, is an answer too. What broke something is kept as a file.
+`python benchmarks/fuzz.py` makes three things by seed; `--seed` makes others of them.
+
+- 100,000 job files that tests/mutations.py makes of the example jobs and some tricky ones. Each
+  must end in a job, or in an error whose every problem has a line, a column and a message of one
+  line; memory must not grow.
+- 1,000 inboxes with links, junctions, pipes, devices and odd names in them, some exchanged while
+  they are looked at (tests/hostile_trees.py), scanned and claimed: nothing outside of the spool may
+  be read, moved or written to, and every plain job must be found.
+- 20,000 arguments of scripts (tests/hostile_arguments.py): what names a place on the WebUI's disk
+  must be refused, and names, wildcards and prompts must not.
+
+Workers do it, so that the death of one, or what takes forever, is an answer too. What broke
+something is kept as a file.
 """
 
 from __future__ import annotations
@@ -11,11 +20,14 @@ from __future__ import annotations
 import argparse
 import gc
 import multiprocessing
+import os
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -29,6 +41,8 @@ import yaml
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sdwatch.policy.job import document
+from tests.hostile_arguments import argument, judge_argument
+from tests.hostile_trees import judge_tree, listing_of, make_tree
 from tests.mutations import images_of, judge, mutated
 
 _WARM_UP = 10_000
@@ -47,6 +61,53 @@ and 58 MB, without a trend."""
 _SAMPLE = 500  # files of a worker between two looks at its memory
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What is made by seed and number. `judge` gives counts of what came of it, and raises where
+    something broke; `show` makes what is kept of it then; both may use an empty folder."""
+
+    name: str
+    judge: Callable[[int, int, Path], dict[str, int]]
+    show: Callable[[int, int, Path], bytes]
+
+
+def _judge_file(seed: int, number: int, _: Path) -> dict[str, int]:
+    accepted = judge(mutated(seed, number), images_of(number))
+    return {"accepted": accepted, "refused": not accepted}
+
+
+def _show_file(seed: int, number: int, _: Path) -> bytes:
+    return mutated(seed, number)
+
+
+def _judge_inbox(seed: int, number: int, folder: Path) -> dict[str, int]:
+    counts = judge_tree(seed, number, folder)
+    return {
+        "jobs found": counts.found,
+        "claimed": counts.claimed,
+        "refused": counts.refused,
+        "things exchanged": counts.swapped,
+    }
+
+
+def _show_inbox(seed: int, number: int, folder: Path) -> bytes:
+    return listing_of(make_tree(seed, number, folder))
+
+
+def _judge_argument(seed: int, number: int, _: Path) -> dict[str, int]:
+    accepted = judge_argument(seed, number)
+    return {"accepted": accepted, "refused": not accepted}
+
+
+def _show_argument(seed: int, number: int, _: Path) -> bytes:
+    return argument(seed, number).text.encode()
+
+
+FILES = Subject("job files", _judge_file, _show_file)
+INBOXES = Subject("inboxes", _judge_inbox, _show_inbox)
+ARGUMENTS = Subject("script arguments", _judge_argument, _show_argument)
+
+
 class Memory(NamedTuple):
     """Of a process: blocks in use by Python's objects, and bytes as the system counts them."""
 
@@ -56,11 +117,11 @@ class Memory(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the parser made of one file. `broken`: what it must not do, and did; `memory`: that of
-    the worker, None where it was not looked at."""
+    """What became of one of a subject, in counts. `broken`: what must not be, and was; `memory`:
+    that of the worker, None where it was not looked at."""
 
     number: int
-    accepted: bool
+    counts: dict[str, int]
     broken: str
     seconds: float
     memory: Memory | None = None
@@ -68,8 +129,11 @@ class Answer:
 
 @dataclass
 class Worker:
-    """A process that reads every `step`-th file from `first` on, and what it said so far."""
+    """A process that reads every `step`-th file of a subject from `first` on, in a folder of its
+    own below `scratch`, and what it said so far."""
 
+    subject: Subject
+    scratch: Path
     seed: int
     first: int
     files: int
@@ -84,7 +148,9 @@ class Worker:
         self.pipe, child = context.Pipe(duplex=False)
         numbers = range(self.first, self.files, self.step)
         self.process: BaseProcess = context.Process(
-            target=_read_all, args=(child, self.seed, numbers, self.python_parser), daemon=True
+            target=_read_all,
+            args=(child, self.subject, self.scratch, self.seed, numbers, self.python_parser),
+            daemon=True,
         )
         self.process.start()
         child.close()
@@ -117,7 +183,7 @@ class Worker:
         if self.heard is None:
             raise RuntimeError(f"a worker did not start ({self.process.exitcode})")
         what = f"the process died ({self.process.exitcode})" if died else "hangs"
-        self.answers.append(Answer(self.next, False, what, silent))
+        self.answers.append(Answer(self.next, {}, what, silent))
         return self._another() if self.next < self.files else None
 
     def _take_all(self) -> bool:
@@ -132,7 +198,7 @@ class Worker:
         return False
 
     def _another(self) -> Worker:
-        return Worker(self.seed, self.next, self.files, self.step, self.python_parser)
+        return replace(self, first=self.next, answers=[], heard=None)
 
     def _end(self) -> None:
         if self.next < self.files:
@@ -145,54 +211,88 @@ def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--seed", type=int, default=1, help="another one: other files")
-    parser.add_argument("--files", type=int, default=100_000, help="how many (default 100,000)")
+    parser.add_argument("--files", type=int, default=100_000, help="job files (default 100,000)")
+    parser.add_argument("--inboxes", type=int, default=1_000, help="how many (default 1,000)")
+    parser.add_argument(
+        "--arguments", type=int, default=20_000, help="script arguments (default 20,000)"
+    )
     parser.add_argument("--workers", type=int, default=2, help="files at a time (default 2)")
-    parser.add_argument("--limit", type=float, default=5.0, help="seconds for a file (default 5)")
+    parser.add_argument("--limit", type=float, default=10.0, help="seconds for each (default 10)")
     parser.add_argument(
         "--python-parser", action="store_true", help="that of PyYAML, as where libyaml is missing"
     )
     given = parser.parse_args()
-    began = time.monotonic()
-    make = partial(Worker, files=given.files, step=given.workers, python_parser=given.python_parser)
-    workers = list(_run([make(given.seed, n) for n in range(given.workers)], given.limit))
-    answers = [answer for worker in workers for answer in worker.answers]
-    if not answers:
-        parser.error("there is no file to read")
-    _print(answers, time.monotonic() - began)
-    grown = [_print_memory(worker.memory) for worker in workers]
-    broken = [answer for answer in answers if answer.broken]
-    _keep(given.seed, broken)
-    if broken or any(grown):
+    wanted = {FILES: given.files, INBOXES: given.inboxes, ARGUMENTS: given.arguments}
+    if not any(count > 0 for count in wanted.values()):
+        parser.error("there is nothing to read")
+    is_fine = [_try_all(subject, n, given) for subject, n in wanted.items() if n > 0]
+    if not all(is_fine):
         return 1
-    print("nothing broke; each problem of each refused file has its line and column")
+    print("nothing broke")
     return 0
 
 
-def _read_all(pipe: Connection, seed: int, numbers: range, python_parser: bool) -> None:
+def _try_all(subject: Subject, count: int, given: argparse.Namespace) -> bool:
+    """Try so many of a subject and print what came of it; whether nothing broke."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="sdwatch-fuzz-") as scratch:
+        make = partial(
+            Worker,
+            subject,
+            Path(scratch),
+            given.seed,
+            files=count,
+            step=given.workers,
+            python_parser=given.python_parser,
+        )
+        first = [make(first=n) for n in range(min(given.workers, count))]
+        workers = list(_run(first, given.limit))
+        answers = [answer for worker in workers for answer in worker.answers]
+        _print(subject, answers, time.monotonic() - began)
+        grown = [_print_memory(worker.memory) for worker in workers] if subject is FILES else []
+        broken = [answer for answer in answers if answer.broken]
+        _keep(subject, Path(scratch), given.seed, broken)
+    return not broken and not any(grown)
+
+
+def _read_all(
+    pipe: Connection,
+    subject: Subject,
+    scratch: Path,
+    seed: int,
+    numbers: range,
+    python_parser: bool,
+) -> None:
     """A worker: one answer for each file."""
     if python_parser:
         document._LOADER = yaml.SafeLoader
     process = psutil.Process()
     pipe.send(None)  # it has started
     for count, number in enumerate(numbers, 1):
-        accepted, broken, seconds = _read(seed, number)
+        counts, broken, seconds = _read(subject, scratch / str(os.getpid()), seed, number)
         memory = None
         if count % _SAMPLE == 0:
             gc.collect()
             memory = Memory(sys.getallocatedblocks(), process.memory_info().rss)
-        pipe.send(Answer(number, accepted, broken, seconds, memory))
+        pipe.send(Answer(number, counts, broken, seconds, memory))
 
 
-def _read(seed: int, number: int) -> tuple[bool, str, float]:
-    """Whether file `number` was accepted, what broke, and the seconds it took."""
-    data = mutated(seed, number)
+def _read(
+    subject: Subject, folder: Path, seed: int, number: int
+) -> tuple[dict[str, int], str, float]:
+    """The counts of number `number`, what broke, and the seconds it took. `folder` is made for it,
+    and removed."""
+    folder.mkdir()
     began = time.perf_counter()
-    accepted, broken = False, ""
+    counts: dict[str, int] = {}
+    broken = ""
     try:
-        accepted = judge(data, images_of(number))
-    except Exception as error:  # noqa: BLE001 - whatever the parser lets out is what is looked for
+        counts = subject.judge(seed, number, folder)
+    except Exception as error:  # noqa: BLE001 - whatever the code lets out is what is looked for
         broken = f"{type(error).__name__}: {ascii(str(error))[:300]}"
-    return accepted, broken, time.perf_counter() - began
+    seconds = time.perf_counter() - began
+    shutil.rmtree(folder)
+    return counts, broken, seconds
 
 
 def _run(workers: list[Worker], limit: float) -> Iterator[Worker]:
@@ -209,13 +309,15 @@ def _run(workers: list[Worker], limit: float) -> Iterator[Worker]:
         workers = following
 
 
-def _print(answers: list[Answer], seconds: float) -> None:
-    accepted = sum(answer.accepted for answer in answers)
+def _print(subject: Subject, answers: list[Answer], seconds: float) -> None:
+    counts: Counter[str] = Counter()
+    for answer in answers:
+        counts.update(answer.counts)
     broken = sum(bool(answer.broken) for answer in answers)
     slowest = max(answers, key=lambda answer: answer.seconds)
-    print(f"{len(answers):,} files in {seconds:.0f} s: {accepted:,} accepted,", end=" ")
-    print(f"{len(answers) - accepted - broken:,} refused, {broken:,} broken")
-    print(f"slowest: {1000 * slowest.seconds:.0f} ms (file {slowest.number})")
+    told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    print(f"{len(answers):,} {subject.name} in {seconds:.0f} s: {told}, {broken:,} broken")
+    print(f"slowest: {1000 * slowest.seconds:.0f} ms (number {slowest.number})")
 
 
 def _median(looks: list[Memory]) -> Memory:
@@ -236,14 +338,16 @@ def _print_memory(memory: tuple[Memory, Memory] | None) -> bool:
     return more > _BLOCKS or ratio > _GROWTH
 
 
-def _keep(seed: int, broken: list[Answer]) -> None:
-    """Write the first of the files that broke something where they can be looked at."""
+def _keep(subject: Subject, scratch: Path, seed: int, broken: list[Answer]) -> None:
+    """Write the first of those that broke something where they can be looked at."""
     if not broken:
         return
-    folder = Path(tempfile.mkdtemp(prefix="sdwatch-fuzz-"))
+    folder = Path(tempfile.mkdtemp(prefix="sdwatch-fuzz-kept-"))
     for answer in broken[:20]:
-        path = folder / f"{seed}-{answer.number}.yaml"
-        path.write_bytes(mutated(seed, answer.number))
+        path = folder / f"{seed}-{answer.number}.txt"
+        made = scratch / path.name
+        made.mkdir()
+        path.write_bytes(subject.show(seed, answer.number, made))
         print(f"  {path}: {answer.broken}")
 
 

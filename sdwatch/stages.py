@@ -452,6 +452,7 @@ class StageRunner:
             except OSError as error:
                 if self._run.is_gone:
                     raise RunGoneError(str(self._run.folder)) from error
+                self._run.close()  # with nothing open the disk can be unmounted and repaired
                 self.disk_refuses = why = disk.refusal(error, self._run.folder)
                 now = self._clock.monotonic()
                 if line := self._refusals.goes_on(run, key_of(error), why, now):

@@ -1,8 +1,9 @@
-"""File systems of a test's own: a share over sshfs from a server on this machine, a small tmpfs.
+"""File systems of a test's own: a share over sshfs from a server on this machine, a small tmpfs, an
+ext4 that breaks, a btrfs with a quota.
 
-They need Linux, the right to mount, and for the share sshfs and an sshd (Debian: `apt-get install
-sshfs openssh-server`). Without them the tests are skipped, unless SDWATCH_REQUIRE_MOUNTS is set, as
-.ci/run does: then they run, and fail.
+They need Linux, the right to mount, for the share sshfs and an sshd, and for the quota the tools of
+btrfs (Debian: `apt-get install sshfs openssh-server btrfs-progs`). Without them the tests are
+skipped, unless SDWATCH_REQUIRE_MOUNTS is set, as .ci/run does: then they run, and fail.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ needs_share = pytest.mark.skipif(
     reason="needs sshfs and openssh-server",
 )
 needs_root = pytest.mark.skipif(not _required and not _root, reason="only root may mount a tmpfs")
+needs_quota = pytest.mark.skipif(
+    not _required and not (_root and shutil.which("mkfs.btrfs")),
+    reason="only root may mount a btrfs, and its tools are needed",
+)
 
 
 def _run(*words: str) -> None:
@@ -142,3 +147,68 @@ def small_disk(folder: Path, size: str) -> Iterator[None]:
         yield
     finally:
         _run("umount", "-l", str(folder))
+
+
+class BreakingDisk:
+    """An ext4 in a file, mounted on `folder`."""
+
+    def __init__(self, image: Path, folder: Path) -> None:
+        self._image, self._folder = image, folder
+        _make_image(image, 64 << 20)
+        _run("mkfs.ext4", "-q", str(image))
+        self._mount()
+
+    def _mount(self) -> None:
+        _run("mount", "-o", "loop,errors=remount-ro", str(self._image), str(self._folder))
+
+    def fail(self) -> None:
+        """Do what the kernel does after an error of the disk: make it read-only, though files are
+        open to be written to (ext4(5), `abort`)."""
+        _run("mount", "-o", "remount,abort", str(self._folder))
+
+    def repair(self) -> None:
+        """As a person does: unmount it, once nothing holds it, check it, mount it again."""
+
+        def unmounted() -> bool:
+            words = ("umount", str(self._folder))
+            ended = subprocess.run(words, capture_output=True, timeout=60, check=False)
+            return ended.returncode == 0
+
+        wait_until(unmounted, 60, "nothing is open on it any more")
+        fixed = subprocess.run(
+            ("e2fsck", "-fy", str(self._image)), capture_output=True, timeout=60, check=False
+        )
+        assert fixed.returncode in (0, 1), fixed.stdout  # 1: errors were corrected
+        self._mount()
+
+
+@contextmanager
+def breaking_disk(root: Path, folder: Path) -> Iterator[BreakingDisk]:
+    """`folder` is a file system that may fail, kept in a file below `root`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = BreakingDisk(root / "ext4.img", folder)
+    try:
+        yield made
+    finally:
+        _run("umount", "-l", str(folder))
+
+
+@contextmanager
+def with_quota(root: Path, folder: Path, limit: str) -> Iterator[None]:
+    """`folder` is a file system with much room, of which a quota allows `limit` (`4M`)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image = root / "btrfs.img"
+    _make_image(image, 200 << 20)
+    _run("mkfs.btrfs", "-q", "-M", str(image))
+    _run("mount", "-o", "loop", str(image), str(folder))
+    try:
+        _run("btrfs", "quota", "enable", str(folder))
+        _run("btrfs", "qgroup", "limit", limit, str(folder))
+        yield
+    finally:
+        _run("umount", "-l", str(folder))
+
+
+def _make_image(path: Path, size: int) -> None:
+    with open(path, "wb") as file:
+        file.truncate(size)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,3 +23,13 @@ def test_latency_reads_past_other_events_and_a_line_that_is_half_written(
     recorded.path.write_text(lines, encoding="ascii")
     assert recorded.all("post") == [(12, 2.5), (12, 3.5)]
     assert recorded.all("start") == [(12, 1.5)]
+
+
+@pytest.mark.slow
+def test_fuzz_reads_files_inboxes_and_arguments_and_says_how_many() -> None:
+    counts = ("--files", "60", "--inboxes", "4", "--arguments", "60", "--workers", "1")
+    words = (sys.executable, str(BENCHMARKS / "fuzz.py"), *counts, "--limit", "60")
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = re.findall(r"(?m)^(\d+) ([a-z ]+) in \d+ s: .*, 0 broken$", ended.stdout)
+    assert found == [("60", "job files"), ("4", "inboxes"), ("60", "script arguments")]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from sdwatch.policy.report.command import config_option
 from sdwatch.policy.report.envelope import ErrorEnvelope
 from sdwatch.policy.report.why import About
 from sdwatch.spool.diagnostics import write_explanation
-from sdwatch.spool.fingerprint import TOO_DEEP, digest, is_too_deep
+from sdwatch.spool.fingerprint import DEEPEST, TOO_DEEP, digest, is_too_deep, signature_of
 from sdwatch.spool.inbox import Arrival
+from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.run import (
     IMAGES,
     JOB_FILE,
@@ -34,10 +36,15 @@ from sdwatch.spool.run import (
     new_run_id,
     read_source,
 )
-from sdwatch.system import disk, links
+from sdwatch.system import Kind, disk, links
 from sdwatch.system.clock import Clock
 
 log = logging.getLogger("sdwatch.spool")
+
+_MOST_COPIED = 4 << 30  # bytes of a job folder; a hole costs nothing until it is copied
+
+_UNFINISHED_COPY = re.compile(r"\.\d+-(\d{19,20})\.tmp")
+_FORGOTTEN_AFTER = 24 * 3600  # seconds: no copy takes so long, and clocks differ by less
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 
@@ -208,6 +215,8 @@ def _sync_names(*folders: Path) -> None:
 def recover(spool: Spool, clock: Clock) -> list[Path]:
     """Resolve every in-between state that a death can leave in working/; the runs that are to go
     on. What cannot be read is left as it is, and logged."""
+    with suppress(OSError):  # the next start tries again
+        sweep_copies(spool.inbox, clock.wall())
     to_go_on = []
     for folder in spool.run_folders():
         try:
@@ -224,6 +233,19 @@ def recover(spool: Spool, clock: Clock) -> list[Path]:
         except OSError as error:
             log.error("%s: cannot be taken up, and is left as it is: %s", folder, error)
     return to_go_on
+
+
+def sweep_copies(inbox: Path, now: float) -> None:
+    """Remove what `submit` and `retry` left of copies in the inbox when they died, a day later: the
+    name says when each was made. `now`: seconds since the epoch. Raises OSError."""
+    for path, kind in list(disk.entries_below(inbox, DEEPEST)):
+        made = _UNFINISHED_COPY.fullmatch(path.name)
+        if made is None or now - int(made[1]) / 1e9 < _FORGOTTEN_AFTER:
+            continue
+        if kind is Kind.FOLDER:
+            disk.remove_tree(path)
+        elif kind is Kind.FILE:
+            disk.remove(path)
 
 
 def runs_of_others(spool: Spool) -> dict[str, int]:
@@ -335,6 +357,12 @@ def _job_of(run_folder: Path) -> Path:
     if disk.is_folder(folder):
         if is_too_deep(folder):
             raise SpoolError(f"{run_folder}: {TOO_DEEP}")
+        sizes = [size for _, _, size, _ in signature_of(folder)]
+        if max(sizes) > MAX_PICTURE_BYTES or sum(sizes) > _MOST_COPIED:
+            raise SpoolError(
+                f"{folder}: a job has at most {MAX_PICTURE_BYTES >> 20} MB in a file and "
+                f"{_MOST_COPIED >> 30} GB in all; put it into the inbox by hand if it is meant"
+            )
         return folder
     if not disk.is_file(file):
         raise SpoolError(f"{run_folder}: there is no job in this run to try again")

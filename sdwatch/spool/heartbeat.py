@@ -21,6 +21,7 @@ import psutil
 
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
 from sdwatch.spool.archive import Spool
+from sdwatch.spool.beat_shape import check_shape
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock, join
 
@@ -170,15 +171,21 @@ def _seen_at(path: Path) -> list[_Seen]:
     return [_Seen(beat, touched)]
 
 
+_UNSAID: Mapping[str, Any] = {
+    "host": "?", "pid": 0, "hold": "", "lanes": [], "runs": [], "counts": {}, "queued": 0,
+    "waiting": {},
+}  # fmt: skip
+"""Of a heartbeat that does not say it."""
+
+
 def _read_beat(path: Path) -> dict[str, Any]:
     """Raises OSError, ValueError where it is none."""
     try:
         value = json.loads(disk.read(path))
     except RecursionError as error:
         raise ValueError("nested too deep") from error
-    if not isinstance(value, dict):
-        raise ValueError("no mapping")
-    return value
+    check_shape(value)
+    return {**_UNSAID, **value}
 
 
 def _may_pass(error: Exception) -> bool:

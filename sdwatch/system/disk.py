@@ -213,8 +213,8 @@ def sweep_temporaries(folder: Path) -> None:
 
 def refresh(path: Path, data: bytes) -> None:
     """Write a file whole, that says how things stand now: not synced, since nothing depends on it
-    after a crash, and not announced. On a full disk the room that it has is used again. Raises
-    OSError."""
+    after a crash, and not announced. On a full disk the room that it has is used again, but not
+    of a file that has another name too (a hard link). Raises OSError."""
     temporary = path.with_suffix(".tmp")
     try:
         with _new_file(temporary) as file:
@@ -227,6 +227,8 @@ def refresh(path: Path, data: bytes) -> None:
         with links.place(path) as at:
             fd = system.open_to_append(at.name, at.fd)
         with os.fdopen(fd, "r+b") as file:
+            if os.fstat(fd).st_nlink > 1:
+                raise
             file.truncate(0)
             file.write(data)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,14 @@ import pytest
 
 from tests.helpers import wait_until
 from tests.monitored import Monitored, job, journal, monitored
-from tests.mounts import needs_root, remount, small_disk
+from tests.mounts import (
+    breaking_disk,
+    needs_quota,
+    needs_root,
+    remount,
+    small_disk,
+    with_quota,
+)
 
 pytestmark = needs_root
 NEEDED = ("run.json", "journal.jsonl", "job.yaml")
@@ -160,3 +168,76 @@ def test_a_disk_that_becomes_read_only_holds_all_and_loses_nothing(tmp_path: Pat
         remount(spool.spool, "rw")
         spool.wait_for(done=1)
         assert spool.stats()["posts"] == 1
+
+
+def test_a_disk_that_fails_in_mid_call_is_named_and_the_run_resumes_on_the_repaired_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """ext4 after an error: read-only under files that are open. The second of three calls."""
+    with breaking_disk(tmp_path, tmp_path / "spool") as broken:
+        settings = {"min_free": "1 MB"}
+        with monitored(tmp_path, flags=("--step-time", "0.05"), settings=settings) as spool:
+            spool.drop("castle.yaml", job(steps=20, n_iter=3))
+            os.sync()  # what whoever dropped it has not, the failing disk loses
+            spool.start()
+            spool.wait_posts(2)
+            (run,) = spool.working()
+            wait_until(lambda: len(journal(run, "call_started")) == 2, 30)
+            broken.fail()
+            wait_until(lambda: "Read-only file system" in caplog.text, 60, "the log says so")
+            wait_until(lambda: any("Read-only" in line for line in spool.told), 60, "it is said")
+            assert (spool.working(), spool.done(), spool.failed()) == ([run], [], [])
+            assert len(journal(run, "call_finished")) == 1
+
+            broken.repair()
+            spool.wait_for(done=1)
+            (done,) = spool.done()
+            assert list(not_whole(done)) == []
+            assert len(list((done / "images").iterdir())) == 3
+            assert not journal(done, "call_failed")
+            assert [c["call"] for c in journal(done, "call_started")].count("1.1") == 1
+            spool.stop()
+
+
+@needs_quota
+def test_a_quota_that_is_used_up_in_mid_run_is_named_and_costs_no_call(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The disk has 200 MB free, of which `min_free` asks; the quota does not show there."""
+    with with_quota(tmp_path, tmp_path / "spool", "8M"):
+        flags = ("--step-time", "0.05")
+        with monitored(tmp_path, flags=flags, settings={"min_free": "1 MB"}) as spool:
+            spool.drop("castle.yaml", job(steps=20, n_iter=3, width=512, height=512))
+            spool.start()
+            spool.wait_posts(2)
+            (run,) = spool.working()
+            wait_until(lambda: len(journal(run, "call_finished")) == 1, 30)
+            filler = use_up_quota(spool)
+            wait_until(lambda: "Disk quota exceeded" in caplog.text, 60, "the log says so")
+            wait_until(lambda: any("quota" in line for line in spool.told), 60, "it is said")
+            assert (spool.working(), spool.done(), spool.failed()) == ([run], [], [])
+
+            filler.unlink()
+            spool.wait_for(done=1)
+            (done,) = spool.done()
+            assert list(not_whole(done)) == []
+            assert len(list((done / "images").iterdir())) == 3
+            assert not journal(done, "call_failed")
+            assert spool.stats()["posts"] == 3
+            spool.stop()
+
+
+def use_up_quota(spool: Monitored) -> Path:
+    """Write until the quota is reached, to the last block."""
+    filler = spool.spool / "filler"
+    with open(filler, "wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 14, 1 << 12):
+            with pytest.raises(OSError, match=os.strerror(errno.EDQUOT)):
+                _write_on(file.fileno(), size)
+    return filler
+
+
+def _write_on(fd: int, size: int) -> None:
+    while True:
+        os.write(fd, b"x" * size)
+        os.fsync(fd)

@@ -1,4 +1,4 @@
-"""A thousand of the files that benchmarks/fuzz.py reads a hundred thousand of."""
+"""A thousand of the files that benchmarks/fuzz.py reads a hundred thousand of, and of arguments."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sdwatch.errors import ConfigError, JobError
 from sdwatch.policy.job import document
 from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.privacy.redaction import Redactor
+from tests.hostile_arguments import argument, judge_argument
 from tests.mutations import (
     MUTATIONS,
     Mutation,
@@ -76,6 +77,14 @@ def test_the_files_begin_with_jobs_that_are_accepted() -> None:
 def test_each_mutation_changes_some_file(mutation: Mutation) -> None:
     rng = Random(SEED)
     assert any(mutation(rng, data) != data for data in corpus() for _ in range(10))
+
+
+@pytest.mark.slow
+def test_an_argument_that_names_a_place_is_refused_and_a_name_is_not() -> None:
+    accepted = [judge_argument(SEED, number) for number in range(FILES)]
+    assert 0.3 * FILES < sum(accepted) < 0.7 * FILES
+    assert argument(SEED, 1) == argument(SEED, 1)
+    assert argument(SEED, 1) != argument(SEED + 1, 1)
 
 
 @pytest.mark.slow

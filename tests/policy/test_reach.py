@@ -206,13 +206,16 @@ FILES = (
     "etc/x.png", "outputs/old/y.png", "outputs\\old\\y.jpg", "./outputs/y.webp", "etc/x.PNG",
     "logs/webui.log", "config/x.json", "ui/config.yaml", "models/a.pkl", "extensions/x.py",
     "outputs/my old.png", "my outputs/y.png", "outputs/y.png.", "etc/x.png,etc/y.png",
-    '{"image": "etc/x.png"}', "x\netc/x.png", "a=etc/x.txt",
+    '{"image": "etc/x.png"}', "x\netc/x.png", "a=etc/x.txt", "a castle\netc/x.png", "[old]/x.png",
+    "(a)/x y.png", "outputs/x.3gp", '{"a": ["my outputs/x y.png"]}', "{'a': 'my outputs/x y.png'}",
+    '["/etc/passwd"]', '{"a": "[\\"http://box/\\"]"}', '"~/x.ckpt"',
 )  # fmt: skip
 NO_FILES = (
     "xl/ink.safetensors", "sd15/control_v11p_sd15_openpose", "sdxl/canny [d14c016b]",
     "__colors/warm__", "wildcards/__animal__", "<lora:styles/ink.safetensors:0.8>",
     "{red/blue|a/b}", "and/or", "1/2", "8/1.5", "a castle and/or a river, photo.png",
-    "half/half.", "photo.png", "v1.5/ink",
+    "half/half.", "photo.png", "v1.5/ink", '{"prompt": "etc/x.png"}', '["a castle", "sd15/ink"]',
+    "a castle,\nand/or a river", '{"model": "xl/ink.safetensors"}', "[day/night:0.5], f/1.8",
 )  # fmt: skip
 SCRIPT_SHAPES = {
     "a selectable script's": "script_name: X\nscript_args: [1, [{}]]",
@@ -226,7 +229,8 @@ SCRIPT_SHAPES = {
 def test_a_file_in_a_folder_of_the_webui_is_no_argument_of_a_script(file: str, shape: str) -> None:
     text = f"prompt: a\n{shape.format(json.dumps(file))}\n"
     told = problems_of(text)
-    assert any("is given a file in a folder" in line or "is given a path" in line for line in told)
+    given = ("is given a file in a folder", "is given a path", "is given an address")
+    assert any(words in line for line in told for words in given)
     assert job_of(text, "X")
     assert job_of(text, "script_args", "alwayson_scripts")
 

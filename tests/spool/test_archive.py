@@ -440,3 +440,35 @@ def test_of_a_share_that_is_gone_as_a_whole_nothing_is_made(spool: Spool) -> Non
     shutil.rmtree(spool.root)
     spool.mend()
     assert not spool.root.exists()
+
+
+def test_a_retry_of_a_folder_with_a_hole_that_would_fill_the_disk_is_refused(
+    spool: Spool,
+) -> None:
+    run = spool.failed / "run"
+    (run / "job").mkdir(parents=True)
+    (run / "job" / "job.yaml").write_text(JOB)
+    with open(run / "job" / "hole.png", "wb") as file:
+        file.truncate(257 << 20)
+    with pytest.raises(SpoolError, match="at most 256 MB in a file"):
+        archive.retry(run, spool.inbox)
+    assert list(spool.inbox.iterdir()) == []
+
+
+def test_what_a_retry_left_in_the_inbox_when_it_died_is_removed_at_a_start_a_day_later(
+    spool: Spool, clock: FakeClock
+) -> None:
+    now = int(clock.wall())
+    within = spool.inbox / "night"
+    old_file = within / f".77-{now - 90_000}000000000.tmp"
+    old_folder = spool.inbox / f".78-{now - 90_000}000000000.tmp"
+    young = spool.inbox / f".79-{now - 3_600}000000000.tmp"
+    others = [spool.inbox / name for name in (".castle.tmp", ".77-1.tmp", "77-1.tmp")]
+    within.mkdir()
+    old_folder.mkdir()
+    for path in (old_file, old_folder / "job.yaml", young, *others):
+        path.write_text(JOB)
+    archive.recover(spool, clock)
+    assert not old_file.exists()
+    assert not old_folder.exists()
+    assert all(path.exists() for path in (young, *others))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -22,6 +24,7 @@ from sdwatch.spool.heartbeat import (
     read_heartbeats,
     refuse_second_monitor,
 )
+from sdwatch.system import disk
 from sdwatch.system.state_folder import StateFolder
 from tests.helpers import FakeClock, wait_until
 from tests.spool.spools import made_spool
@@ -159,9 +162,9 @@ def test_it_beats_by_itself_while_the_main_thread_is_busy(
     heartbeat.open()
     wait_until(lambda: beat_of(spool)["beat"] > 3)
     assert beat_of(spool)["queued"] == 3
-    heartbeat.say({"queued": 4, "lanes": [{"name": "sim"}]})
+    heartbeat.say({"queued": 4, "next": ["castle.yaml"]})
     wait_until(lambda: beat_of(spool)["queued"] == 4)
-    assert beat_of(spool)["lanes"] == [{"name": "sim"}]
+    assert beat_of(spool)["next"] == ["castle.yaml"]
     heartbeat.end()
     assert read_heartbeats(spool.root) == []
 
@@ -240,3 +243,56 @@ def test_where_nobody_else_is_or_one_that_was_seen_to_stand_still_nothing_is_wai
     waited = list(clock.waited)
     give_way(spool, clock, still)
     assert clock.waited == waited
+
+
+WRONG: dict[str, dict[str, Any]] = {
+    "a huge pid": {"pid": 10**30},
+    "a pid below zero": {"pid": -5},
+    "a pid of text": {"pid": "1"},
+    "a pid that is none": {"pid": True},
+    "a worker of numbers": {"worker": 7},
+    "a host that is a list": {"host": ["box"]},
+    "a beat that is a mapping": {"beat": {}},
+    "a hold that is a number": {"hold": 3},
+    "an endless stop": {"stopping": float("inf")},
+    "a stop that is no number": {"stopping": float("nan")},
+    "lanes that are text": {"lanes": "sim"},
+    "a lane that is text": {"lanes": ["sim"]},
+    "a lane of nothing": {"lanes": [{}]},
+    "runs that are a mapping": {"runs": {"a": 1}},
+    "a run of nothing": {"runs": [{}]},
+    "counts of text": {"counts": {"done": "many"}},
+    "a queue of text": {"queued": "many"},
+    "what waits in a list": {"waiting": [["a", "b"]]},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+def test_a_heartbeat_with_another_shape_is_one_that_cannot_be_read(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    spool = made_spool(tmp_path, worker="box-2")
+    ours = {"worker": "box-2", "host": "far", "pid": 1, "beat": 1}
+    (spool.working / HEARTBEAT).write_text(json.dumps({**ours, **wrong}))
+    (beat,) = read_heartbeats(spool.root)
+    assert beat == {"worker": "box-2", UNREADABLE: True}
+
+
+def test_on_a_full_disk_a_file_that_has_another_name_too_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody who may write to working/ put a hard link of a file of ours there."""
+    other, path = tmp_path / "other", tmp_path / HEARTBEAT
+    other.write_bytes(b"of somebody else")
+    os.link(other, path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(disk, "_new_file", refuse)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        disk.refresh(path, b"{}")
+    assert other.read_bytes() == b"of somebody else"
+    other.unlink()
+    disk.refresh(path, b"{}")
+    assert path.read_bytes() == b"{}"

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence, shown
-from sdwatch.policy.job.places import files_named_in, is_data
+from sdwatch.policy.job.places import files_named_in, is_data, texts_in
 from sdwatch.policy.job.scripts import Where, is_name, where
 
 # A name, or one word of it between underscores, and why no job sets it. Matched with DOTALL: a name
@@ -177,7 +177,7 @@ def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
                 yield value, f"{_named(key.text)} names a place on the WebUI's disk{_HINT}"
             elif not key.text.lower().endswith("prompt"):
                 yield from _places(value, within)
-    elif not node.is_null and (what := _place(node.text)):
+    elif not node.is_null and (what := _place_in(node.text)):
         bare = _bare_name(node.text)
         instead = f'write its bare name, "{bare}"' if bare else "a job names what the WebUI lists"
         yield node, f"{_named(within)} is given {what}; {instead}{_HINT}"
@@ -200,8 +200,8 @@ def _files(
     elif (
         not node.is_null
         and not (is_name(node.text, place) and (place is Where.IMAGE or is_own(node.text)))
-        and not _place(node.text)
-        and any(map(is_data, files_named_in(node.text)))
+        and not _place_in(node.text)
+        and any(is_data(file) for text, _ in texts_in(node.text) for file in files_named_in(text))
     ):
         yield (
             node,
@@ -235,6 +235,11 @@ def _is_text(node: Node) -> bool:
 def _named(name: str) -> str:
     """As `shown`, but one long word is a name and not a prompt."""
     return f'"{name}"' if re.fullmatch(r"\w{1,60}", name) else shown(name)
+
+
+def _place_in(text: str) -> str:
+    """What kind of place a text is, or one that it holds as JSON; else an empty text."""
+    return next(filter(None, (_place(inner) for inner, _ in texts_in(text))), "")
 
 
 def _place(text: str) -> str:

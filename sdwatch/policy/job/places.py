@@ -7,25 +7,30 @@ the WebUI was started. Names of models in sub-folders, wildcards (`__colors/warm
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 _LONGEST = 4096  # of a path
 _MODELS = "safetensors sft ckpt pt pth bin gguf onnx engine trt"
 _MODEL = frozenset(_MODELS.split())
 _FILES = """
 png apng jpg jpeg jpe jfif webp gif bmp tif tiff avif heic heif jxl ico svg psd exr hdr tga dds
-mp4 m4v webm mkv avi mov wmv mpg mpeg mp3 wav flac ogg m4a
+mp4 3gp 3g2 m4v webm mkv avi mov wmv mpg mpeg mp3 wav flac ogg m4a
 txt md csv tsv json jsonl yaml yml toml ini cfg conf env xml html htm log lock sql db sqlite
 sqlite3 parquet pem key crt cer p12 pfx kdbx
 zip tar gz tgz bz2 xz zst 7z rar iso
 py pyc pyd so dll exe bat cmd ps1 sh js ts mjs wasm jar
 pkl pickle npy npz mat h5 hdf5 msgpack index part tmp bak old
-pdf doc docx xls xlsx ppt pptx odt rtf
+pdf doc docx xls xlsx ppt pptx odt rtf 3mf
 """
 _DATA = frozenset(_FILES.split())
-_ENDING = re.compile(r"\.([A-Za-z][A-Za-z0-9]{0,11}|7z)[\s.]*$")
-_PIECES = re.compile(r"[\s,;\"'=()\[\]]+")
+_ENDING = re.compile(r"\.([A-Za-z][A-Za-z0-9]{0,11}|7z|3gp|3g2|3mf)[\s.]*$")
+_ITEMS = re.compile(r"[\s,;]+")
+_PIECES = re.compile(r"[\"'=()\[\]]+")
+_CLOSING = "\"'()[]{}="
+_QUOTED = re.compile(r"\"([^\"\n]*)\"|'([^'\n]*)'")
 _MODEL_KEY = re.compile(
     r"(?:^|_)(?:model|models|module|checkpoint|ckpt|vae|lora|loras|unet|controlnet|adapter|weights"
     r"|embedding|upscaler|detector)(?:_\d+|_name)?$",
@@ -33,24 +38,58 @@ _MODEL_KEY = re.compile(
 )
 
 
+def texts_in(text: str, key: str = "") -> Iterator[tuple[str, str]]:
+    """Return each text that a text holds, with the key that it stands under: those of JSON, which
+    extensions take as an argument, else the text itself, under `key`. Prompts are left out."""
+    try:
+        value = json.loads(text) if text.lstrip()[:1] in ("{", "[", '"') else None
+        yield from [(text, key)] if value is None else _texts_of(value, key)
+    except (ValueError, RecursionError):
+        yield text, key
+
+
+def _texts_of(value: Any, key: str) -> list[tuple[str, str]]:
+    if isinstance(value, str):
+        return list(texts_in(value, key))
+    if isinstance(value, list):
+        return [found for item in value for found in _texts_of(item, key)]
+    if isinstance(value, dict):
+        inner = [(k, item) for k, item in value.items() if not k.lower().endswith("prompt")]
+        return [found for k, item in inner for found in _texts_of(item, k)]
+    return []
+
+
 def files_named_in(text: str) -> Iterator[str]:
-    """Return each word of a text that names a file in a folder. A text of several words is one only
-    where it has no comma and ends in what only files end in, as `my outputs/a.png`."""
+    """Return each word of a text that names a file in a folder. A line of several words, or what
+    stands in quotes, is one only where it has no comma and ends in what only files end in, as
+    `my outputs/a.png`."""
     if "." not in text or not ("/" in text or "\\" in text):
         return
-    whole = text.strip()
-    if re.search(r"\s", whole) and not _is_list(whole):
-        if "," not in whole and "\n" not in whole and is_data(whole) and _has_folder(whole):
+    for line in text.splitlines():
+        inside = [one or other for one, other in _QUOTED.findall(line)]
+        yield from dict.fromkeys(file for part in (line, *inside) for file in _files_in(part))
+
+
+def _files_in(line: str) -> Iterator[str]:
+    whole = line.strip()
+    if re.search(r"\s", whole):
+        if "," not in whole and is_data(whole) and _has_folder(whole):
             yield whole
-        return
-    for piece in _PIECES.split(text):
-        if len(piece) <= _LONGEST and _ENDING.search(piece) and _has_folder(piece):
-            yield piece
+        if not _is_list(whole):
+            return
+    for item in _ITEMS.split(whole):
+        # `[old]/a.png` is a folder, `[old/a.png]` a list.
+        pieces = [piece for piece in _PIECES.split(item) if _is_file(piece)]
+        yield from pieces or filter(_is_file, [item.rstrip(_CLOSING)])
+
+
+def _is_file(text: str) -> bool:
+    return len(text) <= _LONGEST and _ENDING.search(text) is not None and _has_folder(text)
 
 
 def _is_list(text: str) -> bool:
-    """Whether blanks only stand behind commas and line ends, or the text is JSON."""
-    return text[0] in "[{" or re.search(r"(?<![,;\s])[^\S\n]", text) is None
+    """Whether blanks only stand behind commas, or the line is JSON."""
+    return text[0] in "[{" or re.search(r"(?<![,;\s])\s", text) is None
 
 
 def _has_folder(text: str) -> bool:

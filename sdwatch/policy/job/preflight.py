@@ -40,7 +40,7 @@ from sdwatch.policy.job.payload import (
     restores_faces,
     scaled,
 )
-from sdwatch.policy.job.places import files_named_in, is_model, is_model_key
+from sdwatch.policy.job.places import files_named_in, is_model, is_model_key, texts_in
 from sdwatch.policy.job.schema import Place, nearest
 from sdwatch.policy.job.scripts import Where, is_name, where
 
@@ -261,9 +261,10 @@ class _Check:
             for number, item in enumerate(value):
                 self.files_in((*place, number), item, key, stands)
         elif isinstance(value, str) and not self.is_own(value, stands):
-            for file in files_named_in(value):
-                if not (is_model(file) and is_model_key(key)):
-                    self.file(place, file)
+            for text, name in texts_in(value, key):
+                for file in files_named_in(text):
+                    if not (is_model(file) and is_model_key(name)):
+                        self.file(place, file)
 
     def is_own(self, text: str, stands: Where) -> bool:
         """Whether a text in a script's arguments is a file of the job."""
