@@ -20,7 +20,7 @@ import pytest
 from sdwatch.config import Config, parse_config
 from sdwatch.policy.privacy.anonymise import Anonymiser
 from sdwatch.spool.bundle import bundle
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.process.host_snapshot import Machine
 from tests.fakes import FakeClient, FakeProcess, Workplace, picture

@@ -35,7 +35,7 @@ from sdwatch.policy.job.catalogue import Catalogue, Kind
 from sdwatch.policy.privacy.cuts import shortened
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE
 from sdwatch.system.clock import Clock
-from sdwatch.webui.http.api import EXIT_WAIT
+from sdwatch.webui.http.attempt import EXIT_WAIT
 from sdwatch.webui.http.canary import By, SelfTestFailure
 from sdwatch.webui.http.catalogue import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient

@@ -23,7 +23,8 @@ from sdwatch.policy.job.catalogue import Catalogue, Kind
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.faults import Faults
 from sdwatch.system.clock import Clock
-from sdwatch.webui.http.api import INTERRUPT_WAIT, WebUIAPI
+from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.attempt import INTERRUPT_WAIT
 from sdwatch.webui.http.client import client_for
 from sdwatch.webui.http.external import ExternalWebUI
 from sdwatch.webui.http.health import ReadinessProbe, asks_for_api

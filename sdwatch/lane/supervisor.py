@@ -41,7 +41,8 @@ from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.log.tail_capture import first_lines_with
 from sdwatch.webui.process.crash_history import CrashHistory
 from sdwatch.webui.process.host_snapshot import Machine
-from sdwatch.webui.process.process import WebUIExit, WebUIProcessManager
+from sdwatch.webui.process.incarnation import WebUIExit
+from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.readiness import PROBE_EVERY
 
 log = logging.getLogger("sdwatch.keeper")

@@ -48,7 +48,7 @@ from sdwatch.spool.heartbeat import (
     refuse_second_monitor,
 )
 from sdwatch.spool.run import Run, is_cancelled, read_source
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from sdwatch.system import disk, signals
 from sdwatch.system.clock import Clock, SystemClock, iso
 from sdwatch.system.state_folder import StateFolder

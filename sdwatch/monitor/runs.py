@@ -14,7 +14,8 @@ from sdwatch.policy.report.envelope import broken_envelope
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
-from sdwatch.stages import Ending, StageRunner
+from sdwatch.stages.ending import Ending
+from sdwatch.stages.runner import StageRunner
 from sdwatch.system.clock import Clock, join
 from sdwatch.webui.http.mailbox import Mailbox
 

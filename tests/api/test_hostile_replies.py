@@ -25,7 +25,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.canary import PROMPT as CANARY
 from sdwatch.webui.http.client import SDWebUIClient
 from tests.api import bombs

@@ -10,7 +10,7 @@ import psutil
 
 from sdwatch.lane.lane import Lane
 from sdwatch.spool.recorder import EvidenceRecorder
-from sdwatch.webui.http.api import Outcome
+from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.mailbox import Mailbox
 from tests.lanes import lane_of
 from tests.monitored import Monitored, job, monitored

@@ -83,7 +83,7 @@ def test_a_full_disk_is_logged_once_with_the_path_and_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", logger="sdwatch")
-    monkeypatch.setattr("sdwatch.stages._STORAGE_PAUSE", 0.05)
+    monkeypatch.setattr("sdwatch.stages.runner._STORAGE_PAUSE", 0.05)
 
     def about_the_disk() -> list[str]:
         lines = [record.getMessage() for record in caplog.records if record.name == "sdwatch.run"]
@@ -210,7 +210,7 @@ def test_whatever_a_disk_refuses_of_an_image_in_mid_run_nothing_is_lost_or_left_
     tmp_path: Path, number: int, label: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quota that is used up, a disk that became read-only: the second of three calls."""
-    monkeypatch.setattr("sdwatch.stages._STORAGE_PAUSE", 0.05)
+    monkeypatch.setattr("sdwatch.stages.runner._STORAGE_PAUSE", 0.05)
     refused: list[Path] = []
 
     def refuse(effect: Failpoint) -> None:

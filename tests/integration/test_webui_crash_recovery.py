@@ -35,8 +35,10 @@ from sdwatch.policy.failure.recovery import PROVEN
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
-from sdwatch.stages import Ending, StageRunner
-from sdwatch.webui.http.api import Outcome, WebUIAPI
+from sdwatch.stages.ending import Ending
+from sdwatch.stages.runner import StageRunner
+from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.canary import SelfTestFailure
 from sdwatch.webui.http.mailbox import Exited, Mailbox, Stalled
 from sdwatch.webui.http.reply import error_for

@@ -24,7 +24,7 @@ from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.run_names import image_prefix
 from sdwatch.spool.run import Run
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.client import Reply
 from tests.fakes import (
     PlainClient,
@@ -282,7 +282,7 @@ def test_an_own_image_that_becomes_a_link_after_the_job_was_read_is_not_sent(
 def test_all_images_of_a_call_are_bounded_together(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdwatch.stages.MAX_PICTURE_BYTES", 3 * len(picture()) - 1)
+    monkeypatch.setattr("sdwatch.stages.payloads.MAX_PICTURE_BYTES", 3 * len(picture()) - 1)
     job = "stages:\n  - img2img: {prompt: a, init_images: [a.png, a.png, a.png]}\n"
     client = PlainClient(numbered())
     run = place.claimed(job, {"a.png": picture()})

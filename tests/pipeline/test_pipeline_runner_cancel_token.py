@@ -18,7 +18,8 @@ from sdwatch.lane.permit import Permit
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import RunRecorder
-from sdwatch.stages import Ending, StageRunner
+from sdwatch.stages.ending import Ending
+from sdwatch.stages.runner import StageRunner
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.mailbox import Mailbox
 from tests.fakes import (

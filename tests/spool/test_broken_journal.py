@@ -18,7 +18,8 @@ import pytest
 from sdwatch.errors import RunStoppedError
 from sdwatch.monitor.monitor import Result
 from sdwatch.spool.run import JOURNAL, Run
-from sdwatch.stages import Ending, StageRunner
+from sdwatch.stages.ending import Ending
+from sdwatch.stages.runner import StageRunner
 from sdwatch.system.failpoints import Failpoint
 from tests.fakes import PlainClient, Workplace, envelope, picture, reply
 from tests.helpers import FakeClock, wait_until

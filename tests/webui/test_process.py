@@ -22,8 +22,8 @@ from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
 from sdwatch.system.failpoints import Failpoint
 from sdwatch.webui.process import process
-from sdwatch.webui.process.process import ProbeResult, WebUIProcessManager
-from sdwatch.webui.process.readiness import NotReady, Readiness, SignsOfLife
+from sdwatch.webui.process.process import WebUIProcessManager
+from sdwatch.webui.process.readiness import NotReady, ProbeResult, Readiness, SignsOfLife
 from tests.helpers import KILL, FakeClock, ended_by, wait_until
 from tests.webui.webui_processes import (
     Setup,

@@ -8,12 +8,11 @@ dfdcbab6), so a wrapper proves nothing.
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -21,67 +20,33 @@ import psutil
 from sdwatch import system
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import PortTakenError, ProcessError
-from sdwatch.policy.failure.advice import fitted
-from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed
-from sdwatch.policy.failure.hold_reason import HoldReason, no_start, not_begun
-from sdwatch.policy.failure.signatures import FailedStart, Signature, ends_start, why_not_started
-from sdwatch.policy.failure.tracebacks import last_words
-from sdwatch.policy.job.catalogue import Kind
+from sdwatch.policy.failure.hold_reason import HoldReason, not_begun
+from sdwatch.policy.failure.signatures import Signature, ends_start
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
-from sdwatch.system.failpoints import failpoint
-from sdwatch.webui.log.log_lines import split_lines
 from sdwatch.webui.log.tail_capture import cap_file, tail_text
 from sdwatch.webui.process import process_identity as identities
 from sdwatch.webui.process import process_tree
-from sdwatch.webui.process.host_snapshot import Machine, memory_in_words, memory_low
+from sdwatch.webui.process.host_snapshot import Machine
+from sdwatch.webui.process.incarnation import Incarnation, WebUIExit, root_of, wait_gone
 from sdwatch.webui.process.process_identity import ProcessIdentity
 from sdwatch.webui.process.readiness import (
     FREE_THE_PORT,
+    NotReady,
     ProbeResult,
     Readiness,
     SignsOfLife,
     port_taken,
 )
-
-__all__ = ["ProbeResult", "WebUIExit", "WebUIProcessManager"]
+from sdwatch.webui.process.spawn import SpawnError, spawn
+from sdwatch.webui.process.start_failure import explain_start_failure
 
 log = logging.getLogger("sdwatch.webui")
 
 _KEPT_INCARNATIONS = 20
 _REAP_LIMIT = 5.0
 _ADOPTION_LIMIT = 10.0
-
-_OUTPUT = {
-    # Without it the boot lines sit in a buffer (measured with Forge dfdcbab6).
-    "PYTHONUNBUFFERED": "1",
-    # Into a file Python writes cp1252 on Windows, where a prompt in Chinese raises
-    # UnicodeEncodeError inside the WebUI (A1111#1005), and ASCII where there is no locale.
-    "PYTHONIOENCODING": "utf-8:backslashreplace",
-}
-"""How a WebUI is to print, unless the config's `env` has other wishes."""
-
-
-@dataclass(frozen=True)
-class WebUIExit:
-    """The end of a generation. `code` is None where only the parent could see it (adopted, or
-    behind a wrapper), negative for a signal; `expected`: it was we who stopped it."""
-
-    incarnation: int
-    code: int | None
-    at_wall: float
-    expected: bool
-
-
-@dataclass
-class _Life:
-    """A generation as this monitor sees it."""
-
-    identity: ProcessIdentity
-    ended: threading.Event = field(default_factory=threading.Event)
-    reaped: threading.Event = field(default_factory=threading.Event)  # its root, at least
-    expected: bool = False
 
 
 class WebUIProcessManager:
@@ -135,7 +100,7 @@ class WebUIProcessManager:
         self._machine = machine
         self._lock = threading.Lock()  # of the fields below; never held while waiting
         self._operations = threading.RLock()  # one adopt, start or stop at a time
-        self._life: _Life | None = None
+        self._life: Incarnation | None = None
         self._exits: dict[int, WebUIExit] = {}
         self._restart_under_way: Future[bool] | None = None
         disk.ensure_folder(state_dir)
@@ -212,7 +177,7 @@ class WebUIProcessManager:
             found = self.processes()
             if self._identity is None or not found:
                 return False
-            root = self._root_of(self._identity, found)
+            root = root_of(self._identity, found, self._port)
             mark = system.start_mark(root.pid) or ""
             self._begin(identities.rooted(self._identity, root.pid, mark), None)
             if timeout_s is None and self._identity.listener_pid:
@@ -280,16 +245,8 @@ class WebUIProcessManager:
         failed = readiness.wait(give_up or threading.Event())
         self.last_probe = readiness.last_probe
         if failed is not None:
-            lack = self.last_probe.lacks if self.last_probe else None  # the WebUI itself says so
             given_up = give_up is not None and give_up.is_set()
-            known = None if lack or given_up else self._why_not_started(life)
-            why = f": {known.cause}. {fitted(known.advice, Kind.UNKNOWN)}" if known else ""
-            how = failed.text + self._how_it_ended(life)
-            if failed.advice:
-                why = f". {failed.advice}"
-            # What was raised may quote a prompt: whoever shows a trouble redacts it, the log not.
-            named = how if lack or given_up else how + self._what_it_raised()
-            self._failed(how + why, no_start(named, known, failed.failure, lack, failed.advice))
+            self._failed(*self._start_failure(life, failed, given_up=given_up))
         return failed is None
 
     def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
@@ -370,32 +327,8 @@ class WebUIProcessManager:
         if self.stop():
             self.last_failure, self.last_hold_reason = reason, hold_reason
 
-    def _spawn(self, identity: ProcessIdentity) -> subprocess.Popen[bytes]:
-        stdout, stderr = identities.log_paths(self._state_dir, identity.incarnation)
-        ours = {identities.TOKEN_NAME: identity.token}
-        env = {**os.environ, **_OUTPUT, **self._env, **ours}
-        try:
-            failpoint("spawn", Path(self._command[0]))
-            return system.spawn(
-                self._command,
-                cwd=self._cwd,
-                env=env,
-                stdout=stdout,
-                stderr=stderr,
-                job_name=identity.job_name,
-            )
-        except (OSError, ValueError) as error:
-            why, advice = f"{self._command[0]!r} could not be started: {error}", "Check `command`."
-            if self._cwd and (long := system.too_long_for_programs(self._cwd)):
-                why, advice = f"the working folder's path {long}: {self._cwd}", "Move the WebUI."
-            elif self._cwd and not self._cwd.is_dir():
-                why, advice = f"working folder not found: {self._cwd}", ""
-            elif isinstance(error, FileNotFoundError):
-                why = f"command not found: {why}"
-            raise ProcessError(self._not_begun(why, advice)) from error
-
     def _begin(self, identity: ProcessIdentity, popen: subprocess.Popen[bytes] | None) -> None:
-        life = _Life(identity)
+        life = Incarnation(identity)
         with self._lock:
             self._life = life
         self._record(life, identity)
@@ -403,7 +336,7 @@ class WebUIProcessManager:
         if identity.listener_pid not in (0, identity.pid):
             self._watch(self._wait_for_listener, life)
 
-    def _record(self, life: _Life, identity: ProcessIdentity) -> None:
+    def _record(self, life: Incarnation, identity: ProcessIdentity) -> None:
         life.identity = self._identity = identity
         try:
             identities.save(self._state_dir, identity)
@@ -414,9 +347,9 @@ class WebUIProcessManager:
         name = f"exit of {self.name} {self.incarnation}"
         threading.Thread(target=wait, args=args, name=name, daemon=True).start()
 
-    def _wait_for_root(self, life: _Life, popen: subprocess.Popen[bytes] | None) -> None:
+    def _wait_for_root(self, life: Incarnation, popen: subprocess.Popen[bytes] | None) -> None:
         # Without a timeout: with one, Popen.wait() polls.
-        code = popen.wait() if popen else _wait_gone(life.identity.pid, life.identity.start_mark)
+        code = popen.wait() if popen else wait_gone(life.identity.pid, life.identity.start_mark)
         life.reaped.set()
         with self._lock:
             # It had its number until this moment. What it leaves behind is found by that.
@@ -428,10 +361,10 @@ class WebUIProcessManager:
         if not is_wrapper:
             self._end(life, code)
 
-    def _wait_for_listener(self, life: _Life) -> None:
-        self._end(life, _wait_gone(life.identity.listener_pid, life.identity.listener_mark))
+    def _wait_for_listener(self, life: Incarnation) -> None:
+        self._end(life, wait_gone(life.identity.listener_pid, life.identity.listener_mark))
 
-    def _end(self, life: _Life, code: int | None) -> None:
+    def _end(self, life: Incarnation, code: int | None) -> None:
         """The generation has ended: tell once, then stop what it left behind."""
         with self._lock:
             if life.ended.is_set():
@@ -451,7 +384,7 @@ class WebUIProcessManager:
                 if not ended.expected and self._life is life:
                     self.stop()
 
-    def _note_listener(self, life: _Life) -> bool:
+    def _note_listener(self, life: Incarnation) -> bool:
         """Whether the port's listener is in our tree; if so, it is written down and watched."""
         identity = life.identity
         found = process_tree.listener(
@@ -471,43 +404,35 @@ class WebUIProcessManager:
             self._watch(self._wait_for_listener, life)
         return True
 
-    def _root_of(self, identity: ProcessIdentity, found: list[psutil.Process]) -> psutil.Process:
-        """The recorded root; else the listener; else the oldest, which began the others."""
-        for process in identities.recorded(identity):
-            if process.pid == identity.pid:
-                return process
-        return process_tree.listener(found, self._port) or min(
-            found, key=lambda process: (process.create_time(), process.pid)
-        )
-
     def _family(self) -> list[psutil.Process]:
         return identities.family(self._identity) if self._identity else []
-
-    def _how_it_ended(self, life: _Life) -> str:
-        ended = self.exit_of(life.identity.incarnation)
-        return f": {exit_in_words(ended.code)}" if ended else ""
-
-    def _what_it_raised(self) -> str:
-        outputs = [split_lines(text) for text in self.get_tail_logs().values()]
-        raised = last_words([line.text for line in lines] for lines in outputs)
-        return f"; its log: {raised}" if raised else ""
-
-    def _why_not_started(self, life: _Life) -> Signature | None:
-        """What the log, the exit code and the memory tell of it, where they are known."""
-        ended = self.exit_of(life.identity.incarnation)
-        outputs = tuple(text.splitlines() for text in self.get_tail_logs().values())
-        before = self._machine.memory_before() if self._machine else None
-        start = FailedStart(outputs, ended.code if ended else None, memory_low(before))
-        known = why_not_started(start, self._signatures)
-        if known is not None and known.asks_for_memory:
-            known = replace(known, cause=f"{known.cause} ({memory_in_words(before)})")
-        return known
 
     def _work(self) -> tuple[float, int]:
         """The same as `cpu_and_io`, for a start: nobody else looks at the machine meanwhile."""
         if self._machine is not None:
             self._machine.look()
         return self.cpu_and_io()
+
+    def _spawn(self, identity: ProcessIdentity) -> subprocess.Popen[bytes]:
+        try:
+            return spawn(identity, self._state_dir, self._command, cwd=self._cwd, env=self._env)
+        except SpawnError as error:
+            raise ProcessError(self._not_begun(str(error), error.advice)) from error
+
+    def _start_failure(
+        self, life: Incarnation, failed: NotReady, *, given_up: bool
+    ) -> tuple[str, HoldReason]:
+        ended = self.exit_of(life.identity.incarnation)
+        return explain_start_failure(
+            failed,
+            probe=self.last_probe,
+            given_up=given_up,
+            tails=self.get_tail_logs(),
+            ended=ended is not None,
+            exit_code=ended.code if ended else None,
+            memory=self._machine.memory_before() if self._machine else None,
+            signatures=self._signatures,
+        )
 
     def _not_begun(self, why: str, advice: str = "") -> str:
         return self._failed(f"{why}. {advice}" if advice else why, not_begun(why, advice))
@@ -517,13 +442,3 @@ class WebUIProcessManager:
         self.last_hold_reason = hold_reason
         log.warning("%s", self.last_failure)
         return self.last_failure
-
-
-def _wait_gone(pid: int, mark: str) -> int | None:
-    """Block until the process with this pid and start mark is dead; its exit code, if seen."""
-    try:
-        process = psutil.Process(pid)
-    except psutil.NoSuchProcess:
-        return None
-    # A mark that may not be read is "", here and in the record: such a process is waited for.
-    return system.wait_gone(process) if (system.start_mark(pid) or "") == mark else None

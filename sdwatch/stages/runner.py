@@ -6,14 +6,11 @@ the ledger, take up the first unfinished call.
 
 from __future__ import annotations
 
-import base64
 import errno
-import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +20,6 @@ from sdwatch.errors import (
     JournalError,
     RunCancelledError,
     RunStoppedError,
-    SdwatchError,
     SpoolError,
     WebUIError,
 )
@@ -35,10 +31,8 @@ from sdwatch.policy.failure.made_by import what_made_it
 from sdwatch.policy.failure.recovery import Action, Decision, Ground
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.job import Job, Stage
-from sdwatch.policy.job.payload import UPSCALE, Call, calls_of, own_images
-from sdwatch.policy.job.picture import size_of
-from sdwatch.policy.job.scripts import SCRIPT_FIELDS, with_images
+from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.payload import Call, calls_of
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.report.envelope import (
     ErrorEnvelope,
@@ -48,16 +42,22 @@ from sdwatch.policy.report.envelope import (
     job_envelope,
     lost_image_envelope,
     no_image_envelope,
-    no_picture_envelope,
     unreadable_envelope,
 )
 from sdwatch.spool.archive import Spool, publish
-from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
+from sdwatch.stages.ending import (
+    CallFailedError,
+    Ending,
+    JobChangedError,
+    Place,
+    RunGoneError,
+)
+from sdwatch.stages.payloads import Payloads
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
-from sdwatch.webui.http.api import Outcome
+from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.mailbox import Mailbox
 from sdwatch.webui.http.reply import Reply, check_image
 from sdwatch.webui.http.reply_checks import ReplyChecks
@@ -79,32 +79,6 @@ _COMES_BACK = frozenset(
 )  # fmt: skip
 
 
-class Ending(StrEnum):
-    """How a run's thread ended. A stopped run stays in working/ and goes on later; of one that is
-    gone somebody took the folder away."""
-
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    STOPPED = "stopped"
-    GONE = "gone"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run is: stage `stage` of `stages`, of this kind, and in it call `call` of `calls`."""
-
-    stage: int
-    stages: int
-    kind: str
-    call: int
-    calls: int
-
-    def __str__(self) -> str:
-        stage = f"stage {self.stage} of {self.stages} ({self.kind})"
-        return f"{stage}, call {self.call} of {self.calls}"
-
-
 class RecoveringClient(Protocol):
     """See WebUIAPI."""
 
@@ -117,22 +91,6 @@ class PlainClient(Protocol):
     """Any client that can send one generation and raises WebUIError."""
 
     def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply: ...
-
-
-class CallFailedError(SdwatchError):
-    """A call failed for good; the run fails with this envelope."""
-
-    def __init__(self, envelope: ErrorEnvelope) -> None:
-        super().__init__(envelope.message)
-        self.envelope = envelope
-
-
-class JobChangedError(SdwatchError):
-    """Somebody wrote to the job after it was read."""
-
-
-class RunGoneError(SdwatchError):
-    """Somebody took the run's folder away."""
 
 
 class StageRunner:
@@ -176,6 +134,7 @@ class StageRunner:
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
         self._reply_checks = ReplyChecks(checks)
+        self._payloads = Payloads(run, self._patiently)
         self._refusals = Lasting()
         recorder.insist = self._insist
 
@@ -272,7 +231,7 @@ class StageRunner:
             for call in calls_of(number, stage, self._run.seeds[number - 1], inputs):
                 recorded = self._run.ledger.call(call.id).images
                 if call.id == (call_id or call.id) and (call_id or recorded is None):
-                    return call, self._payload(job, call)
+                    return call, self._payloads.payload(job, call)
                 images += recorded or ()
         what = f"there is no call {call_id}" if call_id else "all its calls are finished"
         raise SpoolError(f"{self._run.run_id}: {what}")
@@ -305,7 +264,7 @@ class StageRunner:
             return recorded
         self.place = Place(call.stage, len(job.stages), call.kind, call.number, of)
         self.doing = str(self.place)
-        made = self._make(call, self._payload(job, call))
+        made = self._make(call, self._payloads.payload(job, call))
         assert made.reply is not None
         reply = made.reply
         facts = {"seconds": self._recorder.seconds, **what_made_it(reply.info)}
@@ -370,52 +329,6 @@ class StageRunner:
                 )
             )
 
-    def _payload(self, job: Job, call: Call) -> dict[str, Any]:
-        """The call's fields, and its images in them."""
-        stage = job.stages[call.stage - 1]
-        own = bool(own_images(stage))
-        images = self._read_all(call, call.images, own)
-        payload = dict(call.fields)
-        if mask := payload.get("mask"):
-            payload["mask"] = _encoded(self._read_image(call, mask, own=True))
-        payload |= self._script_images(call, stage)
-        if call.kind == UPSCALE:
-            return payload | {"image": _encoded(images[0])}
-        if images:
-            payload["init_images"] = [_encoded(image) for image in images]
-            if "width" not in payload and "height" not in payload:
-                # Without a size a WebUI squeezes every image to 512x512 (measured).
-                payload |= _size_of(images[0])
-        return payload
-
-    def _script_images(self, call: Call, stage: Stage) -> dict[str, Any]:
-        """The arguments of scripts, with the job's images in place of their names; each is read
-        once."""
-        names = sorted(set(stage.script_images))
-        read = self._read_all(call, names, own=True)
-        images = dict(zip(names, map(_encoded, read), strict=True))
-        given = {key: call.fields[key] for key in SCRIPT_FIELDS if key in call.fields}
-        return {key: with_images(value, lambda n: images.get(n, n)) for key, value in given.items()}
-
-    def _read_all(self, call: Call, names: Sequence[str], own: bool) -> list[bytes]:
-        images: list[bytes] = []
-        for name in names:
-            images.append(self._read_image(call, name, own))
-            if sum(map(len, images)) > MAX_PICTURE_BYTES:
-                why = f"and the images before it have more than {MAX_PICTURE_BYTES >> 20} MB"
-                raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why))
-        return images
-
-    def _read_image(self, call: Call, name: str, own: bool) -> bytes:
-        try:
-            image: bytes = self._patiently(lambda: self._run.read_image(name, own))
-            return image
-        except FileNotFoundError as error:
-            raise CallFailedError(lost_image_envelope(call.kind, call.id, name)) from error
-        except SpoolError as error:
-            why = str(error)
-            raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why)) from error
-
     def _patiently(self, read: Callable[[], Any]) -> Any:
         """What is read of the job. A file that is closed to us since the claim may be opened again;
         what stays closed is no share that is gone, and nobody is helped by a run that waits for
@@ -465,13 +378,3 @@ class StageRunner:
                 if lasted := self._refusals.is_over(run, self._clock.monotonic()):
                     log.info("%s: the disk takes it again, after %s", run, lasted)
                 return done
-
-
-def _encoded(image: bytes) -> str:
-    return base64.b64encode(image).decode()
-
-
-def _size_of(image: bytes) -> dict[str, int]:
-    """An image's size as a WebUI makes it: multiples of 8."""
-    width, height = size_of(io.BytesIO(image))
-    return {"width": max(8, width // 8 * 8), "height": max(8, height // 8 * 8)}
