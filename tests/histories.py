@@ -225,10 +225,10 @@ class ModelLane:
     def failed_fresh_since(self, incarnation: int) -> bool:
         return self.failed_fresh > incarnation
 
-    def draws(
+    def can_generate(
         self, stage: str, payload: Mapping[str, Any], _: threading.Event, *, keeps_memory: bool
     ) -> Drawn:
-        drawn = self.self_test.draws(stage, payload, lambda: "")
+        drawn = self.self_test.can_generate(stage, payload, lambda: "")
         if keeps_memory and drawn is not Drawn.CAN and self.managed:
             self.bring_up()
         return drawn

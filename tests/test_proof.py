@@ -215,7 +215,7 @@ def drawn(answers: Answers, largest: Mapping[str, Any] = GOOD) -> tuple[Drawn, A
     client = Answering(answers)
     made = self_test(client, good=False)
     made.succeeded("txt2img", largest)
-    return made.draws("txt2img", HUGE, lambda: ""), client
+    return made.can_generate("txt2img", HUGE, lambda: ""), client
 
 
 def test_the_picture_for_advice_is_as_large_as_the_call_after_hires_and_batch() -> None:
@@ -232,7 +232,7 @@ def test_what_it_shows_depends_on_what_succeeded_before() -> None:
     assert drawn(lambda _: OOM, HUGE)[0] is Drawn.COULD_BEFORE
     assert drawn(lambda _: WebUIBusyError("429"))[0] is Drawn.NOT_ASKED
     assert drawn(lambda _: WebUIBadRequestError("422", status=422))[0] is Drawn.NOT_ASKED
-    upscale = self_test(Answering(lambda _: OOM)).draws("extra-single-image", {}, lambda: "")
+    upscale = self_test(Answering(lambda _: OOM)).can_generate("extra-single-image", {}, lambda: "")
     assert upscale is Drawn.NOT_ASKED, "its size is not in its payload"
 
 

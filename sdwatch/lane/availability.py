@@ -8,124 +8,88 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sdwatch.config import WebUIConfig
+from sdwatch.lane.context import LaneContext
+from sdwatch.lane.health_checks import HealthChecks
 from sdwatch.lane.hold import Hold
+from sdwatch.lane.inventory import Inventory
 from sdwatch.lane.recycling import Recycling
 from sdwatch.lane.self_test import Ended, SelfTest
+from sdwatch.lane.self_test_gate import STOPS, SelfTestGate
 from sdwatch.policy.failure.cooldown import asked_again_after
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.hold_reason import (
     Cure,
     HoldReason,
-    NoCall,
     broken_here,
     doubted_jobs,
-    no_answer,
-    seen_by_probe,
     unproven,
 )
 from sdwatch.policy.failure.lifecycle import Event, State, next_state
 from sdwatch.policy.failure.reply_checks import Finding, failed_extensions
-from sdwatch.policy.job.catalogue import Catalogue, Kind
 from sdwatch.policy.privacy.cuts import shortened
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE
-from sdwatch.system.clock import Clock
 from sdwatch.webui.http.attempt import EXIT_WAIT
 from sdwatch.webui.http.canary import By, SelfTestFailure
-from sdwatch.webui.http.catalogue import CatalogueReader
-from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.external import ExternalWebUI
-from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.occupancy import Occupancy
-from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.log.tail_capture import first_lines
-from sdwatch.webui.process.crash_history import CrashHistory, Fell
+from sdwatch.webui.process.crash_history import Fell
 from sdwatch.webui.process.process import WebUIProcessManager
-from sdwatch.webui.process.readiness import PROBE_EVERY, ProbeResult
+from sdwatch.webui.process.readiness import PROBE_EVERY
 
-log = logging.getLogger("sdwatch.keeper")
-
-_SCHEMA_LOOKS_AT_START = 2
-_SCHEMA_LOOKS_WHILE_IDLE = 3
-_SCHEMA_PAUSE = 0.5
-"""Seconds: routes that are still being added are there by then (measured with SD.Next)."""
-
-STOPS = "sdwatch stops"
+log = logging.getLogger("sdwatch.supervisor")
 
 
 class Availability:
-    """Of the WebUI of `config`. `stopping` is set when sdwatch stops; `changed` is called after
-    each change of `state`, `wake` when the lane's readiness is another; `tell` gets lines for
-    people, `warn` what of a start they should know; `redact` takes prompts out of what the WebUI
-    said. `may_call`: why no call may begin, or None; `paused`: why nothing but a health check
-    may be done, or None (a person's hold). `process` is set once, before anything else."""
+    """Of the WebUI of `context`.
+
+    `stopping`: set when sdwatch stops. `warn`: gets the findings of a start that a person should
+    know. `process` is set once, before anything else is called.
+    """
 
     def __init__(
         self,
-        config: WebUIConfig,
+        context: LaneContext,
         *,
-        client: SDWebUIClient,
-        probe: ReadinessProbe,
-        crashes: CrashHistory,
         recycling: Recycling,
         self_test: SelfTest,
-        clock: Clock,
         stopping: threading.Event,
-        changed: Callable[[], None],
-        wake: Callable[[], None],
-        tell: Callable[[str], None],
         warn: Callable[[str, tuple[Finding, ...]], None],
-        may_call: Callable[[], NoCall | None],
-        paused: Callable[[], NoCall | None],
-        redact: Callable[[str], str],
-        remembered: Remembered,
     ) -> None:
         self.process: WebUIProcessManager | ExternalWebUI
         self.state = State.DOWN
-        self.hold = Hold(clock)
-        self.catalogue: Catalogue | None = None  # of the last generation that was ready
-        self.ended_incarnation = -1  # the last that ended without being asked to
-        self._config = config
-        self._client = client
-        self._probe = probe
-        self._crashes = crashes
+        self.hold = Hold(context.clock)
+        self.inventory = Inventory(context, stopping, self._is_idle)
+        self.ended_incarnation = -1  # the last one that ended although sdwatch did not stop it
+        self.paused = context.paused
+        self._context = context
+        self._config = context.config
+        self._managed = context.managed
+        self._health = HealthChecks(context)
+        self._crashes = context.crashes
+        self._clock = context.clock
+        self._wake = context.wake
+        self._redact = context.redactor.redact
         self._recycling = recycling
         self._self_test = self_test
-        self._clock = clock
         self._stopping = stopping
-        self._changed = changed
-        self._wake = wake
-        self._tell = tell
         self._warn = warn
-        self._may_call = may_call
-        self.paused = paused
-        self._redact = redact
-        self._lists = CatalogueReader(
-            client, config.health.timeout, stopping.is_set, remembered, self._is_idle
+        self._gate = SelfTestGate(
+            context,
+            self_test,
+            self.hold,
+            stopping,
+            is_gone=lambda: self.is_gone,
+            how_ended=self._how_ended,
         )
-        self._cannot: dict[str, str] = {}  # stages, and why: as calls of this life have shown
-        self._useless: dict[str, str] = {}  # upscalers, and why
-        self._remembered = remembered
-        self._schema_looks = 0
-        self._occupancy = Occupancy(client, config.health.timeout, clock)
-        self._failed_probes = 0
-        self._next_probe = 0.0
-        self._nothing_runs = False  # on hold since a start found it not usable, and ended
+        self._occupancy = Occupancy(context.client, context.config.health.timeout, context.clock)
+        self._nothing_runs = False  # on hold: a start found it unusable, and its process ended
         self._unusable_starts = 0  # in a row
-
-    @property
-    def _managed(self) -> bool:
-        return self._config.command is not None
-
-    @property
-    def kind(self) -> Kind:
-        """Which WebUI it is, or was in an earlier life, as far as that is known."""
-        return self.catalogue.kind if self.catalogue is not None else self._remembered.kind
 
     @property
     def ready(self) -> bool:
@@ -145,7 +109,7 @@ class Availability:
     def apply(self, event: Event) -> None:
         """It happened: another state. Raises LifecycleError where that cannot be."""
         self.state = next_state(self.state, event)
-        self._changed()
+        self._context.permit.changed()
 
     # -- the road to ready
 
@@ -169,10 +133,8 @@ class Availability:
             return SelfTestFailure(why.text, By.NOT_ASKED)
         self._nothing_runs = False
         before = self.process.incarnation
-        self._probe.start_incarnation()
-        self._schema_looks = 0
-        self._cannot, self._useless = {}, {}
-        self._failed_probes = 0
+        self._health.start_incarnation()
+        self.inventory.start_incarnation()
         self._recycling.start_incarnation()
         self.apply(Event.START)
         self._crashes.started(self.process.incarnation + 1 if self._managed else 0)
@@ -198,14 +160,14 @@ class Availability:
             self._warn(f"generation {self.process.incarnation}", tuple(found))
 
     def _come_up(self, how: str = "") -> SelfTestFailure | None:
-        """It answers: it is ready, unless it is doubted. None, or why it is not."""
+        """It answers: it is ready, unless it is needs_self_test. None, or why it is not."""
         self._unusable_starts = 0
-        if self.must_be_proven and (why := self.paused()):
-            self._wait_to_be_proven()
+        if self.must_self_test and (why := self.paused()):
+            self._wait_for_self_test()
             return SelfTestFailure(why.text, By.NOT_ASKED)
-        self_test_failure = self._doubt()
+        self_test_failure = self._gate.pass_if_due()
         if self_test_failure is None:
-            self._read_lists()
+            self.inventory.read()
             self.apply(Event.READY)
             self.hold.end()
             self._tell_ready(how)
@@ -224,23 +186,23 @@ class Availability:
         starts_again = asked_again_after(self._unusable_starts)
         self._hold_for(starts_again if self._nothing_runs else self._config.health.interval)
 
-    def _wait_to_be_proven(self) -> None:
+    def _wait_for_self_test(self) -> None:
         """It answers, but its proof must wait for a person's hold to end."""
-        self.hold.to_be_proven = True
+        self.hold.needs_self_test = True
         if self.hold.held is None:
             self.hold.say(unproven())
         self._hold_for(0.0)
 
     @property
-    def must_be_proven(self) -> bool:
-        """Whether it is ready only once it has passed a self-test."""
-        return self.hold.to_be_proven or self._crashes.doubted
+    def must_self_test(self) -> bool:
+        """Whether the WebUI is ready only after it has passed a self-test."""
+        return self._gate.must_self_test
 
     def look_after(self) -> None:
         """One round for a WebUI that no run has."""
         if self.state is State.READY:
             self._check_health()
-        if self.state is State.READY and self._recycling.due and not self._may_call():
+        if self.state is State.READY and self._recycling.due and not self._context.may_call():
             self._recycle()
         if self.state is State.NOT_USABLE:
             self._try_again()
@@ -250,7 +212,7 @@ class Availability:
     def rest(self) -> None:
         """It has just answered a call: no probe is needed for a moment. A hold has its own time."""
         if self.state is State.READY:
-            self._next_probe = self._clock.monotonic() + PROBE_EVERY
+            self._health.defer(PROBE_EVERY)
 
     def broke(self, error: Exception) -> None:
         """A mistake of sdwatch itself left it in the middle."""
@@ -270,21 +232,25 @@ class Availability:
         because = f": {self._redact(why)}" if why else ""
         told = f"{diagnosis}{because}; nothing is sent to it for {entry:g} s"
         self.hold.remember(told)
-        self._tell(told)
+        self._context.report(told)
 
     def put_on_hold(
-        self, hold_reason: HoldReason, *, still_counts_for: float = 0.0, to_be_proven: bool = False
+        self,
+        hold_reason: HoldReason,
+        *,
+        still_counts_for: float = 0.0,
+        needs_self_test: bool = False,
     ) -> None:
         """Nothing can be sent to it for now; the oftener in a row, the longer: what waits for
         others along the cool-down, else at a pace by which a cure is soon seen. See Hold."""
         told = self._with_output(hold_reason)
         in_a_row = self.hold.begin(
-            told, still_counts_for=still_counts_for, to_be_proven=to_be_proven
+            told, still_counts_for=still_counts_for, needs_self_test=needs_self_test
         )
         waits = self._crashes.entry if told.cure is Cure.TIME else asked_again_after
         self._hold_for(waits(in_a_row))
 
-    def doubt_the_jobs(self, runs: Sequence[str]) -> None:
+    def suspect_webui(self, runs: Sequence[str]) -> None:
         """These were spent in a row on a WebUI that died each time."""
         self._crashes.suspected(runs)
         if self.state is State.READY:  # else the last of them made a restart due
@@ -295,25 +261,19 @@ class Availability:
         self.hold.release()
         self._self_test.begin_anew()
         self._crashes.trusted()
-        self._next_probe = 0.0
+        self._health.defer(0.0)
 
     def run_self_test(self, why_over: Callable[[], str]) -> SelfTestFailure | None:
         """Why it fails its self-test. It must be ready; a self-test that is over for another reason
         than its own end (see `why_over`) condemns nothing."""
         if why := self.paused():
             return SelfTestFailure(why.text, By.NOT_ASKED)
-        over = self._why_over
-        self_test_failure = self._self_test.why_it_failed(
-            lambda: why_over() or over(), self._how_ended
-        )
-        if why_over() or self._stopping.is_set():
-            return SelfTestFailure(why_over() or STOPS, By.NOT_ASKED)
-        if self_test_failure is None:
-            self._crashes.proven_well()
-            return None
+        self_test_failure = self._gate.run(why_over)
+        if self_test_failure is None or self_test_failure.by is By.NOT_ASKED:
+            return self_test_failure
         return self._take(self_test_failure)
 
-    def draws(
+    def can_generate(
         self,
         stage: str,
         payload: Mapping[str, Any],
@@ -326,8 +286,7 @@ class Availability:
         before, so that it is recycled after another."""
         if self.state is not State.READY or self.paused():
             return Drawn.NOT_ASKED
-        over = self._why_over
-        drawn = self._self_test.draws(stage, payload, lambda: why_over() or over(), self._how_ended)
+        drawn = self._gate.can_generate(stage, payload, why_over)
         if keeps_memory and drawn is not Drawn.CAN:
             self._recycling.make_due("a picture for advice may have left it unusable")
         return drawn
@@ -338,7 +297,7 @@ class Availability:
         """It did not pass: waited for where it has no time. Else its cool-down begins; it is on
         hold only where no restart is left to cure it: it is fresh, or not ours."""
         if self_test_failure.by is By.NO_TIME:
-            self.put_on_hold(self_test_failure.told, to_be_proven=True)
+            self.put_on_hold(self_test_failure.told, needs_self_test=True)
             return self_test_failure
         if self._stopping.is_set():
             return SelfTestFailure(STOPS, By.NOT_ASKED)
@@ -352,7 +311,7 @@ class Availability:
             holds=not again,
             failed_fresh=failed_fresh,
         )
-        self._tell(
+        self._context.report(
             f"{self_test_failure.reason}; nothing is sent for {self._crashes.remaining():g} s"
         )
         self._wake()
@@ -366,7 +325,7 @@ class Availability:
             self._hold_for(self._crashes.suspicion_left())
 
     def _hold_for(self, seconds: float) -> None:
-        self._next_probe = self._clock.monotonic() + seconds
+        self._health.defer(seconds)
         self.apply(Event.NOT_USABLE)
         self._wake()
 
@@ -398,24 +357,6 @@ class Availability:
         lines = tuple(lines_that_matter(printed))
         return replace(hold_reason, cause=self._redact(hold_reason.cause), lines=lines)
 
-    def _doubt(self) -> SelfTestFailure | None:
-        """After a failed canary, and what no probe can see, it is ready only when a canary has
-        passed: why that failed. It is a call like any other, and waits out the cool-down."""
-        if not self.must_be_proven:
-            return None
-        if self._clock.wait(self._stopping, self._crashes.remaining()):
-            return SelfTestFailure(STOPS, By.NOT_ASKED)
-        self_test_failure = self._self_test.why_it_failed(self._why_over, self._how_ended)
-        if self_test_failure is None:
-            self._crashes.proven_well()
-        return self_test_failure
-
-    def _why_over(self) -> str:
-        """Why a proof that is under way needs no more waiting for, or ''."""
-        if self._stopping.is_set():
-            return STOPS
-        return "the WebUI's process ended" if self.is_gone else ""
-
     def _how_ended(self) -> Ended | None:
         """How its process ended, if it has. A connection breaks a moment before that is seen."""
         process = self.process
@@ -433,52 +374,37 @@ class Availability:
         """Dead or frozen is noticed while nothing is queued, too."""
         if self.is_gone:
             self._died_by_itself()
-        elif (probe := self._probe_when_due()) is None:
+        elif (probe := self._health.probe_if_due()) is None:
             return
         elif probe.lacks:
-            self.put_on_hold(self._seen_by(probe))
+            self.put_on_hold(self._health.hold_reason_for(probe, self.inventory.kind))
         elif probe.ready:
-            self._failed_probes = 0
+            self._health.passed()
             self.process.cap_logs()
             self._recycling.look_at_memory()
-            self._finish_lists()
-        elif self._is_frozen(probe):
+            self.inventory.read_rest()
+        elif self._health.is_frozen(probe):
             self.crashed(Diagnosis.STUCK, probe.reason)
 
     def _try_again(self) -> None:
         """It could not be used: has what was wrong gone away?"""
         if self._nothing_runs:
-            if self._clock.monotonic() >= self._next_probe:
+            if self._health.is_due:
                 self.bring_up()
         elif self.is_gone:
             self._died_by_itself()
-        elif (probe := self._probe_when_due()) is None:
+        elif (probe := self._health.probe_if_due()) is None:
             return
         elif self._occupancy.look(still_counts_for=self.hold.still_counts_for):
             self.hold.say_again()
-        elif self._managed and not (probe.ready or probe.unusable) and self._is_frozen(probe):
+        elif (
+            self._managed and not (probe.ready or probe.unusable) and self._health.is_frozen(probe)
+        ):
             self.crashed(Diagnosis.STUCK, probe.reason)
         elif not probe.ready:
-            self._say_if_new(self._seen_by(probe))
-        elif not (self.must_be_proven and self._may_call()):
+            self._say_if_new(self._health.hold_reason_for(probe, self.inventory.kind))
+        elif not (self.must_self_test and self._context.may_call()):
             self._go_on_if_well()
-
-    def _seen_by(self, probe: ProbeResult) -> HoldReason:
-        """Why it cannot be used, as a probe finds."""
-        if probe.lacks is None:
-            return no_answer(probe.reason, managed=self._managed, facts=probe.key)
-        return seen_by_probe(
-            probe.reason, probe.lacks, managed=self._managed, kind=self.kind, facts=probe.key
-        )
-
-    def _is_frozen(self, probe: ProbeResult) -> bool:
-        """No answer once more: so often in a row that it must be restarted?"""
-        self._failed_probes += 1
-        log.warning("%s: %s", self._config.name, probe.reason)
-        if self._failed_probes < self._config.health.failures:
-            return False
-        self._failed_probes = 0
-        return True
 
     def _say_if_new(self, hold_reason: HoldReason) -> None:
         """It is looked at every few seconds, and its output read only where something changed."""
@@ -487,11 +413,11 @@ class Availability:
 
     def _go_on_if_well(self) -> None:
         """Its probe is answered; what a call has found wrong only the canary can see."""
-        self_test_failure = self._doubt()
+        self_test_failure = self._gate.pass_if_due()
         if self_test_failure is None:
             self._unusable_starts = 0
             self.hold.end()
-            self._read_lists()
+            self.inventory.read()
             self.apply(Event.READY)
             self._wake()
             self._hold_if_suspected()
@@ -502,73 +428,24 @@ class Availability:
         self._self_test.forget_whose()
         self.crashed(Diagnosis.CRASH)
 
-    def _probe_when_due(self) -> ProbeResult | None:
-        if self._clock.monotonic() < self._next_probe:
-            return None
-        probe = self._probe()
-        self._next_probe = self._clock.monotonic() + self._config.health.interval
-        return probe
-
     def _recycle(self) -> None:
         """End it in order and start it anew, which is no crash."""
         self._crashes.recycled(self.process.incarnation, self._recycling.due)
-        self._tell(f"recycled: {self._recycling.due}")
+        self._context.report(f"recycled: {self._recycling.due}")
         self.apply(Event.RECYCLED)
 
     def _interrupt_what_was_left(self) -> None:
         """A client that goes away does not cancel what it asked for (measured): the picture that
         the last monitor left behind is interrupted, so that no call queues behind it."""
         if self._managed and self._occupancy.seen:
-            self._client.interrupt()
-
-    # -- what it has
-
-    def read_lists_again(self, routes: Collection[str]) -> None:
-        """These anew, once they have been read."""
-        if routes and self.catalogue is not None:
-            self.catalogue = self._lists.read_again(self.catalogue, routes)
-            self._wake()
-
-    def cannot(self, stage: str, upscaler: str, why: str) -> None:
-        """A call has shown that this life of it cannot do `stage`, with this upscaler or, '', at
-        all: no later job is to find that out after its first stages."""
-        known = self._useless if upscaler else self._cannot
-        known[upscaler or stage] = why
-        self._add_what_was_learned()
-        self._wake()
-
-    def _add_what_was_learned(self) -> None:
-        if (catalogue := self.catalogue) is not None and (self._cannot or self._useless):
-            cannot, useless = {**catalogue.cannot, **self._cannot}, dict(self._useless)
-            self.catalogue = replace(catalogue, cannot=cannot, useless=useless)
+            self._context.client.interrupt()
 
     def _is_idle(self) -> bool:
         return not self._occupancy.seen
 
-    def _read_lists(self) -> None:
-        """Before it is ready for runs, so that no job is claimed without. What is not answered in
-        time is not known."""
-        self.catalogue = catalogue = self._lists.read()
-        for _ in range(_SCHEMA_LOOKS_AT_START):
-            if not self._lists.unfinished or self._clock.wait(self._stopping, _SCHEMA_PAUSE):
-                break
-            self.catalogue = catalogue = self._lists.read()
-        self._add_what_was_learned()
-        for route, why in catalogue.missing.items():
-            log.info("%s: no %s to check jobs against: %s", self._config.name, route, why)
-
-    def _finish_lists(self) -> None:
-        """A schema that could not be read when it came up is asked for again, a few times: each
-        failure leaves a traceback in the WebUI's log."""
-        if not self._lists.unfinished or self._schema_looks >= _SCHEMA_LOOKS_WHILE_IDLE:
-            return
-        self._schema_looks += 1
-        self._read_lists()
-        self._wake()
-
     def _tell_ready(self, how: str = "") -> None:
         if not self._managed:  # neither adopted nor numbered
-            self._tell("ready")
+            self._context.report("ready")
         else:
             words = ["ready", how, f"generation {self.process.incarnation}"]
-            self._tell(", ".join(filter(None, words)))
+            self._context.report(", ".join(filter(None, words)))

@@ -16,7 +16,7 @@ class Hold:
         self.held: Held | None = None
         self.since = 0.0  # on the wall clock; 0 while there is none
         self.still_counts_for = 0.0  # seconds for which a generation that stands still holds it
-        self.to_be_proven = False  # a call found what no probe can see, so a canary must pass
+        self.needs_self_test = False  # a call found what no probe can see, so a canary must pass
         self._in_a_row = 0
         self._began_as: HoldReason | None = None
         self._tried: tuple[tuple[str, str], ...] = ()  # since a call succeeded; the last of them
@@ -30,12 +30,16 @@ class Hold:
         return held.hold_reason.cause if held else ""
 
     def begin(
-        self, hold_reason: HoldReason, *, still_counts_for: float = 0.0, to_be_proven: bool = False
+        self,
+        hold_reason: HoldReason,
+        *,
+        still_counts_for: float = 0.0,
+        needs_self_test: bool = False,
     ) -> int:
         """A call, or a probe, found that it cannot be used: how often that was so in a row."""
         self._in_a_row += 1
         self.still_counts_for = still_counts_for
-        self.to_be_proven = to_be_proven
+        self.needs_self_test = needs_self_test
         self._began_as = hold_reason
         self.say(hold_reason, anew=True)
         return self._in_a_row
@@ -62,12 +66,12 @@ class Hold:
 
     def release(self) -> None:
         """A person says that it is to go on, and has seen to it: a probe is enough."""
-        self.still_counts_for, self.to_be_proven = 0.0, False
+        self.still_counts_for, self.needs_self_test = 0.0, False
 
     def end(self) -> None:
         """It goes on."""
         self.held, self.since, self._began_as = None, 0.0, None
-        self.still_counts_for, self.to_be_proven = 0.0, False
+        self.still_counts_for, self.needs_self_test = 0.0, False
 
     def succeeded(self) -> None:
         """A call succeeded: the next hold is the first of its row."""

@@ -119,7 +119,7 @@ class SelfTest:
             else self_test_failure
         )
 
-    def draws(
+    def can_generate(
         self,
         stage: str,
         payload: Mapping[str, Any],

@@ -13,120 +13,76 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.lane.availability import Availability
-from sdwatch.lane.permit import Permit
+from sdwatch.lane.context import LaneContext
 from sdwatch.lane.recycling import Recycling
+from sdwatch.lane.request import GIVEN_UP, Request
 from sdwatch.lane.self_test import SelfTest
 from sdwatch.lane.warnings import CallWarnings
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
 from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.hold_reason import HoldReason, NoCall
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.failure.progress import Limits
-from sdwatch.policy.failure.reply_checks import Finding, Level
-from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.system.clock import Clock, join
+from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.system.clock import join
 from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.canary import By, Canary, SelfTestFailure
-from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.external import ExternalWebUI
-from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.mailbox import Exited, Stalled
-from sdwatch.webui.http.option_leaks import OptionLeaks
-from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.log.tail_capture import first_lines_with
-from sdwatch.webui.process.crash_history import CrashHistory
-from sdwatch.webui.process.host_snapshot import Machine
 from sdwatch.webui.process.incarnation import WebUIExit
 from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.readiness import PROBE_EVERY
 
-log = logging.getLogger("sdwatch.keeper")
+log = logging.getLogger("sdwatch.supervisor")
 
-GIVEN_UP = "given up"
 
 _LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
 
 
 class Supervisor:
-    """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed, `tell`
-    gets lines for people; `checks`: what each finding in a reply is. `use` a process once, before
-    `open`."""
+    """Of the WebUI of `context`. Call `use` once, before `open`."""
 
-    def __init__(
-        self,
-        config: WebUIConfig,
-        *,
-        client: SDWebUIClient,
-        probe: ReadinessProbe,
-        crashes: CrashHistory,
-        permit: Permit,
-        clock: Clock,
-        wake: Callable[[], None],
-        tell: Callable[[str], None],
-        may_call: Callable[[], NoCall | None],
-        paused: Callable[[], NoCall | None],
-        machine: Machine,
-        signatures: tuple[Signature, ...],
-        redactor: Redactor,
-        option_leaks: OptionLeaks,
-        remembered: Remembered,
-        checks: Mapping[str, Level],
-    ) -> None:
+    def __init__(self, context: LaneContext) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
-        self.warnings = CallWarnings(tell)
-        self._checks = checks
-        self.recycling = Recycling(config, option_leaks, lambda: self._process.rss())
+        self.warnings = CallWarnings(context.report)
+        self.recycling = Recycling(
+            context.config, context.option_leaks, lambda: self._process.rss()
+        )
         self._process: WebUIProcessManager | ExternalWebUI
-        self._config = config
-        self._client = client
-        self._crashes = crashes
-        self._permit = permit
-        self._clock = clock
-        self._machine = machine
+        self._context = context
+        self._config = context.config
+        self._crashes = context.crashes
+        self._clock = context.clock
         self._stopping = threading.Event()
         self._kick = threading.Event()
-        self._lock = threading.Lock()  # of what another thread than the permit's writes, too
+        self._lock = threading.Lock()  # of what a thread without the permit writes, too
         self._lists_asked: set[str] = set()
-        self._wish: _Wish | None = None
-        self._last_log: CallLog | None = None  # of a run's last POST, also when it is over
-        self._newest_log: tuple[int, CallLog] | None = None  # and its generation; a proof's, too
-        self._call: tuple[str, Mapping[str, Any]] = ("", {})  # the last that went out
-        managed = config.command is not None
-        canary = Canary(client, may_interrupt=managed)
+        self._request: Request | None = None
+        self._last_log: CallLog | None = None  # of a run's last POST, also after its end
+        self._newest_log: tuple[int, CallLog] | None = None  # and its incarnation; self-tests too
+        self._call: tuple[str, Mapping[str, Any]] = ("", {})  # the last one sent
         self._self_test = SelfTest(
-            canary,
+            Canary(context.client, may_interrupt=context.managed),
             self._new_watch,
-            redactor,
-            signatures,
-            managed=managed,
-            kind=lambda: self.availability.kind,
-            clock=clock,
-            limit=config.self_test_limit,
+            context.redactor,
+            context.signatures,
+            managed=context.managed,
+            kind=lambda: self.availability.inventory.kind,
+            clock=context.clock,
+            limit=context.config.self_test_limit,
         )
         self.availability = Availability(
-            config,
-            client=client,
-            probe=probe,
-            crashes=crashes,
+            context,
             recycling=self.recycling,
             self_test=self._self_test,
-            clock=clock,
             stopping=self._stopping,
-            changed=permit.changed,
-            wake=wake,
-            tell=tell,
             warn=self.warn,
-            may_call=may_call,
-            paused=paused,
-            redact=redactor.redact,
-            remembered=remembered,
         )
-        self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
+        self._thread = threading.Thread(target=self._keep, name=f"supervisor-{context.config.name}")
 
     def use(self, process: WebUIProcessManager | ExternalWebUI) -> None:
         """What is kept."""
@@ -203,7 +159,7 @@ class Supervisor:
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
         """Something that a person should know: counted for status, and told once for each job.
         What the config says is off is not."""
-        wanted = (each for each in warnings if self._checks.get(each.kind) != "off")
+        wanted = (each for each in warnings if self._context.checks.get(each.kind) != "off")
         self.warnings.add(job, tuple(wanted))
 
     def crashed(self, diagnosis: Diagnosis) -> None:
@@ -217,7 +173,7 @@ class Supervisor:
         self._set_watch(None)
         still_counts_for = math.inf if until_idle else 0.0
         self.availability.put_on_hold(
-            hold_reason, still_counts_for=still_counts_for, to_be_proven=not until_idle
+            hold_reason, still_counts_for=still_counts_for, needs_self_test=not until_idle
         )
 
     def wait_until_idle(self, hold_reason: HoldReason) -> None:
@@ -229,18 +185,18 @@ class Supervisor:
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """Have the WebUI brought up, and wait for that. False: it did not become ready, or
         `give_up` was set; then the keeper goes on with it."""
-        return self._ask(_Wish(self._bring_up, give_up)) is None
+        return self._ask(Request(self._bring_up, give_up)) is None
 
     def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
         """Have the WebUI tested. See roles.Keeper."""
         self._set_watch(None)
-        return self._ask(_Wish(self._judge_by_self_test, give_up, binds=True))
+        return self._ask(Request(self._judge_by_self_test, give_up, binds=True))
 
     def failed_fresh_since(self, incarnation: int) -> bool:
         """Whether an incarnation after this one failed its self-test before any job's call."""
         return self._crashes.failed_fresh > incarnation
 
-    def draws(
+    def can_generate(
         self,
         stage: str,
         payload: Mapping[str, Any],
@@ -251,13 +207,13 @@ class Supervisor:
         """Have a plain picture made, as large as this call's. See roles.Keeper."""
         drawn = Drawn.NOT_ASKED
 
-        def draw(wish: _Wish) -> None:
+        def draw(wish: Request) -> None:
             nonlocal drawn
-            drawn = self.availability.draws(
+            drawn = self.availability.can_generate(
                 stage, payload, wish.why_over, keeps_memory=keeps_memory
             )
 
-        self._ask(_Wish(draw, give_up, binds=True))
+        self._ask(Request(draw, give_up, binds=True))
         return drawn
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
@@ -272,11 +228,11 @@ class Supervisor:
         self._set_watch(None)
         self._crashes.forgive(crashes)
         if runs := self._self_test.blamed(job, run, failure, died):
-            self.availability.doubt_the_jobs(runs)
+            self.availability.suspect_webui(runs)
 
     def cannot(self, stage: str, upscaler: str, why: str) -> None:
         """A call has shown what this life of the WebUI cannot do. See roles.Keeper."""
-        self.availability.cannot(stage, upscaler, why)
+        self.availability.inventory.note_cannot(stage, upscaler, why)
 
     def call_over(self) -> None:
         """The call is settled, and the permit about to be given back."""
@@ -289,22 +245,22 @@ class Supervisor:
         if not self.availability.ready:
             self._kick.set()
 
-    def _ask(self, wish: _Wish) -> SelfTestFailure | None:
+    def _ask(self, wish: Request) -> SelfTestFailure | None:
         with self._lock:
-            self._wish = wish
+            self._request = wish
         self._kick.set()
         while not wish.done.wait(_LOOK_EVERY):
             with self._lock:
                 # What is done for it on the WebUI must be over before the permit is given back.
                 if (wish.given_up or self._stopping.is_set()) and not wish.bound:
-                    self._wish = None if self._wish is wish else self._wish
+                    self._request = None if self._request is wish else self._request
                     return SelfTestFailure(GIVEN_UP, By.NOT_ASKED)
         return wish.self_test_failure
 
     def _new_watch(self, stage: str) -> CallWatch:
         config = self._config
         return CallWatch(
-            self._client,
+            self._context.client,
             self._clock,
             Limits(config.stall, config.load_limit, config.call_limit),
             stage=stage,
@@ -334,7 +290,7 @@ class Supervisor:
         if ended.expected:
             return
         self.availability.ended_incarnation = ended.incarnation
-        self._permit.tell(Exited(ended.incarnation, ended.code))
+        self._context.permit.tell(Exited(ended.incarnation, ended.code))
         self._kick.set()
 
     def release(self) -> None:
@@ -373,17 +329,17 @@ class Supervisor:
         if (watch := self.watch) is not None:
             return max(0.0, min(PROBE_EVERY, watch.next_look - self._clock.monotonic()))
         down = self.availability.state in (State.DOWN, State.COOLING_DOWN)
-        idle = self._permit.taken or self.availability.paused()
+        idle = self._context.permit.taken or self.availability.paused()
         return 0.0 if down and not idle else PROBE_EVERY
 
     def _read_lists_again(self) -> None:
         with self._lock:
             routes, self._lists_asked = self._lists_asked, set()
-        self.availability.read_lists_again(routes)
+        self.availability.inventory.read_again(routes)
 
     def _care(self) -> None:
         """One round: what a run asked for, the call in flight, or the idle WebUI."""
-        self._machine.look()
+        self._context.machine.look()
         if (wish := self._take_wish()) is not None:
             try:
                 wish.self_test_failure = wish.act(wish)
@@ -391,30 +347,30 @@ class Supervisor:
                 wish.done.set()
         elif (watch := self.watch) is not None:
             self._look_at_call(watch)
-        elif self._permit.take_for_keeping():
+        elif self._context.permit.take_for_keeping():
             try:
                 self.availability.look_after()
             finally:
-                self._permit.give_back()
+                self._context.permit.give_back()
 
-    def _bring_up(self, wish: _Wish) -> SelfTestFailure | None:
+    def _bring_up(self, wish: Request) -> SelfTestFailure | None:
         del wish  # it may be given up meanwhile: the keeper goes on with it
         return self.availability.bring_up()
 
-    def _take_wish(self) -> _Wish | None:
+    def _take_wish(self) -> Request | None:
         with self._lock:
-            wish, self._wish = self._wish, None
+            wish, self._request = self._request, None
             if wish is not None:
                 wish.bound = wish.binds
             return wish
 
-    def _judge_by_self_test(self, wish: _Wish) -> SelfTestFailure | None:
+    def _judge_by_self_test(self, wish: Request) -> SelfTestFailure | None:
         """For a run whose call failed twice: why the WebUI fails its self-test."""
         if self.availability.state is State.READY and self.availability.is_gone:
             self.availability.crashed(Diagnosis.CRASH)
         if self.availability.state is not State.READY:
             wish.bound = False  # nobody gets the permit for a WebUI that is not ready
-            is_tested = self.availability.must_be_proven
+            is_tested = self.availability.must_self_test
             if self_test_failure := self.availability.bring_up():
                 return self_test_failure
             if is_tested:
@@ -435,34 +391,4 @@ class Supervisor:
             # Under the lock: the call may be over by now, and the next one's watch in its place.
             if reason and self.watch is watch:
                 self.watch = None  # said once
-                self._permit.tell(Stalled(reason, watch.probes))
-
-
-class _Wish:
-    """What a run asks the supervisor's thread to `act` for it; `self_test_failure` is the answer
-    once it is `done`. `binds`: that needs the run's permit, which is `bound` while it is so."""
-
-    def __init__(
-        self,
-        act: Callable[[_Wish], SelfTestFailure | None],
-        give_up: threading.Event,
-        *,
-        binds: bool = False,
-    ) -> None:
-        self.done = threading.Event()
-        self.act = act
-        self.binds = binds
-        self.bound = False
-        self.self_test_failure: SelfTestFailure | None = SelfTestFailure(
-            "sdwatch itself broke on it", By.NOT_ASKED
-        )
-        self._give_up = give_up
-
-    @property
-    def given_up(self) -> bool:
-        """Whether the run waits for it no longer."""
-        return self._give_up.is_set()
-
-    def why_over(self) -> str:
-        """Why what is done for it is not to be waited for any more, or ''."""
-        return GIVEN_UP if self.given_up else ""
+                self._context.permit.tell(Stalled(reason, watch.probes))

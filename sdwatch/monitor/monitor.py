@@ -258,7 +258,7 @@ class Monitor:
                 clock=clock,
                 may_call=self._look_why_no_call,
                 wake=self._wake.set,
-                tell=self._say,
+                report=self._say,
                 signatures=signatures,
                 checks=config.checks.levels,
                 paused=self._look_whether_paused,

@@ -148,7 +148,7 @@ class NotingKeeper:
         del incarnation
         return False
 
-    def draws(self, *_: Any, **__: Any) -> Drawn:
+    def can_generate(self, *_: Any, **__: Any) -> Drawn:
         self.heard.append("draws")
         return self.drawn
 

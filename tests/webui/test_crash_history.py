@@ -237,6 +237,6 @@ def test_a_failed_canary_is_doubted_until_one_passes_whatever_came_between(
     history = opened(path, clock)
     history.crashed("failed canary")
     history.crashed("failed start")
-    assert opened(path, clock).doubted
-    history.proven_well()
-    assert not opened(path, clock).doubted
+    assert opened(path, clock).needs_self_test
+    history.passed_self_test()
+    assert not opened(path, clock).needs_self_test

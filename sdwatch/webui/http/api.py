@@ -417,7 +417,7 @@ class WebUIAPI:
         size has selected. It is the job's fault by now, whatever that shows."""
         if self._observer is None or not depends_on_size(envelope.diagnosis):
             return envelope
-        drawn = self._observer.draws(
+        drawn = self._observer.can_generate(
             call.stage,
             call.payload,
             self._mailbox.given_up,

@@ -154,7 +154,7 @@ class CallObserver(Protocol):
         """Whether an incarnation after this one failed its self-test before any job's call, so that
         the WebUI was unusable by itself."""
 
-    def draws(
+    def can_generate(
         self,
         stage: str,
         payload: Mapping[str, Any],

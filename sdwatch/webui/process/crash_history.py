@@ -55,7 +55,7 @@ class CrashHistory:
         self._clock = clock
         self._lock = threading.Lock()
         past = _read(path)
-        self._doubted = past.doubted
+        self._needs_self_test = past.needs_self_test
         self._failed_fresh = past.failed_fresh
         self._suspects, self._suspected_at = past.suspects, past.suspected_at
         self._in_a_row = on_this_boot(past.crashes, cooldown, self._now())
@@ -84,7 +84,7 @@ class CrashHistory:
         with self._lock:
             self._failed_fresh = max(self._failed_fresh, failed_fresh)
             self._successes = 0
-            self._doubted = self._doubted or kind == Fell.FAILED_SELF_TEST
+            self._needs_self_test = self._needs_self_test or kind == Fell.FAILED_SELF_TEST
             self._in_a_row.append(Crash(kind, now))
             entry = self.entry(len(self._in_a_row))
             self._append(
@@ -106,15 +106,15 @@ class CrashHistory:
         return self._failed_fresh
 
     @property
-    def doubted(self) -> bool:
+    def needs_self_test(self) -> bool:
         """Whether it has failed a canary and passed none since."""
-        return self._doubted
+        return self._needs_self_test
 
-    def proven_well(self) -> None:
+    def passed_self_test(self) -> None:
         """It has passed one, or drawn what a job asked for."""
-        if self._doubted:
+        if self._needs_self_test:
             with self._lock:
-                self._doubted = False
+                self._needs_self_test = False
                 self._append(event="well", at=iso(self._clock.wall()))
 
     def suspected(self, runs: Sequence[str]) -> None:
@@ -157,7 +157,7 @@ class CrashHistory:
 
     def succeeded(self) -> None:
         """A call succeeded; enough of them in a row, and the WebUI is stable."""
-        self.proven_well()
+        self.passed_self_test()
         with self._lock:
             self._successes += 1
             if self._in_a_row and self._successes >= STABLE_AFTER:
@@ -220,7 +220,7 @@ class _Past:
     were suspected last, and when."""
 
     crashes: list[Crash] = field(default_factory=list)
-    doubted: bool = False
+    needs_self_test: bool = False
     failed_fresh: int = 0
     suspects: tuple[str, ...] = ()
     suspected_at: Instant | None = None
@@ -231,7 +231,7 @@ class _Past:
         if event == "stable":
             self.crashes.clear()
         elif event == "well":
-            self.doubted = False
+            self.needs_self_test = False
         elif event == "trusted":
             self.suspects, self.suspected_at = (), None
         elif event == "suspects":
@@ -240,7 +240,7 @@ class _Past:
             del self.crashes[max(0, len(self.crashes) - int(record["crashes"])) :]
         elif event == "crash":
             self.crashes.append(Crash(str(record["kind"]), _instant(record)))
-            self.doubted = self.doubted or record["kind"] == Fell.FAILED_SELF_TEST
+            self.needs_self_test = self.needs_self_test or record["kind"] == Fell.FAILED_SELF_TEST
             self.failed_fresh = max(self.failed_fresh, int(record.get("failed_fresh", 0)))
 
 
