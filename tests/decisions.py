@@ -289,7 +289,7 @@ def _notes() -> Any:
             Spool(Path(folder), "me"),
             ["sim"],
             clock=clock,
-            say=lambda notice: told.append((notice.topic.name, notice.subject)),
+            report=lambda notice: told.append((notice.topic.name, notice.subject)),
         )
         full = NoCall("5 MB free, less than min_free", HoldKey(HoldCode.NO_ROOM))
         share = NoCall("share gone: less than min_free", HoldKey(HoldCode.SHARE_GONE))

@@ -42,7 +42,7 @@ def told() -> list[str]:
 @pytest.fixture
 def holds(tmp_path: Path, told: list[str]) -> Holds:
     return Holds(
-        Spool(tmp_path, "me"), ["sim"], clock=SystemClock(), say=lambda n: told.append(str(n))
+        Spool(tmp_path, "me"), ["sim"], clock=SystemClock(), report=lambda n: told.append(str(n))
     )
 
 

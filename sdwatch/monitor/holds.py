@@ -15,14 +15,14 @@ from sdwatch.system.clock import Clock, iso
 
 
 class Holds:
-    """Of the lanes called `names`. `say` gets notices for people. Used by the main thread."""
+    """Of the lanes called `names`. `report` gets notices for people. Used by the main thread."""
 
     def __init__(
-        self, spool: Spool, names: Iterable[str], *, clock: Clock, say: Callable[[Notice], None]
+        self, spool: Spool, names: Iterable[str], *, clock: Clock, report: Callable[[Notice], None]
     ) -> None:
         self._notes = {name: HoldNote(spool.root, name, spool.option) for name in names}
         self._clock = clock
-        self._say = say
+        self._report = report
         self._lasting = Lasting()
         self._no_room: Held | None = None
 
@@ -40,15 +40,15 @@ class Holds:
         for name, hold in (held | {"everything": everything}).items():
             if hold and (line := self._lasting.goes_on(name, hold.key, str(hold), now)):
                 too = f" ({config_edited(edited)})" if edited else ""
-                self._say(Notice(f"{name}: on hold: {line}{too}", Topic.ON_HOLD, name))
+                self._report(Notice(f"{name}: on hold: {line}{too}", Topic.ON_HOLD, name))
             elif not hold and self._lasting.is_over(name, now):
-                self._say(Notice(f"{name}: goes on", subject=name))
+                self._report(Notice(f"{name}: goes on", subject=name))
         self._no_room = self._held_for_room(everything)
         for lane in lanes:
             note = self._notes[lane.name]
             if note.was_taken_away() and lane.held:
                 text = f"{lane.name}: somebody took its HOLD note away: it is tried again"
-                self._say(Notice(text, subject=lane.name))
+                self._report(Notice(text, subject=lane.name))
                 lane.release()
             note.show(lane.held or self._no_room, edited=edited)
 

@@ -25,7 +25,7 @@ _SCAN_SHARE = 5
 
 class Intake:
     """The inbox of `spool`. `wake` is called, from the watch's thread, when it is worth a look;
-    `say` gets a line for people. All else is for the main thread."""
+    `report` gets a line for people. All else is for the main thread."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class Intake:
         *,
         clock: Clock,
         wake: Callable[[], None],
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._spool = spool
         self._clock = clock
         self._wake = wake
-        self._say = say
+        self._report = report
         self._settle = config.settle
         self._scan_interval = config.scan_interval
         self._by_events = config.watch == "events"
@@ -96,10 +96,10 @@ class Intake:
             self._inbox.waiting["inbox"] = f"cannot be read: {error}"
         self.sources = {arrival.source for arrival in self._arrivals}
         for source in self._inbox.unreadable - before:
-            self._say(f"{printable(source)}: {self._inbox.waiting[source]}")
+            self._report(f"{printable(source)}: {self._inbox.waiting[source]}")
         for source, why in self._inbox.ignored.items():
             if source not in self._named:
-                self._say(f"{printable(source)}: {why}")
+                self._report(f"{printable(source)}: {why}")
         self._named = set(self._inbox.ignored)
         took = self._clock.monotonic() - now
         self._next_scan = now + self._scan_interval
@@ -170,7 +170,7 @@ class Intake:
             working, now = self._spool.working, self._clock.monotonic()
             why = disk.refusal(error, working, named=False)
             if line := self._refusals.goes_on(arrival.source, key_of(error), why, now):
-                self._say(f"{printable(arrival.source)}: cannot be claimed: {line}")
+                self._report(f"{printable(arrival.source)}: cannot be claimed: {line}")
             self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
             self._inbox.waiting[arrival.source] = (
                 f"cannot be claimed: {disk.refusal(error, working)}"

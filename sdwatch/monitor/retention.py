@@ -35,7 +35,7 @@ _REMOVED = ".removed-"
 
 
 class Retention:
-    """Removes, on a thread of its own, what `config` says. `say` gets a line for people."""
+    """Removes, on a thread of its own, what `config` says. `report` gets a line for people."""
 
     def __init__(
         self,
@@ -44,13 +44,13 @@ class Retention:
         state: StateFolder,
         *,
         clock: Clock,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._config = config
         self._spool = spool
         self._state = state
         self._clock = clock
-        self._say = say
+        self._report = report
         self._sizes: dict[Path, _Measured] = {}
         self._refused = Lasting()  # by path
         self._stop = threading.Event()
@@ -99,7 +99,9 @@ class Retention:
         names = old + too_much([run for run in runs if run.name not in old], kept.size)
         removed = sum(self._remove(folder / name) for name in names)
         if removed:
-            self._say(f"{folder.name}/: {removed} of {len(runs)} runs removed, as `retention` says")
+            self._report(
+                f"{folder.name}/: {removed} of {len(runs)} runs removed, as `retention` says"
+            )
 
     def _runs_in(self, folder: Path) -> list[Kept]:
         """The runs in done/ or failed/. Their age is told by the clock that stamps the files, as it

@@ -421,7 +421,7 @@ def test_30_000_at_once_are_claimed_once_each_though_events_are_lost(
     clock = FakeClock()  # stands still while the inbox is scanned: nothing is put off for pace
     spool = Spool(box.spool, "worker")
     spool.prepare()
-    intake = Intake(spool, box.config, clock=clock, wake=lambda: None, say=print)
+    intake = Intake(spool, box.config, clock=clock, wake=lambda: None, report=print)
     intake.open()
     with ThreadPoolExecutor(1) as pool:
         burst = pool.submit(lambda: [os.rename(made / name, box.inbox / name) for name in names])

@@ -88,7 +88,7 @@ def test_a_job_that_is_dropped_just_before_the_end_is_not_left_behind(
             if ": done: castle.yaml" in str(notice) and not dropped:
                 dropped.append(spool.drop(name, job() if name == "late.yaml" else "[x"))
 
-        assert Monitor(spool.config, once=True, tell=drop_at_the_end).run() is Result.EMPTY
+        assert Monitor(spool.config, once=True, notify=drop_at_the_end).run() is Result.EMPTY
         assert dropped
         assert spool.waiting() == []
         assert len(spool.done() + spool.failed()) == 2

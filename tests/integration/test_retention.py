@@ -38,7 +38,7 @@ def retention(
 ) -> Retention:
     state = StateFolder(spool.root.parent / "state")
     settings = RetentionConfig.model_validate(config)
-    return Retention(settings, spool, state, clock=SystemClock(), say=told)
+    return Retention(settings, spool, state, clock=SystemClock(), report=told)
 
 
 def run_in(folder: Path, name: str, days: float, size: int = 1000) -> Path:

@@ -326,6 +326,6 @@ def test_a_terminal_behind_which_the_disk_is_full_stops_nothing(tmp_path: Path) 
 
     with monitored(tmp_path) as spool:
         spool.drop("castle.yaml", job())
-        result = Monitor(spool.config, once=True, tell=tell).run()
+        result = Monitor(spool.config, once=True, notify=tell).run()
         assert result is Result.EMPTY
         assert len(spool.done()) == 1
