@@ -48,8 +48,8 @@ def holds(tmp_path: Path, told: list[str]) -> Holds:
 
 def test_a_number_that_changes_is_no_news(holds: Holds, told: list[str]) -> None:
     for free in (12, 11, 10):
-        holds.tell([], replace(FULL, text=FULL.text.replace("12", str(free))))
-    holds.tell([], None)
+        holds.report([], replace(FULL, text=FULL.text.replace("12", str(free))))
+    holds.report([], None)
     assert told == [f"everything: on hold: {FULL}", "everything: goes on"]
 
 
@@ -59,16 +59,16 @@ def test_a_note_of_a_full_disk_that_is_taken_away_releases_no_later_hold(
     lane = StandIn()
     lanes = [cast(Lane, lane)]
     note = tmp_path / "HOLD-sim.txt"
-    holds.tell(lanes, FULL)
+    holds.report(lanes, FULL)
     note.unlink()
-    holds.tell(lanes, FULL)
+    holds.report(lanes, FULL)
     assert note.exists(), "it is still so"
     note.unlink()
-    holds.tell(lanes, None)
+    holds.report(lanes, None)
     lane.held = Held(HoldReason("it has no model"), "now")
-    holds.tell(lanes, None)
-    holds.tell(lanes, None)
+    holds.report(lanes, None)
+    holds.report(lanes, None)
     assert (lane.released, note.exists()) == (0, True)
     note.unlink()
-    holds.tell(lanes, None)
+    holds.report(lanes, None)
     assert lane.released == 1

@@ -176,7 +176,7 @@ def test_a_person_says_that_it_is_healthy_and_512_by_512_decides_again() -> None
     client = Answering(lambda p: WebUIServerError("dead") if is_large(p) else None)
     made = self_test(client)
     assert made.why_it_failed(lambda: "") is not None
-    made.begin_anew()
+    made.start_over()
     assert made.why_it_failed(lambda: "") is None
 
 

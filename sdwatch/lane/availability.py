@@ -38,9 +38,9 @@ from sdwatch.webui.http.canary import By, SelfTestFailure
 from sdwatch.webui.http.external import ExternalWebUI
 from sdwatch.webui.http.occupancy import Occupancy
 from sdwatch.webui.log.tail_capture import first_lines
-from sdwatch.webui.process.crash_history import Fell
+from sdwatch.webui.process.crash_history import IdleFailure
 from sdwatch.webui.process.process import WebUIProcessManager
-from sdwatch.webui.process.readiness import PROBE_EVERY
+from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 
 log = logging.getLogger("sdwatch.supervisor")
 
@@ -118,11 +118,11 @@ class Availability:
         if not self.process.adopt(give_up=self._stopping):
             if self.process.answers_unusable:
                 self.apply(Event.START)
-                self._found_not_usable(self.process.last_hold_reason)
+                self._start_found_unusable(self.process.last_hold_reason)
             return
-        self._interrupt_what_was_left()
+        self._interrupt_leftover()
         self.apply(Event.START)
-        self._come_up("adopted as it was")
+        self._finish_start("adopted as it was")
 
     def bring_up(self) -> SelfTestFailure | None:
         """Wait out the cool-down, then restart and wait until ready: None, or why it is not. While
@@ -141,14 +141,14 @@ class Availability:
         started = self.process.restart_and_wait_ready(self._config.start_limit, self._stopping)
         if started:
             self._warn_of_the_start()
-            return self._come_up()
+            return self._finish_start()
         hold_reason = self.process.last_hold_reason
         has_lived = not self._managed or self.process.incarnation != before
         if hold_reason.cure is Cure.PERSON:
-            self._found_not_usable(hold_reason, has_output=has_lived)
+            self._start_found_unusable(hold_reason, has_output=has_lived)
         else:
             self.apply(Event.START_FAILED)
-            self._failed(hold_reason, Fell.NO_START, has_output=has_lived)
+            self._failed(hold_reason, IdleFailure.NO_START, has_output=has_lived)
             self._wake()
         return SelfTestFailure(self._redact(hold_reason.cause), By.NOT_ASKED)
 
@@ -159,7 +159,7 @@ class Availability:
             found = (each for each in failed_extensions(begin, {}) if each.of_start)
             self._warn(f"generation {self.process.incarnation}", tuple(found))
 
-    def _come_up(self, how: str = "") -> SelfTestFailure | None:
+    def _finish_start(self, how: str = "") -> SelfTestFailure | None:
         """It answers: it is ready, unless it is needs_self_test. None, or why it is not."""
         self._unusable_starts = 0
         if self.must_self_test and (why := self.paused()):
@@ -169,20 +169,22 @@ class Availability:
         if self_test_failure is None:
             self.inventory.read()
             self.apply(Event.READY)
-            self.hold.end()
-            self._tell_ready(how)
+            self.hold.clear()
+            self._report_ready(how)
             self._wake()
             self._hold_if_suspected()
             return None
-        return self._take(self_test_failure, Event.START_FAILED)
+        return self._apply_failure(self_test_failure, Event.START_FAILED)
 
-    def _found_not_usable(self, hold_reason: HoldReason, *, has_output: bool = True) -> None:
+    def _start_found_unusable(self, hold_reason: HoldReason, *, has_output: bool = True) -> None:
         """A start found that only a person can cure it, which is no crash. What answers is asked
         again, and left running; where nothing runs, the start is tried again."""
         self._nothing_runs = self._managed and not self.process.answers_unusable
         self._unusable_starts += 1
         if not self._stopping.is_set():
-            self.hold.say(self._with_output(hold_reason) if has_output else hold_reason, anew=True)
+            self.hold.update(
+                self._with_output(hold_reason) if has_output else hold_reason, retried=True
+            )
         starts_again = asked_again_after(self._unusable_starts)
         self._hold_for(starts_again if self._nothing_runs else self._config.health.interval)
 
@@ -190,7 +192,7 @@ class Availability:
         """It answers, but its proof must wait for a person's hold to end."""
         self.hold.needs_self_test = True
         if self.hold.held is None:
-            self.hold.say(unproven())
+            self.hold.update(unproven())
         self._hold_for(0.0)
 
     @property
@@ -198,29 +200,29 @@ class Availability:
         """Whether the WebUI is ready only after it has passed a self-test."""
         return self._gate.must_self_test
 
-    def look_after(self) -> None:
+    def supervise(self) -> None:
         """One round for a WebUI that no run has."""
         if self.state is State.READY:
             self._check_health()
         if self.state is State.READY and self._recycling.due and not self._context.may_call():
             self._recycle()
         if self.state is State.NOT_USABLE:
-            self._try_again()
+            self._check_unusable()
         elif self.state is not State.READY:
             self.bring_up()
 
-    def rest(self) -> None:
+    def defer_health_check(self) -> None:
         """It has just answered a call: no probe is needed for a moment. A hold has its own time."""
         if self.state is State.READY:
-            self._health.defer(PROBE_EVERY)
+            self._health.defer(PROBE_INTERVAL_S)
 
-    def broke(self, error: Exception) -> None:
+    def internal_error(self, error: Exception) -> None:
         """A mistake of sdwatch itself left it in the middle."""
         if self.state is State.STARTING:
-            self._crashes.crashed(Fell.NO_START)
+            self._crashes.crashed(IdleFailure.NO_START)
             self.apply(Event.START_FAILED)
         if self.state is not State.READY:
-            self.hold.say(broken_here(repr(error)))
+            self.hold.update(broken_here(repr(error)))
         self._wake()
 
     # -- what went wrong
@@ -231,7 +233,7 @@ class Availability:
         self.apply(Event.CRASHED)
         because = f": {self._redact(why)}" if why else ""
         told = f"{diagnosis}{because}; nothing is sent to it for {entry:g} s"
-        self.hold.remember(told)
+        self.hold.record(told)
         self._context.report(told)
 
     def put_on_hold(
@@ -244,7 +246,7 @@ class Availability:
         """Nothing can be sent to it for now; the oftener in a row, the longer: what waits for
         others along the cool-down, else at a pace by which a cure is soon seen. See Hold."""
         told = self._with_output(hold_reason)
-        in_a_row = self.hold.begin(
+        in_a_row = self.hold.start(
             told, still_counts_for=still_counts_for, needs_self_test=needs_self_test
         )
         waits = self._crashes.entry if told.cure is Cure.TIME else asked_again_after
@@ -259,7 +261,7 @@ class Availability:
     def release(self) -> None:
         """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
         self.hold.release()
-        self._self_test.begin_anew()
+        self._self_test.start_over()
         self._crashes.trusted()
         self._health.defer(0.0)
 
@@ -271,7 +273,7 @@ class Availability:
         self_test_failure = self._gate.run(why_over)
         if self_test_failure is None or self_test_failure.by is By.NOT_ASKED:
             return self_test_failure
-        return self._take(self_test_failure)
+        return self._apply_failure(self_test_failure)
 
     def can_generate(
         self,
@@ -291,13 +293,13 @@ class Availability:
             self._recycling.make_due("a picture for advice may have left it unusable")
         return drawn
 
-    def _take(
+    def _apply_failure(
         self, self_test_failure: SelfTestFailure, event: Event = Event.CRASHED
     ) -> SelfTestFailure:
         """It did not pass: waited for where it has no time. Else its cool-down begins; it is on
         hold only where no restart is left to cure it: it is fresh, or not ours."""
         if self_test_failure.by is By.NO_TIME:
-            self.put_on_hold(self_test_failure.told, needs_self_test=True)
+            self.put_on_hold(self_test_failure.as_hold_reason, needs_self_test=True)
             return self_test_failure
         if self._stopping.is_set():
             return SelfTestFailure(STOPS, By.NOT_ASKED)
@@ -306,8 +308,8 @@ class Availability:
         again = self._managed and not fresh
         failed_fresh = self.process.incarnation if fresh else 0
         self._failed(
-            self_test_failure.told,
-            Fell.FAILED_SELF_TEST,
+            self_test_failure.as_hold_reason,
+            IdleFailure.FAILED_SELF_TEST,
             holds=not again,
             failed_fresh=failed_fresh,
         )
@@ -321,7 +323,7 @@ class Availability:
 
     def _hold_if_suspected(self) -> None:
         if runs := self._crashes.suspects:
-            self.hold.say(doubted_jobs(runs), anew=True)
+            self.hold.update(doubted_jobs(runs), retried=True)
             self._hold_for(self._crashes.suspicion_left())
 
     def _hold_for(self, seconds: float) -> None:
@@ -332,7 +334,7 @@ class Availability:
     def _failed(
         self,
         hold_reason: HoldReason,
-        kind: Fell,
+        kind: IdleFailure,
         *,
         has_output: bool = True,
         holds: bool = True,
@@ -342,12 +344,14 @@ class Availability:
         restarted first."""
         if self._stopping.is_set():
             return
-        self._self_test.forget_whose()
+        self._self_test.forget_blame()
         self._crashes.crashed(kind, failed_fresh=failed_fresh)
         if holds:
-            self.hold.say(self._with_output(hold_reason) if has_output else hold_reason, anew=True)
+            self.hold.update(
+                self._with_output(hold_reason) if has_output else hold_reason, retried=True
+            )
         else:
-            self.hold.remember(self._redact(hold_reason.cause))
+            self.hold.record(self._redact(hold_reason.cause))
 
     def _with_output(self, hold_reason: HoldReason) -> HoldReason:
         """What it printed goes with it, and no prompt in either."""
@@ -373,7 +377,7 @@ class Availability:
     def _check_health(self) -> None:
         """Dead or frozen is noticed while nothing is queued, too."""
         if self.is_gone:
-            self._died_by_itself()
+            self._died_while_idle()
         elif (probe := self._health.probe_if_due()) is None:
             return
         elif probe.lacks:
@@ -381,51 +385,51 @@ class Availability:
         elif probe.ready:
             self._health.passed()
             self.process.cap_logs()
-            self._recycling.look_at_memory()
+            self._recycling.sample_memory()
             self.inventory.read_rest()
         elif self._health.is_frozen(probe):
             self.crashed(Diagnosis.STUCK, probe.reason)
 
-    def _try_again(self) -> None:
+    def _check_unusable(self) -> None:
         """It could not be used: has what was wrong gone away?"""
         if self._nothing_runs:
             if self._health.is_due:
                 self.bring_up()
         elif self.is_gone:
-            self._died_by_itself()
+            self._died_while_idle()
         elif (probe := self._health.probe_if_due()) is None:
             return
-        elif self._occupancy.look(still_counts_for=self.hold.still_counts_for):
-            self.hold.say_again()
+        elif self._occupancy.is_busy(still_counts_for=self.hold.still_counts_for):
+            self.hold.restore()
         elif (
             self._managed and not (probe.ready or probe.unusable) and self._health.is_frozen(probe)
         ):
             self.crashed(Diagnosis.STUCK, probe.reason)
         elif not probe.ready:
-            self._say_if_new(self._health.hold_reason_for(probe, self.inventory.kind))
+            self._hold_if_new(self._health.hold_reason_for(probe, self.inventory.kind))
         elif not (self.must_self_test and self._context.may_call()):
-            self._go_on_if_well()
+            self._resume_if_healthy()
 
-    def _say_if_new(self, hold_reason: HoldReason) -> None:
+    def _hold_if_new(self, hold_reason: HoldReason) -> None:
         """It is looked at every few seconds, and its output read only where something changed."""
         if self.hold.held is None or hold_reason.key != self.hold.held.hold_reason.key:
-            self.hold.say(self._with_output(hold_reason))
+            self.hold.update(self._with_output(hold_reason))
 
-    def _go_on_if_well(self) -> None:
+    def _resume_if_healthy(self) -> None:
         """Its probe is answered; what a call has found wrong only the canary can see."""
         self_test_failure = self._gate.pass_if_due()
         if self_test_failure is None:
             self._unusable_starts = 0
-            self.hold.end()
+            self.hold.clear()
             self.inventory.read()
             self.apply(Event.READY)
             self._wake()
             self._hold_if_suspected()
         else:
-            self._take(self_test_failure)
+            self._apply_failure(self_test_failure)
 
-    def _died_by_itself(self) -> None:
-        self._self_test.forget_whose()
+    def _died_while_idle(self) -> None:
+        self._self_test.forget_blame()
         self.crashed(Diagnosis.CRASH)
 
     def _recycle(self) -> None:
@@ -434,16 +438,16 @@ class Availability:
         self._context.report(f"recycled: {self._recycling.due}")
         self.apply(Event.RECYCLED)
 
-    def _interrupt_what_was_left(self) -> None:
+    def _interrupt_leftover(self) -> None:
         """A client that goes away does not cancel what it asked for (measured): the picture that
         the last monitor left behind is interrupted, so that no call queues behind it."""
-        if self._managed and self._occupancy.seen:
+        if self._managed and self._occupancy.is_generating:
             self._context.client.interrupt()
 
     def _is_idle(self) -> bool:
-        return not self._occupancy.seen
+        return not self._occupancy.is_generating
 
-    def _tell_ready(self, how: str = "") -> None:
+    def _report_ready(self, how: str = "") -> None:
         if not self._managed:  # neither adopted nor numbered
             self._context.report("ready")
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sdwatch.policy.failure.hold_reason import Held, HoldReason
 from sdwatch.system.clock import Clock, iso
 
-_MOST_TOLD = 5
+_MOST_KEPT = 5
 
 
 class Hold:
@@ -18,7 +18,7 @@ class Hold:
         self.still_counts_for = 0.0  # seconds for which a generation that stands still holds it
         self.needs_self_test = False  # a call found what no probe can see, so a canary must pass
         self._in_a_row = 0
-        self._began_as: HoldReason | None = None
+        self._started_as: HoldReason | None = None
         self._tried: tuple[tuple[str, str], ...] = ()  # since a call succeeded; the last of them
         self._before = 0  # so many more
         self._clock = clock
@@ -29,7 +29,7 @@ class Hold:
         held = self.held
         return held.hold_reason.cause if held else ""
 
-    def begin(
+    def start(
         self,
         hold_reason: HoldReason,
         *,
@@ -40,37 +40,37 @@ class Hold:
         self._in_a_row += 1
         self.still_counts_for = still_counts_for
         self.needs_self_test = needs_self_test
-        self._began_as = hold_reason
-        self.say(hold_reason, anew=True)
+        self._started_as = hold_reason
+        self.update(hold_reason, retried=True)
         return self._in_a_row
 
-    def say(self, hold_reason: HoldReason, *, anew: bool = False) -> None:
+    def update(self, hold_reason: HoldReason, *, retried: bool = False) -> None:
         """On hold for this reason, by itself or instead of another. `anew`: something was tried
         again, and it is to be told although the reason may be the same."""
         now = self._clock.wall()
         self.since = self.since or now
-        if anew or self.held is None or hold_reason.key != self.held.hold_reason.key:
-            self.remember(hold_reason.cause)
+        if retried or self.held is None or hold_reason.key != self.held.hold_reason.key:
+            self.record(hold_reason.cause)
         self.held = Held(hold_reason, iso(self.since), self._tried, self._before)
 
-    def remember(self, what: str) -> None:
+    def record(self, what: str) -> None:
         """It happened: should it come to a hold, its story begins here."""
         tried = (*self._tried, (iso(self._clock.wall()), what))
-        self._before += max(0, len(tried) - _MOST_TOLD)
-        self._tried = tried[-_MOST_TOLD:]
+        self._before += max(0, len(tried) - _MOST_KEPT)
+        self._tried = tried[-_MOST_KEPT:]
 
-    def say_again(self) -> None:
+    def restore(self) -> None:
         """What it began for is still so, whatever was said since."""
-        if hold_reason := self._began_as or (self.held and self.held.hold_reason):
-            self.say(hold_reason)
+        if hold_reason := self._started_as or (self.held and self.held.hold_reason):
+            self.update(hold_reason)
 
     def release(self) -> None:
         """A person says that it is to go on, and has seen to it: a probe is enough."""
         self.still_counts_for, self.needs_self_test = 0.0, False
 
-    def end(self) -> None:
+    def clear(self) -> None:
         """It goes on."""
-        self.held, self.since, self._began_as = None, 0.0, None
+        self.held, self.since, self._started_as = None, 0.0, None
         self.still_counts_for, self.needs_self_test = 0.0, False
 
     def succeeded(self) -> None:

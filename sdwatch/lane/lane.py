@@ -41,7 +41,7 @@ ACTIVE_RUNS = 2
 """While one run's call is under way, one more may decode, write and publish."""
 
 
-_CHECK_AGAIN = 0.25  # seconds: whether a person's hold is gone, or there is room on disk
+_CHECK_INTERVAL_S = 0.25  # seconds: whether a person's hold is gone, or there is room on disk
 
 
 class Lane:
@@ -140,30 +140,30 @@ class Lane:
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
         """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
         RunCancelledError, RunStoppedError."""
-        self._take_when_clean(mailbox)
+        self._acquire_when_clean(mailbox)
         try:
             yield
         finally:
             try:
-                self.supervisor.call_over()
+                self.supervisor.call_finished()
             finally:
-                self._context.permit.give_back()
-            self.supervisor.look_again()
+                self._context.permit.release()
+            self.supervisor.check_again()
 
-    def _take_when_clean(self, mailbox: Mailbox) -> None:
+    def _acquire_when_clean(self, mailbox: Mailbox) -> None:
         """Looked up with the permit, so that it is true of this call; and given back meanwhile."""
         while True:
-            self._context.permit.take(mailbox, lambda: self.ready)
+            self._context.permit.acquire(mailbox, lambda: self.ready)
             may = False
             try:
                 may = not self._context.may_call() and self.supervisor.is_clean()
             finally:
                 if not may:
-                    self._context.permit.give_back()
+                    self._context.permit.release()
             if may:
                 return
-            self.supervisor.look_again()
-            self._context.clock.wait(mailbox.given_up, _CHECK_AGAIN)
+            self.supervisor.check_again()
+            self._context.clock.wait(mailbox.given_up, _CHECK_INTERVAL_S)
 
     def api(self, recorder: Recorder, mailbox: Mailbox) -> WebUIAPI:
         """The crash-aware call of one run on this lane."""
@@ -183,13 +183,13 @@ class Lane:
             catalogue=lambda: self.catalogue,
         )
 
-    def begin_stop(self) -> None:
+    def start_stop(self) -> None:
         """No new call from now on; a run that waits for anything but a reply stops at once."""
         self.supervisor.close()
         self._context.permit.close(stop_holder=self.supervisor.watch is None)
         self._context.client.abandon_probes()
 
-    def end_stop(self, hurry: threading.Event | None = None) -> None:
+    def finish_stop(self, hurry: threading.Event | None = None) -> None:
         """After all runs have ended: stop the WebUI, or leave it to be adopted. Once `hurry` is
         set it is killed without its grace time."""
         self.supervisor.join()

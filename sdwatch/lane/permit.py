@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sdwatch.errors import RunStoppedError
 from sdwatch.webui.http.mailbox import Mailbox, Message
 
-_CHECK_AGAIN = 0.25  # seconds: for what nobody announces, as the end of a cool-down
+_CHECK_INTERVAL_S = 0.25  # seconds: for what nobody announces, as the end of a cool-down
 
 
 class Permit:
@@ -29,7 +29,7 @@ class Permit:
         """Whether somebody has it."""
         return self._holder is not None or self._supervisor
 
-    def take(self, mailbox: Mailbox, may: Callable[[], bool]) -> None:
+    def acquire(self, mailbox: Mailbox, may: Callable[[], bool]) -> None:
         """Wait until nobody has it and `may` allows. Raises RunCancelledError, RunStoppedError."""
         with self._condition:
             while True:
@@ -39,9 +39,9 @@ class Permit:
                 if not self.taken and may():
                     self._holder = mailbox
                     return
-                self._condition.wait(_CHECK_AGAIN)
+                self._condition.wait(_CHECK_INTERVAL_S)
 
-    def take_for_keeping(self) -> bool:
+    def acquire_for_supervisor(self) -> bool:
         """For the keeper: take it if nobody has it; whether it was taken."""
         with self._condition:
             if self.taken or self._closed:
@@ -49,14 +49,14 @@ class Permit:
             self._supervisor = True
             return True
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Whoever has it gives it back."""
         with self._condition:
             self._holder = None
             self._supervisor = False
             self._condition.notify_all()
 
-    def tell(self, message: Message) -> None:
+    def notify(self, message: Message) -> None:
         """Post to the run that has it, if one has."""
         with self._condition:
             if self._holder is not None:

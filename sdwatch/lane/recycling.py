@@ -39,7 +39,7 @@ class Recycling:
     def before_call(self, payload: Mapping[str, Any], incarnation: int) -> None:
         """A POST is about to go out: what it overrides is looked up."""
         if self._config.undo_overrides:
-            self._settled(self._option_leaks.before(payload, incarnation))
+            self._findings(self._option_leaks.before_call(payload, incarnation))
 
     def sending(self, call: object) -> bool:
         """It goes out: whether nothing but attempts of this `call`, told by identity, was sent to
@@ -49,22 +49,22 @@ class Recycling:
         self._calls += 1
         return is_first
 
-    def settle(self, incarnation: int) -> tuple[Finding, ...]:
+    def after_call(self, incarnation: int) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""
-        return self._settled(self._option_leaks.settle(incarnation))
+        return self._findings(self._option_leaks.undo(incarnation))
 
-    def look(self) -> None:
+    def check_limits(self) -> None:
         """After a call: has this generation had all the calls, or all the memory, that it may?"""
         config = self._config
         if config.max_calls is not None and self._calls >= config.max_calls:
             self.make_due(f"it has made {self._calls} calls, and max_calls is {config.max_calls}")
         if config.max_rss is not None:
-            self.look_at_memory()
+            self.sample_memory()
             if self.rss > config.max_rss:
                 had, may = self.rss // 10**6, config.max_rss // 10**6
                 self.make_due(f"it holds {had} MB of memory, and max_rss is {may} MB")
 
-    def look_at_memory(self) -> None:
+    def sample_memory(self) -> None:
         """For status."""
         self.rss = self._read_rss()
 
@@ -73,7 +73,7 @@ class Recycling:
         if self._config.command is not None:
             self.due = self.due or reason
 
-    def _settled(self, kept: tuple[list[str], list[str]]) -> tuple[Finding, ...]:
+    def _findings(self, kept: tuple[list[str], list[str]]) -> tuple[Finding, ...]:
         undone, left = kept
         found = []
         if undone:

@@ -98,7 +98,7 @@ class SelfTest:
     ) -> SelfTestFailure | None:
         """Return why it fails its self-test, or None. `why_over`: why that is not to be waited for
         any more, or ''; `how_ended`: whether the process has ended meanwhile, and how."""
-        over = self._bounded(why_over)
+        over = self._within_limit(why_over)
         tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
         self_test_failure = self._ask(tiny, over, how_ended)
         if self_test_failure is not None and self_test_failure.by is not By.REFUSED:
@@ -132,7 +132,7 @@ class SelfTest:
         if size is None:
             return Drawn.NOT_ASKED
         self_test_failure = self._ask(
-            plain(size, checkpoint_named(payload)), self._bounded(why_over), how_ended
+            plain(size, checkpoint_named(payload)), self._within_limit(why_over), how_ended
         )
         if self_test_failure is None:
             return Drawn.CAN
@@ -140,12 +140,12 @@ class SelfTest:
             return Drawn.NOT_ASKED
         return Drawn.COULD_BEFORE if self._largest >= size.pixels else Drawn.CANNOT
 
-    def begin_anew(self) -> None:
+    def start_over(self) -> None:
         """A person says that the WebUI is healthy: all that was concluded before is forgotten."""
         self._good, self._largest = _Good(), 0
         self._blame = Blame()
 
-    def forget_whose(self) -> None:
+    def forget_blame(self) -> None:
         """The WebUI may have become another: whose failures were jobs' own is not known of it."""
         self._blame.forget()
 
@@ -165,7 +165,7 @@ class SelfTest:
         self._blame.blame(job, run, failure, died)
         return self._blame.take_suspects()
 
-    def _bounded(self, why_over: Callable[[], str]) -> Callable[[], str]:
+    def _within_limit(self, why_over: Callable[[], str]) -> Callable[[], str]:
         """As `why_over`, and when the limit is passed."""
         ends = self._clock.monotonic() + self._limit
         late = f"it was not done within {self._limit:g} s (`self_test_limit` in the config)"
@@ -177,15 +177,15 @@ class SelfTest:
         watch = self._watch(asked.stage)
 
         def why_not_wait() -> str:
-            return why_over() or (watch.look() if watch.is_due else "")
+            return why_over() or (watch.sample() if watch.is_due else "")
 
         self_test_failure = self._canary.ask(asked, why_not_wait)
-        self_test_failure = _as_its_log_says(asked, self_test_failure, watch.log.lines())
+        self_test_failure = _checked_with_log(asked, self_test_failure, watch.log.lines())
         if self_test_failure is None:
             return None
         if self_test_failure.error is not None:
             never = threading.Event()
-            watch.log.hear_out(
+            watch.log.wait_for_traceback(
                 self_test_failure.error,
                 lambda pause: bool(why_over()) or self._clock.wait(never, pause),
             )
@@ -193,11 +193,11 @@ class SelfTest:
         broke = self_test_failure.error is None or isinstance(
             self_test_failure.error, WebUIUnreachableError
         )
-        return self._judged(
+        return self._explained(
             asked, self_test_failure, how_ended() if broke else None, watch.log.lines()
         )
 
-    def _judged(
+    def _explained(
         self,
         asked: Asked,
         self_test_failure: SelfTestFailure,
@@ -230,7 +230,7 @@ class SelfTest:
 _BY = {Diagnosis.BAD_REQUEST: By.REFUSED, Diagnosis.NOT_USABLE: By.NO_TIME}
 
 
-def _as_its_log_says(
+def _checked_with_log(
     asked: Asked, self_test_failure: SelfTestFailure | None, log: tuple[str, ...]
 ) -> SelfTestFailure | None:
     """SD.Next answers 200 to an exception, with a preview or with nothing; its log tells."""

@@ -35,12 +35,12 @@ from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.log.tail_capture import first_lines_with
 from sdwatch.webui.process.incarnation import WebUIExit
 from sdwatch.webui.process.process import WebUIProcessManager
-from sdwatch.webui.process.readiness import PROBE_EVERY
+from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 
 log = logging.getLogger("sdwatch.supervisor")
 
 
-_LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
+_CHECK_INTERVAL_S = 0.1  # seconds: whether a run that waits was given up
 
 
 class Supervisor:
@@ -82,7 +82,7 @@ class Supervisor:
             stopping=self._stopping,
             warn=self.warn,
         )
-        self._thread = threading.Thread(target=self._keep, name=f"supervisor-{context.config.name}")
+        self._thread = threading.Thread(target=self._run, name=f"supervisor-{context.config.name}")
 
     def use(self, process: WebUIProcessManager | ExternalWebUI) -> None:
         """What is kept."""
@@ -134,11 +134,11 @@ class Supervisor:
         """The WebUI's lines since the last POST went out, oldest first."""
         return self._last_log.lines() if self._last_log is not None else ()
 
-    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
         """Wait for what the WebUI prints of a failed call after its reply. See roles.Keeper."""
         self._set_watch(None)  # nothing is in flight: a stop need not wait for a reply
         if self._last_log is not None:
-            self._last_log.hear_out(
+            self._last_log.wait_for_traceback(
                 error, lambda pause: is_over() or self._clock.wait(self._stopping, pause)
             )
 
@@ -154,7 +154,7 @@ class Supervisor:
 
     def after_call(self) -> tuple[Finding, ...]:
         """The call is settled; what the WebUI kept of it, now undone."""
-        return self.recycling.settle(self._process.incarnation)
+        return self.recycling.after_call(self._process.incarnation)
 
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
         """Something that a person should know: counted for status, and told once for each job.
@@ -190,7 +190,7 @@ class Supervisor:
     def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
         """Have the WebUI tested. See roles.Keeper."""
         self._set_watch(None)
-        return self._ask(Request(self._judge_by_self_test, give_up, binds=True))
+        return self._ask(Request(self._self_test_for_run, give_up, binds=True))
 
     def failed_fresh_since(self, incarnation: int) -> bool:
         """Whether an incarnation after this one failed its self-test before any job's call."""
@@ -207,10 +207,10 @@ class Supervisor:
         """Have a plain picture made, as large as this call's. See roles.Keeper."""
         drawn = Drawn.NOT_ASKED
 
-        def draw(wish: Request) -> None:
+        def draw(request: Request) -> None:
             nonlocal drawn
             drawn = self.availability.can_generate(
-                stage, payload, wish.why_over, keeps_memory=keeps_memory
+                stage, payload, request.why_over, keeps_memory=keeps_memory
             )
 
         self._ask(Request(draw, give_up, binds=True))
@@ -234,28 +234,28 @@ class Supervisor:
         """A call has shown what this life of the WebUI cannot do. See roles.Keeper."""
         self.availability.inventory.note_cannot(stage, upscaler, why)
 
-    def call_over(self) -> None:
+    def call_finished(self) -> None:
         """The call is settled, and the permit about to be given back."""
-        self.recycling.look()
-        self.availability.rest()
+        self.recycling.check_limits()
+        self.availability.defer_health_check()
         self._set_watch(None)
 
-    def look_again(self) -> None:
+    def check_again(self) -> None:
         """The permit was given back: what happened to the WebUI meanwhile is the keeper's."""
         if not self.availability.ready:
             self._kick.set()
 
-    def _ask(self, wish: Request) -> SelfTestFailure | None:
+    def _ask(self, request: Request) -> SelfTestFailure | None:
         with self._lock:
-            self._request = wish
+            self._request = request
         self._kick.set()
-        while not wish.done.wait(_LOOK_EVERY):
+        while not request.done.wait(_CHECK_INTERVAL_S):
             with self._lock:
                 # What is done for it on the WebUI must be over before the permit is given back.
-                if (wish.given_up or self._stopping.is_set()) and not wish.bound:
-                    self._request = None if self._request is wish else self._request
+                if (request.given_up or self._stopping.is_set()) and not request.bound:
+                    self._request = None if self._request is request else self._request
                     return SelfTestFailure(GIVEN_UP, By.NOT_ASKED)
-        return wish.self_test_failure
+        return request.self_test_failure
 
     def _new_watch(self, stage: str) -> CallWatch:
         config = self._config
@@ -290,7 +290,7 @@ class Supervisor:
         if ended.expected:
             return
         self.availability.ended_incarnation = ended.incarnation
-        self._context.permit.tell(Exited(ended.incarnation, ended.code))
+        self._context.permit.notify(Exited(ended.incarnation, ended.code))
         self._kick.set()
 
     def release(self) -> None:
@@ -306,89 +306,89 @@ class Supervisor:
 
     # -- the thread
 
-    def _keep(self) -> None:
-        self._unless_broken(self.availability.adopt)
+    def _run(self) -> None:
+        self._guarded(self.availability.adopt)
         while not self._stopping.is_set():
             self._kick.wait(self._pause())
             self._kick.clear()
-            self._unless_broken(self._read_lists_again)
-            self._unless_broken(self._care)
+            self._guarded(self._read_lists_again)
+            self._guarded(self._check_once)
 
-    def _unless_broken(self, act: Callable[[], None]) -> None:
+    def _guarded(self, act: Callable[[], None]) -> None:
         """The thread's outer edge. A lane without a keeper would stay for ever as it is, so the
         keeper goes on after a mistake of its own."""
         try:
             act()
         except Exception as error:
             log.exception("%s: the keeper broke, and goes on", self._config.name)
-            self.availability.broke(error)
-            self._clock.wait(self._stopping, PROBE_EVERY)
+            self.availability.internal_error(error)
+            self._clock.wait(self._stopping, PROBE_INTERVAL_S)
 
     def _pause(self) -> float:
         """Seconds until the next look, if nothing is announced before."""
         if (watch := self.watch) is not None:
-            return max(0.0, min(PROBE_EVERY, watch.next_look - self._clock.monotonic()))
+            return max(0.0, min(PROBE_INTERVAL_S, watch.next_sample - self._clock.monotonic()))
         down = self.availability.state in (State.DOWN, State.COOLING_DOWN)
         idle = self._context.permit.taken or self.availability.paused()
-        return 0.0 if down and not idle else PROBE_EVERY
+        return 0.0 if down and not idle else PROBE_INTERVAL_S
 
     def _read_lists_again(self) -> None:
         with self._lock:
             routes, self._lists_asked = self._lists_asked, set()
         self.availability.inventory.read_again(routes)
 
-    def _care(self) -> None:
+    def _check_once(self) -> None:
         """One round: what a run asked for, the call in flight, or the idle WebUI."""
-        self._context.machine.look()
-        if (wish := self._take_wish()) is not None:
+        self._context.machine.sample()
+        if (request := self._next_request()) is not None:
             try:
-                wish.self_test_failure = wish.act(wish)
+                request.self_test_failure = request.act(request)
             finally:
-                wish.done.set()
+                request.done.set()
         elif (watch := self.watch) is not None:
-            self._look_at_call(watch)
-        elif self._context.permit.take_for_keeping():
+            self._check_call(watch)
+        elif self._context.permit.acquire_for_supervisor():
             try:
-                self.availability.look_after()
+                self.availability.supervise()
             finally:
-                self._context.permit.give_back()
+                self._context.permit.release()
 
-    def _bring_up(self, wish: Request) -> SelfTestFailure | None:
-        del wish  # it may be given up meanwhile: the keeper goes on with it
+    def _bring_up(self, request: Request) -> SelfTestFailure | None:
+        del request  # it may be given up meanwhile: the keeper goes on with it
         return self.availability.bring_up()
 
-    def _take_wish(self) -> Request | None:
+    def _next_request(self) -> Request | None:
         with self._lock:
-            wish, self._request = self._request, None
-            if wish is not None:
-                wish.bound = wish.binds
-            return wish
+            request, self._request = self._request, None
+            if request is not None:
+                request.bound = request.binds
+            return request
 
-    def _judge_by_self_test(self, wish: Request) -> SelfTestFailure | None:
+    def _self_test_for_run(self, request: Request) -> SelfTestFailure | None:
         """For a run whose call failed twice: why the WebUI fails its self-test."""
         if self.availability.state is State.READY and self.availability.is_gone:
             self.availability.crashed(Diagnosis.CRASH)
         if self.availability.state is not State.READY:
-            wish.bound = False  # nobody gets the permit for a WebUI that is not ready
+            request.bound = False  # nobody gets the permit for a WebUI that is not ready
             is_tested = self.availability.must_self_test
             if self_test_failure := self.availability.bring_up():
                 return self_test_failure
             if is_tested:
                 return None
             with self._lock:
-                wish.bound = True
-        if wish.given_up or self._stopping.is_set():
+                request.bound = True
+        if request.given_up or self._stopping.is_set():
             return SelfTestFailure(GIVEN_UP, By.NOT_ASKED)
-        return self.availability.run_self_test(wish.why_over)
+        return self.availability.run_self_test(request.why_over)
 
-    def _look_at_call(self, watch: CallWatch) -> None:
+    def _check_call(self, watch: CallWatch) -> None:
         if not watch.is_due:
             return
         self._process.cap_logs()  # a queue that never rests must not let a flood through
-        self.recycling.look_at_memory()
-        reason = watch.look()
+        self.recycling.sample_memory()
+        reason = watch.sample()
         with self._lock:
             # Under the lock: the call may be over by now, and the next one's watch in its place.
             if reason and self.watch is watch:
                 self.watch = None  # said once
-                self._context.permit.tell(Stalled(reason, watch.probes))
+                self._context.permit.notify(Stalled(reason, watch.probes))

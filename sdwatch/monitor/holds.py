@@ -31,7 +31,7 @@ class Holds:
         for note in self._notes.values():
             note.clear()
 
-    def tell(self, lanes: Sequence[Lane], everything: NoCall | None, edited: str = "") -> None:
+    def report(self, lanes: Sequence[Lane], everything: NoCall | None, edited: str = "") -> None:
         """How it stands now. `everything`: why no call may begin anywhere, or None. `edited`: the
         config file, where it has changed since the start. A note that a person has taken away
         releases its lane."""
@@ -52,7 +52,7 @@ class Holds:
                 lane.release()
             note.show(lane.held or self._no_room, edited=edited)
 
-    def end(self, lanes: Sequence[Lane], *, keep: bool) -> None:
+    def finish(self, lanes: Sequence[Lane], *, keep: bool) -> None:
         """The monitor ends. `keep`: on what it ended is to be found afterwards."""
         for lane in lanes:
             held = lane.held or self._no_room

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sdwatch.config import Config, ConfigEdits, WebUIConfig, load_signatures
+from sdwatch.config import Config, ConfigEdits
 from sdwatch.errors import FileProblems, RunStoppedError
 from sdwatch.lane.lane import ACTIVE_RUNS, Lane
 from sdwatch.lane.suspended import REFUSED_FOR, SuspendedRun, SuspendedRuns
@@ -19,6 +19,7 @@ from sdwatch.monitor.beats import Beats
 from sdwatch.monitor.call_gate import CallGate
 from sdwatch.monitor.holds import Holds
 from sdwatch.monitor.intake import Intake
+from sdwatch.monitor.lanes import lanes_of, learn
 from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.retention import Retention
@@ -26,7 +27,6 @@ from sdwatch.monitor.runs import ActiveRuns
 from sdwatch.monitor.status import NO_RUNS, run_status
 from sdwatch.monitor.stop_request import StopRequest
 from sdwatch.policy.failure.hold_reason import NoCall
-from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.report.envelope import (
     CANCELLED,
     ErrorEnvelope,
@@ -107,10 +107,10 @@ class Monitor:
             self._gate = CallGate(
                 self._spool, self._config.min_free, lambda: self._runs.disk_refuses()
             )
-            if not self._spool_comes():
+            if not self._wait_for_spool():
                 return Result.HOLD if self._once else Result.STOPPED
             try:
-                self._begin_on_spool()
+                self._claim_spool()
             except RunStoppedError:
                 return Result.STOPPED
             try:
@@ -124,7 +124,7 @@ class Monitor:
         finally:
             self._state.release()
 
-    def _begin_on_spool(self) -> None:
+    def _claim_spool(self) -> None:
         """See that nobody else works on it, also nobody who begins in this very moment."""
         still = takeover.begin_on(self._spool, self._take_over, self._clock, self._stop.made)
         try:
@@ -137,12 +137,12 @@ class Monitor:
             self._heartbeat.end()
             raise
 
-    def _spool_comes(self) -> bool:
+    def _wait_for_spool(self) -> bool:
         """Wait for a share that is not mounted yet, as after a boot; not with --once. Whether the
         spool is there, or is to be made for the first time."""
         while self._state.knows(self._spool.root) and self._spool.is_gone:
             self._no_call = self._gate.share_gone()
-            self._holds.tell([], self._no_call)
+            self._holds.report([], self._no_call)
             self._heartbeat.beat_here(self.status())
             if self._once or self._clock.wait(self._stop.made, INTERVAL):
                 self._heartbeat.end()
@@ -180,9 +180,15 @@ class Monitor:
         )
         self._recover()
         self._holds.clear()
-        signatures = load_signatures(config.signatures)
-        self._lanes = [self._lane(webui, signatures) for webui in config.webuis]
-        learn_earlier_texts(self._spool, self._have_lanes_learn)
+        self._lanes = lanes_of(
+            config,
+            self._state,
+            clock=clock,
+            gate=self._gate,
+            wake=self._wake.set,
+            report=self._reports.line,
+        )
+        learn_earlier_texts(self._spool, lambda payload: learn(self._lanes, payload))
         self._placement = Placement(self._lanes, config.max_generation, config.rules)
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, report=self._reports.line
@@ -201,26 +207,6 @@ class Monitor:
             )
         if warning := self._spool.too_deep:
             self._reports.line(warning)
-
-    def _lane(self, webui: WebUIConfig, signatures: tuple[Signature, ...]) -> Lane:
-        config = self._config
-        return Lane(
-            webui,
-            state_dir=self._state.webui(webui.name),
-            cooldown=config.cooldown,
-            recovery=config.recovery,
-            clock=self._clock,
-            may_call=self._gate.why_closed,
-            wake=self._wake.set,
-            report=self._reports.line,
-            signatures=signatures,
-            checks=config.checks.levels,
-            paused=self._gate.why_paused,
-        )
-
-    def _have_lanes_learn(self, payload: Mapping[str, Any]) -> None:
-        for lane in self._lanes:
-            lane.redactor.learn(payload)
 
     def _open_lanes(self) -> None:
         """Once; with --once only for a job that could begin."""
@@ -244,31 +230,31 @@ class Monitor:
         """The runs stay in working/ and go on at the next start."""
         self._intake.close()
         for lane in self._lanes:
-            lane.begin_stop()
+            lane.start_stop()
         self._retention.close()
         self._stop.wait_at_most(self._config.stop_grace)
         self._runs.join(self._config.stop_grace, self._report_stop)
         self._stop.waited()
         for lane in self._lanes:
-            lane.end_stop(self._stop.hurry)
-        self._holds.end(self._lanes, keep=self._once and not self._stop.made.is_set())
+            lane.finish_stop(self._stop.hurry)
+        self._holds.finish(self._lanes, keep=self._once and not self._stop.made.is_set())
         self._reap()
 
     # -- one round
 
     def _tick(self) -> None:
         self._no_call = self._gate.why_closed()
-        self._look_for_edits()
+        self._check_config_edits()
         self._reap()
         self._intake.scan()
-        self._settle_without_lane()
+        self._end_without_lane()
         self._open_lanes()
         for lane in self._lanes:
             if lane.hold_reason:
-                self._runs.leave(lane)
+                self._runs.stop_waiting(lane)
             self._give_work(lane)
-        self._end_what_is_held_too_long()
-        self._holds.tell(self._lanes, self.why_no_call(), self._edited)
+        self._fail_after_hold_max()
+        self._holds.report(self._lanes, self.why_no_call(), self._edited)
         if self._beats.is_due:
             self._beats.beat(self.status())
 
@@ -288,7 +274,7 @@ class Monitor:
         if self._runs or not lanes:
             return bool(lanes)
         if any(
-            self._goes_on_on(lane, suspended) for suspended in self._suspended for lane in lanes
+            self._may_resume_on(lane, suspended) for suspended in self._suspended for lane in lanes
         ):
             return True
         waits = self._intake.first(lambda a: not self._placement.is_refused_by(lanes, a))
@@ -299,14 +285,14 @@ class Monitor:
         none."""
         return self._no_call
 
-    def _look_for_edits(self) -> None:
+    def _check_config_edits(self) -> None:
         """The config is read at the start only, which somebody who edits it may not know."""
         edited = str(self._config_file) if self._edits.found() else ""
         if edited and not self._edited:
             self._reports.line(config_edited(edited))
         self._edited = edited
 
-    def _settle_without_lane(self) -> None:
+    def _end_without_lane(self) -> None:
         """What cannot be parsed, or done by any WebUI, fails at once, even on hold; so does what
         was cancelled while it waited in the inbox, or in working/."""
         refusal = None
@@ -317,7 +303,7 @@ class Monitor:
             self._end(run, self._refused(error) if error else cancelled_envelope())
         self._runs.cancel_where_asked()
         for suspended in self._suspended.due():
-            if is_cancelled(suspended.folder) and (waiting := self._take_up(suspended)) is not None:
+            if is_cancelled(suspended.folder) and (waiting := self._resume(suspended)) is not None:
                 self._end(waiting, cancelled_envelope())
 
     def _end(self, run: Run, envelope: ErrorEnvelope, *, of_its_file: bool = True) -> None:
@@ -347,9 +333,9 @@ class Monitor:
         while lane.ready and self._runs.busy(lane) < ACTIVE_RUNS and not self.why_no_call():
             run: Run | None
             if (
-                suspended := self._suspended.first(lambda p: self._goes_on_on(lane, p))
+                suspended := self._suspended.first(lambda p: self._may_resume_on(lane, p))
             ) is not None:
-                run = self._take_up(suspended)
+                run = self._resume(suspended)
                 if run is not None and not run.ledger.calls:
                     run = self._unless_refused(run, suspended)
             elif (arrival := self._intake.first(lambda a: self._placement.can_do(lane, a))) is None:
@@ -358,7 +344,7 @@ class Monitor:
                 run = self._intake.claim(arrival)
             if run is not None:
                 self._reports.started(run, resumed=suspended is not None)
-                self._runs.begin(run, lane)
+                self._runs.start(run, lane)
 
     def _unless_refused(self, run: Run, suspended: SuspendedRun) -> Run | None:
         """One that has made no call yet is as if it came from the inbox; but for one that somebody
@@ -376,14 +362,14 @@ class Monitor:
     def _refused(self, error: FileProblems) -> ErrorEnvelope:
         return job_envelope(error, self._config.webuis[0].url)
 
-    def _goes_on_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
+    def _may_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
         """On one that can do it; where no other may be able to, this one will say why it cannot."""
         others = [other for other in self._lanes if other is not lane]
         if not others or suspended.job is None or self._placement.can_do(lane, suspended):
             return True
         return self._placement.is_refused_by(others, suspended)
 
-    def _take_up(self, suspended: SuspendedRun) -> Run | None:
+    def _resume(self, suspended: SuspendedRun) -> Run | None:
         """None: it cannot be read now, or had ended, and nothing but the rename was left to do."""
         folder = suspended.folder
         self._suspended.remove(folder)
@@ -426,7 +412,7 @@ class Monitor:
             else:
                 self._count(active.run, active.ending, active.runner.why)
 
-    def _end_what_is_held_too_long(self) -> None:
+    def _fail_after_hold_max(self) -> None:
         """With `hold_max`: a run whose call has failed, while every lane is on hold for longer."""
         most, now = self._config.hold_max, self._clock.wall()
         if most is None or not all(0 < lane.held_since < now - most for lane in self._lanes):
@@ -438,7 +424,7 @@ class Monitor:
         if len(self._lanes) > 1:
             hold_reason = replace(hold_reason, cause=all_of_them)
         for suspended in self._suspended.due():
-            if (run := self._take_up(suspended)) is None:
+            if (run := self._resume(suspended)) is None:
                 continue
             if any(call.counted or call.excused for call in run.ledger.calls.values()):
                 self._end(run, held_envelope(hold_reason, run.ledger.evidence), of_its_file=False)

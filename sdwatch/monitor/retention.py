@@ -28,9 +28,9 @@ from sdwatch.webui.process.process_identity import old_logs
 
 log = logging.getLogger("sdwatch.retention")
 
-EVERY = 600.0  # seconds between two rounds
-_FIRST = 2 * INTERVAL  # seconds to the first one: it needs a heartbeat
-_LEFT_ALONE = 5.0  # seconds that a stop waits for a run that is being removed
+ROUND_INTERVAL_S = 600.0  # seconds between two rounds
+_FIRST_ROUND_S = 2 * INTERVAL  # seconds to the first one: it needs a heartbeat
+_STOP_WAIT_S = 5.0  # seconds that a stop waits for a run that is being removed
 _REMOVED = ".removed-"
 
 
@@ -64,12 +64,12 @@ class Retention:
         """End; what is half removed is finished at the next start."""
         self._stop.set()
         if self._thread.ident is not None:
-            join(self._thread, _LEFT_ALONE)
+            join(self._thread, _STOP_WAIT_S)
 
     def _live(self) -> None:
-        pause, refusals = _FIRST, Lasting()
+        pause, refusals = _FIRST_ROUND_S, Lasting()
         while not self._clock.wait(self._stop, pause):
-            pause = EVERY
+            pause = ROUND_INTERVAL_S
             try:
                 self.round()
             except OSError as error:  # a share that is gone for the moment
@@ -100,7 +100,7 @@ class Retention:
         removed = sum(self._remove(folder / name) for name in names)
         if removed:
             self._report(
-                f"{folder.name}/: {removed} of {len(runs)} runs removed, as `retention` says"
+                f"{folder.name}/: {removed} of {len(runs)} runs removed (`retention`)"
             )
 
     def _runs_in(self, folder: Path) -> list[Kept]:

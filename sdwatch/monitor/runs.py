@@ -90,7 +90,7 @@ class ActiveRuns:
         runners = [active.runner for active in self.on_lane(lane)]
         return sum(not (runner.publishing or runner.unreadable) for runner in runners)
 
-    def begin(self, run: Run, lane: Lane) -> None:
+    def start(self, run: Run, lane: Lane) -> None:
         """Give a claimed run, or one that goes on, its thread on a lane."""
         mailbox = Mailbox()
         recorder = RunRecorder(run, lane.redactor, self._clock, lane.faults)
@@ -113,7 +113,7 @@ class ActiveRuns:
         self._active.append(active)
         active.thread.start()
 
-    def leave(self, lane: Lane) -> None:
+    def stop_waiting(self, lane: Lane) -> None:
         """The lane is on hold: runs that wait for its permit are parked, so that another lane can
         take them up."""
         for active in self.on_lane(lane):

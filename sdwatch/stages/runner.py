@@ -134,19 +134,19 @@ class StageRunner:
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
         self._reply_checks = ReplyChecks(checks)
-        self._payloads = Payloads(run, self._patiently)
+        self._payloads = Payloads(run, self._retry_read)
         self._refusals = Lasting()
-        recorder.insist = self._insist
+        recorder.insist = self._retry_on_disk
 
     def run_to_end(self, spool: Spool) -> Ending:
         """The whole life of a run: its stages, then done/ or failed/. Raises OSError where the
         disk does not take even the explanation; the run stays in working/ then."""
         try:
-            ending, envelope = self._settle_stages()
+            ending, envelope = self._outcome_of_stages()
             if ending is not Ending.STOPPED:
                 self.why = envelope.message if envelope else ""
                 self.publishing, self.doing = True, "is being published"
-                self._insist(lambda: publish(self._run, spool, str(ending), envelope))
+                self._retry_on_disk(lambda: publish(self._run, spool, str(ending), envelope))
         except RunGoneError:
             ending = Ending.GONE
         except (RunStoppedError, RunCancelledError):  # given up while the disk refused to publish
@@ -154,7 +154,7 @@ class StageRunner:
         self._run.close()
         return ending
 
-    def _settle_stages(self) -> tuple[Ending, ErrorEnvelope | None]:
+    def _outcome_of_stages(self) -> tuple[Ending, ErrorEnvelope | None]:
         """Run the stages; every way in which that can end."""
         try:
             self.run_stages()
@@ -193,10 +193,10 @@ class StageRunner:
         return images
 
     def _refuse_changed(self, seen: str) -> None:
-        if self._insist(lambda: self._looks_like(seen)) != seen:
+        if self._retry_on_disk(lambda: self._fingerprint(seen)) != seen:
             raise JobChangedError(self._run.run_id)
 
-    def _looks_like(self, seen: str) -> str:
+    def _fingerprint(self, seen: str) -> str:
         """What the job looks like now; one that was taken away after it was read is as it was."""
         return self._run.looks_like() if self._run.has_job else seen
 
@@ -243,7 +243,7 @@ class StageRunner:
             before = self._run.looks_like()
             if before == settled:
                 try:
-                    job: Job = self._patiently(lambda: self._run.read_job(self._rules))
+                    job: Job = self._retry_read(lambda: self._run.read_job(self._rules))
                 except FileProblems:
                     if self._run.looks_like() == before:
                         raise
@@ -272,7 +272,7 @@ class StageRunner:
             facts["added"] = dict(made.added)
         if made.warnings:
             facts["warnings"] = self._recorder.warnings(made.warnings)
-        saved: tuple[Image, ...] = self._insist(
+        saved: tuple[Image, ...] = self._retry_on_disk(
             lambda: self._run.finish_call(call, reply.images, reply.first_image, **facts)
         )
         return saved
@@ -300,18 +300,18 @@ class StageRunner:
     def _call(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
         with_recovery = getattr(self._webui, "generate_images_with_recovery", None)
         if with_recovery is None:
-            return self._call_plainly(kind, payload)
+            return self._call_without_recovery(kind, payload)
         outcome: Outcome = with_recovery(kind, payload, self._run.folder, self._run.job_id)
         return outcome
 
-    def _call_plainly(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
+    def _call_without_recovery(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
         """With a client that knows of no recovery: one attempt."""
         self._recorder.call_started(0)
         try:
             reply: Reply = self._webui.generate_images(kind, payload)  # type: ignore[union-attr]
             for number, image in enumerate(reply.images, 1):
                 check_image(kind, number, image)
-            return Outcome(reply=reply, warnings=self._reply_checks.look(kind, payload, reply))
+            return Outcome(reply=reply, warnings=self._reply_checks.check(kind, payload, reply))
         except WebUIError as error:
             explanation = judge(FailureFacts(error), builtin_signatures())
             decision = Decision(Action.FAIL, Ground.NO_RECOVERY)
@@ -329,7 +329,7 @@ class StageRunner:
                 )
             )
 
-    def _patiently(self, read: Callable[[], Any]) -> Any:
+    def _retry_read(self, read: Callable[[], Any]) -> Any:
         """What is read of the job. A file that is closed to us since the claim may be opened again;
         what stays closed is no share that is gone, and nobody is helped by a run that waits for
         ever."""
@@ -355,7 +355,7 @@ class StageRunner:
             if self._clock.wait(self._mailbox.given_up, min(_STORAGE_PAUSE, self._patience)):
                 self._mailbox.raise_if_given_up()
 
-    def _insist(self, effect: Callable[[], Any]) -> Any:
+    def _retry_on_disk(self, effect: Callable[[], Any]) -> Any:
         """An effect on disk that must happen: where the disk is full or gone, try again until it
         takes it, so that a finished generation is not thrown away."""
         run = self._run.run_id

@@ -191,10 +191,10 @@ def well(handler: Handler) -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes follow each other without a pause, and a lane on hold is looked at again at once."""
-    monkeypatch.setattr("sdwatch.webui.http.external.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.lane.availability.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.webui.http.external.PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr("sdwatch.lane.availability.PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_INTERVAL_S", 0.02)
 
 
 @contextmanager

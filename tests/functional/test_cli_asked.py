@@ -27,7 +27,7 @@ LOADS: Mapping[str, Answer] = {
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second look does not wait."""
-    monkeypatch.setattr(asked, "PROBE_EVERY", 0)
+    monkeypatch.setattr(asked, "PROBE_INTERVAL_S", 0)
 
 
 def why_not(kind: str, instead: Mapping[str, Answer]) -> str:

@@ -317,7 +317,7 @@ HELD_UP = {"stall": 1, "health": {"interval": 0.3, "timeout": 5, "failures": 100
 
 @pytest.fixture
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_EVERY", 0.3)
+    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_INTERVAL_S", 0.3)
 
 
 @pytest.mark.usefixtures("_quick_looks")

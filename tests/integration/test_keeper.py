@@ -24,7 +24,7 @@ def lane(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Lane]:
     """One whose simulator is ready. A parameter is the last entry of its cool-down, in seconds."""
-    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.1)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_INTERVAL_S", 0.1)
     health = {"interval": 0.1, "timeout": 0.5, "failures": 2}
     last = getattr(request, "param", 0.5)
     with lane_of(simulator(health=health, stop_grace=1), tmp_path, (0.05, last)) as lane:

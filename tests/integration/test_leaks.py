@@ -190,19 +190,19 @@ def test_a_setting_that_the_webui_kept_is_put_back(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1, "sd_model_checkpoint": "a", "eta": 0})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         settings.values |= OVERRIDES["override_settings"] | {"eta": 5}
-        assert option_leaks.settle(1) == ([CLIP], [])
+        assert option_leaks.undo(1) == ([CLIP], [])
         assert settings.posted == [{CLIP: 1}]  # not the checkpoint, nor what nobody overrode
-        assert option_leaks.settle(1) == ([], [])
+        assert option_leaks.undo(1) == ([], [])
 
 
 def test_what_the_webui_put_back_itself_is_left_alone(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
-        assert option_leaks.settle(1) == ([], [])
+        option_leaks.before_call(OVERRIDES, 1)
+        assert option_leaks.undo(1) == ([], [])
         assert settings.posted == []
 
 
@@ -213,29 +213,29 @@ def test_what_cannot_be_put_back_is_named(leaks_of: LeaksOf, settings: Settings)
     settings.values["other"] = 1
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         settings.values[CLIP] = 2
-        assert option_leaks.settle(1) == ([], [CLIP])
+        assert option_leaks.undo(1) == ([], [CLIP])
 
 
 def test_what_could_not_be_asked_is_settled_before_the_next_call(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         before, settings.values = settings.values, {}
-        assert option_leaks.settle(1) == ([], [])
+        assert option_leaks.undo(1) == ([], [])
         settings.values = {**before, CLIP: 2}
-        assert option_leaks.before({"prompt": "the next job's"}, 1) == ([CLIP], [])
+        assert option_leaks.before_call({"prompt": "the next job's"}, 1) == ([CLIP], [])
 
 
 def test_another_life_of_the_webui_knows_nothing_of_the_last(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         settings.values[CLIP] = 2
-        assert option_leaks.settle(2) == ([], [])
+        assert option_leaks.undo(2) == ([], [])
         assert settings.posted == []
 
 
@@ -243,17 +243,17 @@ def test_a_job_that_wants_its_settings_kept_has_them_kept(leaks_of: LeaksOf) -> 
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before({**OVERRIDES, "override_settings_restore_afterwards": False}, 1)
+        option_leaks.before_call({**OVERRIDES, "override_settings_restore_afterwards": False}, 1)
         settings.values[CLIP] = 2
-        assert option_leaks.settle(1) == ([], [])
+        assert option_leaks.undo(1) == ([], [])
         assert settings.posted == []
 
 
 def test_a_webui_without_settings_is_none_the_worse(leaks_of: LeaksOf) -> None:
     with serving(lambda handler: handler.answer(404, b"")) as server:  # and 501 to each GET
         option_leaks = leaks_of(server)
-        assert option_leaks.before(OVERRIDES, 1) == ([], [])
-        assert option_leaks.settle(1) == ([], [])
+        assert option_leaks.before_call(OVERRIDES, 1) == ([], [])
+        assert option_leaks.undo(1) == ([], [])
 
 
 def test_what_is_not_settled_yet_outlives_the_monitor(leaks_of: LeaksOf) -> None:
@@ -279,8 +279,8 @@ def test_what_was_in_use_before_is_not_known_where_there_was_no_answer(leaks_of:
     with webui(settings) as server:
         option_leaks = leaks_of(server)
         settings.status = 503
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         settings.status = 200
         settings.values[CLIP] = 2
-        assert option_leaks.settle(1) == ([], [CLIP])
+        assert option_leaks.undo(1) == ([], [CLIP])
         assert settings.posted == []

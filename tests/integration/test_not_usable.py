@@ -22,7 +22,7 @@ LONG = [0.1, 0.1, 600]
 
 @pytest.fixture(autouse=True)
 def _quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.2)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_INTERVAL_S", 0.2)
 
 
 def wait_on_hold(spool: Monitored, why: str) -> None:

@@ -24,7 +24,7 @@ QUICK = {**EXTERNAL, "health": {"interval": 0.2, "timeout": 5, "failures": 100}}
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.2)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_INTERVAL_S", 0.2)
 
 
 @contextmanager

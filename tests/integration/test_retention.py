@@ -75,7 +75,7 @@ def test_what_is_older_is_removed_in_its_own_folder_only(spool: Spool) -> None:
     retention(spool, told.append, done=RunsKept(age=7 * DAY)).round()
     assert left(spool.done) == ["young"]
     assert left(spool.failed) == ["old", "young"]
-    assert told == ["done/: 1 of 2 runs removed, as `retention` says"]
+    assert told == ["done/: 1 of 2 runs removed (`retention`)"]
 
 
 def test_the_oldest_go_until_the_rest_has_room_and_the_newest_stays(spool: Spool) -> None:
@@ -228,6 +228,6 @@ def test_a_monitor_does_so_by_itself(tmp_path: Path) -> None:
         spool.write_config(retention={"done": {"age": "2 days"}})
         spool.start()
         wait_until(lambda: not old.exists(), 30, "the old run is removed")
-        wait_until(lambda: "done/: 1 of 2 runs removed, as `retention` says" in spool.told)
+        wait_until(lambda: "done/: 1 of 2 runs removed (`retention`)" in spool.told)
         assert kept.exists()
         spool.stop()

@@ -13,7 +13,7 @@ from tests.monitored import job, journal, monitored
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same road in less time. (An interrupt gets no longer than the stall time.)"""
-    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_EVERY", 0.3)
+    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_INTERVAL_S", 0.3)
 
 
 WEBUI = {"stall": 1, "health": {"interval": 1, "timeout": 1, "failures": 3}}

@@ -103,7 +103,7 @@ class NotingKeeper:
     def call_log(self) -> tuple[str, ...]:
         return ()
 
-    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
         del error, is_over
 
     def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:

@@ -167,11 +167,11 @@ class Nothing:
 
 def test_a_run_that_waits_for_the_permit_can_be_cancelled(place: Workplace) -> None:
     run, client, permit = place.claimed("prompt: a"), PlainClient(), Permit()
-    permit.take(Mailbox(), lambda: True)
+    permit.acquire(Mailbox(), lambda: True)
 
     @contextmanager
     def waiting() -> Iterator[None]:
-        permit.take(place.mailbox, lambda: True)
+        permit.acquire(place.mailbox, lambda: True)
         yield
 
     active = Running(place.runner(run, client, permit=waiting), place)
@@ -235,7 +235,7 @@ def test_a_run_that_waits_out_a_cool_down_stays_in_working_on_a_stop(
         wait_until(
             lambda: lane.supervisor.availability.state is State.COOLING_DOWN, why="it crashed"
         )
-        lane.begin_stop()
+        lane.start_stop()
         assert active.end() is Ending.STOPPED
     call = place.resumed().ledger.call("1.1")
     assert (call.counted, call.cut_offs, call.sent) == (1, 0, 1)

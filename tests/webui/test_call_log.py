@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import WebUIBadRequestError, WebUIError, WebUIServerError
-from sdwatch.webui.log.call_log import HEAR_OUT, CallLog
+from sdwatch.webui.log.call_log import TRACEBACK_WAIT_S, CallLog
 from tests.helpers import FakeClock
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'
@@ -52,7 +52,7 @@ class Written:
     ) -> float:
         """Hear it out: after how many seconds that was over."""
         began = self.clock.now
-        log.hear_out(error, is_over or self.passes)
+        log.wait_for_traceback(error, is_over or self.passes)
         return self.clock.now - began
 
 
@@ -70,7 +70,7 @@ def test_the_wait_ends_as_soon_as_the_traceback_is_whole(written: Written, delay
 
 
 def test_it_is_not_waited_for_beyond_its_limit(written: Written) -> None:
-    assert written.heard(written.log()) == pytest.approx(HEAR_OUT, abs=0.02)
+    assert written.heard(written.log()) == pytest.approx(TRACEBACK_WAIT_S, abs=0.02)
 
 
 def test_one_without_the_end_of_its_last_line_is_not_whole(written: Written) -> None:
@@ -129,8 +129,8 @@ def test_there_is_nothing_to_wait_for_without_a_log_or_after_a_refusal(written: 
     def never(_: float) -> bool:
         raise AssertionError("waited")
 
-    CallLog((), written.clock).hear_out(BROKE, never)
-    written.log().hear_out(WebUIBadRequestError("422", status=422), never)
+    CallLog((), written.clock).wait_for_traceback(BROKE, never)
+    written.log().wait_for_traceback(WebUIBadRequestError("422", status=422), never)
 
 
 def test_a_late_traceback_is_not_the_next_calls_and_its_own_is(written: Written) -> None:
@@ -149,7 +149,7 @@ def test_of_two_calls_that_fail_alike_each_has_its_own(written: Written) -> None
     written.heard(first)
     second = written.log(first)
     written.write(f"{SERVER}RuntimeError: it broke\n")
-    assert written.heard(second) == pytest.approx(HEAR_OUT, abs=0.02)
+    assert written.heard(second) == pytest.approx(TRACEBACK_WAIT_S, abs=0.02)
     assert not second.lines()
     third = written.log(second)
     written.write(f"{SERVER}RuntimeError: it broke\n")

@@ -79,8 +79,8 @@ class WebUI:
         """When the call is said to be stuck; None where it is not within so many seconds."""
         watch = self.watched(limits, log)
         while self.now < seconds:
-            self.clock.advance(max(0.0, watch.next_look - self.clock.now))
-            if watch.look():
+            self.clock.advance(max(0.0, watch.next_sample - self.clock.now))
+            if watch.sample():
                 return self.now
         return None
 
@@ -117,8 +117,8 @@ def test_what_stands_still_is_noticed_within_the_stall_time_and_a_tenth(
 def reason_of(webui: WebUI, stall: float) -> tuple[str, Probes]:
     """Why its call is said to be stuck, and whether it answered meanwhile."""
     watch = webui.watched(limits(stall))
-    while not (reason := watch.look()):
-        webui.clock.advance(max(0.0, watch.next_look - webui.clock.now))
+    while not (reason := watch.sample()):
+        webui.clock.advance(max(0.0, watch.next_sample - webui.clock.now))
     return reason, watch.probes
 
 

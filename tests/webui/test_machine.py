@@ -13,7 +13,7 @@ import pytest
 
 from sdwatch.webui.process import host_snapshot
 from sdwatch.webui.process.host_snapshot import (
-    LOOK_EVERY,
+    SAMPLE_INTERVAL_S,
     MINUTE,
     Machine,
     Snapshot,
@@ -40,7 +40,7 @@ def test_a_look_is_taken_every_ten_seconds_and_two_minutes_are_kept(
     monkeypatch.setattr(host_snapshot, "ask_gpu", lambda: "none")
     looked = Machine(clock, {"state": tmp_path}, lambda: [psutil.Process()])
     for _ in range(1000):
-        looked.look()
+        looked.sample()
         clock.now += 2
         clock.wall_now += 2
     told = looked.at_failure()
@@ -54,9 +54,9 @@ def test_a_look_is_taken_every_ten_seconds_and_two_minutes_are_kept(
     assert process["rss"] > 0
     # A command line may hold a password.
     assert set(process) == {"pid", "parent", "name", "rss", "cpu", "children"}
-    assert told["just_before"]["seconds_before"] == LOOK_EVERY
+    assert told["just_before"]["seconds_before"] == SAMPLE_INTERVAL_S
     assert told["a_minute_before"]["seconds_before"] == MINUTE
-    assert len(looked._seen) == 120 / LOOK_EVERY
+    assert len(looked._seen) == 120 / SAMPLE_INTERVAL_S
 
 
 def test_before_the_first_look_there_is_only_the_failure(clock: FakeClock) -> None:
@@ -67,14 +67,14 @@ def test_before_the_first_look_there_is_only_the_failure(clock: FakeClock) -> No
 
 def test_in_the_first_minute_what_was_seen_first_says_from_when_it_is(clock: FakeClock) -> None:
     looked = Machine(clock, {})
-    looked.look()
+    looked.sample()
     clock.now += 5
     told = looked.at_failure()
     assert told["just_before"]["seconds_before"] == 5
     assert told["a_minute_before"] is None
-    clock.now += LOOK_EVERY
-    looked.look()
-    assert looked.at_failure()["a_minute_before"]["seconds_before"] == 5 + LOOK_EVERY
+    clock.now += SAMPLE_INTERVAL_S
+    looked.sample()
+    assert looked.at_failure()["a_minute_before"]["seconds_before"] == 5 + SAMPLE_INTERVAL_S
 
 
 def test_processes_are_a_tree(clock: FakeClock) -> None:
@@ -106,7 +106,7 @@ def test_memory_is_low_when_it_was_so_just_before(
     looked = Machine(clock, {})
     left = {"memory_total": 100, "memory_available": 1}
     monkeypatch.setattr(Machine, "_snapshot", lambda _: Snapshot("", **left))
-    looked.look()
+    looked.sample()
     left["memory_available"] = 90  # it died, and gave its memory back
     assert memory_low(looked.memory_before())
     clock.now += 1000

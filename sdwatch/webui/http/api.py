@@ -153,14 +153,14 @@ class WebUIAPI:
         sent = Sent(self._process.incarnation)
         try:
             reply = self._attempts.send(call, sent)
-            warnings = self._reply_checks.look(
+            warnings = self._reply_checks.check(
                 call.stage, call.payload, reply
             )  # a 200 is not a success
         except WebUIError as error:
             self._attempts.wait_for_traceback(sent, error)
             if isinstance(error, WebUIReplyError):
-                return self._settle(call, sent, self._reply_checks.explain(error))
-            return self._settle(call, sent, error)
+                return self._handle_failure(call, sent, self._reply_checks.explain(error))
+            return self._handle_failure(call, sent, error)
         if self._observer is not None:
             self._observer.succeeded(call.stage, call.payload)
         return Outcome(reply=reply, warnings=warnings, added=call.added)
@@ -178,7 +178,7 @@ class WebUIAPI:
 
     # -- what follows a failure
 
-    def _settle(self, call: Call, sent: Sent, error: WebUIError) -> Outcome | None:
+    def _handle_failure(self, call: Call, sent: Sent, error: WebUIError) -> Outcome | None:
         """Gate, evidence, restart. None: try again; else how the call ended."""
         facts = self._facts(call, sent, error)
         self._is_unchanged = error.kind == "upscale_unchanged"
@@ -205,7 +205,7 @@ class WebUIAPI:
         if freed:
             return self._retry(envelope)
         self._hold_if_needed(sent, error, explanation, decision, envelope.message)
-        return self._carry_out(call, decision, envelope)
+        return self._apply(call, decision, envelope)
 
     def _hold_if_needed(
         self,
@@ -331,13 +331,13 @@ class WebUIAPI:
         """None: try again now. On a person's hold the retry is a new call, and waits for it."""
         return Outcome(envelope=envelope, later=True) if self._may_call() else None
 
-    def _carry_out(self, call: Call, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
+    def _apply(self, call: Call, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
         self._attempts.abandon()  # a stuck POST must not outlive the attempt that it belongs to
         if decision.action is Action.FAIL:
             if envelope.blame is Blamed.JOB and envelope.attempts[-1].crashed:
-                self._tell_blamed(call)
+                self._report_blamed(call)
             if envelope.diagnosis is Diagnosis.BAD_REQUEST and envelope.blame is Blamed.WEBUI:
-                self._tell_cannot(call, envelope)
+                self._report_cannot(call, envelope)
             return Outcome(envelope=envelope)
         if decision.action is Action.RETRY:
             return self._retry(envelope)
@@ -381,10 +381,10 @@ class WebUIAPI:
             later = Outcome(envelope=envelope, later=True)
             return later if decision.action is Action.HOLD else self._retry(envelope)
         if not self_test_failure:
-            self._tell_blamed(call)
+            self._report_blamed(call)
             if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
-                self._tell_cannot(call, envelope, upscaler)
-            envelope = self._with_size_in_mind(call, envelope, result)
+                self._report_cannot(call, envelope, upscaler)
+            envelope = self._with_size_advice(call, envelope, result)
         blame = decision.blame or envelope.blame
         canary = self_test_failure or CANARY_WELL
         envelope = replace(
@@ -410,7 +410,7 @@ class WebUIAPI:
             return last.first_call
         return not self._observer.failed_fresh_since(last.incarnation)
 
-    def _with_size_in_mind(
+    def _with_size_advice(
         self, call: Call, envelope: ErrorEnvelope, result: SelfTestResult
     ) -> ErrorEnvelope:
         """Of a job that ran out of memory, or into NaNs: with advice that a plain picture of its
@@ -425,11 +425,11 @@ class WebUIAPI:
         )
         return replace(envelope, advice=drawn_advice(drawn, envelope.advice))
 
-    def _tell_cannot(self, call: Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
+    def _report_cannot(self, call: Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
         if self._observer is not None:
             self._observer.cannot(call.stage, upscaler, envelope.message)
 
-    def _tell_blamed(self, call: Call) -> None:
+    def _report_blamed(self, call: Call) -> None:
         if self._observer is not None:
             self._observer.blamed(
                 call.job_id or "",

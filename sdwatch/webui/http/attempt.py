@@ -75,7 +75,7 @@ class Attempts:
         if isinstance(message, Stalled):
             raise self._stuck_or_busy(call, sent, message)
         if isinstance(message, Exited):
-            return self._last_words(call, sent, message)
+            return self._reply_before_exit(call, sent, message)
         assert isinstance(message, Replied)
         self._in_flight = None
         if isinstance(message.result, Reply):
@@ -112,7 +112,7 @@ class Attempts:
             return message.result
         return None
 
-    def _last_words(self, call: Call, sent: Sent, exited: Exited) -> Reply:
+    def _reply_before_exit(self, call: Call, sent: Sent, exited: Exited) -> Reply:
         """The process ended; its reply may have been whole just before."""
         if (reply := self._reply_of(sent, EXIT_WAIT)) is not None:
             return reply
@@ -166,7 +166,7 @@ class Attempts:
         def is_over() -> bool:
             return self._mailbox.given_up.is_set() or self.ended(sent) is not None
 
-        self._observer.hear_out(error, is_over)
+        self._observer.wait_for_traceback(error, is_over)
 
     def printed(self, log: Sequence[str], sent: Sent) -> tuple[str, ...] | None:
         """What the WebUI printed for this call, but for the access lines of probes; None where that

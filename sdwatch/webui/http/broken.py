@@ -34,7 +34,7 @@ class Broken(StrEnum):
     NO_HTTP = "what answers there does not speak HTTP"
     OTHER = "no whole answer came"
 
-    def told(self, limit: float) -> str:
+    def describe(self, limit: float) -> str:
         """In words; `limit`: the seconds after which it was not waited for any longer."""
         return self.value.format(limit=limit)
 

@@ -13,7 +13,7 @@ from sdwatch.policy.privacy.sanitise import digest
 from sdwatch.system.clock import Clock
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.log.call_log import CallLog
-from sdwatch.webui.process.readiness import PROBE_EVERY
+from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 
 _SHARE_OF_STALL = 0.05
 _SHORTEST_TIMEOUT = 0.5
@@ -27,8 +27,8 @@ _LARGEST = 2**63  # no counter is; JSON has numbers of any length
 
 
 class CallWatch:
-    """Follows one call of `stage`; `look` takes a sample and says why it is stuck, or ''. It is to
-    be called at `next_look`, on the monotonic clock: every PROBE_EVERY seconds, and at the very
+    """Follows one call of `stage`; `sample` takes a sample and says why it is stuck, or ''. It is to
+    be called at `next_sample`, on the monotonic clock: every PROBE_INTERVAL_S seconds, and at the very
     moment from which the call is stuck if nothing has moved.
 
     `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `log`: its output.
@@ -55,19 +55,19 @@ class CallWatch:
         self._upscale = stage == UPSCALE
         self._watch = ProgressWatch(clock.monotonic(), limits)
         self._stepless = False
-        self.next_look = clock.monotonic() + PROBE_EVERY
+        self.next_sample = clock.monotonic() + PROBE_INTERVAL_S
         self.progress: dict[str, Any] = {}
 
     @property
     def is_due(self) -> bool:
         """Whether it is time for the next look."""
-        return self._clock.monotonic() >= self.next_look
+        return self._clock.monotonic() >= self.next_sample
 
-    def look(self) -> str:
+    def sample(self) -> str:
         """One sample. Blocks for the probe's timeout at the most."""
-        reason = self._look()
+        reason = self._sample()
         now = self._clock.monotonic()
-        self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
+        self.next_sample = max(now + _SHORTEST_PAUSE, min(now + PROBE_INTERVAL_S, self._watch.due))
         return "; ".join(filter(None, (reason, str(self.probes) if reason else "")))
 
     @property
@@ -75,7 +75,7 @@ class CallWatch:
         """Whether the WebUI has answered since the call last moved."""
         return self._watch.probes
 
-    def _look(self) -> str:
+    def _sample(self) -> str:
         unanswered = ""
         try:
             self.progress = known(self._client.progress(self._timeout))

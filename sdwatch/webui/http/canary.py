@@ -141,7 +141,7 @@ class SelfTestFailure:
     given_up: str = field(default="", compare=False)
 
     @property
-    def told(self) -> HoldReason:
+    def as_hold_reason(self) -> HoldReason:
         """For people, as far as it is known."""
         return self.hold_reason or HoldReason(self.reason, key=HoldKey(HoldCode.FAILED_SELF_TEST))
 
@@ -159,17 +159,17 @@ class Canary:
         again why there is nothing to wait for any more; '' while there is."""
         sent = _Sent(self._client, asked)
         sent.thread.start()
-        while not sent.done.wait(_LOOK_EVERY):
+        while not sent.done.wait(_CHECK_INTERVAL_S):
             if reason := why_not_wait():
                 sent.given_up = True
                 if self._may_interrupt:
                     self._client.interrupt()
                 self._client.abandon()
                 return SelfTestFailure(f"{asked.what}: {reason}", given_up=reason)
-        return sent.why_not()
+        return sent.failure()
 
 
-_LOOK_EVERY = 0.05  # seconds
+_CHECK_INTERVAL_S = 0.05  # seconds
 
 _BY_ERROR: tuple[tuple[type[WebUIError], By], ...] = (
     (WebUIBusyError, By.NO_TIME),
@@ -189,7 +189,7 @@ class _Sent:
         self._asked = asked
         self._result: Reply | WebUIError = WebUIError("no reply")
 
-    def why_not(self) -> SelfTestFailure | None:
+    def failure(self) -> SelfTestFailure | None:
         """Why the result is none."""
         asked, result = self._asked, self._result
         if isinstance(result, WebUIError):

@@ -258,15 +258,15 @@ def _as_webui_errors(
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         way = broken(error, request)
-        told = way.told(to_connect if way is Broken.NO_CONNECTION else limit)
+        described = way.describe(to_connect if way is Broken.NO_CONNECTION else limit)
         if way.by_time:
-            raise WebUIStuckError(f"{told} ({url})", stage=stage) from error
+            raise WebUIStuckError(f"{described} ({url})", stage=stage) from error
         # Else a header that cannot be decoded: there was an answer.
         lost = isinstance(error, OSError | urllib3.exceptions.HTTPError)
         kind = WebUIUnreachableError if lost else WebUIReplyError
-        raise kind(f"{told} ({url}: {_reason(error)})", stage=stage) from error
+        raise kind(f"{described} ({url}: {_reason(error)})", stage=stage) from error
     if request.expired:  # the end of what had come by then looked like the end of the answer
-        raise WebUIStuckError(f"{Broken.NOT_WHOLE.told(limit)} ({url})", stage=stage)
+        raise WebUIStuckError(f"{Broken.NOT_WHOLE.describe(limit)} ({url})", stage=stage)
 
 
 def _reason(error: BaseException) -> str:

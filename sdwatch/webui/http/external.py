@@ -15,7 +15,7 @@ import psutil
 from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
 from sdwatch.system.clock import Clock
 from sdwatch.webui.log.tail_capture import tail_text
-from sdwatch.webui.process.readiness import PROBE_EVERY, ProbeResult
+from sdwatch.webui.process.readiness import PROBE_INTERVAL_S, ProbeResult
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -46,7 +46,7 @@ class ExternalWebUI:
     def adopt(self, timeout_s: float | None = None, give_up: threading.Event | None = None) -> bool:
         """Nothing to adopt; whether it is ready now."""
         del timeout_s, give_up
-        return self._look()
+        return self._probe_now()
 
     def restart_and_wait_ready(
         self, timeout_s: float | None = None, give_up: threading.Event | None = None
@@ -54,8 +54,8 @@ class ExternalWebUI:
         """It cannot be restarted by us: wait until it answers, for as long as PATIENCE lasts."""
         limit = self._clock.monotonic() + min(timeout_s or PATIENCE, PATIENCE)
         pause = give_up or threading.Event()
-        while not self._look():
-            if self._clock.monotonic() >= limit or self._clock.wait(pause, PROBE_EVERY):
+        while not self._probe_now():
+            if self._clock.monotonic() >= limit or self._clock.wait(pause, PROBE_INTERVAL_S):
                 log.warning("%s: not ready: %s", self.name, self.last_failure)
                 return False
         return True
@@ -103,7 +103,7 @@ class ExternalWebUI:
     def close(self) -> None:
         """Nothing is held."""
 
-    def _look(self) -> bool:
+    def _probe_now(self) -> bool:
         self.last_probe = self._probe()
         self._answers = self.last_probe.ready
         if self._answers:

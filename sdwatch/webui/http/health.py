@@ -35,7 +35,7 @@ _ASK_FOR_API = ("--api", "--nowebui")
 _NO_ROUTE = (404, 405)
 _LONGEST_REASON = 2000
 
-_LOOKS_FOR_A_LOAD = 2
+_PROBES_FOR_A_LOAD = 2
 """SD.Next begins its load a moment after its API is up: so many looks that find neither a model nor
 a load mean that there will be none before the first call."""
 
@@ -74,13 +74,13 @@ class ReadinessProbe:
         self._lacking_since: float | None = None
         self._routes: Routes | None = None
         self._may_be_loading = True
-        self._looks = 0
+        self._probes_without_model = 0
 
     def __call__(self) -> ProbeResult:
-        seen = self._look()
+        seen = self._probe_once()
         return replace(seen, reason=shortened(self._redact(seen.reason), _LONGEST_REASON))
 
-    def _look(self) -> ProbeResult:
+    def _probe_once(self) -> ProbeResult:
         if self._routes is not None and not self._routes.progress:
             return self._with_checkpoint()
         try:
@@ -148,8 +148,8 @@ class ReadinessProbe:
         state = progress.get("state")
         if isinstance(state, dict) and state.get("job"):
             return True
-        self._looks += 1
-        return self._looks < _LOOKS_FOR_A_LOAD
+        self._probes_without_model += 1
+        return self._probes_without_model < _PROBES_FOR_A_LOAD
 
     def _with_checkpoint(self) -> ProbeResult:
         """The API answers; is there anything to generate with?"""

@@ -26,11 +26,11 @@ class Occupancy:
         self._since = 0.0  # on the monotonic clock
 
     @property
-    def seen(self) -> bool:
+    def is_generating(self) -> bool:
         """Whether a generation is to be seen now, be it one that moves or not."""
         return self._position() is not None
 
-    def look(self, *, still_counts_for: float = 0.0) -> bool:
+    def is_busy(self, *, still_counts_for: float = 0.0) -> bool:
         """Whether it is busy. Only what has moved since the last look is: a failed upscale leaves
         /progress set for ever (measured). `still_counts_for`: seconds for which what stands still
         counts, too; infinite for ever."""

@@ -67,27 +67,29 @@ class OptionLeaks:
         self._path = path
         self._pending = _read(path)
 
-    def before(self, payload: Mapping[str, Any], incarnation: int) -> tuple[list[str], list[str]]:
-        """A call is about to be sent: what an earlier one left is settled first, see `settle`, and
+    def before_call(
+        self, payload: Mapping[str, Any], incarnation: int
+    ) -> tuple[list[str], list[str]]:
+        """A call is about to be sent: what an earlier one left is settled first, see `undo`, and
         what this one overrides is looked up."""
-        settled = self.settle(incarnation)
+        undone = self.undo(incarnation)
         if overridden := _overridden(payload):
             options = self._options()
             if options is None:  # no answer now: what it was before is not known
-                self._remember(_Pending(incarnation, new=overridden))
+                self._save(_Pending(incarnation, new=overridden))
             elif options:  # stable-diffusion.cpp has next to none, and overrides nothing
                 old = {k: options[k] for k in overridden if options.get(k) is not None}
                 new = {k: value for k, value in overridden.items() if k not in old}
-                self._remember(_Pending(incarnation, old, new))
-        return settled
+                self._save(_Pending(incarnation, old, new))
+        return undone
 
-    def settle(self, incarnation: int) -> tuple[list[str], list[str]]:
+    def undo(self, incarnation: int) -> tuple[list[str], list[str]]:
         """The names of the settings that were kept, and have been undone; and of those that cannot
         be. What cannot be asked now is asked the next time."""
         if (
             self._pending.incarnation != incarnation
         ):  # another life of it, which knows nothing of it
-            self._remember(_NOTHING)
+            self._save(_NOTHING)
         if self._pending is _NOTHING or not (options := self._options()):
             return [], []
         kept = self._pending.kept(options)
@@ -96,7 +98,7 @@ class OptionLeaks:
             self._client.set_options(values, QUESTION_TIMEOUT)
             options = self._options()
         left = self._pending.kept(options) if options else kept
-        self._remember(_NOTHING)
+        self._save(_NOTHING)
         return [key for key in kept if key not in left], left
 
     def _options(self) -> dict[str, Any] | None:
@@ -108,7 +110,7 @@ class OptionLeaks:
         except WebUIError:
             return None
 
-    def _remember(self, pending: _Pending) -> None:
+    def _save(self, pending: _Pending) -> None:
         """Within this life it is known without the disk."""
         if pending is self._pending:
             return

@@ -85,7 +85,7 @@ class ReplyChecks:
         self._log = log
         self._has_progress = client is not None
 
-    def look(self, stage: str, payload: Mapping[str, Any], reply: Reply) -> tuple[Finding, ...]:
+    def check(self, stage: str, payload: Mapping[str, Any], reply: Reply) -> tuple[Finding, ...]:
         """What a person should know of a reply that is a success all the same. Raises WebUIError
         for one that is not: WebUIInterruptedError, WebUIBadRequestError where it is because of a
         name that this WebUI does not know, WebUIServerError where its log has an exception, else

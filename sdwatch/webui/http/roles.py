@@ -125,7 +125,7 @@ class CallObserver(Protocol):
     def call_log(self) -> tuple[str, ...]:
         """The WebUI's lines since then, oldest first."""
 
-    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
         """Wait for what the WebUI prints of a failed call after its reply: until its traceback is
         whole, `is_over`, or a second is over. `call_log` has it then."""
 

@@ -17,7 +17,7 @@ from sdwatch.policy.failure.tracebacks import Raised, may_follow, raised_by, tra
 from sdwatch.system.clock import Clock
 from sdwatch.webui.log.tail_capture import LogFollower
 
-HEAR_OUT = 1.0
+TRACEBACK_WAIT_S = 1.0
 """Seconds after a reply in which its traceback is waited for."""
 
 _STEP = 0.005
@@ -73,15 +73,15 @@ class CallLog:
         lines, _ = without(self._all(), [each.raised for each in self._owed])
         return tuple(without_own_failures(lines))
 
-    def hear_out(self, error: WebUIError, is_over: Callable[[float], bool]) -> None:
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[float], bool]) -> None:
         """Wait until the log has the whole traceback of a call that failed by `error`: at most
-        HEAR_OUT seconds. `is_over` waits so many seconds, and says whether there is nothing to
+        TRACEBACK_WAIT_S seconds. `is_over` waits so many seconds, and says whether there is nothing to
         wait for any more."""
         if not self._followers or not may_follow(error):
             return
         raised = raised_by(error)
         now = self._clock.monotonic()
-        deadline, quiet_from, heard, seen = now + HEAR_OUT, now, False, -1
+        deadline, quiet_from, heard, seen = now + TRACEBACK_WAIT_S, now, False, -1
         while True:
             self.poll()
             now = self._clock.monotonic()

@@ -38,7 +38,7 @@ _KEPT_LINES = 2000
 """More than any cool-down looks back to; a history that has grown past its bytes keeps them."""
 
 
-class Fell(StrEnum):
+class IdleFailure(StrEnum):
     """How it fell without a call of a job; the values are what histories have."""
 
     FAILED_SELF_TEST = "failed canary"
@@ -77,14 +77,14 @@ class CrashHistory:
         """The cool-down's last entry, in seconds."""
         return self._cooldown[-1]
 
-    def crashed(self, kind: Diagnosis | Fell, *, failed_fresh: int = 0) -> float:
+    def crashed(self, kind: Diagnosis | IdleFailure, *, failed_fresh: int = 0) -> float:
         """Record a crash; the cool-down after it, in seconds. `failed_fresh`: the incarnation that
         failed its self-test before any call of a job, 0 for none."""
         now = self._now()
         with self._lock:
             self._failed_fresh = max(self._failed_fresh, failed_fresh)
             self._successes = 0
-            self._needs_self_test = self._needs_self_test or kind == Fell.FAILED_SELF_TEST
+            self._needs_self_test = self._needs_self_test or kind == IdleFailure.FAILED_SELF_TEST
             self._in_a_row.append(Crash(kind, now))
             entry = self.entry(len(self._in_a_row))
             self._append(
@@ -225,7 +225,7 @@ class _Past:
     suspects: tuple[str, ...] = ()
     suspected_at: Instant | None = None
 
-    def take(self, record: Mapping[str, Any]) -> None:
+    def apply(self, record: Mapping[str, Any]) -> None:
         """One line of it. Raises ValueError, KeyError, TypeError where it cannot be read."""
         event = record["event"]
         if event == "stable":
@@ -240,7 +240,9 @@ class _Past:
             del self.crashes[max(0, len(self.crashes) - int(record["crashes"])) :]
         elif event == "crash":
             self.crashes.append(Crash(str(record["kind"]), _instant(record)))
-            self.needs_self_test = self.needs_self_test or record["kind"] == Fell.FAILED_SELF_TEST
+            self.needs_self_test = (
+                self.needs_self_test or record["kind"] == IdleFailure.FAILED_SELF_TEST
+            )
             self.failed_fresh = max(self.failed_fresh, int(record.get("failed_fresh", 0)))
 
 
@@ -265,7 +267,7 @@ def _read(path: Path) -> _Past:
     past = _Past()
     for line in lines:
         try:
-            past.take(json.loads(line))
+            past.apply(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError):
             log.warning("%s: a line cannot be read and is passed over", path)
     return past

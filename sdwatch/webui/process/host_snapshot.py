@@ -21,14 +21,14 @@ import psutil
 
 from sdwatch.system.clock import Clock, iso
 
-LOOK_EVERY = 10.0
+SAMPLE_INTERVAL_S = 10.0
 """Seconds between two looks while nothing fails."""
 
 MINUTE = 60.0
 LOW = 0.03
 """Of all memory: with less than this left, a process that dies without a word ran out of it."""
 
-JUST_BEFORE = 3 * LOOK_EVERY
+JUST_BEFORE = 3 * SAMPLE_INTERVAL_S
 GPU_LIMIT = 2.0
 _MOST_PROCESSES = 50
 _LONGEST_ANSWER = 4000
@@ -92,7 +92,7 @@ def memory_in_words(snapshot: Snapshot | None) -> str:
 
 class Machine:
     """Remembers the last minute. `folders`: whose disk's free bytes are told, by name; `family`
-    gives the WebUI's processes. `look` is for one thread, the rest for any."""
+    gives the WebUI's processes. `sample` is for one thread, the rest for any."""
 
     def __init__(
         self,
@@ -103,12 +103,14 @@ class Machine:
         self._clock = clock
         self._folders = dict(folders)
         self._family = family
-        self._seen: deque[tuple[float, Snapshot]] = deque(maxlen=int(2 * MINUTE / LOOK_EVERY))
+        self._seen: deque[tuple[float, Snapshot]] = deque(
+            maxlen=int(2 * MINUTE / SAMPLE_INTERVAL_S)
+        )
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Take a snapshot if the last one is old enough."""
         now = self._clock.monotonic()
-        if not self._seen or now - self._seen[-1][0] >= LOOK_EVERY:
+        if not self._seen or now - self._seen[-1][0] >= SAMPLE_INTERVAL_S:
             self._seen.append((now, self._snapshot()))
 
     def memory_before(self) -> Snapshot | None:

@@ -1,6 +1,6 @@
 """The WebUI's process: started, adopted, watched, stopped whole, restarted. Only ever our own.
 
-One life of the process is a generation. It ends when its listener ends or, as long as it has none,
+One current of the process is a generation. It ends when its listener ends or, as long as it has none,
 when the command itself ends: webui.sh lives on after its python was killed (measured with Forge
 dfdcbab6), so a wrapper proves nothing.
 """
@@ -54,7 +54,7 @@ class WebUIProcessManager:
 
     `state_dir` is local and made if need be; `probe` asks the API once; `on_exit` is called once
     for each generation, on a thread of its own, as soon as it has ended. Seconds: `start_limit`
-    (no start takes longer), `start_stall` (none is without any sign of life for longer),
+    (no start takes longer), `start_stall` (none is without any sign of current for longer),
     `stop_grace` (between asking and killing). `log_cap` is in bytes, for each file. `signatures`
     tell why a start failed; None for those that sdwatch knows by itself. `machine` remembers how
     much memory was left.
@@ -100,7 +100,7 @@ class WebUIProcessManager:
         self._machine = machine
         self._lock = threading.Lock()  # of the fields below; never held while waiting
         self._operations = threading.RLock()  # one adopt, start or stop at a time
-        self._life: Incarnation | None = None
+        self._current: Incarnation | None = None
         self._exits: dict[int, WebUIExit] = {}
         self._restart_under_way: Future[bool] | None = None
         disk.ensure_folder(state_dir)
@@ -110,16 +110,16 @@ class WebUIProcessManager:
 
     @property
     def incarnation(self) -> int:
-        """Counted over the whole life of the state folder; 0 before the first."""
+        """Counted over the whole current of the state folder; 0 before the first."""
         return self._identity.incarnation if self._identity else 0
 
     def is_process_alive(self) -> bool:
         """Whether the listener exists or, before there is one, the root. A zombie does not."""
-        life = self._life
-        if life is None or life.ended.is_set():
+        current = self._current
+        if current is None or current.ended.is_set():
             return False
-        watched = life.identity.listener_pid or life.identity.pid
-        return any(process.pid == watched for process in identities.recorded(life.identity))
+        watched = current.identity.listener_pid or current.identity.pid
+        return any(process.pid == watched for process in identities.recorded(current.identity))
 
     @property
     def answers_unusable(self) -> bool:
@@ -179,7 +179,7 @@ class WebUIProcessManager:
                 return False
             root = root_of(self._identity, found, self._port)
             mark = system.start_mark(root.pid) or ""
-            self._begin(identities.rooted(self._identity, root.pid, mark), None)
+            self._follow(identities.rooted(self._identity, root.pid, mark), None)
             if timeout_s is None and self._identity.listener_pid:
                 timeout_s = _ADOPTION_LIMIT
             if self.wait_ready(timeout_s, give_up):
@@ -201,7 +201,9 @@ class WebUIProcessManager:
                 raise ProcessError(self.last_failure)
             owner = process_tree.owner_of(self._host, self._port)
             if owner:
-                raise PortTakenError(self._not_begun(port_taken(self._port, owner), FREE_THE_PORT))
+                raise PortTakenError(
+                    self._not_started(port_taken(self._port, owner), FREE_THE_PORT)
+                )
             try:
                 intent = identities.intend(self._state_dir, self._clock.boot_id(), self._command[0])
                 identities.remove_old_logs(self._state_dir, intent.incarnation, _KEPT_INCARNATIONS)
@@ -214,7 +216,7 @@ class WebUIProcessManager:
             self._identity = intent
             popen = self._spawn(intent)
             mark = system.start_mark(popen.pid) or ""
-            self._begin(identities.rooted(intent, popen.pid, mark), popen)
+            self._follow(identities.rooted(intent, popen.pid, mark), popen)
             log.info("%s: started generation %d, pid %d", self.name, self.incarnation, popen.pid)
 
     def wait_ready(
@@ -222,17 +224,17 @@ class WebUIProcessManager:
     ) -> bool:
         """Wait until the API answers and the listener is in our tree; if not, `last_failure` has
         the reason, and the process is left as it is. Never longer than the start limit."""
-        life = self._life
-        if life is None:
-            self._not_begun("nothing was started")
+        current = self._current
+        if current is None:
+            self._not_started("nothing was started")
             return False
         readiness = Readiness(
             clock=self._clock,
             host=self._host,
             port=self._port,
             probe=self._probe,
-            is_ours=lambda: self._note_listener(life),
-            ended=life.ended,
+            is_ours=lambda: self._note_listener(current),
+            ended=current.ended,
             signs=SignsOfLife(
                 self._clock,
                 self.log_paths(),
@@ -246,18 +248,18 @@ class WebUIProcessManager:
         self.last_probe = readiness.last_probe
         if failed is not None:
             given_up = give_up is not None and give_up.is_set()
-            self._failed(*self._start_failure(life, failed, given_up=given_up))
+            self._failed(*self._start_failure(current, failed, given_up=given_up))
         return failed is None
 
     def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
         """End the whole tree: ask, wait `grace` seconds or until `hurry` is set, kill, until
         nothing is left and the root is reaped. Whether nothing is left."""
         with self._operations:
-            identity, life = self._identity, self._life
+            identity, current = self._identity, self._current
             if identity is None:
                 return True
-            if life:
-                life.expected = True
+            if current:
+                current.expected = True
             left = process_tree.stop_whole(
                 self.processes,
                 group=identity.pid or None,
@@ -275,9 +277,9 @@ class WebUIProcessManager:
                 return False
             with self._lock:  # whatever is in a session of this number from now on is a stranger
                 self._identity = replace(identity, session=0)
-            if life:
-                life.reaped.wait(_REAP_LIMIT)
-                life.ended.wait(_REAP_LIMIT)
+            if current:
+                current.reaped.wait(_REAP_LIMIT)
+                current.ended.wait(_REAP_LIMIT)
             return True
 
     def restart_and_wait_ready(
@@ -305,7 +307,7 @@ class WebUIProcessManager:
     def close(self) -> None:
         """Forget the process without stopping it: the next monitor can adopt it."""
         with self._lock:
-            self._life = None
+            self._current = None
 
     # --- the parts --------------------------------------------------------------------------
 
@@ -327,17 +329,17 @@ class WebUIProcessManager:
         if self.stop():
             self.last_failure, self.last_hold_reason = reason, hold_reason
 
-    def _begin(self, identity: ProcessIdentity, popen: subprocess.Popen[bytes] | None) -> None:
-        life = Incarnation(identity)
+    def _follow(self, identity: ProcessIdentity, popen: subprocess.Popen[bytes] | None) -> None:
+        current = Incarnation(identity)
         with self._lock:
-            self._life = life
-        self._record(life, identity)
-        self._watch(self._wait_for_root, life, popen)
+            self._current = current
+        self._record(current, identity)
+        self._watch(self._wait_for_root, current, popen)
         if identity.listener_pid not in (0, identity.pid):
-            self._watch(self._wait_for_listener, life)
+            self._watch(self._wait_for_listener, current)
 
-    def _record(self, life: Incarnation, identity: ProcessIdentity) -> None:
-        life.identity = self._identity = identity
+    def _record(self, current: Incarnation, identity: ProcessIdentity) -> None:
+        current.identity = self._identity = identity
         try:
             identities.save(self._state_dir, identity)
         except OSError as error:  # the intent is on disk: the token still finds the process
@@ -347,46 +349,50 @@ class WebUIProcessManager:
         name = f"exit of {self.name} {self.incarnation}"
         threading.Thread(target=wait, args=args, name=name, daemon=True).start()
 
-    def _wait_for_root(self, life: Incarnation, popen: subprocess.Popen[bytes] | None) -> None:
+    def _wait_for_root(self, current: Incarnation, popen: subprocess.Popen[bytes] | None) -> None:
         # Without a timeout: with one, Popen.wait() polls.
-        code = popen.wait() if popen else wait_gone(life.identity.pid, life.identity.start_mark)
-        life.reaped.set()
+        code = (
+            popen.wait() if popen else wait_gone(current.identity.pid, current.identity.start_mark)
+        )
+        current.reaped.set()
         with self._lock:
             # It had its number until this moment. What it leaves behind is found by that.
             ended = system.numbering()
-            life.identity = replace(life.identity, numbering=ended)
-            if self._identity and self._identity.incarnation == life.identity.incarnation:
+            current.identity = replace(current.identity, numbering=ended)
+            if self._identity and self._identity.incarnation == current.identity.incarnation:
                 self._identity = replace(self._identity, numbering=ended)
-            is_wrapper = life.identity.listener_pid not in (0, life.identity.pid)
+            is_wrapper = current.identity.listener_pid not in (0, current.identity.pid)
         if not is_wrapper:
-            self._end(life, code)
+            self._finish(current, code)
 
-    def _wait_for_listener(self, life: Incarnation) -> None:
-        self._end(life, wait_gone(life.identity.listener_pid, life.identity.listener_mark))
+    def _wait_for_listener(self, current: Incarnation) -> None:
+        self._finish(
+            current, wait_gone(current.identity.listener_pid, current.identity.listener_mark)
+        )
 
-    def _end(self, life: Incarnation, code: int | None) -> None:
+    def _finish(self, current: Incarnation, code: int | None) -> None:
         """The generation has ended: tell once, then stop what it left behind."""
         with self._lock:
-            if life.ended.is_set():
+            if current.ended.is_set():
                 return
-            incarnation = life.identity.incarnation
-            ended = WebUIExit(incarnation, code, self._clock.wall(), life.expected)
+            incarnation = current.identity.incarnation
+            ended = WebUIExit(incarnation, code, self._clock.wall(), current.expected)
             self._exits[incarnation] = self.last_exit = ended
             self._exits.pop(incarnation - _KEPT_INCARNATIONS, None)
-            life.ended.set()
-            is_forgotten = self._life is not life
+            current.ended.set()
+            is_forgotten = self._current is not current
         if is_forgotten:
             return
         try:
             self._on_exit(ended)
         finally:
             with self._operations:
-                if not ended.expected and self._life is life:
+                if not ended.expected and self._current is current:
                     self.stop()
 
-    def _note_listener(self, life: Incarnation) -> bool:
+    def _note_listener(self, current: Incarnation) -> bool:
         """Whether the port's listener is in our tree; if so, it is written down and watched."""
-        identity = life.identity
+        identity = current.identity
         found = process_tree.listener(
             identities.family(identity), self._port
         ) or process_tree.listener(identities.processes(identity, self.log_paths()), self._port)
@@ -396,12 +402,12 @@ class WebUIProcessManager:
             return True
         mark = system.start_mark(found.pid) or ""
         with self._lock:
-            if life.ended.is_set() or self._life is not life:
+            if current.ended.is_set() or self._current is not current:
                 return False
-            life.identity = replace(identity, listener_pid=found.pid, listener_mark=mark)
-        self._record(life, life.identity)
+            current.identity = replace(identity, listener_pid=found.pid, listener_mark=mark)
+        self._record(current, current.identity)
         if found.pid != identity.pid:
-            self._watch(self._wait_for_listener, life)
+            self._watch(self._wait_for_listener, current)
         return True
 
     def _family(self) -> list[psutil.Process]:
@@ -410,19 +416,19 @@ class WebUIProcessManager:
     def _work(self) -> tuple[float, int]:
         """The same as `cpu_and_io`, for a start: nobody else looks at the machine meanwhile."""
         if self._machine is not None:
-            self._machine.look()
+            self._machine.sample()
         return self.cpu_and_io()
 
     def _spawn(self, identity: ProcessIdentity) -> subprocess.Popen[bytes]:
         try:
             return spawn(identity, self._state_dir, self._command, cwd=self._cwd, env=self._env)
         except SpawnError as error:
-            raise ProcessError(self._not_begun(str(error), error.advice)) from error
+            raise ProcessError(self._not_started(str(error), error.advice)) from error
 
     def _start_failure(
-        self, life: Incarnation, failed: NotReady, *, given_up: bool
+        self, current: Incarnation, failed: NotReady, *, given_up: bool
     ) -> tuple[str, HoldReason]:
-        ended = self.exit_of(life.identity.incarnation)
+        ended = self.exit_of(current.identity.incarnation)
         return explain_start_failure(
             failed,
             probe=self.last_probe,
@@ -434,7 +440,7 @@ class WebUIProcessManager:
             signatures=self._signatures,
         )
 
-    def _not_begun(self, why: str, advice: str = "") -> str:
+    def _not_started(self, why: str, advice: str = "") -> str:
         return self._failed(f"{why}. {advice}" if advice else why, not_begun(why, advice))
 
     def _failed(self, reason: str, hold_reason: HoldReason) -> str:

@@ -13,8 +13,8 @@ from sdwatch.system.clock import Clock
 from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.process.process_identity import living, with_descendants
 
-_KILL_LIMIT = 10.0  # seconds for SIGKILL to work; what outlasts it hangs in the kernel
-_LOOK_EVERY = 0.02
+_KILL_LIMIT_S = 10.0  # seconds for SIGKILL to work; what outlasts it hangs in the kernel
+_CHECK_INTERVAL_S = 0.02
 
 
 def stop_whole(
@@ -42,17 +42,17 @@ def stop_whole(
     asked = clock.monotonic()
     while living(seen) and clock.monotonic() < asked + grace and not hurry.is_set():
         seen = _joined(seen, with_descendants(living(seen)))
-        clock.wait(hurry, _LOOK_EVERY)
+        clock.wait(hurry, _CHECK_INTERVAL_S)
     killing = clock.monotonic()
     while True:
         seen = _joined(seen, find())
         left = living(seen)
-        if not left or clock.monotonic() > killing + _KILL_LIMIT:
+        if not left or clock.monotonic() > killing + _KILL_LIMIT_S:
             system.kill([], job_name)
             return left
         failpoint("kill", Path(str(group)))
         system.kill([process.pid for process in left], job_name)
-        clock.wait(threading.Event(), _LOOK_EVERY)
+        clock.wait(threading.Event(), _CHECK_INTERVAL_S)
 
 
 def listener(processes: Iterable[psutil.Process], port: int) -> psutil.Process | None:

@@ -14,11 +14,11 @@ from sdwatch.system.clock import Clock
 from sdwatch.webui.log.tail_capture import LogFollower
 from sdwatch.webui.process import process_tree
 
-PROBE_EVERY = 2.0
+PROBE_INTERVAL_S = 2.0
 """Seconds between two probes at the least; only the second one comes sooner."""
 
-_SECOND_PROBE_AFTER = 0.3
-_LOOK_EVERY = 0.1
+_SECOND_PROBE_AFTER_S = 0.3
+_CHECK_INTERVAL_S = 0.1
 
 
 class Seen(Enum):
@@ -99,17 +99,17 @@ class SignsOfLife:
         self._ends_start = ends_start
         self.failed = False
         self._seen: tuple[int, float, int] = (0, 0.0, 0)
-        self._last_sign = self._last_look = clock.monotonic()
+        self._last_sign = self._last_sample = clock.monotonic()
 
     def quiet_for(self) -> float:
         """Seconds since the last sign."""
         now = self._clock.monotonic()
-        if now - self._last_look >= 1.0:
-            self._last_look = now
-            self._look(now)
+        if now - self._last_sample >= 1.0:
+            self._last_sample = now
+            self._sample(now)
         return now - self._last_sign
 
-    def _look(self, now: float) -> None:
+    def _sample(self, now: float) -> None:
         for follower in self._followers:
             lines = [*follower.poll(), follower.unfinished]
             self.failed = self.failed or any(map(self._ends_start, lines))
@@ -144,7 +144,7 @@ class Readiness:
     def wait(self, give_up: threading.Event) -> NotReady | None:
         """Until it is ready: None. Else the reason why it is not, and is not waited for longer."""
         deadline = self.clock.monotonic() + self.limit
-        next_probe, pause = 0.0, _SECOND_PROBE_AFTER
+        next_probe, pause = 0.0, _SECOND_PROBE_AFTER_S
         while not give_up.is_set():
             if self.ended.is_set():
                 return NotReady(StartFailure.ENDED, "it ended before it was ready")
@@ -157,7 +157,7 @@ class Readiness:
                 return NotReady(StartFailure.NO_SIGN_OF_LIFE, text)
             if now >= next_probe and system.somebody_listens(self.host, self.port):
                 if self.is_ours():
-                    next_probe, pause = now + pause, PROBE_EVERY
+                    next_probe, pause = now + pause, PROBE_INTERVAL_S
                     self.last_probe = result = self.probe()
                     if result.unusable:
                         return NotReady(StartFailure.UNUSABLE, result.reason)
@@ -174,7 +174,7 @@ class Readiness:
             if self.signs.failed and (self.last_probe is None or self.last_probe.no_routes):
                 text = "its log says that it will not be ready"
                 return NotReady(StartFailure.BY_ITS_LOG, text)
-            self.clock.wait(self.ended, _LOOK_EVERY)
+            self.clock.wait(self.ended, _CHECK_INTERVAL_S)
         return NotReady(StartFailure.GIVEN_UP, f"given up: {self._state()}")
 
     def _state(self) -> str:
