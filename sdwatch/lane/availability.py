@@ -1,7 +1,7 @@
-"""The upkeep of one WebUI: from down to ready, and back to ready after whatever happened to it.
+"""Whether one WebUI is available, and how it becomes available again after a failure.
 
-There is one road from a crash to a ready WebUI, `bring_up`. It is walked on the keeper's thread,
-with the WebUI's permit: the keeper's own, or that of the run that waits for it.
+The only way from a crash to a ready WebUI is `bring_up`. It runs on the supervisor's thread, with
+the WebUI's permit: the supervisor's own, or that of the run that waits for it.
 """
 
 from __future__ import annotations
@@ -93,28 +93,28 @@ class Availability:
 
     @property
     def ready(self) -> bool:
-        """Whether a call may be sent."""
+        """Return whether a call may be sent."""
         well = self.state is State.READY and self.ended_incarnation != self.process.incarnation
         sound = not self._recycling.due and not self._crashes.suspects
         return well and sound and not self._stopping.is_set()
 
     @property
     def is_gone(self) -> bool:
-        """Whether its process is ours, and has ended."""
+        """Return whether the process is managed by sdwatch and has ended."""
         if not self._managed:
             return False
         ended = self.ended_incarnation == self.process.incarnation
         return ended or not self.process.is_process_alive()
 
     def apply(self, event: Event) -> None:
-        """It happened: another state. Raises LifecycleError where that cannot be."""
+        """Change the state. Raises LifecycleError where the event is not allowed in this state."""
         self.state = next_state(self.state, event)
         self._context.permit.changed()
 
-    # -- the road to ready
+    # -- becoming ready
 
     def adopt(self) -> None:
-        """Ours and well from before is adopted, instead of loading the model again."""
+        """Adopt a healthy process of an earlier monitor instead of loading the model again."""
         if not self.process.adopt(give_up=self._stopping):
             if self.process.answers_unusable:
                 self.apply(Event.START)
@@ -125,8 +125,8 @@ class Availability:
         self._finish_start("adopted as it was")
 
     def bring_up(self) -> SelfTestFailure | None:
-        """Wait out the cool-down, then restart and wait until ready: None, or why it is not. While
-        it is `paused` nothing is started."""
+        """Wait out the cool-down, restart the WebUI and wait until it is ready. Return None, or why
+        it is not ready. Nothing is started while it is `paused`."""
         if self._clock.wait(self._stopping, self._crashes.remaining()):
             return SelfTestFailure(STOPS, By.NOT_ASKED)
         if why := self.paused():
@@ -153,14 +153,16 @@ class Availability:
         return SelfTestFailure(self._redact(hold_reason.cause), By.NOT_ASKED)
 
     def _warn_of_the_start(self) -> None:
-        """Extensions that this life of it has not loaded. One that was adopted was told of."""
+        """Warn of extensions that this incarnation did not load. For an adopted one that was done
+        before."""
         if self._managed:
-            begin = [line for path in self.process.log_paths() for line in first_lines(path)]
-            found = (each for each in failed_extensions(begin, {}) if each.of_start)
-            self._warn(f"generation {self.process.incarnation}", tuple(found))
+            start = [line for path in self.process.log_paths() for line in first_lines(path)]
+            found = (each for each in failed_extensions(start, {}) if each.of_start)
+            self._warn(f"incarnation {self.process.incarnation}", tuple(found))
 
     def _finish_start(self, how: str = "") -> SelfTestFailure | None:
-        """It answers: it is ready, unless it is needs_self_test. None, or why it is not."""
+        """Mark a WebUI that answers as ready, after a self-test if one is due. Return None, or why
+        it is not ready."""
         self._unusable_starts = 0
         if self.must_self_test and (why := self.paused()):
             self._wait_for_self_test()
@@ -177,8 +179,9 @@ class Availability:
         return self._apply_failure(self_test_failure, Event.START_FAILED)
 
     def _start_found_unusable(self, hold_reason: HoldReason, *, has_output: bool = True) -> None:
-        """A start found that only a person can cure it, which is no crash. What answers is asked
-        again, and left running; where nothing runs, the start is tried again."""
+        """Put the lane on hold because a start found what only a person can fix; that is no crash.
+        A WebUI that answers keeps running and is probed again. Where nothing runs, the start is
+        retried."""
         self._nothing_runs = self._managed and not self.process.answers_unusable
         self._unusable_starts += 1
         if not self._stopping.is_set():
@@ -189,7 +192,7 @@ class Availability:
         self._hold_for(starts_again if self._nothing_runs else self._config.health.interval)
 
     def _wait_for_self_test(self) -> None:
-        """It answers, but its proof must wait for a person's hold to end."""
+        """Hold a WebUI that answers while a person's hold forbids its self-test."""
         self.hold.needs_self_test = True
         if self.hold.held is None:
             self.hold.update(unproven())
@@ -197,11 +200,11 @@ class Availability:
 
     @property
     def must_self_test(self) -> bool:
-        """Whether the WebUI is ready only after it has passed a self-test."""
+        """Return whether the WebUI is ready only after it has passed a self-test."""
         return self._gate.must_self_test
 
     def supervise(self) -> None:
-        """One round for a WebUI that no run has."""
+        """Check a WebUI that no run uses, and bring it up if it is down."""
         if self.state is State.READY:
             self._check_health()
         if self.state is State.READY and self._recycling.due and not self._context.may_call():
@@ -212,12 +215,13 @@ class Availability:
             self.bring_up()
 
     def defer_health_check(self) -> None:
-        """It has just answered a call: no probe is needed for a moment. A hold has its own time."""
+        """Defer the next health check: the WebUI has just answered a call. A hold has its own
+        schedule."""
         if self.state is State.READY:
             self._health.defer(PROBE_INTERVAL_S)
 
     def internal_error(self, error: Exception) -> None:
-        """A mistake of sdwatch itself left it in the middle."""
+        """Recover the state after an internal error of sdwatch."""
         if self.state is State.STARTING:
             self._crashes.crashed(IdleFailure.NO_START)
             self.apply(Event.START_FAILED)
@@ -228,13 +232,14 @@ class Availability:
     # -- what went wrong
 
     def crashed(self, diagnosis: Diagnosis, why: str = "") -> None:
-        """It must be restarted; its cool-down begins now. `why`: what was seen, in words."""
+        """Mark the WebUI as crashed: it must be restarted, and its cool-down starts now. `why`:
+        what was seen, for people."""
         entry = self._crashes.crashed(diagnosis)
         self.apply(Event.CRASHED)
         because = f": {self._redact(why)}" if why else ""
-        told = f"{diagnosis}{because}; nothing is sent to it for {entry:g} s"
-        self.hold.record(told)
-        self._context.report(told)
+        text = f"{diagnosis}{because}; nothing is sent to it for {entry:g} s"
+        self.hold.record(text)
+        self._context.report(text)
 
     def put_on_hold(
         self,
@@ -243,31 +248,34 @@ class Availability:
         still_counts_for: float = 0.0,
         needs_self_test: bool = False,
     ) -> None:
-        """Nothing can be sent to it for now; the oftener in a row, the longer: what waits for
-        others along the cool-down, else at a pace by which a cure is soon seen. See Hold."""
-        told = self._with_output(hold_reason)
+        """Send nothing to the WebUI for now. The wait grows with each consecutive hold: along the
+        cool-down for what time cures, else at a pace at which a fix is soon noticed. Arguments as
+        for Hold."""
+        reason = self._with_output(hold_reason)
         in_a_row = self.hold.start(
-            told, still_counts_for=still_counts_for, needs_self_test=needs_self_test
+            reason, still_counts_for=still_counts_for, needs_self_test=needs_self_test
         )
-        waits = self._crashes.entry if told.cure is Cure.TIME else asked_again_after
+        waits = self._crashes.entry if reason.cure is Cure.TIME else asked_again_after
         self._hold_for(waits(in_a_row))
 
     def suspect_webui(self, runs: Sequence[str]) -> None:
-        """These were spent in a row on a WebUI that died each time."""
+        """Hold the WebUI for a while because these runs failed in a row and it died each time: the
+        jobs may not be the cause."""
         self._crashes.suspected(runs)
         if self.state is State.READY:  # else the last of them made a restart due
             self._hold_if_suspected()
 
     def release(self) -> None:
-        """A person says that it is to go on; from any thread. A cool-down runs on all the same."""
+        """Release the hold because a person asks for it; may be called from any thread. A cool-down
+        is still waited out."""
         self.hold.release()
         self._self_test.start_over()
         self._crashes.trusted()
         self._health.defer(0.0)
 
     def run_self_test(self, why_over: Callable[[], str]) -> SelfTestFailure | None:
-        """Why it fails its self-test. It must be ready; a self-test that is over for another reason
-        than its own end (see `why_over`) condemns nothing."""
+        """Return why the WebUI fails its self-test, or None. It must be ready. A self-test that
+        `why_over` cuts short shows nothing."""
         if why := self.paused():
             return SelfTestFailure(why.text, By.NOT_ASKED)
         self_test_failure = self._gate.run(why_over)
@@ -283,9 +291,9 @@ class Availability:
         *,
         keeps_memory: bool,
     ) -> Drawn:
-        """Whether it generates a plain picture as large as this call's; only for what people are
-        advised. It must be ready. `keeps_memory`: a failure of that size has made it unusable
-        before, so that it is recycled after another."""
+        """Return whether the WebUI generates a plain picture as large as this call's. Used for
+        advice only; the WebUI must be ready. `keeps_memory`: a failure of that size has made it
+        unusable before, so it is recycled after another one."""
         if self.state is not State.READY or self.paused():
             return Drawn.NOT_ASKED
         drawn = self._gate.can_generate(stage, payload, why_over)
@@ -296,8 +304,9 @@ class Availability:
     def _apply_failure(
         self, self_test_failure: SelfTestFailure, event: Event = Event.CRASHED
     ) -> SelfTestFailure:
-        """It did not pass: waited for where it has no time. Else its cool-down begins; it is on
-        hold only where no restart is left to cure it: it is fresh, or not ours."""
+        """Act on a failed self-test. A WebUI that is busy is waited for. Otherwise the cool-down
+        starts, and the lane is on hold only if no restart can help: the process is fresh, or not
+        managed."""
         if self_test_failure.by is By.NO_TIME:
             self.put_on_hold(self_test_failure.as_hold_reason, needs_self_test=True)
             return self_test_failure
@@ -340,8 +349,8 @@ class Availability:
         holds: bool = True,
         failed_fresh: int = 0,
     ) -> None:
-        """It is unusable as it is: the cool-down begins, and the lane is on hold unless it is
-        restarted first."""
+        """Start the cool-down of an unusable WebUI, and put the lane on hold unless a restart comes
+        first."""
         if self._stopping.is_set():
             return
         self._self_test.forget_blame()
@@ -354,7 +363,7 @@ class Availability:
             self.hold.record(self._redact(hold_reason.cause))
 
     def _with_output(self, hold_reason: HoldReason) -> HoldReason:
-        """What it printed goes with it, and no prompt in either."""
+        """Return the reason with the lines that the WebUI printed, free of prompts."""
         printed = self._redact(
             shortened("\n".join(self.process.get_tail_logs().values()), MOST_AT_ONCE)
         )
@@ -362,7 +371,8 @@ class Availability:
         return replace(hold_reason, cause=self._redact(hold_reason.cause), lines=lines)
 
     def _how_ended(self) -> Ended | None:
-        """How its process ended, if it has. A connection breaks a moment before that is seen."""
+        """Return how the process ended, or None if it lives. A connection breaks a moment before
+        the end of its process is seen."""
         process = self.process
         if isinstance(process, ExternalWebUI):
             return None
@@ -375,7 +385,7 @@ class Availability:
     # -- while it is idle
 
     def _check_health(self) -> None:
-        """Dead or frozen is noticed while nothing is queued, too."""
+        """Notice a dead or frozen WebUI although nothing is queued."""
         if self.is_gone:
             self._died_while_idle()
         elif (probe := self._health.probe_if_due()) is None:
@@ -391,7 +401,7 @@ class Availability:
             self.crashed(Diagnosis.STUCK, probe.reason)
 
     def _check_unusable(self) -> None:
-        """It could not be used: has what was wrong gone away?"""
+        """Check whether what made the WebUI unusable is gone."""
         if self._nothing_runs:
             if self._health.is_due:
                 self.bring_up()
@@ -411,12 +421,14 @@ class Availability:
             self._resume_if_healthy()
 
     def _hold_if_new(self, hold_reason: HoldReason) -> None:
-        """It is looked at every few seconds, and its output read only where something changed."""
+        """Report a changed reason. The output is read only then: the WebUI is checked every few
+        seconds."""
         if self.hold.held is None or hold_reason.key != self.hold.held.hold_reason.key:
             self.hold.update(self._with_output(hold_reason))
 
     def _resume_if_healthy(self) -> None:
-        """Its probe is answered; what a call has found wrong only the canary can see."""
+        """Make a WebUI ready whose probe is answered. What a call has found wrong, only a canary
+        can see."""
         self_test_failure = self._gate.pass_if_due()
         if self_test_failure is None:
             self._unusable_starts = 0
@@ -433,14 +445,14 @@ class Availability:
         self.crashed(Diagnosis.CRASH)
 
     def _recycle(self) -> None:
-        """End it in order and start it anew, which is no crash."""
+        """Stop the WebUI cleanly, to start it again. This is no crash."""
         self._crashes.recycled(self.process.incarnation, self._recycling.due)
         self._context.report(f"recycled: {self._recycling.due}")
         self.apply(Event.RECYCLED)
 
     def _interrupt_leftover(self) -> None:
-        """A client that goes away does not cancel what it asked for (measured): the picture that
-        the last monitor left behind is interrupted, so that no call queues behind it."""
+        """Interrupt a picture that the last monitor left behind, so that no call queues behind it:
+        a client that disconnects does not cancel its request (measured)."""
         if self._managed and self._occupancy.is_generating:
             self._context.client.interrupt()
 
@@ -451,5 +463,5 @@ class Availability:
         if not self._managed:  # neither adopted nor numbered
             self._context.report("ready")
         else:
-            words = ["ready", how, f"generation {self.process.incarnation}"]
+            words = ["ready", how, f"incarnation {self.process.incarnation}"]
             self._context.report(", ".join(filter(None, words)))

@@ -1,7 +1,7 @@
-"""A lane: one WebUI with its keeper, its crash history and its log, and the permit for one call.
+"""A lane: one WebUI with its supervisor, its crash history, its log, and the permit for one call.
 
-Runs ask it for the permit and for the crash-aware call; the monitor asks it whether a run would be
-served now.
+Runs get from it the permit and the crash-aware call. The monitor gets from it whether a run would
+be served now.
 """
 
 from __future__ import annotations
@@ -41,15 +41,17 @@ ACTIVE_RUNS = 2
 """While one run's call is under way, one more may decode, write and publish."""
 
 
-_CHECK_INTERVAL_S = 0.25  # seconds: whether a person's hold is gone, or there is room on disk
+_CHECK_INTERVAL_S = 0.25  # seconds: is a person's hold gone, or is there room on disk?
 
 
 class Lane:
-    """`may_call` gives the reason why no new call may begin on any lane, or None; `paused` the
-    reason why nothing but health checks is to be done, or None (a person's hold). `wake` is called
-    when something changed that the monitor may want to act on; `report` gets a line for people.
-    `signatures`: what known failures look like; None for those that sdwatch knows by itself.
-    `checks`: what each finding in a reply is."""
+    """One lane.
+
+    `may_call`: returns why no new call may start on any lane, or None. `paused`: returns why only
+    health checks are allowed (a person's hold), or None. `wake`: called when something changed that
+    the monitor may act on. `report`: gets lines for people. `signatures`: of known failures; None
+    for the built-in ones. `checks`: the level of each finding in a reply.
+    """
 
     def __init__(
         self,
@@ -90,32 +92,33 @@ class Lane:
         self.supervisor.use(self.process)
 
     def open(self) -> None:
-        """Begin to keep the WebUI: adopt or start it, and see that it stays well."""
+        """Start to supervise the WebUI: adopt or start it, and keep it healthy."""
         self.supervisor.open()
 
     @property
     def ready(self) -> bool:
-        """Whether a new run would be served now."""
+        """Return whether a new run would be served now."""
         return self.supervisor.availability.ready and self._context.crashes.remaining() <= 0
 
     @property
     def hold_reason(self) -> str:
-        """Why it serves nobody until something changes; '' when it is not on hold."""
+        """Return why the lane is on hold, or ''."""
         return self.supervisor.availability.hold.reason
 
     @property
     def held(self) -> Held | None:
-        """All of that, for people."""
+        """Return the hold with all that people should know of it, or None."""
         return self.supervisor.availability.hold.held
 
     @property
     def held_since(self) -> float:
-        """When that began, on the wall clock; 0 when it is not on hold."""
+        """Return when the hold started, in seconds since the epoch; 0 without a hold."""
         return self.supervisor.availability.hold.since
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether it serves now, or `run --once` waits until its hold ends by itself."""
+        """Return whether the lane serves now, or `run --once` waits until its hold ends without a
+        person."""
         held, since = self.held, self.held_since
         if held is None:
             return True
@@ -124,22 +127,22 @@ class Lane:
         return is_waited_for(held.hold_reason.cure, in_a_row, held_for, self._cooldown)
 
     def release(self) -> None:
-        """A person says that it is to go on now; a cool-down runs on all the same."""
+        """Release the hold because a person asks for it. A cool-down is still waited out."""
         self.supervisor.release()
 
     @property
     def catalogue(self) -> Catalogue | None:
-        """What its WebUI has; None until it has been ready for the first time."""
+        """Return what the WebUI has; None until it has been ready once."""
         return self.supervisor.availability.inventory.catalogue
 
     def read_again(self, routes: Collection[str]) -> None:
-        """Have these lists read anew; `catalogue` is another one then."""
+        """Have these lists read again; `catalogue` is another object afterwards."""
         self.supervisor.read_again(routes)
 
     @contextmanager
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
-        """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
-        RunCancelledError, RunStoppedError."""
+        """Hold the permit for one call. Waits until the WebUI is ready and the permit is free.
+        Raises RunCancelledError, RunStoppedError."""
         self._acquire_when_clean(mailbox)
         try:
             yield
@@ -151,7 +154,8 @@ class Lane:
             self.supervisor.check_again()
 
     def _acquire_when_clean(self, mailbox: Mailbox) -> None:
-        """Looked up with the permit, so that it is true of this call; and given back meanwhile."""
+        """Acquire the permit, check with it that a call may start, and release it if not: so the
+        check holds for this call."""
         while True:
             self._context.permit.acquire(mailbox, lambda: self.ready)
             may = False
@@ -166,7 +170,7 @@ class Lane:
             self._context.clock.wait(mailbox.given_up, _CHECK_INTERVAL_S)
 
     def api(self, recorder: Recorder, mailbox: Mailbox) -> WebUIAPI:
-        """The crash-aware call of one run on this lane."""
+        """Return the crash-aware call of one run on this lane."""
         return WebUIAPI(
             self._context.client,
             _RunsProcess(self, mailbox),
@@ -184,14 +188,14 @@ class Lane:
         )
 
     def start_stop(self) -> None:
-        """No new call from now on; a run that waits for anything but a reply stops at once."""
+        """Allow no new call. Runs that wait for anything but a reply stop at once."""
         self.supervisor.close()
         self._context.permit.close(stop_holder=self.supervisor.watch is None)
         self._context.client.abandon_probes()
 
     def finish_stop(self, hurry: threading.Event | None = None) -> None:
-        """After all runs have ended: stop the WebUI, or leave it to be adopted. Once `hurry` is
-        set it is killed without its grace time."""
+        """Stop the WebUI, or leave it to be adopted, after all runs have ended. Once `hurry` is set
+        it is killed without its grace time."""
         self.supervisor.join()
         if self._context.config.leave_running:
             self.process.close()
@@ -200,7 +204,7 @@ class Lane:
         self._context.client.close()
 
     def about(self) -> dict[str, Any]:
-        """Which WebUI it is, for a run's manifest."""
+        """Return which WebUI this is, for a run's manifest."""
         catalogue = self.catalogue
         return {
             "name": self.name,
@@ -212,12 +216,12 @@ class Lane:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What its WebUI last said of the call in flight; {} without one."""
+        """Return the last /progress of the call in flight; {} without one."""
         watch = self.supervisor.watch
         return watch.progress if watch else {}
 
     def status(self) -> dict[str, Any]:
-        """For people and for `status --json`."""
+        """Return the lane as `status --json` shows it."""
         held = self.held
         return {
             **self.about(),
@@ -238,8 +242,8 @@ class Lane:
 
 
 class _RunsProcess:
-    """The lane's process as a run's call sees it: a restart waits out the cool-down first, and
-    ends early when the run is given up."""
+    """The lane's process as a run's call sees it. A restart waits out the cool-down, and ends early
+    when the run is given up."""
 
     def __init__(self, lane: Lane, mailbox: Mailbox) -> None:
         self._lane = lane

@@ -11,8 +11,11 @@ GIVEN_UP = "given up"
 
 
 class Request:
-    """What a run asks the supervisor's thread to `act` for it; `self_test_failure` is the answer
-    once it is `done`. `binds`: that needs the run's permit, which is `bound` while it is so."""
+    """What a run asks the supervisor's thread to `act` on.
+
+    `self_test_failure` is the answer once it is `done`. `binds`: the action needs the run's permit;
+    while `bound` is set, the run keeps it.
+    """
 
     def __init__(
         self,
@@ -32,9 +35,9 @@ class Request:
 
     @property
     def given_up(self) -> bool:
-        """Whether the run waits for it no longer."""
+        """Return whether the run no longer waits for it."""
         return self._give_up.is_set()
 
     def why_over(self) -> str:
-        """Why what is done for it is not to be waited for any more, or ''."""
+        """Return why the action need not be waited for any longer, or ''."""
         return GIVEN_UP if self.given_up else ""

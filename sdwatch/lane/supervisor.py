@@ -1,7 +1,8 @@
-"""The keeper of one WebUI: a thread that looks after it, and what the run that has the permit says.
+"""The supervisor of one WebUI: a thread that checks it, and what the run with the permit reports.
 
-The thread cares whenever no run has the permit, and watches the call of the run that has it. A run
-whose call crashed asks it for what is next, so the WebUI's upkeep (upkeep.py) has one thread.
+The thread supervises the WebUI whenever no run has the permit, and watches the call of the run that
+has it. A run whose call crashed asks the supervisor for what comes next, so only one thread acts on
+the WebUI's availability (availability.py).
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 log = logging.getLogger("sdwatch.supervisor")
 
 
-_CHECK_INTERVAL_S = 0.1  # seconds: whether a run that waits was given up
+_CHECK_INTERVAL_S = 0.1  # was the waiting run given up?
 
 
 class Supervisor:
@@ -85,40 +86,40 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name=f"supervisor-{context.config.name}")
 
     def use(self, process: WebUIProcessManager | ExternalWebUI) -> None:
-        """What is kept."""
+        """Set the process to supervise."""
         self._process = self.availability.process = process
 
     def open(self) -> None:
-        """Begin to keep: adopt or start it."""
+        """Start to supervise: adopt or start the process."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop keeping; the process is left as it is."""
+        """Stop supervising. The process is left as it is."""
         self._stopping.set()
         self._kick.set()
 
     def join(self) -> None:
-        """Wait until the keeper has ended."""
+        """Wait until the supervisor's thread has ended."""
         if self._thread.ident is not None:
             join(self._thread)
         self.availability.apply(Event.STOP)
 
-    # -- what a call says (see roles.Keeper); the caller has the permit
+    # -- reports of a call (see CallObserver); the caller has the permit
 
     def is_clean(self) -> bool:
-        """For who has just got the permit: whether nothing of an earlier call is left, one that was
-        given up included, of which nobody waited for the end."""
+        """Return whether nothing of an earlier call is left, including a call that was given up.
+        For who has just acquired the permit."""
         self.warn("a call that was given up", self.after_call())
         return not self.recycling.due
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
-        """A POST is about to go out; another attempt of the same call may have gone before."""
+        """Prepare for a POST. Another attempt of the same call may have gone before."""
         self._call = ("", payload)
         self.recycling.before_call(payload, self._process.incarnation)
 
     def sending(self, stage: str) -> bool:
-        """A POST goes out: watch it from here on. Whether it is the first call of its incarnation,
-        which is never so where sdwatch did not start that."""
+        """Watch the POST that goes out now. Return whether it is the first call of its incarnation;
+        never so for an external WebUI."""
         self._call = (stage, self._call[1])
         watch = self._new_watch(stage)
         self._last_log = watch.log
@@ -127,15 +128,15 @@ class Supervisor:
 
     @property
     def has_log(self) -> bool:
-        """Whether the WebUI's lines can be seen at all."""
+        """Return whether the WebUI's output can be read at all."""
         return bool(self._process.log_paths())
 
     def call_log(self) -> tuple[str, ...]:
-        """The WebUI's lines since the last POST went out, oldest first."""
+        """Return the WebUI's lines since the last POST went out, oldest first."""
         return self._last_log.lines() if self._last_log is not None else ()
 
     def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
-        """Wait for what the WebUI prints of a failed call after its reply. See roles.Keeper."""
+        """Wait for what the WebUI prints of a failed call after its reply. See CallObserver."""
         self._set_watch(None)  # nothing is in flight: a stop need not wait for a reply
         if self._last_log is not None:
             self._last_log.wait_for_traceback(
@@ -143,33 +144,32 @@ class Supervisor:
             )
 
     def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
-        """The first line that the WebUI printed since its start of each."""
+        """Return the first line since the WebUI's start that matches each pattern."""
         return first_lines_with(self._process.log_paths(), patterns)
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
-        """A call succeeded."""
+        """Note that a call succeeded."""
         self.availability.hold.succeeded()
         self._crashes.succeeded()
         self._self_test.succeeded(stage, payload)
 
     def after_call(self) -> tuple[Finding, ...]:
-        """The call is settled; what the WebUI kept of it, now undone."""
+        """Undo what the WebUI kept of the call, and return the findings."""
         return self.recycling.after_call(self._process.incarnation)
 
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
-        """Something that a person should know: counted for status, and told once for each job.
-        What the config says is off is not."""
+        """Warn of findings that a person should know, except those that `checks` turns off."""
         wanted = (each for each in warnings if self._context.checks.get(each.kind) != "off")
         self.warnings.add(job, tuple(wanted))
 
     def crashed(self, diagnosis: Diagnosis) -> None:
-        """The WebUI must be restarted; its cool-down begins now."""
+        """Mark the WebUI as crashed: it must be restarted, and its cool-down starts now."""
         self._set_watch(None)
         self.availability.crashed(diagnosis)
 
     def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
-        """Nothing can be sent to it for now. No probe sees what a call has found wrong, so a canary
-        goes before the next call. See roles.Keeper."""
+        """Send nothing to the WebUI for now. No probe sees what a call has found wrong, so a canary
+        runs before the next call. See CallObserver."""
         self._set_watch(None)
         still_counts_for = math.inf if until_idle else 0.0
         self.availability.put_on_hold(
@@ -177,23 +177,23 @@ class Supervisor:
         )
 
     def wait_until_idle(self, hold_reason: HoldReason) -> None:
-        """It may generate what nobody waits for any more. See roles.Keeper. A generation that
-        stands still for as long as the stall time is none."""
+        """Hold the WebUI while it may generate what nobody waits for any more. A generation without
+        progress for the stall time does not count. See CallObserver."""
         self._set_watch(None)
         self.availability.put_on_hold(hold_reason, still_counts_for=self._config.stall)
 
     def bring_up_for(self, give_up: threading.Event) -> bool:
-        """Have the WebUI brought up, and wait for that. False: it did not become ready, or
-        `give_up` was set; then the keeper goes on with it."""
+        """Have the WebUI brought up, and wait for it. Return False if it did not become ready, or
+        `give_up` was set; then the supervisor continues alone."""
         return self._ask(Request(self._bring_up, give_up)) is None
 
     def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
-        """Have the WebUI tested. See roles.Keeper."""
+        """Have the WebUI tested. See CallObserver."""
         self._set_watch(None)
         return self._ask(Request(self._self_test_for_run, give_up, binds=True))
 
     def failed_fresh_since(self, incarnation: int) -> bool:
-        """Whether an incarnation after this one failed its self-test before any job's call."""
+        """Return whether a later incarnation failed its self-test before any job's call."""
         return self._crashes.failed_fresh > incarnation
 
     def can_generate(
@@ -204,7 +204,7 @@ class Supervisor:
         *,
         keeps_memory: bool,
     ) -> Drawn:
-        """Have a plain picture made, as large as this call's. See roles.Keeper."""
+        """Have a plain picture generated, as large as this call's. See CallObserver."""
         drawn = Drawn.NOT_ASKED
 
         def draw(request: Request) -> None:
@@ -217,31 +217,31 @@ class Supervisor:
         return drawn
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
-        """Whether the failure of the last call was proven to be jobs' own, and its second attempt
-        needs no restart."""
+        """Return whether the last call's failure was shown to be the jobs' own, so that its second
+        attempt needs no restart."""
         return self._self_test.is_a_jobs_own(failure, *self._call)
 
     def blamed(
         self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
     ) -> None:
-        """This failure was proven to be a job's own: its crashes lengthen no cool-down."""
+        """Note that this failure was a job's own: its crashes do not lengthen the cool-down."""
         self._set_watch(None)
         self._crashes.forgive(crashes)
         if runs := self._self_test.blamed(job, run, failure, died):
             self.availability.suspect_webui(runs)
 
     def cannot(self, stage: str, upscaler: str, why: str) -> None:
-        """A call has shown what this life of the WebUI cannot do. See roles.Keeper."""
+        """Note what this incarnation cannot do, as a call has shown. See CallObserver."""
         self.availability.inventory.note_cannot(stage, upscaler, why)
 
     def call_finished(self) -> None:
-        """The call is settled, and the permit about to be given back."""
+        """Finish a call: its failure is handled, and the permit is about to be released."""
         self.recycling.check_limits()
         self.availability.defer_health_check()
         self._set_watch(None)
 
     def check_again(self) -> None:
-        """The permit was given back: what happened to the WebUI meanwhile is the keeper's."""
+        """Check the WebUI soon if it is not ready: the permit was released."""
         if not self.availability.ready:
             self._kick.set()
 
@@ -251,7 +251,7 @@ class Supervisor:
         self._kick.set()
         while not request.done.wait(_CHECK_INTERVAL_S):
             with self._lock:
-                # What is done for it on the WebUI must be over before the permit is given back.
+                # What is done for it on the WebUI must be over before the permit is released.
                 if (request.given_up or self._stopping.is_set()) and not request.bound:
                     self._request = None if self._request is request else self._request
                     return SelfTestFailure(GIVEN_UP, By.NOT_ASKED)
@@ -270,8 +270,8 @@ class Supervisor:
         )
 
     def _new_log(self) -> CallLog:
-        """From here on. A traceback that a call before it still owes is none of the next one's; a
-        process that ended owes nothing."""
+        """Return a log that starts now. Tracebacks that earlier calls still owe are not part of it;
+        a process that ended owes none."""
         incarnation = self._process.incarnation
         before = self._newest_log
         same = before[1] if before is not None and before[0] == incarnation else None
@@ -283,10 +283,11 @@ class Supervisor:
         with self._lock:
             self.watch = watch
 
-    # -- what others say, on any thread
+    # -- reports of others, on any thread
 
     def exited(self, ended: WebUIExit) -> None:
-        """From the process's own waiter thread, as soon as a generation has ended."""
+        """Note that an incarnation has ended. Called at once, on the process's own waiter
+        thread."""
         if ended.expected:
             return
         self.availability.ended_incarnation = ended.incarnation
@@ -294,12 +295,12 @@ class Supervisor:
         self._kick.set()
 
     def release(self) -> None:
-        """A person says that it is to go on."""
+        """Release the hold because a person asks for it."""
         self.availability.release()
         self._kick.set()
 
     def read_again(self, routes: Collection[str]) -> None:
-        """Read these lists anew, soon; `wake` is called when it is done."""
+        """Have these lists read again soon; `wake` is called when that is done."""
         with self._lock:
             self._lists_asked |= set(routes)
         self._kick.set()
@@ -315,17 +316,17 @@ class Supervisor:
             self._guarded(self._check_once)
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        """The thread's outer edge. A lane without a keeper would stay for ever as it is, so the
-        keeper goes on after a mistake of its own."""
+        """Run `act` at the thread's outer edge. Without its supervisor a lane would never change
+        again, so the thread continues after an internal error."""
         try:
             act()
         except Exception as error:
-            log.exception("%s: the keeper broke, and goes on", self._config.name)
+            log.exception("%s: internal error of the supervisor; it continues", self._config.name)
             self.availability.internal_error(error)
             self._clock.wait(self._stopping, PROBE_INTERVAL_S)
 
     def _pause(self) -> float:
-        """Seconds until the next look, if nothing is announced before."""
+        """Return the seconds until the next check, unless something is reported before."""
         if (watch := self.watch) is not None:
             return max(0.0, min(PROBE_INTERVAL_S, watch.next_sample - self._clock.monotonic()))
         down = self.availability.state in (State.DOWN, State.COOLING_DOWN)
@@ -338,7 +339,7 @@ class Supervisor:
         self.availability.inventory.read_again(routes)
 
     def _check_once(self) -> None:
-        """One round: what a run asked for, the call in flight, or the idle WebUI."""
+        """Handle the request of a run, else the call in flight, else the idle WebUI."""
         self._context.machine.sample()
         if (request := self._next_request()) is not None:
             try:
@@ -354,7 +355,7 @@ class Supervisor:
                 self._context.permit.release()
 
     def _bring_up(self, request: Request) -> SelfTestFailure | None:
-        del request  # it may be given up meanwhile: the keeper goes on with it
+        del request  # it may be given up meanwhile: the supervisor continues alone
         return self.availability.bring_up()
 
     def _next_request(self) -> Request | None:
@@ -365,7 +366,7 @@ class Supervisor:
             return request
 
     def _self_test_for_run(self, request: Request) -> SelfTestFailure | None:
-        """For a run whose call failed twice: why the WebUI fails its self-test."""
+        """Return why the WebUI fails its self-test, for a run whose call failed twice."""
         if self.availability.state is State.READY and self.availability.is_gone:
             self.availability.crashed(Diagnosis.CRASH)
         if self.availability.state is not State.READY:
@@ -390,5 +391,5 @@ class Supervisor:
         with self._lock:
             # Under the lock: the call may be over by now, and the next one's watch in its place.
             if reason and self.watch is watch:
-                self.watch = None  # said once
+                self.watch = None  # reported once
                 self._context.permit.notify(Stalled(reason, watch.probes))

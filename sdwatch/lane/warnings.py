@@ -1,4 +1,4 @@
-"""The warnings of one WebUI: counted for status, and each told once."""
+"""The warnings of one WebUI: counted for `status`, and reported once each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST_KEPT = 1000
 
 
 class CallWarnings:
-    """`report` gets lines for people. Of the newest so many each is told once for each job."""
+    """`report` gets lines for people. Each of the newest warnings is reported once for each job."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self.count = 0
@@ -19,7 +19,7 @@ class CallWarnings:
         self._reported: set[tuple[str, tuple[str, ...]]] = set()
 
     def add(self, job: str, warnings: tuple[Finding, ...]) -> None:
-        """Something that a person should know of a call of this job."""
+        """Count what a person should know of a call of this job, and report what is new."""
         for finding in warnings:
             self.count += 1
             self.last = f"{job}: {finding.words}"

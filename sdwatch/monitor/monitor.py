@@ -1,5 +1,5 @@
-"""The monitor: the composition root and the main thread. Watches the inbox, decides which lane
-gets which job, tells the world how it stands, and stops in order."""
+"""The monitor: the composition root and the main thread. It watches the inbox, decides which lane
+gets which job, reports its status, and stops cleanly."""
 
 from __future__ import annotations
 
@@ -62,10 +62,12 @@ class Result(StrEnum):
 
 
 class Monitor:
-    """Runs the spool of `config` until it is stopped, or with `once` until there is nothing left
-    to do. `config_file`: where the config is from, for the commands that people are told to type;
-    None for the built-in one. `take_over`: another worker, whose runs go on here. `tell` gets a
-    notice for people whenever something happened, from any thread."""
+    """Runs the spool of `config` until it is stopped, or with `once` until nothing is left to do.
+
+    `config_file`: the file that the config was read from, for commands in messages; None for the
+    built-in config. `take_over`: another worker, whose runs are resumed here. `notify`: gets a
+    notice for people whenever something happens, from any thread.
+    """
 
     def __init__(
         self,
@@ -80,7 +82,7 @@ class Monitor:
         self._config = config
         self._config_file = config_file
         self._edits = ConfigEdits(config_file)
-        self._edited = ""  # the config file, once it is another than it was
+        self._edited = ""  # the config file, once it has changed
         self._once = once
         self._take_over = take_over
         self._clock = clock or SystemClock()
@@ -95,8 +97,8 @@ class Monitor:
     # -- its life
 
     def run(self) -> Result:
-        """Watch and work. Raises AlreadyRunningError, also where another monitor has begun on this
-        spool while this one was frozen, and SpoolError."""
+        """Run the spool. Raises SpoolError, and AlreadyRunningError: another monitor runs on this
+        spool, or started on it while this one was frozen."""
         self._state.hold()
         try:
             self._spool = Spool(self._config.spool, self._state.worker, self._config_file)
@@ -125,7 +127,7 @@ class Monitor:
             self._state.release()
 
     def _claim_spool(self) -> None:
-        """See that nobody else works on it, also nobody who begins in this very moment."""
+        """Make sure that no other monitor works on the spool, or starts on it at this moment."""
         still = takeover.begin_on(self._spool, self._take_over, self._clock, self._stop.made)
         try:
             self._beats.write_now({**self.status(), BEGINS: True})
@@ -138,8 +140,8 @@ class Monitor:
             raise
 
     def _wait_for_spool(self) -> bool:
-        """Wait for a share that is not mounted yet, as after a boot; not with --once. Whether the
-        spool is there, or is to be made for the first time."""
+        """Wait for a share that is not mounted yet, as after a boot; with --once do not wait.
+        Return whether the spool is there, or is to be made for the first time."""
         while self._state.knows(self._spool.root) and self._spool.is_gone:
             self._no_call = self._gate.share_gone()
             self._holds.report([], self._no_call)
@@ -209,7 +211,7 @@ class Monitor:
             self._reports.line(warning)
 
     def _open_lanes(self) -> None:
-        """Once; with --once only for a job that could begin."""
+        """Open the lanes, once. With --once, only for a job that can start."""
         needed = (self._intake.ready or self._suspended) and not self.why_no_call()
         if self._lanes_open or (self._once and not needed):
             return
@@ -227,7 +229,7 @@ class Monitor:
         return Result.STOPPED
 
     def _close(self) -> None:
-        """The runs stay in working/ and go on at the next start."""
+        """Stop the runs, which stay in working/ and resume at the next start, and the lanes."""
         self._intake.close()
         for lane in self._lanes:
             lane.start_stop()
@@ -259,17 +261,17 @@ class Monitor:
             self._beats.beat(self.status())
 
     def _finished(self) -> Result | None:
-        """With --once: whether there is nothing left to do, or nothing that can be done."""
+        """With --once, return a result if nothing is left to do, or nothing can be done."""
         if self._intake.settling:
-            return None  # it may be wrong, or cancelled, and end without a WebUI
+            return None  # it may be invalid or cancelled, and so need no WebUI
         if self._intake.ready or self._runs or self._suspended:
             return Result.HOLD if self.why_no_call() or not self._has_work() else None
-        # What was dropped since the last scan is not left behind, whoever missed its event.
+        # A job that was dropped since the last scan must not be missed with its event.
         return Result.EMPTY if self._intake.is_empty_now() else None
 
     def _has_work(self) -> bool:
-        """Whether a lane has, or will take, something to do. One on hold will where its hold may
-        end by itself."""
+        """Return whether a lane has something to do, or will have. A lane on hold will if its hold
+        may end without a person."""
         lanes = [lane for lane in self._lanes if lane.is_waited_for]
         if self._runs or not lanes:
             return bool(lanes)
@@ -281,20 +283,19 @@ class Monitor:
         return waits is not None
 
     def why_no_call(self) -> NoCall | None:
-        """The reason why no new call may begin anywhere, as of this round; None if there is
-        none."""
+        """Return why no new call may start on any lane, as of this round, or None."""
         return self._no_call
 
     def _check_config_edits(self) -> None:
-        """The config is read at the start only, which somebody who edits it may not know."""
+        """Report an edited config: it is read only at the start."""
         edited = str(self._config_file) if self._edits.found() else ""
         if edited and not self._edited:
             self._reports.line(config_edited(edited))
         self._edited = edited
 
     def _end_without_lane(self) -> None:
-        """What cannot be parsed, or done by any WebUI, fails at once, even on hold; so does what
-        was cancelled while it waited in the inbox, or in working/."""
+        """End the runs that need no lane, even on hold: jobs that cannot be parsed or that no WebUI
+        can do, and runs that were cancelled in the inbox or in working/."""
         refusal = None
         if self._placement.has_news(self._intake.sources):
             self._placement.keep_only(self._intake.sources | self._suspended.sources)
@@ -307,8 +308,8 @@ class Monitor:
                 self._end(waiting, cancelled_envelope())
 
     def _end(self, run: Run, envelope: ErrorEnvelope, *, of_its_file: bool = True) -> None:
-        """Publish a run that needs no lane to end. `of_its_file`: it failed by what its job file
-        says."""
+        """Publish a run that needs no lane to end. `of_its_file`: it failed because of what its job
+        file says."""
         ending = Ending.CANCELLED if envelope.diagnosis == CANCELLED else Ending.FAILED
         try:
             if of_its_file and ending is Ending.FAILED and _was_changed(run):
@@ -317,19 +318,19 @@ class Monitor:
                 return
             archive.publish(run, self._spool, str(ending), envelope)
         except OSError as error:
-            # The disk did not take something: nothing is lost, it goes on from working/.
+            # The disk refused a write: nothing is lost, the run resumes from working/.
             run.close()
             self._suspend_refused(run.folder, error)
         except Exception as error:
-            # Whatever lies in one run's folder, the others go on.
-            log.exception("%s: sdwatch broke on this run; it waits in working/", run.run_id)
+            # Whatever one run's folder holds, the other runs continue.
+            log.exception("%s: internal error; the run is suspended in working/", run.run_id)
             run.close()
-            self._suspended.add(run.folder, REFUSED_FOR, f"waits: sdwatch itself broke: {error!r}")
+            self._suspended.add(run.folder, REFUSED_FOR, f"waits: internal error: {error!r}")
         else:
             self._count(run, ending, envelope.message)
 
     def _give_work(self, lane: Lane) -> None:
-        """What was under way before goes first, then the inbox in its order."""
+        """Give a lane its runs: suspended ones first, then the inbox in its order."""
         while lane.ready and self._runs.busy(lane) < ACTIVE_RUNS and not self.why_no_call():
             run: Run | None
             if (
@@ -347,8 +348,9 @@ class Monitor:
                 self._runs.start(run, lane)
 
     def _unless_refused(self, run: Run, suspended: SuspendedRun) -> Run | None:
-        """One that has made no call yet is as if it came from the inbox; but for one that somebody
-        still wrote to, which whoever makes its calls reads when it has settled."""
+        """Return the run, or None if it was refused. A run without a call is treated as if it came
+        from the inbox, unless somebody still writes to its job: then the stages read it once it has
+        settled."""
         try:
             changed = _was_changed(run)
         except OSError as error:
@@ -363,14 +365,16 @@ class Monitor:
         return job_envelope(error, self._config.webuis[0].url)
 
     def _may_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
-        """On one that can do it; where no other may be able to, this one will say why it cannot."""
+        """Return whether a run may resume on this lane: it can do the job, or no other lane may be
+        able to, and then it reports why."""
         others = [other for other in self._lanes if other is not lane]
         if not others or suspended.job is None or self._placement.can_do(lane, suspended):
             return True
         return self._placement.is_refused_by(others, suspended)
 
     def _resume(self, suspended: SuspendedRun) -> Run | None:
-        """None: it cannot be read now, or had ended, and nothing but the rename was left to do."""
+        """Return the run, or None: it cannot be read now, or it had ended and only its rename was
+        left."""
         folder = suspended.folder
         self._suspended.remove(folder)
         try:
@@ -385,7 +389,7 @@ class Monitor:
             return None
 
     def _suspend_refused(self, folder: Path, error: OSError) -> None:
-        """The disk refused something of a run: it is tried again in a while."""
+        """Suspend a run whose write the disk refused. It is retried in a while."""
         self._reports.suspended(folder.name, error)
         self._suspended.add(folder, REFUSED_FOR, f"waits: {error}")
 
@@ -406,14 +410,15 @@ class Monitor:
     def _reap(self) -> None:
         for active in self._runs.reap():
             if active.ending is Ending.GONE:
-                self._reports.line(f"{active.run.run_id}: its folder was taken away")
+                self._reports.line(f"{active.run.run_id}: its folder was removed")
             elif active.ending is Ending.STOPPED:
                 self._reports.suspended(active.run.run_id, active.refused)
             else:
                 self._count(active.run, active.ending, active.runner.why)
 
     def _fail_after_hold_max(self) -> None:
-        """With `hold_max`: a run whose call has failed, while every lane is on hold for longer."""
+        """With `hold_max`, fail the runs whose call has failed while all lanes are on hold for
+        longer."""
         most, now = self._config.hold_max, self._clock.wall()
         if most is None or not all(0 < lane.held_since < now - most for lane in self._lanes):
             return
@@ -433,7 +438,7 @@ class Monitor:
                 self._suspended.add(suspended.folder)
 
     def status(self) -> dict[str, Any]:
-        """How it stands: for the heartbeat, `status` and the live display."""
+        """Return the state of the monitor for the heartbeat, `status` and the live display."""
         left = self._stop.seconds_left
         status: dict[str, Any] = {
             "at": iso(self._clock.wall()),
@@ -454,5 +459,5 @@ class Monitor:
 
 
 def _was_changed(run: Run) -> bool:
-    """Whether the job is another than what had settled in the inbox. Raises OSError."""
+    """Return whether the job is no longer what had settled in the inbox. Raises OSError."""
     return run.job_path is not None and not run.is_as_claimed

@@ -10,8 +10,8 @@ from sdwatch.policy.report.envelope import ErrorEnvelope
 
 
 class Ending(StrEnum):
-    """How a run's thread ended. A stopped run stays in working/ and goes on later; of one that is
-    gone somebody took the folder away."""
+    """How a run's thread ended. A stopped run stays in working/ and resumes later; a run is gone if
+    somebody removed its folder."""
 
     DONE = "done"
     FAILED = "failed"
@@ -22,7 +22,8 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run is: stage `stage` of `stages`, of this kind, and in it call `call` of `calls`."""
+    """How far a run is: stage `stage` of `stages`, of this kind, and in it call `call` of
+    `calls`."""
 
     stage: int
     stages: int
@@ -36,7 +37,7 @@ class Place:
 
 
 class CallFailedError(SdwatchError):
-    """A call failed for good; the run fails with this envelope."""
+    """A call failed for good. The run fails with this envelope."""
 
     def __init__(self, envelope: ErrorEnvelope) -> None:
         super().__init__(envelope.message)
@@ -48,4 +49,4 @@ class JobChangedError(SdwatchError):
 
 
 class RunGoneError(SdwatchError):
-    """Somebody took the run's folder away."""
+    """Somebody removed the run's folder."""

@@ -27,7 +27,8 @@ class Payloads:
         self._read = read
 
     def payload(self, job: Job, call: Call) -> dict[str, Any]:
-        """The call's fields, and its images in them."""
+        """Return the call's fields with its images in them. Raises CallFailedError for an image
+        that is gone, or no image."""
         stage = job.stages[call.stage - 1]
         own = bool(own_images(stage))
         images = self._read_all(call, call.images, own)
@@ -45,8 +46,8 @@ class Payloads:
         return payload
 
     def _script_images(self, call: Call, stage: Stage) -> dict[str, Any]:
-        """The arguments of scripts, with the job's images in place of their names; each is read
-        once."""
+        """Return the scripts' arguments with the job's images instead of their names. Each image is
+        read once."""
         names = sorted(set(stage.script_images))
         read = self._read_all(call, names, own=True)
         images = dict(zip(names, map(_encoded, read), strict=True))
@@ -78,6 +79,6 @@ def _encoded(image: bytes) -> str:
 
 
 def _size_of(image: bytes) -> dict[str, int]:
-    """An image's size as a WebUI makes it: multiples of 8."""
+    """Return an image's size as a WebUI makes it: multiples of 8."""
     width, height = size_of(io.BytesIO(image))
     return {"width": max(8, width // 8 * 8), "height": max(8, height // 8 * 8)}

@@ -1,7 +1,7 @@
-"""One run, in its own thread: its calls in order, images from one stage to the next, its end.
+"""One run, in its own thread: its calls in order, images from one stage to the next, and its end.
 
-A run that was parked, cut off by a stop, or orphaned by a kill -9 goes on by this same code: read
-the ledger, take up the first unfinished call.
+A run that was suspended, cut off by a stop or orphaned by a kill -9 resumes with this same code: it
+reads the ledger and continues with the first unfinished call.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ from sdwatch.webui.http.reply_checks import ReplyChecks
 
 log = logging.getLogger("sdwatch.run")
 
-_STORAGE_PAUSE = 2.0  # seconds between two tries to write to a disk that is full or gone
+_STORAGE_PAUSE = 2.0  # seconds between two writes to a disk that is full or gone
 
-# What a share says that is gone for the moment, or a machine without room: it is waited out for as
-# long as it takes, in working/.
+# Errors of a share that is gone for the moment, or of a machine without memory: they are waited
+# out for as long as they last, in working/.
 _COMES_BACK = frozenset(
     getattr(errno, name)
     for name in (
@@ -80,7 +80,7 @@ _COMES_BACK = frozenset(
 
 
 class RecoveringClient(Protocol):
-    """See WebUIAPI."""
+    """A crash-aware call. See WebUIAPI."""
 
     def generate_images_with_recovery(
         self, stage: str, payload: Mapping[str, Any], run_dir: Path | None, job_id: str | None
@@ -88,18 +88,18 @@ class RecoveringClient(Protocol):
 
 
 class PlainClient(Protocol):
-    """Any client that can send one generation and raises WebUIError."""
+    """Any client that sends one generation and raises WebUIError."""
 
     def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply: ...
 
 
 class StageRunner:
-    """Runs one claimed job against `webui`, which is either crash-aware or a plain client.
+    """Runs one claimed job against `webui`, which is crash-aware or a plain client.
 
-    `rules`: what jobs may do. `settle`: seconds for which a job that was still written to when it
-    was claimed must stay as it is. `patience`: seconds for which a file of the job that cannot be
-    read is tried again. `permit` is taken around each call. `mailbox`: who gives the
-    run up says so there. `checks`: what each finding in the reply of a plain client is.
+    `rules`: what jobs may do. `settle`: seconds without a change before a job is read that was
+    still written to when it was claimed. `patience`: seconds for which an unreadable file of the
+    job is retried. `permit`: entered around each call. `mailbox`: through it the run is given up.
+    `checks`: the level of each finding in the reply of a plain client.
     """
 
     def __init__(
@@ -116,14 +116,14 @@ class StageRunner:
         mailbox: Mailbox | None = None,
         checks: Mapping[str, Level] = LEVELS,
     ) -> None:
-        self.doing = "reads the job"  # for status, in words
+        self.doing = "reads the job"  # for `status`
         self.place: Place | None = None  # None before its first call
-        self.calling = False  # it has the permit
+        self.calling = False  # with the permit
         self.why = ""  # it failed
         self.waiting = False  # for the permit
         self.publishing = False
-        self.disk_refuses = ""  # why, while it waits for the disk
-        self.unreadable = ""  # which file of the job, while it waits until it can be read
+        self.disk_refuses = ""  # why the disk refuses, while the run waits for it
+        self.unreadable = ""  # the file of the job that the run waits for
         self._run = run
         self._webui = webui
         self._recorder = recorder
@@ -139,8 +139,8 @@ class StageRunner:
         recorder.insist = self._retry_on_disk
 
     def run_to_end(self, spool: Spool) -> Ending:
-        """The whole life of a run: its stages, then done/ or failed/. Raises OSError where the
-        disk does not take even the explanation; the run stays in working/ then."""
+        """Run the stages, and publish to done/ or failed/. Raises OSError where the disk refuses
+        even the explanation; then the run stays in working/."""
         try:
             ending, envelope = self._outcome_of_stages()
             if ending is not Ending.STOPPED:
@@ -155,7 +155,7 @@ class StageRunner:
         return ending
 
     def _outcome_of_stages(self) -> tuple[Ending, ErrorEnvelope | None]:
-        """Run the stages; every way in which that can end."""
+        """Run the stages, and return how they ended."""
         try:
             self.run_stages()
         except RunStoppedError:
@@ -171,8 +171,8 @@ class StageRunner:
         return Ending.DONE, None
 
     def run_stages(self) -> list[Image]:
-        """All calls that are not finished yet, in order; the images of the last stage. Raises
-        CallFailedError, JobError, RunCancelledError, RunStoppedError."""
+        """Make all calls that are not finished, in order, and return the images of the last stage.
+        Raises CallFailedError, JobError, RunCancelledError, RunStoppedError."""
         if self._run.broken is not None:
             raise self._run.broken
         while True:
@@ -180,10 +180,11 @@ class StageRunner:
             try:
                 return self._all_images(job, seen)
             except JobChangedError:
-                log.warning("%s: somebody still writes to the job", self._run.run_id)
+                log.warning("%s: the job is still being written to", self._run.run_id)
 
     def _all_images(self, job: Job, seen: str) -> list[Image]:
-        """As run_stages; raises JobChangedError where the job does not look as `seen` any more."""
+        """Do what run_stages does. Raises JobChangedError where the job's fingerprint is no longer
+        `seen`."""
         try:
             images = self._make_stages(job, seen)
         except CallFailedError:
@@ -197,7 +198,8 @@ class StageRunner:
             raise JobChangedError(self._run.run_id)
 
     def _fingerprint(self, seen: str) -> str:
-        """What the job looks like now; one that was taken away after it was read is as it was."""
+        """Return the job's fingerprint. A job that was removed after it was read counts as
+        unchanged."""
         return self._run.looks_like() if self._run.has_job else seen
 
     def _make_stages(self, job: Job, seen: str) -> list[Image]:
@@ -216,13 +218,15 @@ class StageRunner:
         return images
 
     def rebuild(self, call_id: str = "") -> tuple[Call, dict[str, Any]]:
-        """A call as it was sent, with its payload: from the job file, the recorded seeds and the
-        recorded images; '' for the first that is not finished. Nothing is written. Raises
-        JobError, CallFailedError for an image that is gone, SpoolError for no such call, OSError.
+        """Return a call and its payload as it was sent, from the job file, the recorded seeds and
+        the recorded images. Nothing is written.
+
+        `call_id`: '' for the first call that is not finished. Raises JobError, CallFailedError for
+        an image that is gone, SpoolError for an unknown call, OSError.
         """
         job = self._run.read_job(self._rules)
         if self._run.ledger.seeds is None:
-            raise SpoolError(f"{self._run.run_id}: it ended before its first call")
+            raise SpoolError(f"{self._run.run_id}: the run ended before its first call")
         self._run.plan()
         images: list[Image] = []
         for number, stage in enumerate(job.stages, 1):
@@ -237,7 +241,8 @@ class StageRunner:
         raise SpoolError(f"{self._run.run_id}: {what}")
 
     def _read_settled_job(self) -> tuple[Job, str]:
-        """Read the job, and what it looks like; what is still being written to settles first."""
+        """Return the job and its fingerprint. A job that is still being written to must settle
+        first."""
         settled = str(self._run.ledger.claimed.get("settled"))
         while True:
             before = self._run.looks_like()
@@ -250,13 +255,13 @@ class StageRunner:
                 else:
                     if self._run.looks_like() == before:
                         return job, before
-            self.doing = "waits until nobody writes to the job any more"
+            self.doing = "waits until the job is no longer written to"
             if self._clock.wait(self._mailbox.given_up, self._settle):
                 self._mailbox.raise_if_given_up()
             settled = before
 
     def _images_of(self, job: Job, call: Call, of: int) -> Sequence[Image]:
-        """A call's images: recorded ones are kept, a finished call is never repeated."""
+        """Return a call's images. Recorded ones are kept: a finished call is never repeated."""
         if (recorded := self._run.ledger.call(call.id).images) is not None:
             for image in recorded:
                 if not self._run.has_image(image):
@@ -278,7 +283,7 @@ class StageRunner:
         return saved
 
     def _make(self, call: Call, payload: Mapping[str, Any]) -> Outcome:
-        """The call, until it succeeded or failed for good."""
+        """Make the call until it succeeds or fails for good."""
         doing = self.doing
         while True:
             self.waiting, self.doing = True, f"waits for its turn: {doing}"
@@ -305,7 +310,7 @@ class StageRunner:
         return outcome
 
     def _call_without_recovery(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
-        """With a client that knows of no recovery: one attempt."""
+        """Make one attempt with a client that has no recovery."""
         self._recorder.call_started(0)
         try:
             reply: Reply = self._webui.generate_images(kind, payload)  # type: ignore[union-attr]
@@ -330,9 +335,9 @@ class StageRunner:
             )
 
     def _retry_read(self, read: Callable[[], Any]) -> Any:
-        """What is read of the job. A file that is closed to us since the claim may be opened again;
-        what stays closed is no share that is gone, and nobody is helped by a run that waits for
-        ever."""
+        """Read a file of the job, and retry while access is denied: somebody may have changed its
+        permissions since the claim. That is not a share that is gone, so the run fails after
+        `patience` seconds instead of waiting forever."""
         doing, since = self.doing, self._clock.monotonic()
         while True:
             try:
@@ -356,8 +361,8 @@ class StageRunner:
                 self._mailbox.raise_if_given_up()
 
     def _retry_on_disk(self, effect: Callable[[], Any]) -> Any:
-        """An effect on disk that must happen: where the disk is full or gone, try again until it
-        takes it, so that a finished generation is not thrown away."""
+        """Write to the disk, and retry while it is full or gone, so that no finished generation is
+        lost."""
         run = self._run.run_id
         while True:
             try:
@@ -368,13 +373,13 @@ class StageRunner:
                 self.disk_refuses = why = disk.refusal(error, self._run.folder)
                 now = self._clock.monotonic()
                 if line := self._refusals.goes_on(run, key_of(error), why, now):
-                    log.error("%s: the disk refuses: %s; it is tried again", run, line)
+                    log.error("%s: the disk refuses: %s; sdwatch keeps retrying", run, line)
                 if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
                     with suppress(OSError):
-                        self._recorder.call_given_up("the disk did not take what came of it")
+                        self._recorder.call_given_up("the disk did not accept the result")
                     self._mailbox.raise_if_given_up()
             else:
                 self.disk_refuses = ""
                 if lasted := self._refusals.is_over(run, self._clock.monotonic()):
-                    log.info("%s: the disk takes it again, after %s", run, lasted)
+                    log.info("%s: the disk accepts it again, after %s", run, lasted)
                 return done

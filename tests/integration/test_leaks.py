@@ -261,8 +261,8 @@ def test_what_is_not_settled_yet_outlives_the_monitor(leaks_of: LeaksOf) -> None
     with webui(settings) as server:
         leaks_of(server).before(OVERRIDES, 1)
         settings.values[CLIP] = 2
-        assert leaks_of(server).settle(1) == ([CLIP], []), "another monitor's"
-        assert leaks_of(server).settle(1) == ([], [])
+        assert leaks_of(server).undo(1) == ([CLIP], []), "another monitor's"
+        assert leaks_of(server).undo(1) == ([], [])
 
 
 def test_a_file_that_cannot_be_read_does_not_count(leaks_of: LeaksOf, tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_file_that_cannot_be_read_does_not_count(leaks_of: LeaksOf, tmp_path: 
     with webui(settings) as server:
         for text in ("", "[]", '{"incarnation": "x"}', '{"incarnation": 1, "old": 5}', "\0"):
             (tmp_path / "leaks.json").write_text(text)
-            assert leaks_of(server).settle(1) == ([], [])
+            assert leaks_of(server).undo(1) == ([], [])
 
 
 def test_what_was_in_use_before_is_not_known_where_there_was_no_answer(leaks_of: LeaksOf) -> None:
