@@ -1,8 +1,4 @@
-"""The crash-aware call: one generation, and on failure evidence, restart, one retry.
-
-The POST runs on a helper thread; the run's thread waits on one mailbox for whatever comes first:
-the reply, the process's exit, a stall, a cancel, the monitor's stop.
-"""
+"""The crash-aware call: one generation, and on failure evidence, a restart and one retry."""
 
 from __future__ import annotations
 
@@ -70,12 +66,13 @@ RESTART_LIMIT = 3600.0
 class WebUIAPI:
     """Calls one WebUI through the recovery gate. One object serves one call of one run at a time.
 
-    `observer`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
-    `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
-    and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
-    why no call may begin now, or None. `signatures`: what known failures look like; None for those
-    that sdwatch knows by itself. `machine`: what it looked like goes into the evidence. `checks`:
-    what each finding in a reply is. `catalogue`: what this WebUI has; None while nobody knows.
+    `observer`: hears of crashes and holds before anything waits. `recovery`: False fails at the
+    first error. `managed`: sdwatch starts and stops the WebUI, so its generations may be
+    interrupted. `restart_limit`: seconds. `interrupt_wait`: seconds that an interrupt gets to free
+    a stuck call. `may_call`: returns why no call may start now, or None. `signatures`: of known
+    failures; None for the built-in ones. `machine`: its snapshots go into the evidence. `checks`:
+    the level of each finding in a reply. `catalogue`: returns what this WebUI has; None while that
+    is unknown.
     """
 
     def __init__(
@@ -129,7 +126,7 @@ class WebUIAPI:
         run_dir: Path | None = None,
         job_id: str | None = None,
     ) -> Outcome:
-        """Make one call, and settle its failure before anything else is sent to the WebUI.
+        """Make one call, and handle its failure before anything else is sent to the WebUI.
 
         `stage`: txt2img, img2img or extra-single-image. `run_dir`: where the evidence goes; None
         for none. `job_id`: named in the log. Raises RunCancelledError and RunStoppedError, after
@@ -142,20 +139,20 @@ class WebUIAPI:
             if self._recorder.counted >= COUNTED_ATTEMPTS:  # no self-test could end before
                 outcome = self._judge_by_self_test(call, self._last_failure(call))
             while outcome is None and (outcome := self._try_once(call)) is None:
-                log.info("%s: %s: tried once more", job_id or "a call", stage)
+                log.info("%s: %s: one more attempt", job_id or "a call", stage)
             return self._with_warnings(call, outcome)
         except (RunCancelledError, RunStoppedError) as why:
             self._attempts.give_up(str(why))
             raise
 
     def _try_once(self, call: Call) -> Outcome | None:
-        """One attempt and the settling of its failure. None: try again."""
+        """Make one attempt and handle its failure. Return None to try again."""
         sent = Sent(self._process.incarnation)
         try:
             reply = self._attempts.send(call, sent)
             warnings = self._reply_checks.check(
                 call.stage, call.payload, reply
-            )  # a 200 is not a success
+            )  # a 200 alone is no success
         except WebUIError as error:
             self._attempts.wait_for_traceback(sent, error)
             if isinstance(error, WebUIReplyError):
@@ -166,8 +163,7 @@ class WebUIAPI:
         return Outcome(reply=reply, warnings=warnings, added=call.added)
 
     def _with_warnings(self, call: Call, outcome: Outcome) -> Outcome:
-        """The call is settled: what the WebUI kept of it is undone, and what a person should know
-        is told."""
+        """Finish the call: undo what the WebUI kept of it, and report the warnings."""
         if self._observer is None:
             return outcome
         warnings = (*outcome.warnings, *self._observer.after_call())
@@ -179,7 +175,8 @@ class WebUIAPI:
     # -- what follows a failure
 
     def _handle_failure(self, call: Call, sent: Sent, error: WebUIError) -> Outcome | None:
-        """Gate, evidence, restart. None: try again; else how the call ended."""
+        """Decide, keep the evidence, and restart if needed. Return None to try again, else the
+        outcome."""
         facts = self._facts(call, sent, error)
         self._is_unchanged = error.kind == "upscale_unchanged"
         explanation, decision = self._gate(call, sent, facts)
@@ -215,12 +212,12 @@ class WebUIAPI:
         decision: Decision,
         message: str,
     ) -> None:
-        """Nothing is sent to it for now: it is unusable, or it may still work on what was sent."""
+        """Hold the WebUI if it is unusable, or may still work on what was sent."""
         works_on = may_still_generate(error.status, error.after or 0.0)
         holds = sent.lost or works_on or decision.action is Action.HOLD
         if self._observer is None or not holds:
             return
-        self._attempts.abandon()  # before anybody else may send
+        self._attempts.abandon()  # before others may send
         hold_reason = found_by_call(message, explanation, managed=self._managed)
         if works_on:
             self._observer.wait_until_idle(hold_reason)
@@ -251,9 +248,9 @@ class WebUIAPI:
         return catalogue.kind if catalogue is not None else Kind.UNKNOWN
 
     def _gate(self, call: Call, sent: Sent, facts: FailureFacts) -> tuple[Explanation, Decision]:
-        """What the failure means, and what to do; an interrupt that was tried and did not free the
-        call is a restart by then."""
-        # What somebody else's generation writes to the log says nothing of a call that is queued.
+        """Return what the failure means, and what to do. An interrupt that did not free the call
+        becomes a restart."""
+        # The log of somebody else's generation does not explain a call that is queued behind it.
         explanation = judge(facts, () if sent.lost else self._signatures)
         if known := self._is_known(call, explanation, facts.error):
             explanation = as_proven(explanation)
@@ -276,7 +273,8 @@ class WebUIAPI:
         return explanation, bring_up(Ground.NOT_FREED, self._managed)
 
     def _time_limit(self, error: WebUIError) -> float | None:
-        """The seconds after which a proxy gives calls up, where two attempts of this prove it."""
+        """Return the seconds after which a proxy gives calls up, if two attempts of this call show
+        that."""
         earlier = (
             (failed.status, failed.seconds if failed.after is None else failed.after)
             for failed in self._recorder.attempts
@@ -284,8 +282,8 @@ class WebUIAPI:
         return time_limit(error.status, error.after or 0.0, earlier)
 
     def _keep_evidence(self, call: Call, explanation: Explanation, decision: Decision) -> None:
-        """The evidence, before the failure: it teaches the recorder what no message may echo. A
-        run on hold will meet the same fault again."""
+        """Write the evidence, before the failure is recorded: it teaches the recorder what no
+        message may echo. A run on hold will meet the same fault again."""
         self._evidence = self._recorder.evidence(
             call.run_dir,
             call.payload,
@@ -295,9 +293,9 @@ class WebUIAPI:
         )
 
     def _is_known(self, call: Call, explanation: Explanation, error: WebUIError) -> bool:
-        """Whether this failure was proven twice to be a job's own, of other jobs: the restart
-        before its second attempt is saved, never the attempt; also not where it leaves the WebUI
-        unusable."""
+        """Return whether this failure was shown twice to be a job's own, by other jobs. That saves
+        the restart before the second attempt, never the attempt; not where the failure leaves the
+        WebUI unusable."""
         failure = what_failed(explanation, error, checkpoint_named(call.payload))
         self._failure = failure and self._recorder.shared(failure, call.payload)
         if self._observer is None or explanation.poisons:
@@ -310,7 +308,7 @@ class WebUIAPI:
     def _last_failure(
         self, call: Call, error: str = "", explanation: Explanation | None = None
     ) -> ErrorEnvelope:
-        """What is known of the last attempt, as far as it is written down."""
+        """Return what is known of the last attempt, as far as it is recorded."""
         failed = self._recorder.attempts[-1]
         diagnosis = Diagnosis(failed.diagnosis)
         return ErrorEnvelope(
@@ -328,11 +326,12 @@ class WebUIAPI:
         )
 
     def _retry(self, envelope: ErrorEnvelope) -> Outcome | None:
-        """None: try again now. On a person's hold the retry is a new call, and waits for it."""
+        """Return None to try again now. On a person's hold the retry is a new call, and waits for
+        it."""
         return Outcome(envelope=envelope, later=True) if self._may_call() else None
 
     def _apply(self, call: Call, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
-        self._attempts.abandon()  # a stuck POST must not outlive the attempt that it belongs to
+        self._attempts.abandon()  # a stuck POST must not outlive its attempt
         if decision.action is Action.FAIL:
             if envelope.blame is Blamed.JOB and envelope.attempts[-1].crashed:
                 self._report_blamed(call)
@@ -351,8 +350,8 @@ class WebUIAPI:
         return Outcome(envelope=envelope, later=True)
 
     def _judge_by_self_test(self, call: Call, envelope: ErrorEnvelope) -> Outcome | None:
-        """The same call has failed twice: whose fault is it? None: it gets its one last attempt.
-        Without a keeper nothing can be tested, and it is taken for the job's."""
+        """Decide whose fault it is that the same call failed twice. Return None for one last
+        attempt. Without a supervisor nothing can be tested, and the fault counts as the job's."""
         while True:
             self_test = (
                 self._observer.run_self_test(self._mailbox.given_up)
@@ -360,7 +359,7 @@ class WebUIAPI:
                 else None
             )
             self._mailbox.raise_if_given_up()
-            if self_test is not None and self_test.by is not By.FAILED:  # nothing is proven yet
+            if self_test is not None and self_test.by is not By.FAILED:  # inconclusive
                 return Outcome(envelope=envelope, later=True)
             self_test_failure = self_test.reason if self_test else ""
             result = self._result_of(self_test)
@@ -393,8 +392,8 @@ class WebUIAPI:
         return Outcome(envelope=envelope)
 
     def _result_of(self, self_test: SelfTestFailure | None) -> SelfTestResult:
-        """What the self-test showed; by the ledger, so that a monitor that was killed meanwhile
-        knows it, too."""
+        """Return what the self-test showed. It uses the ledger, so it is also right after a monitor
+        crash."""
         if self._observer is None:
             return SelfTestResult.PASSED
         if self_test is not None:
@@ -403,8 +402,8 @@ class WebUIAPI:
         return SelfTestResult.PASSED if same else SelfTestResult.PASSED_AFTER_RESTART
 
     def _was_first_call(self) -> bool:
-        """Whether nothing but the call itself explains that its last attempt failed: it was the
-        first of its incarnation, and no fresh one has failed its self-test since."""
+        """Return whether only the call itself explains that its last attempt failed: it was the
+        first of its incarnation, and no fresh incarnation has failed its self-test since."""
         last = self._recorder.attempts[-1]
         if self._observer is None or not last.first_call:
             return last.first_call
@@ -413,8 +412,9 @@ class WebUIAPI:
     def _with_size_advice(
         self, call: Call, envelope: ErrorEnvelope, result: SelfTestResult
     ) -> ErrorEnvelope:
-        """Of a job that ran out of memory, or into NaNs: with advice that a plain picture of its
-        size has selected. It is the job's fault by now, whatever that shows."""
+        """Return the failure of a job that ran out of memory, or into NaNs, with advice that a
+        plain picture of its size has selected. The fault is the job's by now, whatever that picture
+        shows."""
         if self._observer is None or not depends_on_size(envelope.diagnosis):
             return envelope
         drawn = self._observer.can_generate(

@@ -26,7 +26,7 @@ from sdwatch.webui.log.log_lines import split_lines, without_probes
 INTERRUPT_WAIT = 10.0
 
 EXIT_WAIT = 1.0
-"""Seconds that the end of a process may come after the connection broke."""
+"""Seconds by which the exit of a process may follow the end of its connection."""
 
 
 class Attempts:
@@ -53,7 +53,8 @@ class Attempts:
         self._in_flight: Sent | None = None
 
     def send(self, call: Call, sent: Sent) -> Reply:
-        """Send once and wait for what comes first."""
+        """Send once, and wait for what comes first. Raises WebUIError, RunCancelledError,
+        RunStoppedError."""
         self._mailbox.raise_if_given_up()
         self._mailbox.forget_stalls()
         if self._observer is not None:
@@ -83,16 +84,16 @@ class Attempts:
         raise message.result
 
     def _stuck_or_busy(self, call: Call, sent: Sent, stalled: Stalled) -> WebUIError:
-        """What a stall means. On a WebUI that is not ours nothing proves that the generation that
-        does not move is this one: somebody's own may hold it, and this one is queued behind."""
+        """Return what a stall means. On an external WebUI the generation without progress may be
+        somebody else's, with this one queued behind it."""
         error: WebUIError
         if self._managed:
             error = WebUIStuckError(stalled.reason, stage=call.stage)
         else:
             sent.lost = True
             error = WebUIBusyError(
-                f"{stalled.reason}, and this WebUI is not ours: another generation holds it; it "
-                "may still draw ours, so nothing is resent until it is idle (if it hangs, restart "
+                f"{stalled.reason}, and this WebUI is not ours: another generation holds it and it "
+                "may still generate this one, so nothing is sent again until it is idle (if it hangs, restart "
                 "it by hand)",
                 stage=call.stage,
             )
@@ -106,42 +107,45 @@ class Attempts:
         self._mailbox.post(Replied(sent, result_of(generate, call.stage)))
 
     def _reply_of(self, sent: Sent, seconds: float) -> Reply | None:
-        """The reply that may still come for a POST that was given up."""
+        """Return the reply that may still come for a POST that was given up, or None."""
         message = self._mailbox.wait(lambda m: isinstance(m, Replied) and m.post is sent, seconds)
         if isinstance(message, Replied) and isinstance(message.result, Reply):
             return message.result
         return None
 
     def _reply_before_exit(self, call: Call, sent: Sent, exited: Exited) -> Reply:
-        """The process ended; its reply may have been whole just before."""
+        """Return the reply if it was complete before the process ended. Raises
+        WebUIUnreachableError."""
         if (reply := self._reply_of(sent, EXIT_WAIT)) is not None:
             return reply
         self.abandon()
-        self._mailbox.post(exited)  # what the settling looks for, as if it came only now
+        self._mailbox.post(exited)  # `ended` looks for it again
         raise WebUIUnreachableError("the WebUI's process ended", stage=call.stage)
 
     def give_up(self, why: str) -> None:
-        """The generation is of no use any more: end it where it is ours, and do not wait."""
+        """End a generation that nobody needs any more, if the WebUI is managed. Do not wait for
+        it."""
         if self._in_flight is not None and self._managed:
             self._client.interrupt()
         self.abandon()
         self._recorder.call_given_up(why)
 
     def abandon(self) -> None:
-        """Nobody waits for the POST in flight any more."""
+        """Stop waiting for the POST in flight."""
         if self._in_flight is not None:
             self._in_flight.given_up = True
             self._in_flight = None
         self._client.abandon()
 
     def ended(self, sent: Sent) -> Exited | None:
-        """The end of the process that this was sent to, as far as it was seen; never waits."""
+        """Return the exit of the process that this was sent to, if it was seen. Never waits."""
         seen = self._mailbox.seen(_end_of(sent))
         return seen if isinstance(seen, Exited) else None
 
     def exit_of(self, sent: Sent, error: WebUIError) -> tuple[bool, int | None]:
-        """Whether the process of this generation ended, and with which code. A connection breaks
-        a moment before the end of its process is seen; after a reply it may end meanwhile."""
+        """Return whether the process of this POST ended, and its exit code. A connection breaks a
+        moment before the end of its process is seen; after a reply the process may end
+        meanwhile."""
         if may_follow(error) and (ended := self.ended(sent)) is not None:
             return True, ended.code
         if not isinstance(error, WebUIUnreachableError):
@@ -152,14 +156,14 @@ class Attempts:
         return not self._process.is_process_alive(), None
 
     def interrupt_frees(self, sent: Sent) -> bool:
-        """Interrupt a stuck generation; whether its reply then came. It is thrown away."""
+        """Interrupt a stuck generation. Return whether its reply then came; it is discarded."""
         if not self._managed or not self._client.interrupt():
             return False
         return self._reply_of(sent, self._interrupt_wait) is not None
 
     def wait_for_traceback(self, sent: Sent, error: WebUIError) -> None:
-        """A WebUI may print why only after it has answered: what it means waits for that. A stop or
-        cancel ends the wait, and the failure is written down as it is known by then."""
+        """Wait for what the WebUI prints only after its answer: the diagnosis needs it. A stop or
+        cancel ends the wait, and the failure is recorded as it is known by then."""
         if self._observer is None or not may_follow(error):
             return
 
@@ -169,8 +173,8 @@ class Attempts:
         self._observer.wait_for_traceback(error, is_over)
 
     def printed(self, log: Sequence[str], sent: Sent) -> tuple[str, ...] | None:
-        """What the WebUI printed for this call, but for the access lines of probes; None where that
-        cannot be told from what it printed for others."""
+        """Return the lines of `log` that belong to this call, without the access lines of probes;
+        None where they cannot be separated from the lines of others' calls."""
         if self._observer is None or sent.lost or not self._observer.has_log:
             return None
         lines, _ = without_probes(split_lines("\n".join(log)))

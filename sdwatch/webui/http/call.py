@@ -14,8 +14,8 @@ from sdwatch.webui.http.reply import Reply
 
 @dataclass(frozen=True)
 class Call:
-    """What generate_images_with_recovery was asked for. `payload`: with what was `added` to it, as
-    this kind of WebUI needs it (see policy/completion.py)."""
+    """The arguments of generate_images_with_recovery. `payload`: including the fields that were
+    `added` because this kind of WebUI needs them (see policy/job/completion.py)."""
 
     stage: str
     payload: Mapping[str, Any]
@@ -26,8 +26,9 @@ class Call:
 
 @dataclass(eq=False)
 class Sent:
-    """One POST of it, and to which life of the WebUI it went; `first`: as its first call. Told
-    apart by identity. `lost`: it was abandoned, and a WebUI that is not ours may draw it yet."""
+    """One POST, and the incarnation that it went to. Compared by identity. `first`: it was the
+    first call of that incarnation. `lost`: it was abandoned, and an external WebUI may still
+    generate it."""
 
     incarnation: int
     first: bool = False
@@ -37,10 +38,12 @@ class Sent:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one call. `reply` where it succeeded, else `envelope`. `later`: not failed for good; the
-    same call may be made again with the same ledger once the WebUI is ready. `warnings`: what is
-    to be known of a success, and of the settings that the call left behind. `added`: fields that
-    the job left out and this kind of WebUI needs."""
+    """The outcome of one call: `reply` if it succeeded, else `envelope`.
+
+    `later`: the failure is not final; the same call may be made again with the same ledger once the
+    WebUI is ready. `warnings`: about a success, and about the settings that the call left behind.
+    `added`: fields that the job left out and this kind of WebUI needs.
+    """
 
     reply: Reply | None = None
     envelope: ErrorEnvelope | None = None
@@ -50,5 +53,5 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
-        """Whether there are images."""
+        """Return whether there are images."""
         return self.reply is not None
