@@ -1,8 +1,9 @@
-"""The WebUI's process: started, adopted, watched, stopped whole, restarted. Only ever our own.
+"""The process of one WebUI: start, adopt, watch, restart, and stop it with all its children. Only
+ever our own.
 
-One current of the process is a generation. It ends when its listener ends or, as long as it has none,
+One life of the process is an incarnation. It ends when its listener ends or, before there is one,
 when the command itself ends: webui.sh lives on after its python was killed (measured with Forge
-dfdcbab6), so a wrapper proves nothing.
+dfdcbab6), so a wrapper's life shows nothing.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ _ADOPTION_LIMIT = 10.0
 class WebUIProcessManager:
     """One WebUI's process. All methods may be called from any thread.
 
-    `state_dir` is local and made if need be; `probe` asks the API once; `on_exit` is called once
-    for each generation, on a thread of its own, as soon as it has ended. Seconds: `start_limit`
-    (no start takes longer), `start_stall` (none is without any sign of current for longer),
-    `stop_grace` (between asking and killing). `log_cap` is in bytes, for each file. `signatures`
-    tell why a start failed; None for those that sdwatch knows by itself. `machine` remembers how
-    much memory was left.
+    `state_dir`: a local folder, created if missing. `probe`: asks the API once. `on_exit`: called
+    once for each incarnation, on a thread of its own, as soon as it has ended. Seconds:
+    `start_limit` (the longest start), `start_stall` (the longest time without a sign of life during
+    a start), `stop_grace` (between asking to end and killing). `log_cap`: bytes, for each file.
+    `signatures`: explain why a start failed; None for the built-in ones. `machine`: knows how much
+    memory was left.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class WebUIProcessManager:
     ) -> None:
         self.name = name
         self.last_failure = ""
-        self.last_hold_reason = HoldReason("")  # the same, as people are told
+        self.last_hold_reason = HoldReason("")  # the same, for people
         self.last_probe: ProbeResult | None = None
         self.last_exit: WebUIExit | None = None
         self._command = list(command)
@@ -110,11 +111,13 @@ class WebUIProcessManager:
 
     @property
     def incarnation(self) -> int:
-        """Counted over the whole current of the state folder; 0 before the first."""
+        """Return its number, counted over the whole life of the state folder; 0 before the
+        first."""
         return self._identity.incarnation if self._identity else 0
 
     def is_process_alive(self) -> bool:
-        """Whether the listener exists or, before there is one, the root. A zombie does not."""
+        """Return whether the listener exists or, before there is one, the root. A zombie does not
+        count."""
         current = self._current
         if current is None or current.ended.is_set():
             return False
@@ -123,55 +126,56 @@ class WebUIProcessManager:
 
     @property
     def answers_unusable(self) -> bool:
-        """Whether it lives, and answered when it was last waited for that it cannot be used as it
-        is. A restart is no cure for that; a person may be one while it runs, with a model."""
+        """Return whether it lives, and answered the last probe that it is unusable. A restart does
+        not fix that; a person may, while it runs, for example by adding a model."""
         probe = self.last_probe
         return probe is not None and probe.unusable and self.is_process_alive()
 
     def exit_of(self, incarnation: int) -> WebUIExit | None:
-        """How that generation ended; None while it lives, or where that was not seen."""
+        """Return how that incarnation ended; None while it lives, or where that was not seen."""
         with self._lock:
             return self._exits.get(incarnation)
 
     def processes(self) -> list[psutil.Process]:
-        """All of ours that live, those included that have left the family."""
+        """Return all our living processes, including those that are no longer descendants."""
         return identities.processes(self._identity, self.log_paths()) if self._identity else []
 
     def cpu_and_io(self) -> tuple[float, int]:
-        """Processor seconds and I/O bytes of the tree so far: evidence of work."""
+        """Return the processor seconds and I/O bytes of the process tree so far, as evidence of
+        work."""
         return process_tree.cpu_and_io(self._family())
 
     def family(self) -> list[psutil.Process]:
-        """Its processes, as far as they are each other's children: cheap to ask for."""
+        """Return the processes that are still descendants of the root: cheap to ask for."""
         return self._family()
 
     def rss(self) -> int:
-        """Bytes of memory that the tree holds."""
+        """Return the bytes of memory that the process tree holds."""
         return process_tree.rss(self._family())
 
     def log_paths(self) -> tuple[Path, Path]:
-        """Where this generation's stdout and stderr go."""
+        """Return where this incarnation's stdout and stderr go."""
         return identities.log_paths(self._state_dir, self.incarnation)
 
     def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]:
-        """The last lines of this generation: `{"stdout": ..., "stderr": ...}`. Never raises."""
+        """Return the last lines of this incarnation: `{"stdout": ..., "stderr": ...}`. Never
+        raises."""
         stdout, stderr = self.log_paths()
         return {"stdout": tail_text(stdout, max_lines), "stderr": tail_text(stderr, max_lines)}
 
     def cap_logs(self) -> None:
-        """Truncate in place what has grown past the cap."""
+        """Truncate in place the logs that have grown past the cap."""
         for path in self.log_paths():
             cap_file(path, self._log_cap)
 
     # --- what it does -----------------------------------------------------------------------
 
     def adopt(self, timeout_s: float | None = None, give_up: threading.Event | None = None) -> bool:
-        """Take over a process of ours that an earlier monitor left; whether it is ready.
+        """Take over a process of ours that an earlier monitor left. Return whether it is ready.
 
-        One that is not ready within `timeout_s` is sick, and stopped whole, unless it
-        `answers_unusable`. Without a time, one that was ready before gets 10 s, and one that was
-        still starting all that a start gets.
-        When `give_up` is set, it is left as it is.
+        A process that is not ready within `timeout_s` is stopped with its children, unless it
+        `answers_unusable`. Without `timeout_s`, one that was ready before gets 10 s, and one that
+        was still starting gets the start limit. If `give_up` is set, it is left as it is.
         """
         with self._operations:
             found = self.processes()
@@ -183,17 +187,19 @@ class WebUIProcessManager:
             if timeout_s is None and self._identity.listener_pid:
                 timeout_s = _ADOPTION_LIMIT
             if self.wait_ready(timeout_s, give_up):
-                log.info("%s: adopted generation %d, pid %d", self.name, self.incarnation, root.pid)
+                log.info(
+                    "%s: adopted incarnation %d, pid %d", self.name, self.incarnation, root.pid
+                )
                 return True
             if give_up is None or not give_up.is_set():
                 self._stop_after_failure()
             return False
 
     def start(self) -> None:
-        """Begin a new generation; what is left of the last one is stopped and reaped before.
+        """Start a new incarnation, after what is left of the last one was stopped and reaped.
 
-        Raises PortTakenError, naming the owner, and ProcessError: the command cannot be run, the
-        state folder cannot be written, or the last generation cannot be stopped.
+        Raises PortTakenError, which names the owner, and ProcessError: the command cannot be run,
+        the state folder cannot be written, or the last incarnation cannot be stopped.
         """
         with self._operations:
             self.last_probe = None
@@ -210,23 +216,24 @@ class WebUIProcessManager:
             except OSError as error:
                 reason = f"{self._state_dir} cannot be written: {error}. Nothing was started."
                 hold_reason = HoldReason(
-                    reason, "Make room there, or let sdwatch write to it.", Blamed.MACHINE
+                    reason, "Free space there, or let sdwatch write to it.", Blamed.MACHINE
                 )
                 raise ProcessError(self._failed(reason, hold_reason)) from error
             self._identity = intent
             popen = self._spawn(intent)
             mark = system.start_mark(popen.pid) or ""
             self._follow(identities.rooted(intent, popen.pid, mark), popen)
-            log.info("%s: started generation %d, pid %d", self.name, self.incarnation, popen.pid)
+            log.info("%s: started incarnation %d, pid %d", self.name, self.incarnation, popen.pid)
 
     def wait_ready(
         self, timeout_s: float | None = None, give_up: threading.Event | None = None
     ) -> bool:
-        """Wait until the API answers and the listener is in our tree; if not, `last_failure` has
-        the reason, and the process is left as it is. Never longer than the start limit."""
+        """Wait until the API answers and the listener is in our process tree. Return False if that
+        fails: `last_failure` has the reason, and the process is left as it is. Never waits longer
+        than the start limit."""
         current = self._current
         if current is None:
-            self._not_started("nothing was started")
+            self._not_started("it was not started")
             return False
         readiness = Readiness(
             clock=self._clock,
@@ -252,8 +259,8 @@ class WebUIProcessManager:
         return failed is None
 
     def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
-        """End the whole tree: ask, wait `grace` seconds or until `hurry` is set, kill, until
-        nothing is left and the root is reaped. Whether nothing is left."""
+        """Stop the whole process tree: ask it to end, wait `grace` seconds or until `hurry` is set,
+        then kill, until nothing is left and the root is reaped. Return whether nothing is left."""
         with self._operations:
             identity, current = self._identity, self._current
             if identity is None:
@@ -271,11 +278,9 @@ class WebUIProcessManager:
             if left:
                 pids = ", ".join(str(process.pid) for process in left)
                 reason = f"pid {pids} cannot be killed: it hangs in the kernel or a driver"
-                self._failed(
-                    reason, HoldReason(reason, "Only a restart of the machine.", Blamed.MACHINE)
-                )
+                self._failed(reason, HoldReason(reason, "Restart the machine.", Blamed.MACHINE))
                 return False
-            with self._lock:  # whatever is in a session of this number from now on is a stranger
+            with self._lock:  # from now on, processes in a session of this number are strangers
                 self._identity = replace(identity, session=0)
             if current:
                 current.reaped.wait(_REAP_LIMIT)
@@ -285,9 +290,9 @@ class WebUIProcessManager:
     def restart_and_wait_ready(
         self, timeout_s: float | None = None, give_up: threading.Event | None = None
     ) -> bool:
-        """Stop, start, wait until ready. False with the reason logged and in `last_failure`, and
-        nothing of ours left running, unless it `answers_unusable`. Who asks while a restart is
-        under way shares its result."""
+        """Stop, start, and wait until ready. If that fails, return False with the reason logged and
+        in `last_failure`; nothing of ours is left running, unless it `answers_unusable`. Concurrent
+        callers share one restart and its result."""
         with self._lock:
             under_way = self._restart_under_way
             mine: Future[bool] = Future()
@@ -305,7 +310,7 @@ class WebUIProcessManager:
         return ready
 
     def close(self) -> None:
-        """Forget the process without stopping it: the next monitor can adopt it."""
+        """Forget the process without stopping it, so that the next monitor can adopt it."""
         with self._lock:
             self._current = None
 
@@ -342,8 +347,8 @@ class WebUIProcessManager:
         current.identity = self._identity = identity
         try:
             identities.save(self._state_dir, identity)
-        except OSError as error:  # the intent is on disk: the token still finds the process
-            log.warning("%s: pid %d is not written down: %s", self.name, identity.pid, error)
+        except OSError as error:  # the intent is on disk: its token still finds the process
+            log.warning("%s: pid %d cannot be saved: %s", self.name, identity.pid, error)
 
     def _watch(self, wait: Callable[..., None], *args: object) -> None:
         name = f"exit of {self.name} {self.incarnation}"
@@ -356,7 +361,7 @@ class WebUIProcessManager:
         )
         current.reaped.set()
         with self._lock:
-            # It had its number until this moment. What it leaves behind is found by that.
+            # Its number was its own until now, which is how its leftovers are found.
             ended = system.numbering()
             current.identity = replace(current.identity, numbering=ended)
             if self._identity and self._identity.incarnation == current.identity.incarnation:
@@ -371,7 +376,7 @@ class WebUIProcessManager:
         )
 
     def _finish(self, current: Incarnation, code: int | None) -> None:
-        """The generation has ended: tell once, then stop what it left behind."""
+        """Report the end of an incarnation once, then stop what it left behind."""
         with self._lock:
             if current.ended.is_set():
                 return
@@ -391,7 +396,8 @@ class WebUIProcessManager:
                     self.stop()
 
     def _note_listener(self, current: Incarnation) -> bool:
-        """Whether the port's listener is in our tree; if so, it is written down and watched."""
+        """Return whether the port's listener is in our process tree; if so, it is recorded and
+        watched."""
         identity = current.identity
         found = process_tree.listener(
             identities.family(identity), self._port
@@ -414,7 +420,7 @@ class WebUIProcessManager:
         return identities.family(self._identity) if self._identity else []
 
     def _work(self) -> tuple[float, int]:
-        """The same as `cpu_and_io`, for a start: nobody else looks at the machine meanwhile."""
+        """Return `cpu_and_io`, and sample the host: during a start nobody else does."""
         if self._machine is not None:
             self._machine.sample()
         return self.cpu_and_io()
