@@ -50,7 +50,7 @@ def test_a_number_that_changes_is_no_news(holds: Holds, told: list[str]) -> None
     for free in (12, 11, 10):
         holds.report([], replace(FULL, text=FULL.text.replace("12", str(free))))
     holds.report([], None)
-    assert told == [f"everything: on hold: {FULL}", "everything: goes on"]
+    assert told == [f"everything: on hold: {FULL}", "everything: resumes"]
 
 
 def test_a_note_of_a_full_disk_that_is_taken_away_releases_no_later_hold(

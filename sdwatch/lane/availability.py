@@ -16,12 +16,12 @@ from sdwatch.lane.context import LaneContext
 from sdwatch.lane.health_checks import HealthChecks
 from sdwatch.lane.hold import Hold
 from sdwatch.lane.inventory import Inventory
+from sdwatch.lane.output import findings_of_start, with_output
 from sdwatch.lane.recycling import Recycling
-from sdwatch.lane.self_test import Ended, SelfTest
-from sdwatch.lane.self_test_gate import STOPS, SelfTestGate
+from sdwatch.lane.self_test import SelfTest
+from sdwatch.lane.self_test_gate import STOPS, SelfTestGate, how_ended
 from sdwatch.policy.failure.cooldown import asked_again_after
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
-from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.hold_reason import (
     Cure,
     HoldReason,
@@ -30,14 +30,10 @@ from sdwatch.policy.failure.hold_reason import (
     unproven,
 )
 from sdwatch.policy.failure.lifecycle import Event, State, next_state
-from sdwatch.policy.failure.reply_checks import Finding, failed_extensions
-from sdwatch.policy.privacy.cuts import shortened
-from sdwatch.policy.privacy.redaction import MOST_AT_ONCE
-from sdwatch.webui.http.attempt import EXIT_WAIT
+from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.webui.http.canary import By, SelfTestFailure
 from sdwatch.webui.http.external import ExternalWebUI
 from sdwatch.webui.http.occupancy import Occupancy
-from sdwatch.webui.log.tail_capture import first_lines
 from sdwatch.webui.process.crash_history import IdleFailure
 from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
@@ -85,7 +81,7 @@ class Availability:
             self.hold,
             stopping,
             is_gone=lambda: self.is_gone,
-            how_ended=self._how_ended,
+            how_ended=lambda: how_ended(self.process, context.clock, stopping),
         )
         self._occupancy = Occupancy(context.client, context.config.health.timeout, context.clock)
         self._nothing_runs = False  # on hold: a start found it unusable, and its process ended
@@ -156,9 +152,8 @@ class Availability:
         """Warn of extensions that this incarnation did not load. For an adopted one that was done
         before."""
         if self._managed:
-            start = [line for path in self.process.log_paths() for line in first_lines(path)]
-            found = (each for each in failed_extensions(start, {}) if each.of_start)
-            self._warn(f"incarnation {self.process.incarnation}", tuple(found))
+            found = findings_of_start(self.process.log_paths())
+            self._warn(f"incarnation {self.process.incarnation}", found)
 
     def _finish_start(self, how: str = "") -> SelfTestFailure | None:
         """Mark a WebUI that answers as ready, after a self-test if one is due. Return None, or why
@@ -186,7 +181,8 @@ class Availability:
         self._unusable_starts += 1
         if not self._stopping.is_set():
             self.hold.update(
-                self._with_output(hold_reason) if has_output else hold_reason, retried=True
+                with_output(hold_reason, self.process, self._redact) if has_output else hold_reason,
+                retried=True,
             )
         starts_again = asked_again_after(self._unusable_starts)
         self._hold_for(starts_again if self._nothing_runs else self._config.health.interval)
@@ -251,7 +247,7 @@ class Availability:
         """Send nothing to the WebUI for now. The wait grows with each consecutive hold: along the
         cool-down for what time cures, else at a pace at which a fix is soon noticed. Arguments as
         for Hold."""
-        reason = self._with_output(hold_reason)
+        reason = with_output(hold_reason, self.process, self._redact)
         in_a_row = self.hold.start(
             reason, still_counts_for=still_counts_for, needs_self_test=needs_self_test
         )
@@ -357,30 +353,11 @@ class Availability:
         self._crashes.crashed(kind, failed_fresh=failed_fresh)
         if holds:
             self.hold.update(
-                self._with_output(hold_reason) if has_output else hold_reason, retried=True
+                with_output(hold_reason, self.process, self._redact) if has_output else hold_reason,
+                retried=True,
             )
         else:
             self.hold.record(self._redact(hold_reason.cause))
-
-    def _with_output(self, hold_reason: HoldReason) -> HoldReason:
-        """Return the reason with the lines that the WebUI printed, free of prompts."""
-        printed = self._redact(
-            shortened("\n".join(self.process.get_tail_logs().values()), MOST_AT_ONCE)
-        )
-        lines = tuple(lines_that_matter(printed))
-        return replace(hold_reason, cause=self._redact(hold_reason.cause), lines=lines)
-
-    def _how_ended(self) -> Ended | None:
-        """Return how the process ended, or None if it lives. A connection breaks a moment before
-        the end of its process is seen."""
-        process = self.process
-        if isinstance(process, ExternalWebUI):
-            return None
-        deadline = self._clock.monotonic() + EXIT_WAIT
-        while (exit_seen := process.exit_of(process.incarnation)) is None:
-            if self._clock.monotonic() >= deadline or self._clock.wait(self._stopping, 0.05):
-                return Ended(None) if self.is_gone else None
-        return Ended(exit_seen.code)
 
     # -- while it is idle
 
@@ -424,7 +401,7 @@ class Availability:
         """Report a changed reason. The output is read only then: the WebUI is checked every few
         seconds."""
         if self.hold.held is None or hold_reason.key != self.hold.held.hold_reason.key:
-            self.hold.update(self._with_output(hold_reason))
+            self.hold.update(with_output(hold_reason, self.process, self._redact))
 
     def _resume_if_healthy(self) -> None:
         """Make a WebUI ready whose probe is answered. What a call has found wrong, only a canary

@@ -83,7 +83,7 @@ class Recycling:
             how = (
                 "it is recycled" if ours else "sdwatch does not manage it, so it cannot restart it"
             )
-            words = f"the WebUI kept {', '.join(left)} after the call, and they cannot be restored; {how}"
+            words = f"the WebUI kept {', '.join(left)} after the call and cannot restore it; {how}"
             found.append(Finding("leak", words, facts=("left", *left)))
             self.make_due(f"it kept {', '.join(left)} of a job")
         return tuple(found)

@@ -10,7 +10,11 @@ from sdwatch.lane.context import LaneContext
 from sdwatch.lane.hold import Hold
 from sdwatch.lane.self_test import Ended, SelfTest
 from sdwatch.policy.failure.diagnosis import Drawn
+from sdwatch.system.clock import Clock
+from sdwatch.webui.http.attempt import EXIT_WAIT
 from sdwatch.webui.http.canary import By, SelfTestFailure
+from sdwatch.webui.http.external import ExternalWebUI
+from sdwatch.webui.process.process import WebUIProcessManager
 
 STOPS = "sdwatch stops"
 
@@ -78,3 +82,17 @@ class SelfTestGate:
         if self._stopping.is_set():
             return STOPS
         return "the WebUI's process ended" if self._is_gone() else ""
+
+
+def how_ended(
+    process: WebUIProcessManager | ExternalWebUI, clock: Clock, stopping: threading.Event
+) -> Ended | None:
+    """Return how the process ended, or None if it lives. A connection breaks a moment before the
+    end of its process is seen."""
+    if isinstance(process, ExternalWebUI):
+        return None
+    deadline = clock.monotonic() + EXIT_WAIT
+    while (exit_seen := process.exit_of(process.incarnation)) is None:
+        if clock.monotonic() >= deadline or clock.wait(stopping, 0.05):
+            return None if process.is_process_alive() else Ended(None)
+    return Ended(exit_seen.code)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from sdwatch.lane.lane import Lane
-from sdwatch.policy.failure.hold_reason import Held, HoldCode, NoCall, no_room
+from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldReason, NoCall, no_room
 from sdwatch.policy.failure.lasting import Lasting
 from sdwatch.policy.report.hold_note import config_edited
 from sdwatch.policy.report.notice import Notice, Topic
@@ -70,3 +71,17 @@ class Holds:
         if everything is None or everything.key.code is not HoldCode.NO_ROOM:
             return None
         return self._no_room or Held(no_room(everything.text), iso(self._clock.wall()))
+
+
+def held_longer_than(limit: float | None, lanes: Sequence[Lane], clock: Clock) -> HoldReason | None:
+    """Return why all lanes are on hold if they have been so for more than `limit` seconds; None
+    otherwise, or without a limit."""
+    now = clock.wall()
+    if limit is None or not all(0 < lane.held_since < now - limit for lane in lanes):
+        return None
+    if (held := lanes[0].held) is None:
+        return None
+    if len(lanes) == 1:
+        return held.hold_reason
+    causes = "; ".join(f"{lane.name}: {lane.hold_reason}" for lane in lanes)
+    return replace(held.hold_reason, cause=causes)

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from sdwatch.lane.lane import ACTIVE_RUNS, Lane
 from sdwatch.lane.suspended import REFUSED_FOR, SuspendedRun, SuspendedRuns
 from sdwatch.monitor.beats import Beats
 from sdwatch.monitor.call_gate import CallGate
-from sdwatch.monitor.holds import Holds
+from sdwatch.monitor.holds import Holds, held_longer_than
 from sdwatch.monitor.intake import Intake
 from sdwatch.monitor.lanes import lanes_of, learn
 from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.retention import Retention
-from sdwatch.monitor.runs import ActiveRuns
+from sdwatch.monitor.runs import ActiveRuns, was_changed
 from sdwatch.monitor.status import NO_RUNS, run_status
 from sdwatch.monitor.stop_request import StopRequest
 from sdwatch.policy.failure.hold_reason import NoCall
@@ -93,8 +92,6 @@ class Monitor:
         self._lanes: list[Lane] = []
         self._lanes_open = False
         self._no_call: NoCall | None = None
-
-    # -- its life
 
     def run(self) -> Result:
         """Run the spool. Raises SpoolError, and AlreadyRunningError: another monitor runs on this
@@ -242,8 +239,6 @@ class Monitor:
         self._holds.finish(self._lanes, keep=self._once and not self._stop.made.is_set())
         self._reap()
 
-    # -- one round
-
     def _tick(self) -> None:
         self._no_call = self._gate.why_closed()
         self._check_config_edits()
@@ -312,7 +307,7 @@ class Monitor:
         file says."""
         ending = Ending.CANCELLED if envelope.diagnosis == CANCELLED else Ending.FAILED
         try:
-            if of_its_file and ending is Ending.FAILED and _was_changed(run):
+            if of_its_file and ending is Ending.FAILED and was_changed(run):
                 run.close()  # somebody still wrote to it: it is read again, from working/
                 self._suspended.add(run.folder)
                 return
@@ -352,7 +347,7 @@ class Monitor:
         from the inbox, unless somebody still writes to its job: then the stages read it once it has
         settled."""
         try:
-            changed = _was_changed(run)
+            changed = was_changed(run)
         except OSError as error:
             self._suspend_refused(run.folder, error)
             return None
@@ -419,15 +414,10 @@ class Monitor:
     def _fail_after_hold_max(self) -> None:
         """With `hold_max`, fail the runs whose call has failed while all lanes are on hold for
         longer."""
-        most, now = self._config.hold_max, self._clock.wall()
-        if most is None or not all(0 < lane.held_since < now - most for lane in self._lanes):
+        limit = self._config.hold_max
+        hold_reason = held_longer_than(limit, self._lanes, self._clock)
+        if hold_reason is None:
             return
-        if (held := self._lanes[0].held) is None:
-            return
-        all_of_them = "; ".join(f"{lane.name}: {lane.hold_reason}" for lane in self._lanes)
-        hold_reason = held.hold_reason
-        if len(self._lanes) > 1:
-            hold_reason = replace(hold_reason, cause=all_of_them)
         for suspended in self._suspended.due():
             if (run := self._resume(suspended)) is None:
                 continue
@@ -456,8 +446,3 @@ class Monitor:
             "runs": run_status(self._runs.under_way(), suspended),
             **self._intake.status(len(suspended), self._placement.waiting()),
         }
-
-
-def _was_changed(run: Run) -> bool:
-    """Return whether the job is no longer what had settled in the inbox. Raises OSError."""
-    return run.job_path is not None and not run.is_as_claimed

@@ -42,6 +42,11 @@ def in_words(error: Exception) -> str:
     return str(error) if isinstance(error, OSError) else repr(error)
 
 
+def was_changed(run: Run) -> bool:
+    """Return whether the job is no longer what had settled in the inbox. Raises OSError."""
+    return run.job_path is not None and not run.is_as_claimed
+
+
 class ActiveRuns:
     """Starts runs and ends them; those that stop go to `suspended`. `rules`, `settle`, `patience`:
     see StageRunner. `wake`: called when a run has ended. Used by the main thread."""

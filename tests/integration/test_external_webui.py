@@ -333,7 +333,7 @@ def test_behind_somebodys_long_generation_a_call_waits_and_nothing_is_interrupte
         assert not [line for line in sim.lines() if "/interrupt" in line]
         (failure,) = journal(spool.done()[0], "call_failed")
         assert (failure["diagnosis"], failure["counted"]) == ("busy", False)
-        assert "may still draw ours" in failure["message"]
+        assert "may still generate this one" in failure["message"]
         assert spool.crashes() == []
         spool.stop()
         hands.assert_left_alone()

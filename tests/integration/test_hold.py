@@ -20,7 +20,7 @@ def test_the_running_call_is_finished_and_no_other_begun_until_it_is_gone(tmp_pa
         spool.drop("later.yaml", job())
         wait_until(has(spool.working, "call_finished", call="1.1"), 30, "it is finished")
         spool.two_more_beats()
-        assert "somebody put hold into the spool" in spool.status()["hold"]
+        assert "paused by the file hold in the spool" in spool.status()["hold"]
         assert len(journal(spool.working()[0], "call_started")) == 1
         assert spool.waiting() == ["later.yaml"]
         assert hold.exists()

@@ -259,7 +259,7 @@ def test_a_webui_without_settings_is_none_the_worse(leaks_of: LeaksOf) -> None:
 def test_what_is_not_settled_yet_outlives_the_monitor(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
-        leaks_of(server).before(OVERRIDES, 1)
+        leaks_of(server).before_call(OVERRIDES, 1)
         settings.values[CLIP] = 2
         assert leaks_of(server).undo(1) == ([CLIP], []), "another monitor's"
         assert leaks_of(server).undo(1) == ([], [])

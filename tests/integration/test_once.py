@@ -102,4 +102,4 @@ def test_with_a_persons_hold_it_ends_and_says_so(tmp_path: Path) -> None:
         wait_until(lambda: spool.events("crash"), 60, "the lane is on hold")
         (spool.spool / "hold").touch()
         assert spool.ended() is Result.HOLD
-        assert "everything: on hold: somebody put hold into the spool" in spool.told
+        assert "everything: on hold: paused by the file hold in the spool" in spool.told

@@ -77,7 +77,7 @@ def test_the_server_dies_in_mid_call_and_comes_back(tmp_path: Path) -> None:
         castle = next(run for run in spool.done() if "castle" in run.name)
         assert len(journal(castle, "call_started")) == 1, "the reply was kept"
         assert spool.stats()["posts"] == 2
-        assert "everything: goes on" in spool.told
+        assert "everything: resumes" in spool.told
         spool.stop()
 
 

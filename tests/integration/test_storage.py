@@ -102,14 +102,14 @@ def test_a_full_disk_is_logged_once_with_the_path_and_at_its_end(
         assert str(image) in told
         full.unlink()
         spool.wait_for(done=1)
-        assert "the disk takes it again, after " in about_the_disk()[-1]
+        assert "the disk accepts it again, after " in about_the_disk()[-1]
         assert len(about_the_disk()) == 2
 
         def holds() -> list[str]:
             return [line for line in spool.told if line.startswith("everything: ")]
 
         wait_until(lambda: len(holds()) == 2, 30, "its end is told")
-        assert holds()[1] == "everything: goes on"
+        assert holds()[1] == "everything: resumes"
 
 
 def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
@@ -143,7 +143,7 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
             ours = [message for message in messages if run.name in message]
             return [message for message in ours if any(word in message for word in words)]
 
-        wait_until(lambda: lines("the disk takes it again, after "), 30, "its end is told")
+        wait_until(lambda: lines("the disk accepts it again, after "), 30, "its end is told")
         told = lines("suspended", "resumes")
         assert len(told) == 1
         assert str(refused[0]) in told[0]
@@ -201,7 +201,7 @@ def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_it_goes_on(
         assert spool.stats()["posts"] == 3
         wait_until(lambda: spool.status()["hold"] == "", 20, "status says no hold any more")
         assert any("everything: on hold: " in line for line in spool.told)
-        assert "everything: goes on" in spool.told
+        assert "everything: resumes" in spool.told
 
 
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.ENOSPC, errno.EIO])

@@ -164,7 +164,7 @@ def test_a_run_that_is_taken_away_in_mid_run_is_told_and_the_next_job_goes_on(
         run.rename(tmp_path / "taken-away")
         spool.drop("tower.yaml", job())
         assert spool.ended() is Result.EMPTY
-        assert f"{run.name}: its folder was taken away" in spool.told
+        assert f"{run.name}: its folder was removed" in spool.told
         assert [journal(r, "claimed")[0]["source"] for r in spool.done()] == ["tower.yaml"]
         assert spool.working() + spool.failed() == []
         assert not (spool.spool / "failed" / run.name).exists()

@@ -45,10 +45,10 @@ def test_lists_that_the_schema_does_not_name_are_not_asked_for() -> None:
     [
         ((500, b'{"error": "x"}'), "it answered 500"),
         ((404, b""), "it has no such list"),
-        ((200, b"[{"), "its answer is of no use"),
-        ((200, b'{"a": 1}'), "its answer is of no use: it is no list"),
-        ((200, b'["a", "b"]'), "its answer is of no use: it names nothing"),
-        ((200, b""), "its answer is of no use"),
+        ((200, b"[{"), "its answer is unusable"),
+        ((200, b'{"a": 1}'), "its answer is unusable: it is no list"),
+        ((200, b'["a", "b"]'), "its answer is unusable: it names nothing"),
+        ((200, b""), "its answer is unusable"),
         ((429, b""), "it answered 429"),
     ],
 )
@@ -142,7 +142,7 @@ def test_sdnext_is_not_ready_while_it_loads_its_model() -> None:
 
     with recorded("sdnext", {"checkpoint": checkpoint, "progress": where}) as server:
         probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
-        assert [probe().reason for _ in range(5)] == ["it loads its model"] * 5
+        assert [probe().reason for _ in range(5)] == ["it is loading its model"] * 5
         said.update(type="sd", job="")
         assert probe().ready
         said.update(type=None)  # unloaded since, by a person: the next call loads it

@@ -173,7 +173,7 @@ def test_a_line_that_cannot_be_read_is_passed_over(
         file.write(line)
     history = opened(path, clock)
     assert history.in_a_row == 2
-    assert "cannot be read and is passed over" in caplog.text
+    assert "skipped a line that cannot be read" in caplog.text
 
 
 def test_a_crash_after_a_torn_line_is_not_lost(path: Path, clock: FakeClock) -> None:

@@ -138,6 +138,6 @@ def test_the_gpu_is_asked_through_its_own_tool(
     a_tool(tmp_path, "nvidia-smi", "import sys; print(len(sys.argv)); print('RTX, 8 GB')")
     assert ask_gpu() == ["3", "RTX, 8 GB"]
     a_tool(tmp_path, "nvidia-smi", "import time; time.sleep(600)")
-    assert "said nothing within" in ask_gpu(limit=0.05)
+    assert "did not answer within" in ask_gpu(limit=0.05)
     (tmp_path / "nvidia-smi").write_text("#!/no/such/program\n")
     assert "could not be started" in ask_gpu()

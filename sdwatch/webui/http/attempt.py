@@ -93,8 +93,8 @@ class Attempts:
             sent.lost = True
             error = WebUIBusyError(
                 f"{stalled.reason}, and this WebUI is not ours: another generation holds it and it "
-                "may still generate this one, so nothing is sent again until it is idle (if it hangs, restart "
-                "it by hand)",
+                "may still generate this one, so nothing is sent again until it is idle (if it "
+                "hangs, restart it by hand)",
                 stage=call.stage,
             )
         error.probes = stalled.probes

@@ -57,7 +57,7 @@ class SDWebUIClient:
         self._calls = Connections(auth)
         self._probes = Connections(auth)
         self.version = ""
-        """The WebUI's version, from its last picture (Forge, AUTOMATIC1111); '' before the first."""
+        """The WebUI's version, from its last picture (Forge, AUTOMATIC1111); or ''."""
         self._last_failed: tuple[str, Mapping[str, Any]] | None = None
         self._attempt = 0
 

@@ -23,8 +23,8 @@ from sdwatch.webui.http.remembered import Remembered, Routes
 from sdwatch.webui.process.readiness import ProbeResult, Seen
 
 _NO_API_AFTER = 15.0
-"""After so many seconds of 404 on /sdapi with `/` at 200, it was started without --api: with the UI, the
-routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
+"""After so many seconds of 404 on /sdapi with `/` at 200, it was started without --api: with the
+UI, the routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
 
 _CONFIRMED_AFTER = 0.3
 """Seconds until a missing route is checked again: SD.Next adds its routes in less."""
@@ -36,8 +36,8 @@ _NO_ROUTE = (404, 405)
 _LONGEST_REASON = 2000
 
 _PROBES_FOR_A_LOAD = 2
-"""SD.Next starts its load a moment after its API is up: so many probes that find neither a model nor
-a load mean that there will be none before the first call."""
+"""SD.Next starts its load a moment after its API is up: so many probes that find neither a model
+nor a load mean that there will be none before the first call."""
 
 
 def asks_for_api(command: Sequence[str] | None) -> bool:

@@ -17,7 +17,7 @@ def result_of(generate: Callable[[], Reply], name: str) -> Reply | WebUIError:
     error and for failpoints."""
     began = time.monotonic()
     try:
-        failpoint("post begins", Path(name))
+        failpoint("post starts", Path(name))
         result: Reply | WebUIError = generate()
     except WebUIError as error:
         result = error

@@ -22,8 +22,8 @@ TRACEBACK_WAIT_S = 1.0
 
 _STEP = 0.005
 _QUIET = 0.02
-"""Seconds without a line after which a traceback is complete that the reply does not name: it may be
-the first of a chain, whose next one follows."""
+"""Seconds without a line after which a traceback is complete that the reply does not name: it may
+be the first of a chain, whose next one follows."""
 
 _OWED_FOR = 60.0
 """Seconds for which a missing traceback is expected in the logs of later calls."""

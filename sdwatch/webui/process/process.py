@@ -21,7 +21,6 @@ import psutil
 from sdwatch import system
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import PortTakenError, ProcessError
-from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason, not_begun
 from sdwatch.policy.failure.signatures import Signature, ends_start
 from sdwatch.system import disk
@@ -41,7 +40,11 @@ from sdwatch.webui.process.readiness import (
     port_taken,
 )
 from sdwatch.webui.process.spawn import SpawnError, spawn
-from sdwatch.webui.process.start_failure import explain_start_failure
+from sdwatch.webui.process.start_failure import (
+    cannot_kill,
+    explain_start_failure,
+    not_writable,
+)
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -107,8 +110,6 @@ class WebUIProcessManager:
         disk.ensure_folder(state_dir)
         self._identity = identities.load(state_dir)
 
-    # --- what it is -------------------------------------------------------------------------
-
     @property
     def incarnation(self) -> int:
         """Return its number, counted over the whole life of the state folder; 0 before the
@@ -168,8 +169,6 @@ class WebUIProcessManager:
         for path in self.log_paths():
             cap_file(path, self._log_cap)
 
-    # --- what it does -----------------------------------------------------------------------
-
     def adopt(self, timeout_s: float | None = None, give_up: threading.Event | None = None) -> bool:
         """Take over a process of ours that an earlier monitor left. Return whether it is ready.
 
@@ -214,11 +213,7 @@ class WebUIProcessManager:
                 intent = identities.intend(self._state_dir, self._clock.boot_id(), self._command[0])
                 identities.remove_old_logs(self._state_dir, intent.incarnation, _KEPT_INCARNATIONS)
             except OSError as error:
-                reason = f"{self._state_dir} cannot be written: {error}. Nothing was started."
-                hold_reason = HoldReason(
-                    reason, "Free space there, or let sdwatch write to it.", Blamed.MACHINE
-                )
-                raise ProcessError(self._failed(reason, hold_reason)) from error
+                raise ProcessError(self._failed(*not_writable(self._state_dir, error))) from error
             self._identity = intent
             popen = self._spawn(intent)
             mark = system.start_mark(popen.pid) or ""
@@ -276,9 +271,7 @@ class WebUIProcessManager:
                 hurry=hurry,
             )
             if left:
-                pids = ", ".join(str(process.pid) for process in left)
-                reason = f"pid {pids} cannot be killed: it hangs in the kernel or a driver"
-                self._failed(reason, HoldReason(reason, "Restart the machine.", Blamed.MACHINE))
+                self._failed(*cannot_kill(process.pid for process in left))
                 return False
             with self._lock:  # from now on, processes in a session of this number are strangers
                 self._identity = replace(identity, session=0)
@@ -313,8 +306,6 @@ class WebUIProcessManager:
         """Forget the process without stopping it, so that the next monitor can adopt it."""
         with self._lock:
             self._current = None
-
-    # --- the parts --------------------------------------------------------------------------
 
     def _restart(self, timeout_s: float | None, give_up: threading.Event | None) -> bool:
         with self._operations:

@@ -188,7 +188,7 @@ class Readiness:
 
 def port_taken(port: int, owner: str) -> str:
     """Return the message for a port that another process uses. FREE_THE_PORT follows it."""
-    return f"port {port} is taken by {owner}, which sdwatch did not start and leaves alone"
+    return f"port {port} is taken by {owner}, which sdwatch does not manage and left alone"
 
 
 FREE_THE_PORT = "End it, or give this WebUI another port."

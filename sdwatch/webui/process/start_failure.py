@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
+from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason, no_start
 from sdwatch.policy.failure.signatures import FailedStart, Signature, why_not_started
 from sdwatch.policy.failure.tracebacks import last_words
@@ -44,6 +46,20 @@ def explain_start_failure(
     # is not.
     raised = how if lack or given_up else how + _last_error(tails)
     return how + why, no_start(raised, known, failed.failure, lack, failed.advice)
+
+
+def not_writable(state_dir: Path, error: OSError) -> tuple[str, HoldReason]:
+    """Return the reason for the log and for the hold: the state folder cannot be written."""
+    reason = f"{state_dir} cannot be written: {error}. Nothing was started."
+    advice = "Free space there, or let sdwatch write to it."
+    return reason, HoldReason(reason, advice, Blamed.MACHINE)
+
+
+def cannot_kill(pids: Iterable[int]) -> tuple[str, HoldReason]:
+    """Return the reason for the log and for the hold: these processes survive SIGKILL."""
+    named = ", ".join(map(str, pids))
+    reason = f"pid {named} cannot be killed: it hangs in the kernel or a driver"
+    return reason, HoldReason(reason, "Restart the machine.", Blamed.MACHINE)
 
 
 def _signature_of(
