@@ -116,7 +116,7 @@ def test_a_mistake_with_a_prompt_is_explained_without_it(night: Night, name: str
 
 
 @pytest.mark.parametrize("name", [*MISTAKES, "warned"])
-def test_the_monitors_log_and_what_it_tells_do_not_have_it(night: Night, name: str) -> None:
+def test_the_monitors_log_and_reports_do_not_have_it(night: Night, name: str) -> None:
     logged = night.log.read_text(encoding="utf-8").splitlines()
     told = [line for line in [*logged, *night.spool.told, *night.warned] if name in line]
     assert told

@@ -46,7 +46,7 @@ def holds(tmp_path: Path, told: list[str]) -> Holds:
     )
 
 
-def test_a_number_that_changes_is_no_news(holds: Holds, told: list[str]) -> None:
+def test_a_changed_number_is_not_reported(holds: Holds, told: list[str]) -> None:
     for free in (12, 11, 10):
         holds.report([], replace(FULL, text=FULL.text.replace("12", str(free))))
     holds.report([], None)

@@ -54,7 +54,7 @@ def test_nothing_is_taken_or_refused_by_a_lane_that_is_not_known() -> None:
     assert placement.waiting() == {}
 
 
-def test_a_name_is_looked_for_once_more_in_lists_that_are_read_anew() -> None:
+def test_a_name_is_looked_up_once_more_in_lists_that_are_read_again() -> None:
     lane = FakeLane("one", has("a"))
     placement = Placement([lane], MOST)
     here, gone = wants("b", "b.yaml"), wants("c", "c.yaml")

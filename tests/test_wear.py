@@ -31,7 +31,7 @@ def test_what_was_adopted_has_had_calls_that_nobody_knows() -> None:
     assert not recycling().sending(ONE)
 
 
-def test_a_webui_that_is_not_ours_has_no_first_call() -> None:
+def test_an_external_webui_has_no_first_call() -> None:
     made = recycling(command=None)
     made.start_incarnation()
     assert not made.sending(ONE)

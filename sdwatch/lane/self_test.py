@@ -170,7 +170,7 @@ class SelfTest:
     def _within_limit(self, why_over: Callable[[], str]) -> Callable[[], str]:
         """Return `why_over` with the time limit added to it."""
         ends = self._clock.monotonic() + self._limit
-        late = f"it took longer than {self._limit:g} s (`self_test_limit` in the config)"
+        late = f"it did not finish within {self._limit:g} s (`self_test_limit` in the config)"
         return lambda: why_over() or (late if self._clock.monotonic() >= ends else "")
 
     def _ask(

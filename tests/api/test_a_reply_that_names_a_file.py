@@ -31,7 +31,7 @@ WHOLE = base64.b64encode(picture()).decode()
     ],
 )
 @pytest.mark.parametrize("before", [(), (WHOLE,)], ids=["alone", "beside a picture"])
-def test_a_path_is_no_picture_and_the_job_is_told_so(path: str, before: tuple[str, ...]) -> None:
+def test_a_path_is_no_picture_and_the_job_says_so(path: str, before: tuple[str, ...]) -> None:
     with pytest.raises(WebUIBadRequestError, match="is the path of a file") as caught:
         read_reply("txt2img", body(*before, path))
     assert path not in str(caught.value)

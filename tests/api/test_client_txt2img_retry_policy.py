@@ -130,7 +130,9 @@ def test_each_failure_is_an_error_of_its_own_after_exactly_one_post(
         (truncated, "the WebUI's reply broke off in"),
     ],
 )
-def test_a_connection_that_broke_is_told_in_words_first(script: Script, words: str) -> None:
+def test_the_message_of_a_broken_connection_starts_in_plain_words(
+    script: Script, words: str
+) -> None:
     with serving(script) as server, pytest.raises(WebUIUnreachableError) as caught:
         SDWebUIClient(server.url).generate_images("txt2img", PAYLOAD)
     assert str(caught.value).startswith(words)
@@ -241,7 +243,7 @@ def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch)
         assert proxy.posts == []
 
 
-def test_abandon_frees_a_blocked_call_and_the_client_goes_on() -> None:
+def test_abandon_frees_a_blocked_call_and_the_client_still_works() -> None:
     with serving(hanging, images(PNG)) as server:
         client = SDWebUIClient(server.url)
         caught: list[WebUIError] = []

@@ -211,7 +211,7 @@ def broke(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.exc_info]
 
 
-def test_the_keeper_lives_through_all_of_them_and_the_lane_becomes_ready(
+def test_the_supervisor_survives_all_of_them_and_the_lane_becomes_ready(
     tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     del hasty
@@ -386,7 +386,7 @@ def test_no_sign_that_a_terminal_obeys_is_in_what_a_webui_said(tmp_path: Path) -
     assert "bad \\ud800 thing \\x1b[2J \\r\\x9b \\u202e, böse 悪い　もの" in why
 
 
-def test_no_such_sign_is_in_what_the_monitor_tells_either(tmp_path: Path) -> None:
+def test_the_monitor_reports_no_such_sign_either(tmp_path: Path) -> None:
     body = json.dumps({"detail": "bad \x1b[2J\x07 thing"}).encode()
     with asked(well, posts=status(422, body)) as (server, _), lane_on(server, tmp_path) as spool:
         spool.drop("castle.yaml", job())
@@ -465,7 +465,7 @@ def canaries(server: ScriptedServer) -> int:
     return sum(post["prompt"].startswith(CANARY) for _, post in server.posts)
 
 
-def test_a_call_that_is_answered_503_for_ever_is_sent_five_times_at_most_and_then_fails(
+def test_a_call_that_is_always_answered_503_is_sent_at_most_five_times_and_then_fails(
     tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The canary is drawn in between, so it is this call that the WebUI does not want."""

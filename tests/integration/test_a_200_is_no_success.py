@@ -178,7 +178,7 @@ NO_IMAGE = WebUIReplyError("the reply has no image", status=200, kind="no image"
         ({}, ("INFO     Processed",), "silent", 1),
     ],
 )
-def test_a_200_without_an_image_is_told_apart_by_the_log(
+def test_the_log_distinguishes_a_200_without_an_image(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     state: dict[str, Any],

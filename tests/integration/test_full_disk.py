@@ -73,7 +73,7 @@ def watching(folder: Path) -> Iterator[list[str]]:
         thread.join()
 
 
-def test_without_room_no_generation_is_begun_and_with_room_it_goes_on(tmp_path: Path) -> None:
+def test_without_room_no_generation_starts_and_with_room_it_resumes(tmp_path: Path) -> None:
     with on_small_disk(tmp_path) as spool:
         filler = fill(spool, leave=500_000)
         spool.drop("castle.yaml", job())

@@ -146,7 +146,7 @@ def test_one_that_waits_for_a_self_test_when_sdwatch_starts_waits_for_the_hold_t
         assert attempts(spool) == before
 
 
-def test_a_stop_on_hold_in_mid_run_leaves_the_run_to_go_on(tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_on_hold_resumes(tmp_path: Path) -> None:
     hold = tmp_path / "spool" / "hold"
     with monitored(tmp_path, flags=["--step-time", "0.05"]) as spool:
         spool.drop("castle.yaml", job(n_iter=2, steps=10))

@@ -51,7 +51,7 @@ def test_what_it_is_on_hold_for_has_no_prompt_in_it(lane: Lane) -> None:
 
 
 @pytest.mark.parametrize("lane", [5.0], indirect=True)  # longer than a start takes
-def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_it_started_anew(
+def test_three_blamed_jobs_in_a_row_hold_the_webui_and_restart_it(
     lane: Lane,
 ) -> None:
     with lane.permit(Mailbox()):
@@ -87,7 +87,7 @@ def test_a_proof_that_a_stop_cuts_off_condemns_nobody(
 
 
 @pytest.mark.posix_only("SIGSTOP")
-def test_one_that_freezes_while_it_is_on_hold_is_started_anew(lane: Lane) -> None:
+def test_a_webui_that_freezes_on_hold_is_restarted(lane: Lane) -> None:
     with lane.permit(Mailbox()):
         lane.supervisor.put_on_hold(HoldReason("it has no model"))
     for process in lane.process.family():

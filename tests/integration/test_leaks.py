@@ -22,7 +22,7 @@ MB = 10**6
 # -- memory and wear: recycled between calls
 
 
-def test_a_webui_that_holds_too_much_memory_is_recycled_in_order(tmp_path: Path) -> None:
+def test_a_webui_that_holds_too_much_memory_is_recycled_cleanly(tmp_path: Path) -> None:
     leak = "- fault: leak\n  when: {prompt: leaking}\n  times: once\n  mb: 300\n"
     with monitored(tmp_path, faults=leak, webui={"max_rss": "250 MB"}) as spool:
         spool.drop("a.yaml", job("a leaking castle", n_iter=2, priority=1))
@@ -100,7 +100,7 @@ def test_what_a_cancelled_call_left_behind_does_not_reach_the_next_job(
         assert len(spool.events("recycled")) == 1
 
 
-def test_one_that_is_not_ours_is_never_recycled(
+def test_an_external_webui_is_never_recycled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeps_for_ever(monkeypatch)
@@ -249,7 +249,7 @@ def test_a_job_that_wants_its_settings_kept_has_them_kept(leaks_of: LeaksOf) -> 
         assert settings.posted == []
 
 
-def test_a_webui_without_settings_is_none_the_worse(leaks_of: LeaksOf) -> None:
+def test_a_webui_without_settings_works(leaks_of: LeaksOf) -> None:
     with serving(lambda handler: handler.answer(404, b"")) as server:  # and 501 to each GET
         option_leaks = leaks_of(server)
         assert option_leaks.before_call(OVERRIDES, 1) == ([], [])

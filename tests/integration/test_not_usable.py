@@ -81,7 +81,7 @@ def test_it_is_started_once_left_running_and_asked_again(
     assert not spool.processes(), "a stop still ends it"
 
 
-def test_it_resumes_by_itself_when_a_model_is_put_there(tmp_path: Path) -> None:
+def test_it_resumes_once_a_model_is_there(tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     flags = ["--model-file", str(model)]
     with held(tmp_path, "no checkpoint", flags=flags, webui={"health": OFTEN}) as spool:

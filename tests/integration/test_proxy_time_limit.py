@@ -132,7 +132,7 @@ def test_a_monitor_that_is_killed_after_the_first_attempt_remembers_how_long_it_
         assert len([p for p in proxy.given_up if "txt2img" in p]) == 2
 
 
-def test_what_stands_still_for_ever_does_not_hold_the_lane_for_ever(tmp_path: Path) -> None:
+def test_a_generation_that_never_advances_does_not_hold_the_lane_forever(tmp_path: Path) -> None:
     """A failed upscale leaves /progress set (measured with Forge dfdcbab6)."""
     plan = "- {fault: hang, when: {prompt: long}, times: once, at: 0.5}\n"
     with behind_a_proxy(tmp_path, plan=plan) as (spool, proxy, _):

@@ -127,7 +127,7 @@ def test_links_in_a_run_are_removed_and_not_followed(spool: Spool, tmp_path: Pat
     assert (mine / "precious").exists()
 
 
-def test_what_a_death_left_half_removed_is_finished_and_is_no_run_to_go_on(spool: Spool) -> None:
+def test_a_removal_that_a_kill_cut_off_is_finished_and_no_run_resumes(spool: Spool) -> None:
     half = spool.working / ".removed-20261101-000000.000-old-aaaa"
     half.mkdir()
     (half / "journal.jsonl").write_text("")
@@ -182,7 +182,7 @@ def test_a_run_with_read_only_folders_is_removed(tmp_path: Path) -> None:
     assert not run.exists()
 
 
-def test_the_clock_of_a_share_tells_the_age_of_what_lies_on_it(spool: Spool) -> None:
+def test_the_age_of_a_run_on_a_share_is_measured_by_the_shares_clock(spool: Spool) -> None:
     run_in(spool.done, "new", -400)  # as a server writes it whose clock is 400 days fast
     run_in(spool.done, "old", -398)
     touch(spool.working / "heartbeat.json", -400)
@@ -217,7 +217,7 @@ def logs(root: Path) -> list[Path]:
     return sorted(root.glob("state/webui-*/gen-*"))
 
 
-def test_a_monitor_does_so_by_itself(tmp_path: Path) -> None:
+def test_a_monitor_removes_old_runs(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         spool.drop("castle.yaml", job())
         spool.drop("tower.yaml", job("a tower"))

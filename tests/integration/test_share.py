@@ -81,7 +81,7 @@ def test_the_server_dies_in_mid_call_and_comes_back(tmp_path: Path) -> None:
         spool.stop()
 
 
-def test_unmounted_nothing_is_made_in_the_empty_folder_and_mounted_again_it_goes_on(
+def test_unmounted_nothing_is_made_in_the_empty_folder_and_mounted_again_it_resumes(
     tmp_path: Path,
 ) -> None:
     with on_share(tmp_path) as (spool, mounted):

@@ -46,7 +46,9 @@ def test_once_ends_on_hold_and_leaves_the_jobs(tmp_path: Path) -> None:
         assert any("MB free on the spool's disk" in line for line in spool.told)
 
 
-def test_that_the_room_changes_is_no_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_the_free_space_is_not_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = itertools.count(10**9, 10**6)
     with monitored(tmp_path, settings={"min_free": "900 TB"}) as spool:
         monkeypatch.setattr(disk, "free_bytes", lambda _: next(left))
@@ -178,7 +180,7 @@ def wait_for_refusal(spool: Monitored) -> None:
     wait_until(lambda: "the disk" in spool.status().get("hold", ""), 60, "status says the disk")
 
 
-def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_it_goes_on(
+def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_the_run_resumes(
     tmp_path: Path, full: Path
 ) -> None:
     with monitored(tmp_path) as spool:

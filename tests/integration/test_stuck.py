@@ -77,7 +77,7 @@ def test_a_slow_call_that_moves_is_left_alone(tmp_path: Path) -> None:
         assert spool.stats()["posts"] == 1
 
 
-def test_what_hangs_twice_fails_its_job_and_the_next_one_goes_on(tmp_path: Path) -> None:
+def test_what_hangs_twice_fails_its_job_and_the_next_one_runs(tmp_path: Path) -> None:
     plan = "- fault: hang\n  when: {prompt: cursed}\n  times: always\n"
     with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
         spool.drop("bad.yaml", job("a cursed castle", steps=4, priority=1))

@@ -372,14 +372,14 @@ def test_a_whole_reply_that_came_just_before_the_end_of_the_process_is_kept(
     assert names(tmp_path) == []
 
 
-def test_the_end_of_an_earlier_generation_is_no_news_of_this_one(tmp_path: Path) -> None:
+def test_the_exit_of_an_earlier_incarnation_does_not_end_this_one(tmp_path: Path) -> None:
     call = calling(reply(), process=FakeProcess(incarnation=2))
     call.mailbox.post(Exited(1, -9))
     assert call.make(tmp_path).ok
     assert len(call.client.posts) == 1
 
 
-def test_a_stall_of_an_earlier_call_is_no_news_of_this_one(tmp_path: Path) -> None:
+def test_a_stall_of_an_earlier_call_does_not_end_this_one(tmp_path: Path) -> None:
     call = calling(reply())
     call.mailbox.post(Stalled("no progress for 300 s"))
     assert call.make(tmp_path).ok
@@ -477,7 +477,7 @@ def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt
     assert call.supervisor.heard.count("prove") == 2
 
 
-def test_what_was_proven_to_be_jobs_own_saves_the_restart_and_never_the_second_attempt(
+def test_a_failure_known_to_be_the_jobs_own_saves_the_restart_but_not_the_second_attempt(
     tmp_path: Path,
 ) -> None:
     error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
@@ -561,7 +561,7 @@ def test_a_run_that_fails_again_is_failed_and_explains_itself(place: Workplace) 
         assert not any(secret in text for secret in SECRETS), name
 
 
-def test_a_run_whose_webui_does_not_come_back_goes_on_with_its_ledger(place: Workplace) -> None:
+def test_a_run_whose_webui_does_not_come_back_resumes_with_its_ledger(place: Workplace) -> None:
     """Without a lane there is nobody to wait for: it is tried again, and no third time."""
     run, client = place.claimed(JOB), FakeClient(server_error())
     runner = place.recovering(run, client, FakeProcess(restarts_well=False))

@@ -116,7 +116,7 @@ def test_several_images_each_get_a_call_of_the_next_stage(
     assert handed_on == [[picture(1)], [picture(2)], [picture(3)]]
 
 
-def test_all_images_of_a_stage_are_there_before_the_next_stage_begins(place: Workplace) -> None:
+def test_all_images_of_a_stage_are_there_before_the_next_stage_starts(place: Workplace) -> None:
     client = PlainClient(numbered(images=2))
     job = TWO.replace("a castle", "a castle, n_iter: 2")
     assert place.runner(place.claimed(job), client).run_to_end(place.spool) is Ending.DONE
@@ -235,7 +235,7 @@ def test_an_own_image_that_is_no_picture_fails_the_job_and_names_it(place: Workp
     assert "sketch.png" in told["message"]
 
 
-def test_of_an_own_image_that_is_too_large_the_job_file_is_told_and_nothing_is_sent(
+def test_an_own_image_that_is_too_large_fails_the_job_before_anything_is_sent(
     place: Workplace,
 ) -> None:
     job = "stages:\n  - txt2img: {prompt: a}\n  - upscale: {image: big.png}\n"
@@ -375,7 +375,7 @@ def stopped_after(place: Workplace, calls: int, job: str) -> Stopping:
     return client
 
 
-def test_seeds_are_drawn_once_and_recorded(place: Workplace) -> None:
+def test_seeds_are_chosen_once_and_recorded(place: Workplace) -> None:
     client = PlainClient(numbered())
     job = "prompt: a\nn_iter: 3\nseed: -1"
     place.runner(place.claimed(job), client).run_to_end(place.spool)

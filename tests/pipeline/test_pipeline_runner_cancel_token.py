@@ -276,7 +276,7 @@ def test_a_cancel_outranks_a_stop_that_came_before_it(place: Workplace) -> None:
     assert Running(place.recovering(run, client, FakeProcess()), place).end() is Ending.CANCELLED
 
 
-def test_stops_in_order_use_up_none_of_the_attempts_that_a_crash_has(place: Workplace) -> None:
+def test_clean_stops_use_up_no_attempt(place: Workplace) -> None:
     run = place.claimed(f"stages:\n{STAGES['txt2img']}")
     for _ in range(6):
         run.record("call_started", call="1.1", attempt=1, incarnation=1)

@@ -94,7 +94,7 @@ def test_a_chain_that_comes_in_several_writes_is_heard_to_its_end(
     assert log.lines()[-1] == "RuntimeError: it broke"
 
 
-def test_a_drawn_traceback_is_heard_to_its_exception(written: Written) -> None:
+def test_a_boxed_traceback_is_awaited_to_its_exception(written: Written) -> None:
     log = written.log()
     written.write("/webui/x.py:3 in f\n\n    2 │ try:\n  ❱ 3 │     g()\n")
     written.after(0.3, "    4 │ except E:\nRuntimeError: it broke\n")

@@ -173,7 +173,7 @@ def test_a_core_that_spins_while_no_steps_are_expected_meets_the_limit_for_loadi
     assert 600 <= after <= 660
 
 
-def test_a_call_that_moves_for_ever_meets_its_own_limit() -> None:
+def test_a_call_that_advances_forever_meets_its_own_limit() -> None:
     webui = WebUI(lambda now: State(step=int(now)))
     after = webui.stuck_after(Limits(stall=60, stepless=600, call=3600), 9999)
     assert after is not None
@@ -215,7 +215,7 @@ def test_a_log_that_repeats_itself_is_no_progress(how: str, tmp_path: Path) -> N
     assert WebUI(shows).stuck_after(limits(60.0), 600, log) is not None
 
 
-def test_looks_are_no_more_than_one_in_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_at_most_one_sample_in_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = WebUI(lambda now: State(step=int(now)))
     asked: list[float] = []
     answer = webui.progress
@@ -289,7 +289,7 @@ def test_of_a_reply_only_the_known_is_kept_for_the_heartbeat() -> None:
     assert known({"progress": "0.5", "state": [1]}) == {"state": {}}
 
 
-def test_a_number_that_is_none_is_no_progress() -> None:
+def test_a_nan_is_no_progress() -> None:
     class Odd(WebUI):
         def progress(self, timeout: float) -> dict[str, Any]:
             return {**super().progress(timeout), "progress": float("nan")}

@@ -150,7 +150,7 @@ def test_sdnext_is_not_ready_while_it_loads_its_model() -> None:
         assert server.asked.count(f"{API}checkpoint") == 6
 
 
-def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_look() -> None:
+def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_probe() -> None:
     nothing = (200, b'{"type": null, "class": null}')
     with recorded("sdnext", {"checkpoint": nothing, "progress": (200, progress(""))}) as server:
         probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
@@ -167,7 +167,7 @@ def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_
         (Kind.SDCPP, "", "stable-diffusion.cpp"),
     ],
 )
-def test_a_kind_and_its_version_are_told_and_no_name_twice(
+def test_a_kind_and_its_version_are_named_and_no_name_twice(
     kind: Kind, version: str, words: str
 ) -> None:
     assert kind.with_version(version) == words

@@ -165,7 +165,7 @@ def test_a_crash_is_on_disk_before_anything_waits(path: Path, clock: FakeClock) 
     ],
     ids=["torn", "not UTF-8", "a list", "without its fields", "empty"],
 )
-def test_a_line_that_cannot_be_read_is_passed_over(
+def test_a_line_that_cannot_be_read_is_skipped(
     path: Path, clock: FakeClock, line: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     lived(opened(path, clock), [crash, crash], clock)

@@ -13,8 +13,8 @@ import pytest
 
 from sdwatch.webui.process import host_snapshot
 from sdwatch.webui.process.host_snapshot import (
-    SAMPLE_INTERVAL_S,
     MINUTE,
+    SAMPLE_INTERVAL_S,
     Machine,
     Snapshot,
     ask_gpu,
@@ -34,7 +34,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def test_a_look_is_taken_every_ten_seconds_and_two_minutes_are_kept(
+def test_a_snapshot_is_taken_every_ten_seconds_and_two_minutes_are_kept(
     clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host_snapshot, "ask_gpu", lambda: "none")
@@ -59,7 +59,7 @@ def test_a_look_is_taken_every_ten_seconds_and_two_minutes_are_kept(
     assert len(looked._seen) == 120 / SAMPLE_INTERVAL_S
 
 
-def test_before_the_first_look_there_is_only_the_failure(clock: FakeClock) -> None:
+def test_before_the_first_snapshot_there_is_only_the_failure(clock: FakeClock) -> None:
     told = Machine(clock, {}).at_failure()
     assert told["at_the_failure"]["memory_total"] > 0
     assert told["just_before"] is told["a_minute_before"] is None
@@ -113,7 +113,7 @@ def test_memory_is_low_when_it_was_so_just_before(
     assert not memory_low(looked.memory_before())
 
 
-def test_what_cannot_be_looked_at_is_left_out(
+def test_what_cannot_be_read_of_the_host_is_left_out(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(*_: object) -> None:

@@ -467,7 +467,7 @@ def test_a_folder_in_place_of_the_record_is_set_aside(setup: Setup) -> None:
     assert (aside / "inside").is_dir()
 
 
-def test_a_record_that_cannot_even_be_set_aside_is_told_of(
+def test_a_record_that_cannot_even_be_set_aside_is_reported(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(effect: Failpoint) -> None:
@@ -515,7 +515,7 @@ def test_the_end_of_a_wrappers_python_ends_the_generation(setup: Setup) -> None:
     wait_until(lambda: not alive([bash]), why="the wrapper is stopped as well")
 
 
-def test_a_wrapper_that_dies_leaves_its_python_alive_and_ours(setup: Setup) -> None:
+def test_a_wrapper_that_dies_leaves_its_python_alive_and_managed(setup: Setup) -> None:
     manager = setup.ready(command=wrapper(setup))
     bash = root_pid(manager)
     (python,) = (pid for pid in pids_of(manager) if pid != bash)

@@ -61,7 +61,7 @@ def test_a_checkpoint_route_that_is_not_there_yet_makes_no_forge() -> None:
         ]  # fmt: skip
 
 
-def test_a_webui_without_the_checkpoint_route_is_ready_at_the_first_look() -> None:
+def test_a_webui_without_the_checkpoint_route_is_ready_at_the_first_probe() -> None:
     with recorded("forge") as server:
         known = Remembered()
         assert probe_of(server, known)().ready
@@ -114,7 +114,7 @@ def test_what_it_was_outlives_the_monitor(tmp_path: Path) -> None:
         assert (again.kind, again.routes) == (Kind.UNKNOWN, None)
 
 
-def test_a_schema_that_breaks_while_routes_are_added_is_told_apart_from_none() -> None:
+def test_a_schema_that_breaks_while_routes_are_added_differs_from_no_schema() -> None:
     known = Remembered()
     known.note_kind(Kind.SDNEXT)
     broken = (500, b'{"error": "KeyError"}')

@@ -198,7 +198,7 @@ def test_a_wrong_request_gets_the_recorded_answer(
         ({"scheduler": "karras"}, ("Euler", "Karras")),
     ],
 )
-def test_only_the_info_tells_which_sampler_was_used(
+def test_only_the_info_says_which_sampler_was_used(
     sim: Simulator, asked: dict[str, Any], got: tuple[str, str]
 ) -> None:
     info = json.loads(sim.txt2img(**asked).json()["info"])
@@ -285,7 +285,7 @@ def test_with_a_variation_the_subseed_counts_up(sim: Simulator) -> None:
     assert (info["all_seeds"], info["all_subseeds"]) == ([1, 1], [5, 6])
 
 
-def test_a_random_seed_is_told(sim: Simulator) -> None:
+def test_a_random_seed_is_reported(sim: Simulator) -> None:
     body = sim.txt2img(seed=-1).json()
     seed = json.loads(body["info"])["seed"]
     assert seed >= 0

@@ -349,7 +349,7 @@ def test_a_look_alike_is_left_alone(setup: Setup, env: dict[str, str] | None) ->
     look_alike.wait()
 
 
-def test_a_token_of_another_generation_is_not_ours(setup: Setup) -> None:
+def test_a_token_of_another_incarnation_is_not_ours(setup: Setup) -> None:
     environment = {**os.environ, "SDWATCH_TOKEN": "0" * 32}
     other = subprocess.Popen(setup.command("mute"), env=environment)
     manager = setup.manager("mute")
@@ -455,7 +455,7 @@ def test_a_zombie_is_dead(zombie: psutil.Process) -> None:
 
 
 @pytest.mark.posix_only("Windows waits for a process by its handle")
-def test_a_process_that_may_not_be_looked_at_is_waited_for_all_the_same(
+def test_a_process_that_may_not_be_read_is_still_waited_for(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = threading.Event()
