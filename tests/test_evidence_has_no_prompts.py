@@ -158,7 +158,7 @@ FIFTY = "".join(chr(0x4E00 + 37 * number) for number in range(72))
 SPOKEN = "a purple hippopotamus sleeping under seven silver moons, glittering velvet marzipan"
 PROMPTS = {"Japanese": JAPANESE, "without a pattern": FIFTY, "of words": SPOKEN}
 SHORTEST = {"Japanese": 4, "without a pattern": 4, "of words": 8}
-"""Characters of a prompt that are told from chance; words have their own test."""
+"""Characters of a prompt that are distinguishable from chance; words have their own test."""
 
 WAYS = 2 * len(ECHOES)
 

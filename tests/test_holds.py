@@ -1,4 +1,4 @@
-"""Holds are told once each; a note that a person takes away releases its lane, and no other."""
+"""Holds are reported once each; removing a note releases its lane, and no other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FULL = NoCall("12 MB free on the spool's disk, less than min_free", HoldKey(Hold
 
 
 class StandIn:
-    """A lane, as far as it is told of."""
+    """A lane, as far as Holds needs it."""
 
     name = "sim"
 

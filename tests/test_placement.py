@@ -84,7 +84,7 @@ def test_a_job_is_refused_only_when_every_lane_is_known() -> None:
     assert not placement.is_refused_by([one, two], offer)
     two.catalogue = has("b")
     placement.refusal(offer)
-    two.catalogue = has("b")  # read anew
+    two.catalogue = has("b")  # read again
     refusal = placement.refusal(offer)
     assert refusal is not None
     told = [problem.message for problem in refusal.problems]

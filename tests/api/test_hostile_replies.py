@@ -51,7 +51,7 @@ ENCODED = base64.b64encode(PNG).decode()
 
 
 class Asked(Handler):
-    """A probe gets the server's next `answers`, and the last one for ever."""
+    """A probe gets the server's next `answers`, and the last one forever."""
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
         asked: Asking = self.server.asked  # type: ignore[attr-defined]
@@ -89,7 +89,7 @@ def raw(data: bytes) -> Script:
 
 
 def dripping(head: bytes) -> Script:
-    """`head`, then a byte now and then, for ever: each read is in time, the whole never is."""
+    """`head`, then a byte now and then, forever: each read is in time, the whole reply never is."""
 
     def send(handler: Handler) -> None:
         handler.close_connection = True
@@ -178,7 +178,7 @@ def test_a_whole_answer_of_another_type_is_taken_for_an_empty_one(answer: Any) -
         assert isinstance(client.checkpoints(10), list)
 
 
-# -- the keeper
+# -- the supervisor
 
 
 def well(handler: Handler) -> None:

@@ -274,8 +274,8 @@ def test_nothing_else_was_run_failed_or_left_behind(night: Night) -> None:
 
 
 class Writer:
-    """Has a file open in the inbox and writes its first half; goes on, with the same descriptor, in
-    the moment after the claim has moved it, as `after_claim`, an effect's hook, tells it."""
+    """Has a file open in the inbox and writes its first half; continues, with the same descriptor, in
+    the moment after the claim has moved it, when the failpoint hook `after_claim` runs."""
 
     def __init__(self, path: Path, first: str, rest: str) -> None:
         self.path, self.drop = path, Drop(path.name, first + rest)

@@ -1,5 +1,5 @@
 """Whose fault is it? After a second failure of the same call the canary decides, with a real WebUI
-behind it (the simulator), and nobody's job is spent on a WebUI that is unwell."""
+behind it (the simulator), and no job fails because a WebUI is unhealthy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
 from tests.webui.sim import launch
 
 EVERYBODY = "'.'"
-"""A plan's prompt that matches canaries, too: the WebUI itself is unwell."""
+"""A plan's prompt that matches canaries, too: the WebUI itself is unhealthy."""
 
 
 def plan(fault: str, prompt: str, times: object = "always") -> str:
@@ -244,7 +244,7 @@ def test_three_jobs_in_a_row_that_kill_it_hold_it_and_can_be_put_back(tmp_path: 
         spool.two_more_beats()
         assert not spool.done(), "nothing is sent meanwhile"
 
-        note.unlink()  # a person says: go on
+        note.unlink()  # a person asks for a new attempt
         spool.wait_for(done=1, failed=3)
         wait_until(lambda: not note.exists(), 30, "the hold is over")
         spool.stop()
@@ -357,7 +357,7 @@ def test_two_mistakes_that_take_turns_cost_two_restarts_each(tmp_path: Path) -> 
 
 
 def test_a_failure_without_a_word_is_never_taken_for_a_jobs_own(tmp_path: Path) -> None:
-    """The third job meets it once, and draws after a restart."""
+    """The third job meets it once, and succeeds after a restart."""
     faults = plan("opaque-500-text", "cursed") + plan("opaque-500-text", "unlucky", 1)
     with monitored(tmp_path, faults=faults) as spool:
         for name in "ab":

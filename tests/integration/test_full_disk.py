@@ -22,7 +22,7 @@ NEEDED = ("run.json", "journal.jsonl", "job.yaml")
 
 @contextmanager
 def on_small_disk(root: Path, *flags: str) -> Iterator[Monitored]:
-    """The spool on a disk of 4 MB, of which 1 MB must be free for a call to begin."""
+    """The spool on a disk of 4 MB; a call starts only if 1 MB is free."""
     with small_disk(root / "spool", "4m"):
         with monitored(root, flags=flags, settings={"min_free": "1 MB"}) as spool:
             yield spool
@@ -119,7 +119,7 @@ def _told_hold(spool: Monitored) -> bool:
 def test_a_disk_that_fills_up_while_an_image_is_written_leaves_no_half_of_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An image of which the first part still has room, in the second call of three."""
+    """In the second call of three, only the first part of the image still has room."""
     flags = ("--step-time", "0.05")
     with on_small_disk(tmp_path, *flags) as spool:
         spool.drop("castle.yaml", job(steps=20, n_iter=3, width=256, height=256))

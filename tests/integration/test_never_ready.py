@@ -1,4 +1,4 @@
-"""A WebUI that does not come up: nothing is spent on it, and the cool-down is kept."""
+"""A WebUI that does not come up: no job fails, and the cool-down is kept."""
 
 from __future__ import annotations
 

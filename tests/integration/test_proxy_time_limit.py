@@ -1,5 +1,5 @@
-"""A proxy that gives calls up after a fixed time while the WebUI behind it goes on generating
-(A1111#9722, #10301): two attempts prove it, and shorter jobs go on."""
+"""A proxy that gives calls up after a fixed time while the WebUI behind it continues to generate
+(A1111#9722, #10301): two attempts show it, and shorter jobs continue."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk without room: no generation is wasted, no job is spent."""
+"""A disk without room: no generation is wasted, no job fails."""
 
 from __future__ import annotations
 

@@ -437,7 +437,7 @@ def test_a_call_that_is_stuck_twice_fails_and_its_post_is_not_left_behind(
     assert over_first.abandons == 2
 
 
-def test_after_a_second_failure_the_webui_is_put_to_the_proof_and_the_job_blamed(
+def test_after_a_second_failure_the_webui_is_tested_and_the_job_blamed(
     tmp_path: Path,
 ) -> None:
     call = calling(server_error())

@@ -1,4 +1,4 @@
-"""Jobs that a WebUI cannot do are told so before anything is sent to it."""
+"""Jobs that a WebUI cannot do fail before anything is sent to it."""
 
 from __future__ import annotations
 

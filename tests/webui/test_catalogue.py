@@ -119,7 +119,7 @@ def test_the_version_of_sdnext_is_its_own_answer() -> None:
         assert read(server).version == ""
 
 
-def test_a_server_without_progress_and_without_a_checkpoint_is_of_no_use() -> None:
+def test_a_server_without_progress_and_without_a_checkpoint_is_unusable() -> None:
     with recorded("sdcpp", {"sd-models": (200, b"[]")}) as server:
         result = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)()
     assert result.unusable

@@ -256,7 +256,7 @@ def test_a_port_that_somebody_takes_during_the_start_is_no_readiness(setup: Setu
         foreign.kill()
 
 
-def test_an_api_that_is_of_no_use_ends_the_wait_with_its_reason(tmp_path: Path) -> None:
+def test_an_unusable_api_ends_the_wait_with_its_reason(tmp_path: Path) -> None:
     with setup_in(tmp_path) as setup:
         manager = WebUIProcessManager(
             name="fake",

@@ -109,7 +109,7 @@ def test_an_error_is_never_taken_for_a_frame(log: Path) -> None:
 
 
 def console_of_sdnext(text: str, columns: int = 80) -> str:
-    """A message as rich writes it: wrapped between words, padded; a word that is too long begins a
+    """A message as rich writes it: wrapped between words, padded; a word that is too long starts a
     line of its own and is torn."""
     width = columns - 25
     rows, words = [""], text.split(" ")

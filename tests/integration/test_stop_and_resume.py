@@ -162,7 +162,7 @@ def test_what_the_dead_monitor_left_generating_is_interrupted_before_the_call_is
         spool.kill()
         (left,) = spool.processes()
 
-        spool.start_process()  # its call would wait behind that one for ever
+        spool.start_process()  # its call would wait behind that one forever
         spool.wait_for(done=1)
         assert not journal(spool.done()[0], "call_failed")
         assert spool.processes() == [left], "adopted, and not started anew"

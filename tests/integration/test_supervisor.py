@@ -1,4 +1,4 @@
-"""The keeper beside a run that has the permit: what the one does must not surprise the other."""
+"""The supervisor beside a run that has the permit: neither must surprise the other."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def lane(
         yield lane
 
 
-def test_a_webui_that_dies_just_before_it_is_put_to_the_proof_is_started_first(lane: Lane) -> None:
+def test_a_webui_that_dies_just_before_its_self_test_is_started_first(lane: Lane) -> None:
     with lane.permit(Mailbox()):
         for process in lane.process.family():
             process.kill()
@@ -57,7 +57,7 @@ def test_three_blamed_jobs_in_a_row_hold_the_webui_and_restart_it(
     with lane.permit(Mailbox()):
         for number in (1, 2):
             lane.supervisor.blamed(f"job-{number}", f"run-{number}", f"words {number}", 0, True)
-        lane.supervisor.crashed(Diagnosis.POISONED)  # it lives, and is to be started anew
+        lane.supervisor.crashed(Diagnosis.POISONED)  # it lives, and must be restarted
         lane.supervisor.blamed("job-3", "run-3", "words 3", 1, True)
         alive = [process.pid for process in lane.process.family()]
     wait_until(
