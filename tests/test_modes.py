@@ -37,7 +37,7 @@ def run_once(spool: Monitored, umask: int = 0o022) -> None:
     assert len(spool.done()) == 1
 
 
-def test_what_is_in_the_state_folder_is_for_its_user_alone(tmp_path: Path) -> None:
+def test_the_state_folder_is_for_its_user_alone(tmp_path: Path) -> None:
     with monitored(tmp_path, settings={"umask": "keep"}) as spool:
         run_once(spool, umask=0)
         modes = modes_below(spool.state)

@@ -27,7 +27,7 @@ def test_only_attempts_of_the_call_that_came_first_are_the_first_of_their_incarn
     assert made.sending(OTHER)
 
 
-def test_what_was_adopted_has_had_calls_that_nobody_knows() -> None:
+def test_an_adopted_webui_may_have_had_calls() -> None:
     assert not recycling().sending(ONE)
 
 

@@ -118,7 +118,7 @@ class Availability:
             return
         self._interrupt_leftover()
         self.apply(Event.START)
-        self._finish_start("adopted as it was")
+        self._finish_start("adopted")
 
     def bring_up(self) -> SelfTestFailure | None:
         """Wait out the cool-down, restart the WebUI and wait until it is ready. Return None, or why

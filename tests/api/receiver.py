@@ -1,4 +1,4 @@
-"""A process of its own that asks a WebUI for one picture after the other, and reports how each ended
+"""A process of its own that asks a WebUI for one picture after the other and reports how each ended
 and how much memory that took: `python -m tests.api.receiver URL NUMBER`."""
 
 from __future__ import annotations

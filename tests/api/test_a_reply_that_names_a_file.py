@@ -42,7 +42,7 @@ def test_a_path_is_no_picture_and_the_job_says_so(path: str, before: tuple[str, 
 
 
 @pytest.mark.parametrize("text", ["not base64 at all", "!!!", "data:image/png;base64,x.mp4"])
-def test_what_names_no_file_is_a_broken_picture_as_before(text: str) -> None:
+def test_a_text_that_names_no_file_is_a_broken_picture(text: str) -> None:
     with pytest.raises(WebUIReplyError):
         read_reply("txt2img", body(text))
 

@@ -144,7 +144,7 @@ def test_a_refused_connection_is_unreachable() -> None:
     assert caught.value.status is None
 
 
-def test_what_a_422_echoes_of_the_request_is_not_in_its_error() -> None:
+def test_the_error_of_a_422_has_no_echo_of_the_request() -> None:
     with serving(INVALID_422) as server, pytest.raises(WebUIBadRequestError) as caught:
         SDWebUIClient(server.url).generate_images("txt2img", PAYLOAD)
     assert not any(secret in str(caught.value) for secret in SECRETS)

@@ -366,7 +366,7 @@ def test_half_a_character_in_the_version_leaves_a_done_run_that_can_be_read(
     assert len(server.posts) == 1
 
 
-def test_what_a_webui_says_it_used_is_bounded_and_leaves_json(tmp_path: Path) -> None:
+def test_the_reported_settings_of_a_webui_are_bounded_and_valid_json(tmp_path: Path) -> None:
     info = (
         f'{{"version": "{"v" * 1_000_000}", "sd_model_name": {{"a": NaN}}, "sd_model_hash": NaN}}'
     )
@@ -378,7 +378,7 @@ def test_what_a_webui_says_it_used_is_bounded_and_leaves_json(tmp_path: Path) ->
     json.loads((run / "run.json").read_text(), parse_constant=pytest.fail)
 
 
-def test_no_sign_that_a_terminal_obeys_is_in_what_a_webui_said(tmp_path: Path) -> None:
+def test_no_terminal_control_is_in_the_message_of_a_webui(tmp_path: Path) -> None:
     body = json.dumps({"detail": "bad \ud800 thing \x1b[2J \r\x9b \u202e, böse 悪い　もの"})
     ending, run, _ = outcome_of(tmp_path, status(422, body.encode()))
     assert ending is Ending.FAILED
@@ -386,7 +386,7 @@ def test_no_sign_that_a_terminal_obeys_is_in_what_a_webui_said(tmp_path: Path) -
     assert "bad \\ud800 thing \\x1b[2J \\r\\x9b \\u202e, böse 悪い　もの" in why
 
 
-def test_the_monitor_reports_no_such_sign_either(tmp_path: Path) -> None:
+def test_the_monitor_reports_no_terminal_control_either(tmp_path: Path) -> None:
     body = json.dumps({"detail": "bad \x1b[2J\x07 thing"}).encode()
     with asked(well, posts=status(422, body)) as (server, _), lane_on(server, tmp_path) as spool:
         spool.drop("castle.yaml", job())

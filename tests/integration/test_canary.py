@@ -253,7 +253,7 @@ def test_three_jobs_in_a_row_that_kill_it_hold_it_and_can_be_put_back(tmp_path: 
         assert spool.waiting() == ["a.yaml", "b.yaml", "c.yaml"]
 
 
-def test_that_hold_outlives_the_monitor(tmp_path: Path) -> None:
+def test_the_hold_survives_a_restart_of_the_monitor(tmp_path: Path) -> None:
     settings = {"cooldown": [0.05, 0.05, 600]}
     with monitored(tmp_path, faults=plan("sigkill-mid-step", "cursed"), settings=settings) as spool:
         for name in "abc":

@@ -74,7 +74,7 @@ def wait_lane_ready(spool: Monitored) -> None:
     wait_until(lambda: spool.lane().get("state") == "ready", 60, "the lane is ready")
 
 
-def test_one_that_is_up_is_used_and_left_running(tmp_path: Path) -> None:
+def test_an_external_webui_that_is_up_is_used_and_left_running(tmp_path: Path) -> None:
     with external(tmp_path) as (spool, hands):
         hands.start()
         spool.drop("castle.yaml", job())
@@ -118,7 +118,7 @@ def in_mid_call(spool: Monitored, hands: ByHand, **fields: Any) -> Path:
     return spool.working()[0]
 
 
-def test_killed_in_mid_call_and_restarted_by_hand_the_call_is_retried_once_after_the_cooldown(
+def test_an_external_webui_killed_during_a_call_and_restarted_gets_one_retry_after_the_cooldown(
     tmp_path: Path,
 ) -> None:
     with external(tmp_path, start_limit=30) as (spool, hands):
@@ -140,7 +140,9 @@ def test_killed_in_mid_call_and_restarted_by_hand_the_call_is_retried_once_after
         hands.assert_left_alone()
 
 
-def test_killed_during_a_call_and_left_down_the_run_waits_and_resumes_later(tmp_path: Path) -> None:
+def test_an_external_webui_killed_during_a_call_and_left_down_makes_the_run_wait(
+    tmp_path: Path,
+) -> None:
     with external(tmp_path) as (spool, hands):
         run = in_mid_call(spool, hands)
         hands.kill()
@@ -273,7 +275,7 @@ def test_restarted_without_the_api_while_idle_the_next_job_does_not_fail(
         hands.assert_left_alone()
 
 
-def test_restarted_without_the_api_in_mid_run_the_run_waits_for_it(tmp_path: Path) -> None:
+def test_an_external_webui_restarted_without_the_api_makes_the_run_wait(tmp_path: Path) -> None:
     with external(tmp_path) as (spool, hands):
         run = in_mid_call(spool, hands, n_iter=2)
         wait_until(has(spool.working, "call_finished", call="1.1"), 30, "the first call is done")

@@ -89,7 +89,7 @@ def test_without_room_no_generation_starts_and_with_room_it_resumes(tmp_path: Pa
         assert spool.stats()["posts"] == 1
 
 
-def test_full_in_mid_call_the_reply_is_kept_and_nothing_half_written_is_published(
+def test_a_disk_that_fills_up_during_a_call_keeps_the_reply_and_publishes_nothing_half_written(
     tmp_path: Path,
 ) -> None:
     with on_small_disk(tmp_path, "--step-time", "0.05") as spool:

@@ -83,7 +83,7 @@ def test_a_webui_that_cannot_be_rid_of_a_setting_is_recycled_before_the_next_cal
         assert [journal(run, "call_started")[0]["incarnation"] for run in (first, second)] == [1, 2]
 
 
-def test_what_a_cancelled_call_left_behind_does_not_reach_the_next_job(
+def test_option_leaks_of_a_cancelled_call_do_not_reach_the_next_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeps_for_ever(monkeypatch)
@@ -197,7 +197,7 @@ def test_a_setting_that_the_webui_kept_is_put_back(leaks_of: LeaksOf) -> None:
         assert option_leaks.undo(1) == ([], [])
 
 
-def test_what_the_webui_put_back_itself_is_left_alone(leaks_of: LeaksOf) -> None:
+def test_settings_that_the_webui_restores_itself_are_left_alone(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
@@ -209,7 +209,7 @@ def test_what_the_webui_put_back_itself_is_left_alone(leaks_of: LeaksOf) -> None
 @pytest.mark.parametrize(
     "settings", [Settings(), Settings(**{CLIP: None}), Settings(takes=False, **{CLIP: 1})]
 )
-def test_what_cannot_be_put_back_is_named(leaks_of: LeaksOf, settings: Settings) -> None:
+def test_settings_that_cannot_be_restored_are_named(leaks_of: LeaksOf, settings: Settings) -> None:
     settings.values["other"] = 1
     with webui(settings) as server:
         option_leaks = leaks_of(server)
@@ -218,7 +218,7 @@ def test_what_cannot_be_put_back_is_named(leaks_of: LeaksOf, settings: Settings)
         assert option_leaks.undo(1) == ([], [CLIP])
 
 
-def test_what_could_not_be_asked_is_settled_before_the_next_call(leaks_of: LeaksOf) -> None:
+def test_leaks_that_could_not_be_read_are_undone_before_the_next_call(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
@@ -256,7 +256,7 @@ def test_a_webui_without_settings_works(leaks_of: LeaksOf) -> None:
         assert option_leaks.undo(1) == ([], [])
 
 
-def test_what_is_not_settled_yet_outlives_the_monitor(leaks_of: LeaksOf) -> None:
+def test_leaks_that_are_not_undone_survive_a_restart_of_the_monitor(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         leaks_of(server).before_call(OVERRIDES, 1)
@@ -273,7 +273,7 @@ def test_a_file_that_cannot_be_read_does_not_count(leaks_of: LeaksOf, tmp_path: 
             assert leaks_of(server).undo(1) == ([], [])
 
 
-def test_what_was_in_use_before_is_not_known_where_there_was_no_answer(leaks_of: LeaksOf) -> None:
+def test_the_old_values_are_unknown_where_there_was_no_answer(leaks_of: LeaksOf) -> None:
     """It cannot be put back then; that the call's own value is still there is seen all the same."""
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:

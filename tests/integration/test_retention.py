@@ -67,7 +67,7 @@ def test_by_default_no_run_is_removed(spool: Spool) -> None:
     assert left(spool.done) == ["ancient"]
 
 
-def test_what_is_older_is_removed_in_its_own_folder_only(spool: Spool) -> None:
+def test_older_runs_are_removed_in_their_own_folder_only(spool: Spool) -> None:
     for folder in (spool.done, spool.failed):
         run_in(folder, "old", 8)
         run_in(folder, "young", 6)
@@ -97,7 +97,7 @@ def test_a_run_that_somebody_adds_to_is_measured_again(spool: Spool) -> None:
 
 
 @pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
-def test_what_is_no_run_of_ours_is_left_alone(spool: Spool, tmp_path: Path) -> None:
+def test_folders_that_are_no_runs_are_left_alone(spool: Spool, tmp_path: Path) -> None:
     run_in(spool.done, "old", 9)
     elsewhere = run_in(tmp_path / "elsewhere", "linked", 9)
     (spool.done / elsewhere.name).symlink_to(elsewhere)
@@ -136,7 +136,7 @@ def test_a_removal_that_a_kill_cut_off_is_finished_and_no_run_resumes(spool: Spo
     assert not half.exists()
 
 
-def test_what_cannot_be_removed_does_not_keep_the_others(
+def test_a_run_that_cannot_be_removed_does_not_keep_the_others(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     held = [".removed-20261101-000000.000-old-aaaa", "held"]

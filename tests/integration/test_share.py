@@ -60,7 +60,7 @@ def status_command(spool: Monitored) -> str:
     return ended.stdout
 
 
-def test_the_server_dies_in_mid_call_and_comes_back(tmp_path: Path) -> None:
+def test_the_server_dies_during_a_call_and_comes_back(tmp_path: Path) -> None:
     with on_share(tmp_path, "--step-time", "0.1") as (spool, mounted):
         drop(spool, "castle.yaml", job(steps=20))
         spool.start()

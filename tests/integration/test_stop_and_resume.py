@@ -151,7 +151,7 @@ def test_a_stop_while_the_webui_starts_ends_at_once_and_leaves_nothing(tmp_path:
         assert not spool.processes()
 
 
-def test_what_the_dead_monitor_left_generating_is_interrupted_before_the_call_is_sent_again(
+def test_a_generation_of_a_dead_monitor_is_interrupted_before_the_call_is_sent_again(
     tmp_path: Path,
 ) -> None:
     plan = "- fault: hang-interruptible\n  when: {generation: 1}\n"

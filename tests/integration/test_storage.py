@@ -208,7 +208,7 @@ def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_the_run_resume
 
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("label", ["write", "sync", "rename"])
-def test_whatever_a_disk_refuses_of_an_image_in_mid_run_nothing_is_lost_or_left_over(
+def test_whatever_a_disk_refuses_of_an_image_nothing_is_lost_or_left_over(
     tmp_path: Path, number: int, label: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quota that is used up, a disk that became read-only: the second of three calls."""
@@ -234,7 +234,7 @@ def test_whatever_a_disk_refuses_of_an_image_in_mid_run_nothing_is_lost_or_left_
         assert len(list((run / "images").iterdir())) == 3
 
 
-def test_what_a_death_left_half_written_is_not_published(tmp_path: Path) -> None:
+def test_a_file_half_written_at_a_kill_is_not_published(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=("--step-time", "0.2")) as spool:
         spool.drop("castle.yaml", job(n_iter=2, steps=10))
         spool.start_process()

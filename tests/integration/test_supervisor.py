@@ -41,7 +41,7 @@ def test_a_webui_that_dies_just_before_its_self_test_is_started_first(lane: Lane
         assert lane.process.incarnation == 2
 
 
-def test_what_it_is_on_hold_for_has_no_prompt_in_it(lane: Lane) -> None:
+def test_the_reason_of_a_hold_has_no_prompt(lane: Lane) -> None:
     lane.redactor.learn({"prompt": "a purple hippopotamus"})
     with lane.permit(Mailbox()):
         lane.supervisor.put_on_hold(HoldReason("it said: a purple hippopotamus"))

@@ -175,7 +175,7 @@ def test_an_unknown_worker_is_reported_with_the_nearest_name(tmp_path: Path) -> 
         takeover.take_over(spool.worker, spool, FakeClock())
 
 
-def test_what_the_old_owner_still_writes_into_an_open_journal_is_not_in_ours(
+def test_late_writes_of_the_old_owner_do_not_reach_the_journal(
     tmp_path: Path,
 ) -> None:
     old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")
@@ -217,7 +217,7 @@ def test_a_takeover_that_a_kill_cut_off_continues_at_the_next_start(tmp_path: Pa
     assert sorted(path.name for path in new.working.iterdir()) == ["one", "two"]
 
 
-def test_a_live_owner_that_makes_its_folder_again_in_between_is_cut_off_all_the_same(
+def test_a_live_owner_that_makes_its_folder_again_is_still_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")

@@ -293,7 +293,7 @@ def test_with_recovery_off_it_fails_fast_with_evidence(error: WebUIError, tmp_pa
         WebUINotUsableError("POST txt2img was answered 401", status=401),
     ],
 )
-def test_what_is_not_the_jobs_fault_holds_the_lane_and_costs_no_attempt(
+def test_a_failure_that_is_not_the_jobs_fault_holds_the_lane_and_costs_no_attempt(
     error: WebUIError, tmp_path: Path
 ) -> None:
     call = calling(error)
@@ -635,7 +635,7 @@ def real_lane(folder: Path, plan: str) -> Iterator[Real]:
         yield Real(lane, config.port, state_dir)
 
 
-def test_a_real_webui_killed_in_mid_reply_is_restarted_once_and_the_run_is_done(
+def test_a_real_webui_killed_during_a_reply_is_restarted_once_and_the_run_is_done(
     place: Workplace, tmp_path: Path
 ) -> None:
     plan = "- {fault: sigkill-mid-reply, when: {generation: 1}}"

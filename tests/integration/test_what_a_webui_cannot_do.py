@@ -50,7 +50,7 @@ def test_a_wrong_name_fails_without_a_call_and_the_rest_continues(tmp_path: Path
         assert made_by["version"].startswith("f2.0.1v1.10.1")
 
 
-def test_what_is_too_large_fails_by_the_configs_bound(tmp_path: Path) -> None:
+def test_a_job_that_is_too_large_fails_by_the_bound_of_the_config(tmp_path: Path) -> None:
     with monitored(tmp_path, settings={"max_generation": "0.1 MP"}) as spool:
         spool.drop("large.yaml", small_job(width=512, height=512))
         spool.start(once=True)

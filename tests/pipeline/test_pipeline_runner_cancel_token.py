@@ -286,7 +286,7 @@ def test_clean_stops_use_up_no_attempt(place: Workplace) -> None:
     assert len(client.posts) == 2, "failed, and tried once more"
 
 
-def test_what_nobody_gave_up_is_sent_five_times_at_the_most(place: Workplace) -> None:
+def test_a_call_that_nobody_gave_up_is_sent_five_times_at_most(place: Workplace) -> None:
     run = place.claimed(f"stages:\n{STAGES['txt2img']}")
     for _ in range(4):
         run.record("call_started", call="1.1", attempt=1, incarnation=1)

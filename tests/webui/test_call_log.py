@@ -69,11 +69,11 @@ def test_the_wait_ends_as_soon_as_the_traceback_is_whole(written: Written, delay
     assert log.lines()[-1] == "RuntimeError: it broke"
 
 
-def test_it_is_not_waited_for_beyond_its_limit(written: Written) -> None:
+def test_the_wait_for_a_traceback_ends_at_its_limit(written: Written) -> None:
     assert written.heard(written.log()) == pytest.approx(TRACEBACK_WAIT_S, abs=0.02)
 
 
-def test_one_without_the_end_of_its_last_line_is_not_whole(written: Written) -> None:
+def test_a_traceback_without_the_end_of_its_last_line_is_incomplete(written: Written) -> None:
     log = written.log()
     written.write(f"{SERVER}RuntimeError: it")
     written.after(0.4, " broke\n")
@@ -82,7 +82,7 @@ def test_one_without_the_end_of_its_last_line_is_not_whole(written: Written) -> 
 
 
 @pytest.mark.parametrize("error", [BROKE, OPAQUE], ids=["named", "opaque"])
-def test_a_chain_that_comes_in_several_writes_is_heard_to_its_end(
+def test_a_chain_of_tracebacks_in_several_writes_is_awaited_to_its_end(
     written: Written, error: WebUIError
 ) -> None:
     log = written.log()
@@ -113,7 +113,7 @@ def test_a_flood_after_the_traceback_does_not_push_it_out(written: Written) -> N
     assert len(log.lines()) < 5000
 
 
-def test_what_ends_the_call_ends_the_wait(written: Written) -> None:
+def test_the_end_of_the_call_ends_the_wait(written: Written) -> None:
     log = written.log()
     asked: list[float] = []
 
@@ -144,7 +144,7 @@ def test_a_late_traceback_is_not_the_next_calls_and_its_own_is(written: Written)
     assert "RuntimeError: it broke" not in second.lines()
 
 
-def test_of_two_calls_that_fail_alike_each_has_its_own(written: Written) -> None:
+def test_two_calls_that_fail_alike_have_a_traceback_each(written: Written) -> None:
     first = written.log()
     written.heard(first)
     second = written.log(first)
@@ -156,7 +156,7 @@ def test_of_two_calls_that_fail_alike_each_has_its_own(written: Written) -> None
     assert not third.lines()  # the second's, at last
 
 
-def test_one_that_came_between_two_calls_is_owed_no_more(written: Written) -> None:
+def test_a_traceback_that_came_between_two_calls_is_no_longer_owed(written: Written) -> None:
     first = written.log()
     written.heard(first)
     written.write(f"{SERVER}RuntimeError: it broke\n")
@@ -166,7 +166,7 @@ def test_one_that_came_between_two_calls_is_owed_no_more(written: Written) -> No
     assert second.lines()[-1] == "RuntimeError: it broke"
 
 
-def test_one_that_has_not_come_in_a_minute_is_expected_no_more(written: Written) -> None:
+def test_a_traceback_is_no_longer_expected_after_a_minute(written: Written) -> None:
     first = written.log()
     written.heard(first)
     written.clock.advance(120)

@@ -100,9 +100,7 @@ FROZEN: dict[str, Seen] = {
 
 @pytest.mark.parametrize("stall", [60.0, 300.0])
 @pytest.mark.parametrize("how", FROZEN)
-def test_what_stands_still_is_noticed_within_the_stall_time_and_a_tenth(
-    how: str, stall: float
-) -> None:
+def test_a_stall_is_noticed_within_the_stall_time_and_a_tenth(how: str, stall: float) -> None:
     last_step = {"at 50 %": 10.0, "at 100 %": 20.0}.get(how, 7.0)
 
     def shows(now: float) -> State:
@@ -144,7 +142,7 @@ def test_a_stuck_call_says_that_the_webui_answered_now_and_then() -> None:
     assert f"; it answered {probes.answered} of {probes.answered + probes.unanswered} " in reason
 
 
-def test_a_server_without_progress_answers_all_the_same() -> None:
+def test_a_server_without_progress_still_answers() -> None:
     class Without(WebUI):
         def progress(self, timeout: float) -> dict[str, Any]:
             del timeout
@@ -270,7 +268,7 @@ def test_a_first_start_that_prints_for_half_an_hour_and_then_is_ready_is_left_al
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_of_a_reply_only_the_known_is_kept_for_the_heartbeat() -> None:
+def test_only_the_known_fields_of_a_reply_are_kept_for_the_heartbeat() -> None:
     reply = {
         "progress": 0.5,
         "eta_relative": float("inf"),

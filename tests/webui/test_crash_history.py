@@ -103,7 +103,7 @@ def test_a_restart_of_the_monitor_between_any_two_crashes_changes_nothing(
         assert restarted.remaining() == steady.remaining()
 
 
-def test_what_is_left_runs_down_while_the_monitor_is_away(path: Path, clock: FakeClock) -> None:
+def test_the_cooldown_runs_down_while_the_monitor_is_away(path: Path, clock: FakeClock) -> None:
     lived(opened(path, clock), [crash, crash], clock)
     clock.advance(4.0)
     assert opened(path, clock).remaining() == 6.0
@@ -138,7 +138,7 @@ def test_across_a_reboot_with_the_clock_set_wrong_it_stays_within_the_entry(
     assert after.remaining() == 15.0
 
 
-def test_what_is_on_disk_names_each_deadline(path: Path, clock: FakeClock) -> None:
+def test_the_history_on_disk_names_each_deadline(path: Path, clock: FakeClock) -> None:
     history = opened(path, clock)
     lived(history, [start, crash, start, crash], clock)
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

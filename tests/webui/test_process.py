@@ -176,7 +176,7 @@ def test_a_start_that_lives_on_after_it_has_failed_is_stopped_at_once(
     assert manager.processes() == []
 
 
-def test_what_is_given_up_is_not_explained_by_its_log(setup: Setup) -> None:
+def test_the_log_of_a_start_that_was_given_up_explains_nothing(setup: Setup) -> None:
     program = "import time; print('Press any key to continue . . .', flush=True); time.sleep(60)"
     manager = setup.manager(command=[sys.executable, "-c", program])
     give_up = threading.Event()

@@ -68,7 +68,7 @@ def test_a_webui_without_the_checkpoint_route_is_ready_at_the_first_probe() -> N
     assert known.routes == FORGE
 
 
-def test_what_an_earlier_life_had_is_waited_for() -> None:
+def test_a_route_of_an_earlier_incarnation_is_waited_for() -> None:
     known, clock = Remembered(), FakeClock()
     known.note_routes(SDNEXT)
     with recorded("sdnext", {"progress": IDLE, "checkpoint": NOT_FOUND}) as server:
@@ -100,7 +100,7 @@ def test_stable_diffusion_cpp_is_known_at_once_by_its_bare_404() -> None:
     assert known.routes == SDCPP
 
 
-def test_what_it_was_outlives_the_monitor(tmp_path: Path) -> None:
+def test_the_remembered_kind_survives_a_restart_of_the_monitor(tmp_path: Path) -> None:
     path = tmp_path / "webui.json"
     known = Remembered(path)
     known.note_routes(SDNEXT)

@@ -393,7 +393,7 @@ def test_later_stages_show_the_picture_they_were_given(sim: Simulator) -> None:
     assert distance(later[1], two) < distance(later[1], one)
 
 
-def test_one_generation_at_a_time_in_the_order_of_asking_and_progress_moves(
+def test_generations_run_one_at_a_time_in_order_and_progress_moves(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path, "--step-time", "0.05", "--load-time", "0.3") as sim:

@@ -172,7 +172,7 @@ def test_a_death_leaves_the_client_without_a_reply(tmp_path: Path, fault: str, c
         assert sim.exit_code() == code
 
 
-def test_a_death_in_mid_reply_leaves_half_a_body(tmp_path: Path) -> None:
+def test_a_crash_during_a_reply_leaves_half_a_body(tmp_path: Path) -> None:
     with running(tmp_path, plan=plan("sigkill-mid-reply")) as sim:
         with requests.post(sim.url("sdapi/v1/txt2img"), json=PAYLOAD, stream=True, timeout=30) as r:
             assert r.status_code == 200

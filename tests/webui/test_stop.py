@@ -68,7 +68,9 @@ def test_a_frozen_process_is_stopped(setup: Setup) -> None:
     assert alive(pids) == []
 
 
-def test_what_outlives_its_killed_parent_is_stopped_before_the_next_start(setup: Setup) -> None:
+def test_a_process_that_outlives_its_killed_parent_is_stopped_before_the_next_start(
+    setup: Setup,
+) -> None:
     manager = setup.ready("child", "escapee")
     pids = pids_of(manager)
     kill(root_pid(manager))
@@ -78,7 +80,7 @@ def test_what_outlives_its_killed_parent_is_stopped_before_the_next_start(setup:
     assert manager.incarnation == 2
 
 
-def test_what_a_crash_leaves_behind_is_stopped_without_being_asked(setup: Setup) -> None:
+def test_the_leftovers_of_a_crash_are_stopped_without_a_request(setup: Setup) -> None:
     manager = setup.ready("child", "escapee")
     pids = pids_of(manager)
     kill(root_pid(manager))
@@ -147,7 +149,7 @@ def test_an_adopted_webui_is_stopped_with_its_plain_children(setup: Setup) -> No
 
 
 @pytest.mark.posix_only("sessions; a job object on Windows")
-def test_what_leaves_session_environment_and_parent_is_out_of_reach(setup: Setup) -> None:
+def test_a_process_that_leaves_session_environment_and_parent_is_not_found(setup: Setup) -> None:
     manager = setup.ready("out-of-reach")
     assert len(manager.processes()) == 1
     (away,) = [pid for pid in _printing_to_logs_of(setup) if pid != root_pid(manager)]

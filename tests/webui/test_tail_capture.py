@@ -75,7 +75,7 @@ def test_windows_line_ends_make_no_frames(log: Path) -> None:
     assert tail_text(write(log, "one\r\ntwo\r\r\nthree\r\n")) == "one\ntwo\nthree"
 
 
-def test_of_each_bar_the_last_frame_is_kept_and_glued_probes_are_split_off(log: Path) -> None:
+def test_the_last_frame_of_each_bar_is_kept_and_glued_probes_are_split_off(log: Path) -> None:
     shown = tail_text(write(log, "Loading\n" + FORGE_BARS)).splitlines()
     assert shown == [
         "(2 access lines of health probes left out)",
@@ -133,7 +133,7 @@ WRAPPED = (
 
 
 @pytest.mark.parametrize("message", WRAPPED)
-def test_what_sdnext_wrapped_is_one_line_in_the_tail_and_for_who_follows(
+def test_a_message_that_sdnext_wrapped_is_one_line_in_the_tail_and_for_followers(
     log: Path, message: str
 ) -> None:
     follower = LogFollower(log)
@@ -162,7 +162,7 @@ def test_a_lora_of_a_long_name_that_is_not_found_is_noticed(log: Path) -> None:
     assert "LoRA" in found.words
 
 
-def test_what_sdnext_says_of_an_exception_is_read_whole(log: Path) -> None:
+def test_an_exception_of_sdnext_is_read_whole(log: Path) -> None:
     write(log, console_of_sdnext(WRAPPED[0]))
     reply_checks = ReplyChecks(log=lambda: tuple(tail_text(log).splitlines()))
     told = reply_checks.explain(WebUIReplyError("no image", status=200, kind=BadReply.NO_IMAGE))
@@ -176,7 +176,7 @@ def test_a_wrapped_message_is_joined_across_two_windows_of_a_log(log: Path) -> N
     assert [line[25:] for line in tail_text(log, 300).splitlines()] == messages
 
 
-def test_what_others_indent_is_left_as_it_is(log: Path) -> None:
+def test_indented_lines_of_other_programs_stay_as_they_are(log: Path) -> None:
     lines = [
         "    result = compute_it(all)",
         f"{' ' * 25}^^^^^",
@@ -279,7 +279,7 @@ def test_a_traceback_is_pinned_before_a_flood_of_errors(log: Path) -> None:
     assert shown.count("ERROR    node ejjj failed") == 1
 
 
-def test_of_a_long_traceback_head_and_innermost_frames_are_pinned(log: Path) -> None:
+def test_the_head_and_innermost_frames_of_a_long_traceback_are_pinned(log: Path) -> None:
     frames = "".join(f'  File "x.py", line {n}\n' for n in range(100))
     text = f"Traceback (most recent call last):\n{frames}KeyError: 'k'\n" + "noise\n" * 100
     shown = tail_text(write(log, text), 20).splitlines()
@@ -298,7 +298,7 @@ def test_a_traceback_stays_when_a_flood_filled_the_whole_window(log: Path) -> No
     assert "boom" not in tail_text(write(log, far), 50, max_bytes=5000)
 
 
-def test_of_many_frames_the_last_of_each_bar_is_kept_and_errors_among_them(log: Path) -> None:
+def test_the_last_of_many_frames_of_each_bar_is_kept_and_errors_among_them(log: Path) -> None:
     frames = [
         f"\rGPU {n % 2}: {n % 100}%|█| {n}/9 [00:0{n % 7}<00:01, 2it/s]" for n in range(60_000)
     ]
@@ -322,7 +322,7 @@ def test_unlike_errors_above_a_flood_are_each_shown_once(log: Path) -> None:
     ]
 
 
-def test_what_is_left_out_of_a_flood_is_what_would_be_left_out_of_a_few_lines(log: Path) -> None:
+def test_the_same_is_left_out_of_a_flood_as_of_a_few_lines(log: Path) -> None:
     useful = [f"useful {apart(n)}" for n in range(300)]
     text = "".join(f"{line}\r\n{PROBE * 100}{FORGE_BARS}\r" for line in useful)
     shown = tail_text(write(log, text), 1000).splitlines()
@@ -387,7 +387,7 @@ def test_a_tail_full_of_tracebacks_starts_with_one(log: Path, max_lines: int) ->
     assert f"    RuntimeError: boom {apart(999)}" in shown
 
 
-def test_what_pins_take_the_place_of_is_pinned_too(log: Path) -> None:
+def test_lines_that_pins_displace_are_pinned_too(log: Path) -> None:
     far = "".join(
         f"Traceback (most recent call last):\n  File {apart(n)}\nOdd: {apart(n)}\n"
         for n in range(9)
@@ -498,7 +498,7 @@ def test_a_process_is_read_through_its_files(tmp_path: Path) -> None:
         end(process)
 
 
-def test_one_file_for_both_is_shown_once(tmp_path: Path) -> None:
+def test_a_shared_log_file_is_shown_once(tmp_path: Path) -> None:
     with open(tmp_path / "both.log", "ab") as file:
         process = start("print('hello')", file, subprocess.STDOUT)
     try:
