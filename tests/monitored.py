@@ -279,7 +279,7 @@ class Monitored:
                 self.lane().get("state") == "ready" and self.lane()["incarnation"] == incarnation
             ),
             60,
-            f"generation {incarnation} is ready",
+            f"incarnation {incarnation} is ready",
         )
 
     def two_more_beats(self) -> None:

@@ -57,7 +57,7 @@ def test_a_checkpoint_route_that_is_not_there_yet_makes_no_forge() -> None:
     with recorded("sdnext", answers) as server:
         probe = probe_of(server)
         assert [probe().reason for _ in range(3)] == [
-            Seen.STILL_ADDING.value, "it is loading its model", "it loads its model",
+            Seen.STILL_ADDING.value, "it is loading its model", "it is loading its model",
         ]  # fmt: skip
 
 
