@@ -111,7 +111,7 @@ def run_monitor(config: Config, jobs: int, limit: float = 600) -> tuple[float, f
             monitor.stop()
 
     log_as_sdwatch_does(config)
-    monitor = Monitor(config, tell=tell)
+    monitor = Monitor(config, notify=tell)
     timer = threading.Timer(limit, monitor.stop)
     timer.start()
     begin = time.monotonic()

@@ -25,7 +25,7 @@ from sdwatch.monitor.monitor import Monitor
 config = load_config(Path(sys.argv[1]))
 if config.umask is not None:
     system.use_umask(config.umask)
-monitor = Monitor(config, tell=lambda line: print(line, flush=True))
+monitor = Monitor(config, notify=lambda line: print(line, flush=True))
 monitor.stop_on_signals()
 if os.geteuid() == 0:
     os.setgroups([])

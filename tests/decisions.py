@@ -154,7 +154,7 @@ def _replies() -> Iterator[Any]:
         yield [each.key for each in reply_checks.findings("txt2img", size, made)]
     for data, level in ((picture(size=(32, 32)), "fail"), (picture(size=(32, 32)), "warn")):
         try:
-            kinds = ReplyChecks({**LEVELS, "size": level}).look("txt2img", size, reply(data))
+            kinds = ReplyChecks({**LEVELS, "size": level}).check("txt2img", size, reply(data))
             yield [each.key for each in kinds]
         except WebUIError as error:
             yield (
@@ -215,7 +215,7 @@ def _troubles() -> Iterator[Any]:
     yield _of(not_begun("no such folder. Make it."))
     hold = Hold(SystemClock())
     for hold_reason in (no_answer("a", managed=True), no_answer("b", managed=True), unproven()):
-        hold.say(hold_reason)
+        hold.update(hold_reason)
     assert hold.held is not None
     yield len(hold.held.tried)
 
@@ -289,19 +289,19 @@ def _notes() -> Any:
             Spool(Path(folder), "me"),
             ["sim"],
             clock=clock,
-            say=lambda notice: told.append((notice.topic.name, notice.subject)),
+            report=lambda notice: told.append((notice.topic.name, notice.subject)),
         )
         full = NoCall("5 MB free, less than min_free", HoldKey(HoldCode.NO_ROOM))
         share = NoCall("share gone: less than min_free", HoldKey(HoldCode.SHARE_GONE))
         for everything in (None, full, replace(full, text="4 MB free"), share, None):
-            holds.tell(lanes, everything)
+            holds.report(lanes, everything)
             told.append(note.exists())
         for hold_reason in (no_answer("a", managed=True), no_answer("b", managed=True), unproven()):
             lane.held = Held(hold_reason, "then")
-            holds.tell(lanes, None)
+            holds.report(lanes, None)
             told.append(note.exists())
         note.unlink()
-        holds.tell(lanes, None)
+        holds.report(lanes, None)
         return told, lane.released
 
 

@@ -17,7 +17,7 @@ from sdwatch.spool.archive import Spool, claim
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
-from sdwatch.stages import StageRunner
+from sdwatch.stages.runner import StageRunner
 from sdwatch.system.clock import Clock, SystemClock
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.client import Reply

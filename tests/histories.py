@@ -200,7 +200,7 @@ class ModelLane:
         if self_test_failure is None:
             self.doubted = self.held = False
             return None
-        self.self_test.forget_whose()
+        self.self_test.forget_blame()
         self.doubted = self.down = True
         again = self.managed and not self.fresh
         if self.managed and self.fresh:
@@ -225,10 +225,10 @@ class ModelLane:
     def failed_fresh_since(self, incarnation: int) -> bool:
         return self.failed_fresh > incarnation
 
-    def draws(
+    def can_generate(
         self, stage: str, payload: Mapping[str, Any], _: threading.Event, *, keeps_memory: bool
     ) -> Drawn:
-        drawn = self.self_test.draws(stage, payload, lambda: "")
+        drawn = self.self_test.can_generate(stage, payload, lambda: "")
         if keeps_memory and drawn is not Drawn.CAN and self.managed:
             self.bring_up()
         return drawn
@@ -273,7 +273,7 @@ class ModelLane:
     def call_log(self) -> tuple[str, ...]:
         return ()
 
-    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
         del error, is_over
 
 

@@ -49,5 +49,5 @@ def lane_of(
             wait_until(lambda: lane.ready, why="the simulator is ready")
         yield lane
     finally:
-        lane.begin_stop()
-        lane.end_stop()
+        lane.start_stop()
+        lane.finish_stop()

@@ -36,7 +36,7 @@ from pathlib import Path
 from sdwatch.config import load_config
 from sdwatch.monitor.monitor import Monitor
 
-monitor = Monitor(load_config(Path(sys.argv[1])), tell=lambda line: print(line, flush=True))
+monitor = Monitor(load_config(Path(sys.argv[1])), notify=lambda line: print(line, flush=True))
 monitor.stop_on_signals()
 print(monitor.run(), flush=True)
 """
@@ -144,7 +144,7 @@ class Monitored:
             self.config,
             config_file=self.config_file,
             once=once,
-            tell=lambda notice: self.told.append(str(notice)),
+            notify=lambda notice: self.told.append(str(notice)),
         )
         self.result = self.broke = None
         self._thread = threading.Thread(target=self._run, args=(self.monitor,), name="monitor")
@@ -279,7 +279,7 @@ class Monitored:
                 self.lane().get("state") == "ready" and self.lane()["incarnation"] == incarnation
             ),
             60,
-            f"generation {incarnation} is ready",
+            f"incarnation {incarnation} is ready",
         )
 
     def two_more_beats(self) -> None:

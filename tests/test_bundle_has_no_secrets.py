@@ -20,7 +20,7 @@ import pytest
 from sdwatch.config import Config, parse_config
 from sdwatch.policy.privacy.anonymise import Anonymiser
 from sdwatch.spool.bundle import bundle
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.process.host_snapshot import Machine
 from tests.fakes import FakeClient, FakeProcess, Workplace, picture
@@ -264,7 +264,7 @@ def test_nothing_of_a_prompt_a_secret_or_a_person_is_in_any_member(
     assert found_in(members, (str(tmp_path), "-other-3f2a")) == []
 
 
-def test_what_a_maintainer_needs_is_in_it(
+def test_the_bundle_has_what_a_maintainer_needs(
     tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     members = made(tmp_path, config, monkeypatch, ANSWERS["a 500 that echoes"])

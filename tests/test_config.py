@@ -175,7 +175,7 @@ def test_own_signatures_start_from_the_configs_folder_and_come_first(tmp_path: P
     assert tuple(others) == load_signatures(None)
 
 
-def test_mistakes_in_own_signatures_are_told_at_the_start(tmp_path: Path) -> None:
+def test_mistakes_in_own_signatures_are_reported_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("signatures: mine.yaml\n" + ONE)
     with pytest.raises(ConfigError, match=r"mine.yaml: `signatures` in the config names this file"):
         load_config(tmp_path / "c.yaml")
@@ -229,7 +229,7 @@ REFUSED = {
 }
 
 
-def test_what_is_done_about_each_finding_is_said_one_by_one() -> None:
+def test_the_level_of_each_finding_is_set_separately() -> None:
     levels = config_of(ONE + "checks: {size: warn, seed: off}").checks.levels
     assert levels == {**LEVELS, "size": "warn", "seed": "off"}
 
@@ -247,12 +247,12 @@ def test_max_rss_is_a_size_or_a_share_of_the_machines_memory(
 
 
 @pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)
-def test_each_mistake_is_told_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
+def test_each_mistake_is_reported_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
     told = problems_of(text)
     assert any(line.startswith(f"c.yaml:{says}") for line in told), told
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     told = problems_of(
         "spool: a\nsetle: 1\nsettle: x\nmin_free: -1\n"
         "webuis:\n  a: {url: x, stall: 0}\n  b: {comand: y}\n"

@@ -116,7 +116,7 @@ def test_a_mistake_with_a_prompt_is_explained_without_it(night: Night, name: str
 
 
 @pytest.mark.parametrize("name", [*MISTAKES, "warned"])
-def test_the_monitors_log_and_what_it_tells_do_not_have_it(night: Night, name: str) -> None:
+def test_the_monitors_log_and_reports_do_not_have_it(night: Night, name: str) -> None:
     logged = night.log.read_text(encoding="utf-8").splitlines()
     told = [line for line in [*logged, *night.spool.told, *night.warned] if name in line]
     assert told
@@ -158,7 +158,7 @@ FIFTY = "".join(chr(0x4E00 + 37 * number) for number in range(72))
 SPOKEN = "a purple hippopotamus sleeping under seven silver moons, glittering velvet marzipan"
 PROMPTS = {"Japanese": JAPANESE, "without a pattern": FIFTY, "of words": SPOKEN}
 SHORTEST = {"Japanese": 4, "without a pattern": 4, "of words": 8}
-"""Characters of a prompt that are told from chance; words have their own test."""
+"""Characters of a prompt that are distinguishable from chance; words have their own test."""
 
 WAYS = 2 * len(ECHOES)
 

@@ -10,48 +10,50 @@ from sdwatch.spool.hold_note import HoldNote
 from sdwatch.system.clock import SystemClock
 
 
-def test_what_was_tried_is_told_in_order_and_bounded() -> None:
+def test_what_was_tried_is_listed_in_order_and_bounded() -> None:
     hold = Hold(SystemClock())
     for number in range(7):
-        hold.say(HoldReason(f"exit code {number}", key=HoldKey(facts=(number,))))
+        hold.update(HoldReason(f"exit code {number}", key=HoldKey(facts=(number,))))
     assert hold.held is not None
     assert [what for _, what in hold.held.tried] == [f"exit code {n}" for n in range(2, 7)]
     assert hold.held.before == 2
-    hold.end()
+    hold.clear()
     assert (hold.held, hold.since, hold.reason) == (None, 0.0, "")
 
 
-def test_a_look_that_finds_the_same_is_no_news_and_a_new_try_is() -> None:
+def test_only_a_new_attempt_or_another_reason_is_recorded() -> None:
     hold = Hold(SystemClock())
     for anew in (True, False, True, False):
-        hold.say(HoldReason("refused"), anew=anew)
+        hold.update(HoldReason("refused"), retried=anew)
     assert hold.held is not None
     assert [what for _, what in hold.held.tried] == ["refused", "refused"]
 
 
-def test_the_story_of_a_hold_begins_with_what_led_to_it_and_ends_with_a_success() -> None:
+def test_the_history_of_a_hold_starts_with_its_causes_and_ends_with_a_success() -> None:
     hold = Hold(SystemClock())
-    hold.remember("crash")
-    hold.end()  # it was restarted
-    hold.say(HoldReason("the canary failed"))
+    hold.record("crash")
+    hold.clear()  # it was restarted
+    hold.update(HoldReason("the canary failed"))
     assert hold.held is not None
     assert [what for _, what in hold.held.tried] == ["crash", "the canary failed"]
     hold.succeeded()
-    hold.say(HoldReason("refused", key=HoldKey(HoldCode.NO_ANSWER)))
+    hold.update(HoldReason("refused", key=HoldKey(HoldCode.NO_ANSWER)))
     assert [what for _, what in hold.held.tried] == ["refused"]
 
 
-def test_what_it_began_for_is_said_again() -> None:
+def test_the_reason_it_started_with_is_restored() -> None:
     hold = Hold(SystemClock())
-    assert hold.begin(HoldReason("busy")) == 1
-    hold.say(HoldReason("refused"))
-    hold.say_again()
+    assert hold.start(HoldReason("busy")) == 1
+    hold.update(HoldReason("refused"))
+    hold.restore()
     assert hold.reason == "busy"
 
 
-def test_the_note_is_removed_when_it_goes_on_and_left_where_sdwatch_ends(tmp_path: Path) -> None:
+def test_the_note_is_removed_when_the_lane_resumes_and_kept_when_sdwatch_ends(
+    tmp_path: Path,
+) -> None:
     hold = Hold(SystemClock())
-    hold.say(HoldReason("exit code 1", "Correct it."))
+    hold.update(HoldReason("exit code 1", "Correct it."))
     note = HoldNote(tmp_path, "sim", " --config /sd/a.yaml")
     path = tmp_path / "HOLD-sim.txt"
     note.show(hold.held)

@@ -1,4 +1,4 @@
-"""Holds are told once each; a note that a person takes away releases its lane, and no other."""
+"""Holds are reported once each; removing a note releases its lane, and no other."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FULL = NoCall("12 MB free on the spool's disk, less than min_free", HoldKey(Hold
 
 
 class StandIn:
-    """A lane, as far as it is told of."""
+    """A lane, as far as Holds needs it."""
 
     name = "sim"
 
@@ -42,15 +42,15 @@ def told() -> list[str]:
 @pytest.fixture
 def holds(tmp_path: Path, told: list[str]) -> Holds:
     return Holds(
-        Spool(tmp_path, "me"), ["sim"], clock=SystemClock(), say=lambda n: told.append(str(n))
+        Spool(tmp_path, "me"), ["sim"], clock=SystemClock(), report=lambda n: told.append(str(n))
     )
 
 
-def test_a_number_that_changes_is_no_news(holds: Holds, told: list[str]) -> None:
+def test_a_changed_number_is_not_reported(holds: Holds, told: list[str]) -> None:
     for free in (12, 11, 10):
-        holds.tell([], replace(FULL, text=FULL.text.replace("12", str(free))))
-    holds.tell([], None)
-    assert told == [f"everything: on hold: {FULL}", "everything: goes on"]
+        holds.report([], replace(FULL, text=FULL.text.replace("12", str(free))))
+    holds.report([], None)
+    assert told == [f"everything: on hold: {FULL}", "everything: resumes"]
 
 
 def test_a_note_of_a_full_disk_that_is_taken_away_releases_no_later_hold(
@@ -59,16 +59,16 @@ def test_a_note_of_a_full_disk_that_is_taken_away_releases_no_later_hold(
     lane = StandIn()
     lanes = [cast(Lane, lane)]
     note = tmp_path / "HOLD-sim.txt"
-    holds.tell(lanes, FULL)
+    holds.report(lanes, FULL)
     note.unlink()
-    holds.tell(lanes, FULL)
+    holds.report(lanes, FULL)
     assert note.exists(), "it is still so"
     note.unlink()
-    holds.tell(lanes, None)
+    holds.report(lanes, None)
     lane.held = Held(HoldReason("it has no model"), "now")
-    holds.tell(lanes, None)
-    holds.tell(lanes, None)
+    holds.report(lanes, None)
+    holds.report(lanes, None)
     assert (lane.released, note.exists()) == (0, True)
     note.unlink()
-    holds.tell(lanes, None)
+    holds.report(lanes, None)
     assert lane.released == 1

@@ -37,7 +37,7 @@ def run_once(spool: Monitored, umask: int = 0o022) -> None:
     assert len(spool.done()) == 1
 
 
-def test_what_is_in_the_state_folder_is_for_its_user_alone(tmp_path: Path) -> None:
+def test_the_state_folder_is_for_its_user_alone(tmp_path: Path) -> None:
     with monitored(tmp_path, settings={"umask": "keep"}) as spool:
         run_once(spool, umask=0)
         modes = modes_below(spool.state)
@@ -79,7 +79,7 @@ def test_a_webui_keeps_the_umask_that_sdwatch_was_started_with(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("wrong", ["2", "0o22", "700", "0777", "-1", "off", "rwx", "008", ""])
-def test_a_umask_that_is_none_is_refused(tmp_path: Path, wrong: str) -> None:
+def test_an_invalid_umask_is_refused(tmp_path: Path, wrong: str) -> None:
     with monitored(tmp_path) as spool:
         spool.write_config(umask=wrong)
         with pytest.raises(ConfigError, match="umask"):
@@ -123,7 +123,7 @@ def test_a_config_that_is_no_file_is_refused_at_once(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_config_that_is_replaced_by_what_is_no_file_is_no_news(tmp_path: Path, kind: str) -> None:
+def test_a_config_that_is_replaced_by_no_file_is_not_reported(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "odd.yaml"
     path.write_text("spool: a")
     edits = ConfigEdits(path)

@@ -54,7 +54,7 @@ def test_nothing_is_taken_or_refused_by_a_lane_that_is_not_known() -> None:
     assert placement.waiting() == {}
 
 
-def test_a_name_is_looked_for_once_more_in_lists_that_are_read_anew() -> None:
+def test_a_name_is_looked_up_once_more_in_lists_that_are_read_again() -> None:
     lane = FakeLane("one", has("a"))
     placement = Placement([lane], MOST)
     here, gone = wants("b", "b.yaml"), wants("c", "c.yaml")
@@ -68,7 +68,7 @@ def test_a_name_is_looked_for_once_more_in_lists_that_are_read_anew() -> None:
     assert len(lane.asked) == 2
 
 
-def test_what_cannot_have_changed_is_refused_at_once() -> None:
+def test_a_job_that_cannot_have_changed_is_refused_at_once() -> None:
     lane = FakeLane("one", has("a"))
     assert Placement([lane], MOST).refusal(wants("a", more="width: 65")) is not None
     assert lane.asked == []
@@ -84,7 +84,7 @@ def test_a_job_is_refused_only_when_every_lane_is_known() -> None:
     assert not placement.is_refused_by([one, two], offer)
     two.catalogue = has("b")
     placement.refusal(offer)
-    two.catalogue = has("b")  # read anew
+    two.catalogue = has("b")  # read again
     refusal = placement.refusal(offer)
     assert refusal is not None
     told = [problem.message for problem in refusal.problems]
@@ -108,7 +108,7 @@ def test_jobs_that_are_gone_are_forgotten() -> None:
     assert placement.waiting().keys() == {"y.yaml"}
 
 
-def test_what_is_no_job_is_nobodys() -> None:
+def test_a_file_that_is_no_job_fits_no_lane() -> None:
     lane = FakeLane("one", has("a"))
     placement = Placement([lane], MOST)
     assert isinstance(wants("a").job, Job)

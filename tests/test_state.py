@@ -49,7 +49,7 @@ def test_the_id_is_one_whatever_the_host_is_called(
     "content",
     [b"", b"\n", b"../..", b"/etc", b"A", b"a b", b"a\nb", b"\xff\xfe", "é".encode(), b"a" * 61],
 )
-def test_what_is_no_id_is_set_aside(
+def test_an_invalid_id_is_set_aside(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "worker").write_bytes(content)

@@ -72,7 +72,7 @@ def tree_of(name: str) -> ast.Module:
 
 
 def imports_of(name: str) -> Iterator[str]:
-    """What a module imports, wherever it stands in it: dotted names, of ours down to the module."""
+    """What a module imports, anywhere in it: dotted names, ours down to the module."""
     for node in ast.walk(tree_of(name)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

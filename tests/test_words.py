@@ -121,7 +121,7 @@ def test_the_files_that_are_not_rewritten_yet_exist() -> None:
         'def test_a_run_goes_on():\n    """."""\n',
     ],
 )
-def test_what_is_avoided_is_found(text: str, tmp_path: Path) -> None:
+def test_an_avoided_word_is_found(text: str, tmp_path: Path) -> None:
     path = tmp_path / "x.py"
     path.write_text(text, encoding="utf-8")
     read = [line for _, line in texts_of(path)]

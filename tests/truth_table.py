@@ -157,7 +157,7 @@ ROWS = (
     Row("freeze", "the whole process stands still", "stuck",
         "made no progress", _STUCK, restarts=2),
     Row("truncated-body", "the reply breaks off", "crash", "IncompleteRead", "", restarts=2),
-    Row("broken-json", "200, and what comes is no JSON", "silent", "not whole JSON",
+    Row("broken-json", "200, and what comes is no JSON", "silent", "not complete JSON",
         "cuts replies short"),
     Row("empty-images", "200 without an image", "silent", "no image", "sent no picture", on=KINDS),
     Row("undecodable-image", "200 with a picture that does not decode", "silent",

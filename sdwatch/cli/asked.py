@@ -11,7 +11,7 @@ from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.catalogue import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient, client_for
 from sdwatch.webui.http.health import ReadinessProbe
-from sdwatch.webui.process.readiness import PROBE_EVERY, ProbeResult, Seen
+from sdwatch.webui.process.readiness import PROBE_INTERVAL_S, ProbeResult, Seen
 
 # What may have passed at the next look, and what to do where it has not.
 _PASSING = {
@@ -40,7 +40,7 @@ def _look(client: SDWebUIClient, webui: WebUIConfig) -> ProbeResult:
     probe = ReadinessProbe(client, SystemClock(), webui.health.timeout)
     found = probe()
     if found.seen in _PASSING:
-        time.sleep(PROBE_EVERY)
+        time.sleep(PROBE_INTERVAL_S)
         found = probe()
     return found
 

@@ -100,18 +100,18 @@ def _wait_until_idle(client: SDWebUIClient, webui: WebUIConfig, spool: Spool) ->
     """While it generates, for a monitor or for anybody: until that call is over."""
     occupancy = Occupancy(client, webui.health.timeout, SystemClock())
     monitors = _Monitors(spool, webui.url)
-    if not occupancy.look():
+    if not occupancy.is_busy():
         return
     monitors.look()
     time.sleep(_LOOKS_APART)
     first = monitors.look()
-    if not (occupancy.look() or first):
+    if not (occupancy.is_busy() or first):
         return  # what stands still is what a failed upscale has left
     print(f"{webui.name}: {_BUSY}", flush=True)
     print(f"  {_whose(first)}", flush=True)
     while True:
         time.sleep(_LOOKS_APART)
-        moves, now = occupancy.look(), monitors.look()
+        moves, now = occupancy.is_busy(), monitors.look()
         if (first and now != first) or not (first or moves):
             return
 

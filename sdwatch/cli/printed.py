@@ -23,7 +23,7 @@ def log_of(webui: WebUIConfig | None, config: Config) -> CallLog:
 
 def said_of(error: WebUIError, log: CallLog) -> tuple[str, ...]:
     """What the WebUI printed of a call that failed, whose traceback may come after its reply."""
-    log.hear_out(error, _pause)
+    log.wait_for_traceback(error, _pause)
     return log.lines()
 
 

@@ -28,7 +28,7 @@ from sdwatch.policy.report.why import asked_for
 from sdwatch.spool.diagnostics import ENVELOPE, read_json
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import MANIFEST, Run
-from sdwatch.stages import StageRunner
+from sdwatch.stages.runner import StageRunner
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.catalogue import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient, client_for

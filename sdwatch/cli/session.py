@@ -31,7 +31,7 @@ class Session:
             config_file=self.config_file and self.config_file.absolute(),
             once=self.once,
             take_over=self.take_over,
-            tell=lambda notice: self._show.tell(notice),
+            notify=lambda notice: self._show.tell(notice),
         )
         self._show = _show(self.monitor, self.config)
 

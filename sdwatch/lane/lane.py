@@ -1,7 +1,7 @@
-"""A lane: one WebUI with its keeper, its crash history and its log, and the permit for one call.
+"""A lane: one WebUI with its supervisor, its crash history, its log, and the permit for one call.
 
-Runs ask it for the permit and for the crash-aware call; the monitor asks it whether a run would be
-served now.
+Runs get from it the permit and the crash-aware call. The monitor gets from it whether a run would
+be served now.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.config import WebUIConfig, builtin_signatures, secrets_in
+from sdwatch.lane.context import LaneContext
 from sdwatch.lane.permit import Permit
 from sdwatch.lane.supervisor import Supervisor
 from sdwatch.policy.failure.cooldown import is_waited_for
@@ -23,7 +24,8 @@ from sdwatch.policy.job.catalogue import Catalogue, Kind
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.faults import Faults
 from sdwatch.system.clock import Clock
-from sdwatch.webui.http.api import INTERRUPT_WAIT, WebUIAPI
+from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.attempt import INTERRUPT_WAIT
 from sdwatch.webui.http.client import client_for
 from sdwatch.webui.http.external import ExternalWebUI
 from sdwatch.webui.http.health import ReadinessProbe, asks_for_api
@@ -39,15 +41,17 @@ ACTIVE_RUNS = 2
 """While one run's call is under way, one more may decode, write and publish."""
 
 
-_CHECK_AGAIN = 0.25  # seconds: whether a person's hold is gone, or there is room on disk
+_CHECK_INTERVAL_S = 0.25  # seconds: is a person's hold gone, or is there room on disk?
 
 
 class Lane:
-    """`may_call` gives the reason why no new call may begin on any lane, or None; `paused` the
-    reason why nothing but health checks is to be done, or None (a person's hold). `wake` is called
-    when something changed that the monitor may want to act on; `tell` gets a line for people.
-    `signatures`: what known failures look like; None for those that sdwatch knows by itself.
-    `checks`: what each finding in a reply is."""
+    """One lane.
+
+    `may_call`: returns why no new call may start on any lane, or None. `paused`: returns why only
+    health checks are allowed (a person's hold), or None. `wake`: called when something changed that
+    the monitor may act on. `report`: gets lines for people. `signatures`: of known failures; None
+    for the built-in ones. `checks`: the level of each finding in a reply.
+    """
 
     def __init__(
         self,
@@ -59,189 +63,165 @@ class Lane:
         clock: Clock,
         may_call: Callable[[], NoCall | None],
         wake: Callable[[], None],
-        tell: Callable[[str], None] = lambda _: None,
+        report: Callable[[str], None] = lambda _: None,
         signatures: tuple[Signature, ...] | None = None,
         checks: Mapping[str, Level] = LEVELS,
         paused: Callable[[], NoCall | None] = lambda: None,
     ) -> None:
         self.name = config.name
         self.managed = config.command is not None
-        self.redactor = Redactor()
-        for secret in secrets_in(config):
-            self.redactor.learn_secret(secret.value, secret.label)
         self.faults = Faults(clock)
-        self._config = config
         self._recovery = recovery
-        self._signatures = builtin_signatures() if signatures is None else signatures
-        self._checks = checks
-        self._may_call = may_call
-        self._clock = clock
         self._cooldown = cooldown
-        self._crashes = CrashHistory(state_dir / "crashes.jsonl", cooldown, clock)
-        self._permit = Permit()
-        self._client = client_for(config)
-        remembered = Remembered(state_dir / "webui.json")
-        probe = ReadinessProbe(
-            self._client,
-            clock,
-            config.health.timeout,
-            remembered,
-            asked_for_api=asks_for_api(config.command),
-            redact=self.redactor.redact,
-        )
-        self._machine = Machine(clock, {"state": state_dir}, lambda: self.process.family())
-        self.supervisor = Supervisor(
+        self._context = context = _context(
             config,
-            client=self._client,
-            probe=probe,
-            crashes=self._crashes,
-            permit=self._permit,
-            clock=clock,
+            state_dir,
+            clock,
+            CrashHistory(state_dir / "crashes.jsonl", cooldown, clock),
+            Machine(clock, {"state": state_dir}, lambda: self.process.family()),
+            builtin_signatures() if signatures is None else signatures,
+            checks,
             wake=wake,
-            tell=lambda what: tell(f"{config.name}: {what}"),
+            report=lambda line: report(f"{config.name}: {line}"),
             may_call=may_call,
             paused=paused,
-            machine=self._machine,
-            signatures=self._signatures,
-            redactor=self.redactor,
-            option_leaks=OptionLeaks(self._client, state_dir / "leaks.json"),
-            remembered=remembered,
-            checks=checks,
         )
-        self.process = _process(
-            config, state_dir, clock, probe, self.supervisor, self._signatures, self._machine
-        )
+        self.redactor = context.redactor
+        self.supervisor = Supervisor(context)
+        self.process = _process(context, state_dir, self.supervisor)
         self.supervisor.use(self.process)
 
     def open(self) -> None:
-        """Begin to keep the WebUI: adopt or start it, and see that it stays well."""
+        """Start to supervise the WebUI: adopt or start it, and keep it healthy."""
         self.supervisor.open()
 
     @property
     def ready(self) -> bool:
-        """Whether a new run would be served now."""
-        return self.supervisor.availability.ready and self._crashes.remaining() <= 0
+        """Return whether a new run would be served now."""
+        return self.supervisor.availability.ready and self._context.crashes.remaining() <= 0
 
     @property
     def hold_reason(self) -> str:
-        """Why it serves nobody until something changes; '' when it is not on hold."""
+        """Return why the lane is on hold, or ''."""
         return self.supervisor.availability.hold.reason
 
     @property
     def held(self) -> Held | None:
-        """All of that, for people."""
+        """Return the hold with all that people should know of it, or None."""
         return self.supervisor.availability.hold.held
 
     @property
     def held_since(self) -> float:
-        """When that began, on the wall clock; 0 when it is not on hold."""
+        """Return when the hold started, in seconds since the epoch; 0 without a hold."""
         return self.supervisor.availability.hold.since
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether it serves now, or `run --once` waits until its hold ends by itself."""
+        """Return whether the lane serves now, or `run --once` waits until its hold ends without a
+        person."""
         held, since = self.held, self.held_since
         if held is None:
             return True
-        held_for = max(0.0, self._clock.wall() - since) if since else 0.0
-        in_a_row = self._crashes.in_a_row
+        held_for = max(0.0, self._context.clock.wall() - since) if since else 0.0
+        in_a_row = self._context.crashes.in_a_row
         return is_waited_for(held.hold_reason.cure, in_a_row, held_for, self._cooldown)
 
     def release(self) -> None:
-        """A person says that it is to go on now; a cool-down runs on all the same."""
+        """Release the hold because a person asks for it. A cool-down is still waited out."""
         self.supervisor.release()
 
     @property
     def catalogue(self) -> Catalogue | None:
-        """What its WebUI has; None until it has been ready for the first time."""
-        return self.supervisor.availability.catalogue
+        """Return what the WebUI has; None until it has been ready once."""
+        return self.supervisor.availability.inventory.catalogue
 
     def read_again(self, routes: Collection[str]) -> None:
-        """Have these lists read anew; `catalogue` is another one then."""
+        """Have these lists read again; `catalogue` is another object afterwards."""
         self.supervisor.read_again(routes)
 
     @contextmanager
     def permit(self, mailbox: Mailbox) -> Iterator[None]:
-        """The permit for one call; waits until the WebUI is ready and nobody else has it. Raises
-        RunCancelledError, RunStoppedError."""
-        self._take_when_clean(mailbox)
+        """Hold the permit for one call. Waits until the WebUI is ready and the permit is free.
+        Raises RunCancelledError, RunStoppedError."""
+        self._acquire_when_clean(mailbox)
         try:
             yield
         finally:
             try:
-                self.supervisor.call_over()
+                self.supervisor.call_finished()
             finally:
-                self._permit.give_back()
-            self.supervisor.look_again()
+                self._context.permit.release()
+            self.supervisor.check_again()
 
-    def _take_when_clean(self, mailbox: Mailbox) -> None:
-        """Looked up with the permit, so that it is true of this call; and given back meanwhile."""
+    def _acquire_when_clean(self, mailbox: Mailbox) -> None:
+        """Acquire the permit, check with it that a call may start, and release it if not: so the
+        check holds for this call."""
         while True:
-            self._permit.take(mailbox, lambda: self.ready)
+            self._context.permit.acquire(mailbox, lambda: self.ready)
             may = False
             try:
-                may = not self._may_call() and self.supervisor.is_clean()
+                may = not self._context.may_call() and self.supervisor.is_clean()
             finally:
                 if not may:
-                    self._permit.give_back()
+                    self._context.permit.release()
             if may:
                 return
-            self.supervisor.look_again()
-            self._clock.wait(mailbox.given_up, _CHECK_AGAIN)
+            self.supervisor.check_again()
+            self._context.clock.wait(mailbox.given_up, _CHECK_INTERVAL_S)
 
     def api(self, recorder: Recorder, mailbox: Mailbox) -> WebUIAPI:
-        """The crash-aware call of one run on this lane."""
+        """Return the crash-aware call of one run on this lane."""
         return WebUIAPI(
-            self._client,
+            self._context.client,
             _RunsProcess(self, mailbox),
             recorder,
             observer=self.supervisor,
             mailbox=mailbox,
             recovery=self._recovery,
             managed=self.managed,
-            interrupt_wait=min(INTERRUPT_WAIT, self._config.stall),
-            may_call=self._may_call,
-            signatures=self._signatures,
-            machine=self._machine,
-            checks=self._checks,
+            interrupt_wait=min(INTERRUPT_WAIT, self._context.config.stall),
+            may_call=self._context.may_call,
+            signatures=self._context.signatures,
+            machine=self._context.machine,
+            checks=self._context.checks,
             catalogue=lambda: self.catalogue,
         )
 
-    def begin_stop(self) -> None:
-        """No new call from now on; a run that waits for anything but a reply stops at once."""
+    def start_stop(self) -> None:
+        """Allow no new call. Runs that wait for anything but a reply stop at once."""
         self.supervisor.close()
-        self._permit.close(stop_holder=self.supervisor.watch is None)
-        self._client.abandon_probes()
+        self._context.permit.close(stop_holder=self.supervisor.watch is None)
+        self._context.client.abandon_probes()
 
-    def end_stop(self, hurry: threading.Event | None = None) -> None:
-        """After all runs have ended: stop the WebUI, or leave it to be adopted. Once `hurry` is
-        set it is killed without its grace time."""
+    def finish_stop(self, hurry: threading.Event | None = None) -> None:
+        """Stop the WebUI, or leave it to be adopted, after all runs have ended. Once `hurry` is set
+        it is killed without its grace time."""
         self.supervisor.join()
-        if self._config.leave_running:
+        if self._context.config.leave_running:
             self.process.close()
         else:
             self.process.stop(hurry=hurry)
-        self._client.close()
+        self._context.client.close()
 
     def about(self) -> dict[str, Any]:
-        """Which WebUI it is, for a run's manifest."""
+        """Return which WebUI this is, for a run's manifest."""
         catalogue = self.catalogue
         return {
             "name": self.name,
-            "url": self._config.url,
+            "url": self._context.config.url,
             "managed": self.managed,
             "kind": str(catalogue.kind if catalogue else Kind.UNKNOWN),
-            "version": self._client.version or (catalogue.version if catalogue else ""),
+            "version": self._context.client.version or (catalogue.version if catalogue else ""),
         }
 
     @property
     def progress(self) -> dict[str, Any]:
-        """What its WebUI last said of the call in flight; {} without one."""
+        """Return the last /progress of the call in flight; {} without one."""
         watch = self.supervisor.watch
         return watch.progress if watch else {}
 
     def status(self) -> dict[str, Any]:
-        """For people and for `status --json`."""
+        """Return the lane as `status --json` shows it."""
         held = self.held
         return {
             **self.about(),
@@ -249,10 +229,10 @@ class Lane:
             "hold": held.hold_reason.cause if held else "",
             "advice": held.hold_reason.advice if held else "",
             "spent": list(held.hold_reason.spent) if held else [],
-            "busy": self._permit.taken,
+            "busy": self._context.permit.taken,
             "incarnation": self.process.incarnation,
-            "crashes_in_a_row": self._crashes.in_a_row,
-            "cooldown_left": round(self._crashes.remaining(), 1),
+            "crashes_in_a_row": self._context.crashes.in_a_row,
+            "cooldown_left": round(self._context.crashes.remaining(), 1),
             "last_failure": self.process.last_failure,
             "rss": self.supervisor.recycling.rss,
             "warnings": self.supervisor.warnings.count,
@@ -262,8 +242,8 @@ class Lane:
 
 
 class _RunsProcess:
-    """The lane's process as a run's call sees it: a restart waits out the cool-down first, and
-    ends early when the run is given up."""
+    """The lane's process as a run's call sees it. A restart waits out the cool-down, and ends early
+    when the run is given up."""
 
     def __init__(self, lane: Lane, mailbox: Mailbox) -> None:
         self._lane = lane
@@ -284,16 +264,57 @@ class _RunsProcess:
         return self._lane.supervisor.bring_up_for(self._mailbox.given_up)
 
 
-def _process(
+def _context(
     config: WebUIConfig,
     state_dir: Path,
     clock: Clock,
-    probe: ReadinessProbe,
-    supervisor: Supervisor,
-    signatures: tuple[Signature, ...],
+    crashes: CrashHistory,
     machine: Machine,
+    signatures: tuple[Signature, ...],
+    checks: Mapping[str, Level],
+    *,
+    wake: Callable[[], None],
+    report: Callable[[str], None],
+    may_call: Callable[[], NoCall | None],
+    paused: Callable[[], NoCall | None],
+) -> LaneContext:
+    client, redactor = client_for(config), Redactor()
+    for secret in secrets_in(config):
+        redactor.learn_secret(secret.value, secret.label)
+    remembered = Remembered(state_dir / "webui.json")
+    probe = ReadinessProbe(
+        client,
+        clock,
+        config.health.timeout,
+        remembered,
+        asked_for_api=asks_for_api(config.command),
+        redact=redactor.redact,
+    )
+    return LaneContext(
+        config=config,
+        clock=clock,
+        client=client,
+        probe=probe,
+        crashes=crashes,
+        permit=Permit(),
+        machine=machine,
+        redactor=redactor,
+        remembered=remembered,
+        option_leaks=OptionLeaks(client, state_dir / "leaks.json"),
+        signatures=signatures,
+        checks=checks,
+        wake=wake,
+        report=report,
+        may_call=may_call,
+        paused=paused,
+    )
+
+
+def _process(
+    context: LaneContext, state_dir: Path, supervisor: Supervisor
 ) -> WebUIProcessManager | ExternalWebUI:
-    """Ours, or somebody else's."""
+    """Return the process that sdwatch manages, or the external WebUI."""
+    config, clock, probe = context.config, context.clock, context.probe
     if config.command is None:
         return ExternalWebUI(name=config.name, probe=probe, clock=clock, log_file=config.log_file)
     return WebUIProcessManager(
@@ -311,6 +332,6 @@ def _process(
         start_stall=config.stall,
         stop_grace=config.stop_grace,
         log_cap=config.log_cap,
-        signatures=signatures,
-        machine=machine,
+        signatures=context.signatures,
+        machine=context.machine,
     )

@@ -1,7 +1,7 @@
-"""The permit of one WebUI: whoever has it, and nobody else, may send to it, stop it or start it.
+"""The permit of one WebUI: only its holder may send to the WebUI, stop it or start it.
 
-A run has it for one call and for settling that call's failure; the keeper whenever the WebUI needs
-care and no run has it. So a failure is settled before the permit is given on.
+A run holds it for one call and for handling that call's failure. The supervisor holds it whenever
+the WebUI needs attention and no run has it. So a failure is handled before the next call.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from sdwatch.errors import RunStoppedError
 from sdwatch.webui.http.mailbox import Mailbox, Message
 
-_CHECK_AGAIN = 0.25  # seconds: for what nobody announces, as the end of a cool-down
+_CHECK_INTERVAL_S = 0.25  # for what sends no notification, such as the end of a cool-down
 
 
 class Permit:
@@ -26,11 +26,11 @@ class Permit:
 
     @property
     def taken(self) -> bool:
-        """Whether somebody has it."""
+        """Return whether somebody has it."""
         return self._holder is not None or self._supervisor
 
-    def take(self, mailbox: Mailbox, may: Callable[[], bool]) -> None:
-        """Wait until nobody has it and `may` allows. Raises RunCancelledError, RunStoppedError."""
+    def acquire(self, mailbox: Mailbox, may: Callable[[], bool]) -> None:
+        """Wait until it is free and `may` allows it. Raises RunCancelledError, RunStoppedError."""
         with self._condition:
             while True:
                 mailbox.raise_if_given_up()
@@ -39,37 +39,37 @@ class Permit:
                 if not self.taken and may():
                     self._holder = mailbox
                     return
-                self._condition.wait(_CHECK_AGAIN)
+                self._condition.wait(_CHECK_INTERVAL_S)
 
-    def take_for_keeping(self) -> bool:
-        """For the keeper: take it if nobody has it; whether it was taken."""
+    def acquire_for_supervisor(self) -> bool:
+        """Acquire it for the supervisor if it is free. Return whether that worked."""
         with self._condition:
             if self.taken or self._closed:
                 return False
             self._supervisor = True
             return True
 
-    def give_back(self) -> None:
-        """Whoever has it gives it back."""
+    def release(self) -> None:
+        """Release it."""
         with self._condition:
             self._holder = None
             self._supervisor = False
             self._condition.notify_all()
 
-    def tell(self, message: Message) -> None:
-        """Post to the run that has it, if one has."""
+    def notify(self, message: Message) -> None:
+        """Post a message to the run that has it, if one has."""
         with self._condition:
             if self._holder is not None:
                 self._holder.post(message)
 
     def changed(self) -> None:
-        """What `may` looks at changed: those who wait look again."""
+        """Wake up those who wait: what their `may` depends on has changed."""
         with self._condition:
             self._condition.notify_all()
 
     def close(self, stop_holder: bool) -> None:
-        """Nobody gets it any more. `stop_holder`: the run that has it waits for no reply, so it
-        is stopped at once."""
+        """Give it to nobody any more. `stop_holder`: the run that has it does not wait for a reply,
+        so it is stopped at once."""
         with self._condition:
             self._closed = True
             if stop_holder and self._holder is not None:

@@ -1,8 +1,9 @@
-"""The self-test of one WebUI: is it healthy, or was it the job? And whose fault was proven before.
+"""The self-test of one WebUI: is it healthy, or was it the job? It also knows whose fault was shown
+before.
 
-First the canary, then a plain picture of two steps in the size and with the checkpoint of the last
-good call: a tiny picture fits into whatever memory is left, and so does not show all. It is plain,
-since what a job adds to its size, a LoRA or a script, may be gone and says nothing of the WebUI.
+The canary comes first, then a plain two-step picture with the size and checkpoint of the last good
+call: a tiny picture fits into whatever memory is left, so it does not show everything. The picture
+is plain because a LoRA or a script of a job may be gone, which says nothing about the WebUI.
 """
 
 from __future__ import annotations
@@ -41,25 +42,25 @@ from sdwatch.webui.http.reply_checks import broken_inside
 
 @dataclass(frozen=True)
 class Ended:
-    """The process ended during a self-test, with `code` where that was seen."""
+    """The process ended during a self-test, with exit code `code` where that was seen."""
 
     code: int | None
 
 
 @dataclass(frozen=True)
 class _Good:
-    """What the plain picture has of the last call that succeeded. `checkpoint`: '' where it named
-    none, or the WebUI refuses that name by now."""
+    """Size and checkpoint of the last call that succeeded. `checkpoint`: '' where it named none, or
+    the WebUI now refuses that name."""
 
     size: Size = Size()  # noqa: RUF009 - it is frozen
     checkpoint: str = ""
 
 
 class SelfTest:
-    """Of the WebUI of `canary`; used by whoever has its permit. `watch`: follows a call of a stage
-    from now on. `redactor`: learns what is sent. `signatures`: what known failures look like.
-    `managed`: it is ours. `kind`: which WebUI it is. `limit`: seconds that a self-test may take,
-    and a picture for advice."""
+    """Of the WebUI of `canary`. Used by whoever has its permit. `watch`: follows a call of a stage
+    from now on. `redactor`: learns what is sent. `signatures`: of known failures. `managed`:
+    sdwatch starts and stops it. `kind`: returns its kind. `limit`: seconds that a self-test, or a
+    picture for advice, may take."""
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class SelfTest:
         self._blame = Blame()
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
-        """A call of a job succeeded."""
+        """Note the size and checkpoint of a job's call that succeeded."""
         self._blame.succeeded()
         if (size := _size_of(stage, payload)) is not None:
             self._largest = max(self._largest, size.pixels)
@@ -96,9 +97,10 @@ class SelfTest:
     def why_it_failed(
         self, why_over: Callable[[], str], how_ended: Callable[[], Ended | None] = lambda: None
     ) -> SelfTestFailure | None:
-        """Return why it fails its self-test, or None. `why_over`: why that is not to be waited for
-        any more, or ''; `how_ended`: whether the process has ended meanwhile, and how."""
-        over = self._bounded(why_over)
+        """Return why the WebUI fails its self-test, or None. `why_over`: returns why the caller
+        does not wait any longer, or ''. `how_ended`: returns how the process ended meanwhile, or
+        None."""
+        over = self._within_limit(why_over)
         tiny = Asked("txt2img", payload(), f"the canary ({SIDE}x{SIDE}, one step)", True)
         self_test_failure = self._ask(tiny, over, how_ended)
         if self_test_failure is not None and self_test_failure.by is not By.REFUSED:
@@ -119,20 +121,20 @@ class SelfTest:
             else self_test_failure
         )
 
-    def draws(
+    def can_generate(
         self,
         stage: str,
         payload: Mapping[str, Any],
         why_over: Callable[[], str],
         how_ended: Callable[[], Ended | None] = lambda: None,
     ) -> Drawn:
-        """Return whether it can generate a plain picture as large as this call's: for advice only.
-        The WebUI must have passed its self-test."""
+        """Return whether the WebUI generates a plain picture as large as this call's. Used for
+        advice only. The WebUI must have passed its self-test."""
         size = _size_of(stage, payload)
         if size is None:
             return Drawn.NOT_ASKED
         self_test_failure = self._ask(
-            plain(size, checkpoint_named(payload)), self._bounded(why_over), how_ended
+            plain(size, checkpoint_named(payload)), self._within_limit(why_over), how_ended
         )
         if self_test_failure is None:
             return Drawn.CAN
@@ -140,35 +142,35 @@ class SelfTest:
             return Drawn.NOT_ASKED
         return Drawn.COULD_BEFORE if self._largest >= size.pixels else Drawn.CANNOT
 
-    def begin_anew(self) -> None:
-        """A person says that the WebUI is healthy: all that was concluded before is forgotten."""
+    def start_over(self) -> None:
+        """Forget all conclusions: a person says that the WebUI is healthy."""
         self._good, self._largest = _Good(), 0
         self._blame = Blame()
 
-    def forget_whose(self) -> None:
-        """The WebUI may have become another: whose failures were jobs' own is not known of it."""
+    def forget_blame(self) -> None:
+        """Forget which failures were the jobs' own: the WebUI may have changed."""
         self._blame.forget()
 
     def is_a_jobs_own(
         self, failure: FailureKey | None, stage: str, payload: Mapping[str, Any]
     ) -> bool:
-        """Whether this failure was proven to be jobs' own, so that its second attempt needs no
-        restart: only where the self-test that follows would see what harms this call, for a picture
-        that is smaller than the call's may fit where the call does not."""
+        """Return whether this failure was shown to be the jobs' own, so that its second attempt
+        needs no restart. Only where the self-test would see damage to this call: a picture smaller
+        than the call's may fit where the call does not."""
         size = _size_of(stage, payload)
         is_shown = size is not None and size.pixels <= self._good.size.pixels
         return is_shown and self._blame.is_a_jobs_own(failure)
 
     def blamed(self, job: str, run: str, failure: FailureKey | None, died: bool) -> tuple[str, ...]:
-        """This failure was proven to be a job's own, by which the process `died` or not: the runs
-        of which that was said too often in a row to be believed, or ()."""
+        """Note that this failure was a job's own. `died`: the process died of it. Return the runs
+        that were blamed so too often in a row to be believed, or ()."""
         self._blame.blame(job, run, failure, died)
         return self._blame.take_suspects()
 
-    def _bounded(self, why_over: Callable[[], str]) -> Callable[[], str]:
-        """As `why_over`, and when the limit is passed."""
+    def _within_limit(self, why_over: Callable[[], str]) -> Callable[[], str]:
+        """Return `why_over` with the time limit added to it."""
         ends = self._clock.monotonic() + self._limit
-        late = f"it was not done within {self._limit:g} s (`self_test_limit` in the config)"
+        late = f"it did not finish within {self._limit:g} s (`self_test_limit` in the config)"
         return lambda: why_over() or (late if self._clock.monotonic() >= ends else "")
 
     def _ask(
@@ -177,15 +179,15 @@ class SelfTest:
         watch = self._watch(asked.stage)
 
         def why_not_wait() -> str:
-            return why_over() or (watch.look() if watch.is_due else "")
+            return why_over() or (watch.sample() if watch.is_due else "")
 
         self_test_failure = self._canary.ask(asked, why_not_wait)
-        self_test_failure = _as_its_log_says(asked, self_test_failure, watch.log.lines())
+        self_test_failure = _checked_with_log(asked, self_test_failure, watch.log.lines())
         if self_test_failure is None:
             return None
         if self_test_failure.error is not None:
             never = threading.Event()
-            watch.log.hear_out(
+            watch.log.wait_for_traceback(
                 self_test_failure.error,
                 lambda pause: bool(why_over()) or self._clock.wait(never, pause),
             )
@@ -193,19 +195,19 @@ class SelfTest:
         broke = self_test_failure.error is None or isinstance(
             self_test_failure.error, WebUIUnreachableError
         )
-        return self._judged(
+        return self._explained(
             asked, self_test_failure, how_ended() if broke else None, watch.log.lines()
         )
 
-    def _judged(
+    def _explained(
         self,
         asked: Asked,
         self_test_failure: SelfTestFailure,
         ended: Ended | None,
         log: tuple[str, ...],
     ) -> SelfTestFailure:
-        """A self-test is a call like any other: known failures are told by their signatures. One
-        that only shows that the set-up is not usable calls for no restart."""
+        """Return the failure explained by the signatures, as for any call. A setup that is unusable
+        calls for no restart."""
         error = self_test_failure.error or WebUIStuckError(self_test_failure.given_up)
         if ended is not None:
             error = WebUIUnreachableError("the WebUI's process ended")
@@ -230,10 +232,11 @@ class SelfTest:
 _BY = {Diagnosis.BAD_REQUEST: By.REFUSED, Diagnosis.NOT_USABLE: By.NO_TIME}
 
 
-def _as_its_log_says(
+def _checked_with_log(
     asked: Asked, self_test_failure: SelfTestFailure | None, log: tuple[str, ...]
 ) -> SelfTestFailure | None:
-    """SD.Next answers 200 to an exception, with a preview or with nothing; its log tells."""
+    """Return the failure that the log shows. SD.Next answers 200 to an exception, with a preview or
+    without an image; only its log shows it."""
     if self_test_failure is not None and getattr(self_test_failure.error, "status", None) != 200:
         return self_test_failure
     came = (
@@ -250,7 +253,8 @@ def _as_its_log_says(
 
 
 def _size_of(stage: str, payload: Mapping[str, Any]) -> Size | None:
-    """As large as what a call makes at once, after hires; None where its payload does not say."""
+    """Return the size of the pictures that a call makes at once, after hires; None where its
+    payload does not say."""
     if stage == UPSCALE:
         return None
     width, height = made_size(payload)

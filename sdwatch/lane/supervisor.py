@@ -1,7 +1,8 @@
-"""The keeper of one WebUI: a thread that looks after it, and what the run that has the permit says.
+"""The supervisor of one WebUI: a thread that checks it, and what the run with the permit reports.
 
-The thread cares whenever no run has the permit, and watches the call of the run that has it. A run
-whose call crashed asks it for what is next, so the WebUI's upkeep (upkeep.py) has one thread.
+The thread supervises the WebUI whenever no run has the permit, and watches the call of the run that
+has it. A run whose call crashed asks the supervisor for what comes next, so only one thread acts on
+the WebUI's availability (availability.py).
 """
 
 from __future__ import annotations
@@ -13,155 +14,112 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIError
 from sdwatch.lane.availability import Availability
-from sdwatch.lane.permit import Permit
+from sdwatch.lane.context import LaneContext
 from sdwatch.lane.recycling import Recycling
+from sdwatch.lane.request import GIVEN_UP, Request
 from sdwatch.lane.self_test import SelfTest
 from sdwatch.lane.warnings import CallWarnings
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
 from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.hold_reason import HoldReason, NoCall
+from sdwatch.policy.failure.hold_reason import HoldReason
 from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.failure.progress import Limits
-from sdwatch.policy.failure.reply_checks import Finding, Level
-from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.system.clock import Clock, join
+from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.system.clock import join
 from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.canary import By, Canary, SelfTestFailure
-from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.external import ExternalWebUI
-from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.mailbox import Exited, Stalled
-from sdwatch.webui.http.option_leaks import OptionLeaks
-from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.log.tail_capture import first_lines_with
-from sdwatch.webui.process.crash_history import CrashHistory
-from sdwatch.webui.process.host_snapshot import Machine
-from sdwatch.webui.process.process import WebUIExit, WebUIProcessManager
-from sdwatch.webui.process.readiness import PROBE_EVERY
+from sdwatch.webui.process.incarnation import WebUIExit
+from sdwatch.webui.process.process import WebUIProcessManager
+from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 
-log = logging.getLogger("sdwatch.keeper")
+log = logging.getLogger("sdwatch.supervisor")
 
-GIVEN_UP = "given up"
 
-_LOOK_EVERY = 0.1  # seconds: whether a run that waits was given up
+_CHECK_INTERVAL_S = 0.1  # was the waiting run given up?
 
 
 class Supervisor:
-    """Keeps the WebUI of `config`. `wake` is called when the lane's readiness has changed, `tell`
-    gets lines for people; `checks`: what each finding in a reply is. `use` a process once, before
-    `open`."""
+    """Of the WebUI of `context`. Call `use` once, before `open`."""
 
-    def __init__(
-        self,
-        config: WebUIConfig,
-        *,
-        client: SDWebUIClient,
-        probe: ReadinessProbe,
-        crashes: CrashHistory,
-        permit: Permit,
-        clock: Clock,
-        wake: Callable[[], None],
-        tell: Callable[[str], None],
-        may_call: Callable[[], NoCall | None],
-        paused: Callable[[], NoCall | None],
-        machine: Machine,
-        signatures: tuple[Signature, ...],
-        redactor: Redactor,
-        option_leaks: OptionLeaks,
-        remembered: Remembered,
-        checks: Mapping[str, Level],
-    ) -> None:
+    def __init__(self, context: LaneContext) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
-        self.warnings = CallWarnings(tell)
-        self._checks = checks
-        self.recycling = Recycling(config, option_leaks, lambda: self._process.rss())
+        self.warnings = CallWarnings(context.report)
+        self.recycling = Recycling(
+            context.config, context.option_leaks, lambda: self._process.rss()
+        )
         self._process: WebUIProcessManager | ExternalWebUI
-        self._config = config
-        self._client = client
-        self._crashes = crashes
-        self._permit = permit
-        self._clock = clock
-        self._machine = machine
+        self._context = context
+        self._config = context.config
+        self._crashes = context.crashes
+        self._clock = context.clock
         self._stopping = threading.Event()
         self._kick = threading.Event()
-        self._lock = threading.Lock()  # of what another thread than the permit's writes, too
+        self._lock = threading.Lock()  # of what a thread without the permit writes, too
         self._lists_asked: set[str] = set()
-        self._wish: _Wish | None = None
-        self._last_log: CallLog | None = None  # of a run's last POST, also when it is over
-        self._newest_log: tuple[int, CallLog] | None = None  # and its generation; a proof's, too
-        self._call: tuple[str, Mapping[str, Any]] = ("", {})  # the last that went out
-        managed = config.command is not None
-        canary = Canary(client, may_interrupt=managed)
+        self._request: Request | None = None
+        self._last_log: CallLog | None = None  # of a run's last POST, also after its end
+        self._newest_log: tuple[int, CallLog] | None = None  # and its incarnation; self-tests too
+        self._call: tuple[str, Mapping[str, Any]] = ("", {})  # the last one sent
         self._self_test = SelfTest(
-            canary,
+            Canary(context.client, may_interrupt=context.managed),
             self._new_watch,
-            redactor,
-            signatures,
-            managed=managed,
-            kind=lambda: self.availability.kind,
-            clock=clock,
-            limit=config.self_test_limit,
+            context.redactor,
+            context.signatures,
+            managed=context.managed,
+            kind=lambda: self.availability.inventory.kind,
+            clock=context.clock,
+            limit=context.config.self_test_limit,
         )
         self.availability = Availability(
-            config,
-            client=client,
-            probe=probe,
-            crashes=crashes,
+            context,
             recycling=self.recycling,
             self_test=self._self_test,
-            clock=clock,
             stopping=self._stopping,
-            changed=permit.changed,
-            wake=wake,
-            tell=tell,
             warn=self.warn,
-            may_call=may_call,
-            paused=paused,
-            redact=redactor.redact,
-            remembered=remembered,
         )
-        self._thread = threading.Thread(target=self._keep, name=f"keeper-{config.name}")
+        self._thread = threading.Thread(target=self._run, name=f"supervisor-{context.config.name}")
 
     def use(self, process: WebUIProcessManager | ExternalWebUI) -> None:
-        """What is kept."""
+        """Set the process to supervise."""
         self._process = self.availability.process = process
 
     def open(self) -> None:
-        """Begin to keep: adopt or start it."""
+        """Start to supervise: adopt or start the process."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stop keeping; the process is left as it is."""
+        """Stop supervising. The process is left as it is."""
         self._stopping.set()
         self._kick.set()
 
     def join(self) -> None:
-        """Wait until the keeper has ended."""
+        """Wait until the supervisor's thread has ended."""
         if self._thread.ident is not None:
             join(self._thread)
         self.availability.apply(Event.STOP)
 
-    # -- what a call says (see roles.Keeper); the caller has the permit
+    # -- reports of a call (see CallObserver); the caller has the permit
 
     def is_clean(self) -> bool:
-        """For who has just got the permit: whether nothing of an earlier call is left, one that was
-        given up included, of which nobody waited for the end."""
+        """Return whether nothing of an earlier call is left, including a call that was given up.
+        For who has just acquired the permit."""
         self.warn("a call that was given up", self.after_call())
         return not self.recycling.due
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
-        """A POST is about to go out; another attempt of the same call may have gone before."""
+        """Prepare for a POST. Another attempt of the same call may have gone before."""
         self._call = ("", payload)
         self.recycling.before_call(payload, self._process.incarnation)
 
     def sending(self, stage: str) -> bool:
-        """A POST goes out: watch it from here on. Whether it is the first call of its incarnation,
-        which is never so where sdwatch did not start that."""
+        """Watch the POST that goes out now. Return whether it is the first call of its incarnation;
+        never so for an external WebUI."""
         self._call = (stage, self._call[1])
         watch = self._new_watch(stage)
         self._last_log = watch.log
@@ -170,76 +128,75 @@ class Supervisor:
 
     @property
     def has_log(self) -> bool:
-        """Whether the WebUI's lines can be seen at all."""
+        """Return whether the WebUI's output can be read at all."""
         return bool(self._process.log_paths())
 
     def call_log(self) -> tuple[str, ...]:
-        """The WebUI's lines since the last POST went out, oldest first."""
+        """Return the WebUI's lines since the last POST went out, oldest first."""
         return self._last_log.lines() if self._last_log is not None else ()
 
-    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
-        """Wait for what the WebUI prints of a failed call after its reply. See roles.Keeper."""
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+        """Wait for what the WebUI prints of a failed call after its reply. See CallObserver."""
         self._set_watch(None)  # nothing is in flight: a stop need not wait for a reply
         if self._last_log is not None:
-            self._last_log.hear_out(
+            self._last_log.wait_for_traceback(
                 error, lambda pause: is_over() or self._clock.wait(self._stopping, pause)
             )
 
     def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
-        """The first line that the WebUI printed since its start of each."""
+        """Return the first line since the WebUI's start that matches each pattern."""
         return first_lines_with(self._process.log_paths(), patterns)
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
-        """A call succeeded."""
+        """Note that a call succeeded."""
         self.availability.hold.succeeded()
         self._crashes.succeeded()
         self._self_test.succeeded(stage, payload)
 
     def after_call(self) -> tuple[Finding, ...]:
-        """The call is settled; what the WebUI kept of it, now undone."""
-        return self.recycling.settle(self._process.incarnation)
+        """Undo what the WebUI kept of the call, and return the findings."""
+        return self.recycling.after_call(self._process.incarnation)
 
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
-        """Something that a person should know: counted for status, and told once for each job.
-        What the config says is off is not."""
-        wanted = (each for each in warnings if self._checks.get(each.kind) != "off")
+        """Warn of findings that a person should know, except those that `checks` turns off."""
+        wanted = (each for each in warnings if self._context.checks.get(each.kind) != "off")
         self.warnings.add(job, tuple(wanted))
 
     def crashed(self, diagnosis: Diagnosis) -> None:
-        """The WebUI must be restarted; its cool-down begins now."""
+        """Mark the WebUI as crashed: it must be restarted, and its cool-down starts now."""
         self._set_watch(None)
         self.availability.crashed(diagnosis)
 
     def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
-        """Nothing can be sent to it for now. No probe sees what a call has found wrong, so a canary
-        goes before the next call. See roles.Keeper."""
+        """Send nothing to the WebUI for now. No probe sees what a call has found wrong, so a canary
+        runs before the next call. See CallObserver."""
         self._set_watch(None)
         still_counts_for = math.inf if until_idle else 0.0
         self.availability.put_on_hold(
-            hold_reason, still_counts_for=still_counts_for, to_be_proven=not until_idle
+            hold_reason, still_counts_for=still_counts_for, needs_self_test=not until_idle
         )
 
     def wait_until_idle(self, hold_reason: HoldReason) -> None:
-        """It may generate what nobody waits for any more. See roles.Keeper. A generation that
-        stands still for as long as the stall time is none."""
+        """Hold the WebUI while it may generate what nobody waits for any more. A generation without
+        progress for the stall time does not count. See CallObserver."""
         self._set_watch(None)
         self.availability.put_on_hold(hold_reason, still_counts_for=self._config.stall)
 
     def bring_up_for(self, give_up: threading.Event) -> bool:
-        """Have the WebUI brought up, and wait for that. False: it did not become ready, or
-        `give_up` was set; then the keeper goes on with it."""
-        return self._ask(_Wish(self._bring_up, give_up)) is None
+        """Have the WebUI brought up, and wait for it. Return False if it did not become ready, or
+        `give_up` was set; then the supervisor continues alone."""
+        return self._ask(Request(self._bring_up, give_up)) is None
 
     def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
-        """Have the WebUI tested. See roles.Keeper."""
+        """Have the WebUI tested. See CallObserver."""
         self._set_watch(None)
-        return self._ask(_Wish(self._judge_by_self_test, give_up, binds=True))
+        return self._ask(Request(self._self_test_for_run, give_up, binds=True))
 
     def failed_fresh_since(self, incarnation: int) -> bool:
-        """Whether an incarnation after this one failed its self-test before any job's call."""
+        """Return whether a later incarnation failed its self-test before any job's call."""
         return self._crashes.failed_fresh > incarnation
 
-    def draws(
+    def can_generate(
         self,
         stage: str,
         payload: Mapping[str, Any],
@@ -247,63 +204,63 @@ class Supervisor:
         *,
         keeps_memory: bool,
     ) -> Drawn:
-        """Have a plain picture made, as large as this call's. See roles.Keeper."""
+        """Have a plain picture generated, as large as this call's. See CallObserver."""
         drawn = Drawn.NOT_ASKED
 
-        def draw(wish: _Wish) -> None:
+        def draw(request: Request) -> None:
             nonlocal drawn
-            drawn = self.availability.draws(
-                stage, payload, wish.why_over, keeps_memory=keeps_memory
+            drawn = self.availability.can_generate(
+                stage, payload, request.why_over, keeps_memory=keeps_memory
             )
 
-        self._ask(_Wish(draw, give_up, binds=True))
+        self._ask(Request(draw, give_up, binds=True))
         return drawn
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
-        """Whether the failure of the last call was proven to be jobs' own, and its second attempt
-        needs no restart."""
+        """Return whether the last call's failure was shown to be the jobs' own, so that its second
+        attempt needs no restart."""
         return self._self_test.is_a_jobs_own(failure, *self._call)
 
     def blamed(
         self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
     ) -> None:
-        """This failure was proven to be a job's own: its crashes lengthen no cool-down."""
+        """Note that this failure was a job's own: its crashes do not lengthen the cool-down."""
         self._set_watch(None)
         self._crashes.forgive(crashes)
         if runs := self._self_test.blamed(job, run, failure, died):
-            self.availability.doubt_the_jobs(runs)
+            self.availability.suspect_webui(runs)
 
     def cannot(self, stage: str, upscaler: str, why: str) -> None:
-        """A call has shown what this life of the WebUI cannot do. See roles.Keeper."""
-        self.availability.cannot(stage, upscaler, why)
+        """Note what this incarnation cannot do, as a call has shown. See CallObserver."""
+        self.availability.inventory.note_cannot(stage, upscaler, why)
 
-    def call_over(self) -> None:
-        """The call is settled, and the permit about to be given back."""
-        self.recycling.look()
-        self.availability.rest()
+    def call_finished(self) -> None:
+        """Finish a call: its failure is handled, and the permit is about to be released."""
+        self.recycling.check_limits()
+        self.availability.defer_health_check()
         self._set_watch(None)
 
-    def look_again(self) -> None:
-        """The permit was given back: what happened to the WebUI meanwhile is the keeper's."""
+    def check_again(self) -> None:
+        """Check the WebUI soon if it is not ready: the permit was released."""
         if not self.availability.ready:
             self._kick.set()
 
-    def _ask(self, wish: _Wish) -> SelfTestFailure | None:
+    def _ask(self, request: Request) -> SelfTestFailure | None:
         with self._lock:
-            self._wish = wish
+            self._request = request
         self._kick.set()
-        while not wish.done.wait(_LOOK_EVERY):
+        while not request.done.wait(_CHECK_INTERVAL_S):
             with self._lock:
-                # What is done for it on the WebUI must be over before the permit is given back.
-                if (wish.given_up or self._stopping.is_set()) and not wish.bound:
-                    self._wish = None if self._wish is wish else self._wish
+                # What is done for it on the WebUI must be over before the permit is released.
+                if (request.given_up or self._stopping.is_set()) and not request.bound:
+                    self._request = None if self._request is request else self._request
                     return SelfTestFailure(GIVEN_UP, By.NOT_ASKED)
-        return wish.self_test_failure
+        return request.self_test_failure
 
     def _new_watch(self, stage: str) -> CallWatch:
         config = self._config
         return CallWatch(
-            self._client,
+            self._context.client,
             self._clock,
             Limits(config.stall, config.load_limit, config.call_limit),
             stage=stage,
@@ -313,8 +270,8 @@ class Supervisor:
         )
 
     def _new_log(self) -> CallLog:
-        """From here on. A traceback that a call before it still owes is none of the next one's; a
-        process that ended owes nothing."""
+        """Return a log that starts now. Tracebacks that earlier calls still owe are not part of it;
+        a process that ended owes none."""
         incarnation = self._process.incarnation
         before = self._newest_log
         same = before[1] if before is not None and before[0] == incarnation else None
@@ -326,142 +283,113 @@ class Supervisor:
         with self._lock:
             self.watch = watch
 
-    # -- what others say, on any thread
+    # -- reports of others, on any thread
 
     def exited(self, ended: WebUIExit) -> None:
-        """From the process's own waiter thread, as soon as a generation has ended."""
+        """Note that an incarnation has ended. Called at once, on the process's own waiter
+        thread."""
         if ended.expected:
             return
         self.availability.ended_incarnation = ended.incarnation
-        self._permit.tell(Exited(ended.incarnation, ended.code))
+        self._context.permit.notify(Exited(ended.incarnation, ended.code))
         self._kick.set()
 
     def release(self) -> None:
-        """A person says that it is to go on."""
+        """Release the hold because a person asks for it."""
         self.availability.release()
         self._kick.set()
 
     def read_again(self, routes: Collection[str]) -> None:
-        """Read these lists anew, soon; `wake` is called when it is done."""
+        """Have these lists read again soon; `wake` is called when that is done."""
         with self._lock:
             self._lists_asked |= set(routes)
         self._kick.set()
 
     # -- the thread
 
-    def _keep(self) -> None:
-        self._unless_broken(self.availability.adopt)
+    def _run(self) -> None:
+        self._guarded(self.availability.adopt)
         while not self._stopping.is_set():
             self._kick.wait(self._pause())
             self._kick.clear()
-            self._unless_broken(self._read_lists_again)
-            self._unless_broken(self._care)
+            self._guarded(self._read_lists_again)
+            self._guarded(self._check_once)
 
-    def _unless_broken(self, act: Callable[[], None]) -> None:
-        """The thread's outer edge. A lane without a keeper would stay for ever as it is, so the
-        keeper goes on after a mistake of its own."""
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Run `act` at the thread's outer edge. Without its supervisor a lane would never change
+        again, so the thread continues after an internal error."""
         try:
             act()
         except Exception as error:
-            log.exception("%s: the keeper broke, and goes on", self._config.name)
-            self.availability.broke(error)
-            self._clock.wait(self._stopping, PROBE_EVERY)
+            log.exception("%s: internal error of the supervisor; it continues", self._config.name)
+            self.availability.internal_error(error)
+            self._clock.wait(self._stopping, PROBE_INTERVAL_S)
 
     def _pause(self) -> float:
-        """Seconds until the next look, if nothing is announced before."""
+        """Return the seconds until the next check, unless something is reported before."""
         if (watch := self.watch) is not None:
-            return max(0.0, min(PROBE_EVERY, watch.next_look - self._clock.monotonic()))
+            return max(0.0, min(PROBE_INTERVAL_S, watch.next_sample - self._clock.monotonic()))
         down = self.availability.state in (State.DOWN, State.COOLING_DOWN)
-        idle = self._permit.taken or self.availability.paused()
-        return 0.0 if down and not idle else PROBE_EVERY
+        idle = self._context.permit.taken or self.availability.paused()
+        return 0.0 if down and not idle else PROBE_INTERVAL_S
 
     def _read_lists_again(self) -> None:
         with self._lock:
             routes, self._lists_asked = self._lists_asked, set()
-        self.availability.read_lists_again(routes)
+        self.availability.inventory.read_again(routes)
 
-    def _care(self) -> None:
-        """One round: what a run asked for, the call in flight, or the idle WebUI."""
-        self._machine.look()
-        if (wish := self._take_wish()) is not None:
+    def _check_once(self) -> None:
+        """Handle the request of a run, else the call in flight, else the idle WebUI."""
+        self._context.machine.sample()
+        if (request := self._next_request()) is not None:
             try:
-                wish.self_test_failure = wish.act(wish)
+                request.self_test_failure = request.act(request)
             finally:
-                wish.done.set()
+                request.done.set()
         elif (watch := self.watch) is not None:
-            self._look_at_call(watch)
-        elif self._permit.take_for_keeping():
+            self._check_call(watch)
+        elif self._context.permit.acquire_for_supervisor():
             try:
-                self.availability.look_after()
+                self.availability.supervise()
             finally:
-                self._permit.give_back()
+                self._context.permit.release()
 
-    def _bring_up(self, wish: _Wish) -> SelfTestFailure | None:
-        del wish  # it may be given up meanwhile: the keeper goes on with it
+    def _bring_up(self, request: Request) -> SelfTestFailure | None:
+        del request  # it may be given up meanwhile: the supervisor continues alone
         return self.availability.bring_up()
 
-    def _take_wish(self) -> _Wish | None:
+    def _next_request(self) -> Request | None:
         with self._lock:
-            wish, self._wish = self._wish, None
-            if wish is not None:
-                wish.bound = wish.binds
-            return wish
+            request, self._request = self._request, None
+            if request is not None:
+                request.bound = request.binds
+            return request
 
-    def _judge_by_self_test(self, wish: _Wish) -> SelfTestFailure | None:
-        """For a run whose call failed twice: why the WebUI fails its self-test."""
+    def _self_test_for_run(self, request: Request) -> SelfTestFailure | None:
+        """Return why the WebUI fails its self-test, for a run whose call failed twice."""
         if self.availability.state is State.READY and self.availability.is_gone:
             self.availability.crashed(Diagnosis.CRASH)
         if self.availability.state is not State.READY:
-            wish.bound = False  # nobody gets the permit for a WebUI that is not ready
-            is_tested = self.availability.must_be_proven
+            request.bound = False  # nobody gets the permit for a WebUI that is not ready
+            is_tested = self.availability.must_self_test
             if self_test_failure := self.availability.bring_up():
                 return self_test_failure
             if is_tested:
                 return None
             with self._lock:
-                wish.bound = True
-        if wish.given_up or self._stopping.is_set():
+                request.bound = True
+        if request.given_up or self._stopping.is_set():
             return SelfTestFailure(GIVEN_UP, By.NOT_ASKED)
-        return self.availability.run_self_test(wish.why_over)
+        return self.availability.run_self_test(request.why_over)
 
-    def _look_at_call(self, watch: CallWatch) -> None:
+    def _check_call(self, watch: CallWatch) -> None:
         if not watch.is_due:
             return
         self._process.cap_logs()  # a queue that never rests must not let a flood through
-        self.recycling.look_at_memory()
-        reason = watch.look()
+        self.recycling.sample_memory()
+        reason = watch.sample()
         with self._lock:
             # Under the lock: the call may be over by now, and the next one's watch in its place.
             if reason and self.watch is watch:
-                self.watch = None  # said once
-                self._permit.tell(Stalled(reason, watch.probes))
-
-
-class _Wish:
-    """What a run asks the supervisor's thread to `act` for it; `self_test_failure` is the answer
-    once it is `done`. `binds`: that needs the run's permit, which is `bound` while it is so."""
-
-    def __init__(
-        self,
-        act: Callable[[_Wish], SelfTestFailure | None],
-        give_up: threading.Event,
-        *,
-        binds: bool = False,
-    ) -> None:
-        self.done = threading.Event()
-        self.act = act
-        self.binds = binds
-        self.bound = False
-        self.self_test_failure: SelfTestFailure | None = SelfTestFailure(
-            "sdwatch itself broke on it", By.NOT_ASKED
-        )
-        self._give_up = give_up
-
-    @property
-    def given_up(self) -> bool:
-        """Whether the run waits for it no longer."""
-        return self._give_up.is_set()
-
-    def why_over(self) -> str:
-        """Why what is done for it is not to be waited for any more, or ''."""
-        return GIVEN_UP if self.given_up else ""
+                self.watch = None  # reported once
+                self._context.permit.notify(Stalled(reason, watch.probes))

@@ -1,4 +1,5 @@
-"""The runs that wait in working/ to go on: after a stop, a hold, or a disk that refused."""
+"""The runs that wait in working/ to resume: after a stop, a hold, or a disk that refused a
+write."""
 
 from __future__ import annotations
 
@@ -12,13 +13,13 @@ from sdwatch.spool.run import Run
 from sdwatch.system.clock import Clock
 
 REFUSED_FOR = 5.0
-"""Seconds until what the disk refused is tried again."""
+"""Seconds until what the disk refused is retried."""
 
 _FOR_A_WEBUI = "waits in working/ for a WebUI"
 
 
 class SuspendedRun:
-    """One of them. `until`: when it may go on, on the monotonic clock."""
+    """A run that waits. `until`: when it may resume, on the monotonic clock."""
 
     def __init__(self, folder: Path, until: float, why: str, clock: Clock, rules: JobRules) -> None:
         self.folder = folder
@@ -31,12 +32,12 @@ class SuspendedRun:
 
     @property
     def source(self) -> str:
-        """By which it is told from the jobs that wait in the inbox."""
+        """Return a name that no job in the inbox has."""
         return f"working/{self.folder.name}"
 
     @property
     def job(self) -> Job | None:
-        """Its job; None where that cannot be read: whoever takes it up says why."""
+        """Return its job; None where that cannot be read. Whoever resumes it reports why."""
         if not self._is_read:
             try:
                 self._job = Run(self.folder, self._clock).read_job(self._rules)
@@ -49,7 +50,7 @@ class SuspendedRun:
 
 
 class SuspendedRuns:
-    """All of them. Used by the main thread. `rules`: what jobs may do."""
+    """All runs that wait. Used by the main thread. `rules`: what jobs may do."""
 
     def __init__(self, clock: Clock, rules: JobRules) -> None:
         self._clock = clock
@@ -64,23 +65,23 @@ class SuspendedRuns:
 
     @property
     def sources(self) -> set[str]:
-        """Of all."""
+        """Return the sources of all runs."""
         return {suspended.source for suspended in self}
 
     def add(self, folder: Path, seconds: float = 0.0, why: str = _FOR_A_WEBUI) -> None:
-        """It is to go on, after so many seconds."""
+        """Add a run that may resume after so many seconds. `why`: for `status`."""
         until = self._clock.monotonic() + seconds
         self._suspended[folder] = SuspendedRun(folder, until, why, self._clock, self._rules)
 
     def remove(self, folder: Path) -> None:
-        """It does not wait any more."""
+        """Remove a run: it no longer waits."""
         self._suspended.pop(folder, None)
 
     def due(self) -> list[SuspendedRun]:
-        """Those that may go on now, oldest first."""
+        """Return the runs that may resume now, oldest first."""
         now = self._clock.monotonic()
         return sorted((p for p in self if p.until <= now), key=lambda suspended: suspended.folder)
 
     def first(self, fits: Callable[[SuspendedRun], bool]) -> SuspendedRun | None:
-        """The oldest that may go on now, and fits."""
+        """Return the oldest run that may resume now and fits, or None."""
         return next(filter(fits, self.due()), None)

@@ -1,4 +1,4 @@
-"""What comes in: when the inbox is scanned, what waits in it in which order, and the claim."""
+"""The intake of jobs: when the inbox is scanned, what waits in it in which order, and the claim."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sdwatch.system import disk
 from sdwatch.system.clock import Clock
 
 _SCAN_SHARE = 5
-"""A scan of a large inbox takes its time: this many times as long passes before the next."""
+"""The next scan waits this many times as long as the last one took: a large inbox takes long."""
 
 
 class Intake:
-    """The inbox of `spool`. `wake` is called, from the watch's thread, when it is worth a look;
-    `say` gets a line for people. All else is for the main thread."""
+    """The inbox of `spool`. `wake`: called from the watch's thread when a scan is due. `report`:
+    gets lines for people. The rest is for the main thread."""
 
     def __init__(
         self,
@@ -34,12 +34,12 @@ class Intake:
         *,
         clock: Clock,
         wake: Callable[[], None],
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._spool = spool
         self._clock = clock
         self._wake = wake
-        self._say = say
+        self._report = report
         self._settle = config.settle
         self._scan_interval = config.scan_interval
         self._by_events = config.watch == "events"
@@ -55,31 +55,32 @@ class Intake:
         self._watch = InboxWatch(spool.inbox, self._hint, self._inbox.renamed_in)
         self._arrivals: list[Arrival] = []
         self._without_webui: list[Arrival] = []
-        self.sources: set[str] = set()  # of what could be claimed at the last scan
+        self.sources: set[str] = set()  # claimable at the last scan
         self._scan_wanted = True
         self._next_scan = self._scan_not_before = 0.0
         self._refusals = Lasting()
-        self._named: set[str] = set()  # what looks as if a job was meant, once it was said
-        self._refused: dict[str, float] = {}  # sources that could not be claimed; until when
+        self._named: set[str] = set()  # looks like a job, and was reported
+        self._refused: dict[str, float] = {}  # source -> when it may be claimed again
 
     def open(self) -> None:
-        """Begin to watch."""
+        """Start to watch the inbox."""
         if self._by_events:
             self._watch.start()
 
     def close(self) -> None:
-        """End watching."""
+        """Stop watching."""
         self._watch.stop()
 
     def scan(self) -> None:
-        """Scan on a hint, and every so often without one; never so often that it is all we do."""
+        """Scan if there was a hint, or the interval has passed; never so often that scanning takes
+        most of the time."""
         now = self._clock.monotonic()
         wanted = self._scan_wanted or self._inbox.waiting or now >= self._next_scan
         if wanted and now >= self._scan_not_before:
             self._scan(now)
 
     def is_empty_now(self) -> bool:
-        """Scan, due or not: whether there is nothing to be claimed, and nothing arriving."""
+        """Scan now, and return whether there is nothing to claim and nothing arriving."""
         self._scan(self._clock.monotonic())
         if found := bool(self._arrivals or self._without_webui):
             self._wake()
@@ -96,17 +97,17 @@ class Intake:
             self._inbox.waiting["inbox"] = f"cannot be read: {error}"
         self.sources = {arrival.source for arrival in self._arrivals}
         for source in self._inbox.unreadable - before:
-            self._say(f"{printable(source)}: {self._inbox.waiting[source]}")
+            self._report(f"{printable(source)}: {self._inbox.waiting[source]}")
         for source, why in self._inbox.ignored.items():
             if source not in self._named:
-                self._say(f"{printable(source)}: {why}")
+                self._report(f"{printable(source)}: {why}")
         self._named = set(self._inbox.ignored)
         took = self._clock.monotonic() - now
         self._next_scan = now + self._scan_interval
         self._scan_not_before = now + _SCAN_SHARE * took
 
     def pause(self) -> float:
-        """Seconds until the next scan is due, if nothing happens before."""
+        """Return the seconds until the next scan is due, if nothing happens before."""
         if self._scan_wanted:
             return max(0.0, self._scan_not_before - self._clock.monotonic())
         if self._inbox.waiting:
@@ -115,31 +116,31 @@ class Intake:
 
     @property
     def ready(self) -> bool:
-        """Whether a job can be claimed."""
+        """Return whether a job can be claimed."""
         return bool(self._arrivals)
 
     @property
     def settling(self) -> bool:
-        """Whether something is arriving. What cannot be read, or claimed, waits for somebody to do
-        something about it."""
+        """Return whether something is arriving. What cannot be read or claimed waits for a person,
+        and does not count."""
         coming = self._inbox.waiting.keys() - self._inbox.unreadable - self._refused.keys()
         return bool(coming or self._scan_wanted)
 
     def first(self, fits: Callable[[Arrival], bool]) -> Arrival | None:
-        """The first in order that fits."""
+        """Return the first arrival, in order, that fits."""
         return next(filter(fits, self._arrivals), None)
 
     def claim(self, arrival: Arrival) -> Run | None:
-        """Claim one of them; None where it was taken away meanwhile."""
+        """Claim an arrival; None where it was removed meanwhile."""
         self._arrivals.remove(arrival)
         return self._claim(arrival)
 
     def claim_without_lane(
         self, refusal: Callable[[Arrival], JobError | None] | None
     ) -> list[tuple[Run, JobError | None]]:
-        """Claim what needs no WebUI: jobs that cannot be parsed, or that no WebUI can do, with the
-        error; and those that were cancelled while they waited, with None. `refusal`: None where
-        it has no news."""
+        """Claim what needs no WebUI: with the error, jobs that cannot be parsed or that no WebUI
+        can do; with None, jobs that were cancelled while they waited. `refusal`: None where nothing
+        has changed."""
         claimed = []
         asked = self._arrivals if refusal else []
         refused = [(a, error) for a in asked if refusal and (error := refusal(a)) is not None]
@@ -166,11 +167,11 @@ class Intake:
         try:
             run = archive.claim(arrival, self._spool, self._clock)
         except OSError as error:
-            # Each try is for a run, and so a path, of its own.
+            # Each attempt has a run, and so a path, of its own.
             working, now = self._spool.working, self._clock.monotonic()
             why = disk.refusal(error, working, named=False)
             if line := self._refusals.goes_on(arrival.source, key_of(error), why, now):
-                self._say(f"{printable(arrival.source)}: cannot be claimed: {line}")
+                self._report(f"{printable(arrival.source)}: cannot be claimed: {line}")
             self._refused[arrival.source] = self._clock.monotonic() + REFUSED_FOR
             self._inbox.waiting[arrival.source] = (
                 f"cannot be claimed: {disk.refusal(error, working)}"
@@ -182,13 +183,13 @@ class Intake:
         return run
 
     def _is_refused(self, source: str, now: float) -> bool:
-        """Whether it could not be claimed a short while ago; then it is not yet tried again."""
+        """Return whether claiming it failed a short while ago; then it is not yet retried."""
         refused = now < self._refused.get(source, 0.0)
         if refused:
-            self._inbox.waiting[source] = "cannot be claimed yet; it is tried again"
+            self._inbox.waiting[source] = "cannot be claimed yet; sdwatch keeps trying"
         return refused
 
     def _hint(self) -> None:
-        """From the watch's thread."""
+        """Scan soon. Called from the watch's thread."""
         self._scan_wanted = True
         self._wake()

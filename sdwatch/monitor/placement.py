@@ -1,12 +1,12 @@
 """Which lane can do which job: the preflight, before a job is claimed for a lane.
 
-The rule: a lane takes no job that its WebUI cannot do; the job waits for another. It fails at once,
-without a call, when every lane is known and none can do it. A lane is known once its WebUI has been
-ready for the first time; until then its jobs wait, as they would anyway. A name that is in no list
-is looked for once more, in a list that is read after the job came: titles of checkpoints change
-with the first load, and people add files. What a lane said of a job holds until its WebUI is
-another, or its lists were read anew. A run that goes on from working/ goes to a lane that can do
-it; where none can, to any, for the calls that it still needs may be those that can be made.
+The rule: a lane claims no job that its WebUI cannot do; the job waits for another lane. It fails at
+once, without a call, when every lane is known and none can do it. A lane is known once its WebUI
+has been ready for the first time; until then its jobs wait, as they would anyway. A name that is in
+no list is looked up once more, in a list that is read after the job came: titles of checkpoints
+change with the first load, and people add files. A lane's answer for a job is valid until its WebUI
+is another one, or its lists were read again. A run that resumes from working/ goes to a lane that
+can do it; where none can, to any lane, because the calls that are left may be possible.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sdwatch.policy.job.preflight import check_against
 
 
 class Candidate(Protocol):
-    """A lane, as far as it matters here."""
+    """A lane, as far as placement needs it."""
 
     name: str
 
@@ -34,7 +34,7 @@ class Candidate(Protocol):
 
 
 class Offered(Protocol):
-    """A job that waits, in the inbox or in working/. `source`: by which it is known."""
+    """A job that waits, in the inbox or in working/. `source`: its unique name."""
 
     @property
     def source(self) -> str: ...
@@ -45,7 +45,8 @@ class Offered(Protocol):
 
 @dataclass
 class _Opinion:
-    """What one lane says of one job, by one catalogue. `waits`: for lists that are read anew."""
+    """Whether one lane can do one job, by one catalogue. `waits`: for lists that are being read
+    again."""
 
     job: Job
     catalogue: Catalogue
@@ -54,7 +55,7 @@ class _Opinion:
 
 
 class Placement:
-    """Knows the opinions of `lanes`. Used by the main thread. `max_generation`, `rules`: see
+    """Knows what `lanes` can do. Used by the main thread. `max_generation`, `rules`: see
     preflight."""
 
     def __init__(
@@ -70,19 +71,20 @@ class Placement:
         self._asked: list[object] = []
 
     def has_news(self, waiting: object) -> bool:
-        """Whether other jobs wait than when this was last asked (`waiting` is another object then),
-        or a lane's lists are others: only then are opinions others. To ask 30,000 takes a while."""
+        """Return whether the waiting jobs changed since the last call (`waiting` is another object
+        then), or the lists of a lane: only then does any answer change. Asking for 30,000 jobs
+        takes a while."""
         now = [waiting, *(lane.catalogue for lane in self._lanes)]
         old, self._asked = self._asked, now
         return len(old) != len(now) or any(a is not b for a, b in zip(old, now, strict=True))
 
     def can_do(self, lane: Candidate, offered: Offered) -> bool:
-        """Whether this lane would do it, as far as is known."""
+        """Return whether this lane can do it, as far as is known."""
         opinion = self._opinion(lane, offered)
         return opinion is not None and not opinion.problems
 
     def refusal(self, offered: Offered) -> JobUnfitError | None:
-        """Why no lane can do this job; None where one can, or may be able to."""
+        """Return why no lane can do this job; None where one can, or may be able to."""
         opinions = [(lane.name, self._opinion(lane, offered)) for lane in self._lanes]
         reasons: dict[Problem, list[str]] = {}
         for name, opinion in opinions:
@@ -97,12 +99,12 @@ class Placement:
         return JobUnfitError(offered.source, problems) if problems else None
 
     def is_refused_by(self, lanes: Iterable[Candidate], offered: Offered) -> bool:
-        """Whether none of these lanes will do it."""
+        """Return whether none of these lanes can do it."""
         opinions = [self._opinion(lane, offered) for lane in lanes]
         return all(o is not None and not o.waits and o.problems for o in opinions)
 
     def waiting(self) -> dict[str, str]:
-        """The jobs that some lane cannot do, by source, with its reason."""
+        """Return the jobs that some lane cannot do: source to reason."""
         return {
             source: f"{lane} cannot do it: {opinion.problems[0].message}"
             for (source, lane), opinion in list(self._opinions.items())
@@ -110,13 +112,13 @@ class Placement:
         }
 
     def keep_only(self, sources: Collection[str]) -> None:
-        """All other jobs are gone from the inbox."""
+        """Forget all other jobs: they have left the inbox."""
         gone = [key for key in self._opinions if key[0] not in sources]
         for key in gone:
             del self._opinions[key]
 
     def _opinion(self, lane: Candidate, offered: Offered) -> _Opinion | None:
-        """None while nothing is known of the lane, and for what is no job."""
+        """Return what is known; None while nothing is known of the lane, and for what is no job."""
         job, catalogue = offered.job, lane.catalogue
         if catalogue is None or not isinstance(job, Job):
             return None

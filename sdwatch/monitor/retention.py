@@ -1,8 +1,8 @@
-"""What piles up is bounded: published runs by age and size, if the config says so, and the output
-of WebUIs by size.
+"""Bounds what piles up: published runs by age and size, if the config says so, and the output of
+WebUIs by size.
 
-A run goes by one rename into this worker's own folder, and is taken apart there: in done/ and
-failed/ it is seen whole or not at all. Whatever else lies there is left alone.
+A run is renamed into this worker's own folder first, and removed there: in done/ and failed/ it is
+complete or absent. Anything else in these folders is left alone.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from sdwatch.webui.process.process_identity import old_logs
 
 log = logging.getLogger("sdwatch.retention")
 
-EVERY = 600.0  # seconds between two rounds
-_FIRST = 2 * INTERVAL  # seconds to the first one: it needs a heartbeat
-_LEFT_ALONE = 5.0  # seconds that a stop waits for a run that is being removed
+ROUND_INTERVAL_S = 600.0  # seconds between two rounds
+_FIRST_ROUND_S = 2 * INTERVAL  # seconds to the first one: it needs a heartbeat
+_STOP_WAIT_S = 5.0  # seconds that a stop waits for a run that is being removed
 _REMOVED = ".removed-"
 
 
 class Retention:
-    """Removes, on a thread of its own, what `config` says. `say` gets a line for people."""
+    """Removes what `config` says, on a thread of its own. `report` gets lines for people."""
 
     def __init__(
         self,
@@ -44,46 +44,46 @@ class Retention:
         state: StateFolder,
         *,
         clock: Clock,
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         self._config = config
         self._spool = spool
         self._state = state
         self._clock = clock
-        self._say = say
+        self._report = report
         self._sizes: dict[Path, _Measured] = {}
         self._refused = Lasting()  # by path
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live, name="retention", daemon=True)
 
     def open(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """End; what is half removed is finished at the next start."""
+        """Stop the thread. What is half removed is finished at the next start."""
         self._stop.set()
         if self._thread.ident is not None:
-            join(self._thread, _LEFT_ALONE)
+            join(self._thread, _STOP_WAIT_S)
 
     def _live(self) -> None:
-        pause, refusals = _FIRST, Lasting()
+        pause, refusals = _FIRST_ROUND_S, Lasting()
         while not self._clock.wait(self._stop, pause):
-            pause = EVERY
+            pause = ROUND_INTERVAL_S
             try:
                 self.round()
             except OSError as error:  # a share that is gone for the moment
                 if line := refusals.goes_on("", key_of(error), str(error), self._clock.monotonic()):
                     log.warning("nothing is removed now: %s", line)
             except Exception:
-                # The thread's outer edge: the night goes on without it, and it is tried again.
+                # The thread's outer edge: the next round tries again.
                 log.exception("nothing is removed now")
             else:
                 if lasted := refusals.is_over("", self._clock.monotonic()):
                     log.info("removing works again, after %s", lasted)
 
     def round(self) -> None:
-        """Remove what is to go now. Raises OSError."""
+        """Remove what is due now. Raises OSError."""
         self._trim_logs()
         self._take_apart()
         self._trim_runs(self._spool.done, self._config.done)
@@ -99,11 +99,11 @@ class Retention:
         names = old + too_much([run for run in runs if run.name not in old], kept.size)
         removed = sum(self._remove(folder / name) for name in names)
         if removed:
-            self._say(f"{folder.name}/: {removed} of {len(runs)} runs removed, as `retention` says")
+            self._report(f"{folder.name}/: {removed} of {len(runs)} runs removed (`retention`)")
 
     def _runs_in(self, folder: Path) -> list[Kept]:
-        """The runs in done/ or failed/. Their age is told by the clock that stamps the files, as it
-        stamps the heartbeat: on a share it may be another than ours."""
+        """Return the runs in done/ or failed/. Their age is measured by the clock that stamps the
+        heartbeat and the files: on a share it may differ from ours."""
         now = disk.look_at(self._spool.working / HEARTBEAT).st_mtime
         runs: list[Kept] = []
         for path in filter(lambda path: is_run_id(path.name), disk.folders_in(folder)):
@@ -114,7 +114,8 @@ class Retention:
         return runs
 
     def _size(self, run: Path, touched: float) -> int:
-        """Bytes of a run's files. It is done: it is measured anew only if somebody changed it."""
+        """Return the bytes of a run's files. They are measured again only if somebody changed the
+        run."""
         known = self._sizes.get(run)
         if known is None or known.touched != touched:
             known = self._sizes[run] = _Measured(touched, _bytes_below(run))
@@ -134,7 +135,7 @@ class Retention:
         return False
 
     def _take_apart(self) -> None:
-        """Remove what was renamed away and is still there: a death or a refusal left it."""
+        """Remove what was renamed away and still exists, after a crash or a refusal."""
         for folder in disk.folders_in(self._spool.working):
             if folder.name.startswith(_REMOVED):
                 with self._only(folder):
@@ -142,8 +143,8 @@ class Retention:
 
     @contextmanager
     def _only(self, path: Path) -> Iterator[None]:
-        """What is refused within is about `path` alone: the others are removed all the same, and
-        this one is tried again in the next round."""
+        """Confine a refusal to `path`: the others are removed all the same, and this one is retried
+        in the next round."""
         now = self._clock.monotonic()
         try:
             yield
@@ -156,7 +157,8 @@ class Retention:
     # -- logs
 
     def _trim_logs(self) -> None:
-        """The output of the WebUIs' earlier lives; that of the present one has its own cap."""
+        """Trim the output of earlier incarnations of WebUIs; that of the current one has its own
+        cap."""
         now = self._clock.wall()
         paths = [path for path in self._state.root.glob("webui-*/gen-*") if path.is_file()]
         total = {path: path.stat() for path in paths}

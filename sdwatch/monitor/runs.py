@@ -14,7 +14,8 @@ from sdwatch.policy.report.envelope import broken_envelope
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
-from sdwatch.stages import Ending, StageRunner
+from sdwatch.stages.ending import Ending
+from sdwatch.stages.runner import StageRunner
 from sdwatch.system.clock import Clock, join
 from sdwatch.webui.http.mailbox import Mailbox
 
@@ -33,17 +34,22 @@ class ActiveRun:
     runner: StageRunner
     thread: threading.Thread = field(init=False)
     ending: Ending = Ending.STOPPED
-    refused: Exception | None = None  # what stopped it, if it was not asked to
+    refused: Exception | None = None  # what stopped it, if nobody asked it to stop
 
 
 def in_words(error: Exception) -> str:
-    """What stopped a run: what the disk says, or a mistake of sdwatch itself."""
+    """Return what stopped a run: what the disk reports, or an internal error."""
     return str(error) if isinstance(error, OSError) else repr(error)
+
+
+def was_changed(run: Run) -> bool:
+    """Return whether the job is no longer what had settled in the inbox. Raises OSError."""
+    return run.job_path is not None and not run.is_as_claimed
 
 
 class ActiveRuns:
     """Starts runs and ends them; those that stop go to `suspended`. `rules`, `settle`, `patience`:
-    see StageRunner. `wake` is called when a run has ended. Used by the main thread."""
+    see StageRunner. `wake`: called when a run has ended. Used by the main thread."""
 
     def __init__(
         self,
@@ -64,33 +70,33 @@ class ActiveRuns:
         self._patience = patience
         self._wake = wake
         self._active: list[ActiveRun] = []
-        self._broken: set[str] = set()  # runs on which sdwatch itself broke once
+        self._broken: set[str] = set()  # runs with one internal error
 
     def __bool__(self) -> bool:
         return bool(self._active)
 
     def under_way(self) -> list[ActiveRun]:
-        """Those that have a thread."""
+        """Return the runs that have a thread."""
         return list(self._active)
 
     def disk_refuses(self) -> str:
-        """Why a run waits for the disk, if one does."""
+        """Return why a run waits for the disk, or ''."""
         return next(
             (a.runner.disk_refuses for a in list(self._active) if a.runner.disk_refuses), ""
         )
 
     def on_lane(self, lane: Lane) -> list[ActiveRun]:
-        """Those that this lane works for."""
+        """Return the runs on this lane."""
         return [active for active in self._active if active.lane is lane]
 
     def busy(self, lane: Lane) -> int:
-        """How many runs this lane works for; one that is being published, or waits for a file of
-        its job, needs no WebUI."""
+        """Return how many runs need this lane's WebUI. A run that is being published, or waits for
+        a file of its job, needs none."""
         runners = [active.runner for active in self.on_lane(lane)]
         return sum(not (runner.publishing or runner.unreadable) for runner in runners)
 
-    def begin(self, run: Run, lane: Lane) -> None:
-        """Give a claimed run, or one that goes on, its thread on a lane."""
+    def start(self, run: Run, lane: Lane) -> None:
+        """Start a thread for a claimed or resumed run, on a lane."""
         mailbox = Mailbox()
         recorder = RunRecorder(run, lane.redactor, self._clock, lane.faults)
         run.about_webui = lane.about
@@ -112,15 +118,16 @@ class ActiveRuns:
         self._active.append(active)
         active.thread.start()
 
-    def leave(self, lane: Lane) -> None:
-        """The lane is on hold: runs that wait for its permit are parked, so that another lane can
-        take them up."""
+    def stop_waiting(self, lane: Lane) -> None:
+        """Suspend the runs that wait for the permit of a lane on hold, so that another lane can
+        resume them."""
         for active in self.on_lane(lane):
             if active.runner.waiting:
                 active.mailbox.stop()
 
     def reap(self) -> list[ActiveRun]:
-        """Those whose thread has ended since the last look; the stopped ones are parked."""
+        """Return the runs whose thread has ended since the last call. The stopped ones are
+        suspended."""
         ended = [active for active in self._active if not active.thread.is_alive()]
         for active in ended:
             active.thread.join()
@@ -134,20 +141,20 @@ class ActiveRuns:
         return ended
 
     def cancel_where_asked(self) -> None:
-        """A person's `cancel` file in a run's folder cancels it."""
+        """Cancel the runs in whose folder a person has put a `cancel` file."""
         for active in self._active:
             if active.run.cancel_asked():
                 active.mailbox.cancel()
 
     def give_up(self) -> None:
-        """No more waiting for replies: the runs stay in working/."""
+        """Wait for no reply any longer: the runs stay in working/."""
         for active in self.under_way():
             active.mailbox.stop()
 
     def join(self, grace: float, waiting: Callable[[float], None] = lambda _: None) -> None:
-        """Wait for all threads; calls in flight get `grace` seconds, then they are given up.
-        `waiting` is called again and again meanwhile, with the seconds left. Who waits for the
-        disk, or for a file, waits in vain."""
+        """Wait for all threads. Calls in flight get `grace` seconds, then they are given up.
+        `waiting` is called repeatedly meanwhile, with the seconds left. Runs that wait for the disk
+        or for a file are stopped at once."""
         for active in self._active:
             if active.runner.disk_refuses or active.runner.unreadable:
                 active.mailbox.stop()
@@ -164,13 +171,13 @@ class ActiveRuns:
         try:
             active.ending = active.runner.run_to_end(self._spool)
         except OSError as error:
-            # The disk did not take something: nothing is lost, it goes on from working/. Who reaps
+            # The disk refused a write: nothing is lost, the run resumes from working/. Who reaps
             # the run reports it.
             active.refused = error
             active.ending = Ending.GONE if active.run.is_gone else Ending.STOPPED
         except Exception as error:
-            # The thread's outer edge. It is tried once more; what breaks twice ends in failed/.
-            log.exception("%s: sdwatch broke on this run", active.run.run_id)
+            # The thread's outer edge. The run is retried once; after a second error it fails.
+            log.exception("%s: internal error", active.run.run_id)
             active.refused = error
             active.ending = self._end_broken(active.run, repr(error))
         finally:
@@ -183,11 +190,11 @@ class ActiveRuns:
         try:
             if first:
                 for call_id, call in run.ledger.calls.items():
-                    if call.open:  # else it would read as cut off by the monitor's death
+                    if call.open:  # else it would count as cut off by a crash of the monitor
                         run.record("call_given_up", call=call_id, why=why)
                 return Ending.STOPPED
             publish(run, self._spool, str(Ending.FAILED), broken_envelope(why))
         except Exception:
-            log.exception("%s: it stays in working/", run.run_id)
+            log.exception("%s: the run stays in working/", run.run_id)
             return Ending.STOPPED
         return Ending.FAILED

@@ -1,4 +1,4 @@
-"""A process of its own that asks a WebUI for one picture after the other, and tells how each ended
+"""A process of its own that asks a WebUI for one picture after the other and reports how each ended
 and how much memory that took: `python -m tests.api.receiver URL NUMBER`."""
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def fresh_peak() -> int:
 
 
 def peak() -> int:
-    """The most memory in bytes that this process had. Not getrusage's, which on Linux begins with
+    """The most memory in bytes that this process had. Not getrusage's, which on Linux starts with
     that of the parent."""
     status = Path("/proc/self/status")
     if not status.exists():

@@ -31,7 +31,7 @@ WHOLE = base64.b64encode(picture()).decode()
     ],
 )
 @pytest.mark.parametrize("before", [(), (WHOLE,)], ids=["alone", "beside a picture"])
-def test_a_path_is_no_picture_and_the_job_is_told_so(path: str, before: tuple[str, ...]) -> None:
+def test_a_path_is_no_picture_and_the_job_says_so(path: str, before: tuple[str, ...]) -> None:
     with pytest.raises(WebUIBadRequestError, match="is the path of a file") as caught:
         read_reply("txt2img", body(*before, path))
     assert path not in str(caught.value)
@@ -42,7 +42,7 @@ def test_a_path_is_no_picture_and_the_job_is_told_so(path: str, before: tuple[st
 
 
 @pytest.mark.parametrize("text", ["not base64 at all", "!!!", "data:image/png;base64,x.mp4"])
-def test_what_names_no_file_is_a_broken_picture_as_before(text: str) -> None:
+def test_a_text_that_names_no_file_is_a_broken_picture(text: str) -> None:
     with pytest.raises(WebUIReplyError):
         read_reply("txt2img", body(text))
 

@@ -78,7 +78,7 @@ class Evil:
 
 
 TOO_LARGE = "WebUIReplyError: the reply is larger than 256 MB"
-NO_JSON = "WebUIReplyError: the reply is not whole JSON"
+NO_JSON = "WebUIReplyError: the reply is not complete JSON"
 BAD_IMAGE = "WebUIReplyError: image 1 of the reply does not decode: it "
 DAMAGED = BAD_IMAGE + "is cut off or damaged"
 NO_KIND = BAD_IMAGE + "is no PNG, JPEG or WebP picture"

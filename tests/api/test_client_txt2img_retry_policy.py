@@ -97,9 +97,9 @@ def test_a_500_from_txt2img_is_a_server_error_after_exactly_one_post(script: Scr
         (status(504, b""), WebUIBusyError, "504"),
         (reset, WebUIUnreachableError, "/sdapi/v1/txt2img"),
         (truncated, WebUIUnreachableError, "/sdapi/v1/txt2img"),
-        (status(200, b'{"images": ["aaa'), WebUIReplyError, "not whole JSON"),
-        (status(200, b"[" * 100_000), WebUIReplyError, "not whole JSON"),
-        (status(200, b""), WebUIReplyError, "not whole JSON"),
+        (status(200, b'{"images": ["aaa'), WebUIReplyError, "not complete JSON"),
+        (status(200, b"[" * 100_000), WebUIReplyError, "not complete JSON"),
+        (status(200, b""), WebUIReplyError, "not complete JSON"),
         (status(200, ["x"]), WebUIReplyError, "not a JSON object"),
         (status(200, {"images": [], "info": "{}"}), WebUIReplyError, "no image"),
         (status(200, {"images": None}), WebUIReplyError, "no image"),
@@ -130,7 +130,9 @@ def test_each_failure_is_an_error_of_its_own_after_exactly_one_post(
         (truncated, "the WebUI's reply broke off in"),
     ],
 )
-def test_a_connection_that_broke_is_told_in_words_first(script: Script, words: str) -> None:
+def test_the_message_of_a_broken_connection_starts_in_plain_words(
+    script: Script, words: str
+) -> None:
     with serving(script) as server, pytest.raises(WebUIUnreachableError) as caught:
         SDWebUIClient(server.url).generate_images("txt2img", PAYLOAD)
     assert str(caught.value).startswith(words)
@@ -142,7 +144,7 @@ def test_a_refused_connection_is_unreachable() -> None:
     assert caught.value.status is None
 
 
-def test_what_a_422_echoes_of_the_request_is_not_in_its_error() -> None:
+def test_the_error_of_a_422_has_no_echo_of_the_request() -> None:
     with serving(INVALID_422) as server, pytest.raises(WebUIBadRequestError) as caught:
         SDWebUIClient(server.url).generate_images("txt2img", PAYLOAD)
     assert not any(secret in str(caught.value) for secret in SECRETS)
@@ -241,7 +243,7 @@ def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch)
         assert proxy.posts == []
 
 
-def test_abandon_frees_a_blocked_call_and_the_client_goes_on() -> None:
+def test_abandon_frees_a_blocked_call_and_the_client_still_works() -> None:
     with serving(hanging, images(PNG)) as server:
         client = SDWebUIClient(server.url)
         caught: list[WebUIError] = []

@@ -25,7 +25,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.canary import PROMPT as CANARY
 from sdwatch.webui.http.client import SDWebUIClient
 from tests.api import bombs
@@ -51,7 +51,7 @@ ENCODED = base64.b64encode(PNG).decode()
 
 
 class Asked(Handler):
-    """A probe gets the server's next `answers`, and the last one for ever."""
+    """A probe gets the server's next `answers`, and the last one forever."""
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
         asked: Asking = self.server.asked  # type: ignore[attr-defined]
@@ -89,7 +89,7 @@ def raw(data: bytes) -> Script:
 
 
 def dripping(head: bytes) -> Script:
-    """`head`, then a byte now and then, for ever: each read is in time, the whole never is."""
+    """`head`, then a byte now and then, forever: each read is in time, the whole reply never is."""
 
     def send(handler: Handler) -> None:
         handler.close_connection = True
@@ -178,7 +178,7 @@ def test_a_whole_answer_of_another_type_is_taken_for_an_empty_one(answer: Any) -
         assert isinstance(client.checkpoints(10), list)
 
 
-# -- the keeper
+# -- the supervisor
 
 
 def well(handler: Handler) -> None:
@@ -191,10 +191,10 @@ def well(handler: Handler) -> None:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Probes follow each other without a pause, and a lane on hold is looked at again at once."""
-    monkeypatch.setattr("sdwatch.webui.http.external.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.lane.availability.PROBE_EVERY", 0.02)
-    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_EVERY", 0.02)
+    monkeypatch.setattr("sdwatch.webui.http.external.PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr("sdwatch.lane.availability.PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_INTERVAL_S", 0.02)
 
 
 @contextmanager
@@ -211,7 +211,7 @@ def broke(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.exc_info]
 
 
-def test_the_keeper_lives_through_all_of_them_and_the_lane_becomes_ready(
+def test_the_supervisor_survives_all_of_them_and_the_lane_becomes_ready(
     tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     del hasty
@@ -366,7 +366,7 @@ def test_half_a_character_in_the_version_leaves_a_done_run_that_can_be_read(
     assert len(server.posts) == 1
 
 
-def test_what_a_webui_says_it_used_is_bounded_and_leaves_json(tmp_path: Path) -> None:
+def test_the_reported_settings_of_a_webui_are_bounded_and_valid_json(tmp_path: Path) -> None:
     info = (
         f'{{"version": "{"v" * 1_000_000}", "sd_model_name": {{"a": NaN}}, "sd_model_hash": NaN}}'
     )
@@ -378,7 +378,7 @@ def test_what_a_webui_says_it_used_is_bounded_and_leaves_json(tmp_path: Path) ->
     json.loads((run / "run.json").read_text(), parse_constant=pytest.fail)
 
 
-def test_no_sign_that_a_terminal_obeys_is_in_what_a_webui_said(tmp_path: Path) -> None:
+def test_no_terminal_control_is_in_the_message_of_a_webui(tmp_path: Path) -> None:
     body = json.dumps({"detail": "bad \ud800 thing \x1b[2J \r\x9b \u202e, böse 悪い　もの"})
     ending, run, _ = outcome_of(tmp_path, status(422, body.encode()))
     assert ending is Ending.FAILED
@@ -386,7 +386,7 @@ def test_no_sign_that_a_terminal_obeys_is_in_what_a_webui_said(tmp_path: Path) -
     assert "bad \\ud800 thing \\x1b[2J \\r\\x9b \\u202e, böse 悪い　もの" in why
 
 
-def test_no_such_sign_is_in_what_the_monitor_tells_either(tmp_path: Path) -> None:
+def test_the_monitor_reports_no_terminal_control_either(tmp_path: Path) -> None:
     body = json.dumps({"detail": "bad \x1b[2J\x07 thing"}).encode()
     with asked(well, posts=status(422, body)) as (server, _), lane_on(server, tmp_path) as spool:
         spool.drop("castle.yaml", job())
@@ -465,7 +465,7 @@ def canaries(server: ScriptedServer) -> int:
     return sum(post["prompt"].startswith(CANARY) for _, post in server.posts)
 
 
-def test_a_call_that_is_answered_503_for_ever_is_sent_five_times_at_most_and_then_fails(
+def test_a_call_that_is_always_answered_503_is_sent_at_most_five_times_and_then_fails(
     tmp_path: Path, hasty: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The canary is drawn in between, so it is this call that the WebUI does not want."""

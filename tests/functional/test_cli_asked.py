@@ -27,7 +27,7 @@ LOADS: Mapping[str, Answer] = {
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second look does not wait."""
-    monkeypatch.setattr(asked, "PROBE_EVERY", 0)
+    monkeypatch.setattr(asked, "PROBE_INTERVAL_S", 0)
 
 
 def why_not(kind: str, instead: Mapping[str, Answer]) -> str:
@@ -41,7 +41,7 @@ def why_not(kind: str, instead: Mapping[str, Answer]) -> str:
     ("kind", "instead", "advice"),
     [
         ("forge", NO_API, "either it was started without --api: add that flag; or it is still"),
-        ("forge", {"progress": (401, b"{}")}, "give them as `username` and `password` in the con"),
+        ("forge", {"progress": (401, b"{}")}, "set `username` and `password` in the con"),
         ("a1111", {"sd-models": (200, b"[]")}, "put one into its models folder"),
         ("sdnext", LOADS, "try again when the model is loaded"),
         ("forge", {"progress": (500, b"{}")}, "start it, and try again when it answers"),

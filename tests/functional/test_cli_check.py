@@ -145,7 +145,7 @@ def test_the_user_name_is_that_of_the_config(tmp_path: Path) -> None:
         url = sim.url("").rstrip("/")
         told = sdwatch(tmp_path, "check", "--against", url, "job.yaml")
         assert told.returncode == ExitCode.ERROR
-        assert "give them as `username` and `password` in the config" in told.stderr
+        assert "set `username` and `password` in the config" in told.stderr
         make_spool(tmp_path)
         config = json.loads((tmp_path / "sdwatch.yaml").read_text())
         config["webuis"] = {"mine": {"url": url, "username": "me", "password": "secret"}}

@@ -18,7 +18,7 @@ import pytest
 from sdwatch.cli import main
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.spool.bundle import name_for_others
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from tests.api.scripted_server import images, serving, status
 from tests.fakes import PlainClient, Workplace, picture, reply, server_error
 from tests.helpers import wait_until

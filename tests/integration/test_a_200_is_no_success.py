@@ -44,7 +44,9 @@ CURSED = job("a cursed castle", override_settings={"sd_model_checkpoint": "simul
         ("empty-images", "the reply has no image"),
     ],
 )
-def test_it_costs_a_restart_and_is_made_once_more(tmp_path: Path, fault: str, said: str) -> None:
+def test_a_wrong_200_costs_a_restart_and_is_made_once_more(
+    tmp_path: Path, fault: str, said: str
+) -> None:
     with monitored(tmp_path, faults=plan(fault)) as spool:
         spool.drop("castle.yaml", CURSED)
         spool.start()
@@ -58,7 +60,9 @@ def test_it_costs_a_restart_and_is_made_once_more(tmp_path: Path, fault: str, sa
         assert (spool.stats()["posts"], spool.stats()["starts"]) == (2, 2)
 
 
-def test_what_is_wrong_each_time_is_the_jobs_own_and_the_next_job_is_done(tmp_path: Path) -> None:
+def test_a_reply_that_is_always_wrong_is_the_jobs_own_and_the_next_job_is_done(
+    tmp_path: Path,
+) -> None:
     with monitored(tmp_path, faults=plan("black-image", "always")) as spool:
         spool.drop("bad.yaml", job("a cursed castle", priority=5))
         spool.drop("good.yaml", job())
@@ -135,7 +139,7 @@ def interrupt_in_mid_call(spool: Monitored) -> None:
     requests.post(url + "interrupt", timeout=10)
 
 
-def test_what_somebody_interrupted_is_made_once_more_without_a_restart(tmp_path: Path) -> None:
+def test_an_interrupted_call_is_made_once_more_without_a_restart(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=SLOW) as spool:
         spool.drop("castle.yaml", job(steps=20))
         spool.start()
@@ -147,7 +151,7 @@ def test_what_somebody_interrupted_is_made_once_more_without_a_restart(tmp_path:
         assert (spool.stats()["posts"], spool.stats()["starts"]) == (2, 1)
 
 
-def test_an_interrupt_that_is_only_warned_of_stands_in_run_json_and_in_status(
+def test_an_interrupt_that_only_warns_is_in_run_json_and_in_status(
     tmp_path: Path,
 ) -> None:
     settings = {"checks": {"interrupted": "warn"}}
@@ -178,7 +182,7 @@ NO_IMAGE = WebUIReplyError("the reply has no image", status=200, kind="no image"
         ({}, ("INFO     Processed",), "silent", 1),
     ],
 )
-def test_a_200_without_an_image_is_told_apart_by_the_log(
+def test_the_log_distinguishes_a_200_without_an_image(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     state: dict[str, Any],

@@ -274,8 +274,8 @@ def test_nothing_else_was_run_failed_or_left_behind(night: Night) -> None:
 
 
 class Writer:
-    """Has a file open in the inbox and writes its first half; goes on, with the same descriptor, in
-    the moment after the claim has moved it, as `after_claim`, an effect's hook, tells it."""
+    """Writes the first half of a file in the inbox, and continues through the same descriptor when
+    the failpoint hook `after_claim` runs: the claim has just moved the file."""
 
     def __init__(self, path: Path, first: str, rest: str) -> None:
         self.path, self.drop = path, Drop(path.name, first + rest)
@@ -314,7 +314,7 @@ HALVES = {
 }
 
 
-def test_what_is_written_after_a_pause_longer_than_the_settle_time_is_noticed(
+def test_a_write_after_a_pause_longer_than_the_settle_time_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody_knows_who_writes(monkeypatch)
@@ -339,7 +339,7 @@ def test_what_is_written_after_a_pause_longer_than_the_settle_time_is_noticed(
         assert spool.stats()["posts"] == len(writers), "none was run before it was whole"
 
 
-def test_what_is_written_in_the_middle_of_the_run_is_put_right(
+def test_a_write_to_the_job_during_its_run_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nobody_knows_who_writes(monkeypatch)
@@ -421,7 +421,7 @@ def test_30_000_at_once_are_claimed_once_each_though_events_are_lost(
     clock = FakeClock()  # stands still while the inbox is scanned: nothing is put off for pace
     spool = Spool(box.spool, "worker")
     spool.prepare()
-    intake = Intake(spool, box.config, clock=clock, wake=lambda: None, say=print)
+    intake = Intake(spool, box.config, clock=clock, wake=lambda: None, report=print)
     intake.open()
     with ThreadPoolExecutor(1) as pool:
         burst = pool.submit(lambda: [os.rename(made / name, box.inbox / name) for name in names])

@@ -129,7 +129,7 @@ def test_nothing_was_sent_for_them(night: Night) -> None:
     assert psutil.pid_exists(night.spool.webui_pid())
 
 
-def test_on_hold_it_fails_at_once_all_the_same(tmp_path: Path) -> None:
+def test_even_on_hold_it_fails_at_once(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         (spool.spool / "hold").touch()
         spool.drop("good.yaml", job())
@@ -155,7 +155,7 @@ def test_a_job_folder_with_a_mistake_fails_whole(tmp_path: Path) -> None:
         assert spool.waiting() == []
 
 
-def test_what_jobs_may_do_is_the_configs_to_say(tmp_path: Path) -> None:
+def test_the_config_says_what_jobs_may_do(tmp_path: Path) -> None:
     settings = {"allow": ["samples_save"], "max_image": 64 * 64 - 1}
     with monitored(tmp_path, settings=settings) as spool:
         spool.drop("allowed.yaml", job(override_settings={"samples_save": False}))

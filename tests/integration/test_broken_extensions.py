@@ -72,7 +72,7 @@ def test_with_checks_extension_fail_it_fails_the_call(tmp_path: Path) -> None:
         assert "checks: {extension: warn}" in error["advice"]
 
 
-def test_with_checks_extension_off_nothing_is_said(tmp_path: Path) -> None:
+def test_with_checks_extension_off_nothing_is_reported(tmp_path: Path) -> None:
     settings = {"checks": {"extension": "off"}}
     faults = plan() + "- fault: extension-not-loaded\n  when: {start: 1}\n"
     with monitored(tmp_path, faults=faults, settings=settings) as spool:
@@ -84,7 +84,7 @@ def test_with_checks_extension_off_nothing_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["forge", "a1111", "sdnext"])
-def test_an_extension_that_was_not_loaded_is_told_once_in_a_life_and_is_no_jobs_warning(
+def test_an_extension_that_was_not_loaded_is_reported_once_per_incarnation_and_is_no_jobs_warning(
     tmp_path: Path, kind: str
 ) -> None:
     faults = "- fault: extension-not-loaded\n  when: {start: 1}\n  times: always\n"

@@ -1,5 +1,5 @@
 """Whose fault is it? After a second failure of the same call the canary decides, with a real WebUI
-behind it (the simulator), and nobody's job is spent on a WebUI that is unwell."""
+behind it (the simulator), and no job fails because a WebUI is unhealthy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
 from tests.webui.sim import launch
 
 EVERYBODY = "'.'"
-"""A plan's prompt that matches canaries, too: the WebUI itself is unwell."""
+"""A plan's prompt that matches canaries, too: the WebUI itself is unhealthy."""
 
 
 def plan(fault: str, prompt: str, times: object = "always") -> str:
@@ -43,7 +43,7 @@ def crashes_in_a_row(spool: Monitored) -> int:
     ("fault", "diagnosis", "starts"),
     [("structured-500", "server error", 2), ("sigkill-mid-step", "crash", 3)],
 )
-def test_a_job_that_fails_twice_on_a_webui_that_is_well_is_to_blame(
+def test_a_job_that_fails_twice_on_a_healthy_webui_is_to_blame(
     tmp_path: Path, fault: str, diagnosis: str, starts: int
 ) -> None:
     with monitored(tmp_path, faults=plan(fault, "cursed")) as spool:
@@ -91,7 +91,7 @@ def test_thirty_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> 
         assert "were proven to bring on themselves" in last["attempts"][-1]["evidence"]
 
 
-def test_a_run_that_is_cancelled_while_its_canary_draws_condemns_no_webui(tmp_path: Path) -> None:
+def test_a_run_that_is_cancelled_during_its_canary_blames_no_webui(tmp_path: Path) -> None:
     """The canary goes off the WebUI before another call may go out, and proves nothing."""
     faults = plan("structured-500", "cursed") + plan("hang-interruptible", "sdwatch", 1)
     with monitored(tmp_path, faults=faults) as spool:
@@ -116,7 +116,7 @@ def run_of(spool: Monitored, name: str) -> Path:
 # -- (b) the WebUI's
 
 
-def test_a_webui_that_fails_the_canary_costs_no_job_and_all_goes_on_when_it_passes(
+def test_a_webui_that_fails_the_canary_costs_no_job_and_all_jobs_resume_when_it_passes(
     tmp_path: Path,
 ) -> None:
     # Two attempts fail, the canary, and that of a fresh WebUI; the third canary passes.
@@ -138,7 +138,7 @@ def test_a_webui_that_fails_the_canary_costs_no_job_and_all_goes_on_when_it_pass
         assert not list(spool.spool.glob("HOLD-*"))
 
 
-def test_while_it_is_unwell_it_holds_and_says_so_in_the_spool(tmp_path: Path) -> None:
+def test_an_unhealthy_webui_is_on_hold_and_the_spool_says_so(tmp_path: Path) -> None:
     settings = {"cooldown": [0.05, 0.05, 600]}
     with monitored(tmp_path, faults=plan("structured-500", EVERYBODY), settings=settings) as spool:
         for name in "abc":
@@ -157,7 +157,7 @@ def test_while_it_is_unwell_it_holds_and_says_so_in_the_spool(tmp_path: Path) ->
         assert sum(len(journal(run, "call_started")) for run in spool.working()) == 2
 
 
-def test_what_is_known_of_its_failure_is_said_with_what_to_do(tmp_path: Path) -> None:
+def test_the_hold_says_what_is_known_of_the_failure_and_what_to_do(tmp_path: Path) -> None:
     settings = {"cooldown": [0.05, 0.05, 600]}
     with monitored(tmp_path, faults=plan("oom", EVERYBODY), settings=settings) as spool:
         spool.drop("a.yaml", job("a castle of marzipan"))
@@ -173,7 +173,7 @@ def test_what_is_known_of_its_failure_is_said_with_what_to_do(tmp_path: Path) ->
 
 
 @pytest.mark.posix_only("signals")
-def test_a_canary_by_which_it_dies_tells_how_it_died(tmp_path: Path) -> None:
+def test_a_canary_that_kills_the_webui_says_how_it_died(tmp_path: Path) -> None:
     settings = {"cooldown": [0.05, 0.05, 600]}
     faults = plan("sigkill-mid-step", EVERYBODY)
     with monitored(tmp_path, faults=faults, settings=settings) as spool:
@@ -186,7 +186,7 @@ def test_a_canary_by_which_it_dies_tells_how_it_died(tmp_path: Path) -> None:
         assert any("journalctl" in line for line in rest)
 
 
-def test_held_for_longer_than_hold_max_the_parked_run_fails_with_its_evidence(
+def test_held_for_longer_than_hold_max_the_suspended_run_fails_with_its_evidence(
     tmp_path: Path,
 ) -> None:
     settings = {"cooldown": [0.05], "hold_max": "0.02 min"}
@@ -244,7 +244,7 @@ def test_three_jobs_in_a_row_that_kill_it_hold_it_and_can_be_put_back(tmp_path: 
         spool.two_more_beats()
         assert not spool.done(), "nothing is sent meanwhile"
 
-        note.unlink()  # a person says: go on
+        note.unlink()  # a person asks for a new attempt
         spool.wait_for(done=1, failed=3)
         wait_until(lambda: not note.exists(), 30, "the hold is over")
         spool.stop()
@@ -253,7 +253,7 @@ def test_three_jobs_in_a_row_that_kill_it_hold_it_and_can_be_put_back(tmp_path: 
         assert spool.waiting() == ["a.yaml", "b.yaml", "c.yaml"]
 
 
-def test_that_hold_outlives_the_monitor(tmp_path: Path) -> None:
+def test_the_hold_survives_a_restart_of_the_monitor(tmp_path: Path) -> None:
     settings = {"cooldown": [0.05, 0.05, 600]}
     with monitored(tmp_path, faults=plan("sigkill-mid-step", "cursed"), settings=settings) as spool:
         for name in "abc":
@@ -271,7 +271,7 @@ def test_that_hold_outlives_the_monitor(tmp_path: Path) -> None:
         assert all(run.name in note for run in spool.failed())
 
 
-def test_the_hold_ends_by_itself_after_the_last_cool_down(tmp_path: Path) -> None:
+def test_the_hold_ends_after_the_last_cool_down(tmp_path: Path) -> None:
     with monitored(
         tmp_path, faults=plan("sigkill-mid-step", "cursed"), settings={"cooldown": [0.05, 1]}
     ) as spool:
@@ -287,7 +287,7 @@ def test_the_hold_ends_by_itself_after_the_last_cool_down(tmp_path: Path) -> Non
 # -- (d) poisoned
 
 
-def test_a_job_that_poisons_the_webui_each_time_is_found_before_the_next_is_spent(
+def test_a_job_that_poisons_the_webui_each_time_is_found_before_the_next_job_fails(
     tmp_path: Path,
 ) -> None:
     with monitored(tmp_path, faults=plan("poisoned", "cursed")) as spool:
@@ -357,7 +357,7 @@ def test_two_mistakes_that_take_turns_cost_two_restarts_each(tmp_path: Path) -> 
 
 
 def test_a_failure_without_a_word_is_never_taken_for_a_jobs_own(tmp_path: Path) -> None:
-    """The third job meets it once, and draws after a restart."""
+    """The third job meets it once, and succeeds after a restart."""
     faults = plan("opaque-500-text", "cursed") + plan("opaque-500-text", "unlucky", 1)
     with monitored(tmp_path, faults=faults) as spool:
         for name in "ab":
@@ -369,7 +369,7 @@ def test_a_failure_without_a_word_is_never_taken_for_a_jobs_own(tmp_path: Path) 
         assert len(journal(spool.done()[0], "call_started")) == 2
 
 
-def test_what_two_jobs_brought_on_themselves_is_not_believed_of_a_webui_that_is_unwell(
+def test_a_failure_traced_to_two_jobs_does_not_count_on_an_unhealthy_webui(
     tmp_path: Path,
 ) -> None:
     """From the third job on it says the same to all, the canary included."""

@@ -1,4 +1,4 @@
-"""A config that is edited while sdwatch runs: it is not read, and people are told."""
+"""A config that is edited while sdwatch runs: it is not read, and that is reported."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ SAMPLE = [(draw.randrange(1, POINTS), how) for how in IN_PROCESS for _ in range(
 KILLED = sorted(draw.sample(range(1, POINTS), 6))
 
 
-def test_a_night_has_about_as_many_points_as_are_drawn_from(tmp_path: Path) -> None:
+def test_a_night_has_about_as_many_points_as_it_chooses_from(tmp_path: Path) -> None:
     assert abs(count(tmp_path) - POINTS) < 15
 
 

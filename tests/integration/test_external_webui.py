@@ -74,7 +74,7 @@ def wait_lane_ready(spool: Monitored) -> None:
     wait_until(lambda: spool.lane().get("state") == "ready", 60, "the lane is ready")
 
 
-def test_one_that_is_up_is_used_and_left_running(tmp_path: Path) -> None:
+def test_an_external_webui_that_is_up_is_used_and_left_running(tmp_path: Path) -> None:
     with external(tmp_path) as (spool, hands):
         hands.start()
         spool.drop("castle.yaml", job())
@@ -118,7 +118,7 @@ def in_mid_call(spool: Monitored, hands: ByHand, **fields: Any) -> Path:
     return spool.working()[0]
 
 
-def test_killed_in_mid_call_and_restarted_by_hand_the_call_is_retried_once_after_the_cooldown(
+def test_an_external_webui_killed_during_a_call_and_restarted_gets_one_retry_after_the_cooldown(
     tmp_path: Path,
 ) -> None:
     with external(tmp_path, start_limit=30) as (spool, hands):
@@ -140,7 +140,9 @@ def test_killed_in_mid_call_and_restarted_by_hand_the_call_is_retried_once_after
         hands.assert_left_alone()
 
 
-def test_killed_in_mid_call_and_left_down_the_run_waits_and_goes_on_later(tmp_path: Path) -> None:
+def test_an_external_webui_killed_during_a_call_and_left_down_makes_the_run_wait(
+    tmp_path: Path,
+) -> None:
     with external(tmp_path) as (spool, hands):
         run = in_mid_call(spool, hands)
         hands.kill()
@@ -216,7 +218,7 @@ def test_where_its_log_file_shows_nothing_the_evidence_says_so(
         assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_a_log_file_that_is_truncated_meanwhile_is_read_anew(
+def test_a_log_file_that_is_truncated_meanwhile_is_read_from_its_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with external(tmp_path, start_limit=30) as (spool, hands):
@@ -247,7 +249,7 @@ def test_without_a_log_file_the_evidence_says_how_to_have_one(tmp_path: Path) ->
 # -- as it should not be started
 
 
-def test_restarted_without_the_api_while_idle_the_next_job_is_not_spent_on_it(
+def test_restarted_without_the_api_while_idle_the_next_job_does_not_fail(
     tmp_path: Path,
 ) -> None:
     with external(tmp_path) as (spool, hands):
@@ -273,7 +275,7 @@ def test_restarted_without_the_api_while_idle_the_next_job_is_not_spent_on_it(
         hands.assert_left_alone()
 
 
-def test_restarted_without_the_api_in_mid_run_the_run_waits_for_it(tmp_path: Path) -> None:
+def test_an_external_webui_restarted_without_the_api_makes_the_run_wait(tmp_path: Path) -> None:
     with external(tmp_path) as (spool, hands):
         run = in_mid_call(spool, hands, n_iter=2)
         wait_until(has(spool.working, "call_finished", call="1.1"), 30, "the first call is done")
@@ -317,7 +319,7 @@ HELD_UP = {"stall": 1, "health": {"interval": 0.3, "timeout": 5, "failures": 100
 
 @pytest.fixture
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_EVERY", 0.3)
+    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_INTERVAL_S", 0.3)
 
 
 @pytest.mark.usefixtures("_quick_looks")
@@ -333,14 +335,14 @@ def test_behind_somebodys_long_generation_a_call_waits_and_nothing_is_interrupte
         assert not [line for line in sim.lines() if "/interrupt" in line]
         (failure,) = journal(spool.done()[0], "call_failed")
         assert (failure["diagnosis"], failure["counted"]) == ("busy", False)
-        assert "may still draw ours" in failure["message"]
+        assert "may still generate this one" in failure["message"]
         assert spool.crashes() == []
         spool.stop()
         hands.assert_left_alone()
 
 
 @pytest.mark.usefixtures("_quick_looks")
-def test_one_that_hangs_for_ever_holds_the_lane_and_costs_no_job_until_it_is_restarted_by_hand(
+def test_an_external_webui_that_hangs_holds_the_lane_and_costs_no_job_until_it_is_restarted_by_hand(
     tmp_path: Path,
 ) -> None:
     with external(tmp_path, **HELD_UP) as (spool, hands):
@@ -372,7 +374,7 @@ class Silent(FakeClient):
 
 
 @pytest.mark.parametrize("ours", [True, False])
-def test_a_canary_that_is_given_up_interrupts_only_what_is_ours(ours: bool) -> None:
+def test_a_canary_that_is_given_up_interrupts_only_a_managed_webui(ours: bool) -> None:
     client = Silent()
     canary = Canary(client, may_interrupt=ours)  # type: ignore[arg-type]
     asked = Asked("txt2img", {}, "the canary", True)

@@ -37,7 +37,7 @@ def foreign_owner(port: int) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def test_it_is_named_and_left_alone_and_jobs_go_on_when_it_ends(tmp_path: Path) -> None:
+def test_the_owner_is_named_and_left_alone_and_jobs_resume_when_it_ends(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool, foreign_owner(spool.port) as foreign:
         spool.drop("castle.yaml", job())
         spool.start()

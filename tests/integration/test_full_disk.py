@@ -30,7 +30,7 @@ NEEDED = ("run.json", "journal.jsonl", "job.yaml")
 
 @contextmanager
 def on_small_disk(root: Path, *flags: str) -> Iterator[Monitored]:
-    """The spool on a disk of 4 MB, of which 1 MB must be free for a call to begin."""
+    """The spool on a disk of 4 MB; a call starts only if 1 MB is free."""
     with small_disk(root / "spool", "4m"):
         with monitored(root, flags=flags, settings={"min_free": "1 MB"}) as spool:
             yield spool
@@ -81,7 +81,7 @@ def watching(folder: Path) -> Iterator[list[str]]:
         thread.join()
 
 
-def test_without_room_no_generation_is_begun_and_with_room_it_goes_on(tmp_path: Path) -> None:
+def test_without_room_no_generation_starts_and_with_room_it_resumes(tmp_path: Path) -> None:
     with on_small_disk(tmp_path) as spool:
         filler = fill(spool, leave=500_000)
         spool.drop("castle.yaml", job())
@@ -97,7 +97,7 @@ def test_without_room_no_generation_is_begun_and_with_room_it_goes_on(tmp_path: 
         assert spool.stats()["posts"] == 1
 
 
-def test_full_in_mid_call_the_reply_is_kept_and_nothing_half_written_is_published(
+def test_a_disk_that_fills_up_during_a_call_keeps_the_reply_and_publishes_nothing_half_written(
     tmp_path: Path,
 ) -> None:
     with on_small_disk(tmp_path, "--step-time", "0.05") as spool:
@@ -127,7 +127,7 @@ def _told_hold(spool: Monitored) -> bool:
 def test_a_disk_that_fills_up_while_an_image_is_written_leaves_no_half_of_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An image of which the first part still has room, in the second call of three."""
+    """In the second call of three, only the first part of the image still has room."""
     flags = ("--step-time", "0.05")
     with on_small_disk(tmp_path, *flags) as spool:
         spool.drop("castle.yaml", job(steps=20, n_iter=3, width=256, height=256))

@@ -52,7 +52,7 @@ def test_a_crash_that_cannot_be_written_down_is_survived_and_written_later_once(
         assert (run / "stage_failure_payload.json").exists()
         assert (run / "webui_tail.log").read_text(encoding="utf-8")
         assert spool.events("crash") == []
-        assert any("not written down yet" in record.getMessage() for record in caplog.records)
+        assert any("not saved yet" in record.getMessage() for record in caplog.records)
         wait_until(lambda: spool.lane()["crashes_in_a_row"] == 1, 20, "it is counted all the same")
 
         full.unlink()

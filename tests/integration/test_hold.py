@@ -20,7 +20,7 @@ def test_the_running_call_is_finished_and_no_other_begun_until_it_is_gone(tmp_pa
         spool.drop("later.yaml", job())
         wait_until(has(spool.working, "call_finished", call="1.1"), 30, "it is finished")
         spool.two_more_beats()
-        assert "somebody put hold into the spool" in spool.status()["hold"]
+        assert "paused by the file hold in the spool" in spool.status()["hold"]
         assert len(journal(spool.working()[0], "call_started")) == 1
         assert spool.waiting() == ["later.yaml"]
         assert hold.exists()
@@ -44,7 +44,7 @@ def test_on_hold_nothing_is_claimed(tmp_path: Path) -> None:
         spool.wait_for(done=1)
 
 
-def test_one_that_is_put_there_later_leaves_the_webui_ready(tmp_path: Path) -> None:
+def test_a_hold_that_is_set_later_leaves_the_webui_ready(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         spool.start()
         spool.wait_ready()
@@ -110,7 +110,7 @@ def test_an_external_one_gets_no_canary_either(tmp_path: Path) -> None:
         spool.stop()
 
 
-def test_one_that_dies_on_hold_is_not_started_before_the_hold_is_gone(tmp_path: Path) -> None:
+def test_a_webui_that_dies_on_hold_is_not_started_before_the_hold_is_gone(tmp_path: Path) -> None:
     hold = tmp_path / "spool" / "hold"
     with monitored(tmp_path) as spool:
         spool.start()
@@ -126,7 +126,7 @@ def test_one_that_dies_on_hold_is_not_started_before_the_hold_is_gone(tmp_path: 
         spool.wait_ready(2)
 
 
-def test_one_that_waits_for_a_self_test_when_sdwatch_starts_waits_for_the_hold_to_end(
+def test_a_self_test_that_is_due_at_the_start_waits_for_the_hold_to_end(
     tmp_path: Path,
 ) -> None:
     hold = tmp_path / "spool" / "hold"
@@ -146,7 +146,7 @@ def test_one_that_waits_for_a_self_test_when_sdwatch_starts_waits_for_the_hold_t
         assert attempts(spool) == before
 
 
-def test_a_stop_on_hold_in_mid_run_leaves_the_run_to_go_on(tmp_path: Path) -> None:
+def test_a_run_that_is_stopped_on_hold_resumes(tmp_path: Path) -> None:
     hold = tmp_path / "spool" / "hold"
     with monitored(tmp_path, flags=["--step-time", "0.05"]) as spool:
         spool.drop("castle.yaml", job(n_iter=2, steps=10))

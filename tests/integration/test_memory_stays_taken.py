@@ -76,7 +76,7 @@ def test_a_generic_body_with_the_cause_in_the_log_is_out_of_memory(tmp_path: Pat
         assert "HIP out of memory" in error(run)["attempts"][0]["evidence"]
 
 
-def test_on_a_webui_that_is_not_ours_it_holds_the_lane_and_costs_no_job(tmp_path: Path) -> None:
+def test_on_an_external_webui_it_holds_the_lane_and_costs_no_job(tmp_path: Path) -> None:
     counted = ("--state", str(tmp_path / "simulator.json"))
     with monitored(tmp_path, webui=EXTERNAL, settings={"cooldown": [0.1]}) as spool:
         with running(tmp_path, *counted, port=spool.port, plan=LEAKS_ONCE):
@@ -154,7 +154,7 @@ def test_killed_while_the_lane_is_on_hold_the_run_has_its_one_last_attempt(tmp_p
 
 
 @pytest.mark.posix_only("a WebUI goes with its console on Windows")
-def test_killed_between_the_two_self_tests_of_a_webui_that_is_at_fault_no_job_is_spent(
+def test_killed_between_the_two_self_tests_of_a_faulty_webui_no_job_fails(
     tmp_path: Path,
 ) -> None:
     """The next monitor sees a fresh WebUI fail, which the run's own ledger does not have."""

@@ -1,4 +1,4 @@
-"""A WebUI that does not come up: nothing is spent on it, and the cool-down is kept."""
+"""A WebUI that does not come up: no job fails, and the cool-down is kept."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def assert_cooldown_was_kept(spool: Monitored) -> None:
         (["--crash-on-start", "3"], "exit code 3"),
     ],
 )
-def test_no_job_is_spent_and_status_says_why(tmp_path: Path, flags: list[str], why: str) -> None:
+def test_no_job_fails_and_status_says_why(tmp_path: Path, flags: list[str], why: str) -> None:
     limit = 0.5 if flags == ["--never-ready"] else 60
     with monitored(
         tmp_path, flags=flags, settings={"cooldown": COOLDOWN}, webui={"start_limit": limit}
@@ -64,7 +64,7 @@ def test_no_job_is_spent_and_status_says_why(tmp_path: Path, flags: list[str], w
         assert not spool.processes()
 
 
-def test_the_cooldown_goes_on_where_it_was_when_the_monitor_is_restarted(tmp_path: Path) -> None:
+def test_the_cooldown_continues_when_the_monitor_is_restarted(tmp_path: Path) -> None:
     with monitored(
         tmp_path, flags=["--crash-on-start", "1"], settings={"cooldown": COOLDOWN}
     ) as spool:
@@ -75,7 +75,7 @@ def test_the_cooldown_goes_on_where_it_was_when_the_monitor_is_restarted(tmp_pat
         assert_cooldown_was_kept(spool)
 
 
-def test_jobs_go_on_as_soon_as_the_webui_comes_up(tmp_path: Path) -> None:
+def test_jobs_resume_as_soon_as_the_webui_comes_up(tmp_path: Path) -> None:
     plan = "- fault: exit-on-start\n  when: {start: 1}\n  times: once\n"
     with monitored(tmp_path, faults=plan) as spool:
         spool.drop("castle.yaml", job())

@@ -22,7 +22,7 @@ LONG = [0.1, 0.1, 600]
 
 @pytest.fixture(autouse=True)
 def _quick_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.2)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_INTERVAL_S", 0.2)
 
 
 def wait_on_hold(spool: Monitored, why: str) -> None:
@@ -81,7 +81,7 @@ def test_it_is_started_once_left_running_and_asked_again(
     assert not spool.processes(), "a stop still ends it"
 
 
-def test_it_resumes_by_itself_when_a_model_is_put_there(tmp_path: Path) -> None:
+def test_it_resumes_once_a_model_is_there(tmp_path: Path) -> None:
     model = tmp_path / "model.safetensors"
     flags = ["--model-file", str(model)]
     with held(tmp_path, "no checkpoint", flags=flags, webui={"health": OFTEN}) as spool:
@@ -106,7 +106,7 @@ def test_a_password_that_is_put_into_the_config_ends_the_hold_at_the_next_start_
         assert_no_crash(spool)
 
 
-def test_one_that_an_earlier_monitor_left_is_adopted_as_it_is_and_not_started_again(
+def test_an_unusable_webui_of_an_earlier_monitor_is_adopted_and_not_restarted(
     tmp_path: Path,
 ) -> None:
     webui = {"health": OFTEN, "leave_running": True}
@@ -124,7 +124,7 @@ def test_one_that_an_earlier_monitor_left_is_adopted_as_it_is_and_not_started_ag
         assert_no_crash(spool)
 
 
-def test_one_that_dies_while_it_is_on_hold_has_crashed_and_is_started_again(
+def test_a_webui_that_dies_on_hold_has_crashed_and_is_restarted(
     tmp_path: Path,
 ) -> None:
     with held(tmp_path, "no checkpoint", flags=["--no-model"], webui={"health": OFTEN}) as spool:
@@ -165,7 +165,7 @@ def test_a_missing_working_folder_is_no_crash_and_the_hold_ends_when_it_is_there
         assert_no_crash(spool)
 
 
-def test_one_that_ends_because_of_its_set_up_is_tried_again_at_a_slower_and_slower_pace(
+def test_a_webui_that_ends_because_of_its_setup_is_retried_with_growing_pauses(
     tmp_path: Path,
 ) -> None:
     script = tmp_path / "webui.py"

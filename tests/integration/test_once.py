@@ -88,7 +88,7 @@ def test_a_job_that_is_dropped_just_before_the_end_is_not_left_behind(
             if ": done: castle.yaml" in str(notice) and not dropped:
                 dropped.append(spool.drop(name, job() if name == "late.yaml" else "[x"))
 
-        assert Monitor(spool.config, once=True, tell=drop_at_the_end).run() is Result.EMPTY
+        assert Monitor(spool.config, once=True, notify=drop_at_the_end).run() is Result.EMPTY
         assert dropped
         assert spool.waiting() == []
         assert len(spool.done() + spool.failed()) == 2
@@ -102,4 +102,4 @@ def test_with_a_persons_hold_it_ends_and_says_so(tmp_path: Path) -> None:
         wait_until(lambda: spool.events("crash"), 60, "the lane is on hold")
         (spool.spool / "hold").touch()
         assert spool.ended() is Result.HOLD
-        assert "everything: on hold: somebody put hold into the spool" in spool.told
+        assert "everything: on hold: paused by the file hold in the spool" in spool.told

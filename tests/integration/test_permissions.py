@@ -69,7 +69,7 @@ def waiting(spool: Monitored) -> dict[str, str]:
     return found
 
 
-def test_what_cannot_be_read_is_waited_for_and_fails_only_if_it_can_be_moved(
+def test_an_unreadable_job_is_waited_for_and_fails_only_if_it_can_be_moved(
     tmp_path: Path,
 ) -> None:
     del tmp_path  # closed to others, as are all folders above it

@@ -1,5 +1,5 @@
-"""A proxy that gives calls up after a fixed time while the WebUI behind it goes on generating
-(A1111#9722, #10301): two attempts prove it, and shorter jobs go on."""
+"""A proxy that gives calls up after a fixed time while the WebUI behind it continues to generate
+(A1111#9722, #10301): two attempts show it, and shorter jobs continue."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ QUICK = {**EXTERNAL, "health": {"interval": 0.2, "timeout": 5, "failures": 100}}
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.2)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_INTERVAL_S", 0.2)
 
 
 @contextmanager
@@ -132,7 +132,7 @@ def test_a_monitor_that_is_killed_after_the_first_attempt_remembers_how_long_it_
         assert len([p for p in proxy.given_up if "txt2img" in p]) == 2
 
 
-def test_what_stands_still_for_ever_does_not_hold_the_lane_for_ever(tmp_path: Path) -> None:
+def test_a_generation_that_never_advances_does_not_hold_the_lane_forever(tmp_path: Path) -> None:
     """A failed upscale leaves /progress set (measured with Forge dfdcbab6)."""
     plan = "- {fault: hang, when: {prompt: long}, times: once, at: 0.5}\n"
     with behind_a_proxy(tmp_path, plan=plan) as (spool, proxy, _):

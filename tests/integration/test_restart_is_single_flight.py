@@ -10,7 +10,7 @@ import psutil
 
 from sdwatch.lane.lane import Lane
 from sdwatch.spool.recorder import EvidenceRecorder
-from sdwatch.webui.http.api import Outcome
+from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.mailbox import Mailbox
 from tests.lanes import lane_of
 from tests.monitored import Monitored, job, monitored
@@ -45,7 +45,7 @@ def test_eight_runs_at_once_and_a_crash_are_one_restart(tmp_path: Path) -> None:
         assert lane.process.incarnation == 2
 
 
-def test_a_death_seen_by_a_call_and_by_its_keeper_is_one_crash(tmp_path: Path) -> None:
+def test_a_death_seen_by_a_call_and_by_its_supervisor_is_one_crash(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=["--step-time", "0.1"]) as spool:
         spool.drop("castle.yaml", job(steps=20))
         spool.start()

@@ -38,7 +38,7 @@ def retention(
 ) -> Retention:
     state = StateFolder(spool.root.parent / "state")
     settings = RetentionConfig.model_validate(config)
-    return Retention(settings, spool, state, clock=SystemClock(), say=told)
+    return Retention(settings, spool, state, clock=SystemClock(), report=told)
 
 
 def run_in(folder: Path, name: str, days: float, size: int = 1000) -> Path:
@@ -67,7 +67,7 @@ def test_by_default_no_run_is_removed(spool: Spool) -> None:
     assert left(spool.done) == ["ancient"]
 
 
-def test_what_is_older_is_removed_in_its_own_folder_only(spool: Spool) -> None:
+def test_older_runs_are_removed_in_their_own_folder_only(spool: Spool) -> None:
     for folder in (spool.done, spool.failed):
         run_in(folder, "old", 8)
         run_in(folder, "young", 6)
@@ -75,7 +75,7 @@ def test_what_is_older_is_removed_in_its_own_folder_only(spool: Spool) -> None:
     retention(spool, told.append, done=RunsKept(age=7 * DAY)).round()
     assert left(spool.done) == ["young"]
     assert left(spool.failed) == ["old", "young"]
-    assert told == ["done/: 1 of 2 runs removed, as `retention` says"]
+    assert told == ["done/: 1 of 2 runs removed (`retention`)"]
 
 
 def test_the_oldest_go_until_the_rest_has_room_and_the_newest_stays(spool: Spool) -> None:
@@ -97,7 +97,7 @@ def test_a_run_that_somebody_adds_to_is_measured_again(spool: Spool) -> None:
 
 
 @pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
-def test_what_is_no_run_of_ours_is_left_alone(spool: Spool, tmp_path: Path) -> None:
+def test_folders_that_are_no_runs_are_left_alone(spool: Spool, tmp_path: Path) -> None:
     run_in(spool.done, "old", 9)
     elsewhere = run_in(tmp_path / "elsewhere", "linked", 9)
     (spool.done / elsewhere.name).symlink_to(elsewhere)
@@ -127,7 +127,7 @@ def test_links_in_a_run_are_removed_and_not_followed(spool: Spool, tmp_path: Pat
     assert (mine / "precious").exists()
 
 
-def test_what_a_death_left_half_removed_is_finished_and_is_no_run_to_go_on(spool: Spool) -> None:
+def test_a_removal_that_a_kill_cut_off_is_finished_and_no_run_resumes(spool: Spool) -> None:
     half = spool.working / ".removed-20261101-000000.000-old-aaaa"
     half.mkdir()
     (half / "journal.jsonl").write_text("")
@@ -136,7 +136,7 @@ def test_what_a_death_left_half_removed_is_finished_and_is_no_run_to_go_on(spool
     assert not half.exists()
 
 
-def test_what_cannot_be_removed_does_not_keep_the_others(
+def test_a_run_that_cannot_be_removed_does_not_keep_the_others(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     held = [".removed-20261101-000000.000-old-aaaa", "held"]
@@ -182,7 +182,7 @@ def test_a_run_with_read_only_folders_is_removed(tmp_path: Path) -> None:
     assert not run.exists()
 
 
-def test_the_clock_of_a_share_tells_the_age_of_what_lies_on_it(spool: Spool) -> None:
+def test_the_age_of_a_run_on_a_share_is_measured_by_the_shares_clock(spool: Spool) -> None:
     run_in(spool.done, "new", -400)  # as a server writes it whose clock is 400 days fast
     run_in(spool.done, "old", -398)
     touch(spool.working / "heartbeat.json", -400)
@@ -217,7 +217,7 @@ def logs(root: Path) -> list[Path]:
     return sorted(root.glob("state/webui-*/gen-*"))
 
 
-def test_a_monitor_does_so_by_itself(tmp_path: Path) -> None:
+def test_a_monitor_removes_old_runs(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         spool.drop("castle.yaml", job())
         spool.drop("tower.yaml", job("a tower"))
@@ -228,6 +228,6 @@ def test_a_monitor_does_so_by_itself(tmp_path: Path) -> None:
         spool.write_config(retention={"done": {"age": "2 days"}})
         spool.start()
         wait_until(lambda: not old.exists(), 30, "the old run is removed")
-        wait_until(lambda: "done/: 1 of 2 runs removed, as `retention` says" in spool.told)
+        wait_until(lambda: "done/: 1 of 2 runs removed (`retention`)" in spool.told)
         assert kept.exists()
         spool.stop()

@@ -169,7 +169,7 @@ def test_a_client_that_only_reads_a_job_is_in_nobodys_way() -> None:
             assert bytes(file.read()) == job().encode()
 
 
-def test_an_artist_who_looks_at_a_run_does_not_keep_it_from_being_published() -> None:
+def test_a_reader_of_a_run_does_not_keep_it_from_being_published() -> None:
     with shared() as (spool, server), server.client("ann") as client:
         client.write("castle.yaml", job(steps=200))
         run = wait_until(spool.working, 30)[0]

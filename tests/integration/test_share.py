@@ -60,7 +60,7 @@ def status_command(spool: Monitored) -> str:
     return ended.stdout
 
 
-def test_the_server_dies_in_mid_call_and_comes_back(tmp_path: Path) -> None:
+def test_the_server_dies_during_a_call_and_comes_back(tmp_path: Path) -> None:
     with on_share(tmp_path, "--step-time", "0.1") as (spool, mounted):
         drop(spool, "castle.yaml", job(steps=20))
         spool.start()
@@ -77,11 +77,11 @@ def test_the_server_dies_in_mid_call_and_comes_back(tmp_path: Path) -> None:
         castle = next(run for run in spool.done() if "castle" in run.name)
         assert len(journal(castle, "call_started")) == 1, "the reply was kept"
         assert spool.stats()["posts"] == 2
-        assert "everything: goes on" in spool.told
+        assert "everything: resumes" in spool.told
         spool.stop()
 
 
-def test_unmounted_nothing_is_made_in_the_empty_folder_and_mounted_again_it_goes_on(
+def test_unmounted_nothing_is_made_in_the_empty_folder_and_mounted_again_it_resumes(
     tmp_path: Path,
 ) -> None:
     with on_share(tmp_path) as (spool, mounted):

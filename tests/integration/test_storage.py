@@ -1,4 +1,4 @@
-"""A disk without room: no generation is wasted, no job is spent."""
+"""A disk without room: no generation is wasted, no job fails."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_once_ends_on_hold_and_leaves_the_jobs(tmp_path: Path) -> None:
         assert any("MB free on the spool's disk" in line for line in spool.told)
 
 
-def test_that_the_room_changes_is_no_news(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_of_the_free_space_is_not_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     left = itertools.count(10**9, 10**6)
     with monitored(tmp_path, settings={"min_free": "900 TB"}) as spool:
         monkeypatch.setattr(disk, "free_bytes", lambda _: next(left))
@@ -83,7 +85,7 @@ def test_a_full_disk_is_logged_once_with_the_path_and_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", logger="sdwatch")
-    monkeypatch.setattr("sdwatch.stages._STORAGE_PAUSE", 0.05)
+    monkeypatch.setattr("sdwatch.stages.runner._STORAGE_PAUSE", 0.05)
 
     def about_the_disk() -> list[str]:
         lines = [record.getMessage() for record in caplog.records if record.name == "sdwatch.run"]
@@ -102,14 +104,14 @@ def test_a_full_disk_is_logged_once_with_the_path_and_at_its_end(
         assert str(image) in told
         full.unlink()
         spool.wait_for(done=1)
-        assert "the disk takes it again, after " in about_the_disk()[-1]
+        assert "the disk accepts it again, after " in about_the_disk()[-1]
         assert len(about_the_disk()) == 2
 
         def holds() -> list[str]:
             return [line for line in spool.told if line.startswith("everything: ")]
 
         wait_until(lambda: len(holds()) == 2, 30, "its end is told")
-        assert holds()[1] == "everything: goes on"
+        assert holds()[1] == "everything: resumes"
 
 
 def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
@@ -143,7 +145,7 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
             ours = [message for message in messages if run.name in message]
             return [message for message in ours if any(word in message for word in words)]
 
-        wait_until(lambda: lines("the disk takes it again, after "), 30, "its end is told")
+        wait_until(lambda: lines("the disk accepts it again, after "), 30, "its end is told")
         told = lines("suspended", "resumes")
         assert len(told) == 1
         assert str(refused[0]) in told[0]
@@ -178,7 +180,7 @@ def wait_for_refusal(spool: Monitored) -> None:
     wait_until(lambda: "the disk" in spool.status().get("hold", ""), 60, "status says the disk")
 
 
-def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_it_goes_on(
+def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_the_run_resumes(
     tmp_path: Path, full: Path
 ) -> None:
     with monitored(tmp_path) as spool:
@@ -201,16 +203,16 @@ def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_it_goes_on(
         assert spool.stats()["posts"] == 3
         wait_until(lambda: spool.status()["hold"] == "", 20, "status says no hold any more")
         assert any("everything: on hold: " in line for line in spool.told)
-        assert "everything: goes on" in spool.told
+        assert "everything: resumes" in spool.told
 
 
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EROFS, errno.ENOSPC, errno.EIO])
 @pytest.mark.parametrize("label", ["write", "sync", "rename"])
-def test_whatever_a_disk_refuses_of_an_image_in_mid_run_nothing_is_lost_or_left_over(
+def test_whatever_a_disk_refuses_of_an_image_nothing_is_lost_or_left_over(
     tmp_path: Path, number: int, label: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quota that is used up, a disk that became read-only: the second of three calls."""
-    monkeypatch.setattr("sdwatch.stages._STORAGE_PAUSE", 0.05)
+    monkeypatch.setattr("sdwatch.stages.runner._STORAGE_PAUSE", 0.05)
     refused: list[Path] = []
 
     def refuse(effect: Failpoint) -> None:
@@ -232,7 +234,7 @@ def test_whatever_a_disk_refuses_of_an_image_in_mid_run_nothing_is_lost_or_left_
         assert len(list((run / "images").iterdir())) == 3
 
 
-def test_what_a_death_left_half_written_is_not_published(tmp_path: Path) -> None:
+def test_a_file_half_written_at_a_kill_is_not_published(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=("--step-time", "0.2")) as spool:
         spool.drop("castle.yaml", job(n_iter=2, steps=10))
         spool.start_process()
@@ -326,6 +328,6 @@ def test_a_terminal_behind_which_the_disk_is_full_stops_nothing(tmp_path: Path) 
 
     with monitored(tmp_path) as spool:
         spool.drop("castle.yaml", job())
-        result = Monitor(spool.config, once=True, tell=tell).run()
+        result = Monitor(spool.config, once=True, notify=tell).run()
         assert result is Result.EMPTY
         assert len(spool.done()) == 1

@@ -13,13 +13,13 @@ from tests.monitored import job, journal, monitored
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same road in less time. (An interrupt gets no longer than the stall time.)"""
-    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_EVERY", 0.3)
+    monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_INTERVAL_S", 0.3)
 
 
 WEBUI = {"stall": 1, "health": {"interval": 1, "timeout": 1, "failures": 3}}
 
 
-def test_what_an_interrupt_frees_is_retried_without_a_restart(tmp_path: Path) -> None:
+def test_a_call_that_an_interrupt_frees_is_retried_without_a_restart(tmp_path: Path) -> None:
     plan = "- fault: hang-interruptible\n  when: {generation: 1}\n"
     with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
         spool.drop("castle.yaml", job(steps=4))
@@ -34,7 +34,9 @@ def test_what_an_interrupt_frees_is_retried_without_a_restart(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("fault", ["hang", "hang-spin", "hang-repeating", "freeze"])
-def test_what_an_interrupt_does_not_free_is_restarted(tmp_path: Path, fault: str) -> None:
+def test_a_call_that_an_interrupt_does_not_free_restarts_the_webui(
+    tmp_path: Path, fault: str
+) -> None:
     plan = f"- fault: {fault}\n  when: {{generation: 1}}\n"
     plan += "  every: 0.3\n" if fault == "hang-repeating" else ""
     with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
@@ -49,7 +51,7 @@ def test_what_an_interrupt_does_not_free_is_restarted(tmp_path: Path, fault: str
 
 
 @pytest.mark.parametrize(("fault", "says"), [("hang", "answered all"), ("freeze", "answered none")])
-def test_what_is_stuck_twice_says_in_its_folder_whether_the_webui_still_answered(
+def test_a_call_stuck_twice_says_whether_the_webui_still_answered(
     tmp_path: Path, fault: str, says: str
 ) -> None:
     plan = f"- fault: {fault}\n  when: {{prompt: castle}}\n  times: always\n"
@@ -77,7 +79,7 @@ def test_a_slow_call_that_moves_is_left_alone(tmp_path: Path) -> None:
         assert spool.stats()["posts"] == 1
 
 
-def test_what_hangs_twice_fails_its_job_and_the_next_one_goes_on(tmp_path: Path) -> None:
+def test_a_call_that_hangs_twice_fails_its_job_and_the_next_one_runs(tmp_path: Path) -> None:
     plan = "- fault: hang\n  when: {prompt: cursed}\n  times: always\n"
     with monitored(tmp_path, faults=plan, webui=WEBUI) as spool:
         spool.drop("bad.yaml", job("a cursed castle", steps=4, priority=1))

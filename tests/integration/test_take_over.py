@@ -51,7 +51,7 @@ def sdwatch(spool: Monitored, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
-def test_a_frozen_workers_run_goes_on_elsewhere_and_thawed_it_publishes_nothing(
+def test_a_frozen_workers_run_resumes_elsewhere_and_thawed_it_publishes_nothing(
     tmp_path: Path,
 ) -> None:
     with two_machines(tmp_path) as (first, second):
@@ -104,7 +104,7 @@ def test_a_worker_that_lives_is_not_taken_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_of_two_that_begin_together_one_works_and_one_says_who(
+def test_of_two_that_start_together_one_works_and_one_says_who(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = threading.Barrier(2)
@@ -153,7 +153,7 @@ def test_a_monitor_whose_main_thread_is_busy_for_long_is_not_taken_over(
         first.stop()
 
 
-def test_a_monitor_that_was_frozen_while_another_began_ends_by_itself(tmp_path: Path) -> None:
+def test_a_monitor_that_was_frozen_while_another_started_ends_itself(tmp_path: Path) -> None:
     with two_machines(tmp_path) as (first, second):
         frozen = first.start_process()
         wait_until(lambda: at_work(first.spool), 30, "a heartbeat")
@@ -166,7 +166,7 @@ def test_a_monitor_that_was_frozen_while_another_began_ends_by_itself(tmp_path: 
         assert f"worker {worker_of(second)}" in first.monitor_log
 
 
-def test_an_unknown_worker_is_told_with_the_nearest_name(tmp_path: Path) -> None:
+def test_an_unknown_worker_is_reported_with_the_nearest_name(tmp_path: Path) -> None:
     spool = made_spool(tmp_path)
     made_spool(tmp_path, worker="render-box-2")
     with pytest.raises(SpoolError, match=r'no worker .* did you mean "render-box-2"'):
@@ -175,7 +175,7 @@ def test_an_unknown_worker_is_told_with_the_nearest_name(tmp_path: Path) -> None
         takeover.take_over(spool.worker, spool, FakeClock())
 
 
-def test_what_the_old_owner_still_writes_into_an_open_journal_is_not_in_ours(
+def test_late_writes_of_the_old_owner_do_not_reach_the_journal(
     tmp_path: Path,
 ) -> None:
     old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")
@@ -204,7 +204,7 @@ def test_the_old_owner_cannot_make_its_folder_again(tmp_path: Path) -> None:
         old.prepare()
 
 
-def test_a_take_over_that_a_death_cut_off_goes_on_at_the_next_start(tmp_path: Path) -> None:
+def test_a_takeover_that_a_kill_cut_off_continues_at_the_next_start(tmp_path: Path) -> None:
     old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")
     for name in ("one", "two"):
         (old.working / name).mkdir()
@@ -217,7 +217,7 @@ def test_a_take_over_that_a_death_cut_off_goes_on_at_the_next_start(tmp_path: Pa
     assert sorted(path.name for path in new.working.iterdir()) == ["one", "two"]
 
 
-def test_a_live_owner_that_makes_its_folder_again_in_between_is_cut_off_all_the_same(
+def test_a_live_owner_that_makes_its_folder_again_is_still_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")

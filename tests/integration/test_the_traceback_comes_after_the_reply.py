@@ -76,7 +76,7 @@ def test_an_exception_without_a_message_is_explained_by_the_line_that_raised_it(
 
 
 @pytest.mark.parametrize("settings", [{}, {"recovery": False}], ids=["recovery", "no recovery"])
-def test_it_is_not_waited_for_beyond_a_second_and_no_advice_speaks_of_it(
+def test_a_missing_traceback_is_awaited_for_a_second_and_not_in_the_advice(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
     why, run = explained(tmp_path, plan("structured-500", delay=LONG), settings=settings)
@@ -132,7 +132,7 @@ def log_of(state: Path) -> str:
     return "".join(path.read_text(encoding="utf-8", errors="replace") for path in logs)
 
 
-def test_an_external_webui_with_a_log_file_is_heard_out_too(tmp_path: Path) -> None:
+def test_the_traceback_of_an_external_webui_with_a_log_file_is_awaited_too(tmp_path: Path) -> None:
     log_file = tmp_path / "external.log"
     with external(tmp_path, log_file=str(log_file)) as (spool, hands):
         (tmp_path / "faults.yaml").write_text(plan("structured-500", delay=0.3))
@@ -162,7 +162,7 @@ def test_without_a_log_file_there_is_nothing_to_wait_for_and_no_file_is_spoken_o
         assert "more in" not in why_of(run)
 
 
-def test_a_canary_is_heard_out_as_a_call_is(tmp_path: Path) -> None:
+def test_the_traceback_of_a_canary_is_awaited_too(tmp_path: Path) -> None:
     faults = tmp_path / "faults.yaml"
     faults.write_text(plan("opaque-500-text", "sdwatch canary", 1, delay=0.3))
     with lane_of(simulator("--faults", str(faults)), tmp_path / "state", [0.1]) as lane:

@@ -33,7 +33,7 @@ def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
         "webui.process.readiness",
         "webui.http.external",
     ):
-        monkeypatch.setattr(f"sdwatch.{where}.PROBE_EVERY", 0.3)
+        monkeypatch.setattr(f"sdwatch.{where}.PROBE_INTERVAL_S", 0.3)
     monkeypatch.setattr("sdwatch.webui.http.health._NO_API_AFTER", 0.5)
 
 

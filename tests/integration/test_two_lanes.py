@@ -25,7 +25,7 @@ def job(number: int) -> str:
 
 
 def second_webui(root: Path) -> dict[str, Any]:
-    """One that is well, and comes up after the first."""
+    """One that is healthy, and comes up after the first."""
     port = free_port()
     command = [sys.executable, "-m", "sdwatch.simulator", "--port", str(port), *FAST]
     flags = ["--step-time", "0.05", "--boot-time", "1"]

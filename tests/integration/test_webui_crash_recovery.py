@@ -35,8 +35,10 @@ from sdwatch.policy.failure.recovery import PROVEN
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
-from sdwatch.stages import Ending, StageRunner
-from sdwatch.webui.http.api import Outcome, WebUIAPI
+from sdwatch.stages.ending import Ending
+from sdwatch.stages.runner import StageRunner
+from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.canary import SelfTestFailure
 from sdwatch.webui.http.mailbox import Exited, Mailbox, Stalled
 from sdwatch.webui.http.reply import error_for
@@ -101,7 +103,7 @@ class NotingKeeper:
     def call_log(self) -> tuple[str, ...]:
         return ()
 
-    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
         del error, is_over
 
     def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
@@ -146,7 +148,7 @@ class NotingKeeper:
         del incarnation
         return False
 
-    def draws(self, *_: Any, **__: Any) -> Drawn:
+    def can_generate(self, *_: Any, **__: Any) -> Drawn:
         self.heard.append("draws")
         return self.drawn
 
@@ -291,7 +293,7 @@ def test_with_recovery_off_it_fails_fast_with_evidence(error: WebUIError, tmp_pa
         WebUINotUsableError("POST txt2img was answered 401", status=401),
     ],
 )
-def test_what_is_not_the_jobs_fault_holds_the_lane_and_costs_no_attempt(
+def test_a_failure_that_is_not_the_jobs_fault_holds_the_lane_and_costs_no_attempt(
     error: WebUIError, tmp_path: Path
 ) -> None:
     call = calling(error)
@@ -370,14 +372,14 @@ def test_a_whole_reply_that_came_just_before_the_end_of_the_process_is_kept(
     assert names(tmp_path) == []
 
 
-def test_the_end_of_an_earlier_generation_is_no_news_of_this_one(tmp_path: Path) -> None:
+def test_the_exit_of_an_earlier_incarnation_does_not_end_this_one(tmp_path: Path) -> None:
     call = calling(reply(), process=FakeProcess(incarnation=2))
     call.mailbox.post(Exited(1, -9))
     assert call.make(tmp_path).ok
     assert len(call.client.posts) == 1
 
 
-def test_a_stall_of_an_earlier_call_is_no_news_of_this_one(tmp_path: Path) -> None:
+def test_a_stall_of_an_earlier_call_does_not_end_this_one(tmp_path: Path) -> None:
     call = calling(reply())
     call.mailbox.post(Stalled("no progress for 300 s"))
     assert call.make(tmp_path).ok
@@ -435,7 +437,7 @@ def test_a_call_that_is_stuck_twice_fails_and_its_post_is_not_left_behind(
     assert over_first.abandons == 2
 
 
-def test_after_a_second_failure_the_webui_is_put_to_the_proof_and_the_job_blamed(
+def test_after_a_second_failure_the_webui_is_tested_and_the_job_blamed(
     tmp_path: Path,
 ) -> None:
     call = calling(server_error())
@@ -475,7 +477,7 @@ def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt
     assert call.supervisor.heard.count("prove") == 2
 
 
-def test_what_was_proven_to_be_jobs_own_saves_the_restart_and_never_the_second_attempt(
+def test_a_failure_known_to_be_the_jobs_own_saves_the_restart_but_not_the_second_attempt(
     tmp_path: Path,
 ) -> None:
     error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
@@ -559,7 +561,7 @@ def test_a_run_that_fails_again_is_failed_and_explains_itself(place: Workplace) 
         assert not any(secret in text for secret in SECRETS), name
 
 
-def test_a_run_whose_webui_does_not_come_back_goes_on_with_its_ledger(place: Workplace) -> None:
+def test_a_run_whose_webui_does_not_come_back_resumes_with_its_ledger(place: Workplace) -> None:
     """Without a lane there is nobody to wait for: it is tried again, and no third time."""
     run, client = place.claimed(JOB), FakeClient(server_error())
     runner = place.recovering(run, client, FakeProcess(restarts_well=False))
@@ -633,7 +635,7 @@ def real_lane(folder: Path, plan: str) -> Iterator[Real]:
         yield Real(lane, config.port, state_dir)
 
 
-def test_a_real_webui_killed_in_mid_reply_is_restarted_once_and_the_run_is_done(
+def test_a_real_webui_killed_during_a_reply_is_restarted_once_and_the_run_is_done(
     place: Workplace, tmp_path: Path
 ) -> None:
     plan = "- {fault: sigkill-mid-reply, when: {generation: 1}}"

@@ -92,7 +92,7 @@ def test_out_of_memory_on_forge_neo_is_seen_through_its_wrapped_lines(tmp_path: 
         assert "--medvram" not in error["advice"]
 
 
-def test_the_path_of_a_video_is_no_picture_and_said_so_at_once(tmp_path: Path) -> None:
+def test_the_path_of_a_video_fails_the_job_at_once_as_no_picture(tmp_path: Path) -> None:
     plan = "- {fault: video, when: {prompt: cursed}, times: always}\n"
     with monitored(tmp_path, faults=plan, flags=("--kind", "forge-neo")) as spool:
         spool.drop("castle.yaml", job("a cursed castle"))

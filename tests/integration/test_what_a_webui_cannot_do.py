@@ -1,4 +1,4 @@
-"""Jobs that a WebUI cannot do are told so before anything is sent to it."""
+"""Jobs that a WebUI cannot do fail before anything is sent to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def with_checkpoint(name: str) -> str:
     return small_job(override_settings={"sd_model_checkpoint": name})
 
 
-def test_a_wrong_name_fails_without_a_call_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_a_wrong_name_fails_without_a_call_and_the_rest_continues(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         spool.drop("sampler.yaml", small_job(sampler_name="Eulr"))
         spool.drop("checkpoint.yaml", with_checkpoint("simulated-z"))
@@ -50,7 +50,7 @@ def test_a_wrong_name_fails_without_a_call_and_the_rest_goes_on(tmp_path: Path) 
         assert made_by["version"].startswith("f2.0.1v1.10.1")
 
 
-def test_what_is_too_large_fails_by_the_configs_bound(tmp_path: Path) -> None:
+def test_a_job_that_is_too_large_fails_by_the_bound_of_the_config(tmp_path: Path) -> None:
     with monitored(tmp_path, settings={"max_generation": "0.1 MP"}) as spool:
         spool.drop("large.yaml", small_job(width=512, height=512))
         spool.start(once=True)
@@ -99,7 +99,7 @@ def test_a_job_goes_to_the_lane_that_has_its_checkpoint(tmp_path: Path) -> None:
     assert 'other: this WebUI (AUTOMATIC1111) has no checkpoint "nobody\'s"' in message
 
 
-def test_a_run_that_goes_on_waits_for_the_lane_that_can_do_it(tmp_path: Path) -> None:
+def test_a_resumed_run_waits_for_the_lane_that_can_do_it(tmp_path: Path) -> None:
     """The other lane is ready, and would have its WebUI draw something else."""
     with ExitStack() as life:
         other = life.enter_context(recorded("a1111", {**models("other"), "txt2img": hangs}))
@@ -120,7 +120,7 @@ def test_a_run_that_goes_on_waits_for_the_lane_that_can_do_it(tmp_path: Path) ->
             assert waits["doing"] == "waits in working/ for a WebUI"
 
 
-def test_a_refused_job_to_which_somebody_still_wrote_is_read_anew_and_holds_up_nobody(
+def test_a_refused_job_that_is_still_being_written_is_read_again_and_holds_up_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Run, "is_as_claimed", False)

@@ -24,7 +24,7 @@ from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.run_names import image_prefix
 from sdwatch.spool.run import Run
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.client import Reply
 from tests.fakes import (
     PlainClient,
@@ -116,7 +116,7 @@ def test_several_images_each_get_a_call_of_the_next_stage(
     assert handed_on == [[picture(1)], [picture(2)], [picture(3)]]
 
 
-def test_all_images_of_a_stage_are_there_before_the_next_stage_begins(place: Workplace) -> None:
+def test_all_images_of_a_stage_are_there_before_the_next_stage_starts(place: Workplace) -> None:
     client = PlainClient(numbered(images=2))
     job = TWO.replace("a castle", "a castle, n_iter: 2")
     assert place.runner(place.claimed(job), client).run_to_end(place.spool) is Ending.DONE
@@ -235,7 +235,7 @@ def test_an_own_image_that_is_no_picture_fails_the_job_and_names_it(place: Workp
     assert "sketch.png" in told["message"]
 
 
-def test_of_an_own_image_that_is_too_large_the_job_file_is_told_and_nothing_is_sent(
+def test_an_own_image_that_is_too_large_fails_the_job_before_anything_is_sent(
     place: Workplace,
 ) -> None:
     job = "stages:\n  - txt2img: {prompt: a}\n  - upscale: {image: big.png}\n"
@@ -282,7 +282,7 @@ def test_an_own_image_that_becomes_a_link_after_the_job_was_read_is_not_sent(
 def test_all_images_of_a_call_are_bounded_together(
     place: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sdwatch.stages.MAX_PICTURE_BYTES", 3 * len(picture()) - 1)
+    monkeypatch.setattr("sdwatch.stages.payloads.MAX_PICTURE_BYTES", 3 * len(picture()) - 1)
     job = "stages:\n  - img2img: {prompt: a, init_images: [a.png, a.png, a.png]}\n"
     client = PlainClient(numbered())
     run = place.claimed(job, {"a.png": picture()})
@@ -375,7 +375,7 @@ def stopped_after(place: Workplace, calls: int, job: str) -> Stopping:
     return client
 
 
-def test_seeds_are_drawn_once_and_recorded(place: Workplace) -> None:
+def test_seeds_are_chosen_once_and_recorded(place: Workplace) -> None:
     client = PlainClient(numbered())
     job = "prompt: a\nn_iter: 3\nseed: -1"
     place.runner(place.claimed(job), client).run_to_end(place.spool)

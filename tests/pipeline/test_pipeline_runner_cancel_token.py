@@ -18,7 +18,8 @@ from sdwatch.lane.permit import Permit
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import RunRecorder
-from sdwatch.stages import Ending, StageRunner
+from sdwatch.stages.ending import Ending
+from sdwatch.stages.runner import StageRunner
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.mailbox import Mailbox
 from tests.fakes import (
@@ -166,11 +167,11 @@ class Nothing:
 
 def test_a_run_that_waits_for_the_permit_can_be_cancelled(place: Workplace) -> None:
     run, client, permit = place.claimed("prompt: a"), PlainClient(), Permit()
-    permit.take(Mailbox(), lambda: True)
+    permit.acquire(Mailbox(), lambda: True)
 
     @contextmanager
     def waiting() -> Iterator[None]:
-        permit.take(place.mailbox, lambda: True)
+        permit.acquire(place.mailbox, lambda: True)
         yield
 
     active = Running(place.runner(run, client, permit=waiting), place)
@@ -234,7 +235,7 @@ def test_a_run_that_waits_out_a_cool_down_stays_in_working_on_a_stop(
         wait_until(
             lambda: lane.supervisor.availability.state is State.COOLING_DOWN, why="it crashed"
         )
-        lane.begin_stop()
+        lane.start_stop()
         assert active.end() is Ending.STOPPED
     call = place.resumed().ledger.call("1.1")
     assert (call.counted, call.cut_offs, call.sent) == (1, 0, 1)
@@ -275,7 +276,7 @@ def test_a_cancel_outranks_a_stop_that_came_before_it(place: Workplace) -> None:
     assert Running(place.recovering(run, client, FakeProcess()), place).end() is Ending.CANCELLED
 
 
-def test_stops_in_order_use_up_none_of_the_attempts_that_a_crash_has(place: Workplace) -> None:
+def test_clean_stops_use_up_no_attempt(place: Workplace) -> None:
     run = place.claimed(f"stages:\n{STAGES['txt2img']}")
     for _ in range(6):
         run.record("call_started", call="1.1", attempt=1, incarnation=1)
@@ -285,7 +286,7 @@ def test_stops_in_order_use_up_none_of_the_attempts_that_a_crash_has(place: Work
     assert len(client.posts) == 2, "failed, and tried once more"
 
 
-def test_what_nobody_gave_up_is_sent_five_times_at_the_most(place: Workplace) -> None:
+def test_a_call_that_nobody_gave_up_is_sent_five_times_at_most(place: Workplace) -> None:
     run = place.claimed(f"stages:\n{STAGES['txt2img']}")
     for _ in range(4):
         run.record("call_started", call="1.1", attempt=1, incarnation=1)

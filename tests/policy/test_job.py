@@ -152,7 +152,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)
-def test_each_mistake_is_told_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
+def test_each_mistake_is_reported_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
     told = problems_of(text)
     assert any(line.startswith(f"job.yaml:{says}") for line in told), told
 

@@ -79,7 +79,7 @@ def test_a_black_picture_is_told_of_the_vae_and_how_to_let_it_pass() -> None:
     "error",
     [
         WebUIUnreachableError("connection reset"),
-        WebUIReplyError("the reply is not whole JSON", status=200),
+        WebUIReplyError("the reply is not complete JSON", status=200),
         WebUIServerError("RuntimeError", status=500),
     ],
 )

@@ -18,7 +18,8 @@ import pytest
 from sdwatch.errors import RunStoppedError
 from sdwatch.monitor.monitor import Result
 from sdwatch.spool.run import JOURNAL, Run
-from sdwatch.stages import Ending, StageRunner
+from sdwatch.stages.ending import Ending
+from sdwatch.stages.runner import StageRunner
 from sdwatch.system.failpoints import Failpoint
 from tests.fakes import PlainClient, Workplace, envelope, picture, reply
 from tests.helpers import FakeClock, wait_until
@@ -163,7 +164,7 @@ def test_a_run_that_is_taken_away_in_mid_run_is_told_and_the_next_job_goes_on(
         run.rename(tmp_path / "taken-away")
         spool.drop("tower.yaml", job())
         assert spool.ended() is Result.EMPTY
-        assert f"{run.name}: its folder was taken away" in spool.told
+        assert f"{run.name}: its folder was removed" in spool.told
         assert [journal(r, "claimed")[0]["source"] for r in spool.done()] == ["tower.yaml"]
         assert spool.working() + spool.failed() == []
         assert not (spool.spool / "failed" / run.name).exists()

@@ -22,7 +22,7 @@ from sdwatch.spool import archive
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.run import read_bounded
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from tests.fakes import PlainClient, Workplace
 from tests.helpers import FakeClock
 from tests.monitored import Monitored, job, journal, monitored

@@ -29,7 +29,7 @@ from sdwatch.spool.bundle import bundle
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
 from sdwatch.spool.hold_note import HoldNote
-from sdwatch.stages import Ending
+from sdwatch.stages.ending import Ending
 from sdwatch.system import disk, links
 from tests.fakes import PlainClient, Workplace, picture, reply, server_error
 from tests.spool.spools import made_spool

@@ -124,7 +124,7 @@ def retention(scene: Scene) -> Callable[[], object]:
     Heartbeat(scene.spool).beat({})
     config = RetentionConfig.model_validate({"failed": {"age": 1}})
     state = StateFolder(scene.root / "state")
-    rounds = Retention(config, scene.spool, state, clock=scene.clock, say=print)
+    rounds = Retention(config, scene.spool, state, clock=scene.clock, report=print)
     for folder in scene.spool.failed.iterdir():
         os.utime(folder, (1, 1))
     return rounds.round

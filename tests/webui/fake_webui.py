@@ -1,4 +1,4 @@
-"""A WebUI as far as its process goes: listens, answers /ready, and misbehaves as it is told to.
+"""A WebUI as far as its process goes: listens, answers /ready, and misbehaves as its arguments say.
 
 fake_webui.py PORT [never-ready] [ignore-term] [child] [escapee] [hidden-child] [plain-child]
               [orphan] [silent-orphan] [foreign-orphan] [out-of-reach] [mute] [die=CODE]

@@ -114,7 +114,7 @@ def test_each_way_a_probe_fails_has_its_own_words(way: str) -> None:
 
 
 def test_a_port_where_nobody_listens_refuses() -> None:
-    with pytest.raises(WebUIUnreachableError, match="nobody listens there"):
+    with pytest.raises(WebUIUnreachableError, match="nothing listens there"):
         SDWebUIClient(f"http://127.0.0.1:{free_port()}").progress(10)
 
 
@@ -137,7 +137,9 @@ def test_a_machine_that_takes_no_connection_is_not_one_that_does_not_answer() ->
 
 def test_https_to_a_server_without_it_names_the_url_of_the_config() -> None:
     with peer(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as url:
-        with pytest.raises(WebUIUnreachableError, match="no secure connection: see whether `url`"):
+        with pytest.raises(
+            WebUIUnreachableError, match="no secure connection: check whether `url`"
+        ):
             SDWebUIClient(url.replace("http:", "https:")).progress(5)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import WebUIBadRequestError, WebUIError, WebUIServerError
-from sdwatch.webui.log.call_log import HEAR_OUT, CallLog
+from sdwatch.webui.log.call_log import TRACEBACK_WAIT_S, CallLog
 from tests.helpers import FakeClock
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'
@@ -52,7 +52,7 @@ class Written:
     ) -> float:
         """Hear it out: after how many seconds that was over."""
         began = self.clock.now
-        log.hear_out(error, is_over or self.passes)
+        log.wait_for_traceback(error, is_over or self.passes)
         return self.clock.now - began
 
 
@@ -69,11 +69,11 @@ def test_the_wait_ends_as_soon_as_the_traceback_is_whole(written: Written, delay
     assert log.lines()[-1] == "RuntimeError: it broke"
 
 
-def test_it_is_not_waited_for_beyond_its_limit(written: Written) -> None:
-    assert written.heard(written.log()) == pytest.approx(HEAR_OUT, abs=0.02)
+def test_the_wait_for_a_traceback_ends_at_its_limit(written: Written) -> None:
+    assert written.heard(written.log()) == pytest.approx(TRACEBACK_WAIT_S, abs=0.02)
 
 
-def test_one_without_the_end_of_its_last_line_is_not_whole(written: Written) -> None:
+def test_a_traceback_without_the_end_of_its_last_line_is_incomplete(written: Written) -> None:
     log = written.log()
     written.write(f"{SERVER}RuntimeError: it")
     written.after(0.4, " broke\n")
@@ -82,7 +82,7 @@ def test_one_without_the_end_of_its_last_line_is_not_whole(written: Written) -> 
 
 
 @pytest.mark.parametrize("error", [BROKE, OPAQUE], ids=["named", "opaque"])
-def test_a_chain_that_comes_in_several_writes_is_heard_to_its_end(
+def test_a_chain_of_tracebacks_in_several_writes_is_awaited_to_its_end(
     written: Written, error: WebUIError
 ) -> None:
     log = written.log()
@@ -94,7 +94,7 @@ def test_a_chain_that_comes_in_several_writes_is_heard_to_its_end(
     assert log.lines()[-1] == "RuntimeError: it broke"
 
 
-def test_a_drawn_traceback_is_heard_to_its_exception(written: Written) -> None:
+def test_a_boxed_traceback_is_awaited_to_its_exception(written: Written) -> None:
     log = written.log()
     written.write("/webui/x.py:3 in f\n\n    2 │ try:\n  ❱ 3 │     g()\n")
     written.after(0.3, "    4 │ except E:\nRuntimeError: it broke\n")
@@ -113,7 +113,7 @@ def test_a_flood_after_the_traceback_does_not_push_it_out(written: Written) -> N
     assert len(log.lines()) < 5000
 
 
-def test_what_ends_the_call_ends_the_wait(written: Written) -> None:
+def test_the_end_of_the_call_ends_the_wait(written: Written) -> None:
     log = written.log()
     asked: list[float] = []
 
@@ -129,8 +129,8 @@ def test_there_is_nothing_to_wait_for_without_a_log_or_after_a_refusal(written: 
     def never(_: float) -> bool:
         raise AssertionError("waited")
 
-    CallLog((), written.clock).hear_out(BROKE, never)
-    written.log().hear_out(WebUIBadRequestError("422", status=422), never)
+    CallLog((), written.clock).wait_for_traceback(BROKE, never)
+    written.log().wait_for_traceback(WebUIBadRequestError("422", status=422), never)
 
 
 def test_a_late_traceback_is_not_the_next_calls_and_its_own_is(written: Written) -> None:
@@ -144,19 +144,19 @@ def test_a_late_traceback_is_not_the_next_calls_and_its_own_is(written: Written)
     assert "RuntimeError: it broke" not in second.lines()
 
 
-def test_of_two_calls_that_fail_alike_each_has_its_own(written: Written) -> None:
+def test_two_calls_that_fail_alike_have_a_traceback_each(written: Written) -> None:
     first = written.log()
     written.heard(first)
     second = written.log(first)
     written.write(f"{SERVER}RuntimeError: it broke\n")
-    assert written.heard(second) == pytest.approx(HEAR_OUT, abs=0.02)
+    assert written.heard(second) == pytest.approx(TRACEBACK_WAIT_S, abs=0.02)
     assert not second.lines()
     third = written.log(second)
     written.write(f"{SERVER}RuntimeError: it broke\n")
     assert not third.lines()  # the second's, at last
 
 
-def test_one_that_came_between_two_calls_is_owed_no_more(written: Written) -> None:
+def test_a_traceback_that_came_between_two_calls_is_no_longer_owed(written: Written) -> None:
     first = written.log()
     written.heard(first)
     written.write(f"{SERVER}RuntimeError: it broke\n")
@@ -166,7 +166,7 @@ def test_one_that_came_between_two_calls_is_owed_no_more(written: Written) -> No
     assert second.lines()[-1] == "RuntimeError: it broke"
 
 
-def test_one_that_has_not_come_in_a_minute_is_expected_no_more(written: Written) -> None:
+def test_a_traceback_is_no_longer_expected_after_a_minute(written: Written) -> None:
     first = written.log()
     written.heard(first)
     written.clock.advance(120)

@@ -79,8 +79,8 @@ class WebUI:
         """When the call is said to be stuck; None where it is not within so many seconds."""
         watch = self.watched(limits, log)
         while self.now < seconds:
-            self.clock.advance(max(0.0, watch.next_look - self.clock.now))
-            if watch.look():
+            self.clock.advance(max(0.0, watch.next_sample - self.clock.now))
+            if watch.sample():
                 return self.now
         return None
 
@@ -100,9 +100,7 @@ FROZEN: dict[str, Seen] = {
 
 @pytest.mark.parametrize("stall", [60.0, 300.0])
 @pytest.mark.parametrize("how", FROZEN)
-def test_what_stands_still_is_noticed_within_the_stall_time_and_a_tenth(
-    how: str, stall: float
-) -> None:
+def test_a_stall_is_noticed_within_the_stall_time_and_a_tenth(how: str, stall: float) -> None:
     last_step = {"at 50 %": 10.0, "at 100 %": 20.0}.get(how, 7.0)
 
     def shows(now: float) -> State:
@@ -117,8 +115,8 @@ def test_what_stands_still_is_noticed_within_the_stall_time_and_a_tenth(
 def reason_of(webui: WebUI, stall: float) -> tuple[str, Probes]:
     """Why its call is said to be stuck, and whether it answered meanwhile."""
     watch = webui.watched(limits(stall))
-    while not (reason := watch.look()):
-        webui.clock.advance(max(0.0, watch.next_look - webui.clock.now))
+    while not (reason := watch.sample()):
+        webui.clock.advance(max(0.0, watch.next_sample - webui.clock.now))
     return reason, watch.probes
 
 
@@ -144,7 +142,7 @@ def test_a_stuck_call_says_that_the_webui_answered_now_and_then() -> None:
     assert f"; it answered {probes.answered} of {probes.answered + probes.unanswered} " in reason
 
 
-def test_a_server_without_progress_answers_all_the_same() -> None:
+def test_a_server_without_progress_still_answers() -> None:
     class Without(WebUI):
         def progress(self, timeout: float) -> dict[str, Any]:
             del timeout
@@ -173,7 +171,7 @@ def test_a_core_that_spins_while_no_steps_are_expected_meets_the_limit_for_loadi
     assert 600 <= after <= 660
 
 
-def test_a_call_that_moves_for_ever_meets_its_own_limit() -> None:
+def test_a_call_that_advances_forever_meets_its_own_limit() -> None:
     webui = WebUI(lambda now: State(step=int(now)))
     after = webui.stuck_after(Limits(stall=60, stepless=600, call=3600), 9999)
     assert after is not None
@@ -215,7 +213,7 @@ def test_a_log_that_repeats_itself_is_no_progress(how: str, tmp_path: Path) -> N
     assert WebUI(shows).stuck_after(limits(60.0), 600, log) is not None
 
 
-def test_looks_are_no_more_than_one_in_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_at_most_one_sample_in_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     webui = WebUI(lambda now: State(step=int(now)))
     asked: list[float] = []
     answer = webui.progress
@@ -270,7 +268,7 @@ def test_a_first_start_that_prints_for_half_an_hour_and_then_is_ready_is_left_al
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_of_a_reply_only_the_known_is_kept_for_the_heartbeat() -> None:
+def test_only_the_known_fields_of_a_reply_are_kept_for_the_heartbeat() -> None:
     reply = {
         "progress": 0.5,
         "eta_relative": float("inf"),
@@ -289,7 +287,7 @@ def test_of_a_reply_only_the_known_is_kept_for_the_heartbeat() -> None:
     assert known({"progress": "0.5", "state": [1]}) == {"state": {}}
 
 
-def test_a_number_that_is_none_is_no_progress() -> None:
+def test_a_nan_is_no_progress() -> None:
     class Odd(WebUI):
         def progress(self, timeout: float) -> dict[str, Any]:
             return {**super().progress(timeout), "progress": float("nan")}

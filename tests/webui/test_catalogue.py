@@ -45,10 +45,10 @@ def test_lists_that_the_schema_does_not_name_are_not_asked_for() -> None:
     [
         ((500, b'{"error": "x"}'), "it answered 500"),
         ((404, b""), "it has no such list"),
-        ((200, b"[{"), "its answer is of no use"),
-        ((200, b'{"a": 1}'), "its answer is of no use: it is no list"),
-        ((200, b'["a", "b"]'), "its answer is of no use: it names nothing"),
-        ((200, b""), "its answer is of no use"),
+        ((200, b"[{"), "its answer is unusable"),
+        ((200, b'{"a": 1}'), "its answer is unusable: it is no list"),
+        ((200, b'["a", "b"]'), "its answer is unusable: it names nothing"),
+        ((200, b""), "its answer is unusable"),
         ((429, b""), "it answered 429"),
     ],
 )
@@ -119,7 +119,7 @@ def test_the_version_of_sdnext_is_its_own_answer() -> None:
         assert read(server).version == ""
 
 
-def test_a_server_without_progress_and_without_a_checkpoint_is_of_no_use() -> None:
+def test_a_server_without_progress_and_without_a_checkpoint_is_unusable() -> None:
     with recorded("sdcpp", {"sd-models": (200, b"[]")}) as server:
         result = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)()
     assert result.unusable
@@ -142,7 +142,7 @@ def test_sdnext_is_not_ready_while_it_loads_its_model() -> None:
 
     with recorded("sdnext", {"checkpoint": checkpoint, "progress": where}) as server:
         probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
-        assert [probe().reason for _ in range(5)] == ["it loads its model"] * 5
+        assert [probe().reason for _ in range(5)] == ["it is loading its model"] * 5
         said.update(type="sd", job="")
         assert probe().ready
         said.update(type=None)  # unloaded since, by a person: the next call loads it
@@ -150,7 +150,7 @@ def test_sdnext_is_not_ready_while_it_loads_its_model() -> None:
         assert server.asked.count(f"{API}checkpoint") == 6
 
 
-def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_look() -> None:
+def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_probe() -> None:
     nothing = (200, b'{"type": null, "class": null}')
     with recorded("sdnext", {"checkpoint": nothing, "progress": (200, progress(""))}) as server:
         probe = ReadinessProbe(SDWebUIClient(server.url), SystemClock(), 30.0)
@@ -167,7 +167,7 @@ def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_
         (Kind.SDCPP, "", "stable-diffusion.cpp"),
     ],
 )
-def test_a_kind_and_its_version_are_told_and_no_name_twice(
+def test_a_kind_and_its_version_are_named_and_no_name_twice(
     kind: Kind, version: str, words: str
 ) -> None:
     assert kind.with_version(version) == words

@@ -103,7 +103,7 @@ def test_a_restart_of_the_monitor_between_any_two_crashes_changes_nothing(
         assert restarted.remaining() == steady.remaining()
 
 
-def test_what_is_left_runs_down_while_the_monitor_is_away(path: Path, clock: FakeClock) -> None:
+def test_the_cooldown_runs_down_while_the_monitor_is_away(path: Path, clock: FakeClock) -> None:
     lived(opened(path, clock), [crash, crash], clock)
     clock.advance(4.0)
     assert opened(path, clock).remaining() == 6.0
@@ -138,7 +138,7 @@ def test_across_a_reboot_with_the_clock_set_wrong_it_stays_within_the_entry(
     assert after.remaining() == 15.0
 
 
-def test_what_is_on_disk_names_each_deadline(path: Path, clock: FakeClock) -> None:
+def test_the_history_on_disk_names_each_deadline(path: Path, clock: FakeClock) -> None:
     history = opened(path, clock)
     lived(history, [start, crash, start, crash], clock)
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -165,7 +165,7 @@ def test_a_crash_is_on_disk_before_anything_waits(path: Path, clock: FakeClock) 
     ],
     ids=["torn", "not UTF-8", "a list", "without its fields", "empty"],
 )
-def test_a_line_that_cannot_be_read_is_passed_over(
+def test_a_line_that_cannot_be_read_is_skipped(
     path: Path, clock: FakeClock, line: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     lived(opened(path, clock), [crash, crash], clock)
@@ -173,7 +173,7 @@ def test_a_line_that_cannot_be_read_is_passed_over(
         file.write(line)
     history = opened(path, clock)
     assert history.in_a_row == 2
-    assert "cannot be read and is passed over" in caplog.text
+    assert "skipped a line that cannot be read" in caplog.text
 
 
 def test_a_crash_after_a_torn_line_is_not_lost(path: Path, clock: FakeClock) -> None:
@@ -237,6 +237,6 @@ def test_a_failed_canary_is_doubted_until_one_passes_whatever_came_between(
     history = opened(path, clock)
     history.crashed("failed canary")
     history.crashed("failed start")
-    assert opened(path, clock).doubted
-    history.proven_well()
-    assert not opened(path, clock).doubted
+    assert opened(path, clock).needs_self_test
+    history.passed_self_test()
+    assert not opened(path, clock).needs_self_test

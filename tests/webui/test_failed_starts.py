@@ -157,13 +157,13 @@ def test_a_start_that_is_killed_says_how_much_memory_was_left(
     manager = setup.manager("mute")
     manager._machine = Machine(manager._clock, {})
     manager.start()
-    manager._machine.look()
+    manager._machine.sample()
     kill(root_pid(manager))
     assert not manager.wait_ready(60)
     assert cause in manager.last_failure
 
 
-def test_the_machine_is_looked_at_during_a_start(setup: Setup) -> None:
+def test_the_host_is_sampled_during_a_start(setup: Setup) -> None:
     manager = setup.manager("mute")
     manager._machine = machine = Machine(manager._clock, {})
     manager.start()

@@ -22,8 +22,8 @@ from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
 from sdwatch.system.failpoints import Failpoint
 from sdwatch.webui.process import process
-from sdwatch.webui.process.process import ProbeResult, WebUIProcessManager
-from sdwatch.webui.process.readiness import NotReady, Readiness, SignsOfLife
+from sdwatch.webui.process.process import WebUIProcessManager
+from sdwatch.webui.process.readiness import NotReady, ProbeResult, Readiness, SignsOfLife
 from tests.helpers import KILL, FakeClock, ended_by, wait_until
 from tests.webui.webui_processes import (
     Setup,
@@ -176,7 +176,7 @@ def test_a_start_that_lives_on_after_it_has_failed_is_stopped_at_once(
     assert manager.processes() == []
 
 
-def test_what_is_given_up_is_not_explained_by_its_log(setup: Setup) -> None:
+def test_the_log_of_a_start_that_was_given_up_explains_nothing(setup: Setup) -> None:
     program = "import time; print('Press any key to continue . . .', flush=True); time.sleep(60)"
     manager = setup.manager(command=[sys.executable, "-c", program])
     give_up = threading.Event()
@@ -256,7 +256,7 @@ def test_a_port_that_somebody_takes_during_the_start_is_no_readiness(setup: Setu
         foreign.kill()
 
 
-def test_an_api_that_is_of_no_use_ends_the_wait_with_its_reason(tmp_path: Path) -> None:
+def test_an_unusable_api_ends_the_wait_with_its_reason(tmp_path: Path) -> None:
     with setup_in(tmp_path) as setup:
         manager = WebUIProcessManager(
             name="fake",
@@ -467,7 +467,7 @@ def test_a_folder_in_place_of_the_record_is_set_aside(setup: Setup) -> None:
     assert (aside / "inside").is_dir()
 
 
-def test_a_record_that_cannot_even_be_set_aside_is_told_of(
+def test_a_record_that_cannot_even_be_set_aside_is_reported(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(effect: Failpoint) -> None:
@@ -515,7 +515,7 @@ def test_the_end_of_a_wrappers_python_ends_the_generation(setup: Setup) -> None:
     wait_until(lambda: not alive([bash]), why="the wrapper is stopped as well")
 
 
-def test_a_wrapper_that_dies_leaves_its_python_alive_and_ours(setup: Setup) -> None:
+def test_a_wrapper_that_dies_leaves_its_python_alive_and_managed(setup: Setup) -> None:
     manager = setup.ready(command=wrapper(setup))
     bash = root_pid(manager)
     (python,) = (pid for pid in pids_of(manager) if pid != bash)

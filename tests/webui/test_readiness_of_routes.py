@@ -57,18 +57,18 @@ def test_a_checkpoint_route_that_is_not_there_yet_makes_no_forge() -> None:
     with recorded("sdnext", answers) as server:
         probe = probe_of(server)
         assert [probe().reason for _ in range(3)] == [
-            Seen.STILL_ADDING.value, "it loads its model", "it loads its model",
+            Seen.STILL_ADDING.value, "it is loading its model", "it is loading its model",
         ]  # fmt: skip
 
 
-def test_a_webui_without_the_checkpoint_route_is_ready_at_the_first_look() -> None:
+def test_a_webui_without_the_checkpoint_route_is_ready_at_the_first_probe() -> None:
     with recorded("forge") as server:
         known = Remembered()
         assert probe_of(server, known)().ready
     assert known.routes == FORGE
 
 
-def test_what_an_earlier_life_had_is_waited_for() -> None:
+def test_a_route_of_an_earlier_incarnation_is_waited_for() -> None:
     known, clock = Remembered(), FakeClock()
     known.note_routes(SDNEXT)
     with recorded("sdnext", {"progress": IDLE, "checkpoint": NOT_FOUND}) as server:
@@ -100,7 +100,7 @@ def test_stable_diffusion_cpp_is_known_at_once_by_its_bare_404() -> None:
     assert known.routes == SDCPP
 
 
-def test_what_it_was_outlives_the_monitor(tmp_path: Path) -> None:
+def test_the_remembered_kind_survives_a_restart_of_the_monitor(tmp_path: Path) -> None:
     path = tmp_path / "webui.json"
     known = Remembered(path)
     known.note_routes(SDNEXT)
@@ -114,7 +114,7 @@ def test_what_it_was_outlives_the_monitor(tmp_path: Path) -> None:
         assert (again.kind, again.routes) == (Kind.UNKNOWN, None)
 
 
-def test_a_schema_that_breaks_while_routes_are_added_is_told_apart_from_none() -> None:
+def test_a_schema_that_breaks_while_routes_are_added_differs_from_no_schema() -> None:
     known = Remembered()
     known.note_kind(Kind.SDNEXT)
     broken = (500, b'{"error": "KeyError"}')

@@ -113,7 +113,7 @@ def test_a1111_with_a_hung_job_outlives_sigterm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["structured-500", "opaque-500", "oom", "nan"])
-def test_a1111_tells_a_failure_under_errors(tmp_path: Path, name: str) -> None:
+def test_a1111_reports_a_failure_under_errors(tmp_path: Path, name: str) -> None:
     with running(tmp_path, "--kind", "a1111", plan=faults(name)) as sim:
         reply = sim.txt2img()
         assert reply.status_code == 500

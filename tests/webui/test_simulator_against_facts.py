@@ -198,7 +198,7 @@ def test_a_wrong_request_gets_the_recorded_answer(
         ({"scheduler": "karras"}, ("Euler", "Karras")),
     ],
 )
-def test_only_the_info_tells_which_sampler_was_used(
+def test_only_the_info_says_which_sampler_was_used(
     sim: Simulator, asked: dict[str, Any], got: tuple[str, str]
 ) -> None:
     info = json.loads(sim.txt2img(**asked).json()["info"])
@@ -285,7 +285,7 @@ def test_with_a_variation_the_subseed_counts_up(sim: Simulator) -> None:
     assert (info["all_seeds"], info["all_subseeds"]) == ([1, 1], [5, 6])
 
 
-def test_a_random_seed_is_told(sim: Simulator) -> None:
+def test_a_random_seed_is_reported(sim: Simulator) -> None:
     body = sim.txt2img(seed=-1).json()
     seed = json.loads(body["info"])["seed"]
     assert seed >= 0
@@ -393,7 +393,7 @@ def test_later_stages_show_the_picture_they_were_given(sim: Simulator) -> None:
     assert distance(later[1], two) < distance(later[1], one)
 
 
-def test_one_generation_at_a_time_in_the_order_of_asking_and_progress_moves(
+def test_generations_run_one_at_a_time_in_order_and_progress_moves(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path, "--step-time", "0.05", "--load-time", "0.3") as sim:

@@ -95,7 +95,7 @@ def test_an_opaque_500_can_be_plain_text(tmp_path: Path) -> None:
         assert reply.headers["content-type"].startswith("text/plain")
 
 
-def test_nans_are_black_pictures_of_which_only_the_first_has_a_line_in_the_log(
+def test_only_the_first_black_picture_of_nans_has_a_line_in_the_log(
     tmp_path: Path,
 ) -> None:
     with running(tmp_path, plan=plan("nan", times=2)) as sim:
@@ -137,7 +137,7 @@ def test_the_body_may_say_less_than_the_log_of_memory_that_stays_taken(tmp_path:
         assert any("HIP out of memory" in line for line in sim.lines())
 
 
-def test_poisoned_lasts_until_the_restart_and_the_rest_stays_well(tmp_path: Path) -> None:
+def test_poisoned_lasts_until_the_restart_and_the_rest_stays_healthy(tmp_path: Path) -> None:
     state = ("--state", str(tmp_path / "state.json"))
     with running(tmp_path, *state, plan=plan("poisoned", when={"generation": 2})) as sim:
         image = sim.txt2img().json()["images"][0]
@@ -172,7 +172,7 @@ def test_a_death_leaves_the_client_without_a_reply(tmp_path: Path, fault: str, c
         assert sim.exit_code() == code
 
 
-def test_a_death_in_mid_reply_leaves_half_a_body(tmp_path: Path) -> None:
+def test_a_crash_during_a_reply_leaves_half_a_body(tmp_path: Path) -> None:
     with running(tmp_path, plan=plan("sigkill-mid-reply")) as sim:
         with requests.post(sim.url("sdapi/v1/txt2img"), json=PAYLOAD, stream=True, timeout=30) as r:
             assert r.status_code == 200
@@ -428,7 +428,7 @@ def test_the_plan_is_for_the_night_and_not_for_one_process(tmp_path: Path) -> No
     assert json.loads(state.read_text()) == stats
 
 
-def test_without_a_state_file_each_process_counts_anew(tmp_path: Path) -> None:
+def test_without_a_state_file_each_process_counts_from_zero(tmp_path: Path) -> None:
     text = plan("exit-0")
     for _ in range(2):
         with running(tmp_path, plan=text) as sim:

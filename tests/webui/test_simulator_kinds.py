@@ -153,7 +153,7 @@ def test_a_generation_has_the_recorded_keys_and_infotext(pool: Pool, kind: str, 
 
 
 @pytest.mark.parametrize("kind", ["a1111", "sdnext"])
-def test_openapi_tells_version_routes_and_fields(pool: Pool, kind: str) -> None:
+def test_openapi_has_version_routes_and_fields(pool: Pool, kind: str) -> None:
     recorded = facts(kind, "openapi")
     mine = requests.get(pool.get(kind).url("openapi.json"), timeout=10).json()
     assert (mine["openapi"], mine["info"]["title"]) == (recorded["openapi"], recorded["title"])
@@ -165,7 +165,7 @@ def test_openapi_tells_version_routes_and_fields(pool: Pool, kind: str) -> None:
         assert {f: fields[f].get("default") for f in defaults} == defaults
 
 
-def test_the_kinds_can_be_told_apart(pool: Pool) -> None:
+def test_the_kinds_can_be_distinguished(pool: Pool) -> None:
     def marks(kind: str) -> tuple[Any, ...]:
         sim = pool.get(kind)
         vae = sim.get("sd-vae")

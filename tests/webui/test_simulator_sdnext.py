@@ -64,7 +64,7 @@ def test_sdnext_is_poisoned_by_options_and_cured_by_a_good_model(tmp_path: Path,
         assert len(sim.txt2img().json()["images"]) == 1
 
 
-def test_sdnext_tells_which_options_were_set(tmp_path: Path) -> None:
+def test_sdnext_reports_which_options_were_set(tmp_path: Path) -> None:
     with running(tmp_path, "--kind", "sdnext") as sim:
         recorded = REPLIES["sdnext"]["post_options"]
         assert sim.post("options", recorded["request"]).json() == recorded["body"]
@@ -73,7 +73,7 @@ def test_sdnext_tells_which_options_were_set(tmp_path: Path) -> None:
         }
 
 
-def test_sdnext_counts_each_stage_anew(tmp_path: Path) -> None:
+def test_sdnext_counts_each_stage_from_zero(tmp_path: Path) -> None:
     with running(tmp_path, "--kind", "sdnext", "--step-time", "0.15") as sim:
         up(sim, "sdnext")
         thread, found = in_background(sim, steps=4, n_iter=2)
@@ -183,7 +183,7 @@ def test_sdnext_can_be_one_whose_extras_work(tmp_path: Path) -> None:
     [("structured-500", "RuntimeError"), ("opaque-500", "RuntimeError"),
      ("oom", "OutOfMemoryError")],
 )  # fmt: skip
-def test_sdnext_tells_a_failure_in_sampling_in_its_log_only(
+def test_sdnext_reports_a_failure_in_sampling_in_its_log_only(
     tmp_path: Path, name: str, error: str
 ) -> None:
     with running(tmp_path, "--kind", "sdnext", plan=faults(name, at=0)) as sim:
@@ -267,7 +267,7 @@ def test_sdnext_answers_500_to_any_other_exception(tmp_path: Path) -> None:
         assert sim.state()["job"] == "Inference"
 
 
-def test_sdnext_tells_its_memory_after_each_picture(tmp_path: Path) -> None:
+def test_sdnext_reports_its_memory_after_each_picture(tmp_path: Path) -> None:
     with running(tmp_path, "--kind", "sdnext") as sim:
         up(sim, "sdnext")
         assert len(sim.txt2img().json()["images"]) == 1

@@ -68,7 +68,9 @@ def test_a_frozen_process_is_stopped(setup: Setup) -> None:
     assert alive(pids) == []
 
 
-def test_what_outlives_its_killed_parent_is_stopped_before_the_next_start(setup: Setup) -> None:
+def test_a_process_that_outlives_its_killed_parent_is_stopped_before_the_next_start(
+    setup: Setup,
+) -> None:
     manager = setup.ready("child", "escapee")
     pids = pids_of(manager)
     kill(root_pid(manager))
@@ -78,7 +80,7 @@ def test_what_outlives_its_killed_parent_is_stopped_before_the_next_start(setup:
     assert manager.incarnation == 2
 
 
-def test_what_a_crash_leaves_behind_is_stopped_without_being_asked(setup: Setup) -> None:
+def test_the_leftovers_of_a_crash_are_stopped_without_a_request(setup: Setup) -> None:
     manager = setup.ready("child", "escapee")
     pids = pids_of(manager)
     kill(root_pid(manager))
@@ -147,7 +149,7 @@ def test_an_adopted_webui_is_stopped_with_its_plain_children(setup: Setup) -> No
 
 
 @pytest.mark.posix_only("sessions; a job object on Windows")
-def test_what_leaves_session_environment_and_parent_is_out_of_reach(setup: Setup) -> None:
+def test_a_process_that_leaves_session_environment_and_parent_is_not_found(setup: Setup) -> None:
     manager = setup.ready("out-of-reach")
     assert len(manager.processes()) == 1
     (away,) = [pid for pid in _printing_to_logs_of(setup) if pid != root_pid(manager)]
@@ -349,7 +351,7 @@ def test_a_look_alike_is_left_alone(setup: Setup, env: dict[str, str] | None) ->
     look_alike.wait()
 
 
-def test_a_token_of_another_generation_is_not_ours(setup: Setup) -> None:
+def test_a_token_of_another_incarnation_is_not_ours(setup: Setup) -> None:
     environment = {**os.environ, "SDWATCH_TOKEN": "0" * 32}
     other = subprocess.Popen(setup.command("mute"), env=environment)
     manager = setup.manager("mute")
@@ -455,7 +457,7 @@ def test_a_zombie_is_dead(zombie: psutil.Process) -> None:
 
 
 @pytest.mark.posix_only("Windows waits for a process by its handle")
-def test_a_process_that_may_not_be_looked_at_is_waited_for_all_the_same(
+def test_a_process_that_may_not_be_read_is_still_waited_for(
     sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked = threading.Event()

@@ -62,7 +62,7 @@ def log(tmp_path: Path) -> Path:
 # --- tail_text -------------------------------------------------------------------------------
 
 
-def test_the_last_lines_are_given_in_order(log: Path) -> None:
+def test_the_last_lines_keep_their_order(log: Path) -> None:
     write(log, "".join(f"line {apart(n)}\n" for n in range(1000)))
     assert tail_text(log, 3) == "line jjh\nline jji\nline jjj"
 
@@ -75,7 +75,7 @@ def test_windows_line_ends_make_no_frames(log: Path) -> None:
     assert tail_text(write(log, "one\r\ntwo\r\r\nthree\r\n")) == "one\ntwo\nthree"
 
 
-def test_of_each_bar_the_last_frame_is_kept_and_glued_probes_are_split_off(log: Path) -> None:
+def test_the_last_frame_of_each_bar_is_kept_and_glued_probes_are_split_off(log: Path) -> None:
     shown = tail_text(write(log, "Loading\n" + FORGE_BARS)).splitlines()
     assert shown == [
         "(2 access lines of health probes left out)",
@@ -98,7 +98,7 @@ def test_a_rich_bar_of_sdnext_is_one_bar(log: Path) -> None:
     assert tail_text(write(log, frames)) == "Progress  1.6it/s ███  55% 5/6 00:05 00:30 Base"
 
 
-def test_a_drawn_line_of_no_known_form_is_a_bar_too(log: Path) -> None:
+def test_an_overwritten_line_of_unknown_form_is_a_bar(log: Path) -> None:
     write(log, "Downloading 1 of 3 MB\rDownloading 2 of 3 MB\rDownloading 3 of 3 MB\rready\n")
     assert tail_text(log) == "Downloading 3 of 3 MB\nready"
 
@@ -109,7 +109,7 @@ def test_an_error_is_never_taken_for_a_frame(log: Path) -> None:
 
 
 def console_of_sdnext(text: str, columns: int = 80) -> str:
-    """A message as rich writes it: wrapped between words, padded; a word that is too long begins a
+    """A message as rich writes it: wrapped between words, padded; a word that is too long starts a
     line of its own and is torn."""
     width = columns - 25
     rows, words = [""], text.split(" ")
@@ -133,7 +133,7 @@ WRAPPED = (
 
 
 @pytest.mark.parametrize("message", WRAPPED)
-def test_what_sdnext_wrapped_is_one_line_in_the_tail_and_for_who_follows(
+def test_a_message_that_sdnext_wrapped_is_one_line_in_the_tail_and_for_followers(
     log: Path, message: str
 ) -> None:
     follower = LogFollower(log)
@@ -162,7 +162,7 @@ def test_a_lora_of_a_long_name_that_is_not_found_is_noticed(log: Path) -> None:
     assert "LoRA" in found.words
 
 
-def test_what_sdnext_says_of_an_exception_is_read_whole(log: Path) -> None:
+def test_an_exception_of_sdnext_is_read_whole(log: Path) -> None:
     write(log, console_of_sdnext(WRAPPED[0]))
     reply_checks = ReplyChecks(log=lambda: tuple(tail_text(log).splitlines()))
     told = reply_checks.explain(WebUIReplyError("no image", status=200, kind=BadReply.NO_IMAGE))
@@ -170,13 +170,13 @@ def test_what_sdnext_says_of_an_exception_is_read_whole(log: Path) -> None:
     assert not told.kind
 
 
-def test_what_is_wrapped_is_put_together_where_two_looks_at_a_log_meet(log: Path) -> None:
+def test_a_wrapped_message_is_joined_across_two_windows_of_a_log(log: Path) -> None:
     messages = [f"{apart(n)} " + WRAPPED[0] for n in range(300)]
     write(log, "".join(map(console_of_sdnext, messages)))
     assert [line[25:] for line in tail_text(log, 300).splitlines()] == messages
 
 
-def test_what_others_indent_is_left_as_it_is(log: Path) -> None:
+def test_indented_lines_of_other_programs_stay_as_they_are(log: Path) -> None:
     lines = [
         "    result = compute_it(all)",
         f"{' ' * 25}^^^^^",
@@ -279,7 +279,7 @@ def test_a_traceback_is_pinned_before_a_flood_of_errors(log: Path) -> None:
     assert shown.count("ERROR    node ejjj failed") == 1
 
 
-def test_of_a_long_traceback_head_and_innermost_frames_are_pinned(log: Path) -> None:
+def test_the_head_and_innermost_frames_of_a_long_traceback_are_pinned(log: Path) -> None:
     frames = "".join(f'  File "x.py", line {n}\n' for n in range(100))
     text = f"Traceback (most recent call last):\n{frames}KeyError: 'k'\n" + "noise\n" * 100
     shown = tail_text(write(log, text), 20).splitlines()
@@ -298,7 +298,7 @@ def test_a_traceback_stays_when_a_flood_filled_the_whole_window(log: Path) -> No
     assert "boom" not in tail_text(write(log, far), 50, max_bytes=5000)
 
 
-def test_of_many_frames_the_last_of_each_bar_is_kept_and_errors_among_them(log: Path) -> None:
+def test_the_last_of_many_frames_of_each_bar_is_kept_and_errors_among_them(log: Path) -> None:
     frames = [
         f"\rGPU {n % 2}: {n % 100}%|█| {n}/9 [00:0{n % 7}<00:01, 2it/s]" for n in range(60_000)
     ]
@@ -322,7 +322,7 @@ def test_unlike_errors_above_a_flood_are_each_shown_once(log: Path) -> None:
     ]
 
 
-def test_what_is_left_out_of_a_flood_is_what_would_be_left_out_of_a_few_lines(log: Path) -> None:
+def test_the_same_is_left_out_of_a_flood_as_of_a_few_lines(log: Path) -> None:
     useful = [f"useful {apart(n)}" for n in range(300)]
     text = "".join(f"{line}\r\n{PROBE * 100}{FORGE_BARS}\r" for line in useful)
     shown = tail_text(write(log, text), 1000).splitlines()
@@ -378,7 +378,7 @@ def test_a_few_lines_alike_stay(log: Path) -> None:
 
 
 @pytest.mark.parametrize("max_lines", [20, 47, 200])
-def test_a_tail_full_of_tracebacks_begins_with_one(log: Path, max_lines: int) -> None:
+def test_a_tail_full_of_tracebacks_starts_with_one(log: Path, max_lines: int) -> None:
     many = "".join(TRACEBACK.replace("42", apart(n)) for n in range(1000))
     shown = tail_text(write(log, many), max_lines).splitlines()
     assert not any(line.startswith(" ") for line in shown[:1])
@@ -387,7 +387,7 @@ def test_a_tail_full_of_tracebacks_begins_with_one(log: Path, max_lines: int) ->
     assert f"    RuntimeError: boom {apart(999)}" in shown
 
 
-def test_what_pins_take_the_place_of_is_pinned_too(log: Path) -> None:
+def test_lines_that_pins_displace_are_pinned_too(log: Path) -> None:
     far = "".join(
         f"Traceback (most recent call last):\n  File {apart(n)}\nOdd: {apart(n)}\n"
         for n in range(9)
@@ -406,7 +406,7 @@ def test_a_small_number_of_lines_is_kept(log: Path, max_lines: int) -> None:
 
 
 @pytest.mark.posix_only("pipes and links")
-def test_what_cannot_be_read_is_said_in_words(tmp_path: Path) -> None:
+def test_the_tail_says_why_it_cannot_be_read(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     loop = tmp_path / "loop"
@@ -428,7 +428,7 @@ def test_what_cannot_be_read_is_said_in_words(tmp_path: Path) -> None:
         assert words in shown
 
 
-def test_a_file_that_may_not_be_read_is_said_in_words(
+def test_the_tail_says_that_a_file_may_not_be_read(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*args: object, **kwargs: object) -> int:
@@ -498,7 +498,7 @@ def test_a_process_is_read_through_its_files(tmp_path: Path) -> None:
         end(process)
 
 
-def test_one_file_for_both_is_shown_once(tmp_path: Path) -> None:
+def test_a_shared_log_file_is_shown_once(tmp_path: Path) -> None:
     with open(tmp_path / "both.log", "ab") as file:
         process = start("print('hello')", file, subprocess.STDOUT)
     try:
@@ -529,7 +529,7 @@ def test_a_pipe_a_socket_and_a_device_are_never_read() -> None:
 
 
 @pytest.mark.posix_only("zombies")
-def test_a_process_that_is_gone_is_said_in_words(tmp_path: Path) -> None:
+def test_the_tail_says_that_a_process_has_ended(tmp_path: Path) -> None:
     with open(tmp_path / "out.log", "ab") as file:
         process = start("", file, file)
     handle = psutil.Process(process.pid)
@@ -554,7 +554,7 @@ def test_files_are_taken_alone_in_pairs_and_half(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", [None, 0, -1, True, 1.5, object(), [], (1, 2, 3), 2**70])
-def test_a_source_that_is_none_is_said_in_words(source: object) -> None:
+def test_the_tail_says_that_there_is_no_source(source: object) -> None:
     shown = capture_tail(source)
     assert set(shown) == {"stdout", "stderr"}
     assert all(text.startswith("(no output: ") for text in shown.values())
@@ -661,7 +661,7 @@ def test_a_log_below_its_cap_is_left_alone(log: Path) -> None:
     assert log.read_text() == "small\n"
 
 
-def test_an_append_writer_goes_on_after_the_cap(log: Path) -> None:
+def test_an_append_writer_continues_after_the_cap(log: Path) -> None:
     follower = LogFollower(log)
     with open(log, "ab", buffering=0) as writer:
         writer.write(b"first\n" * 100 + b"last words\n")
@@ -683,7 +683,7 @@ def test_a_cap_acts_even_when_the_end_cannot_be_saved(log: Path) -> None:
     assert log.stat().st_size == 0
 
 
-def test_what_stands_without_a_line_end_is_told_once(tmp_path: Path) -> None:
+def test_a_line_without_an_end_is_reported_once(tmp_path: Path) -> None:
     """Two frames of one bar in it: found by chance."""
     text = "\r 25%|██▌       | 2/8 [00:03<00:10,  1.79s/it]0%||!/! []"
     follower = LogFollower(write(tmp_path / "x.log", text.encode()))

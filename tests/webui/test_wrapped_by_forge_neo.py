@@ -1,4 +1,4 @@
-"""Forge Neo draws its log lines as wide as the terminal; they are read as if it were endless."""
+"""Forge Neo wraps its log lines at the terminal's width; they are read unwrapped."""
 
 from __future__ import annotations
 

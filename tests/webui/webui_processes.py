@@ -14,8 +14,10 @@ from pathlib import Path
 import psutil
 
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.process.process import ProbeResult, WebUIExit, WebUIProcessManager
+from sdwatch.webui.process.incarnation import WebUIExit
+from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.process_identity import is_living
+from sdwatch.webui.process.readiness import ProbeResult
 from tests.helpers import KILL, free_port, is_console
 
 if sys.platform == "win32":

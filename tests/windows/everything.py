@@ -56,7 +56,7 @@ BENCHMARKS = (
 )
 SAMPLE = (
     "tests/webui/test_stop.py",  # job objects, freezing, killing
-    "tests/integration/test_stop_and_go_on.py",  # kill and adoption, a clean stop
+    "tests/integration/test_stop_and_resume.py",  # kill and adoption, a clean stop
     "tests/windows",
     "tests/functional/test_cli_main.py",
     "tests/functional/test_cli_run.py",

@@ -13,7 +13,8 @@ from sdwatch.system.clock import SystemClock
 from sdwatch.webui.log import log_text
 from sdwatch.webui.log.log_text import decoded
 from sdwatch.webui.log.tail_capture import LogFollower, tail_text
-from sdwatch.webui.process.process import ProbeResult, WebUIProcessManager
+from sdwatch.webui.process.process import WebUIProcessManager
+from sdwatch.webui.process.readiness import ProbeResult
 from tests.helpers import free_port, wait_until
 
 PROMPT = "ein Schloß über dem Tal, 山の城, 🏰"

@@ -1,15 +1,10 @@
-"""The crash-aware call: one generation, and on failure evidence, restart, one retry.
-
-The POST runs on a helper thread; the run's thread waits on one mailbox for whatever comes first:
-the reply, the process's exit, a stall, a cancel, the monitor's stop.
-"""
+"""The crash-aware call: one generation, and on failure evidence, a restart and one retry."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +12,8 @@ from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
     RunCancelledError,
     RunStoppedError,
-    WebUIBusyError,
     WebUIError,
     WebUIReplyError,
-    WebUIStuckError,
-    WebUIUnreachableError,
 )
 from sdwatch.policy.failure.diagnosis import (
     Diagnosis,
@@ -52,82 +44,35 @@ from sdwatch.policy.failure.recovery import (
     decide,
     is_crash,
 )
-from sdwatch.policy.failure.reply_checks import LEVELS, Finding, Level
+from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.failure.signatures import Signature, printed_once
-from sdwatch.policy.failure.tracebacks import may_follow
 from sdwatch.policy.job.catalogue import Catalogue, Kind
 from sdwatch.policy.job.completion import completed
 from sdwatch.policy.report.envelope import CANARY_WELL, ErrorEnvelope
+from sdwatch.webui.http.attempt import INTERRUPT_WAIT, Attempts
+from sdwatch.webui.http.call import Call, Outcome, Sent
 from sdwatch.webui.http.canary import By, SelfTestFailure
-from sdwatch.webui.http.mailbox import Exited, Mailbox, Message, Replied, Stalled
-from sdwatch.webui.http.post import result_of
-from sdwatch.webui.http.reply import Reply
+from sdwatch.webui.http.mailbox import Mailbox
 from sdwatch.webui.http.reply_checks import ReplyChecks
 from sdwatch.webui.http.roles import CallObserver, Client, Recorder, SupervisedProcess
-from sdwatch.webui.log.log_lines import split_lines, without_probes
 from sdwatch.webui.process.host_snapshot import Machine, memory_in_words, memory_low
 
 log = logging.getLogger("sdwatch.webui")
 
-INTERRUPT_WAIT = 10.0
-
-EXIT_WAIT = 1.0
-"""Seconds that the end of a process may come after the connection broke."""
 
 RESTART_LIMIT = 3600.0
-
-
-@dataclass(frozen=True)
-class _Call:
-    """What generate_images_with_recovery was asked for. `payload`: with what was `added` to it, as
-    this kind of WebUI needs it (see policy/completion.py)."""
-
-    stage: str
-    payload: Mapping[str, Any]
-    run_dir: Path | None
-    job_id: str | None
-    added: Mapping[str, Any]
-
-
-@dataclass(eq=False)
-class _Sent:
-    """One POST of it, and to which life of the WebUI it went; `first`: as its first call. Told
-    apart by identity. `lost`: it was abandoned, and a WebUI that is not ours may draw it yet."""
-
-    incarnation: int
-    first: bool = False
-    given_up: bool = False
-    lost: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Of one call. `reply` where it succeeded, else `envelope`. `later`: not failed for good; the
-    same call may be made again with the same ledger once the WebUI is ready. `warnings`: what is
-    to be known of a success, and of the settings that the call left behind. `added`: fields that
-    the job left out and this kind of WebUI needs."""
-
-    reply: Reply | None = None
-    envelope: ErrorEnvelope | None = None
-    later: bool = False
-    warnings: tuple[Finding, ...] = ()
-    added: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether there are images."""
-        return self.reply is not None
 
 
 class WebUIAPI:
     """Calls one WebUI through the recovery gate. One object serves one call of one run at a time.
 
-    `observer`: told of crashes and holds before anything waits. `recovery`: False is fail-fast.
-    `managed`: the WebUI is ours, so its generations may be interrupted. Seconds: `restart_limit`,
-    and `interrupt_wait`, which an interrupt gets to free a stuck call. `may_call` gives the reason
-    why no call may begin now, or None. `signatures`: what known failures look like; None for those
-    that sdwatch knows by itself. `machine`: what it looked like goes into the evidence. `checks`:
-    what each finding in a reply is. `catalogue`: what this WebUI has; None while nobody knows.
+    `observer`: hears of crashes and holds before anything waits. `recovery`: False fails at the
+    first error. `managed`: sdwatch starts and stops the WebUI, so its generations may be
+    interrupted. `restart_limit`: seconds. `interrupt_wait`: seconds that an interrupt gets to free
+    a stuck call. `may_call`: returns why no call may start now, or None. `signatures`: of known
+    failures; None for the built-in ones. `machine`: its snapshots go into the evidence. `checks`:
+    the level of each finding in a reply. `catalogue`: returns what this WebUI has; None while that
+    is unknown.
     """
 
     def __init__(
@@ -148,21 +93,27 @@ class WebUIAPI:
         checks: Mapping[str, Level] = LEVELS,
         catalogue: Callable[[], Catalogue | None] = lambda: None,
     ) -> None:
-        self._client = client
         self._process = process
         self._recorder = recorder
         self._observer = observer
         self._mailbox = mailbox or Mailbox()
+        self._attempts = Attempts(
+            client,
+            process,
+            recorder,
+            observer,
+            self._mailbox,
+            managed=managed,
+            interrupt_wait=interrupt_wait,
+        )
         self._recovery = recovery
         self._managed = managed
         self._machine = machine
         self._restart_limit = restart_limit
-        self._interrupt_wait = interrupt_wait
         self._may_call = may_call
         self._signatures = builtin_signatures() if signatures is None else signatures
         self._catalogue = catalogue
         self._reply_checks = ReplyChecks(checks, client, self._call_log)
-        self._in_flight: _Sent | None = None
         self._evidence: tuple[str, ...] = ()  # files of the run so far
         self._failure: FailureKey | None = None  # of the last attempt, as two jobs may share it
         self._is_unchanged = False  # the last attempt was an upscale that enlarged nothing
@@ -175,45 +126,44 @@ class WebUIAPI:
         run_dir: Path | None = None,
         job_id: str | None = None,
     ) -> Outcome:
-        """Make one call, and settle its failure before anything else is sent to the WebUI.
+        """Make one call, and handle its failure before anything else is sent to the WebUI.
 
         `stage`: txt2img, img2img or extra-single-image. `run_dir`: where the evidence goes; None
         for none. `job_id`: named in the log. Raises RunCancelledError and RunStoppedError, after
         the generation was given up.
         """
         added = completed(stage, payload, self._catalogue())
-        call = _Call(stage, {**payload, **added}, run_dir, job_id, added)
+        call = Call(stage, {**payload, **added}, run_dir, job_id, added)
         try:
             outcome = None
             if self._recorder.counted >= COUNTED_ATTEMPTS:  # no self-test could end before
                 outcome = self._judge_by_self_test(call, self._last_failure(call))
             while outcome is None and (outcome := self._try_once(call)) is None:
-                log.info("%s: %s: tried once more", job_id or "a call", stage)
+                log.info("%s: %s: one more attempt", job_id or "a call", stage)
             return self._with_warnings(call, outcome)
         except (RunCancelledError, RunStoppedError) as why:
-            self._give_up(str(why))
+            self._attempts.give_up(str(why))
             raise
 
-    def _try_once(self, call: _Call) -> Outcome | None:
-        """One attempt and the settling of its failure. None: try again."""
-        sent = _Sent(self._process.incarnation)
+    def _try_once(self, call: Call) -> Outcome | None:
+        """Make one attempt and handle its failure. Return None to try again."""
+        sent = Sent(self._process.incarnation)
         try:
-            reply = self._attempt(call, sent)
-            warnings = self._reply_checks.look(
+            reply = self._attempts.send(call, sent)
+            warnings = self._reply_checks.check(
                 call.stage, call.payload, reply
-            )  # a 200 is not a success
+            )  # a 200 alone is no success
         except WebUIError as error:
-            self._hear_out(sent, error)
+            self._attempts.wait_for_traceback(sent, error)
             if isinstance(error, WebUIReplyError):
-                return self._settle(call, sent, self._reply_checks.explain(error))
-            return self._settle(call, sent, error)
+                return self._handle_failure(call, sent, self._reply_checks.explain(error))
+            return self._handle_failure(call, sent, error)
         if self._observer is not None:
             self._observer.succeeded(call.stage, call.payload)
         return Outcome(reply=reply, warnings=warnings, added=call.added)
 
-    def _with_warnings(self, call: _Call, outcome: Outcome) -> Outcome:
-        """The call is settled: what the WebUI kept of it is undone, and what a person should know
-        is told."""
+    def _with_warnings(self, call: Call, outcome: Outcome) -> Outcome:
+        """Finish the call: undo what the WebUI kept of it, and report the warnings."""
         if self._observer is None:
             return outcome
         warnings = (*outcome.warnings, *self._observer.after_call())
@@ -222,108 +172,11 @@ class WebUIAPI:
 
     # -- one attempt
 
-    def _attempt(self, call: _Call, sent: _Sent) -> Reply:
-        """Send once and wait for what comes first."""
-        self._mailbox.raise_if_given_up()
-        self._mailbox.forget_stalls()
-        if self._observer is not None:
-            self._observer.before_call(call.payload)
-        self._recorder.call_started(sent.incarnation)
-        if self._observer is not None:
-            sent.first = self._observer.sending(call.stage)
-        self._in_flight = sent
-        threading.Thread(
-            target=self._send, args=(call, sent), name=f"post-{call.stage}", daemon=True
-        ).start()
-
-        def wanted(message: Message) -> bool:
-            if isinstance(message, Replied):
-                return message.post is sent
-            return not isinstance(message, Exited) or message.incarnation == sent.incarnation
-
-        message = self._mailbox.wait(wanted)
-        if isinstance(message, Stalled):
-            raise self._stuck_or_busy(call, sent, message)
-        if isinstance(message, Exited):
-            return self._last_words(call, sent, message)
-        assert isinstance(message, Replied)
-        self._in_flight = None
-        if isinstance(message.result, Reply):
-            return message.result
-        raise message.result
-
-    def _stuck_or_busy(self, call: _Call, sent: _Sent, stalled: Stalled) -> WebUIError:
-        """What a stall means. On a WebUI that is not ours nothing proves that the generation that
-        does not move is this one: somebody's own may hold it, and this one is queued behind."""
-        error: WebUIError
-        if self._managed:
-            error = WebUIStuckError(stalled.reason, stage=call.stage)
-        else:
-            sent.lost = True
-            error = WebUIBusyError(
-                f"{stalled.reason}, and this WebUI is not ours: another generation holds it; it "
-                "may still draw ours, so nothing is resent until it is idle (if it hangs, restart "
-                "it by hand)",
-                stage=call.stage,
-            )
-        error.probes = stalled.probes
-        return error
-
-    def _send(self, call: _Call, sent: _Sent) -> None:
-        def generate() -> Reply:
-            return self._client.generate_images(call.stage, call.payload, lambda: sent.given_up)
-
-        self._mailbox.post(Replied(sent, result_of(generate, call.stage)))
-
-    def _reply_of(self, sent: _Sent, seconds: float) -> Reply | None:
-        """The reply that may still come for a POST that was given up."""
-        message = self._mailbox.wait(lambda m: isinstance(m, Replied) and m.post is sent, seconds)
-        if isinstance(message, Replied) and isinstance(message.result, Reply):
-            return message.result
-        return None
-
-    def _last_words(self, call: _Call, sent: _Sent, exited: Exited) -> Reply:
-        """The process ended; its reply may have been whole just before."""
-        if (reply := self._reply_of(sent, EXIT_WAIT)) is not None:
-            return reply
-        self._abandon()
-        self._mailbox.post(exited)  # what the settling looks for, as if it came only now
-        raise WebUIUnreachableError("the WebUI's process ended", stage=call.stage)
-
-    def _give_up(self, why: str) -> None:
-        """The generation is of no use any more: end it where it is ours, and do not wait."""
-        if self._in_flight is not None and self._managed:
-            self._client.interrupt()
-        self._abandon()
-        self._recorder.call_given_up(why)
-
-    def _abandon(self) -> None:
-        """Nobody waits for the POST in flight any more."""
-        if self._in_flight is not None:
-            self._in_flight.given_up = True
-            self._in_flight = None
-        self._client.abandon()
-
     # -- what follows a failure
 
-    def _hear_out(self, sent: _Sent, error: WebUIError) -> None:
-        """A WebUI may print why only after it has answered: what it means waits for that. A stop or
-        cancel ends the wait, and the failure is written down as it is known by then."""
-        if self._observer is None or not may_follow(error):
-            return
-
-        def is_over() -> bool:
-            return self._mailbox.given_up.is_set() or self._ended(sent) is not None
-
-        self._observer.hear_out(error, is_over)
-
-    def _ended(self, sent: _Sent) -> Exited | None:
-        """The end of the process that this was sent to, as far as it was seen; never waits."""
-        seen = self._mailbox.seen(_end_of(sent))
-        return seen if isinstance(seen, Exited) else None
-
-    def _settle(self, call: _Call, sent: _Sent, error: WebUIError) -> Outcome | None:
-        """Gate, evidence, restart. None: try again; else how the call ended."""
+    def _handle_failure(self, call: Call, sent: Sent, error: WebUIError) -> Outcome | None:
+        """Decide, keep the evidence, and restart if needed. Return None to try again, else the
+        outcome."""
         facts = self._facts(call, sent, error)
         self._is_unchanged = error.kind == "upscale_unchanged"
         explanation, decision = self._gate(call, sent, facts)
@@ -333,7 +186,7 @@ class WebUIAPI:
             self._crashes += 1
             self._observer.crashed(explanation.diagnosis)
         self._keep_evidence(call, explanation, decision)
-        printed = self._printed(facts, sent)
+        printed = self._attempts.printed(facts.log, sent)
         self._recorder.call_failed(
             explanation,
             error,
@@ -349,30 +202,30 @@ class WebUIAPI:
         if freed:
             return self._retry(envelope)
         self._hold_if_needed(sent, error, explanation, decision, envelope.message)
-        return self._carry_out(call, decision, envelope)
+        return self._apply(call, decision, envelope)
 
     def _hold_if_needed(
         self,
-        sent: _Sent,
+        sent: Sent,
         error: WebUIError,
         explanation: Explanation,
         decision: Decision,
         message: str,
     ) -> None:
-        """Nothing is sent to it for now: it is unusable, or it may still work on what was sent."""
+        """Hold the WebUI if it is unusable, or may still work on what was sent."""
         works_on = may_still_generate(error.status, error.after or 0.0)
         holds = sent.lost or works_on or decision.action is Action.HOLD
         if self._observer is None or not holds:
             return
-        self._abandon()  # before anybody else may send
+        self._attempts.abandon()  # before others may send
         hold_reason = found_by_call(message, explanation, managed=self._managed)
         if works_on:
             self._observer.wait_until_idle(hold_reason)
         else:
             self._observer.put_on_hold(hold_reason, until_idle=sent.lost)
 
-    def _facts(self, call: _Call, sent: _Sent, error: WebUIError) -> FailureFacts:
-        gone, code = self._exit_of(sent, error)
+    def _facts(self, call: Call, sent: Sent, error: WebUIError) -> FailureFacts:
+        gone, code = self._attempts.exit_of(sent, error)
         before = self._machine.memory_before() if self._machine is not None else None
         facts = FailureFacts(
             error,
@@ -394,10 +247,10 @@ class WebUIAPI:
         catalogue = self._catalogue()
         return catalogue.kind if catalogue is not None else Kind.UNKNOWN
 
-    def _gate(self, call: _Call, sent: _Sent, facts: FailureFacts) -> tuple[Explanation, Decision]:
-        """What the failure means, and what to do; an interrupt that was tried and did not free the
-        call is a restart by then."""
-        # What somebody else's generation writes to the log says nothing of a call that is queued.
+    def _gate(self, call: Call, sent: Sent, facts: FailureFacts) -> tuple[Explanation, Decision]:
+        """Return what the failure means, and what to do. An interrupt that did not free the call
+        becomes a restart."""
+        # The log of somebody else's generation does not explain a call that is queued behind it.
         explanation = judge(facts, () if sent.lost else self._signatures)
         if known := self._is_known(call, explanation, facts.error):
             explanation = as_proven(explanation)
@@ -415,21 +268,22 @@ class WebUIAPI:
         )
         if decision.action is not Action.INTERRUPT:
             return explanation, decision
-        if self._interrupt_frees(sent):
+        if self._attempts.interrupt_frees(sent):
             return explanation, Decision(Action.INTERRUPT, Ground.FREED)
         return explanation, bring_up(Ground.NOT_FREED, self._managed)
 
     def _time_limit(self, error: WebUIError) -> float | None:
-        """The seconds after which a proxy gives calls up, where two attempts of this prove it."""
+        """Return the seconds after which a proxy gives calls up, if two attempts of this call show
+        that."""
         earlier = (
             (failed.status, failed.seconds if failed.after is None else failed.after)
             for failed in self._recorder.attempts
         )
         return time_limit(error.status, error.after or 0.0, earlier)
 
-    def _keep_evidence(self, call: _Call, explanation: Explanation, decision: Decision) -> None:
-        """The evidence, before the failure: it teaches the recorder what no message may echo. A
-        run on hold will meet the same fault again."""
+    def _keep_evidence(self, call: Call, explanation: Explanation, decision: Decision) -> None:
+        """Write the evidence, before the failure is recorded: it teaches the recorder what no
+        message may echo. A run on hold will meet the same fault again."""
         self._evidence = self._recorder.evidence(
             call.run_dir,
             call.payload,
@@ -438,31 +292,23 @@ class WebUIAPI:
             fault=explanation.key.digest if decision.action is Action.HOLD else "",
         )
 
-    def _is_known(self, call: _Call, explanation: Explanation, error: WebUIError) -> bool:
-        """Whether this failure was proven twice to be a job's own, of other jobs: the restart
-        before its second attempt is saved, never the attempt; also not where it leaves the WebUI
-        unusable."""
+    def _is_known(self, call: Call, explanation: Explanation, error: WebUIError) -> bool:
+        """Return whether this failure was shown twice to be a job's own, by other jobs. That saves
+        the restart before the second attempt, never the attempt; not where the failure leaves the
+        WebUI unusable."""
         failure = what_failed(explanation, error, checkpoint_named(call.payload))
         self._failure = failure and self._recorder.shared(failure, call.payload)
         if self._observer is None or explanation.poisons:
             return False
         return self._observer.is_a_jobs_own(self._failure)
 
-    def _printed(self, facts: FailureFacts, sent: _Sent) -> tuple[str, ...] | None:
-        """What the WebUI printed for this call, but for the access lines of probes; None where that
-        cannot be told from what it printed for others."""
-        if self._observer is None or sent.lost or not self._observer.has_log:
-            return None
-        lines, _ = without_probes(split_lines("\n".join(facts.log)))
-        return tuple(line.text for line in lines)
-
     def _call_log(self) -> tuple[str, ...]:
         return self._observer.call_log() if self._observer is not None else ()
 
     def _last_failure(
-        self, call: _Call, error: str = "", explanation: Explanation | None = None
+        self, call: Call, error: str = "", explanation: Explanation | None = None
     ) -> ErrorEnvelope:
-        """What is known of the last attempt, as far as it is written down."""
+        """Return what is known of the last attempt, as far as it is recorded."""
         failed = self._recorder.attempts[-1]
         diagnosis = Diagnosis(failed.diagnosis)
         return ErrorEnvelope(
@@ -480,18 +326,17 @@ class WebUIAPI:
         )
 
     def _retry(self, envelope: ErrorEnvelope) -> Outcome | None:
-        """None: try again now. On a person's hold the retry is a new call, and waits for it."""
+        """Return None to try again now. On a person's hold the retry is a new call, and waits for
+        it."""
         return Outcome(envelope=envelope, later=True) if self._may_call() else None
 
-    def _carry_out(
-        self, call: _Call, decision: Decision, envelope: ErrorEnvelope
-    ) -> Outcome | None:
-        self._abandon()  # a stuck POST must not outlive the attempt that it belongs to
+    def _apply(self, call: Call, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
+        self._attempts.abandon()  # a stuck POST must not outlive its attempt
         if decision.action is Action.FAIL:
             if envelope.blame is Blamed.JOB and envelope.attempts[-1].crashed:
-                self._tell_blamed(call)
+                self._report_blamed(call)
             if envelope.diagnosis is Diagnosis.BAD_REQUEST and envelope.blame is Blamed.WEBUI:
-                self._tell_cannot(call, envelope)
+                self._report_cannot(call, envelope)
             return Outcome(envelope=envelope)
         if decision.action is Action.RETRY:
             return self._retry(envelope)
@@ -504,9 +349,9 @@ class WebUIAPI:
         self._mailbox.raise_if_given_up()
         return Outcome(envelope=envelope, later=True)
 
-    def _judge_by_self_test(self, call: _Call, envelope: ErrorEnvelope) -> Outcome | None:
-        """The same call has failed twice: whose fault is it? None: it gets its one last attempt.
-        Without a keeper nothing can be tested, and it is taken for the job's."""
+    def _judge_by_self_test(self, call: Call, envelope: ErrorEnvelope) -> Outcome | None:
+        """Decide whose fault it is that the same call failed twice. Return None for one last
+        attempt. Without a supervisor nothing can be tested, and the fault counts as the job's."""
         while True:
             self_test = (
                 self._observer.run_self_test(self._mailbox.given_up)
@@ -514,7 +359,7 @@ class WebUIAPI:
                 else None
             )
             self._mailbox.raise_if_given_up()
-            if self_test is not None and self_test.by is not By.FAILED:  # nothing is proven yet
+            if self_test is not None and self_test.by is not By.FAILED:  # inconclusive
                 return Outcome(envelope=envelope, later=True)
             self_test_failure = self_test.reason if self_test else ""
             result = self._result_of(self_test)
@@ -535,18 +380,18 @@ class WebUIAPI:
             later = Outcome(envelope=envelope, later=True)
             return later if decision.action is Action.HOLD else self._retry(envelope)
         if self_test is None:
-            self._tell_blamed(call)
+            self._report_blamed(call)
             if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
-                self._tell_cannot(call, envelope, upscaler)
-            envelope = self._with_size_in_mind(call, envelope, result)
+                self._report_cannot(call, envelope, upscaler)
+            envelope = self._with_size_advice(call, envelope, result)
         blame = decision.blame or envelope.blame
         canary = CANARY_WELL if self_test is None else self_test_failure
         envelope = replace(envelope, blame=blame, canary=canary, self_test_passed=self_test is None)
         return Outcome(envelope=envelope)
 
     def _result_of(self, self_test: SelfTestFailure | None) -> SelfTestResult:
-        """What the self-test showed; by the ledger, so that a monitor that was killed meanwhile
-        knows it, too."""
+        """Return what the self-test showed. It uses the ledger, so it is also right after a monitor
+        crash."""
         if self._observer is None:
             return SelfTestResult.PASSED
         if self_test is not None:
@@ -555,21 +400,22 @@ class WebUIAPI:
         return SelfTestResult.PASSED if same else SelfTestResult.PASSED_AFTER_RESTART
 
     def _was_first_call(self) -> bool:
-        """Whether nothing but the call itself explains that its last attempt failed: it was the
-        first of its incarnation, and no fresh one has failed its self-test since."""
+        """Return whether only the call itself explains that its last attempt failed: it was the
+        first of its incarnation, and no fresh incarnation has failed its self-test since."""
         last = self._recorder.attempts[-1]
         if self._observer is None or not last.first_call:
             return last.first_call
         return not self._observer.failed_fresh_since(last.incarnation)
 
-    def _with_size_in_mind(
-        self, call: _Call, envelope: ErrorEnvelope, result: SelfTestResult
+    def _with_size_advice(
+        self, call: Call, envelope: ErrorEnvelope, result: SelfTestResult
     ) -> ErrorEnvelope:
-        """Of a job that ran out of memory, or into NaNs: with advice that a plain picture of its
-        size has selected. It is the job's fault by now, whatever that shows."""
+        """Return the failure of a job that ran out of memory, or into NaNs, with advice that a
+        plain picture of its size has selected. The fault is the job's by now, whatever that picture
+        shows."""
         if self._observer is None or not depends_on_size(envelope.diagnosis):
             return envelope
-        drawn = self._observer.draws(
+        drawn = self._observer.can_generate(
             call.stage,
             call.payload,
             self._mailbox.given_up,
@@ -577,11 +423,11 @@ class WebUIAPI:
         )
         return replace(envelope, advice=drawn_advice(drawn, envelope.advice))
 
-    def _tell_cannot(self, call: _Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
+    def _report_cannot(self, call: Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
         if self._observer is not None:
             self._observer.cannot(call.stage, upscaler, envelope.message)
 
-    def _tell_blamed(self, call: _Call) -> None:
+    def _report_blamed(self, call: Call) -> None:
         if self._observer is not None:
             self._observer.blamed(
                 call.job_id or "",
@@ -591,25 +437,3 @@ class WebUIAPI:
                 any(attempt.diagnosis == Diagnosis.CRASH for attempt in self._recorder.attempts),
             )
             self._crashes = 0
-
-    def _exit_of(self, sent: _Sent, error: WebUIError) -> tuple[bool, int | None]:
-        """Whether the process of this generation ended, and with which code. A connection breaks
-        a moment before the end of its process is seen; after a reply it may end meanwhile."""
-        if may_follow(error) and (ended := self._ended(sent)) is not None:
-            return True, ended.code
-        if not isinstance(error, WebUIUnreachableError):
-            return False, None
-        exited = self._mailbox.wait(_end_of(sent), EXIT_WAIT)
-        if isinstance(exited, Exited):
-            return True, exited.code
-        return not self._process.is_process_alive(), None
-
-    def _interrupt_frees(self, sent: _Sent) -> bool:
-        """Interrupt a stuck generation; whether its reply then came. It is thrown away."""
-        if not self._managed or not self._client.interrupt():
-            return False
-        return self._reply_of(sent, self._interrupt_wait) is not None
-
-
-def _end_of(sent: _Sent) -> Callable[[Message], bool]:
-    return lambda message: isinstance(message, Exited) and message.incarnation == sent.incarnation

@@ -1,6 +1,6 @@
-"""In which way a request got no whole answer, told from what requests and urllib3 raise.
+"""How a request failed to get a complete answer, from what requests and urllib3 raise.
 
-They wrap the cause twice or three times, and differently for the same one; the innermost says most.
+They wrap the cause two or three times, and not always the same way. The innermost error says most.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sdwatch.webui.http.connections import GivenUpError, Request
 
 
 class Broken(StrEnum):
-    """Each way in which a request can end without a whole answer. `{limit}` is in seconds."""
+    """How a request can end without a complete answer. `{limit}` is in seconds."""
 
-    REFUSED = "nobody listens there: the connection was refused"
-    NO_HOST = "the WebUI's host is not known"
+    REFUSED = "nothing listens there: the connection was refused"
+    NO_HOST = "the WebUI's host name cannot be resolved"
     NO_ROUTE = "the WebUI's machine cannot be reached"
     NO_CONNECTION = "no connection within {limit:g} s"
     NO_ANSWER = "the WebUI did not answer within {limit:g} s"
@@ -30,17 +30,17 @@ class Broken(StrEnum):
     CLOSED = "the WebUI closed the connection without an answer"
     CUT = "the WebUI's reply broke off in the middle"
     GIVEN_UP = "sdwatch gave the request up"
-    NO_TLS = "no secure connection: see whether `url` is to begin with http:// or https://"
+    NO_TLS = "no secure connection: check whether `url` must start with http:// or https://"
     NO_HTTP = "what answers there does not speak HTTP"
-    OTHER = "no whole answer came"
+    OTHER = "no complete answer came"
 
-    def told(self, limit: float) -> str:
-        """In words; `limit`: the seconds after which it was not waited for any longer."""
+    def describe(self, limit: float) -> str:
+        """Return it in words. `limit`: the seconds after which it was not waited for any longer."""
         return self.value.format(limit=limit)
 
     @property
     def by_time(self) -> bool:
-        """Whether it was connected, and time ran out."""
+        """Return whether the connection was made, and the time ran out."""
         return self in (Broken.NO_ANSWER, Broken.NOT_WHOLE)
 
 
@@ -80,7 +80,7 @@ def broken(error: BaseException, request: Request) -> Broken:
 
 
 def innermost(error: BaseException) -> BaseException:
-    """The first cause of a chain of errors."""
+    """Return the first cause of a chain of errors."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return error

@@ -1,4 +1,5 @@
-"""Does a call on the WebUI still move? Its /progress, its output and its work, together."""
+"""Whether a call makes progress on the WebUI: from its /progress, its output and its work
+together."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from sdwatch.policy.privacy.sanitise import digest
 from sdwatch.system.clock import Clock
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.log.call_log import CallLog
-from sdwatch.webui.process.readiness import PROBE_EVERY
+from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 
 _SHARE_OF_STALL = 0.05
 _SHORTEST_TIMEOUT = 0.5
@@ -27,12 +28,12 @@ _LARGEST = 2**63  # no counter is; JSON has numbers of any length
 
 
 class CallWatch:
-    """Follows one call of `stage`; `look` takes a sample and says why it is stuck, or ''. It is to
-    be called at `next_look`, on the monotonic clock: every PROBE_EVERY seconds, and at the very
-    moment from which the call is stuck if nothing has moved.
+    """Follows one call of `stage`. Call `sample` at `next_sample`, on the monotonic clock: every
+    PROBE_INTERVAL_S seconds, and at the moment from which the call is stuck if nothing has moved.
 
-    `work`: processor seconds and I/O bytes of the WebUI's whole tree so far. `log`: its output.
-    Also keeps `progress`, what is known of the last reply (see `known`), for the display.
+    `work`: returns the processor seconds and I/O bytes of the process tree so far. `log`: the
+    WebUI's output. Also keeps `progress`, what is known of the last reply (see `known`), for the
+    display.
     """
 
     def __init__(
@@ -48,41 +49,42 @@ class CallWatch:
     ) -> None:
         self._client = client
         self._clock = clock
-        # An answer that is waited for longer would make a stall be noticed that much too late.
+        # A longer wait for an answer would delay the notice of a stall by as much.
         self._timeout = min(timeout, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
         self._work = work
         self.log = log
         self._upscale = stage == UPSCALE
         self._watch = ProgressWatch(clock.monotonic(), limits)
         self._stepless = False
-        self.next_look = clock.monotonic() + PROBE_EVERY
+        self.next_sample = clock.monotonic() + PROBE_INTERVAL_S
         self.progress: dict[str, Any] = {}
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time for the next look."""
-        return self._clock.monotonic() >= self.next_look
+        """Return whether the next sample is due."""
+        return self._clock.monotonic() >= self.next_sample
 
-    def look(self) -> str:
-        """One sample. Blocks for the probe's timeout at the most."""
-        reason = self._look()
+    def sample(self) -> str:
+        """Take a sample, and return why the call is stuck, or ''. Blocks for the probe's timeout at
+        most."""
+        reason = self._sample()
         now = self._clock.monotonic()
-        self.next_look = max(now + _SHORTEST_PAUSE, min(now + PROBE_EVERY, self._watch.due))
+        self.next_sample = max(now + _SHORTEST_PAUSE, min(now + PROBE_INTERVAL_S, self._watch.due))
         return "; ".join(filter(None, (reason, str(self.probes) if reason else "")))
 
     @property
     def probes(self) -> Probes:
-        """Whether the WebUI has answered since the call last moved."""
+        """Return whether the WebUI has answered since the call last made progress."""
         return self._watch.probes
 
-    def _look(self) -> str:
+    def _sample(self) -> str:
         unanswered = ""
         try:
             self.progress = known(self._client.progress(self._timeout))
             position, stepless = _position(self.progress)
         except WebUINotUsableError:  # a server without this route: only its work can be seen
             position, stepless = None, True
-        except WebUIError as error:  # no answer says nothing of the phase
+        except WebUIError as error:  # no answer does not show the phase
             position, stepless = None, self._stepless
             unanswered = "" if error.status else str(error)
         self._stepless = stepless
@@ -102,9 +104,9 @@ class CallWatch:
 
 
 def known(reply: Mapping[str, object]) -> dict[str, Any]:
-    """Of a reply of /progress what sdwatch knows, and nothing else: it is written into the
-    heartbeat each second, and a reply may have preview images in it, or anything. Of a job's name
-    that is more than one word, and may be a prompt, there is a digest."""
+    """Return what sdwatch knows of a /progress reply, and nothing else: it is written into the
+    heartbeat each second, and a reply may hold preview images, or anything. A job name of more than
+    one word may be a prompt, so it becomes a digest."""
     state = reply.get("state")
     given = state if isinstance(state, Mapping) else {}
     job = given.get("job")
@@ -117,7 +119,7 @@ def _name(job: str) -> str:
 
 
 def how_far(progress: Mapping[str, Any]) -> dict[str, float]:
-    """Of what is `known` of a call, what people ask for, as far as the WebUI gives it: `step` of
+    """Return what people want to see of a call's progress, as far as the WebUI gives it: `step` of
     `steps`, `percent` (0 to 100), `eta` in seconds."""
     state = progress.get("state")
     given = _numbers(state, _NUMBERS_OF_STATE) if isinstance(state, Mapping) else {}
@@ -136,7 +138,8 @@ def how_far(progress: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, float]:
-    """Those that are finite: NaN is no JSON, and unlike itself, as if something had moved."""
+    """Return the finite ones: NaN is no JSON, and differs from itself, as if something had
+    moved."""
     found = {name: given.get(name) for name in names}
     return {
         name: value
@@ -146,8 +149,9 @@ def _numbers(given: Mapping[str, object], names: tuple[str, ...]) -> dict[str, f
 
 
 def _position(progress: Mapping[str, Any]) -> tuple[tuple[object, ...], bool]:
-    """What changes when the generation moves, and whether no steps are expected now (job_count is
-    -1 while Forge and AUTOMATIC1111 load a checkpoint; sampling_steps is 0 before sampling)."""
+    """Return what changes while the generation advances, and whether no steps are expected now
+    (job_count is -1 while Forge and AUTOMATIC1111 load a checkpoint; sampling_steps is 0 before
+    sampling)."""
     state = progress["state"]
     position = (
         state.get("job"),

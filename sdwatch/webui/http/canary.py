@@ -1,8 +1,8 @@
-"""The canary: the smallest generation, by which a WebUI shows whether it is well.
+"""The canary: the smallest generation, which shows whether a WebUI is healthy.
 
-Its prompt is new each time: AUTOMATIC1111 with a failed checkpoint still draws what it has cached,
-and nothing else (measured with AUTOMATIC1111 v1.10.1). After it comes a plain picture of two steps
-in the size of the last good call, which shows what a tiny picture does not.
+Its prompt is new each time: AUTOMATIC1111 with a failed checkpoint still generates what it has
+cached, and nothing else (measured with AUTOMATIC1111 v1.10.1). A plain two-step picture with the
+size of the last good call follows, and shows what a tiny picture does not.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PROMPT = "sdwatch canary"
 
 
 def payload() -> dict[str, Any]:
-    """A txt2img request of one step, unlike all others before."""
+    """Return a one-step txt2img payload that differs from all others before."""
     return {
         "prompt": f"{PROMPT} {secrets.token_hex(6)}",
         "width": SIDE,
@@ -53,7 +53,7 @@ PLAIN_SIDE = 512  # pixels, where no call has shown another size
 
 @dataclass(frozen=True)
 class Size:
-    """What a picture of two steps is to have: pixels of each side, and how many at once."""
+    """The size of a two-step picture: pixels of each side, and how many at once."""
 
     width: int = PLAIN_SIDE
     height: int = PLAIN_SIDE
@@ -61,7 +61,7 @@ class Size:
 
     @property
     def pixels(self) -> int:
-        """Of all of them."""
+        """Return the pixels of all pictures."""
         return self.width * self.height * self.batch
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ class Size:
 
 
 def plain(size: Size, checkpoint: str = "") -> Asked:
-    """A plain picture of that size in two steps; `checkpoint` '' for the loaded one."""
+    """Return a plain two-step picture of that size. `checkpoint`: '' for the loaded one."""
     named = {"override_settings": {"sd_model_checkpoint": checkpoint}} if checkpoint else {}
     asked = {
         **payload(),
@@ -84,20 +84,20 @@ def plain(size: Size, checkpoint: str = "") -> Asked:
 
 
 class Flaw(StrEnum):
-    """What is wrong with the picture that came of it; the value is for people, after `came out`."""
+    """What is wrong with a generated picture. The value is for people, after `came out`."""
 
     NONE = ""
     ONE_COLOUR = "in one colour"
     SIZE = f"in another size than {SIDE}x{SIDE}"
-    NO_PICTURE = "as something that is no picture"
+    NO_PICTURE = "as a file that is no picture"
 
 
 _KINDS = {Flaw.ONE_COLOUR: "one_colour", Flaw.SIZE: "size", Flaw.NO_PICTURE: "size"}
-"""Of the same finding in the reply of a job's call, see success.py."""
+"""The same finding in the reply of a job's call, see policy/failure/reply_checks.py."""
 
 
 def flaw_in(image: bytes, *, is_tiny: bool = True) -> Flaw:
-    """Return what is wrong with a picture. Only of the tiny one the size is sure: some models want
+    """Return what is wrong with a picture. Only the tiny one's size is checked: some models need
     multiples of their own."""
     try:
         if check_whole(image) != (SIDE, SIDE) and is_tiny:
@@ -109,7 +109,7 @@ def flaw_in(image: bytes, *, is_tiny: bool = True) -> Flaw:
 
 @dataclass(frozen=True)
 class Asked:
-    """One generation of a self-test: what is sent, and what is to be said of it."""
+    """One generation of a self-test: what is sent, and what messages call it."""
 
     stage: str
     payload: Mapping[str, Any]
@@ -118,20 +118,22 @@ class Asked:
 
 
 class By(Enum):
-    """What a self-test that did not come out shows."""
+    """What a failed self-test shows."""
 
-    FAILED = "the WebUI is unwell"
-    NO_TIME = "it is busy, or its set-up is not usable: nothing is proven yet"
-    REFUSED = "it does not do this very thing: nothing is proven by it"
-    NOT_ASKED = "it could not be asked"
+    FAILED = "the WebUI is unhealthy"
+    NO_TIME = "it is busy, or its setup is unusable: inconclusive"
+    REFUSED = "it refuses this particular call: inconclusive"
+    NOT_ASKED = "it was not tested"
 
 
 @dataclass(frozen=True)
 class SelfTestFailure:
-    """Why a self-test failed. `error`: by which, where it was not given up; `hold_reason`: the
-    same, judged as a call is, for people. `again`: the lane is not on hold for it, since the
-    WebUI is to be restarted and tested again. `given_up`: for people, why it was not waited
-    for."""
+    """Why a self-test failed.
+
+    `error`: the error of the call, unless it was given up. `hold_reason`: the explained failure,
+    for people. `again`: the lane is not on hold, since the WebUI is restarted and tested again.
+    `given_up`: why it was not waited for, for people.
+    """
 
     reason: str
     by: By = By.FAILED
@@ -141,35 +143,35 @@ class SelfTestFailure:
     given_up: str = field(default="", compare=False)
 
     @property
-    def told(self) -> HoldReason:
-        """For people, as far as it is known."""
+    def as_hold_reason(self) -> HoldReason:
+        """Return the hold reason, as far as it is known."""
         return self.hold_reason or HoldReason(self.reason, key=HoldKey(HoldCode.FAILED_SELF_TEST))
 
 
 class Canary:
-    """Makes such a generation on `client`, on a thread of its own, and says why it failed.
-    `may_interrupt`: the WebUI is ours, so what runs on it is no other's picture."""
+    """Makes such generations on `client`, on a thread of its own. `may_interrupt`: the WebUI is
+    managed, so no picture of others runs on it."""
 
     def __init__(self, client: SDWebUIClient, *, may_interrupt: bool) -> None:
         self._client = client
         self._may_interrupt = may_interrupt
 
     def ask(self, asked: Asked, why_not_wait: Callable[[], str]) -> SelfTestFailure | None:
-        """None where it came out as it should, else why not. `why_not_wait` is asked again and
-        again why there is nothing to wait for any more; '' while there is."""
+        """Return why it failed, or None. `why_not_wait`: returns why not to wait any longer, or '';
+        called repeatedly."""
         sent = _Sent(self._client, asked)
         sent.thread.start()
-        while not sent.done.wait(_LOOK_EVERY):
+        while not sent.done.wait(_CHECK_INTERVAL_S):
             if reason := why_not_wait():
                 sent.given_up = True
                 if self._may_interrupt:
                     self._client.interrupt()
                 self._client.abandon()
                 return SelfTestFailure(f"{asked.what}: {reason}", given_up=reason)
-        return sent.why_not()
+        return sent.failure()
 
 
-_LOOK_EVERY = 0.05  # seconds
+_CHECK_INTERVAL_S = 0.05  # seconds
 
 _BY_ERROR: tuple[tuple[type[WebUIError], By], ...] = (
     (WebUIBusyError, By.NO_TIME),
@@ -189,8 +191,8 @@ class _Sent:
         self._asked = asked
         self._result: Reply | WebUIError = WebUIError("no reply")
 
-    def why_not(self) -> SelfTestFailure | None:
-        """Why the result is none."""
+    def failure(self) -> SelfTestFailure | None:
+        """Return why the result is a failure, or None."""
         asked, result = self._asked, self._result
         if isinstance(result, WebUIError):
             by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), By.FAILED)

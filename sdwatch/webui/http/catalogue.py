@@ -1,6 +1,6 @@
-"""Asks one WebUI for what it has: its kind, its lists, the fields that it knows.
+"""Asks one WebUI for its kind, its lists and the fields that it knows, once per incarnation.
 
-Once in each of its lives. Whatever it does not answer is not known, and is no reason against it.
+What it does not answer is unknown, and is no reason to refuse a job.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sdwatch.webui.http.reply import parse_json
 
 log = logging.getLogger("sdwatch.webui")
 
-_NO_SCHEDULERS = "SD.Next takes no scheduler from a call, and its list is an error"
+_NO_SCHEDULERS = "SD.Next accepts no scheduler in a call, and its list is an error"
 _NO_UPSCALING = "this version of SD.Next answers every upscaling with an error"
 _SMALLEST_UPSCALING = {
     "image": base64.b64encode(smallest_picture()).decode(),
@@ -29,15 +29,18 @@ _SMALLEST_UPSCALING = {
     "upscaling_resize": 1,
 }
 _MOST_UNANSWERED = 2
-"""Questions that time out, or break off, before no more are asked: it has other troubles."""
+"""So many questions may time out or break off; then no more are asked."""
 
 
 class CatalogueReader:
-    """`timeout`: seconds for each question. `given_up`: whether the answer is not wanted any
-    more. `remembered`: the kind that an earlier life had, for one whose schema cannot be read.
-    `may_try`: whether an upscaling may be asked for. `unfinished`: the schema was not there as it
-    should be, and may be later: while routes are still being added it is a 500 (measured with
-    SD.Next 058a7f0c)."""
+    """Reads the catalogue of one WebUI.
+
+    `timeout`: seconds for each question. `given_up`: returns whether the answer is no longer
+    needed. `remembered`: the kind of an earlier incarnation, for one whose schema cannot be read.
+    `may_try`: returns whether an upscaling may be tried. `unfinished`: the schema is incomplete,
+    and may be complete later: while routes are still being added it is a 500 (measured with SD.Next
+    058a7f0c).
+    """
 
     def __init__(
         self,
@@ -56,8 +59,7 @@ class CatalogueReader:
         self._unanswered = 0
 
     def read(self) -> Catalogue:
-        """All that this WebUI has; its own schema says which lists are worth asking for. Never
-        raises."""
+        """Return all that this WebUI has. Its schema shows which lists to ask for. Never raises."""
         self._unanswered = 0
         openapi, is_sdcpp = self._openapi()
         catalogue = catalogue_of(openapi, is_sdcpp=is_sdcpp)
@@ -75,7 +77,7 @@ class CatalogueReader:
         return self._with_trial(self._with_options(self._with_version(catalogue)))
 
     def _with_options(self, catalogue: Catalogue) -> Catalogue:
-        """SD.Next limits how many calls it takes."""
+        """Add how many calls SD.Next accepts."""
         if catalogue.kind is not Kind.SDNEXT:
             return catalogue
         status, body = self._ask(API + "options")
@@ -100,7 +102,7 @@ class CatalogueReader:
         return replace(catalogue, cannot={**catalogue.cannot, UPSCALE: _NO_UPSCALING})
 
     def read_again(self, catalogue: Catalogue, routes: Collection[str]) -> Catalogue:
-        """With these lists as they are now."""
+        """Return the catalogue with these lists as they are now."""
         self._unanswered = 0
         for route in LISTS:
             if route in routes:
@@ -108,8 +110,8 @@ class CatalogueReader:
         return catalogue
 
     def _openapi(self) -> tuple[Any, bool]:
-        """Its schema, or None; and whether it is stable-diffusion.cpp's server: that answers 404
-        without a body to what it does not have (measured), all others say `Not Found`."""
+        """Return the schema, or None; and whether this is stable-diffusion.cpp's server, which
+        answers an unknown path with a 404 without a body (measured). All others say `Not Found`."""
         status, body = self._ask("/openapi.json")
         self.unfinished = status not in (200, 404)
         if status != 200:
@@ -128,10 +130,11 @@ class CatalogueReader:
         try:
             return catalogue.with_list(route, parse_json(body))
         except ValueError as error:
-            return catalogue.without_list(route, f"its answer is of no use: {error}")
+            return catalogue.without_list(route, f"its answer is unusable: {error}")
 
     def _with_version(self, catalogue: Catalogue) -> Catalogue:
-        """SD.Next says which it is; Forge and AUTOMATIC1111 do so in their pictures only."""
+        """Add the version. Only SD.Next has a route for it; Forge and AUTOMATIC1111 write it into
+        their pictures."""
         if catalogue.kind is not Kind.SDNEXT:
             return catalogue
         status, body = self._ask(API + "version")
@@ -141,12 +144,12 @@ class CatalogueReader:
             return catalogue
 
     def _ask(self, path: str) -> tuple[int, bytes]:
-        """Status and body; 0 where no answer came, or none was asked for any more."""
+        """Return status and body; status 0 where no answer came, or no more questions are asked."""
         if self._unanswered >= _MOST_UNANSWERED or self._given_up():
             return 0, b""
         try:
             return self._client.answer(path, self._timeout)
         except WebUIError as error:
-            log.info("not known of this WebUI: %s", error)
+            log.info("unknown for this WebUI: %s", error)
             self._unanswered += 1
             return 0, b""

@@ -1,7 +1,7 @@
 """HTTP to one WebUI: generations, and the small questions beside them.
 
-A generation request is sent exactly once here; who retries is the recovery gate alone. Proxies of
-the environment are ignored, redirects are not followed.
+A generation request is sent exactly once here; only the recovery gate retries. Proxies of the
+environment are ignored, and redirects are not followed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ _CANARY = {"X-Sdwatch-Canary": "1"}
 
 
 class SDWebUIClient:
-    """The WebUI at `url`. `auth`: user name and password, or None. `call_limit`: seconds, the
-    longest that one generation may take. Generations and probes have connections of their own, so
-    that one never waits for the other."""
+    """The WebUI at `url`. `auth`: user name and password, or None. `call_limit`: seconds that one
+    generation may take. Generations and probes have separate connections, so that neither waits for
+    the other."""
 
     def __init__(
         self, url: str, *, auth: tuple[str, str] | None = None, call_limit: float = 3600.0
@@ -57,7 +57,7 @@ class SDWebUIClient:
         self._calls = Connections(auth)
         self._probes = Connections(auth)
         self.version = ""
-        """Of the WebUI, as its last picture says; the first tells it (Forge, AUTOMATIC1111)."""
+        """The WebUI's version, from its last picture (Forge, AUTOMATIC1111); or ''."""
         self._last_failed: tuple[str, Mapping[str, Any]] | None = None
         self._attempt = 0
 
@@ -69,16 +69,15 @@ class SDWebUIClient:
         *,
         canary: bool = False,
     ) -> Reply:
-        """POST one generation and give its images.
+        """POST one generation and return its images.
 
-        `stage`: txt2img, img2img or extra-single-image. `given_up`: whether it is not wanted any
-        more; who makes it true before `abandon` can be sure that nothing is sent. `canary`: it is
-        no job's, and says so in a header (real WebUIs pass that over).
+        `stage`: txt2img, img2img or extra-single-image. `given_up`: returns whether the reply is no
+        longer needed; if it becomes true before `abandon`, nothing is sent. `canary`: it is no
+        job's call, and says so in a header, which real WebUIs ignore.
 
-        Raises WebUIServerError for a 500, WebUIUnreachableError where no whole reply came,
+        Raises WebUIServerError for a 500, WebUIUnreachableError where no complete reply came,
         WebUIReplyError for a 200 without usable images, WebUIBadRequestError, WebUIBusyError,
-        WebUINotUsableError; each after one
-        structured log event.
+        WebUINotUsableError; each after one structured log event.
         """
         again = self._last_failed == (stage, payload)
         self._attempt = self._attempt + 1 if again else 1
@@ -93,12 +92,12 @@ class SDWebUIClient:
         return reply
 
     def abandon(self) -> None:
-        """Free whoever waits for a generation's reply, by shutting its connection down. The
-        WebUI itself goes on with it (a client that goes away does not cancel the job)."""
+        """Free whoever waits for a generation's reply, by shutting its connection down. The WebUI
+        continues to generate: a client that disconnects does not cancel its request."""
         self._calls.cut()
 
     def abandon_probes(self) -> None:
-        """The same for small questions."""
+        """Free whoever waits for the answer to a small question."""
         self._probes.cut()
 
     def progress(self, timeout: float) -> dict[str, Any]:
@@ -112,27 +111,28 @@ class SDWebUIClient:
         return body if isinstance(body, list) else []
 
     def refresh_checkpoints(self, timeout: float) -> bool:
-        """POST /sdapi/v1/refresh-checkpoints: looks into the models folder again, since the list is
-        of the start (measured with Forge dfdcbab6). Whether it was taken. Never raises."""
+        """POST /sdapi/v1/refresh-checkpoints, which reads the models folder again: the list is as
+        of the start (measured with Forge dfdcbab6). Return whether it was accepted. Never
+        raises."""
         try:
             return self._ask("POST", "/sdapi/v1/refresh-checkpoints", timeout)[0] in (200, 204)
         except WebUIError:
             return False
 
     def is_without_model(self, timeout: float) -> bool:
-        """GET /sdapi/v1/checkpoint, which only SD.Next has: its `type` is null until a model is
-        loaded; asking loads none. Raises WebUIError."""
+        """GET /sdapi/v1/checkpoint, which only SD.Next has, and return whether its `type` is null:
+        no model is loaded. Asking loads none. Raises WebUIError."""
         body = self._get("/sdapi/v1/checkpoint", timeout)
         return isinstance(body, dict) and "type" in body and body["type"] is None
 
     def answer(self, path: str, timeout: float) -> tuple[int, bytes]:
-        """GET a small question: the status and the body, whatever they are. Raises WebUIError
-        where no whole answer came."""
+        """GET a small question, and return status and body, whatever they are. Raises WebUIError
+        where no complete answer came."""
         return self._ask("GET", path, timeout)
 
     def answers_bare_404(self, path: str, timeout: float) -> bool:
-        """Whether GET is a 404 without a body, as only stable-diffusion.cpp's server answers to
-        what it does not have (measured); all others say `Not Found`. Never raises."""
+        """Return whether GET is a 404 without a body, as only stable-diffusion.cpp's server answers
+        an unknown path (measured); all others say `Not Found`. Never raises."""
         try:
             status, body = self._ask("GET", path, timeout)
         except WebUIError:
@@ -140,12 +140,12 @@ class SDWebUIClient:
         return status == 404 and not body.strip()
 
     def tried(self, stage: str, payload: Mapping[str, Any], timeout: float) -> tuple[int, bytes]:
-        """POST a generation so small that it is a question: the status and the body, whatever they
-        are. Raises WebUIError where no whole answer came."""
+        """POST a generation so small that it is a question, and return status and body, whatever
+        they are. Raises WebUIError where no complete answer came."""
         return self._ask("POST", f"/sdapi/v1/{stage}", timeout, payload, _CANARY)
 
     def listed(self, name: str, timeout: float) -> list[Any]:
-        """GET one of the WebUI's lists, as `samplers`. Raises WebUIError."""
+        """GET one of the WebUI's lists, such as `samplers`. Raises WebUIError."""
         body = self._get(f"/sdapi/v1/{name}", timeout)
         return body if isinstance(body, list) else []
 
@@ -155,23 +155,24 @@ class SDWebUIClient:
         return body if isinstance(body, dict) else {}
 
     def set_options(self, options: Mapping[str, Any], timeout: float) -> bool:
-        """POST /sdapi/v1/options, which also writes them into the WebUI's own config file. Whether
-        it was taken, as far as the status tells. Never raises."""
+        """POST /sdapi/v1/options, which also writes them into the WebUI's own config file. Return
+        whether the status says that they were accepted. Never raises."""
         try:
             return self._ask("POST", "/sdapi/v1/options", timeout, options)[0] in (200, 204)
         except WebUIError:
             return False
 
     def page_answers(self, timeout: float) -> bool:
-        """Whether `/` is 200: with a /sdapi that stays 404, the WebUI was started without --api."""
+        """Return whether `/` is 200: if /sdapi stays 404 meanwhile, the WebUI was started without
+        --api."""
         try:
             return self._ask("GET", "/", timeout)[0] == 200
         except WebUIError:
             return False
 
     def interrupt(self, timeout: float = 5.0) -> bool:
-        """POST /sdapi/v1/interrupt: ends the generation that runs. Whether it was taken (SD.Next
-        answers 204 without a body). Never raises."""
+        """POST /sdapi/v1/interrupt, which ends the current generation. Return whether it was
+        accepted (SD.Next answers 204 without a body). Never raises."""
         failpoint("interrupt", Path("interrupt"))
         try:
             return self._ask("POST", "/sdapi/v1/interrupt", timeout)[0] in (200, 204)
@@ -223,7 +224,7 @@ class SDWebUIClient:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, bytes]:
-        """A small question, answered within `timeout` seconds in all: status and body."""
+        """Ask a small question within `timeout` seconds in all, and return status and body."""
         url, request = self.url + path, Request()
         with (
             _as_webui_errors(url, "", request, timeout, timeout),
@@ -244,7 +245,7 @@ class SDWebUIClient:
 
 
 def client_for(webui: WebUIConfig) -> SDWebUIClient:
-    """Of a WebUI of the config, with its user name and limits."""
+    """Return the client of a WebUI of the config, with its user name and limits."""
     auth = (webui.username, webui.password or "") if webui.username else None
     return SDWebUIClient(webui.url, auth=auth, call_limit=webui.call_limit)
 
@@ -253,31 +254,32 @@ def client_for(webui: WebUIConfig) -> SDWebUIClient:
 def _as_webui_errors(
     url: str, stage: str, request: Request, limit: float, to_connect: float
 ) -> Iterator[None]:
-    """What requests raises, as ours; seconds: `limit` for the answer, `to_connect` before it."""
+    """Raise what requests raises as our errors. Seconds: `limit` for the answer, `to_connect`
+    before it."""
     try:
         yield
     except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         way = broken(error, request)
-        told = way.told(to_connect if way is Broken.NO_CONNECTION else limit)
+        described = way.describe(to_connect if way is Broken.NO_CONNECTION else limit)
         if way.by_time:
-            raise WebUIStuckError(f"{told} ({url})", stage=stage) from error
+            raise WebUIStuckError(f"{described} ({url})", stage=stage) from error
         # Else a header that cannot be decoded: there was an answer.
         lost = isinstance(error, OSError | urllib3.exceptions.HTTPError)
         kind = WebUIUnreachableError if lost else WebUIReplyError
-        raise kind(f"{told} ({url}: {_reason(error)})", stage=stage) from error
+        raise kind(f"{described} ({url}: {_reason(error)})", stage=stage) from error
     if request.expired:  # the end of what had come by then looked like the end of the answer
-        raise WebUIStuckError(f"{Broken.NOT_WHOLE.told(limit)} ({url})", stage=stage)
+        raise WebUIStuckError(f"{Broken.NOT_WHOLE.describe(limit)} ({url})", stage=stage)
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost words of a chain of connection errors, without object addresses."""
+    """Return the innermost message of a chain of connection errors, without object addresses."""
     cause = innermost(error)
     name, said = type(cause).__name__, str(cause).strip()
     return said if said.startswith(name) else f"{name}: {said}"
 
 
 def _log_failure(error: WebUIError, stage: str, attempt: int, payload: Mapping[str, Any]) -> None:
-    """The structured event: names and numbers, never a text of the payload."""
+    """Log the structured event: names and numbers, never a text of the payload."""
     log.warning(
         "webui_call_failed stage=%s attempt=%d status=%s error=%s keys=%s",
         stage,

@@ -1,5 +1,5 @@
-"""Connections that another thread can cut: closing a requests Session from outside does not free
-a blocked request (measured), so each socket is cut itself."""
+"""Connections that another thread can cut. Closing a requests Session from outside does not free a
+blocked request (measured), so each socket is cut itself."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class GivenUpError(ConnectionAbortedError):
 
 @dataclass(eq=False)
 class Request:
-    """One request that is under way. `expired`: its time was over, and it was cut; `cut`: it was,
-    for that or another reason; `answered`: the head of its answer has come."""
+    """One request that is under way. `expired`: it was cut because its time was over. `cut`: it was
+    cut for any reason. `answered`: the head of its answer has come."""
 
     expired: bool = False
     cut: bool = False
@@ -32,8 +32,8 @@ class Request:
 
 
 class Connections:
-    """One requests session whose requests can be cut. No proxies of the environment; redirects
-    are never followed, nor even looked at."""
+    """One requests session whose requests can be cut. Proxies of the environment are ignored, and
+    redirects are neither followed nor parsed."""
 
     def __init__(self, auth: tuple[str, str] | None) -> None:
         self.session = _Session()
@@ -52,10 +52,12 @@ class Connections:
         limit: float | None = None,
         unless: Callable[[], bool] = lambda: False,
     ) -> Iterator[None]:
-        """Around one request, `made` for it alone. After `limit` seconds all connections are cut:
-        a time-out of requests is for each read alone, and a body may drip for ever. Raises
-        GivenUpError where `unless` is true: who makes it true and then cuts, cuts this request
-        too, however far it has come."""
+        """Surround one request, `made` for it alone.
+
+        After `limit` seconds all connections are cut: a timeout of requests applies to each read
+        alone, and a body may drip forever. Raises GivenUpError if `unless` returns true. Whoever
+        makes it true and then cuts, cuts this request too, however far it is.
+        """
         me = threading.get_ident()
         timer = threading.Timer(limit, self._expire, (made,)) if limit is not None else None
         with self._lock:
@@ -78,7 +80,7 @@ class Connections:
         self.cut()
 
     def cut(self) -> None:
-        """End all requests that are under way, also those that have not yet connected."""
+        """End all requests that are under way, including those that have not yet connected."""
         with self._lock:
             for request in self._requests.values():
                 request.cut = True
@@ -88,7 +90,7 @@ class Connections:
             self._sockets.clear()
 
     def opened(self, connection: socket.socket) -> None:
-        """A connection was made. Raises GivenUpError where its request was cut before."""
+        """Note a new connection. Raises GivenUpError where its request was cut before."""
         with self._lock:
             if threading.get_ident() not in self._requests:
                 connection.close()
@@ -98,13 +100,13 @@ class Connections:
 
 class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Requests would parse the address even where it is told not to follow, and break on a
-        bad one."""
+        """Return nothing: requests would parse the address even with redirects turned off, and fail
+        on an invalid one."""
         del resp
 
 
 class _Adapter(HTTPAdapter):
-    """Tells `Connections` about each connection it opens."""
+    """Reports each connection it opens to `Connections`."""
 
     def __init__(self, connections: Connections) -> None:
         class PlainConnection(urllib3.connection.HTTPConnection):

@@ -1,9 +1,9 @@
-"""Is the WebUI ready to be sent jobs? Asked over HTTP.
+"""Whether the WebUI is ready for jobs, asked over HTTP.
 
-Probes are few: a WebUI that limits rates counts them, and one without a UI logs each. Routes come
-one after another while a WebUI starts, so that one look may find any of them missing (measured with
-SD.Next 058a7f0c: /progress 404, and a moment later /sd-models 200). What it lacks is concluded from
-answers that belong together and stay the same.
+Probes are few: a WebUI with a rate limit counts them, and one without a UI logs each. Routes appear
+one after another while a WebUI starts, so a single probe may miss any of them (measured with
+SD.Next 058a7f0c: /progress 404, and a moment later /sd-models 200). What it lacks is concluded only
+from answers that belong together and stay the same.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from sdwatch.webui.http.remembered import Remembered, Routes
 from sdwatch.webui.process.readiness import ProbeResult, Seen
 
 _NO_API_AFTER = 15.0
-"""Seconds of 404 on /sdapi with `/` at 200 that mean `started without --api`: with the UI on, the
-routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
+"""After so many seconds of 404 on /sdapi with `/` at 200, it was started without --api: with the
+UI, the routes come up to a second after the port (measured with Forge and AUTOMATIC1111)."""
 
 _CONFIRMED_AFTER = 0.3
-"""Seconds after which a missing route is looked for once more: SD.Next adds its routes in less."""
+"""Seconds until a missing route is checked again: SD.Next adds its routes in less."""
 
 _ASK_FOR_API = ("--api", "--nowebui")
 """Forge and AUTOMATIC1111 have the API with either of them."""
@@ -35,20 +35,23 @@ _ASK_FOR_API = ("--api", "--nowebui")
 _NO_ROUTE = (404, 405)
 _LONGEST_REASON = 2000
 
-_LOOKS_FOR_A_LOAD = 2
-"""SD.Next begins its load a moment after its API is up: so many looks that find neither a model nor
-a load mean that there will be none before the first call."""
+_PROBES_FOR_A_LOAD = 2
+"""SD.Next starts its load a moment after its API is up: so many probes that find neither a model
+nor a load mean that there will be none before the first call."""
 
 
 def asks_for_api(command: Sequence[str] | None) -> bool:
-    """Whether a WebUI is started with a flag that gives it its API."""
+    """Return whether the command has a flag that turns the API on."""
     return command is not None and any(word in _ASK_FOR_API for word in command)
 
 
 class ReadinessProbe:
-    """Asks one WebUI whether it can be sent jobs. Call it again for another look. `remembered`:
-    what it was in its earlier lives. `asked_for_api`: a missing API cannot be for want of the
-    flag. `redact`: what it says of a failed question may echo a prompt, and goes into the log."""
+    """Asks one WebUI whether it is ready for jobs; call it for each probe.
+
+    `remembered`: what it was in earlier incarnations. `asked_for_api`: the command has the flag, so
+    a missing API has another cause. `redact`: its error messages may echo a prompt, and go into the
+    log.
+    """
 
     def __init__(
         self,
@@ -69,18 +72,18 @@ class ReadinessProbe:
         self.start_incarnation()
 
     def start_incarnation(self) -> None:
-        """Another life of the WebUI: what was seen of the last one is only remembered."""
+        """Forget what was seen of the last incarnation, except what is remembered."""
         self._without_api_since: float | None = None
         self._lacking_since: float | None = None
         self._routes: Routes | None = None
         self._may_be_loading = True
-        self._looks = 0
+        self._probes_without_model = 0
 
     def __call__(self) -> ProbeResult:
-        seen = self._look()
+        seen = self._probe_once()
         return replace(seen, reason=shortened(self._redact(seen.reason), _LONGEST_REASON))
 
-    def _look(self) -> ProbeResult:
+    def _probe_once(self) -> ProbeResult:
         if self._routes is not None and not self._routes.progress:
             return self._with_checkpoint()
         try:
@@ -107,16 +110,16 @@ class ReadinessProbe:
         return _seen(Seen.LOADING) if self._may_be_loading else found
 
     def _is_without_model(self) -> bool | None:
-        """Whether no model is loaded; None where there is no such question, which only SD.Next
-        has."""
+        """Return whether no model is loaded; None where that cannot be asked: only SD.Next has this
+        route."""
         try:
             return self._client.is_without_model(self._timeout)
         except WebUIError as error:
             return None if error.status in _NO_ROUTE else False
 
     def _concludes(self, routes: Routes, *, at_once: bool = True) -> bool:
-        """Whether these are all the routes that it will have. What it lacks is looked for once
-        more; and for a long time where it had that in an earlier life, or without `at_once`."""
+        """Return whether these are all the routes that it will have. A missing route is checked
+        once more; for a long time if an earlier incarnation had it, or without `at_once`."""
         known = self._remembered.routes
         if not (routes.all_there or routes == known):
             if not at_once or (known is not None and routes.lacks_some_of(known)):
@@ -136,23 +139,24 @@ class ReadinessProbe:
         return Routes(self._has("progress?skip_current_image=true"), self._has("checkpoint"))
 
     def _has(self, name: str) -> bool:
-        """A question without an answer does not show that there is no such route."""
+        """Return whether it has this route. Without an answer, it may have it."""
         try:
             return self._client.answer(API + name, self._timeout)[0] not in _NO_ROUTE
         except WebUIError:
             return True
 
     def _still_loads(self, progress: dict[str, Any]) -> bool:
-        """SD.Next answers while it loads, and gives no pictures until then; its `type` is null
-        without a model, which is also so where the first call is to load it (sdnext.md)."""
+        """Return whether it still loads its model. SD.Next answers meanwhile, but generates
+        nothing. Its `type` is null without a model, which is also so where the first call is to
+        load one."""
         state = progress.get("state")
         if isinstance(state, dict) and state.get("job"):
             return True
-        self._looks += 1
-        return self._looks < _LOOKS_FOR_A_LOAD
+        self._probes_without_model += 1
+        return self._probes_without_model < _PROBES_FOR_A_LOAD
 
     def _with_checkpoint(self) -> ProbeResult:
-        """The API answers; is there anything to generate with?"""
+        """Return whether the API, which answers, has a checkpoint to generate with."""
         try:
             if self._client.checkpoints(self._timeout) or self._were_put_there():
                 return ProbeResult(True, "the API answers")
@@ -161,12 +165,13 @@ class ReadinessProbe:
         return _seen(Seen.NO_CHECKPOINT, Lack.CHECKPOINT)
 
     def _were_put_there(self) -> bool:
-        """None are listed, but the list is only read again when asked: are there any by now?"""
+        """Return whether there are checkpoints by now: the list is read again only when asked."""
         refreshed = self._client.refresh_checkpoints(self._timeout)
         return refreshed and bool(self._client.checkpoints(self._timeout))
 
     def _without_progress(self) -> ProbeResult:
-        """404: not yet, or a server without this route, or a WebUI without --api."""
+        """Return what a 404 means: not ready yet, a server without this route, or a WebUI without
+        --api."""
         try:
             self._client.checkpoints(self._timeout)
         except WebUIError:

@@ -1,4 +1,4 @@
-"""What a waiting call may hear: each run has one mailbox, and who knows something posts to it."""
+"""What a waiting call may receive: each run has one mailbox, and other threads post to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Replied:
 
 @dataclass(frozen=True)
 class Exited:
-    """The WebUI's process of this generation ended."""
+    """The process of this incarnation ended. `code`: its exit code, where that was seen."""
 
     incarnation: int
     code: int | None
@@ -31,7 +31,8 @@ class Exited:
 
 @dataclass(frozen=True)
 class Stalled:
-    """The POST in flight makes no progress; why, in words, and whether the WebUI answers still."""
+    """The POST in flight makes no progress: why, for people, and whether the WebUI still
+    answers."""
 
     reason: str
     probes: Probes = field(default_factory=Probes)
@@ -41,8 +42,8 @@ Message: TypeAlias = Replied | Exited | Stalled
 
 
 class Mailbox:
-    """Any thread posts, the run's thread waits. Giving up (a cancel, the monitor's stop) is said
-    once and holds from then on; `given_up` is an event for those who wait for something else."""
+    """Any thread posts, the run's thread waits. Giving up (a cancel, or the monitor's stop) happens
+    once and is permanent; `given_up` is an event for those who wait for something else."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -51,29 +52,30 @@ class Mailbox:
         self.given_up = threading.Event()
 
     def post(self, message: Message) -> None:
-        """Put a message in; never blocks for long."""
+        """Add a message. Never blocks for long."""
         with self._condition:
             self._messages.append(message)
             self._condition.notify_all()
 
     def forget_stalls(self) -> None:
-        """A POST goes out: what is in here of a stall was said of an earlier one."""
+        """Drop the stalls of earlier POSTs, before another one goes out."""
         with self._condition:
             self._messages = deque(m for m in self._messages if not isinstance(m, Stalled))
 
     def cancel(self) -> None:
-        """Somebody cancelled the run."""
+        """Give the run up because somebody cancelled it."""
         self._give_up(RunCancelledError("cancelled"))
 
     def stop(self) -> None:
-        """The monitor stops, with no more grace for calls in flight; or the lane is on hold."""
+        """Give the run up because the monitor stops without more grace for calls, or the lane is on
+        hold."""
         self._give_up(RunStoppedError("the monitor was stopped"))
 
     def wait(
         self, wanted: Callable[[Message], bool], timeout: float | None = None
     ) -> Message | None:
-        """The next wanted message, None after `timeout` seconds; all others before it are stale
-        and dropped. Raises RunCancelledError or RunStoppedError when the run was given up."""
+        """Return the next wanted message, or None after `timeout` seconds. Messages before it are
+        stale and dropped. Raises RunCancelledError or RunStoppedError when the run was given up."""
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._condition:
             while True:
@@ -87,18 +89,18 @@ class Mailbox:
                 self._condition.wait(left)
 
     def seen(self, wanted: Callable[[Message], bool]) -> Message | None:
-        """The first wanted message that is in here, left where it is; None for none."""
+        """Return the first wanted message without removing it, or None."""
         with self._condition:
             return next((message for message in self._messages if wanted(message)), None)
 
     def raise_if_given_up(self) -> None:
-        """Raises RunCancelledError or RunStoppedError when the run was given up."""
+        """Raise RunCancelledError or RunStoppedError if the run was given up."""
         if self._why_given_up is not None:
             raise self._why_given_up
 
     def _give_up(self, why: RunCancelledError | RunStoppedError) -> None:
         with self._condition:
-            # A cancel outranks a stop: the run must end, not go on at the next start.
+            # A cancel outranks a stop: the run must end, not resume at the next start.
             if not isinstance(self._why_given_up, RunCancelledError):
                 self._why_given_up = why
             self.given_up.set()

@@ -1,4 +1,4 @@
-"""Is the WebUI generating, for whoever it may be? Asked of /progress while no call of ours runs."""
+"""Whether the WebUI generates for anybody, from its /progress while no call of ours runs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from sdwatch.system.clock import Clock
 
 
 class Progress(Protocol):
-    """Where it stands. See SDWebUIClient."""
+    """A WebUI's progress. See SDWebUIClient."""
 
     def progress(self, timeout: float) -> dict[str, Any]: ...
 
 
 class Occupancy:
-    """Of one WebUI; `timeout` seconds for each answer. It remembers where it stood at the last
-    look, and since when."""
+    """Of one WebUI; `timeout`: seconds for each answer. Keeps the last position, and since when it
+    has not moved."""
 
     def __init__(self, client: Progress, timeout: float, clock: Clock) -> None:
         self._client = client
@@ -26,14 +26,14 @@ class Occupancy:
         self._since = 0.0  # on the monotonic clock
 
     @property
-    def seen(self) -> bool:
-        """Whether a generation is to be seen now, be it one that moves or not."""
+    def is_generating(self) -> bool:
+        """Return whether /progress shows a generation, whether or not it advances."""
         return self._position() is not None
 
-    def look(self, *, still_counts_for: float = 0.0) -> bool:
-        """Whether it is busy. Only what has moved since the last look is: a failed upscale leaves
-        /progress set for ever (measured). `still_counts_for`: seconds for which what stands still
-        counts, too; infinite for ever."""
+    def is_busy(self, *, still_counts_for: float = 0.0) -> bool:
+        """Return whether the WebUI is busy. Only a generation that has advanced since the last
+        check counts: a failed upscale leaves /progress set forever (measured). `still_counts_for`:
+        seconds for which one without progress counts, too; math.inf for always."""
         before, self._last = self._last, self._position()
         now = self._clock.monotonic()
         if self._last is None:
@@ -44,7 +44,8 @@ class Occupancy:
         return now - self._since < still_counts_for
 
     def _position(self) -> object:
-        """Where a running generation is; None where none is, or it cannot be asked."""
+        """Return where a running generation is; None where none runs, or the WebUI does not
+        answer."""
         try:
             progress = self._client.progress(self._timeout)
         except WebUIError:

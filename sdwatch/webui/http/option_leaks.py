@@ -1,8 +1,9 @@
-"""Settings that a call overrode and the WebUI kept: seen through /options, and undone.
+"""Option leaks: settings that a call overrode and the WebUI kept. Found through /options, and
+undone.
 
-AUTOMATIC1111 and Forge put back only the keys that stand in their config.json, and a fresh install
-has none: CLIP_stop_at_last_layers=2 stayed for all jobs after the one that asked for it (measured
-with v1.10.1).
+AUTOMATIC1111 and Forge restore only the keys in their config.json, and a fresh install has none:
+CLIP_stop_at_last_layers=2 stayed for all jobs after the one that asked for it (measured with
+v1.10.1).
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ class Options(Protocol):
 
 @dataclass(frozen=True)
 class _Pending:
-    """What a call overrode in a generation. `old`: the values in use before; `new`: of keys whose
-    old value is not known, or that had none, what the call set."""
+    """What a call overrode in an incarnation. `old`: the values before. `new`: what the call set,
+    for keys whose old value is unknown, or that had none."""
 
     incarnation: int
     old: dict[str, Any] = field(default_factory=dict)
     new: dict[str, Any] = field(default_factory=dict)
 
     def kept(self, options: Mapping[str, Any]) -> list[str]:
-        """Those that are not put back."""
+        """Return the keys that were not restored."""
         other = [key for key, value in self.old.items() if options.get(key, value) != value]
         return [
             *other,
@@ -54,12 +55,12 @@ _NOTHING = _Pending(-1)
 
 
 class OptionLeaks:
-    """Watches the settings of one WebUI around each call; used by whoever has its permit. What is
-    not settled yet stands in the file `path`, so that the monitor's death makes nobody forget it.
+    """Watches the settings of one WebUI around each call. Used by whoever has its permit. What is
+    not undone yet is kept in the file `path`, so that it outlives the monitor.
 
     To undo a setting means POST /options, which writes it into the WebUI's own config.json: the
-    value is the one that was in use before, so what stands there afterwards is what was true. It
-    also makes the WebUI put that key back by itself from then on (measured).
+    value that was in use before, so the file is right afterwards. From then on the WebUI restores
+    that key itself (measured).
     """
 
     def __init__(self, client: Options, path: Path) -> None:
@@ -67,27 +68,28 @@ class OptionLeaks:
         self._path = path
         self._pending = _read(path)
 
-    def before(self, payload: Mapping[str, Any], incarnation: int) -> tuple[list[str], list[str]]:
-        """A call is about to be sent: what an earlier one left is settled first, see `settle`, and
-        what this one overrides is looked up."""
-        settled = self.settle(incarnation)
+    def before_call(
+        self, payload: Mapping[str, Any], incarnation: int
+    ) -> tuple[list[str], list[str]]:
+        """Undo what an earlier call left (see `undo`), and note what this call overrides, before it
+        is sent."""
+        undone = self.undo(incarnation)
         if overridden := _overridden(payload):
             options = self._options()
-            if options is None:  # no answer now: what it was before is not known
-                self._remember(_Pending(incarnation, new=overridden))
+            if options is None:  # no answer now: the old values are unknown
+                self._save(_Pending(incarnation, new=overridden))
             elif options:  # stable-diffusion.cpp has next to none, and overrides nothing
                 old = {k: options[k] for k in overridden if options.get(k) is not None}
                 new = {k: value for k, value in overridden.items() if k not in old}
-                self._remember(_Pending(incarnation, old, new))
-        return settled
+                self._save(_Pending(incarnation, old, new))
+        return undone
 
-    def settle(self, incarnation: int) -> tuple[list[str], list[str]]:
-        """The names of the settings that were kept, and have been undone; and of those that cannot
-        be. What cannot be asked now is asked the next time."""
-        if (
-            self._pending.incarnation != incarnation
-        ):  # another life of it, which knows nothing of it
-            self._remember(_NOTHING)
+    def undo(self, incarnation: int) -> tuple[list[str], list[str]]:
+        """Undo what the last call left. Return the names of the settings that were kept and have
+        been undone, and of those that cannot be. What cannot be asked now is asked the next
+        time."""
+        if self._pending.incarnation != incarnation:  # another incarnation does not have it
+            self._save(_NOTHING)
         if self._pending is _NOTHING or not (options := self._options()):
             return [], []
         kept = self._pending.kept(options)
@@ -96,11 +98,11 @@ class OptionLeaks:
             self._client.set_options(values, QUESTION_TIMEOUT)
             options = self._options()
         left = self._pending.kept(options) if options else kept
-        self._remember(_NOTHING)
+        self._save(_NOTHING)
         return [key for key in kept if key not in left], left
 
     def _options(self) -> dict[str, Any] | None:
-        """None where there was no answer; nothing of a WebUI that has none."""
+        """Return the settings; {} of a WebUI that has none, None where there was no answer."""
         try:
             return self._client.options(QUESTION_TIMEOUT)
         except (WebUIBadRequestError, WebUINotUsableError):
@@ -108,8 +110,8 @@ class OptionLeaks:
         except WebUIError:
             return None
 
-    def _remember(self, pending: _Pending) -> None:
-        """Within this life it is known without the disk."""
+    def _save(self, pending: _Pending) -> None:
+        """Keep it in memory and on disk. In this incarnation the memory is enough."""
         if pending is self._pending:
             return
         self._pending = pending
@@ -119,7 +121,7 @@ class OptionLeaks:
             else:
                 disk.write(self._path, json.dumps(asdict(pending)).encode())
         except (OSError, ValueError) as error:
-            log.warning("%s: what the call overrides is not written down: %s", self._path, error)
+            log.warning("%s: what the call overrides cannot be saved: %s", self._path, error)
 
 
 def _read(path: Path) -> _Pending:
@@ -131,12 +133,12 @@ def _read(path: Path) -> _Pending:
     except FileNotFoundError:
         return _NOTHING
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s: cannot be read, and does not count: %s", path, error)
+        log.warning("%s: cannot be read, and is ignored: %s", path, error)
         return _NOTHING
 
 
 def _overridden(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """What is to be put back after this call, and what it sets it to."""
+    """Return what must be restored after this call, and what the call sets it to."""
     settings = payload.get("override_settings")
     if not isinstance(settings, Mapping) or not _restores(payload):
         return {}

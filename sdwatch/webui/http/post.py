@@ -1,4 +1,4 @@
-"""What came of one generation, for the thread that makes it."""
+"""The result of one generation, for the thread that makes it."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sdwatch.webui.http.reply import Reply
 
 
 def result_of(generate: Callable[[], Reply], name: str) -> Reply | WebUIError:
-    """Never raises: this is a thread's outer edge, and who waits for it must hear. `name`: of what
-    is generated, for the error and for tests that count each effect. An error has the time
-    after which it came."""
+    """Return the reply, or the error with the seconds after which it came. Never raises: this is a
+    thread's outer edge, and its result must reach whoever waits. `name`: what is generated, for the
+    error and for failpoints."""
     began = time.monotonic()
     try:
-        failpoint("post begins", Path(name))
+        failpoint("post starts", Path(name))
         result: Reply | WebUIError = generate()
     except WebUIError as error:
         result = error
     except Exception as error:  # noqa: BLE001
-        result = WebUIError(f"the request itself broke: {error!r}", stage=name)
+        result = WebUIError(f"internal error of the request: {error!r}", stage=name)
     if isinstance(result, WebUIError) and result.after is None:
         result.after = time.monotonic() - began
     failpoint("post ends", Path(name))

@@ -1,6 +1,6 @@
-"""What an earlier life of a WebUI was: its kind, and which of the routes it had that tell kinds
-apart. While it starts, its routes come one after another, and their absence proves nothing.
-"""
+"""What an earlier incarnation of a WebUI was: its kind, and which of the routes it had that
+distinguish kinds. While a WebUI starts, its routes come one after another, so a missing one shows
+nothing."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ log = logging.getLogger("sdwatch.webui")
 
 @dataclass(frozen=True)
 class Routes:
-    """`progress`: stable-diffusion.cpp lacks it; `checkpoint`: only SD.Next has it."""
+    """`progress`: stable-diffusion.cpp lacks it. `checkpoint`: only SD.Next has it."""
 
     progress: bool
     checkpoint: bool
 
     @property
     def all_there(self) -> bool:
-        """Nothing is missing that could still come."""
+        """Return whether no route is missing that could still come."""
         return self.progress and self.checkpoint
 
     def lacks_some_of(self, other: Routes) -> bool:
-        """Whether `other` has one that is missing here."""
+        """Return whether `other` has a route that is missing here."""
         return (other.progress and not self.progress) or (other.checkpoint and not self.checkpoint)
 
 
 class Remembered:
-    """Of one WebUI, in the file `path`; without one for as long as this object lives. It is
-    evidence and no proof: the config may name another WebUI by now."""
+    """Of one WebUI, in the file `path`; without a path, in memory. It may be outdated: the config
+    may name another WebUI by now."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.kind = Kind.UNKNOWN
@@ -43,19 +43,19 @@ class Remembered:
         self._load()
 
     def note_kind(self, kind: Kind) -> None:
-        """It is of this kind."""
+        """Remember the kind."""
         if kind not in (Kind.UNKNOWN, self.kind):
             self.kind = kind
             self._save()
 
     def note_routes(self, routes: Routes) -> None:
-        """It has these."""
+        """Remember the routes."""
         if routes != self.routes:
             self.routes = routes
             self._save()
 
     def _load(self) -> None:
-        """Whatever else stands in the file is no memory."""
+        """Load the file. Anything unreadable is ignored."""
         if self._path is None:
             return
         try:
@@ -66,7 +66,7 @@ class Remembered:
             return
 
     def _save(self) -> None:
-        """A state folder that refuses costs the memory, and nothing else."""
+        """Save the file. If the state folder refuses that, only the memory is lost."""
         if self._path is None or self.routes is None:
             return
         there = {"progress": self.routes.progress, "checkpoint": self.routes.checkpoint}

@@ -23,10 +23,10 @@ from sdwatch.policy.job.picture import NoPictureError, look_at
 from sdwatch.webui.log.log_text import decoded
 
 MAX_REPLY_BYTES = 256 << 20
-"""Of one reply: base64 of 192 MB of pictures."""
+"""The largest reply: base64 of 192 MB of pictures."""
 
 _MOST_SIGNS = 2_000_000
-"""Of structure in JSON. Three bytes, `[],`, take 64 in memory, so that bytes alone bound little."""
+"""Structural characters in JSON. Three bytes, `[],`, take 64 in memory, so bytes bound little."""
 
 _MOST_IMAGES = 1000
 _MOST_PIXELS = 500_000_000  # of all images of a reply, since looking through them takes time
@@ -49,23 +49,26 @@ _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
     502: WebUIBusyError,
     503: WebUIBusyError,
     504: WebUIBusyError,
-    # Cloudflare's, for what it does not get from the WebUI; and two without a standard.
+    # Cloudflare's, when it gets no answer from the WebUI; and two nonstandard ones.
     **dict.fromkeys((*range(520, 528), 530, 598, 599), WebUIBusyError),
 }
 
 
-# What the router itself says of an unknown path; a 404 of a handler has a text of its own, as
+# The router's own answer to an unknown path; a 404 of a handler has its own text, such as
 # "Init image not found" (measured with Forge, AUTOMATIC1111, SD.Next).
-# One without a word is of stable-diffusion.cpp.
+# An empty one is from stable-diffusion.cpp.
 _NO_SUCH_ROUTE = ("", "Not Found", "Method Not Allowed")
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A generation that succeeded. `images`: the files as the WebUI made them (PNG, JPEG or WebP
-    bytes); `first_image`: how many grids stand in front of them; `info`: what it says it did;
-    `sizes`: width and height of each image, () where nobody looked; `one_colour`: whether each is
-    of one colour, None where that was not seen."""
+    """A generation that succeeded.
+
+    `images`: the files as the WebUI made them (PNG, JPEG or WebP bytes). `first_image`: how many
+    grids come before them. `info`: what the WebUI says it did. `sizes`: width and height of each
+    image, () if not measured. `one_colour`: whether each image is of one colour, None if not
+    measured.
+    """
 
     images: tuple[bytes, ...]
     first_image: int = 0
@@ -75,11 +78,11 @@ class Reply:
 
 
 def read_reply(stage: str, body: bytes) -> Reply:
-    """The images in a 200. Raises WebUIReplyError where there are none that can be used."""
+    """Return the images in a 200. Raises WebUIReplyError where there are none that can be used."""
     try:
         value = parse_json(body)
     except ValueError as error:
-        raise _unreadable("the reply is not whole JSON", stage) from error
+        raise _unreadable("the reply is not complete JSON", stage) from error
     if not isinstance(value, dict):
         raise _unreadable("the reply is not a JSON object", stage)
     encoded = [value.get("image")] if stage == UPSCALE else value.get("images")
@@ -96,8 +99,8 @@ def read_reply(stage: str, body: bytes) -> Reply:
 
 
 def parse_json(body: bytes) -> Any:
-    """The value that `body` says. Raises ValueError, also for what would not fit in memory or
-    stack."""
+    """Return the value of `body`. Raises ValueError, also for what would not fit in memory or on
+    the stack."""
     if sum(map(body.count, (b"[", b"{", b",", b":"))) > _MOST_SIGNS:
         raise ValueError("too many values")
     try:
@@ -140,8 +143,8 @@ def _decode(
 ) -> tuple[bytes, tuple[tuple[int, int], bool | None]]:
     if isinstance(text, str) and (ending := _ending_of_a_path(text)):
         words = (
-            f"image {number} of the reply is the path of a file ({ending}) and no picture: the "
-            "WebUI kept it in its own folder, as it does with videos, which sdwatch cannot fetch"
+            f"image {number} of the reply is the path of a file ({ending}), not a picture: the "
+            "WebUI saved it in its own folder, as it does with videos, and sdwatch cannot fetch it"
         )
         raise WebUIBadRequestError(words, stage=stage, status=200, kind=BadReply.A_PATH)
     try:
@@ -157,14 +160,14 @@ def _decode(
 
 
 def _ending_of_a_path(text: str) -> str:
-    """The ending of the file that a text names; '' where it may be base64, which has no dot. Forge
-    Neo answers so where it made a video (its source)."""
+    """Return the ending of the file that a text names; '' where it may be base64, which has no dot.
+    Forge Neo answers so where it made a video (its source)."""
     found = _PATH.fullmatch(text)
     return found["ending"] if found else ""
 
 
 def check_image(stage: str, number: int, data: bytes) -> tuple[tuple[int, int], bool | None]:
-    """Its width and height, and whether it is of one colour (see look_at). Raises
+    """Return width and height, and whether the image is of one colour (see look_at). Raises
     WebUIReplyError where `data` does not decode as a PNG, JPEG or WebP."""
     try:
         return look_at(data)
@@ -178,7 +181,7 @@ def check_image(stage: str, number: int, data: bytes) -> tuple[tuple[int, int], 
 
 
 def join_bounded(parts: Iterable[bytes], limit: int, stage: str) -> bytes:
-    """A body that arrives in parts, at most `limit` bytes of it. Raises WebUIReplyError."""
+    """Return a body that arrives in parts, at most `limit` bytes. Raises WebUIReplyError."""
     body: list[bytes] = []
     size = 0
     for part in parts:
@@ -190,7 +193,8 @@ def join_bounded(parts: Iterable[bytes], limit: int, stage: str) -> bytes:
 
 
 def error_for(status: int, body: bytes, asked: str, stage: str) -> WebUIError:
-    """The error that a reply with a status other than 200 is. `asked`: the stage, or the path."""
+    """Return the error for a reply with a status other than 200. `asked`: the stage, or the
+    path."""
     kind = _ERROR_OF_STATUS.get(status, WebUIServerError)
     name, text = said_in(body)
     said = message_of(body)
@@ -208,17 +212,17 @@ def error_for(status: int, body: bytes, asked: str, stage: str) -> WebUIError:
 
 
 def message_of(body: bytes) -> str:
-    """What an error body says, in one line; '' where it says nothing."""
+    """Return what an error body says, in one line; '' where it says nothing."""
     return ": ".join(filter(None, said_in(body)))
 
 
 def said_in(body: bytes) -> tuple[str, str]:
-    """The class and the text in an error body, '' for what it does not say.
+    """Return the class and the text in an error body, '' for what it does not have.
 
-    Three shapes (measured): `{"detail": "text"}`; `{"detail": [{"loc", "msg"}, …]}`;
-    `{"error": "Class", "message" or "errors": "text", which may be empty}`; stable-diffusion.cpp
-    has its text under "error" alone. What is no JSON is a text. The `input` of a 422 echoes the
-    request and is left out. A text is whole or not there: it is redacted first, and cut then.
+    Three shapes (measured): `{"detail": "text"}`; `{"detail": [{"loc", "msg"}, …]}`; `{"error":
+    "Class", "message" or "errors": "text, which may be empty"}`; stable-diffusion.cpp has its text
+    under "error" alone. A body that is no JSON is a text. The `input` of a 422 echoes the request
+    and is left out. A text is complete or absent here: it is redacted first, and cut then.
     """
     kind, text = _said_in(body)
     if len(text) > _LONGEST_MESSAGE:
@@ -245,7 +249,7 @@ def _said_in(body: bytes) -> tuple[str, str]:
 
 
 def _plain(body: bytes) -> str:
-    """The text of a body that is no JSON, in one line."""
+    """Return the text of a body that is no JSON, in one line."""
     if len(body) > _MOST_BYTES_OF_TEXT:
         return f"a message of {len(body):,} bytes"
     return " ".join(decoded(body).split())

@@ -1,7 +1,8 @@
-"""The look at a reply that came with 200: is it what was asked for? See policy/success.py.
+"""The checks of a reply with status 200: is it what was asked for? See
+policy/failure/reply_checks.py.
 
-The pictures were looked through when the reply came (reply.py), so their sizes are known; whether
-one is all of one colour is decoded here, once, and only where its file is small enough for that.
+The pictures were decoded when the reply came (reply.py), so their sizes are known. Whether one is
+of a single colour is decided here, once, and only where its file is small enough for that.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from sdwatch.webui.http.reply import Reply
 _EMPTY = "without an image"
 
 QUESTION_TIMEOUT = 2.0
-"""Seconds for a question after a reply: the permit is held meanwhile."""
+"""Seconds for a question after a reply, while the permit is held."""
 
 
 class Answering(Protocol):
@@ -50,7 +51,7 @@ class Answering(Protocol):
 
 
 class Button(StrEnum):
-    """Of the WebUI's page; by which somebody ends a generation."""
+    """The button of the WebUI's page by which somebody ended a generation."""
 
     INTERRUPT = "Interrupt"
     SKIP = "Skip"
@@ -58,21 +59,21 @@ class Button(StrEnum):
 
 @dataclass(frozen=True)
 class _Ended:
-    """`button`: which one somebody pressed; `known`: whether the WebUI was asked and
-    answered, or cannot be asked at all."""
+    """`button`: which one somebody pressed. `known`: the WebUI answered, or cannot be asked at
+    all."""
 
     button: Button | None = None
     known: bool = True
 
     @property
     def by_interrupt(self) -> bool:
-        """As SD.Next says of an exception, too."""
+        """Return whether it was interrupted; SD.Next also says so of an exception."""
         return self.button is Button.INTERRUPT
 
 
 class ReplyChecks:
-    """Looks at replies. `levels`: what each kind of finding is; `client`: who can be asked more,
-    None for nobody; `log`: the WebUI's lines since the call was sent."""
+    """`levels`: the level of each kind of finding. `client`: who can be asked more, or None. `log`:
+    returns the WebUI's lines since the call was sent."""
 
     def __init__(
         self,
@@ -85,11 +86,13 @@ class ReplyChecks:
         self._log = log
         self._has_progress = client is not None
 
-    def look(self, stage: str, payload: Mapping[str, Any], reply: Reply) -> tuple[Finding, ...]:
-        """What a person should know of a reply that is a success all the same. Raises WebUIError
-        for one that is not: WebUIInterruptedError, WebUIBadRequestError where it is because of a
-        name that this WebUI does not know, WebUIServerError where its log has an exception, else
-        WebUIReplyError."""
+    def check(self, stage: str, payload: Mapping[str, Any], reply: Reply) -> tuple[Finding, ...]:
+        """Return what a person should know of a reply that is a success all the same.
+
+        Raises WebUIError for one that is not: WebUIInterruptedError; WebUIBadRequestError where
+        this WebUI does not know a name in the job; WebUIServerError where its log has an exception;
+        else WebUIReplyError.
+        """
         ended = self._how_ended()
         if ended.by_interrupt or not ended.known:
             self._refuse_broken(stage, "with a picture that is not finished")
@@ -109,8 +112,8 @@ class ReplyChecks:
         return tuple(finding for finding in found if self._level(finding) == "warn")
 
     def explain(self, error: WebUIReplyError) -> WebUIError:
-        """What a 200 without an image is. SD.Next answers so to a skip, and to an exception, after
-        some of which it says `interrupted`; which of them it was, its log alone tells."""
+        """Return what a 200 without an image means. SD.Next answers so to a skip and to an
+        exception, and calls some exceptions `interrupted`; only its log distinguishes them."""
         if error.kind != BadReply.NO_IMAGE:
             return error
         log = self._log()
@@ -126,8 +129,8 @@ class ReplyChecks:
         return error
 
     def _refuse_broken(self, stage: str, came: str) -> None:
-        """Raises WebUIServerError where the log has an exception of the generation: SD.Next says
-        `interrupted` of it, too, and nobody pressed a button."""
+        """Raise WebUIServerError if the log has an exception of the generation. SD.Next calls that
+        `interrupted`, too, although nobody pressed a button."""
         if (broken := broken_inside(stage, self._log(), came)) is not None:
             raise broken
 
@@ -153,7 +156,8 @@ class ReplyChecks:
         return error
 
     def _no_restart_helps(self, finding: Finding) -> str:
-        """That a name in the job is at fault, in words; '' where it is not, or nobody can tell."""
+        """Return why a name in the job is at fault, for people; '' where it is not, or that is
+        unknown."""
         if finding.kind not in LISTS:
             return "; name one" if finding.name else ""
         if self._client is None:
@@ -165,8 +169,9 @@ class ReplyChecks:
         return unknown_name(finding, listed)
 
     def _how_ended(self) -> _Ended:
-        """What the WebUI says of the end of its last generation. Our own interrupts end calls whose
-        reply nobody waits for; the flags are cleared when the next generation begins (measured)."""
+        """Return how the WebUI says that its last generation ended. Our own interrupts end calls
+        whose reply nobody waits for; the flags are cleared when the next generation starts
+        (measured)."""
         if self._client is None or not self._has_progress:
             return _Ended()
         try:
@@ -184,8 +189,8 @@ class ReplyChecks:
 
 
 def broken_inside(stage: str, log: tuple[str, ...], came: str) -> WebUIServerError | None:
-    """The exception that the log of a call has, which its reply does not tell of. `came`: with
-    what the reply came, in words."""
+    """Return the exception in a call's log that its reply does not mention, or None. `came`: with
+    what the reply came, for people."""
     if (broke := broke_inside(log)) is None:
         return None
     words = f"the WebUI answered 200 {came}: {broke.words}"
@@ -193,8 +198,8 @@ def broken_inside(stage: str, log: tuple[str, ...], came: str) -> WebUIServerErr
 
 
 def _pictures(stage: str, reply: Reply) -> list[Picture]:
-    """What is known of each picture but the grids. Raises WebUIReplyError for one that does not
-    decode although its checksums are right."""
+    """Return what is known of each picture except the grids. Raises WebUIReplyError for one that
+    does not decode although its checksums are right."""
     try:
         sizes = reply.sizes or tuple(size_of(io.BytesIO(image)) for image in reply.images)
         seen = reply.one_colour or (None,) * len(reply.images)
@@ -212,7 +217,7 @@ def _picture(data: bytes, size: tuple[int, int], one_colour: bool | None = None)
 
 
 def _given(stage: str, payload: Mapping[str, Any]) -> Picture | None:
-    """The picture that a call was made from, where there is one that can be read."""
+    """Return the picture that a call was made from, if it has one that can be read."""
     images = payload.get("init_images") or [payload.get("image")]
     first = images[0] if isinstance(images, list | tuple) else None
     if stage == "txt2img" or not isinstance(first, str):

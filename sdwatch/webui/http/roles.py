@@ -1,6 +1,6 @@
-"""Who plays which part around the crash-aware call: its client, process, recorder and keeper.
+"""The interfaces around the crash-aware call: its client, process, recorder and observer.
 
-webui and spool do not import each other: the recorder is handed in.
+webui and spool do not import each other, so the recorder is passed in.
 """
 
 from __future__ import annotations
@@ -45,23 +45,24 @@ class SupervisedProcess(Protocol):
 
 
 class Recorder(Protocol):
-    """Writes one call's ledger and evidence; the spool has the real one."""
+    """Writes one call's ledger and evidence. The spool has the real one."""
 
     @property
     def counted(self) -> int:
-        """Counted attempts so far, from before a restart of the monitor too."""
+        """Return the counted attempts so far, including those before a restart of the monitor."""
 
     @property
     def sent(self) -> int:
-        """How often the call was sent so far, counted or not; without what a stop gave up."""
+        """Return how often the call was sent so far, counted or not; without what a stop gave
+        up."""
 
     @property
     def excused(self) -> int:
-        """How many of them the canary blamed on the WebUI; these are not counted."""
+        """Return how many of these the canary blamed on the WebUI; they are not counted."""
 
     @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
-        """The failed attempts so far, oldest first."""
+        """Return the failed attempts so far, oldest first."""
 
     def call_started(self, incarnation: int) -> None: ...
     def call_failed(
@@ -75,18 +76,18 @@ class Recorder(Protocol):
         printed: Sequence[str] | None = None,
         first_call: bool = False,
     ) -> None:
-        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted;
-        `printed`: its lines during the call, where they are known; `first_call`: of its
+        """Record a failure and what the gate decided. `crashed`: the WebUI must be restarted.
+        `printed`: its lines during the call, where they are known. `first_call`: of its
         incarnation."""
 
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
-        """By what a failure is told from others, without what the payload says in it."""
+        """Return what identifies a failure, without what the payload says in it."""
 
     def proven(self, self_test_failure: str, decision: Decision) -> None:
-        """The WebUI made its self-test; `self_test_failure` is why it failed, or ''."""
+        """Record a self-test. `self_test_failure`: why it failed, or ''."""
 
     def call_given_up(self, why: str) -> None:
-        """The call in flight, if there is one, was given up."""
+        """Record that the call in flight, if there is one, was given up."""
 
     def evidence(
         self,
@@ -97,64 +98,67 @@ class Recorder(Protocol):
         machine: Mapping[str, Any] = ...,
         fault: str = "",
     ) -> tuple[str, ...]:
-        """Write the evidence of the last failure; all evidence files of the run so far, relative
-        to `run_dir`. Without a `run_dir` nothing is written. `machine`: what it looked like.
-        `fault`: what is wrong where the run only waits for its end; told once while it goes on."""
+        """Write the evidence of the last failure. Return all evidence files of the run so far,
+        relative to `run_dir`.
+
+        Without a `run_dir` nothing is written. `machine`: its snapshots. `fault`: digest of a fault
+        that a run on hold meets again; its evidence is written once while the fault lasts.
+        """
 
 
 class CallObserver(Protocol):
-    """Hears what a call says about the WebUI; the real one is in sdwatch/lane/supervisor.py."""
+    """Hears what a call shows about the WebUI. The real one is in sdwatch/lane/supervisor.py."""
 
     def before_call(self, payload: Mapping[str, Any]) -> None:
-        """A POST is about to go out: what it overrides is looked up, see webui/leaks.py."""
+        """Prepare for a POST: note what it overrides, see option_leaks.py."""
 
     def after_call(self) -> tuple[Finding, ...]:
-        """The call is settled; what the WebUI kept of it, now undone."""
+        """Undo what the WebUI kept of the call, and return the findings."""
 
     def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
-        """Something that a person should know, of a call that is settled."""
+        """Warn of findings of a finished call that a person should know."""
 
     def sending(self, stage: str) -> bool:
-        """A POST goes out: its progress is watched from now on. Whether it is the first call of its
-        incarnation."""
+        """Watch the progress of the POST that goes out now. Return whether it is the first call of
+        its incarnation."""
 
     @property
     def has_log(self) -> bool:
-        """Whether the WebUI's lines can be seen at all."""
+        """Return whether the WebUI's output can be read at all."""
 
     def call_log(self) -> tuple[str, ...]:
-        """The WebUI's lines since then, oldest first."""
+        """Return the WebUI's lines since then, oldest first."""
 
-    def hear_out(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
         """Wait for what the WebUI prints of a failed call after its reply: until its traceback is
-        whole, `is_over`, or a second is over. `call_log` has it then."""
+        complete, `is_over`, or a second has passed. `call_log` has it then."""
 
     def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
-        """The first line that the WebUI printed since its start of each."""
+        """Return the first line since the WebUI's start that matches each pattern."""
 
     def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
-        """A call succeeded."""
+        """Note that a call succeeded."""
 
     def crashed(self, diagnosis: Diagnosis) -> None:
-        """The WebUI must be restarted; its cool-down begins now."""
+        """Mark the WebUI as crashed: it must be restarted, and its cool-down starts now."""
 
     def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
-        """Nothing can be sent to it for now. `until_idle`: nor while a generation is to be seen
-        there, whether it moves or not."""
+        """Send nothing to the WebUI for now. `until_idle`: nor while /progress shows a generation
+        there, whether or not it advances."""
 
     def wait_until_idle(self, hold_reason: HoldReason) -> None:
-        """A proxy gave the call up: nothing is sent while the WebUI still generates it."""
+        """Send nothing while the WebUI still generates a call that a proxy gave up."""
 
     def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
-        """Have the WebUI make its self-test, restarted first where it crashed: None where it
-        passes, else why it does not. Where a restart may help, the next call of this restarts and
-        tests it (`again`); else the lane is on hold, and the self-test is repeated."""
+        """Have the WebUI make its self-test, restarted first if it crashed. Return None if it
+        passes, else why not. Where a restart may help (`again`), the next call of this method
+        restarts and tests it; else the lane is on hold, and the self-test is repeated."""
 
     def failed_fresh_since(self, incarnation: int) -> bool:
-        """Whether an incarnation after this one failed its self-test before any job's call, so that
+        """Return whether a later incarnation failed its self-test before any job's call, so that
         the WebUI was unusable by itself."""
 
-    def draws(
+    def can_generate(
         self,
         stage: str,
         payload: Mapping[str, Any],
@@ -162,20 +166,20 @@ class CallObserver(Protocol):
         *,
         keeps_memory: bool,
     ) -> Drawn:
-        """Whether the WebUI, which has passed its self-test, makes a plain picture as large as this
-        call's. `keeps_memory`: it was unusable after the call, and is recycled after the picture.
-        """
+        """Return whether the WebUI, which has passed its self-test, generates a plain picture as
+        large as this call's. `keeps_memory`: it was unusable after the call, and is recycled after
+        the picture."""
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
-        """Whether this very failure was proven twice to be a job's own, and a self-test shows
+        """Return whether this failure was shown twice to be a job's own, and a self-test shows
         whether the WebUI is healthy enough for a call of this size."""
 
     def blamed(
         self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
     ) -> None:
-        """A failure was proven to be a job's own; it cost the WebUI so many lives, by its own end
-        if it `died`."""
+        """Note that a failure was a job's own. `crashes`: how many crashes of the WebUI it caused.
+        `died`: its process died of it."""
 
     def cannot(self, stage: str, upscaler: str, why: str) -> None:
-        """A call has shown that this life of the WebUI cannot do `stage`, with this upscaler or,
-        '', at all."""
+        """Note that this incarnation cannot do `stage`, with this upscaler or ('') at all, as a
+        call has shown."""

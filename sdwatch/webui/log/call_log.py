@@ -1,6 +1,6 @@
-"""What a WebUI prints of one call, and how long to wait for the rest of it after a reply.
+"""What a WebUI prints of one call, and how long to wait for the rest after a reply.
 
-Real servers answer a 500 first and print its traceback then (measured with Forge dfdcbab6: whole
+Real servers answer a 500 first and print its traceback then (measured with Forge dfdcbab6: complete
 0.8 to 11.5 ms after the client had the reply).
 """
 
@@ -17,16 +17,16 @@ from sdwatch.policy.failure.tracebacks import Raised, may_follow, raised_by, tra
 from sdwatch.system.clock import Clock
 from sdwatch.webui.log.tail_capture import LogFollower
 
-HEAR_OUT = 1.0
-"""Seconds after a reply in which its traceback is waited for."""
+TRACEBACK_WAIT_S = 1.0
+"""Seconds to wait after a reply for its traceback."""
 
 _STEP = 0.005
 _QUIET = 0.02
-"""Seconds without a line, after which a traceback is over that the reply does not name: it may be
-the first of a chain, whose next one follows."""
+"""Seconds without a line after which a traceback is complete that the reply does not name: it may
+be the first of a chain, whose next one follows."""
 
 _OWED_FOR = 60.0
-"""Seconds for which a traceback that did not come is expected in the logs of later calls."""
+"""Seconds for which a missing traceback is expected in the logs of later calls."""
 
 _MOST_LINES = 2000
 _MOST_PINNED = 400
@@ -39,27 +39,29 @@ class _Owed:
 
 
 class CallLog:
-    """Follows the logs at `paths` from now on. `before`: the log of the call before this one on
-    the same process: a traceback that it still owes is not this call's."""
+    """Follows the logs at `paths` from now on. `before`: the log of the previous call on the same
+    process; a traceback that it still owes is not this call's."""
 
     def __init__(
         self, paths: tuple[Path, ...], clock: Clock, before: CallLog | None = None
     ) -> None:
         self._clock = clock
         self._followers = [LogFollower(path, from_end=True) for path in paths]
-        self._lock = threading.Lock()  # the keeper's thread, and the run that settles its call
+        self._lock = (
+            threading.Lock()
+        )  # for the supervisor's thread, and the run that handles its call
         self._pinned: list[str] = []
         self._lines: list[str] = []
-        self._read = 0  # lines so far, dropped ones too
+        self._read = 0  # lines so far, including dropped ones
         self._owed = before.owed() if before else ()
         self._failed: _Owed | None = None
 
     def activity(self) -> int:
-        """Lines and moves of bars so far; only ever grows."""
+        """Return the lines and bar movements so far; only ever grows."""
         return sum(follower.activity() for follower in self._followers)
 
     def poll(self) -> None:
-        """Read what is new."""
+        """Read new output."""
         with self._lock:
             for follower in self._followers:
                 self._lines += (new := follower.poll())
@@ -68,20 +70,20 @@ class CallLog:
                 self._pin()
 
     def lines(self) -> tuple[str, ...]:
-        """What the WebUI has written of this call, oldest first; of a flood the end, and the
-        tracebacks before that. What our own questions have caused is not of the call."""
+        """Return what the WebUI wrote of this call, oldest first: of a flood the end, and the
+        tracebacks before it. What our own questions caused is left out."""
         lines, _ = without(self._all(), [each.raised for each in self._owed])
         return tuple(without_own_failures(lines))
 
-    def hear_out(self, error: WebUIError, is_over: Callable[[float], bool]) -> None:
-        """Wait until the log has the whole traceback of a call that failed by `error`: at most
-        HEAR_OUT seconds. `is_over` waits so many seconds, and says whether there is nothing to
-        wait for any more."""
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[float], bool]) -> None:
+        """Wait until the log has the complete traceback of a call that failed by `error`, for at
+        most TRACEBACK_WAIT_S seconds. `is_over`: waits so many seconds, and returns whether to stop
+        waiting."""
         if not self._followers or not may_follow(error):
             return
         raised = raised_by(error)
         now = self._clock.monotonic()
-        deadline, quiet_from, heard, seen = now + HEAR_OUT, now, False, -1
+        deadline, quiet_from, heard, seen = now + TRACEBACK_WAIT_S, now, False, -1
         while True:
             self.poll()
             now = self._clock.monotonic()
@@ -96,7 +98,7 @@ class CallLog:
             self._failed = _Owed(raised, now + _OWED_FOR)
 
     def owed(self) -> tuple[_Owed, ...]:
-        """Failed calls whose tracebacks have not come yet, up to now."""
+        """Return failed calls whose tracebacks have not come yet."""
         now = self._clock.monotonic()
         all_owed = [*self._owed, *([self._failed] if self._failed else [])]
         _, left = without(self._all(), [each.raised for each in all_owed])
@@ -116,7 +118,7 @@ class CallLog:
             return (*self._pinned, *self._lines)
 
     def _pin(self) -> None:
-        """Drop the oldest lines, but no traceback, of which none is torn."""
+        """Drop the oldest lines, but no traceback, not even in part."""
         cut = len(self._lines) - _MOST_LINES
         blocks = [block for block in error_blocks(self._lines) if block.traceback]
         cut = min([cut, *(b.start for b in blocks if b.start < cut < b.end)])

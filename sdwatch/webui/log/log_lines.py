@@ -1,10 +1,10 @@
 """A WebUI's output as lines: what a person would have seen on the terminal.
 
 Pure text in, values out. Facts measured with Forge dfdcbab6, AUTOMATIC1111 and SD.Next: bars are
-drawn with `\\r` and ESC[A and the next line is glued on to them; every health probe leaves an
+written with `\\r` and ESC[A, and the next line is glued on to them; every health probe leaves an
 access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks; Forge Neo wraps
-at the terminal's width, beside `file.py :: LEVEL` (its source). Both are put together again here,
-so that whoever looks for a text in a line finds it.
+at the terminal's width, beside `file.py :: LEVEL` (its source). Both are joined again here, so that
+a text can be found in one line.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ _ACCESS = re.compile(
     r'"(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) \S+ HTTP/[\d.]+"'
     r"|\bhttp/[\d.]+ (?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) /",
 )
-_SDNEXT = re.compile(r"\d\d:\d\d:\d\d-\d+ [A-Z]+ ")  # how a message of SD.Next begins
+_SDNEXT = re.compile(r"\d\d:\d\d:\d\d-\d+ [A-Z]+ ")  # how a message of SD.Next starts
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_LONG_WORD = 16  # of characters: no word of a message that is looked for is longer
+_LONG_WORD = 16  # characters: longer than any word of a message that is searched for
 _INDENT = 25
 _WIDTH = 80
 
 
 @dataclass(frozen=True)
 class LogLine:
-    """One line, or one frame of a progress bar: then `bar` is its label and `position` says how
-    far it got, without clocks and rates, so that a bar redrawn by a timer has not moved. `drawn`:
-    it is drawn over, in no form that is known."""
+    """One line, or one frame of a progress bar: then `bar` is its label, and `position` how far it
+    got, without clocks and rates, so that a bar redrawn by a timer has not moved. `drawn`: it is
+    overwritten, in no known form."""
 
     text: str
     bar: str | None = None
@@ -76,8 +76,8 @@ class LogLine:
 
 
 def split_lines(text: str) -> list[LogLine]:
-    """Lines and bar frames in order, without escapes and blank lines, and what was wrapped in one
-    line; all frames are kept."""
+    """Return lines and bar frames in order, without escapes and blank lines, with wrapped messages
+    joined. All frames are kept."""
     plain = _ESCAPES.sub("", _UP.sub("\r", text))
     plain = re.sub(r"\r+\n", "\n", plain)
     parts = re.split(r"([\r\n])", plain)
@@ -91,8 +91,9 @@ def split_lines(text: str) -> list[LogLine]:
 
 
 def _unfolded(pieces: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
-    """Pieces and their ends; each message of Forge Neo in one piece. It is drawn as a grid: its
-    first row ends in file and level, the next ones are filled up with blanks to the same width."""
+    """Yield pieces with their ends, each message of Forge Neo in one piece. It is laid out as a
+    grid: its first row ends in file and level, the next rows are padded with blanks to the same
+    width."""
     rows: list[str] = []  # of the message that is being read
     place, width = "", 0
     for piece, end in pieces:
@@ -113,7 +114,8 @@ def _unfolded(pieces: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 def _place_in(piece: str) -> int:
-    """Where `file.py :: LEVEL` begins that a message of Forge Neo ends in; -1 for another line."""
+    """Return where the `file.py :: LEVEL` starts in which a message of Forge Neo ends; -1 for
+    another line."""
     left, sign, level = piece.rstrip().rpartition(" :: ")
     if not sign or level not in _LEVELS or not left.endswith(".py"):
         return -1
@@ -121,8 +123,8 @@ def _place_in(piece: str) -> int:
 
 
 def _folded(rows: list[str], place: str) -> str:
-    """A message from its rows, which have the width of its column: a word that is longer than that
-    was torn apart, and its first parts fill their rows. So may a whole word in a narrow column."""
+    """Return a message from its rows, which have the width of its column. A word longer than that
+    was split, and its first parts fill their rows. So may a whole word in a narrow column."""
     text = ""
     for row in rows:
         is_torn = " " not in row and len(row) > _LONG_WORD
@@ -131,11 +133,11 @@ def _folded(rows: list[str], place: str) -> str:
 
 
 def join_wrapped(lines: Iterable[LogLine]) -> list[LogLine]:
-    """Each message of SD.Next in one line, whatever it was wrapped into."""
+    """Return each wrapped message of SD.Next as one line."""
     joined: list[LogLine] = []
-    parts: list[str] = []  # of the message that the last line is of
+    parts: list[str] = []  # of the message that the last line belongs to
     for line in lines:
-        if parts and line.bar is None and _goes_on(line.text):
+        if parts and line.bar is None and _continues(line.text):
             parts.append(line.text)
             continue
         _close(joined, parts)
@@ -145,7 +147,7 @@ def join_wrapped(lines: Iterable[LogLine]) -> list[LogLine]:
     return joined
 
 
-def _goes_on(text: str) -> bool:
+def _continues(text: str) -> bool:
     return text.startswith(" " * _INDENT) and not text[_INDENT : _INDENT + 1].isspace()
 
 
@@ -155,8 +157,8 @@ def _close(joined: list[LogLine], parts: list[str]) -> None:
 
 
 def _pieces(parts: list[str]) -> Iterator[str]:
-    """The parts with a blank between words; a word that is longer than a line was torn apart, and
-    fills its line."""
+    """Yield the parts with a blank between words. A word longer than a line was split, and fills
+    its line."""
     yield parts[0]
     for before, part in pairwise(parts):
         text = before[_INDENT:]
@@ -164,7 +166,7 @@ def _pieces(parts: list[str]) -> Iterator[str]:
 
 
 def _read_piece(piece: str, *, drawn: bool) -> Iterator[LogLine]:
-    """What lies between two line ends: bars, and the text glued on to them."""
+    """Yield what lies between two line ends: bars, and the text glued on to them."""
     while (frame := _match_bar(piece)) is not None:
         yield LogLine(frame.group().strip(), _label(frame), frame["position"])
         piece = piece[frame.end() :]
@@ -187,7 +189,8 @@ def _label(frame: re.Match[str]) -> str:
 
 
 def _drawn(text: str) -> LogLine:
-    """Text that `\\r` will draw over, in no form we know: numbers and signs are its movement."""
+    """Return text that `\\r` will overwrite, in no known form: its numbers and signs are its
+    movement."""
     position = re.sub(r"[^\w%]+", " ", _CLOCK.sub("", text)).strip()
     bar = re.sub(r"[\W\d]+", " ", text).strip()[:80]
     return LogLine(text, bar=bar, position=position, drawn=True)
@@ -198,7 +201,7 @@ def _shorten(line: str) -> str:
 
 
 def last_frames(lines: list[LogLine]) -> list[LogLine]:
-    """Of frames that follow each other, the last one of each bar."""
+    """Return the lines with only the last of each bar's consecutive frames."""
     kept: list[LogLine] = []
     run: dict[str, LogLine] = {}
     for line in lines:
@@ -213,14 +216,15 @@ def last_frames(lines: list[LogLine]) -> list[LogLine]:
 
 
 def without_repeats(lines: list[LogLine]) -> list[LogLine]:
-    """Of lines that differ in numbers only the last, with a count (see policy/alike.py)."""
+    """Return the lines with only the last of those that differ in numbers, and their count (see
+    policy/failure/alike.py)."""
     shown = alike.as_one([line.text for line in lines])
     return [replace(lines[at], text=text) for at, text in shown]
 
 
 def without_probes(lines: list[LogLine]) -> tuple[list[LogLine], int]:
-    """The lines without the access lines of health probes, and how many these were. A probe that
-    was answered with 500 or above is kept: it is evidence."""
+    """Return the lines without the access lines of health probes, and how many these were. A probe
+    that was answered with 500 or above is kept: it is evidence."""
     kept: list[LogLine] = []
     for line in lines:
         status = probe_status(line.text)
@@ -230,8 +234,8 @@ def without_probes(lines: list[LogLine]) -> tuple[list[LogLine], int]:
 
 
 def probe_status(text: str) -> int | None:
-    """The HTTP status in an access line of a health probe; None for every other line. The second
-    half of such a line that SD.Next wrapped counts as status 0."""
+    """Return the HTTP status in the access line of a health probe; None for every other line. The
+    second half of such a line that SD.Next wrapped counts as status 0."""
     if "HTTP/" in text:
         found = _UVICORN.match(text)
     elif "http/" in text:
@@ -242,5 +246,5 @@ def probe_status(text: str) -> int | None:
 
 
 def is_access(text: str) -> bool:
-    """Whether this is the access line of a request, whoever made it."""
+    """Return whether this is the access line of a request, whoever made it."""
     return _ACCESS.search(text) is not None or probe_status(text) is not None

@@ -1,7 +1,7 @@
-"""A WebUI's output as text: its bytes are in whatever encoding each program in there prints.
+"""A WebUI's output as text. Its bytes are in whatever encoding each of its programs prints.
 
 One log may hold UTF-8 of the WebUI, the ANSI code page of a C++ library and the OEM code page of
-cmd.exe. A letter that comes out wrong would hide a prompt from the redaction.
+cmd.exe. A wrong letter would hide a prompt from the redaction.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from sdwatch import system
 
 
 def decoded(data: bytes) -> str:
-    """Return the text of `data`: each line as UTF-8 or, where it is none, in the code page of this
-    system in which most of its signs are letters. What no encoding has becomes U+FFFD."""
+    """Return the text of `data`: each line as UTF-8 or, if it is not, in the code page of this
+    system that turns most of its characters into letters. What no encoding has becomes U+FFFD."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -27,7 +27,7 @@ def _line(line: bytes) -> str:
     except UnicodeDecodeError:
         # UTF-8 with one wrong byte among many letters stays UTF-8.
         return max([line.decode("utf-8", "replace"), *_in_code_pages(line)], key=_letters)
-    return line.decode("utf-8", "replace")  # at most its last letter is not whole yet
+    return line.decode("utf-8", "replace")  # at most its last character is incomplete
 
 
 def _in_code_pages(line: bytes) -> list[str]:
@@ -36,13 +36,13 @@ def _in_code_pages(line: bytes) -> list[str]:
         try:
             readings.append(line.decode(name))
         except UnicodeDecodeError:
-            continue  # it has signs that this code page has not
+            continue  # this code page does not have its characters
     return readings
 
 
 @cache
 def _code_pages() -> tuple[str, ...]:
-    """Those that Python knows."""
+    """Return the code pages that Python knows."""
     known = []
     for name in system.code_pages():
         try:
@@ -54,6 +54,6 @@ def _code_pages() -> tuple[str, ...]:
 
 
 def _letters(text: str) -> float:
-    """Which share of the signs beyond ASCII are letters."""
+    """Return the share of letters among the characters beyond ASCII."""
     beyond = [sign for sign in text if not sign.isascii()]
     return sum(map(str.isalpha, beyond)) / max(1, len(beyond))

@@ -1,7 +1,7 @@
 """The last lines of a WebUI's output, as text for people. Nothing in this file raises.
 
-Where there is nothing to show, the text says so in words, in parentheses. Reading is by bytes from
-the end and bounded, so that a log of a gigabyte costs no more than one of a few megabytes.
+Where there is nothing to show, the text says so in parentheses. Reading is by bytes from the end
+and bounded, so that a log of a gigabyte costs no more than one of a few megabytes.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from sdwatch.webui.log.log_text import decoded
 from sdwatch.webui.log.tail_window import errors_in, last_lines, traceback_in
 
 WINDOW_BYTES = 4 * 1024 * 1024
-FURTHER_UP = 3  # more windows in which to look for a traceback, where the last has none
+FURTHER_UP = 3  # more windows to search for a traceback, where the last has none
 POLL_BYTES = 1024 * 1024
 PENDING_BYTES = 64 * 1024
 OVERLAP_BYTES = 16 * 1024
 GUARD_BYTES = 64
 SAVED_BYTES = 256 * 1024
 MOST_BARS = 100
-_LONGEST_RAW = 1 << 20  # bytes of a line without an end, as a bar that `\\r` draws
+_LONGEST_RAW = 1 << 20  # bytes of a line without an end, such as a bar redrawn with `\\r`
 
 
 def tail_text(source: Path | None, max_lines: int = 200, *, max_bytes: int = WINDOW_BYTES) -> str:
-    """The last lines of one file, at most `max_lines`, looked for in its last `max_bytes` bytes.
+    """Return the last lines of one file, at most `max_lines`, found in its last `max_bytes` bytes.
 
-    Of a bar that `\\r` drew, the last frame is kept; escapes, blank lines and the access lines of
-    health probes are left out. Errors and tracebacks that a flood pushed out of the last lines come
-    first, under a heading of their own; where there is no traceback in those bytes, the last one in
-    the bytes before them.
+    Of a bar that `\\r` redraws, the last frame is kept; escapes, blank lines and the access lines
+    of health probes are left out. Errors and tracebacks that a flood pushed out of the last lines
+    come first, under a heading of their own. If these bytes hold no traceback, the last one in the
+    bytes before them is shown.
     """
     if source is None:
         return "(no output: there is no log file)"
@@ -64,7 +64,7 @@ def tail_text(source: Path | None, max_lines: int = 200, *, max_bytes: int = WIN
 
 
 def capture_tail(source: object, max_lines: int = 200) -> dict[str, str]:
-    """`{"stdout": text, "stderr": text}` of a process or of files.
+    """Return `{"stdout": text, "stderr": text}` of a process or of files.
 
     `source` is a subprocess.Popen, a psutil.Process, a pid, a path, a pair of paths (either may be
     None), or None. Of a process only files that it writes to are read, never a pipe or terminal.
@@ -88,10 +88,10 @@ def capture_tail(source: object, max_lines: int = 200) -> dict[str, str]:
 
 
 def cap_file(path: Path, cap_bytes: int) -> bool:
-    """Empty a log in place once it is larger than `cap_bytes`; whether that was done.
+    """Empty a log in place once it is larger than `cap_bytes`. Return whether that was done.
 
-    Its end is saved to `<name>.1` first. Who writes to it must have opened it for append, and goes
-    on at its new end. What cannot be done is left for the next time.
+    Its end is saved to `<name>.1` first. A program that writes to it must have opened it for
+    append, and continues at its new end. What fails is left for the next time.
     """
     saved = path.with_name(f"{path.name}.1")
     try:
@@ -108,8 +108,8 @@ def cap_file(path: Path, cap_bytes: int) -> bool:
 
 
 def first_lines_with(paths: Iterable[Path], patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
-    """Return the first line of these whole files that fits each pattern. Never raises: a file that
-    cannot be read has none. A log that was cut to its cap has lost its older lines."""
+    """Return the first line in these whole files that matches each pattern. Never raises: a file
+    that cannot be read has none. A log that was cut to its cap has lost its older lines."""
     found: dict[re.Pattern[str], str] = {}
     for path in paths:
         with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
@@ -123,22 +123,22 @@ def first_lines_with(paths: Iterable[Path], patterns: Sequence[re.Pattern[str]])
 
 
 def first_lines(path: Path, max_bytes: int = WINDOW_BYTES) -> tuple[str, ...]:
-    """Return the lines with which a log begins, those of its first `max_bytes` bytes. Never
-    raises: of a file that cannot be read there are none."""
+    """Return the lines at the start of a log, from its first `max_bytes` bytes. Never raises: a
+    file that cannot be read has none."""
     with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
         return tuple(line.text for line in split_lines(decoded(file.read(max_bytes))))
     return ()
 
 
 class LogFollower:
-    """What is new in a log since the last look. Survives rotation, truncation and vanishing."""
+    """Follows a log from one poll to the next. Survives rotation, truncation and removal."""
 
     def __init__(self, path: Path, *, from_end: bool = False) -> None:
         self.path = path
         self._activity = 0
         self._file: tuple[int, int] | None = None
         self._offset = 0
-        self._guard = b""  # the bytes before the offset; others in their place: another log
+        self._guard = b""  # the bytes before the offset; if they differ, it is another log
         self._pending = b""
         self._bars: dict[str, str] = {}
         self._news = News()
@@ -148,30 +148,31 @@ class LogFollower:
                 self._file, self._offset = (status.st_dev, status.st_ino), status.st_size
 
     def activity(self) -> int:
-        """Lines that say something new, and moves of bars, seen so far; only ever grows. Access
-        lines, repeated lines and what a timer redraws do not count (see policy/news.py)."""
+        """Return the lines that say something new, and the movements of bars, seen so far; only
+        ever grows. Access lines, repeated lines and what a timer redraws do not count (see
+        policy/failure/news.py)."""
         return self._activity
 
     @property
     def unfinished(self) -> str:
-        """What has no line end yet, as what asks for a key."""
+        """Return what has no line end yet, such as a prompt that asks for a key."""
         return decoded(self._pending)
 
     def poll(self) -> list[str]:
-        """New complete lines, and the last frame of a bar that has moved, in order. At most
-        `POLL_BYTES` are read; a log that grew by more is picked up near its end."""
+        """Return new complete lines, and the last frame of a bar that has moved, in order. At most
+        `POLL_BYTES` are read; a log that grew by more is read near its end."""
         try:
             data = self._read_new()
         except (_NotAFileError, OSError, ValueError):
             return []
-        if data == self._pending:  # nothing came: bars that stand there are no news again
+        if data == self._pending:  # nothing came: the bars in it were seen before
             return []
         cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
         if len(data) - cut > PENDING_BYTES:
             cut = len(data)
         self._pending = data[cut:]
         lines = split_lines(decoded(data[:cut]))
-        # A bar's newest frame has no line end yet: tqdm begins each with \r.
+        # A bar's newest frame has no line end yet: tqdm starts each with \r.
         unfinished = split_lines(decoded(self._pending))
         bars = [line for line in unfinished if line.bar is not None]
         seen = [*lines, *bars]
@@ -180,14 +181,14 @@ class LogFollower:
         return [line.text for line in last_frames(news)]
 
     def _read_new(self) -> bytes:
-        """Unfinished bytes of the last time and the new ones."""
+        """Return the unfinished bytes of the last poll and the new ones."""
         with _open(self.path) as file:
             info = os.fstat(file.fileno())
             if (info.st_dev, info.st_ino) != self._file or info.st_size < self._offset:
-                self._start_anew((info.st_dev, info.st_ino))
+                self._start_over((info.st_dev, info.st_ino))
             file.seek(self._offset - len(self._guard))
             if file.read(len(self._guard)) != self._guard:
-                self._start_anew((info.st_dev, info.st_ino))
+                self._start_over((info.st_dev, info.st_ino))
             if info.st_size - self._offset > POLL_BYTES:
                 self._offset = info.st_size - POLL_BYTES
                 self._guard = self._pending = b""
@@ -197,7 +198,7 @@ class LogFollower:
         self._guard = (self._guard + new)[-GUARD_BYTES:]
         return self._pending + new
 
-    def _start_anew(self, file: tuple[int, int]) -> None:
+    def _start_over(self, file: tuple[int, int]) -> None:
         self._file, self._offset, self._guard, self._pending = file, 0, b"", b""
 
     def _is_progress(self, line: LogLine) -> bool:
@@ -219,7 +220,7 @@ class LogFollower:
 
 
 class _NotAFileError(Exception):
-    """The path names something that must not or cannot be read as a file."""
+    """The path names something that must not, or cannot, be read as a file."""
 
 
 def _open(path: Path) -> BinaryIO:
@@ -228,12 +229,12 @@ def _open(path: Path) -> BinaryIO:
         raise _NotAFileError(f"{path} is a folder, not a log file")
     if not stat.S_ISREG(mode):
         raise _NotAFileError(f"{path} is not a regular file, so nothing is read from it")
-    # Not held for anybody's sake: what cannot be read now is read at the next look.
+    # Without retries: what cannot be read now is read at the next poll.
     return os.fdopen(system.open_to_read(path), "rb")
 
 
 def _read_end(path: Path, max_bytes: int) -> tuple[bytes, int]:
-    """The last bytes of a file, and where in it they begin."""
+    """Return the last bytes of a file, and their offset in it."""
     with _open(path) as file:
         start = max(0, os.fstat(file.fileno()).st_size - max_bytes)
         file.seek(start)
@@ -241,7 +242,8 @@ def _read_end(path: Path, max_bytes: int) -> tuple[bytes, int]:
 
 
 def _further_up(path: Path, end: int, max_bytes: int) -> list[LogLine]:
-    """The last traceback in the windows before `end`, each read with the beginning of the next."""
+    """Return the last traceback in the windows before `end`. Each is read with the start of the
+    next."""
     with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
         for _ in range(FURTHER_UP):
             size, end = min(end, max_bytes), max(0, end - max_bytes)
@@ -261,7 +263,7 @@ def _reason(path: Path, error: Exception) -> str:
 
 
 def _show(data: bytes, whole: bool, max_lines: int, further_up: Callable[[], list[LogLine]]) -> str:
-    """The tail as text of at most `max_lines` lines; empty where there are no lines."""
+    """Return the tail as text of at most `max_lines` lines; empty where there are no lines."""
     if not whole:
         data = _without_torn_line(data)
     lines, probes, start = last_lines(data, max(0, max_lines))
@@ -278,15 +280,16 @@ def _is_of_traceback(line: LogLine) -> bool:
 
 
 def _without_torn_line(data: bytes) -> bytes:
-    """Without the first line, whose beginning lies outside; marked where there is no other."""
+    """Return the data without its first line, which starts outside; marked where there is no other
+    line."""
     end = min((at for sign in b"\r\n" if (at := data.find(sign)) >= 0), default=-1)
     rest = data[end + 1 :]
     return rest if rest.strip() else cuts.mark(len(data), "bytes").encode() + data
 
 
 def _with_pins(lines: list[LogLine], apart: int, room: int) -> list[str]:
-    """The last `room` lines, of which up to half go to errors from further up. `apart`: so many of
-    them do not stand right above the others."""
+    """Return the last `room` lines. Up to half of them go to errors from further up. `apart`: how
+    many of the lines do not come right before the others."""
     most = room // 2 - 2  # two headings
     blocks = _blocks(lines)
     cut = max(apart, len(lines) - room)
@@ -302,8 +305,8 @@ def _with_pins(lines: list[LogLine], apart: int, room: int) -> list[str]:
 
 
 def _not_torn(blocks: list[ErrorBlock], cut: int, end: int) -> int:
-    """Where the last lines begin, so that no traceback begins in its middle; unless it would take
-    most of them."""
+    """Return where the last lines start, so that no traceback starts in its middle, unless it would
+    take most of them."""
     for block in blocks:
         if block.traceback and block.start < cut < block.end <= (cut + end) // 2:
             return block.end
@@ -311,8 +314,8 @@ def _not_torn(blocks: list[ErrorBlock], cut: int, end: int) -> int:
 
 
 def _pick(lines: list[LogLine], blocks: list[ErrorBlock], cut: int, most: int) -> list[int]:
-    """Up to `most` lines above `cut` worth a pin: tracebacks before other errors, newest first,
-    and the same error once only."""
+    """Return up to `most` lines above `cut` worth a pin: tracebacks before other errors, newest
+    first, each error once."""
     seen = {_kind(lines, block) for block in blocks if block.start >= cut}
     pinned: list[int] = []
     above = [block for block in blocks if block.start < cut]
@@ -323,7 +326,7 @@ def _pick(lines: list[LogLine], blocks: list[ErrorBlock], cut: int, most: int) -
             continue
         seen.add(kind)
         body = range(block.start, min(block.end, cut))
-        # Of a traceback that is too long, the head and the innermost frames say most.
+        # The head and the innermost frames of a long traceback say most.
         pinned.extend(body if len(body) <= room else [body[0], *body[len(body) - room + 1 :]])
     return sorted(pinned)
 
@@ -333,7 +336,7 @@ def _blocks(lines: list[LogLine]) -> list[ErrorBlock]:
 
 
 def _kind(lines: list[LogLine], block: ErrorBlock) -> str:
-    """The same for errors that differ in numbers only."""
+    """Return the same text for errors that differ in numbers only."""
     first, last = lines[block.start].text, lines[block.end - 1].text
     return re.sub(r"\d+", "", f"{first}\n{last}")
 
@@ -353,7 +356,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _has_ended(source: object) -> bool:
-    """Whether a handle knows that its process is over. A bare pid cannot know."""
+    """Return whether a handle knows that its process is over. A bare pid cannot know."""
     if isinstance(source, psutil.Process):
         try:
             return not source.is_running() or source.status() == psutil.STATUS_ZOMBIE
@@ -364,7 +367,9 @@ def _has_ended(source: object) -> bool:
 
 def _of_pid(pid: int, max_lines: int) -> dict[str, str]:
     if sys.platform != "linux":
-        nothing = f"(no output: that of process {pid} cannot be read from a pid on this system)"
+        nothing = (
+            f"(no output: the output of process {pid} cannot be found by its pid on this system)"
+        )
         return {"stdout": nothing, "stderr": nothing}
     files = {name: _follow_fd(pid, fd) for name, fd in (("stdout", 1), ("stderr", 2))}
     out, err = files["stdout"], files["stderr"]
@@ -377,7 +382,7 @@ def _of_pid(pid: int, max_lines: int) -> dict[str, str]:
 
 
 def _follow_fd(pid: int, fd: int) -> Path | str:
-    """The regular file that a process writes to, or in words why there is none (Linux)."""
+    """Return the regular file that a process writes to, or in words why there is none (Linux)."""
     link = Path(f"/proc/{pid}/fd/{fd}")
     try:
         target = str(link.readlink())
@@ -385,7 +390,7 @@ def _follow_fd(pid: int, fd: int) -> Path | str:
     except FileNotFoundError:
         return f"(no output: process {pid} has ended, or has closed this stream)"
     except OSError as error:
-        return f"(no output: what process {pid} writes to may not be looked at: {error.strerror})"
+        return f"(no output: what process {pid} writes to may not be read: {error.strerror})"
     if stat.S_ISREG(mode):
         return link if target.endswith(" (deleted)") else Path(target)
     kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else target

@@ -1,5 +1,5 @@
-"""A window of a log as the lines worth showing, in milliseconds: what cannot be shown is passed
-over as bytes, before anything costs a regular expression for each line.
+"""A window of a log as the lines worth showing, within milliseconds: the rest is skipped as bytes,
+before each line costs a regular expression.
 
 A WebUI that fails waits for its evidence, and 4 MB of a flood are half a million short lines.
 """
@@ -30,13 +30,13 @@ from sdwatch.webui.log.log_lines import (
 )
 from sdwatch.webui.log.log_text import decoded
 
-_FIRST_LOOK = 16 * 1024  # 200 lines are rarely more
+_FIRST_LOOK = 16 * 1024  # 200 lines are rarely larger
 _GROWTH = 4
-_LONGEST_RUN = 1024 * 1024  # of a bar's frames, before they are looked at in parts
-_LINE_LIMIT = 64 * 1024  # so far back the beginning of an error's line is looked for
-_NEAR = 1024 * 1024  # so far up one looks for errors of every kind
-_MOST_HITS = 1000  # of each sign: a flood of errors is looked through only so far
-_HEAD, _INNERMOST = 8 * 1024, 64 * 1024  # of a traceback without end
+_LONGEST_RUN = 1024 * 1024  # of a bar's frames, before they are read in parts
+_LINE_LIMIT = 64 * 1024  # so far back the start of an error's line is searched
+_NEAR = 1024 * 1024  # so far up errors of every kind are searched
+_MOST_HITS = 1000  # of each sign: a flood of errors is searched only so far
+_HEAD, _INNERMOST = 8 * 1024, 64 * 1024  # of an endless traceback
 _MANY_FRAMES = 200
 _CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\n\r\x07\x1b"))  # the bell ends escapes
 _NO_LETTERS = bytes(n for n in range(256) if n > 0x7F or not (chr(n).isalpha() or chr(n) in "\r\n"))
@@ -65,41 +65,41 @@ _USUAL_PROBE = re.compile(
 
 
 def last_lines(data: bytes, wanted: int) -> tuple[list[LogLine], int, int]:
-    """The last lines of `data`, at least `wanted` where it has so many: of bars the last frames, of
-    lines that differ in numbers only the last, without the access lines of probes. Then how many
-    of these were left out among them, and from where in `data` on they stand."""
+    """Return the last lines of `data`, at least `wanted` where it has so many, without the access
+    lines of probes; then how many of these were left out, and the offset of the first line. Of bars
+    only the last frames are kept, and only the last of lines that differ in numbers."""
     lines: list[LogLine] = []
     probes, start, size = 0, len(data), _FIRST_LOOK
     while start and len(lines) <= wanted:
         end, start = start, _line_start(data, start - size)
         more, left_out = _shown(data[start:end])
-        # What was wrapped may lie on both sides of where this look began.
+        # A wrapped message may lie on both sides of where this window starts.
         lines = without_repeats(last_frames(join_wrapped([*more, *lines])))
         probes, size = probes + left_out, size * _GROWTH
     return lines, probes, start
 
 
 def errors_in(data: bytes, end: int) -> list[LogLine]:
-    """The errors in `data[:end]` with what belongs to each, oldest first; of those that differ in
-    numbers only the newest. Far up, the worst only: what a person would want to know still."""
+    """Return the errors in `data[:end]` with what belongs to each, oldest first; of those that
+    differ in numbers only the newest. Far up, only the worst kinds."""
     found: dict[bytes, tuple[int, int]] = {}
     for signs, least in ((_WORST, 0), (_SIGNS, max(0, end - _NEAR))):
         for sign in signs:
             above = end
             for hit in _hits(data, sign, least, end):
-                if hit < above:  # else it stands in the block that was found last
+                if hit < above:  # else it is in the block that was found last
                     above, stop, kind = _block_at(data, hit, end)
                     found.setdefault(kind, (above, stop))
     lines: list[LogLine] = []
     for start, stop in _merged(found.values()):
-        lines += _shown(_torn_at(data, start) + _without_middle(data[start:stop]))[0]
+        lines += _shown(_mark_if_torn(data, start) + _without_middle(data[start:stop]))[0]
         if stop < end:
             lines.append(_APART)
     return lines
 
 
 def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """In order; those that touch each other as one."""
+    """Return the spans in order; those that touch become one."""
     merged: list[tuple[int, int]] = []
     for start, stop in sorted(spans):
         if merged and start <= merged[-1][1]:
@@ -110,9 +110,9 @@ def _merged(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _hits(data: bytes, sign: bytes, least: int, end: int) -> Iterator[int]:
-    """Where it stands, the last first."""
+    """Yield the offsets of a sign, the last first."""
     if not sign.isascii() and sign[-2:-1] not in data:
-        return  # one byte is looked for much faster
+        return  # one byte is found much faster
     for _ in range(_MOST_HITS):
         if (end := data.rfind(sign, least, end)) < 0:
             return
@@ -120,7 +120,7 @@ def _hits(data: bytes, sign: bytes, least: int, end: int) -> Iterator[int]:
 
 
 def traceback_in(data: bytes) -> list[LogLine]:
-    """The last traceback in `data` with the line above it, and the errors after it."""
+    """Return the last traceback in `data` with the line above it, and the errors after it."""
     hit = max(
         (at for s in _TRACEBACKS for at in islice(_hits(data, s, 0, len(data)), 1)), default=-1
     )
@@ -145,7 +145,8 @@ def _shown(data: bytes) -> tuple[list[LogLine], int]:
 
 
 def _as_one(data: bytes) -> Iterator[bytes]:
-    """Its lines; of those that differ in numbers only the last, with their count. Bars stay."""
+    """Yield the lines; of those that differ in numbers only the last, with their count. Bars
+    stay."""
     told = data.translate(None, _DIGITS)
     first, size = told[: told.find(b"\n") + 1], told.count(b"\n")
     if size > alike.MOST and _is_said(first) and told == first * size:  # nothing but a flood: fast
@@ -162,7 +163,7 @@ def _as_one(data: bytes) -> Iterator[bytes]:
 
 
 def _is_said(line: bytes) -> bool:
-    """Whether it is a line of its own: not indented, not drawn over."""
+    """Return whether it is a line of its own: not indented, not overwritten."""
     return bool(line[:1].strip()) and b"\r" not in line.rstrip(b"\r\n")
 
 
@@ -171,8 +172,9 @@ def _told(line: bytes, count: int) -> bytes:
 
 
 def _without_old_frames(data: bytes) -> Iterator[bytes]:
-    """What was drawn over by a frame of the same bar is left out. A bar is told by its letters, and
-    by what stands before its percentage; one that says error is no bar."""
+    """Yield the pieces without frames that a later frame of the same bar overwrote. A bar is
+    identified by its letters, and by what comes before its percentage; one that says error is no
+    bar."""
     *drawn, last = data.split(b"\r")
     letters = data.translate(None, _NO_LETTERS).split(b"\r")
     has_percent = b"%|" in data
@@ -199,8 +201,8 @@ def _ended(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _line_start(data: bytes, at: int) -> int:
-    """Where the line begins in which `at` lies; a frame of a bar counts as one only where there is
-    nothing else, so that no `\r\n` is torn apart."""
+    """Return where the line starts that contains `at`. A frame of a bar counts as a line only if
+    nothing else is there, so that no `\r\n` is split."""
     if at <= 0:
         return 0
     start = data.rfind(b"\n", 0, at)
@@ -210,7 +212,8 @@ def _line_start(data: bytes, at: int) -> int:
 
 
 def _error_start(data: bytes, at: int) -> int:
-    """The same for what is glued on to a bar as well, which is a line of its own."""
+    """Return where the line starts that contains `at`; what is glued on to a bar is a line of its
+    own."""
     at = max(0, at)
     least = max(0, at - _LINE_LIMIT)
     start = data.rfind(b"\n", least, at)
@@ -218,7 +221,7 @@ def _error_start(data: bytes, at: int) -> int:
 
 
 def _block_at(data: bytes, hit: int, end: int) -> tuple[int, int, bytes]:
-    """Where the error begins and ends that has a sign at `hit`; what it says, without numbers."""
+    """Return where the error with a sign at `hit` starts and ends, and its text without numbers."""
     start = _error_start(data, hit)
     if _BOXED.match(data, start, end):
         start, stop = _box(data, start, end)
@@ -228,7 +231,8 @@ def _block_at(data: bytes, hit: int, end: int) -> tuple[int, int, bytes]:
 
 
 def _box(data: bytes, start: int, end: int) -> tuple[int, int]:
-    """A traceback as SD.Next draws it: the error above it, its lines, the exception's own line."""
+    """Return the span of a traceback in a box, as SD.Next prints it: the error above it, its lines,
+    and the line of the exception."""
     for _ in range(_LONGEST_BOX):
         above = _error_start(data, start - 2)
         is_blank = not data[above:start].strip()
@@ -242,7 +246,7 @@ def _box(data: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def _said_above(data: bytes, start: int) -> int:
-    """Where the error's message begins that stands above `start`, which SD.Next wraps."""
+    """Return where the message of the error above `start` starts, which SD.Next wraps."""
     above = start
     for _ in range(_MOST_WRAPPED):
         if above == 0:
@@ -255,7 +259,7 @@ def _said_above(data: bytes, start: int) -> int:
 
 
 def _indented(data: bytes, start: int, end: int) -> int:
-    """Where the error ends that begins at `start`, by what is indented below it."""
+    """Return where the error ends that starts at `start`, judged by what is indented below it."""
     head = _LINE.match(data, start, end)
     assert head is not None
     text = head.group()
@@ -282,7 +286,7 @@ def _deeper(depth: int) -> re.Pattern[bytes]:
 
 
 def _without_middle(block: bytes) -> bytes:
-    """Of a traceback without end, the head and the innermost frames."""
+    """Return the head and the innermost frames of an endless traceback."""
     if len(block) <= _HEAD + _INNERMOST:
         return block
     end = block.rfind(b"\n", 0, _HEAD) + 1
@@ -290,8 +294,8 @@ def _without_middle(block: bytes) -> bytes:
     return head + b"\n" + block[_line_start(block, len(block) - _INNERMOST) :]
 
 
-def _torn_at(data: bytes, start: int) -> bytes:
-    """What says so, where `start` lies within a line."""
+def _mark_if_torn(data: bytes, start: int) -> bytes:
+    """Return a mark if `start` lies within a line."""
     return b"" if data[max(0, start - 1) : start].strip(b"\r\n") == b"" else _mark(start)
 
 

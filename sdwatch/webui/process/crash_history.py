@@ -1,6 +1,6 @@
-"""The crash history of one WebUI, on disk: it outlives the monitor and the machine.
+"""The crash history of one WebUI, on disk: it survives a restart of the monitor and of the machine.
 
-One JSON line for each crash, each return to being stable, and what was forgiven or proven; for
+One JSON line for each crash, each return to being stable, and what was forgiven or self-tested; for
 people also each start and recycling. Written before anything waits, so that the cool-down after a
 kill -9 is the same as without one.
 """
@@ -35,19 +35,19 @@ log = logging.getLogger("sdwatch.webui")
 
 _MOST_BYTES = 1_000_000
 _KEPT_LINES = 2000
-"""More than any cool-down looks back to; a history that has grown past its bytes keeps them."""
+"""More than any cool-down needs; a history that has grown too large keeps so many lines."""
 
 
-class Fell(StrEnum):
-    """How it fell without a call of a job; the values are what histories have."""
+class IdleFailure(StrEnum):
+    """How the WebUI failed without a call of a job. The values are what histories contain."""
 
     FAILED_SELF_TEST = "failed canary"
     NO_START = "failed start"
 
 
 class CrashHistory:
-    """Crashes in a row, and how long to wait after the last. `path` is made if it is not there;
-    lines that cannot be read are passed over with a warning."""
+    """Crashes in a row, and how long to wait after the last. `path` is created if missing;
+    unreadable lines are skipped with a warning. `cooldown`: seconds after each crash in a row."""
 
     def __init__(self, path: Path, cooldown: Sequence[float], clock: Clock) -> None:
         self._path = path
@@ -55,7 +55,7 @@ class CrashHistory:
         self._clock = clock
         self._lock = threading.Lock()
         past = _read(path)
-        self._doubted = past.doubted
+        self._needs_self_test = past.needs_self_test
         self._failed_fresh = past.failed_fresh
         self._suspects, self._suspected_at = past.suspects, past.suspected_at
         self._in_a_row = on_this_boot(past.crashes, cooldown, self._now())
@@ -65,26 +65,26 @@ class CrashHistory:
 
     @property
     def in_a_row(self) -> int:
-        """Crashes since the WebUI was last stable."""
+        """Return the number of crashes since the WebUI was last stable."""
         return len(self._in_a_row)
 
     def entry(self, number: int) -> float:
-        """The cool-down's n-th entry (n from 1), in seconds."""
+        """Return the n-th entry of the cool-down (n from 1), in seconds."""
         return delay_after(number, self._cooldown)
 
     @property
     def longest(self) -> float:
-        """The cool-down's last entry, in seconds."""
+        """Return the last entry of the cool-down, in seconds."""
         return self._cooldown[-1]
 
-    def crashed(self, kind: Diagnosis | Fell, *, failed_fresh: int = 0) -> float:
-        """Record a crash; the cool-down after it, in seconds. `failed_fresh`: the incarnation that
-        failed its self-test before any call of a job, 0 for none."""
+    def crashed(self, kind: Diagnosis | IdleFailure, *, failed_fresh: int = 0) -> float:
+        """Record a crash, and return the cool-down after it in seconds. `failed_fresh`: the
+        incarnation that failed its self-test before any job's call, 0 for none."""
         now = self._now()
         with self._lock:
             self._failed_fresh = max(self._failed_fresh, failed_fresh)
             self._successes = 0
-            self._doubted = self._doubted or kind == Fell.FAILED_SELF_TEST
+            self._needs_self_test = self._needs_self_test or kind == IdleFailure.FAILED_SELF_TEST
             self._in_a_row.append(Crash(kind, now))
             entry = self.entry(len(self._in_a_row))
             self._append(
@@ -102,24 +102,25 @@ class CrashHistory:
 
     @property
     def failed_fresh(self) -> int:
-        """The last incarnation that failed its self-test before any call of a job; 0 for none."""
+        """Return the last incarnation that failed its self-test before any job's call; 0 for
+        none."""
         return self._failed_fresh
 
     @property
-    def doubted(self) -> bool:
-        """Whether it has failed a canary and passed none since."""
-        return self._doubted
+    def needs_self_test(self) -> bool:
+        """Return whether the WebUI has failed a canary and passed none since."""
+        return self._needs_self_test
 
-    def proven_well(self) -> None:
-        """It has passed one, or drawn what a job asked for."""
-        if self._doubted:
+    def passed_self_test(self) -> None:
+        """Record that it has passed a self-test, or generated what a job asked for."""
+        if self._needs_self_test:
             with self._lock:
-                self._doubted = False
+                self._needs_self_test = False
                 self._append(event="well", at=iso(self._clock.wall()))
 
     def suspected(self, runs: Sequence[str]) -> None:
-        """These runs were spent in a row on a WebUI that died each time: perhaps it is not the
-        jobs, and no other is to be spent for as long as the longest cool-down."""
+        """Record that these runs failed in a row on a WebUI that died each time. Perhaps the jobs
+        are not the cause, and no other job should fail for as long as the longest cool-down."""
         now = self._now()
         with self._lock:
             self._suspects, self._suspected_at = tuple(runs), now
@@ -133,31 +134,32 @@ class CrashHistory:
 
     @property
     def suspects(self) -> tuple[str, ...]:
-        """Those runs, while that lasts."""
+        """Return these runs while the suspicion lasts, else ()."""
         return self._suspects if self.suspicion_left() > 0 else ()
 
     def suspicion_left(self) -> float:
-        """Seconds that it lasts."""
+        """Return the seconds for which the suspicion lasts."""
         at = self._suspected_at
         return remaining([Crash("", at)], [self.longest], self._now()) if at else 0.0
 
     def trusted(self) -> None:
-        """A person says that it is well."""
+        """Record that a person says the WebUI is healthy."""
         if self._suspected_at is not None:
             with self._lock:
                 self._suspects, self._suspected_at = (), None
                 self._append(event="trusted", at=iso(self._clock.wall()))
 
     def forgive(self, crashes: int) -> None:
-        """The last so many crashes were a job's doing: they lengthen no waiting."""
+        """Forget the last so many crashes: a job caused them, so they do not lengthen the
+        cool-down."""
         with self._lock:
             if crashes := min(crashes, len(self._in_a_row)):
                 del self._in_a_row[-crashes:]
                 self._append(event="forgiven", crashes=crashes, at=iso(self._clock.wall()))
 
     def succeeded(self) -> None:
-        """A call succeeded; enough of them in a row, and the WebUI is stable."""
-        self.proven_well()
+        """Count a call that succeeded. Enough of them in a row, and the WebUI is stable."""
+        self.passed_self_test()
         with self._lock:
             self._successes += 1
             if self._in_a_row and self._successes >= STABLE_AFTER:
@@ -165,7 +167,7 @@ class CrashHistory:
                 self._append(event="stable", at=iso(self._clock.wall()))
 
     def started(self, incarnation: int) -> None:
-        """A start, for people and for the order of things; it changes no waiting."""
+        """Record a start, for people and for the order of events; the cool-down stays the same."""
         with self._lock:
             self._append(
                 event="start",
@@ -175,7 +177,8 @@ class CrashHistory:
             )
 
     def recycled(self, incarnation: int, reason: str) -> None:
-        """It is ended in order and started anew, for people; no crash, so it changes no waiting."""
+        """Record that the WebUI is stopped cleanly and started again, for people. This is no crash,
+        so the cool-down stays the same."""
         with self._lock:
             self._append(
                 event="recycled",
@@ -185,7 +188,7 @@ class CrashHistory:
             )
 
     def remaining(self) -> float:
-        """Seconds before which nothing may be started or sent; 0 when there is no cool-down."""
+        """Return the seconds for which nothing may be started or sent; 0 without a cool-down."""
         with self._lock:
             return remaining(self._in_a_row, self._cooldown, self._now())
 
@@ -193,8 +196,8 @@ class CrashHistory:
         return Instant(self._clock.wall(), self._clock.boot_time(), self._clock.boot_id())
 
     def _append(self, **record: Any) -> None:
-        """Write it down, with what the disk refused before. A disk that is full must not keep a
-        crashed WebUI down: within this life of the monitor the history is known without it."""
+        """Write a record, after those that the disk refused before. A full disk must not keep a
+        crashed WebUI down: until the monitor ends, the history in memory is enough."""
         self._unwritten.append(json.dumps(record).encode())
         try:
             fd = disk.open_lines(self._path)
@@ -207,31 +210,31 @@ class CrashHistory:
         except OSError as error:
             line = self._refusals.goes_on("", key_of(error), str(error), self._clock.monotonic())
             if line:
-                log.error("%s: not written down yet: %s", self._path, line)
+                log.error("%s: not saved yet: %s", self._path, line)
         else:
             if lasted := self._refusals.is_over("", self._clock.monotonic()):
-                log.info("%s: written down again, after %s", self._path, lasted)
+                log.info("%s: saved again, after %s", self._path, lasted)
 
 
 @dataclass
 class _Past:
     """What a history says: the crashes since the last `stable`; whether a canary failed and none
-    passed since; the last incarnation that failed a self-test while it was fresh; and the runs that
-    were suspected last, and when."""
+    passed since; the last incarnation that failed a self-test while it was fresh; the last
+    suspects, and since when."""
 
     crashes: list[Crash] = field(default_factory=list)
-    doubted: bool = False
+    needs_self_test: bool = False
     failed_fresh: int = 0
     suspects: tuple[str, ...] = ()
     suspected_at: Instant | None = None
 
-    def take(self, record: Mapping[str, Any]) -> None:
-        """One line of it. Raises ValueError, KeyError, TypeError where it cannot be read."""
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Apply one record. Raises ValueError, KeyError, TypeError where it cannot be read."""
         event = record["event"]
         if event == "stable":
             self.crashes.clear()
         elif event == "well":
-            self.doubted = False
+            self.needs_self_test = False
         elif event == "trusted":
             self.suspects, self.suspected_at = (), None
         elif event == "suspects":
@@ -240,7 +243,9 @@ class _Past:
             del self.crashes[max(0, len(self.crashes) - int(record["crashes"])) :]
         elif event == "crash":
             self.crashes.append(Crash(str(record["kind"]), _instant(record)))
-            self.doubted = self.doubted or record["kind"] == Fell.FAILED_SELF_TEST
+            self.needs_self_test = (
+                self.needs_self_test or record["kind"] == IdleFailure.FAILED_SELF_TEST
+            )
             self.failed_fresh = max(self.failed_fresh, int(record.get("failed_fresh", 0)))
 
 
@@ -257,7 +262,7 @@ def _read(path: Path) -> _Past:
     except FileNotFoundError:
         return _Past()
     except OSError as error:
-        log.error("%s: cannot be read, and does not count: %s", path, error)
+        log.error("%s: cannot be read, and is ignored: %s", path, error)
         return _Past()
     if sum(map(len, lines)) > _MOST_BYTES and len(lines) > _KEPT_LINES:
         lines = lines[-_KEPT_LINES:]
@@ -265,9 +270,9 @@ def _read(path: Path) -> _Past:
     past = _Past()
     for line in lines:
         try:
-            past.take(json.loads(line))
+            past.apply(json.loads(line))
         except (ValueError, KeyError, TypeError, RecursionError):
-            log.warning("%s: a line cannot be read and is passed over", path)
+            log.warning("%s: skipped a line that cannot be read", path)
     return past
 
 

@@ -1,7 +1,7 @@
-"""What the machine looked like: memory, load, disk, the WebUI's processes, the GPU if it can be
-asked. Looked at now and then, so that after a crash it is known how it was before. Never raises.
+"""Snapshots of the host: memory, load, disk, the WebUI's processes, and the GPU if it can be asked.
+Taken periodically, so that after a crash the state before it is known. Never raises.
 
-Command lines are not looked at: they may hold passwords.
+Command lines are not read: they may hold passwords.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import psutil
 
 from sdwatch.system.clock import Clock, iso
 
-LOOK_EVERY = 10.0
-"""Seconds between two looks while nothing fails."""
+SAMPLE_INTERVAL_S = 10.0
+"""Seconds between two snapshots while nothing fails."""
 
 MINUTE = 60.0
 LOW = 0.03
-"""Of all memory: with less than this left, a process that dies without a word ran out of it."""
+"""Share of all memory: with less than this left, a process that dies silently ran out of memory."""
 
-JUST_BEFORE = 3 * LOOK_EVERY
+JUST_BEFORE = 3 * SAMPLE_INTERVAL_S
 GPU_LIMIT = 2.0
 _MOST_PROCESSES = 50
 _LONGEST_ANSWER = 4000
@@ -45,8 +45,8 @@ _GPU_QUESTIONS = (
 
 @dataclass(frozen=True)
 class ProcessSeen:
-    """One process of the WebUI with those that it started. `rss` in bytes, `cpu` in processor
-    seconds so far. `parent`: a pid, of one that may be no WebUI's or gone."""
+    """One process of the WebUI with those that it started. `rss`: bytes. `cpu`: processor seconds
+    so far. `parent`: a pid, which may be outside of the WebUI or gone."""
 
     pid: int
     parent: int
@@ -58,8 +58,8 @@ class ProcessSeen:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The machine at one moment. Bytes, but `memory_percent` (in use) and `load` (over the last
-    minute; None where the system has no such thing)."""
+    """The host at one moment. Bytes, except `memory_percent` (in use) and `load` (over the last
+    minute; None where the system has none)."""
 
     at: str
     memory_total: int = 0
@@ -71,19 +71,20 @@ class Snapshot:
     processes: tuple[ProcessSeen, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """As machine.json has it."""
+        """Return it as in machine.json."""
         return asdict(self)
 
 
 def memory_low(snapshot: Snapshot | None) -> bool | None:
-    """Whether next to no memory was left; None where that is not known."""
+    """Return whether almost no memory was left; None where that is unknown."""
     if snapshot is None or not snapshot.memory_total:
         return None
     return snapshot.memory_available < LOW * snapshot.memory_total
 
 
 def memory_in_words(snapshot: Snapshot | None) -> str:
-    """What was left, as `5.2 of 16.0 GB of memory were free`; '' where that is not known."""
+    """Return what was left, such as `5.2 of 16.0 GB of memory were free`; '' where that is
+    unknown."""
     if snapshot is None or not snapshot.memory_total:
         return ""
     free, total = snapshot.memory_available / 1e9, snapshot.memory_total / 1e9
@@ -91,8 +92,9 @@ def memory_in_words(snapshot: Snapshot | None) -> str:
 
 
 class Machine:
-    """Remembers the last minute. `folders`: whose disk's free bytes are told, by name; `family`
-    gives the WebUI's processes. `look` is for one thread, the rest for any."""
+    """Remembers the snapshots of the last minutes. `folders`: name to folder, whose disk's free
+    bytes are in the evidence. `family`: returns the WebUI's processes. `sample` is for one thread,
+    the rest for any."""
 
     def __init__(
         self,
@@ -103,27 +105,29 @@ class Machine:
         self._clock = clock
         self._folders = dict(folders)
         self._family = family
-        self._seen: deque[tuple[float, Snapshot]] = deque(maxlen=int(2 * MINUTE / LOOK_EVERY))
+        self._seen: deque[tuple[float, Snapshot]] = deque(
+            maxlen=int(2 * MINUTE / SAMPLE_INTERVAL_S)
+        )
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Take a snapshot if the last one is old enough."""
         now = self._clock.monotonic()
-        if not self._seen or now - self._seen[-1][0] >= LOOK_EVERY:
+        if not self._seen or now - self._seen[-1][0] >= SAMPLE_INTERVAL_S:
             self._seen.append((now, self._snapshot()))
 
     def memory_before(self) -> Snapshot | None:
-        """Of the looks just before now the one with the least memory left: what died since has
-        given its memory back. None where nobody looked."""
+        """Return the snapshot just before now with the least memory left: what died since has given
+        its memory back. None without a snapshot."""
         now = self._clock.monotonic()
         before = [seen for at, seen in tuple(self._seen) if now - at <= JUST_BEFORE]
         known = [seen for seen in before if seen.memory_total > 0]
         return min(known, key=lambda seen: seen.memory_available, default=None)
 
     def at_failure(self) -> dict[str, Any]:
-        """All there is to tell now, for the evidence. The GPU is asked, which takes a moment. What
-        is of before says by how many seconds; `a_minute_before` is the look nearest to that."""
+        """Return all that is known now, for the evidence. The GPU is asked, which takes a moment.
+        Earlier snapshots say by how many seconds; `a_minute_before` is the one nearest to that."""
         now, seen = self._clock.monotonic(), tuple(self._seen)
-        # In the first minute there is only what was seen first, which may be what was seen last.
+        # In the first minute there may be a single snapshot, which is the last one, too.
         minute = min(seen[:-1], key=lambda one: abs(now - one[0] - MINUTE), default=None)
         return {
             "at_the_failure": self._snapshot().as_json(),
@@ -159,7 +163,7 @@ def _ago(now: float, look: tuple[float, Snapshot]) -> dict[str, Any]:
 
 
 def _processes(family: Sequence[psutil.Process]) -> tuple[ProcessSeen, ...]:
-    """Those whose parent is none of them, each with its children."""
+    """Return the processes whose parent is none of them, each with its children."""
     found = []
     for process in family[:_MOST_PROCESSES]:
         with suppress(psutil.Error, OSError):
@@ -184,7 +188,8 @@ def _free(folder: Path) -> int | None:
 
 
 def ask_gpu(limit: float = GPU_LIMIT) -> list[str] | str:
-    """What the driver's own tool says of the GPU, line by line; or in words why it says nothing."""
+    """Return what the driver's own tool says about the GPU, line by line; or in words why it says
+    nothing."""
     for name, *flags in _GPU_QUESTIONS:
         if (tool := shutil.which(name)) is not None:
             return _answer([tool, *flags], name, limit)
@@ -205,8 +210,8 @@ def _answer(command: Sequence[str], name: str, limit: float) -> list[str] | str:
     try:
         said, _ = asked.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
-        asked.kill()  # and not waited for: with a GPU that hangs it hangs in the kernel
-        return f"{name} said nothing within {limit:g} s: the GPU or its driver may hang"
+        asked.kill()  # without waiting: if the GPU hangs, it hangs in the kernel
+        return f"{name} did not answer within {limit:g} s: the GPU or its driver may hang"
     except (OSError, ValueError) as error:
-        return f"{name} could not be heard: {error}"
+        return f"the output of {name} could not be read: {error}"
     return said[:_LONGEST_ANSWER].decode("utf-8", "replace").splitlines()

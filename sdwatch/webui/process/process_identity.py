@@ -1,10 +1,10 @@
-"""Which process is ours: what is written down about it, and how it is found again.
+"""Which processes are ours: what is recorded of them, and how they are found again.
 
-Ours means recorded pid + start mark + boot id, or the generation's token in its environment, or
-membership of the session that the recorded process leads, or a descendant of such a process. Out of
-reach is what does all three: leaves the session, clears its environment, outlives its parent. The
-intent is written before the spawn, so that after a kill -9
-between the two the token still finds it.
+A process is ours if its recorded pid, start mark and boot id match, if its environment has the
+incarnation's token, if it is in the session that the recorded process leads, or if it descends from
+such a process. A process that leaves the session, clears its environment and outlives its parent is
+not found. The intent is written before the spawn, so that after a kill -9 between the two the token
+still finds the process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TOKEN_NAME = "SDWATCH_TOKEN"
 
 @dataclass(frozen=True)
 class ProcessIdentity:
-    """One generation of a WebUI. The pids are 0 and the marks "" until they are known."""
+    """One incarnation of a WebUI. Pids are 0 and marks "" until they are known."""
 
     incarnation: int
     token: str
@@ -47,25 +47,25 @@ class ProcessIdentity:
 
     @property
     def job_name(self) -> str:
-        """Of the Windows Job Object, by which the next monitor opens it."""
+        """Return the name of the Windows Job Object, by which the next monitor opens it."""
         return f"sdwatch-{self.token}"
 
 
 def intend(state_dir: Path, boot_id: str, program: str) -> ProcessIdentity:
-    """Write down that the next generation is about to be spawned. Raises OSError."""
+    """Record that the next incarnation is about to be spawned. Raises OSError."""
     identity = ProcessIdentity(_last_incarnation(state_dir) + 1, uuid.uuid4().hex, boot_id, program)
     save(state_dir, identity)
     return identity
 
 
 def save(state_dir: Path, identity: ProcessIdentity) -> None:
-    """Write it to identity.json, synced. Raises OSError."""
+    """Write it to identity.json, and sync. Raises OSError."""
     disk.write_json(state_dir / "identity.json", asdict(identity))
     disk.sync_folder(state_dir)
 
 
 def load(state_dir: Path) -> ProcessIdentity | None:
-    """The last one saved. Whatever else stands in its place is set aside under another name."""
+    """Return the last one saved, or None. An unreadable file is renamed."""
     path = state_dir / "identity.json"
     try:
         record = json.loads(disk.read(path))
@@ -80,33 +80,34 @@ def load(state_dir: Path) -> ProcessIdentity | None:
 
 
 def log_paths(state_dir: Path, incarnation: int) -> tuple[Path, Path]:
-    """Where a generation's stdout and stderr go."""
+    """Return where an incarnation's stdout and stderr go."""
     stem = f"gen-{incarnation:06d}"
     return state_dir / f"{stem}.stdout.log", state_dir / f"{stem}.stderr.log"
 
 
 def newest_logs(state_dir: Path) -> tuple[Path, ...]:
-    """Where the last generation's output goes, for who only looks; () where there was none."""
+    """Return the logs of the last incarnation, for read-only use; () where there was none."""
     last = max((number for _, number in _logs(state_dir)), default=0)
     return log_paths(state_dir, last) if last else ()
 
 
 def remove_old_logs(state_dir: Path, incarnation: int, keep: int) -> None:
-    """Remove the output of all but the last `keep` generations up to `incarnation`."""
+    """Remove the output of all but the last `keep` incarnations up to `incarnation`."""
     for path, number in _logs(state_dir):
         if number <= incarnation - keep:
             disk.remove(path)
 
 
 def old_logs(state_dir: Path) -> list[Path]:
-    """The output of all generations but the last."""
+    """Return the output of all incarnations but the last."""
     logs = _logs(state_dir)
     last = max((number for _, number in logs), default=0)
     return [path for path, number in logs if number != last]
 
 
 def rooted(identity: ProcessIdentity, pid: int, mark: str) -> ProcessIdentity:
-    """The same with this root. Its session is the generation's, unless another one is known."""
+    """Return the identity with this root. The root's session becomes the incarnation's, unless
+    another one is known."""
     identity = replace(identity, pid=pid, start_mark=mark)
     if identity.session not in (0, pid) or system.session_of(pid) != pid:
         return identity
@@ -114,7 +115,7 @@ def rooted(identity: ProcessIdentity, pid: int, mark: str) -> ProcessIdentity:
 
 
 def processes(identity: ProcessIdentity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
-    """Everything of this generation that lives; a zombie does not. Reads every environment.
+    """Return all living processes of this incarnation, without zombies. Reads every environment.
     `logs`: where it prints."""
     found = [*recorded(identity), *session(identity, logs)]
     for pid in psutil.pids():
@@ -124,12 +125,13 @@ def processes(identity: ProcessIdentity, logs: Sequence[Path] = ()) -> list[psut
 
 
 def family(identity: ProcessIdentity) -> list[psutil.Process]:
-    """What is recorded, and its descendants: cheap, and blind to what has left the family."""
+    """Return the recorded processes and their descendants: cheap, but without those that were
+    reparented."""
     return with_descendants(recorded(identity))
 
 
 def recorded(identity: ProcessIdentity) -> list[psutil.Process]:
-    """The root and the listener, as far as they live."""
+    """Return the root and the listener, if they live."""
     if identity.boot_id != system.boot_id():
         return []
     pairs = {identity.pid: identity.start_mark, identity.listener_pid: identity.listener_mark}
@@ -141,13 +143,13 @@ def recorded(identity: ProcessIdentity) -> list[psutil.Process]:
 
 
 def session(identity: ProcessIdentity, logs: Sequence[Path] = ()) -> list[psutil.Process]:
-    """What lives in the generation's session, and is this user's.
+    """Return the living processes in the incarnation's session that are this user's.
 
-    A session's number is its first process's, and stays taken until its last member has ended
-    (credentials(7): nobody can join from outside). So the session is the generation's while that
-    first process exists, dead but not reaped included; when it is gone, as long as the number
-    cannot have come round to a stranger, or if one of the members prints to `logs`. What is older
-    than the first process is no member, whatever else is wrong.
+    A session's number is that of its first process, and is taken until its last member has ended
+    (credentials(7): nobody can join from outside). So the session is the incarnation's while that
+    first process exists, even dead but not reaped. After that it is as long as the number cannot
+    have been used again, or if one of the members prints to `logs`. A process older than the first
+    one is never a member.
     """
     if not identity.session or identity.boot_id != system.boot_id():
         return []
@@ -168,7 +170,7 @@ def session(identity: ProcessIdentity, logs: Sequence[Path] = ()) -> list[psutil
 
 
 def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """`roots` and all that descend from them, each once, without the dead and without us."""
+    """Return `roots` and all their descendants, each once, without the dead and without us."""
     found: dict[int, psutil.Process] = {}
     for root in roots:
         if root.pid in found:
@@ -183,12 +185,12 @@ def with_descendants(roots: Iterable[psutil.Process]) -> list[psutil.Process]:
 
 
 def living(found: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Those that exist and are no zombies. A pid that was given to another process is dead."""
+    """Return those that exist and are no zombies. A pid that was reused counts as dead."""
     return [process for process in found if is_living(process)]
 
 
 def is_living(process: psutil.Process) -> bool:
-    """See `living`."""
+    """Return whether it exists and is no zombie. See `living`."""
     try:
         return process.is_running() and process.status() not in (
             psutil.STATUS_ZOMBIE,
@@ -201,7 +203,7 @@ def is_living(process: psutil.Process) -> bool:
 
 
 def _checked(identity: ProcessIdentity) -> ProcessIdentity:
-    """Raises ValueError where a field is not what `save` writes."""
+    """Return the identity. Raises ValueError where a field is not what `save` writes."""
     for name, kind in get_type_hints(ProcessIdentity).items():
         value = getattr(identity, name)
         if type(value) is not kind or (kind is int and value < 0):
@@ -229,7 +231,8 @@ def _process(pid: int) -> list[psutil.Process]:
 
 
 def _last_incarnation(state_dir: Path) -> int:
-    """By the record or, where that was lost, by the logs: a number is never used twice."""
+    """Return its number, from the record or, where that was lost, from the logs: no number is used
+    twice."""
     identity = load(state_dir)
     numbers = [number for _, number in _logs(state_dir)]
     return max([identity.incarnation if identity else 0, *numbers])

@@ -1,4 +1,4 @@
-"""A process and everything that came of it: ended whole, watched as one, and its port."""
+"""A process tree: stopped as a whole, measured as a whole, and its port."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sdwatch.system.clock import Clock
 from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.process.process_identity import living, with_descendants
 
-_KILL_LIMIT = 10.0  # seconds for SIGKILL to work; what outlasts it hangs in the kernel
-_LOOK_EVERY = 0.02
+_KILL_LIMIT_S = 10.0  # seconds for SIGKILL to work; what outlasts it hangs in the kernel
+_CHECK_INTERVAL_S = 0.02
 
 
 def stop_whole(
@@ -26,11 +26,11 @@ def stop_whole(
     clock: Clock,
     hurry: threading.Event | None = None,
 ) -> list[psutil.Process]:
-    """Ask all that `find` gives to end, kill after `grace` seconds, or once `hurry` is set, what
-    is left; what still lives. Where `hurry` is set before, nobody is asked.
+    """Ask all that `find` returns to end, and kill what is left after `grace` seconds, or once
+    `hurry` is set. Return what still lives. If `hurry` is set already, nobody is asked.
 
-    The snapshot comes before the first signal: once a parent is dead, its children cannot be
-    found through it. Then sweep until nothing new turns up.
+    The snapshot comes before the first signal: once a parent is dead, its children cannot be found
+    through it. Then `find` is called until nothing new turns up.
     """
     seen = _joined([], find())
     pids = [process.pid for process in seen]
@@ -42,21 +42,21 @@ def stop_whole(
     asked = clock.monotonic()
     while living(seen) and clock.monotonic() < asked + grace and not hurry.is_set():
         seen = _joined(seen, with_descendants(living(seen)))
-        clock.wait(hurry, _LOOK_EVERY)
+        clock.wait(hurry, _CHECK_INTERVAL_S)
     killing = clock.monotonic()
     while True:
         seen = _joined(seen, find())
         left = living(seen)
-        if not left or clock.monotonic() > killing + _KILL_LIMIT:
+        if not left or clock.monotonic() > killing + _KILL_LIMIT_S:
             system.kill([], job_name)
             return left
         failpoint("kill", Path(str(group)))
         system.kill([process.pid for process in left], job_name)
-        clock.wait(threading.Event(), _LOOK_EVERY)
+        clock.wait(threading.Event(), _CHECK_INTERVAL_S)
 
 
 def listener(processes: Iterable[psutil.Process], port: int) -> psutil.Process | None:
-    """The one of `processes` that listens on the TCP port."""
+    """Return the one of `processes` that listens on the TCP port, or None."""
     for process in processes:
         try:
             connections = process.net_connections("tcp")
@@ -69,11 +69,11 @@ def listener(processes: Iterable[psutil.Process], port: int) -> psutil.Process |
 
 
 def owner_of(host: str, port: int) -> str | None:
-    """Who listens on host:port, for people: `pid 123 (python3)`; None when nobody does."""
+    """Return who listens on host:port, for people: `pid 123 (python3)`; None if nobody does."""
     try:
         pids = {pid for pid in system.listeners(host, port) if pid is not None}
     except (psutil.Error, OSError):
-        pids = set()  # not for this user's eyes
+        pids = set()  # this user may not see them
     if pids:
         return ", ".join(_named(pid) for pid in sorted(pids))
     if system.somebody_listens(host, port):
@@ -82,7 +82,7 @@ def owner_of(host: str, port: int) -> str | None:
 
 
 def cpu_and_io(processes: Iterable[psutil.Process]) -> tuple[float, int]:
-    """Processor seconds and I/O bytes that `processes` have used so far, all together."""
+    """Return the processor seconds and I/O bytes that `processes` have used so far, in total."""
     cpu, io = 0.0, 0
     for process in processes:
         try:
@@ -95,7 +95,7 @@ def cpu_and_io(processes: Iterable[psutil.Process]) -> tuple[float, int]:
 
 
 def rss(processes: Iterable[psutil.Process]) -> int:
-    """Bytes of memory that `processes` hold, all together; shared pages count for each."""
+    """Return the bytes of memory that `processes` hold, in total; shared pages count for each."""
     total = 0
     for process in processes:
         try:

@@ -1,4 +1,4 @@
-"""Waiting for a WebUI that is starting, until the API answers or there is a reason why not."""
+"""The wait for a WebUI that starts, until its API answers or there is a reason why not."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from sdwatch.system.clock import Clock
 from sdwatch.webui.log.tail_capture import LogFollower
 from sdwatch.webui.process import process_tree
 
-PROBE_EVERY = 2.0
+PROBE_INTERVAL_S = 2.0
 """Seconds between two probes at the least; only the second one comes sooner."""
 
-_SECOND_PROBE_AFTER = 0.3
-_LOOK_EVERY = 0.1
+_SECOND_PROBE_AFTER_S = 0.3
+_CHECK_INTERVAL_S = 0.1
 
 
 class Seen(Enum):
-    """What a look at an API that is not ready finds; the value is for people."""
+    """What a probe of an API that is not ready finds. The value is for people."""
 
-    LOADING = "it loads its model"
-    STILL_ADDING = "its API is there in part: routes are still being added"
-    NO_ROUTES_YET = "the page is up, the API's routes are not there yet"
+    LOADING = "it is loading its model"
+    STILL_ADDING = "its API is incomplete: routes are still being added"
+    NO_ROUTES_YET = "the page is up, but the API's routes are not there yet"
     NO_PAGE_YET = "the API's routes are not there yet"
     SERVER_DIED = (
-        "the page is up, and the API's routes do not come although they are asked for in "
-        "`command`: its server has died, and the process lives on"
+        "the page is up, but the API's routes do not come although `command` asks for "
+        "them: its server has died, and the process lives on"
     )
     """Measured with Forge dfdcbab6 whose thread webui_worker died after the port had opened."""
     NO_API = "it was started without --api: add that flag"
     NO_CHECKPOINT = "it has no checkpoint: put one into its models folder"
-    PASSWORD = (
-        "it wants another user name and password: give them as `username` and `password` in the "
-        "config"
-    )
-    FAILED = "the question failed"
+    PASSWORD = "it refuses the user name and password: set `username` and `password` in the config"
+    FAILED = "the probe failed"
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """One look at the API. `reason`: what was seen, in words. `lacks`: it is up, and waiting will
-    not help, for want of that. `no_routes`: something answers, and the API's routes are not there
-    (yet). `dead`: they will not come, because the server has ended in a process that lives on: only
-    a restart helps. `seen` and `facts`: by which one look is told from another."""
+    """One probe of the API.
+
+    `reason`: what was seen, for people. `lacks`: it is up but lacks this, and waiting will not
+    help. `no_routes`: something answers, and the API's routes are not there (yet). `dead`: they
+    will not come, because the server has ended in a process that lives on; only a restart helps.
+    `seen` and `facts`: identify a result, without its text.
+    """
 
     ready: bool
     reason: str
@@ -59,18 +59,18 @@ class ProbeResult:
 
     @property
     def key(self) -> tuple[Hashable, ...]:
-        """By which one look is told from another; see HoldKey."""
+        """Return what identifies the result; see HoldKey."""
         return (self.seen, *self.facts)
 
     @property
     def unusable(self) -> bool:
-        """Whether it is up, and waiting will not help."""
+        """Return whether it is up, and waiting will not help."""
         return self.lacks is not None
 
 
 @dataclass(frozen=True)
 class NotReady:
-    """Why a start is not waited for any longer; `text` and `advice`: for people."""
+    """Why a start is not waited for any longer. `text` and `advice`: for people."""
 
     failure: StartFailure
     text: str
@@ -81,9 +81,10 @@ class NotReady:
 
 
 class SignsOfLife:
-    """How long a start has been without new output and without work. Looks once a second.
+    """How long a start has been without new output and without work. Sampled once a second.
 
-    `ends_start`: whether a line proves that the start has failed; `failed`: such a line was seen.
+    `ends_start`: returns whether a line shows that the start has failed. `failed`: such a line was
+    seen.
     """
 
     def __init__(
@@ -99,24 +100,24 @@ class SignsOfLife:
         self._ends_start = ends_start
         self.failed = False
         self._seen: tuple[int, float, int] = (0, 0.0, 0)
-        self._last_sign = self._last_look = clock.monotonic()
+        self._last_sign = self._last_sample = clock.monotonic()
 
     def quiet_for(self) -> float:
-        """Seconds since the last sign."""
+        """Return the seconds since the last sign of life."""
         now = self._clock.monotonic()
-        if now - self._last_look >= 1.0:
-            self._last_look = now
-            self._look(now)
+        if now - self._last_sample >= 1.0:
+            self._last_sample = now
+            self._sample(now)
         return now - self._last_sign
 
-    def _look(self, now: float) -> None:
+    def _sample(self, now: float) -> None:
         for follower in self._followers:
             lines = [*follower.poll(), follower.unfinished]
             self.failed = self.failed or any(map(self._ends_start, lines))
         output = sum(follower.activity() for follower in self._followers)
         cpu, io = self._work()
         seen_output, seen_cpu, seen_io = self._seen
-        # An idle python wakes up now and then; 2 % of a core or a megabyte is work.
+        # An idle python wakes up sometimes; 2 % of a core or a megabyte is work.
         busy = abs(cpu - seen_cpu) > 0.02 * (now - self._last_sign)
         if output != seen_output or busy or abs(io - seen_io) > 1_000_000:
             self._seen = (output, cpu, io)
@@ -125,9 +126,10 @@ class SignsOfLife:
 
 @dataclass
 class Readiness:
-    """One wait for one generation. Times are seconds.
+    """One wait for one incarnation. Times are in seconds.
 
-    `is_ours`: the listener on the port is in our tree. `ended`: the generation is over.
+    `is_ours`: returns whether the listener on the port is in our process tree. `ended`: set when
+    the incarnation has ended.
     """
 
     clock: Clock
@@ -142,9 +144,10 @@ class Readiness:
     last_probe: ProbeResult | None = None
 
     def wait(self, give_up: threading.Event) -> NotReady | None:
-        """Until it is ready: None. Else the reason why it is not, and is not waited for longer."""
+        """Wait until it is ready, and return None; or return why it is not waited for any
+        longer."""
         deadline = self.clock.monotonic() + self.limit
-        next_probe, pause = 0.0, _SECOND_PROBE_AFTER
+        next_probe, pause = 0.0, _SECOND_PROBE_AFTER_S
         while not give_up.is_set():
             if self.ended.is_set():
                 return NotReady(StartFailure.ENDED, "it ended before it was ready")
@@ -157,7 +160,7 @@ class Readiness:
                 return NotReady(StartFailure.NO_SIGN_OF_LIFE, text)
             if now >= next_probe and system.somebody_listens(self.host, self.port):
                 if self.is_ours():
-                    next_probe, pause = now + pause, PROBE_EVERY
+                    next_probe, pause = now + pause, PROBE_INTERVAL_S
                     self.last_probe = result = self.probe()
                     if result.unusable:
                         return NotReady(StartFailure.UNUSABLE, result.reason)
@@ -166,15 +169,15 @@ class Readiness:
                     if result.ready and not self.ended.is_set():
                         return None
                 elif (owner := process_tree.owner_of(self.host, self.port)) and not self.is_ours():
-                    # Asked twice: ours may have begun to listen after the first look at the tree.
+                    # Asked twice: ours may have started to listen after the first check.
                     return NotReady(
                         StartFailure.PORT_TAKEN, port_taken(self.port, owner), FREE_THE_PORT
                     )
-            # An API of ours that answers disproves such a line: it is of an extension's port.
+            # An API of ours that answers disproves such a line: it is about an extension's port.
             if self.signs.failed and (self.last_probe is None or self.last_probe.no_routes):
                 text = "its log says that it will not be ready"
                 return NotReady(StartFailure.BY_ITS_LOG, text)
-            self.clock.wait(self.ended, _LOOK_EVERY)
+            self.clock.wait(self.ended, _CHECK_INTERVAL_S)
         return NotReady(StartFailure.GIVEN_UP, f"given up: {self._state()}")
 
     def _state(self) -> str:
@@ -184,8 +187,8 @@ class Readiness:
 
 
 def port_taken(port: int, owner: str) -> str:
-    """What people read when the port is somebody else's; before FREE_THE_PORT."""
-    return f"port {port} is taken by {owner}, which is not ours and was left alone"
+    """Return the message for a port that another process uses. FREE_THE_PORT follows it."""
+    return f"port {port} is taken by {owner}, which sdwatch does not manage and left alone"
 
 
 FREE_THE_PORT = "End it, or give this WebUI another port."

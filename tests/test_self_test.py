@@ -116,7 +116,7 @@ def test_without_a_good_call_it_has_512_by_512() -> None:
 CHECKPOINT = {"override_settings": {"sd_model_checkpoint": "sdxl-base"}}
 
 
-def test_it_has_the_checkpoint_of_the_last_good_call() -> None:
+def test_the_plain_picture_has_the_checkpoint_of_the_last_good_call() -> None:
     client = Answering(lambda _: None)
     made = self_test(client, good=False)
     made.succeeded("txt2img", GOOD | CHECKPOINT)
@@ -157,13 +157,13 @@ def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_teste
 
 
 @pytest.mark.parametrize("error", [WebUIBusyError("429"), WebUINotUsableError("403")])
-def test_one_that_has_no_time_neither_passes_nor_fails(error: WebUIError) -> None:
+def test_a_busy_webui_neither_passes_nor_fails_the_self_test(error: WebUIError) -> None:
     self_test_failure = self_test(Answering(lambda _: error)).why_it_failed(lambda: "")
     assert self_test_failure is not None
     assert self_test_failure.by is By.NO_TIME
 
 
-def test_one_that_refuses_so_small_a_picture_is_judged_by_the_other() -> None:
+def test_a_webui_that_refuses_the_tiny_picture_is_judged_by_the_plain_one() -> None:
     refused = WebUIBadRequestError("width must be 256 at least")
     small = Answering(lambda p: None if is_large(p) else refused)
     assert self_test(small).why_it_failed(lambda: "") is None
@@ -176,7 +176,7 @@ def test_a_person_says_that_it_is_healthy_and_512_by_512_decides_again() -> None
     client = Answering(lambda p: WebUIServerError("dead") if is_large(p) else None)
     made = self_test(client)
     assert made.why_it_failed(lambda: "") is not None
-    made.begin_anew()
+    made.start_over()
     assert made.why_it_failed(lambda: "") is None
 
 
@@ -188,7 +188,7 @@ def test_a_plain_picture_of_one_colour_fails_it() -> None:
     assert "one colour" in self_test_failure.reason
 
 
-def test_it_fails_when_its_limit_is_passed() -> None:
+def test_the_self_test_fails_when_its_limit_is_passed() -> None:
     clock, over = FakeClock(), threading.Event()
 
     def hangs(payload: Mapping[str, Any]) -> None:
@@ -215,7 +215,7 @@ def drawn(answers: Answers, largest: Mapping[str, Any] = GOOD) -> tuple[Drawn, A
     client = Answering(answers)
     made = self_test(client, good=False)
     made.succeeded("txt2img", largest)
-    return made.draws("txt2img", HUGE, lambda: ""), client
+    return made.can_generate("txt2img", HUGE, lambda: ""), client
 
 
 def test_the_picture_for_advice_is_as_large_as_the_call_after_hires_and_batch() -> None:
@@ -227,12 +227,12 @@ def test_the_picture_for_advice_is_as_large_as_the_call_after_hires_and_batch() 
     assert "enable_hr" not in asked
 
 
-def test_what_it_shows_depends_on_what_succeeded_before() -> None:
+def test_the_advice_depends_on_earlier_successes() -> None:
     assert drawn(lambda _: OOM)[0] is Drawn.CANNOT
     assert drawn(lambda _: OOM, HUGE)[0] is Drawn.COULD_BEFORE
     assert drawn(lambda _: WebUIBusyError("429"))[0] is Drawn.NOT_ASKED
     assert drawn(lambda _: WebUIBadRequestError("422", status=422))[0] is Drawn.NOT_ASKED
-    upscale = self_test(Answering(lambda _: OOM)).draws("extra-single-image", {}, lambda: "")
+    upscale = self_test(Answering(lambda _: OOM)).can_generate("extra-single-image", {}, lambda: "")
     assert upscale is Drawn.NOT_ASKED, "its size is not in its payload"
 
 

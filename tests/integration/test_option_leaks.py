@@ -22,7 +22,7 @@ MB = 10**6
 # -- memory and wear: recycled between calls
 
 
-def test_a_webui_that_holds_too_much_memory_is_recycled_in_order(tmp_path: Path) -> None:
+def test_a_webui_that_holds_too_much_memory_is_recycled_cleanly(tmp_path: Path) -> None:
     leak = "- fault: leak\n  when: {prompt: leaking}\n  times: once\n  mb: 300\n"
     with monitored(tmp_path, faults=leak, webui={"max_rss": "250 MB"}) as spool:
         spool.drop("a.yaml", job("a leaking castle", n_iter=2, priority=1))
@@ -83,7 +83,7 @@ def test_a_webui_that_cannot_be_rid_of_a_setting_is_recycled_before_the_next_cal
         assert [journal(run, "call_started")[0]["incarnation"] for run in (first, second)] == [1, 2]
 
 
-def test_what_a_cancelled_call_left_behind_does_not_reach_the_next_job(
+def test_option_leaks_of_a_cancelled_call_do_not_reach_the_next_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeps_for_ever(monkeypatch)
@@ -100,7 +100,7 @@ def test_what_a_cancelled_call_left_behind_does_not_reach_the_next_job(
         assert len(spool.events("recycled")) == 1
 
 
-def test_one_that_is_not_ours_is_never_recycled(
+def test_an_external_webui_is_never_recycled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeps_for_ever(monkeypatch)
@@ -190,52 +190,52 @@ def test_a_setting_that_the_webui_kept_is_put_back(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1, "sd_model_checkpoint": "a", "eta": 0})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         settings.values |= OVERRIDES["override_settings"] | {"eta": 5}
-        assert option_leaks.settle(1) == ([CLIP], [])
+        assert option_leaks.undo(1) == ([CLIP], [])
         assert settings.posted == [{CLIP: 1}]  # not the checkpoint, nor what nobody overrode
-        assert option_leaks.settle(1) == ([], [])
+        assert option_leaks.undo(1) == ([], [])
 
 
-def test_what_the_webui_put_back_itself_is_left_alone(leaks_of: LeaksOf) -> None:
+def test_settings_that_the_webui_restores_itself_are_left_alone(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
-        assert option_leaks.settle(1) == ([], [])
+        option_leaks.before_call(OVERRIDES, 1)
+        assert option_leaks.undo(1) == ([], [])
         assert settings.posted == []
 
 
 @pytest.mark.parametrize(
     "settings", [Settings(), Settings(**{CLIP: None}), Settings(takes=False, **{CLIP: 1})]
 )
-def test_what_cannot_be_put_back_is_named(leaks_of: LeaksOf, settings: Settings) -> None:
+def test_settings_that_cannot_be_restored_are_named(leaks_of: LeaksOf, settings: Settings) -> None:
     settings.values["other"] = 1
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         settings.values[CLIP] = 2
-        assert option_leaks.settle(1) == ([], [CLIP])
+        assert option_leaks.undo(1) == ([], [CLIP])
 
 
-def test_what_could_not_be_asked_is_settled_before_the_next_call(leaks_of: LeaksOf) -> None:
+def test_leaks_that_could_not_be_read_are_undone_before_the_next_call(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         before, settings.values = settings.values, {}
-        assert option_leaks.settle(1) == ([], [])
+        assert option_leaks.undo(1) == ([], [])
         settings.values = {**before, CLIP: 2}
-        assert option_leaks.before({"prompt": "the next job's"}, 1) == ([CLIP], [])
+        assert option_leaks.before_call({"prompt": "the next job's"}, 1) == ([CLIP], [])
 
 
 def test_another_life_of_the_webui_knows_nothing_of_the_last(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         settings.values[CLIP] = 2
-        assert option_leaks.settle(2) == ([], [])
+        assert option_leaks.undo(2) == ([], [])
         assert settings.posted == []
 
 
@@ -243,26 +243,26 @@ def test_a_job_that_wants_its_settings_kept_has_them_kept(leaks_of: LeaksOf) -> 
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
-        option_leaks.before({**OVERRIDES, "override_settings_restore_afterwards": False}, 1)
+        option_leaks.before_call({**OVERRIDES, "override_settings_restore_afterwards": False}, 1)
         settings.values[CLIP] = 2
-        assert option_leaks.settle(1) == ([], [])
+        assert option_leaks.undo(1) == ([], [])
         assert settings.posted == []
 
 
-def test_a_webui_without_settings_is_none_the_worse(leaks_of: LeaksOf) -> None:
+def test_a_webui_without_settings_works(leaks_of: LeaksOf) -> None:
     with serving(lambda handler: handler.answer(404, b"")) as server:  # and 501 to each GET
         option_leaks = leaks_of(server)
-        assert option_leaks.before(OVERRIDES, 1) == ([], [])
-        assert option_leaks.settle(1) == ([], [])
+        assert option_leaks.before_call(OVERRIDES, 1) == ([], [])
+        assert option_leaks.undo(1) == ([], [])
 
 
-def test_what_is_not_settled_yet_outlives_the_monitor(leaks_of: LeaksOf) -> None:
+def test_leaks_that_are_not_undone_survive_a_restart_of_the_monitor(leaks_of: LeaksOf) -> None:
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
-        leaks_of(server).before(OVERRIDES, 1)
+        leaks_of(server).before_call(OVERRIDES, 1)
         settings.values[CLIP] = 2
-        assert leaks_of(server).settle(1) == ([CLIP], []), "another monitor's"
-        assert leaks_of(server).settle(1) == ([], [])
+        assert leaks_of(server).undo(1) == ([CLIP], []), "another monitor's"
+        assert leaks_of(server).undo(1) == ([], [])
 
 
 def test_a_file_that_cannot_be_read_does_not_count(leaks_of: LeaksOf, tmp_path: Path) -> None:
@@ -270,17 +270,17 @@ def test_a_file_that_cannot_be_read_does_not_count(leaks_of: LeaksOf, tmp_path: 
     with webui(settings) as server:
         for text in ("", "[]", '{"incarnation": "x"}', '{"incarnation": 1, "old": 5}', "\0"):
             (tmp_path / "leaks.json").write_text(text)
-            assert leaks_of(server).settle(1) == ([], [])
+            assert leaks_of(server).undo(1) == ([], [])
 
 
-def test_what_was_in_use_before_is_not_known_where_there_was_no_answer(leaks_of: LeaksOf) -> None:
+def test_the_old_values_are_unknown_where_there_was_no_answer(leaks_of: LeaksOf) -> None:
     """It cannot be put back then; that the call's own value is still there is seen all the same."""
     settings = Settings(**{CLIP: 1})
     with webui(settings) as server:
         option_leaks = leaks_of(server)
         settings.status = 503
-        option_leaks.before(OVERRIDES, 1)
+        option_leaks.before_call(OVERRIDES, 1)
         settings.status = 200
         settings.values[CLIP] = 2
-        assert option_leaks.settle(1) == ([], [CLIP])
+        assert option_leaks.undo(1) == ([], [CLIP])
         assert settings.posted == []

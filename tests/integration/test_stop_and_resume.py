@@ -86,7 +86,7 @@ def test_with_leave_running_the_next_monitor_adopts_the_webui(tmp_path: Path) ->
         assert spool.stats()["starts"] == 1
 
 
-def test_after_a_kill_in_mid_call_the_next_monitor_adopts_and_goes_on(tmp_path: Path) -> None:
+def test_after_a_kill_during_a_call_the_next_monitor_adopts_and_resumes(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=SLOW) as spool:
         run = in_second_call(spool)
         spool.kill()
@@ -115,7 +115,7 @@ def test_a_call_in_which_the_monitor_died_three_times_fails_its_run(tmp_path: Pa
         assert spool.stats()["posts"] == 3
 
 
-def test_both_killed_at_once_the_run_still_goes_on(tmp_path: Path) -> None:
+def test_both_killed_at_once_the_run_still_resumes(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=SLOW) as spool:
         run = in_second_call(spool)
         spool.kill()
@@ -151,7 +151,7 @@ def test_a_stop_while_the_webui_starts_ends_at_once_and_leaves_nothing(tmp_path:
         assert not spool.processes()
 
 
-def test_what_the_dead_monitor_left_generating_is_interrupted_before_the_call_is_sent_again(
+def test_a_generation_of_a_dead_monitor_is_interrupted_before_the_call_is_sent_again(
     tmp_path: Path,
 ) -> None:
     plan = "- fault: hang-interruptible\n  when: {generation: 1}\n"
@@ -162,7 +162,7 @@ def test_what_the_dead_monitor_left_generating_is_interrupted_before_the_call_is
         spool.kill()
         (left,) = spool.processes()
 
-        spool.start_process()  # its call would wait behind that one for ever
+        spool.start_process()  # its call would wait behind that one forever
         spool.wait_for(done=1)
         assert not journal(spool.done()[0], "call_failed")
         assert spool.processes() == [left], "adopted, and not started anew"

@@ -1,19 +1,16 @@
-"""One run, in its own thread: its calls in order, images from one stage to the next, its end.
+"""One run, in its own thread: its calls in order, images from one stage to the next, and its end.
 
-A run that was parked, cut off by a stop, or orphaned by a kill -9 goes on by this same code: read
-the ledger, take up the first unfinished call.
+A run that was suspended, cut off by a stop or orphaned by a kill -9 resumes with this same code: it
+reads the ledger and continues with the first unfinished call.
 """
 
 from __future__ import annotations
 
-import base64
 import errno
-import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +20,6 @@ from sdwatch.errors import (
     JournalError,
     RunCancelledError,
     RunStoppedError,
-    SdwatchError,
     SpoolError,
     WebUIError,
 )
@@ -35,10 +31,8 @@ from sdwatch.policy.failure.made_by import what_made_it
 from sdwatch.policy.failure.recovery import Action, Decision, Ground
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.job import Job, Stage
-from sdwatch.policy.job.payload import UPSCALE, Call, calls_of, own_images
-from sdwatch.policy.job.picture import size_of
-from sdwatch.policy.job.scripts import SCRIPT_FIELDS, with_images
+from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.payload import Call, calls_of
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.report.envelope import (
     ErrorEnvelope,
@@ -48,26 +42,32 @@ from sdwatch.policy.report.envelope import (
     job_envelope,
     lost_image_envelope,
     no_image_envelope,
-    no_picture_envelope,
     unreadable_envelope,
 )
 from sdwatch.spool.archive import Spool, publish
-from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
+from sdwatch.stages.ending import (
+    CallFailedError,
+    Ending,
+    JobChangedError,
+    Place,
+    RunGoneError,
+)
+from sdwatch.stages.payloads import Payloads
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
-from sdwatch.webui.http.api import Outcome
+from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.mailbox import Mailbox
 from sdwatch.webui.http.reply import Reply, check_image
 from sdwatch.webui.http.reply_checks import ReplyChecks
 
 log = logging.getLogger("sdwatch.run")
 
-_STORAGE_PAUSE = 2.0  # seconds between two tries to write to a disk that is full or gone
+_STORAGE_PAUSE = 2.0  # seconds between two writes to a disk that is full or gone
 
-# What a share says that is gone for the moment, or a machine without room: it is waited out for as
-# long as it takes, in working/.
+# Errors of a share that is gone for the moment, or of a machine without memory: they are waited
+# out for as long as they last, in working/.
 _COMES_BACK = frozenset(
     getattr(errno, name)
     for name in (
@@ -79,34 +79,8 @@ _COMES_BACK = frozenset(
 )  # fmt: skip
 
 
-class Ending(StrEnum):
-    """How a run's thread ended. A stopped run stays in working/ and goes on later; of one that is
-    gone somebody took the folder away."""
-
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    STOPPED = "stopped"
-    GONE = "gone"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a run is: stage `stage` of `stages`, of this kind, and in it call `call` of `calls`."""
-
-    stage: int
-    stages: int
-    kind: str
-    call: int
-    calls: int
-
-    def __str__(self) -> str:
-        stage = f"stage {self.stage} of {self.stages} ({self.kind})"
-        return f"{stage}, call {self.call} of {self.calls}"
-
-
 class RecoveringClient(Protocol):
-    """See WebUIAPI."""
+    """A crash-aware call. See WebUIAPI."""
 
     def generate_images_with_recovery(
         self, stage: str, payload: Mapping[str, Any], run_dir: Path | None, job_id: str | None
@@ -114,34 +88,18 @@ class RecoveringClient(Protocol):
 
 
 class PlainClient(Protocol):
-    """Any client that can send one generation and raises WebUIError."""
+    """Any client that sends one generation and raises WebUIError."""
 
     def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply: ...
 
 
-class CallFailedError(SdwatchError):
-    """A call failed for good; the run fails with this envelope."""
-
-    def __init__(self, envelope: ErrorEnvelope) -> None:
-        super().__init__(envelope.message)
-        self.envelope = envelope
-
-
-class JobChangedError(SdwatchError):
-    """Somebody wrote to the job after it was read."""
-
-
-class RunGoneError(SdwatchError):
-    """Somebody took the run's folder away."""
-
-
 class StageRunner:
-    """Runs one claimed job against `webui`, which is either crash-aware or a plain client.
+    """Runs one claimed job against `webui`, which is crash-aware or a plain client.
 
-    `rules`: what jobs may do. `settle`: seconds for which a job that was still written to when it
-    was claimed must stay as it is. `patience`: seconds for which a file of the job that cannot be
-    read is tried again. `permit` is taken around each call. `mailbox`: who gives the
-    run up says so there. `checks`: what each finding in the reply of a plain client is.
+    `rules`: what jobs may do. `settle`: seconds without a change before a job is read that was
+    still written to when it was claimed. `patience`: seconds for which an unreadable file of the
+    job is retried. `permit`: entered around each call. `mailbox`: through it the run is given up.
+    `checks`: the level of each finding in the reply of a plain client.
     """
 
     def __init__(
@@ -158,14 +116,14 @@ class StageRunner:
         mailbox: Mailbox | None = None,
         checks: Mapping[str, Level] = LEVELS,
     ) -> None:
-        self.doing = "reads the job"  # for status, in words
+        self.doing = "reads the job"  # for `status`
         self.place: Place | None = None  # None before its first call
-        self.calling = False  # it has the permit
+        self.calling = False  # with the permit
         self.why = ""  # it failed
         self.waiting = False  # for the permit
         self.publishing = False
-        self.disk_refuses = ""  # why, while it waits for the disk
-        self.unreadable = ""  # which file of the job, while it waits until it can be read
+        self.disk_refuses = ""  # why the disk refuses, while the run waits for it
+        self.unreadable = ""  # the file of the job that the run waits for
         self._run = run
         self._webui = webui
         self._recorder = recorder
@@ -176,18 +134,19 @@ class StageRunner:
         self._permit = permit
         self._mailbox = mailbox or Mailbox()
         self._reply_checks = ReplyChecks(checks)
+        self._payloads = Payloads(run, self._retry_read)
         self._refusals = Lasting()
-        recorder.insist = self._insist
+        recorder.insist = self._retry_on_disk
 
     def run_to_end(self, spool: Spool) -> Ending:
-        """The whole life of a run: its stages, then done/ or failed/. Raises OSError where the
-        disk does not take even the explanation; the run stays in working/ then."""
+        """Run the stages, and publish to done/ or failed/. Raises OSError where the disk refuses
+        even the explanation; then the run stays in working/."""
         try:
-            ending, envelope = self._settle_stages()
+            ending, envelope = self._outcome_of_stages()
             if ending is not Ending.STOPPED:
                 self.why = envelope.message if envelope else ""
                 self.publishing, self.doing = True, "is being published"
-                self._insist(lambda: publish(self._run, spool, str(ending), envelope))
+                self._retry_on_disk(lambda: publish(self._run, spool, str(ending), envelope))
         except RunGoneError:
             ending = Ending.GONE
         except (RunStoppedError, RunCancelledError):  # given up while the disk refused to publish
@@ -195,8 +154,8 @@ class StageRunner:
         self._run.close()
         return ending
 
-    def _settle_stages(self) -> tuple[Ending, ErrorEnvelope | None]:
-        """Run the stages; every way in which that can end."""
+    def _outcome_of_stages(self) -> tuple[Ending, ErrorEnvelope | None]:
+        """Run the stages, and return how they ended."""
         try:
             self.run_stages()
         except RunStoppedError:
@@ -212,8 +171,8 @@ class StageRunner:
         return Ending.DONE, None
 
     def run_stages(self) -> list[Image]:
-        """All calls that are not finished yet, in order; the images of the last stage. Raises
-        CallFailedError, JobError, RunCancelledError, RunStoppedError."""
+        """Make all calls that are not finished, in order, and return the images of the last stage.
+        Raises CallFailedError, JobError, RunCancelledError, RunStoppedError."""
         if self._run.broken is not None:
             raise self._run.broken
         while True:
@@ -221,10 +180,11 @@ class StageRunner:
             try:
                 return self._all_images(job, seen)
             except JobChangedError:
-                log.warning("%s: somebody still writes to the job", self._run.run_id)
+                log.warning("%s: the job is still being written to", self._run.run_id)
 
     def _all_images(self, job: Job, seen: str) -> list[Image]:
-        """As run_stages; raises JobChangedError where the job does not look as `seen` any more."""
+        """Do what run_stages does. Raises JobChangedError where the job's fingerprint is no longer
+        `seen`."""
         try:
             images = self._make_stages(job, seen)
         except CallFailedError:
@@ -234,11 +194,12 @@ class StageRunner:
         return images
 
     def _refuse_changed(self, seen: str) -> None:
-        if self._insist(lambda: self._looks_like(seen)) != seen:
+        if self._retry_on_disk(lambda: self._fingerprint(seen)) != seen:
             raise JobChangedError(self._run.run_id)
 
-    def _looks_like(self, seen: str) -> str:
-        """What the job looks like now; one that was taken away after it was read is as it was."""
+    def _fingerprint(self, seen: str) -> str:
+        """Return the job's fingerprint. A job that was removed after it was read counts as
+        unchanged."""
         return self._run.looks_like() if self._run.has_job else seen
 
     def _make_stages(self, job: Job, seen: str) -> list[Image]:
@@ -257,13 +218,15 @@ class StageRunner:
         return images
 
     def rebuild(self, call_id: str = "") -> tuple[Call, dict[str, Any]]:
-        """A call as it was sent, with its payload: from the job file, the recorded seeds and the
-        recorded images; '' for the first that is not finished. Nothing is written. Raises
-        JobError, CallFailedError for an image that is gone, SpoolError for no such call, OSError.
+        """Return a call and its payload as it was sent, from the job file, the recorded seeds and
+        the recorded images. Nothing is written.
+
+        `call_id`: '' for the first call that is not finished. Raises JobError, CallFailedError for
+        an image that is gone, SpoolError for an unknown call, OSError.
         """
         job = self._run.read_job(self._rules)
         if self._run.ledger.seeds is None:
-            raise SpoolError(f"{self._run.run_id}: it ended before its first call")
+            raise SpoolError(f"{self._run.run_id}: the run ended before its first call")
         self._run.plan()
         images: list[Image] = []
         for number, stage in enumerate(job.stages, 1):
@@ -272,32 +235,33 @@ class StageRunner:
             for call in calls_of(number, stage, self._run.seeds[number - 1], inputs):
                 recorded = self._run.ledger.call(call.id).images
                 if call.id == (call_id or call.id) and (call_id or recorded is None):
-                    return call, self._payload(job, call)
+                    return call, self._payloads.payload(job, call)
                 images += recorded or ()
         what = f"there is no call {call_id}" if call_id else "all its calls are finished"
         raise SpoolError(f"{self._run.run_id}: {what}")
 
     def _read_settled_job(self) -> tuple[Job, str]:
-        """Read the job, and what it looks like; what is still being written to settles first."""
+        """Return the job and its fingerprint. A job that is still being written to must settle
+        first."""
         settled = str(self._run.ledger.claimed.get("settled"))
         while True:
             before = self._run.looks_like()
             if before == settled:
                 try:
-                    job: Job = self._patiently(lambda: self._run.read_job(self._rules))
+                    job: Job = self._retry_read(lambda: self._run.read_job(self._rules))
                 except FileProblems:
                     if self._run.looks_like() == before:
                         raise
                 else:
                     if self._run.looks_like() == before:
                         return job, before
-            self.doing = "waits until nobody writes to the job any more"
+            self.doing = "waits until the job is no longer written to"
             if self._clock.wait(self._mailbox.given_up, self._settle):
                 self._mailbox.raise_if_given_up()
             settled = before
 
     def _images_of(self, job: Job, call: Call, of: int) -> Sequence[Image]:
-        """A call's images: recorded ones are kept, a finished call is never repeated."""
+        """Return a call's images. Recorded ones are kept: a finished call is never repeated."""
         if (recorded := self._run.ledger.call(call.id).images) is not None:
             for image in recorded:
                 if not self._run.has_image(image):
@@ -305,7 +269,7 @@ class StageRunner:
             return recorded
         self.place = Place(call.stage, len(job.stages), call.kind, call.number, of)
         self.doing = str(self.place)
-        made = self._make(call, self._payload(job, call))
+        made = self._make(call, self._payloads.payload(job, call))
         assert made.reply is not None
         reply = made.reply
         facts = {"seconds": self._recorder.seconds, **what_made_it(reply.info)}
@@ -313,13 +277,13 @@ class StageRunner:
             facts["added"] = dict(made.added)
         if made.warnings:
             facts["warnings"] = self._recorder.warnings(made.warnings)
-        saved: tuple[Image, ...] = self._insist(
+        saved: tuple[Image, ...] = self._retry_on_disk(
             lambda: self._run.finish_call(call, reply.images, reply.first_image, **facts)
         )
         return saved
 
     def _make(self, call: Call, payload: Mapping[str, Any]) -> Outcome:
-        """The call, until it succeeded or failed for good."""
+        """Make the call until it succeeds or fails for good."""
         doing = self.doing
         while True:
             self.waiting, self.doing = True, f"waits for its turn: {doing}"
@@ -341,18 +305,18 @@ class StageRunner:
     def _call(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
         with_recovery = getattr(self._webui, "generate_images_with_recovery", None)
         if with_recovery is None:
-            return self._call_plainly(kind, payload)
+            return self._call_without_recovery(kind, payload)
         outcome: Outcome = with_recovery(kind, payload, self._run.folder, self._run.job_id)
         return outcome
 
-    def _call_plainly(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
-        """With a client that knows of no recovery: one attempt."""
+    def _call_without_recovery(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
+        """Make one attempt with a client that has no recovery."""
         self._recorder.call_started(0)
         try:
             reply: Reply = self._webui.generate_images(kind, payload)  # type: ignore[union-attr]
             for number, image in enumerate(reply.images, 1):
                 check_image(kind, number, image)
-            return Outcome(reply=reply, warnings=self._reply_checks.look(kind, payload, reply))
+            return Outcome(reply=reply, warnings=self._reply_checks.check(kind, payload, reply))
         except WebUIError as error:
             explanation = judge(FailureFacts(error), builtin_signatures())
             decision = Decision(Action.FAIL, Ground.NO_RECOVERY)
@@ -370,56 +334,10 @@ class StageRunner:
                 )
             )
 
-    def _payload(self, job: Job, call: Call) -> dict[str, Any]:
-        """The call's fields, and its images in them."""
-        stage = job.stages[call.stage - 1]
-        own = bool(own_images(stage))
-        images = self._read_all(call, call.images, own)
-        payload = dict(call.fields)
-        if mask := payload.get("mask"):
-            payload["mask"] = _encoded(self._read_image(call, mask, own=True))
-        payload |= self._script_images(call, stage)
-        if call.kind == UPSCALE:
-            return payload | {"image": _encoded(images[0])}
-        if images:
-            payload["init_images"] = [_encoded(image) for image in images]
-            if "width" not in payload and "height" not in payload:
-                # Without a size a WebUI squeezes every image to 512x512 (measured).
-                payload |= _size_of(images[0])
-        return payload
-
-    def _script_images(self, call: Call, stage: Stage) -> dict[str, Any]:
-        """The arguments of scripts, with the job's images in place of their names; each is read
-        once."""
-        names = sorted(set(stage.script_images))
-        read = self._read_all(call, names, own=True)
-        images = dict(zip(names, map(_encoded, read), strict=True))
-        given = {key: call.fields[key] for key in SCRIPT_FIELDS if key in call.fields}
-        return {key: with_images(value, lambda n: images.get(n, n)) for key, value in given.items()}
-
-    def _read_all(self, call: Call, names: Sequence[str], own: bool) -> list[bytes]:
-        images: list[bytes] = []
-        for name in names:
-            images.append(self._read_image(call, name, own))
-            if sum(map(len, images)) > MAX_PICTURE_BYTES:
-                why = f"and the images before it have more than {MAX_PICTURE_BYTES >> 20} MB"
-                raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why))
-        return images
-
-    def _read_image(self, call: Call, name: str, own: bool) -> bytes:
-        try:
-            image: bytes = self._patiently(lambda: self._run.read_image(name, own))
-            return image
-        except FileNotFoundError as error:
-            raise CallFailedError(lost_image_envelope(call.kind, call.id, name)) from error
-        except SpoolError as error:
-            why = str(error)
-            raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why)) from error
-
-    def _patiently(self, read: Callable[[], Any]) -> Any:
-        """What is read of the job. A file that is closed to us since the claim may be opened again;
-        what stays closed is no share that is gone, and nobody is helped by a run that waits for
-        ever."""
+    def _retry_read(self, read: Callable[[], Any]) -> Any:
+        """Read a file of the job, and retry while access is denied: somebody may have changed its
+        permissions since the claim. That is not a share that is gone, so the run fails after
+        `patience` seconds instead of waiting forever."""
         doing, since = self.doing, self._clock.monotonic()
         while True:
             try:
@@ -442,9 +360,9 @@ class StageRunner:
             if self._clock.wait(self._mailbox.given_up, min(_STORAGE_PAUSE, self._patience)):
                 self._mailbox.raise_if_given_up()
 
-    def _insist(self, effect: Callable[[], Any]) -> Any:
-        """An effect on disk that must happen: where the disk is full or gone, try again until it
-        takes it, so that a finished generation is not thrown away."""
+    def _retry_on_disk(self, effect: Callable[[], Any]) -> Any:
+        """Write to the disk, and retry while it is full or gone, so that no finished generation is
+        lost."""
         run = self._run.run_id
         while True:
             try:
@@ -456,23 +374,13 @@ class StageRunner:
                 self.disk_refuses = why = disk.refusal(error, self._run.folder)
                 now = self._clock.monotonic()
                 if line := self._refusals.goes_on(run, key_of(error), why, now):
-                    log.error("%s: the disk refuses: %s; it is tried again", run, line)
+                    log.error("%s: the disk refuses: %s; sdwatch keeps retrying", run, line)
                 if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
                     with suppress(OSError):
-                        self._recorder.call_given_up("the disk did not take what came of it")
+                        self._recorder.call_given_up("the disk did not accept the result")
                     self._mailbox.raise_if_given_up()
             else:
                 self.disk_refuses = ""
                 if lasted := self._refusals.is_over(run, self._clock.monotonic()):
-                    log.info("%s: the disk takes it again, after %s", run, lasted)
+                    log.info("%s: the disk accepts it again, after %s", run, lasted)
                 return done
-
-
-def _encoded(image: bytes) -> str:
-    return base64.b64encode(image).decode()
-
-
-def _size_of(image: bytes) -> dict[str, int]:
-    """An image's size as a WebUI makes it: multiples of 8."""
-    width, height = size_of(io.BytesIO(image))
-    return {"width": max(8, width // 8 * 8), "height": max(8, height // 8 * 8)}

@@ -1,4 +1,4 @@
-"""The keeper beside a run that has the permit: what the one does must not surprise the other."""
+"""The supervisor beside a run that has the permit: neither must surprise the other."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def lane(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> Iterator[Lane]:
     """One whose simulator is ready. A parameter is the last entry of its cool-down, in seconds."""
-    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_EVERY", 0.1)
+    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_INTERVAL_S", 0.1)
     health = {"interval": 0.1, "timeout": 0.5, "failures": 2}
     last = getattr(request, "param", 0.5)
     with lane_of(simulator(health=health, stop_grace=1), tmp_path, (0.05, last)) as lane:
         yield lane
 
 
-def test_a_webui_that_dies_just_before_it_is_put_to_the_proof_is_started_first(lane: Lane) -> None:
+def test_a_webui_that_dies_just_before_its_self_test_is_started_first(lane: Lane) -> None:
     with lane.permit(Mailbox()):
         for process in lane.process.family():
             process.kill()
@@ -41,7 +41,7 @@ def test_a_webui_that_dies_just_before_it_is_put_to_the_proof_is_started_first(l
         assert lane.process.incarnation == 2
 
 
-def test_what_it_is_on_hold_for_has_no_prompt_in_it(lane: Lane) -> None:
+def test_the_reason_of_a_hold_has_no_prompt(lane: Lane) -> None:
     lane.redactor.learn({"prompt": "a purple hippopotamus"})
     with lane.permit(Mailbox()):
         lane.supervisor.put_on_hold(HoldReason("it said: a purple hippopotamus"))
@@ -51,13 +51,13 @@ def test_what_it_is_on_hold_for_has_no_prompt_in_it(lane: Lane) -> None:
 
 
 @pytest.mark.parametrize("lane", [5.0], indirect=True)  # longer than a start takes
-def test_three_jobs_in_a_row_of_which_the_last_left_it_broken_hold_it_and_have_it_started_anew(
+def test_three_blamed_jobs_in_a_row_hold_the_webui_and_restart_it(
     lane: Lane,
 ) -> None:
     with lane.permit(Mailbox()):
         for number in (1, 2):
             lane.supervisor.blamed(f"job-{number}", f"run-{number}", f"words {number}", 0, True)
-        lane.supervisor.crashed(Diagnosis.POISONED)  # it lives, and is to be started anew
+        lane.supervisor.crashed(Diagnosis.POISONED)  # it lives, and must be restarted
         lane.supervisor.blamed("job-3", "run-3", "words 3", 1, True)
         alive = [process.pid for process in lane.process.family()]
     wait_until(
@@ -87,7 +87,7 @@ def test_a_proof_that_a_stop_cuts_off_condemns_nobody(
 
 
 @pytest.mark.posix_only("SIGSTOP")
-def test_one_that_freezes_while_it_is_on_hold_is_started_anew(lane: Lane) -> None:
+def test_a_webui_that_freezes_on_hold_is_restarted(lane: Lane) -> None:
     with lane.permit(Mailbox()):
         lane.supervisor.put_on_hold(HoldReason("it has no model"))
     for process in lane.process.family():

@@ -13,8 +13,8 @@ import pytest
 
 from sdwatch.webui.process import host_snapshot
 from sdwatch.webui.process.host_snapshot import (
-    LOOK_EVERY,
     MINUTE,
+    SAMPLE_INTERVAL_S,
     Machine,
     Snapshot,
     ask_gpu,
@@ -34,13 +34,13 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-def test_a_look_is_taken_every_ten_seconds_and_two_minutes_are_kept(
+def test_a_snapshot_is_taken_every_ten_seconds_and_two_minutes_are_kept(
     clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host_snapshot, "ask_gpu", lambda: "none")
     looked = Machine(clock, {"state": tmp_path}, lambda: [psutil.Process()])
     for _ in range(1000):
-        looked.look()
+        looked.sample()
         clock.now += 2
         clock.wall_now += 2
     told = looked.at_failure()
@@ -54,12 +54,12 @@ def test_a_look_is_taken_every_ten_seconds_and_two_minutes_are_kept(
     assert process["rss"] > 0
     # A command line may hold a password.
     assert set(process) == {"pid", "parent", "name", "rss", "cpu", "children"}
-    assert told["just_before"]["seconds_before"] == LOOK_EVERY
+    assert told["just_before"]["seconds_before"] == SAMPLE_INTERVAL_S
     assert told["a_minute_before"]["seconds_before"] == MINUTE
-    assert len(looked._seen) == 120 / LOOK_EVERY
+    assert len(looked._seen) == 120 / SAMPLE_INTERVAL_S
 
 
-def test_before_the_first_look_there_is_only_the_failure(clock: FakeClock) -> None:
+def test_before_the_first_snapshot_there_is_only_the_failure(clock: FakeClock) -> None:
     told = Machine(clock, {}).at_failure()
     assert told["at_the_failure"]["memory_total"] > 0
     assert told["just_before"] is told["a_minute_before"] is None
@@ -67,14 +67,14 @@ def test_before_the_first_look_there_is_only_the_failure(clock: FakeClock) -> No
 
 def test_in_the_first_minute_what_was_seen_first_says_from_when_it_is(clock: FakeClock) -> None:
     looked = Machine(clock, {})
-    looked.look()
+    looked.sample()
     clock.now += 5
     told = looked.at_failure()
     assert told["just_before"]["seconds_before"] == 5
     assert told["a_minute_before"] is None
-    clock.now += LOOK_EVERY
-    looked.look()
-    assert looked.at_failure()["a_minute_before"]["seconds_before"] == 5 + LOOK_EVERY
+    clock.now += SAMPLE_INTERVAL_S
+    looked.sample()
+    assert looked.at_failure()["a_minute_before"]["seconds_before"] == 5 + SAMPLE_INTERVAL_S
 
 
 def test_processes_are_a_tree(clock: FakeClock) -> None:
@@ -106,14 +106,14 @@ def test_memory_is_low_when_it_was_so_just_before(
     looked = Machine(clock, {})
     left = {"memory_total": 100, "memory_available": 1}
     monkeypatch.setattr(Machine, "_snapshot", lambda _: Snapshot("", **left))
-    looked.look()
+    looked.sample()
     left["memory_available"] = 90  # it died, and gave its memory back
     assert memory_low(looked.memory_before())
     clock.now += 1000
     assert not memory_low(looked.memory_before())
 
 
-def test_what_cannot_be_looked_at_is_left_out(
+def test_what_cannot_be_read_of_the_host_is_left_out(
     clock: FakeClock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def broken(*_: object) -> None:
@@ -138,6 +138,6 @@ def test_the_gpu_is_asked_through_its_own_tool(
     a_tool(tmp_path, "nvidia-smi", "import sys; print(len(sys.argv)); print('RTX, 8 GB')")
     assert ask_gpu() == ["3", "RTX, 8 GB"]
     a_tool(tmp_path, "nvidia-smi", "import time; time.sleep(600)")
-    assert "said nothing within" in ask_gpu(limit=0.05)
+    assert "did not answer within" in ask_gpu(limit=0.05)
     (tmp_path / "nvidia-smi").write_text("#!/no/such/program\n")
     assert "could not be started" in ask_gpu()

@@ -27,11 +27,11 @@ def test_only_attempts_of_the_call_that_came_first_are_the_first_of_their_incarn
     assert made.sending(OTHER)
 
 
-def test_what_was_adopted_has_had_calls_that_nobody_knows() -> None:
+def test_an_adopted_webui_may_have_had_calls() -> None:
     assert not recycling().sending(ONE)
 
 
-def test_a_webui_that_is_not_ours_has_no_first_call() -> None:
+def test_an_external_webui_has_no_first_call() -> None:
     made = recycling(command=None)
     made.start_incarnation()
     assert not made.sending(ONE)

@@ -1,0 +1,94 @@
+"""What one WebUI has: its kind, its lists, and what its calls have shown that it cannot do."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from sdwatch.lane.context import LaneContext
+from sdwatch.policy.job.catalogue import Catalogue, Kind
+from sdwatch.webui.http.catalogue import CatalogueReader
+
+log = logging.getLogger("sdwatch.supervisor")
+
+_READS_AT_START = 2
+_READS_WHILE_IDLE = 3
+_PAUSE_S = 0.5
+"""Long enough for routes that are still being added (measured with SD.Next)."""
+
+
+class Inventory:
+    """Of the WebUI of `context`. `stopping`: set when sdwatch stops. `is_idle`: returns whether
+    the WebUI generates nothing, so that it may be sent a trial call."""
+
+    def __init__(
+        self, context: LaneContext, stopping: threading.Event, is_idle: Callable[[], bool]
+    ) -> None:
+        self.catalogue: Catalogue | None = None  # of the last incarnation that was ready
+        self._name = context.config.name
+        self._clock = context.clock
+        self._stopping = stopping
+        self._wake = context.wake
+        self._remembered = context.remembered
+        self._reader = CatalogueReader(
+            context.client,
+            context.config.health.timeout,
+            stopping.is_set,
+            context.remembered,
+            is_idle,
+        )
+        self._idle_reads = 0
+        self._cannot: dict[str, str] = {}  # stage -> why, as calls of this incarnation have shown
+        self._useless: dict[str, str] = {}  # upscaler -> why
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of this WebUI, or of an earlier incarnation, as far as it is known."""
+        return self.catalogue.kind if self.catalogue is not None else self._remembered.kind
+
+    def start_incarnation(self) -> None:
+        """Forget what calls of the last incarnation have shown."""
+        self._idle_reads = 0
+        self._cannot, self._useless = {}, {}
+
+    def read(self) -> None:
+        """Read all lists, before the lane is ready: no job is claimed without them. What the WebUI
+        does not answer in time stays unknown."""
+        self.catalogue = catalogue = self._reader.read()
+        for _ in range(_READS_AT_START):
+            if not self._reader.unfinished or self._clock.wait(self._stopping, _PAUSE_S):
+                break
+            self.catalogue = catalogue = self._reader.read()
+        self._add_what_calls_showed()
+        for route, why in catalogue.missing.items():
+            log.info("%s: no %s to check jobs against: %s", self._name, route, why)
+
+    def read_rest(self) -> None:
+        """Read a schema again that was not readable at the start. Only a few times: each failure
+        leaves a traceback in the WebUI's log."""
+        if not self._reader.unfinished or self._idle_reads >= _READS_WHILE_IDLE:
+            return
+        self._idle_reads += 1
+        self.read()
+        self._wake()
+
+    def read_again(self, routes: Collection[str]) -> None:
+        """Read these lists again, if they have been read before."""
+        if routes and self.catalogue is not None:
+            self.catalogue = self._reader.read_again(self.catalogue, routes)
+            self._wake()
+
+    def note_cannot(self, stage: str, upscaler: str, why: str) -> None:
+        """Note that this incarnation cannot do `stage`, with this upscaler or ('') at all, so that
+        later jobs fail before their first call."""
+        known = self._useless if upscaler else self._cannot
+        known[upscaler or stage] = why
+        self._add_what_calls_showed()
+        self._wake()
+
+    def _add_what_calls_showed(self) -> None:
+        if (catalogue := self.catalogue) is not None and (self._cannot or self._useless):
+            cannot, useless = {**catalogue.cannot, **self._cannot}, dict(self._useless)
+            self.catalogue = replace(catalogue, cannot=cannot, useless=useless)

@@ -1,0 +1,75 @@
+"""What the monitor reports to people: starts, ends and suspensions of runs, and their counts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from sdwatch.monitor.runs import in_words
+from sdwatch.policy.failure.lasting import Lasting, key_of
+from sdwatch.policy.privacy.printable import printable, printable_text
+from sdwatch.policy.report.notice import Notice, Topic
+from sdwatch.spool.run import Run
+from sdwatch.stages.ending import Ending
+from sdwatch.system.clock import Clock
+
+log = logging.getLogger("sdwatch.monitor")
+
+_TOPICS = {
+    Ending.DONE: Topic.DONE,
+    Ending.FAILED: Topic.FAILED,
+    Ending.CANCELLED: Topic.CANCELLED,
+}
+
+
+class Reports:
+    """Writes each report to the log, and gives it to `notify`."""
+
+    def __init__(self, notify: Callable[[Notice], None], clock: Clock) -> None:
+        self.counts = {Ending.DONE: 0, Ending.FAILED: 0, Ending.CANCELLED: 0}
+        self._notify = notify
+        self._clock = clock
+        self._refused = Lasting()  # by the disk, by run_id
+
+    def line(self, text: str) -> None:
+        """Report that something happened. May be called from any thread."""
+        self.notice(Notice(text))
+
+    def notice(self, notice: Notice) -> None:
+        """Report that something happened to a subject. May be called from any thread."""
+        notice = replace(notice, text=printable_text(notice.text))
+        log.info("%s", notice)
+        with suppress(OSError):  # the terminal is gone, or its disk is full: the log has it
+            self._notify(notice)
+
+    def started(self, run: Run, *, resumed: bool) -> None:
+        """Report that a run starts or resumes. What the disk refuses is retried every few seconds,
+        which is not reported."""
+        if not resumed:
+            self.line(f"{run.run_id}: starts")
+        elif not self._refused.is_on(run.run_id):
+            finished = sum(call.images is not None for call in run.ledger.calls.values())
+            calls = "1 call is" if finished == 1 else f"{finished or 'no'} calls are"
+            self.line(f"{run.run_id}: resumes; {calls} finished")
+
+    def suspended(self, run_id: str, error: Exception | None) -> None:
+        """Report that a run is suspended. `error`: what stopped it; None for a stop or a hold."""
+        if error is None:
+            self.line(f"{run_id}: suspended in working/; will resume")
+            return
+        why, now = in_words(error), self._clock.monotonic()
+        if line := self._refused.goes_on(run_id, key_of(error), why, now):
+            self.line(f"{run_id}: suspended in working/; will resume ({line})")
+
+    def ended(self, run: Run, ending: Ending, why: str, folder: Path) -> None:
+        """Count a run that has ended, and report it. `folder`: done/ or failed/."""
+        self.counts[ending] += 1
+        if lasted := self._refused.is_over(run.run_id, self._clock.monotonic()):
+            log.info("%s: the disk accepts it again, after %s", run.run_id, lasted)
+        because = f" ({why.splitlines()[0]})" if why else ""
+        text = f"{run.run_id}: {ending}: {printable(run.source)}{because}"
+        place = printable(str(folder / run.run_id))
+        self.notice(Notice(text, _TOPICS[ending], run.run_id, place))

@@ -1,0 +1,1 @@
+"""One run: its calls in order, and how it ends."""

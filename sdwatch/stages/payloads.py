@@ -1,0 +1,84 @@
+"""The payload of a call: its fields, with the images of the job and of earlier stages in them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sdwatch.errors import SpoolError
+from sdwatch.policy.job.job import Job, Stage
+from sdwatch.policy.job.payload import UPSCALE, Call, own_images
+from sdwatch.policy.job.picture import size_of
+from sdwatch.policy.job.scripts import SCRIPT_FIELDS, with_images
+from sdwatch.policy.report.envelope import lost_image_envelope, no_picture_envelope
+from sdwatch.spool.inside import MAX_PICTURE_BYTES
+from sdwatch.spool.run import Run
+from sdwatch.stages.ending import CallFailedError
+
+
+class Payloads:
+    """Builds the payloads of `run`. `read` calls a function that reads a file of the job, and
+    retries it while that file cannot be read."""
+
+    def __init__(self, run: Run, read: Callable[[Callable[[], Any]], Any]) -> None:
+        self._run = run
+        self._read = read
+
+    def payload(self, job: Job, call: Call) -> dict[str, Any]:
+        """Return the call's fields with its images in them. Raises CallFailedError for an image
+        that is gone, or no image."""
+        stage = job.stages[call.stage - 1]
+        own = bool(own_images(stage))
+        images = self._read_all(call, call.images, own)
+        payload = dict(call.fields)
+        if mask := payload.get("mask"):
+            payload["mask"] = _encoded(self._read_image(call, mask, own=True))
+        payload |= self._script_images(call, stage)
+        if call.kind == UPSCALE:
+            return payload | {"image": _encoded(images[0])}
+        if images:
+            payload["init_images"] = [_encoded(image) for image in images]
+            if "width" not in payload and "height" not in payload:
+                # Without a size a WebUI squeezes every image to 512x512 (measured).
+                payload |= _size_of(images[0])
+        return payload
+
+    def _script_images(self, call: Call, stage: Stage) -> dict[str, Any]:
+        """Return the scripts' arguments with the job's images instead of their names. Each image is
+        read once."""
+        names = sorted(set(stage.script_images))
+        read = self._read_all(call, names, own=True)
+        images = dict(zip(names, map(_encoded, read), strict=True))
+        given = {key: call.fields[key] for key in SCRIPT_FIELDS if key in call.fields}
+        return {key: with_images(value, lambda n: images.get(n, n)) for key, value in given.items()}
+
+    def _read_all(self, call: Call, names: Sequence[str], own: bool) -> list[bytes]:
+        images: list[bytes] = []
+        for name in names:
+            images.append(self._read_image(call, name, own))
+            if sum(map(len, images)) > MAX_PICTURE_BYTES:
+                why = f"and the images before it have more than {MAX_PICTURE_BYTES >> 20} MB"
+                raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why))
+        return images
+
+    def _read_image(self, call: Call, name: str, own: bool) -> bytes:
+        try:
+            image: bytes = self._read(lambda: self._run.read_image(name, own))
+            return image
+        except FileNotFoundError as error:
+            raise CallFailedError(lost_image_envelope(call.kind, call.id, name)) from error
+        except SpoolError as error:
+            why = str(error)
+            raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why)) from error
+
+
+def _encoded(image: bytes) -> str:
+    return base64.b64encode(image).decode()
+
+
+def _size_of(image: bytes) -> dict[str, int]:
+    """Return an image's size as a WebUI makes it: multiples of 8."""
+    width, height = size_of(io.BytesIO(image))
+    return {"width": max(8, width // 8 * 8), "height": max(8, height // 8 * 8)}
