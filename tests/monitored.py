@@ -22,6 +22,7 @@ from sdwatch import system
 from sdwatch.config import Config, load_config
 from sdwatch.monitor.monitor import Monitor, Result
 from sdwatch.spool.heartbeat import read_heartbeats
+from sdwatch.system import disk
 from sdwatch.webui.process.process_identity import is_living
 from tests.helpers import PATIENCE, TO_BE_ASKED, ask_to_stop, free_port, is_console, wait_until
 
@@ -115,7 +116,7 @@ class Monitored:
             "settle": 0.1,
             "scan_interval": 0.5,
             "min_free": "1 MB",
-            "stop_grace": 10,
+            "stop_grace": 10 * PATIENCE,
             "cooldown": [0.1, 0.2],
             **self._settings,
             "webuis": {"sim": given(one | self._webui), **self._others},
@@ -295,7 +296,7 @@ class Monitored:
         path = self.root / "simulator.json"
         if not path.exists():
             return {"starts": 0, "posts": 0}
-        value: dict[str, Any] = json.loads(path.read_text())
+        value: dict[str, Any] = json.loads(disk.patiently(path.read_text))
         return value
 
     def wait_posts(self, number: int) -> None:

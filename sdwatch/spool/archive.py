@@ -36,7 +36,7 @@ from sdwatch.spool.run import (
     new_run_id,
     read_source,
 )
-from sdwatch.system import Kind, disk, links
+from sdwatch.system import EntryKind, disk, links
 from sdwatch.system.clock import Clock
 
 log = logging.getLogger("sdwatch.spool")
@@ -242,9 +242,9 @@ def sweep_copies(inbox: Path, now: float) -> None:
         made = _UNFINISHED_COPY.fullmatch(path.name)
         if made is None or now - int(made[1]) / 1e9 < _FORGOTTEN_AFTER:
             continue
-        if kind is Kind.FOLDER:
+        if kind is EntryKind.FOLDER:
             disk.remove_tree(path)
-        elif kind is Kind.FILE:
+        elif kind is EntryKind.FILE:
             disk.remove(path)
 
 

@@ -43,6 +43,7 @@ ODD = {
     "only a sign": "%.yml",
 }
 if sys.platform == "win32":
+    del ODD["upper case"]  # the same file as the one in lower case
     ODD = {why: name for why, name in ODD.items() if not re.search(r'[\x00-\x1f<>:"/\\|?*]', name)}
 else:
     ODD["not UTF-8"] = os.fsdecode(b"caf\xe9-\xff.yaml")
