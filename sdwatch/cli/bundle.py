@@ -10,7 +10,7 @@ from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.spool.bundle import bundle, name_for_others
-from sdwatch.system import disk
+from sdwatch.system import disk, patience
 from sdwatch.system.state_folder import StateFolder
 
 
@@ -43,8 +43,8 @@ def main(args: argparse.Namespace) -> ExitCode:
         raise NotFoundError(f"{run.name} has moved on in this moment; ask again")
     target = args.output or _free_name(run.name)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    disk.patiently(lambda: temporary.write_bytes(data))
-    disk.patiently(lambda: os.replace(temporary, target))
+    patience.patiently(lambda: temporary.write_bytes(data))
+    patience.patiently(lambda: os.replace(temporary, target))
     print(f"{target}: {len(data) / 1000:.0f} KB about {run.name}")
     return ExitCode.OK
 

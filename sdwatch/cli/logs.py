@@ -12,7 +12,7 @@ from typing import cast
 
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.report.notice import Notice, Topic
-from sdwatch.system import disk
+from sdwatch.system import disk, patience
 from sdwatch.system.clock import iso
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -57,7 +57,7 @@ class _LogFile(RotatingFileHandler):
             super().doRollover()
 
     def _open(self) -> TextIOWrapper:
-        return disk.patiently(self._open_now)
+        return patience.patiently(self._open_now)
 
     def _open_now(self) -> TextIOWrapper:
         file = open(  # noqa: SIM115 - the handler closes it

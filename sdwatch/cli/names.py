@@ -11,7 +11,7 @@ from sdwatch.cli.exit_codes import NotFoundError
 from sdwatch.errors import SpoolError
 from sdwatch.policy.job.run_names import NO_NAME, slug_of
 from sdwatch.spool.archive import Spool, runs_in
-from sdwatch.spool.inbox import candidates
+from sdwatch.spool.candidates import candidates
 from sdwatch.system import disk
 
 T = TypeVar("T")

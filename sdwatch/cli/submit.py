@@ -13,7 +13,7 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.job_files import job_text_at
 from sdwatch.policy.job.near_miss import PICTURE_EXTENSIONS
 from sdwatch.spool.archive import put_in
-from sdwatch.spool.inbox import is_temporary
+from sdwatch.spool.candidates import is_temporary
 from sdwatch.system import disk
 
 

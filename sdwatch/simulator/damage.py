@@ -151,6 +151,7 @@ class Damage:
             raise
 
     def _break(self, fault: Fault) -> None:
+        """Raise what the fault makes of the generation, or end or stop this process."""
         if fault.name == "oom-behind-none":
             console.out(f"*** Error: {failures.OOM_OF_ROCM}")
         if (error := failures.reported(fault.name)) is not None:
@@ -188,6 +189,11 @@ class Damage:
                 raise error
             case "nan":
                 raise failures.not_a_number()
+        self._end_or_hang(fault)
+
+    def _end_or_hang(self, fault: Fault) -> None:
+        """Strike with what gives no reply; return where somebody may interrupt it."""
+        match fault.name:
             case "sigkill-mid-step":
                 die(_KILL)
             case "segv":

@@ -34,7 +34,7 @@ from sdwatch.spool.run import (
     new_run_id,
     read_source,
 )
-from sdwatch.system import disk, links
+from sdwatch.system import disk, links, renames
 from sdwatch.system.clock import Clock
 
 log = logging.getLogger("sdwatch.spool")
@@ -171,7 +171,7 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
         run.record("claimed", source=arrival.source, mtime=arrival.mtime, settled=settled)
         disk.sync_folder(spool.working)
         name = JOB_FOLDER if arrival.is_folder else JOB_FILE
-        disk.rename(arrival.path, folder / name, arrival.identity)
+        renames.rename(arrival.path, folder / name, arrival.identity)
     except OSError as error:
         run.close()
         sweep(folder)
@@ -188,7 +188,7 @@ def _take_marker(arrival: Arrival, folder: Path) -> None:
     """`NAME.cancel` goes with its job, so that it does not cancel the next one of that name."""
     for name in (arrival.marker,) if arrival.marker else markers_of(arrival.path.name):
         try:
-            disk.rename(arrival.path.with_name(name), folder / CANCEL)
+            renames.rename(arrival.path.with_name(name), folder / CANCEL)
         except FileNotFoundError:
             continue  # as it should be, nearly always
         except OSError as error:
@@ -284,11 +284,11 @@ def _about(run: Run, spool: Spool) -> About:
 
 def move_out(folder: Path, spool: Spool, outcome: str) -> Path:
     """The one rename that publishes a run."""
-    identity = disk.identity_of(disk.look_at(folder))
+    identity = renames.identity_of(disk.look_at(folder))
     parent = spool.done if outcome == "done" else spool.failed
     disk.sync_folder(folder)
     disk.ensure_folder(parent)
-    disk.rename(folder, parent / folder.name, identity)
+    renames.rename(folder, parent / folder.name, identity)
     _sync_names(parent, spool.working)
     return parent / folder.name
 
@@ -350,7 +350,7 @@ def put_in(temporary: Path, inbox: Path, stem: str, ending: str) -> Path:
     while True:
         path = inbox / _fitting(stem, ending if number == 1 else f"-{number}{ending}")
         try:
-            disk.rename(temporary, path)
+            renames.rename(temporary, path)
         except FileExistsError:
             number += 1
         except OSError:

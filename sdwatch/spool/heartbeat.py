@@ -21,7 +21,7 @@ import psutil
 
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
 from sdwatch.spool.archive import Spool
-from sdwatch.system import disk
+from sdwatch.system import disk, patience
 from sdwatch.system.clock import Clock, join
 
 HEARTBEAT = "heartbeat.json"
@@ -162,7 +162,7 @@ def _seen_at(path: Path) -> list[_Seen]:
         with suppress(PermissionError):
             status = disk.look_at(path)
             touched = status.st_mtime_ns, status.st_size
-        beat = disk.patiently(lambda: _read_beat(path), _may_pass, _READ_AGAIN_FOR)
+        beat = patience.patiently(lambda: _read_beat(path), _may_pass, _READ_AGAIN_FOR)
     except FileNotFoundError:
         return []
     except (OSError, ValueError):

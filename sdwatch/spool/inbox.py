@@ -7,24 +7,19 @@ at once where a hint said that it was renamed into place.
 
 from __future__ import annotations
 
-import os
-import re
 import stat
 import threading
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sdwatch import system
 from sdwatch.errors import JobError
 from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.control import cancelled_by
 from sdwatch.policy.job.job import Job, image_names, on_disk, parse_job, several_on_disk
-from sdwatch.policy.job.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
 from sdwatch.policy.job.schedule import in_order
 from sdwatch.policy.privacy.printable import printable
+from sdwatch.spool.candidates import Candidate, candidates
 from sdwatch.spool.fingerprint import (
-    DEEPEST,
     TOO_DEEP,
     Fingerprint,
     folder_files,
@@ -34,33 +29,11 @@ from sdwatch.spool.fingerprint import (
     signature_from,
 )
 from sdwatch.spool.inside import size_of_arrived
-from sdwatch.spool.job_file import NOT_LOCAL, has_job_elsewhere, job_file_in
+from sdwatch.spool.job_file import NOT_LOCAL, job_file_in
 from sdwatch.spool.run import read_bounded, unreadable
-from sdwatch.system import Entry, Kind, disk
+from sdwatch.system import disk, renames
 from sdwatch.system.clock import Clock
 from sdwatch.system.links import FileIdentity
-
-# Temporary names of editors, browsers, sync tools and operating systems: never jobs.
-_TEMPORARY_PREFIXES = (".", "~", "_tmp", "(a document being saved by")
-_TEMPORARY_ENDINGS = (
-    ".tmp", ".temp", ".part", ".partial", ".crdownload", ".download", ".filepart", ".swp", ".swx",
-    ".bak", "~", ".lock", ".!sync", ".bts", ".sync", ".syncthing.yaml", ".goutputstream",
-    ".opdownload", ".aria2", ".!qb", ".!ut", ".ffs_tmp", "___jb_tmp___", "___jb_old___",
-    "zone.identifier",
-)  # fmt: skip
-_SYSTEM_NAMES = (
-    "desktop.ini", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "lost+found",
-    "system volume information", "$recycle.bin",
-    "@eadir", "@recycle", "#recycle", "#snapshot", "@tmp", "__macosx", "network trash folder",
-    "temporary items",
-)  # fmt: skip
-
-# An alternate data stream that became a file of its own, as WSL and copies to other systems leave
-# it: `castle.yaml:Zone.Identifier`. For the colon SMB clients and servers also write U+F03A (as
-# Services for UNIX, WSL, Cygwin) or U+F022 (as Services for Macintosh, Samba's catia and fruit).
-_STREAM = re.compile(r"\.(?:ya?ml|json|png|jpe?g|webp|txt)[:\uf03a\uf022]\S", re.IGNORECASE)
-# Emacs saves `#castle.yaml#` of itself; TextEdit and others write `castle.yaml.sb-1a2b3c4d-XyZ123`.
-_SAVING = re.compile(r"#.+#|.+\.sb-[0-9a-f]{8}-\w{6}", re.IGNORECASE)
 
 # Seconds: parsing many files takes time; the rest of a burst waits for the next scan.
 _PARSING = 0.5
@@ -171,44 +144,63 @@ class Inbox:
         try:
             if isinstance(status, OSError):
                 raise status
-            identity, fingerprint = disk.identity_of(status), signature_from(path, status)
+            identity, fingerprint = renames.identity_of(status), signature_from(path, status)
         except FileNotFoundError:
             return None  # claimed by another, or taken away, in this moment
         except OSError as error:
             self._unreadable(source, error)
             return None
-        # Explorer's "New Text Document.txt" is empty when it gets a job's name; it is edited then.
-        whole = whole and any(size for _, _, size, _ in fingerprint)
-        if known is None or known.fingerprint != fingerprint or known.identity != identity:
-            since = now - self.settle if whole else now
-            first = known.first if known else now
-            known = _Seen(path, source, identity, fingerprint, since, first, whole)
-        elif whole:  # an earlier scan was quicker than the hint
-            known.since = min(known.since, now - self.settle)
-            known.whole = True
+        known = self._known(known, path, source, identity, fingerprint, now, whole)
         seen[source] = known
-        if now - known.since < self.settle:
-            self.waiting[source] = "still arriving"
-            return None
-        if known.parsed is None and self.on_share and self._has_grown(path, known):
-            known.since = now
+        if not self._has_settled(known, now):
             self.waiting[source] = "still arriving"
             return None
         if known.parsed is None:
             self._parse(path, source, known, late=now - known.first >= self.arrival_timeout)
         if known.parsed is None or self._is_unfinished(known, now):
             return None
-        mtime = max(entry[3] for entry in fingerprint) / 1e9
         return Arrival(
             path,
             source,
-            mtime,
+            max(entry[3] for entry in fingerprint) / 1e9,
             fingerprint,
             known.parsed,
             identity,
             stat.S_ISDIR(status.st_mode),
             found.marker,
         )
+
+    def _known(
+        self,
+        known: _Seen | None,
+        path: Path,
+        source: str,
+        identity: FileIdentity,
+        fingerprint: Fingerprint,
+        now: float,
+        whole: bool,
+    ) -> _Seen:
+        """Return what is known of a path after this scan. `whole`: it was renamed into place."""
+        # Explorer's "New Text Document.txt" is empty when it gets a job's name; it is edited then.
+        whole = whole and any(size for _, _, size, _ in fingerprint)
+        if known is None or known.fingerprint != fingerprint or known.identity != identity:
+            since = now - self.settle if whole else now
+            first = known.first if known else now
+            return _Seen(path, source, identity, fingerprint, since, first, whole)
+        if whole:  # an earlier scan was quicker than the hint
+            known.since = min(known.since, now - self.settle)
+            known.whole = True
+        return known
+
+    def _has_settled(self, known: _Seen, now: float) -> bool:
+        """Return whether it has not changed for the settle time; on a share the server is asked,
+        too."""
+        if now - known.since < self.settle:
+            return False
+        if known.parsed is None and self.on_share and self._has_grown(known.path, known):
+            known.since = now
+            return False
+        return True
 
     def _is_unfinished(self, known: _Seen, now: float) -> bool:
         """Whether it reads as a file of which the rest is still to come, and may come."""
@@ -340,124 +332,3 @@ class _AnyName(frozenset[str]):
 
     def __contains__(self, name: object) -> bool:
         return True
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a name is one that editors, browsers, sync tools or systems give to what is not
-    finished, or not a document at all."""
-    low = name.lower()
-    return (
-        low.startswith(_TEMPORARY_PREFIXES)
-        or low.endswith(_TEMPORARY_ENDINGS)
-        or low in _SYSTEM_NAMES
-        or _STREAM.search(low) is not None
-        or _SAVING.fullmatch(low) is not None
-    )
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A job file or job folder that a scan found. `source`: relative to the inbox; `status`: as it
-    lies there, or why it cannot be looked at; `marker`: the name of the file beside it
-    by which somebody cancelled it, or ''."""
-
-    folder: Path
-    name: str
-    source: str
-    status: os.stat_result | OSError
-    marker: str
-
-    @property
-    def path(self) -> Path:
-        """Where it lies."""
-        return self.folder / self.name
-
-
-def candidates(
-    root: Path,
-    closed: Callable[[Path, OSError], None] = lambda *_: None,
-    ignored: Callable[[Path, str], None] = lambda *_: None,
-    not_local: Callable[[Path], None] = lambda *_: None,
-) -> Iterator[Candidate]:
-    """Job files and job folders below `root`. Symbolic links are never followed. A sub-folder that
-    vanishes, or is closed to us, which `closed` is told, does not spoil the rest; nor does what
-    looks as if a job was meant, of which `ignored` is told with the reason. `not_local` is told of
-    jobs whose file is not on this machine. Raises OSError for `root` itself."""
-    pending = [(root, 0)]
-    while pending:
-        folder, depth = pending.pop()
-        try:
-            entries = disk.entries(folder)
-            markers = _markers(entries)
-            others = [entry for entry in entries if entry.name not in markers.values()]
-            jobs, folders = _sorted_out(folder, depth, others, ignored, not_local)
-            # All at once: the way to the folder is walked once, and not for each of them.
-            statuses = disk.statuses(folder, jobs)
-        except FileNotFoundError:
-            if folder == root:
-                raise
-            continue
-        except OSError as error:
-            if folder == root:
-                raise
-            closed(folder, error)
-            continue
-        pending += [(folder / name, depth + 1) for name in folders]
-        above = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
-        for name, status in statuses.items():
-            yield Candidate(folder, name, above + name, status, markers.get(name.lower(), ""))
-
-
-def _sorted_out(
-    folder: Path,
-    depth: int,
-    entries: list[Entry],
-    ignored: Callable[[Path, str], None],
-    not_local: Callable[[Path], None],
-) -> tuple[list[str], list[str]]:
-    """The names of those that are jobs, and of the folders to be looked into."""
-    jobs: list[str] = []
-    folders: list[str] = []
-    for entry in entries:
-        name, kind = entry
-        if is_temporary(name):
-            continue
-        if kind is Kind.FOLDER:
-            if job_file_in(folder / name) is not None:
-                jobs.append(name)
-            elif has_job_elsewhere(folder / name):
-                not_local(folder / name)
-            elif depth < DEEPEST:
-                folders.append(name)
-            else:
-                ignored(folder / name, f"more than {DEEPEST} folders deep; move it up")
-        elif kind is Kind.PLACEHOLDER and _is_job(name):
-            not_local(folder / name)
-        elif depth == 0 and name.lower().endswith(PICTURE_EXTENSIONS):
-            why = "a picture is no job; `sdwatch submit` makes one of its settings"
-            ignored(folder / name, why)
-        elif why := _why_no_job(entry):
-            ignored(folder / name, why)
-        elif name.lower().endswith(JOB_EXTENSIONS):
-            jobs.append(name)
-    return jobs, folders
-
-
-def _markers(entries: list[Entry]) -> dict[str, str]:
-    """The files by which people cancel jobs that wait, by the job's name in lower case. As the
-    listing says: to ask for each would take a share as long as to look at all jobs."""
-    files = (entry.name for entry in entries if entry.kind is not Kind.FOLDER)
-    return {job: name for name in files if (job := cancelled_by(name))}
-
-
-def _is_job(name: str) -> bool:
-    return name.lower().endswith(JOB_EXTENSIONS) and not why_not_a_job(name)
-
-
-def _why_no_job(entry: Entry) -> str:
-    """Of what is not a folder: why it is not taken for a job, where somebody may think it is."""
-    if entry.kind is Kind.LINK:
-        return "a link is never followed; put the file or folder itself here"
-    if entry.kind in (Kind.FILE, Kind.PLACEHOLDER):
-        return why_not_a_job(entry.name)
-    return "not a plain file" if entry.name.lower().endswith(JOB_EXTENSIONS) else ""

@@ -18,7 +18,7 @@ from sdwatch.policy.job.picture import (
     may_be_cut,
     size_of,
 )
-from sdwatch.system import disk, links
+from sdwatch.system import links, patience
 
 MAX_PICTURE_BYTES = 256 << 20
 """Of one image, and of all that one call takes."""
@@ -32,7 +32,7 @@ def open_plain(folder: Path, name: str) -> BinaryIO:
     """The file `name` (relative, with `/`) below `folder`, to be read. Raises SpoolError for what
     leads outside or is no plain file (a pipe would never end), OSError with `name` in it."""
     try:
-        fd = disk.patiently(lambda: links.open_inside(folder, name))
+        fd = patience.patiently(lambda: links.open_inside(folder, name))
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise SpoolError("leads outside the job's folder") from error

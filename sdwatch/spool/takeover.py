@@ -19,7 +19,7 @@ from sdwatch.policy.job.schema import nearest
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import refuse_second_monitor
 from sdwatch.spool.run import JOURNAL
-from sdwatch.system import disk
+from sdwatch.system import disk, renames
 from sdwatch.system.clock import Clock, iso
 
 log = logging.getLogger("sdwatch.spool")
@@ -55,7 +55,7 @@ def take_over(worker: str, spool: Spool, clock: Clock) -> None:
     number = 1
     while True:
         with suppress(FileNotFoundError):  # taken in an earlier round, and not made again
-            disk.rename(folder, spool.working / f"{_TAKEN}{worker}.{number}")
+            renames.rename(folder, spool.working / f"{_TAKEN}{worker}.{number}")
         try:
             disk.write(folder, text.encode())
         except (IsADirectoryError, PermissionError):
@@ -79,7 +79,7 @@ def finish(spool: Spool) -> None:
                 # The old owner may have it open: what it still writes must not be in ours.
                 disk.write(run / JOURNAL, disk.read(run / JOURNAL))
                 disk.sync_folder(run)
-            disk.rename(run, spool.working / run.name)
+            renames.rename(run, spool.working / run.name)
             log.info("%s: taken over (%s)", run.name, taken.name)
         for left in disk.entries(taken):  # its heartbeat
             disk.remove(taken / left.name)

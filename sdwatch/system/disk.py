@@ -12,27 +12,17 @@ import json
 import os
 import shutil
 import stat
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from sdwatch import system
 from sdwatch.system import Entry, Kind, links
 from sdwatch.system.failpoints import failpoint
-from sdwatch.system.links import At, FileIdentity
 from sdwatch.system.long_paths import too_long
+from sdwatch.system.patience import is_held_now, patiently
 
-T = TypeVar("T")
-
-HELD_FOR = 2.0
-"""Seconds for which an effect is tried again on a file that another program holds. Virus scanners,
-indexers and Explorer open new files on Windows; nearly always they let go within one."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
 _ERROR_DIR_NOT_EMPTY = 145
 
 
@@ -58,37 +48,6 @@ def _permissions(path: Path) -> int:
 
 def _folder_mode(path: Path) -> int:
     return 0o700 if _permissions(path) == 0o600 else 0o777
-
-
-def patiently(
-    effect: Callable[[], T],
-    passes: Callable[[Exception], bool] | None = None,
-    limit: float | None = None,
-) -> T:
-    """Return what `effect` returns; try it again while it fails for a reason that passes by itself.
-
-    `passes` says which do; by default only that another program holds the file for a moment, which
-    happens on Windows alone. After `limit` seconds on the same file, by default HELD_FOR, the last
-    error is raised: OSError, or ValueError where `passes` is about that."""
-    first, pause, until = None, _FIRST_PAUSE, 0.0
-    while True:
-        try:
-            return effect()
-        except (OSError, ValueError) as error:
-            if not (passes or _is_held)(error):
-                raise
-            now, held = time.monotonic(), str(getattr(error, "filename", ""))
-            if held != first:  # of a folder with many files the scanner holds one after the other
-                limit = HELD_FOR if limit is None else limit
-                first, pause, until = held, _FIRST_PAUSE, now + limit
-            if now >= until:
-                raise
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-def _is_held(error: Exception) -> bool:
-    return isinstance(error, OSError) and system.is_held(error)
 
 
 def open_to_read(path: Path) -> BinaryIO:
@@ -294,86 +253,6 @@ def append_line(fd: int, line: bytes, path: Path) -> None:
         raise
 
 
-class ReplacedError(FileNotFoundError):
-    """Something else lies where a file or folder was; it was left there, or put back."""
-
-
-def rename(source: Path, target: Path, expected: FileIdentity | None = None) -> None:
-    """One rename; the target must not exist (checked: POSIX would replace it in silence).
-
-    `expected`: what is to be moved. Where something else lies there by now, ReplacedError is raised
-    and nothing is moved; where it came in the moment of the rename, it goes back to the folder that
-    it came from, under its name or, if that is taken meanwhile, with a number. Raises OSError."""
-    with links.place(source) as old, links.place(target) as new:
-        if new.exists():
-            raise FileExistsError(f"{target} is there already; nothing was moved")
-        before = old.status() if expected is not None else None
-        if before is not None and identity_of(before) != expected:
-            raise ReplacedError(errno.ENOENT, "something else lies there now", str(source))
-        failpoint("rename", target, source=source)
-        patiently(lambda: _move(old, new))
-        if before is not None and not _is_same(before, old, new):
-            back = _put_back(new, old)
-            raise ReplacedError(
-                errno.ENOENT, f"something else lay there; it is {back}", str(source)
-            )
-
-
-def _move(old: At, new: At) -> None:
-    os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
-
-
-def _is_same(before: os.stat_result, old: At, new: At) -> bool:
-    """Whether what was moved is what lay there before. Raises OSError."""
-    after = new.status()
-    if identity_of(after) == identity_of(before):
-        return True
-    looks_alike = all(
-        getattr(after, name) == getattr(before, name)
-        for name in ("st_dev", "st_mode", "st_size", "st_mtime_ns")
-    )
-    return looks_alike and not _keeps_identity(old, new)
-
-
-def _keeps_identity(old: At, new: At) -> bool:
-    """Whether a file that is moved between these folders stays the same file for the system. On FAT
-    and exFAT it does not: Windows makes the number from the place of its name (Microsoft,
-    GetFileInformationByHandle). Asked of a file of our own, in `new` first. Raises OSError."""
-    name = f".{uuid.uuid4().hex}.tmp"
-    here, there = (
-        replace(at, name=at.beside(name), path=at.path.with_name(name)) for at in (new, old)
-    )
-    os.close(system.open_new(here.name, here.fd))
-    before = identity_of(here.status())
-    try:
-        _move(here, there)
-    except OSError:
-        system.remove_file(here.name, here.fd)
-        raise
-    try:
-        return identity_of(there.status()) == before
-    finally:
-        system.remove_file(there.name, there.fd)
-
-
-def _put_back(at: At, old: At) -> Path:
-    """Undo the rename of what was not meant; where it is now. Its folder is still held, so it is
-    the one that it came from, whatever has that path by now."""
-    back, number = old, 1
-    while back.exists():
-        number += 1
-        back = replace(
-            old, name=f"{old.name}-{number}", path=old.path.with_name(f"{old.path.name}-{number}")
-        )
-    patiently(lambda: _move(at, back))
-    return back.path
-
-
-def identity_of(status: os.stat_result) -> FileIdentity:
-    """What tells a file or folder from all others."""
-    return status.st_dev, status.st_ino
-
-
 def sync_folder(path: Path) -> None:
     """Make names in a folder durable. Does nothing where the system has no such thing."""
     failpoint("sync_folder", path)
@@ -412,7 +291,7 @@ def remove_tree(path: Path) -> None:
 
 def _is_held_or_not_empty_yet(error: Exception) -> bool:
     """On Windows a removed file keeps its name until the last program that reads it closes it."""
-    return _is_held(error) or getattr(error, "winerror", None) == _ERROR_DIR_NOT_EMPTY
+    return is_held_now(error) or getattr(error, "winerror", None) == _ERROR_DIR_NOT_EMPTY
 
 
 def look_at(path: Path) -> os.stat_result:

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from sdwatch import system
 from sdwatch.errors import AlreadyRunningError, SpoolError
-from sdwatch.system import disk
+from sdwatch.system import disk, patience, renames
 
 log = logging.getLogger("sdwatch.state")
 
@@ -44,7 +44,7 @@ class StateFolder:
             disk.ensure_folder(self.root)
             self._lock.acquire(timeout=0)
             told = f"process {os.getpid()} on {socket.gethostname()}\n"
-            with disk.patiently(
+            with patience.patiently(
                 lambda: open(self.root / "holder", "w", opener=disk.opener)
             ) as holder:
                 holder.write(told)
@@ -117,7 +117,7 @@ class StateFolder:
         if _WORKER.fullmatch(kept):
             return kept
         aside = path.with_name(f"worker.unreadable-{secrets.token_hex(4)}")
-        disk.rename(path, aside)
+        renames.rename(path, aside)
         log.warning(
             "%s cannot be used (%s): set aside as %s. A new id is made; runs that the former one "
             "has in working/ are left alone",

@@ -422,7 +422,7 @@ def test_a_job_that_cannot_be_put_in_leaves_nothing_in_the_inbox(
     (run / "job" / "job.yaml").write_text(JOB)
     if kind == "file":
         shutil.rmtree(run / "job")
-    monkeypatch.setattr(archive.disk, "rename", refuse)
+    monkeypatch.setattr(archive.renames, "rename", refuse)
     with pytest.raises(PermissionError):
         archive.retry(run, spool.inbox)
     assert list(spool.inbox.iterdir()) == []

@@ -18,7 +18,7 @@ import pytest
 from sdwatch.errors import JobError
 from sdwatch.monitor.monitor import Result
 from sdwatch.policy.job.job import Job
-from sdwatch.spool import archive
+from sdwatch.spool import archive, candidates
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.run import read_bounded
@@ -321,7 +321,8 @@ def test_a_job_file_that_is_away_for_a_moment_is_looked_at_again(
     def job_file_in(folder: Path) -> Path | None:
         return None if next(away, False) else real(folder)
 
-    monkeypatch.setattr(inbox_module, "job_file_in", job_file_in)
+    for module in (candidates, inbox_module):
+        monkeypatch.setattr(module, "job_file_in", job_file_in)
     inbox = inbox_of(spool, clock)
     assert settled(inbox, clock) == []
     assert inbox.waiting == {"sketch": "its job file has gone away"}

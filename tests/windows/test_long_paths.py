@@ -112,11 +112,11 @@ def test_the_whole_road_of_a_job_works_in_a_deep_spool(tmp_path: Path) -> None:
 REMOVES = """
 import sys
 from pathlib import Path
-from sdwatch.system import disk, links
+from sdwatch.system import disk, links, renames
 root = Path(sys.argv[1])
 links.follow_none_below(root)
 for run in disk.folders_in(root / "done") + disk.folders_in(root / "failed"):
-    disk.rename(run, root / "working" / f".removed-{run.name}")  # as retention does
+    renames.rename(run, root / "working" / f".removed-{run.name}")  # as retention does
     disk.remove_tree(root / "working" / f".removed-{run.name}")
 """
 
