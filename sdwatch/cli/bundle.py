@@ -1,4 +1,4 @@
-"""`sdwatch bundle`: one zip about a run, for a bug report."""
+"""`sdwatch bundle`: make one zip about a run, for a bug report."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sdwatch.system.state_folder import StateFolder
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
-    parser.add_argument("run", metavar="RUN", help="its id, or a part that only it has")
+    parser.add_argument("run", metavar="RUN", help="its id, or a unique part of it")
     parser.add_argument(
         "-o",
         "--output",
@@ -27,7 +27,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = (
         "No prompts, images, passwords, user names or home paths are in it; its README.txt says\n"
-        "what is. Look through it before you give it away all the same."
+        "what is. Look through it all the same before you give it away."
     )
 
 
@@ -39,8 +39,8 @@ def main(args: argparse.Namespace) -> ExitCode:
     run = find(run_named(args.run), runs, "failed/, done/ or working/")
     log = StateFolder(chosen.config.state).log_file
     data = bundle(run, spool, chosen.config, (log.with_name(f"{log.name}.1"), log))
-    if not disk.is_folder(run):  # it ended meanwhile: what was read of it is not the whole
-        raise NotFoundError(f"{run.name} has moved on in this moment; ask again")
+    if not disk.is_folder(run):  # it ended meanwhile: what was read is not complete
+        raise NotFoundError(f"{run.name} was moved a moment ago; run this command again")
     target = args.output or _free_name(run.name)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     patience.patiently(lambda: temporary.write_bytes(data))
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 def _free_name(run_id: str) -> Path:
-    """What is there already is not overwritten."""
+    """Return a path for the zip that does not exist yet."""
     name = name_for_others(run_id)
     number, path = 1, Path(f"{name}.zip")
     while path.exists():

@@ -1,4 +1,4 @@
-"""Where the log goes: the state folder's sdwatch.log, bounded; warnings to whom it may concern."""
+"""Set up the log: sdwatch.log in the state folder, bounded; warnings are passed on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _Lines(logging.Formatter):
 
 
 class _Teller(logging.Handler):
-    """Gives warnings, as one line each, to `tell`."""
+    """Pass each warning on to `tell`, as one line."""
 
     def __init__(self, tell: Callable[[Notice], None]) -> None:
         super().__init__(logging.WARNING)

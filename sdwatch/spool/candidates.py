@@ -131,7 +131,7 @@ def _sorted_out(
         elif kind is Kind.PLACEHOLDER and _is_job(name):
             not_local(folder / name)
         elif depth == 0 and name.lower().endswith(PICTURE_EXTENSIONS):
-            why = "a picture is no job; `sdwatch submit` makes one of its settings"
+            why = "a picture is not a job; `sdwatch submit` makes one from its settings"
             ignored(folder / name, why)
         elif why := _why_no_job(entry):
             ignored(folder / name, why)

@@ -231,7 +231,7 @@ class Inbox:
             self.waiting[source] = f"waits for {', '.join(known.missing)}"
             return
         if self._parsing_left <= 0:
-            self.waiting[source] = "its turn to be read comes with the next scan"
+            self.waiting[source] = "will be read at the next scan"
             return
         began = self.clock.monotonic()
         try:
@@ -239,7 +239,7 @@ class Inbox:
         except JobError as error:
             known.parsed = error
         except FileNotFoundError:
-            self.waiting[source] = "its job file has gone away"
+            self.waiting[source] = "its job file is gone"
         except OSError as error:
             if late:  # nobody will: it fails, if it can be moved
                 why = f"{_which(path, error)}cannot be read: {error.strerror}"
@@ -270,7 +270,7 @@ class Inbox:
         if disk.is_folder(path):
             there = folder_files(path)
             if (job_file := job_file_in(path)) is None:
-                self.waiting[source] = "its job file has gone away"
+                self.waiting[source] = "its job file is gone"
                 return None
             file = job_file
             if is_too_deep(path):
@@ -311,7 +311,7 @@ class Inbox:
         quiet = self.clock.monotonic() - known.since
         if quiet >= self.arrival_timeout and not system.WRITERS_BLOCK_CLAIMS:
             return False
-        self.waiting[source] = f"another program still writes {printable(file.name)}"
+        self.waiting[source] = f"another program is still writing {printable(file.name)}"
         return True
 
 

@@ -177,7 +177,7 @@ def test_with_the_built_in_config_they_work_in_the_runs_own_folder(
 
 @pytest.mark.parametrize(
     ("command", "told"),
-    [(" ", "$EDITOR is blank"), ("vi 'x", "$EDITOR is no command"), ("a\\", "is no command"),
+    [(" ", "$EDITOR is empty"), ("vi 'x", "$EDITOR is not a command"), ("a\\", "is not a command"),
      ("no-such-editor", "cannot be started"), ("''", "cannot be started")],
 )  # fmt: skip
 def test_an_editor_that_is_none_is_told_and_leaves_nothing_behind(
@@ -248,7 +248,7 @@ def test_a_replay_that_kills_the_webui_costs_no_other_run_an_attempt(
         assert main(["replay", bad.name]) == ExitCode.ERROR
         told = capsys.readouterr().out
         assert "it is on hold until this is over" in told
-        assert "somebody uses this WebUI still" in told
+        assert "the WebUI is still busy" in told
         assert not (spool.spool / "hold").exists()
         spool.wait_for(done=1, failed=1)
         (good,) = spool.done()

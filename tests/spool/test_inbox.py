@@ -174,7 +174,7 @@ def test_a_large_burst_is_parsed_over_several_scans(spool: Spool) -> None:
     for number in range(10):
         (inbox.root / f"castle-{number}.yaml").write_text(JOB)
     assert len(settled(inbox, clock)) == 4
-    assert set(inbox.waiting.values()) == {"its turn to be read comes with the next scan"}
+    assert set(inbox.waiting.values()) == {"will be read at the next scan"}
     assert [len(inbox.scan()), len(inbox.scan())] == [8, 10]
 
 
@@ -736,7 +736,7 @@ def test_a_file_that_a_program_has_open_to_write_to_waits_and_one_that_is_read_d
     path.write_text(JOB)
     with open(path, "ab"):
         assert settled(inbox, clock) == []
-        assert inbox.waiting == {"castle.yaml": "another program still writes castle.yaml"}
+        assert inbox.waiting == {"castle.yaml": "another program is still writing castle.yaml"}
     with open(path, "rb"):
         assert [arrival.source for arrival in inbox.scan()] == ["castle.yaml"]
 
@@ -754,7 +754,7 @@ def test_an_image_of_a_job_folder_that_is_still_written_is_waited_for(
     (folder / "Thumbs.db").touch()
     with open(folder / "Thumbs.db", "ab"), open(folder / "sketch.png", "ab"):
         assert settled(inbox, clock) == []
-        assert inbox.waiting == {"castle": "another program still writes sketch.png"}
+        assert inbox.waiting == {"castle": "another program is still writing sketch.png"}
     with open(folder / "Thumbs.db", "ab"):
         assert [arrival.source for arrival in inbox.scan()] == ["castle"]
 
