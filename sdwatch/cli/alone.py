@@ -25,8 +25,8 @@ _UNKNOWN: dict[str, Any] = {"busy": True}
 @contextmanager
 def alone_with(url: str, spool: Spool) -> Iterator[None]:
     """Keep the monitors of this spool from sending to that WebUI: put them on hold and wait for
-    the call under way. Otherwise a call sent by hand, which may kill the WebUI, would cost an innocent
-    run its attempts. Raises OSError."""
+    the call under way. Otherwise a call sent by hand, which may kill the WebUI, would cost an
+    innocent run its attempts. Raises OSError."""
     if not _lanes(spool, url):
         yield
         return

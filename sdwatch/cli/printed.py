@@ -16,8 +16,8 @@ from sdwatch.webui.process import process_identity
 
 
 def log_of(webui: WebUIConfig | None, config: Config) -> CallLog:
-    """Follow the log from now on: the `log_file` of an external WebUI, or the output of our own in the
-    state folder. For None, a WebUI that the config does not have, there is nothing."""
+    """Follow the log from now on: the `log_file` of an external WebUI, or the output of our own in
+    the state folder. For None, a WebUI that the config does not have, there is nothing."""
     return CallLog(() if webui is None else _paths(webui, config), SystemClock())
 
 

@@ -586,7 +586,7 @@ class Monitor:
             line = self._refused_beats.goes_on("", key_of(error), str(error), now)
             if line:
                 log.warning("the heartbeat cannot be written: %s", line)
-            self._spool.mend()
+            self._spool.repair()
         elif lasted := self._refused_beats.is_over("", self._clock.monotonic()):
             log.info("the heartbeat is written again, after %s", lasted)
 

@@ -40,8 +40,8 @@ _SAVING = re.compile(r"#.+#|.+\.sb-[0-9a-f]{8}-\w{6}", re.IGNORECASE)
 
 
 def is_temporary(name: str) -> bool:
-    """Whether a name is one that editors, browsers, sync tools or systems give to what is not
-    finished, or not a document at all."""
+    """Return whether editors, browsers, sync tools or systems give this name to what is
+    unfinished, or not a document at all."""
     low = name.lower()
     return (
         low.startswith(_TEMPORARY_PREFIXES)
@@ -55,7 +55,7 @@ def is_temporary(name: str) -> bool:
 @dataclass(frozen=True)
 class Candidate:
     """A job file or job folder that a scan found. `source`: relative to the inbox; `status`: as it
-    lies there, or why it cannot be looked at; `marker`: the name of the file beside it
+    lies there, or why that cannot be read; `marker`: the name of the file beside it
     by which somebody cancelled it, or ''."""
 
     folder: Path
@@ -66,7 +66,7 @@ class Candidate:
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Its file or folder."""
         return self.folder / self.name
 
 
@@ -76,10 +76,12 @@ def candidates(
     ignored: Callable[[Path, str], None] = lambda *_: None,
     not_local: Callable[[Path], None] = lambda *_: None,
 ) -> Iterator[Candidate]:
-    """Job files and job folders below `root`. Symbolic links are never followed. A sub-folder that
-    vanishes, or is closed to us, which `closed` is told, does not spoil the rest; nor does what
-    looks as if a job was meant, of which `ignored` is told with the reason. `not_local` is told of
-    jobs whose file is not on this machine. Raises OSError for `root` itself."""
+    """Yield the job files and job folders below `root`. Links are never followed. Raises OSError
+    for `root` itself.
+
+    `closed` gets each sub-folder that we may not read; one that vanishes is skipped. `ignored`
+    gets what looks like a mistake, with the reason. `not_local` gets jobs whose file is not on
+    this machine."""
     pending = [(root, 0)]
     while pending:
         folder, depth = pending.pop()
@@ -112,7 +114,7 @@ def _sorted_out(
     ignored: Callable[[Path, str], None],
     not_local: Callable[[Path], None],
 ) -> tuple[list[str], list[str]]:
-    """The names of those that are jobs, and of the folders to be looked into."""
+    """Return the names of those that are jobs, and of the folders to search."""
     jobs: list[str] = []
     folders: list[str] = []
     for entry in entries:
@@ -141,8 +143,8 @@ def _sorted_out(
 
 
 def _markers(entries: list[Entry]) -> dict[str, str]:
-    """The files by which people cancel jobs that wait, by the job's name in lower case. As the
-    listing says: to ask for each would take a share as long as to look at all jobs."""
+    """Return the files by which people cancel jobs that wait, by the job's name in lower case.
+    Taken from the listing: to ask a share for each would take as long as to check all jobs."""
     files = (entry.name for entry in entries if entry.kind is not Kind.FOLDER)
     return {job: name for name in files if (job := cancelled_by(name))}
 
@@ -152,7 +154,7 @@ def _is_job(name: str) -> bool:
 
 
 def _why_no_job(entry: Entry) -> str:
-    """Of what is not a folder: why it is not taken for a job, where somebody may think it is."""
+    """Return why an entry that is not a folder is not a job, if somebody may think that it is."""
     if entry.kind is Kind.LINK:
         return "a link is never followed; put the file or folder itself here"
     if entry.kind in (Kind.FILE, Kind.PLACEHOLDER):

@@ -1,8 +1,8 @@
-"""The inbox: what lies in it, what of it is a job, and what is ready to be claimed.
+"""Scan the inbox for jobs that are ready to be claimed.
 
 Watch events are only hints that say `scan now`; the scan finds the truth. A job is ready when
-size and mtime have equalled their own last values for the settle time on the monotonic clock, or
-at once where a hint said that it was renamed into place.
+its size and mtime have not changed for the settle time on the monotonic clock, or at once if a
+hint said that it was renamed into place.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from sdwatch.spool.candidates import Candidate, candidates
 from sdwatch.spool.fingerprint import (
     TOO_DEEP,
     Fingerprint,
+    fingerprint_from,
     folder_files,
     fresh_size,
     is_too_deep,
     placeholders,
-    signature_from,
 )
 from sdwatch.spool.inside import size_of_arrived
 from sdwatch.spool.job_file import NOT_LOCAL, job_file_in
@@ -61,12 +61,12 @@ class Arrival:
 
     @property
     def priority(self) -> int:
-        """The job's own; one that cannot be parsed goes first, since it fails at once."""
+        """The job's priority; one that cannot be parsed comes first, since it fails at once."""
         return self.job.priority if isinstance(self.job, Job) else 1_000_000
 
     @property
     def needs_webui(self) -> bool:
-        """Not if it cannot be parsed, or was cancelled: then it ends at once."""
+        """False for a job that cannot be parsed or was cancelled: it ends at once."""
         return isinstance(self.job, Job) and not self.cancelled
 
 
@@ -99,11 +99,11 @@ class Inbox:
     rules: JobRules = field(default_factory=JobRules)
     on_share: bool = False
     waiting: dict[str, str] = field(default_factory=dict)
-    """What is there and not ready, by source, with the reason; as of the last scan."""
+    """What is not ready, by source, with the reason; as of the last scan."""
     unreadable: set[str] = field(default_factory=set)
     """Those of `waiting` that cannot be read, and will not be until somebody does something."""
     ignored: dict[str, str] = field(default_factory=dict)
-    """What is there, is no job and looks as if one was meant, by its path, with the reason."""
+    """What is not a job and looks like a mistake, by its path, with the reason."""
 
     def __post_init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
@@ -111,13 +111,13 @@ class Inbox:
         self._lock = threading.Lock()
 
     def renamed_in(self, path: Path) -> None:
-        """A hint from any thread: this path was renamed into place, so it is whole."""
+        """Note from any thread that this path was renamed into place, so it is whole."""
         with self._lock:
             self._renamed_in.add(path)
 
     def scan(self) -> list[Arrival]:
-        """Look at the whole inbox; what is ready, in the order in which it is to be claimed.
-        Raises OSError where the folder itself cannot be read."""
+        """Scan the whole inbox, and return what is ready, in the order of the claims. Raises
+        OSError if the folder itself cannot be read."""
         with self._lock:
             renamed_in, self._renamed_in = self._renamed_in, set()
         now = self.clock.monotonic()
@@ -144,9 +144,9 @@ class Inbox:
         try:
             if isinstance(status, OSError):
                 raise status
-            identity, fingerprint = renames.identity_of(status), signature_from(path, status)
+            identity, fingerprint = renames.identity_of(status), fingerprint_from(path, status)
         except FileNotFoundError:
-            return None  # claimed by another, or taken away, in this moment
+            return None  # claimed by another monitor, or removed, a moment ago
         except OSError as error:
             self._unreadable(source, error)
             return None
@@ -203,7 +203,7 @@ class Inbox:
         return True
 
     def _is_unfinished(self, known: _Seen, now: float) -> bool:
-        """Whether it reads as a file of which the rest is still to come, and may come."""
+        """Return whether it reads like a file whose end is missing, and may still come."""
         wrong = known.parsed
         if not isinstance(wrong, JobError) or not wrong.unfinished or known.whole:
             return False
@@ -216,17 +216,17 @@ class Inbox:
         return True
 
     def _has_grown(self, path: Path, known: _Seen) -> bool:
-        """Whether it is larger than a listing of the share says, which may be an old one: of an
-        opened file the server itself is asked."""
+        """Return whether it is larger than a listing of the share says, which may be outdated:
+        for an open file the server itself is asked."""
         sizes = {name: size for name, _, size, _ in known.fingerprint}
         try:
             return any(fresh_size(path / name) != size for name, size in sizes.items())
         except OSError:
-            return False  # told when it is read
+            return False  # reported when it is read
 
     def _parse(self, path: Path, source: str, known: _Seen, late: bool) -> None:
-        """Read the job; where it is not ready after all, the reason stands in `waiting`. `late`:
-        images that a job folder names and that are not there are not waited for any more."""
+        """Parse the job; if it is not ready after all, the reason is in `waiting`. `late`:
+        images that a job folder names and that are missing are no longer waited for."""
         if known.missing and not late:
             self.waiting[source] = f"waits for {', '.join(known.missing)}"
             return
@@ -241,7 +241,7 @@ class Inbox:
         except FileNotFoundError:
             self.waiting[source] = "its job file is gone"
         except OSError as error:
-            if late:  # nobody will: it fails, if it can be moved
+            if late:  # it stays unreadable: it fails, if it can be moved
                 why = f"{_which(path, error)}cannot be read: {error.strerror}"
                 known.parsed = unreadable(source, why)
             else:
@@ -257,7 +257,7 @@ class Inbox:
         self.ignored[path.relative_to(self.root).as_posix()] = why
 
     def _not_local(self, path: Path) -> None:
-        """A job of which the content is in a cloud is not opened: that would download it."""
+        """Let a job wait whose content is in a cloud: opening it would download it."""
         source = path.relative_to(self.root).as_posix()
         self.waiting[source] = NOT_LOCAL
         self.unreadable.add(source)
@@ -304,8 +304,8 @@ class Inbox:
         )
 
     def _is_held(self, source: str, file: Path, known: _Seen) -> bool:
-        """Whether some program has a file of this job open to write to it. One that has not done so
-        for the arrival timeout has forgotten it, which matters only where it blocks the claim."""
+        """Return whether a program has a file of this job open for writing. After the arrival
+        timeout without a change it counts only where it blocks the claim."""
         if not system.is_still_written(file):
             return False
         quiet = self.clock.monotonic() - known.since
@@ -316,19 +316,19 @@ class Inbox:
 
 
 def _is_missing(name: str, there: frozenset[str]) -> bool:
-    """Whether an image may still come. Where several may be meant, none is waited for."""
+    """Return whether an image may still come. If several may be meant, none is waited for."""
     return on_disk(name, there) not in there and not several_on_disk(name, there)
 
 
 def _which(path: Path, error: OSError) -> str:
-    """Which file of a job folder it is, as the begin of a sentence; nothing for a single file."""
+    """Return which file of a job folder it is, to start a sentence; nothing for a single file."""
     if not error.filename or not disk.is_folder(path):
         return ""
     return f"{printable(str(error.filename))} "
 
 
 class _AnyName(frozenset[str]):
-    """As if every image were there: for reading which ones a job names."""
+    """Pretends that every image is there, to read which ones a job names."""
 
     def __contains__(self, name: object) -> bool:
         return True

@@ -16,7 +16,6 @@ from typing import Any, BinaryIO
 import psutil
 
 from sdwatch.system.interpreter import python_of_console
-from sdwatch.system.windows_files import long_path
 
 assert sys.platform == "win32"
 
@@ -26,6 +25,8 @@ import pywintypes  # noqa: E402
 import win32con  # noqa: E402
 import win32file  # noqa: E402
 import win32job  # noqa: E402
+
+from sdwatch.system.windows_files import long_path  # noqa: E402
 
 log = logging.getLogger("sdwatch.webui")
 

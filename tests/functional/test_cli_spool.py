@@ -64,7 +64,7 @@ def test_hold_and_resume_are_a_file(tmp_path: Path) -> None:
     make_spool(tmp_path)
     assert sdwatch(tmp_path, "hold").returncode == ExitCode.OK
     assert (tmp_path / "hold").exists()
-    assert "already" in sdwatch(tmp_path, "hold").stdout
+    assert "Already" in sdwatch(tmp_path, "hold").stdout
     assert "on hold" in sdwatch(tmp_path, "status").stdout
     (tmp_path / "hold.txt").touch()
     assert sdwatch(tmp_path, "resume").returncode == ExitCode.OK

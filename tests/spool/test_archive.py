@@ -164,9 +164,9 @@ def test_a_death_at_any_step_of_a_claim_leaves_the_job_in_one_place(
         archive.claim(arrival, spool, clock)
     gc.collect()  # a process that died keeps no file open
     (home,) = homes_of_the_job(spool)
-    to_go_on = archive.recover(spool, clock)
-    assert len(to_go_on) == (home == "working")
-    assert spool.run_folders() == to_go_on
+    to_resume = archive.recover(spool, clock)
+    assert len(to_resume) == (home == "working")
+    assert spool.run_folders() == to_resume
     assert homes_of_the_job(spool) == [home]
 
 
@@ -260,10 +260,10 @@ def test_a_death_at_any_step_of_publishing_leaves_one_whole_run(
             archive.publish(run, spool, "failed", cancelled_envelope())
         except DiedError:
             run.close()
-    to_go_on = archive.recover(spool, clock)
-    if to_go_on:  # it had not ended yet: publishing goes on where it was
+    to_resume = archive.recover(spool, clock)
+    if to_resume:  # it had not ended yet: publishing resumes where it was
         assert homes_of_the_job(spool) == ["working"]
-        archive.publish(Run(to_go_on[0], clock), spool, "failed", cancelled_envelope())
+        archive.publish(Run(to_resume[0], clock), spool, "failed", cancelled_envelope())
     assert homes_of_the_job(spool) == ["failed"]
     where = spool.failed / run.run_id
     assert {path.name for path in where.iterdir() if path.name[0] != "."} == {
@@ -431,12 +431,12 @@ def test_a_job_that_cannot_be_put_in_leaves_nothing_in_the_inbox(
 def test_folders_that_were_taken_away_are_made_again(spool: Spool) -> None:
     shutil.rmtree(spool.working.parent)
     spool.done.rmdir()
-    spool.mend()
+    spool.repair()
     assert spool.working.is_dir()
     assert spool.done.is_dir()
 
 
 def test_of_a_share_that_is_gone_as_a_whole_nothing_is_made(spool: Spool) -> None:
     shutil.rmtree(spool.root)
-    spool.mend()
+    spool.repair()
     assert not spool.root.exists()
