@@ -1,11 +1,11 @@
 """Kills at random: what is promised holds, whatever dies when.
 
 `python benchmarks/chaos.py --seed S --jobs N --kills K` drops N jobs while it kills, K times, the
-monitor, the WebUI or both (kill -9), or freezes one of them for a while or, the WebUI,
-for good. The seed draws the plan (`--plan` prints it): the jobs, and each kill's kind and moment,
-so many POSTs and so many milliseconds after the one before. What comes of it differs from time to
-time, as threads take turns; what is promised must hold each time. At the end it is checked from
-the folders, the crash history, and what the WebUI itself wrote down of each request. Exit 1 and a
+monitor, the WebUI or both (kill -9), or freezes one of them for a while or, the WebUI, for good.
+The seed determines the plan (`--plan` prints it): the jobs, and each kill's kind and moment, so
+many POSTs and so many milliseconds after the one before. What comes of it differs from time to
+time, as threads take turns; what is promised must hold each time. At the end it is checked from the
+folders, the crash history, and what the WebUI itself wrote down of each request. Exit 1 and a
 report when a promise is broken; the folder is kept then.
 """
 
@@ -71,7 +71,7 @@ class Plan:
 
 
 def draw(seed: int, jobs: int, kills: int) -> Plan:
-    """The same for the same seed."""
+    """Return the same for the same seed."""
     chance = random.Random(seed)
     texts = {f"job-{number:04d}": _job(chance, number) for number in range(jobs)}
     between = max(1, round(1.4 * jobs * CALLS_OF_A_JOB / max(1, kills)))
@@ -86,7 +86,7 @@ def draw(seed: int, jobs: int, kills: int) -> Plan:
 
 
 def _job(chance: random.Random, number: int) -> str:
-    """One to three stages of small pictures, each prompt unlike all others."""
+    """Return one to three stages of small pictures, each prompt unlike all others."""
     first = {
         "prompt": f"chaos {number:04d}.1",
         "width": 64,
@@ -192,7 +192,8 @@ class Night:
         return self.monitor.wait(60 * PATIENCE)
 
     def _beats(self, monitor: subprocess.Popen[bytes] | None) -> bool:
-        """Whether this monitor is up: it obeys signals from before its first heartbeat on."""
+        """Return whether this monitor is up: it obeys signals from before its first heartbeat
+        on."""
         beats = []
         for path in self.spool.glob("working/*/heartbeat.json"):
             with suppress(OSError):  # it is being replaced
@@ -273,7 +274,7 @@ class Night:
 
 
 def ours(root: Path) -> list[psutil.Process]:
-    """What lives of all that this night's WebUI ever started."""
+    """Return what lives of all that this night's WebUI ever started."""
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
@@ -285,7 +286,7 @@ def ours(root: Path) -> list[psutil.Process]:
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:
-    """The records of a file of JSON lines; one that a death left torn is passed over."""
+    """Return the records of a file of JSON lines; one that a death left torn is passed over."""
     found = []
     for line in path.read_bytes().splitlines():
         with suppress(ValueError):
@@ -294,7 +295,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def is_whole(run: Path) -> bool:
-    """Whether a published run has all that belongs to it."""
+    """Return whether a published run has all that belongs to it."""
     needed = ["run.json", "journal.jsonl", "job.yaml"]
     if run.parent.name == "failed":
         needed += ["WHY.txt", "error.json"]
@@ -432,7 +433,7 @@ def _calls_noted(notes: Path) -> dict[tuple[str, str], list[float]]:
 
 
 def _story(records: list[dict[str, Any]]) -> Iterator[str]:
-    """Whether the journal reads as a story."""
+    """Yield what is wrong with the journal as a story."""
     names = [record["event"] for record in records]
     if names[0] != "claimed" or names.count("ended") != 1 or names[-1] != "ended":
         yield f"its journal is no story: {names}"

@@ -3,7 +3,7 @@
 `python benchmarks/fuzz.py` reads 100,000 files that tests/mutations.py makes of the example jobs
 and some tricky ones; `--seed` makes others of them. Each must end in a job, or in an error whose
 every problem has a line, a column and a message of one line. Workers read them, so that the death
-of one, or a file that takes for ever, is an answer too. What broke something is kept as a file.
+of one, or a file that takes forever, is an answer too. What broke something is kept as a file.
 """
 
 from __future__ import annotations
@@ -105,7 +105,8 @@ class Worker:
         return _median(looks[:quarter]), _median(looks[-quarter:])
 
     def follow(self, limit: float) -> Worker | None:
-        """Take what it says; where it died or hangs, the one that goes on behind that file."""
+        """Take its results; if it died or hangs, return the worker that continues behind that
+        file."""
         died = self._take_all()
         if self.next >= self.files:
             self._end()
@@ -121,7 +122,7 @@ class Worker:
         return self._another() if self.next < self.files else None
 
     def _take_all(self) -> bool:
-        """Whether the pipe has ended."""
+        """Return whether the pipe has ended."""
         try:
             while self.pipe.poll():
                 if (said := self.pipe.recv()) is not None:
@@ -142,7 +143,7 @@ class Worker:
 
 
 def main() -> int:
-    """The command."""
+    """Return the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--seed", type=int, default=1, help="another one: other files")
     parser.add_argument("--files", type=int, default=100_000, help="how many (default 100,000)")
@@ -184,7 +185,7 @@ def _read_all(pipe: Connection, seed: int, numbers: range, python_parser: bool) 
 
 
 def _read(seed: int, number: int) -> tuple[bool, str, float]:
-    """Whether file `number` was accepted, what broke, and the seconds it took."""
+    """Return whether file `number` was accepted, what broke, and the seconds it took."""
     data = mutated(seed, number)
     began = time.perf_counter()
     accepted, broken = False, ""
@@ -224,7 +225,7 @@ def _median(looks: list[Memory]) -> Memory:
 
 
 def _print_memory(memory: tuple[Memory, Memory] | None) -> bool:
-    """Whether it grew by more than is allowed."""
+    """Return whether it grew by more than is allowed."""
     if memory is None:
         print(f"memory: fewer than {2 * _WARM_UP:,} files of a worker, too few to tell")
         return False

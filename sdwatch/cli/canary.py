@@ -134,7 +134,7 @@ class _Monitors:
         self._counts: dict[str, Any] = {}
 
     def look(self) -> dict[str, Any] | None:
-        """The run whose call it works on now, and where that is; None for none."""
+        """Return the run whose call it works on now, and where that is; None for none."""
         before, beats = self._counts, read_heartbeats(self._spool.root)
         self._counts = {str(beat.get("worker")): beat.get("beat") for beat in beats}
         lives = (

@@ -103,7 +103,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     folder = _fresh(args.folder.absolute())
     _set_up(folder)
     say(f"Three jobs and a simulated WebUI, in {folder}. The WebUI will be killed once.")
-    say("The pictures are not real: the simulator draws them, no GPU is needed.")
+    say("The pictures are not real: they come from the simulator; no GPU is needed.")
     session = Session(load_config(folder / CONFIG), folder / CONFIG, once=True)
     limit = threading.Timer(LIMIT, session.monitor.stop)
     limit.start()

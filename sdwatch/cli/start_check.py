@@ -217,7 +217,7 @@ def _folders_named(start: _Start) -> Iterator[StartFinding]:
 
 
 def _listens(start: _Start) -> Iterator[StartFinding]:
-    """Whether others on the network can use it."""
+    """Warn if others on the network can use it."""
     webui = start.webui
     has_password = webui.password is not None
     found = exposure(start.command, webui.env or {}, webui.host, has_password=has_password)
@@ -272,7 +272,7 @@ def _why_missing(path: Path, folder: Path) -> str:
 
 
 def _of_another_system(path: Path) -> Iterator[StartFinding]:
-    """A script of the other system; under wine some of them run all the same."""
+    """Warn about a script of the other system; under wine some of them run all the same."""
     suffix = path.suffix.lower()
     if _WINDOWS and suffix == ".sh":
         yield _of_word(
@@ -288,7 +288,7 @@ def _of_another_system(path: Path) -> Iterator[StartFinding]:
 
 
 def _venv_without_python(path: Path) -> Iterator[StartFinding]:
-    """A venv's python is a link, or on Windows a program that looks up where the real one is."""
+    """Check that the Python behind a venv's is there: it is a link, or on Windows a launcher."""
     try:
         text = (path.parent.parent / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -311,7 +311,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _flags_in(folder: Path) -> set[str]:
-    """All that looks like a flag in a WebUI's source, and in what its extensions add."""
+    """Return all that looks like a flag in a WebUI's source, and in what its extensions add."""
     patterns = ("*.py", "modules/*.py", "modules_forge/*.py", "backend/*.py", "ext*/*/preload.py")
     found: set[str] = set()
     for pattern in patterns:
@@ -334,6 +334,6 @@ def _places_in(file: Path | None) -> Places:
 
 
 def _place(places: Places, key: Place) -> tuple[int, int]:
-    """Where it stands, or what it is part of."""
+    """Return where it stands, or what it is part of."""
     known = (key[:length] for length in range(len(key), 0, -1) if key[:length] in places)
     return places.get(next(known, ()), (0, 0))

@@ -280,7 +280,7 @@ class RunRecorder(EvidenceRecorder):
 
 
 def _printed(text: str) -> dict[str, Any]:
-    """What the WebUI wrote of it: a line, or several."""
+    """Return what the WebUI wrote of it: a line, or several."""
     lines = text.splitlines()
     if len(lines) > 1:
         return {"lines": lines}

@@ -346,7 +346,7 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
 
 
 def is_cancelled(folder: Path) -> bool:
-    """Whether a person put `cancel` (or cancel.txt) into a run's folder."""
+    """Return whether a person put `cancel` (or cancel.txt) into a run's folder."""
     try:
         return any(is_cancel(entry.name) for entry in disk.entries(folder))
     except OSError:

@@ -140,7 +140,7 @@ __all__ = [
 
 
 def environ_has(pid: int, name: str, value: str) -> bool:
-    """Whether the process was started with `name=value`. False where that cannot be seen."""
+    """Return whether the process was started with `name=value`. False where that cannot be seen."""
     try:
         return psutil.Process(pid).environ().get(name) == value
     except (psutil.Error, OSError):

@@ -1,6 +1,6 @@
 """Time as sdwatch sees it: handed in, so that tests can move it.
 
-Waiting times within one boot are kept on the boot clock (it goes on while the machine sleeps and
+Waiting times within one boot are kept on the boot clock (it continues while the machine sleeps, and
 nobody can set it); the wall clock serves people, and what must outlast a reboot.
 """
 
@@ -29,7 +29,7 @@ class Clock(Protocol):
         """Since 1970, as the machine believes."""
 
     def boot_id(self) -> str:
-        """Names this run of the machine; another one after each reboot."""
+        """Return an id of this boot of the machine."""
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
         """Wait for `event`, at most `timeout` seconds; whether it is set."""
@@ -66,6 +66,6 @@ def join(thread: threading.Thread, seconds: float | None = None) -> None:
 
 
 def iso(wall: float) -> str:
-    """A time for people and files: UTC, to the millisecond, `2026-11-23T06:52:43.123Z`."""
+    """Return a time for people and files: UTC, to the millisecond, `2026-11-23T06:52:43.123Z`."""
     text = datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

@@ -22,15 +22,15 @@ _CONNECT_LIMIT = 1.0  # seconds
 
 
 def boot_time() -> float:
-    """Seconds since the machine's start, sleep included."""
+    """Return seconds since the machine's start, sleep included."""
     if sys.platform == "linux":
         return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.clock_gettime(time.CLOCK_MONOTONIC)  # on macOS this one goes on during sleep
+    return time.clock_gettime(time.CLOCK_MONOTONIC)  # on macOS this one continues during sleep
 
 
 @functools.cache
 def boot_id() -> str:
-    """Names this run of the machine; another one after each reboot."""
+    """Return an id of this boot of the machine."""
     if sys.platform == "linux":
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     try:
@@ -41,9 +41,10 @@ def boot_id() -> str:
 
 
 def somebody_listens(host: str, port: int) -> bool:
-    """Whether anybody listens on that port. A connection that is neither taken nor refused proves
-    nothing: behind it is a listener that does not accept, or a firewall that drops packets. Then
-    the table of connections decides; where it is closed to this user, the answer is yes."""
+    """Return whether anybody listens on that port. A connection that is neither taken nor
+    refused proves nothing: behind it is a listener that does not accept, or a firewall that
+    drops packets. Then the table of connections decides; where it is closed to this user, the
+    answer is yes."""
     try:
         with socket.create_connection((host, port), timeout=_CONNECT_LIMIT):
             return True
@@ -57,8 +58,8 @@ def somebody_listens(host: str, port: int) -> bool:
 
 
 def code_pages() -> tuple[str, ...]:
-    """Encodings of output that is not UTF-8, the likeliest first: those of Western Windows, because
-    a log may lie on a share and come from there."""
+    """Return encodings of output that is not UTF-8, the likeliest first: those of Western
+    Windows, because a log may lie on a share and come from there."""
     return ("cp1252", "cp850")
 
 

@@ -48,7 +48,8 @@ def too_long_for_programs(path: Path) -> str:
 
 
 def open_to_read(path: Path) -> int:
-    """A descriptor to read the file; a pipe is not waited for. Raises OSError, for a folder too."""
+    """Return a descriptor to read the file; a pipe is not waited for. Raises OSError, for a
+    folder too."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         os.close(fd)
@@ -57,9 +58,9 @@ def open_to_read(path: Path) -> int:
 
 
 def is_held(error: OSError) -> bool:
-    """Whether another program has the file open for a moment, so that the same effect may succeed a
-    moment later. Never: here an open file is in nobody's way, and a PermissionError stays one.
-    (What has a `winerror` comes from tests, which imitate Windows.)"""
+    """Return whether another program has the file open for a moment, so that the same effect may
+    succeed a moment later. Never: here an open file is in nobody's way, and a PermissionError
+    stays one. (What has a `winerror` comes from tests, which imitate Windows.)"""
     return getattr(error, "winerror", None) in HELD_CODES
 
 
@@ -86,7 +87,7 @@ def holding(root: Path, parts: Sequence[str]) -> Iterator[int | None]:
 
 
 def _in_the_way(error: OSError, fd: int, path: Path) -> OSError:
-    """The error of a walk that ended at `path`. The system says ENOTDIR of a link, too."""
+    """Return the error of a walk that ended at `path`. The system says ENOTDIR of a link, too."""
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         with suppress(OSError):
             if is_link(os.stat(path.name, dir_fd=fd, follow_symlinks=False)):
@@ -96,14 +97,14 @@ def _in_the_way(error: OSError, fd: int, path: Path) -> OSError:
 
 
 def is_link(status: os.stat_result) -> bool:
-    """Whether it leads elsewhere, as told by lstat."""
+    """Return whether it leads elsewhere, by its lstat."""
     return stat.S_ISLNK(status.st_mode)
 
 
 def open_inside(folder: Path, name: str) -> int:
-    """A descriptor to read the file `name` (relative, with `/`) below `folder`. No link below
-    `folder` is followed, also none that takes a place on the way in this moment; nor is a pipe
-    waited for. Raises OSError: ELOOP or ENOTDIR where the name leads outside."""
+    """Return a descriptor to read the file `name` (relative, with `/`) below `folder`. No link
+    below `folder` is followed, also none that takes a place on the way in this moment; nor is a
+    pipe waited for. Raises OSError: ELOOP or ENOTDIR where the name leads outside."""
     *above, last = PurePosixPath(name).parts or ("",)
     if last == ".." or name.startswith("/"):
         raise OSError(errno.ELOOP, "leads outside", name)
@@ -113,21 +114,22 @@ def open_inside(folder: Path, name: str) -> int:
 
 
 def open_new(name: str, held: int | None, permissions: int = 0o666) -> int:
-    """A descriptor to write a file that is not there yet, with these permissions less the umask; a
-    link of that name is there. Raises FileExistsError, OSError."""
+    """Return a descriptor to write a file that is not there yet, with these permissions less the
+    umask; a link of that name is there. Raises FileExistsError, OSError."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.open(name, flags, permissions, dir_fd=held)
 
 
 def open_to_append(name: str, held: int | None) -> int:
-    """A descriptor to append to a file that is there, and to read it. A link is followed only where
-    no folder is `held`. Raises OSError."""
+    """Return a descriptor to append to a file that is there, and to read it. A link is followed
+    only where no folder is `held`. Raises OSError."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (0 if held is None else os.O_NOFOLLOW)
     return os.open(name, flags, dir_fd=held)
 
 
 def listing(path: str, held: int | None) -> list[Entry]:
-    """What lies in a folder: in the one that is `held`, or else at `path`. Raises OSError."""
+    """Return what lies in a folder: in the one that is `held`, or else at `path`. Raises
+    OSError."""
     fd = _open_held(path, held)
     try:
         with os.scandir(fd) as entries:
@@ -137,7 +139,8 @@ def listing(path: str, held: int | None) -> list[Entry]:
 
 
 def _kind_of(entry: os.DirEntry[str]) -> Kind:
-    """To be asked while the folder is open: on some file systems a listing has no types."""
+    """Return the kind; call it while the folder is open: on some file systems a listing has no
+    types."""
     if entry.is_symlink():
         return Kind.LINK
     if entry.is_dir(follow_symlinks=False):
@@ -179,18 +182,18 @@ def _make_writable(name: str, held: int | None) -> bool:
 
 
 def _open_held(path: str, held: int | None) -> int:
-    """A descriptor of a folder to list or sync; one with O_PATH is for neither."""
+    """Return a descriptor of a folder to list or sync; one with O_PATH is for neither."""
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     return os.open(path, flags) if held is None else os.open(".", flags, dir_fd=held)
 
 
 def is_still_written(path: Path) -> bool:
-    """Whether a program of this machine has the file open to write to it, a file server such as
-    smbd included. False where that cannot be known: then a file counts as whole once it has
+    """Return whether a program of this machine has the file open to write to it, a file server such
+    as smbd included. False where that cannot be known: then a file counts as whole once it has
     stopped changing.
 
-    Linux gives a read lease on a file that nobody writes to (fcntl(2), F_SETLEASE), to the owner
-    of the file and to whoever has CAP_LEASE. Network file systems refuse all leases with the same
+    Linux gives a read lease on a file that nobody writes to (fcntl(2), F_SETLEASE), to the owner of
+    the file and to whoever has CAP_LEASE. Network file systems refuse all leases with the same
     error, so that a refusal counts only where a file of our own beside it gets one.
     """
     if sys.platform != "linux":
@@ -206,7 +209,7 @@ def is_still_written(path: Path) -> bool:
 
 
 def _leased(fd: int) -> bool:
-    """Whether nobody writes to the open file, as far as this can be asked."""
+    """Return whether nobody writes to the open file, as far as this can be asked."""
     assert sys.platform == "linux"
     try:
         # Who opens it in between waits until the lease is given up, and we are sent a signal: one
@@ -220,7 +223,7 @@ def _leased(fd: int) -> bool:
 
 
 def _gives_leases(folder: Path) -> bool:
-    """Whether a file in this folder that nobody can write to gets a lease."""
+    """Return whether a file in this folder that nobody can write to gets a lease."""
     assert sys.platform == "linux"
     try:
         written = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)

@@ -18,7 +18,7 @@ assert sys.platform != "win32"
 
 
 def start_mark(pid: int) -> str | None:
-    """With the pid and the boot id, names one process for good; None when there is none.
+    """Return what with the pid and the boot id identifies one process; None if there is none.
 
     On Linux these are clock ticks since boot: psutil's create_time() moves when somebody sets
     the clock, the ticks do not. A zombie still has its mark.
@@ -84,7 +84,8 @@ def _private(path: str, flags: int) -> int:
 
 
 def session_of(pid: int) -> int | None:
-    """The session of a process, dead but not reaped included; None where there is no process."""
+    """Return the session of a process, dead but not reaped included; None where there is no
+    process."""
     try:
         return os.getsid(pid)
     except OSError:
@@ -92,7 +93,7 @@ def session_of(pid: int) -> int | None:
 
 
 def session_members(session: int) -> list[psutil.Process]:
-    """The processes of this user in a session, dead ones too that nobody has reaped."""
+    """Return the processes of this user in a session, dead ones too that nobody has reaped."""
     found = []
     for pid in psutil.pids():
         if session_of(pid) != session:
@@ -108,8 +109,8 @@ def session_members(session: int) -> list[psutil.Process]:
 
 
 def numbering() -> str:
-    """How far the numbering of processes has come; "" where that cannot be seen. To be kept for
-    `is_same_round`."""
+    """Return how far the numbering of processes has come; "" where that cannot be seen. To be
+    kept for `is_same_round`."""
     if sys.platform != "linux":
         return ""
     try:
@@ -123,8 +124,8 @@ def numbering() -> str:
 
 
 def is_same_round(then: str) -> bool:
-    """Whether no number that was in use at `then` (see `numbering`) can have been given to another
-    process since. False where that is not known.
+    """Return whether no number that was in use at `then` (see `numbering`) can have been given to
+    another process since. False where that is not known.
 
     Linux gives numbers in a circle: one comes round only when all free ones after it were given,
     and each process and thread that is made takes one (proc_stat(5): `processes`). Half of the
@@ -139,8 +140,8 @@ def is_same_round(then: str) -> bool:
 
 
 def prints_to(process: psutil.Process, paths: Iterable[Path]) -> bool:
-    """Whether stdout or stderr of a process goes to one of `paths`. False where that cannot be
-    seen."""
+    """Return whether stdout or stderr of a process goes to one of `paths`. False where that
+    cannot be seen."""
     if sys.platform != "linux":
         return False
     wanted = [path.resolve() for path in paths]
@@ -152,7 +153,7 @@ def prints_to(process: psutil.Process, paths: Iterable[Path]) -> bool:
 
 
 def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:
-    """SIGTERM to the group, and to each of `pids` that is outside of it."""
+    """Send SIGTERM to the group, and to each of `pids` that is outside of it."""
     del job_name
     inside: list[int] = []
     outside: list[int] = []
@@ -168,7 +169,7 @@ def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:
 
 
 def kill(pids: Iterable[int], job_name: str) -> None:
-    """SIGKILL to each of `pids`."""
+    """Send SIGKILL to each of `pids`."""
     del job_name
     _signal(pids, signal.SIGKILL)
 
@@ -178,7 +179,7 @@ def wait_gone(process: psutil.Process) -> int | None:
     its parent's to see.
 
     psutil's own wait() would wait for a zombie to be reaped, which in a container whose first
-    process does not reap is for ever (measured with Forge dfdcbab6).
+    process does not reap is forever (measured with Forge dfdcbab6).
     """
     while _is_alive(process):
         if not _wait_by_pidfd(process.pid):
@@ -187,7 +188,7 @@ def wait_gone(process: psutil.Process) -> int | None:
 
 
 def io_bytes(process: psutil.Process) -> int:
-    """Bytes that a process has read and written so far, sockets included; 0 where unknown.
+    """Return bytes that a process has read and written so far, sockets included; 0 where unknown.
 
     Raises psutil.Error.
     """
@@ -207,8 +208,8 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def _wait_by_pidfd(pid: int) -> bool:
-    """Whether it could be waited for; if not (old kernel, no descriptors left, EINVAL by a race
-    while the process ends), the caller looks again."""
+    """Return whether it could be waited for; if not (old kernel, no descriptors left, EINVAL by
+    a race while the process ends), the caller looks again."""
     if sys.platform != "linux":
         return False
     try:

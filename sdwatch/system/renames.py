@@ -20,7 +20,7 @@ class ReplacedError(FileNotFoundError):
 
 
 def rename(source: Path, target: Path, expected: FileIdentity | None = None) -> None:
-    """One rename; the target must not exist (checked: POSIX would replace it in silence).
+    """Rename once; the target must not exist (checked: POSIX would silently replace it).
 
     `expected`: what is to be moved. Where something else lies there by now, ReplacedError is raised
     and nothing is moved; where it came in the moment of the rename, it goes back to the folder that
@@ -45,7 +45,7 @@ def _move(old: At, new: At) -> None:
 
 
 def _is_same(before: os.stat_result, old: At, new: At) -> bool:
-    """Whether what was moved is what lay there before. Raises OSError."""
+    """Return whether what was moved is what lay there before. Raises OSError."""
     after = new.status()
     if identity_of(after) == identity_of(before):
         return True
@@ -57,9 +57,10 @@ def _is_same(before: os.stat_result, old: At, new: At) -> bool:
 
 
 def _keeps_identity(old: At, new: At) -> bool:
-    """Whether a file that is moved between these folders stays the same file for the system. On FAT
-    and exFAT it does not: Windows makes the number from the place of its name (Microsoft,
-    GetFileInformationByHandle). Asked of a file of our own, in `new` first. Raises OSError."""
+    """Return whether a file that is moved between these folders stays the same file for the
+    system. On FAT and exFAT it does not: Windows makes the number from the place of its name
+    (Microsoft, GetFileInformationByHandle). Asked of a file of our own, in `new` first. Raises
+    OSError."""
     name = f".{uuid.uuid4().hex}.tmp"
     here, there = (
         replace(at, name=at.beside(name), path=at.path.with_name(name)) for at in (new, old)
@@ -78,8 +79,8 @@ def _keeps_identity(old: At, new: At) -> bool:
 
 
 def _put_back(at: At, old: At) -> Path:
-    """Undo the rename of what was not meant; where it is now. Its folder is still held, so it is
-    the one that it came from, whatever has that path by now."""
+    """Undo the rename of something else, and return where it is now. Its folder is still held,
+    so it goes back to where it came from, whatever has that path by now."""
     back, number = old, 1
     while back.exists():
         number += 1
@@ -91,5 +92,5 @@ def _put_back(at: At, old: At) -> Path:
 
 
 def identity_of(status: os.stat_result) -> FileIdentity:
-    """What tells a file or folder from all others."""
+    """Return what identifies a file or folder on this machine."""
     return status.st_dev, status.st_ino

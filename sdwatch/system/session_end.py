@@ -71,7 +71,7 @@ def _watch(end: Callable[[], None]) -> None:
 
 
 def _is_service() -> bool:
-    """Whether this process is in session 0, in which nobody is logged on."""
+    """Return whether this process is in session 0, in which nobody is logged on."""
     session = ctypes.c_uint()
     kernel = ctypes.windll.kernel32
     found = kernel.ProcessIdToSessionId(kernel.GetCurrentProcessId(), ctypes.byref(session))

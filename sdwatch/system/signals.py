@@ -1,4 +1,4 @@
-"""Signals that ask sdwatch to end: Ctrl-C, SIGTERM, SIGHUP, and Ctrl-Break on Windows.
+"""Handle the signals that ask sdwatch to end: Ctrl-C, SIGTERM, SIGHUP, and Ctrl-Break on Windows.
 
 They are caught before the slow imports, so this module imports nothing that is slow. What a signal
 does depends on how far the process is: before its command runs it ends at once; a command unwinds;
@@ -81,13 +81,13 @@ class LeftToChild:
 
 
 class Again:
-    """Tells a second request to end from an echo of the first."""
+    """Distinguish a second request to end from an echo of the first."""
 
     def __init__(self) -> None:
         self._first: float | None = None
 
     def __call__(self, number: int) -> bool:
-        """Whether this signal is a second request. A SIGHUP never is: a terminal that closes
+        """Return whether this signal is a second request. A SIGHUP never is: a terminal that closes
         sends several."""
         now = time.monotonic()
         if self._first is None:
@@ -97,7 +97,7 @@ class Again:
 
 
 def in_words(number: int) -> str:
-    """A signal as people know it."""
+    """Return a signal as people know it."""
     name = signal.Signals(number).name
     return _WORDS.get(name, name)
 

@@ -84,19 +84,19 @@ class StateFolder:
         return self.root / "status.json"
 
     def knows(self, spool: Path) -> bool:
-        """Whether this worker has worked on that spool before; it has from now on."""
+        """Return whether this worker has worked on that spool before; it has from now on."""
         path, name = self.root / "spool", disk.encoded(str(spool))
         try:
             known = disk.read(path) == name
         except OSError:
             known = False
         if not known:
-            with suppress(OSError):  # then it is made anew at the next start
+            with suppress(OSError):  # then it is made again at the next start
                 disk.write(path, name)
         return known
 
     def webui(self, name: str) -> Path:
-        """The folder of one WebUI: identity, crash history, output. Raises SpoolError."""
+        """Return the folder of one WebUI: identity, crash history, output. Raises SpoolError."""
         folder = self.root / f"webui-{name}"
         try:
             disk.ensure_folder(folder)
@@ -106,7 +106,7 @@ class StateFolder:
         return folder
 
     def _known_worker(self, path: Path) -> str:
-        """What was kept; "" where nothing was, or was set aside. Raises OSError."""
+        """Return what was kept; "" where nothing was, or was set aside. Raises OSError."""
         try:
             kept = disk.read(path).decode("ascii").strip()
             reason = "it is no id"

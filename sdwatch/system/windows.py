@@ -16,7 +16,7 @@ assert sys.platform == "win32"
 
 
 def boot_time() -> float:
-    """Seconds since the machine's start, sleep included."""
+    """Return seconds since the machine's start, sleep included."""
     ticks = ctypes.windll.kernel32.GetTickCount64
     ticks.restype = ctypes.c_ulonglong
     return float(ticks()) / 1000.0
@@ -24,7 +24,7 @@ def boot_time() -> float:
 
 @functools.cache
 def boot_id() -> str:
-    """Names this run of the machine; another one after each reboot.
+    """Return an id of this boot of the machine.
 
     It is the start time of the session manager, the first process of a boot: it was written down
     once, while the boot time is computed and moves with the clock.
@@ -37,9 +37,9 @@ def boot_id() -> str:
 
 
 def somebody_listens(host: str, port: int) -> bool:
-    """Whether anybody listens on that port, by the table of connections, which has those of all
-    users. Connecting could not tell within a second: Windows sends its SYN again, so that a refused
-    connection takes about two (Microsoft KB 175523, curl#14144)."""
+    """Return whether anybody listens on that port, by the table of connections, which has those
+    of all users. Connecting could not tell within a second: Windows sends its SYN again, so that
+    a refused connection takes about two (Microsoft KB 175523, curl#14144)."""
     try:
         return bool(listeners(host, port))
     except (psutil.Error, OSError):
@@ -47,8 +47,8 @@ def somebody_listens(host: str, port: int) -> bool:
 
 
 def code_pages() -> tuple[str, ...]:
-    """Encodings of output that is not UTF-8, the likeliest first: what programs with windows use
-    (ANSI), and what consoles and cmd.exe do (OEM)."""
+    """Return encodings of output that is not UTF-8, the likeliest first: what programs with
+    windows use (ANSI), and what consoles and cmd.exe do (OEM)."""
     kernel = ctypes.windll.kernel32
     return f"cp{kernel.GetACP()}", f"cp{kernel.GetOEMCP()}"
 

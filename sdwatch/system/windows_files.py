@@ -49,14 +49,15 @@ def too_long_for_programs(path: Path) -> str:
 
 
 def open_to_read(path: Path) -> int:
-    """A descriptor to read the file that keeps nobody from replacing, renaming or removing it:
-    open() would share it for reading and writing only. Raises OSError."""
+    """Return a descriptor to read the file that keeps nobody from replacing, renaming or
+    removing it: open() would share it for reading and writing only. Raises OSError."""
     return msvcrt.open_osfhandle(int(_to_read(path, 0).Detach()), os.O_RDONLY)
 
 
 def is_held(error: OSError) -> bool:
-    """Whether another program may have the file open for a moment, so that the same effect may
-    succeed a moment later. open() has no `winerror`: the C runtime keeps the errno only."""
+    """Return whether another program may have the file open for a moment, so that the same
+    effect may succeed a moment later. open() has no `winerror`: the C runtime keeps the errno
+    only."""
     if error.winerror is None:
         return error.errno == errno.EACCES
     return error.winerror in HELD_CODES
@@ -86,15 +87,15 @@ def holding(root: Path, parts: Sequence[str]) -> Iterator[int | None]:
 
 
 def _hold(path: Path, flags: int) -> Any:
-    """A handle of a folder that keeps it in its place. To read is asked for because a handle that
-    asks for nothing keeps nobody away. Raises OSError."""
+    """Return a handle of a folder that keeps it in its place. To read is asked for because a
+    handle that asks for nothing keeps nobody away. Raises OSError."""
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE
     flags |= win32con.FILE_FLAG_BACKUP_SEMANTICS  # the flag that opens folders
     return _opened(path, win32con.GENERIC_READ, share, win32con.OPEN_EXISTING, flags)
 
 
 def is_link(status: os.stat_result) -> bool:
-    """Whether it leads elsewhere, as told by lstat: a symbolic link, a junction, a mount point.
+    """Return whether it leads elsewhere, by its lstat: a symbolic link, a junction, a mount point.
     Other reparse points are the file itself, kept in another way: by OneDrive until it is asked
     for, or deduplicated. The system marks those that stand for another name (name surrogates)."""
     is_reparse_point = status.st_file_attributes & stat.FILE_ATTRIBUTE_REPARSE_POINT
@@ -102,11 +103,11 @@ def is_link(status: os.stat_result) -> bool:
 
 
 def open_inside(folder: Path, name: str) -> int:
-    """A descriptor to read the file `name` (relative, with `/`) below `folder`. What was opened is
-    asked where it lies: a link or junction below `folder` shows, however late it took a place on
-    the way. A folder is opened as well, as on POSIX, so that the caller sees what it is: an access
-    denied would read as a file that is held. Raises OSError: ELOOP where the name leads outside,
-    FileNotFoundError for an empty name."""
+    """Return a descriptor to read the file `name` (relative, with `/`) below `folder`. What was
+    opened is asked where it lies: a link or junction below `folder` shows, however late it took
+    a place on the way. A folder is opened as well, as on POSIX, so that the caller sees what it
+    is: an access denied would read as a file that is held. Raises OSError: ELOOP where the name
+    leads outside, FileNotFoundError for an empty name."""
     if not name:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
     inner = str(PurePosixPath(name)).replace("/", "\\")
@@ -125,8 +126,8 @@ def open_inside(folder: Path, name: str) -> int:
 
 
 def open_new(name: str, held: int | None, permissions: int = 0o666) -> int:
-    """A descriptor to write a file that is not there yet; a link of that name is there, wherever it
-    leads. An ACL decides about permissions. Raises FileExistsError, OSError."""
+    """Return a descriptor to write a file that is not there yet; a link of that name is there,
+    wherever it leads. An ACL decides about permissions. Raises FileExistsError, OSError."""
     del held, permissions
     flags = win32con.FILE_ATTRIBUTE_NORMAL | _OPEN_REPARSE_POINT
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE  # as open() does
@@ -135,7 +136,7 @@ def open_new(name: str, held: int | None, permissions: int = 0o666) -> int:
 
 
 def open_to_append(name: str, held: int | None) -> int:
-    """A descriptor to append to a file that is there, and to read it. Raises OSError."""
+    """Return a descriptor to append to a file that is there, and to read it. Raises OSError."""
     del held
     fd = os.open(name, os.O_RDWR | os.O_APPEND | os.O_BINARY)
     # While it is open it is what lies there: open() does not let others remove or rename it.
@@ -146,15 +147,15 @@ def open_to_append(name: str, held: int | None) -> int:
 
 
 def listing(path: str, held: int | None) -> list[Entry]:
-    """What lies in a folder. Raises OSError."""
+    """Return what lies in a folder. Raises OSError."""
     del held
     with os.scandir(path) as entries:
         return [Entry(entry.name, _kind_of(entry)) for entry in entries]
 
 
 def _kind_of(entry: os.DirEntry[str]) -> Kind:
-    """All from the listing itself, which opens nothing, so that no file of a cloud is brought here;
-    a junction says that it is a folder, too."""
+    """Return the kind from the listing alone: it opens nothing, so no file of a cloud is
+    downloaded. A junction also claims to be a folder."""
     status = entry.stat(follow_symlinks=False)
     if is_link(status):
         return Kind.LINK
@@ -208,8 +209,8 @@ def _although_read_only(name: str, effect: Callable[[], None]) -> None:
 
 
 def is_still_written(path: Path) -> bool:
-    """Whether somebody has the file open to write: then it cannot be opened without sharing that.
-    Who only reads it, a virus scanner or a preview, is in nobody's way."""
+    """Return whether somebody has the file open to write: then it cannot be opened without
+    sharing that. Who only reads it, a virus scanner or a preview, is in nobody's way."""
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_DELETE
     try:
         _opened(path, win32con.GENERIC_READ, share, win32con.OPEN_EXISTING, 0).Close()
@@ -219,7 +220,7 @@ def is_still_written(path: Path) -> bool:
 
 
 def _to_read(path: Path, flags: int) -> Any:
-    """A handle that keeps nobody else away. Raises OSError."""
+    """Return a handle that keeps nobody else away. Raises OSError."""
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE | win32con.FILE_SHARE_DELETE
     return _opened(path, win32con.GENERIC_READ, share, win32con.OPEN_EXISTING, flags)
 
@@ -232,8 +233,8 @@ def _opened(path: Path, access: int, share: int, how: int, flags: int) -> Any:
 
 
 def _final_path(handle: Any) -> str:
-    """Where it lies, all links resolved. As opened, not normalised: SMB cannot be asked for the
-    normalised one where a folder on the way is closed to us. Raises OSError."""
+    """Return where it lies, all links resolved. As opened, not normalised: SMB cannot be asked
+    for the normalised one where a folder on the way is closed to us. Raises OSError."""
     try:
         return str(win32file.GetFinalPathNameByHandle(handle, _FILE_NAME_OPENED))
     except pywintypes.error as error:

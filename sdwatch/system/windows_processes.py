@@ -51,7 +51,7 @@ _jobs: dict[str, Any] = {}  # handles by name: a job without an open handle lose
 
 
 def start_mark(pid: int) -> str | None:
-    """With the pid and the boot id, names one process for good; None when there is none."""
+    """Return what with the pid and the boot id identifies one process; None if there is none."""
     try:
         return repr(psutil.Process(pid).create_time())
     except psutil.Error:
@@ -132,7 +132,7 @@ def _resume(process: subprocess.Popen[bytes], name: str) -> None:
 
 
 def _new_job(job_name: str) -> Any | None:
-    """A job object that a child can inherit; None where the system refuses it."""
+    """Return a job object that a child can inherit; None where the system refuses it."""
     security = pywintypes.SECURITY_ATTRIBUTES()
     security.bInheritHandle = True
     try:
@@ -180,7 +180,7 @@ def is_same_round(then: str) -> bool:
 
 
 def prints_to(process: psutil.Process, paths: Iterable[Path]) -> bool:
-    """Whether stdout or stderr of a process goes to one of `paths`: cannot be seen here."""
+    """Return whether stdout or stderr of a process goes to one of `paths`: cannot be seen here."""
     del process, paths
     return False
 
@@ -213,7 +213,7 @@ def kill(pids: Iterable[int], job_name: str) -> None:
 
 
 def _open_job(job_name: str) -> Any:
-    """A job that another monitor made. Raises pywintypes.error."""
+    """Return a job that another monitor made. Raises pywintypes.error."""
     try:
         return _job_api.OpenJobObject(_JOB_OBJECT_TERMINATE, False, _GLOBAL + job_name)
     except pywintypes.error:  # an earlier version of sdwatch gave a name of its session alone
@@ -235,7 +235,7 @@ def wait_gone(process: psutil.Process) -> int | None:
 
 
 def io_bytes(process: psutil.Process) -> int:
-    """Bytes that a process has read and written so far, sockets included.
+    """Return bytes that a process has read and written so far, sockets included.
 
     Raises psutil.Error.
     """
@@ -244,8 +244,8 @@ def io_bytes(process: psutil.Process) -> int:
 
 
 def _append(path: Path) -> int:
-    """A descriptor that can only append, also in the process that inherits it: mode "ab" alone
-    would leave a hole after the file was truncated in place."""
+    """Return a descriptor that can only append, also in the process that inherits it: mode "ab"
+    alone would leave a hole after the file was truncated in place."""
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE | win32con.FILE_SHARE_DELETE
     handle = win32file.CreateFile(
         str(long_path(path)),

@@ -22,7 +22,7 @@ def configure(cwd: Path, url: str, **more: str) -> None:
     (cwd / "sdwatch.yaml").write_text(json.dumps(config))
 
 
-def test_the_picture_its_kind_and_its_version_are_told(tmp_path: Path) -> None:
+def test_the_picture_its_kind_and_its_version_are_printed(tmp_path: Path) -> None:
     with simulated(tmp_path) as sim:
         configure(tmp_path, sim.url("").rstrip("/"))
         told = sdwatch(tmp_path, "canary")
@@ -32,7 +32,7 @@ def test_the_picture_its_kind_and_its_version_are_told(tmp_path: Path) -> None:
     assert "mine: healthy: Forge f2.0.1v1.10.1" in told.stdout
 
 
-def test_one_that_does_not_answer_is_told_with_how_to_start_it(tmp_path: Path) -> None:
+def test_a_webui_that_does_not_answer_is_reported_with_how_to_start_it(tmp_path: Path) -> None:
     make_spool(tmp_path)
     told = sdwatch(tmp_path, "canary", "simulator")
     assert told.returncode == ExitCode.ERROR
@@ -115,7 +115,7 @@ def test_one_whose_last_upscale_failed_is_not_busy(tmp_path: Path) -> None:
     assert len(server.posts) == 1
 
 
-def test_a_server_with_few_routes_draws_it_too(tmp_path: Path) -> None:
+def test_a_server_with_few_routes_generates_it_too(tmp_path: Path) -> None:
     with recorded("sdcpp") as server:
         configure(tmp_path, server.url)
         told = sdwatch(tmp_path, "canary")
@@ -123,7 +123,7 @@ def test_a_server_with_few_routes_draws_it_too(tmp_path: Path) -> None:
     assert "healthy: stable-diffusion.cpp, " in told.stdout
 
 
-def test_a_picture_that_is_none_is_told_as_that() -> None:
+def test_an_undecodable_picture_is_reported() -> None:
     data = picture(size=(SIDE, SIDE))
     assert flaw_in(data) == ""
     at = data.index(b"IDAT")

@@ -225,7 +225,7 @@ def test_a_failed_run_explains_itself(spool: Spool, clock: FakeClock, outcome: s
     assert (where / "error.json").is_file()
 
 
-def test_a_cancelled_run_that_had_failed_before_tells_what_was_tried(
+def test_a_cancelled_run_that_had_failed_before_says_what_was_tried(
     spool: Spool, clock: FakeClock
 ) -> None:
     run = claimed(spool, clock)
@@ -277,7 +277,7 @@ def test_a_death_at_any_step_of_publishing_leaves_one_whole_run(
 
 
 @pytest.mark.parametrize("number", range(1, 25))
-def test_publishing_again_after_the_disk_refused_a_step_goes_on_where_it_was(
+def test_publishing_again_after_the_disk_refused_a_step_resumes_where_it_was(
     spool: Spool, clock: FakeClock, number: int
 ) -> None:
     run = claimed(spool, clock)
@@ -333,7 +333,7 @@ def test_runs_of_another_worker_are_left_alone(spool: Spool, clock: FakeClock) -
     assert run.folder.is_dir()
 
 
-def test_runs_go_on_oldest_first(spool: Spool, clock: FakeClock) -> None:
+def test_runs_resume_oldest_first(spool: Spool, clock: FakeClock) -> None:
     runs = []
     for name in ("z.yaml", "m.yaml", "a.yaml"):
         runs.append(claimed(spool, clock, name).folder)

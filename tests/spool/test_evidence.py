@@ -69,7 +69,7 @@ def recorder(folder: Path, clock: FakeClock, faults: Faults) -> RunRecorder:
     return made
 
 
-def test_a_fault_that_goes_on_in_parked_runs_has_evidence_once_and_is_counted(
+def test_a_fault_that_lasts_in_suspended_runs_has_evidence_once_and_is_counted(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     faults = Faults(clock)

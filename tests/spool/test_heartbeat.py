@@ -200,7 +200,7 @@ WORKS: dict[str, Any] = {}
         ("box-2", WORKS, True),
     ],
 )
-def test_of_two_that_begin_one_stays(
+def test_of_two_that_start_one_stays(
     tmp_path: Path, other: str, it_is: dict[str, Any], gives_way: bool
 ) -> None:
     mine, its = made_spool(tmp_path), made_spool(tmp_path, worker=other)
@@ -214,7 +214,7 @@ def test_of_two_that_begin_one_stays(
         give_way(mine, clock, still)
 
 
-def test_one_that_works_and_was_frozen_gives_way_to_who_works_and_not_to_who_begins(
+def test_a_frozen_monitor_gives_way_to_one_that_works_and_not_to_one_that_starts(
     tmp_path: Path,
 ) -> None:
     mine, its = made_spool(tmp_path), Heartbeat(made_spool(tmp_path, worker="box-0"))

@@ -422,7 +422,7 @@ def test_a_near_miss_is_named_with_its_reason_and_left_alone(
         ("castle.yaml (1)", "castle.yaml"),
     ],
 )
-def test_a_near_miss_is_told_the_right_name(name: str, right: str) -> None:
+def test_a_near_miss_gets_the_right_name(name: str, right: str) -> None:
     assert f"rename it to {right}" in f"{why_not_a_job(name)} ".replace(" if it is one", "")
 
 
@@ -795,7 +795,7 @@ def test_a_file_system_that_refuses_every_lease_says_nothing_of_writers(
 # -- hints from the system
 
 
-def test_the_watch_says_scan_and_tells_a_rename_into_place(tmp_path: Path) -> None:
+def test_the_watch_says_scan_and_reports_a_rename_into_place(tmp_path: Path) -> None:
     root = tmp_path / "inbox"
     root.mkdir()
     hints: list[str] = []
@@ -830,7 +830,7 @@ def test_what_leaves_the_inbox_is_no_reason_to_scan(tmp_path: Path) -> None:
     assert hints == []
 
 
-def test_an_image_that_is_closed_to_us_is_told_by_its_name(
+def test_an_image_that_we_may_not_read_is_reported_by_its_name(
     inbox: Inbox, spool: Spool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = system.open_inside

@@ -121,7 +121,7 @@ def test_a_broken_job_fails_under_any_name_with_a_why_that_can_be_shown(
     assert json.loads((run / "error.json").read_text(encoding="utf-8"))["blame"] == "job"
 
 
-def test_each_odd_name_had_a_run_of_its_own_and_what_is_told_can_be_shown(night: Monitored) -> None:
+def test_each_odd_name_had_a_run_of_its_own_and_the_messages_can_be_shown(night: Monitored) -> None:
     assert (len(night.done()), len(night.failed())) == (len(ODD), len(ODD))
     assert not any(path.is_file() for path in night.inbox.rglob("*"))
     assert all(line.isprintable() for line in night.told), night.told

@@ -131,7 +131,7 @@ def test_a_path_that_is_too_long_is_called_that_and_not_a_missing_folder() -> No
 
 
 @pytest.mark.skipif(os.name == "nt", reason="there the spool works with the limit")
-def test_where_even_that_cannot_work_the_reason_is_told(tmp_path: Path) -> None:
+def test_where_even_that_cannot_work_the_reason_is_given(tmp_path: Path) -> None:
     """On Linux the imitated limit has no way around it."""
     root = deep(tmp_path, 200)
     (tmp_path / "home").mkdir()
@@ -143,7 +143,7 @@ def test_where_even_that_cannot_work_the_reason_is_told(tmp_path: Path) -> None:
     assert (root / "inbox" / "castle.yaml").exists()
 
 
-def test_what_other_programs_cannot_open_is_told_beforehand(
+def test_what_other_programs_cannot_open_is_reported_beforehand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def as_on_windows(path: Path) -> str:
