@@ -154,7 +154,7 @@ def test_a_pipe_that_takes_a_job_files_place_is_refused_without_waiting_for_it(
     tmp_path: Path,
 ) -> None:
     os.mkfifo(tmp_path / "x.yaml")
-    with pytest.raises(JobError, match="no plain file"):
+    with pytest.raises(JobError, match="not a plain file"):
         read_bounded(tmp_path / "x.yaml", "x.yaml")
 
 
