@@ -82,7 +82,7 @@ class Verdict:
         started = sum(_is(record, "call_started", call) for record in records)
         ended = sum(_is(r, e, call) for r in records for e in _ENDS)
         if counted == 2:
-            self.failed["its call failed twice, and the WebUI was well"] += 1
+            self.failed["its call failed twice, and the WebUI was healthy"] += 1
         elif started - ended == 3:
             self.failed["the monitor died three times in its call"] += 1
         else:
@@ -142,7 +142,7 @@ def _story(records: list[dict[str, Any]]) -> Iterator[str]:
     """Yield what is wrong with the journal as a story."""
     names = [record["event"] for record in records]
     if names[0] != "claimed" or names.count("ended") != 1 or names[-1] != "ended":
-        yield f"its journal is no story: {names}"
+        yield f"its journal is not in order: {names}"
     finished: set[str] = set()
     begun: set[str] = set()
     for record in records:
@@ -150,10 +150,10 @@ def _story(records: list[dict[str, Any]]) -> Iterator[str]:
         if record["event"] == "call_started":
             begun.add(call)
             if call in finished:
-                yield f"2: {call} was begun again after it had finished"
+                yield f"2: {call} was started again after it had finished"
         elif record["event"] in _ENDS:
             if call not in begun:
-                yield f"{record['event']} of {call}, which was not begun"
+                yield f"{record['event']} of {call}, which was not started"
             begun.discard(call)
         if record["event"] == "call_finished":
             finished.add(call)

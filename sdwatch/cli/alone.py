@@ -1,4 +1,4 @@
-"""A command that sends something by hand, alone with the WebUI: the monitor waits meanwhile."""
+"""Send something by hand, alone with the WebUI, while the monitor waits."""
 
 from __future__ import annotations
 

@@ -52,9 +52,9 @@ def run_named(name: str) -> str:
 
 
 def find(name: str, among: Mapping[str, T], where: str) -> T:
-    """Return what `name` means: exactly so called, else beginning so, else having it anywhere in
-    its name; else the same in small letters and composed form, or as the job's name is written
-    in its run's id. Raises NotFoundError where nothing fits or more than one."""
+    """Return what `name` means: the same name, else one that starts with it, else one that has
+    it in its name; else the same in small letters and composed form, or as the job's name is
+    written in its run's id. Raises NotFoundError where nothing fits or more than one."""
     fitting: list[str] = []
     for fits in (_is, _begins, _has, _has_folded, _has_slug):
         fitting = [known for known in among if fits(known, name)]

@@ -16,8 +16,7 @@ from sdwatch.system.state_folder import StateFolder
 
 @dataclass
 class Session:
-    """`run` keeps a monitor on `config`, which is from `config_file`; `counts` says afterwards how
-    many jobs ended how."""
+    """A monitor on `config`, which is from `config_file`. `counts` has the results after `run`."""
 
     config: Config
     config_file: Path | None = None

@@ -111,7 +111,7 @@ class Heartbeat:
         if self._thread is not None:
             join(self._thread, WATCHED_FOR)  # bounded: it may hang on a share that is gone
         for path in filter(None, (self._path, self._local)):
-            with suppress(OSError):  # it stands still from now on, which says the same
+            with suppress(OSError):  # it no longer moves, which means the same
                 disk.remove_quietly(path)
 
 

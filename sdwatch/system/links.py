@@ -1,4 +1,4 @@
-"""Below the root of a spool no link is followed, neither by an effect nor by a look.
+"""Follow no link below the root of a spool, neither to write nor to read.
 
 The root is chosen by the owner, in the config, and may itself be a link or a mount. Whoever may
 write below it can put a link, or on Windows a junction, in the place of any folder, at any moment.
@@ -27,7 +27,7 @@ _roots: dict[str, Path] = {}  # by their text, with a separator at its end
 
 
 def follow_none_below(root: Path) -> None:
-    """From now on no link below `root` is followed by this process."""
+    """Follow no link below `root` from now on, in this process."""
     _roots[f"{str(root).rstrip(os.sep)}{os.sep}"] = root
 
 

@@ -1,4 +1,4 @@
-"""Who listens where, as the system's own table of TCP connections says: no connection is made."""
+"""Find who listens where, from the system's own table of TCP connections, without connecting."""
 
 from __future__ import annotations
 

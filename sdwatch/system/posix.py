@@ -71,5 +71,5 @@ def cut(connection: socket.socket) -> None:
 
 
 def when_session_ends(end: Callable[[], None]) -> None:
-    """Nothing: here the end of a session or of the machine is a signal."""
+    """Do nothing: here the end of a session or of the machine is a signal."""
     del end

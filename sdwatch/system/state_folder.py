@@ -1,4 +1,4 @@
-"""What belongs to this machine and not to the jobs: the local state folder.
+"""The local state folder: what belongs to this machine and not to the jobs.
 
 The single-instance lock, the worker's id, the logs, and a folder for each WebUI.
 """
@@ -109,7 +109,7 @@ class StateFolder:
         """Return what was kept; "" where nothing was, or was set aside. Raises OSError."""
         try:
             kept = disk.read(path).decode("ascii").strip()
-            reason = "it is no id"
+            reason = "it is not an id"
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeDecodeError) as error:

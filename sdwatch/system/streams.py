@@ -40,8 +40,8 @@ def finish() -> bool:
 
 
 class _Terminal(io.FileIO):
-    """A terminal, to be written to. Once it was closed, EIO says so; all that is written from then
-    on goes nowhere, because a stop must not fail for want of a reader."""
+    """A terminal, to be written to. Once it was closed, EIO says so; from then on
+    all output is dropped, because a stop must not fail for lack of a reader."""
 
     def write(self, data: object) -> int:
         try:
@@ -80,7 +80,7 @@ class _Pipe(io.RawIOBase):
 def _lasting(stream: TextIO) -> TextIO:
     """Return the same stream, which never fails for a sign that its encoding does not have (a ?
     is better than an error on an old Windows console), nor, on POSIX, for a terminal that was
-    closed. A pipe whose reader is gone says so alike on all systems."""
+    closed. A pipe whose reader is gone raises the same error on all systems."""
     if not isinstance(stream, io.TextIOWrapper) or isinstance(stream.buffer, _Buffered):
         return stream
     stream.reconfigure(encoding=_encoding_of(stream), errors="replace")

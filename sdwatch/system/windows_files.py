@@ -31,7 +31,7 @@ _NAME_SURROGATE = 0x20000000  # of a reparse tag: IsReparseTagNameSurrogate in n
 
 
 def sync_folder(path: str, held: int | None) -> None:
-    """Windows has no such thing: names are journalled by the file system."""
+    """Do nothing: on Windows the file system journals names."""
     del path, held
 
 

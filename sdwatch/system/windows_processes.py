@@ -59,7 +59,7 @@ def start_mark(pid: int) -> str | None:
 
 
 def use_umask(mask: int) -> None:
-    """Nothing: here the folder's ACL decides, which is inherited."""
+    """Do nothing: here the folder's ACL decides, which is inherited."""
     del mask
 
 
@@ -143,7 +143,7 @@ def _new_job(job_name: str) -> Any | None:
 
 
 def _put_into(job: Any, process: subprocess.Popen[bytes], job_name: str) -> None:
-    """Assign a process to a job; that it is refused is no reason not to run it."""
+    """Assign a process to a job; if that is refused, it runs without."""
     try:
         _job_api.AssignProcessToJobObject(job, int(process._handle))  # type: ignore[attr-defined]
     except pywintypes.error as error:
