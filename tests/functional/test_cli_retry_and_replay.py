@@ -339,7 +339,7 @@ def test_with_a_webui_of_our_own_it_says_that_run_starts_it(
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://u:p@host:1", "http://host:1/path", "x"])
-def test_an_url_that_is_none_is_refused(place: Workplace, url: str) -> None:
+def test_a_wrong_url_is_refused(place: Workplace, url: str) -> None:
     assert main(["replay", failed(place).name, "--url", url]) == ExitCode.ERROR
 
 

@@ -49,7 +49,7 @@ def test_a_name_that_fits_nothing_is_exit_7(tmp_path: Path, command: str) -> Non
     assert "'nothing'" in told.stderr
 
 
-def test_a_job_that_waits_is_cancelled_instead_of_begun(tmp_path: Path) -> None:
+def test_a_job_that_waits_is_cancelled_before_it_starts(tmp_path: Path) -> None:
     make_spool(tmp_path)
     drop(tmp_path, "castle.yaml")
     drop(tmp_path, "castle-2.yaml")

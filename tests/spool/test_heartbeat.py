@@ -73,7 +73,7 @@ def test_a_heartbeat_that_stands_still_blocks_nobody(tmp_path: Path) -> None:
     assert sum(clock.waited) > 0
 
 
-def test_a_stop_ends_the_watch_for_others_and_nothing_is_begun(tmp_path: Path) -> None:
+def test_a_stop_ends_the_watch_for_others_and_nothing_starts(tmp_path: Path) -> None:
     Heartbeat(made_spool(tmp_path, worker="box-2")).beat({})
     stop = threading.Event()
     stop.set()

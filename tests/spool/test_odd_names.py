@@ -173,7 +173,7 @@ def test_with_pipes_in_the_inbox_a_monitor_does_the_others_and_ends(tmp_path: Pa
 
 @pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 @pytest.mark.parametrize("name", ["job.yaml", "job.yml"])
-def test_a_job_folder_whose_job_file_is_a_link_is_none(
+def test_a_job_folder_whose_job_file_is_a_link_is_not_a_job(
     spool: Spool, clock: FakeClock, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "secret").write_text(SECRET)
