@@ -637,7 +637,9 @@ def test_an_image_with_other_data_behind_it_is_whole(
     assert isinstance(arrival.job, Job)
 
 
-def test_a_file_that_is_not_an_image_fails_at_once(inbox: Inbox, spool: Spool, clock: FakeClock) -> None:
+def test_a_file_that_is_not_an_image_fails_at_once(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
     folder = folder_job(spool, "sketch", SKETCH)
     (folder / "sketch.png").write_bytes(b"<html>404, and more than a few bytes of it</html>")
     (arrival,) = settled(inbox, clock)
