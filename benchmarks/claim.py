@@ -23,7 +23,7 @@ from sdwatch.system.clock import SystemClock
 
 
 def main() -> int:
-    """The command."""
+    """Return the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--jobs", type=int, default=400, help="how many to claim (default 400)")
     args = parser.parse_args()

@@ -44,7 +44,7 @@ def ask_to_stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A TCP port on the loopback that nobody listened on a moment ago."""
+    """Return a TCP port on the loopback that nobody listened on a moment ago."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port: int = s.getsockname()[1]
@@ -67,8 +67,8 @@ def wait_until(
 
 
 def make_config(root: Path, command: Sequence[str], port: int, **webui: Any) -> Config:
-    """A config with its spool in `root`. `command` starts the WebUI, which listens on `port`;
-    `webui`: more of its settings. No cool-down, unless `webui` says one."""
+    """Return a config with its spool in `root`. `command` starts the WebUI, which listens on
+    `port`; `webui`: more of its settings. No cool-down, unless `webui` says one."""
     cooldown = webui.pop("cooldown", [0])
     settings = {
         "spool": str(root / "spool"),
@@ -92,7 +92,7 @@ def drop(config: Config, name: str, fields: Mapping[str, Any]) -> float:
 
 
 def job_text(fields: Mapping[str, Any]) -> str:
-    """A job file of one txt2img (JSON is YAML)."""
+    """Return a job file of one txt2img (JSON is YAML)."""
     return json.dumps({"stages": [{"txt2img": dict(fields)}]})
 
 
@@ -133,7 +133,7 @@ def log_as_sdwatch_does(config: Config) -> None:
 
 
 def published(config: Config) -> list[Path]:
-    """All images in done/."""
+    """Return all images in done/."""
     return sorted((config.spool / "done").glob("*/images/*"))
 
 
@@ -141,7 +141,7 @@ def published(config: Config) -> list[Path]:
 
 
 def simulator(port: int, **flags: Any) -> list[str]:
-    """The command of a simulator; `step_time=0.1` becomes `--step-time 0.1`."""
+    """Return the command of a simulator; `step_time=0.1` becomes `--step-time 0.1`."""
     words = [sys.executable, "-m", "sdwatch.simulator", "--port", str(port)]
     for name, value in flags.items():
         words += ["--" + name.replace("_", "-"), str(value)]
@@ -173,7 +173,7 @@ def kill_tree(process: subprocess.Popen[bytes]) -> None:
 
 
 def answers(port: int) -> bool:
-    """Whether the API answers on `port`."""
+    """Return whether the API answers on `port`."""
     try:
         progress = f"http://127.0.0.1:{port}/sdapi/v1/progress?skip_current_image=true"
         return requests.get(progress, timeout=5).status_code == 200
@@ -182,7 +182,8 @@ def answers(port: int) -> bool:
 
 
 def post(port: int, fields: Mapping[str, Any], timeout: float | None = None) -> bytes:
-    """What a bare loop does for one image: POST, decode. Raises requests.RequestException."""
+    """Return what a bare loop does for one image: POST, decode. Raises
+    requests.RequestException."""
     url = f"http://127.0.0.1:{port}/sdapi/v1/txt2img"
     reply = requests.post(url, json=dict(fields), timeout=timeout)
     reply.raise_for_status()

@@ -25,7 +25,7 @@ from tests.every_point import IN_PROCESS, BrokenPromiseError, How, count, distur
 
 
 def main() -> int:
-    """The command."""
+    """Return the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--kill", action="store_true", help="a real kill -9 at each point, too")
     parser.add_argument("--sample", type=int, default=0, help="only so many cases, drawn")
@@ -60,7 +60,7 @@ def _quiet() -> None:
 
 
 def _case(case: tuple[Path, int, How]) -> tuple[str, str]:
-    """The point that was reached, and which promise was broken."""
+    """Return the point that was reached, and which promise was broken."""
     root, number, how = case
     try:
         return disturb(root / f"{number}-{how.name}", number, how), ""

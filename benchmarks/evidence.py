@@ -43,7 +43,7 @@ ENDS: dict[str, Callable[[int], str]] = {
     "usual output": lambda _: USUAL,
     "short lines": lambda n: f"flood {n % 97}\n",
     "usual lines": lambda n: (
-        f"2026-01-01 INFO modules.x: step {n} of what is told again and again\n"
+        f"2026-01-01 INFO modules.x: step {n} of what is printed again and again\n"
     ),
     "errors": lambda n: f"ERROR {n} failed\n",
     "tracebacks": lambda n: TRACEBACK.replace("boom", f"boom {n}"),
@@ -106,7 +106,7 @@ def ms(value: float) -> str:
 
 
 def bare_tail(log: Path) -> bytes:
-    """The last 200 lines, with whatever they are."""
+    """Return the last 200 lines, with whatever they are."""
     return subprocess.run(["tail", "-n", "200", log], capture_output=True, check=True).stdout
 
 
@@ -120,7 +120,7 @@ def evidence(log: Path, redactor: Redactor, payload: dict[str, object]) -> None:
 
 
 def a_night() -> tuple[Redactor, dict[str, object]]:
-    """A redactor that knows so many prompts, and the payload that fails."""
+    """Return a redactor that knows so many prompts, and the payload that fails."""
     chance, redactor = random.Random(1), Redactor()
     words = [f"{stem}{n}" for stem in ("castle", "river", "dragon", "marble") for n in range(300)]
     for _ in range(NIGHT):

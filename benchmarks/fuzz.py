@@ -171,7 +171,8 @@ class Worker:
         return _median(looks[:quarter]), _median(looks[-quarter:])
 
     def follow(self, limit: float) -> Worker | None:
-        """Take what it says; where it died or hangs, the one that goes on behind that file."""
+        """Take its results; if it died or hangs, return the worker that continues behind that
+        file."""
         died = self._take_all()
         if self.next >= self.files:
             self._end()
@@ -187,7 +188,7 @@ class Worker:
         return self._another() if self.next < self.files else None
 
     def _take_all(self) -> bool:
-        """Whether the pipe has ended."""
+        """Return whether the pipe has ended."""
         try:
             while self.pipe.poll():
                 if (said := self.pipe.recv()) is not None:
@@ -208,7 +209,7 @@ class Worker:
 
 
 def main() -> int:
-    """The command."""
+    """Return the command."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--seed", type=int, default=1, help="another one: other files")
     parser.add_argument("--files", type=int, default=100_000, help="job files (default 100,000)")
@@ -326,7 +327,7 @@ def _median(looks: list[Memory]) -> Memory:
 
 
 def _print_memory(memory: tuple[Memory, Memory] | None) -> bool:
-    """Whether it grew by more than is allowed."""
+    """Return whether it grew by more than is allowed."""
     if memory is None:
         print(f"memory: fewer than {2 * _WARM_UP:,} files of a worker, too few to tell")
         return False

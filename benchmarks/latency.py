@@ -81,14 +81,14 @@ class Recorded:
         path.touch()
 
     def all(self, event: str) -> list[tuple[int, float]]:
-        """The pid and the time of each `start` or `post` so far. A line that is not whole yet is
-        left out, and so is what a line of another event has besides."""
+        """Return the pid and the time of each `start` or `post` so far. A line that is not whole
+        yet is left out, and so is what a line of another event has besides."""
         whole, _, _ = self.path.read_text(encoding="ascii").rpartition("\n")
         words = [line.split() for line in whole.splitlines()]
         return [(int(pid), float(at)) for name, pid, at, *_ in words if name == event]
 
     def after(self, event: str, seen: int) -> tuple[int, float]:
-        """The one that follows the first `seen`, as soon as it is there."""
+        """Return the one that follows the first `seen`, as soon as it is there."""
         common.wait_until(lambda: len(self.all(event)) > seen, f"the WebUI notes a {event}")
         return self.all(event)[seen]
 
@@ -97,8 +97,8 @@ class Recorded:
 
 
 def with_sdwatch(folder: Path, drops: int, kills: int) -> tuple[list[float], ...]:
-    """The times of the drops after a moment, of those after a rest, and of the deaths, of one
-    sdwatch in a process of its own."""
+    """Return the times of the drops after a moment, of those after a rest, and of the deaths, of
+    one sdwatch in a process of its own."""
     recorded = Recorded(folder / "sdwatch.txt")
     config = common.make_config(folder, recorded.command, recorded.port)
     monitor = multiprocessing.get_context("spawn").Process(target=watch, args=(config,))
@@ -135,7 +135,7 @@ def drop_and_wait(recorded: Recorded, config: Config, pause: float = MOMENT) -> 
 
 
 def time_of_death(recorded: Recorded, config: Config) -> float:
-    """Kill the idle WebUI; the seconds until the next one begins. Returns once that has served a
+    """Kill the idle WebUI; the seconds until the next one starts. Returns once that has served a
     job, so that it is known to be ready."""
     seconds = kill(recorded)
     drop_and_wait(recorded, config)
@@ -143,7 +143,7 @@ def time_of_death(recorded: Recorded, config: Config) -> float:
 
 
 def kill(recorded: Recorded) -> float:
-    """Kill the process that was started last; the seconds until the next one begins."""
+    """Kill the process that was started last; the seconds until the next one starts."""
     starts = recorded.all("start")
     killed = time.monotonic()
     os.kill(starts[-1][0], signal.SIGKILL)

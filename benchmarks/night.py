@@ -102,7 +102,7 @@ def arguments() -> argparse.Namespace:
 
 
 def draw(seed: int, count: int) -> Night:
-    """The jobs, which of them are bad, and which get a fault; the same for the same seed."""
+    """Return the jobs, which of them are bad, and which get a fault; the same for the same seed."""
     chance = random.Random(seed)
     share = count / 200
     faults = [name for name, n in FAULTS.items() for _ in range(max(1, round(n * share)))]
@@ -149,7 +149,7 @@ def command(folder: Path, port: int) -> list[str]:
 
 
 def fired(folder: Path) -> int:
-    """How many faults of the plan happened."""
+    """Return how many faults of the plan happened."""
     counted = json.loads((folder / "counted.json").read_text(encoding="utf-8"))
     return sum(counted["fired"].values())
 
@@ -166,7 +166,7 @@ def with_sdwatch(folder: Path, night: Night) -> Yield:
 
 
 def by_hand(folder: Path, night: Night, patient: bool) -> Yield:
-    """The loop beside a process that starts the WebUI again whenever it ends."""
+    """Return the loop beside a process that starts the WebUI again whenever it ends."""
     port, images = common.free_port(), 0
     shell = [sys.executable, "-c", AGAIN_AND_AGAIN, *command(folder, port)]
     with common.running(shell, port, folder / "webui.log"):

@@ -53,7 +53,7 @@ TRACEBACK = (
 
 
 def log_of(lines: int, *last: str) -> tuple[str, ...]:
-    """What a call leaves behind."""
+    """Return what a call leaves behind."""
     return (*(f"step {number} of {lines}, 1.63s/it" for number in range(lines)), *last)
 
 
@@ -94,7 +94,7 @@ def main() -> int:
 
 
 def timed(act: Callable[[], object], times: int) -> float:
-    """The median of the seconds that it takes."""
+    """Return the median of the seconds that it takes."""
     taken = []
     for _ in range(times):
         began = time.perf_counter()

@@ -24,7 +24,8 @@ def note(event: str, at: float, *more: str) -> None:
 
 
 def which(raw: bytes) -> str:
-    """Names the call that a request belongs to, the same for each time that it is sent."""
+    """Return an id for the call that a request belongs to, the same for each time that it is
+    sent."""
     fields = json.loads(raw)
     data = base64.b64decode(fields["image"]) if "image" in fields else fields["prompt"].encode()
     return hashlib.sha256(data).hexdigest()

@@ -53,7 +53,7 @@ def arguments() -> argparse.Namespace:
 
 
 def fields(number: int) -> dict[str, Any]:
-    """The request of one job."""
+    """Return the request of one job."""
     return {
         "prompt": f"a castle in the fog, number {number}",
         "seed": number,
@@ -64,7 +64,7 @@ def fields(number: int) -> dict[str, Any]:
 
 
 def bare_loop(folder: Path, jobs: int) -> tuple[float, list[str]]:
-    """Its seconds, and the digests of the images."""
+    """Return its seconds, and the digests of the images."""
     port = common.free_port()
     command = common.simulator(port, step_time=common.STEP_TIME, load_time=0)
     target = folder / "bare"
@@ -78,7 +78,8 @@ def bare_loop(folder: Path, jobs: int) -> tuple[float, list[str]]:
 
 
 def with_sdwatch(folder: Path, jobs: int) -> tuple[float, float, list[str]]:
-    """Its seconds from the first claim to the last publish, those of the whole, the digests."""
+    """Return its seconds from the first claim to the last publish, those of the whole, the
+    digests."""
     port = common.free_port()
     command = common.simulator(port, step_time=common.STEP_TIME, load_time=0)
     config = common.make_config(folder, command, port)

@@ -46,8 +46,8 @@ log = logging.getLogger("sdwatch")
 
 
 def main(argv: Sequence[str] | None = None, *, unwind: Callable[[], None] = lambda: None) -> int:
-    """Run the command that `argv` (default: the process's own) names; its exit code. `unwind` is
-    called before a command that a signal is to interrupt with a KeyboardInterrupt."""
+    """Run the command that `argv` (default: the process's own) names and return its exit code.
+    `unwind` is called before a command that a signal may interrupt with a KeyboardInterrupt."""
     streams.prepare()
     log.addHandler(logging.NullHandler())
     argv = sys.argv[1:] if argv is None else argv
@@ -74,7 +74,7 @@ def _ended(argv: Sequence[str], unwind: Callable[[], None]) -> int:
         # The main thread's outer edge: a message for people, the traceback only when asked for.
         if os.environ.get("SDWATCH_DEBUG"):
             raise
-        return _tell(error)
+        return _report(error)
 
 
 def parser(*loaded: str) -> argparse.ArgumentParser:
@@ -101,13 +101,13 @@ def parser(*loaded: str) -> argparse.ArgumentParser:
     return whole
 
 
-def _tell(error: Exception) -> ExitCode:
+def _report(error: Exception) -> ExitCode:
     if isinstance(error, SdwatchError | OSError):
         _complain(f"sdwatch: {printable_text(str(error))}")
         return exit_code_of(error) if isinstance(error, SdwatchError) else ExitCode.ERROR
-    log.error("sdwatch itself broke", exc_info=error)
+    log.error("internal error", exc_info=error)
     about = f"{type(error).__name__}: {error}"
-    _complain(f"sdwatch itself broke: {about} (all of it: SDWATCH_DEBUG=1)")
+    _complain(f"sdwatch: internal error: {about} (set SDWATCH_DEBUG=1 to see where)")
     return ExitCode.ERROR
 
 

@@ -1,4 +1,4 @@
-"""A command that sends something by hand, alone with the WebUI: the monitor waits meanwhile."""
+"""Send something by hand, alone with the WebUI, while the monitor waits."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import INTERVAL, UNREADABLE, read_heartbeats
 from sdwatch.system import disk
 
+STILL_BUSY = "the WebUI is still busy; waiting for its current call to finish (Ctrl-C to cancel)"
+
 _LOOK_EVERY = 0.2
 _GONE_AFTER = 5 * INTERVAL
 """Seconds without a beat after which nobody is behind a heartbeat."""
@@ -22,8 +24,8 @@ _UNKNOWN: dict[str, Any] = {"busy": True}
 
 @contextmanager
 def alone_with(url: str, spool: Spool) -> Iterator[None]:
-    """While this lasts, no monitor of this spool sends to that WebUI: it is put on hold, and the
-    call under way is waited for. Else what is sent by hand, and may kill the WebUI, would cost an
+    """Keep the monitors of this spool from sending to that WebUI: put them on hold and wait for
+    the call under way. Otherwise a call sent by hand, which may kill the WebUI, would cost an
     innocent run its attempts. Raises OSError."""
     if not _lanes(spool, url):
         yield
@@ -35,7 +37,7 @@ def alone_with(url: str, spool: Spool) -> Iterator[None]:
                 disk.touch(ours, exist_ok=False)
             except FileExistsError:
                 ours = None  # somebody's own, made in this moment
-            print("sdwatch is at work on this spool: it is on hold until this is over")
+            print("a monitor runs on this spool; it is on hold until this command ends")
         _wait_until_idle(spool, url)
         yield
     finally:
@@ -44,28 +46,28 @@ def alone_with(url: str, spool: Spool) -> Iterator[None]:
 
 
 def _wait_until_idle(spool: Spool, url: str) -> None:
-    """Until each monitor that lives says that it is on hold and that nobody uses this WebUI."""
+    """Wait until each running monitor reports that it is on hold and not using this WebUI."""
     last: dict[str, tuple[object, float]] = {}  # of each, its last beat and when that came
-    told = False
+    announced = False
     while True:
         now, states = time.monotonic(), []
         for worker, said, lane in _lanes(spool, url):
             if last.get(worker, (None, 0.0))[0] != said.get("beat"):
                 last[worker] = said.get("beat"), now
             if now - last[worker][1] < _GONE_AFTER:
-                # A lane on hold has no call under way: it is busy with its WebUI, maybe for ever.
+                # A lane on hold has no call under way: it is busy with its WebUI, maybe forever.
                 in_a_call = bool(lane.get("busy")) and not lane.get("hold")
                 states.append((bool(said.get("hold")), in_a_call))
         if all(on_hold and not busy for on_hold, busy in states):
             return
-        if not told and all(on_hold for on_hold, _ in states):
-            told = True
-            print("somebody uses this WebUI still: this waits for that (or Ctrl-C)")
+        if not announced and all(on_hold for on_hold, _ in states):
+            announced = True
+            print(STILL_BUSY)
         time.sleep(_LOOK_EVERY)
 
 
 def _lanes(spool: Spool, url: str) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Who works with that WebUI, what it says, and how its lane stands."""
+    """Return the workers with that WebUI, each with its heartbeat and its lane."""
     return [
         (str(said["worker"]), said, lane)
         for said in read_heartbeats(spool.root)

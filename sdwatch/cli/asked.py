@@ -1,4 +1,4 @@
-"""A running WebUI that a command asks by itself, beside any monitor."""
+"""Ask a running WebUI directly, without a monitor."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdwatch.webui.http.client import SDWebUIClient, client_for
 from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S, ProbeResult, Seen
 
-# What may have passed at the next look, and what to do where it has not.
+# What may be over at the next check, and what to do if it is not.
 _PASSING = {
     Seen.LOADING: "try again when the model is loaded",
     Seen.STILL_ADDING: "it is starting: try again in a moment",
@@ -25,18 +25,18 @@ _PASSING = {
 
 
 def client_of(webui: WebUIConfig) -> SDWebUIClient:
-    """A client with this WebUI's own user name and limits. Raises WebUIError, with the reason and
-    what to do in words, where it could not be sent a job now."""
+    """Return a client with this WebUI's own user name and limits. Raises WebUIError, with the
+    reason and what to do, where it cannot take a job now."""
     client = client_for(webui)
-    found = _look(client, webui)
+    found = _probe(client, webui)
     if not found.ready:
         client.close()
         raise WebUIError(f"{webui.url} is not ready: {found.reason}{_advice(found, webui)}")
     return client
 
 
-def _look(client: SDWebUIClient, webui: WebUIConfig) -> ProbeResult:
-    """A second time where it may only have been too early."""
+def _probe(client: SDWebUIClient, webui: WebUIConfig) -> ProbeResult:
+    """Check it, twice if the first time may only have been too early."""
     probe = ReadinessProbe(client, SystemClock(), webui.health.timeout)
     found = probe()
     if found.seen in _PASSING:
@@ -46,7 +46,7 @@ def _look(client: SDWebUIClient, webui: WebUIConfig) -> ProbeResult:
 
 
 def _advice(found: ProbeResult, webui: WebUIConfig) -> str:
-    """A line of what to do; nothing where the reason says it."""
+    """Return a line that says what to do; nothing if the reason says it already."""
     if found.unusable:
         return ""
     start = "`sdwatch run` starts it" if webui.command else "start it"
@@ -55,13 +55,13 @@ def _advice(found: ProbeResult, webui: WebUIConfig) -> str:
 
 
 def catalogue_of(client: SDWebUIClient, webui: WebUIConfig) -> Catalogue:
-    """What it has."""
+    """Return the lists and settings of this WebUI."""
     return CatalogueReader(client, webui.health.timeout).read()
 
 
 def webui_at(url: str, config: Config | None) -> WebUIConfig:
-    """The one at this address: of the config, with its user name, or else any. Raises ValueError
-    where this is no address."""
+    """Return the WebUI at this address: the one in the config, with its user name, or else a new
+    one. Raises ValueError if this is not an address."""
     webuis = config.webuis if config else ()
     known = (webui for webui in webuis if webui.url == url.rstrip("/"))
     return next(known, None) or WebUIConfig.model_validate({"name": "asked", "url": url})

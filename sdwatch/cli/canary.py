@@ -1,4 +1,4 @@
-"""`sdwatch canary`: the smallest picture from the configured WebUI, the proof that it works."""
+"""`sdwatch canary`: generate the smallest picture, to see whether the configured WebUI works."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sdwatch.cli.alone import STILL_BUSY
 from sdwatch.cli.asked import catalogue_of, client_of
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode, NotFoundError
@@ -30,36 +31,37 @@ from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
 
 _LOOKS_APART = 2.0  # seconds
-_BUSY = "the WebUI is still busy; waiting for its current call to finish (Ctrl-C to cancel)"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
     parser.add_argument(
         "webui", nargs="?", metavar="WEBUI", help="its name in the config; default: each of them"
     )
     parser.epilog = (
         f"It must be running. The picture ({SIDE}x{SIDE}, one step) is written into this folder. "
-        "While it is generating, this waits for that call."
+        "If the WebUI is busy, the command waits for its current call."
     )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Ask one after the other. Raises ConfigError, NotFoundError."""
+    """Check one WebUI after the other. Raises ConfigError, NotFoundError."""
     chosen = choose_config(args.config)
     config = chosen.config
     webuis, signatures = config.webuis, load_signatures(config.signatures)
     asked = [webui for webui in webuis if args.webui in (None, webui.name)]
     if not asked:
         names = ", ".join(webui.name for webui in webuis)
-        raise NotFoundError(f"the config has no WebUI {args.webui}; there are {names}")
-    well = [_is_well(webui, chosen, signatures) for webui in asked]
-    return ExitCode.OK if all(well) else ExitCode.ERROR
+        raise NotFoundError(f"the config has no WebUI {args.webui!r}; it has {names}")
+    healthy = [_is_healthy(webui, chosen, signatures) for webui in asked]
+    return ExitCode.OK if all(healthy) else ExitCode.ERROR
 
 
-def _is_well(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> bool:
-    """Print how it went."""
+def _is_healthy(
+    webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]
+) -> bool:
+    """Check it, print the result, and return whether it is healthy."""
     try:
         print(f"{webui.name}: {_self_test(webui, chosen, signatures)}", flush=True)
     except WebUIError as error:
@@ -80,13 +82,13 @@ def _self_test(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signa
         if flaw := flaw_in(reply.images[0]):
             raise WebUIError(f"the picture came out {flaw}: see {_written(webui, reply.images[0])}")
         path = _written(webui, reply.images[0])
-        return f"well: {_which(client, catalogue)}, {seconds:.1f} s\n  {path}"
+        return f"healthy: {_which(client, catalogue)}, {seconds:.1f} s\n  {path}"
     finally:
         client.close()
 
 
 def _sent(client: SDWebUIClient, log: CallLog, signatures: tuple[Signature, ...]) -> Reply:
-    """Raises WebUIError, explained as the failure of a job would be."""
+    """Generate it. Raises WebUIError, explained as the failure of a job would be."""
     try:
         return client.generate_images("txt2img", payload(), canary=True)
     except WebUIError as error:
@@ -107,7 +109,7 @@ def _wait_until_idle(client: SDWebUIClient, webui: WebUIConfig, spool: Spool) ->
     first = monitors.look()
     if not (occupancy.is_busy() or first):
         return  # what stands still is what a failed upscale has left
-    print(f"{webui.name}: {_BUSY}", flush=True)
+    print(f"{webui.name}: {STILL_BUSY}", flush=True)
     print(f"  {_whose(first)}", flush=True)
     while True:
         time.sleep(_LOOKS_APART)
@@ -132,7 +134,7 @@ class _Monitors:
         self._counts: dict[str, Any] = {}
 
     def look(self) -> dict[str, Any] | None:
-        """The run whose call it works on now, and where that is; None for none."""
+        """Return the run whose call it works on now, and where that is; None for none."""
         before, beats = self._counts, read_heartbeats(self._spool.root)
         self._counts = {str(beat.get("worker")): beat.get("beat") for beat in beats}
         lives = (

@@ -1,4 +1,4 @@
-"""`sdwatch cancel`: writes the file by which a run, or a job that waits, is cancelled."""
+"""`sdwatch cancel`: write the file that cancels a run, or a job that waits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sdwatch.system import disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
     parser.add_argument(
         "name", metavar="RUN|JOB", help="a run's id, a job's file in the inbox, or a part of it"
@@ -31,7 +31,7 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 def _cancel(path: Path, spool: Spool) -> str:
-    gone = NotFoundError(f"{path.name} was here a moment ago and has moved on; ask again")
+    gone = NotFoundError(f"{path.name} was moved a moment ago; run this command again")
     if not path.is_relative_to(spool.inbox):
         try:
             disk.touch(path / CANCEL)
@@ -40,7 +40,7 @@ def _cancel(path: Path, spool: Spool) -> str:
         return f"{path.name}: will be cancelled by the monitor that runs it"
     marker = path.with_name(path.name + CANCEL_EXTENSION)
     disk.touch(marker)
-    if not disk.exists(path):  # claimed in this moment: nobody would ever look at the marker
+    if not disk.exists(path):  # claimed a moment ago: nobody would ever read the marker
         disk.remove(marker)
         raise gone
-    return f"{path.relative_to(spool.inbox)}: will be cancelled instead of begun"
+    return f"{path.relative_to(spool.inbox)}: will be cancelled before it starts"

@@ -1,5 +1,4 @@
-"""`sdwatch check`: every mistake of job files with its place, or of the config and of the way its
-WebUIs are started."""
+"""`sdwatch check`: validate job files, or the config and the way it starts its WebUIs."""
 
 from __future__ import annotations
 
@@ -23,23 +22,27 @@ from sdwatch.spool.job_file import is_job_name
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
     parser.add_argument(
         "--against",
         metavar="URL",
-        help="also say what the running WebUI there cannot do of them: names, fields, sizes",
+        help="also check their names, fields and sizes against the WebUI that runs there",
     )
     parser.add_argument(
-        "files", type=Path, nargs="*", metavar="FILE", help="jobs; without any: the config"
+        "files",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="job files or folders; without any, the config is checked",
     )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Print what is wrong. Raises ConfigError, WebUIError."""
+    """Print the mistakes. Raises ConfigError, WebUIError."""
     if not args.files:
         if args.against:
-            print("sdwatch check: --against needs the jobs' files, too", file=sys.stderr)
+            print("sdwatch check: --against needs job files", file=sys.stderr)
             return ExitCode.USAGE
         return _check_config(args.config)
     config = load_config(file) if (file := config_file(args.config)) else None
@@ -53,7 +56,9 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 class _Against:
-    """A running WebUI, and what jobs asked for of which it has no list. Raises WebUIError."""
+    """A running WebUI that jobs are checked against; `notes` has what it has no list for.
+
+    Raises WebUIError."""
 
     def __init__(self, url: str, config: Config | None) -> None:
         self.notes: dict[str, None] = {}
@@ -67,7 +72,7 @@ class _Against:
         print(f"{webui.url}: {catalogue.kind.with_version(catalogue.version)}")
 
     def check(self, job: Job, path: Path) -> None:
-        """Raises JobUnfitError."""
+        """Check one job. Raises JobUnfitError."""
         checked = check_against(job, self._catalogue, self._most, self._rules)
         self.notes |= dict.fromkeys(checked.notes)
         if checked.problems:
@@ -82,7 +87,8 @@ def _webui_at(url: str, config: Config | None) -> WebUIConfig:
 
 
 def check_jobs(paths: Sequence[Path], rules: JobRules, against: _Against | None = None) -> int:
-    """Print mistakes and warnings as `file:line:column: message`; how many jobs have mistakes."""
+    """Print mistakes and warnings as `file:line:column: message`; return how many jobs have
+    mistakes."""
     mistaken = 0
     for path in paths:
         try:
@@ -99,18 +105,18 @@ def check_jobs(paths: Sequence[Path], rules: JobRules, against: _Against | None 
 
 
 def _whole_job(path: Path) -> Path:
-    """The job.yaml of a job folder is checked with the images beside it."""
+    """Return the folder of a job.yaml, to check it with the images beside it."""
     return path.absolute().parent if is_job_name(path.name) else path
 
 
 def _check_config(named: Path | None) -> ExitCode:
-    """Raises ConfigError also for what no WebUI could start with."""
+    """Check the config. Raises ConfigError, also for what would keep a WebUI from starting."""
     chosen = choose_config(named)
     file = str(chosen.file or "the built-in config")
     mistakes, warnings = problems_of(chosen.config, chosen.file)
     for warning in warnings:
-        told = Problem(warning.line, warning.column, f"warning: {warning.message}").located(file)
-        print(printable_text(told), file=sys.stderr)
+        problem = Problem(warning.line, warning.column, f"warning: {warning.message}").located(file)
+        print(printable_text(problem), file=sys.stderr)
     if mistakes:
         raise ConfigError(file, mistakes)
     webuis = ", ".join(f"{webui.name} ({webui.url})" for webui in chosen.config.webuis)

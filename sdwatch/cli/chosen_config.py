@@ -1,5 +1,5 @@
-"""Which config a command uses: the one named, the one in this folder, that of the spool in which
-this folder lies, or the built-in one."""
+"""Choose the config of a command: the one that is named, the one in this folder, that of the spool
+around this folder, or the built-in one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ChosenConfig:
 
 
 def add_config_argument(parser: argparse.ArgumentParser) -> None:
-    """`--config FILE`."""
+    """Add the flag `--config FILE`."""
     parser.add_argument(
         "--config",
         type=Path,
@@ -43,7 +43,7 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def config_file(named: Path | None) -> Path | None:
-    """The config's file; None where there is none, and the built-in one serves."""
+    """Return the config's file; None if there is none, so that the built-in one is used."""
     if named is not None:
         return named
     around = spool_around(Path.cwd())
@@ -53,14 +53,15 @@ def config_file(named: Path | None) -> Path | None:
 
 
 def spool_around(folder: Path) -> Path | None:
-    """The spool in which `folder` lies, as a failed run's does: there its commands work, too."""
+    """Return the spool around `folder`; None if there is none. So the commands in a WHY.txt
+    also work in the run's own folder."""
     above = (folder, *folder.parents)
     return next((f for f in above if all((f / name).is_dir() for name in _FOLDERS)), None)
 
 
 def choose_config(named: Path | None) -> ChosenConfig:
-    """Read the config; the built-in one is announced on stderr. From then on its `umask` holds for
-    all that the command writes. Raises ConfigError."""
+    """Read the config; say so on stderr if it is the built-in one. From then on its `umask` applies
+    to all that the command writes. Raises ConfigError."""
     if (file := config_file(named)) is not None:
         config = load_config(file)
         if config.umask is not None:
@@ -68,7 +69,7 @@ def choose_config(named: Path | None) -> ChosenConfig:
         return ChosenConfig(config, file)
     around = spool_around(Path.cwd())
     spool = around if around and around.name == DEFAULT_SPOOL else Path.cwd() / DEFAULT_SPOOL
-    print(f"No {CONFIG} here: the built-in config is used, with {spool}", file=sys.stderr)
+    print(f"no {CONFIG} here; using the built-in config, with the spool {spool}", file=sys.stderr)
     # Its paths are `..` and `../state`: they start from a folder within the spool.
     data = default_config_text().encode()
     return ChosenConfig(parse_config(data, "the built-in config", spool / "config"), None)

@@ -1,4 +1,4 @@
-"""`sdwatch demo`: three jobs on the simulator, one crash in the middle, told in plain words."""
+"""`sdwatch demo`: run three jobs on the simulator, with one crash, and explain what happened."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ webuis:
 """
 
 _FAULTS = """\
-# While it draws the lighthouse for the first time, the WebUI is killed.
+# The WebUI is killed while it generates the lighthouse for the first time.
 - fault: sigkill-mid-step
   when: {prompt: lighthouse}
   times: once
@@ -54,7 +54,7 @@ _FAULTS = """\
 
 _JOBS = {
     "castle.yaml": """\
-# Draw, draw over, enlarge: each stage takes the images of the one before it.
+# Three stages: each takes the images of the one before it.
 priority: 2
 stages:
   - txt2img:
@@ -78,7 +78,7 @@ seed: 7
 steps: 20
 """,
     "mistake.yaml": """\
-# One field is not spelt right.
+# One field is misspelt.
 prompt: a village by a river
 stepz: 20
 """,
@@ -86,7 +86,7 @@ stepz: 20
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     parser.add_argument(
         "folder",
         type=Path,
@@ -98,12 +98,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Run the demo; whether all came out as promised. Raises SpoolError, OSError."""
+    """Run the demo; the exit code says whether it went as promised. Raises SpoolError, OSError."""
     began = time.monotonic()
     folder = _fresh(args.folder.absolute())
     _set_up(folder)
     say(f"Three jobs and a simulated WebUI, in {folder}. The WebUI will be killed once.")
-    say("The pictures are not real: the simulator draws them, no GPU is needed.")
+    say("The pictures are not real: they come from the simulator; no GPU is needed.")
     session = Session(load_config(folder / CONFIG), folder / CONFIG, once=True)
     limit = threading.Timer(LIMIT, session.monitor.stop)
     limit.start()
@@ -114,10 +114,10 @@ def main(args: argparse.Namespace) -> ExitCode:
         limit.cancel()
     outcome = _outcome(Spool(folder, ""))
     if outcome is None and result is Result.STOPPED and in_time:
-        say(f"The demo was stopped; what there is of it is left in {folder}")
+        say(f"The demo was stopped; its files are left in {folder}")
         return ExitCode.INTERRUPTED
     if outcome is None:
-        say(f"The demo did not end as it should ({result}); all is left in {folder}")
+        say(f"The demo did not end as it should ({result}); its files are left in {folder}")
         return ExitCode.DEMO_FAILED
     say(outcome.told(time.monotonic() - began))
     return ExitCode.OK
@@ -134,7 +134,7 @@ class _Outcome:
     why: Path
 
     def told(self, seconds: float) -> str:
-        """It all, in plain words."""
+        """Return the report as text."""
         envelope = json.loads(disk.read(self.why.with_name(ENVELOPE)))
         cause = printable_text(envelope["message"])
         return "\n".join(
@@ -142,13 +142,13 @@ class _Outcome:
                 "",
                 f"That took {seconds:.0f} s. What happened:",
                 "",
-                "1. castle went through three stages: drawn, drawn over, enlarged. Its picture:",
+                "1. castle went through three stages: txt2img, img2img, upscale. Its picture:",
                 *(f"     {path}" for path in self.castle),
-                "2. lighthouse: the WebUI was killed in the middle of it. sdwatch saw that, waited",
-                "   its cool-down, started the WebUI again and drew the picture with a second try",
+                "2. lighthouse: the WebUI was killed in the middle of it. sdwatch noticed, waited",
+                "   for the cool-down, restarted the WebUI and made the picture with a second try",
                 f"   {self.crash_cost:.1f} s after the crash. No job was lost or harmed:",
                 *(f"     {path}" for path in self.lighthouse),
-                "3. mistake has a misspelt field. It failed at once, held up nobody, and says why:",
+                "3. mistake has a misspelt field. It failed at once, blocked nothing and says why:",
                 f"     {self.why}",
                 *(f"     | {line}" for line in cause.splitlines()),
                 "",
@@ -158,7 +158,7 @@ class _Outcome:
 
 
 def _fresh(folder: Path) -> Path:
-    """`folder`, or when something is in it already, a new one within it."""
+    """Return `folder`, or a new one in it if it is not empty."""
     number, fresh = 1, folder
     while fresh.exists() and (not fresh.is_dir() or any(fresh.iterdir())):
         number += 1
@@ -186,7 +186,7 @@ def free_port() -> int:
 
 
 def _outcome(spool: Spool) -> _Outcome | None:
-    """What came of it; None where it is not what the demo promises."""
+    """Return what came out; None if it is not what the demo promises."""
     done = {manifest["source"]: manifest for manifest in _manifests(spool.done)}
     whys = list(spool.failed.glob(f"*/{WHY}"))
     if set(done) != {"castle.yaml", "lighthouse.yaml"} or len(whys) != 1:
@@ -210,7 +210,7 @@ def _final_images(spool: Spool, manifest: dict[str, Any]) -> list[Path]:
 
 
 def _crash_cost(manifest: dict[str, Any]) -> float | None:
-    """Seconds from the failure of the first attempt to the begin of the second."""
+    """Return the seconds from the failure of the first attempt to the start of the second."""
     attempts = manifest["calls"][0]["attempts"]
     if len(attempts) != 2:
         return None

@@ -1,4 +1,4 @@
-"""What the commands end with, for scripts."""
+"""The exit codes of the commands, for scripts."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ExitCode(IntEnum):
 
 
 class NotFoundError(SdwatchError):
-    """No run or job goes by this name, or several do."""
+    """No run or job has this name, or several do."""
 
 
 _CODES: tuple[tuple[type[SdwatchError], ExitCode], ...] = (
@@ -49,5 +49,5 @@ _CODES: tuple[tuple[type[SdwatchError], ExitCode], ...] = (
 
 
 def exit_code_of(error: SdwatchError) -> ExitCode:
-    """The code for an error that ends a command."""
+    """Return the exit code for an error that ends a command."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.ERROR)

@@ -1,4 +1,4 @@
-"""`sdwatch hold`: no new call is begun until `sdwatch resume`."""
+"""`sdwatch hold`: start no new call until `sdwatch resume`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdwatch.system import disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
     parser.epilog = "It is the file `hold` in the spool; calls under way are finished."
 
@@ -21,8 +21,8 @@ def main(args: argparse.Namespace) -> ExitCode:
     spool = choose_config(args.config).spool
     the_spool_exists(spool)
     if (held := spool.hold_file()) is not None:
-        print(f"It is on hold already: {held}")
+        print(f"Already on hold: {held}")
         return ExitCode.OK
     disk.touch(spool.root / "hold")
-    print(f"On hold: {spool.root / 'hold'}. No new call is begun until `sdwatch resume`.")
+    print(f"On hold: {spool.root / 'hold'}. No new call starts until `sdwatch resume`.")
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""How far a call has come, in words: for `status` and the live display."""
+"""Put the progress of a call into words, for `status` and the live display."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 
 def how_far_in_words(progress: Mapping[str, Any]) -> Iterator[str]:
-    """`step 12 of 20`, `60 %`, `0:42 left`, as far as the WebUI gives them. `progress`: of a run,
-    as the monitor's status has it."""
+    """Yield `step 12 of 20`, `60 %`, `0:42 left`, as far as the WebUI reports them. `progress`:
+    of a run, from the monitor's status."""
     if "steps" in progress:
         yield f"step {progress['step']} of {progress['steps']}"
     if "percent" in progress:
@@ -18,7 +18,7 @@ def how_far_in_words(progress: Mapping[str, Any]) -> Iterator[str]:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, with hours where there are some."""
+    """Return seconds as minutes and seconds, with hours if there are any."""
     minutes, rest = divmod(int(seconds), 60)
     if minutes < 60:
         return f"{minutes}:{rest:02}"

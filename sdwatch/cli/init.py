@@ -1,4 +1,4 @@
-"""`sdwatch init`: a config for this system, the folders, and examples."""
+"""`sdwatch init`: write a config for this system, make the folders, and copy examples."""
 
 from __future__ import annotations
 
@@ -40,17 +40,17 @@ The smallest job is one line:
 
     prompt: a castle
 
-More of them: ../examples. `sdwatch check FILE` tells the mistakes of a job before it is dropped.
-Sub-folders are fine. This file is no job and is left alone.
+More of them: ../examples. `sdwatch check FILE` finds mistakes before you drop a job.
+Sub-folders are fine. This file is not a job and is left alone.
 
 A job moves to ../working while it runs, and then to ../done with its images, or to ../failed with
-a WHY.txt that says what went wrong.
+a WHY.txt that says what went wrong and what to do.
 To cancel a job that still waits, put an empty file NAME.yaml.cancel beside NAME.yaml.
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="made if it is not there")
     parser.add_argument("--webui", choices=WEBUIS, default=WEBUIS[0], help="default: %(default)s")
 
@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     if args.webui == "simulator":
         print("Its WebUI is the simulator; its pictures are not real.")
     else:
-        print(f"Now edit in {config} what is marked EDIT: where your WebUI is, and its port.")
+        print(f"Now edit the lines marked EDIT in {config}: where your WebUI is, and its port.")
     print("Next:")
     print(f"  cd {folder}")
     print("  sdwatch check                          is the config right?")
@@ -78,7 +78,7 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 def config_text(webui: str) -> str:
-    """The ready-made config of a WebUI for this system, with the spool in the config's folder."""
+    """Return the ready-made config of a WebUI for this system, with the spool in its folder."""
     system = "windows" if sys.platform == "win32" else "linux"
     name = CONFIG if webui == "simulator" else f"{webui}-{system}.yaml"
     text = (resources.config_folder() / name).read_text(encoding="utf-8")

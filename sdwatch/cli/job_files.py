@@ -18,7 +18,8 @@ from sdwatch.system import disk
 
 
 def read_job_at(path: Path, rules: JobRules) -> Job:
-    """The job in a file or a job folder. Raises JobError, whose problems name the path as given."""
+    """Return the job in a file or a job folder. Raises JobError, whose problems name the path as
+    given."""
     try:
         if disk.is_folder(path):
             return _in_folder(path, rules)
@@ -29,8 +30,8 @@ def read_job_at(path: Path, rules: JobRules) -> Job:
 
 
 def job_text_at(path: Path) -> bytes:
-    """The text of a job that is one file; of a picture the settings that a WebUI wrote into it.
-    Raises JobError, OSError."""
+    """Return the text of a job that is one file; of a picture the settings that a WebUI wrote
+    into it. Raises JobError, OSError."""
     low = path.suffix.lower()
     if low in PICTURE_EXTENSIONS:
         return _settings_of(path).encode()
@@ -73,5 +74,5 @@ def _refused(path: Path, why: str) -> JobError:
 
 
 def warnings_of(job: Job, path: Path) -> list[str]:
-    """A job's warnings, each with its place."""
+    """Return a job's warnings, each with its place."""
     return [p.located(str(path)).replace(": ", ": warning: ", 1) for p in job.warnings]

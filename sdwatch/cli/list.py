@@ -1,4 +1,4 @@
-"""`sdwatch list`: the jobs that wait and the runs, newest first, one line each."""
+"""`sdwatch list`: list the jobs that wait and the runs, newest first, one line each."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ FOLDERS = ("inbox", "working", "done", "failed")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
-    parser.add_argument("folder", nargs="?", choices=FOLDERS, help="only these")
+    parser.add_argument("folder", nargs="?", choices=FOLDERS, help="show only these")
 
 
 def main(args: argparse.Namespace) -> ExitCode:

@@ -1,4 +1,4 @@
-"""The live display of `run` and `demo` on a terminal: the lanes, the queue, what happened last."""
+"""The live display of `run` and `demo` on a terminal: the lanes, the queue, the last events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STYLES = {Topic.DONE: "green", Topic.FAILED: "red", Topic.ON_HOLD: "red", Topic
 
 @dataclass(frozen=True)
 class _Event:
-    """A notice as it is drawn."""
+    """A notice as it is shown."""
 
     notice: Notice
     style: str
@@ -40,7 +40,7 @@ class _Event:
 
 
 class LiveShow:
-    """Draws what `status` (see Monitor.status) says, and the last events below it."""
+    """Show what `status` (see Monitor.status) returns, and the last events below it."""
 
     def __init__(self, status: Callable[[], dict[str, Any]], spool: str) -> None:
         self._status = status
@@ -51,9 +51,9 @@ class LiveShow:
         self._live = Live(get_renderable=self._draw, refresh_per_second=REFRESHED)
 
     def tell(self, notice: Notice) -> None:
-        """Something happened, or went wrong. Its place is too long, and below the spool anyway."""
+        """Add an event. The path of its file is left out: too long, and below the spool anyway."""
         event = _Event(notice, _STYLES.get(notice.topic, ""))
-        # What is told again, as a hold that is tried each minute, only moves to the end.
+        # An event that is repeated, such as a hold that is checked each minute, moves to the end.
         with self._lock:  # warnings come from any thread
             others = [each for each in self._events if not event.notice.follows(each.notice)]
             self._events = deque([*others, event], _EVENTS)
@@ -85,7 +85,8 @@ class LiveShow:
 
 
 def _how_to_stop(stopping: float | None) -> str:
-    """`stopping`: seconds that a stop waits for the call under way, if it does."""
+    """Return the hint at the top right. `stopping`: seconds that a stop still waits for the
+    call under way; None if none was asked for."""
     if stopping is None:
         return "Ctrl-C stops"
     return f"stopping: {stopping:.0f} s left, Ctrl-C ends it now"
@@ -97,7 +98,7 @@ def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:
     if edited := status.get("config_edited"):
         yield Text(printable_text(config_edited(edited)), style="yellow")
     if not status["lanes"]:
-        yield Text("begins: looks for its spool, and for another monitor on it …", style="dim")
+        yield Text("starting: checking the spool, and for another monitor on it …", style="dim")
         return
     yield _lanes(status)
     yield Text()
@@ -105,14 +106,14 @@ def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _lanes(status: dict[str, Any]) -> Table:
-    """Three lines for each lane, whatever it does, so that nothing jumps."""
+    """Show three lines for each lane, whatever it does, so that nothing jumps."""
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(no_wrap=True, width=max(len(lane["name"]) for lane in status["lanes"]))
     grid.add_column(no_wrap=True, width=18)
     grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for lane in status["lanes"]:
         runs = [run for run in status["runs"] if run["lane"] == lane["name"]]
-        runs.sort(key=lambda run: not run.get("calling"))  # the one with the permit first
+        runs.sort(key=lambda run: not run.get("calling"))  # the one whose call is under way first
         now, then = (_run(run) for run in [*runs, None, None][:2])
         name = Text(lane["name"], style="bold")
         grid.add_row(name, _state(lane), _reason(lane) or now)
@@ -130,7 +131,7 @@ def _state(lane: dict[str, Any]) -> Text:
 
 
 def _reason(lane: dict[str, Any]) -> Text | None:
-    """Why it is of no use for now; None when it is of use."""
+    """Return why it is unusable for now; None if it is usable."""
     reason = printable_text(lane["hold"].partition("\n")[0])
     return Text(reason, style="red") if reason else None
 
@@ -144,7 +145,7 @@ def _run(run: dict[str, Any] | None) -> Text:
 
 
 def _bar(progress: dict[str, Any]) -> RenderableType:
-    """The steps of the call in flight, as its WebUI last told; an empty line without one."""
+    """Show the steps of the call under way, as its WebUI last reported; else an empty line."""
     state = progress.get("state")
     steps = state.get("sampling_steps") if isinstance(state, dict) else None
     if not isinstance(state, dict) or not isinstance(steps, int) or steps <= 0:

@@ -1,4 +1,4 @@
-"""Where the log goes: the state folder's sdwatch.log, bounded; warnings to whom it may concern."""
+"""Set up the log: sdwatch.log in the state folder, bounded; warnings are passed on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import cast
 
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.report.notice import Notice, Topic
-from sdwatch.system import disk
+from sdwatch.system import disk, patience
 from sdwatch.system.clock import iso
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -34,7 +34,7 @@ class _Lines(logging.Formatter):
 
 
 class _Teller(logging.Handler):
-    """Gives warnings, as one line each, to `tell`."""
+    """Pass each warning on to `tell`, as one line."""
 
     def __init__(self, tell: Callable[[Notice], None]) -> None:
         super().__init__(logging.WARNING)
@@ -57,7 +57,7 @@ class _LogFile(RotatingFileHandler):
             super().doRollover()
 
     def _open(self) -> TextIOWrapper:
-        return disk.patiently(self._open_now)
+        return patience.patiently(self._open_now)
 
     def _open_now(self) -> TextIOWrapper:
         file = open(  # noqa: SIM115 - the handler closes it

@@ -1,4 +1,4 @@
-"""How people name a run or a job: whole, by its beginning, or by any part that only it has."""
+"""Find a run or a job by its name: whole, by its start, or by a unique part of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sdwatch.cli.exit_codes import NotFoundError
 from sdwatch.errors import SpoolError
 from sdwatch.policy.job.run_names import NO_NAME, slug_of
 from sdwatch.spool.archive import Spool, runs_in
-from sdwatch.spool.inbox import candidates
+from sdwatch.spool.candidates import candidates
 from sdwatch.system import disk
 
 T = TypeVar("T")
@@ -20,7 +20,7 @@ _SHOWN = 8
 
 
 def the_spool_exists(spool: Spool) -> None:
-    """Raises SpoolError where there is no spool yet."""
+    """Raise SpoolError if there is no spool yet."""
     if not disk.is_folder(spool.inbox):
         raise SpoolError(
             f"{spool.root}: there is no spool here; `sdwatch run` or `sdwatch submit` makes it"
@@ -28,41 +28,42 @@ def the_spool_exists(spool: Spool) -> None:
 
 
 def working_runs(spool: Spool) -> dict[str, Path]:
-    """The runs in working/ of all workers, by run id."""
+    """Return the runs in working/ of all workers, by run id."""
     workers = runs_in(spool.root / "working")
     return {run.name: run for worker in workers for run in runs_in(worker)}
 
 
 def archived_runs(folder: Path) -> dict[str, Path]:
-    """The runs in done/ or failed/, by run id."""
+    """Return the runs in done/ or failed/, by run id."""
     return {run.name: run for run in runs_in(folder)}
 
 
 def waiting_jobs(spool: Spool) -> dict[str, Path]:
-    """The jobs in the inbox, by their path in it."""
+    """Return the jobs in the inbox, by their path in it."""
     if not disk.is_folder(spool.inbox):
         return {}
     return {found.source: found.path for found in candidates(spool.inbox)}
 
 
 def run_named(name: str) -> str:
-    """What a person calls a run: `failed/RUN` is as good as RUN, and so is `.` in its folder."""
+    """Return the run id that a person means: `failed/RUN` works like RUN, and so does `.` in its
+    folder."""
     return Path(name).resolve().name
 
 
 def find(name: str, among: Mapping[str, T], where: str) -> T:
-    """What `name` means: exactly so called, else beginning so, else having it anywhere in its
-    name; else the same in small letters and composed form, or as the job's name is written in its
-    run's id. Raises NotFoundError where nothing fits or more than one."""
+    """Return what `name` means: the same name, else one that starts with it, else one that has
+    it in its name; else the same in small letters and composed form, or as the job's name is
+    written in its run's id. Raises NotFoundError where nothing fits or more than one."""
     fitting: list[str] = []
     for fits in (_is, _begins, _has, _has_folded, _has_slug):
         fitting = [known for known in among if fits(known, name)]
         if fitting:
             break
     if not fitting:
-        raise NotFoundError(f"there is no {name!r} in {where}; `sdwatch list` shows what there is")
+        raise NotFoundError(f"there is no {name!r} in {where}; `sdwatch list` shows all")
     if len(fitting) > 1:
-        raise NotFoundError(f"{name!r} may be any of these, say more of it:\n{_some(fitting)}")
+        raise NotFoundError(f"{name!r} is ambiguous; it matches:\n{_some(fitting)}")
     return among[fitting[0]]
 
 
@@ -98,7 +99,7 @@ def _some(names: Iterable[str]) -> str:
 
 
 def near_misses(spool: Spool) -> dict[str, str]:
-    """What lies in the inbox, is no job and looks as if one was meant: why, by its path in it."""
+    """Return what in the inbox is not a job and looks like a mistake: the reason, by its path."""
     found: dict[str, str] = {}
 
     def ignored(path: Path, why: str) -> None:

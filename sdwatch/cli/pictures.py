@@ -1,4 +1,4 @@
-"""A picture that a command was given, saved where it was called."""
+"""Save a picture in the folder in which a command was called."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from PIL import Image
 
 
 def save(stem: str, image: bytes) -> Path:
-    """Its path: in the current folder, or in the one for temporary files where that takes none.
-    Nothing is overwritten. Raises OSError."""
+    """Save it and return its path: in the current folder, or in the one for temporary files if the
+    current one cannot be written. Nothing is overwritten. Raises OSError."""
     with Image.open(io.BytesIO(image)) as picture:
         ending = (picture.format or "img").lower().replace("jpeg", "jpg")
     try:

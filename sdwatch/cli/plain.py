@@ -1,4 +1,4 @@
-"""A monitor's news as plain lines, for logs, pipes and services."""
+"""Print a monitor's events as plain lines, for logs, pipes and services."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sdwatch.policy.report.notice import Notice, Topic
 
 
 def say(line: str) -> None:
-    """A line on stdout of a command that does its work with or without a reader there."""
+    """Print a line on stdout; the command continues if nobody reads it."""
     with suppress(OSError):
         print(line, flush=True)
 
@@ -38,7 +38,7 @@ class PlainShow:
         self._lock = threading.Lock()
 
     def tell(self, notice: Notice) -> None:
-        """Something happened, or went wrong, which sdwatch deals with."""
+        """Print an event; a warning is something that sdwatch deals with by itself."""
         if notice.topic is Topic.WARNING:
             self._print(f"warning: {notice}", sys.stderr)
         else:

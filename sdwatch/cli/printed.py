@@ -1,4 +1,4 @@
-"""What a WebUI prints of a call that a command sends by hand, where it can be read from here."""
+"""Read what a WebUI prints during a call that a command sends by hand."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from sdwatch.webui.process import process_identity
 
 
 def log_of(webui: WebUIConfig | None, config: Config) -> CallLog:
-    """Followed from now on: the `log_file` of an external WebUI, the output of our own in the state
-    folder. Of None, a WebUI that the config does not have, there is nothing."""
+    """Follow the log from now on: the `log_file` of an external WebUI, or the output of our own in
+    the state folder. For None, a WebUI that the config does not have, there is nothing."""
     return CallLog(() if webui is None else _paths(webui, config), SystemClock())
 
 
 def said_of(error: WebUIError, log: CallLog) -> tuple[str, ...]:
-    """What the WebUI printed of a call that failed, whose traceback may come after its reply."""
+    """Return what the WebUI printed during a failed call; its traceback may follow the reply."""
     log.wait_for_traceback(error, _pause)
     return log.lines()
 
 
 def shown(lines: Sequence[str]) -> list[str]:
-    """The lines that matter, for a terminal."""
+    """Return the lines that matter, for a terminal."""
     return [f"  | {printable(line)}" for line in lines_that_matter("\n".join(lines))]
 
 

@@ -1,4 +1,4 @@
-"""`sdwatch replay`: the one call that failed, sent once by hand, outside of all queues.
+"""`sdwatch replay`: send the one call that failed once more by hand, outside of all queues.
 
 The run's folder is only read. The call is made from the job file, the recorded seeds and the images
 of the stage before, by the same code as the run did.
@@ -40,11 +40,11 @@ _QUESTION = 5.0  # seconds for each question about what the WebUI has
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
-    parser.add_argument("run", metavar="RUN", help="its id, or a part that only it has")
+    parser.add_argument("run", metavar="RUN", help="its id, or a unique part of it")
     parser.add_argument("--call", metavar="STAGE.NUMBER", help="default: the one that failed")
-    parser.add_argument("--url", help="another WebUI than the one that the run was on")
+    parser.add_argument("--url", help="another WebUI than the run used")
     parser.epilog = (
         "It is sent once, and nothing is retried or restarted. A monitor that works with the same\n"
         "WebUI is on hold meanwhile. The images are saved here, in the current folder; the run's\n"
@@ -92,7 +92,7 @@ def _sent(
         if isinstance(error, WebUIUnreachableError):
             print(f"  {_how_to_start(client.url, config)}")
         return ExitCode.ERROR
-    print(f"200 after {time.monotonic() - began:.1f} s, {len(reply.images)} images:")
+    print(f"200 after {time.monotonic() - began:.1f} s, {len(reply.images)} image(s):")
     for path in _save(reply, run_id, call):
         print(f"  {path}")
     return ExitCode.OK
@@ -107,18 +107,20 @@ def _rebuilt(folder: Path, named: str | None, chosen: ChosenConfig) -> tuple[Cal
 
 
 class _Nothing:
-    """Where a runner that only rebuilds a call would send it."""
+    """A client for a runner that only rebuilds a call and never sends it."""
 
     def generate_images(self, stage: str, payload: Any) -> Reply:
         raise AssertionError(f"{stage} is not sent from here: {len(payload)}")
 
 
 def _client(folder: Path, url: str | None, chosen: ChosenConfig) -> SDWebUIClient:
-    """The WebUI that the run was on, with its password; another url gets none."""
+    """Return a client for the WebUI that the run used, with its password; another url gets none."""
     webui = _webui(folder, chosen)
     if url is not None and url.rstrip("/") != webui.url:
         if re.fullmatch(r"https?://[^/\s@]+/?", url) is None:
-            raise SdwatchError(f"{url!r} is no url: http://HOST:PORT, without a path or a password")
+            raise SdwatchError(
+                f"{url!r} is not a url like http://HOST:PORT, without path or password"
+            )
         return SDWebUIClient(url, call_limit=webui.call_limit)
     return client_for(webui)
 
@@ -132,8 +134,8 @@ def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
     if len(webuis) == 1:
         return next(iter(webuis.values()))
     raise NotFoundError(
-        f"the run was on {name or 'no WebUI yet'}, which the config does not have; say which one "
-        f"with --url: " + ", ".join(webui.url for webui in webuis.values())
+        f"the run used {name or 'no WebUI yet'}, which is not in the config; choose one with "
+        f"--url: " + ", ".join(webui.url for webui in webuis.values())
     )
 
 
@@ -142,10 +144,10 @@ def _named_by(url: str, config: Config) -> WebUIConfig | None:
 
 
 def _how_to_start(url: str, config: Config) -> str:
-    """It may only not be running: who starts it?"""
+    """Return who starts the WebUI, in case it is only not running."""
     ours = any(webui.url == url and webui.command is not None for webui in config.webuis)
     by = "`sdwatch run` starts it and keeps it, or start it by hand" if ours else "start it by hand"
-    return f"Where the WebUI does not run: {by}; then replay again."
+    return f"If the WebUI is not running: {by}; then replay again."
 
 
 def _status(error: WebUIError) -> str:
@@ -153,7 +155,7 @@ def _status(error: WebUIError) -> str:
 
 
 def _save(reply: Reply, run_id: str, call: Call) -> list[Path]:
-    """The images under names that are free."""
+    """Save the images under free names and return their paths."""
     return [
         save(f"replay-{run_id}-{call.id}-{number:02d}", data)
         for number, data in enumerate(reply.images, 1)

@@ -1,4 +1,4 @@
-"""`sdwatch resume`: ends the hold that a person asked for, and has lanes on hold tried again."""
+"""`sdwatch resume`: end a person's hold, and have lanes on hold checked again."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from sdwatch.system import disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Remove `hold` and `hold.txt`, and the monitor's own notes, which asks it to try again.
+    """Remove `hold` and `hold.txt`, and the notes of lanes on hold, which asks the monitor to check
+    them again.
     Raises SpoolError, OSError."""
     spool = choose_config(args.config).spool
     the_spool_exists(spool)
     notes = notes_in(spool.root)
     if spool.hold_file() is None and not notes:
-        print("It was not on hold.")
+        print("It is not on hold.")
     for note in notes:
         disk.remove(note)
-        print(f"Removed {note}: the monitor tries that WebUI again.")
+        print(f"Removed {note}: the monitor checks that WebUI again now.")
     while (held := spool.hold_file()) is not None:
         disk.remove(held)
-        print(f"Removed {held}: it goes on.")
+        print(f"Removed {held}: calls start again.")
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""`sdwatch retry`: the jobs of runs that ended, once more; edited before with `--edit`."""
+"""`sdwatch retry`: put the jobs of ended runs back into the inbox, edited first with `--edit`."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _EDITORS = ("notepad",) if os.name == "nt" else ("nano", "vi")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="its id, or a part that only it has")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="its id, or a unique part of it")
     parser.add_argument(
         "--edit",
         action="store_true",
-        help="open a copy of the job in $VISUAL or $EDITOR first; submitted only if it is right",
+        help="open a copy of the job in $VISUAL or $EDITOR first; submitted if it has no mistakes",
     )
-    parser.epilog = "The job is taken as it lies in the run's folder, and goes where it came from."
+    parser.epilog = "The job is copied from the run's folder to where it came from in the inbox."
 
 
 def main(args: argparse.Namespace) -> ExitCode:
@@ -43,7 +43,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     chosen = choose_config(args.config)
     spool = chosen.spool
     ended = archived_runs(spool.done) | archived_runs(spool.failed)
-    # All are found before one is submitted.
+    # All are looked up before the first is submitted.
     runs = [find(run_named(name), ended, "done/ or failed/") for name in args.runs]
     spool.prepare()
     code = ExitCode.OK
@@ -51,12 +51,12 @@ def main(args: argparse.Namespace) -> ExitCode:
         if args.edit:
             code = max(code, _edit(run, spool, chosen.config.rules))
         else:
-            _tell(run, archive.retry(run, spool.inbox))
+            _print_queued(run, archive.retry(run, spool.inbox))
     return code
 
 
 def _edit(run: Path, spool: Spool, rules: JobRules) -> ExitCode:
-    """Let a person change a copy; what is wrong then stays there for them to go on with."""
+    """Let a person edit a copy. If it has mistakes then, it stays there to be corrected."""
     folder = Path(tempfile.mkdtemp(prefix="sdwatch-edit-"))
     worthless: dict[Path, str] | None = None
     try:
@@ -66,7 +66,7 @@ def _edit(run: Path, spool: Spool, rules: JobRules) -> ExitCode:
         if check_jobs([copy], rules):
             print("not submitted")
             return ExitCode.BAD_JOB
-        _tell(run, archive.retry(run, spool.inbox, copy))
+        _print_queued(run, archive.retry(run, spool.inbox, copy))
         worthless = None
         return ExitCode.OK
     finally:
@@ -78,7 +78,7 @@ def _edit(run: Path, spool: Spool, rules: JobRules) -> ExitCode:
 
 
 def _contents(folder: Path) -> dict[Path, str]:
-    """The digest of each file in it; an editor writes anew what nobody changed."""
+    """Return the digest of each file; an editor also rewrites what nobody changed."""
     digests = {}
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -99,22 +99,22 @@ def _open_editor(file: Path) -> None:
 
 
 def _editor() -> list[str]:
-    """The words of its command."""
+    """Return the words of the editor's command. Raises SdwatchError."""
     name = next((name for name in ("VISUAL", "EDITOR") if os.environ.get(name)), "")
     if not name:
         known = next((found for editor in _EDITORS if (found := shutil.which(editor))), None)
         if known is None:
-            raise SdwatchError("no editor is known: set $EDITOR")
+            raise SdwatchError("no editor was found: set $EDITOR")
         return [known]
     try:
         words = shlex.split(os.environ[name], posix=os.name != "nt")
         words = [word.strip('"') for word in words] if os.name == "nt" else words
     except ValueError as error:
-        raise SdwatchError(f"${name} is no command: {os.environ[name]!r}: {error}") from error
+        raise SdwatchError(f"${name} is not a command: {os.environ[name]!r}: {error}") from error
     if not words:
-        raise SdwatchError(f"${name} is blank: name an editor in it")
+        raise SdwatchError(f"${name} is empty: put the name of an editor in it")
     return words
 
 
-def _tell(run: Path, job: Path) -> None:
-    print(f"{run.name}: tried again as {job}")
+def _print_queued(run: Path, job: Path) -> None:
+    print(f"{run.name}: queued again as {job}")

@@ -1,4 +1,4 @@
-"""`sdwatch run`: the monitor, for ever or once."""
+"""`sdwatch run`: run the monitor, forever or once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIMULATOR = "sdwatch.simulator"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
     parser.add_argument(
         "--once",
@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--take-over",
         metavar="WORKER",
         default="",
-        help="go on with the runs of a worker that is gone; `sdwatch status` names it",
+        help="resume the runs of a worker that is gone; `sdwatch status` names it",
     )
     parser.epilog = (
         "Ctrl-C stops it cleanly and waits for the call under way (`stop_grace` in the config); a\n"
@@ -50,12 +50,12 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 def uses_simulator(config: Config) -> bool:
-    """Whether a lane's pictures are drawn and not generated."""
+    """Return whether a lane's pictures come from the simulator."""
     return any(SIMULATOR in (webui.command or ()) for webui in config.webuis)
 
 
 def _not_real(chosen: ChosenConfig) -> str:
     head = "These are not real pictures: the WebUI is the simulator."
     if chosen.file is None:
-        return f"{head} For your real one write a config: {FOR_YOUR_OWN}"
-    return f"{head} Name your real one in {chosen.file} under webuis: ... ({FOR_YOUR_OWN})"
+        return f"{head} To use your real one, write a config: {FOR_YOUR_OWN}"
+    return f"{head} To use your real one, edit webuis: in {chosen.file}, or: {FOR_YOUR_OWN}"

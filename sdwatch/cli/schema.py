@@ -1,4 +1,4 @@
-"""`sdwatch schema`: the JSON Schema of a job."""
+"""`sdwatch schema`: print the JSON Schema of a job."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sdwatch.policy.job.job import job_schema
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command has no flags."""
+    """Add the help's last lines; the command has no flags."""
     parser.epilog = (
         "Editors complete and check a job whose first line is\n"
         "  # yaml-language-server: $schema=PATH/job.schema.json"
@@ -18,7 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Print it."""
+    """Print the schema."""
     del args
     print(json.dumps(job_schema(), indent=2))
     return ExitCode.OK

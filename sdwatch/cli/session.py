@@ -1,4 +1,4 @@
-"""One monitor from its start to its end, with what people see of it meanwhile."""
+"""Run one monitor from start to end, and show people what it does."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from sdwatch.system.state_folder import StateFolder
 
 @dataclass
 class Session:
-    """`run` keeps a monitor on `config`, which is from `config_file`; `counts` says afterwards how
-    many jobs ended how."""
+    """A monitor on `config`, which is from `config_file`. `counts` has the results after `run`."""
 
     config: Config
     config_file: Path | None = None
@@ -36,7 +35,7 @@ class Session:
         self._show = _show(self.monitor, self.config)
 
     def run(self) -> Result:
-        """Until it is stopped, or with `once` until nothing is left. Raises what Monitor.run
+        """Run until it is stopped, or with `once` until nothing is left. Raises what Monitor.run
         raises."""
         set_up_logging(
             StateFolder(self.config.state).log_file, self.config.log_cap, self._show.tell
@@ -47,7 +46,7 @@ class Session:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many jobs ended how."""
+        """Return how many jobs are done, failed and cancelled."""
         counts: dict[str, int] = self.monitor.status()["counts"]
         return counts
 
@@ -61,5 +60,5 @@ def _show(monitor: Monitor, config: Config) -> Show:
 
 
 def counted(counts: dict[str, Any]) -> str:
-    """`3 done, 1 failed, 0 cancelled`."""
+    """Return `3 done, 1 failed, 0 cancelled`."""
     return ", ".join(f"{count} {ending}" for ending, count in counts.items())

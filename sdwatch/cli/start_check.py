@@ -1,4 +1,4 @@
-"""Will the WebUIs of a config start? What can be known of that without starting them: the folder,
+"""Check whether the WebUIs of a config would start, without starting them: the folder,
 the program, the file that Python runs, the flags, the port.
 
 Each look is one function from a WebUI's settings to findings; CHECKS lists them.
@@ -44,8 +44,8 @@ _MOST_FILES, _MOST_BYTES = 2000, 1_000_000
 
 @dataclass(frozen=True)
 class StartFinding:
-    """`key`: which setting of the WebUI it is about, and which word of it; `sure`: the start fails
-    by it. A finding that is not sure is a warning."""
+    """`key`: the setting of the WebUI, and the word of it; `sure`: the start fails. A finding
+    that is not sure is a warning."""
 
     key: Place
     message: str
@@ -61,12 +61,13 @@ class _Start:
 
     @property
     def folder(self) -> Path:
-        """Where it is started."""
+        """The folder in which it is started."""
         return self.webui.cwd or Path.cwd()
 
     @cached_property
     def script_at(self) -> int | None:
-        """Which word names the file that an interpreter runs; None where there is none."""
+        """The index of the word that names the file that an interpreter runs; None if there is
+        none."""
         name = Path(self.command[0]).name
         if _PYTHON.fullmatch(name):
             return _script_of_python(self.command)
@@ -101,7 +102,7 @@ class _Start:
 
     @property
     def is_sdnext(self) -> bool:
-        """SD.Next has an installer of its own."""
+        """Whether it is SD.Next, which has an installer of its own."""
         return self.script is not None and (self.script.parent / "installer.py").is_file()
 
 
@@ -112,7 +113,7 @@ def findings_of(webui: WebUIConfig) -> list[StartFinding]:
     if webui.cwd and (why := system.too_long_for_programs(webui.cwd)):
         message = f"the path of the folder {webui.cwd} {why}: move the WebUI to a shorter one"
         return [StartFinding(("cwd",), message)]
-    if webui.cwd and not webui.cwd.is_dir():  # nothing else can be looked at
+    if webui.cwd and not webui.cwd.is_dir():  # nothing else can be checked
         why = "is a file" if webui.cwd.exists() else "is not there"
         message = f"the folder {webui.cwd} {why}: name the one in which the WebUI is installed"
         return [StartFinding(("cwd",), message)]
@@ -134,7 +135,7 @@ def problems_of(config: Config, file: Path | None) -> tuple[list[Problem], list[
     return mistakes, warnings
 
 
-# --- what is looked at
+# --- the checks
 
 
 def _program(start: _Start) -> Iterator[StartFinding]:
@@ -165,8 +166,9 @@ def _script(start: _Start) -> Iterator[StartFinding]:
 
 
 def _unknown_flags(start: _Start) -> Iterator[StartFinding]:
-    """By what the source of this WebUI and its extensions have in quotes; argparse takes a flag's
-    beginning for the flag, and ends with exit code 2 for what it does not know (measured)."""
+    """Check the flags against what the source of this WebUI and its extensions have in quotes.
+    argparse accepts the start of a flag for the flag, and exits with 2 for an unknown one
+    (measured)."""
     if not start.is_launch_py or start.script is None or not start.script_at:
         return
     known = _flags_in(start.script.parent)
@@ -207,7 +209,8 @@ def _port(start: _Start) -> Iterator[StartFinding]:
 
 
 def _folders_named(start: _Start) -> Iterator[StartFinding]:
-    """It starts without them, and has no checkpoint then: a disk or a share that is not mounted."""
+    """Warn about missing folders: without them it starts, and has no checkpoint (a disk or share
+    that is not mounted)."""
     for at, word in enumerate(start.command):
         flag, _, value = word.partition("=")
         if flag in _NAME_FOLDERS and start.is_launch_py:
@@ -217,7 +220,7 @@ def _folders_named(start: _Start) -> Iterator[StartFinding]:
 
 
 def _listens(start: _Start) -> Iterator[StartFinding]:
-    """Whether others on the network can use it."""
+    """Warn if others on the network can use it."""
     webui = start.webui
     has_password = webui.password is not None
     found = exposure(start.command, webui.env or {}, webui.host, has_password=has_password)
@@ -234,7 +237,7 @@ CHECKS: tuple[Callable[[_Start], Iterator[StartFinding]], ...] = (
     _folders_named,
     _listens,
 )
-"""In the order in which a start would meet them."""
+"""The checks, in the order in which a start would fail."""
 
 
 # --- the parts
@@ -257,7 +260,7 @@ def _script_of_python(command: Sequence[str]) -> int | None:
 
 
 def _why_missing(path: Path, folder: Path) -> str:
-    """Why a program is not there, and what to do."""
+    """Return why a program is missing, and what to do."""
     if path.is_symlink():
         return (
             f"leads to {path.readlink()}, which is not there: that Python was updated or removed. "
@@ -272,23 +275,19 @@ def _why_missing(path: Path, folder: Path) -> str:
 
 
 def _of_another_system(path: Path) -> Iterator[StartFinding]:
-    """A script of the other system; under wine some of them run all the same."""
+    """Warn about a script of the other system; under wine some of them run all the same."""
     suffix = path.suffix.lower()
     if _WINDOWS and suffix == ".sh":
-        yield _of_word(
-            0, f"{path} does not run on Windows: have launch.py started by the venv's python"
-        )
+        yield _of_word(0, f"{path} does not run on Windows: start launch.py with the venv's python")
     elif _WINDOWS and suffix in _BATCH:
-        message = (
-            f"{path} waits for a key when it fails: have launch.py started by the venv's python"
-        )
+        message = f"{path} waits for a key when it fails: start launch.py with the venv's python"
         yield _of_word(0, message, sure=False)
     elif not _WINDOWS and suffix in _BATCH:
-        yield _of_word(0, f"{path} is for Windows: have launch.py started by the venv's python")
+        yield _of_word(0, f"{path} is for Windows: start launch.py with the venv's python")
 
 
 def _venv_without_python(path: Path) -> Iterator[StartFinding]:
-    """A venv's python is a link, or on Windows a program that looks up where the real one is."""
+    """Check that the Python behind a venv's is there: it is a link, or on Windows a launcher."""
     try:
         text = (path.parent.parent / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -311,7 +310,7 @@ def _folders_in(folder: Path) -> list[Path]:
 
 
 def _flags_in(folder: Path) -> set[str]:
-    """All that looks like a flag in a WebUI's source, and in what its extensions add."""
+    """Return all that looks like a flag in a WebUI's source, and in what its extensions add."""
     patterns = ("*.py", "modules/*.py", "modules_forge/*.py", "backend/*.py", "ext*/*/preload.py")
     found: set[str] = set()
     for pattern in patterns:
@@ -334,6 +333,6 @@ def _places_in(file: Path | None) -> Places:
 
 
 def _place(places: Places, key: Place) -> tuple[int, int]:
-    """Where it stands, or what it is part of."""
+    """Return its place in the file, or that of the nearest key above it."""
     known = (key[:length] for length in range(len(key), 0, -1) if key[:length] in places)
     return places.get(next(known, ()), (0, 0))

@@ -1,4 +1,4 @@
-"""`sdwatch status`: who runs, what each WebUI does, what waits; from files alone."""
+"""`sdwatch status`: show the monitor, the WebUIs, and running and waiting jobs, from files."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ _WIDTH = 80
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
-    parser.add_argument("--json", action="store_true", help="all that is known, for programs")
+    parser.add_argument(
+        "--json", action="store_true", help="print everything as JSON, for programs"
+    )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
@@ -44,7 +46,7 @@ def main(args: argparse.Namespace) -> ExitCode:
     if args.json:
         print(json.dumps(status, indent=2))
     else:
-        print(printable_text("\n".join(_told(status))))
+        print(printable_text("\n".join(_lines(status))))
     return ExitCode.OK
 
 
@@ -65,7 +67,7 @@ def _status(spool: Spool) -> dict[str, Any]:
 
 
 def _gone_status(chosen: ChosenConfig) -> dict[str, Any]:
-    """While the spool's share is gone: what the monitor of this machine says."""
+    """Return what this machine's monitor reports while the spool's share is gone."""
     local = StateFolder(chosen.config.state).status_file
     return {
         "spool": str(chosen.spool.root),
@@ -81,8 +83,8 @@ def _gone_status(chosen: ChosenConfig) -> dict[str, Any]:
 
 
 def _with_life(read: Callable[[], list[Beat]]) -> list[Beat]:
-    """Each heartbeat with `running`. One of this machine whose process is gone is dead; of any
-    other it is watched whether it moves, because clocks are never compared."""
+    """Return each heartbeat with `running`. A monitor of this machine whose process is gone is
+    dead; any other is watched until its heartbeat moves, because clocks are never compared."""
     beats = read()
     unsure = {str(beat.get("worker")) for beat in beats if not is_dead_here(beat)}
     moved: dict[str, Beat] = {}
@@ -105,10 +107,10 @@ def _with_life(read: Callable[[], list[Beat]]) -> list[Beat]:
 _MOST_IGNORED = 10
 
 
-def _told(status: dict[str, Any]) -> Iterator[str]:
+def _lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"spool {status['spool']}"
     if status["gone"]:
-        yield "there is nothing in it: no spool yet, or its share is gone"
+        yield "the folder is empty or missing: there is no spool yet, or its share is not mounted"
     else:
         yield ", ".join(f"{count} in {folder}" for folder, count in status["folders"].items())
     ignored = list(status["ignored"].items())
@@ -117,19 +119,20 @@ def _told(status: dict[str, Any]) -> Iterator[str]:
     if len(ignored) > _MOST_IGNORED:
         yield f"{len(ignored) - _MOST_IGNORED} more files in the inbox are not jobs"
     if status["hold"]:
-        yield f"on hold: somebody put {status['hold']} into the spool; `sdwatch resume` ends it"
+        paused = f"on hold: paused by the file {status['hold']} in the spool"
+        yield f"{paused}; `sdwatch resume` removes it"
     running = [beat for beat in status["monitors"] if beat["running"]]
     unknown = [beat for beat in status["monitors"] if not beat["running"] and UNREADABLE in beat]
     for beat in unknown:
         yield (
             f"worker {beat['worker']} may be running: its heartbeat in working/ cannot be read. "
-            "Ask again in a moment"
+            "Run `sdwatch status` again in a moment"
         )
     for beat in status["monitors"]:
         if not beat["running"] and beat not in unknown:
             yield (
                 f"worker {beat['worker']} is gone (it was process {beat['pid']} on {beat['host']}, "
-                f"last seen {beat.get('at')}); what it had goes on when it is started again, "
+                f"last seen {beat.get('at')}); its runs resume when it is started again, "
                 f"or here with `sdwatch run --take-over {beat['worker']}`"
             )
     if not running and not unknown:
@@ -140,11 +143,11 @@ def _told(status: dict[str, Any]) -> Iterator[str]:
 
 
 def _monitor(beat: Beat) -> Iterator[str]:
-    yield f"worker {beat['worker']} runs: process {beat['pid']} on {beat['host']}"
+    yield f"worker {beat['worker']} is running: process {beat['pid']} on {beat['host']}"
     if beat["hold"]:
         yield f"  on hold: {beat['hold']}"
     if (left := beat.get("stopping")) is not None:
-        yield f"  stopping: waits at most {left:.0f} s for the call under way"
+        yield f"  stopping: waiting at most {left:.0f} s for the call under way"
     if edited := beat.get("config_edited"):
         yield f"  {config_edited(edited)}"
     for lane in beat["lanes"]:
@@ -159,7 +162,7 @@ def _monitor(beat: Beat) -> Iterator[str]:
 
 
 def _run(run: dict[str, Any]) -> Iterator[str]:
-    """What it does and how far its call has come, at 80 columns."""
+    """Yield what a run does and how far its call has come, at 80 columns."""
     words = ", ".join([run["doing"], *how_far_in_words(run.get("progress") or {})])
     indent = " " * 4
     yield from textwrap.wrap(
@@ -177,17 +180,23 @@ def _lane(lane: dict[str, Any]) -> str:
         if lane.get("spent"):
             words.append(f"to put its jobs back: sdwatch retry {' '.join(lane['spent'])}")
     if lane["crashes_in_a_row"]:
-        words.append(f"{lane['crashes_in_a_row']} crashes in a row")
+        words.append(_count(lane["crashes_in_a_row"], "crash", "crashes") + " in a row")
     if lane["cooldown_left"]:
         words.append(f"cooling down for {lane['cooldown_left']:.0f} s")
     if lane.get("rss"):
         words.append(f"{lane['rss'] / 10**9:.1f} GB of memory")
     if lane.get("warnings"):
-        words.append(f"{lane['warnings']} warnings, the last: {lane['last_warning']}")
+        words.append(
+            f"{_count(lane['warnings'], 'warning', 'warnings')}, the last: {lane['last_warning']}"
+        )
     return "; ".join(words)
 
 
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
 def _which(lane: dict[str, Any]) -> str:
-    """Kind and version, as far as they are known."""
+    """Return kind and version, as far as they are known."""
     kind = Kind(lane["kind"])
     return "" if kind is Kind.UNKNOWN else kind.with_version(lane["version"])

@@ -1,4 +1,4 @@
-"""`sdwatch submit`: jobs into the inbox, all of them or none."""
+"""`sdwatch submit`: put jobs into the inbox, all of them or none."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.job_files import job_text_at
 from sdwatch.policy.job.near_miss import PICTURE_EXTENSIONS
 from sdwatch.spool.archive import put_in
-from sdwatch.spool.inbox import is_temporary
+from sdwatch.spool.candidates import is_temporary
 from sdwatch.system import disk
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """The command's flags."""
+    """Add the command's flags."""
     add_config_argument(parser)
     parser.add_argument("jobs", type=Path, nargs="+", metavar="FILE|FOLDER")
-    parser.epilog = "They are copied. When one has mistakes, none is submitted."
+    parser.epilog = "The files are copied. If one has mistakes, none is submitted."
 
 
 def main(args: argparse.Namespace) -> ExitCode:
@@ -38,8 +38,8 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 
 def _submit(job: Path, inbox: Path) -> Path:
-    """Copy under a name that the inbox ignores, then rename; the job's path there."""
-    # A name such as ~castle.yaml would be ignored for ever.
+    """Copy under a name that the inbox ignores, then rename; return the job's path there."""
+    # A name such as ~castle.yaml would be ignored forever.
     name = f"job-{job.name.strip('.~#$_')}" if is_temporary(job.name) else job.name
     temporary = inbox / f".{os.getpid()}-{time.time_ns()}.tmp"
     if disk.is_folder(job):

@@ -55,6 +55,6 @@ class Beats:
                 raise AlreadyRunningError(f"{self._spool.working}: {why}") from error
             if line := self._refusals.goes_on("", key_of(error), str(error), now):
                 log.warning("the heartbeat cannot be written: %s", line)
-            self._spool.mend()
+            self._spool.repair()
         elif lasted := self._refusals.is_over("", now):
             log.info("the heartbeat is written again, after %s", lasted)

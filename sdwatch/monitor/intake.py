@@ -176,7 +176,7 @@ class Intake:
             self._inbox.waiting[arrival.source] = (
                 f"cannot be claimed: {disk.refusal(error, working)}"
             )
-            self._spool.mend()
+            self._spool.repair()
             return None
         self._refused.pop(arrival.source, None)
         self._refusals.is_over(arrival.source, self._clock.monotonic())

@@ -21,7 +21,7 @@ from sdwatch.policy.job.run_names import is_run_id
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import HEARTBEAT, INTERVAL
 from sdwatch.spool.run import JOURNAL, MANIFEST
-from sdwatch.system import EntryKind, disk
+from sdwatch.system import EntryKind, disk, renames
 from sdwatch.system.clock import Clock, join
 from sdwatch.system.state_folder import StateFolder
 from sdwatch.webui.process.process_identity import old_logs
@@ -126,7 +126,7 @@ class Retention:
             return False
         renamed = self._spool.working / f"{_REMOVED}{run.name}"
         with self._only(run):  # somebody may read it, or took it away; the next round sees
-            disk.rename(run, renamed, disk.identity_of(disk.look_at(run)))
+            renames.rename(run, renamed, renames.identity_of(disk.look_at(run)))
             log.info("%s: removed", run)
             self._sizes.pop(run, None)
             with self._only(renamed):

@@ -37,7 +37,7 @@ what SIGTERM and a port in use do. The checkpoint simulated-corrupt (not sdcpp) 
 
 
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    """The flags. A mistake ends the process with code 2 and a message."""
+    """Return the flags. A mistake ends the process with code 2 and a message."""
     p = argparse.ArgumentParser(
         prog="python -m sdwatch.simulator",
         description=_DESCRIPTION,
@@ -125,7 +125,7 @@ def main() -> NoReturn:
 
 
 def _refused(faults: dict[str, Fault]) -> int:
-    """The error number of a port that cannot be had; 0 for none."""
+    """Return the error number of a port that cannot be had; 0 for none."""
     if "port-taken" in faults:
         return errno.EADDRINUSE
     return errno.EACCES if "port-forbidden" in faults else 0

@@ -82,7 +82,7 @@ class A1111Voice(Voice):
 
 class A1111Checks(Checks):
     def smallest(self) -> None:
-        """8x8 is well."""
+        """Accept 8x8."""
 
     def no_init_image(self) -> CrashedError:
         message = (
@@ -121,7 +121,7 @@ class A1111Machine(Machine):
         self._started.wait()
 
     def item(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """The hash is known once the checkpoint was loaded."""
+        """Return the title; its hash is known once the checkpoint was loaded."""
         return checkpoint.item(hashed=checkpoint in self._hashed)
 
     def switch_to(self, checkpoint: Checkpoint) -> None:
@@ -272,7 +272,7 @@ class A1111Process(Process):
 
 
 def body_of(e: CrashedError) -> dict[str, Any]:
-    """The body of a 500."""
+    """Return the body of a 500."""
     return {"error": e.error, "detail": "", "body": e.answered, "errors": e.message}
 
 

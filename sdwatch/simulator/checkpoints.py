@@ -1,4 +1,4 @@
-"""The model files, none of which exists."""
+"""The model files. None of them exists."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Checkpoint:
         return name in (self.title, self.short_title, self.file, self.name, self.hash)
 
     def item(self, hashed: bool = True) -> dict[str, Any]:
-        """Its entry in /sdapi/v1/sd-models, before its hash is known or after."""
+        """Return its entry in /sdapi/v1/sd-models, before its hash is known or after."""
         return {
             "title": self.title if hashed else self.file,
             "model_name": self.name,
@@ -61,5 +61,5 @@ UNREADABLE = Checkpoint("simulated-corrupt", readable=False)
 
 
 def find(name: Any, among: Iterable[Checkpoint] = CHECKPOINTS) -> Checkpoint | None:
-    """The checkpoint with this title, file name, name or hash."""
+    """Return the checkpoint with this title, file name, name or hash."""
     return next((c for c in among if c.answers_to(str(name))), None)

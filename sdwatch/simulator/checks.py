@@ -122,22 +122,22 @@ class Checks:
             raise CrashedError(error, f"could not find upscaler named {name}")
 
     def find_upscaler(self, name: str) -> dict[str, Any] | None:
-        """Its entry in the list."""
+        """Return its entry in the list."""
         return next((u for u in self.lists["upscalers"] if u["name"] == name), None)
 
     def init_images(self, f: dict[str, Any]) -> list[Image.Image]:
-        """The pictures that img2img starts from, decoded."""
+        """Return the pictures that img2img starts from, decoded."""
         if not f["init_images"]:
             raise self.no_init_image()
         return [pictures.decode(i) for i in f["init_images"]]
 
     def no_init_image(self) -> CrashedError:
-        """What an empty list of them gives."""
+        """Return what an empty list of them gives."""
         message = "Dimension out of range (expected to be in range of [-1, 0], but got 1)"
         return CrashedError("IndexError", message)
 
     def sampler_and_schedule(self, f: dict[str, Any]) -> tuple[str, str]:
-        """The names that the infotext will show. Unknown ones become DPM++ 2M and Automatic.
+        """Return the names that the infotext will show. Unknown ones become DPM++ 2M and Automatic.
 
         "DPM++ 2M Karras", the old style, is two names in one. Automatic is shown as the
         sampler's own schedule where it has one.

@@ -70,7 +70,7 @@ class Bar:
         write(sys.stderr, "\n")
 
     def frame(self, done: int, elapsed: float) -> str:
-        """What one drawing of it writes. `elapsed` in seconds."""
+        """Return what one drawing of it writes. `elapsed` in seconds."""
         share = done / self.total if self.total else 1.0
         eighths = int(share * 80)
         bar = ("█" * (eighths // 8) + _BLOCKS[eighths % 8])[:10].ljust(10)
@@ -82,7 +82,7 @@ class Bar:
 
 
 def rate(done: int, elapsed: float) -> str:
-    """A speed as tqdm writes it."""
+    """Return a speed as tqdm writes it."""
     speed = done / elapsed
     return f"{speed:5.2f}it/s" if speed >= 1 else f"{1 / speed:5.2f}s/it"
 

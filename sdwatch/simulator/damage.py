@@ -82,7 +82,7 @@ def _leave_child(seconds: float) -> None:
 class Damage:
     """The faults of one generation, asked at each point where a fault can strike.
 
-    `ignore_sigterm` runs on the main thread, where alone handlers can be set; `interrupted` tells
+    `ignore_sigterm` runs on the main thread, where alone handlers can be set; `interrupted` returns
     whether /interrupt has come.
     """
 
@@ -102,7 +102,8 @@ class Damage:
         return name in self._faults
 
     def take(self, name: str) -> bool:
-        """Whether it has this fault, which from now on strikes no more: its kind does otherwise."""
+        """Return whether it has this fault, which from now on strikes no more: its kind does
+        otherwise."""
         return self._faults.pop(name, None) is not None
 
     def of_extension(self, hooks: Sequence[str]) -> tuple[str, bool] | None:
@@ -151,6 +152,7 @@ class Damage:
             raise
 
     def _break(self, fault: Fault) -> None:
+        """Raise what the fault makes of the generation, or end or stop this process."""
         if fault.name == "oom-behind-none":
             console.out(f"*** Error: {failures.OOM_OF_ROCM}")
         if (error := failures.reported(fault.name)) is not None:
@@ -188,6 +190,11 @@ class Damage:
                 raise error
             case "nan":
                 raise failures.not_a_number()
+        self._end_or_hang(fault)
+
+    def _end_or_hang(self, fault: Fault) -> None:
+        """Strike with what gives no reply; return where somebody may interrupt it."""
+        match fault.name:
             case "sigkill-mid-step":
                 die(_KILL)
             case "segv":
@@ -208,7 +215,8 @@ class Damage:
                     pause.wait(0.01)
 
     def reply(self, body: dict[str, Any]) -> bytes:
-        """The reply's bytes: as they should be, or spoiled. Asked when all steps are done."""
+        """Return the reply's bytes: as they should be, or spoiled. Asked when all steps are
+        done."""
         if self.has("sigkill-before-reply"):
             die(_KILL)
         if self.has("empty-images"):
@@ -221,7 +229,7 @@ class Damage:
         return raw
 
     def cut_reply(self, length: int) -> int | None:
-        """How many bytes of the body are sent before the connection ends; None for all."""
+        """Return how many bytes of the body are sent before the connection ends; None for all."""
         for name in ("truncated-body", "sigkill-mid-reply"):
             if fault := self._faults.get(name):
                 return int(length * fault.option("at"))

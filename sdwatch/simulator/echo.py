@@ -15,7 +15,7 @@ from sdwatch.simulator import console
 from sdwatch.simulator.failures import CrashedError
 
 _LONG_LINE = 1990
-"""Characters before a prompt in a line of which the middle is left out."""
+"""Characters before a prompt in a line whose middle is left out."""
 
 
 def _late_in_a_line(prompt: str) -> str:
@@ -47,8 +47,9 @@ ECHOES: dict[str, Callable[[str], str]] = {
 
 
 def echoed(prompt: str, way: int) -> CrashedError:
-    """What is raised: its text has the prompt, and so has the log. The first ways are answered as
-    text/plain, as proxies and extensions do, the same ones after them as the kind does."""
+    """Return what is raised: its text has the prompt, and so has the log. The first ways are
+    answered as text/plain, as proxies and extensions do, the same ones after them as the kind
+    does."""
     said = list(ECHOES.values())[way % len(ECHOES)](prompt)
     console.err(f"*** Error completing request\n*** Arguments: ({said})")
     error = CrashedError("RuntimeError", f"cannot use {said}", text_only=way < len(ECHOES))

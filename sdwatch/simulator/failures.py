@@ -19,7 +19,7 @@ class RefusedError(Exception):
 class CrashedError(Exception):
     """Any other exception of the WebUI: 500 with its class and message, and a traceback.
 
-    What body each kind of WebUI makes of it is told by its Site.
+    Its Site says what body each kind of WebUI makes of it.
 
     `error` is the class's bare name as in the body; `qualified` is the name in the traceback.
     `text_only` gives a text/plain body, `plain`: that of a server that hides the error;
@@ -58,12 +58,12 @@ class CrashedError(Exception):
         super().__init__(f"{error}: {message}")
 
     def last_line(self) -> str:
-        """The traceback's last line."""
+        """Return the traceback's last line."""
         return f"{self.qualified}: {self.message}" if self.message else self.qualified
 
 
 def out_of_memory() -> CrashedError:
-    """What CUDA raises when a picture does not fit."""
+    """Return what CUDA raises when a picture does not fit."""
     message = (
         "CUDA out of memory. Tried to allocate 20.00 GiB. "
         "GPU 0 has a total capacity of 8.00 GiB (injected)"
@@ -80,8 +80,8 @@ class MemoryStaysTakenError(CrashedError):
 
 
 def memory_stays_taken(*, opaque: bool) -> MemoryStaysTakenError:
-    """What such a WebUI raises. `opaque`: the body names what followed from it, and only the log
-    has the cause (A1111#14623, amdgpu#355, reForge#292)."""
+    """Return what such a WebUI raises. `opaque`: the body names what followed from it, and only
+    the log has the cause (A1111#14623, amdgpu#355, reForge#292)."""
     if not opaque:
         first = out_of_memory()
         return MemoryStaysTakenError(first.error, first.message, qualified=first.qualified)
@@ -92,7 +92,7 @@ def memory_stays_taken(*, opaque: bool) -> MemoryStaysTakenError:
 
 
 def not_a_number() -> CrashedError:
-    """What AUTOMATIC1111 raises when the model gives NaNs."""
+    """Return what AUTOMATIC1111 raises when the model gives NaNs."""
     message = (
         "A tensor with NaNs was produced in Unet. This could be either because there's not "
         "enough precision to represent the picture, or because your video card does not support "
@@ -104,12 +104,12 @@ def not_a_number() -> CrashedError:
 
 
 def not_recognised() -> CrashedError:
-    """What Forge raises for a checkpoint that it cannot read."""
+    """Return what Forge raises for a checkpoint that it cannot read."""
     return CrashedError("ValueError", "Failed to recognize model type!")
 
 
 def poisoned() -> CrashedError:
-    """What every job gets after a checkpoint that could not be loaded, until it is cured."""
+    """Return what every job gets after a checkpoint that could not be loaded, until it is cured."""
     return CrashedError("AttributeError", "'NoneType' object has no attribute 'sd_checkpoint_info'")
 
 
@@ -119,7 +119,7 @@ class DeviceLostError(CrashedError):
 
 
 def device_suspended(*, text_only: bool) -> DeviceLostError:
-    """What DirectML raises then (stable-diffusion-webui-amdgpu#22)."""
+    """Return what DirectML raises then (stable-diffusion-webui-amdgpu#22)."""
     message = (
         "The GPU device instance has been suspended. "
         "Use GetDeviceRemovedReason to determine the appropriate action."
@@ -133,7 +133,8 @@ _NO_NAME = "<urlopen error [Errno -3] Temporary failure in name resolution>"
 
 
 def reported(fault: str) -> CrashedError | None:
-    """What was reported in public trackers, one of each class of cause; None for another fault."""
+    """Return what was reported in public trackers, one of each class of cause; None for another
+    fault."""
     match fault:
         case "xpu-oom":  # intel-extension-for-pytorch#854
             text = (
@@ -159,7 +160,7 @@ OOM_OF_ROCM = "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 896.
 
 
 def no_model() -> CrashedError:
-    """What the first job gets where there is no checkpoint at all."""
+    """Return what the first job gets where there is no checkpoint at all."""
     message = (
         "You do not have any model! "
         "Please download at least one model in [models/Stable-diffusion]."
@@ -168,7 +169,7 @@ def no_model() -> CrashedError:
 
 
 def too_large(byte_count: int) -> CrashedError:
-    """What the CPU allocator raises for a picture of absurd size."""
+    """Return what the CPU allocator raises for a picture of absurd size."""
     message = (
         "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
         f"memory: you tried to allocate {byte_count} bytes. "

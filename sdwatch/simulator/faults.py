@@ -134,7 +134,7 @@ class Fault:
         return count == wanted if self.limit == 1 else count >= wanted
 
     def meets(self, stage: str, prompt: str, generation: int | None) -> bool:
-        """Whether a request is meant. `generation` is None for a canary."""
+        """Return whether a request is meant. `generation` is None for a canary."""
         if self.start is not None or self.stage not in (None, stage):
             return False
         if self.prompt is not None and not self.prompt.search(prompt):

@@ -45,7 +45,8 @@ NEO_OPENAPI = {
 
 
 def drawn(message: str, place: str, level: str, width: int) -> str:
-    """One message of its log, in as many lines as it needs: the message beside `place :: level`."""
+    """Return one message of its log, in as many lines as it needs: the message beside `place ::
+    level`."""
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(ratio=1, overflow="fold")
     for _ in range(3):

@@ -152,14 +152,14 @@ class Machine:
                 self.state.end()
 
     def with_extensions(self, stage: str, fields: dict[str, Any], damage: Damage) -> dict[str, Any]:
-        """A generation between the hooks of extensions: what raises there is passed over."""
+        """Generate between the hooks of extensions; an exception in a hook is ignored."""
         self.run_hooks(damage, *HOOKS[:1])
         body = self.generate(stage, fields, damage)
         self.run_hooks(damage, *HOOKS[1:])
         return body
 
     def run_hooks(self, damage: Damage, *hooks: str) -> None:
-        """Where always-on scripts run: one that raises is passed over, and only the log tells."""
+        """Where always-on scripts run: one that raises is skipped, and only the log has it."""
         if raised := damage.of_extension(hooks):
             hook, stars = raised
             self.voice.extension_raised(hook, stars=stars)
@@ -202,15 +202,15 @@ class Machine:
         self._stored |= set(given)
 
     def wanted(self, name: Any, damage: Damage) -> Checkpoint:
-        """The checkpoint that a job uses; an unknown name is passed over in silence."""
+        """Return the checkpoint that a job uses; an unknown name is passed over in silence."""
         checkpoint = self.find(name) or self.loaded or checkpoints.CHECKPOINTS[0]
         if damage.has("wrong-model"):
             checkpoint = next(c for c in checkpoints.CHECKPOINTS if c is not checkpoint)
         return checkpoint
 
     def load(self, name: Any, damage: Damage) -> Checkpoint:
-        """The checkpoint that a job uses, loaded. One that is not loaded yet cures, if it is a good
-        one; the same again does not."""
+        """Return the checkpoint that a job uses, loaded. One that is not loaded yet cures, if it
+        is a good one; the same again does not."""
         checkpoint = self.wanted(name, damage)
         if not checkpoint.readable:
             self._corrupted.add(checkpoint)
@@ -254,7 +254,7 @@ class Machine:
                 return
 
     def steps(self, steps: int, done: int, total: int, damage: Damage, pixels: int) -> None:
-        """One pass of so many steps, of which `done` of the `total` lie before; of so many pixels
+        """One pass of so many steps, after `done` of the `total`; of so many pixels
         at once."""
         state = self.state
         state.begin_pass(steps)
@@ -305,7 +305,7 @@ class Machine:
     def enlarged(
         self, image: Image.Image, fields: dict[str, Any], damage: Damage
     ) -> dict[str, Any]:
-        """The work of an upscale, and its reply."""
+        """Return the work of an upscale, and its reply."""
         scaled = upscaled(image, fields)
         tiles = self._tiles(fields["upscaler_1"])
         bar = None if tiles == 1 else self.voice.bar(tiles, "tiled upscale: ")
@@ -327,8 +327,8 @@ class Machine:
         }
 
     def _tiles(self, name: str) -> int:
-        """How many steps this upscaler needs. Without its weights it is plain, and only the log
-        tells: a file that lies on the web is not here."""
+        """Return how many steps this upscaler needs. Without its weights it is plain, and only
+        the log says so: a file that lies on the web is not here."""
         path = (self.checks.find_upscaler(name) or {}).get("model_path")
         if path is None:
             return 1

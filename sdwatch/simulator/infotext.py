@@ -18,7 +18,7 @@ def parameter_line(parameters: dict[str, Any]) -> str:
 
 
 def parse_infotext(text: str) -> dict[str, str]:
-    """The parameters in an infotext, as /png-info gives them (without Forge's defaults)."""
+    """Return the parameters in an infotext, as /png-info gives them (without Forge's defaults)."""
     prompt, negative, last = text, "", ""
     if "\nSteps: " in text or text.startswith("Steps: "):
         head, _, last = ("\n" + text).rpartition("\n")

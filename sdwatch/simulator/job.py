@@ -50,7 +50,7 @@ class Job:
         self.passes: list[int] = [steps, *second]
 
     def body(self, damage: Damage) -> dict[str, Any]:
-        """The reply, with the pictures of the rounds that were run."""
+        """Return the reply, with the pictures of the rounds that were run."""
         kept = self.kept()
         images = [(spoiled(self._picture(i), damage), self.infotext(i)) for i in kept]
         with_grid = (
@@ -67,7 +67,7 @@ class Job:
         }
 
     def kept(self) -> list[int]:
-        """The numbers of the pictures that are answered."""
+        """Return the numbers of the pictures that are answered."""
         return list(range(self.rounds_done * self.fields["batch_size"]))
 
     def infotexts(self, of_the_pictures: list[str]) -> list[str]:
@@ -78,7 +78,7 @@ class Job:
         return str(self.settings["samples_format"])
 
     def echo(self) -> dict[str, Any]:
-        """The request, as the reply repeats it."""
+        """Return the request, as the reply repeats it."""
         echo = dict(self.fields)
         if self.stage == "img2img" and not self.fields["include_init_images"]:
             echo["init_images"] = echo["mask"] = None
@@ -104,7 +104,7 @@ class Job:
         return extra
 
     def infotext(self, index: int) -> str:
-        """What the picture with this number carries."""
+        """Return what the picture with this number carries."""
         f = self.fields
         varied = {
             "Variation seed": self.subseed + index,
@@ -126,7 +126,7 @@ class Job:
         return infotext.infotext(f["prompt"], f["negative_prompt"] or "", parameters)
 
     def common_info(self) -> dict[str, Any]:
-        """The part of the info in which the kinds that have one agree."""
+        """Return the part of the info in which the kinds that have one agree."""
         f, count = self.fields, self.rounds * self.fields["batch_size"]
         negative = f["negative_prompt"] or ""
         return {
@@ -146,7 +146,8 @@ class Job:
         }
 
     def info(self, infotexts: list[str], first: int) -> dict[str, Any]:
-        """What stands under "info"; `first` is the index of the first image that is no grid."""
+        """Return what stands under "info"; `first` is the index of the first image that is no
+        grid."""
         f = self.fields
         return {
             **self.common_info(),
@@ -172,7 +173,7 @@ class Job:
         }
 
     def size(self) -> tuple[int, int]:
-        """The picture's size before the hires pass, in pixels."""
+        """Return the picture's size before the hires pass, in pixels."""
         return grained(self.fields["width"]), grained(self.fields["height"])
 
     def pixels(self) -> int:
@@ -216,7 +217,7 @@ class Job:
 
 
 def spoiled(image: Image.Image, damage: Damage) -> Image.Image:
-    """The picture as it should be, or as a fault makes it."""
+    """Return the picture as it should be, or as a fault makes it."""
     if damage.has("wrong-size"):
         image = image.resize((max(image.width // 2, 1), max(image.height // 2, 1)))
     if damage.has("black-image"):

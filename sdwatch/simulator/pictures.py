@@ -31,7 +31,7 @@ _EXIF_IFD, _USER_COMMENT = 0x8769, 0x9286
 
 
 def landscape(width: int, height: int, seed: int, words: str, labels: list[str]) -> Image.Image:
-    """A picture in colours and shapes of `seed` and `words` (what else makes it differ).
+    """Return a picture in colours and shapes of `seed` and `words` (what else makes it differ).
 
     It says SIMULATED above the labels, where there are labels and room for them.
     """
@@ -48,7 +48,7 @@ def landscape(width: int, height: int, seed: int, words: str, labels: list[str])
 
 
 def framed(image: Image.Image, stage: str, label: str) -> Image.Image:
-    """The picture inside a frame of the stage's colour, same size, with the label on top."""
+    """Return the picture inside a frame of the stage's colour, same size, with the label on top."""
     width, height = image.size
     side, top = max(width // 48, 2), max(height // 14, 4)
     canvas = Image.new("RGB", image.size, _FRAMES[stage])
@@ -73,7 +73,7 @@ def fitted(image: Image.Image, width: int, height: int, resize_mode: int) -> Ima
 
 
 def grid(images: list[Image.Image]) -> Image.Image:
-    """All pictures side by side, in about as many rows as columns."""
+    """Return all pictures side by side, in about as many rows as columns."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     width, height = images[0].size
@@ -84,12 +84,12 @@ def grid(images: list[Image.Image]) -> Image.Image:
 
 
 def preview(seed: int, share: float, samples_format: str) -> str:
-    """The small picture that /progress shows during a job, in base64."""
+    """Return the small picture that /progress shows during a job, in base64."""
     return encode(_sky(16, 16, (seed % 97) / 97 + share / 10), samples_format, "")
 
 
 def encode(image: Image.Image, samples_format: str, infotext: str) -> str:
-    """The picture as base64: PNG with a tEXt, JPEG or WebP with an EXIF UserComment."""
+    """Return the picture as base64: PNG with a tEXt, JPEG or WebP with an EXIF UserComment."""
     buffer = io.BytesIO()
     if samples_format in ("jpg", "jpeg"):
         image.convert("RGB").save(buffer, "JPEG", quality=80, exif=_exif(infotext))
@@ -104,7 +104,8 @@ def encode(image: Image.Image, samples_format: str, infotext: str) -> str:
 
 
 def decode(text: Any) -> Image.Image:
-    """A base64 picture of a request. Raises as Forge dfdcbab6 does for each kind of rubbish."""
+    """Return a base64 picture of a request. Raises as Forge dfdcbab6 does for each kind of
+    rubbish."""
     if text is None:
         raise CrashedError("AttributeError", "'NoneType' object has no attribute 'startswith'")
     if not isinstance(text, str):
@@ -125,7 +126,7 @@ def decode(text: Any) -> Image.Image:
 
 
 def infotext_of(image: Image.Image) -> str:
-    """The infotext in a picture, "" where there is none."""
+    """Return the infotext in a picture, "" where there is none."""
     if "parameters" in image.info:
         return str(image.info["parameters"])
     comment = image.getexif().get_ifd(_EXIF_IFD).get(_USER_COMMENT, b"")
@@ -161,7 +162,7 @@ def _sun(image: Image.Image, dice: random.Random, hue: float) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _disc(size: int) -> Image.Image:
-    """A round mask with a soft edge: drawn four times as large, then made small."""
+    """Return a round mask with a soft edge: drawn four times as large, then made small."""
     large = Image.new("L", (size * 4, size * 4))
     ImageDraw.Draw(large).ellipse((0, 0, size * 4 - 1, size * 4 - 1), fill=255)
     return large.resize((size, size), Image.Resampling.LANCZOS)
@@ -209,7 +210,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
-    """The text, cut with an ellipsis to be at most `width` pixels wide."""
+    """Return the text, cut with an ellipsis to be at most `width` pixels wide."""
     text = " ".join(text.split())[:200]
     if font.getlength(text) <= width:
         return text

@@ -1,7 +1,7 @@
 """The process: its port, its signals, its end.
 
 Measured with Forge dfdcbab6 (--nowebui): SIGTERM kills at once, SIGINT is exit 0 at once, a port
-in use is a log line and a process that lives on for ever.
+in use is a log line and a process that lives on forever.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Process:
         """Live on, whatever became of the server."""
 
     def live(self) -> NoReturn:
-        """What the main thread does."""
+        """Return what the main thread does."""
         while True:
             try:
                 self.calls.get(timeout=_SIGNAL_PAUSE_S)()

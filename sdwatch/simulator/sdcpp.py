@@ -123,7 +123,7 @@ class CppChecks(Checks):
             raise RefusedError(400, "width and height must be positive")
 
     def sampler_and_schedule(self, f: dict[str, Any]) -> tuple[str, str]:
-        """An unknown name gives the model's own sampler."""
+        """Return the sampler; an unknown name gives the model's own."""
         asked = f["sampler_name"].lower()
         name = _SAMPLERS.get(asked, asked.replace(" ", "_"))
         known = name in self.lists["samplers"] and name != "default"
@@ -144,7 +144,7 @@ class CppJob(Job):
         self.passes = [max(int(self.fields["steps"]), 0)]
 
     def body(self, damage: Damage) -> dict[str, Any]:
-        """The keys are in the order of the alphabet, in the info as well."""
+        """Return the reply with its keys in alphabetical order, in the info as well."""
         return dict(sorted(super().body(damage).items()))
 
     def size(self) -> tuple[int, int]:
@@ -153,7 +153,7 @@ class CppJob(Job):
         return -(-int(f["width"]) // _GRAIN) * _GRAIN, -(-int(f["height"]) // _GRAIN) * _GRAIN
 
     def echo(self) -> dict[str, Any]:
-        """What was asked, and nothing else."""
+        """Return what was asked, and nothing else."""
         return dict(sorted(self.fields["asked"].items()))
 
     def infotext(self, index: int) -> str:
@@ -259,7 +259,7 @@ class CppSite(Site):
         return {"error": "server_error", "message": e.message}
 
     def missing(self) -> Response:
-        """An empty body."""
+        """Return an empty body."""
         return Response(404, headers={"Connection": "close"})
 
     def not_allowed(self, _methods: list[str]) -> Response:

@@ -52,12 +52,12 @@ class NextChecks(Checks):
             raise RefusedError(404, "Sampler not found")
 
     def _sampler(self, name: str) -> str | None:
-        """The sampler's own name; case does not count."""
+        """Return the sampler's own name; case does not count."""
         known = {n.lower(): n for n in ("Default", *self.lists["samplers"])}
         return known.get(name.lower())
 
     def sampler_and_schedule(self, f: dict[str, Any]) -> tuple[str, str]:
-        """The scheduler is the solver's class; what a request says of one is ignored."""
+        """Return the names; the scheduler is the solver's class, whatever the request says."""
         sampler = self._sampler(f["sampler_name"]) or "Default"
         return sampler, _SOLVERS.get(sampler, "DPMSolverMultistepScheduler")
 
@@ -173,7 +173,7 @@ class NextSite(Site):
         raise CrashedError("ResponseValidationError", text, answered=rows)
 
     def generate(self, request: Request) -> Response:
-        """An upscale is done, but its reply has no html_info, which its schema asks for."""
+        """Upscale; the reply lacks html_info, which its schema requires."""
         response = super().generate(request)
         if request.name == EXTRAS and not self.settings.extras_work:
             text = (
@@ -211,7 +211,7 @@ class NextSite(Site):
         return as_json(401, self.refused(RefusedError(401, reason)))
 
     def finish(self, request: Request, response: Response) -> Response:
-        """The rate limit comes last: what it refuses has been done, and is thrown away."""
+        """Apply the rate limit last: what it refuses has been done, and is thrown away."""
         if request.path != STATS and not self.limiter.allows(
             request.path, self.settings.rate_limit
         ):

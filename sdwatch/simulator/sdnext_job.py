@@ -23,7 +23,7 @@ _PREVIEW = 512
 
 @dataclass
 class NextState(State):
-    """/progress and /status: each stage of a job counts anew, and nothing counts the job."""
+    """/progress and /status: each stage of a job counts from 0, and nothing counts the job."""
 
     preview_from_step: ClassVar[int] = 1
 
@@ -37,7 +37,7 @@ class NextState(State):
         self.stage(job)
 
     def stage(self, name: str) -> None:
-        """A stage begins: progress falls to 0, the id is a new one."""
+        """Start a stage: progress falls to 0, and the id is a new one."""
         self.sampling_step = self.sampling_steps = 0
         self.job, self.job_count, self.id = name, 1, secrets.token_hex(8)[:15]
         self.began = time.monotonic()
@@ -66,7 +66,7 @@ class NextState(State):
         return {"id": self.id, **body, "eta_relative": round(body["eta_relative"], 2)}
 
     def status(self) -> dict[str, Any]:
-        """The body of GET /status."""
+        """Return the body of GET /status."""
         share = self.share()
         elapsed = time.monotonic() - self.began if self.began else 0.0
         word = "interrupted" if self.interrupted else "skipped" if self.skipped else "idle"
@@ -124,7 +124,8 @@ class NextJob(Job):
         return [r * size + i for r in self.finished for i in range(size)]
 
     def infotexts(self, of_the_pictures: list[str]) -> list[str]:
-        """A failure is told as if all were well; an interrupt leaves one without a picture."""
+        """Return the infotexts: a failure reads like a success; an interrupt leaves one without a
+        picture."""
         if self.failed:
             return [self.infotext(i) for i in range(self.rounds * self.fields["batch_size"])]
         return [*of_the_pictures, self.infotext(0)] if self.cut else of_the_pictures

@@ -89,7 +89,7 @@ class NextMachine(Machine):
         self._hashed.add(checkpoint)
 
     def item(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """The title has no hash until the file was loaded once."""
+        """Return the title; it has no hash until the file was loaded once."""
         hashed = checkpoint in self._hashed
         item = checkpoint.item(hashed)
         return {
@@ -130,7 +130,7 @@ class NextMachine(Machine):
         return True
 
     def set_options(self, changes: dict[str, Any]) -> dict[str, Any]:
-        """Tells of each key whether it was set: True also for a checkpoint that is not there."""
+        """Return for each key whether it was set: True also for a checkpoint that is not there."""
         updated = []
         for name, value in changes.items():
             known = name in self.options or name in _HIDDEN
@@ -172,7 +172,7 @@ class NextMachine(Machine):
             return damage.reply(body)
 
     def _inputs(self, fields: dict[str, Any]) -> list[Image.Image]:
-        """The pictures that it starts from; none of [] and of [null]."""
+        """Return the pictures that it starts from; none of [] and of [null]."""
         try:
             return [pictures.decode(i) for i in fields["init_images"] if i is not None]
         except CrashedError:
@@ -206,7 +206,8 @@ class NextMachine(Machine):
         return job.body(damage)
 
     def _base(self) -> Checkpoint | None:
-        """The checkpoint of the options, loaded if it only was unloaded. None: there is none."""
+        """Return the checkpoint of the options, loaded if it only was unloaded. None: there is
+        none."""
         if not self.has_model or not self._started:
             return None
         if self.poisoned:
@@ -217,7 +218,7 @@ class NextMachine(Machine):
         return self.loaded
 
     def _override(self, name: Any, damage: Damage) -> Checkpoint:
-        """The checkpoint of this job, loaded; the old one stays where it cannot be read."""
+        """Return the checkpoint of this job, loaded; the old one stays where it cannot be read."""
         if name is not None and self.find(name) is None:
             say("WARNING", f"Override not found: checkpoint={name}")
         checkpoint = self.wanted(name, damage)
@@ -281,7 +282,7 @@ class NextMachine(Machine):
     # -- an upscale
 
     def upscale(self, image: Image.Image, fields: dict[str, Any], damage: Damage) -> dict[str, Any]:
-        """An unknown upscaler is told in the log only."""
+        """Upscale; an unknown upscaler is reported in the log only."""
         self.state.begin(self.traits.job_names[EXTRAS])
         name = fields["upscaler_1"]
         if self.checks.find_upscaler(name) is None:
@@ -306,7 +307,7 @@ def _check_sampling(f: dict[str, Any], has_input: bool) -> None:
 
 
 def _arguments(job: Job) -> str:
-    """What the log shows of a call inside: a long dict."""
+    """Return what the log shows of a call inside: a long dict."""
     batch = job.fields["batch_size"]
     embeds = f"cpu:torch.float32:torch.Size([{batch}, 77, 768])"
     given = {

@@ -23,7 +23,7 @@ _SILENT = ("/sdapi/v1/memory", "/sdapi/v1/version", "/sdapi/v1/checkpoint")
 _ONCE_A_MINUTE = ("/sdapi/v1/progress", "/sdapi/v1/status")
 _LINES_A_MINUTE = 60
 _MEMORY = f"{{'ram': {{'total': 23.54}}, 'gpu': {{'error': '{NO_DRIVER}', 'swap': 0}}}}"
-"""As it stands in lines of a start and of each call where there is no GPU, and all is well
+"""As it stands in lines of a start and of each call where there is no GPU, and nothing is wrong
 (recorded with SD.Next 058a7f0c)."""
 
 
@@ -33,7 +33,7 @@ def say(level: str, text: str) -> None:
 
 
 def message(level: str, text: str) -> str:
-    """The same, without the last line's end."""
+    """Return the same, without the last line's end."""
     stamp = f"{datetime.now():%H:%M:%S-%f}"
     parts = textwrap.wrap(text, _WIDTH - _INDENT, break_on_hyphens=False) or [""]
     first = f"{stamp} {level:<8} {parts[0]}".ljust(_WIDTH)
@@ -97,7 +97,7 @@ class NextVoice(Voice):
         traceback("RuntimeError: injected failure while starting")
 
     def booted(self, seconds: float) -> None:
-        """Nothing: the start-up time is told when the checkpoint is loaded."""
+        """Nothing: the start-up time is printed when the checkpoint is loaded."""
 
     def starting(self) -> None:
         """Nothing."""
@@ -158,8 +158,8 @@ class NextVoice(Voice):
         say("ERROR", f"Load model: name='{name}' not loaded")
 
     def failed(self, error: CrashedError, arguments: str) -> None:
-        """An exception in sampling, which no reply tells: what it was called with, then the text.
-        The class comes after that, and not of a ValueError; an AssertionError is no error."""
+        """An exception in sampling, which no reply mentions: what it was called with, then the
+        text. The class comes after that, and not of a ValueError; an AssertionError is no error."""
         if error.error == "AssertionError":
             say("INFO", error.message)
         elif error.error == "ValueError":

@@ -107,8 +107,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 def _print_late(text: str, delay: float, pause: float) -> None:
-    """What a 500 leaves in the log, so many seconds after its reply; with a `pause` in two writes,
-    of which the first ends in the middle of a line."""
+    """What a 500 leaves in the log, so many seconds after its reply; with a `pause` in two writes;
+    the first ends in the middle of a line."""
     time.sleep(delay)
     if pause:
         half = len(text) // 2
@@ -150,7 +150,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
                 self._changed.notify_all()
 
     def close_port(self) -> None:
-        """Take no more connections or requests; those that are being answered go on."""
+        """Take no more connections or requests; those that are being answered continue."""
         with self._changed:
             self.closing = True
             idle = list(self.idle)

@@ -136,23 +136,23 @@ class Site:
         }
 
     def standing_headers(self, date: str) -> dict[str, str]:
-        """The headers that every reply begins with."""
+        """Return the headers that every reply starts with."""
         return {"date": date, "server": "uvicorn"}
 
     def refused(self, e: RefusedError) -> Any:
-        """The body for an HTTPException or a failed validation."""
+        """Return the body for an HTTPException or a failed validation."""
         return {"detail": e.detail}
 
     def crashed(self, e: CrashedError) -> Any:
-        """The body for any other exception; its text can be empty."""
+        """Return the body for any other exception; its text can be empty."""
         return {"error": e.error, "detail": "", "body": e.answered, "message": e.message}
 
     def missing(self) -> Response:
-        """What a route that does not exist answers."""
+        """Return what a route that does not exist answers."""
         return as_json(404, {"detail": "Not Found"})
 
     def not_allowed(self, methods: list[str]) -> Response:
-        """What a route answers to another method than these."""
+        """Return what a route answers to another method than these."""
         allow = {"allow": ", ".join(methods)}
         return as_json(405, {"detail": "Method Not Allowed"}, headers=allow)
 
@@ -161,13 +161,13 @@ class Site:
         return as_json(401, {"detail": reason}, headers=headers)
 
     def page(self) -> Response | None:
-        """What is at /: the user interface, where it was started without --api."""
+        """Return what is at /: the user interface, where it was started without --api."""
         if self.settings.has_api:
             return None
         return Response(200, b"<!doctype html><title>Stable Diffusion</title>", "text/html")
 
     def finish(self, _request: Request, response: Response) -> Response:
-        """The reply as it leaves, whatever it is."""
+        """Return the reply as it leaves, whatever it is."""
         return response
 
     # -- the way of a request
@@ -189,9 +189,10 @@ class Site:
         return self.finish(request, response)
 
     def is_late(self, is_schema: bool) -> bool:
-        """Whether the routes are still being added: as with a UI, where the port opens before. The
-        first answers are 404 then, one path after another comes to be, and the schema that is made
-        meanwhile is a KeyError (measured with SD.Next 058a7f0c; Forge and AUTOMATIC1111: 404)."""
+        """Return whether the routes are still being added: as with a UI, where the port opens
+        before. The first answers are 404 then, one path after another comes to be, and the
+        schema that is made meanwhile is a KeyError (measured with SD.Next 058a7f0c; Forge and
+        AUTOMATIC1111: 404)."""
         self._late[is_schema] += 1
         return self._late[is_schema] <= self.settings.late_answers
 
@@ -292,7 +293,7 @@ class Site:
         return {"info": text, "items": {}, "parameters": infotext.parse_infotext(text)}
 
     def flags(self) -> dict[str, Any]:
-        """The command line's flags, with our port."""
+        """Return the command line's flags, with our port."""
         return {**self.traits.lists["cmd-flags"], "port": self.settings.port}
 
     def cmd_flags(self) -> Any:
@@ -316,7 +317,7 @@ def constant(value: Any) -> Callable[[Request], Any]:
 
 
 def _memory() -> dict[str, Any]:
-    """Our own memory in bytes, where the system tells; the graphics card is not there."""
+    """Our own memory in bytes, where the system reports it; the graphics card is not there."""
     used = 688_119_808
     statm = Path("/proc/self/statm")
     if statm.exists():

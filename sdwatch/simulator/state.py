@@ -65,7 +65,7 @@ class State:
         self.job, self.job_count = "", 0
 
     def begin_pass(self, steps: int) -> None:
-        """A pass of so many steps begins."""
+        """Start a pass of so many steps."""
         self.sampling_step, self.sampling_steps = 0, steps
 
     def stepped(self, step: int, _steps: int) -> None:
@@ -73,7 +73,8 @@ class State:
         self.sampling_step = step
 
     def progress(self, with_image: bool) -> dict[str, Any]:
-        """The body of GET /progress. `progress` is from 0 to 1, `eta_relative` in seconds."""
+        """Return the body of GET /progress. `progress` is from 0 to 1, `eta_relative` in
+        seconds."""
         share = self.share()
         elapsed = time.monotonic() - self.began
         return {
@@ -95,14 +96,14 @@ class State:
         }
 
     def image(self, samples_format: str = "png") -> str | None:
-        """The preview, None while there is none yet."""
+        """Return the preview, None while there is none yet."""
         if not self.job or self.sampling_step < self.preview_from_step:
             return None
         share = self.sampling_step / max(self.sampling_steps, 1)
         return pictures.preview(self.seed, share, samples_format)
 
     def share(self) -> float:
-        """How much of the job is done, from 0 to 1."""
+        """Return how much of the job is done, from 0 to 1."""
         count = self.job_count
         if count == 0:
             return 0.0

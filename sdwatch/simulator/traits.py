@@ -14,16 +14,16 @@ Schema = dict[str, Any]
 
 
 class Validation(Protocol):
-    """How request bodies are held against a schema. All raise what the reply tells."""
+    """How request bodies are held against a schema. All raise what the reply says."""
 
     def parse(self, raw: bytes) -> Any:
-        """The body as JSON."""
+        """Return the body as JSON."""
 
     def check(self, body: Any, schema: Schema) -> dict[str, Any]:
-        """All fields of the schema, with the request's values or the defaults."""
+        """Return all fields of the schema, with the request's values or the defaults."""
 
     def check_object(self, body: Any) -> dict[str, Any]:
-        """A body that may be any JSON object."""
+        """Return a body that may be any JSON object."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Traits:
 
 
 def load(name: str) -> dict[str, Any]:
-    """A data file of this folder."""
+    """Return a data file of this folder."""
     data: dict[str, Any] = json.loads((files(__package__) / name).read_text(encoding="utf-8"))
     return data
 
 
 def schemas_of(openapi: dict[str, Any]) -> dict[str, Schema]:
-    """The schemas of the requests that an openapi.json describes, by the route's name."""
+    """Return the schemas of the requests that an openapi.json describes, by the route's name."""
     found = {}
     for name in ("txt2img", "img2img", "extra-single-image", "png-info"):
         body = openapi["paths"][f"/sdapi/v1/{name}"]["post"]["requestBody"]

@@ -12,7 +12,7 @@ from sdwatch.simulator.failures import CrashedError
 
 
 def upscaled(image: Image.Image, f: dict[str, Any]) -> Image.Image:
-    """The picture at its new size, framed; unchanged where no upscaler is named."""
+    """Return the picture at its new size, framed; unchanged where no upscaler is named."""
     if f["upscaler_1"] == "None":
         return image
     if f["resize_mode"] == 1:

@@ -38,7 +38,7 @@ class Pydantic2:
         self._url = url
 
     def parse(self, raw: bytes) -> Any:
-        """The body as JSON. Raises RefusedError (422) where it is missing or no JSON."""
+        """Return the body as JSON. Raises RefusedError (422) where it is missing or no JSON."""
         if not raw:
             raise RefusedError(422, [self._error("missing", ["body"], "Field required", None)])
         try:
@@ -56,7 +56,8 @@ class Pydantic2:
             raise RefusedError(400, "There was an error parsing the body") from e
 
     def check(self, body: Any, schema: dict[str, Any]) -> dict[str, Any]:
-        """All fields of `schema` with the request's values or the defaults, unknown ones dropped.
+        """Return all fields of `schema` with the request's values or the defaults, unknown ones
+        dropped.
 
         Raises RefusedError (422) with all mistakes.
         """
@@ -81,7 +82,7 @@ class Pydantic2:
         return fields
 
     def check_object(self, body: Any) -> dict[str, Any]:
-        """A body that may be any JSON object."""
+        """Return a body that may be any JSON object."""
         if not isinstance(body, dict):
             raise RefusedError(422, [self._error("dict_type", ["body"], _DICT, body)])
         return body
@@ -96,7 +97,7 @@ class Pydantic2:
 
 
 def _value(value: Any, field: dict[str, Any]) -> Any:
-    """The value as the field has it: of its first type, or text where that is another."""
+    """Return the value as the field has it: of its first type, or text where that is another."""
     options = field.get("anyOf", [field])
     if value is None and any(o.get("type") == "null" for o in options):
         return None

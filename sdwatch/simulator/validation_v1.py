@@ -34,7 +34,7 @@ class Pydantic1:
     """Pydantic 1. The names under `nullable` in a schema may be null, which its JSON cannot say."""
 
     def parse(self, raw: bytes) -> Any:
-        """The body as JSON. Raises RefusedError (422) where it is missing or no JSON."""
+        """Return the body as JSON. Raises RefusedError (422) where it is missing or no JSON."""
         if not raw:
             raise RefusedError(422, [_error(["body"], "field required", "value_error.missing")])
         try:
@@ -47,7 +47,8 @@ class Pydantic1:
             raise RefusedError(400, "There was an error parsing the body") from e
 
     def check(self, body: Any, schema: dict[str, Any]) -> dict[str, Any]:
-        """All fields of `schema` with the request's values or the defaults, unknown ones dropped.
+        """Return all fields of `schema` with the request's values or the defaults, unknown ones
+        dropped.
 
         Raises RefusedError (422) with all mistakes.
         """
@@ -71,7 +72,7 @@ class Pydantic1:
         return fields
 
     def check_object(self, body: Any) -> dict[str, Any]:
-        """A body that may be any JSON object, or what `dict` makes one of."""
+        """Return a body that may be any JSON object, or what `dict` makes one of."""
         try:
             return dict(body)
         except (TypeError, ValueError):

@@ -53,7 +53,7 @@ class Voice:
         console.out(SIMULATED)
 
     def no_memory_monitor(self) -> None:
-        """Every start on a CPU prints it, and all is well (measured with Forge dfdcbab6)."""
+        """Every start on a CPU prints it, and nothing is wrong (measured with Forge dfdcbab6)."""
         console.out(f"Warning: caught exception '{NO_DRIVER}', memory monitor disabled")
 
     def broken_start(self) -> None:
@@ -98,7 +98,7 @@ class Voice:
     answers and raises the exception again, and uvicorn prints it then (measured)."""
 
     def crash(self, _method: str, _url: str, error: CrashedError) -> str:
-        """What it says of a request that is answered with 500."""
+        """Return what it says of a request that is answered with 500."""
         return (
             "ERROR:    Exception in ASGI application\n"
             "Traceback (most recent call last):\n"
@@ -150,7 +150,7 @@ class Voice:
         console.err("\n".join([f"{'*** ' if stars else ''}Error {said}", *lines]))
 
     def extension_not_loaded(self) -> None:
-        """An extension whose script cannot be imported: the start goes on without it."""
+        """An extension whose script cannot be imported: the start continues without it."""
         console.err(
             "*** Error loading script: injected.py\n"
             "    Traceback (most recent call last):\n"

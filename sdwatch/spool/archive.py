@@ -1,4 +1,4 @@
-"""From the inbox into working/, and from there into done/ or failed/: each by one rename.
+"""Move a job from the inbox to working/, and from there to done/ or failed/: each by one rename.
 
 The order of the writes is the promise: whenever the monitor dies, exactly one folder holds the
 job, and what is in done/ or failed/ is whole.
@@ -24,7 +24,7 @@ from sdwatch.policy.report.command import config_option
 from sdwatch.policy.report.envelope import ErrorEnvelope
 from sdwatch.policy.report.why import About
 from sdwatch.spool.diagnostics import write_explanation
-from sdwatch.spool.fingerprint import DEEPEST, TOO_DEEP, digest, is_too_deep, signature_of
+from sdwatch.spool.fingerprint import DEEPEST, TOO_DEEP, digest, fingerprint_of, is_too_deep
 from sdwatch.spool.inbox import Arrival
 from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.run import (
@@ -36,7 +36,7 @@ from sdwatch.spool.run import (
     new_run_id,
     read_source,
 )
-from sdwatch.system import EntryKind, disk, links
+from sdwatch.system import EntryKind, disk, links, renames
 from sdwatch.system.clock import Clock
 
 log = logging.getLogger("sdwatch.spool")
@@ -51,8 +51,8 @@ _LONGEST_NAME = 255  # bytes, on nearly every file system
 
 @dataclass(frozen=True)
 class Spool:
-    """The folders under `root`, for the monitor with the id `worker`, which works by the file
-    `config`; None for the built-in one."""
+    """The folders under `root`, for the monitor with the id `worker` and the config file `config`;
+    None for the built-in one."""
 
     root: Path
     worker: str
@@ -63,7 +63,8 @@ class Spool:
 
     @property
     def option(self) -> str:
-        """What a command needs to work on this spool from any folder, as it is typed here."""
+        """The option that a command needs to use this spool from any folder, as it is typed
+        here."""
         return config_option(str(self.config or ""), os.name == "nt")
 
     @property
@@ -87,8 +88,8 @@ class Spool:
         return self.root / "failed"
 
     def prepare(self) -> None:
-        """Make the folders. Raises SpoolError where they cannot be made, or do not lie on one
-        file system (a run moves by rename)."""
+        """Make the folders. Raises SpoolError if that fails, or if they are not on one file
+        system (a run moves by rename)."""
         folders = (self.inbox, self.working, self.done, self.failed)
         try:
             for folder in folders:
@@ -104,25 +105,25 @@ class Spool:
 
     @property
     def is_gone(self) -> bool:
-        """Whether it is not there: its share is away. What is left of one is nothing at all, an
-        error, or the empty local folder that it was mounted on, in which nothing may be made. A
-        person takes away one folder or another, not all at once."""
+        """Whether its share is gone. What is left then is nothing, an error, or the empty local
+        folder on which it was mounted, where nothing may be made. A person may remove one folder
+        or another, but not all at once."""
         try:
             there = {entry.name for entry in os.scandir(system.long_path(self.root))}
         except OSError:
             return True
         return there.isdisjoint(("inbox", "working", "done", "failed"))
 
-    def mend(self) -> None:
-        """Make folders again that somebody took away; not on a share that is gone as a whole."""
+    def repair(self) -> None:
+        """Make folders again that somebody removed; not on a share that is gone as a whole."""
         if not self.is_gone:
             with suppress(SpoolError):
                 self.prepare()
 
     @property
     def too_deep(self) -> str:
-        """What a person should know of a spool whose path is long, which is no limit for sdwatch
-        and one for other programs on Windows. '' where there is nothing to know."""
+        """A warning about a path that is too long for other programs on Windows, though not for
+        sdwatch; '' if it is not."""
         run = self.failed / ("-" * LONGEST_RUN_ID)
         why = system.too_long_for_programs(run / IMAGES / ("-" * LONGEST_IMAGE))
         return why and (
@@ -132,7 +133,7 @@ class Spool:
         )
 
     def hold_file(self) -> Path | None:
-        """The file by which a person holds everything, if it is there. Raises OSError."""
+        """Return the file by which a person holds everything, if it is there. Raises OSError."""
         try:
             names = sorted(
                 entry.name
@@ -144,18 +145,18 @@ class Spool:
         return self.root / names[0] if names else None
 
     def run_folders(self) -> list[Path]:
-        """This worker's runs, oldest first."""
+        """Return this worker's runs, oldest first."""
         return runs_in(self.working)
 
     def all_runs(self) -> list[Path]:
-        """The runs of all workers, and those that ended. Raises OSError."""
+        """Return the runs of all workers, and those that ended. Raises OSError."""
         working = [run for worker in runs_in(self.root / "working") for run in runs_in(worker)]
         return [*working, *runs_in(self.done), *runs_in(self.failed)]
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The folders in one of the spool's, by name; none where it is not there. Files lie beside
-    them: a heartbeat in working/, what file managers leave in done/. Raises OSError."""
+    """Return the run folders in a folder of the spool, by name; none if it is not there. Files are
+    left out: a heartbeat in working/, what file managers leave in done/. Raises OSError."""
     try:
         return [path for path in disk.folders_in(folder) if not path.name.startswith(".")]
     except FileNotFoundError:
@@ -163,10 +164,10 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
-    """Take a job out of the inbox into a run folder of its own.
+    """Move a job from the inbox into a run folder of its own.
 
-    The journal names the source before the one rename that moves the job. None where the job was
-    taken away meanwhile. Raises OSError.
+    The journal names the source before the one rename that moves the job. Return None if the job
+    was removed meanwhile. Raises OSError.
     """
     name = arrival.path.name if arrival.is_folder else arrival.path.stem
     run_id = new_run_id(name, clock.wall())
@@ -178,24 +179,25 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
         run.record("claimed", source=arrival.source, mtime=arrival.mtime, settled=settled)
         disk.sync_folder(spool.working)
         name = JOB_FOLDER if arrival.is_folder else JOB_FILE
-        disk.rename(arrival.path, folder / name, arrival.identity)
+        renames.rename(arrival.path, folder / name, arrival.identity)
     except OSError as error:
         run.close()
         sweep(folder)
         if isinstance(error, FileNotFoundError):
             return None
         raise
-    # From here on the job is ours: what the disk refuses now must not lose it out of sight.
+    # From here on the job is ours: an error of the disk must not lose sight of it.
     _take_marker(arrival, folder)
     _sync_names(folder, arrival.path.parent)
     return run
 
 
 def _take_marker(arrival: Arrival, folder: Path) -> None:
-    """`NAME.cancel` goes with its job, so that it does not cancel the next one of that name."""
+    """Move `NAME.cancel` along with its job, so that it does not cancel the next one of that
+    name."""
     for name in (arrival.marker,) if arrival.marker else markers_of(arrival.path.name):
         try:
-            disk.rename(arrival.path.with_name(name), folder / CANCEL)
+            renames.rename(arrival.path.with_name(name), folder / CANCEL)
         except FileNotFoundError:
             continue  # as it should be, nearly always
         except OSError as error:
@@ -204,7 +206,7 @@ def _take_marker(arrival: Arrival, folder: Path) -> None:
 
 
 def _sync_names(*folders: Path) -> None:
-    """Make a rename durable. It has happened, so a disk that refuses this is only told of."""
+    """Make a rename durable. It has happened already, so a disk that refuses is only logged."""
     for folder in folders:
         try:
             disk.sync_folder(folder)
@@ -213,11 +215,11 @@ def _sync_names(*folders: Path) -> None:
 
 
 def recover(spool: Spool, clock: Clock) -> list[Path]:
-    """Resolve every in-between state that a death can leave in working/; the runs that are to go
-    on. What cannot be read is left as it is, and logged."""
+    """Resolve every in-between state that a death can leave in working/; return the runs that
+    resume. What cannot be read is left as it is, and logged."""
     with suppress(OSError):  # the next start tries again
         sweep_copies(spool.inbox, clock.wall())
-    to_go_on = []
+    to_resume = []
     for folder in spool.run_folders():
         try:
             run = Run(folder, clock)
@@ -229,10 +231,10 @@ def recover(spool: Spool, clock: Clock) -> list[Path]:
             else:
                 with suppress(OSError):  # publishing sweeps again, and insists
                     run.sweep()
-                to_go_on.append(folder)
+                to_resume.append(folder)
         except OSError as error:
-            log.error("%s: cannot be taken up, and is left as it is: %s", folder, error)
-    return to_go_on
+            log.error("%s: cannot be resumed, and is left as it is: %s", folder, error)
+    return to_resume
 
 
 def sweep_copies(inbox: Path, now: float) -> None:
@@ -249,7 +251,7 @@ def sweep_copies(inbox: Path, now: float) -> None:
 
 
 def runs_of_others(spool: Spool) -> dict[str, int]:
-    """How many runs each other worker has in working/, by its id."""
+    """Return how many runs each other worker has in working/, by its id."""
     counts = {}
     for folder in disk.folders_in(spool.working.parent):
         if folder != spool.working:
@@ -259,7 +261,7 @@ def runs_of_others(spool: Spool) -> dict[str, int]:
 
 def sweep(folder: Path) -> bool:
     """Remove a run folder whose job never came (the monitor died, or the rename failed, between
-    the journal's first line and the rename). Whether there was nothing in it to keep."""
+    the journal's first line and the rename). Return False if there is something to keep."""
     left = {entry.name for entry in disk.entries(folder)}
     if left - {JOURNAL}:
         return False
@@ -269,11 +271,11 @@ def sweep(folder: Path) -> bool:
 
 
 def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None) -> Path:
-    """Move a run to done/ or failed/; where it lies now.
+    """Move a run to done/ or failed/, and return its path there.
 
     `outcome`: done, failed or cancelled. Evidence and explanation first, then the manifest, the
     journal closed and synced, the folder synced, one rename, both parents synced. Raises OSError;
-    calling it again goes on where it was.
+    calling it again resumes where it was.
     """
     if envelope is not None:
         write_explanation(
@@ -305,19 +307,19 @@ def _about(run: Run, spool: Spool) -> About:
 
 
 def move_out(folder: Path, spool: Spool, outcome: str) -> Path:
-    """The one rename that publishes a run."""
-    identity = disk.identity_of(disk.look_at(folder))
+    """Publish a run, by one rename, and return its path."""
+    identity = renames.identity_of(disk.look_at(folder))
     parent = spool.done if outcome == "done" else spool.failed
     disk.sync_folder(folder)
     disk.ensure_folder(parent)
-    disk.rename(folder, parent / folder.name, identity)
+    renames.rename(folder, parent / folder.name, identity)
     _sync_names(parent, spool.working)
     return parent / folder.name
 
 
 def retry(run_folder: Path, inbox: Path, edited: Path | None = None) -> Path:
-    """Put a run's job into the inbox again, as it was dropped and where; its new path there.
-    `edited`: a copy of it (see `copy_of_job`) that is taken instead.
+    """Put a run's job back into the inbox, as and where it was dropped, and return its new path.
+    `edited`: a copy of it (see `copy_of_job`) to use instead.
 
     Copied under a temporary name that the inbox ignores, then renamed. Raises SpoolError,
     OSError.
@@ -339,16 +341,16 @@ def retry(run_folder: Path, inbox: Path, edited: Path | None = None) -> Path:
 
 
 def copy_of_job(run_folder: Path, folder: Path) -> Path:
-    """Copy a run's job into `folder`, under the name that it had in the inbox; where it is. Raises
-    SpoolError, OSError."""
+    """Copy a run's job into `folder`, under its name from the inbox, and return the path of the
+    copy. Raises SpoolError, OSError."""
     job = _job_of(run_folder)
     name = Path(read_source(run_folder)).name or "job"
     if not disk.is_folder(job) and Path(name).suffix.lower() not in JOB_EXTENSIONS:
         name = f"{name}.yaml"
     copy = folder / name
     disk.copy(job, copy, follow_links=False)
-    if copy.is_symlink():  # it became one in this moment: an editor would open what it leads to
-        raise SpoolError(f"{job}: its place was taken by a link")
+    if copy.is_symlink():  # it was replaced a moment ago: an editor would open the target
+        raise SpoolError(f"{job}: was replaced by a link")
     return copy
 
 
@@ -357,7 +359,7 @@ def _job_of(run_folder: Path) -> Path:
     if disk.is_folder(folder):
         if is_too_deep(folder):
             raise SpoolError(f"{run_folder}: {TOO_DEEP}")
-        sizes = [size for _, _, size, _ in signature_of(folder)]
+        sizes = [size for _, _, size, _ in fingerprint_of(folder)]
         if max(sizes) > MAX_PICTURE_BYTES or sum(sizes) > _MOST_COPIED:
             raise SpoolError(
                 f"{folder}: a job has at most {MAX_PICTURE_BYTES >> 20} MB in a file and "
@@ -365,20 +367,20 @@ def _job_of(run_folder: Path) -> Path:
             )
         return folder
     if not disk.is_file(file):
-        raise SpoolError(f"{run_folder}: there is no job in this run to try again")
+        raise SpoolError(f"{run_folder}: there is no job in this run to retry")
     if (problem := too_large(disk.look_at(file).st_size)) is not None:  # a hole costs nothing there
         raise SpoolError(f"{file}: {problem.message}")
     return file
 
 
 def put_in(temporary: Path, inbox: Path, stem: str, ending: str) -> Path:
-    """Rename a complete job into the inbox under a free name: `stem`, `stem-2`, … Raises OSError,
-    and leaves nothing there then."""
+    """Rename a complete job into the inbox under a free name: `stem`, `stem-2`, … If that fails,
+    nothing is left there. Raises OSError."""
     number = 1
     while True:
         path = inbox / _fitting(stem, ending if number == 1 else f"-{number}{ending}")
         try:
-            disk.rename(temporary, path)
+            renames.rename(temporary, path)
         except FileExistsError:
             number += 1
         except OSError:
@@ -389,7 +391,7 @@ def put_in(temporary: Path, inbox: Path, stem: str, ending: str) -> Path:
 
 
 def _fitting(stem: str, ending: str) -> str:
-    """`stem` with its ending, shortened where that would be too long for a name."""
+    """Return `stem` with its ending, shortened if that would be too long for a name."""
     while stem and len(os.fsencode(stem + ending)) > _LONGEST_NAME:
         stem = stem[:-1]
     return stem + ending

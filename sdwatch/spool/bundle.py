@@ -1,5 +1,5 @@
-"""A bundle: one zip about one run, made for others. No prompt, image, secret, user name or home
-path is in it, so that it can be attached to a public bug report.
+"""Make a bundle: one zip about one run, for other people. No prompt, image, secret, user name or
+home path is in it, so that it can be attached to a public bug report.
 
 What was kept in the run's folder is free of prompts already; here it passes once more, with all
 that the job file says, and with the texts of the runs around it, whose prompts the WebUI may have
@@ -71,19 +71,20 @@ versions.json                of sdwatch, Python and packages
 
 Not in it: the job file and images. Taken out wherever they appeared: the texts of this job and of
 the runs around it, and their less usual words alone (<word>), passwords and tokens, user and host
-names, addresses, home folders (~). Names of the inbox have stand-ins, the same everywhere: job-1,
-folder-1. Text that a WebUI made up by itself, as a caption, or a wildcard that it filled in, cannot
-be known: look through webui_tail*.log before you give it away.
+names, addresses, home folders (~). Names of the inbox are replaced by pseudonyms, the same
+everywhere: job-1, folder-1. Text that a WebUI made up itself, such as a caption or a filled-in
+wildcard, cannot be known: look through webui_tail*.log before you give it away.
 """
 
 
 def name_for_others(run_id: str) -> str:
-    """What the zip about a run is called: its file's name is left out."""
+    """Return what the zip about a run is called: its file's name is left out."""
     return f"sdwatch-{without_slugs(run_id)}"
 
 
 def bundle(run_folder: Path, spool: Spool, config: Config, log_files: Iterable[Path]) -> bytes:
-    """The zip about the run in `run_folder`. `log_files`: the monitor's own, oldest first."""
+    """Return the zip about the run in `run_folder`. `log_files`: the monitor's own, oldest
+    first."""
     members = dict(_members(run_folder, config, log_files))
     clean = _anonymiser(run_folder, spool, config)
     for text in members.values():
@@ -109,7 +110,7 @@ def _cleaned(name: str, content: Any, clean: Anonymiser) -> str:
 
 
 def _members(run_folder: Path, config: Config, logs: Iterable[Path]) -> Iterator[tuple[str, Any]]:
-    """Each as text, or as the value that a JSON file has."""
+    """Yield each as text, or as the value that a JSON file has."""
     if why := _text(run_folder, WHY):
         yield WHY, why
     yield from _json_member(run_folder, ENVELOPE)
@@ -141,7 +142,7 @@ def _json_member(folder: Path, name: str) -> Iterator[tuple[str, Any]]:
 
 
 def _records(folder: Path) -> list[Any]:
-    """The journal's; of a very long one the last."""
+    """Return the records of the journal; of a very long one the last."""
     records = []
     for line in read_evidence(folder, JOURNAL, _MOST_RUN_JSON).splitlines()[-MOST_LINES:]:
         try:
@@ -152,7 +153,7 @@ def _records(folder: Path) -> list[Any]:
 
 
 def _without_texts(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """run.json with lengths and digests in place of prompts."""
+    """Return run.json with lengths and digests instead of prompts."""
     shared = dict(manifest)
     job = shared.get("job")
     if isinstance(job, Mapping):
@@ -167,7 +168,7 @@ def _without_texts(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _webui(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Which WebUI, and what its replies said of their version and model."""
+    """Return the WebUI, with the version and model from its replies."""
     told = dict(_mapping(manifest.get("webui")))
     for call in _list(manifest.get("calls")):
         for attempt in map(_mapping, _list(_mapping(call).get("attempts"))):
@@ -178,7 +179,7 @@ def _webui(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    """Empty where somebody damaged it."""
+    """Return the mapping; an empty one if somebody damaged it."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -187,7 +188,8 @@ def _list(value: Any) -> list[Any]:
 
 
 def _lines_about(run_id: str, records: Iterable[Any], logs: Iterable[Path]) -> list[str]:
-    """The monitor's lines while the run was under way, without those that name another run."""
+    """Return the monitor's lines while the run was under way, without those that name another
+    run."""
     times = [str(r["at"]) for r in records if isinstance(r, dict) and r.get("at")]
     begins, ends = (times[0], times[-1]) if times else ("", "")
     kept: list[str] = []
@@ -213,7 +215,7 @@ def _log_lines(path: Path) -> list[str]:
 
 
 def config_for_others(config: Config) -> dict[str, Any]:
-    """The config without passwords, user names and the environment's values."""
+    """Return the config without passwords, user names and the environment's values."""
     told: dict[str, Any] = config.model_dump(mode="json", exclude={"webuis"})
     told["webuis"] = {webui.name: _webui_for_others(webui) for webui in config.webuis}
     return told
@@ -231,7 +233,7 @@ def _webui_for_others(webui: WebUIConfig) -> dict[str, Any]:
 
 
 class _Known:
-    """What is learned of jobs, for each of those who hide it."""
+    """What is learned from jobs, for each part that hides it."""
 
     def __init__(self) -> None:
         self.redactor = Redactor()
@@ -247,7 +249,7 @@ class _Known:
                 self.pseudonyms.add_file(text)
 
     def learn_source(self, source: str) -> None:
-        """A path in the inbox: what stands for it, and its words where they stand alone."""
+        """Learn a path of the inbox: its pseudonym, and its words when they occur alone."""
         self.pseudonyms.add_source(source)
         self.leftover_words.learn(source)
 
@@ -279,8 +281,8 @@ def _anonymiser(run_folder: Path, spool: Spool, config: Config) -> Anonymiser:
 
 
 def _secrets_of(webui: WebUIConfig) -> Iterator[str]:
-    """What the config says that is nobody else's business. Values such as `true` and 512, without
-    which a log cannot be read, are none."""
+    """Yield the private values of the config. Values such as `true` and 512 are left out:
+    without them a log cannot be read."""
     yield from filter(None, (webui.password, webui.username))
     if webui.username and webui.password:
         yield base64.b64encode(f"{webui.username}:{webui.password}".encode()).decode()
@@ -299,7 +301,7 @@ def _users() -> list[str]:
 
 
 def _neighbours(run_folder: Path, spool: Spool) -> list[Path]:
-    """The runs that ended or began around it, whose prompts the WebUI may have printed."""
+    """Return the runs that ended or started around it, whose prompts the WebUI may have printed."""
     folders = sorted(spool.all_runs(), key=lambda f: f.name)
     before = [f for f in folders if f.name < run_folder.name]
     after = [f for f in folders if f.name > run_folder.name]
@@ -307,7 +309,7 @@ def _neighbours(run_folder: Path, spool: Spool) -> list[Path]:
 
 
 def _waiting(spool: Spool) -> list[str]:
-    """Paths in the inbox now: sdwatch's log may name what waits there."""
+    """Return the paths in the inbox now: sdwatch's log may name what waits there."""
     below = disk.entries_below(spool.inbox, DEEPEST)
     found = (path for path, _ in below if not path.name.startswith("."))
     return [path.relative_to(spool.inbox).as_posix() for path in islice(found, NEIGHBOURS)]
@@ -334,7 +336,7 @@ def _learn_run(known: _Known, run_folder: Path) -> None:
 
 
 def _odd_keys(value: Any) -> Iterator[str]:
-    """Keys that no WebUI has: a prompt may have become one by a colon."""
+    """Return keys that no WebUI has: a colon may have turned a prompt into one."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             if " " in str(key):
@@ -346,8 +348,8 @@ def _odd_keys(value: Any) -> Iterator[str]:
 
 
 def _learn_job_file(known: _Known, run_folder: Path) -> None:
-    """Of a run without a job in its manifest: it is not ended, or its job could not be read. Then
-    whatever may be a text in the job file is one."""
+    """Learn a run without a job in its manifest, because it has not ended or its job could not
+    be read: whatever may be a text in the job file is one."""
     names = ("job.yaml", "job/job.yaml", "job/job.yml")
     path = next((p for n in names if disk.is_file(p := run_folder / n)), None)
     if path is None:
@@ -358,7 +360,8 @@ def _learn_job_file(known: _Known, run_folder: Path) -> None:
 
 
 def _texts_in(line: str) -> Iterator[str]:
-    """What may be a text in a line of YAML: its value, and its key if it is not of usual words."""
+    """Yield what may be a text in a line of YAML: its value, and its key if it is not of usual
+    words."""
     key, colon, value = line.partition(":")
     key = key.strip(" \t-{[\"'")
     if key not in NAME_KEYS:

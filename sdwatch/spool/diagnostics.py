@@ -1,7 +1,7 @@
-"""The evidence of a failure, and its explanation for people: what goes into a run's folder.
+"""Write the evidence of a failure, and its explanation for people, into a run's folder.
 
-Prompts, images and secrets are never in it: the payload is sanitised, and every text of this
-generation's payloads is replaced wherever it appears.
+They never have prompts, images or secrets: the payload is sanitised, and every text of it is
+replaced wherever it appears.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ ENVELOPE = "error.json"
 WHY = "WHY.txt"
 
 MOST_SETS = 5
-"""So many failures of a run have evidence of their own: the hard bound on how often one call is
-sent. What a run of many calls fails at after that replaces the last set, so that the first four
-failures and the newest are kept, and a run's evidence is bounded however long a fault goes on."""
+"""How many failures of a run have evidence of their own: as many as the hard limit on sending one
+call. Later failures replace the last set, so that the first four and the newest are kept, and a
+run's evidence is bounded however long a fault lasts."""
 
 _DEEPEST = 100  # lists and mappings within each other, in what is read here
 
@@ -49,8 +49,8 @@ def write_evidence(
     redactor: Redactor,
     machine: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
-    """Write the sanitised payload, the WebUI's last lines and what the machine looked like; the
-    names of the files.
+    """Write the sanitised payload, the WebUI's last lines and the host snapshot; return the names
+    of the files.
 
     A second failure gets `stage_failure_payload.2.json` and so on, up to MOST_SETS. `tail`:
     `{"stdout": text, "stderr": text}`. Raises OSError.
@@ -79,7 +79,7 @@ def _as_json(value: Any) -> bytes:
 
 
 def _bounded(data: bytes, most: int = MOST_BYTES) -> bytes:
-    """Its beginning, where errors are pinned, and its end."""
+    """Return its start, where errors are pinned, and its end."""
     if len(data) <= most:
         return data
     half = most // 2
@@ -94,7 +94,7 @@ def _numbered(name: str, number: int) -> str:
 
 
 def evidence_files(run_dir: Path) -> list[str]:
-    """The names of the evidence files in a run's folder, the oldest failure first."""
+    """Return the names of the evidence files in a run's folder, the oldest failure first."""
     numbered = (_numbered(n, i) for i in range(1, MOST_SETS + 1) for n in (PAYLOAD, TAIL, MACHINE))
     return [name for name in numbered if disk.is_file(run_dir / name)]
 
@@ -107,23 +107,23 @@ def write_explanation(
     records: Sequence[Mapping[str, Any]] = (),
     webui: Mapping[str, Any] | None = None,
 ) -> None:
-    """WHY.txt and error.json. `records`: the run's journal, for what the gate decided; `webui`:
-    which one it ran on. Raises OSError."""
+    """Write WHY.txt and error.json. `records`: the run's journal, for what the gate decided;
+    `webui`: the one that it ran on. Raises OSError."""
     files = list(envelope.evidence) or evidence_files(run_dir)
     envelope = replace(with_attempts(envelope, records), evidence=tuple(files))
-    told = envelope.as_json() | {
+    written = envelope.as_json() | {
         "decisions": decisions_in(records),
         "versions": versions(),
         "webui": dict(webui or {}),
     }
-    disk.write_json(run_dir / ENVELOPE, told)
+    disk.write_json(run_dir / ENVELOPE, written)
     text = why_text(envelope, about, _newest_evidence(run_dir, files, envelope))
     disk.write(run_dir / WHY, disk.encoded(text))
 
 
 def _newest_evidence(run_dir: Path, files: Sequence[str], envelope: ErrorEnvelope) -> Evidence:
-    """What WHY.txt tells of it; what cannot be read is left out. The tail may have what the WebUI
-    printed for other calls: its lines are taken only where those of this one are not known."""
+    """Return what WHY.txt shows of it; what cannot be read is left out. The tail may have what the
+    WebUI printed for other calls: its lines are used only if those of this call are not known."""
     number = max((n for n in range(1, MOST_SETS + 1) if _numbered(TAIL, n) in files), default=0)
     if not number:
         return Evidence(files=files)
@@ -141,8 +141,8 @@ def _newest_evidence(run_dir: Path, files: Sequence[str], envelope: ErrorEnvelop
 
 
 def _shown(printed: str, own: Sequence[str] | None) -> Shown:
-    """What of a call's `own` lines the tail has; of a call whose lines are not known, no exception
-    can be said to be its own."""
+    """Return what of a call's `own` lines the tail has. Without known lines no exception can be
+    attributed to the call."""
     lines = printed_lines(printed)
     if not lines:
         return Shown.NOTHING
@@ -152,7 +152,7 @@ def _shown(printed: str, own: Sequence[str] | None) -> Shown:
 
 
 def read_json(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> dict[str, Any]:
-    """A JSON file of a run's folder, which has a mapping; an empty one where it has none."""
+    """Return the mapping in a JSON file of a run's folder; an empty one if there is none."""
     try:
         value = parsed(read_evidence(run_dir, name, most))
     except ValueError:
@@ -161,8 +161,8 @@ def read_json(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> dict[str,
 
 
 def parsed(data: bytes) -> Any:
-    """JSON that somebody may have written into, with null for NaN and other numbers that are not
-    JSON's. Raises ValueError, also for what is nested so deep that nobody could go through it."""
+    """Parse JSON that somebody may have edited, with null for NaN and other numbers that JSON
+    does not have. Raises ValueError, also for what is nested too deep to be walked through."""
     try:
         value = json.loads(data, parse_constant=lambda _: None, parse_float=_finite)
     except RecursionError as error:
@@ -187,7 +187,8 @@ def _parts(whole: Any) -> Iterable[Any]:
 
 
 def read_evidence(run_dir: Path, name: str, most: int = 2 * MOST_BYTES) -> bytes:
-    """A file of a run's folder, at most so many bytes; nothing where it is none, or a link."""
+    """Return at most so many bytes of a file of a run's folder; nothing if it is not one, or a
+    link."""
     try:
         with open_plain(run_dir, name) as file:
             return file.read(most)

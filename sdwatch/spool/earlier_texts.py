@@ -1,4 +1,4 @@
-"""The texts of the runs before this monitor's life: a WebUI that lives on has them in its log."""
+"""Learn the texts of earlier runs: a WebUI that outlived its monitor has them in its log."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _MOST_BYTES = 4_000_000
 
 
 def learn_earlier_texts(spool: Spool, learn: Callable[[Mapping[str, Any]], None]) -> None:
-    """Have what the newest runs were to draw learned, stage by stage, the newest last: of very many
-    texts the first are forgotten. What cannot be read is left out."""
+    """Pass the stages of the newest runs to `learn`, the newest last: of very many texts the
+    first are forgotten. What cannot be read is left out."""
     for folder in sorted(_newest(spool), key=lambda path: path.name):
         job = read_json(folder, MANIFEST, _MOST_BYTES).get("job")
         stages = job.get("stages") if isinstance(job, Mapping) else None
@@ -31,7 +31,7 @@ def learn_earlier_texts(spool: Spool, learn: Callable[[Mapping[str, Any]], None]
 
 
 def _newest(spool: Spool) -> list[Path]:
-    """Runs that have ended; their folders' names begin with the time."""
+    """Return runs that have ended; their folders' names start with the time."""
     found: list[Path] = []
     for parent in (spool.done, spool.failed):
         try:

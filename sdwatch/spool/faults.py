@@ -1,10 +1,10 @@
-"""A fault that goes on: one bundle of evidence for it, not one for each run that meets it.
+"""Write the evidence of a lasting fault once, not for each run that meets it.
 
-A WebUI that is busy, or of no use as it is set up, costs no job: its lane goes on hold, runs are
-parked, and each may meet the same fault again when the lane tries again, for hours. The first run
-that meets it has the evidence. Whoever meets the same diagnosis with the same message on the same
-lane while that goes on writes one journal line that counts and names the run with the evidence. A
-failure that ends a run, or costs a restart, is never spared: each failed folder explains itself.
+A WebUI that is busy, or unusable as it is set up, costs no job: its lane goes on hold, runs are
+suspended, and each may meet the same fault when the lane is checked again, for hours. The first
+run that meets it has the evidence. A later run with the same diagnosis and message on the same
+lane writes one journal line that counts it and names the run with the evidence. A failure that
+ends a run, or costs a restart, always has its own evidence: each failed folder explains itself.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 
 from sdwatch.system.clock import Clock
 
-GOES_ON = 3600.0
+LASTS = 3600.0
 """Seconds after which the same fault is a new one."""
 
 
 @dataclass(frozen=True)
 class Met:
-    """How often a fault was met so far, and the run whose folder has its evidence."""
+    """How often a fault was met, and the run whose folder has its evidence."""
 
     times: int
     run: str
 
 
 class Faults:
-    """Those of one lane. Safe between threads."""
+    """The fault that one lane met last. Safe between threads."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -37,15 +37,15 @@ class Faults:
         self._last = 0.0
 
     def meet(self, fault: str, run: str) -> Met:
-        """`run` met it now. `times` is 1 where its evidence is to be written, by this run."""
+        """Count that `run` met the fault now. If `times` is 1, this run writes the evidence."""
         with self._lock:
             now = self._clock.monotonic()
-            goes_on = fault == self._fault and now - self._last < GOES_ON
-            self._met = Met(self._met.times + 1, self._met.run) if goes_on else Met(1, run)
+            lasts = fault == self._fault and now - self._last < LASTS
+            self._met = Met(self._met.times + 1, self._met.run) if lasts else Met(1, run)
             self._fault, self._last = fault, now
             return self._met
 
     def not_written(self) -> None:
-        """The disk did not take the evidence: whoever meets the fault next writes it."""
+        """Note that the disk refused the evidence: the next run that meets the fault writes it."""
         with self._lock:
             self._fault = ""

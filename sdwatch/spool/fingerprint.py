@@ -1,4 +1,4 @@
-"""What changes when a job changes, so that a job that still arrives is told from a whole one."""
+"""Notice that a job has changed, so that one that is still arriving is not claimed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Fingerprint: TypeAlias = tuple[tuple[str, int, int, int], ...]
 """Name, inode, size and mtime (ns) of a job's file, or of all files of its folder."""
 
 
-def signature_of(path: Path) -> Fingerprint:
-    """The signature of a job file or job folder as it is now. Raises OSError."""
-    return signature_from(path, disk.look_at(path))
+def fingerprint_of(path: Path) -> Fingerprint:
+    """Return the fingerprint of a job file or job folder as it is now. Raises OSError."""
+    return fingerprint_from(path, disk.look_at(path))
 
 
-def signature_from(path: Path, status: os.stat_result) -> Fingerprint:
-    """The same, where it has just been looked at. Raises OSError."""
+def fingerprint_from(path: Path, status: os.stat_result) -> Fingerprint:
+    """Return the same from a status that was just read. Raises OSError."""
     if system.is_link(status) or not stat.S_ISDIR(status.st_mode):
         return (_entry("", status),)
     entries = [_entry(name, status) for name, status in _statuses(path, folder_files(path))]
@@ -31,8 +31,8 @@ def signature_from(path: Path, status: os.stat_result) -> Fingerprint:
 
 
 def _statuses(top: Path, files: Iterable[str]) -> Iterator[tuple[str, os.stat_result]]:
-    """Of files below `top`, by their names there: folder by folder, for each is walked to. Those
-    that have gone are left out. Raises OSError."""
+    """Yield the status of files below `top`, by their names there; those that are gone are left
+    out. Folder by folder, since each folder is walked to. Raises OSError."""
     names: dict[str, list[str]] = defaultdict(list)
     for file in files:
         folder, separator, name = file.rpartition("/")
@@ -45,8 +45,8 @@ def _statuses(top: Path, files: Iterable[str]) -> Iterator[tuple[str, os.stat_re
 
 
 def digest(fingerprint: Fingerprint) -> str:
-    """A signature in a few characters, for the journal; without inodes, since those of FAT change
-    when the job is moved, and the claim's rename has compared them."""
+    """Return a fingerprint in 16 characters, for the journal. Inodes are left out: on FAT they
+    change when the job is moved, and the rename of the claim has compared them."""
     kept = tuple((name, size, mtime) for name, _, size, mtime in fingerprint)
     return hashlib.sha256(repr(kept).encode()).hexdigest()[:16]
 
@@ -58,13 +58,13 @@ TOO_DEEP = f"a job folder has at most {DEEPEST} levels of folders in it, and thi
 
 
 def folder_files(folder: Path) -> frozenset[str]:
-    """All plain files below a folder, relative, with forward slashes; symlinks are left out, and
-    what lies deeper than DEEPEST."""
+    """Return all plain files below a folder, relative, with forward slashes. Links are left out,
+    and so is what lies deeper than DEEPEST."""
     return _names_below(folder, EntryKind.FILE)
 
 
 def placeholders(folder: Path) -> frozenset[str]:
-    """The same of those files whose content is not on this machine."""
+    """Return the same for files whose content is not on this machine."""
     return _names_below(folder, EntryKind.PLACEHOLDER)
 
 
@@ -75,7 +75,7 @@ def _names_below(folder: Path, wanted: EntryKind) -> frozenset[str]:
 
 
 def is_too_deep(folder: Path) -> bool:
-    """Whether folders in it lie deeper than DEEPEST."""
+    """Return whether folders in it lie deeper than DEEPEST."""
     entries = disk.entries_below(folder, DEEPEST)
     folders = (path for path, kind in entries if kind is EntryKind.FOLDER)
     return any(len(path.relative_to(folder).parts) > DEEPEST for path in folders)
@@ -86,7 +86,7 @@ def _entry(name: str, status: os.stat_result) -> tuple[str, int, int, int]:
 
 
 def fresh_size(path: Path) -> int:
-    """The size of a file as its server says when it is opened. Raises OSError."""
+    """Return the size of a file as its server reports it at an open. Raises OSError."""
     fd = links.open_to_read(path)
     try:
         return os.fstat(fd).st_size

@@ -1,8 +1,8 @@
-"""The heartbeat: who works on this spool, and what it does, in one small file for all to read.
+"""The heartbeat: which monitor works on this spool and what it does, in one small file.
 
-Clocks of two machines are never compared: another monitor watches whether the count moves. It is
-beaten by a thread of its own, so that a monitor whose main thread is busy for long does not look
-dead: what it does is said by the main thread, as a text that is whole.
+Clocks of two machines are never compared: another monitor watches whether the count moves. It has
+a thread of its own, so that a monitor whose main thread is busy for long does not look dead; the
+main thread hands over what it does as one complete text.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ import psutil
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.beat_shape import check_shape
-from sdwatch.system import disk
+from sdwatch.system import disk, patience
 from sdwatch.system.clock import Clock, join
 
 HEARTBEAT = "heartbeat.json"
 BEGINS = "begins"
-"""In the heartbeat of a monitor that looks whether it is alone, and works on nothing yet."""
+"""In the heartbeat of a monitor that is checking whether it is alone, and works on nothing yet."""
 
 UNREADABLE = "unreadable"
-"""In what is returned of a heartbeat that is there and cannot be read, beside its worker: of that
-worker nothing is known, also not that it is gone."""
+"""Returned beside the worker for a heartbeat that cannot be read: whether that worker is alive is
+unknown."""
 
 INTERVAL = 1.0
 """Seconds between two beats."""
@@ -39,7 +39,7 @@ INTERVAL = 1.0
 _READ_AGAIN_FOR = 0.5  # seconds: many times as long as a beat takes to be replaced
 
 WATCHED_FOR = 5.0
-"""Seconds after which a heartbeat that has not moved is of a monitor that is gone, or frozen."""
+"""Seconds without a change after which the monitor of a heartbeat is gone, or frozen."""
 
 
 class Heartbeat:
@@ -61,24 +61,24 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def beat(self, status: dict[str, Any]) -> None:
-        """Say now that this monitor lives, and what it does. Raises OSError."""
+        """Report now that this monitor is alive, and what it does. Raises OSError."""
         with self._lock:
             self._status = json.dumps(status, indent=1)
             disk.refresh(self._path, self._beat_here())
 
     def beat_here(self, status: dict[str, Any]) -> None:
-        """Say so on this machine only: the spool is not there."""
+        """Report it on this machine only: the spool is not there."""
         with self._lock:
             self._status = json.dumps(status, indent=1)
             self._beat_here()
 
     def say(self, status: dict[str, Any]) -> None:
-        """What it does from now on, told with the next beat, which comes at once."""
+        """Set what the monitor does; it is in the next beat, which comes at once."""
         self._status = json.dumps(status, indent=1)
         self._said.set()
 
     def open(self) -> None:
-        """Beat from now on, until the end."""
+        """Start to beat, until `end`."""
         self._thread = threading.Thread(target=self._keep_beating, name="heartbeat", daemon=True)
         self._thread.start()
 
@@ -106,30 +106,30 @@ class Heartbeat:
         return body
 
     def end(self) -> None:
-        """The monitor stops in order: no heartbeat is left."""
+        """Stop, and remove the heartbeat: the monitor stops cleanly."""
         self._ended.set()
         self._said.set()
         if self._thread is not None:
-            join(self._thread, WATCHED_FOR)  # not for ever: it may hang on a share that is gone
+            join(self._thread, WATCHED_FOR)  # bounded: it may hang on a share that is gone
         for path in filter(None, (self._path, self._local)):
-            with suppress(OSError):  # it stands still from now on, which says the same
+            with suppress(OSError):  # it no longer moves, which means the same
                 disk.remove_quietly(path)
 
 
 def read_heartbeats(root: Path) -> list[dict[str, Any]]:
-    """What the workers of a spool say, each with `worker`, `host`, `pid`, `beat` and its status; or
-    with `worker` and UNREADABLE."""
+    """Return the heartbeats of a spool, each with `worker`, `host`, `pid`, `beat` and the
+    status; or with `worker` and UNREADABLE."""
     return [seen.beat for seen in _seen_in(root)]
 
 
 def read_heartbeat(path: Path) -> list[dict[str, Any]]:
-    """The heartbeat in one file, see `read_heartbeats`; none where the file is not there."""
+    """Return the heartbeat in one file, see `read_heartbeats`; none if the file is not there."""
     return [seen.beat for seen in _seen_at(path)]
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """A heartbeat at one look. `touched`: mtime of the file in ns, and its size."""
+    """A heartbeat that was read once. `touched`: mtime of the file in ns, and its size."""
 
     beat: dict[str, Any]
     touched: tuple[int, int]
@@ -139,7 +139,7 @@ class _Seen:
         return str(self.beat.get("worker"))
 
     def is_as(self, earlier: _Seen | None) -> bool:
-        """Whether it has not moved, nor begun anew."""
+        """Return whether it has neither moved nor started again."""
         if earlier is None:
             return False
         if UNREADABLE in self.beat or UNREADABLE in earlier.beat:
@@ -156,14 +156,15 @@ def _seen_in(root: Path) -> list[_Seen]:
 
 
 def _seen_at(path: Path) -> list[_Seen]:
-    """None where the file is not there. One that is being replaced on Windows may be empty, or
-    closed to readers, for a moment (2 of 517 reads, measured), so it is read again then."""
+    """Return what is in the file; nothing if it is not there. On Windows a file that is being
+    replaced may be empty or unreadable for a moment (2 of 517 reads, measured), so it is read
+    again."""
     touched = (0, 0)
     try:
         with suppress(PermissionError):
             status = disk.look_at(path)
             touched = status.st_mtime_ns, status.st_size
-        beat = disk.patiently(lambda: _read_beat(path), _may_pass, _READ_AGAIN_FOR)
+        beat = patience.patiently(lambda: _read_beat(path), _may_pass, _READ_AGAIN_FOR)
     except FileNotFoundError:
         return []
     except (OSError, ValueError):
@@ -179,7 +180,7 @@ _UNSAID: Mapping[str, Any] = {
 
 
 def _read_beat(path: Path) -> dict[str, Any]:
-    """Raises OSError, ValueError where it is none."""
+    """Read a heartbeat. Raises OSError, or ValueError if it is not one."""
     try:
         value = json.loads(disk.read(path))
     except RecursionError as error:
@@ -193,33 +194,35 @@ def _may_pass(error: Exception) -> bool:
 
 
 def is_dead_here(beat: Mapping[str, Any]) -> bool:
-    """Whether it is of a process of this machine that has ended; of others that cannot be seen."""
+    """Return whether its process ran on this machine and has ended; of other machines that is not
+    known."""
     return beat.get("host") == socket.gethostname() and not psutil.pid_exists(beat.get("pid", 0))
 
 
 def is_alive_here(beat: Mapping[str, Any]) -> bool:
-    """Whether it is of a process of this machine that lives."""
+    """Return whether its process runs on this machine."""
     return beat.get("host") == socket.gethostname() and not is_dead_here(beat)
 
 
 def refuse_second_monitor(
     spool: Spool, clock: Clock, *, works: bool = False, stop: threading.Event | None = None
 ) -> dict[str, _Seen]:
-    """Watch the heartbeats of others for a few seconds. Raises AlreadyRunningError naming the one
-    that moves. A heartbeat that stands still is of a monitor that is gone and blocks nobody: these
-    are returned, by worker. `works`: this monitor does so already, and was frozen; it gives way to
-    those that work, and those that only begin give way to it. Raises RunStoppedError once `stop`
-    is set."""
+    """Watch the heartbeats of others for a few seconds. Raises AlreadyRunningError naming the
+    one that moves. A heartbeat that does not move is of a monitor that is gone, and blocks
+    nobody: these are returned, by worker. `works`: this monitor works already, and was frozen;
+    it gives way to those that work, and those that are only starting give way to it. Raises
+    RunStoppedError once `stop` is set."""
     return _watch_others(spool, clock, {}, lambda beat: not (works and beat.get(BEGINS)), stop)
 
 
 def give_way(
     spool: Spool, clock: Clock, still: Mapping[str, _Seen], stop: threading.Event | None = None
 ) -> None:
-    """After the first beat of our own, and before anything is claimed: who began in the same moment
-    was not seen before (see `refuse_second_monitor`, which returned `still`). Each beats before it
-    looks, so that one of two at least sees the other. Whoever works already stays, and of those
-    that begin the one whose worker comes first. Raises AlreadyRunningError, RunStoppedError."""
+    """Give way to a monitor that started at the same moment, and so was not seen by
+    `refuse_second_monitor`, which returned `still`. Called after our first beat and before the
+    first claim: each beats before it reads, so at least one of two sees the other. A monitor
+    that works already stays; of those that are starting, the one whose worker sorts first.
+    Raises AlreadyRunningError, RunStoppedError."""
     _watch_others(
         spool,
         clock,
@@ -246,7 +249,7 @@ def _watch_others(
         earlier = before.get(seen.worker)
         if earlier is None or seen.is_as(earlier) or not gives_way_to(seen.beat):
             continue
-        # The earlier look may know more of it.
+        # The earlier one may have more of it.
         who = earlier.beat if UNREADABLE in seen.beat else seen.beat
         raise AlreadyRunningError(
             f"another monitor works on {spool.root}: worker {seen.worker}, {_where(who)}. "

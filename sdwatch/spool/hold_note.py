@@ -1,9 +1,9 @@
-"""HOLD-<lane>.txt in the spool: why a lane is on hold, for people who see only the share.
+"""Write HOLD-<lane>.txt: why a lane is on hold, for people who see only the share.
 
-It is the monitor's own file, written when the hold begins and removed when it ends; taken away by a
-person it means: go on now. What `run --once` ended on stays until the next start. It is not called
-HOLD.txt, because on Windows and many shares that is the person's own hold.txt, which holds
-everything.
+It is the monitor's own file, written when the hold starts and removed when it ends. A person who
+removes it asks for a check now. After `run --once` ended on a hold it stays until the next start.
+It is not called HOLD.txt, because on Windows and many shares that is the person's own hold.txt,
+which holds everything.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BEGIN = "HOLD-"
 
 class HoldNote:
     """The note of the lane `name`, in the spool `root`. `option`: what commands need to be typed
-    anywhere, see policy/command.py."""
+    anywhere, see policy/report/command.py."""
 
     def __init__(self, root: Path, name: str, option: str = "") -> None:
         self._path = root / f"{_BEGIN}{name}.txt"
@@ -29,9 +29,9 @@ class HoldNote:
         self._shown: tuple[Held, bool, str] | None = None
 
     def show(self, held: Held | None, *, ended: bool = False, edited: str = "") -> None:
-        """Write why it is on hold; None removes it. `ended`: sdwatch ends, and the note stays;
-        `edited`: the config file, where it has changed since. A share that is gone is no reason to
-        fail."""
+        """Write why the lane is on hold; None removes the note. `ended`: sdwatch ends, and the note
+        stays; `edited`: the config file, if it has changed since. Never raises: the share may be
+        gone."""
         note = (held, ended, edited) if held is not None else None
         if note == self._shown:
             return
@@ -44,7 +44,7 @@ class HoldNote:
             self._shown = note
 
     def was_taken_away(self) -> bool:
-        """Whether a person removed it: the lane is to go on now."""
+        """Return whether a person removed it, which asks for a check of the lane now."""
         if self._shown is None:
             return False
         try:
@@ -62,5 +62,5 @@ class HoldNote:
 
 
 def notes_in(root: Path) -> list[Path]:
-    """All such notes of a spool. Raises OSError."""
+    """Return all such notes of a spool. Raises OSError."""
     return sorted(root.glob(f"{_BEGIN}*.txt"))

@@ -1,5 +1,5 @@
-"""Files of a job, read without leaving the job's folder: no link is followed, also none that takes
-a file's place between a look and the reading of it; and none is read without a bound."""
+"""Read files of a job without leaving its folder. No link is followed, even one that replaces a
+file between the check and the read, and nothing is read without a bound."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from sdwatch.policy.job.picture import (
     may_be_cut,
     size_of,
 )
-from sdwatch.system import disk, links
+from sdwatch.system import links, patience
 
 MAX_PICTURE_BYTES = 256 << 20
-"""Of one image, and of all that one call takes."""
+"""The limit for one image, and for all images of one call."""
 
 _DECODED_TO_SEE = 40_000_000
 """Pixels up to which a picture with an odd end is decoded, in tens of milliseconds, to see whether
@@ -29,10 +29,10 @@ it is whole; of larger ones the call finds out."""
 
 
 def open_plain(folder: Path, name: str) -> BinaryIO:
-    """The file `name` (relative, with `/`) below `folder`, to be read. Raises SpoolError for what
-    leads outside or is no plain file (a pipe would never end), OSError with `name` in it."""
+    """Open the file `name` (relative, with `/`) below `folder` for reading. Raises SpoolError if it
+    leads outside or is not a plain file (a pipe would never end), OSError with `name` in it."""
     try:
-        fd = disk.patiently(lambda: links.open_inside(folder, name))
+        fd = patience.patiently(lambda: links.open_inside(folder, name))
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENOTDIR):
             raise SpoolError("leads outside the job's folder") from error
@@ -40,20 +40,20 @@ def open_plain(folder: Path, name: str) -> BinaryIO:
         raise
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise SpoolError("is no plain file")
+        raise SpoolError("is not a plain file")
     return open(fd, "rb")
 
 
 def size_of_picture(folder: Path, name: str, most_pixels: int) -> tuple[int, int]:
-    """Width and height of an image, as its first bytes tell them. Raises SpoolError for what can
-    be told from them to be none, or leads outside, OSError."""
+    """Return width and height of an image, from its first bytes. Raises SpoolError if these are
+    not of an image or the name leads outside, OSError."""
     with open_plain(folder, name) as file:
         return _size_of(file, most_pixels)
 
 
 def size_of_arrived(folder: Path, name: str, most_pixels: int) -> tuple[int, int]:
-    """The same of an image that may still be on its way: raises UnfinishedError for one of which a
-    part is missing."""
+    """Return the same for an image that may still be arriving. Raises UnfinishedError if a part
+    of it is missing."""
     with open_plain(folder, name) as file:
         may_be_cut = _may_be_cut(file)
         try:
@@ -85,7 +85,8 @@ def _may_be_cut(file: BinaryIO) -> bool:
 
 
 def read_picture(folder: Path, name: str, most_pixels: int) -> bytes:
-    """An image that is whole. Raises SpoolError for what is none, or leads outside, OSError."""
+    """Return the bytes of a whole image. Raises SpoolError if it is not one or leads outside,
+    OSError."""
     with open_plain(folder, name) as file:
         data = file.read(MAX_PICTURE_BYTES + 1)
     if len(data) > MAX_PICTURE_BYTES:

@@ -1,4 +1,4 @@
-"""The file that is a job, or makes a folder one."""
+"""Find the file that is a job, or makes a folder one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ _NAMES = tuple(f"job{extension}" for extension in JOB_EXTENSIONS)
 
 
 def is_job_name(name: str) -> bool:
-    """Whether a file of this name makes its folder a job: `job.yaml`, in any case."""
+    """Return whether a file of this name makes its folder a job: `job.yaml`, in any case."""
     return name.lower() in _NAMES
 
 
 NOT_LOCAL = 'is online only; choose "Always keep on this device" for it, or wait until it is here'
-"""Of a file of OneDrive, or a cloud like it, whose content is not on this machine."""
+"""Why a file of OneDrive or a similar cloud waits: its content is not on this machine."""
 
 
 def has_job_elsewhere(folder: Path) -> bool:
-    """Whether the folder's job file is one whose content is not on this machine."""
+    """Return whether the content of the folder's job file is not on this machine."""
     try:
         entries = disk.entries(folder)
     except OSError:
@@ -29,8 +29,9 @@ def has_job_elsewhere(folder: Path) -> bool:
 
 
 def job_file_in(folder: Path) -> Path | None:
-    """The job file that makes this a job folder, if it has one: `job.yaml` before `job.yml` before
-    `job.json`, and of names that differ in case the one in small letters. No link is one."""
+    """Return the job file that makes this a job folder, if it has one: `job.yaml` before
+    `job.yml` before `job.json`, and of names that differ in case the one in small letters. No
+    link is one."""
     try:
         files = (entry.name for entry in disk.entries(folder) if entry.kind is EntryKind.FILE)
         found = list(filter(is_job_name, files))

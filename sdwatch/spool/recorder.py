@@ -1,4 +1,4 @@
-"""What the crash-aware call writes down: its ledger in the run's journal, evidence beside it."""
+"""Record a crash-aware call: its ledger in the run's journal, its evidence beside it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _LONGEST_MESSAGE = 2000
 
 
 class EvidenceRecorder:
-    """Writes evidence, and keeps the ledger of one call in memory: for calls without a run."""
+    """Write evidence, and keep the ledger of one call in memory: for calls without a run."""
 
     def __init__(self, redactor: Redactor | None = None) -> None:
         self._redactor = redactor or Redactor()
@@ -44,12 +44,12 @@ class EvidenceRecorder:
 
     @property
     def sent(self) -> int:
-        """How often the call was sent, and not given up in order."""
+        """How often the call was sent, without attempts that a clean stop gave up."""
         return len(self._attempts) + 1
 
     @property
     def excused(self) -> int:
-        """Attempts that the canary blamed on the WebUI."""
+        """Attempts that the self-test blamed on the WebUI."""
         return self._excused
 
     @property
@@ -58,7 +58,7 @@ class EvidenceRecorder:
         return tuple(self._attempts)
 
     def call_started(self, incarnation: int) -> None:
-        """A POST goes out, to this life of the WebUI."""
+        """Record that a POST goes out, to this incarnation of the WebUI."""
         self._incarnation = incarnation
 
     def call_failed(
@@ -72,7 +72,7 @@ class EvidenceRecorder:
         printed: Sequence[str] | None = None,
         first_call: bool = False,
     ) -> None:
-        """It failed, and this is what the gate returned. `crashed`: the WebUI must be restarted;
+        """Record a failure and what the gate returned. `crashed`: the WebUI must be restarted;
         `printed`: its lines during the call, where they are known; `first_call`: of its
         incarnation."""
         record = self._failure(
@@ -81,20 +81,20 @@ class EvidenceRecorder:
         self._attempts.append(attempt_from(record))
 
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
-        """By what a failure is told from others, without what the job says in it."""
+        """Return what identifies a failure, without the texts of the job."""
         self._redactor.learn(payload)
         return failure.shared(self._said)
 
     def proven(self, self_test_failure: str, decision: Decision) -> None:
         """Record a self-test: why it failed, or "" if it passed, and what the gate returned."""
-        del self_test_failure  # for who writes it down
+        del self_test_failure  # for a recorder with a journal
         self._excused += decision.excuses
 
     def call_given_up(self, why: str) -> None:
-        """It was given up."""
+        """Record that the call was given up."""
 
     def warnings(self, found: Sequence[Finding]) -> list[dict[str, Any]]:
-        """What is to be known of a success, as the journal has it."""
+        """Return the warnings about a successful call, in the form of the journal."""
         return [
             {
                 "kind": finding.kind,
@@ -113,9 +113,9 @@ class EvidenceRecorder:
         machine: Mapping[str, Any] | None = None,
         fault: str = "",
     ) -> tuple[str, ...]:
-        """Write the evidence of the last failure; all evidence files so far. A disk that is full
-        must not keep the WebUI from being restarted: it is logged and goes on without."""
-        del fault  # for who knows of other runs
+        """Write the evidence of the last failure, and return all evidence files so far. A full disk
+        must not keep the WebUI from being restarted, so it is only logged."""
+        del fault  # for a recorder that knows other runs
         self._redactor.learn(payload)
         if run_dir is None:
             return ()
@@ -128,12 +128,12 @@ class EvidenceRecorder:
         return tuple(self._files)
 
     def _said(self, text: str, most: int = _LONGEST_MESSAGE) -> str:
-        """What a WebUI said, redacted first and cut then."""
+        """Return what a WebUI said, first redacted and then cut."""
         return shortened(self._redactor.redact(text), most)
 
     def _decided(self, decision: Decision) -> dict[str, Any]:
-        """A decision of the gate: in codes, and for people. Why a self-test failed may echo what
-        a WebUI said."""
+        """Return a decision of the gate, in codes and as text. The text may echo a WebUI, since it
+        says why a self-test failed."""
         return {
             "action": decision.action,
             "ground": decision.ground,
@@ -151,7 +151,7 @@ class EvidenceRecorder:
         printed: Sequence[str] | None,
         first_call: bool,
     ) -> dict[str, Any]:
-        """A failed attempt, as the journal has it. What a WebUI says may echo a prompt."""
+        """Return a failed attempt in the form of the journal. A WebUI's texts may echo a prompt."""
         said = None
         if printed is not None:
             said = self._redactor.redact(shortened("\n".join(printed), MOST_AT_ONCE))
@@ -280,7 +280,7 @@ class RunRecorder(EvidenceRecorder):
 
 
 def _printed(text: str) -> dict[str, Any]:
-    """What the WebUI wrote of it: a line, or several."""
+    """Return what the WebUI wrote of it: a line, or several."""
     lines = text.splitlines()
     if len(lines) > 1:
         return {"lines": lines}

@@ -30,7 +30,7 @@ from sdwatch.policy.job.document import MAX_BYTES, too_large
 from sdwatch.policy.job.job import Job, on_disk, parse_job
 from sdwatch.policy.job.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
 from sdwatch.policy.job.picture import MOST_PIXELS
-from sdwatch.spool.fingerprint import digest, folder_files, signature_of
+from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
 from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
 from sdwatch.spool.job_file import is_job_name, job_file_in
 from sdwatch.system import EntryKind, disk
@@ -46,7 +46,7 @@ _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
 def new_run_id(name: str, wall: float) -> str:
-    """Return a new run's id, see policy/run_names.py. `name`: the job's; `wall`: seconds since
+    """Return a new run's id, see policy/job/run_names.py. `name`: the job's; `wall`: seconds since
     1970."""
     time = datetime.fromtimestamp(wall, UTC)
     stamp = f"{time:%Y%m%d-%H%M%S}.{time.microsecond // 1000:03d}"
@@ -57,7 +57,7 @@ class Run:
     """A run folder that is open for writing. One thread at a time works on it."""
 
     def __init__(self, folder: Path, clock: Clock) -> None:
-        """Open a run folder, a new one or one to go on with. Raises OSError."""
+        """Open a run folder, a new one or one to resume. Raises OSError."""
         self.folder = folder
         self.run_id = folder.name
         self.job_id = folder.name
@@ -85,7 +85,7 @@ class Run:
         return self._records
 
     def now(self) -> str:
-        """The time, as the journal has it."""
+        """Return the time in the form of the journal."""
         return iso(self._clock.wall())
 
     def record(self, event: str, **data: Any) -> None:
@@ -96,7 +96,7 @@ class Run:
         try:
             disk.append_line(self._open_journal(), disk.encoded(text), path)
         except OSError:
-            self.close()  # what was open on a share stays broken when the share is back
+            self.close()  # a file that was open on a share stays broken when the share returns
             raise
         self._records.append(line)
         self.ledger.take(line)
@@ -137,16 +137,16 @@ class Run:
         return self.looks_like() == self.ledger.claimed.get("settled")
 
     def looks_like(self) -> str:
-        """The digest of the job's signature as it is now: `claimed` has it as it had settled.
+        """Return the digest of the job's fingerprint now; `claimed` has the one from the inbox.
         Raises OSError."""
         folder = self.folder / JOB_FOLDER
-        return digest(signature_of(folder if disk.is_folder(folder) else self.folder / JOB_FILE))
+        return digest(fingerprint_of(folder if disk.is_folder(folder) else self.folder / JOB_FILE))
 
     def read_job(self, rules: JobRules = JobRules()) -> Job:  # noqa: B008 - it is frozen
         """Parse the job as it lies here. Raises JobError, OSError."""
         path = self.job_path
         if path is None:
-            raise unreadable(self.source or JOB_FILE, "the job file is not there any more")
+            raise unreadable(self.source or JOB_FILE, "the job file is gone")
         source = self.source or path.name
         data = read_bounded(path, source, self.folder)
         stem = Path(source).name if path.parent.name == JOB_FOLDER else Path(source).stem
@@ -161,7 +161,7 @@ class Run:
         return size_of_picture(self.folder, f"{JOB_FOLDER}/{name}", self._most_pixels)
 
     def plan(self) -> None:
-        """Draw the seeds that the job left to chance, once; a resume finds them in the journal."""
+        """Pick the seeds that the job left to chance, once; a resume finds them in the journal."""
         assert self.job is not None
         if self.ledger.seeds is None:
             drawn = [draw_seeds(s, lambda: random.randint(0, MAX_SEED)) for s in self.job.stages]
@@ -175,36 +175,36 @@ class Run:
             raise JournalError(f"the seeds in the journal cannot be read: {error}") from error
 
     def forget_another_job(self) -> None:
-        """Where the job file is not the one that the calls so far were planned from, because it was
-        still written to after it was read: they count no more, and it begins anew."""
+        """Start over if the job file is not the one from which the calls so far were planned,
+        because somebody still wrote to it: those calls no longer count."""
         if self.ledger.seeds is not None and self.ledger.job_id not in ("", self.job_id):
             self.record("job_changed", job_id=self.job_id)
 
     def cancel_asked(self) -> bool:
-        """Whether a person put `cancel` (or cancel.txt) into this folder."""
+        """Return whether a person put `cancel` (or cancel.txt) into this folder."""
         return is_cancelled(self.folder)
 
     # -- images
 
     @property
     def is_gone(self) -> bool:
-        """Whether somebody took this folder away, while the one above it is there. A share that is
-        gone for the moment, or a link in the place of the folder above, does not say so."""
+        """Whether somebody removed this folder, while the one above it is there. A share that is
+        gone for the moment, or a link in the place of the folder above, is not that."""
         try:
             return disk.is_missing(self.folder)
         except OSError:
             return False
 
     def has_image(self, image: Image) -> bool:
-        """Whether a recorded image is there as it was recorded, by its size."""
+        """Return whether a recorded image is there with its recorded size."""
         try:
             return disk.look_at(self.folder / IMAGES / image.name).st_size == image.size
         except FileNotFoundError:
             return False
 
     def read_image(self, name: str, own: bool) -> bytes:
-        """An image that a call takes: the job's own (`own`), or one of the stage before. Raises
-        SpoolError for what is none, or leads outside this folder, OSError."""
+        """Return an image that a call needs: the job's own (`own`), or one of the stage before.
+        Raises SpoolError if it is not one or leads outside this folder, OSError."""
         folder, most = (JOB_FOLDER, self._most_pixels) if own else (IMAGES, MOST_PIXELS)
         if own:  # a script has it as the job wrote it
             name = on_disk(name, folder_files(self.folder / JOB_FOLDER))
@@ -229,18 +229,18 @@ class Run:
         return recorded
 
     def sweep(self) -> None:
-        """Remove files that a death, or a full disk, has left half written. Raises OSError."""
+        """Remove files that a death or a full disk left half written. Raises OSError."""
         disk.sweep_temporaries(self.folder)
         disk.sweep_temporaries(self.folder / IMAGES)
         self._sweep_old_names()
 
     def _sweep_old_names(self) -> None:
-        """Earlier versions named images after the whole run id. What is recorded keeps its name; an
-        image that such a version saved and, dying, did not record is made again under another name
-        now, and would be left over."""
+        """Remove images of earlier versions, named after the whole run id, that are not
+        recorded: such a version died before, and the image is made again under another name.
+        Recorded images keep their names."""
         folder = self.folder / IMAGES
         if self.broken or not disk.is_folder(folder):
-            return  # of a journal that cannot be read nothing is known to be left over
+            return  # without a readable journal nothing is known to be left over
         finished = [r for r in self._records if r["event"] == "call_finished"]
         recorded = {image["name"] for record in finished for image in record["images"]}
         for entry in disk.entries(folder):
@@ -250,7 +250,7 @@ class Run:
 
     def _save(self, call: Call, number: int, data: bytes, grid: bool) -> Image:
         """Save one image, under a name that no other run and no other call has, see
-        policy/run_names.py."""
+        policy/job/run_names.py."""
         with Picture.open(io.BytesIO(data)) as picture:
             extension = _FORMATS.get(picture.format or "", "img")
             width, height = picture.size
@@ -265,7 +265,7 @@ class Run:
     # -- manifest
 
     def write_manifest(self, outcome: str) -> None:
-        """run.json: what was asked, with all that was filled in, and what came of it."""
+        """Write run.json: what was asked for, what was filled in, and what came out."""
         disk.write_json(self.folder / MANIFEST, self._manifest(outcome))
 
     def _manifest(self, outcome: str) -> dict[str, Any]:
@@ -297,12 +297,12 @@ def _seed_fields(seeds: Seeds | None) -> dict[str, int]:
 
 
 _OF_THE_CALL = ("images", "warnings", "used", "added")
-"""What stands beside a call's attempts: `used` is what the WebUI says it used, `added` what the job
-left out and this kind of WebUI needs."""
+"""Facts about a call: `used` is what the WebUI reports that it used, `added` what the job left out
+and this kind of WebUI needs."""
 
 
 def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Each call with its attempts and images, from the journal."""
+    """Return each call with its attempts and images, from the journal."""
     calls: dict[str, dict[str, Any]] = {}
     for record in records:
         if record["event"] == "job_changed":
@@ -328,7 +328,8 @@ def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _read_journal(path: Path) -> list[dict[str, Any]]:
-    """The records of a journal; a torn line (a death in mid-write) is passed over."""
+    """Return the records of a journal; a torn line (a death in the middle of a write) is
+    skipped."""
     try:
         lines = disk.read(path).splitlines()
     except FileNotFoundError:
@@ -345,7 +346,7 @@ def _read_journal(path: Path) -> list[dict[str, Any]]:
 
 
 def is_cancelled(folder: Path) -> bool:
-    """Whether a person put `cancel` (or cancel.txt) into a run's folder."""
+    """Return whether a person put `cancel` (or cancel.txt) into a run's folder."""
     try:
         return any(is_cancel(entry.name) for entry in disk.entries(folder))
     except OSError:
@@ -353,7 +354,7 @@ def is_cancelled(folder: Path) -> bool:
 
 
 def read_source(folder: Path) -> str:
-    """Where in the inbox a run came from, as its journal says; '' where that cannot be read."""
+    """Return where in the inbox a run came from, by its journal; '' if that cannot be read."""
     try:
         records = _read_journal(folder / JOURNAL)
     except OSError:
@@ -365,8 +366,8 @@ def read_source(folder: Path) -> str:
 
 
 def read_bounded(path: Path, shown_as: str, inside: Path | None = None) -> bytes:
-    """A job file's bytes; `inside`: a folder above it, below which no link is followed. Raises
-    JobError for what is too large to be one, or no plain file (a link, a pipe), OSError."""
+    """Return a job file's bytes. `inside`: a folder above it, below which no link is followed.
+    Raises JobError if it is too large or not a plain file (a link, a pipe), OSError."""
     folder = inside or path.parent
     try:
         with open_plain(folder, path.relative_to(folder).as_posix()) as file:
@@ -380,7 +381,7 @@ def read_bounded(path: Path, shown_as: str, inside: Path | None = None) -> bytes
 
 
 def images_beside(job_file: Path) -> frozenset[str] | None:
-    """The files of a job folder, by their names relative to it; None for a job of one file."""
+    """Return the files of a job folder, relative to it; None for a job of one file."""
     folder = job_file.parent
     if not is_job_name(job_file.name) or folder.name != JOB_FOLDER:
         return None
@@ -388,5 +389,5 @@ def images_beside(job_file: Path) -> frozenset[str] | None:
 
 
 def unreadable(shown_as: str, why: str) -> JobError:
-    """A job file that cannot be read at all."""
+    """Return the error for a job file that cannot be read at all."""
     return JobError(shown_as, [Problem(0, 0, why)])

@@ -1,4 +1,4 @@
-"""Another worker's runs, taken over because a person said so.
+"""Take over another worker's runs, because a person asked for it.
 
 One rename of working/WORKER into our own folder cuts the old owner off from all its paths. A plain
 file is left in its place: where that is, the old owner, thawed, can neither claim nor publish, nor
@@ -19,7 +19,7 @@ from sdwatch.policy.job.schema import nearest
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import refuse_second_monitor
 from sdwatch.spool.run import JOURNAL
-from sdwatch.system import disk
+from sdwatch.system import disk, renames
 from sdwatch.system.clock import Clock, iso
 
 log = logging.getLogger("sdwatch.spool")
@@ -30,10 +30,10 @@ _TAKEN = ".taken-from-"
 def begin_on(
     spool: Spool, other: str, clock: Clock, stop: threading.Event | None = None
 ) -> dict[str, Any]:
-    """Before anything is done on a spool: see that nobody else works on it, make its folders, and
-    take over the runs of the worker `other`, if one is named. The heartbeats that stand still,
-    see refuse_second_monitor. Raises AlreadyRunningError, SpoolError, RunStoppedError once `stop`
-    is set."""
+    """Prepare a spool before anything is done on it: check that no other monitor works on it,
+    make its folders, and take over the runs of the worker `other`, if one is named. Return the
+    heartbeats that do not move, see refuse_second_monitor. Raises AlreadyRunningError,
+    SpoolError, RunStoppedError once `stop` is set."""
     still = refuse_second_monitor(spool, clock, stop=stop)
     try:
         begin_again(spool)
@@ -47,21 +47,21 @@ def begin_on(
 
 
 def take_over(worker: str, spool: Spool, clock: Clock) -> None:
-    """Take over what `worker` has in working/; whether it lives was looked at before (see
-    refuse_second_monitor). `finish` brings the runs to ours. Raises SpoolError where there is no
-    such worker, OSError."""
+    """Take over what `worker` has in working/; whether it is alive was checked before (see
+    refuse_second_monitor). `finish` moves the runs to ours. Raises SpoolError if there is no such
+    worker, OSError."""
     folder = _folder_of(worker, spool)
     text = f"taken over by worker {spool.worker} on {socket.gethostname()}, {iso(clock.wall())}\n"
     number = 1
     while True:
         with suppress(FileNotFoundError):  # taken in an earlier round, and not made again
-            disk.rename(folder, spool.working / f"{_TAKEN}{worker}.{number}")
+            renames.rename(folder, spool.working / f"{_TAKEN}{worker}.{number}")
         try:
             disk.write(folder, text.encode())
         except (IsADirectoryError, PermissionError):
             if not disk.is_folder(folder):
                 raise
-            number += 1  # its owner lives after all, and has made its folder again meanwhile
+            number += 1  # its owner is alive after all, and has made its folder again
         else:
             break
     disk.sync_folder(folder.parent)
@@ -69,7 +69,7 @@ def take_over(worker: str, spool: Spool, clock: Clock) -> None:
 
 
 def finish(spool: Spool) -> None:
-    """Bring what was taken over among our own runs; also what a death left half done. Raises
+    """Move what was taken over to our own runs, also after a death halfway through. Raises
     OSError."""
     for taken in disk.folders_in(spool.working):
         if not taken.name.startswith(_TAKEN):
@@ -79,7 +79,7 @@ def finish(spool: Spool) -> None:
                 # The old owner may have it open: what it still writes must not be in ours.
                 disk.write(run / JOURNAL, disk.read(run / JOURNAL))
                 disk.sync_folder(run)
-            disk.rename(run, spool.working / run.name)
+            renames.rename(run, spool.working / run.name)
             log.info("%s: taken over (%s)", run.name, taken.name)
         for left in disk.entries(taken):  # its heartbeat
             disk.remove(taken / left.name)
@@ -88,7 +88,7 @@ def finish(spool: Spool) -> None:
 
 
 def taken_by(spool: Spool) -> str:
-    """Who took our own runs over, in words; '' where nobody did."""
+    """Return who took our runs over, as text; '' if nobody did."""
     try:
         if not disk.is_file(spool.working):
             return ""  # a folder, as it should be
@@ -98,7 +98,7 @@ def taken_by(spool: Spool) -> str:
 
 
 def begin_again(spool: Spool) -> None:
-    """Work under our own name again, after our runs were taken over. Raises OSError."""
+    """Start under our own name again after our runs were taken over. Raises OSError."""
     if why := taken_by(spool):
         log.warning("the runs that worker %s had were %s", spool.worker, why)
         disk.remove(spool.working)
@@ -108,7 +108,7 @@ def _folder_of(worker: str, spool: Spool) -> Path:
     working = spool.working.parent
     others = [p.name for p in disk.folders_in(working) if p != spool.working]
     if worker == spool.worker:
-        raise SpoolError(f"{worker} is this worker itself: its runs go on without being taken over")
+        raise SpoolError(f"{worker} is this worker itself: its runs resume without --take-over")
     if worker not in others:
         known = nearest(worker, others) if others else "; there is no other worker"
         raise SpoolError(f"{working}: there is no worker {worker!r} to take over from{known}")

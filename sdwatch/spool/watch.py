@@ -1,7 +1,7 @@
 """Watch events for the inbox: hints that say `scan now`, and which paths were renamed into it.
 
-They are only hints. watchdog lost 7,003 of 30,000 files in one burst (measured), so nothing
-depends on them but how soon a job begins.
+They are only hints: watchdog lost 7,003 of 30,000 files in one burst (measured). They only make a
+job start sooner.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sdwatch import system
 
 log = logging.getLogger("sdwatch.spool")
 
-# It complains of its own threads when it is stopped, which helps nobody.
+# It complains about its own threads when it is stopped, which helps nobody.
 logging.getLogger("watchdog").setLevel(logging.CRITICAL)
 
 _EVENTS: list[type[FileSystemEvent]] = [
@@ -57,8 +57,8 @@ class InboxWatch(FileSystemEventHandler):
         self._observer: BaseObserver | None = None
 
     def start(self) -> None:
-        """Start to watch. Where that fails (too many watches, no thread to be had, a share), that
-        is logged, and the scans find everything without it."""
+        """Start to watch. A failure (too many watches, no thread left, a share) is logged, and the
+        scans find everything without it."""
         try:
             observer = _make_observer()
             observer.schedule(self, str(self._watched), recursive=True, event_filter=_EVENTS)
@@ -71,13 +71,13 @@ class InboxWatch(FileSystemEventHandler):
         self._observer = observer
 
     def stop(self) -> None:
-        """End, with all threads."""
+        """Stop, and wait for all its threads."""
         if self._observer is not None:
             self._observer.stop()
             self._observer.join()
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """From watchdog. What leaves the inbox, as with every claim, is no reason to scan."""
+        """Handle an event of watchdog. What leaves the inbox, as in every claim, needs no scan."""
         if event.event_type == EVENT_TYPE_MOVED:
             target = str(event.dest_path or "")
             if not target:
@@ -88,7 +88,8 @@ class InboxWatch(FileSystemEventHandler):
 
 
 def _make_observer() -> BaseObserver:
-    """The system's own; on Linux one that tells a rename-in from a file being created, at once."""
+    """Return the system's observer; on Linux one that distinguishes a rename into the inbox from a
+    file that is created, without delay."""
     if sys.platform.startswith("linux"):
         from sdwatch.spool.watch_linux import ArrivalsObserver
 

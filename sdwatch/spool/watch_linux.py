@@ -1,4 +1,4 @@
-"""inotify as the inbox needs it: renames into it, told at once. Linux only."""
+"""Use inotify so that renames into the inbox are reported at once. Linux only."""
 
 from __future__ import annotations
 

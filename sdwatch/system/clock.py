@@ -1,6 +1,6 @@
-"""Time as sdwatch sees it: handed in, so that tests can move it.
+"""Clocks, passed in as arguments so that tests can move the time.
 
-Waiting times within one boot are kept on the boot clock (it goes on while the machine sleeps and
+Waiting times within one boot are kept on the boot clock (it continues while the machine sleeps, and
 nobody can set it); the wall clock serves people, and what must outlast a reboot.
 """
 
@@ -17,22 +17,22 @@ _SLICE = 0.2
 
 
 class Clock(Protocol):
-    """What the rest of sdwatch may know of time. All values are seconds."""
+    """The times that sdwatch uses, in seconds."""
 
     def monotonic(self) -> float:
-        """For measuring how long something takes within this process."""
+        """Return a time for measuring durations within this process."""
 
     def boot_time(self) -> float:
-        """Since the machine's start, sleep included."""
+        """Return the time since the machine's start, sleep included."""
 
     def wall(self) -> float:
-        """Since 1970, as the machine believes."""
+        """Return the time since 1970, by the machine's clock."""
 
     def boot_id(self) -> str:
-        """Names this run of the machine; another one after each reboot."""
+        """Return an id of this boot of the machine."""
 
     def wait(self, event: threading.Event, timeout: float) -> bool:
-        """Wait for `event`, at most `timeout` seconds; whether it is set."""
+        """Wait for `event`, at most `timeout` seconds; return whether it is set."""
 
 
 class SystemClock:
@@ -66,6 +66,6 @@ def join(thread: threading.Thread, seconds: float | None = None) -> None:
 
 
 def iso(wall: float) -> str:
-    """A time for people and files: UTC, to the millisecond, `2026-11-23T06:52:43.123Z`."""
+    """Return a time for people and files: UTC, to the millisecond, `2026-11-23T06:52:43.123Z`."""
     text = datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")

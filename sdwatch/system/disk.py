@@ -1,8 +1,8 @@
-"""Every effect on disk that must survive a crash goes through here.
+"""Do every effect on disk that must survive a crash.
 
-One place, so that the order of writes can be read; each is announced (see effects.py), so that a
-test can make the n-th one fail, or be the last. Below the root of a spool none follows a link (see
-links.py).
+In one place, so that the order of writes can be read. Each is a failpoint (see failpoints.py), so
+that a test can make the n-th one fail, or be the last. Below the root of a spool none follows a
+link (see links.py).
 """
 
 from __future__ import annotations
@@ -12,27 +12,17 @@ import json
 import os
 import shutil
 import stat
-import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from sdwatch import system
 from sdwatch.system import Entry, EntryKind, links
 from sdwatch.system.failpoints import failpoint
-from sdwatch.system.links import At, FileIdentity
 from sdwatch.system.long_paths import too_long
+from sdwatch.system.patience import is_held_now, patiently
 
-T = TypeVar("T")
-
-HELD_FOR = 2.0
-"""Seconds for which an effect is tried again on a file that another program holds. Virus scanners,
-indexers and Explorer open new files on Windows; nearly always they let go within one."""
-
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.01, 0.1
 _ERROR_DIR_NOT_EMPTY = 145
 
 
@@ -40,8 +30,8 @@ _private: set[Path] = set()
 
 
 def keep_private(folder: Path) -> None:
-    """From now on `folder` and what is in it are made for this user alone: 0700, files 0600. What
-    is there already keeps its mode. On Windows an ACL decides, which the folder inherits."""
+    """Make `folder` and what is in it for this user alone from now on: 0700, files 0600. What
+    exists keeps its mode. On Windows an ACL decides, which the folder inherits."""
     _private.add(folder)
 
 
@@ -51,7 +41,7 @@ def opener(path: str, flags: int) -> int:
 
 
 def _permissions(path: Path) -> int:
-    """Of a new file, before the umask takes its bits."""
+    """Return the mode of a new file, before the umask."""
     is_private = any(path.is_relative_to(folder) for folder in _private)
     return 0o600 if is_private else 0o666
 
@@ -60,40 +50,9 @@ def _folder_mode(path: Path) -> int:
     return 0o700 if _permissions(path) == 0o600 else 0o777
 
 
-def patiently(
-    effect: Callable[[], T],
-    passes: Callable[[Exception], bool] | None = None,
-    limit: float | None = None,
-) -> T:
-    """Return what `effect` returns; try it again while it fails for a reason that passes by itself.
-
-    `passes` says which do; by default only that another program holds the file for a moment, which
-    happens on Windows alone. After `limit` seconds on the same file, by default HELD_FOR, the last
-    error is raised: OSError, or ValueError where `passes` is about that."""
-    first, pause, until = None, _FIRST_PAUSE, 0.0
-    while True:
-        try:
-            return effect()
-        except (OSError, ValueError) as error:
-            if not (passes or _is_held)(error):
-                raise
-            now, held = time.monotonic(), str(getattr(error, "filename", ""))
-            if held != first:  # of a folder with many files the scanner holds one after the other
-                limit = HELD_FOR if limit is None else limit
-                first, pause, until = held, _FIRST_PAUSE, now + limit
-            if now >= until:
-                raise
-        time.sleep(pause)
-        pause = min(2 * pause, _LONGEST_PAUSE)
-
-
-def _is_held(error: Exception) -> bool:
-    return isinstance(error, OSError) and system.is_held(error)
-
-
 def open_to_read(path: Path) -> BinaryIO:
-    """A file to read from, in nobody's way: on Windows it can be replaced and removed meanwhile.
-    Raises OSError."""
+    """Open a file for reading without blocking others: on Windows it can still be replaced and
+    removed. Raises OSError."""
     fd = patiently(lambda: links.open_to_read(path))
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         os.close(fd)
@@ -102,20 +61,21 @@ def open_to_read(path: Path) -> BinaryIO:
 
 
 def open_file(path: Path) -> BinaryIO:
-    """The same of a plain file only: a pipe or a device could be read for ever. Raises OSError."""
+    """Open a plain file for reading: a pipe or a device could be read forever. Raises OSError."""
     file = open_to_read(path)
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise OSError(errno.EINVAL, "it is no plain file", str(path))
+        raise OSError(errno.EINVAL, "is not a plain file", str(path))
     return file
 
 
 MOST_BYTES = 64 << 20
-"""Of a file that is read whole: none that sdwatch writes comes near. Others may write to it."""
+"""The limit of a file that is read whole. None that sdwatch writes comes near; others may write."""
 
 
 def read(path: Path) -> bytes:
-    """All of a plain file. Raises OSError, also for one that is far too large to be ours."""
+    """Return the bytes of a plain file. Raises OSError, also for one that is too large to be
+    ours."""
     with open_file(path) as file:
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
@@ -124,7 +84,7 @@ def read(path: Path) -> bytes:
 
 
 def touch(path: Path, *, exist_ok: bool = True) -> None:
-    """Make an empty file, as a person does who puts `hold` into the spool. Raises OSError."""
+    """Make an empty file, such as `hold` in the spool. Raises OSError."""
     failpoint("create", path)
     try:
         with links.place(path) as at:
@@ -167,8 +127,8 @@ def make_folder(path: Path) -> None:
 
 
 def ensure_folder(path: Path) -> None:
-    """Make a folder with all above it, each durable in the one above; there already is as good.
-    Raises OSError."""
+    """Make a folder with all above it, each durable in the one above, unless it exists. Raises
+    OSError."""
     if is_folder(path):
         return
     ensure_folder(path.parent)
@@ -183,8 +143,8 @@ def ensure_folder(path: Path) -> None:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file whole and synced, under its name only when it is complete. What was begun is
-    removed where the disk refuses it; after a death `sweep_temporaries` does that."""
+    """Write a file whole and synced, under its name only when it is complete. A part
+    is removed if the disk refuses the rest; after a death `sweep_temporaries` does that."""
     temporary = path.with_name(f".{path.name[:100]}.tmp")
     try:
         failpoint("write", temporary)
@@ -201,8 +161,8 @@ def write(path: Path, data: bytes) -> None:
 
 
 def sweep_temporaries(folder: Path) -> None:
-    """Remove what deaths have left of files that `write` began in `folder`; a folder that is not
-    there, or a link in its place, has none. Raises OSError."""
+    """Remove the parts of files that `write` left in `folder` at a death. Does nothing if the
+    folder is not there, or is a link. Raises OSError."""
     if folder.is_symlink() or not is_folder(folder):
         return
     for entry in sorted(entries(folder), key=lambda entry: entry.name):
@@ -234,7 +194,7 @@ def refresh(path: Path, data: bytes) -> None:
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """A new file to be written; what is left there of a death, or was put there, makes room."""
+    """Open a new file for writing; what a death left under its name is removed."""
     with links.place(path) as at:
         try:
             return os.fdopen(
@@ -260,14 +220,14 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def encoded(text: str) -> bytes:
-    """UTF-8, also of a file name that is none: what cannot be encoded becomes an escape, which
-    reads back as the same name where it stands in JSON."""
+    """Encode as UTF-8. What cannot be encoded, in a file name, becomes an escape, which JSON reads
+    back as the same name."""
     return text.encode("utf-8", "backslashreplace")
 
 
 def open_lines(path: Path) -> int:
-    """Open a file of lines for appending, made if it is not there; its descriptor. A last line that
-    a death left torn is closed, so that it spoils no other. Raises OSError."""
+    """Open a file of lines for appending, made if it is not there; return its descriptor. A last
+    line that a death left torn is ended, so that it spoils no other. Raises OSError."""
     if not exists(path):
         touch(path)
         sync_folder(path.parent)  # else a line could be synced in a file that has no name
@@ -280,100 +240,20 @@ def open_lines(path: Path) -> int:
 
 
 def append_line(fd: int, line: bytes, path: Path) -> None:
-    """Append one line to an open file and sync it. Raises OSError, and then nothing of the line
-    is left, as far as the disk allows: half a line would spoil the next one too."""
+    """Append one line to an open file and sync it. If that fails, nothing of the line is
+    left, as far as the disk allows: half a line would spoil the next one too. Raises OSError."""
     before = os.fstat(fd).st_size
     try:
         failpoint("append", path)
         rest = memoryview(line + b"\n")
         while rest:
-            rest = rest[os.write(fd, rest) :]  # a full disk takes a part and says so only then
+            rest = rest[os.write(fd, rest) :]  # a full disk writes a part first
         failpoint("sync", path)
         os.fsync(fd)
     except OSError:
         with suppress(OSError):
             os.ftruncate(fd, before)
         raise
-
-
-class ReplacedError(FileNotFoundError):
-    """Something else lies where a file or folder was; it was left there, or put back."""
-
-
-def rename(source: Path, target: Path, expected: FileIdentity | None = None) -> None:
-    """One rename; the target must not exist (checked: POSIX would replace it in silence).
-
-    `expected`: what is to be moved. Where something else lies there by now, ReplacedError is raised
-    and nothing is moved; where it came in the moment of the rename, it goes back to the folder that
-    it came from, under its name or, if that is taken meanwhile, with a number. Raises OSError."""
-    with links.place(source) as old, links.place(target) as new:
-        if new.exists():
-            raise FileExistsError(f"{target} is there already; nothing was moved")
-        before = old.status() if expected is not None else None
-        if before is not None and identity_of(before) != expected:
-            raise ReplacedError(errno.ENOENT, "something else lies there now", str(source))
-        failpoint("rename", target, source=source)
-        patiently(lambda: _move(old, new))
-        if before is not None and not _is_same(before, old, new):
-            back = _put_back(new, old)
-            raise ReplacedError(
-                errno.ENOENT, f"something else lay there; it is {back}", str(source)
-            )
-
-
-def _move(old: At, new: At) -> None:
-    os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
-
-
-def _is_same(before: os.stat_result, old: At, new: At) -> bool:
-    """Whether what was moved is what lay there before. Raises OSError."""
-    after = new.status()
-    if identity_of(after) == identity_of(before):
-        return True
-    looks_alike = all(
-        getattr(after, name) == getattr(before, name)
-        for name in ("st_dev", "st_mode", "st_size", "st_mtime_ns")
-    )
-    return looks_alike and not _keeps_identity(old, new)
-
-
-def _keeps_identity(old: At, new: At) -> bool:
-    """Whether a file that is moved between these folders stays the same file for the system. On FAT
-    and exFAT it does not: Windows makes the number from the place of its name (Microsoft,
-    GetFileInformationByHandle). Asked of a file of our own, in `new` first. Raises OSError."""
-    name = f".{uuid.uuid4().hex}.tmp"
-    here, there = (
-        replace(at, name=at.beside(name), path=at.path.with_name(name)) for at in (new, old)
-    )
-    os.close(system.open_new(here.name, here.fd))
-    before = identity_of(here.status())
-    try:
-        _move(here, there)
-    except OSError:
-        system.remove_file(here.name, here.fd)
-        raise
-    try:
-        return identity_of(there.status()) == before
-    finally:
-        system.remove_file(there.name, there.fd)
-
-
-def _put_back(at: At, old: At) -> Path:
-    """Undo the rename of what was not meant; where it is now. Its folder is still held, so it is
-    the one that it came from, whatever has that path by now."""
-    back, number = old, 1
-    while back.exists():
-        number += 1
-        back = replace(
-            old, name=f"{old.name}-{number}", path=old.path.with_name(f"{old.path.name}-{number}")
-        )
-    patiently(lambda: _move(at, back))
-    return back.path
-
-
-def identity_of(status: os.stat_result) -> FileIdentity:
-    """What tells a file or folder from all others."""
-    return status.st_dev, status.st_ino
 
 
 def sync_folder(path: Path) -> None:
@@ -384,13 +264,13 @@ def sync_folder(path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove one file; gone already is as good."""
+    """Remove one file, unless it is gone already. Raises OSError."""
     failpoint("remove", path)
     remove_quietly(path)
 
 
 def remove_quietly(path: Path) -> None:
-    """The same of a file that no promise depends on: not announced. Raises OSError."""
+    """Remove a file that no promise depends on: not a failpoint. Raises OSError."""
     with suppress(FileNotFoundError), links.place(path) as at:
         patiently(lambda: system.remove_file(at.name, at.fd))
 
@@ -408,50 +288,51 @@ def remove_tree(path: Path) -> None:
     try:
         with links.place(path) as at:
             patiently(lambda: system.remove_tree(at.name, at.fd), _is_held_or_not_empty_yet)
-    except RecursionError as error:  # a thousand folders in each other
+    except RecursionError as error:  # a thousand nested folders
         raise OSError(errno.ELOOP, "nested too deep to be removed", str(path)) from error
 
 
 def _is_held_or_not_empty_yet(error: Exception) -> bool:
     """On Windows a removed file keeps its name until the last program that reads it closes it."""
-    return _is_held(error) or getattr(error, "winerror", None) == _ERROR_DIR_NOT_EMPTY
+    return is_held_now(error) or getattr(error, "winerror", None) == _ERROR_DIR_NOT_EMPTY
 
 
 def look_at(path: Path) -> os.stat_result:
-    """What lies there. Below a spool's root a link is told as one, see links.py. Raises OSError."""
+    """Return the status of what lies there. Below a spool's root links are not followed, see
+    links.py. Raises OSError."""
     with links.place(path) as at:
         return at.status()
 
 
 def exists(path: Path) -> bool:
-    """Whether anything lies there, below a spool's root also a link. Raises OSError, but for what
-    says that there is nothing."""
+    """Return whether anything lies there; below a spool's root a link counts. Raises OSError,
+    except for the errors that mean that there is nothing."""
     return _mode(path) is not None
 
 
 def is_missing(path: Path) -> bool:
-    """Whether nothing has this name in its folder, which is there: both are seen in one look, so
-    that a folder that comes and goes does not pass for one that lacks it. Raises OSError where the
-    folder is not there, or a link is in its place."""
+    """Return whether its folder is there and has nothing of this name. Both are read at once, so
+    that a folder that comes and goes is not mistaken for one that lacks it. Raises OSError if
+    the folder is not there, or is a link."""
     with links.folder(path.parent) as folder:
         return path.name not in (entry.name for entry in system.listing(folder.path, folder.fd))
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder lies there. Raises OSError as `exists` does."""
+    """Return whether a folder lies there. Raises OSError as `exists` does."""
     mode = _mode(path)
     return mode is not None and stat.S_ISDIR(mode)
 
 
 def is_file(path: Path) -> bool:
-    """Whether a plain file lies there. Raises OSError as `exists` does."""
+    """Return whether a plain file lies there. Raises OSError as `exists` does."""
     mode = _mode(path)
     return mode is not None and stat.S_ISREG(mode)
 
 
 def _mode(path: Path) -> int | None:
-    """None where nothing lies, or a link or a file is in the way. A junction says of itself that it
-    is a folder; here it is none."""
+    """Return the mode; None if nothing is there, or a link or a file is in the way. A junction
+    claims to be a folder; here it is a link."""
     try:
         status = look_at(path)
     except OSError as error:
@@ -462,13 +343,13 @@ def _mode(path: Path) -> int | None:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """What lies in a folder. Raises OSError."""
+    """Return what lies in a folder. Raises OSError."""
     with links.folder(folder) as held:
         return system.listing(held.path, held.fd)
 
 
 def statuses(folder: Path, names: Iterable[str]) -> dict[str, os.stat_result | OSError]:
-    """What `look_at` says of each of these names in a folder, or why it cannot: the way to the
+    """Return for each of these names what `look_at` returns or raises: the way to the
     folder is walked once for all of them. What is not there is left out. Raises OSError for
     `folder` itself."""
     found: dict[str, os.stat_result | OSError] = {}
@@ -484,14 +365,15 @@ def statuses(folder: Path, names: Iterable[str]) -> dict[str, os.stat_result | O
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted. Raises OSError."""
+    """Return the folders in a folder, sorted. Raises OSError."""
     return sorted(folder / e.name for e in entries(folder) if e.kind is EntryKind.FOLDER)
 
 
 def entries_below(folder: Path, levels: int) -> Iterator[tuple[Path, EntryKind]]:
-    """What lies in a folder and in its sub-folders, down to so many levels of them; the folders of
-    the level below that are named and not entered. Links are not followed; a sub-folder that
-    vanishes or is closed to us is passed over. Raises OSError for `folder` itself."""
+    """Yield what lies in a folder and in its sub-folders, down to so many levels of them; the
+    folders of the level below that are named and not entered. Links are not followed; a
+    sub-folder that vanishes or is closed to us is passed over. Raises OSError for `folder`
+    itself."""
     pending = [(folder, 0)]
     while pending:
         path, level = pending.pop()
@@ -519,5 +401,5 @@ def refusal(error: OSError, path: Path, *, named: bool = True) -> str:
 
 
 def free_bytes(path: Path) -> int:
-    """Room left for this user on the file system of `path`."""
+    """Return the bytes that this user may still write to the file system of `path`."""
     return shutil.disk_usage(system.long_path(path)).free

@@ -1,4 +1,4 @@
-"""Every effect on the world that a death could cut a run's story at: announced just before it.
+"""Announce every effect on the world at which a death could cut a run, just before it happens.
 
 On disk all come from `disk.py`; besides there are the spawn of the WebUI, signals to it, and the
 begin and the end of each POST. In a running sdwatch nobody listens. Tests do: they number the
@@ -29,5 +29,5 @@ before: Callable[[Failpoint], None] = _nothing
 
 
 def failpoint(label: str, path: Path, source: Path | None = None) -> None:
-    """Say what comes next. Raises whatever a test wants it to."""
+    """Announce the next effect. Raises whatever a test wants it to."""
     before(Failpoint(label, path, source))

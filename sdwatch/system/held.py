@@ -1,4 +1,4 @@
-"""What systems say of files, in numbers and words that are the same for all of them."""
+"""Error codes, attributes and kinds of files, the same on all systems."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Explorer open new files daily, and let go of them a moment later (briefcase#1780
 bagit-python#191, golang#16882)."""
 
 NOT_FOLLOWED = "is a link, and below the spool no link is followed"
-"""Of a link, or a junction, where a folder or file of the spool should be."""
+"""The error for a link or junction where a folder or file of the spool should be."""
 
 
 NOT_HERE = 0x1000 | 0x40000 | 0x400000

@@ -1,4 +1,4 @@
-"""Which program is this Python, for what is started with it."""
+"""Find the program of this Python, to start others with it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def python_of_console() -> str:
 
 def found_for(executable: str, folders: Iterable[Path]) -> str:
     """Return `executable` where it is Python with a console, else the first python.exe beside it
-    or in `folders`; where there is none, `executable` all the same."""
+    or in `folders`; if there is none, `executable` itself."""
     if _OF_CONSOLE.fullmatch(Path(executable).name):
         return executable
     beside = [Path(executable).parent] if executable else []

@@ -1,4 +1,4 @@
-"""Below the root of a spool no link is followed, neither by an effect nor by a look.
+"""Follow no link below the root of a spool, neither to write nor to read.
 
 The root is chosen by the owner, in the config, and may itself be a link or a mount. Whoever may
 write below it can put a link, or on Windows a junction, in the place of any folder, at any moment.
@@ -27,12 +27,13 @@ _roots: dict[str, Path] = {}  # by their text, with a separator at its end
 
 
 def follow_none_below(root: Path) -> None:
-    """From now on no link below `root` is followed by this process."""
+    """Follow no link below `root` from now on, in this process."""
     _roots[f"{str(root).rstrip(os.sep)}{os.sep}"] = root
 
 
 def root_above(path: Path) -> tuple[Path, list[str]] | None:
-    """The root that a path lies below, and the names from there; None where there is none."""
+    """Return the root that a path lies below, and the names from there; None where there is
+    none."""
     # The text of a path is in normal form. To split it costs a fraction of making paths of it,
     # which would cost more than the walk itself.
     text = str(path)
@@ -59,11 +60,11 @@ class At:
         return name if self.fd is not None else str(system.long_path(self.path.with_name(name)))
 
     def status(self) -> os.stat_result:
-        """What lies there; a link is not followed below a root. Raises OSError."""
+        """Return what lies there; a link is not followed below a root. Raises OSError."""
         return os.stat(self.name, dir_fd=self.fd, follow_symlinks=not self.confined)
 
     def exists(self) -> bool:
-        """Whether anything has this name, be it a link. Raises OSError."""
+        """Return whether anything has this name, be it a link. Raises OSError."""
         try:
             os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
@@ -100,7 +101,8 @@ class Folder:
     confined: bool
 
     def status(self, name: str) -> os.stat_result:
-        """What lies in it under a name; a link is not followed below a root. Raises OSError."""
+        """Return what lies in it under a name; a link is not followed below a root. Raises
+        OSError."""
         if self.fd is None:
             name = f"{self.path}{os.sep}{name}"
         return os.stat(name, dir_fd=self.fd, follow_symlinks=not self.confined)
@@ -119,7 +121,8 @@ def folder(path: Path) -> Iterator[Folder]:
 
 
 def open_to_read(path: Path) -> int:
-    """A descriptor to read a file. Raises OSError: ELOOP or ENOTDIR where a link is in the way."""
+    """Return a descriptor to read a file. Raises OSError: ELOOP or ENOTDIR where a link is in
+    the way."""
     found = root_above(path)
     if found is None:
         return system.open_to_read(path)
@@ -128,8 +131,9 @@ def open_to_read(path: Path) -> int:
 
 
 def open_inside(folder: Path, name: str) -> int:
-    """A descriptor to read the file `name` (relative, with `/`) below `folder`, and below its root:
-    no link is followed from there on. Raises OSError: ELOOP or ENOTDIR for what leads outside."""
+    """Return a descriptor to read the file `name` (relative, with `/`) below `folder`, and below
+    its root: no link is followed from there on. Raises OSError: ELOOP or ENOTDIR for what leads
+    outside."""
     found = root_above(folder / "-")
     if found is None or name.startswith("/"):
         return system.open_inside(folder, name)

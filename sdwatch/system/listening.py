@@ -1,4 +1,4 @@
-"""Who listens where, as the system's own table of TCP connections says: no connection is made."""
+"""Find who listens where, from the system's own table of TCP connections, without connecting."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import psutil
 
 
 def listeners(host: str, port: int) -> list[int | None]:
-    """The pids of those who listen on `port` at an address of `host`, or at all addresses; None for
-    one whose process this user may not see. Raises psutil.Error (macOS shows the table to root
-    only), OSError."""
+    """Return the pids of those who listen on `port` at an address of `host`, or at all
+    addresses; None for one whose process this user may not see. Raises psutil.Error (macOS shows
+    the table to root only), OSError."""
     addresses = _addresses(host)
     return [
         connection.pid or None  # 0 where it is not known
@@ -23,7 +23,8 @@ def listeners(host: str, port: int) -> list[int | None]:
 
 
 def _addresses(host: str) -> set[str]:
-    """Where somebody may listen who answers on `host`: its own addresses, and all at once."""
+    """Return where somebody may listen who answers on `host`: its own addresses, and all at
+    once."""
     try:
         found = {
             str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)

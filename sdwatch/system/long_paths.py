@@ -11,7 +11,7 @@ from __future__ import annotations
 import ntpath
 
 LONGEST_PATH, LONGEST_FOLDER = 259, 247
-"""UTF-16 units that Windows takes of a path without more ado."""
+"""The longest path, in UTF-16 units, that Windows accepts by default."""
 
 _EXTENDED, _EXTENDED_SHARE, _DEVICE = "\\\\?\\", "\\\\?\\UNC\\", "\\\\.\\"
 

@@ -9,11 +9,11 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def config_folder() -> Path:
-    """The `config` folder: inside the package when installed, beside it in a checkout."""
+    """Return the `config` folder: inside the package when installed, beside it in a checkout."""
     installed = _PACKAGE / "_config"
     return installed if installed.is_dir() else _PACKAGE.parent / "config"
 
 
 def signatures_file() -> Path:
-    """What failures look like, and what they mean."""
+    """Return what failures look like, and what they mean."""
     return _PACKAGE / "policy" / "failure" / "signatures.yaml"

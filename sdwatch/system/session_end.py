@@ -31,8 +31,8 @@ _routines: list[object] = []  # the system calls them: they must not be collecte
 
 
 def when_session_ends(end: Callable[[], None]) -> None:
-    """From now on have `end` called, on a thread of its own, when the session ends. When it
-    returns, or after some 5 s, Windows ends the process."""
+    """Call `end`, on a thread of its own, when the session ends. When it returns, or after about
+    5 s, Windows ends the process."""
 
     def routine(event: int) -> int:
         if event == _LOGOFF and _is_service():
@@ -61,7 +61,7 @@ def _watch(end: Callable[[], None]) -> None:
         win32con.WM_ENDSESSION: ends,
     }
     try:
-        # Never shown, and no message-only window: those are not told.
+        # Never shown, and not a message-only window: those get no such message.
         window_class = win32gui.RegisterClass(kind)
         win32gui.CreateWindow(window_class, "sdwatch", 0, 0, 0, 0, 0, 0, 0, kind.hInstance, None)
     except pywintypes.error as error:
@@ -71,7 +71,7 @@ def _watch(end: Callable[[], None]) -> None:
 
 
 def _is_service() -> bool:
-    """Whether this process is in session 0, in which nobody is logged on."""
+    """Return whether this process is in session 0, in which nobody is logged on."""
     session = ctypes.c_uint()
     kernel = ctypes.windll.kernel32
     found = kernel.ProcessIdToSessionId(kernel.GetCurrentProcessId(), ctypes.byref(session))

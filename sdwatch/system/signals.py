@@ -1,4 +1,4 @@
-"""Signals that ask sdwatch to end: Ctrl-C, SIGTERM, SIGHUP, and Ctrl-Break on Windows.
+"""Handle the signals that ask sdwatch to end: Ctrl-C, SIGTERM, SIGHUP, and Ctrl-Break on Windows.
 
 They are caught before the slow imports, so this module imports nothing that is slow. What a signal
 does depends on how far the process is: before its command runs it ends at once; a command unwinds;
@@ -47,21 +47,20 @@ def catch(handler: Handler) -> None:
 
 
 def end_at_once(code: int) -> None:
-    """From now on a signal ends the process with this exit code: there is nothing to undo yet. No
+    """Let a signal end the process with this exit code: there is nothing to undo yet. No
     exception is raised, because one inside an import is not always passed on."""
     catch(lambda number, _: end(code, f"stopped by {in_words(number)}"))
 
 
 def unwind() -> None:
-    """From now on a signal raises Interrupted in the main thread, so that a command undoes what
-    it has half done. A second one ends the process at once."""
+    """Let a signal raise Interrupted in the main thread, so that a command can undo what it has
+    half done. A second one ends the process at once."""
     sys.unraisablehook = _raise_again
     catch(_interrupt)
 
 
 def keep(code: int) -> None:
-    """The command is done: from now on a signal ends the process with the exit code that it has
-    already, and says nothing."""
+    """Let a signal silently end the process with this exit code: the command is done."""
     import atexit
 
     catch(lambda *_: os._exit(code))
@@ -70,7 +69,7 @@ def keep(code: int) -> None:
 
 
 class LeftToChild:
-    """While this lasts Ctrl-C is the child's: an editor has a use for it."""
+    """Leave Ctrl-C to a child: an editor uses it."""
 
     def __enter__(self) -> None:
         # Not SIG_IGN: a child would inherit that.
@@ -81,13 +80,13 @@ class LeftToChild:
 
 
 class Again:
-    """Tells a second request to end from an echo of the first."""
+    """Distinguish a second request to end from an echo of the first."""
 
     def __init__(self) -> None:
         self._first: float | None = None
 
     def __call__(self, number: int) -> bool:
-        """Whether this signal is a second request. A SIGHUP never is: a terminal that closes
+        """Return whether this signal is a second request. A SIGHUP never is: a terminal that closes
         sends several."""
         now = time.monotonic()
         if self._first is None:
@@ -97,7 +96,7 @@ class Again:
 
 
 def in_words(number: int) -> str:
-    """A signal as people know it."""
+    """Return a signal as people know it."""
     name = signal.Signals(number).name
     return _WORDS.get(name, name)
 

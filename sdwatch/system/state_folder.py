@@ -1,4 +1,4 @@
-"""What belongs to this machine and not to the jobs: the local state folder.
+"""The local state folder: what belongs to this machine and not to the jobs.
 
 The single-instance lock, the worker's id, the logs, and a folder for each WebUI.
 """
@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from sdwatch import system
 from sdwatch.errors import AlreadyRunningError, SpoolError
-from sdwatch.system import disk
+from sdwatch.system import disk, patience, renames
 
 log = logging.getLogger("sdwatch.state")
 
@@ -44,7 +44,7 @@ class StateFolder:
             disk.ensure_folder(self.root)
             self._lock.acquire(timeout=0)
             told = f"process {os.getpid()} on {socket.gethostname()}\n"
-            with disk.patiently(
+            with patience.patiently(
                 lambda: open(self.root / "holder", "w", opener=disk.opener)
             ) as holder:
                 holder.write(told)
@@ -84,19 +84,19 @@ class StateFolder:
         return self.root / "status.json"
 
     def knows(self, spool: Path) -> bool:
-        """Whether this worker has worked on that spool before; it has from now on."""
+        """Return whether this worker has worked on that spool before; it has from now on."""
         path, name = self.root / "spool", disk.encoded(str(spool))
         try:
             known = disk.read(path) == name
         except OSError:
             known = False
         if not known:
-            with suppress(OSError):  # then it is made anew at the next start
+            with suppress(OSError):  # then it is made again at the next start
                 disk.write(path, name)
         return known
 
     def webui(self, name: str) -> Path:
-        """The folder of one WebUI: identity, crash history, output. Raises SpoolError."""
+        """Return the folder of one WebUI: identity, crash history, output. Raises SpoolError."""
         folder = self.root / f"webui-{name}"
         try:
             disk.ensure_folder(folder)
@@ -106,10 +106,10 @@ class StateFolder:
         return folder
 
     def _known_worker(self, path: Path) -> str:
-        """What was kept; "" where nothing was, or was set aside. Raises OSError."""
+        """Return what was kept; "" where nothing was, or was set aside. Raises OSError."""
         try:
             kept = disk.read(path).decode("ascii").strip()
-            reason = "it is no id"
+            reason = "it is not an id"
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeDecodeError) as error:
@@ -117,7 +117,7 @@ class StateFolder:
         if _WORKER.fullmatch(kept):
             return kept
         aside = path.with_name(f"worker.unreadable-{secrets.token_hex(4)}")
-        disk.rename(path, aside)
+        renames.rename(path, aside)
         log.warning(
             "%s cannot be used (%s): set aside as %s. A new id is made; runs that the former one "
             "has in working/ are left alone",

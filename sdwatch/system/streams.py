@@ -1,5 +1,5 @@
-"""The standard streams, as whoever started the process left them: closed, a terminal that may go
-away, or a pipe whose reader may."""
+"""Make the standard streams usable, whatever they are: closed, a terminal or pipe that may go
+away."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def prepare() -> None:
 
 
 def finish() -> bool:
-    """Write out what is still in the buffers; whether all of it could be written. The interpreter
+    """Flush the buffers, and return whether all of it could be written. The interpreter
     does so once more at its end, which must not fail again."""
     whole = True
     for stream in (sys.stdout, sys.stderr):
@@ -40,8 +40,8 @@ def finish() -> bool:
 
 
 class _Terminal(io.FileIO):
-    """A terminal, to be written to. Once it was closed, EIO says so; all that is written from then
-    on goes nowhere, because a stop must not fail for want of a reader."""
+    """A terminal, to be written to. Once it was closed, EIO says so; from then on
+    all output is dropped, because a stop must not fail for lack of a reader."""
 
     def write(self, data: object) -> int:
         try:
@@ -78,9 +78,9 @@ class _Pipe(io.RawIOBase):
 
 
 def _lasting(stream: TextIO) -> TextIO:
-    """The same stream, which never fails for a sign that its encoding does not have (a ? is better
-    than an error on an old Windows console), nor, on POSIX, for a terminal that was closed. A pipe
-    whose reader is gone says so alike on all systems."""
+    """Return the same stream, which never fails for a sign that its encoding does not have (a ?
+    is better than an error on an old Windows console), nor, on POSIX, for a terminal that was
+    closed. A pipe whose reader is gone raises the same error on all systems."""
     if not isinstance(stream, io.TextIOWrapper) or isinstance(stream.buffer, _Buffered):
         return stream
     stream.reconfigure(encoding=_encoding_of(stream), errors="replace")
@@ -97,8 +97,9 @@ def _lasting(stream: TextIO) -> TextIO:
 
 
 def _encoding_of(stream: io.TextIOWrapper) -> str:
-    """What to print in. A console takes all letters; into a file or a pipe Python on Windows prints
-    the ANSI code page (cp1252), into which many names do not fit: that becomes UTF-8."""
+    """Return what to print in. A console takes all letters; into a file or a pipe Python on
+    Windows prints the ANSI code page (cp1252), into which many names do not fit: that becomes
+    UTF-8."""
     is_wished = os.environ.get("PYTHONIOENCODING") or os.environ.get("PYTHONLEGACYWINDOWSSTDIO")
     return stream.encoding if os.name != "nt" or stream.isatty() or is_wished else "utf-8"
 

@@ -1,4 +1,4 @@
-"""Which versions of what are at work here: for evidence and bug reports."""
+"""List the versions of the software here, for evidence and bug reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """By name. The host's own name is not in it."""
+    """Return the versions by name, without the name of the host."""
     told = {
         "sdwatch": __version__,
         "Python": platform.python_version(),

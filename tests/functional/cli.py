@@ -46,7 +46,7 @@ def started(cwd: Path, *args: object, **env: str) -> subprocess.CompletedProcess
 @contextmanager
 def running(cwd: Path, *, held: bool = False) -> Iterator[subprocess.Popen[str]]:
     """`sdwatch run` in the background, once it says in its heartbeat that a lane is ready, or
-    `held`; stopped in order at the end."""
+    `held`; stopped cleanly at the end."""
     with open(cwd / "run.out", "w") as output:
         monitor = subprocess.Popen(
             [sys.executable, "-m", "sdwatch", "run"],

@@ -1,5 +1,4 @@
-"""A WebUI that could not be sent a job now is told with what to do, by `check --against` and
-`canary` alike."""
+"""`check --against` and `canary` say what to do about a WebUI that cannot take a job now."""
 
 from __future__ import annotations
 
@@ -47,7 +46,7 @@ def why_not(kind: str, instead: Mapping[str, Answer]) -> str:
         ("forge", {"progress": (500, b"{}")}, "start it, and try again when it answers"),
     ],
 )
-def test_what_to_do_is_told(kind: str, instead: Mapping[str, Answer], advice: str) -> None:
+def test_the_reason_says_what_to_do(kind: str, instead: Mapping[str, Answer], advice: str) -> None:
     assert advice in why_not(kind, instead)
 
 

@@ -22,17 +22,17 @@ def configure(cwd: Path, url: str, **more: str) -> None:
     (cwd / "sdwatch.yaml").write_text(json.dumps(config))
 
 
-def test_the_picture_its_kind_and_its_version_are_told(tmp_path: Path) -> None:
+def test_the_picture_its_kind_and_its_version_are_printed(tmp_path: Path) -> None:
     with simulated(tmp_path) as sim:
         configure(tmp_path, sim.url("").rstrip("/"))
         told = sdwatch(tmp_path, "canary")
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
     (picture,) = tmp_path.glob("canary-mine-*.png")
     assert told.stdout.splitlines()[-1].strip() == str(picture)
-    assert "mine: well: Forge f2.0.1v1.10.1" in told.stdout
+    assert "mine: healthy: Forge f2.0.1v1.10.1" in told.stdout
 
 
-def test_one_that_does_not_answer_is_told_with_how_to_start_it(tmp_path: Path) -> None:
+def test_a_webui_that_does_not_answer_is_reported_with_how_to_start_it(tmp_path: Path) -> None:
     make_spool(tmp_path)
     told = sdwatch(tmp_path, "canary", "simulator")
     assert told.returncode == ExitCode.ERROR
@@ -82,7 +82,7 @@ def test_while_it_generates_for_somebody_the_canary_waits_and_says_so(tmp_path: 
         told = sdwatch(tmp_path, "canary")
     assert told.returncode == ExitCode.OK, told.stdout + told.stderr
     assert told.stdout.startswith(f"{BUSY}\n  no job of this spool is being worked on there\n")
-    assert "mine: well: " in told.stdout
+    assert "mine: healthy: " in told.stdout
     assert len(server.posts) == 1
 
 
@@ -97,7 +97,7 @@ def test_during_a_job_the_canary_waits_for_its_call_and_says_which_job(tmp_path:
         assert lines[0] == BUSY.replace("mine", "simulator")
         where = "stage 1 of 1 (txt2img), call 1 of 1"
         assert lines[1] == f"  it works on castle.yaml ({where})  [{run['run_id']}]"
-        assert "simulator: well: " in told.stdout
+        assert "simulator: healthy: " in told.stdout
         assert list(tmp_path.glob("done/*/run.json")), "the call was waited for"
 
 
@@ -115,15 +115,15 @@ def test_one_whose_last_upscale_failed_is_not_busy(tmp_path: Path) -> None:
     assert len(server.posts) == 1
 
 
-def test_a_server_with_few_routes_draws_it_too(tmp_path: Path) -> None:
+def test_a_server_with_few_routes_generates_it_too(tmp_path: Path) -> None:
     with recorded("sdcpp") as server:
         configure(tmp_path, server.url)
         told = sdwatch(tmp_path, "canary")
     assert told.returncode == ExitCode.OK, told.stdout
-    assert "well: stable-diffusion.cpp, " in told.stdout
+    assert "healthy: stable-diffusion.cpp, " in told.stdout
 
 
-def test_a_picture_that_is_none_is_told_as_that() -> None:
+def test_an_undecodable_picture_is_reported() -> None:
     data = picture(size=(SIDE, SIDE))
     assert flaw_in(data) == ""
     at = data.index(b"IDAT")

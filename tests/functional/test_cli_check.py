@@ -15,7 +15,7 @@ from tests.webui.recorded_webui import recorded
 from tests.webui.sim import running
 
 
-def test_every_mistake_is_told_with_its_place(tmp_path: Path) -> None:
+def test_every_mistake_is_reported_with_its_place(tmp_path: Path) -> None:
     (tmp_path / "job.yml").write_text("prompt: a castle\n")
     (tmp_path / "bad.yaml").write_text("prompt: a castle\nstepz: 3\nwidth: wide\n")
     told = sdwatch(tmp_path, "check", "bad.yaml", "none.yaml")
@@ -127,7 +127,7 @@ def test_an_upscale_of_an_image_beside_the_job_is_held_against_the_bound(tmp_pat
     assert "2:68: 64000x64000 has 4096 megapixels; max_generation in the config" in told.stdout
 
 
-def test_a_webui_that_is_not_there_is_told(tmp_path: Path) -> None:
+def test_a_webui_that_is_not_there_is_reported(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("prompt: a\n")
     url = f"http://127.0.0.1:{free_port()}"
     told = sdwatch(tmp_path, "check", "--against", url, "job.yaml")

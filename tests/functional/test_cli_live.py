@@ -49,7 +49,7 @@ def test_steps_time_left_and_the_queue_are_drawn() -> None:
 @pytest.mark.parametrize(
     "progress", [{}, {"state": None}, {"state": {"sampling_steps": 0}}, {"state": "odd"}, STEPS]
 )
-def test_nothing_jumps_whatever_the_webui_tells(progress: dict[str, Any]) -> None:
+def test_nothing_jumps_whatever_the_webui_reports(progress: dict[str, Any]) -> None:
     busy = _drawn({**STATUS, "lanes": [{**LANE, "progress": progress}], "runs": RUNS})
     assert len(busy) == len(_drawn(STATUS))
 
@@ -77,7 +77,7 @@ def test_before_the_monitor_is_open_there_is_something_to_read() -> None:
     assert any("share gone" in line for line in _drawn({**before, "hold": "share gone"}))
 
 
-def test_what_is_told_again_stands_there_once() -> None:
+def test_a_repeated_event_is_shown_once() -> None:
     lines = _drawn(STATUS, HOLDS, BEGINS, HOLDS)
     assert len(lines) == len(_drawn(STATUS)) + 2
     assert "no GPU" in lines[-1]

@@ -34,7 +34,7 @@ def test_a_wrong_command_line_is_exit_2(tmp_path: Path, args: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("command", ["run", "check"])
-def test_a_wrong_config_is_told_with_its_place_and_no_traceback(
+def test_a_wrong_config_is_reported_with_its_place_and_no_traceback(
     tmp_path: Path, command: str
 ) -> None:
     (tmp_path / "bad.yaml").write_text("spool: .\nstate: state\nsettel: 3\nwebuis: {}\n")
@@ -45,7 +45,7 @@ def test_a_wrong_config_is_told_with_its_place_and_no_traceback(
     assert "Traceback" not in told.stderr
 
 
-def test_a_config_that_is_not_there_is_told_with_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_config_is_reported_with_what_to_do(tmp_path: Path) -> None:
     told = started(tmp_path, "run", "--config", "none.yaml")
     assert told.returncode == ExitCode.BAD_CONFIG
     assert "sdwatch init" in told.stderr

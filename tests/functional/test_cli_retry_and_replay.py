@@ -177,10 +177,10 @@ def test_with_the_built_in_config_they_work_in_the_runs_own_folder(
 
 @pytest.mark.parametrize(
     ("command", "told"),
-    [(" ", "$EDITOR is blank"), ("vi 'x", "$EDITOR is no command"), ("a\\", "is no command"),
+    [(" ", "$EDITOR is empty"), ("vi 'x", "$EDITOR is not a command"), ("a\\", "is not a command"),
      ("no-such-editor", "cannot be started"), ("''", "cannot be started")],
 )  # fmt: skip
-def test_an_editor_that_is_none_is_told_and_leaves_nothing_behind(
+def test_a_wrong_editor_is_reported_and_leaves_nothing_behind(
     place: Workplace,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -234,7 +234,7 @@ def test_of_an_edit_only_what_somebody_wrote_stays(
 def test_a_replay_that_kills_the_webui_costs_no_other_run_an_attempt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The monitor is on hold meanwhile, and goes on by itself."""
+    """The monitor is on hold meanwhile, and resumes by itself."""
     faults = "- {fault: segv, when: {prompt: cursed}, times: always}\n"
     slow = ["--step-time", "0.05"]
     monkeypatch.chdir(tmp_path)
@@ -247,8 +247,8 @@ def test_a_replay_that_kills_the_webui_costs_no_other_run_an_attempt(
         spool.wait_posts(3)
         assert main(["replay", bad.name]) == ExitCode.ERROR
         told = capsys.readouterr().out
-        assert "it is on hold until this is over" in told
-        assert "somebody uses this WebUI still" in told
+        assert "it is on hold until this command ends" in told
+        assert "the WebUI is still busy" in told
         assert not (spool.spool / "hold").exists()
         spool.wait_for(done=1, failed=1)
         (good,) = spool.done()
@@ -339,7 +339,7 @@ def test_with_a_webui_of_our_own_it_says_that_run_starts_it(
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://u:p@host:1", "http://host:1/path", "x"])
-def test_an_url_that_is_none_is_refused(place: Workplace, url: str) -> None:
+def test_a_wrong_url_is_refused(place: Workplace, url: str) -> None:
     assert main(["replay", failed(place).name, "--url", url]) == ExitCode.ERROR
 
 

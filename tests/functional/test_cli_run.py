@@ -49,7 +49,7 @@ def test_once_ends_when_the_webui_cannot_be_used(tmp_path: Path) -> None:
     assert job.is_file()
 
 
-def test_a_second_monitor_is_turned_away_and_the_first_stops_in_order(tmp_path: Path) -> None:
+def test_a_second_monitor_is_turned_away_and_the_first_stops_cleanly(tmp_path: Path) -> None:
     make_spool(tmp_path)
     with running(tmp_path) as monitor:
         second = sdwatch(tmp_path, "run")

@@ -49,7 +49,7 @@ def test_a_name_that_fits_nothing_is_exit_7(tmp_path: Path, command: str) -> Non
     assert "'nothing'" in told.stderr
 
 
-def test_a_job_that_waits_is_cancelled_instead_of_begun(tmp_path: Path) -> None:
+def test_a_job_that_waits_is_cancelled_before_it_starts(tmp_path: Path) -> None:
     make_spool(tmp_path)
     drop(tmp_path, "castle.yaml")
     drop(tmp_path, "castle-2.yaml")
@@ -64,7 +64,7 @@ def test_hold_and_resume_are_a_file(tmp_path: Path) -> None:
     make_spool(tmp_path)
     assert sdwatch(tmp_path, "hold").returncode == ExitCode.OK
     assert (tmp_path / "hold").exists()
-    assert "already" in sdwatch(tmp_path, "hold").stdout
+    assert "Already" in sdwatch(tmp_path, "hold").stdout
     assert "on hold" in sdwatch(tmp_path, "status").stdout
     (tmp_path / "hold.txt").touch()
     assert sdwatch(tmp_path, "resume").returncode == ExitCode.OK

@@ -48,7 +48,7 @@ def test_where_there_is_no_spool_all_counts_are_0(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_monitor_tells_its_lanes_its_runs_and_why_they_wait(tmp_path: Path) -> None:
+def test_a_monitor_shows_its_lanes_its_runs_and_why_they_wait(tmp_path: Path) -> None:
     make_spool(tmp_path, "--step-time", "30")
     with running(tmp_path) as monitor:
         drop(tmp_path, "castle.yaml")
@@ -105,7 +105,7 @@ def test_how_far_a_call_has_come_is_said_as_far_as_the_webui_gives_it() -> None:
     assert list(how_far_in_words({})) == []
 
 
-def test_a_monitor_that_was_killed_is_told_to_be_gone(tmp_path: Path) -> None:
+def test_a_monitor_that_was_killed_is_shown_as_gone(tmp_path: Path) -> None:
     make_spool(tmp_path)
     with running(tmp_path):
         left = heartbeat(tmp_path)

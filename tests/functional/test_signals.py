@@ -112,7 +112,7 @@ def test_a_signal_at_any_moment_of_a_start_ends_a_command_cleanly(
         assert_clean_end(command, process)
 
 
-def test_the_console_command_begins_with_the_same_first_lines() -> None:
+def test_the_console_command_starts_with_the_same_first_lines() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"] == {"sdwatch": "sdwatch.__main__:main"}
 
@@ -299,7 +299,7 @@ def test_a_monitor_whose_terminal_was_closed_stops_cleanly(tmp_path: Path) -> No
     assert "Traceback" not in log
 
 
-def test_a_monitor_that_outlives_its_terminal_goes_on(tmp_path: Path) -> None:
+def test_a_monitor_that_outlives_its_terminal_continues(tmp_path: Path) -> None:
     make_spool(tmp_path)
     ours, theirs = os.openpty()
     process = started(

@@ -79,20 +79,20 @@ def test_a_webui_that_is_not_started_by_us_is_not_looked_at(tmp_path: Path) -> N
 
 
 @POSIX
-def test_a_folder_that_is_not_there_is_told_alone(install: Install) -> None:
+def test_only_the_missing_folder_is_reported(install: Install) -> None:
     (told,) = install.told(COMMAND, cwd="gone")
     assert told.startswith("6:10: webuis.one: the folder ")
     assert "gone is not there: name the one in which the WebUI is installed" in told
 
 
 @POSIX
-def test_a_folder_that_is_a_file_is_told(install: Install) -> None:
+def test_a_folder_that_is_a_file_is_reported(install: Install) -> None:
     (told,) = install.told(COMMAND, cwd="webui/launch.py")
     assert "is a file" in told
 
 
 @POSIX
-def test_a_missing_venv_is_told_with_the_way_to_make_it(install: Install) -> None:
+def test_a_missing_venv_is_reported_with_the_way_to_make_it(install: Install) -> None:
     install.python.unlink()
     (told,) = install.told(COMMAND)
     assert told.startswith("9:7: webuis.one: ")
@@ -119,13 +119,13 @@ def test_the_python_that_is_there_is_named(install: Install, there: str) -> None
 
 
 @POSIX
-def test_a_program_that_may_not_be_run_is_told(install: Install) -> None:
+def test_a_program_that_may_not_be_run_is_reported(install: Install) -> None:
     (install.webui / "webui.sh").write_text("")
     (told,) = install.told(["./webui.sh"])
     assert "may not be run by this user" in told
 
 
-def test_a_program_that_is_in_no_folder_of_the_path_is_told(install: Install) -> None:
+def test_a_program_that_is_in_no_folder_of_the_path_is_reported(install: Install) -> None:
     (told,) = install.told(["no-such-python-anywhere", "launch.py", "--api"])
     assert "there is no program no-such-python-anywhere in the PATH" in told
 
@@ -161,7 +161,7 @@ def test_on_windows_a_batch_file_is_warned_of_and_a_shell_script_is_a_mistake(
 
 @POSIX
 @pytest.mark.parametrize("windows", [True, False])
-def test_a_venv_of_a_python_that_is_gone_is_told(
+def test_a_venv_whose_python_is_gone_is_reported(
     install: Install, monkeypatch: pytest.MonkeyPatch, windows: bool
 ) -> None:
     """On Windows venv's python.exe would say: No Python at ..."""
@@ -173,7 +173,7 @@ def test_a_venv_of_a_python_that_is_gone_is_told(
 
 
 @POSIX
-def test_a_folder_without_launch_py_is_told_at_that_word(install: Install) -> None:
+def test_a_folder_without_launch_py_is_reported_at_that_word(install: Install) -> None:
     (install.webui / "launch.py").unlink()
     (told,) = install.told(COMMAND)
     assert told.startswith("11:7: webuis.one: there is no launch.py in ")
@@ -188,7 +188,7 @@ def test_a_launch_py_one_folder_below_is_named(install: Install) -> None:
 
 
 @POSIX
-def test_a_shell_script_that_is_not_there_is_told(install: Install) -> None:
+def test_a_missing_shell_script_is_reported(install: Install) -> None:
     (told,) = install.told(["bash", "webui.sh", "--api"])
     assert told.startswith("10:7: webuis.one: there is no webui.sh in ")
 
@@ -202,7 +202,9 @@ def test_what_runs_no_file_is_not_looked_for(install: Install, command: list[str
 
 
 @POSIX
-def test_a_flag_that_is_not_in_the_source_is_told_with_its_nearest(install: Install) -> None:
+def test_a_flag_that_is_not_in_the_source_is_reported_with_the_nearest_one(
+    install: Install,
+) -> None:
     install.knows("--always-low-vram")
     (told,) = install.told([*COMMAND, "--alway-low-vram", "--nowebui", *LOCAL])
     assert told.startswith("15:7: webuis.one: this WebUI does not know the flag --alway-low-vram")
@@ -240,7 +242,7 @@ def test_sdnext_needs_no_api_flag(install: Install) -> None:
 
 @POSIX
 @pytest.mark.parametrize("flag", [["--port", "7861"], ["--port=7861"]])
-def test_another_port_than_that_of_the_url_is_told(install: Install, flag: list[str]) -> None:
+def test_another_port_than_that_of_the_url_is_reported(install: Install, flag: list[str]) -> None:
     (told,) = install.told([*COMMAND[:4], *flag])
     assert told.startswith("13:7: webuis.one: the command has --port 7861, and url has 7860")
     assert '--port "{port}"' in told

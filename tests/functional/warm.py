@@ -75,7 +75,7 @@ def _serve() -> None:
     cli = importlib.import_module("sdwatch.cli")
     for name in cli.COMMANDS:
         importlib.import_module(f"sdwatch.cli.{name}")
-    importlib.import_module("sdwatch.config").builtin_signatures()  # each would read them anew
+    importlib.import_module("sdwatch.config").builtin_signatures()  # each would read them again
     gc.freeze()  # what is shared stays so
     for line in sys.stdin.buffer:
         if (pid := os.fork()) == 0:

@@ -147,7 +147,7 @@ def test_a_client_that_keeps_its_file_open_while_it_writes_is_waited_for() -> No
     with shared() as (spool, server), server.client("ann") as client:
         with client.open("castle.yaml", "wb") as file:
             file.write(text[:half].encode())
-            waits(spool, "castle.yaml", "another program still writes castle.yaml")
+            waits(spool, "castle.yaml", "another program is still writing castle.yaml")
             spool.two_more_beats()
             assert spool.stats()["posts"] == 0
             file.write(text[half:].encode())
@@ -305,7 +305,7 @@ def test_a_job_folder_that_is_copied_file_by_file_is_one_job() -> None:
         waits(spool, "castle", "waits for sketch.png")
         with client.open("castle/sketch.png", "wb") as file:
             file.write(data[: len(data) // 2])
-            waits(spool, "castle", "another program still writes sketch.png")
+            waits(spool, "castle", "another program is still writing sketch.png")
             file.write(data[len(data) // 2 :])
         client.write("castle/Thumbs.db", b"\x00")
         spool.wait_for(done=1)

@@ -198,7 +198,7 @@ def test_late_writes_of_the_old_owner_do_not_reach_the_journal(
 def test_the_old_owner_cannot_make_its_folder_again(tmp_path: Path) -> None:
     old, new = made_spool(tmp_path, worker="old"), made_spool(tmp_path, worker="new")
     takeover.begin_on(new, "old", FakeClock())
-    old.mend()
+    old.repair()
     assert takeover.taken_by(old).startswith("taken over by worker new on ")
     with pytest.raises(SpoolError):
         old.prepare()

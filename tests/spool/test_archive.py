@@ -195,9 +195,9 @@ def test_a_process_that_dies_at_any_step_of_a_claim_leaves_the_job_in_one_place(
     root = Path(__file__).parents[2]
     assert subprocess.run(command, cwd=root, timeout=100).returncode == 9
     (home,) = homes_of_the_job(spool)
-    to_go_on = archive.recover(spool, clock)
-    assert len(to_go_on) == (home == "working")
-    assert spool.run_folders() == to_go_on
+    to_resume = archive.recover(spool, clock)
+    assert len(to_resume) == (home == "working")
+    assert spool.run_folders() == to_resume
     assert homes_of_the_job(spool) == [home]
 
 
@@ -256,7 +256,7 @@ def test_a_failed_run_explains_itself(spool: Spool, clock: FakeClock, outcome: s
     assert (where / "error.json").is_file()
 
 
-def test_a_cancelled_run_that_had_failed_before_tells_what_was_tried(
+def test_a_cancelled_run_that_had_failed_before_says_what_was_tried(
     spool: Spool, clock: FakeClock
 ) -> None:
     run = claimed(spool, clock)
@@ -291,10 +291,10 @@ def test_a_death_at_any_step_of_publishing_leaves_one_whole_run(
             archive.publish(run, spool, "failed", cancelled_envelope())
         except DiedError:
             run.close()
-    to_go_on = archive.recover(spool, clock)
-    if to_go_on:  # it had not ended yet: publishing goes on where it was
+    to_resume = archive.recover(spool, clock)
+    if to_resume:  # it had not ended yet: publishing resumes where it was
         assert homes_of_the_job(spool) == ["working"]
-        archive.publish(Run(to_go_on[0], clock), spool, "failed", cancelled_envelope())
+        archive.publish(Run(to_resume[0], clock), spool, "failed", cancelled_envelope())
     assert homes_of_the_job(spool) == ["failed"]
     where = spool.failed / run.run_id
     assert {path.name for path in where.iterdir() if path.name[0] != "."} == {
@@ -308,7 +308,7 @@ def test_a_death_at_any_step_of_publishing_leaves_one_whole_run(
 
 
 @pytest.mark.parametrize("number", range(1, 25))
-def test_publishing_again_after_the_disk_refused_a_step_goes_on_where_it_was(
+def test_publishing_again_after_the_disk_refused_a_step_resumes_where_it_was(
     spool: Spool, clock: FakeClock, number: int
 ) -> None:
     run = claimed(spool, clock)
@@ -364,7 +364,7 @@ def test_runs_of_another_worker_are_left_alone(spool: Spool, clock: FakeClock) -
     assert run.folder.is_dir()
 
 
-def test_runs_go_on_oldest_first(spool: Spool, clock: FakeClock) -> None:
+def test_runs_resume_oldest_first(spool: Spool, clock: FakeClock) -> None:
     runs = []
     for name in ("z.yaml", "m.yaml", "a.yaml"):
         runs.append(claimed(spool, clock, name).folder)
@@ -453,7 +453,7 @@ def test_a_job_that_cannot_be_put_in_leaves_nothing_in_the_inbox(
     (run / "job" / "job.yaml").write_text(JOB)
     if kind == "file":
         shutil.rmtree(run / "job")
-    monkeypatch.setattr(archive.disk, "rename", refuse)
+    monkeypatch.setattr(archive.renames, "rename", refuse)
     with pytest.raises(PermissionError):
         archive.retry(run, spool.inbox)
     assert list(spool.inbox.iterdir()) == []
@@ -462,14 +462,14 @@ def test_a_job_that_cannot_be_put_in_leaves_nothing_in_the_inbox(
 def test_folders_that_were_taken_away_are_made_again(spool: Spool) -> None:
     shutil.rmtree(spool.working.parent)
     spool.done.rmdir()
-    spool.mend()
+    spool.repair()
     assert spool.working.is_dir()
     assert spool.done.is_dir()
 
 
 def test_of_a_share_that_is_gone_as_a_whole_nothing_is_made(spool: Spool) -> None:
     shutil.rmtree(spool.root)
-    spool.mend()
+    spool.repair()
     assert not spool.root.exists()
 
 

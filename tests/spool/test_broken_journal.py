@@ -1,5 +1,5 @@
 """Journals that no sdwatch writes, runs that are taken away, disks that take half a line, and
-sdwatch itself breaking: each ends where people find it, and the others go on."""
+internal errors: each ends where people find it, and the others continue."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ BROKEN = {
     "evidence-without-files": f'{{{AT}, "event": "evidence", "call": "1.1"}}',
     "ended-without-outcome": f'{{{AT}, "event": "ended"}}',
 }
-# Not as sdwatch writes it, and yet enough to go on by.
+# Not as sdwatch writes it, and yet enough to resume by.
 INCOMPLETE = {
     "started-without-time": '{"event": "call_started", "call": "1.1"}',
     "failed-and-nothing-more": f'{{{AT}, "event": "call_failed", "call": "1.1"}}',
@@ -122,7 +122,7 @@ def test_a_line_that_is_no_record_is_passed_over(night: Monitored, name: str) ->
     assert night.spool / "done" / name in night.done()
 
 
-def test_the_start_goes_on_and_ends_when_nothing_is_left(night: Monitored) -> None:
+def test_the_start_continues_and_ends_when_nothing_is_left(night: Monitored) -> None:
     assert night.result is Result.EMPTY, night.told
     assert night.working() == []
     sources = [json.loads((run / "run.json").read_text())["source"] for run in night.done()]
@@ -153,7 +153,7 @@ def test_a_recorded_image_that_is_gone_fails_the_run_with_its_name(tmp_path: Pat
     assert image.name in (place.failed() / "WHY.txt").read_text()
 
 
-def test_a_run_that_is_taken_away_in_mid_run_is_told_and_the_next_job_goes_on(
+def test_a_run_that_is_removed_halfway_is_reported_and_the_next_job_runs(
     tmp_path: Path,
 ) -> None:
     with monitored(tmp_path, flags=("--step-time", "0.1")) as spool:

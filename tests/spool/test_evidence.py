@@ -19,7 +19,7 @@ from sdwatch.spool.diagnostics import (
     evidence_files,
     write_evidence,
 )
-from sdwatch.spool.faults import GOES_ON, Faults
+from sdwatch.spool.faults import LASTS, Faults
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.webui.http.api import WebUIAPI
@@ -69,7 +69,7 @@ def recorder(folder: Path, clock: FakeClock, faults: Faults) -> RunRecorder:
     return made
 
 
-def test_a_fault_that_goes_on_in_parked_runs_has_evidence_once_and_is_counted(
+def test_a_fault_that_lasts_in_suspended_runs_has_evidence_once_and_is_counted(
     tmp_path: Path, clock: FakeClock
 ) -> None:
     faults = Faults(clock)
@@ -77,7 +77,7 @@ def test_a_fault_that_goes_on_in_parked_runs_has_evidence_once_and_is_counted(
         folder = tmp_path / f"run-{number}"
         files = recorder(folder, clock, faults).evidence(folder, {}, TAIL, fault="busy: 429")
         assert bool(files) is (number == 0)
-        clock.now += GOES_ON - 1
+        clock.now += LASTS - 1
     assert len(list(tmp_path.rglob("webui_tail*.log"))) == 1
     (counted,) = journal(tmp_path / "run-99", "same_fault")
     assert (counted["times"], counted["evidence_in"]) == (100, "run-0")
@@ -90,7 +90,7 @@ def test_another_fault_or_the_same_after_a_while_is_a_new_one(
     for number, fault in enumerate(("busy: 429", "busy: 503", "busy: 429")):
         folder = tmp_path / f"run-{number}"
         assert recorder(folder, clock, faults).evidence(folder, {}, TAIL, fault=fault)
-    clock.now += GOES_ON
+    clock.now += LASTS
     folder = tmp_path / "run-3"
     assert recorder(folder, clock, faults).evidence(folder, {}, TAIL, fault="busy: 429")
 

@@ -76,7 +76,7 @@ def test_a_heartbeat_that_stands_still_blocks_nobody(tmp_path: Path) -> None:
     assert sum(clock.waited) > 0
 
 
-def test_a_stop_ends_the_watch_for_others_and_nothing_is_begun(tmp_path: Path) -> None:
+def test_a_stop_ends_the_watch_for_others_and_nothing_starts(tmp_path: Path) -> None:
     Heartbeat(made_spool(tmp_path, worker="box-2")).beat({})
     stop = threading.Event()
     stop.set()
@@ -203,7 +203,7 @@ WORKS: dict[str, Any] = {}
         ("box-2", WORKS, True),
     ],
 )
-def test_of_two_that_begin_one_stays(
+def test_of_two_that_start_one_stays(
     tmp_path: Path, other: str, it_is: dict[str, Any], gives_way: bool
 ) -> None:
     mine, its = made_spool(tmp_path), made_spool(tmp_path, worker=other)
@@ -217,7 +217,7 @@ def test_of_two_that_begin_one_stays(
         give_way(mine, clock, still)
 
 
-def test_one_that_works_and_was_frozen_gives_way_to_who_works_and_not_to_who_begins(
+def test_a_frozen_monitor_gives_way_to_one_that_works_and_not_to_one_that_starts(
     tmp_path: Path,
 ) -> None:
     mine, its = made_spool(tmp_path), Heartbeat(made_spool(tmp_path, worker="box-0"))

@@ -174,7 +174,7 @@ def test_a_large_burst_is_parsed_over_several_scans(spool: Spool) -> None:
     for number in range(10):
         (inbox.root / f"castle-{number}.yaml").write_text(JOB)
     assert len(settled(inbox, clock)) == 4
-    assert set(inbox.waiting.values()) == {"its turn to be read comes with the next scan"}
+    assert set(inbox.waiting.values()) == {"will be read at the next scan"}
     assert [len(inbox.scan()), len(inbox.scan())] == [8, 10]
 
 
@@ -422,7 +422,7 @@ def test_a_near_miss_is_named_with_its_reason_and_left_alone(
         ("castle.yaml (1)", "castle.yaml"),
     ],
 )
-def test_a_near_miss_is_told_the_right_name(name: str, right: str) -> None:
+def test_a_near_miss_gets_the_right_name(name: str, right: str) -> None:
     assert f"rename it to {right}" in f"{why_not_a_job(name)} ".replace(" if it is one", "")
 
 
@@ -637,7 +637,9 @@ def test_an_image_with_other_data_behind_it_is_whole(
     assert isinstance(arrival.job, Job)
 
 
-def test_an_image_that_is_none_fails_at_once(inbox: Inbox, spool: Spool, clock: FakeClock) -> None:
+def test_a_file_that_is_not_an_image_fails_at_once(
+    inbox: Inbox, spool: Spool, clock: FakeClock
+) -> None:
     folder = folder_job(spool, "sketch", SKETCH)
     (folder / "sketch.png").write_bytes(b"<html>404, and more than a few bytes of it</html>")
     (arrival,) = settled(inbox, clock)
@@ -736,7 +738,7 @@ def test_a_file_that_a_program_has_open_to_write_to_waits_and_one_that_is_read_d
     path.write_text(JOB)
     with open(path, "ab"):
         assert settled(inbox, clock) == []
-        assert inbox.waiting == {"castle.yaml": "another program still writes castle.yaml"}
+        assert inbox.waiting == {"castle.yaml": "another program is still writing castle.yaml"}
     with open(path, "rb"):
         assert [arrival.source for arrival in inbox.scan()] == ["castle.yaml"]
 
@@ -754,7 +756,7 @@ def test_an_image_of_a_job_folder_that_is_still_written_is_waited_for(
     (folder / "Thumbs.db").touch()
     with open(folder / "Thumbs.db", "ab"), open(folder / "sketch.png", "ab"):
         assert settled(inbox, clock) == []
-        assert inbox.waiting == {"castle": "another program still writes sketch.png"}
+        assert inbox.waiting == {"castle": "another program is still writing sketch.png"}
     with open(folder / "Thumbs.db", "ab"):
         assert [arrival.source for arrival in inbox.scan()] == ["castle"]
 
@@ -795,7 +797,7 @@ def test_a_file_system_that_refuses_every_lease_says_nothing_of_writers(
 # -- hints from the system
 
 
-def test_the_watch_says_scan_and_tells_a_rename_into_place(tmp_path: Path) -> None:
+def test_the_watch_says_scan_and_reports_a_rename_into_place(tmp_path: Path) -> None:
     root = tmp_path / "inbox"
     root.mkdir()
     hints: list[str] = []
@@ -830,7 +832,7 @@ def test_what_leaves_the_inbox_is_no_reason_to_scan(tmp_path: Path) -> None:
     assert hints == []
 
 
-def test_an_image_that_is_closed_to_us_is_told_by_its_name(
+def test_an_image_that_we_may_not_read_is_reported_by_its_name(
     inbox: Inbox, spool: Spool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = system.open_inside

@@ -91,12 +91,12 @@ def test_nothing_is_left_open(folder: Path) -> None:
 @pytest.mark.posix_only("named pipes in a folder")
 def test_what_is_no_plain_file_is_not_waited_for(folder: Path) -> None:
     os.mkfifo(folder / "pipe.png")
-    with pytest.raises(SpoolError, match="is no plain file"):
+    with pytest.raises(SpoolError, match="is not a plain file"):
         read_picture(folder, "pipe.png", MANY)
 
 
 def test_a_folder_in_the_place_of_an_image_is_no_plain_file(folder: Path) -> None:
-    with pytest.raises(SpoolError, match="is no plain file"):
+    with pytest.raises(SpoolError, match="is not a plain file"):
         read_picture(folder, "parts", MANY)
 
 
@@ -117,7 +117,7 @@ PICTURES = {
 
 
 @pytest.mark.parametrize(("data", "says"), PICTURES.values(), ids=PICTURES)
-def test_what_cannot_be_used_is_told_from_its_first_bytes(
+def test_what_cannot_be_used_is_known_from_its_first_bytes(
     folder: Path, data: bytes, says: str
 ) -> None:
     (folder / "a.png").write_bytes(data)

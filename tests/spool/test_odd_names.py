@@ -18,7 +18,7 @@ import pytest
 from sdwatch.errors import JobError
 from sdwatch.monitor.monitor import Result
 from sdwatch.policy.job.job import Job
-from sdwatch.spool import archive
+from sdwatch.spool import archive, candidates
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.run import read_bounded
@@ -122,7 +122,7 @@ def test_a_broken_job_fails_under_any_name_with_a_why_that_can_be_shown(
     assert json.loads((run / "error.json").read_text(encoding="utf-8"))["blame"] == "job"
 
 
-def test_each_odd_name_had_a_run_of_its_own_and_what_is_told_can_be_shown(night: Monitored) -> None:
+def test_each_odd_name_had_a_run_of_its_own_and_the_messages_can_be_shown(night: Monitored) -> None:
     assert (len(night.done()), len(night.failed())) == (len(ODD), len(ODD))
     assert not any(path.is_file() for path in night.inbox.rglob("*"))
     assert all(line.isprintable() for line in night.told), night.told
@@ -155,7 +155,7 @@ def test_a_pipe_that_takes_a_job_files_place_is_refused_without_waiting_for_it(
     tmp_path: Path,
 ) -> None:
     os.mkfifo(tmp_path / "x.yaml")
-    with pytest.raises(JobError, match="no plain file"):
+    with pytest.raises(JobError, match="not a plain file"):
         read_bounded(tmp_path / "x.yaml", "x.yaml")
 
 
@@ -174,7 +174,7 @@ def test_with_pipes_in_the_inbox_a_monitor_does_the_others_and_ends(tmp_path: Pa
 
 @pytest.mark.posix_only("symbolic links, which need a privilege on Windows")
 @pytest.mark.parametrize("name", ["job.yaml", "job.yml"])
-def test_a_job_folder_whose_job_file_is_a_link_is_none(
+def test_a_job_folder_whose_job_file_is_a_link_is_not_a_job(
     spool: Spool, clock: FakeClock, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "secret").write_text(SECRET)
@@ -322,10 +322,11 @@ def test_a_job_file_that_is_away_for_a_moment_is_looked_at_again(
     def job_file_in(folder: Path) -> Path | None:
         return None if next(away, False) else real(folder)
 
-    monkeypatch.setattr(inbox_module, "job_file_in", job_file_in)
+    for module in (candidates, inbox_module):
+        monkeypatch.setattr(module, "job_file_in", job_file_in)
     inbox = inbox_of(spool, clock)
     assert settled(inbox, clock) == []
-    assert inbox.waiting == {"sketch": "its job file has gone away"}
+    assert inbox.waiting == {"sketch": "its job file is gone"}
     (arrival,) = inbox.scan()
     assert isinstance(arrival.job, Job)
 

@@ -216,7 +216,7 @@ def test_an_image_of_a_job_cannot_lie_outside_its_folder(
 # -- manifest
 
 
-def test_the_manifest_tells_each_call_with_its_attempts_and_images(
+def test_the_manifest_has_each_call_with_its_attempts_and_images(
     run: Run, clock: FakeClock
 ) -> None:
     run.read_job()

@@ -260,7 +260,7 @@ def test_a_link_in_the_place_of_the_heartbeat_is_not_written_through(
 
 
 @pytest.mark.parametrize("what", ["pipe", "huge", "deep", "folder", "link"])
-def test_a_heartbeat_of_another_that_is_none_is_told_as_unreadable(
+def test_an_invalid_heartbeat_of_another_monitor_is_reported_as_unreadable(
     tmp_path: Path, what: str
 ) -> None:
     spool = made_spool(tmp_path)

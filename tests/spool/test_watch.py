@@ -21,7 +21,7 @@ class Heard:
 
 
 @pytest.mark.posix_only("Windows reports a rename from outside as a new file")
-def test_a_rename_in_is_named_and_a_rename_away_is_not_told(tmp_path: Path) -> None:
+def test_a_rename_in_is_reported_and_a_rename_away_is_not(tmp_path: Path) -> None:
     inbox = tmp_path / "inbox"
     inbox.mkdir()
     (inbox / "old.yaml").write_text("prompt: a")

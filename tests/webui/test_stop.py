@@ -206,7 +206,7 @@ def let_numbers_come_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on each number may have been given to another process since."""
     first, made = system.numbering().split()
     later = f"{first} {int(made) + 40_000_000}"
-    monkeypatch.setattr("sdwatch.system.posix.numbering", lambda: later)
+    monkeypatch.setattr("sdwatch.system.posix_processes.numbering", lambda: later)
 
 
 @pytest.mark.posix_only("sessions; a job object on Windows")
@@ -433,7 +433,7 @@ def test_numbers_come_round_only_after_half_of_them_were_given(
     most = int(Path("/proc/sys/kernel/pid_max").read_text())
     for since, same in ((most // 2 - 1, True), (most // 2, False), (-1, False)):
         now = f"{first} {int(made) + since}"
-        monkeypatch.setattr("sdwatch.system.posix.numbering", lambda now=now: now)
+        monkeypatch.setattr("sdwatch.system.posix_processes.numbering", lambda now=now: now)
         assert system.is_same_round(then) is same
     for nothing in ("", first, f"{first} x", f"{first} 0", f"{first} {made} 1"):
         assert not system.is_same_round(nothing)

@@ -23,7 +23,7 @@ from tests.helpers import KILL, free_port, is_console
 if sys.platform == "win32":
     import win32job
 
-    from sdwatch.system import windows
+    from sdwatch.system import windows_processes
 
 FAKE = Path(__file__).with_name("fake_webui.py")
 
@@ -88,7 +88,7 @@ def members(session: int) -> list[int]:
 
 
 def _in_job_with(pid: int) -> list[int]:
-    for job in windows._jobs.values():  # type: ignore[attr-defined]
+    for job in windows_processes._jobs.values():  # type: ignore[attr-defined]
         pids = win32job.QueryInformationJobObject(job, win32job.JobObjectBasicProcessIdList)
         if pid in pids:
             return [each for each in pids if not is_console(psutil.Process(each))]

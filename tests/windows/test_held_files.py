@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.system import disk
+from sdwatch.system import disk, patience, renames
 from sdwatch.system.state_folder import StateFolder
 from sdwatch.webui.process import process_identity
 from tests.functional.cli import drop, make_spool, only, started
@@ -47,7 +47,7 @@ EFFECTS: list[Any] = [
     pytest.param(os, "replace", lambda p: disk.write(p / "file", b"new"), id="write"),
     pytest.param(os, "open", lambda p: disk.write(p / "file", b"new"), id="open to write"),
     pytest.param(os, "open", lambda p: os.close(disk.open_lines(p / "file")), id="open lines"),
-    pytest.param(os, "rename", lambda p: disk.rename(p / "file", p / "moved"), id="rename"),
+    pytest.param(os, "rename", lambda p: renames.rename(p / "file", p / "moved"), id="rename"),
     pytest.param(os, "unlink", lambda p: disk.remove(p / "file"), id="remove"),
     pytest.param(os, "rmdir", lambda p: disk.remove_empty_folder(p / "empty"), id="folder"),
     pytest.param(os, "rmdir", lambda p: disk.remove_tree(p / "empty"), id="tree"),
@@ -91,12 +91,12 @@ def test_a_permission_error_that_will_not_change_is_raised_at_once(
 def test_a_file_that_is_held_for_long_is_an_error_in_the_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "HELD_FOR", 0.05)
+    monkeypatch.setattr(patience, "HELD_FOR", 0.05)
     refusals = Refusals(float("inf"), lambda path: refused(SHARING_VIOLATION, path))
     with monkeypatch.context() as patched:
         patched.setattr(os, "rename", refusals.of(os.rename))
         with pytest.raises(PermissionError, match="winerror 32"):
-            disk.rename(folder / "file", folder / "moved")
+            renames.rename(folder / "file", folder / "moved")
     assert refusals.calls > 1
     assert (folder / "file").read_bytes() == b"old\n"
 
@@ -104,7 +104,7 @@ def test_a_file_that_is_held_for_long_is_an_error_in_the_end(
 def test_a_folder_with_many_files_that_are_held_one_after_the_other_is_removed(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disk, "HELD_FOR", 0.05)  # less than all of them take
+    monkeypatch.setattr(patience, "HELD_FOR", 0.05)  # less than all of them take
     names = [folder / "empty" / f"{n}.png" for n in range(20)]
     for name in names:
         name.touch()

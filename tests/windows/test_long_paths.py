@@ -112,11 +112,11 @@ def test_the_whole_road_of_a_job_works_in_a_deep_spool(tmp_path: Path) -> None:
 REMOVES = """
 import sys
 from pathlib import Path
-from sdwatch.system import disk, links
+from sdwatch.system import disk, links, renames
 root = Path(sys.argv[1])
 links.follow_none_below(root)
 for run in disk.folders_in(root / "done") + disk.folders_in(root / "failed"):
-    disk.rename(run, root / "working" / f".removed-{run.name}")  # as retention does
+    renames.rename(run, root / "working" / f".removed-{run.name}")  # as retention does
     disk.remove_tree(root / "working" / f".removed-{run.name}")
 """
 
@@ -130,8 +130,8 @@ def test_a_path_that_is_too_long_is_called_that_and_not_a_missing_folder() -> No
     assert disk.refusal(lost, Path("spool")) == "No such file or directory: C:\\spool\\done"
 
 
-@pytest.mark.posix_only("on Windows the spool works with the limit")
-def test_where_even_that_cannot_work_the_reason_is_told(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="there the spool works with the limit")
+def test_where_even_that_cannot_work_the_reason_is_given(tmp_path: Path) -> None:
     """On Linux the imitated limit has no way around it."""
     root = deep(tmp_path, 200)
     (tmp_path / "home").mkdir()
@@ -143,7 +143,7 @@ def test_where_even_that_cannot_work_the_reason_is_told(tmp_path: Path) -> None:
     assert (root / "inbox" / "castle.yaml").exists()
 
 
-def test_what_other_programs_cannot_open_is_told_beforehand(
+def test_what_other_programs_cannot_open_is_reported_beforehand(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def as_on_windows(path: Path) -> str:

@@ -74,7 +74,7 @@ def test_a_file_whose_content_is_elsewhere_is_a_placeholder(attribute: int) -> N
 
 @pytest.mark.skipif(os.name != "nt", reason="elsewhere a listing has no such attributes")
 def test_a_listing_of_windows_says_it() -> None:
-    from sdwatch.system import windows
+    from sdwatch.system import windows_files
 
     def entry(attributes: int) -> Any:
         status = SimpleNamespace(st_file_attributes=attributes, st_reparse_tag=0)
@@ -82,8 +82,8 @@ def test_a_listing_of_windows_says_it() -> None:
             stat=lambda **_: status, is_dir=lambda **_: False, is_file=lambda **_: True
         )
 
-    assert windows._kind_of(entry(RECALL_ON_DATA_ACCESS)) is EntryKind.PLACEHOLDER
-    assert windows._kind_of(entry(0x20)) is EntryKind.FILE
+    assert windows_files._kind_of(entry(RECALL_ON_DATA_ACCESS)) is EntryKind.PLACEHOLDER
+    assert windows_files._kind_of(entry(0x20)) is EntryKind.FILE
 
 
 def test_a_job_that_is_online_only_waits_and_is_not_opened(

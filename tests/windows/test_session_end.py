@@ -98,7 +98,7 @@ def webui_of(root: Path) -> psutil.Process | None:
 
 @pytest.mark.parametrize("leave_running", [False, True])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_session_that_ends_suspends_the_run_and_stops_the_webui_unless_it_may_go_on(
+def test_a_session_that_ends_suspends_the_run_and_stops_the_webui_unless_that_may_continue(
     tmp_path: Path, way: str, leave_running: bool
 ) -> None:
     make_spool(tmp_path, "--step-time", "5")

@@ -22,7 +22,7 @@ from typing import get_type_hints
 import psutil
 
 from sdwatch import system
-from sdwatch.system import disk
+from sdwatch.system import disk, renames
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -216,7 +216,7 @@ def _checked(identity: ProcessIdentity) -> ProcessIdentity:
 def _set_aside(path: Path, error: Exception) -> None:
     aside = path.with_name(f"identity.unreadable-{uuid.uuid4().hex[:8]}.json")
     try:
-        disk.rename(path, aside)
+        renames.rename(path, aside)
     except OSError as refusal:
         log.warning("%s cannot be read (%s) nor set aside: %s", path, error, refusal)
     else:
