@@ -34,7 +34,7 @@ from sdwatch.spool.archive import Spool
 from sdwatch.spool.fingerprint import DEEPEST
 from sdwatch.spool.inbox import Arrival, Inbox
 from sdwatch.spool.run import Run
-from sdwatch.system import Kind, failpoints
+from sdwatch.system import EntryKind, failpoints
 from sdwatch.system.failpoints import Failpoint
 from sdwatch.system.links import FileIdentity
 from tests.helpers import FakeClock
@@ -472,9 +472,9 @@ def junctions(known: set[FileIdentity]) -> Iterator[None]:
     def is_link(status: os.stat_result) -> bool:
         return real_link(status) or is_junction(status)
 
-    def kind_of(entry: os.DirEntry[str]) -> Kind:
+    def kind_of(entry: os.DirEntry[str]) -> EntryKind:
         junction = is_junction(entry.stat(follow_symlinks=False))
-        return Kind.LINK if junction else real_kind(entry)
+        return EntryKind.LINK if junction else real_kind(entry)
 
     @contextmanager
     def holding(root: Path, parts: list[str]) -> Iterator[int | None]:

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 
 from sdwatch.spool import inbox
-from sdwatch.system import Kind, links
+from sdwatch.system import EntryKind, links
 from tests import hostile_trees
 from tests.hostile_trees import PIECES, Tree, judge_tree, listing_of, make_tree
 
@@ -80,8 +80,8 @@ def test_a_listing_that_takes_links_for_what_they_lead_to_is_found_out(
 ) -> None:
     from sdwatch.system import posix
 
-    def kind_of(entry: os.DirEntry[str]) -> Kind:
-        return Kind.FOLDER if entry.is_dir() else Kind.FILE
+    def kind_of(entry: os.DirEntry[str]) -> EntryKind:
+        return EntryKind.FOLDER if entry.is_dir() else EntryKind.FILE
 
     monkeypatch.setattr(posix, "_kind_of", kind_of)
     with pytest.raises(AssertionError):
