@@ -22,8 +22,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from sdwatch import system
 from sdwatch.errors import ConfigError, FileProblems, Problem
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.failure.signatures import Signature, parse_signatures
-from sdwatch.policy.job import config_paths
+from sdwatch.policy.failure.signature_file import parse_signatures
+from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.job import config_paths, measures
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.document import MAX_BYTES, parse_document, too_large
 from sdwatch.policy.job.picture import MOST_PIXELS
@@ -34,51 +35,16 @@ from sdwatch.policy.report.command import words_on_windows
 from sdwatch.system import disk, resources
 
 _LONGEST_SECRETS = 10_000  # bytes of a file of users and passwords
-_MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
-_DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
-_AGES = {"min": 60, "h": 3600, "day": 86400, "days": 86400, "d": 86400}
-_PIXELS = {"": 1, "MP": 10**6}
-_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def _measure(text: str, units: dict[str, int]) -> float:
-    match = _MEASURE.fullmatch(text.strip())
-    if match is None or match.group(2) not in units:
-        raise ValueError(text)
-    value = float(match.group(1)) * units[match.group(2)]
-    if value > 10**15:
-        raise ValueError(text)
-    return value
-
-
-def _seconds(text: str) -> float:
-    return _measure(text.lower(), _DURATIONS)
-
-
-def _bytes(text: str) -> int:
-    return int(_measure(text.upper(), _SIZES))
-
-
-def _pixels(text: str) -> int:
-    return int(_measure(text.upper(), _PIXELS))
-
-
-def _age(text: str) -> float | None:
-    return None if text.lower() == "off" else _measure(text.lower(), _AGES)
-
-
-def _most(text: str) -> int | None:
-    return None if text.lower() == "off" else _bytes(text)
 
 
 def _memory(text: str) -> int | None:
     """A size, or a share of what this machine has."""
     share = re.fullmatch(r"([0-9]{1,2}|100)\s*%", text.strip())
-    return int(int(share[1]) / 100 * psutil.virtual_memory().total) if share else _most(text)
-
-
-def _count(text: str) -> int | None:
-    return None if text.lower() == "off" else int(text)
+    return (
+        int(int(share[1]) / 100 * psutil.virtual_memory().total)
+        if share
+        else measures.size_or_off(text)
+    )
 
 
 def _umask(text: str) -> int | None:
@@ -111,13 +77,13 @@ def _to_make(path: Path) -> Path:
     return path
 
 
-_DURATION = Reading(_seconds, "a duration such as 90, 1.5, 2 min or 1 h")
-_SIZE = Reading(_bytes, "a size such as 500 MB or 1 GB")
-_AREA = Reading(_pixels, "a number of pixels such as 100 MP")
-_AGE = Reading(_age, "off, or an age such as 12 h or 30 days")
-_MOST = Reading(_most, "off, or a size such as 50 GB")
+_DURATION = Reading(measures.seconds, "a duration such as 90, 1.5, 2 min or 1 h")
+_SIZE = Reading(measures.size, "a size such as 500 MB or 1 GB")
+_AREA = Reading(measures.pixels, "a number of pixels such as 100 MP")
+_AGE = Reading(measures.age, "off, or an age such as 12 h or 30 days")
+_MOST = Reading(measures.size_or_off, "off, or a size such as 50 GB")
 _MEMORY = Reading(_memory, "off, a size such as 20 GB, or a share of the memory such as 80 %")
-_COUNT = Reading(_count, "off, or a number such as 500")
+_COUNT = Reading(measures.count, "off, or a number such as 500")
 _UMASK = Reading(_umask, "keep, or three octal digits that begin with 0, such as 002 or 077")
 _COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
 

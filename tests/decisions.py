@@ -40,9 +40,9 @@ from sdwatch.policy.failure.hold_reason import (
     unproven,
 )
 from sdwatch.policy.failure.lasting import Lasting
+from sdwatch.policy.failure.matching import FailedStart, ends_start, why_not_started
 from sdwatch.policy.failure.recovery import SelfTest
 from sdwatch.policy.failure.reply_checks import LEVELS, Made, Picture
-from sdwatch.policy.failure.signatures import FailedStart, ends_start, why_not_started
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.policy.report.why import About, Evidence, why_text

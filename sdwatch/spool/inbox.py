@@ -19,7 +19,8 @@ from sdwatch import system
 from sdwatch.errors import JobError
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.control import cancelled_by
-from sdwatch.policy.job.job import Job, image_names, on_disk, parse_job, several_on_disk
+from sdwatch.policy.job.job import Job, image_names, parse_job
+from sdwatch.policy.job.job_images import on_disk, several_on_disk
 from sdwatch.policy.job.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
 from sdwatch.policy.job.schedule import in_order
 from sdwatch.policy.privacy.printable import printable

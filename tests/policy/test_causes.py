@@ -11,8 +11,8 @@ from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.failure.diagnosis import judge
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
+from sdwatch.policy.failure.matching import FailedStart, match, why_not_started
 from sdwatch.policy.failure.mentions import first_said, is_only_mentioned
-from sdwatch.policy.failure.signatures import FailedStart, match, why_not_started
 from tests.policy import causes, shadows
 from tests.policy.causes import (
     EXITS,

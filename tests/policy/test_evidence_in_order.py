@@ -9,7 +9,8 @@ import pytest
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, judge, what_failed
-from sdwatch.policy.failure.signatures import is_generic, parse_signatures
+from sdwatch.policy.failure.opaque import is_generic
+from sdwatch.policy.failure.signature_file import parse_signatures
 
 BUILTIN = builtin_signatures()
 NOTHING = "'NoneType' object is not iterable"

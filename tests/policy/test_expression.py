@@ -13,7 +13,7 @@ import pytest
 import sdwatch
 from sdwatch.config import builtin_signatures
 from sdwatch.policy.failure.expression import is_slow
-from sdwatch.policy.failure.reply_checks import _COMPILED
+from sdwatch.policy.failure.fallbacks import _COMPILED
 from sdwatch.policy.privacy.anonymise import Anonymiser
 
 FOR_EVER = (

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdwatch.errors import JobError, SpoolError
+from sdwatch.policy.job.editor_schema import job_schema
 from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
-from sdwatch.policy.job.job import Job, Stage, image_names, job_schema, parse_job
+from sdwatch.policy.job.job import Job, Stage, image_names, parse_job
 from sdwatch.system import resources
 
 EXAMPLES = resources.config_folder() / "examples"

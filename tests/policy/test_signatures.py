@@ -31,16 +31,9 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.failure.diagnosis import judge
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts, names_checkpoint
-from sdwatch.policy.failure.signatures import (
-    FailedStart,
-    Signature,
-    Way,
-    beginning,
-    ends_start,
-    match,
-    parse_signatures,
-    why_not_started,
-)
+from sdwatch.policy.failure.matching import FailedStart, ends_start, match, why_not_started
+from sdwatch.policy.failure.signature_file import beginning, parse_signatures
+from sdwatch.policy.failure.signatures import Signature, Way
 from sdwatch.policy.job.catalogue import Kind
 from sdwatch.system import resources
 from sdwatch.webui.http.reply import error_for

@@ -25,8 +25,10 @@ from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureFacts
 from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.failure.matching import match
+from sdwatch.policy.failure.opaque import is_generic, says_nothing
 from sdwatch.policy.failure.reply_checks import BadReply
-from sdwatch.policy.failure.signatures import Signature, is_generic, match, says_nothing
+from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import Traceback, may_follow, own
 from sdwatch.policy.job.catalogue import Kind
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError
 from sdwatch.policy.failure.error_lines import FRAME_SIGN, TRACEBACK, error_blocks, is_error
-from sdwatch.policy.failure.signatures import says_nothing
+from sdwatch.policy.failure.opaque import says_nothing
 from sdwatch.policy.privacy.cuts import shortened
 
 _EXCEPTION = re.compile(r"(?P<name>(?:[^\W\d]\w*+\.)*+[^\W\d]\w*+)(?::\s*+(?P<text>.*)|\s*+)$")

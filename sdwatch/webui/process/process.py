@@ -25,7 +25,8 @@ from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason, no_start, not_begun
-from sdwatch.policy.failure.signatures import FailedStart, Signature, ends_start, why_not_started
+from sdwatch.policy.failure.matching import FailedStart, ends_start, why_not_started
+from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import last_words
 from sdwatch.policy.job.catalogue import Kind
 from sdwatch.system import disk
