@@ -91,7 +91,9 @@ def _gate() -> Iterator[Any]:
 
 
 def _self_test() -> Iterator[Any]:
-    for result, first, excused, sent in itertools.product(SelfTestResult, (True, False), (0, 1), (2, 5)):
+    for result, first, excused, sent in itertools.product(
+        SelfTestResult, (True, False), (0, 1), (2, 5)
+    ):
         unhealthy = "it ended" if result in (SelfTestResult.FAILED, SelfTestResult.HELD) else ""
         decision = recovery.after_self_test(
             result, unhealthy, first_call=first, excused=excused, sent=sent

@@ -96,7 +96,7 @@ def test_it_fails_with_words_that_a_person_understands(night: Night, name: str) 
     run = night.run_of(name)
     assert run.parent.name == "failed"
     why = (run / "WHY.txt").read_text(encoding="utf-8")
-    for words in (*BAD[name].words, f"{name}.yaml:", "Fault of:  the job", "sdwatch check"):
+    for words in (*BAD[name].words, f"{name}.yaml:", "Fault:     the job", "sdwatch check"):
         assert words in why, why
     assert "Traceback" not in why
     content = BAD[name].content

@@ -181,7 +181,7 @@ def test_a_line_that_says_why_outranks_how_the_process_ended() -> None:
 
 @pytest.mark.parametrize(
     ("low", "cause"),
-    [(True, "ran out of memory"), (False, "memory was not low"), (None, "is not known")],
+    [(True, "ran out of memory"), (False, "memory was not low"), (None, "is unknown")],
 )
 def test_a_wrapper_that_names_the_signal_in_its_own_words_is_known(
     low: bool | None, cause: str

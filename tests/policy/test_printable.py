@@ -8,6 +8,7 @@ import pytest
 
 from sdwatch.cli.logs import _Lines, _Teller
 from sdwatch.policy.privacy.printable import printable, printable_text
+from sdwatch.policy.report.notice import Notice
 
 
 @pytest.mark.parametrize(
@@ -33,6 +34,6 @@ def test_a_name_is_one_line() -> None:
 def test_a_line_of_the_log_is_printable() -> None:
     record = logging.makeLogRecord({"msg": "said %s", "args": ("\x1b[2J",), "extra": "\x07"})
     assert _Lines("%(message)s").format(record) == "said \\x1b[2J extra=\\x07"
-    told: list[str] = []
+    told: list[Notice] = []
     _Teller(told.append).emit(record)
-    assert told == ["said \\x1b[2J"]
+    assert [notice.text for notice in told] == ["said \\x1b[2J"]

@@ -57,7 +57,7 @@ def test_an_end_by_sigkill_says_how_much_memory_was_left() -> None:
     error = WebUIUnreachableError("the WebUI's reply broke off in the middle")
     free = "5.2 of 16.0 GB of memory were free"
     facts = FailureFacts(error, process_gone=True, exit_code=-9, memory_low=False, memory=free)
-    assert judge(facts, BUILTIN).cause.endswith(f"; memory was not low ({free})")
+    assert judge(facts, BUILTIN).cause.endswith(f"although memory was not low ({free})")
     low = judge(replace(facts, memory_low=True), BUILTIN)
     assert "ran out of memory" in low.cause
 
@@ -69,7 +69,7 @@ def test_each_thing_that_is_wrong_with_a_reply_has_advice_of_its_own(kind: str) 
     assert advice.endswith(".")
 
 
-def test_a_black_picture_is_told_of_the_vae_and_how_to_let_it_pass() -> None:
+def test_the_advice_for_a_black_picture_names_the_vae_and_the_check() -> None:
     error = WebUIReplyError("the picture is all of one colour", status=200, kind="one_colour")
     assert "--no-half-vae" in judge(FailureFacts(error)).advice
     assert "checks:" in judge(FailureFacts(error)).advice

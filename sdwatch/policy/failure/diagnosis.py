@@ -118,9 +118,7 @@ _ADVICE = {
         "The WebUI reported success but delivered no usable image. Try the job without scripts and "
         "extensions."
     ),
-    Diagnosis.BUSY: (
-        "Somebody else uses this WebUI. Wait for them, or let only sdwatch use it."
-    ),
+    Diagnosis.BUSY: ("Somebody else uses this WebUI. Wait for them, or let only sdwatch use it."),
     Diagnosis.NOT_USABLE: "Fix the WebUI's setup as said above.",
     Diagnosis.STORAGE: "Free disk space, or fix the permissions.",
 }
