@@ -11,20 +11,20 @@ from sdwatch.policy.job.places import bare_name
 
 
 class Fallback(Enum):
-    """What a WebUI leaves out, or replaces, and says so in its log alone."""
+    """What a WebUI leaves out or replaces, and only reports in its log."""
 
-    LORA = "a LoRA of the prompt was not found, or not applied"
+    LORA = "a LoRA of the prompt was not found or not applied"
     CHECKPOINT = "the checkpoint that the job names was not found"
-    OTHER_CHECKPOINT = "a checkpoint was not found, another was used"
-    VAE = "the VAE was not found, the picture was made without"
-    UPSCALER = "the upscaler's weights were not loaded, the picture was enlarged in a plain way"
-    FACES = "the faces were not restored: the weights for it were not loaded"
-    SCRIPT = "a script was not found, and left out"
+    OTHER_CHECKPOINT = "a checkpoint was not found, so another was used"
+    VAE = "the VAE was not found, so the picture was made without it"
+    UPSCALER = "the upscaler's weights were not loaded, so the picture was only resized"
+    FACES = "the faces were not restored because the weights for that were not loaded"
+    SCRIPT = "a script was not found and was left out"
     EMBEDDING = "a textual inversion of the prompt could not be loaded"
 
 
-# What each says; SD.Next's lines of LoRAs are read in its source, AUTOMATIC1111's and Forge's too.
-# `…` stands for any text: its parts are looked for one after the other, so that no line takes long.
+# What each prints; the lines about LoRAs are from the sources of SD.Next, AUTOMATIC1111 and Forge.
+# `…` stands for any text: its parts are searched one after the other, so that no line takes long.
 _FALLBACKS: tuple[tuple[Fallback, tuple[str, ...]], ...] = (
     (
         Fallback.LORA,
@@ -82,9 +82,9 @@ _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 
 
 def _unloaded_embedding(line: str) -> str:
-    """The name of an embedding that is damaged, or made for another model; else ''. All of the
+    """Return the name of an embedding that is damaged or made for another model, else ''. All in the
     folder are loaded with a checkpoint, whether a prompt names them or not (source of Forge
-    dfdcbab6: the file's path; SD.Next has no such line)."""
+    dfdcbab6: the line has the file's path; SD.Next has no such line)."""
     _, sign, path = line.partition(_EMBEDDING)
     return bare_name(path.strip()) if sign else ""
 

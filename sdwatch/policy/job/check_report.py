@@ -1,4 +1,4 @@
-"""What the checks of one job against one WebUI found, and how names are quoted in it. Pure."""
+"""Collect what the checks of one job against one WebUI find; quote names and suggest others. Pure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class CheckReport:
             self.problems.append(problem)
 
     def names(self, route: str) -> Names | None:
-        """A list; None where it is not there, which is noted."""
+        """Return a list; None if the WebUI does not have it, which is noted."""
         if (names := self.catalogue.lists.get(route)) is None:
             list_name = route.partition("/")[0]
             why = self.catalogue.missing.get(list_name, "no such list")
@@ -49,7 +49,7 @@ DID_YOU_MEAN = "; did you mean"
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """The nearest of very many, or nothing."""
+    """Return a suggestion, or '' if no name is near."""
     near = nearest(name, names)
     return near if near.startswith(DID_YOU_MEAN) else ""
 
@@ -67,7 +67,7 @@ def any_of(names: list[str]) -> str:
 
 
 def quoted(name: str) -> str:
-    """One long word is a name, and so are a few short ones; anything else may be a prompt, of which
-    messages only tell (see `shown`)."""
+    """Return a name in quotes. One long word is a name, and so are a few short ones; anything else
+    may be a prompt, of which only the length is shown (see `shown`)."""
     is_name = re.fullmatch(r"[^\s<>]{1,80}|[^<>\n]{1,48}", name) and len(name.split()) <= 5
     return f'"{name}"' if is_name else shown(name)

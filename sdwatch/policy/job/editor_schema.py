@@ -17,7 +17,7 @@ from sdwatch.policy.job.job import (
 
 
 def job_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a job file, for editors."""
+    """Return the JSON Schema (draft 2020-12) of a job file, for editors."""
     models: dict[str, type[BaseModel]] = {"header": Header, "short": ShortForm}
     models.update((str(kind), model) for kind, model in STAGE_FIELDS.items())
     definitions = {name: _editor_schema(model) for name, model in models.items()}
@@ -53,7 +53,7 @@ def job_schema() -> dict[str, Any]:
 
 
 def _editor_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of one model, as loose as the parser is: text may look like a number."""
+    """Return the schema of one model, as tolerant as the parser: text may look like a number."""
     schema = model.model_json_schema()
     schema.pop("title", None)
     schema.pop("description", None)

@@ -1,6 +1,7 @@
-"""A job: what to draw, in stages, as read from its YAML file.
+"""Read a job from its YAML file: what to generate, in stages.
 
-The smallest is `prompt: a castle`. All mistakes of a file are told at once, each with its place.
+The smallest job is `prompt: a castle`. All mistakes of a file are reported at once, with their
+places.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ _NAMES_OF_STAGES = {str(kind): frozenset(m.model_fields) for kind, m in STAGE_FI
 IMAGE_FIELDS = ("init_images", "image", "mask")
 MAX_STAGES = 100
 
-# Fields that would break what sdwatch does with a stage, and why.
+# Fields that would break how sdwatch runs a stage, and why.
 _DROPPED = {
     "send_images": "the WebUI would return nothing",
     "force_task_id": "sdwatch names its tasks itself",
@@ -67,11 +68,11 @@ _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a job: the fields its author gave, typed, and nothing that was not given.
+    """One step of a job: the fields that its author gave, typed, without defaults.
 
     Images are names within the job folder: `init_images` (a list), `image`, `mask`;
-    `script_images` are those in the arguments of its scripts. `line` is where the stage begins in
-    its file, `places` where each value stands in it, by the way to it; `()` is the stage itself.
+    `script_images` are those in the arguments of its scripts. `line`: where the stage starts in its
+    file; `places`: line and column of each value by its path; `()` is the stage itself.
     """
 
     kind: StageKind
@@ -83,8 +84,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """What a job file says. Higher `priority` comes first; 0 where none was given. `sizes`: width
-    and height of the images beside it, by name, as they were when it was read."""
+    """A job file's content. Higher `priority` comes first; 0 if none was given. `sizes`: width and
+    height in pixels of the images beside it, by name, when it was read."""
 
     name: str
     priority: int
@@ -97,10 +98,10 @@ class Header(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="For people; the file's name where absent."
+        None, description="For people; default: the file's name."
     )
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = Field(
-        None, description="Higher comes first; 0 where absent."
+        None, description="Higher comes first; default: 0."
     )
 
 
@@ -121,12 +122,12 @@ def parse_job(
     rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
     look: Callable[[str], Size | None] = _unseen,
 ) -> Job:
-    """The job that `data` says; `file` is only named in errors.
+    """Return the job in `data`; `file` is only named in errors.
 
-    `images` are the names of the images in the job's folder, relative to it, with `/`; None for a
-    job that is a single file and so has none. `look` gives the size of an image that is there, and
-    raises SpoolError for one that cannot be used, as in `is cut off`; each is looked at once.
-    Raises JobError with every problem.
+    `images`: names of the images in the job's folder, relative to it, with `/`; None for a job that
+    is a single file. `look` returns the size of an image that is there, or raises SpoolError for one
+    that cannot be used, with a text such as `is cut off`; each is looked at once. Raises JobError
+    with every problem.
     """
     infotext = _infotext_in(data)
     try:
@@ -147,7 +148,7 @@ def parse_job(
 
 
 def _infotext_in(data: bytes) -> Infotext | None:
-    """The settings of a picture, where they were pasted as they are."""
+    """Return the settings of a picture if they were pasted as the job file."""
     try:
         text = text_of(data) if not too_large(len(data)) else ""
     except UnreadableError:
@@ -156,21 +157,21 @@ def _infotext_in(data: bytes) -> Infotext | None:
 
 
 def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) -> Iterator[Problem]:
-    """The same problems; those at `end`, where the text stops within a value, are unfinished."""
+    """Return the problems; those at `end`, where the text stops within a value, are unfinished."""
     for problem in problems:
         at_end = (problem.line, problem.column) == end
         yield replace(problem, unfinished=problem.unfinished or at_end)
 
 
 def image_names(stage: Stage) -> list[str]:
-    """The images of the job folder that a stage names, in the order of its fields."""
+    """Return the images of the job folder that a stage names, in the order of its fields."""
     given = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
     names = [name for one in given for name in ([one] if isinstance(one, str) else one)]
     return [*names, *stage.script_images]
 
 
 class _JobReader:
-    """Collects problems and warnings on the way from a document to a job."""
+    """Turns a document into a job and collects problems and warnings."""
 
     def __init__(
         self,
@@ -203,14 +204,14 @@ class _JobReader:
     def short_form(
         self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
     ) -> tuple[dict[str, Any], list[Stage]]:
-        """One txt2img stage, its fields at the top."""
+        """Read one txt2img stage, with its fields at the top level."""
         if any(_kind(key) for key in keys):
-            self.fail(root, 'a stage stands in a list under "stages:", as `- txt2img:`')
+            self.fail(root, 'put the stage into a list under "stages:", as `- txt2img:`')
             return {}, []
         prompt = keys.get("prompt")
         misspelt = prompt is None and any('"prompt"' in nearest(key, ("prompt",)) for key in keys)
         if misspelt:
-            pass  # told where it stands
+            pass  # reported at its place
         elif prompt is None or (isinstance(prompt[1], Scalar) and prompt[1].is_null):
             self.fail(
                 prompt[0] if prompt else root, 'a job needs a "prompt" with a text, or "stages"'
@@ -222,7 +223,7 @@ class _JobReader:
     def long_form(
         self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
     ) -> tuple[dict[str, Any], list[Stage]]:
-        """`stages:` and nothing but name and priority beside it."""
+        """Read `stages:`, with only name and priority beside it."""
         head = []
         for key, value in root.entries:
             if key.text in Header.model_fields:
@@ -230,8 +231,7 @@ class _JobReader:
             elif key.text in ShortForm.model_fields:
                 self.fail(
                     key,
-                    f'"{key.text}" stands beside "stages"; move it into a stage, '
-                    'or leave "stages" out',
+                    f'"{key.text}" is beside "stages"; move it into a stage, or remove "stages"',
                 )
             elif key.text != "stages":
                 near = nearest(key.text, (*Header.model_fields, "stages"))
@@ -280,17 +280,16 @@ class _JobReader:
         given = [node for name, node in value.entries if name.text == needed]
         if not given or (isinstance(given[0], Scalar) and given[0].is_null):
             self.fail(
-                key, f'the first stage has nothing to take images from; name them in "{needed}"'
+                key, f'the first stage has no images to work on; name them in "{needed}"'
             )
 
     def fields(
         self, node: Node, model: type[BaseModel], what: str
     ) -> tuple[dict[str, Any], Places]:
-        """The given fields of one stage and where they stand, with names checked and warnings
-        noted."""
+        """Read the given fields of one stage and their places; check names and note warnings."""
         node, dumped = without_dumped(node, frozenset(model.model_fields))
         for key in dumped:
-            self.warn(key, f"{key.text} is left out: WebUIs only write it into their own dumps")
+            self.warn(key, f"{key.text} is ignored: WebUIs only write it into their own dumps")
         hint = partial(where_it_goes, stage=what, fields=_NAMES_OF_STAGES)
         made, problems, places = read_with_places(node, model, what, hint)
         self.problems += problems
@@ -309,7 +308,7 @@ class _JobReader:
         return {key: self.cleaned(key, value) for key, value in given.items()}, places
 
     def cleaned(self, key: str, value: Any) -> Any:
-        """A field with its images named as the files are called."""
+        """Return the field with its images under the names of their files."""
         if key in IMAGE_FIELDS:
             return self.clean_names(value)
         if key in SCRIPT_FIELDS:
@@ -317,7 +316,7 @@ class _JobReader:
         return value
 
     def check_scripts(self, node: document.Mapping) -> None:
-        """The form of what scripts are given, and the images in it."""
+        """Check the form of the arguments of scripts, and the images in them."""
         for key, value in node.entries:
             if key.text == "alwayson_scripts":
                 for place, why in misshapen(value):
@@ -332,12 +331,12 @@ class _JobReader:
                         self.check_names(name)
 
     def is_missed(self, name: str) -> bool:
-        """Whether a text that stands where a script may take an image names one that should be in
-        the job folder: a name with a folder in it may be the WebUI's own, see reach.py."""
+        """Return whether a text where a script may take an image names one that is missing in the
+        job folder: a name with a folder in it may be the WebUI's own, see confinement.py."""
         return self.images.names is not None and not re.search(r"[/\\\s]", name)
 
     def script_images(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files of the job in the arguments of scripts."""
+        """Return the files of the job in the arguments of scripts."""
         texts = [text for key in SCRIPT_FIELDS if key in fields for text in images_in(fields[key])]
         return tuple(text for text in texts if self.images.contains(text))
 
@@ -347,21 +346,22 @@ class _JobReader:
                 lost = f"the last {len(value.comment)} characters are not part of {key.text}"
                 self.warn(
                     value,
-                    f'{lost}: " #" begins a comment; put the whole text in quotes if it is meant',
+                    f'{lost}: " #" starts a comment; put the whole text in quotes to keep it',
                 )
 
     def drop_harmful(self, node: Node, given: dict[str, Any]) -> None:
         entries = node.entries if isinstance(node, document.Mapping) else ()
         for key, _ in entries:
             if key.text in _DROPPED and given.pop(key.text, True) is not True:
-                self.warn(key, f"{key.text} is left out: {_DROPPED[key.text]}")
+                self.warn(key, f"{key.text} is ignored: {_DROPPED[key.text]}")
 
     def check_names(self, node: Node) -> None:
         if isinstance(node, Sequence):
             for item in node.items:
                 self.check_names(item)
         elif isinstance(node, Scalar) and not node.is_null:
-            if why := self.images.refusal(node.text):
+            why = self.images.refusal(node.text)
+            if why:
                 self.fail(node, why, unfinished=self.images.is_unfinished(node.text))
 
     def clean_names(self, value: str | list[str]) -> str | list[str]:
@@ -390,4 +390,4 @@ def _kinds() -> str:
 def _wrong_stage(node: Node) -> str:
     if isinstance(node, document.Mapping):
         return f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
-    return f"{found(node)} is no stage"
+    return f"{found(node)} is not a stage"

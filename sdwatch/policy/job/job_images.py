@@ -1,4 +1,4 @@
-"""The images of a job folder: find the file that a job names, or explain why there is none. Pure."""
+"""Find the images that a job names in its folder, or say why one cannot be used. Pure."""
 
 from __future__ import annotations
 
@@ -48,35 +48,35 @@ class JobImages:
         return isinstance(self._looked_at.get(self.actual_name(name)), UnfinishedError)
 
     def refusal(self, name: str) -> str:
-        """Why this cannot be the name of an image, or an empty text."""
+        """Return why this cannot be the name of an image, or ''."""
         if _URL.match(name):
-            return "an image is the name of a file in the job folder, not a URL or image data"
+            return "name a file in the job folder, not a URL or image data"
         if "\\" in name:
             return f'write {shown(name)} with "/" between folder and file'
         parts = PurePosixPath(name).parts
         drive = parts and len(parts[0]) == 2 and parts[0].endswith(":")
         if not parts or drive or name.startswith(("/", "~")) or ".." in parts:
             return (
-                f"{shown(name)} is not within the job folder; an image is a name such as castle.png"
+                f"{shown(name)} is outside the job folder; name an image such as castle.png"
             )
         if odd := next(filter(None, map(_odd, parts)), ""):
             return f"{shown(name)} {odd}"
         if self.names is None:
             return (
-                f"a job of one file has no images beside it, so not {shown(name)}; put it as "
-                "job.yaml into a folder with its images"
+                f"a single job file cannot use the image {shown(name)}; put the file as job.yaml "
+                "into a folder together with its images"
             )
         if (real := on_disk(name, self.names)) in self.names:
             why = self._why_unusable(real)
             return f"{shown(name)} {why}" if why else ""
         if several := several_on_disk(name, self.names):
             names = " and ".join(map(shown, several))
-            return f"{shown(name)} may be {names}: write the name as the one that is meant has it"
+            return f"{shown(name)} is ambiguous; it matches {names}: write the exact name"
         near = nearest(name, sorted(self.names)) if self.names else "; there is no image in it"
         return f"{shown(name)} is not in the job folder{near}"
 
     def _why_unusable(self, image: str) -> str:
-        """Of an image that is there; an empty text for a good one. Each is looked at once."""
+        """Return why an image that is there cannot be used, or ''. Each is looked at once."""
         if image not in self._looked_at:
             try:
                 self._looked_at[image] = self._look(image)
@@ -87,9 +87,9 @@ class JobImages:
 
 
 def on_disk(name: str, images: Collection[str]) -> str:
-    """Return the name of the image that is meant: `./a.png` is `a.png`; an accent is the same
-    whether it is a sign of its own or not (macOS takes it apart), and so are capital and small
-    letters (as on Windows and macOS), where just one file fits."""
+    """Return the name of the image that is meant. `./a.png` is `a.png`. Composed and decomposed
+    accents are equal (macOS decomposes them), and so are capital and small letters (as on Windows
+    and macOS) if only one file fits."""
     clean = str(PurePosixPath(name))
     if clean in images:
         return clean
@@ -100,8 +100,8 @@ def on_disk(name: str, images: Collection[str]) -> str:
 
 
 def several_on_disk(name: str, images: Collection[str]) -> list[str]:
-    """Return the images that a name may mean, where they differ in nothing but capital and small
-    letters or the form of an accent, and none is called exactly so."""
+    """Return the images that an ambiguous name may mean: they differ only in capital and small
+    letters or the form of an accent, and none has exactly this name."""
     real = on_disk(name, images)
     fit = [] if real in images else _alike(real, images, _folded)
     return sorted(fit) if len(fit) > 1 else []
@@ -121,12 +121,12 @@ def _folded(name: str) -> str:
 
 
 def _odd(part: str) -> str:
-    """Why a name is one that Windows does not take for what it says, or an empty text. Refused
-    everywhere alike, so that a job works on all systems or on none."""
+    """Return why Windows would read a name differently, or ''. Such names are refused on every
+    system, so that a job works on all systems or on none."""
     if device := DEVICE.fullmatch(part):
         return f"is a device on Windows ({device[1].upper()}), not a file; give it another name"
     if ":" in part:
-        return 'has a ":" in it, which on Windows leads into another stream of a file'
+        return 'contains a ":", which Windows reads as another stream of a file'
     if part.endswith((".", " ")):
-        return "ends in a dot or a space, which Windows leaves out; give it another name"
-    return "has control characters in it" if any(sign < " " for sign in part) else ""
+        return "ends in a dot or a space, which Windows drops; give it another name"
+    return "contains control characters" if any(sign < " " for sign in part) else ""

@@ -23,7 +23,7 @@ _TYPO = 0.85
 _OLD_HASH = re.compile(r"(?:.*\[)?[0-9a-fA-F]{8}\]?")  # AUTOMATIC1111's first, which no list has
 _LORA = re.compile(r"<lora:([^:>]+)")
 _EMBEDDING = re.compile(r"(?i)\bembedding:([\w.-]*\w)")
-# What is taken beside the names of a list.
+# What is accepted in addition to the names of a list.
 _ALSO: Mapping[str, tuple[str, ...]] = {
     "checkpoint": ("None", "none", "Use same checkpoint"),
     "sampler": ("Use same sampler",),
@@ -34,7 +34,7 @@ _ALSO: Mapping[str, tuple[str, ...]] = {
 
 
 class NameChecks:
-    """The checks of all names in one stage after the other."""
+    """Checks the names in one stage after the other."""
 
     def __init__(self, report: CheckReport, rules: JobRules) -> None:
         self._report = report
@@ -49,7 +49,7 @@ class NameChecks:
                 look(self, (name,), value)
 
     def name(self, what: str, route: str, place: Place, name: Any) -> None:
-        """One name that must be in the list of this route."""
+        """Check that a name is in the list of this route."""
         names = self._report.names(route)
         if names is None or name in _ALSO.get(what, ()) or not isinstance(name, str):
             return
@@ -90,7 +90,8 @@ class NameChecks:
             self.name("checkpoint", "sd-models", place, name)
 
     def hires_upscaler(self, place: Place, name: str) -> None:
-        """One of two lists, of which SD.Next has only the first, with all in it."""
+        """Check a name that may be in either of two lists. SD.Next has only the first, which is
+        complete."""
         images = self._report.names("upscalers")
         if images is None or name in images:
             return
@@ -132,9 +133,9 @@ class NameChecks:
     def files_in(
         self, place: Place, value: Any, key: str = "", stands: Where = Where.PERHAPS
     ) -> None:
-        """Files in folders that a script's arguments name: each must be in one of the lists, or is
-        a place on the WebUI's disk. No list has the models of extensions: these are told by the key
-        that they stand under."""
+        """Check the files in folders that a script's arguments name: one in none of the lists is a
+        path on the WebUI's disk. No list has the models of extensions; their key identifies them.
+        """
         if isinstance(value, Mapping):
             for inner, item in value.items():
                 if not inner.lower().endswith("prompt"):
@@ -148,13 +149,13 @@ class NameChecks:
                     self.file(place, file)
 
     def is_own(self, text: str, stands: Where) -> bool:
-        """Whether a text in a script's arguments is a file of the job."""
+        """Return whether a text in a script's arguments is a file of the job."""
         own = stands is Where.IMAGE or text in self._report.stage.script_images
         return own and is_name(text, stands)
 
     def file(self, place: Place, path: str) -> None:
-        """One that must be in a list. Where a list of models is missing it is let through, and said
-        so: it may be one of that."""
+        """Check that a file is in a list. If a list of models is missing, the file may be in that, so
+        it is only noted."""
         lists = self._report.catalogue.lists
         if any(path in names or names.has_file(path) for names in lists.values()):
             return
@@ -170,8 +171,8 @@ class NameChecks:
         )
 
     def script(self, place: Place, name: str, role: str, other: str) -> None:
-        """One that must be of this role. /script-info says which are, but not of all scripts."""
-        if self._report.kind is Kind.SDCPP:  # it passes over them (measured)
+        """Check that a script has this role. /script-info knows the roles, but not of all scripts."""
+        if self._report.kind is Kind.SDCPP:  # it ignores them (measured)
             self._report.fail(place, f"{self._report.webui} has no scripts")
             return
         stage, lists = self._report.stage.kind, self._report.catalogue.lists
@@ -192,7 +193,7 @@ class NameChecks:
             if name == "sd_model_checkpoint":
                 if isinstance(value, str) and value:
                     self.checkpoint(where, value)
-            elif self._report.kind is Kind.SDCPP:  # it passes over them (measured)
+            elif self._report.kind is Kind.SDCPP:  # it ignores them (measured)
                 self._report.fail(
                     where, f"{self._report.webui} has no settings that a job could change"
                 )
@@ -210,11 +211,11 @@ class NameChecks:
                 self.modules(where, value)
 
     def has_setting(self, name: str) -> bool:
-        """As far as is known. AUTOMATIC1111 and Forge answer 500 to one that they do not have;
-        SD.Next passes over it, and has some that it does not list (sdnext.md)."""
+        """Return whether the WebUI has a setting, as far as that is known. AUTOMATIC1111 and Forge
+        answer 500 to an unknown one; SD.Next ignores it, and has some that it does not list."""
         known = self._report.catalogue.settings
         if not known:
-            self._report.skipped["settings"] = f"{self._report.webui}: it does not list them"
+            self._report.skipped["settings"] = f"{self._report.webui} does not list them"
         if not known or name in known or self._rules.allows(name):
             return True
         return not (
@@ -227,7 +228,7 @@ class NameChecks:
         self.negative_prompt(place, text)
 
     def negative_prompt(self, place: Place, text: str) -> None:
-        """LoRAs are for the other prompt alone."""
+        """Check the embeddings; LoRAs belong only into the other prompt."""
         for embedding in filter(_is_a_name, _EMBEDDING.findall(text)):
             self.name("embedding", "embeddings", place, embedding)
 
@@ -269,11 +270,12 @@ _LOOK_UP: Mapping[str, Callable[[NameChecks, Place, Any], None]] = {
 
 _ALLOW = ' ("allow" in the config makes exceptions)'
 _OF_FILES = ("sd-models", "loras")
-"""Lists whose names may be files in folders, and that each WebUI has that has scripts."""
-# An extension that loads AUTOMATIC1111's API early keeps the settings of others out of its list.
+"""Lists whose names may be files in folders; each WebUI with scripts has them."""
+# An extension that loads AUTOMATIC1111's API early hides the settings of others from its list.
 _UNLISTED = ' ("allow" in the config makes exceptions, for what an extension adds unlisted)'
 
 
 def _is_a_name(text: str) -> bool:
-    """Not `{detail|sharp}` or `__loras__`: what Dynamic Prompts makes of these, it alone knows."""
+    """Return whether a text is a name, unlike `{detail|sharp}` or `__loras__`, which only Dynamic
+    Prompts can resolve."""
     return not any(sign in text for sign in ("{", "|", "__"))

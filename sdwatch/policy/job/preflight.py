@@ -23,14 +23,14 @@ from sdwatch.policy.job.payload import own_images
 from sdwatch.policy.job.size_checks import SizeChecks
 
 MAX_GENERATION = 100_000_000
-"""Pixels of what one call makes, if the config says no other bound: as many as an image that a job
-brings may have. Larger ones end in failed allocations, or in the kernel's out-of-memory killer."""
+"""Default for the most pixels of one call: as many as an image that a job brings may have. Larger
+ones end in failed allocations, or in the kernel's out-of-memory killer."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """`problems`: why this WebUI cannot do the job. `notes`: what was not looked up, and why.
-    `stale`: lists whose names were not enough, and that may have changed since they were read."""
+    """The result. `problems`: why this WebUI cannot do the job. `notes`: what was not checked, and
+    why. `stale`: lists that lacked a name and may have changed since they were read."""
 
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
@@ -111,18 +111,18 @@ _USUAL_LIMIT = 300
 
 
 def _limited(limit: int | None) -> str:
-    """SD.Next's limit is on by default, and comes after the work; one that it does not tell is the
-    default (measured with 058a7f0c)."""
+    """Return a note about SD.Next's rate limit, which is on by default and answers 429 only after the
+    work. `limit` is None if the WebUI does not report it (measured with 058a7f0c)."""
     pictures = (limit if limit is not None else _USUAL_LIMIT) // _COST
     known = "" if limit is not None else " unless its settings say otherwise"
     return (
-        f"SD.Next answers 429 to more than {pictures} calls a minute{known}, after it has computed "
-        "the picture: set its option server_rate_limit to 0"
+        f"SD.Next answers 429 to more than {pictures} calls a minute{known}, after generating the "
+        "picture: set its option server_rate_limit to 0"
     )
 
 
 def _misfit(value: Any, rule: FieldRule) -> str:
-    """What a schema wants of a value that it does not take, or ''."""
+    """Return what the schema requires of a value that it rejects, or ''."""
     if rule.types and not any(_is_a(value, kind) for kind in rule.types):
         return "is of type " + " or ".join(sorted(rule.types - {"null"}))
     if rule.choices and value not in rule.choices:

@@ -20,21 +20,22 @@ from sdwatch.policy.job.payload import (
 
 
 class SizeChecks:
-    """The checks of the sizes of one stage after the other."""
+    """Checks the sizes of one stage after the other."""
 
     def __init__(self, report: CheckReport, max_generation: int) -> None:
         self._report = report
         self._max_generation = max_generation
 
     def check_size(self, source: Size | None) -> Size | None:
-        """`source`: the size of the picture that the stage is made from, where it is known."""
+        """Check the sizes and return that of the result, if it is known. `source`: the size of the
+        picture that the stage works on, if it is known."""
         if self._report.stage.kind == UPSCALE:
             return self.check_upscaled(source)
         fields = self._report.stage.fields
         width, height = fields.get("width"), fields.get("height")
         for name, side in (("width", width), ("height", height)):
             if side and side % 8:
-                near = f"{side // 8 * 8} is one, and what would be drawn in silence"
+                near = f"the WebUI would silently use {side // 8 * 8}"
                 self._report.fail((name,), f"{name} must be a multiple of 8, not {side}; {near}")
         if (width, height) == (8, 8) and self._report.kind in (Kind.FORGE, Kind.SDNEXT):
             self._report.fail(("width",), f"{self._report.webui} answers 500 to a size of 8x8")
@@ -60,8 +61,9 @@ class SizeChecks:
         return made
 
     def without_upscaler(self) -> None:
-        """Forge and AUTOMATIC1111 give the picture back as it was, with a 200 (measured), whatever
-        else is asked for; of SD.Next that was not measured."""
+        """Report an upscale without an upscaler. Forge and AUTOMATIC1111 return the picture
+        unchanged, with a 200 (measured), whatever else the job asks for; not measured with SD.Next.
+        """
         names = self._report.names("upscalers")
         others = [name for name in names.shown if name != "None"] if names else []
         named = (
@@ -82,8 +84,8 @@ class SizeChecks:
 
 
 def _upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | None, Size | None]:
-    """What an upscale computes, and what of that it gives: one to a size enlarges the picture until
-    both sides are as long, and cuts off the rest."""
+    """Return the size that an upscale computes, and that of its result: an upscale to a size enlarges
+    the picture until both sides are long enough, and crops the rest."""
     if fields.get("resize_mode") != 1:
         made = source and scaled(source, fields.get("upscaling_resize", DEFAULT_SCALE))
         return made, made
@@ -96,7 +98,7 @@ def _upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | No
 
 
 def _asks_for_more(fields: Mapping[str, Any], source: Size | None, made: Size | None) -> bool:
-    """Whether an upscale is to give another size than it is given, as far as that is known."""
+    """Return whether an upscale should change the size, as far as that is known."""
     if source is not None:
         return made != source
     times = fields.get("upscaling_resize", DEFAULT_SCALE)
