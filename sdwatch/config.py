@@ -103,8 +103,8 @@ class _Settings(BaseModel):
 
 
 class HealthConfig(_Settings):
-    """The health checks of a WebUI. `interval`, `timeout`: seconds; `failures`: consecutive failures
-    before it counts as unhealthy."""
+    """The health checks of a WebUI. `interval`, `timeout`: seconds; `failures`: consecutive
+    failures before it counts as unhealthy."""
 
     interval: Limit = 10.0
     timeout: Limit = 5.0
@@ -149,7 +149,9 @@ class WebUIConfig(_Settings):
     @classmethod
     def _plain_name(cls, name: str) -> str:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-            raise ValueError("a WebUI's name has only a-z, 0-9, - and _, and starts with a-z or 0-9")
+            raise ValueError(
+                "a WebUI's name has only a-z, 0-9, - and _, and starts with a-z or 0-9"
+            )
         return name
 
     @field_validator("url")
@@ -183,7 +185,9 @@ class WebUIConfig(_Settings):
             why = "sdwatch cannot restart a WebUI that it did not start"
             raise ValueError(f"max_rss and max_calls have no effect without a command: {why}")
         if self.command is not None and self.log_file:
-            raise ValueError("log_file is only for a WebUI without a command; sdwatch keeps the log")
+            raise ValueError(
+                "log_file is only for a WebUI without a command; sdwatch keeps the log"
+            )
         return self
 
 

@@ -107,11 +107,10 @@ class Probes:
 class WebUIError(SdwatchError):
     """A call to the WebUI failed.
 
-    `status`: HTTP status, None if no reply came. `kind` and `said`: class and text in an error body,
-    '' if it names none. `probes`: whether the WebUI still answered during a call without progress.
-    `after`: seconds from the POST to its end, None if nobody measured. `facts`: how a 200 that is no
-    success differs from the request.
-    """
+    `status`: HTTP status, None if no reply came. `kind` and `said`: class and text in an error
+    body, '' if it names none. `probes`: whether the WebUI still answered during a call without
+    progress. `after`: seconds from the POST to its end, None if nobody measured. `facts`: how a 200
+    that is no success differs from the request."""
 
     probes: Probes | None = None
     after: float | None = None

@@ -32,13 +32,13 @@ class Bad:
 
 
 BAD = {
-    "tab": Bad("prompt: a castle\n\tsteps: 2\n", (":2:1:", "begins with a tab", "spaces")),
+    "tab": Bad("prompt: a castle\n\tsteps: 2\n", (":2:1:", "starts with a tab", "spaces")),
     "no-mapping": Bad("- prompt\n- a castle\n", ("a job is a mapping", "not a list")),
     "unknown-stage": Bad("stages:\n  - txt3img: {prompt: a}\n", ('did you mean "txt2img"?',)),
     "unknown-field": Bad("prompt: a\nstep: 3\n", (":2:1:", 'did you mean "steps"?')),
     "duplicate-key": Bad("prompt: a\nprompt: b\n", (":2:1:", '"prompt" is there twice', "line 1")),
     "brackets": Bad("[" * 100_000, ("nested deeper than",)),
-    "alias-bomb": Bad(_alias_bomb(), ("alias", "put such text in quotes")),
+    "alias-bomb": Bad(_alias_bomb(), ("alias", "put the text in quotes")),
     "binary": Bad(bytes(range(256)) * 40, ("not a text file",)),
     "picture": Bad(b"\x89PNG\r\n\x1a\n" + bytes(100), ("not a text file", "PNG picture")),
     "empty": Bad("", ("the file is empty",)),

@@ -136,15 +136,15 @@ REFUSED = {
     "no stages": ("stages:", "1:8: stages must be a list such as `- txt2img:`, not nothing"),
     "stages as mapping": ("stages:\n  txt2img: {}", "2:3: stages must be a list such as"),
     "too many stages": ("stages: [" + "txt2img, " * 101 + "]", "1:9: a job has at most 100 stages"),
-    "stage without list": ("txt2img:\n  prompt: a", '1:1: a stage stands in a list under "stage'),
+    "stage without list": ("txt2img:\n  prompt: a", '1:1: put the stage into a list under "stage'),
     "unknown stage": ("stages:\n- txtimg: {}", '2:3: unknown stage "txtimg"; did you mean "txt2i'),
-    "unknown word": ("stages:\n- paint", '2:3: "paint" is no stage; a stage is one of txt2img'),
+    "unknown word": ("stages:\n- paint", '2:3: "paint" is not a stage; a stage is one of txt2img'),
     "fields beside the kind": (
         "stages:\n- txt2img:\n  prompt: a",
         "2:3: 2 keys in one stage (inden",
     ),
     "nothing to draw over": ("stages:\n- img2img: {}", "2:3: the first stage has nothing to take"),
-    "nothing to enlarge": ("stages:\n- upscale", "2:3: the first stage has nothing to take images"),
+    "nothing to enlarge": ("stages:\n- upscale", "2:3: the first stage has no images to work on"),
     "resize by nothing": (
         "stages:\n- txt2img\n- upscale: {upscaling_resize: 0}",
         "3:31: upscaling_resize must be more than 0, not 0",
@@ -194,21 +194,21 @@ def test_one_image_may_stand_without_a_list() -> None:
 
 BAD_NAMES = {
     "unknown": ("sketch.pn", '"sketch.pn" is not in the job folder; did you mean "sketch.png"?'),
-    "parent": ("../sketch.png", "is not within the job folder"),
-    "parent within": ("parts/../../a.png", "is not within the job folder"),
-    "absolute": ("/etc/passwd", "is not within the job folder"),
-    "home": ("~/a.png", "is not within the job folder"),
-    "drive": ("C:/a.png", "is not within the job folder"),
+    "parent": ("../sketch.png", "is outside the job folder"),
+    "parent within": ("parts/../../a.png", "is outside the job folder"),
+    "absolute": ("/etc/passwd", "is outside the job folder"),
+    "home": ("~/a.png", "is outside the job folder"),
+    "drive": ("C:/a.png", "is outside the job folder"),
     "backslash": ("parts\\eye.png", 'with "/" between folder and file'),
     "network": ("\\\\host\\share\\a.png", 'with "/" between folder and file'),
     "URL": ("https://example.org/a.png", "not a URL or image data"),
     "file URL": ("file:///etc/passwd", "not a URL or image data"),
     "data": ("data:image/png;base64,AAAA", "not a URL or image data"),
-    "the folder": (".", "is not within the job folder"),
-    "no name": ("", "is not within the job folder"),
+    "the folder": (".", "is outside the job folder"),
+    "no name": ("", "is outside the job folder"),
     "gradio's URL": ("file=/etc/passwd", "not a URL or image data"),
-    "other stream": ("sketch.png:secret", 'has a ":" in it'),
-    "other stream in a folder": ("parts:x/eye.png", 'has a ":" in it'),
+    "other stream": ("sketch.png:secret", 'contains a ":"'),
+    "other stream in a folder": ("parts:x/eye.png", 'contains a ":"'),
     "device": ("NUL", "is a device on Windows (NUL)"),
     "device with an ending": ("parts/con.png", "is a device on Windows (CON)"),
     "device with two endings": ("Com1.tar.gz", "is a device on Windows (COM1)"),
@@ -328,7 +328,7 @@ def test_fields_that_would_lose_the_images_are_left_out_with_a_warning(line: str
     job = job_of(f"prompt: a\n{line}\n")
     assert job.stages[0].fields == {"prompt": "a"}
     assert [(w.line, w.column) for w in job.warnings] == [(2, 1)]
-    assert "is left out" in job.warnings[0].message
+    assert "is ignored" in job.warnings[0].message
 
 
 @pytest.mark.slow
@@ -413,7 +413,7 @@ def test_the_example_folders_have_the_images_they_name(name: str) -> None:
 def test_the_written_schema_is_that_of_the_code() -> None:
     written = resources.config_folder() / "job.schema.json"
     assert json.loads(written.read_text(encoding="utf-8")) == job_schema(), (
-        "write it anew: json.dumps(job_schema(), indent=2) and a line end"
+        "write it again: json.dumps(job_schema(), indent=2) and a line end"
     )
 
 

@@ -102,7 +102,7 @@ Ended:     2026-11-23T14:22:00.000Z (UTC)
 Where:     stage 1 (txt2img), call 2
 Asked for: 512x768, 20 steps, sampler Euler a
 Machine:   0.4 of 16.0 GB of memory free, 90.0 GB free on the spool's disk, when last checked
-Images:    1 finished before the failure; they are kept in images/
+Images:    1 finished before the failure, kept in images/
 
 What was tried (times are UTC):
   2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (start 1 of the WebUI)

@@ -92,7 +92,7 @@ def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIEr
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (None, "its exit code was not seen, because another process had started it"),
+        (None, "exit code unknown, because another process started it"),
         (-11, "killed by signal 11, SIGSEGV"),
         (-40, "killed by signal 40"),
         (0, "exit code 0"),
@@ -104,7 +104,7 @@ def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIEr
         (0xC0000409, "exit code 0xC0000409, abort, or stack buffer overrun"),
         (-1073741819, "exit code 0xC0000005, access violation"),
         (-1073740940, "exit code 0xC0000374, heap corruption"),
-        (0x40010004, "exit code 0x40010004, ended from outside, as at a logoff"),
+        (0x40010004, "exit code 0x40010004, ended from outside, for example by a logoff"),
         (0xC0000143, "exit code 0xC0000143"),
         (1, "exit code 1"),
         (128, "exit code 128"),

@@ -20,7 +20,9 @@ class Blame:
 
     def __init__(self) -> None:
         self._proven: dict[FailureKey, set[str]] = {}  # the jobs that had each failure
-        self._died_by: dict[str, str] = {}  # consecutive jobs that ended the process, with their runs
+        self._died_by: dict[
+            str, str
+        ] = {}  # consecutive jobs that ended the process, with their runs
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
         """Return whether this failure was traced to PROVEN_AFTER jobs."""
@@ -44,8 +46,8 @@ class Blame:
         self._proven.clear()
 
     def take_suspects(self) -> tuple[str, ...]:
-        """Return the runs of SUSPECTS consecutive jobs that ended the WebUI, and start counting again;
-        () while there are fewer."""
+        """Return the runs of SUSPECTS consecutive jobs that ended the WebUI, and start counting
+        again; () while there are fewer."""
         if len(self._died_by) < SUSPECTS:
             return ()
         runs = tuple(self._died_by.values())

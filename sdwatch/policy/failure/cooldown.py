@@ -33,8 +33,8 @@ class Crash:
 
 
 def delay_after(number: int, cooldown: Sequence[float]) -> float:
-    """Return the wait after the n-th consecutive crash (n from 1), in seconds; the last one repeats.
-    """
+    """Return the wait after the n-th consecutive crash (n from 1), in seconds; the last one
+    repeats."""
     return cooldown[min(number, len(cooldown)) - 1]
 
 
@@ -60,8 +60,8 @@ _SOON = 60.0
 
 def asked_again_after(number: int) -> float:
     """Return the seconds until an unusable WebUI is checked or started again, after it was found
-    unusable n times in a row (n from 1). There was no crash, so there is no cool-down: whoever fixes
-    it should not have to wait."""
+    unusable n times in a row (n from 1). There was no crash, so there is no cool-down: whoever
+    fixes it should not have to wait."""
     return _ASKED_AGAIN[min(number, len(_ASKED_AGAIN)) - 1]
 
 
@@ -76,8 +76,8 @@ def is_waited_for(
 
 
 def on_this_boot(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> list[Crash]:
-    """Return the crashes for a monitor that starts now: the rest of a cool-down from before a reboot
-    is computed once from the wall clock, and runs on the boot clock from then on."""
+    """Return the crashes for a monitor that starts now: the rest of a cool-down from before a
+    reboot is computed once from the wall clock, and runs on the boot clock from then on."""
     if not crashes or crashes[-1].at.boot_id == now.boot_id:
         return list(crashes)
     passed = delay_after(len(crashes), cooldown) - remaining(crashes, cooldown, now)

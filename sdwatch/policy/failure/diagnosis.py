@@ -154,8 +154,8 @@ _OF_A_200: Mapping[str, str] = {
         "upscaler such as Lanczos, or put the weights where the WebUI looks for them."
     ),
     "one_colour_upscale": (
-        "The usual cause of such a picture is a broken upscaler: use another one. If the picture is "
-        "meant to look like this, set `checks: {one_colour_upscale: warn}` in the config."
+        "The usual cause of such a picture is a broken upscaler: use another one. If the picture "
+        "is meant to look like this, set `checks: {one_colour_upscale: warn}` in the config."
     ),
     "extension": (
         "An extension raised an exception, and the WebUI generated without it; the log names it. "
@@ -294,9 +294,9 @@ _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 def what_failed(
     explanation: Explanation, error: WebUIError, checkpoint: str = ""
 ) -> FailureKey | None:
-    """Return what identifies a failure; None if it must not be attributed to a job: the WebUI ended,
-    or no signature fits and the reply says nothing or only something generic. `checkpoint`: the one
-    that the call names, because a black picture may come from its NaNs."""
+    """Return what identifies a failure; None if it must not be attributed to a job: the WebUI
+    ended, or no signature fits and the reply says nothing or only something generic. `checkpoint`:
+    the one that the call names, because a black picture may come from its NaNs."""
     key = explanation.key
     if explanation.diagnosis is Diagnosis.SILENT:
         return replace(key, said=(*key.said, checkpoint))

@@ -44,12 +44,11 @@ class FailureFacts:
     """What is known of one failed call.
 
     `process_gone`: our WebUI's process was seen to end during it, with `exit_code`. `log`: the
-    WebUI's lines since the call was sent, oldest first. `memory_low`: whether the machine had almost
-    no free memory just before, None if nobody checked; `memory`: the same in words.
-    `names_checkpoint`: the call names files to load, so one that cannot be loaded is the job's fault.
-    `kind`: of the WebUI that failed. `printed`: lines since its start that it prints only once, see
-    Way.
-    """
+    WebUI's lines since the call was sent, oldest first. `memory_low`: whether the machine had
+    almost no free memory just before, None if nobody checked; `memory`: the same in words.
+    `names_checkpoint`: the call names files to load, so one that cannot be loaded is the job's
+    fault. `kind`: of the WebUI that failed. `printed`: lines since its start that it prints only
+    once, see Way."""
 
     error: WebUIError
     process_gone: bool = False

@@ -82,8 +82,8 @@ _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 
 
 def _unloaded_embedding(line: str) -> str:
-    """Return the name of an embedding that is damaged or made for another model, else ''. All in the
-    folder are loaded with a checkpoint, whether a prompt names them or not (source of Forge
+    """Return the name of an embedding that is damaged or made for another model, else ''. All in
+    the folder are loaded with a checkpoint, whether a prompt names them or not (source of Forge
     dfdcbab6: the line has the file's path; SD.Next has no such line)."""
     _, sign, path = line.partition(_EMBEDDING)
     return bare_name(path.strip()) if sign else ""

@@ -1,5 +1,5 @@
-"""Report a lasting state (a full disk, a missing share) once, then at growing intervals, and when it
-ends. Pure: the caller passes the time, in seconds on a monotonic clock."""
+"""Report a lasting state (a full disk, a missing share) once, then at growing intervals, and when
+it ends. Pure: the caller passes the time, in seconds on a monotonic clock."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Lasting:
         return f"still, after {in_words(now - state.since)}: {what}"
 
     def is_over(self, name: str, now: float) -> str:
-        """Note that the state has ended; return how long it lasted, in words; '' if it was not on."""
+        """Note that the state has ended; return how long it lasted, in words, or ''."""
         state = self._states.pop(name, None)
         return "" if state is None else in_words(now - state.since)
 

@@ -32,8 +32,8 @@ class Image:
 
 @dataclass
 class CallLedger:
-    """One call. `counted`: failed attempts that count; `excused`: those that the self-test blamed on
-    the WebUI; `cut_offs`: cut short by the monitor's own death; `given_up`: by a clean stop;
+    """One call. `counted`: failed attempts that count; `excused`: those that the self-test blamed
+    on the WebUI; `cut_offs`: cut short by the monitor's own death; `given_up`: by a clean stop;
     `images`: None until it is finished."""
 
     counted: int = 0

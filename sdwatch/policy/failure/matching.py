@@ -19,15 +19,15 @@ _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnos
 
 
 def match(facts: FailureFacts, signatures: Iterable[Signature]) -> tuple[Signature, str] | None:
-    """The signature that explains a failed call, and in words which evidence decided.
+    """Return the signature that explains a failed call, and in words which evidence decided.
 
-    The order of evidence, each before what stands below it:
+    The order of evidence, strongest first:
 
     1. the end of the process, before all that it shows as;
-    2. what the body says, where a signature knows it, unless that only tells of what an earlier
-       fault of the same call has left behind (`yields`);
-    3. what the log of the call says clearly, where the body says nothing, has a generic text that
-       no signature knows, or only tells of something left behind;
+    2. what the body says, if a signature knows it, unless that is only the consequence of an
+       earlier fault of the same call (`yields`);
+    3. what the log of the call says clearly, if the body says nothing, has a generic text that no
+       signature knows, or only names such a consequence;
     4. what the body says of that;
     5. what the log says vaguely, where the body says nothing;
     6. the bare status.
@@ -62,8 +62,8 @@ def printed_once(
 
 
 def _by_body(known: list[Signature], seen: Observation) -> tuple[Signature, str] | None:
-    """What the reply says; unless that is only what an earlier fault of the same call has left,
-    which the log tells of."""
+    """Match the reply, unless that only shows the consequence of an earlier fault of the same call,
+    which the log names."""
     found = _first(known, seen, lambda way: way.by_body)
     if found is None or not (found[0].yields or found[0].vague):
         return found
@@ -78,8 +78,8 @@ def _by_body(known: list[Signature], seen: Observation) -> tuple[Signature, str]
 def _by_log(
     facts: FailureFacts, known: list[Signature], seen: Observation
 ) -> tuple[Signature, str] | None:
-    """What the log tells where the body does not name the cause: says nothing at all, or complains
-    of a value that is missing, which then is what is left of an earlier, clearer event."""
+    """Match the log if the body does not name the cause: it says nothing, or complains about a
+    missing value, which is the consequence of an earlier, clearer event."""
     if is_opaque(facts):
         return _by_traces(known, seen)
     return _by_clear_lines(known, seen) if complains_of_a_value(facts.error) else None
@@ -119,8 +119,8 @@ def why_not_started(start: FailedStart, signatures: Iterable[Signature]) -> Sign
 
 
 def ends_start(line: str, signatures: Iterable[Signature]) -> bool:
-    """Whether a line of a WebUI that is starting proves that it will not become ready, although its
-    process lives on."""
+    """Return whether a line of a starting WebUI proves that it will not become ready, although its
+    process is still running."""
     (text,) = without_noise([line[:LONGEST_LINE]])
     return any(
         way.by_log and way.also is None and way.log is not None and way.log.search(text)
@@ -131,8 +131,8 @@ def ends_start(line: str, signatures: Iterable[Signature]) -> bool:
 
 
 def _by_traces(signatures: Sequence[Signature], seen: Observation) -> tuple[Signature, str] | None:
-    """By what a failure left behind: how the process ended, and the log. A reply of a process that
-    has ended counts after the log, in which its cause stands earlier."""
+    """Match how the process ended, and the log. The reply of a process that has ended counts after
+    the log, which has the cause earlier."""
     own = [signature for signature in signatures if not signature.builtin]
     ours = [signature for signature in signatures if signature.builtin]
     clear = [each for each in ours if not (each.vague or each.tells_the_end)]
@@ -148,7 +148,7 @@ def _by_traces(signatures: Sequence[Signature], seen: Observation) -> tuple[Sign
 def _by_clear_lines(
     signatures: Sequence[Signature], seen: Observation
 ) -> tuple[Signature, str] | None:
-    """By lines of the log alone, and only by those that say what failed."""
+    """Match lines of the log, but only those that say what failed."""
     own = [signature for signature in signatures if not signature.builtin]
     clear = [each for each in signatures if not (each.vague or each.tells_the_end)]
     return _first(own, seen, lambda way: way.by_log) or _earliest(clear, seen)
@@ -159,8 +159,8 @@ def _leaves_traces(way: Way) -> bool:
 
 
 def _earliest(signatures: Iterable[Signature], seen: Observation) -> tuple[Signature, str] | None:
-    """The one that explains the first event that the log tells of: what came later may follow from
-    it. The lines of one traceback are one event, of which the upper signature is taken."""
+    """Return the signature of the first event in the log, because later ones may follow from it.
+    The lines of one traceback are one event; the upper signature counts."""
     found = [
         (seen.line_number(way), signature, evidence)
         for signature in signatures

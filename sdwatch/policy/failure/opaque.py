@@ -17,9 +17,8 @@ _SAYS_NOTHING = re.compile(
 )
 
 
-# What Python says where something before went wrong and was caught: a part is missing that should
-# have come of it. Such a text tells where that was noticed and nothing of the cause (A1111#14623,
-# amdgpu#355, reForge#292).
+# What Python says after an earlier error was caught: its result is missing. Such a text says where
+# that was noticed but not why (A1111#14623, amdgpu#355, reForge#292).
 _GENERIC = re.compile(
     r"""\W*(cannot unpack non-iterable )?'?NoneType'? object\b
     |(object|argument) of type '?NoneType'?
@@ -37,27 +36,20 @@ _GENERIC = re.compile(
 
 
 def says_nothing(error: WebUIError) -> bool:
-    """Whether a WebUI's reply has no word of what went wrong."""
+    """Return whether a WebUI's reply says nothing about what failed."""
     return _SAYS_NOTHING.fullmatch(error.said) is not None
 
 
 def is_generic(error: WebUIError) -> bool:
-    """Whether a WebUI's reply has the text of an exception that may follow from anything."""
+    """Return whether a WebUI's reply has the text of an exception that anything may cause."""
     is_one = isinstance(error, WebUIServerError)
     return is_one and _GENERIC.match(error.said[:_LONGEST].strip()) is not None
 
 
-# What Python says of a value that is not as the code expects it. Nobody learns from that what went
-# wrong: AUTOMATIC1111#14623, amdgpu#355 and reForge#292 are memory errors that end so.
-_VALUE_ERRORS = (
-    "TypeError",
-    "AttributeError",
-    "IndexError",
-    "UnboundLocalError",
-    "NameError",
-    "ZeroDivisionError",
-    "StopIteration",
-)
+# Exceptions about an unexpected value, which do not say what failed: AUTOMATIC1111#14623,
+amdgpu#355 # and reForge#292 are memory errors that end like this. _VALUE_ERRORS = ( "TypeError",
+"AttributeError", "IndexError", "UnboundLocalError", "NameError", "ZeroDivisionError",
+"StopIteration", )
 
 
 def complains_of_a_value(error: WebUIError) -> bool:
@@ -68,9 +60,9 @@ def complains_of_a_value(error: WebUIError) -> bool:
 
 
 def is_opaque(facts: FailureFacts) -> bool:
-    """Whether the error says nothing about its cause, so that the log may: a 200 without what was
-    asked for, and an exception without a text. Where an exception has one, what else the log says
-    is beside the point, as what SD.Next writes of the machine after each picture."""
+    """Return whether the error says nothing about its cause, so that the log may: a 200 without
+    what was asked for, or an exception without a text. If an exception has a text, the rest of the
+    log is unrelated, such as what SD.Next writes about the machine after each picture."""
     if isinstance(facts.error, WebUIServerError):
         return says_nothing(facts.error)
     return isinstance(facts.error, WebUIReplyError)

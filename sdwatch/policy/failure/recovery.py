@@ -143,8 +143,8 @@ _ENDS_A_LIFE = (Diagnosis.CRASH, Diagnosis.STUCK, Diagnosis.POISONED)
 
 
 def is_crash(diagnosis: Diagnosis, poisons: bool, decision: Decision) -> bool:
-    """Return whether the WebUI must be restarted after a failure. After a second server error from a
-    WebUI that still answers, the self-test decides that. `poisons`: see Explanation."""
+    """Return whether the WebUI must be restarted after a failure. After a second server error from
+    a WebUI that still answers, the self-test decides that. `poisons`: see Explanation."""
     again = decision.action in (Action.RESTART, Action.WAIT)
     return poisons or diagnosis in _ENDS_A_LIFE or again
 
@@ -214,11 +214,10 @@ def after_self_test(
 ) -> Decision:
     """Return what to do about a call that has failed twice, now that the WebUI was tested.
 
-    `unhealthy`: why the self-test failed, or ''. `first_call`: the call's last attempt was the first
-    call of its incarnation, so no earlier call can have harmed that. `excused`: attempts of this
-    call that were already blamed on the WebUI; `sent`: how often it was sent. A decision that
-    `excuses` gives the call one last attempt: at once, or when the hold is over.
-    """
+    `unhealthy`: why the self-test failed, or ''. `first_call`: the call's last attempt was the
+    first call of its incarnation, so no earlier call can have harmed that. `excused`: attempts of
+    this call that were already blamed on the WebUI; `sent`: how often it was sent. A decision that
+    `excuses` gives the call one last attempt: at once, or when the hold is over."""
     if result is SelfTestResult.PASSED:
         return Decision(Action.FAIL, Ground.HEALTHY, Blamed.JOB)
     if excused >= EXCUSED_ATTEMPTS:

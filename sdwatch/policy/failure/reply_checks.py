@@ -103,8 +103,8 @@ class Made:
 
 
 def findings(stage: str, payload: Mapping[str, Any], made: Made) -> tuple[Finding, ...]:
-    """Return everything that differs from `payload`. If somebody interrupted the call, only that: the
-    rest follows from it."""
+    """Return everything that differs from `payload`. If somebody interrupted the call, only that:
+    the rest follows from it."""
     if made.interrupted:
         words = f"somebody pressed {made.interrupted} in the WebUI: the picture is not finished"
         return (Finding("interrupted", words),)
@@ -176,8 +176,8 @@ def _asked_sizes(payload: Mapping[str, Any]) -> list[Size]:
 
 
 def made_size(payload: Mapping[str, Any]) -> Size:
-    """Return the size of a txt2img's or img2img's pictures, after hires. A side that is not given is
-    512, the WebUIs' default."""
+    """Return the size of a txt2img's or img2img's pictures, after hires. A side that is not given
+    is 512, the WebUIs' default."""
     sides = {side: payload.get(side) or 512 for side in ("width", "height")}
     return _asked_sizes({**payload, **sides})[0]
 
@@ -187,8 +187,8 @@ def _scaled(known: int, side: int, other: int) -> int:
 
 
 def _is_near(size: Size, asked: Size) -> bool:
-    """Return whether a WebUI makes `size` from `asked`: 65 becomes 64, with stable-diffusion.cpp 128;
-    some models need multiples of 16 or 32 (source)."""
+    """Return whether a WebUI makes `size` from `asked`: 65 becomes 64, with stable-diffusion.cpp
+    128; some models need multiples of 16 or 32 (source)."""
     return all(_fits(got, want) for got, want in zip(size, asked, strict=True))
 
 
@@ -344,8 +344,9 @@ def _seed(payload: Mapping[str, Any], info: Mapping[str, Any]) -> Finding | None
 
 
 def unknown_name(finding: Finding, listed: Iterable[Any]) -> str:
-    """Return why no restart can help: `; this WebUI knows no sampler "Eulr"; did you mean "Euler"?`.
-    '' if the WebUI lists the name, or lists nothing. `listed`: the WebUI's list, see LISTS."""
+    """Return why no restart can help: `; this WebUI knows no sampler "Eulr"; did you mean
+    "Euler"?`. '' if the WebUI lists the name, or lists nothing. `listed`: the WebUI's list, see
+    LISTS."""
     items = [item for item in listed if isinstance(item, Mapping)]
     names = {str(item[key]) for item in items for key in _NAME_KEYS if item.get(key)}
     asked = finding.name

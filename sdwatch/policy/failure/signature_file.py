@@ -17,7 +17,7 @@ from sdwatch.policy.job.schema import Reading, read_model, readable
 
 
 def parse_signatures(data: bytes, file: str, *, builtin: bool = False) -> tuple[Signature, ...]:
-    """The signatures that `data` lists, in its order. Raises FileProblems, placed in `file`."""
+    """Return the signatures in `data`, in their order. Raises FileProblems, placed in `file`."""
     listed, problems = read_model(parse_document(data, file), _File, "the file")
     if listed is None:
         raise FileProblems(file, readable(problems))
@@ -28,7 +28,7 @@ _GROUPS = re.compile(r"\\.|\([^()]*\)|\[[^\]]*\]")
 
 
 def beginning(pattern: str) -> str:
-    """Plain text that all begins with that fits a regular expression; '' where none is known."""
+    """Return plain text with which every match of a regular expression starts; '' if unknown."""
     plain = re.match(r"[\w :']*", pattern)
     if plain is None or "|" in _GROUPS.sub("", pattern):
         return ""
@@ -37,7 +37,7 @@ def beginning(pattern: str) -> str:
 
 
 _SLOW = (
-    "may take for ever: it repeats what repeats itself, or has more than "
+    "may take forever: it repeats what repeats itself, or has more than "
     f"{MOST_IN_A_ROW} repeats in a row that fit the same text, as .* does"
 )
 
@@ -71,7 +71,7 @@ class _When(_Read):
         try:
             re.compile(text)
         except (re.error, OverflowError) as error:
-            raise ValueError(f"is no regular expression: {error}") from None
+            raise ValueError(f"is not a regular expression: {error}") from None
         except RecursionError:
             raise ValueError("has too many groups within each other") from None
         if is_slow(text):
@@ -88,7 +88,7 @@ class _When(_Read):
     @model_validator(mode="after")
     def _something(self) -> _When:
         if not self.model_fields_set - {"names_checkpoint", "printed"}:
-            raise ValueError("names nothing to tell it by")
+            raise ValueError("names nothing to recognize it by")
         if self.also is not None and self.log is None:
             raise ValueError("also is for another line than that of log")
         if self.printed is not None and not self.model_fields_set & {"kind", "said", "status"}:

@@ -36,9 +36,9 @@ _PROVEN_BY = {
 
 @dataclass(frozen=True)
 class Way:
-    """One way to tell a failure. All that is given must hold. `begins`: the plain text that all
-    which fits `log` begins with, as far as that is known. `also`: what another line must fit.
-    `printed`: a line since the WebUI was started, of those that it prints once in its life."""
+    """One way to recognize a failure. Everything that is given must hold. `begins`: plain text with
+    which every match of `log` starts, as far as that is known. `also`: what another line must fit.
+    `printed`: a line since the WebUI's start that it prints only once in its life."""
 
     status: tuple[int, ...] = ()
     kind: re.Pattern[str] | None = None

@@ -197,7 +197,7 @@ def own(lines: Sequence[str], error: WebUIError) -> Traceback | None:
 def without(lines: Sequence[str], owed: Sequence[Raised]) -> tuple[tuple[str, ...], list[Raised]]:
     """A call's log without the late tracebacks of the calls before it; what these still owe.
 
-    Each takes the first that fits. Where the log begins in the middle of one, its rest is taken.
+    Each takes the first that fits. If the log starts in the middle of one, its rest is taken.
     """
     left, dropped = list(owed), set[int]()
     if not left:

@@ -1,4 +1,4 @@
-"""Collect what the checks of one job against one WebUI find; quote names and suggest others. Pure."""
+"""Collect what the checks of a job against a WebUI find; suggest names. Pure."""
 
 from __future__ import annotations
 

@@ -129,9 +129,9 @@ _OPENS = (b":", b"-", b"?")
 
 
 def shown(text: str) -> str:
-    """Return a value or a key for a message: in quotes if it is short, else only its length, because
-    it may be a prompt. Messages end up in logs, a line each, so what would break a line is escaped.
-    """
+    """Return a value or a key for a message: in quotes if it is short, else only its length,
+    because it may be a prompt. Messages end up in logs, a line each, so what would break a line is
+    escaped."""
     if len(text) > 24 or len(text.split()) > 3:
         return f"a text of {len(text):,} characters"
     return f'"{text}"' if text.isprintable() else repr(text)
@@ -193,8 +193,8 @@ def text_of(data: bytes) -> str:
 
 
 def _as_yaml(text: str) -> str:
-    """Return JSON as YAML, which differs only in tabs between values, `\\/`, and characters that are
-    escaped as surrogate pairs. Other text stays as it is."""
+    """Return JSON as YAML, which differs only in tabs between values, `\\/`, and characters that
+    are escaped as surrogate pairs. Other text stays as it is."""
     if not text.lstrip().startswith("{"):
         return text
     return _JSON_PARTS.sub(_json_part, text)
@@ -346,7 +346,9 @@ class _Composer:
 
 def _accident(what: str, line: int, column: int) -> Problem:
     sign = {"alias": "*", "anchor": "&", "tag": "!"}[what]
-    message = f'"{sign}" starts a YAML {what}, which sdwatch does not support; put the text in quotes'
+    message = (
+        f'"{sign}" starts a YAML {what}, which sdwatch does not support; put the text in quotes'
+    )
     return Problem(line, column, message)
 
 

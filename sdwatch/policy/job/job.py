@@ -125,10 +125,9 @@ def parse_job(
     """Return the job in `data`; `file` is only named in errors.
 
     `images`: names of the images in the job's folder, relative to it, with `/`; None for a job that
-    is a single file. `look` returns the size of an image that is there, or raises SpoolError for one
-    that cannot be used, with a text such as `is cut off`; each is looked at once. Raises JobError
-    with every problem.
-    """
+    is a single file. `look` returns the size of an image that is there, or raises SpoolError for
+    one that cannot be used, with a text such as `is cut off`; each is looked at once. Raises
+    JobError with every problem."""
     infotext = _infotext_in(data)
     try:
         root = infotext.root if infotext else parse_document(data, file)
@@ -279,9 +278,7 @@ class _JobReader:
             return
         given = [node for name, node in value.entries if name.text == needed]
         if not given or (isinstance(given[0], Scalar) and given[0].is_null):
-            self.fail(
-                key, f'the first stage has no images to work on; name them in "{needed}"'
-            )
+            self.fail(key, f'the first stage has no images to work on; name them in "{needed}"')
 
     def fields(
         self, node: Node, model: type[BaseModel], what: str

@@ -56,9 +56,7 @@ class JobImages:
         parts = PurePosixPath(name).parts
         drive = parts and len(parts[0]) == 2 and parts[0].endswith(":")
         if not parts or drive or name.startswith(("/", "~")) or ".." in parts:
-            return (
-                f"{shown(name)} is outside the job folder; name an image such as castle.png"
-            )
+            return f"{shown(name)} is outside the job folder; name an image such as castle.png"
         if odd := next(filter(None, map(_odd, parts)), ""):
             return f"{shown(name)} {odd}"
         if self.names is None:

@@ -154,15 +154,15 @@ class NameChecks:
         return own and is_name(text, stands)
 
     def file(self, place: Place, path: str) -> None:
-        """Check that a file is in a list. If a list of models is missing, the file may be in that, so
-        it is only noted."""
+        """Check that a file is in a list. If a list of models is missing, the file may be in that,
+        so it is only noted."""
         lists = self._report.catalogue.lists
         if any(path in names or names.has_file(path) for names in lists.values()):
             return
         missing = [name for name in _OF_FILES if name not in lists]
         if not missing:
             self._report.refusing.update(_OF_FILES)
-            self._report.fail(place, f"{quoted(path)} is in none of the lists of {self._report.webui}, and names a "
+            self._report.fail(place, f"{quoted(path)} is in none of the WebUI's lists, and names a "
                       f"place on its disk{_ALLOW}")  # fmt: skip
             return
         why = self._report.catalogue.missing.get(missing[0], "no such list")
@@ -171,7 +171,7 @@ class NameChecks:
         )
 
     def script(self, place: Place, name: str, role: str, other: str) -> None:
-        """Check that a script has this role. /script-info knows the roles, but not of all scripts."""
+        """Check that a script has this role. /script-info lists roles, but not all scripts."""
         if self._report.kind is Kind.SDCPP:  # it ignores them (measured)
             self._report.fail(place, f"{self._report.webui} has no scripts")
             return
@@ -203,7 +203,8 @@ class NameChecks:
                     where, f"{self._report.webui} has no setting {quoted(name)}{near}{_UNLISTED}"
                 )
             elif name == "sd_vae" and value and self._report.kind is Kind.FORGE_NEO:
-                self._report.fail(where, f"sd_vae has no effect on {self._report.kind.words}: name the VAE in "
+                kind = self._report.kind.words
+                self._report.fail(where, f"sd_vae has no effect on {kind}: name the VAE in "
                           "forge_additional_modules")  # fmt: skip
             elif name == "sd_vae" and isinstance(value, str) and value:
                 self.name("VAE", "sd-vae", where, value)

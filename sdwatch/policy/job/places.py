@@ -80,6 +80,6 @@ def is_model_key(key: str) -> bool:
 
 
 def bare_name(file: str) -> str:
-    """Return the name of a model or an image without its folder and its ending, in small letters."""
+    """Return the name of a file without its folder and its suffix, in small letters."""
     last = re.split(r"[/\\]", file)[-1].lower()
     return re.sub(r"\.(safetensors|ckpt|gguf|pt|sft|bin|png|webp)$", "", last)

@@ -111,8 +111,8 @@ _USUAL_LIMIT = 300
 
 
 def _limited(limit: int | None) -> str:
-    """Return a note about SD.Next's rate limit, which is on by default and answers 429 only after the
-    work. `limit` is None if the WebUI does not report it (measured with 058a7f0c)."""
+    """Return a note about SD.Next's rate limit, which is on by default and answers 429 only after
+    the work. `limit` is None if the WebUI does not report it (measured with 058a7f0c)."""
     pictures = (limit if limit is not None else _USUAL_LIMIT) // _COST
     known = "" if limit is not None else " unless its settings say otherwise"
     return (

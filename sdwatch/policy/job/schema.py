@@ -231,7 +231,7 @@ class _Reader:
         return made
 
     def free(self, node: Node) -> JSON:
-        """Return a value whose shape only the WebUI knows: JSON's types, everything else as text."""
+        """Return a value whose shape only the WebUI knows: JSON's types, else text."""
         if isinstance(node, Sequence):
             return [self.free(item) for item in node.items]
         if isinstance(node, Mapping):

@@ -58,7 +58,7 @@ def where(key: str) -> Where:
 
 
 def is_name(text: str, place: Where) -> bool:
-    """Return whether a text there is the name of a file of the job, not image data or other text."""
+    """Return whether a text there is the name of a file of the job, and not image data."""
     if place is Where.OTHER or len(text) > _LONGEST_NAME or _DATA.match(text):
         return False
     if place is Where.PERHAPS:
@@ -121,7 +121,7 @@ def images_in(value: Any) -> list[str]:
 
 
 def with_images(value: Any, image: Callable[[str], str], place: Where = Where.PERHAPS) -> Any:
-    """Return the arguments with each text that may be a file of the job replaced by `image(name)`."""
+    """Return the arguments with `image(name)` for each text that may be a file of the job."""
     if isinstance(value, dict):
         return {key: with_images(inner, image, where(key)) for key, inner in value.items()}
     if isinstance(value, list):

@@ -71,7 +71,8 @@ class SizeChecks:
             if "upscaler_1" in self._report.stage.fields
             else "names none"
         )
-        self._report.fail(("upscaler_1",), f"{self._report.webui} enlarges nothing without an upscaler, and this "
+        webui = self._report.webui
+        self._report.fail(("upscaler_1",), f"{webui} needs an upscaler to enlarge a picture, and this "
                   f"stage {named}{any_of(others)}")  # fmt: skip
 
     def check_area(self, field: str, made: Size, batch: int) -> None:
@@ -84,8 +85,8 @@ class SizeChecks:
 
 
 def _upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | None, Size | None]:
-    """Return the size that an upscale computes, and that of its result: an upscale to a size enlarges
-    the picture until both sides are long enough, and crops the rest."""
+    """Return the size that an upscale computes, and that of its result: an upscale to a size
+    enlarges the picture until both sides are long enough, and crops the rest."""
     if fields.get("resize_mode") != 1:
         made = source and scaled(source, fields.get("upscaling_resize", DEFAULT_SCALE))
         return made, made

@@ -39,9 +39,9 @@ _ASKED = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence of the last failure. `payload`: sanitised; `machine`: the host snapshot; `lines`:
-    what the WebUI printed, free of prompts; `tail_name`: the file with the WebUI's last lines;
-    `shows`: what that file has; `files`: the names of all evidence files."""
+    """The evidence of the last failure. `payload`: sanitised; `machine`: the host snapshot;
+    `lines`: what the WebUI printed, free of prompts; `tail_name`: the file with the WebUI's last
+    lines; `shows`: what that file has; `files`: the names of all evidence files."""
 
     payload: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
@@ -98,7 +98,7 @@ def _facts(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> Iterato
     if machine := machine_line(evidence.machine):
         yield f"Machine:   {machine}"
     if about.images:
-        yield f"Images:    {len(about.images)} finished before the failure; they are kept in images/"
+        yield f"Images:    {len(about.images)} finished before the failure, kept in images/"
 
 
 def asked_for(payload: Mapping[str, Any]) -> str:
