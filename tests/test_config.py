@@ -247,12 +247,12 @@ def test_max_rss_is_a_size_or_a_share_of_the_machines_memory(
 
 
 @pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)
-def test_each_mistake_is_told_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
+def test_each_mistake_is_reported_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
     told = problems_of(text)
     assert any(line.startswith(f"c.yaml:{says}") for line in told), told
 
 
-def test_all_mistakes_are_told_at_once() -> None:
+def test_all_mistakes_are_reported_at_once() -> None:
     told = problems_of(
         "spool: a\nsetle: 1\nsettle: x\nmin_free: -1\n"
         "webuis:\n  a: {url: x, stall: 0}\n  b: {comand: y}\n"

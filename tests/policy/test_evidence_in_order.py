@@ -98,7 +98,7 @@ def test_the_earlier_and_more_specific_evidence_decides(row: Row) -> None:
         "generator didn't yield",
     ],
 )
-def test_what_only_tells_where_something_was_missing_is_generic(text: str) -> None:
+def test_a_text_that_only_says_what_was_missing_is_generic(text: str) -> None:
     assert is_generic(said(text))
     facts = FailureFacts(said(text), log=(HIP,))
     assert judge(facts, BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY

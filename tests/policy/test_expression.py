@@ -1,4 +1,4 @@
-"""Expressions that may take for ever, and those that cannot; and all that sdwatch has itself."""
+"""Expressions that may take forever, those that cannot, and all that sdwatch uses itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUICK = (
 
 
 @pytest.mark.parametrize("text", FOR_EVER)
-def test_what_may_take_for_ever_is_slow(text: str) -> None:
+def test_an_expression_that_may_take_forever_is_slow(text: str) -> None:
     re.compile(text)
     assert is_slow(text)
 

@@ -127,7 +127,7 @@ REFUSED = {
     "seed": ("prompt: a\nseed: -2", "2:7: seed must be at least -1, not -2"),
     "priority": ("prompt: a\npriority: 5000", "2:11: priority must be at most 1000, not 5000"),
     "empty name": ('prompt: a\nname: ""', "2:7: name must have at least 1 characters"),
-    "mixed": ("prompt: a\nstages: [upscale]", '1:1: "prompt" stands beside "stages"; move it into'),
+    "mixed": ("prompt: a\nstages: [upscale]", '1:1: "prompt" is beside "stages"; move it into'),
     "misspelt beside stages": (
         "nam: a\nstages: [txt2img]",
         '1:1: unknown field "nam" in a job; did',
@@ -143,7 +143,7 @@ REFUSED = {
         "stages:\n- txt2img:\n  prompt: a",
         "2:3: 2 keys in one stage (inden",
     ),
-    "nothing to draw over": ("stages:\n- img2img: {}", "2:3: the first stage has nothing to take"),
+    "nothing to draw over": ("stages:\n- img2img: {}", "2:3: the first stage has no images"),
     "nothing to enlarge": ("stages:\n- upscale", "2:3: the first stage has no images to work on"),
     "resize by nothing": (
         "stages:\n- txt2img\n- upscale: {upscaling_resize: 0}",
@@ -153,12 +153,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)
-def test_each_mistake_is_told_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
+def test_each_mistake_is_reported_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
     told = problems_of(text)
     assert any(line.startswith(f"job.yaml:{says}") for line in told), told
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
     told = problems_of(
         "nam: x\nstages:\n"
         "  - txt2img:\n      promt: a\n      steps: 0\n      width: wide\n"
@@ -270,7 +270,7 @@ def test_a_call_takes_no_more_than_64_images() -> None:
 def test_a_job_of_one_file_has_no_images() -> None:
     (line,) = problems_of("stages:\n- img2img:\n    init_images: [a.png]\n")
     assert line.startswith(
-        'job.yaml:3:19: a job of one file has no images beside it, so not "a.png"; put it as'
+        'job.yaml:3:19: a single job file cannot use the image "a.png"; put the file as'
     )
 
 
@@ -390,7 +390,7 @@ def survives(data: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_of_very_many_mistakes_a_hundred_are_told() -> None:
+def test_at_most_a_hundred_mistakes_are_reported() -> None:
     told = problems_of("".join(f"key{i}: 1\n" for i in range(5_000)))
     assert len(told) == 101
     assert told[-1] == "job.yaml:100:1: 4901 more problems from here on"

@@ -42,7 +42,7 @@ HARMLESS = [
         "",
         "---",
     ],
-    # AUTOMATIC1111 v1.8 and later: it goes on with default settings
+    # AUTOMATIC1111 v1.8 and later: it continues with default settings
     [
         "*** Could not load settings",
         '*** The config file "/srv/webui/config.json" is likely corrupted',

@@ -2,7 +2,7 @@
 
 The facts are those of errors.md, process.md, a1111.md and sdnext.md (measured with Forge dfdcbab6,
 AUTOMATIC1111 v1.10.1, SD.Next 058a7f0c and stable-diffusion.cpp 97d29908), and texts from named
-public issues. A row begins with the file and the row that it is about.
+public issues. A row starts with the file and the row that it is about.
 """
 
 from __future__ import annotations
@@ -1048,7 +1048,7 @@ def test_the_users_own_come_first_and_the_package_stays() -> None:
         ("'flux capacitor'}, ", "'" + "(" * 4000 + ")" * 4000 + "'}, ",
          "own.yaml:4:19: signatures.when.said: has too many groups"),
         ("{log: 'flux capacitor'}", "{log: '" + "(.*)" * 6 + "x'}",
-         "signatures.when.log: may take for ever: it repeats what repeats itself, or has more"),
+         "signatures.when.log: may take forever: it repeats what repeats itself, or has more"),
         ("{log: 'flux capacitor'}", "{log: '.*'}", "signatures.when.log: would fit every line"),
         ("{said: 'flux capacitor'}", "{}", "own.yaml:4:12: signatures.when: names nothing"),
         ("[{said: 'flux capacitor'}, {log: 'flux capacitor'}]", "[]", "own.yaml:4:11: signatures."),
@@ -1064,7 +1064,7 @@ def test_the_users_own_come_first_and_the_package_stays() -> None:
          '"mine" is there twice'),
     ],
 )  # fmt: skip
-def test_mistakes_are_told_with_their_place(old: str, new: str, told: str) -> None:
+def test_mistakes_are_reported_with_their_place(old: str, new: str, told: str) -> None:
     with pytest.raises(FileProblems) as caught:
         own(OWN.replace(old, new, 1))
     assert told in str(caught.value)
@@ -1145,9 +1145,9 @@ def test_no_text_of_a_body_takes_long(piece: str) -> None:
     assert time.thread_time() - began < 2
 
 
-def test_a_search_of_a_log_begins_with_a_letter() -> None:
+def test_a_search_of_a_log_starts_with_a_letter() -> None:
     """With plain text in front, a search runs at the speed of memory: 147 of them over 2,000 lines
-    take 4 ms, and each that begins otherwise 1 to 5 ms more."""
+    take 4 ms, and each that starts otherwise 1 to 5 ms more."""
     slow = [
         way.log.pattern
         for signature in BUILTIN
@@ -1225,7 +1225,7 @@ def test_whether_a_call_names_what_is_to_be_loaded(payload: dict[str, Any], name
         ("\\.sh: line", ""),
     ],
 )
-def test_what_all_begins_with_that_fits(pattern: str, plain: str) -> None:
+def test_the_beginning_of_every_match_is_known(pattern: str, plain: str) -> None:
     assert beginning(pattern) == plain
 
 
@@ -1255,7 +1255,7 @@ LOST = http(500, {"error": "AttributeError", "detail": "", "errors":
                   "'NoneType' object has no attribute 'lowvram'"})  # fmt: skip
 
 
-def test_what_an_earlier_fault_of_the_same_call_has_left_yields_to_what_the_log_tells() -> None:
+def test_the_consequence_of_an_earlier_fault_yields_to_the_log() -> None:
     loading = (
         "loading stable diffusion model: OutOfMemoryError",
         "Traceback (most recent call last):",

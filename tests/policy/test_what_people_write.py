@@ -80,7 +80,7 @@ def test_hires_variation_and_quoted_values_of_an_infotext_are_read() -> None:
     assert "negative_prompt" not in found
 
 
-def test_a_wrong_value_in_an_infotext_is_told_with_its_place() -> None:
+def test_a_wrong_value_in_an_infotext_is_reported_with_its_place() -> None:
     assert "job.yaml:2:" in told("a castle\nSteps: 20, Sampler: Euler, Size: 2x2, Seed: 5")
 
 

@@ -46,13 +46,21 @@ def is_generic(error: WebUIError) -> bool:
     return is_one and _GENERIC.match(error.said[:_LONGEST].strip()) is not None
 
 
-# Exceptions about an unexpected value, which do not say what failed: AUTOMATIC1111#14623,
-amdgpu#355 # and reForge#292 are memory errors that end like this. _VALUE_ERRORS = ( "TypeError",
-"AttributeError", "IndexError", "UnboundLocalError", "NameError", "ZeroDivisionError",
-"StopIteration", )
+# Exceptions about an unexpected value, which do not say what failed: A1111#14623, amdgpu#355 and
+# reForge#292 are memory errors that end like this.
+_VALUE_ERRORS = (
+    "TypeError",
+    "AttributeError",
+    "IndexError",
+    "UnboundLocalError",
+    "NameError",
+    "ZeroDivisionError",
+    "StopIteration",
+)
 
 
 def complains_of_a_value(error: WebUIError) -> bool:
+    """Return whether the exception is about a missing or unexpected value."""
     if not isinstance(error, WebUIServerError):
         return False
     kind = error.kind.rpartition(".")[2]

@@ -72,8 +72,8 @@ class SizeChecks:
             else "names none"
         )
         webui = self._report.webui
-        self._report.fail(("upscaler_1",), f"{webui} needs an upscaler to enlarge a picture, and this "
-                  f"stage {named}{any_of(others)}")  # fmt: skip
+        self._report.fail(("upscaler_1",), f"{webui} needs an upscaler to enlarge a picture, and "
+                  f"this stage {named}{any_of(others)}")  # fmt: skip
 
     def check_area(self, field: str, made: Size, batch: int) -> None:
         if made[0] * made[1] * batch <= self._max_generation:

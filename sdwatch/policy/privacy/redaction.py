@@ -66,7 +66,7 @@ _PHRASE_ENDS = re.compile(r"[\n\r,;|()\[\]{}]+|(?=<)|(?<=>)")
 
 @dataclass(frozen=True)
 class _Needle:
-    """One form of what is hidden. `squeezed`, without blanks, shows quickly whether it can occur."""
+    """One form of what is hidden. `squeezed`, without blanks, shows quickly if it can occur."""
 
     text: str
     marker: str
