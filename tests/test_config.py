@@ -175,7 +175,7 @@ def test_own_signatures_start_from_the_configs_folder_and_come_first(tmp_path: P
     assert tuple(others) == load_signatures(None)
 
 
-def test_mistakes_in_own_signatures_are_told_at_the_start(tmp_path: Path) -> None:
+def test_mistakes_in_own_signatures_are_reported_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text("signatures: mine.yaml\n" + ONE)
     with pytest.raises(ConfigError, match=r"mine.yaml: `signatures` in the config names this file"):
         load_config(tmp_path / "c.yaml")
@@ -220,7 +220,10 @@ REFUSED = {
         WEBUI + "max_rss: 1 GB",
         "4:3: webuis: max_rss and max_calls have no effect without a command",
     ),
-    "max_calls alone": (WEBUI + "max_calls: 9", "4:3: webuis: max_rss and max_calls are of no"),
+    "max_calls alone": (
+        WEBUI + "max_calls: 9",
+        "4:3: webuis: max_rss and max_calls have no effect",
+    ),
     "max_calls 0": (WEBUI + "command: a\n    max_calls: 0", "7:16: webuis.max_calls"),
     "max_rss too much": (WEBUI + "command: a\n    max_rss: 101 %", "7:14: max_rss must be off,"),
     "unknown check": (ONE + "checks: {colour: warn}", '5:10: unknown field "colour" in checks'),

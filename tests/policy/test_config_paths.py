@@ -74,7 +74,7 @@ def test_what_double_quotes_make_of_a_backslash_is_explained(written: str, says:
     with pytest.raises(ConfigError) as caught:
         parse_config(f'spool: "{written}"\nstate: s\n{WEBUIS}'.encode(), "c.yaml", Path("base"))
     (line,) = str(caught.value).splitlines()
-    assert line.startswith("c.yaml:1:8: spool: has a ")
+    assert line.startswith("c.yaml:1:8: spool: contains a ")
     assert says in line
     assert "'single quotes'" in line
 

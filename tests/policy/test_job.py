@@ -108,7 +108,7 @@ REFUSED = {
         "prompt: a\nalwayson_scripts: {x: {a: 1, a: 2}}",
         '2:30: "a" is there twice',
     ),
-    "list for text": ("prompt: [a, b]", "1:9: prompt must be text, not a list (text that begins"),
+    "list for text": ("prompt: [a, b]", "1:9: prompt must be text, not a list (text that starts"),
     "mapping for number": (
         "prompt: a\nsteps: {a: b}",
         "2:8: steps must be a whole number, not a m",

@@ -137,8 +137,8 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (("sdcpp",), "upscale", {}, "(stable-diffusion.cpp) has no extra-single-image"),
     (ALL, "txt2img", {"width": 65},
      "width must be a multiple of 8, not 65; the WebUI would silently use 64"),
-    (ALL,
-     "txt2img", {"height": 1001}, "height must be a multiple of 8, not 1001; the WebUI would silently use 1000"),
+    (ALL, "txt2img", {"height": 1001},
+     "height must be a multiple of 8, not 1001; the WebUI would silently use 1000"),
     (("forge", "sdnext"), "txt2img", {"width": 8, "height": 8}, "500 to a size of 8x8"),
 ]  # fmt: skip
 

@@ -131,7 +131,7 @@ def _pictures(payload: Mapping[str, Any], made: Made) -> list[Finding]:
     found = _colours(pictures, "one_colour")
     if found and (given := made.given()) is not None and given.one_colour:
         found = []
-    if not payload.get("alwayson_scripts"):  # one of which may change the size, as MultiDiffusion
+    if not payload.get("alwayson_scripts"):  # a script may change the size, such as MultiDiffusion
         found = [*_sizes(payload, pictures, made.given), *found]
     return found
 

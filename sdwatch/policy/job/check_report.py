@@ -68,6 +68,6 @@ def any_of(names: list[str]) -> str:
 
 def quoted(name: str) -> str:
     """Return a name in quotes. One long word is a name, and so are a few short ones; anything else
-    may be a prompt, of which only the length is shown (see `shown`)."""
+    may be a prompt, so only its length is shown (see `shown`)."""
     is_name = re.fullmatch(r"[^\s<>]{1,80}|[^<>\n]{1,48}", name) and len(name.split()) <= 5
     return f'"{name}"' if is_name else shown(name)
