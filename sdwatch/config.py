@@ -1,6 +1,6 @@
-"""The config: where the spool is, which WebUIs there are, and how long to wait for what.
+"""The config: where the spool is, which WebUIs there are, and all limits and timeouts.
 
-Written in YAML and read like a job file: unknown keys are refused, all mistakes told at once.
+It is YAML and is read like a job file: unknown keys are refused, all mistakes are reported at once.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from sdwatch import system
 from sdwatch.errors import ConfigError, FileProblems, Problem
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.failure.signatures import Signature, parse_signatures
-from sdwatch.policy.job import config_paths
+from sdwatch.policy.failure.signature_file import parse_signatures
+from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.job import config_paths, measures
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.document import MAX_BYTES, parse_document, too_large
 from sdwatch.policy.job.picture import MOST_PIXELS
@@ -33,56 +34,22 @@ from sdwatch.policy.privacy.config_secrets import Secret, in_file, secret_files,
 from sdwatch.policy.report.command import words_on_windows
 from sdwatch.system import disk, resources
 
-_LONGEST_SECRETS = 10_000  # bytes of a file of users and passwords
-_MEASURE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-z]*)")
-_DURATIONS = {"": 1, "s": 1, "sec": 1, "min": 60, "h": 3600}
-_AGES = {"min": 60, "h": 3600, "day": 86400, "days": 86400, "d": 86400}
-_PIXELS = {"": 1, "MP": 10**6}
-_SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def _measure(text: str, units: dict[str, int]) -> float:
-    match = _MEASURE.fullmatch(text.strip())
-    if match is None or match.group(2) not in units:
-        raise ValueError(text)
-    value = float(match.group(1)) * units[match.group(2)]
-    if value > 10**15:
-        raise ValueError(text)
-    return value
-
-
-def _seconds(text: str) -> float:
-    return _measure(text.lower(), _DURATIONS)
-
-
-def _bytes(text: str) -> int:
-    return int(_measure(text.upper(), _SIZES))
-
-
-def _pixels(text: str) -> int:
-    return int(_measure(text.upper(), _PIXELS))
-
-
-def _age(text: str) -> float | None:
-    return None if text.lower() == "off" else _measure(text.lower(), _AGES)
-
-
-def _most(text: str) -> int | None:
-    return None if text.lower() == "off" else _bytes(text)
+_LONGEST_SECRETS = 10_000  # bytes that are read of a file with users and passwords
 
 
 def _memory(text: str) -> int | None:
-    """A size, or a share of what this machine has."""
+    """Return the bytes of a size, or of a share of this machine's memory; None for `off`."""
     share = re.fullmatch(r"([0-9]{1,2}|100)\s*%", text.strip())
-    return int(int(share[1]) / 100 * psutil.virtual_memory().total) if share else _most(text)
-
-
-def _count(text: str) -> int | None:
-    return None if text.lower() == "off" else int(text)
+    return (
+        int(int(share[1]) / 100 * psutil.virtual_memory().total)
+        if share
+        else measures.size_or_off(text)
+    )
 
 
 def _umask(text: str) -> int | None:
-    """Bits to take away; of its owner none, for then sdwatch could not read its own files."""
+    """Return the bits of a umask; None for `keep`. The owner keeps all permissions, because sdwatch
+    must read its own files."""
     if text.lower() == "keep":
         return None
     if not re.fullmatch(r"0?0[0-7]{2}", text.strip()):
@@ -91,18 +58,19 @@ def _umask(text: str) -> int | None:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """A command line as its words, by the rules of the system at hand."""
+    """Split a command line into words by the rules of this system."""
     return tuple(words_on_windows(text) if os.name == "nt" else shlex.split(text))
 
 
 def _findable(path: Path) -> Path:
-    """A path that the system can be asked for, with the home that `~` stands for."""
+    """Return the path with `~` replaced by the home folder. Raises ValueError if it cannot be the
+    path that was meant."""
     if why := config_paths.refusal(str(path), os.name == "nt"):
         raise ValueError(why)
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError("begins with the home of a user who is not known here") from None
+        raise ValueError("starts with the home of a user who does not exist here") from None
 
 
 def _to_make(path: Path) -> Path:
@@ -111,14 +79,14 @@ def _to_make(path: Path) -> Path:
     return path
 
 
-_DURATION = Reading(_seconds, "a duration such as 90, 1.5, 2 min or 1 h")
-_SIZE = Reading(_bytes, "a size such as 500 MB or 1 GB")
-_AREA = Reading(_pixels, "a number of pixels such as 100 MP")
-_AGE = Reading(_age, "off, or an age such as 12 h or 30 days")
-_MOST = Reading(_most, "off, or a size such as 50 GB")
+_DURATION = Reading(measures.seconds, "a duration such as 90, 1.5, 2 min or 1 h")
+_SIZE = Reading(measures.size, "a size such as 500 MB or 1 GB")
+_AREA = Reading(measures.pixels, "a number of pixels such as 100 MP")
+_AGE = Reading(measures.age, "off, or an age such as 12 h or 30 days")
+_MOST = Reading(measures.size_or_off, "off, or a size such as 50 GB")
 _MEMORY = Reading(_memory, "off, a size such as 20 GB, or a share of the memory such as 80 %")
-_COUNT = Reading(_count, "off, or a number such as 500")
-_UMASK = Reading(_umask, "keep, or three octal digits that begin with 0, such as 002 or 077")
+_COUNT = Reading(measures.count, "off, or a number such as 500")
+_UMASK = Reading(_umask, "keep, or three octal digits that start with 0, such as 002 or 077")
 _COMMAND = Reading(_words, "a list of words, or one line of text with its quotes closed")
 
 Place: TypeAlias = Annotated[Path, AfterValidator(_findable)]
@@ -135,7 +103,8 @@ class _Settings(BaseModel):
 
 
 class HealthConfig(_Settings):
-    """How a WebUI is watched: seconds, and failures in a row before it counts as sick."""
+    """The health checks of a WebUI. `interval`, `timeout`: seconds; `failures`: consecutive
+    failures before it counts as unhealthy."""
 
     interval: Limit = 10.0
     timeout: Limit = 5.0
@@ -143,7 +112,7 @@ class HealthConfig(_Settings):
 
 
 class WebUIConfig(_Settings):
-    """One WebUI. Without `command` it is external: never started or killed, only waited for."""
+    """One WebUI. Without `command` it is external: sdwatch never starts or kills it."""
 
     name: Annotated[str, Field(max_length=40)]
     url: str
@@ -168,19 +137,21 @@ class WebUIConfig(_Settings):
 
     @property
     def host(self) -> str:
-        """The host of `url`."""
+        """Return the host of `url`."""
         return urlsplit(self.url).hostname or ""
 
     @property
     def port(self) -> int:
-        """The port of `url`."""
+        """Return the port of `url`."""
         return urlsplit(self.url).port or 0
 
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name):
-            raise ValueError("a WebUI's name has only a-z, 0-9, - and _, and begins with no sign")
+            raise ValueError(
+                "a WebUI's name has only a-z, 0-9, - and _, and starts with a-z or 0-9"
+            )
         return name
 
     @field_validator("url")
@@ -199,27 +170,29 @@ class WebUIConfig(_Settings):
     @classmethod
     def _a_command(cls, command: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if command is not None and not (command and command[0]):
-            raise ValueError("is empty; leave the line out where sdwatch is not to start the WebUI")
+            raise ValueError("is empty; remove the line if sdwatch should not start the WebUI")
         if command is not None:
             _findable(Path(command[0]))
         return command
 
     @model_validator(mode="after")
-    def _belonging_together(self) -> WebUIConfig:
+    def _consistent(self) -> WebUIConfig:
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password go together")
         if self.command is None and (self.cwd or self.env):
-            raise ValueError("cwd and env are of no use without a command")
+            raise ValueError("cwd and env have no effect without a command")
         if self.command is None and (self.max_rss or self.max_calls):
-            why = "what sdwatch did not start it does not recycle"
-            raise ValueError(f"max_rss and max_calls are of no use without a command: {why}")
+            why = "sdwatch cannot restart a WebUI that it did not start"
+            raise ValueError(f"max_rss and max_calls have no effect without a command: {why}")
         if self.command is not None and self.log_file:
-            raise ValueError("log_file is for a WebUI without a command; sdwatch keeps the log")
+            raise ValueError(
+                "log_file is only for a WebUI without a command; sdwatch keeps the log"
+            )
         return self
 
 
 class ChecksConfig(_Settings):
-    """What is to be done about each finding in a reply, see policy/success.py."""
+    """What to do about each finding in a reply, see policy/failure/reply_checks.py."""
 
     interrupted: Level = LEVELS["interrupted"]
     count: Level = LEVELS["count"]
@@ -236,19 +209,20 @@ class ChecksConfig(_Settings):
 
     @property
     def levels(self) -> dict[str, Level]:
-        """By the kind of the finding."""
+        """Return the level of each kind of finding."""
         return self.model_dump()
 
 
 class RunsKept(_Settings):
-    """How long published runs are kept: seconds, and bytes of all together. None: for ever."""
+    """How long published runs are kept: age in seconds, size of all together in bytes. None: no
+    limit."""
 
     age: Annotated[float | None, _AGE] = None
     size: Annotated[int | None, _MOST] = None
 
 
 class RetentionConfig(_Settings):
-    """What is removed by itself. `logs`: bytes of all the output of WebUIs in the state folder."""
+    """What sdwatch removes automatically. `logs`: bytes of all WebUI output in the state folder."""
 
     done: RunsKept = RunsKept()
     failed: RunsKept = RunsKept()
@@ -256,7 +230,7 @@ class RetentionConfig(_Settings):
 
 
 class Config(_Settings):
-    """All settings. Durations in seconds, sizes in bytes or pixels, paths absolute."""
+    """All settings. Durations are in seconds, sizes in bytes or pixels, paths absolute."""
 
     spool: MadePlace
     state: MadePlace
@@ -290,14 +264,14 @@ class Config(_Settings):
 
     @property
     def rules(self) -> JobRules:
-        """What jobs may do."""
+        """Return what jobs may do."""
         return JobRules(self.allow, self.max_image)
 
     @field_validator("webuis")
     @classmethod
     def _each_once(cls, webuis: tuple[WebUIConfig, ...]) -> tuple[WebUIConfig, ...]:
         if not webuis:
-            raise ValueError("at least one is needed, as `name: settings`")
+            raise ValueError("name at least one WebUI, as `name: settings`")
         owners: dict[str, str] = {}
         for webui in webuis:
             address = webui.url.lower().replace("//localhost:", "//127.0.0.1:")
@@ -308,10 +282,10 @@ class Config(_Settings):
 
 
 def load_config(path: Path) -> Config:
-    """The config in the file `path`; its relative paths start from the file's folder.
+    """Read the config in the file `path`; its relative paths start from the file's folder.
 
-    Raises ConfigError: it, or the file of signatures that it names, is not there, not readable,
-    writable by others, or wrong.
+    Raises ConfigError if it, or the signatures file that it names, is missing, unreadable, writable
+    by others, or wrong.
     """
     try:
         with disk.open_file(path) as file:
@@ -327,13 +301,13 @@ def load_config(path: Path) -> Config:
         message = f"the config cannot be read: {error.strerror}"
         raise ConfigError(str(path), [Problem(0, 0, message)]) from error
     config = parse_config(data, str(path), path.resolve().parent)
-    load_signatures(config.signatures)  # told now, not at the first failure of a night
+    load_signatures(config.signatures)  # fail now, not at the first failure of a night
     return config
 
 
 class ConfigEdits:
-    """Whether a config file says something else than when this was made. None: there is no file,
-    so never."""
+    """Detects that a config file has changed since this was created. Without a file (None) it never
+    has."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
@@ -342,7 +316,8 @@ class ConfigEdits:
         self._differs = False
 
     def found(self) -> bool:
-        """Cheap while nobody touches the file. One that cannot be read just now is no news."""
+        """Return whether the file has changed. Cheap while nobody touches it; a file that cannot be
+        read now counts as unchanged."""
         stamp = self._stamped()
         if stamp is not None and stamp != self._stamp:
             content = self._bytes()
@@ -358,7 +333,7 @@ class ConfigEdits:
         return (status.st_mtime_ns, status.st_size, status.st_ino) if status else None
 
     def _bytes(self) -> bytes | None:
-        """As much of it as a config may have."""
+        """Return as much of it as a config may have; None if it cannot be read."""
         try:
             if self._file is None:
                 return None
@@ -369,9 +344,9 @@ class ConfigEdits:
 
 
 def parse_config(data: bytes, file: str, base: Path) -> Config:
-    """The config that `data` says; relative paths start from `base`.
+    """Return the config in `data`; relative paths start from `base`.
 
-    Placeholders of a command are filled in: `{python}` this Python, `{port}` the url's port.
+    Placeholders of a command are filled in: `{python}` is this Python, `{port}` the url's port.
     Raises ConfigError with every problem, placed in `file`.
     """
     try:
@@ -388,13 +363,13 @@ def parse_config(data: bytes, file: str, base: Path) -> Config:
 
 @cache
 def builtin_signatures() -> tuple[Signature, ...]:
-    """The failures that sdwatch knows by itself."""
+    """Return the signatures that come with sdwatch."""
     file = resources.signatures_file()
     return parse_signatures(file.read_bytes(), str(file), builtin=True)
 
 
 def load_signatures(own: Path | None) -> tuple[Signature, ...]:
-    """All known failures: those in the user's file `own` first. Raises ConfigError."""
+    """Return all signatures, those of the user's file `own` first. Raises ConfigError."""
     if own is None:
         return builtin_signatures()
     try:
@@ -409,27 +384,30 @@ def load_signatures(own: Path | None) -> tuple[Signature, ...]:
 
 
 def default_config_text() -> str:
-    """The commented default config, as `sdwatch init` writes it."""
+    """Return the commented default config, as `sdwatch init` writes it."""
     return (resources.config_folder() / "sdwatch.yaml").read_text(encoding="utf-8")
 
 
 def _untrusted(status: os.stat_result, above: os.stat_result) -> Problem | None:
-    """Why this config must not be obeyed: it names a command to run. `above`: its folder, in which
-    who may write can put another file in its place. A group that may write is trusted: many
-    systems give each user a group of their own, and a umask that lets it write."""
+    """Return why this config must not be used: others could change the command that it runs.
+
+    `above`: its folder; whoever may write there can replace the file. A group with write permission
+    is trusted, because many systems give each user a group of their own and a umask that lets it
+    write.
+    """
     if sys.platform == "win32":
-        return None  # st_mode and st_uid say nothing there; who may write is an ACL's business
+        return None  # st_mode and st_uid mean nothing there; an ACL decides who may write
     if status.st_mode & stat.S_IWOTH:
-        message = "anybody may write this config, and it names a command to run; chmod o-w it"
+        message = "anybody may change this config, and it names a command to run; chmod o-w it"
     elif above.st_mode & stat.S_IWOTH and not above.st_mode & stat.S_ISVTX:
         message = (
-            "anybody may put another config in the place of this one, and it names a command to "
-            "run; chmod o-w its folder, or move it into one of your own"
+            "anybody may replace this config, and it names a command to run; chmod o-w its folder, "
+            "or move it into a folder of your own"
         )
     elif status.st_uid not in (0, os.geteuid()):
         message = (
-            f"this config belongs to user {status.st_uid}, neither you nor root, and it names a "
-            "command to run; copy it or chown it"
+            f"this config belongs to user {status.st_uid}, who is neither you nor root, and it "
+            "names a command to run; copy it or chown it"
         )
     else:
         return None
@@ -437,7 +415,7 @@ def _untrusted(status: os.stat_result, above: os.stat_result) -> Problem | None:
 
 
 def _resolved(webui: WebUIConfig, base: Path) -> WebUIConfig:
-    """Absolute paths, and a command without placeholders."""
+    """Return the config with absolute paths and a command without placeholders."""
     cwd = webui.cwd and _absolute(webui.cwd, base)
     changes: dict[str, object] = {
         "cwd": cwd,
@@ -453,19 +431,19 @@ def _resolved(webui: WebUIConfig, base: Path) -> WebUIConfig:
 
 
 def _absolute(path: Path, base: Path) -> Path:
-    # normpath, not resolve: a link in the path stays the name that people know.
+    # normpath, not resolve: a link in the path keeps the name that people know.
     return Path(os.path.normpath(base / path))
 
 
 def _program(word: str, folder: Path) -> str:
-    """A program with a folder in its name is looked for from `cwd`, on every system alike."""
+    """Return the program; one with a folder in its name is relative to `cwd`, on every system."""
     has_folder = "/" in word or (os.name == "nt" and "\\" in word) or word.startswith("~")
     return str(_absolute(Path(word).expanduser(), folder)) if has_folder else word
 
 
 def secrets_in(webui: WebUIConfig) -> Iterator[Secret]:
-    """Return what its command line, its environment, and the files of users and passwords that
-    these name have. A file that cannot be read has none."""
+    """Return the secrets in a WebUI's command line, its environment, and the files of users and
+    passwords that these name. An unreadable file has none."""
     command = webui.command or ()
     yield from secrets_of(command, webui.env, webui.username, webui.password)
     for name in secret_files(command, webui.env):

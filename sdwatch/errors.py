@@ -1,4 +1,4 @@
-"""All errors of sdwatch, under one root.
+"""All errors of sdwatch, with one base class.
 
 Each says what failed, on which path or URL, why, and what to do about it.
 """
@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 
 class SdwatchError(Exception):
-    """Root of every error that sdwatch raises on purpose; its text is for people."""
+    """Base class of every error that sdwatch raises on purpose; its text is for people."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in a YAML file. Line and column count from 1; 0 where none can be named.
-    `unfinished`: it would also look like this while the file is still being written."""
+    """One mistake in a YAML file. Line and column count from 1; 0 if there is none to name.
+    `unfinished`: a file that is still being written looks the same."""
 
     line: int
     column: int
@@ -23,14 +23,14 @@ class Problem:
     unfinished: bool = False
 
     def located(self, file: str) -> str:
-        """`file:line:column: message`, the form that editors and terminals make clickable."""
+        """Return `file:line:column: message`, which editors and terminals make clickable."""
         if not self.line:
             return f"{file}: {self.message}"
         return f"{file}:{self.line}:{self.column}: {self.message}"
 
 
 class FileProblems(SdwatchError):  # noqa: N818 - the problems are the error
-    """A job or config file with mistakes: all of them, not the first only."""
+    """A job or config file with mistakes; it holds all of them, not only the first."""
 
     def __init__(self, file: str, problems: list[Problem]) -> None:
         self.file = file
@@ -39,7 +39,7 @@ class FileProblems(SdwatchError):  # noqa: N818 - the problems are the error
 
     @property
     def unfinished(self) -> bool:
-        """Whether the file may only not be whole yet: nothing else is wrong with it."""
+        """Return whether the file may only be incomplete: nothing else is wrong with it."""
         return bool(self.problems) and all(problem.unfinished for problem in self.problems)
 
 
@@ -48,7 +48,7 @@ class JobError(FileProblems):
 
 
 class JobUnfitError(JobError):
-    """A job that none of the configured WebUIs can do as it is."""
+    """A job that none of the configured WebUIs can do."""
 
 
 class ConfigError(FileProblems):
@@ -60,15 +60,15 @@ class SpoolError(SdwatchError):
 
 
 class UnfinishedError(SpoolError):
-    """A file of a job that is not whole: still being written, or cut off."""
+    """A file of a job is incomplete: still being written, or cut off."""
 
 
 class JournalError(SpoolError):
-    """A run's journal has records that no sdwatch writes; the run cannot go on by it."""
+    """A run's journal has records that sdwatch never writes; the run cannot resume from it."""
 
 
 class AlreadyRunningError(SdwatchError):
-    """Another monitor holds this spool or this state folder; the text names it."""
+    """Another monitor uses this spool or this state folder; the text names it."""
 
 
 class ProcessError(SdwatchError):
@@ -76,13 +76,13 @@ class ProcessError(SdwatchError):
 
 
 class PortTakenError(ProcessError):
-    """A process that is not ours listens on the WebUI's port; it is named, never killed."""
+    """A foreign process listens on the WebUI's port; sdwatch names it and never kills it."""
 
 
 @dataclass(frozen=True)
 class Probes:
-    """The probes sent while a call made no progress: how many were `answered` and `unanswered`,
-    over how many `seconds`; `last`: how the last unanswered one failed."""
+    """The probes that were sent while a call made no progress. `answered`, `unanswered`: how many;
+    `seconds`: over which time; `last`: how the last unanswered one failed."""
 
     answered: int = 0
     unanswered: int = 0
@@ -105,11 +105,12 @@ class Probes:
 
 
 class WebUIError(SdwatchError):
-    """A call to the WebUI failed. `status` is the HTTP status, None where no reply came; `kind` and
-    `said` are the class and the text in an error body, '' where it names none. `probes`: of a call
-    without progress, whether the WebUI still answered. `after`: seconds from the POST to its end,
-    None where nobody measured. `facts`: of a 200 that is no success, in what it differs from what
-    was asked for."""
+    """A call to the WebUI failed.
+
+    `status`: HTTP status, None if no reply came. `kind` and `said`: class and text in an error
+    body, '' if it names none. `probes`: whether the WebUI still answered during a call without
+    progress. `after`: seconds from the POST to its end, None if nobody measured. `facts`: how a 200
+    that is no success differs from the request."""
 
     probes: Probes | None = None
     after: float | None = None
@@ -148,19 +149,19 @@ class WebUIReplyError(WebUIError):
 
 
 class WebUIBusyError(WebUIError):
-    """429 or 502 to 504: somebody in between, or somebody else, keeps the WebUI from us."""
+    """429 or 502 to 504: a proxy in between, or another client, keeps the WebUI busy."""
 
 
 class WebUINotUsableError(WebUIError):
-    """401, no `--api`, no checkpoint: the WebUI is up and of no use as it is set up."""
+    """401, no `--api`, no checkpoint: the WebUI runs but its setup makes it unusable."""
 
 
 class WebUIStuckError(WebUIError):
-    """No progress for longer than the stall time, or the call's own limit was passed."""
+    """No progress for longer than the stall time, or the call exceeded its limit."""
 
 
 class WebUIInterruptedError(WebUIError):
-    """Somebody pressed Interrupt or Skip: what came back is not what was asked for."""
+    """Somebody pressed Interrupt or Skip, so the reply is not what was asked for."""
 
 
 class RunCancelledError(SdwatchError):
@@ -168,4 +169,4 @@ class RunCancelledError(SdwatchError):
 
 
 class RunStoppedError(SdwatchError):
-    """The monitor stops, or the lane is on hold; the run stays in working/ and goes on later."""
+    """The monitor stops, or the lane is on hold; the run stays in working/ and resumes later."""

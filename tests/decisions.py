@@ -40,9 +40,9 @@ from sdwatch.policy.failure.hold_reason import (
     unproven,
 )
 from sdwatch.policy.failure.lasting import Lasting
-from sdwatch.policy.failure.recovery import SelfTest
+from sdwatch.policy.failure.matching import FailedStart, ends_start, why_not_started
+from sdwatch.policy.failure.recovery import SelfTestResult
 from sdwatch.policy.failure.reply_checks import LEVELS, Made, Picture
-from sdwatch.policy.failure.signatures import FailedStart, ends_start, why_not_started
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.policy.report.why import About, Evidence, why_text
@@ -91,8 +91,10 @@ def _gate() -> Iterator[Any]:
 
 
 def _self_test() -> Iterator[Any]:
-    for result, first, excused, sent in itertools.product(SelfTest, (True, False), (0, 1), (2, 5)):
-        unhealthy = "it ended" if result in (SelfTest.FAILED, SelfTest.HELD) else ""
+    for result, first, excused, sent in itertools.product(
+        SelfTestResult, (True, False), (0, 1), (2, 5)
+    ):
+        unhealthy = "it ended" if result in (SelfTestResult.FAILED, SelfTestResult.HELD) else ""
         decision = recovery.after_self_test(
             result, unhealthy, first_call=first, excused=excused, sent=sent
         )
@@ -183,7 +185,7 @@ def _of(hold_reason: HoldReason) -> Any:
         hold_reason.blame,
         hold_reason.cure.name,
         bool(hold_reason.advice),
-        hold_reason.spent,
+        hold_reason.failed_runs,
     )
 
 

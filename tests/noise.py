@@ -48,7 +48,7 @@ WRITTEN_BY_OTHERS = {
 
 TABLES_OF_OTHERS = {
     "policy/failure/exits.py": {"_NAMES"},
-    "policy/failure/reply_checks.py": {"_FALLBACKS", "_EMBEDDING"},
+    "policy/failure/fallbacks.py": {"_FALLBACKS", "_EMBEDDING"},
     "webui/http/reply.py": {"_NO_SUCH_ROUTE"},
 }
 """The same of single tables."""
@@ -150,9 +150,9 @@ def install(mode: str) -> None:
     sys.meta_path.insert(0, Finder())
     from dataclasses import replace
 
-    from sdwatch.policy.failure import signatures
+    from sdwatch.policy.failure import signature_file
 
-    parse = signatures.parse_signatures
+    parse = signature_file.parse_signatures
 
     def noisy(*args: Any, **more: Any) -> Any:
         """Signatures with other words and the same patterns."""
@@ -164,7 +164,7 @@ def install(mode: str) -> None:
             for each, n in zip(parse(*args, **more), numbers, strict=False)
         )
 
-    signatures.parse_signatures = noisy
+    signature_file.parse_signatures = noisy
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ REFUSED = {
     "no mapping": ("- a", "1:1: the config must be a mapping of `field: value`, not a list"),
     "no spool": (ONE.removeprefix("spool: spool\n"), "1:1: spool is missing"),
     "no webuis": (HEAD, "1:1: webuis is missing"),
-    "empty webuis": (HEAD + "webuis: {}", "3:9: webuis: at least one is needed"),
+    "empty webuis": (HEAD + "webuis: {}", "3:9: webuis: name at least one WebUI"),
     "webuis as list": (HEAD + "webuis: [a]", "3:9: webuis must be a mapping of `name: settings`"),
     "misspelt": ("setle: 2\n" + ONE, '1:1: unknown field "setle" in the config; did you mean "set'),
     "misspelt within": (WEBUI + "comand: x", '6:5: unknown field "comand" in webuis.one; did you'),
@@ -213,19 +213,22 @@ REFUSED = {
         HEAD + "webuis: {a: {url: 'http://localhost:1'}, b: {url: 'http://127.0.0.1:1/'}}",
         "3:9: webuis: a and b have the same url",
     ),
-    "empty command": (WEBUI + "command: []", "6:14: webuis.command: is empty; leave the line out"),
+    "empty command": (WEBUI + "command: []", "6:14: webuis.command: is empty; remove the line"),
     "open quote": (WEBUI + "command: a 'b", "6:14: command must be a list of words, or one line "),
     "password alone": (WEBUI + "password: x", "4:3: webuis: username and password go together"),
     "max_rss alone": (
         WEBUI + "max_rss: 1 GB",
-        "4:3: webuis: max_rss and max_calls are of no use without a command",
+        "4:3: webuis: max_rss and max_calls have no effect without a command",
     ),
-    "max_calls alone": (WEBUI + "max_calls: 9", "4:3: webuis: max_rss and max_calls are of no"),
+    "max_calls alone": (
+        WEBUI + "max_calls: 9",
+        "4:3: webuis: max_rss and max_calls have no effect",
+    ),
     "max_calls 0": (WEBUI + "command: a\n    max_calls: 0", "7:16: webuis.max_calls"),
     "max_rss too much": (WEBUI + "command: a\n    max_rss: 101 %", "7:14: max_rss must be off,"),
     "unknown check": (ONE + "checks: {colour: warn}", '5:10: unknown field "colour" in checks'),
     "unknown level": (ONE + "checks: {size: no}", "5:16: size must be one of fail, warn, off"),
-    "cwd alone": (WEBUI + "cwd: x", "4:3: webuis: cwd and env are of no use without a command"),
+    "cwd alone": (WEBUI + "cwd: x", "4:3: webuis: cwd and env have no effect without a command"),
 }
 
 
@@ -295,7 +298,7 @@ def test_a_config_that_anybody_may_write_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(ONE)
     path.chmod(0o646)
-    with pytest.raises(ConfigError, match="anybody may write this config"):
+    with pytest.raises(ConfigError, match="anybody may change this config"):
         load_config(path)
 
 
@@ -305,10 +308,10 @@ def test_a_config_that_anybody_may_put_another_in_place_of_is_refused(tmp_path: 
     path.parent.mkdir()
     path.write_text(ONE)
     path.parent.chmod(0o777)
-    with pytest.raises(ConfigError, match="anybody may put another config in the place"):
+    with pytest.raises(ConfigError, match="anybody may replace this config"):
         load_config(path)
     (tmp_path / "link.yaml").symlink_to(path)
-    with pytest.raises(ConfigError, match="anybody may put another config in the place"):
+    with pytest.raises(ConfigError, match="anybody may replace this config"):
         load_config(tmp_path / "link.yaml")
     path.parent.chmod(0o1777)  # as /tmp is: only its owner may take a file's name away
     assert load_config(path).spool == path.parent / "spool"

@@ -56,9 +56,9 @@ def _with_checkpoint(name: str) -> dict[str, Any]:
 
 
 _KERNEL = "journalctl"
-_TRACEBACK = "went wrong inside"
+_TRACEBACK = "failed inside"
 _STUCK = "raise `stall`"
-_MEMORY = "smaller width"
+_MEMORY = "Lower width"
 
 ROWS = (
     Row("opaque-500", "500 that names a class and says nothing", "server error",
@@ -79,7 +79,7 @@ ROWS = (
     Row("assertion-error", "200 without images; the log has its text in an INFO line, and "
         "`Processing: no results`", "server error", "without an image: injected assertion",
         _TRACEBACK, on=("sdnext",)),
-    Row("key-error", "500 `KeyError`", "server error", "looked a name up", "leave it out",
+    Row("key-error", "500 `KeyError`", "server error", "looked up a name", "leave it out",
         on=("forge", "sdnext")),
     Row("vae-decode", "200 without images; the log says `ERROR VAE decode`", "server error",
         "without an image: injected failure in the VAE", _TRACEBACK, on=("sdnext",)),
@@ -105,11 +105,11 @@ ROWS = (
         "images in step 1)", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("sdnext",)),
     Row("nan", "500 `NansException`: `A tensor with NaNs was produced`", "NaN",
-        "numbers that are none", "--no-half", on=("a1111",)),
+        "NaNs", "--no-half", on=("a1111",)),
     Row("nan", "200 with a black picture; the log says `invalid=`", "NaN",
-        "numbers that are none", "VAE", on=("sdnext",)),
+        "NaNs", "VAE", on=("sdnext",)),
     Row("nan", "200 with a black picture; the log has `invalid value encountered in cast`, once in "
-        "the life of the process", "NaN", "numbers that are none", "--vae-in-fp32"),
+        "the life of the process", "NaN", "NaNs", "--vae-in-fp32"),
     Row("log-flood", "a 500 whose traceback a flood of lines followed", "server error",
         "after a flood of lines", _TRACEBACK),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "poisoned",
@@ -133,9 +133,9 @@ ROWS = (
     Row("too-many-files", "`[Errno 24] Too many open files`, until it is restarted", "poisoned",
         "", "", restarts=2),
     Row("wrong-dtype", "500 `expected scalar type Half but found Float`", "server error",
-        "different kinds of number", "one by one", on=("forge", "a1111", "sdnext")),
+        "different number formats", "one by one", on=("forge", "a1111", "sdnext")),
     Row("no-network", "500 `<urlopen error [Errno -3]`: it wants to download something",
-        "server error", "the network does not let it", "https_proxy",
+        "server error", "but the network fails", "https_proxy",
         on=("forge", "a1111")),
     Row("sigkill-before-reply", "the process is killed before it answers", "crash",
         "killed by signal 9", _KERNEL, restarts=2),
@@ -169,7 +169,7 @@ ROWS = (
     Row("wrong-model", "200, drawn with another model", "silent", "made with the model", "by hand",
         fields=_with_checkpoint("simulated-a"), on=KINDS),
     Row("", "500 `Failed to recognize model type!`: the job's checkpoint is damaged", "bad request",
-        "the job names is of no kind", ".corrupted", posts=1,
+        "the job names is of a kind", ".corrupted", posts=1,
         fields=_with_checkpoint("simulated-corrupt")),
     Row("", "500 `HeaderTooSmall`: the job's checkpoint is damaged", "bad request",
         "the job names is damaged", "Download", posts=1,
@@ -183,7 +183,7 @@ ROWS = (
         "bad request", "no sampler", "Correct it", posts=0, restarts=0,
         fields={"sampler_name": "No Such"}, on=KINDS),
     Row("", "404 `Sampler not found`, of a WebUI whose samplers could not be read before",
-        "bad request", "no sampler of that name", "GET /sdapi/v1/samplers", posts=1, restarts=0,
+        "bad request", "does not have that sampler", "GET /sdapi/v1/samplers", posts=1, restarts=0,
         unlisted="samplers", fields={"sampler_name": "No Such"}, on=("sdnext",)),
     Row("", "500 to every upscaling: `validation error for ResProcessImage`; tried before any job",
         "bad request", "cannot do extra-single-image", "Correct it", posts=0, restarts=0,
@@ -243,13 +243,13 @@ HOLD_ROWS = (
             crash=True),
     HoldRow("exit-on-start", "it ends while it starts", "exit code 1", on=KINDS, crash=True),
     HoldRow("port-taken", "its port is somebody else's, and it lives on without: `address already "
-            "in use`", "port is taken"),
+            "in use`", "another program uses"),
     HoldRow("port-taken", "its port is somebody else's, and it ends: `address already in use`, "
-            "`Cannot find empty port in range`", "port is taken", on=("a1111", "sdnext")),
+            "`Cannot find empty port in range`", "another program uses", on=("a1111", "sdnext")),
     HoldRow("port-forbidden", "the system does not let it have its port: `[Errno 13] error while "
-            "attempting to bind on address`", "forbidden for this user", on=("forge", "a1111")),
+            "attempting to bind on address`", "may not use it", on=("forge", "a1111")),
     HoldRow("server-thread-dies", "its server ends with an exception, and its process lives on: "
-            "`Exception in thread Thread-22 (webui_worker)`", "has ended its server"),
+            "`Exception in thread Thread-22 (webui_worker)`", "has stopped its server"),
     HoldRow("wrong-folder", "there is no launch.py where it is started: `can't open file`",
             "not in the folder"),
     HoldRow("repository-gone", "`Couldn't clone Stable Diffusion`", "gone since December 2025",
@@ -271,7 +271,7 @@ HOLD_ROWS = (
     HoldRow("", "429 `rate limit exceeded`, after the picture was drawn", "429", posts=1,
             flags=("--rate-limit", "4"), on=("sdnext",)),
     HoldRow("", "somebody chose a damaged checkpoint, which it keeps over a restart: 200 without "
-            "images, `Load model: name=… not loaded`", "chosen in its settings", posts=1,
+            "images, `Load model: name=… not loaded`", "checkpoint in its settings", posts=1,
             chosen=True, on=("sdnext",)),
     HoldRow("disk-full", "500 `[Errno 28] No space left on device`", "is full", posts=1,
             on=("forge", "a1111")),

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.policy.job.job import job_schema
+from sdwatch.policy.job.editor_schema import job_schema
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

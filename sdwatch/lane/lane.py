@@ -228,7 +228,7 @@ class Lane:
             "state": str(self.supervisor.availability.state),
             "hold": held.hold_reason.cause if held else "",
             "advice": held.hold_reason.advice if held else "",
-            "spent": list(held.hold_reason.spent) if held else [],
+            "spent": list(held.hold_reason.failed_runs) if held else [],
             "busy": self._context.permit.taken,
             "incarnation": self.process.incarnation,
             "crashes_in_a_row": self._context.crashes.in_a_row,

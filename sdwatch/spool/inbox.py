@@ -15,7 +15,8 @@ from pathlib import Path
 from sdwatch import system
 from sdwatch.errors import JobError
 from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.job import Job, image_names, on_disk, parse_job, several_on_disk
+from sdwatch.policy.job.job import Job, image_names, parse_job
+from sdwatch.policy.job.job_images import on_disk, several_on_disk
 from sdwatch.policy.job.schedule import in_order
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.candidates import Candidate, candidates

@@ -27,7 +27,8 @@ from sdwatch.policy.job import run_names
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.control import is_cancel
 from sdwatch.policy.job.document import MAX_BYTES, too_large
-from sdwatch.policy.job.job import Job, on_disk, parse_job
+from sdwatch.policy.job.job import Job, parse_job
+from sdwatch.policy.job.job_images import on_disk
 from sdwatch.policy.job.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
 from sdwatch.policy.job.picture import MOST_PIXELS
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files

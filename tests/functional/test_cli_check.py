@@ -108,8 +108,7 @@ def test_jobs_are_held_against_a_running_webui(tmp_path: Path) -> None:
     assert told.stdout.splitlines() == [
         f"{server.url}: AUTOMATIC1111",
         'bad.yaml:2:15: this WebUI (AUTOMATIC1111) has no sampler "Eulr"; did you mean "Euler"?',
-        "bad.yaml:3:8: width must be a multiple of 8, not 65; 64 is one, and what would be drawn "
-        "in silence",
+        "bad.yaml:3:8: width must be a multiple of 8, not 65; the WebUI would silently use 64",
         "prompt-styles: not checked: this WebUI (AUTOMATIC1111): it answered 500",
         "2 checked, 1 with mistakes",
     ]

@@ -167,7 +167,7 @@ def test_with_the_built_in_config_they_work_in_the_runs_own_folder(
     place.spool = replace(place.spool, root=tmp_path / "sdwatch-spool")
     place.spool.prepare()
     run = failed(place)
-    assert "To be typed in this folder" in (run / "WHY.txt").read_text(encoding="utf-8")
+    assert "Type these in this folder" in (run / "WHY.txt").read_text(encoding="utf-8")
     monkeypatch.chdir(run)
     for command in commands_in(run)[1:2]:
         assert main(command) == ExitCode.OK

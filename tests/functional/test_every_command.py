@@ -191,7 +191,7 @@ def expected(row: Row, state: State) -> tuple[ExitCode, str] | None:
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.command)
 def test_every_command_says_what_fits_the_state(place: Place, row: Row) -> None:
     if (cell := expected(row, place.state)) is None:
-        pytest.skip("nothing to work on")
+        pytest.skip("no image to work on")
     code, text = cell
     if row.command == "resume":
         (place.folder / "hold").touch()

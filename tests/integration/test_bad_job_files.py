@@ -32,13 +32,13 @@ class Bad:
 
 
 BAD = {
-    "tab": Bad("prompt: a castle\n\tsteps: 2\n", (":2:1:", "begins with a tab", "spaces")),
+    "tab": Bad("prompt: a castle\n\tsteps: 2\n", (":2:1:", "starts with a tab", "spaces")),
     "no-mapping": Bad("- prompt\n- a castle\n", ("a job is a mapping", "not a list")),
     "unknown-stage": Bad("stages:\n  - txt3img: {prompt: a}\n", ('did you mean "txt2img"?',)),
     "unknown-field": Bad("prompt: a\nstep: 3\n", (":2:1:", 'did you mean "steps"?')),
     "duplicate-key": Bad("prompt: a\nprompt: b\n", (":2:1:", '"prompt" is there twice', "line 1")),
     "brackets": Bad("[" * 100_000, ("nested deeper than",)),
-    "alias-bomb": Bad(_alias_bomb(), ("alias", "put such text in quotes")),
+    "alias-bomb": Bad(_alias_bomb(), ("alias", "put the text in quotes")),
     "binary": Bad(bytes(range(256)) * 40, ("not a text file",)),
     "picture": Bad(b"\x89PNG\r\n\x1a\n" + bytes(100), ("not a text file", "PNG picture")),
     "empty": Bad("", ("the file is empty",)),
@@ -96,7 +96,7 @@ def test_it_fails_with_words_that_a_person_understands(night: Night, name: str) 
     run = night.run_of(name)
     assert run.parent.name == "failed"
     why = (run / "WHY.txt").read_text(encoding="utf-8")
-    for words in (*BAD[name].words, f"{name}.yaml:", "Fault of:  the job", "sdwatch check"):
+    for words in (*BAD[name].words, f"{name}.yaml:", "Fault:     the job", "sdwatch check"):
         assert words in why, why
     assert "Traceback" not in why
     content = BAD[name].content

@@ -88,7 +88,7 @@ def test_thirty_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> 
         assert last["diagnosis"] == "server error"
         assert PROVEN in last["attempts"][0]["decision"]
         assert last["canary"] == CANARY_WELL
-        assert "were proven to bring on themselves" in last["attempts"][-1]["evidence"]
+        assert "the same failure was traced to two other jobs" in last["attempts"][-1]["evidence"]
 
 
 def test_a_run_that_is_cancelled_during_its_canary_blames_no_webui(tmp_path: Path) -> None:
@@ -166,8 +166,8 @@ def test_the_hold_says_what_is_known_of_the_failure_and_what_to_do(tmp_path: Pat
         wait_until(note.exists, 60, "the note")
         text = note.read_text(encoding="utf-8")
         assert text.startswith("the canary (64x64, one step) failed: the GPU ran out of memory")
-        assert "smaller width" in text
-        assert "| " in text, "the lines that matter"
+        assert "Lower width" in text
+        assert "| " in text, "The lines of the WebUI's output that matter"
         assert "CUDA out of memory" in text
         assert "marzipan" not in text
 
@@ -281,7 +281,7 @@ def test_the_hold_ends_after_the_last_cool_down(tmp_path: Path) -> None:
         spool.start()
         spool.wait_for(done=1, failed=3)
         spool.stop()
-        assert any("different jobs in a row crashed it" in line for line in spool.told)
+        assert any("different jobs in a row crashed the WebUI" in line for line in spool.told)
 
 
 # -- (d) poisoned

@@ -118,7 +118,7 @@ def test_a_webui_that_dies_on_hold_is_not_started_before_the_hold_is_gone(tmp_pa
         hold.touch()
         for process in spool.processes():
             process.kill()
-        wait_until(lambda: spool.lane()["state"] == "cooling down", 60, "its end is seen")
+        wait_until(lambda: spool.lane()["state"] == "cooling down", 60, "its exit is noticed")
         nothing_is_tried(spool)
         assert spool.stats()["starts"] == 1
 
@@ -234,7 +234,7 @@ def test_once_ends_on_a_webui_that_cannot_be_used_and_leaves_the_jobs(tmp_path: 
         note = spool.spool / "HOLD-sim.txt"
         text = note.read_text(encoding="utf-8")
         assert "no checkpoint" in text.splitlines()[0]
-        assert "sdwatch has ended on this hold (--once)" in text
+        assert "sdwatch has stopped because of this hold (--once)" in text
 
         spool.flags = ()
         spool.write_config()

@@ -52,7 +52,7 @@ def test_it_ends_once_the_cool_down_list_is_exhausted(tmp_path: Path) -> None:
         assert [crash["cooldown"] for crash in spool.events("crash")] == [0.1, 0.2, 0.2]
         assert spool.waiting() == ["castle.yaml"]
         note = (spool.spool / "HOLD-sim.txt").read_text(encoding="utf-8")
-        assert "sdwatch has ended on this hold (--once)" in note
+        assert "sdwatch has stopped because of this hold (--once)" in note
 
 
 def test_a_start_that_fails_once_is_waited_for(tmp_path: Path) -> None:

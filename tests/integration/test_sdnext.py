@@ -87,7 +87,9 @@ def test_a_checkpoint_that_it_keeps_is_a_hold_until_somebody_chooses_another(
         spool.wait_ready()
         choose(spool, CORRUPT)
         spool.drop("castle.yaml", job())
-        wait_until(lambda: "chosen in its settings" in spool.lane().get("hold", ""), 60, "a hold")
+        wait_until(
+            lambda: "checkpoint in its settings" in spool.lane().get("hold", ""), 60, "a hold"
+        )
         wait_until(lambda: spool.stats()["canaries"] >= 3, 60, "it is looked at again")
         assert spool.events("crash") == []
         choose(spool, GOOD)

@@ -28,7 +28,7 @@ def test_with_too_little_room_nothing_is_begun_and_status_says_so(tmp_path: Path
         assert spool.stats()["posts"] == 0
         assert "less than min_free (900000000 MB)" in spool.status()["hold"]
         note = spool.spool / "HOLD-sim.txt"
-        assert "Fault of:  the machine" in note.read_text(encoding="utf-8")
+        assert "Fault:     the machine" in note.read_text(encoding="utf-8")
         spool.stop()
         assert not note.exists()
 

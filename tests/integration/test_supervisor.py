@@ -64,7 +64,7 @@ def test_three_blamed_jobs_in_a_row_hold_the_webui_and_restart_it(
         lambda: lane.supervisor.availability.state is State.NOT_USABLE, 30, "it is up, and on hold"
     )
     assert lane.held is not None
-    assert lane.held.hold_reason.spent == ("run-1", "run-2", "run-3")
+    assert lane.held.hold_reason.failed_runs == ("run-1", "run-2", "run-3")
     wait_until(lambda: lane.ready, 30, "the hold is over")
     assert lane.process.incarnation == 2
     assert lane.hold_reason == ""

@@ -157,7 +157,7 @@ def test_without_a_log_file_there_is_nothing_to_wait_for_and_no_file_is_spoken_o
         spool.wait_for(failed=1)
         (run,) = spool.failed()
         assert all(record["seconds"] < 1.0 for record in journal(run, "call_failed"))
-        advice = why_of(run).partition("What to do:")[2].partition("Beside this file")[0]
+        advice = why_of(run).partition("What to do:")[2].partition("Files beside this one")[0]
         assert "webui_tail" not in advice
         assert "more in" not in why_of(run)
 
@@ -184,7 +184,7 @@ def test_a_late_traceback_of_one_job_is_not_taken_for_the_next_ones(tmp_path: Pa
         spool.stop()
         first, second = sorted(spool.failed(), key=lambda run: "second" in run.name)
         assert "injected failure" in log_of(spool.state)  # it was printed meanwhile
-        assert "injected failure" not in why_of(second).partition("Beside this file")[0]
+        assert "injected failure" not in why_of(second).partition("Files beside this one")[0]
         (failed,) = journal(second, "call_failed")
         assert not [line for line in failed["lines"] if "Traceback" in line]
         assert failed["message"].endswith("Internal Server Error")

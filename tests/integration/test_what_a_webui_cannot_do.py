@@ -42,7 +42,7 @@ def test_a_wrong_name_fails_without_a_call_and_the_rest_continues(tmp_path: Path
         assert f"`sdwatch check --against http://127.0.0.1:{spool.port} FILE`" in sampler["advice"]
         for run in spool.failed():
             why = (run / "WHY.txt").read_text(encoding="utf-8")
-            assert "Nothing was sent to a WebUI for it." in why
+            assert "Nothing was sent to a WebUI." in why
         assert "simulated-" in told["checkpoint.yaml:5:44"]["message"]
         (done,) = spool.done()
         made_by = json.loads((done / "run.json").read_text(encoding="utf-8"))["webui"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sdwatch.config import builtin_signatures
 from sdwatch.policy.failure.facts import FailureFacts
-from sdwatch.policy.failure.signatures import FailedStart, Signature, match, why_not_started
+from sdwatch.policy.failure.matching import FailedStart, match, why_not_started
+from sdwatch.policy.failure.signatures import Signature
 
 ROOT = Path(__file__).parents[2]
 FILE = "sdwatch/policy/failure/signatures.yaml"

@@ -11,8 +11,8 @@ from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.failure.diagnosis import judge
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
+from sdwatch.policy.failure.matching import FailedStart, match, why_not_started
 from sdwatch.policy.failure.mentions import first_said, is_only_mentioned
-from sdwatch.policy.failure.signatures import FailedStart, match, why_not_started
 from tests.policy import causes, shadows
 from tests.policy.causes import (
     EXITS,
@@ -181,7 +181,7 @@ def test_a_line_that_says_why_outranks_how_the_process_ended() -> None:
 
 @pytest.mark.parametrize(
     ("low", "cause"),
-    [(True, "ran out of memory"), (False, "memory was not low"), (None, "is not known")],
+    [(True, "ran out of memory"), (False, "memory was not low"), (None, "is unknown")],
 )
 def test_a_wrapper_that_names_the_signal_in_its_own_words_is_known(
     low: bool | None, cause: str

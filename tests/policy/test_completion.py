@@ -69,6 +69,6 @@ def test_a_forge_whose_schema_has_no_such_field_gets_none() -> None:
     assert completed("txt2img", HIRES, without_its_field()) == {}
 
 
-def test_nothing_is_added_for_a_webui_of_which_nothing_is_known() -> None:
+def test_nothing_is_added_for_an_unknown_webui() -> None:
     assert completed("txt2img", HIRES, None) == completed("txt2img", HIRES, Catalogue()) == {}
     assert may_need_more("txt2img", HIRES)

@@ -73,7 +73,7 @@ def test_what_double_quotes_make_of_a_backslash_is_explained(written: str, says:
     with pytest.raises(ConfigError) as caught:
         parse_config(f'spool: "{written}"\nstate: s\n{WEBUIS}'.encode(), "c.yaml", Path("base"))
     (line,) = str(caught.value).splitlines()
-    assert line.startswith("c.yaml:1:8: spool: has a ")
+    assert line.startswith("c.yaml:1:8: spool: contains a ")
     assert says in line
     assert "'single quotes'" in line
 
@@ -88,7 +88,7 @@ def test_an_escape_that_yaml_does_not_know_is_explained_as_well(written: str) ->
 
 def test_a_share_with_half_of_its_backslashes_is_no_folder_of_this_drive() -> None:
     told = refusal(r"\server\share", windows=True)
-    assert "begins with one backslash, and a share with two" in told
+    assert "starts with one backslash, but a share needs two" in told
 
 
 @pytest.mark.parametrize("path", [r"\\server", "//server", "//server/", r"\\?\UNC\server"])

@@ -1,4 +1,4 @@
-"""What of a WebUI's config opens doors, and which of it may be hidden wherever it stands."""
+"""What of a WebUI's config opens doors, and which of it may be hidden everywhere."""
 
 from __future__ import annotations
 

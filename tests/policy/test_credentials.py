@@ -24,7 +24,7 @@ from sdwatch.policy.privacy.credentials import without_credentials
         *('{"refreshToken":"X! z"}', "Set-Cookie: s=X!; Path=/", "civitai key 0123456789X!abcdef"),
     ],
 )
-def test_a_secret_is_told_by_what_is_said_before_it(said: str) -> None:
+def test_a_secret_is_recognized_by_the_words_before_it(said: str) -> None:
     assert "X4secret7" not in without_credentials(said.replace("X!", "X4secret7"))
 
 
@@ -35,7 +35,7 @@ def test_a_secret_is_told_by_what_is_said_before_it(said: str) -> None:
         *("hf_AbCdEfGh1234", "glpat-AbCdEf123456", "eyJhbGciOiJIUzI1.eyJzdWIiOi.abc"),
     ],
 )
-def test_a_token_is_told_by_its_form(said: str) -> None:
+def test_a_token_is_recognized_by_its_form(said: str) -> None:
     assert without_credentials(f"x {said} y") == "x <secret> y"
 
 

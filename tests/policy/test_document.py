@@ -40,18 +40,18 @@ UNREADABLE = {
     "Latin-1 after a BOM": (b"\xef\xbb\xbfname: caf\xe9\n", 1, 10, "save the file as UTF-8"),
     "UTF-16": ("prompt: a".encode("utf-16"), 1, 1, "save the file as UTF-8"),
     "UTF-16 without BOM": ("prompt: a".encode("utf-16-le"), 1, 1, "save it as UTF-8"),
-    "tab": (b"stages:\n- txt2img:\n\tprompt: a\n", 3, 1, "line 3 begins with a tab"),
-    "tab behind spaces": (b"a:\n  \t- b\n  c\n", 2, 3, "line 2 begins with a tab"),
+    "tab": (b"stages:\n- txt2img:\n\tprompt: a\n", 3, 1, "line 3 starts with a tab"),
+    "tab behind spaces": (b"a:\n  \t- b\n  c\n", 2, 3, "line 2 starts with a tab"),
     "colon in text": (b"prompt: a castle: by night\n", 1, 17, "in quotes"),
     "no colon": (b"prompt a castle\nsteps: 3\n", 2, 6, "each with its own colon"),
     "quote left open": (b'prompt: "a\nsteps: 3\n', 1, 9, "opened here and never closed"),
-    "quote in quotes": (b"prompt: 'it's a castle'\n", 1, 13, "behind a closing quote"),
-    "text that begins with [": (b"prompt: [a:b:0.5], c\n", 1, 18, "begins with [ or {"),
-    "text that begins with @": (b"prompt: @artist\n", 1, 9, 'cannot begin with "@"'),
+    "quote in quotes": (b"prompt: 'it's a castle'\n", 1, 13, "follows a closing quote"),
+    "text that starts with [": (b"prompt: [a:b:0.5], c\n", 1, 18, "starts with [ or {"),
+    "text that begins with @": (b"prompt: @artist\n", 1, 9, 'cannot start with "@"'),
     "backslash": (b'prompt: "a \\(b\\)"\n', 1, 12, "backslash"),
-    "anchor": (b"prompt: &a castle\n", 1, 9, "begins a YAML anchor"),
-    "alias": (b"prompt: *castle*\n", 1, 9, "begins a YAML alias"),
-    "tag": (b"prompt: !python/name:os.system x\n", 1, 9, "begins a YAML tag"),
+    "anchor": (b"prompt: &a castle\n", 1, 9, "starts a YAML anchor"),
+    "alias": (b"prompt: *castle*\n", 1, 9, "starts a YAML alias"),
+    "tag": (b"prompt: !python/name:os.system x\n", 1, 9, "starts a YAML tag"),
     "two documents": (b"prompt: a\n---\nprompt: b\n", 2, 1, "use two files"),
     "a list as a key": (b"? [a]\n: b\n", 1, 3, "a key must be plain text"),
     "brackets": (b"[" * 100_000, 1, MAX_DEPTH + 1, "nested deeper than 32 levels"),
@@ -61,7 +61,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("data", "line", "column", "says"), UNREADABLE.values(), ids=UNREADABLE)
-def test_what_cannot_be_read_is_told_with_its_place(
+def test_a_syntax_error_is_reported_with_its_place(
     data: bytes, line: int, column: int, says: str
 ) -> None:
     (first, *_) = problems_of(data)
@@ -86,7 +86,7 @@ def test_a_file_of_200_mb_is_refused_by_its_size_alone() -> None:
     assert "at most 1,000,000" in problems_of(b"a" * (MAX_BYTES + 1))[0][2]
 
 
-def test_all_anchors_and_aliases_are_told_at_once() -> None:
+def test_all_anchors_and_aliases_are_reported_at_once() -> None:
     found = problems_of(b"a: &x [1]\nb: *x\nc: !!int 3\n")
     assert [place[:2] for place in found] == [(1, 4), (2, 4), (3, 4)]
 
@@ -178,13 +178,11 @@ def test_what_a_comment_cuts_off_is_kept_beside_the_text() -> None:
         ("x" * 5_000, "a text of 5,000 characters"),
     ],
 )
-def test_a_message_quotes_a_word_and_only_tells_of_what_may_be_a_prompt(
-    text: str, told: str
-) -> None:
+def test_a_message_quotes_a_word_but_never_what_may_be_a_prompt(text: str, told: str) -> None:
     assert shown(text) == told
 
 
-def test_a_key_that_is_there_twice_is_told_with_both_places() -> None:
+def test_a_duplicate_key_is_reported_with_both_places() -> None:
     node = parse_document(b"a: 1\nb: 2\n'a': 3\n", "job.yaml")
     assert isinstance(node, Mapping)
     problems: list = []

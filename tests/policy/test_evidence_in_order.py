@@ -9,7 +9,8 @@ import pytest
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, judge, what_failed
-from sdwatch.policy.failure.signatures import is_generic, parse_signatures
+from sdwatch.policy.failure.opaque import is_generic
+from sdwatch.policy.failure.signature_file import parse_signatures
 
 BUILTIN = builtin_signatures()
 NOTHING = "'NoneType' object is not iterable"
@@ -97,7 +98,7 @@ def test_the_earlier_and_more_specific_evidence_decides(row: Row) -> None:
         "generator didn't yield",
     ],
 )
-def test_what_only_tells_where_something_was_missing_is_generic(text: str) -> None:
+def test_a_text_that_only_says_what_was_missing_is_generic(text: str) -> None:
     assert is_generic(said(text))
     facts = FailureFacts(said(text), log=(HIP,))
     assert judge(facts, BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY

@@ -1,4 +1,4 @@
-"""Expressions that may take for ever, and those that cannot; and all that sdwatch has itself."""
+"""Expressions that may take forever, those that cannot, and all that sdwatch uses itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import sdwatch
 from sdwatch.config import builtin_signatures
 from sdwatch.policy.failure.expression import is_slow
-from sdwatch.policy.failure.reply_checks import _COMPILED
+from sdwatch.policy.failure.fallbacks import _COMPILED
 from sdwatch.policy.privacy.anonymise import Anonymiser
 
 FOR_EVER = (
@@ -34,7 +34,7 @@ QUICK = (
 
 
 @pytest.mark.parametrize("text", FOR_EVER)
-def test_what_may_take_for_ever_is_slow(text: str) -> None:
+def test_an_expression_that_may_take_forever_is_slow(text: str) -> None:
     re.compile(text)
     assert is_slow(text)
 

@@ -188,7 +188,7 @@ OF_START = {
 
 
 @pytest.mark.parametrize(("log", "known"), OF_START.values(), ids=OF_START)
-def test_what_failed_while_the_webui_started_is_told_from_what_a_call_met(
+def test_an_extension_that_failed_at_the_start_is_distinguished_from_one_in_a_call(
     log: str, known: tuple[str, str, bool]
 ) -> None:
     broken = only(log)
@@ -211,7 +211,7 @@ def test_what_failed_while_the_webui_started_is_told_from_what_a_call_met(
         "",
     ],
 )
-def test_what_tells_of_no_failed_extension_is_left_alone(line: str) -> None:
+def test_a_line_about_something_else_is_no_failed_extension(line: str) -> None:
     assert broken_extensions([line], {}) == []
 
 
@@ -222,7 +222,7 @@ def test_a_prompt_that_an_extension_printed_as_it_is_is_no_failure() -> None:
     assert broken_extensions(log.splitlines(), in_arguments) == []
 
 
-def test_one_hook_that_raises_in_every_step_is_told_once() -> None:
+def test_a_hook_that_raises_in_every_step_is_reported_once() -> None:
     log = RAISED["a callback"][0].splitlines() * 20
     assert len(broken_extensions(log, {})) == 1
 

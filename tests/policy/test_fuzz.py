@@ -116,7 +116,7 @@ def test_nothing_is_kept_of_the_files_that_were_read() -> None:
 def test_a_name_with_a_line_end_in_it_is_refused_like_any_other_and_as_quickly(
     text: str, line: int
 ) -> None:
-    # Once tried anew from each underscore: at this length for a quarter of an hour.
+    # Tried again from each underscore, this length would take a quarter of an hour.
     for length in (1, 100_000):
         with pytest.raises(JobError) as caught:
             parse_job(("prompt: a\n" + text.format("file_" * length)).encode(), "job.yaml")
@@ -142,7 +142,7 @@ def test_what_is_hidden_of_a_prompt_that_never_closes_its_bracket_is_learnt_as_q
     assert "cuteStyle" not in redactor.redact("cannot load cuteStyle")
 
 
-def test_of_very_many_anchors_a_hundred_are_told() -> None:
+def test_at_most_a_hundred_anchors_are_reported() -> None:
     with pytest.raises(JobError) as caught:
         parse_job(b"styles: [" + b"&a b, " * 5_000 + b"]", "job.yaml")
     assert [p.message for p in caught.value.problems][-1] == "4900 more problems from here on"
@@ -166,12 +166,12 @@ ODD = {
         "steps: \u202e3".encode(),
         "1:8: steps must be a whole number, not '\\u202e3'",
     ),
-    "half a character": (b'prompt: "\\ud83d"', "1:12: this escape is no whole character"),
+    "half a character": (b'prompt: "\\ud83d"', "1:12: this escape is not a complete character"),
 }
 
 
 @pytest.mark.parametrize(("data", "says"), ODD.values(), ids=ODD)
-def test_what_is_told_is_one_line_that_can_be_read(data: bytes, says: str) -> None:
+def test_each_message_is_one_readable_line(data: bytes, says: str) -> None:
     assert judge(data, None) is False
     with pytest.raises(JobError) as caught:
         parse_job(data, "job.yaml")
@@ -182,8 +182,8 @@ CONFIG = (
     "spool: {spool}\nstate: b\nwebuis:\n  one:\n    url: {url}\n    command: [a]\n    env: {env}\n"
 )
 ODD_CONFIGS = {
-    "nobody's home": ({"spool": "~no-such-user/a"}, "1:8: spool: begins with the home of"),
-    "a zero byte": ({"spool": '"a\\0"'}, "1:8: spool: has a zero byte"),
+    "nobody's home": ({"spool": "~no-such-user/a"}, "1:8: spool: starts with the home of"),
+    "a zero byte": ({"spool": '"a\\0"'}, "1:8: spool: contains a zero byte"),
     "half an address": ({"url": "http://[::1:]:80"}, "5:10: webuis.url: has no IPv6 address"),
     "a line end in a key": ({"env": '{"a\\nb": []}'}, "7:19: env.'a\\nb' must be text"),
     "a long key": (
@@ -198,9 +198,7 @@ if sys.platform == "win32":
 
 
 @pytest.mark.parametrize(("odd", "says"), ODD_CONFIGS.values(), ids=ODD_CONFIGS)
-def test_what_is_told_of_a_config_is_one_line_that_can_be_read(
-    odd: dict[str, str], says: str
-) -> None:
+def test_each_message_about_a_config_is_one_readable_line(odd: dict[str, str], says: str) -> None:
     text = CONFIG.format(**{"spool": "a", "url": "http://h:80", "env": "{}", **odd})
     assert read_config(text.encode()) is False
     with pytest.raises(ConfigError) as caught:

@@ -1,5 +1,5 @@
-"""Job and config files that hypothesis thinks of: what is well is read as it was meant, what is
-not is told where it stands."""
+"""Job and config files that hypothesis generates: a valid one is read as it was meant, mistakes
+are reported at their place."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_whatever_is_in_a_file_it_is_read_or_refused_with_its_places(
     assert result == again or str(result) == str(again)  # an error has no equal
 
 
-# -- what is well
+# -- valid files
 
 
 # Names of models, samplers, styles. Texts that look like places or addresses are not for jobs.
@@ -421,7 +421,7 @@ def broken_job(draw: st.DrawFn, *, key: bool) -> tuple[str, int, int, str]:
 @pytest.mark.slow
 @examples(150)
 @given(broken_job(key=True))
-def test_a_misspelt_field_of_a_job_is_told_where_it_stands_with_its_right_name(
+def test_a_misspelt_field_of_a_job_is_reported_at_its_place_with_the_right_name(
     broken: tuple[str, int, int, str],
 ) -> None:
     text, line, column, name = broken
@@ -436,7 +436,7 @@ def test_a_misspelt_field_of_a_job_is_told_where_it_stands_with_its_right_name(
 @pytest.mark.slow
 @examples(150)
 @given(broken_job(key=False))
-def test_a_value_of_a_wrong_type_in_a_job_is_told_where_it_stands(
+def test_a_wrong_type_in_a_job_is_reported_at_its_place(
     broken: tuple[str, int, int, str],
 ) -> None:
     text, line, column, name = broken
@@ -448,7 +448,7 @@ def test_a_value_of_a_wrong_type_in_a_job_is_told_where_it_stands(
 
 
 Line = tuple[str, str, str]
-"""Of a config: its indentation, its key, and its value, empty where a mapping begins."""
+"""Of a config: its indentation, its key, and its value, empty where a mapping starts."""
 
 
 def lines_of(settings: Fields, indent: str = "") -> Iterator[Line]:
@@ -481,21 +481,21 @@ def broken_config(draw: st.DrawFn, *, key: bool) -> tuple[str, int, int, str]:
 @pytest.mark.slow
 @examples(100)
 @given(broken_config(key=True))
-def test_a_misspelt_setting_is_told_where_it_stands_with_its_right_name(
+def test_a_misspelt_setting_is_reported_at_its_place_with_the_right_name(
     broken: tuple[str, int, int, str],
 ) -> None:
     text, line, column, name = broken
     with pytest.raises(ConfigError) as caught:
         parse_config(text.encode(), "sdwatch.yaml", BASE)
     there = [p.message for p in caught.value.problems if (p.line, p.column) == (line, column)]
-    # What then is missing is told as well.
+    # What is missing because of that is reported, too.
     assert any(message.endswith(f'; did you mean "{name}"?') for message in there)
 
 
 @pytest.mark.slow
 @examples(100)
 @given(broken_config(key=False))
-def test_a_setting_of_a_wrong_type_is_told_where_it_stands(
+def test_a_setting_of_a_wrong_type_is_reported_at_its_place(
     broken: tuple[str, int, int, str],
 ) -> None:
     text, line, column, name = broken

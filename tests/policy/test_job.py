@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sdwatch.errors import JobError, SpoolError
+from sdwatch.policy.job.editor_schema import job_schema
 from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
-from sdwatch.policy.job.job import Job, Stage, image_names, job_schema, parse_job
+from sdwatch.policy.job.job import Job, Stage, image_names, parse_job
 from sdwatch.system import resources
 
 EXAMPLES = resources.config_folder() / "examples"
@@ -107,7 +108,7 @@ REFUSED = {
         "prompt: a\nalwayson_scripts: {x: {a: 1, a: 2}}",
         '2:30: "a" is there twice',
     ),
-    "list for text": ("prompt: [a, b]", "1:9: prompt must be text, not a list (text that begins"),
+    "list for text": ("prompt: [a, b]", "1:9: prompt must be text, not a list (text that starts"),
     "mapping for number": (
         "prompt: a\nsteps: {a: b}",
         "2:8: steps must be a whole number, not a m",
@@ -126,7 +127,7 @@ REFUSED = {
     "seed": ("prompt: a\nseed: -2", "2:7: seed must be at least -1, not -2"),
     "priority": ("prompt: a\npriority: 5000", "2:11: priority must be at most 1000, not 5000"),
     "empty name": ('prompt: a\nname: ""', "2:7: name must have at least 1 characters"),
-    "mixed": ("prompt: a\nstages: [upscale]", '1:1: "prompt" stands beside "stages"; move it into'),
+    "mixed": ("prompt: a\nstages: [upscale]", '1:1: "prompt" is beside "stages"; move it into'),
     "misspelt beside stages": (
         "nam: a\nstages: [txt2img]",
         '1:1: unknown field "nam" in a job; did',
@@ -135,15 +136,15 @@ REFUSED = {
     "no stages": ("stages:", "1:8: stages must be a list such as `- txt2img:`, not nothing"),
     "stages as mapping": ("stages:\n  txt2img: {}", "2:3: stages must be a list such as"),
     "too many stages": ("stages: [" + "txt2img, " * 101 + "]", "1:9: a job has at most 100 stages"),
-    "stage without list": ("txt2img:\n  prompt: a", '1:1: a stage stands in a list under "stage'),
+    "stage without list": ("txt2img:\n  prompt: a", '1:1: put the stage into a list under "stage'),
     "unknown stage": ("stages:\n- txtimg: {}", '2:3: unknown stage "txtimg"; did you mean "txt2i'),
-    "unknown word": ("stages:\n- paint", '2:3: "paint" is no stage; a stage is one of txt2img'),
+    "unknown word": ("stages:\n- paint", '2:3: "paint" is not a stage; a stage is one of txt2img'),
     "fields beside the kind": (
         "stages:\n- txt2img:\n  prompt: a",
         "2:3: 2 keys in one stage (inden",
     ),
-    "nothing to draw over": ("stages:\n- img2img: {}", "2:3: the first stage has nothing to take"),
-    "nothing to enlarge": ("stages:\n- upscale", "2:3: the first stage has nothing to take images"),
+    "nothing to draw over": ("stages:\n- img2img: {}", "2:3: the first stage has no images"),
+    "nothing to enlarge": ("stages:\n- upscale", "2:3: the first stage has no images to work on"),
     "resize by nothing": (
         "stages:\n- txt2img\n- upscale: {upscaling_resize: 0}",
         "3:31: upscaling_resize must be more than 0, not 0",
@@ -157,7 +158,7 @@ def test_each_mistake_is_reported_with_its_place_and_what_is_allowed(text: str, 
     assert any(line.startswith(f"job.yaml:{says}") for line in told), told
 
 
-def test_all_mistakes_are_told_at_once_in_the_order_of_the_file() -> None:
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
     told = problems_of(
         "nam: x\nstages:\n"
         "  - txt2img:\n      promt: a\n      steps: 0\n      width: wide\n"
@@ -193,21 +194,21 @@ def test_one_image_may_stand_without_a_list() -> None:
 
 BAD_NAMES = {
     "unknown": ("sketch.pn", '"sketch.pn" is not in the job folder; did you mean "sketch.png"?'),
-    "parent": ("../sketch.png", "is not within the job folder"),
-    "parent within": ("parts/../../a.png", "is not within the job folder"),
-    "absolute": ("/etc/passwd", "is not within the job folder"),
-    "home": ("~/a.png", "is not within the job folder"),
-    "drive": ("C:/a.png", "is not within the job folder"),
+    "parent": ("../sketch.png", "is outside the job folder"),
+    "parent within": ("parts/../../a.png", "is outside the job folder"),
+    "absolute": ("/etc/passwd", "is outside the job folder"),
+    "home": ("~/a.png", "is outside the job folder"),
+    "drive": ("C:/a.png", "is outside the job folder"),
     "backslash": ("parts\\eye.png", 'with "/" between folder and file'),
     "network": ("\\\\host\\share\\a.png", 'with "/" between folder and file'),
     "URL": ("https://example.org/a.png", "not a URL or image data"),
     "file URL": ("file:///etc/passwd", "not a URL or image data"),
     "data": ("data:image/png;base64,AAAA", "not a URL or image data"),
-    "the folder": (".", "is not within the job folder"),
-    "no name": ("", "is not within the job folder"),
+    "the folder": (".", "is outside the job folder"),
+    "no name": ("", "is outside the job folder"),
     "gradio's URL": ("file=/etc/passwd", "not a URL or image data"),
-    "other stream": ("sketch.png:secret", 'has a ":" in it'),
-    "other stream in a folder": ("parts:x/eye.png", 'has a ":" in it'),
+    "other stream": ("sketch.png:secret", 'contains a ":"'),
+    "other stream in a folder": ("parts:x/eye.png", 'contains a ":"'),
     "device": ("NUL", "is a device on Windows (NUL)"),
     "device with an ending": ("parts/con.png", "is a device on Windows (CON)"),
     "device with two endings": ("Com1.tar.gz", "is a device on Windows (COM1)"),
@@ -269,7 +270,7 @@ def test_a_call_takes_no_more_than_64_images() -> None:
 def test_a_job_of_one_file_has_no_images() -> None:
     (line,) = problems_of("stages:\n- img2img:\n    init_images: [a.png]\n")
     assert line.startswith(
-        'job.yaml:3:19: a job of one file has no images beside it, so not "a.png"; put it as'
+        'job.yaml:3:19: a single job file cannot use the image "a.png"; put the file as'
     )
 
 
@@ -327,7 +328,7 @@ def test_fields_that_would_lose_the_images_are_left_out_with_a_warning(line: str
     job = job_of(f"prompt: a\n{line}\n")
     assert job.stages[0].fields == {"prompt": "a"}
     assert [(w.line, w.column) for w in job.warnings] == [(2, 1)]
-    assert "is left out" in job.warnings[0].message
+    assert "is ignored" in job.warnings[0].message
 
 
 @pytest.mark.slow
@@ -389,7 +390,7 @@ def survives(data: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_of_very_many_mistakes_a_hundred_are_told() -> None:
+def test_at_most_a_hundred_mistakes_are_reported() -> None:
     told = problems_of("".join(f"key{i}: 1\n" for i in range(5_000)))
     assert len(told) == 101
     assert told[-1] == "job.yaml:100:1: 4901 more problems from here on"
@@ -412,7 +413,7 @@ def test_the_example_folders_have_the_images_they_name(name: str) -> None:
 def test_the_written_schema_is_that_of_the_code() -> None:
     written = resources.config_folder() / "job.schema.json"
     assert json.loads(written.read_text(encoding="utf-8")) == job_schema(), (
-        "write it anew: json.dumps(job_schema(), indent=2) and a line end"
+        "write it again: json.dumps(job_schema(), indent=2) and a line end"
     )
 
 

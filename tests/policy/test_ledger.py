@@ -84,7 +84,7 @@ def test_two_cut_offs_are_forgiven_and_the_third_is_not(deaths: int, call: str) 
         ([given_up()], 0),
     ],
 )
-def test_what_a_stop_gave_up_is_told_apart_from_what_ended_otherwise(
+def test_attempts_given_up_by_a_stop_are_counted_separately(
     records: Records, given_up: int
 ) -> None:
     assert read_ledger(records).call("1.1").given_up == given_up

@@ -35,7 +35,7 @@ def seen(command: str, host: str = HERE, password: bool = False, args: str = "")
         ("launch.py --api --share", "from the internet: leave --share out"),
     ],
 )
-def test_a_command_that_listens_for_others_is_told_of_where_the_url_is_on_this_machine(
+def test_a_command_that_listens_on_the_network_is_reported_if_the_url_is_local(
     command: str, said: str
 ) -> None:
     assert said in seen(command)
@@ -56,7 +56,7 @@ def test_a_command_that_listens_for_others_is_told_of_where_the_url_is_on_this_m
         "",
     ],
 )
-def test_a_command_that_listens_on_this_machine_only_is_well(command: str) -> None:
+def test_a_command_that_listens_on_this_machine_only_is_accepted(command: str) -> None:
     assert seen(command) == ""
 
 

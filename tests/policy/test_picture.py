@@ -71,7 +71,7 @@ def test_of_an_animation_the_first_picture_counts() -> None:
 
 
 @pytest.mark.slow
-def test_a_large_webp_is_not_decoded_and_its_length_tells() -> None:
+def test_a_large_webp_is_checked_by_its_length_without_decoding() -> None:
     buffer = io.BytesIO()
     Image.new("L", (7000, 6000)).save(buffer, "WEBP", lossless=True, quality=0, method=0)
     data = buffer.getvalue()
@@ -87,7 +87,7 @@ def encoded(image: Image.Image, kind: str, **more: Any) -> bytes:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_colour_is_told_from_two(kind: str) -> None:
+def test_one_colour_is_distinguished_from_two(kind: str) -> None:
     size = (640, 480)
     plain = Image.new("RGB", size, (40, 41, 42))
     black = encoded(plain, kind)
@@ -145,9 +145,7 @@ WAYS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
 @pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
-def test_a_jpeg_that_ends_in_the_middle_is_told_from_a_whole_one(
-    way: dict[str, Any], mode: str
-) -> None:
+def test_a_jpeg_that_ends_in_the_middle_is_detected(way: dict[str, Any], mode: str) -> None:
     for side in (1, 8, 9, 64, 200, 257):
         for noise in (1, 90):
             image = Image.effect_noise((side, 260 - side), noise).convert(mode)

@@ -111,9 +111,10 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (SAME, "upscale", {"upscaler_1": "lanczos"}, f'no upscaler "lanczos"{MEANT}"Lanczos"?'),
     (("sdnext",), "upscale", {"upscaler_1": "R-ESRGAN 4x+"}, "no upscaler"),
     (SAME, "upscale", {"upscaler_1": "None"}, 'has the upscaler_1 "None"; there are Lanczos, Near'),
-    (SAME, "upscale", {"upscaler_2": "Lanczos"}, "without an upscaler, and this stage names none;"),
-    (SAME, "upscale", {"upscaling_resize": 9000}, "enlarges nothing without an upscaler"),
-    (SAME, "upscale", {"upscaler_1": "None", "resize_mode": 1}, "enlarges nothing"),
+    (SAME,
+     "upscale", {"upscaler_2": "Lanczos"}, "to enlarge a picture, and this stage names none;"),
+    (SAME, "upscale", {"upscaling_resize": 9000}, "needs an upscaler to enlarge"),
+    (SAME, "upscale", {"upscaler_1": "None", "resize_mode": 1}, "needs an upscaler"),
     (SAME, "txt2img", {"script_name": "no such"}, 'no selectable script "no such"'),
     (SAME, "txt2img", {"alwayson_scripts": {"refinr": {"args": []}}}, f'{MEANT}"refiner"?'),
     (("sdcpp",), "txt2img", {"script_name": "X/Y/Z plot"}, "has no scripts"),
@@ -134,14 +135,16 @@ BAD: list[tuple[tuple[str, ...], str, dict[str, Any], str]] = [
     (("sdnext",), "txt2img", {"restore_faces": True}, "(SD.Next) knows no field restore_faces"),
     (("sdnext",), "upscale", {"upscaling_resize": 9}, "only if it is at most 8, not 9"),
     (("sdcpp",), "upscale", {}, "(stable-diffusion.cpp) has no extra-single-image"),
-    (ALL, "txt2img", {"width": 65}, "width must be a multiple of 8, not 65; 64 is one"),
-    (ALL, "txt2img", {"height": 1001}, "height must be a multiple of 8, not 1001; 1000"),
+    (ALL, "txt2img", {"width": 65},
+     "width must be a multiple of 8, not 65; the WebUI would silently use 64"),
+    (ALL, "txt2img", {"height": 1001},
+     "height must be a multiple of 8, not 1001; the WebUI would silently use 1000"),
     (("forge", "sdnext"), "txt2img", {"width": 8, "height": 8}, "500 to a size of 8x8"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("kinds", "stage", "fields", "message"), BAD, ids=repr)
-def test_what_a_webui_does_not_is_told(
+def test_what_a_webui_cannot_do_is_reported(
     kinds: tuple[str, ...], stage: str, fields: dict[str, Any], message: str
 ) -> None:
     for kind in kinds:
@@ -157,7 +160,7 @@ def test_what_a_webui_does_not_is_told(
         ({"enable_hr": True, "hr_resize_x": 16384}, "16384x16384"),
     ],
 )
-def test_what_is_too_large_is_told(fields: dict[str, Any], words: str) -> None:
+def test_a_generation_that_is_too_large_is_reported(fields: dict[str, Any], words: str) -> None:
     message = told("forge", **fields)
     assert words in message
     assert "max_generation in the config allows 100" in message
@@ -175,7 +178,7 @@ def test_an_upscale_is_bounded_where_its_input_is_known() -> None:
 
 
 def with_images(*stages: str, size: tuple[int, int] = (64, 64)) -> list[str]:
-    """What Forge is told of a job whose folder has images of this size."""
+    """What is reported with Forge about a job whose folder has images of this size."""
     text = "\n".join(["stages:", *(f"  - {stage}" for stage in stages)])
     job = parse_job(text.encode(), "job.yaml", frozenset({"a.png"}), look=lambda _: size)
     return [problem.message for problem in check_against(job, catalogue("forge")).problems]
@@ -250,7 +253,7 @@ width: 100
     assert sorted((p.line, p.column) for p in problems).count((5, 10)) == 1
 
 
-def test_a_stage_that_there_is_not_stands_where_it_begins() -> None:
+def test_a_missing_stage_is_reported_where_it_starts() -> None:
     (problem,) = checked("sdcpp", "upscale").problems
     assert (problem.line, problem.column) == (3, 5)
 
@@ -377,7 +380,7 @@ def test_an_unknown_selectable_script_lists_those_that_can_be_selected() -> None
     assert "controlnet" not in said
 
 
-def test_a_script_of_the_other_role_is_told_where_to_be_named() -> None:
+def test_the_message_about_a_script_of_the_other_role_says_where_to_name_it() -> None:
     said = told("forge", alwayson_scripts={"X/Y/Z plot": {"args": []}})
     assert '"X/Y/Z plot" is a selectable script: name it as script_name' in said
     said = told("forge", script_name="ControlNet")
@@ -402,7 +405,7 @@ def test_sd_vae_is_refused_on_forge_neo_which_has_no_use_of_it() -> None:
     [({}, "60 calls a minute unless"), ({"server_rate_limit": 100}, "20 calls a minute, after"),
      ({"server_rate_limit": True}, "60 calls"), ({"server_rate_limit": 0}, ""), ([], "60 calls")],
 )  # fmt: skip
-def test_the_rate_limit_of_sdnext_is_told_before(options: Any, said: str) -> None:
+def test_the_rate_limit_of_sdnext_is_noted_beforehand(options: Any, said: str) -> None:
     limited = catalogue("sdnext").with_options(options)
     notes = check_against(parse_job(b"prompt: a castle", "j"), limited).notes
     assert any("server_rate_limit" in note and said in note for note in notes) == bool(said)
@@ -434,7 +437,7 @@ def of_script(args: str, known: Catalogue, *allow: str) -> Checked:
 
 
 def names_a_place(checked: Checked) -> bool:
-    return any("is in none of the lists" in problem.message for problem in checked.problems)
+    return any("is in none of the WebUI's lists" in problem.message for problem in checked.problems)
 
 
 @pytest.mark.parametrize("kind", SAME)

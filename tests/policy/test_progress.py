@@ -56,7 +56,7 @@ def test_loading_without_work_is_stuck_after_the_stall() -> None:
     assert call.looks(STALL, stepless=True) == "the WebUI made no progress for 60 s"
 
 
-def test_a_core_that_spins_for_ever_while_loading_meets_the_limit_for_loading() -> None:
+def test_a_core_that_spins_forever_while_loading_reaches_the_limit_for_loading() -> None:
     call = Call()
     reasons = [call.look(stepless=True, cpu=n * 2.0) for n in range(int(30 * STALL / EVERY))]
     first = next(i for i, reason in enumerate(reasons) if reason)
@@ -120,7 +120,7 @@ def test_however_busy_a_call_ends_at_its_limit() -> None:
     assert reasons[busy] == "the call took longer than its limit of 180 s"
 
 
-def test_each_loading_phase_has_its_limit_anew() -> None:
+def test_each_loading_phase_has_its_own_limit() -> None:
     call = Call(Limits(stall=STALL, stepless=2 * STALL, call=99 * STALL))
     cpu = 0.0
     for round_ in range(3):

@@ -13,8 +13,8 @@ import pytest
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIServerError
 from sdwatch.policy.failure.facts import FailureFacts
+from sdwatch.policy.failure.matching import FailedStart, ends_start, match, why_not_started
 from sdwatch.policy.failure.noise import decisive, without_noise
-from sdwatch.policy.failure.signatures import FailedStart, ends_start, match, why_not_started
 
 BUILTIN = builtin_signatures()
 FACTS = Path(__file__).parents[1] / "facts"
@@ -42,7 +42,7 @@ HARMLESS = [
         "",
         "---",
     ],
-    # AUTOMATIC1111 v1.8 and later: it goes on with default settings
+    # AUTOMATIC1111 v1.8 and later: it continues with default settings
     [
         "*** Could not load settings",
         '*** The config file "/srv/webui/config.json" is likely corrupted',

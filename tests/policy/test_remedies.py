@@ -89,7 +89,7 @@ def test_braces_that_name_no_remedy_stay_as_they_are() -> None:
     assert fitted(text, Kind.FORGE) == text
 
 
-def test_a_remedy_at_the_beginning_of_a_sentence_begins_with_a_capital() -> None:
+def test_a_remedy_at_the_start_of_a_sentence_starts_with_a_capital() -> None:
     assert fitted("{api}. {api}, or {api}", Kind.A1111) == (
         "Start it with --api. Start it with --api, or start it with --api"
     )

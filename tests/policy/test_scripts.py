@@ -27,14 +27,14 @@ def unit(line: str) -> str:
 
 
 MISSHAPEN = {
-    "arg: for args:": ("{arg: [{enabled: true}]}", '3:16: controlnet takes nothing but "args"'),
+    "arg: for args:": ("{arg: [{enabled: true}]}", '3:16: controlnet accepts only "args"'),
     "a mapping as args": ("{args: {enabled: true}}", "3:22: args of controlnet must be a list"),
     "a text as args": ("{args: canny}", "args of controlnet must be a list"),
     "a list in place of args": ("[{enabled: true}]", '3:15: controlnet has no "args"'),
     "nothing": ("", '3:3: controlnet has no "args"'),
     "an empty mapping": ("{}", '3:3: controlnet has no "args"'),
     "a switch": ("true", '3:3: controlnet has no "args"'),
-    "more than args": ("{args: [], enabled: true}", 'takes nothing but "args", not "enabled"'),
+    "more than args": ("{args: [], enabled: true}", 'accepts only "args", not "enabled"'),
 }
 
 
@@ -97,7 +97,7 @@ def test_a_missing_image_is_an_error_with_its_place_and_the_nearest_name() -> No
 
 
 def test_a_job_of_one_file_has_no_image_for_a_script() -> None:
-    assert "put it as job.yaml into a folder with its images" in told(
+    assert "put the file as job.yaml into a folder together with its images" in told(
         unit("image: pose.png"), images=None
     )
 

@@ -1,4 +1,4 @@
-"""Names of the inbox have stand-ins, the same everywhere; usual names need none."""
+"""Names of the inbox have pseudonyms, the same everywhere; common names need none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sdwatch.policy.privacy.anonymise import Anonymiser
 from sdwatch.policy.privacy.pseudonyms import Pseudonyms, without_slugs
 
 
-def test_a_name_has_the_same_stand_in_wherever_it_stands() -> None:
+def test_a_name_has_the_same_pseudonym_everywhere() -> None:
     known = Pseudonyms()
     known.add_source("lieselotte/anna mueller.yaml")
     known.add_source("lieselotte/batch 2/job.yaml")

@@ -58,7 +58,7 @@ FAILED = ErrorEnvelope(
             message="another one",
             failure="another",
             action=Action.SELF_TEST,
-            why="the job, or the WebUI?",
+            why="is it the job or the WebUI?",
         ),
     ),
     canary=CANARY_WELL,
@@ -87,31 +87,33 @@ def told(envelope: ErrorEnvelope, evidence: Evidence = EVIDENCE) -> str:
     return why_text(envelope, ABOUT, evidence)
 
 
-def test_the_whole_story() -> None:
+def test_the_whole_text() -> None:
     assert (
         told(FAILED)
         == f"""\
 the WebUI answered 500: boom
 
-Fault of:  the job: the same call failed again after a restart, and the WebUI drew a test picture
+Fault:     the job: the same call failed again after a restart, and the WebUI still generated a \
+test picture
 Diagnosis: server error (WebUIServerError)
 Job:       castle.yaml
 Run:       {RUN}
 Ended:     2026-11-23T14:22:00.000Z (UTC)
 Where:     stage 1 (txt2img), call 2
 Asked for: 512x768, 20 steps, sampler Euler a
-Machine:   0.4 of 16.0 GB of memory free, 90.0 GB free on the spool's disk, when last looked at
-Images:    1 finished before it, kept in images/
+Machine:   0.4 of 16.0 GB of memory free, 90.0 GB free on the spool's disk, when last checked
+Images:    1 finished before the failure, kept in images/
 
 What was tried (times are UTC):
-  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (start number 1 of the WebUI)
+  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (start 1 of the WebUI)
       then: restart and retry (a restart may cure it)
-  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (start number 1 of the WebUI)
-      it was: another one
-      then: see whether the WebUI can still draw a small test picture (the job, or the WebUI?)
-  Then the WebUI was asked for a small test picture: it drew it, so it is well.
+  2026-11-23T14:21:37.000Z  server error after 3.2 s, HTTP 500 (start 1 of the WebUI)
+      error: another one
+      then: check whether the WebUI can still generate a small test picture (is it the job or \
+the WebUI?)
+  Then the WebUI was asked for a small test picture: it succeeded, so the WebUI is healthy.
 
-What the WebUI printed, the lines that matter (more in webui_tail.2.log):
+The lines of the WebUI's output that matter (more in webui_tail.2.log):
   | Traceback
   | RuntimeError: boom
 
@@ -131,7 +133,7 @@ What to do:
   Make one zip for a bug report, without prompts:
     sdwatch bundle {RUN} --config /sd/a.yaml
 
-Beside this file, free of prompts and images:
+Files beside this one, without prompts and images:
   webui_tail.log
   webui_tail.2.log
 """
@@ -150,20 +152,20 @@ Beside this file, free of prompts and images:
         ),
         (
             died_here_envelope("1.1"),
-            "the monitor died 3 times",
+            "sdwatch was killed 3 times",
             "sdwatch itself",
             ["retry", "retry --edit", "replay", "bundle"],
         ),
         (
             broken_envelope("x"),
-            "sdwatch itself broke",
+            "internal error",
             "sdwatch",
             ["retry", "retry --edit", "bundle"],
         ),
         (
             replace(FAILED, blame=Blamed.WEBUI, canary="no picture came"),
             "the WebUI answered 500",
-            "the WebUI; the job may be as it should be",
+            "the WebUI; the job is probably fine",
             ["retry", "retry --edit", "replay", "bundle"],
         ),
         (
@@ -179,7 +181,7 @@ def test_each_kind_of_failure_names_its_fault_and_what_to_type(
 ) -> None:
     text = told(envelope, Evidence())
     assert text.startswith(first)
-    assert f"Fault of:  {fault}" in text
+    assert f"Fault:     {fault}" in text
     assert typed_in(text) == commands
     assert all(line == line.rstrip() for line in text.splitlines())
 
@@ -191,25 +193,25 @@ def typed_in(text: str) -> list[str]:
     return [reduce(lambda line, part: line.replace(part, ""), common, line) for line in lines]
 
 
-def test_without_a_config_file_it_says_where_the_commands_are_to_be_typed() -> None:
+def test_without_a_config_file_it_says_where_to_type_the_commands() -> None:
     text = why_text(FAILED, replace(ABOUT, option=""), EVIDENCE)
     assert f"    sdwatch retry {RUN} --edit\n" in text
-    assert "To be typed in this folder" in text
-    assert "To be typed in this folder" not in told(FAILED)
+    assert "Type these in this folder" in text
+    assert "Type these in this folder" not in told(FAILED)
 
 
 def test_a_job_that_was_refused_says_that_nothing_was_sent_and_when() -> None:
     error = JobUnfitError("a.yaml", [Problem(2, 1, "no such sampler")])
     envelope = job_envelope(error, "http://127.0.0.1:7860")
     text = why_text(envelope, replace(ABOUT, sent=False))
-    assert "Nothing was sent to a WebUI for it." in text
+    assert "Nothing was sent to a WebUI." in text
     assert f"Ended:     {ABOUT.at}" in text
     assert "`sdwatch check --against http://127.0.0.1:7860 FILE`" in text
     assert typed_in(text) == ["retry --edit", "retry"]
     assert "Once the WebUI can do it, run it again as it is" in text
 
 
-def test_what_the_request_itself_is_wrong_for_is_not_to_be_sent_again_as_it_is() -> None:
+def test_a_bad_request_cannot_be_retried_unchanged() -> None:
     text = told(
         replace(
             FAILED,
@@ -227,44 +229,44 @@ def test_what_the_request_itself_is_wrong_for_is_not_to_be_sent_again_as_it_is()
     [
         (decide(Diagnosis.CRASH, 1), "failed again after a restart,"),
         (decide(Diagnosis.CRASH, 1, managed=False), "failed again,"),
-        (decide(Diagnosis.STUCK, 1), "failed again after an interrupt had freed the WebUI,"),
+        (decide(Diagnosis.STUCK, 1), "failed again after an interrupt freed the WebUI,"),
         (decide(Diagnosis.INTERRUPTED, 1), "failed again,"),
     ],
 )
-def test_it_says_only_of_what_was_restarted_that_it_was(decision: Decision, again: str) -> None:
+def test_it_names_a_restart_only_if_there_was_one(decision: Decision, again: str) -> None:
     first = replace(ATTEMPT, action=decision.action, ground=decision.ground)
     text = told(replace(FAILED, attempts=(first, ATTEMPT)))
-    assert f"the job: the same call {again} and the WebUI drew a test picture\n" in text
+    assert f"the job: the same call {again} and the WebUI still generated a test picture\n" in text
 
 
 def test_the_starts_of_a_webui_that_is_not_ours_are_not_numbered() -> None:
     text = told(replace(FAILED, attempts=(replace(ATTEMPT, incarnation=0),)))
-    assert "start number" not in text
+    assert "of the WebUI)" not in text
 
 
-def test_of_one_failure_it_does_not_say_that_it_failed_again() -> None:
+def test_a_single_failure_did_not_fail_again() -> None:
     text = told(replace(FAILED, attempts=(ATTEMPT,), canary="", self_test_passed=None))
-    assert "Fault of:  the job, as it seems\n" in text
+    assert "Fault:     probably the job\n" in text
 
 
-def test_a_call_that_makes_the_webui_unwell_is_told_so() -> None:
+def test_it_says_that_a_call_made_the_webui_unhealthy() -> None:
     text = told(replace(FAILED, canary="the canary failed", self_test_passed=False))
-    assert "the WebUI drew a test picture before this call, not after it" in text
+    assert "the WebUI generated a test picture before this call, not after it" in text
 
 
 @pytest.mark.parametrize(("code", "said"), [(0, True), (-15, True), (-11, False), (None, False)])
-def test_where_the_webui_may_have_been_told_to_end_the_job_is_not_blamed_for_sure(
+def test_the_job_is_not_blamed_for_sure_if_somebody_may_have_ended_the_webui(
     code: int | None, said: bool
 ) -> None:
     text = told(replace(FAILED, diagnosis="crash", exit_code=code))
     assert ("unless somebody ended the WebUI each time" in text) is said
 
 
-def test_a_failure_that_was_proven_before_says_so_and_keeps_its_name() -> None:
+def test_it_says_that_a_failure_was_proven_before_and_keeps_its_diagnosis() -> None:
     decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True)
     attempt = replace(ATTEMPT, action=decision.action, ground=decision.ground)
     text = told(replace(FAILED, diagnosis="out of memory", attempts=(attempt,)), Evidence())
-    assert f"Fault of:  the job: {PROVEN}" in text
+    assert f"Fault:     the job: {PROVEN}" in text
     assert "Diagnosis: out of memory" in text
     assert "request" not in text
 
@@ -280,16 +282,16 @@ RECORDS = [
 
 
 @pytest.mark.parametrize("envelope", [cancelled_envelope(), held_envelope(HoldReason("x"), ())])
-def test_a_run_that_ended_otherwise_tells_what_had_been_tried(envelope: ErrorEnvelope) -> None:
+def test_a_run_that_ended_for_another_reason_says_what_was_tried(envelope: ErrorEnvelope) -> None:
     known = with_attempts(envelope, RECORDS)
     assert [attempt.message for attempt in known.attempts] == ["boom", "boom again"]
     assert known.call == "1.2"
     text = told(known, Evidence())
-    assert text.index("What was tried") < text.index("it was: boom again")
-    assert "it could not draw it (the canary failed)" in text
+    assert text.index("What was tried") < text.index("error: boom again")
+    assert "it failed (the canary failed)" in text
 
 
-def test_what_belongs_to_half_a_job_or_cannot_be_read_is_left_out() -> None:
+def test_attempts_of_a_changed_job_and_unreadable_attempts_are_left_out() -> None:
     assert with_attempts(FAILED, RECORDS) is FAILED
     assert not with_attempts(cancelled_envelope(), RECORDS[:3]).attempts
     assert not with_attempts(cancelled_envelope(), [*RECORDS, {"event": "job_changed"}]).attempts
@@ -297,7 +299,7 @@ def test_what_belongs_to_half_a_job_or_cannot_be_read_is_left_out() -> None:
     assert not with_attempts(cancelled_envelope(), broken).attempts
 
 
-def test_the_decisions_of_the_gate_are_told_in_order() -> None:
+def test_the_decisions_of_the_gate_are_in_their_order() -> None:
     records = [
         {"event": "call_started", "call": "1.1"},
         {"event": "call_failed", "at": "a", "call": "1.1", "diagnosis": "crash", "decision": "one"},
@@ -305,7 +307,7 @@ def test_the_decisions_of_the_gate_are_told_in_order() -> None:
     ]
     assert decisions_in(records) == [
         {"at": "a", "call": "1.1", "diagnosis": "crash", "decision": "one"},
-        {"at": "b", "call": "1.1", "diagnosis": "canary: the WebUI is well", "decision": "two"},
+        {"at": "b", "call": "1.1", "diagnosis": "canary: the WebUI is healthy", "decision": "two"},
     ]
 
 
@@ -317,19 +319,17 @@ def test_the_decisions_of_the_gate_are_told_in_order() -> None:
         (Shown.NOTHING, ""),
     ],
 )
-def test_what_to_do_speaks_of_the_log_only_as_far_as_it_shows_something(
-    shows: Shown, said: str
-) -> None:
+def test_the_advice_mentions_the_log_only_if_it_shows_something(shows: Shown, said: str) -> None:
     failed = replace(FAILED, advice="Try a smaller size.")
     text = told(failed, replace(EVIDENCE, shows=shows))
-    to_do = text.partition("What to do:")[2].partition("Beside this file")[0]
+    to_do = text.partition("What to do:")[2].partition("Files beside this one")[0]
     assert ("webui_tail" in to_do) is bool(said)
     assert said in to_do
     assert ("more in webui_tail.2.log" in text) is bool(said)
 
 
 @pytest.mark.parametrize("diagnosis", ["bad request", "busy", "interrupted", "not usable"])
-def test_where_the_log_says_nothing_of_it_what_to_do_does_not_speak_of_it(diagnosis: str) -> None:
+def test_the_advice_does_not_mention_the_log_if_it_says_nothing(diagnosis: str) -> None:
     text = told(replace(FAILED, advice="Wait.", diagnosis=diagnosis), EVIDENCE)
     assert "has the exception" not in text
 
@@ -353,5 +353,5 @@ def test_asked_for_names_the_second_pass(fields: dict[str, Any], said: str) -> N
     assert "hires" not in asked_for({**payload, "enable_hr": False})
 
 
-def test_asked_for_names_no_target_of_a_size_that_the_job_leaves_open() -> None:
+def test_asked_for_names_no_target_size_if_the_job_gives_none() -> None:
     assert asked_for({"enable_hr": True, "hr_scale": 2}) == "hires 2 times"

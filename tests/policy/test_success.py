@@ -396,7 +396,7 @@ def test_what_is_as_it_was_asked_for(
         ("[LORA] LoRA version mismatch for KModel: x.safetensors", "LoRA"),
     ],
 )
-def test_a_line_of_the_log_tells_of_a_fallback_and_is_told_once(line: str, words: str) -> None:
+def test_a_fallback_in_the_log_is_reported_once(line: str, words: str) -> None:
     made = Made([Picture((64, 64))], {}, log=["  0%|   | 0/2", line, line])
     (finding,) = findings("txt2img", TXT2IMG, made)
     assert (finding.kind, finding.line) == ("fallback", line)

@@ -1,4 +1,4 @@
-"""Why nothing can be sent to a WebUI, and what the note in the spool says of it."""
+"""Hold reasons, and the note about them in the spool."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sdwatch.policy.failure.hold_reason import (
 from sdwatch.policy.job.catalogue import Kind
 from sdwatch.policy.report.hold_note import hold_text
 
-YOURSELF = "sdwatch did not start it, and cannot"
+YOURSELF = "sdwatch did not start it and cannot"
 OPTION = " --config /sd/sdwatch.yaml"
 
 
@@ -51,49 +51,49 @@ def test_the_whole_note() -> None:
         """\
 the WebUI did not start
 
-Fault of:  the WebUI; no job is to blame
+Fault:     the WebUI; no job is to blame
 WebUI:     sim, on hold since 2026-11-23T14:21:37.000Z (UTC)
 
-What was tried, and what came of it (times are UTC; 3 more before these):
+What was tried, with the result (times are UTC; 3 earlier attempts are left out):
   2026-11-23T14:21:37.000Z  exit code 2
   2026-11-23T14:21:47.000Z  again
 
-What the WebUI printed, the lines that matter (more in the state folder, webui-sim/):
+The lines of the WebUI's output that matter (more in the state folder, webui-sim/):
   | error: unrecognized arguments
 
 What to do:
   Correct `command`.
 
-  No job is lost, and none is spent on it: they wait in inbox/ and in working/,
-  and go on by themselves when it is well again; sdwatch looks for that by and by.
+  No job is lost, and none fails because of this: they wait in inbox/ and in working/,
+  and resume automatically once it recovers; sdwatch keeps checking.
 
-  Have it tried now, or delete this file (a cool-down runs on all the same):
+  Try it now, or delete this file (a cool-down still runs to its end):
     sdwatch resume --config /sd/sdwatch.yaml
 """
     )
 
 
-def test_where_jobs_were_spent_it_does_not_say_that_none_was() -> None:
+def test_the_note_does_not_say_that_no_job_failed_if_some_did() -> None:
     held = Held(doubted_jobs(["run-1", "run-2", "run-3"]), "then", (("then", "x"),))
     text = hold_text("sim", held, OPTION)
-    assert text.startswith("3 different jobs in a row crashed it")
+    assert text.startswith("3 different jobs in a row crashed the WebUI")
     assert "No job is lost" not in text
-    assert "No other job is spent on it" in text
+    assert "No other job fails because of this" in text
     assert "    sdwatch retry run-1 run-2 run-3 --config /sd/sdwatch.yaml\n" in text
 
 
-def test_what_once_ended_on_says_how_to_begin_again() -> None:
+def test_the_note_of_run_once_says_how_to_start_again() -> None:
     text = hold_text("sim", Held(HoldReason("x"), "then", (("then", "x"),)), OPTION, ended=True)
-    assert "sdwatch has ended on this hold (--once)" in text
+    assert "sdwatch has stopped because of this hold (--once)" in text
     assert "    sdwatch run --config /sd/sdwatch.yaml\n" in text
-    assert "resume" not in text
+    assert "sdwatch resume" not in text
 
 
 def test_a_full_disk_cannot_be_tried_sooner() -> None:
     text = hold_text("sim", Held(no_room("5 MB free, less than min_free (1000 MB)"), "then"))
-    assert "Fault of:  the machine" in text
+    assert "Fault:     the machine" in text
     assert "retention" in text
-    assert "resume" not in text
+    assert "sdwatch resume" not in text
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
         ),
         (not_begun("working folder not found: x"), "working folder not found", "`cwd`", "person"),
         (no_answer("refused", managed=False), "not ready: refused", YOURSELF, "person"),
-        (no_answer("it loads", managed=True), "not ready: it loads", "by itself", "WebUI"),
+        (no_answer("it loads", managed=True), "not ready: it loads", "keeps checking", "WebUI"),
         (
             seen_by_probe("it was started without --api: add that", Lack.API, managed=False),
             "without --api",
@@ -149,10 +149,10 @@ def test_a_full_disk_cannot_be_tried_sooner() -> None:
             "Somebody else uses this WebUI",
             "person",
         ),
-        (broken_here("KeyError('x')"), "sdwatch itself broke", "report", "sdwatch"),
+        (broken_here("KeyError('x')"), "internal error: KeyError", "report", "sdwatch"),
     ],
 )
-def test_each_trouble_names_cause_advice_and_whose_it_is(
+def test_each_hold_reason_names_cause_advice_and_who_is_to_blame(
     hold_reason: HoldReason, cause: str, advice: str, blame: str
 ) -> None:
     assert cause in hold_reason.cause
@@ -161,7 +161,7 @@ def test_each_trouble_names_cause_advice_and_whose_it_is(
     assert hold_reason.cause == str(hold_reason)
 
 
-def test_who_only_uses_it_too_need_not_restart_anything() -> None:
+def test_a_busy_webui_does_not_have_to_be_restarted() -> None:
     busy = found_by_call("busy", verdict_on(WebUIBusyError("no progress")), managed=False)
     assert YOURSELF not in busy.advice
 
@@ -192,7 +192,7 @@ UNUSABLE = verdict_on(WebUINotUsableError("x", status=401))
         (broken_here("KeyError('x')"), Cure.RESTART),
     ],
 )
-def test_each_trouble_says_what_ends_it(hold_reason: HoldReason, cure: Cure) -> None:
+def test_each_hold_reason_says_what_ends_it(hold_reason: HoldReason, cure: Cure) -> None:
     assert hold_reason.cure is cure
 
 
@@ -207,7 +207,7 @@ NOISE = "--api user name no checkpoint is taken by busy"
 
 
 @pytest.mark.parametrize("lack", Lack)
-def test_what_a_webui_lacks_decides_the_advice_and_no_word_of_it(lack: Lack) -> None:
+def test_the_advice_depends_on_what_a_webui_lacks_and_not_on_the_text(lack: Lack) -> None:
     advice = {seen_by_probe(text, lack, managed=True).advice for text in ("x", NOISE)}
     assert len(advice) == 1
     others = {seen_by_probe("x", other, managed=True).advice for other in Lack if other is not lack}
@@ -215,7 +215,9 @@ def test_what_a_webui_lacks_decides_the_advice_and_no_word_of_it(lack: Lack) -> 
 
 
 @pytest.mark.parametrize("failure", StartFailure)
-def test_why_a_start_failed_decides_and_no_word_of_it(failure: StartFailure) -> None:
+def test_cure_and_blame_depend_on_the_start_failure_and_not_on_the_text(
+    failure: StartFailure,
+) -> None:
     plain, noisy = (no_start(text, None, failure) for text in ("x", NOISE))
     assert (plain.cure, plain.blame) == (noisy.cure, noisy.blame)
     is_taken = failure is StartFailure.PORT_TAKEN
@@ -232,23 +234,21 @@ def test_why_a_start_failed_decides_and_no_word_of_it(failure: StartFailure) -> 
         (StartFailure.BY_ITS_LOG, ""),
     ],
 )
-def test_a_failed_start_names_the_limit_that_ended_it_and_no_other(
-    failure: StartFailure, key: str
-) -> None:
+def test_a_failed_start_names_only_the_limit_that_ended_it(failure: StartFailure, key: str) -> None:
     advice = no_start("x", None, failure).advice
     named = [name for name in ("start_limit", "stall") if f"`{name}`" in advice]
     assert named == [key] * bool(key)
 
 
 @pytest.mark.parametrize("kind", Kind)
-def test_where_the_password_comes_from_is_said_in_a_sentence(kind: Kind) -> None:
+def test_the_advice_about_a_password_is_a_whole_sentence(kind: Kind) -> None:
     advice = seen_by_probe("401", Lack.PASSWORD, managed=True, kind=kind).advice
     assert "in the config in its" not in advice
     assert re.search("Put those (of its --|that the proxy)", advice)
 
 
 @pytest.mark.parametrize("blame", Blamed)
-def test_the_note_has_words_for_whoever_is_to_blame(blame: Blamed) -> None:
+def test_the_note_has_words_for_everyone_who_may_be_to_blame(blame: Blamed) -> None:
     text = hold_text("sim", Held(HoldReason("x", blame=blame), "2026-11-23T14:21:37.000Z"))
-    assert f"Fault of:  {blame}\n" not in text
-    assert "Fault of:  " in text
+    assert f"Fault:  {blame}\n" not in text
+    assert "Fault:  " in text

@@ -57,7 +57,7 @@ def test_an_end_by_sigkill_says_how_much_memory_was_left() -> None:
     error = WebUIUnreachableError("the WebUI's reply broke off in the middle")
     free = "5.2 of 16.0 GB of memory were free"
     facts = FailureFacts(error, process_gone=True, exit_code=-9, memory_low=False, memory=free)
-    assert judge(facts, BUILTIN).cause.endswith(f"; memory was not low ({free})")
+    assert judge(facts, BUILTIN).cause.endswith(f"although memory was not low ({free})")
     low = judge(replace(facts, memory_low=True), BUILTIN)
     assert "ran out of memory" in low.cause
 
@@ -69,7 +69,7 @@ def test_each_thing_that_is_wrong_with_a_reply_has_advice_of_its_own(kind: str) 
     assert advice.endswith(".")
 
 
-def test_a_black_picture_is_told_of_the_vae_and_how_to_let_it_pass() -> None:
+def test_the_advice_for_a_black_picture_names_the_vae_and_the_check() -> None:
     error = WebUIReplyError("the picture is all of one colour", status=200, kind="one_colour")
     assert "--no-half-vae" in judge(FailureFacts(error)).advice
     assert "checks:" in judge(FailureFacts(error)).advice
@@ -92,7 +92,7 @@ def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIEr
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (None, "its exit code was not seen, because another process had started it"),
+        (None, "exit code unknown, because another process started it"),
         (-11, "killed by signal 11, SIGSEGV"),
         (-40, "killed by signal 40"),
         (0, "exit code 0"),
@@ -104,7 +104,7 @@ def test_the_end_of_the_process_is_the_cause_whatever_it_shows_as(error: WebUIEr
         (0xC0000409, "exit code 0xC0000409, abort, or stack buffer overrun"),
         (-1073741819, "exit code 0xC0000005, access violation"),
         (-1073740940, "exit code 0xC0000374, heap corruption"),
-        (0x40010004, "exit code 0x40010004, ended from outside, as at a logoff"),
+        (0x40010004, "exit code 0x40010004, ended from outside, for example by a logoff"),
         (0xC0000143, "exit code 0xC0000143"),
         (1, "exit code 1"),
         (128, "exit code 128"),

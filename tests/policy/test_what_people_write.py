@@ -80,7 +80,7 @@ def test_hires_variation_and_quoted_values_of_an_infotext_are_read() -> None:
     assert "negative_prompt" not in found
 
 
-def test_a_wrong_value_in_an_infotext_is_told_with_its_place() -> None:
+def test_a_wrong_value_in_an_infotext_is_reported_with_its_place() -> None:
     assert "job.yaml:2:" in told("a castle\nSteps: 20, Sampler: Euler, Size: 2x2, Seed: 5")
 
 
@@ -134,7 +134,7 @@ def test_a_payload_dumped_by_a_webui_is_a_job(text: str) -> None:
 
 def test_a_dumped_field_that_is_left_out_is_named() -> None:
     messages = [warning.message for warning in read(json.dumps(DUMP)).warnings]
-    assert any(message.startswith("seed_enable_extras is left out") for message in messages)
+    assert any(message.startswith("seed_enable_extras is ignored") for message in messages)
 
 
 def test_a_field_of_another_webui_that_says_something_is_not_passed_over() -> None:

@@ -265,7 +265,7 @@ def test_a_cancelled_run_that_had_failed_before_says_what_was_tried(
     where = archive.publish(run, spool, "cancelled", cancelled_envelope())
     text = (where / "WHY.txt").read_text()
     assert "it was: it died" in text
-    assert "It had failed before that" in text
+    assert "A call had already failed before that" in text
 
 
 def test_where_nothing_was_sent_it_says_so_and_names_the_config(
@@ -274,8 +274,8 @@ def test_where_nothing_was_sent_it_says_so_and_names_the_config(
     spool = replace(spool, config=Path("/srv/my sd/sdwatch.yaml"))
     where = archive.publish(claimed(spool, clock), spool, "cancelled", cancelled_envelope())
     text = (where / "WHY.txt").read_text()
-    assert "Nothing was sent to a WebUI for it." in text
-    assert "It had failed" not in text
+    assert "Nothing was sent to a WebUI." in text
+    assert "already failed" not in text
     quote = '"' if os.name == "nt" else "'"
     option = f"--config {quote}{Path('/srv/my sd/sdwatch.yaml')}{quote}"
     assert f"    sdwatch retry {where.name} {option}\n" in text

@@ -99,7 +99,7 @@ def test_a_journal_that_nobody_of_us_writes_ends_the_run_in_failed_and_sdwatch_i
     assert (run / "job.yaml").read_text() == job()
     error = envelope(run)
     assert (error["blame"], error["diagnosis"]) == ("sdwatch", "sdwatch broke")
-    assert "Fault of:  sdwatch itself" in (run / "WHY.txt").read_text(encoding="utf-8")
+    assert "Fault:     sdwatch itself" in (run / "WHY.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -262,7 +262,7 @@ def test_a_run_on_which_sdwatch_breaks_is_tried_once_more_and_then_fails(
         assert envelope(run)["blame"] == "sdwatch"
         why = (run / "WHY.txt").read_text()
         assert "a mistake of ours" in why
-        assert "Fault of:  sdwatch itself" in why
+        assert "Fault:     sdwatch itself" in why
         assert (run / "job.yaml").read_text() == job()
         assert any("suspended in working/; will resume" in line for line in spool.told)
         assert any(f"{run.name}: failed: bad.yaml" in line for line in spool.told)

@@ -216,7 +216,7 @@ def test_a_job_file_that_becomes_a_link_after_the_claim_is_not_followed(tmp_path
     assert place.runner(run, client).run_to_end(place.spool) is Ending.FAILED
     assert client.posts == []
     assert SECRET.strip() not in texts_below(place.spool.root)
-    assert "Fault of:  the job" in (place.failed() / "WHY.txt").read_text()
+    assert "Fault:     the job" in (place.failed() / "WHY.txt").read_text()
 
 
 # -- folders
@@ -371,7 +371,7 @@ def test_a_job_folder_whose_job_file_is_taken_away_after_the_claim_fails_as_the_
     run = place.claimed(JOB, {"a.png": b"never looked at"})
     (run.folder / "job" / "job.yaml").unlink()
     assert place.runner(run, PlainClient()).run_to_end(place.spool) is Ending.FAILED
-    assert "Fault of:  the job" in (place.failed() / "WHY.txt").read_text()
+    assert "Fault:     the job" in (place.failed() / "WHY.txt").read_text()
 
 
 def test_one_job_file_that_cannot_be_read_does_not_keep_once_from_ending(

@@ -53,7 +53,9 @@ def test_a_server_thread_that_dies_of_anything_ends_the_start(setup: Setup, work
         f"Exception in thread Thread-9 ({worker}):\nTraceback (most recent call last):\nKeyError: 1"
     )
     manager = started(setup, printing(text, "time.sleep(600)"))
-    assert "server ended with an exception, and its process lives on" in manager.last_failure
+    assert (
+        "server ended with an exception while its process is still running" in manager.last_failure
+    )
 
 
 def test_a_thread_of_an_extension_that_dies_ends_no_start(setup: Setup) -> None:
@@ -123,7 +125,7 @@ def test_a_start_that_is_ended_from_outside_is_not_explained_by_its_log(
     wait_until(lambda: line in manager.get_tail_logs()["stderr"])
     kill(root_pid(manager), getattr(signal, name))
     assert not manager.wait_ready(60)
-    assert "it was told to end while it started" in manager.last_failure
+    assert "the WebUI was asked to exit during its startup" in manager.last_failure
     assert "GPU" not in manager.last_failure
     assert manager.last_hold_reason.blame == "person"
 
@@ -146,7 +148,7 @@ def test_a_harmless_line_explains_no_start(setup: Setup, end: str) -> None:
     [
         (90, "memory was not low (0.0 of 0.0 GB of memory were free)"),
         (1, "the machine ran out of memory"),
-        (None, "how much memory was left is not known"),
+        (None, "how much memory was free is unknown"),
     ],
 )
 def test_a_start_that_is_killed_says_how_much_memory_was_left(

@@ -145,7 +145,7 @@ def test_a_message_that_sdnext_wrapped_is_one_line_in_the_tail_and_for_followers
 
 @pytest.mark.parametrize(
     ("message", "cause"),
-    [(WRAPPED[0], "machine's own memory"), (WRAPPED[1], "SD.Next cannot load the checkpoint")],
+    [(WRAPPED[0], "(not the GPU)"), (WRAPPED[1], "SD.Next cannot load the checkpoint")],
 )
 def test_a_failure_that_sdnext_wrapped_is_known(log: Path, message: str, cause: str) -> None:
     follower = LogFollower(log)

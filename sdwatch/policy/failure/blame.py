@@ -1,35 +1,35 @@
-"""What the self-test has proven so far: which failures are jobs' own, and when to doubt that.
-Pure."""
+"""Remember which failures the self-test attributed to jobs, and when to doubt that. Pure."""
 
 from __future__ import annotations
 
 from sdwatch.policy.failure.failure_key import FailureKey
 
 PROVEN_AFTER = 2
-"""Of so many jobs proven to be their own, the same failure costs no more restart."""
+"""After the same failure was traced to so many jobs, it costs no more restarts."""
 
 SUSPECTS = 3
-"""So many different jobs in a row that crash a WebUI which is well afterwards: one doubts it."""
+"""So many different jobs in a row that crash a WebUI which is healthy afterwards are doubtful."""
 
 
 class Blame:
-    """Of one WebUI. A failure is told by its key, `shared` between jobs; one that has none is
-    unlike all others.
+    """The blame of one WebUI's failures. A failure without a key is different from all others.
 
-    What was proven outlasts the restarts that failed calls cost: else two mistakes that take turns
-    would each make the other unproven. It is forgotten when the WebUI may have become another.
+    What was proven outlasts the restarts that failed calls cost, otherwise two alternating mistakes
+    would make each other unproven. It is forgotten when the WebUI may have changed.
     """
 
     def __init__(self) -> None:
-        self._proven: dict[FailureKey, set[str]] = {}  # of each failure, the jobs that had it
-        self._died_by: dict[str, str] = {}  # jobs in a row by which the process died: their runs
+        self._proven: dict[FailureKey, set[str]] = {}  # the jobs that had each failure
+        self._died_by: dict[
+            str, str
+        ] = {}  # consecutive jobs that ended the process, with their runs
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
-        """Whether this failure was proven to be their own of so many jobs."""
+        """Return whether this failure was traced to PROVEN_AFTER jobs."""
         return failure is not None and len(self._proven.get(failure, ())) >= PROVEN_AFTER
 
     def blame(self, job: str, run: str, failure: FailureKey | None, died: bool) -> None:
-        """This job's failure was proven to be its own; `died`: it ended the process."""
+        """Note that a failure is the job's own; `died`: it ended the process."""
         if failure is not None:
             self._proven.setdefault(failure, set()).add(job)
         if died:
@@ -38,16 +38,16 @@ class Blame:
             self._died_by.clear()
 
     def succeeded(self) -> None:
-        """A call of a job came out."""
+        """Note that a call succeeded."""
         self._died_by.clear()
 
     def forget(self) -> None:
-        """It died by itself, or somebody saw to it: no failure is known of what it is now."""
+        """Forget what was proven: the WebUI ended by itself, or somebody has changed it."""
         self._proven.clear()
 
     def take_suspects(self) -> tuple[str, ...]:
-        """The runs that were spent in a row on a WebUI that died each time, once there are too many
-        to believe it; () before that. They are counted anew from here on."""
+        """Return the runs of SUSPECTS consecutive jobs that ended the WebUI, and start counting
+        again; () while there are fewer."""
         if len(self._died_by) < SUSPECTS:
             return ()
         runs = tuple(self._died_by.values())

@@ -1,4 +1,4 @@
-"""The cool-down: how long after a crash nothing is started or sent.
+"""The cool-down: how long nothing is started or sent after a crash.
 
 A function of the crash history and of nothing else: no jitter, so the same history gives the same
 waiting (promise 6). Pure.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from sdwatch.policy.failure.hold_reason import Cure
 
 STABLE_AFTER = 3
-"""So many successful calls in a row end the row of crashes. Idle time never does."""
+"""So many consecutive successful calls end a row of crashes. Idle time never does."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,20 @@ class Instant:
 
 @dataclass(frozen=True)
 class Crash:
-    """One crash of the row, as the history keeps it. `kind`: what it was, as a failed canary."""
+    """One crash in the history. `kind`: what it was, such as a failed canary."""
 
     kind: str
     at: Instant
 
 
 def delay_after(number: int, cooldown: Sequence[float]) -> float:
-    """The entry for the n-th crash in a row (n from 1), in seconds; the last entry repeats."""
+    """Return the wait after the n-th consecutive crash (n from 1), in seconds; the last one
+    repeats."""
     return cooldown[min(number, len(cooldown)) - 1]
 
 
 def remaining(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> float:
-    """Seconds still to wait after the last of `crashes` (those in a row, oldest first).
+    """Return the seconds still to wait after the last of `crashes` (consecutive, oldest first).
 
     Within one boot the boot clock counts, which nobody can set. After a reboot only the wall
     clock is left, and it may be wrong: what it says is clamped to [0, entry].
@@ -58,25 +59,25 @@ _SOON = 60.0
 
 
 def asked_again_after(number: int) -> float:
-    """Seconds until a WebUI that is not usable is asked, or started, again, after it was found so
-    for the n-th time in a row (n from 1). No crash is behind it, so no cool-down: whoever cures it
-    is not to wait for long."""
+    """Return the seconds until an unusable WebUI is checked or started again, after it was found
+    unusable n times in a row (n from 1). There was no crash, so there is no cool-down: whoever
+    fixes it should not have to wait."""
     return _ASKED_AGAIN[min(number, len(_ASKED_AGAIN)) - 1]
 
 
 def is_waited_for(
     cure: Cure, crashes_in_a_row: int, held_for: float, cooldown: Sequence[float]
 ) -> bool:
-    """Whether `run --once` waits for a hold to end: while a restart may cure it and the list is not
-    exhausted; as long as the whole list, and a minute, where time may. `held_for`: seconds."""
+    """Return whether `run --once` waits for a hold to end: if a restart may cure it, until the list
+    is exhausted; if time may, for the sum of the list plus a minute. `held_for`: seconds."""
     if cure is Cure.RESTART:
         return crashes_in_a_row <= len(cooldown)
     return cure is Cure.TIME and held_for <= sum(cooldown) + _SOON
 
 
 def on_this_boot(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> list[Crash]:
-    """The same row for a monitor that begins now: what is left of a cool-down from before a reboot
-    is read off the wall clock this once, and runs on the boot clock from here on."""
+    """Return the crashes for a monitor that starts now: the rest of a cool-down from before a
+    reboot is computed once from the wall clock, and runs on the boot clock from then on."""
     if not crashes or crashes[-1].at.boot_id == now.boot_id:
         return list(crashes)
     passed = delay_after(len(crashes), cooldown) - remaining(crashes, cooldown, now)

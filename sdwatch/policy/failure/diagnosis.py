@@ -1,7 +1,7 @@
-"""What a failed call means: facts in, a diagnosis and a cause in words out. Pure.
+"""Explain a failed call: facts in, a diagnosis and its cause in words out. Pure.
 
-Known failures are told by their signatures (signatures.yaml); here is what is left for the others,
-by the class of the error.
+Known failures have signatures (signatures.yaml); all others are explained here, by the class of the
+error.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureFacts
 from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.failure.matching import match
+from sdwatch.policy.failure.opaque import is_generic, says_nothing
+from sdwatch.policy.failure.recovery import PROVEN
 from sdwatch.policy.failure.reply_checks import BadReply
-from sdwatch.policy.failure.signatures import Signature, is_generic, match, says_nothing
+from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import Traceback, may_follow, own
 from sdwatch.policy.job.catalogue import Kind
 
@@ -48,10 +51,12 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Explanation:
-    """A diagnosis, and one sentence that a person understands. `key`: by which the failure is told
-    from others. `evidence`: which of the facts decided, in words; `repeats`: the cause says that
-    already. `poisons`: whatever the call's end, the WebUI is unusable until it is restarted.
-    `blames`: where the diagnosis alone would say another."""
+    """A diagnosis with one sentence for people.
+
+    `key`: identifies the failure. `evidence`: which of the facts decided, in words; `repeats`: the
+    cause already says that. `poisons`: however the call ended, the WebUI is unusable until it is
+    restarted. `blames`: who is to blame, if not the one that the diagnosis usually means.
+    """
 
     diagnosis: Diagnosis
     cause: str
@@ -64,7 +69,7 @@ class Explanation:
 
     @property
     def is_known(self) -> bool:
-        """Whether a signature explains it."""
+        """Return whether a signature explains it."""
         return bool(self.key.signature)
 
 
@@ -80,123 +85,123 @@ _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
 )
 
 _ADVICE = {
-    Diagnosis.BAD_REQUEST: "Correct the job file and drop it again; the WebUI itself is well.",
+    Diagnosis.BAD_REQUEST: "Correct the job file and drop it again; the WebUI itself is healthy.",
     Diagnosis.CRASH: (
-        "If the same job ends it again, try a smaller size or batch_size, and update the GPU's "
+        "If the same job crashes it again, lower the size or batch_size, and update the GPU's "
         "driver."
     ),
     Diagnosis.SERVER_ERROR: (
-        "Something went wrong inside the WebUI. If it is about memory, try a smaller size; if "
-        "about a setting of this job, change that."
+        "Something failed inside the WebUI. If the error is about memory, lower the size; if it "
+        "is about a setting of this job, change that setting."
     ),
     Diagnosis.STUCK: (
-        "If this job is only slow on this machine, raise `stall` for the WebUI in the config; "
-        "else restart the WebUI, and do without the job's scripts one by one."
+        "If this job is only slow on this machine, raise `stall` for the WebUI in the config. "
+        "Otherwise restart the WebUI and remove the job's scripts one by one."
     ),
     Diagnosis.OUT_OF_MEMORY: (
-        "Try a smaller width, height, batch_size or upscaling, a smaller checkpoint, or "
-        "{less_memory}; see that nothing else uses the GPU."
+        "Lower width, height, batch_size or the upscaling, use a smaller checkpoint, or "
+        "{less_memory}. Check that nothing else uses the GPU."
     ),
     Diagnosis.NAN: (
-        "The checkpoint or its VAE produces NaNs: {vae_precision}; else {full_precision}, or name "
-        "another checkpoint."
+        "The checkpoint or its VAE produces NaNs: {vae_precision}. If that does not help, "
+        "{full_precision}, or use another checkpoint."
     ),
     Diagnosis.POISONED: (
-        "The WebUI answered and could not draw any more; it was restarted. If it happens again "
-        "with the same checkpoint or script, do without that."
+        "The WebUI answered but could no longer generate, so it was restarted. If it happens again "
+        "with the same checkpoint or script, remove that from the job."
     ),
     Diagnosis.INTERRUPTED: (
-        "Somebody pressed Interrupt or Skip in the WebUI. Let sdwatch have it for itself, and run "
-        "the job again."
+        "Somebody pressed Interrupt or Skip in the WebUI. Leave the WebUI to sdwatch alone, and "
+        "run the job again."
     ),
     Diagnosis.SILENT: (
-        "The WebUI said success and delivered no usable image: try the job without scripts and "
+        "The WebUI reported success but delivered no usable image. Try the job without scripts and "
         "extensions."
     ),
-    Diagnosis.BUSY: "Somebody else uses this WebUI: wait for them, or give it to sdwatch alone.",
-    Diagnosis.NOT_USABLE: "Mend the WebUI's set-up as said above.",
-    Diagnosis.STORAGE: "Make room, or mend the permissions.",
+    Diagnosis.BUSY: ("Somebody else uses this WebUI. Wait for them, or let only sdwatch use it."),
+    Diagnosis.NOT_USABLE: "Fix the WebUI's setup as said above.",
+    Diagnosis.STORAGE: "Free disk space, or fix the permissions.",
 }
 
 _OF_A_200: Mapping[str, str] = {
     "one_colour": (
-        "Such a picture usually comes of NaNs in the VAE: {vae_precision}, {another_vae}, or take "
-        "another checkpoint. If the picture is meant to be so: `checks: {one_colour: warn}` in the "
-        "config."
+        "The usual cause of such a picture is NaNs in the VAE: {vae_precision}, {another_vae}, or "
+        "use another checkpoint. If the picture is meant to look like this, set `checks: "
+        "{one_colour: warn}` in the config."
     ),
     "size": (
-        "Something made it another size than the job asks for: an extension, a script, or a "
-        "setting of the WebUI. Ask for a multiple of 64, do without the extension, or let it pass: "
-        "`checks: {size: warn}` in the config."
+        "An extension, a script or a setting of the WebUI changed the size that the job asks for. "
+        "Ask for a multiple of 64 or remove the extension; to accept such pictures, set `checks: "
+        "{size: warn}` in the config."
     ),
     "model": (
-        "It drew with another checkpoint than the job names: it could not load that one, or "
-        "somebody changed it in the WebUI in between. Try to load it there by hand; it may be "
-        "broken, or too large for the memory."
+        "The WebUI used another checkpoint than the job names: it could not load that one, or "
+        "somebody switched the checkpoint in the meantime. Try to load it in the WebUI by hand; it "
+        "may be broken, or too large for the memory."
     ),
-    "sampler": "Name a sampler that the WebUI lists: it takes another for one it does not know.",
-    "scheduler": "Name a scheduler that the WebUI lists, or none: it takes another by itself.",
+    "sampler": "Name a sampler that the WebUI lists; it replaces one that it does not know.",
+    "scheduler": "Name a scheduler that the WebUI lists, or none; it replaces an unknown one.",
     "seed": (
-        "It drew with another seed than the job gives, so the picture cannot be made again: an "
-        "extension or a style changes it. Do without, or: `checks: {seed: warn}` in the config."
+        "The WebUI used another seed than the job gives, so the picture cannot be reproduced: an "
+        "extension or a style changes the seed. Remove it, or set `checks: {seed: warn}` in the "
+        "config."
     ),
     "count": (
-        "Some of the pictures did not come. Ask for one at a time (batch_size: 1, and more n_iter)."
+        "Some of the pictures are missing. Ask for one at a time (batch_size: 1, and more n_iter)."
     ),
     "upscale_unchanged": (
-        "The upscaler did nothing, usually because its weights could not be loaded. Take another "
-        "upscaler, as Lanczos, or put its file where the WebUI looks."
+        "The upscaler did nothing, usually because its weights could not be loaded. Use another "
+        "upscaler such as Lanczos, or put the weights where the WebUI looks for them."
     ),
     "one_colour_upscale": (
-        "Such a picture comes of a broken upscaler: take another one. If it is meant to be so: "
-        "`checks: {one_colour_upscale: warn}` in the config."
+        "The usual cause of such a picture is a broken upscaler: use another one. If the picture "
+        "is meant to look like this, set `checks: {one_colour_upscale: warn}` in the config."
     ),
     "extension": (
-        "An extension raised an exception, and the WebUI generated without it: the log says which. "
-        "Correct what the job gives it, or update it or switch it off in the WebUI; to let such "
-        "pictures pass: `checks: {extension: warn}` in the config."
+        "An extension raised an exception, and the WebUI generated without it; the log names it. "
+        "Correct what the job gives it, or update or disable it in the WebUI. To accept such "
+        "pictures, set `checks: {extension: warn}` in the config."
     ),
     "fallback": (
-        "What it passed over, as a LoRA that it has not, is said above: correct that in the job, "
-        "or let it pass: `checks: {fallback: warn}` in the config."
+        "The message names what the WebUI left out, such as a LoRA that it does not have. Correct "
+        "it in the job; to accept such pictures, set `checks: {fallback: warn}` in the config."
     ),
     BadReply.NO_IMAGE: (
-        "It said success and sent no picture: an exception inside, or a script that only saves. "
-        "Save nothing by scripts, and try the job without them."
+        "The WebUI reported success but sent no picture: it had an exception, or a script only "
+        "saves. Try the job without scripts."
     ),
     BadReply.A_PATH: (
-        "Ask for pictures: sdwatch keeps none of what a WebUI only saves by itself. A checkpoint "
-        "for videos makes one picture where the job asks for one frame."
+        "Ask for pictures: sdwatch cannot keep what a WebUI only saves to its own disk. A "
+        "checkpoint for videos makes one picture if the job asks for one frame."
     ),
     BadReply.NO_JSON: (
-        "Whatever answered was not the WebUI as it should: see that `url` in the config is its own "
-        "address and no proxy cuts replies short."
+        "The reply did not come from a working WebUI. Check that `url` in the config is its own "
+        "address and that no proxy cuts replies short."
     ),
     BadReply.NO_PICTURE: (
-        "The picture came broken: the WebUI's disk may be full, or a proxy between has changed it. "
-        "Its format is a setting of the WebUI: try png."
+        "The picture is damaged: the WebUI's disk may be full, or a proxy in between has changed "
+        "it. The format is a setting of the WebUI: try png."
     ),
 }
-"""What to do about a reply that was no success, by the kind of the finding (see success.py) or of
-what it lacked. No advice points to the log: what is to be found there, WHY.txt says (story.py)."""
+"""What to do about a 200 that is no success, by the kind of the finding (see reply_checks.py) or of
+what the reply lacked. No advice points to the log; WHY.txt does, if there is something to read."""
 
 _BROKEN_OFF = (
-    "The connection broke, and no process was seen to end. If a proxy stands between, give the "
-    "WebUI's own address in the config. If the WebUI runs on another machine, see there whether it "
-    "ended."
+    "The connection broke, but no process was seen to end. If there is a proxy in between, use the "
+    "WebUI's own address as `url` in the config. If the WebUI runs on another machine, check there "
+    "whether it crashed."
 )
 
 
 def judge(facts: FailureFacts, signatures: Iterable[Signature] = ()) -> Explanation:
-    """The verdict on one failed call. The earlier cause wins: a connection that broke because the
-    process ended is a crash, whatever error it shows as."""
+    """Return the explanation of one failed call. The earlier cause wins: a connection that broke
+    because the process ended is a crash, whatever the error is."""
     found = match(facts, signatures)
     explanation = _by_error(facts)
     if found is None:
         return explanation
     signature, evidence = found
-    # What ended the process explains the crash, and does not make it another thing: the WebUI is
-    # gone, and a restart is due.
+    # A signature explains why the process ended; it is still a crash that needs a restart.
     crashed = explanation.diagnosis is Diagnosis.CRASH
     why = signature.cause
     if signature.asks_for_memory and facts.memory:
@@ -229,7 +234,7 @@ def _key(
 
 
 def _by_error(facts: FailureFacts) -> Explanation:
-    """Without a signature: by the end of the process, else by the class of the error."""
+    """Explain a failure that no signature fits: by the process's end, else by the error's class."""
     error = facts.error
     if facts.process_gone:
         exit_code = exit_in_words(facts.exit_code)
@@ -249,8 +254,8 @@ def _by_error(facts: FailureFacts) -> Explanation:
 
 
 def _raised(facts: FailureFacts) -> Traceback | None:
-    """What the call's log has of it, where the reply has no text of an exception: an AssertionError
-    without a message is explained by the line that raised it."""
+    """Return the call's own traceback from the log if the reply has no text of an exception: the
+    line that raised an AssertionError without a message explains it."""
     error = facts.error
     if not may_follow(error) or not (error.status == 200 or says_nothing(error)):
         return None
@@ -278,21 +283,20 @@ def _explanation(
 
 
 def advice_for(diagnosis: Diagnosis, kind: Kind = Kind.UNKNOWN) -> str:
-    """Return what to do about it, in the words of this kind of WebUI."""
+    """Return what to do about a diagnosis, with the flags of this kind of WebUI."""
     return fitted(_ADVICE[diagnosis], kind)
 
 
 _PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
-"""Failures by which the WebUI stays up: a job's own can be told before it costs a restart."""
+"""Failures that leave the WebUI running, so that a job's own may be known before a restart."""
 
 
 def what_failed(
     explanation: Explanation, error: WebUIError, checkpoint: str = ""
 ) -> FailureKey | None:
-    """By which a failure is told from others; None where it must not be taken for a job's own: by
-    it the WebUI ended, or its reply has no word of what went wrong, or a generic one, and no
-    signature knows it. `checkpoint`: which one the call names; a black picture may be of its
-    NaNs."""
+    """Return what identifies a failure; None if it must not be attributed to a job: the WebUI
+    ended, or no signature fits and the reply says nothing or only something generic. `checkpoint`:
+    the one that the call names, because a black picture may come from its NaNs."""
     key = explanation.key
     if explanation.diagnosis is Diagnosis.SILENT:
         return replace(key, said=(*key.said, checkpoint))
@@ -301,56 +305,58 @@ def what_failed(
 
 
 def as_proven(explanation: Explanation) -> Explanation:
-    """This very failure was twice proven to be a job's own."""
-    evidence = f"{explanation.evidence}, which two jobs were proven to bring on themselves"
+    """Note that the same failure was traced to two other jobs."""
+    evidence = f"{explanation.evidence}; {PROVEN}"
     return replace(explanation, evidence=evidence)
 
 
 class Drawn(Enum):
-    """Whether a WebUI that is healthy draws a plain picture as large as that of a failed call."""
+    """Whether a healthy WebUI can generate a plain picture of the failed call's size."""
 
-    CAN = "so it is not the size alone"
-    CANNOT = "nor was so large a call seen to succeed"
-    COULD_BEFORE = "it does not, though as large a call has succeeded"
-    NOT_ASKED = "it was not asked, or gave no answer"
+    CAN = "yes, so the size alone is not the cause"
+    CANNOT = "no, and no call of that size has ever succeeded"
+    COULD_BEFORE = "no, although a call of that size has succeeded before"
+    NOT_ASKED = "it was not asked, or did not answer"
 
 
 _MEMORY_OR_NAN = (Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 
 _DRAWN = {
     Drawn.CAN: (
-        "A plain picture of this size works on this machine, so it is what the job adds to it: its "
-        "scripts, LoRAs, ControlNet, refiner or upscaler."
+        "A plain picture of this size works on this machine, so the cause is what the job adds: "
+        "its scripts, LoRAs, ControlNet, refiner or upscaler."
     ),
-    Drawn.CANNOT: "This machine cannot draw that size, not even a plain picture in two steps.",
+    Drawn.CANNOT: (
+        "This machine cannot generate that size, not even a plain picture in two steps."
+    ),
     Drawn.COULD_BEFORE: (
-        "This machine cannot draw that size now, not even a plain picture in two steps. It could "
-        "before: see what else uses its memory, and whether the checkpoint is a larger one."
+        "This machine cannot generate that size now, not even a plain picture in two steps, but it "
+        "could before. Check what else uses its memory, and whether the checkpoint is larger."
     ),
 }
 
 
 def depends_on_size(diagnosis: str) -> bool:
-    """Whether a plain picture of the call's size tells what to advise."""
+    """Return whether the advice depends on a plain picture of the call's size."""
     return diagnosis in _MEMORY_OR_NAN
 
 
 def drawn_advice(drawn: Drawn, advice: str) -> str:
-    """The advice of a call that ran out of memory or into NaNs, with what such a picture showed."""
+    """Return the advice for a failure of memory or NaNs, with what a plain picture showed."""
     return " ".join(filter(None, (_DRAWN.get(drawn, ""), advice)))
 
 
 def by_time_limit(explanation: Explanation, limit: str) -> Explanation:
-    """Of a call that a proxy gave up twice after the same time, `limit` in words: `60 s`."""
+    """Explain a call that a proxy aborted twice after the same time; `limit` in words: `60 s`."""
     return replace(
         explanation,
         cause=(
-            f"a proxy in front of the WebUI gives a call up after {limit}, and this one takes "
-            f"longer ({explanation.evidence}, twice after the same time)"
+            f"a proxy in front of the WebUI aborts calls after {limit}, and this one takes longer "
+            f"({explanation.evidence}, twice after the same time)"
         ),
         advice=(
-            f"This call takes longer than {limit}. Give the WebUI's own address as `url` in the "
-            "config, without a proxy or tunnel between; or raise the proxy's limit (nginx: "
+            f"This call takes longer than {limit}. Use the WebUI's own address as `url` in the "
+            "config, without a proxy or tunnel; or raise the proxy's limit (nginx: "
             "proxy_read_timeout; HAProxy: timeout server; Cloudflare and gradio.live have fixed "
             "ones); or make the call shorter: fewer steps, a smaller size, batch_size: 1."
         ),
@@ -359,7 +365,7 @@ def by_time_limit(explanation: Explanation, limit: str) -> Explanation:
 
 
 def blame_for(diagnosis: Diagnosis) -> Blamed:
-    """Whose fault it is, as long as the canary has not said more."""
+    """Return who is to blame as long as no self-test has shown more."""
     if diagnosis is Diagnosis.STORAGE:
         return Blamed.MACHINE
     if diagnosis is Diagnosis.INTERRUPTED:

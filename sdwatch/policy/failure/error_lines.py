@@ -20,7 +20,7 @@ _BEFORE = 3  # lines above an error: what the WebUI was at
 _FRAME = 'File "'
 _MESSAGE = 6  # lines of an error that stands above its traceback
 FRAME_SIGN = "❱"
-"""Stands before the line of code that failed, in a traceback as SD.Next draws it."""
+"""The mark of the line of code that failed, in a traceback of SD.Next."""
 _DRAWN = re.compile(r"\s*(?:[╭│╰├❱]|\d+ │)|[^\s:][^:]*:\d+ in \S+\s*$")
 _DRAWN_FRAME = re.compile(r"(?:\s*│\s+)?[^\s:][^:]*:\d+ in \S+")
 _HEADING = re.compile(r"=====? \S.*=====|\((?:the last \d+ lines:|\d+ access lines of .*)\)")
@@ -56,7 +56,7 @@ class ErrorBlock:
 
 
 def is_error(text: str) -> bool:
-    """Whether a line says error, or begins or ends a traceback."""
+    """Return whether a line says error, or starts or ends a traceback."""
     return _ERROR.search(text) is not None
 
 
@@ -192,7 +192,7 @@ def _read(tail: str) -> tuple[list[str], int]:
         elif line.strip() and not line.startswith(
             ("(no output:", "(the same file", "(an external")
         ):
-            # What was pinned goes to the front, so that one number tells it.
+            # Pinned lines go to the front, so that one number marks them.
             lines.insert(pinned, line) if is_pinned else lines.append(line)
             pinned += is_pinned
     above = [line for _, line in as_one(lines[:pinned])]

@@ -1,5 +1,5 @@
-"""How a process ended, by its exit code: signals of POSIX, as Python gives them (-11) and as shells
-do (139 is 128 + 11), and statuses of Windows, with and without a sign. Pure.
+"""Explain exit codes: signals of POSIX, as Python reports them (-11) and as shells do (139 is
+128 + 11), and statuses of Windows, with and without a sign. Pure.
 
 Sources: signal(7); POSIX, sh: exit status; Microsoft, [MS-ERREF] 2.3.1, NTSTATUS values.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-# Written out, since Windows does not know them and may read of them on a share.
+# Written out, because Windows does not know them but may read them from a share.
 _NAMES = """
 SIGHUP SIGINT SIGQUIT SIGILL SIGTRAP SIGABRT SIGBUS SIGFPE SIGKILL SIGUSR1 SIGSEGV SIGUSR2 SIGPIPE
 SIGALRM SIGTERM SIGSTKFLT SIGCHLD SIGCONT SIGSTOP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGXCPU SIGXFSZ
@@ -18,7 +18,7 @@ SIGNALS = dict(enumerate(_NAMES.split(), start=1))
 """Linux's numbers."""
 
 STATUSES = {
-    0x40010004: "ended from outside, as at a logoff",
+    0x40010004: "ended from outside, for example by a logoff",
     0x80000003: "breakpoint",
     0x887A0005: "the GPU was removed",
     0x887A0006: "the GPU hung",
@@ -42,7 +42,7 @@ STATUSES = {
     0xC0000142: "a library did not start",
     0xC000026B: "Windows was shutting down",
     0xC0000374: "heap corruption",
-    # What abort() of the C runtime ends with, too: a fast-fail of any kind
+    # Also of abort() of the C runtime: a fast-fail of any kind
     0xC0000409: "abort, or stack buffer overrun",
     0xC0000417: "invalid parameter of the C runtime",
     0xC000041D: "exception in a callback",
@@ -64,22 +64,22 @@ def codes_of(name: str) -> tuple[int, int] | None:
 
 def unsigned(code: int) -> int:
     """Return a status of Windows without its sign (-1073741819 is 0xC0000005), and any other exit
-    code as it is."""
+    code unchanged."""
     return code & 0xFFFFFFFF if code < _LOWEST_SIGNAL else code
 
 
 def was_told_to_end(code: int | None) -> bool:
-    """Whether a process ended as one does that is asked to, by a signal, Ctrl+C, or a logoff."""
+    """Return whether a process exited as if asked to, by a signal, Ctrl+C, or a logoff."""
     return code is not None and unsigned(code) in _TOLD
 
 
 def ended_in_order(code: int | None) -> bool:
-    """Whether it ended as if it was asked to, or by itself without an error."""
+    """Return whether it exited as if asked to, or by itself without an error."""
     return code == 0 or was_told_to_end(code)
 
 
 def was_killed(code: int | None) -> bool:
-    """Whether it ended by SIGKILL."""
+    """Return whether it was killed with SIGKILL."""
     return code in codes(["SIGKILL"])
 
 
@@ -92,12 +92,12 @@ _TOLD = (*codes(_REQUESTS), *_OF_WINDOWS)
 
 
 def exit_in_words(code: int | None) -> str:
-    """Return an exit code as people say it: `exit code 1`, `killed by signal 9, SIGKILL` (a
-    negative code, of POSIX), `exit code 139, a shell's for SIGSEGV`, `exit code 0xC0000005, access
-    violation` (a status of Windows). None: only its parent could see it, a wrapper or an earlier
-    monitor."""
+    """Return an exit code in words: `exit code 1`, `killed by signal 9, SIGKILL` (a negative code,
+    of POSIX), `exit code 139, a shell's for SIGSEGV`, `exit code 0xC0000005, access violation` (a
+    status of Windows). None: only the parent process could see it, a wrapper or an earlier monitor.
+    """
     if code is None:
-        return "its exit code was not seen, because another process had started it"
+        return "exit code unknown, because another process started it"
     if _LOWEST_SIGNAL <= code < 0:
         name = SIGNALS.get(-code)
         return f"killed by signal {-code}" + (f", {name}" if name else "")

@@ -1,4 +1,4 @@
-"""Whether a regular expression may take for ever, told by how it is built. Pure.
+"""Detect regular expressions that may take forever, by their structure. Pure.
 
 A search that does not fit goes back and tries all other ways. Where several repeats in a row may
 take the same text, as in `.*a.*b.*`, these are as many as the text is long, to the power of the
@@ -30,7 +30,7 @@ _parser: Any = re._parser  # type: ignore[attr-defined] # as `re.compile` itself
 
 
 def is_slow(text: str, most: int = MOST_IN_A_ROW) -> bool:
-    """Whether more than `most` repeats of an expression that compiles are in a row."""
+    """Return whether an expression that compiles has more than `most` repeats in a row."""
     try:
         _Walk(most).along(_parser.parse(text), (), inside=False)
     except _TooManyError:
@@ -43,7 +43,7 @@ class _TooManyError(Exception):
 
 
 class _Walk:
-    """Goes along an expression with the row of repeats that may still take more text: the
+    """Walks along an expression with the row of repeats that may still take more text, as the
     characters of each."""
 
     def __init__(self, most: int) -> None:
@@ -51,8 +51,7 @@ class _Walk:
         self._steps = 0
 
     def along(self, items: Items, row: tuple[Chars, ...], inside: bool) -> tuple[Chars, ...]:
-        """The row behind `items`. `inside` what is repeated, all that may be longer or shorter
-        counts."""
+        """Return the row after `items`. `inside` a repeat, everything of variable length counts."""
         for op, of in items:
             self._steps += 1
             if self._steps > _MOST_STEPS:
@@ -95,7 +94,7 @@ class _Walk:
     def _group(self, body: Any, row: tuple[Chars, ...], inside: bool) -> tuple[Chars, ...]:
         if inside and len(body) == 1 and str(body[0][0]) == "IN":
             members = [[member] for member in body[0][1]]
-            if _overlap(members):  # `(\w|\d)`, of which Python makes a set
+            if _overlap(members):  # `(\w|\d)`, which Python turns into a set
                 return self._more(_all(members), row, 1)
         return self.along(body, row, inside)
 
@@ -110,26 +109,27 @@ class _Walk:
 
 
 def _overlap(ways: Iterable[Items]) -> bool:
-    """Whether two of them may be the same text, or one how the other begins."""
-    begun = [_begins(way)[0] for way in ways]
+    """Return whether two of them may match the same text, or one the start of the other's."""
+    starts = [_starts(way)[0] for way in ways]
     return any(
         all(here & there for here, there in zip(one, other, strict=False))
-        for number, one in enumerate(begun)
-        for other in begun[:number]
+        for number, one in enumerate(starts)
+        for other in starts[:number]
     )
 
 
-def _begins(items: Items) -> tuple[list[Chars], bool]:
-    """What its first signs take, as far as it is clear how many these are; whether that is all."""
+def _starts(items: Items) -> tuple[list[Chars], bool]:
+    """Return what its first characters may be, as far as their number is fixed, and whether that is
+    all."""
     found: list[Chars] = []
     for op, of in items:
         if str(op).endswith("_REPEAT"):
-            return found + (_begins(of[2])[0] if of[0] else []), False
+            return found + (_starts(of[2])[0] if of[0] else []), False
         if str(op) == "BRANCH":
-            firsts = [_begins(way)[0][:1] for way in of[1]]
+            firsts = [_starts(way)[0][:1] for way in of[1]]
             return found + ([_all_of(firsts)] if all(firsts) else []), False
         if str(op) in ("SUBPATTERN", "ATOMIC_GROUP"):
-            more, is_all = _begins(of[3] if str(op) == "SUBPATTERN" else of)
+            more, is_all = _starts(of[3] if str(op) == "SUBPATTERN" else of)
             found += more
             if not is_all:
                 return found, False

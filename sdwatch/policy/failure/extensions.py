@@ -1,6 +1,6 @@
-"""What a WebUI's log says of extensions that failed: it generates without them, with a 200. Pure.
+"""Find failed extensions in a WebUI's log: it generates without them, with a 200. Pure.
 
-A script that raises is passed over (modules/scripts.py, script_callbacks.py and errors.py of Forge
+A script that raises is skipped (modules/scripts.py, script_callbacks.py and errors.py of Forge
 dfdcbab6, which AUTOMATIC1111 and Forge Neo share; controlnet#1368, #2355, forge#896):
 
     *** Error running HOOK: PATH                          older ones without stars
@@ -36,11 +36,11 @@ _WINDOW = 200
 """Lines below such a line in which its traceback ends; ADetailer's is a page of tables."""
 
 _LONGEST_SHOWN = 300
-"""A line that is longer is not shown: of half a prompt nobody would know that it is one."""
+"""A longer line is not shown: nobody would recognize half a prompt as one."""
 
 _LONGEST_NAME = 80
 _SIGNS = ("rror ", "unning ", "alling ", "ERROR", "CRITICAL", "[-] ", "ControlNet - ")
-"""No line tells of an extension without one of these: cheap to look for in a large log."""
+"""Every line about a failed extension has one of these; they are cheap to find in a large log."""
 
 _HEAD = re.compile(
     r"\*\*\* |[\d:.,| -]{8,40}(?:sd \| )?(?:ERROR|CRITICAL)(?: \| (?:\w{1,40} \| )?| {1,8})"
@@ -96,7 +96,7 @@ class BrokenExtension:
 
     @property
     def words(self) -> str:
-        """What a person should know, and nothing that may be a prompt's."""
+        """Return the failure for people, without anything that may be part of a prompt."""
         who = f'the extension "{self.name}"'
         what = self.exception or "an exception"
         if not self.loaded:

@@ -1,4 +1,4 @@
-"""What is known of a failed call, and the words for what it can turn out to be. Pure."""
+"""What is known of a failed call, and the possible diagnoses. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Diagnosis(StrEnum):
 
 
 class Blamed(StrEnum):
-    """Whose fault something is. UNKNOWN: it may be the jobs, or the WebUI."""
+    """Who is to blame. UNKNOWN: the jobs or the WebUI."""
 
     JOB = "job"
     WEBUI = "WebUI"
@@ -41,12 +41,14 @@ class Blamed(StrEnum):
 
 @dataclass(frozen=True)
 class FailureFacts:
-    """What is known of one failed call. `process_gone`: our WebUI's process was seen to end during
-    it, with `exit_code`. `log`: the WebUI's lines since the call was sent, oldest first.
-    `memory_low`: whether the machine had next to no memory left just before, None where nobody
-    looked; `memory`: what it had, in words. `names_checkpoint`: the call asked for files of its own
-    choice, so that one which cannot be loaded is the job's. `kind`: of the WebUI that failed.
-    `printed`: what it printed since its start of what is printed once in a life, see Way."""
+    """What is known of one failed call.
+
+    `process_gone`: our WebUI's process was seen to end during it, with `exit_code`. `log`: the
+    WebUI's lines since the call was sent, oldest first. `memory_low`: whether the machine had
+    almost no free memory just before, None if nobody checked; `memory`: the same in words.
+    `names_checkpoint`: the call names files to load, so one that cannot be loaded is the job's
+    fault. `kind`: of the WebUI that failed. `printed`: lines since its start that it prints only
+    once, see Way."""
 
     error: WebUIError
     process_gone: bool = False
@@ -63,14 +65,14 @@ _FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "
 
 
 def checkpoint_named(payload: Mapping[str, Any]) -> str:
-    """The checkpoint that a call's fields name, or ''."""
+    """Return the checkpoint that a call's fields name, or ''."""
     settings = payload.get("override_settings")
     named = settings.get("sd_model_checkpoint") if isinstance(settings, Mapping) else None
     return str(named or "")
 
 
 def names_checkpoint(payload: Mapping[str, Any]) -> bool:
-    """Whether a call's fields name a checkpoint, or what is loaded together with one."""
+    """Return whether a call's fields name a checkpoint, or a file that is loaded with one."""
     settings = payload.get("override_settings")
     named = {**(settings if isinstance(settings, Mapping) else {}), **payload}
     return any(named.get(name) for name in _FILES_TO_LOAD)

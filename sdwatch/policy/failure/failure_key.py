@@ -1,5 +1,5 @@
-"""By what one failure is told from another: values of sdwatch and what the WebUI wrote, and no word
-that sdwatch made of them for people. Pure."""
+"""Identify a failure by values and by what the WebUI wrote, never by texts that sdwatch made for
+people. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from dataclasses import astuple, dataclass, replace
 from sdwatch.policy.failure.facts import Diagnosis
 
 _NUMBER = re.compile(r"(?<!allocate )\b(?:0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*)")
-"""Free memory, addresses and process ids are others each time, how much was asked for is not."""
+"""Free memory, addresses and process ids change each time; how much was requested does not."""
 
 _TEXT = re.compile(r"<text [^<>]{1,100}>(?:[\s,]{0,9}<text [^<>]{1,100}>)*")
-"""What stands in place of a job's text tells one text from another."""
+"""The placeholder of a job's text, which differs from text to text."""
 
 
 def what_is_shared(text: str) -> str:
-    """Return what two texts that a WebUI wrote of the same failure have in common."""
+    """Return what two texts of a WebUI about the same failure have in common."""
     return _NUMBER.sub("#", _TEXT.sub("<text>", text))
 
 

@@ -1,5 +1,4 @@
-"""What keeps a WebUI from being used: the cause, whose it is, and what to do about it. Pure; its
-lane is on hold for it."""
+"""Why a lane is on hold: the cause, who is to blame, and what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -15,15 +14,15 @@ from sdwatch.policy.job.catalogue import Kind
 
 
 class Cure(Enum):
-    """What ends a hold. A start that failed in a way that only a person can cure is no crash."""
+    """What ends a hold. A failed start that only a person can fix does not count as a crash."""
 
     RESTART = "a restart may cure it"
-    TIME = "it may pass by itself"
+    TIME = "it may go away by itself"
     PERSON = "somebody must do something"
 
 
 class Lack(Enum):
-    """What a WebUI that answers does not have, so that nothing can be sent to it."""
+    """What a WebUI that answers lacks, so that nothing can be sent to it."""
 
     PASSWORD = "the right user name and password"
     CHECKPOINT = "a checkpoint"
@@ -32,42 +31,42 @@ class Lack(Enum):
 
 
 class StartFailure(Enum):
-    """Why the wait for a start ended without a WebUI."""
+    """Why a start did not lead to a ready WebUI."""
 
     ENDED = "its process ended"
     TOO_LATE = "it was not ready in time"
     NO_SIGN_OF_LIFE = "it did nothing for too long"
-    UNUSABLE = "it answers, and lacks something"
-    SERVER_DIED = "its server ended, and its process lives on"
+    UNUSABLE = "it answers but lacks something"
+    SERVER_DIED = "its server ended while its process is still running"
     PORT_TAKEN = "another process has its port"
     BY_ITS_LOG = "its log says so"
-    GIVEN_UP = "it was not waited for any longer"
+    GIVEN_UP = "sdwatch stopped waiting for it"
 
 
 class HoldCode(Enum):
-    """Why a lane, or every lane, sends nothing."""
+    """Why one lane, or every lane, sends nothing."""
 
-    OTHER = "something that a caller knows"
+    OTHER = "another reason, which the caller gives"
     NO_START = "its WebUI does not start"
     NOT_BEGUN = "nothing was started"
-    LACKS_SOMETHING = "its WebUI answers, and cannot be used as it is"
+    LACKS_SOMETHING = "its WebUI answers but cannot be used as it is"
     NO_ANSWER = "its WebUI does not answer"
     FAILED_SELF_TEST = "its WebUI fails the self-test"
-    TO_BE_TESTED = "its self-test waits for a person's hold to end"
-    FOUND_BY_CALL = "a call found that its WebUI cannot be used"
-    DOUBTED_JOBS = "too many jobs in a row ended its WebUI"
-    BROKEN_HERE = "sdwatch itself broke"
+    TO_BE_TESTED = "its self-test waits until a person's hold is released"
+    FOUND_BY_CALL = "a call showed that its WebUI cannot be used"
+    DOUBTED_JOBS = "too many jobs in a row crashed its WebUI"
+    BROKEN_HERE = "internal error"
     PERSON = "a person's hold file"
     NO_ROOM = "the spool's disk is full"
     SHARE_GONE = "the spool's share is gone"
     SPOOL_UNREADABLE = "the spool cannot be read"
-    DISK_REFUSES = "the spool's disk takes nothing"
+    DISK_REFUSES = "the spool's disk refuses to write"
 
 
 @dataclass(frozen=True)
 class HoldKey:
-    """By which one hold is told from another. `facts`: values, and what a WebUI wrote; no word that
-    sdwatch made of them for people, and no number that is another each time."""
+    """Identifies a hold. `facts`: values, and what a WebUI wrote; no text that sdwatch made for
+    people, and no number that changes each time."""
 
     code: HoldCode = HoldCode.OTHER
     facts: tuple[Hashable, ...] = ()
@@ -75,15 +74,18 @@ class HoldKey:
 
 @dataclass(frozen=True)
 class HoldReason:
-    """`cause`: one sentence; `advice`: what to do, in this case; `blame`: whose it is; `lines`: the
-    WebUI's output that matters, free of prompts; `spent`: runs that failed by it; `cure`: what ends
-    it; `key`: by which it is told from another."""
+    """Why one lane is on hold.
+
+    `cause`: one sentence; `advice`: what to do; `blame`: who is to blame; `lines`: the lines of the
+    WebUI's output that matter, free of prompts; `failed_runs`: run ids of the runs that failed
+    because of it; `cure`: what ends it; `key`: identifies it.
+    """
 
     cause: str
     advice: str = ""
     blame: Blamed = Blamed.WEBUI
     lines: tuple[str, ...] = ()
-    spent: tuple[str, ...] = ()
+    failed_runs: tuple[str, ...] = ()
     cure: Cure = Cure.PERSON
     key: HoldKey = HoldKey()
 
@@ -93,7 +95,7 @@ class HoldReason:
 
 @dataclass(frozen=True)
 class NoCall:
-    """Why no call may begin on any lane; `text`: for people."""
+    """Why no call may start on any lane; `text`: for people."""
 
     text: str
     key: HoldKey
@@ -104,8 +106,8 @@ class NoCall:
 
 @dataclass(frozen=True)
 class Held:
-    """A lane that is on hold. `since`: UTC; `tried`: when (UTC) and what was seen then, oldest
-    first; `before`: so many more were seen before these."""
+    """A lane that is on hold. `since`: UTC; `tried`: time (UTC) and result of each attempt, oldest
+    first; `before`: how many earlier attempts are left out."""
 
     hold_reason: HoldReason
     since: str
@@ -113,23 +115,23 @@ class Held:
     before: int = 0
 
 
-_NOT_OURS = "Restart your WebUI yourself: sdwatch did not start it, and cannot."
+_NOT_OURS = "Restart your WebUI yourself: sdwatch did not start it and cannot restart it."
 _NO_START = (
-    "Its own output usually says why. Start it once by hand with the `command` of the config"
+    "Its own output usually says why. Start it once by hand with the `command` from the config"
 )
 _LIMITS = {StartFailure.TOO_LATE: "start_limit", StartFailure.NO_SIGN_OF_LIFE: "stall"}
-"""What in the config lets a start take longer, where that is what ended it."""
+"""The config key that lets a start take longer, for the failures that a longer wait may avoid."""
 
 _NOT_BEGUN = (
-    "Correct that: `command`, `cwd`, `env` and `url` in the config say how it is started, and "
+    "Correct the config: `command`, `cwd`, `env` and `url` say how the WebUI is started, and "
     "`sdwatch check` names the line."
 )
-_IT_MAY_COME = "It is looked at again by itself."
+_IT_MAY_COME = "Nothing: sdwatch keeps checking."
 _WITHOUT = {
     Lack.PASSWORD: "Put those {password} into the config as `username` and `password`.",
-    Lack.CHECKPOINT: "Put one into its models folder (models/Stable-diffusion).",
+    Lack.CHECKPOINT: "Put a checkpoint into its models folder (models/Stable-diffusion).",
     Lack.API: "Start it with --api.",
-    Lack.OTHER: "Mend its set-up as said above.",
+    Lack.OTHER: "Fix the WebUI's setup as said above.",
 }
 
 
@@ -140,9 +142,12 @@ def no_start(
     lack: Lack | None = None,
     advice: str = "",
 ) -> HoldReason:
-    """Our WebUI did not come up. `how`: it ended, or was not ready in time, in words; `known`: what
-    its output tells; `lack`: what its own answers tell, so that nothing else is to be guessed;
-    `advice`: where `how` comes with its own."""
+    """Return the reason that a managed WebUI did not start.
+
+    `how`: it ended, or was not ready in time, in words; `known`: the signature that its output
+    fits; `lack`: what its own answers say it lacks, which leaves nothing to guess; `advice`: where
+    the caller has its own.
+    """
     if lack is not None:
         return seen_by_probe(how, lack, managed=True)
     if failure is StartFailure.PORT_TAKEN:
@@ -155,13 +160,13 @@ def no_start(
         return HoldReason(cause, f"{_NO_START}{slow}.", cure=Cure.RESTART, key=key)
     cause = f"the WebUI did not start: {known.cause} ({how})"
     cure = _cure_of(known.diagnosis, managed=True)
-    # Of a WebUI that has not answered yet, nobody knows which kind it is.
+    # The kind of a WebUI that has not answered yet is unknown.
     words = fitted(known.advice, Kind.UNKNOWN)
     return HoldReason(cause, words, known.blames or Blamed.WEBUI, cure=cure, key=key)
 
 
 def not_begun(why: str, advice: str = "") -> HoldReason:
-    """Nothing was started."""
+    """Return the reason that nothing was started."""
     cause = f"the WebUI was not started: {why}"
     return HoldReason(cause, advice or _NOT_BEGUN, Blamed.PERSON, key=HoldKey(HoldCode.NOT_BEGUN))
 
@@ -174,8 +179,8 @@ def seen_by_probe(
     kind: Kind = Kind.UNKNOWN,
     facts: tuple[Hashable, ...] = (),
 ) -> HoldReason:
-    """It answers, and cannot be used as it is, for want of `lack`; `reason`: that in words;
-    `facts`: see HoldKey."""
+    """Return the reason that a WebUI answers but cannot be used because of `lack`; `reason`: the
+    same in words; `facts`: see HoldKey."""
     advice = fitted(_WITHOUT[lack], kind)
     cause = f"the WebUI cannot be used: {reason}"
     key = HoldKey(HoldCode.LACKS_SOMETHING, (lack, *facts))
@@ -183,20 +188,20 @@ def seen_by_probe(
 
 
 def no_answer(reason: str, *, managed: bool, facts: tuple[Hashable, ...] = ()) -> HoldReason:
-    """It does not answer as it should, now; `facts`: see HoldKey."""
+    """Return the reason that a WebUI does not answer as it should now; `facts`: see HoldKey."""
     key = HoldKey(HoldCode.NO_ANSWER, facts)
     cause = f"the WebUI is not ready: {reason}"
     if managed:
         return HoldReason(cause, _IT_MAY_COME, cure=Cure.TIME, key=key)
     advice = (
-        "Start your WebUI yourself, or see that `url` in the config is its address: sdwatch did "
-        "not start it, and cannot."
+        "Start your WebUI yourself, or check that `url` in the config is its address: sdwatch did "
+        "not start it and cannot restart it."
     )
     return HoldReason(cause, advice, Blamed.PERSON, key=key)
 
 
 def failed_proof(what: str, explanation: Explanation, *, managed: bool) -> HoldReason:
-    """It could not make a picture that any WebUI can, `what`."""
+    """Return the reason that a WebUI failed its self-test. `what`: the picture it was asked for."""
     cause = f"{what} failed: {explanation.cause}"
     advice = explanation.advice if managed else f"{_NOT_OURS} {explanation.advice}"
     key = HoldKey(HoldCode.FAILED_SELF_TEST, (explanation.key,))
@@ -205,13 +210,14 @@ def failed_proof(what: str, explanation: Explanation, *, managed: bool) -> HoldR
 
 
 def unproven() -> HoldReason:
-    """It has failed a canary, and is not asked again while a person's hold is there."""
-    cause = "it failed the canary, and the next one waits for the hold to end"
+    """Return the reason that a WebUI failed its self-test while a person's hold delays the next."""
+    cause = "it failed its self-test; the next one waits until the hold is released"
     return HoldReason(cause, cure=Cure.TIME, key=HoldKey(HoldCode.TO_BE_TESTED))
 
 
 def found_by_call(cause: str, explanation: Explanation, *, managed: bool) -> HoldReason:
-    """A call found that it cannot be used. `cause`: the verdict's, free of prompts."""
+    """Return the reason that a call showed a WebUI to be unusable. `cause`: that of `explanation`,
+    free of prompts."""
     who = Blamed.PERSON if explanation.diagnosis is Diagnosis.BUSY else _whose(explanation)
     advice = (
         explanation.advice if who is Blamed.PERSON else _restart_too(explanation.advice, managed)
@@ -221,33 +227,33 @@ def found_by_call(cause: str, explanation: Explanation, *, managed: bool) -> Hol
 
 
 def doubted_jobs(runs: Sequence[str]) -> HoldReason:
-    """Jobs were spent in a row on a WebUI that died each time."""
+    """Return the reason that a WebUI crashed on several jobs in a row. `runs`: their run ids."""
     return HoldReason(
-        f"{len(runs)} different jobs in a row crashed it, though it draws the canary: perhaps it "
-        "is not the jobs",
-        "Compare their WHY.txt in failed/: where all tell of the same end of the process, it is "
-        "the WebUI, its driver or the machine, and that is to be mended first. Where each asks for "
-        "something very large, it is the jobs.",
+        f"{len(runs)} different jobs in a row crashed the WebUI although it passes its self-test: "
+        "the jobs may not be the cause",
+        "Compare their WHY.txt in failed/. If the process ended the same way each time, fix the "
+        "WebUI, its driver or the machine first. If each job asks for something very large, "
+        "change the jobs.",
         Blamed.UNKNOWN,
-        spent=tuple(runs),
+        failed_runs=tuple(runs),
         cure=Cure.TIME,
         key=HoldKey(HoldCode.DOUBTED_JOBS, tuple(runs)),
     )
 
 
 def no_room(reason: str) -> HoldReason:
-    """The spool's disk is full."""
+    """Return the reason that the spool's disk is full."""
     advice = (
-        "Make room on that disk (`retention` in the config keeps done/ and failed/ small), or set "
-        "a smaller `min_free`."
+        "Free space on that disk (`retention` in the config limits done/ and failed/), or lower "
+        "`min_free`."
     )
     return HoldReason(reason, advice, Blamed.MACHINE, key=HoldKey(HoldCode.NO_ROOM))
 
 
 def broken_here(error: str) -> HoldReason:
-    """A mistake of sdwatch itself."""
+    """Return the reason that sdwatch has an error of its own."""
     advice = "Please report it, with sdwatch.log of the state folder."
-    cause = f"sdwatch itself broke: {error}"
+    cause = f"internal error: {error}"
     key = HoldKey(HoldCode.BROKEN_HERE)
     return HoldReason(cause, advice, Blamed.SDWATCH, cure=Cure.RESTART, key=key)
 
@@ -260,7 +266,7 @@ def _cure_of(diagnosis: Diagnosis, managed: bool) -> Cure:
 
 
 def _whose(explanation: Explanation) -> Blamed:
-    """No job's: what was sent was well before."""
+    """Return who is to blame; never the job, because the request has worked before."""
     who = explanation.blames or blame_for(explanation.diagnosis)
     return Blamed.WEBUI if who is Blamed.JOB else who
 

@@ -1,5 +1,5 @@
-"""A state that lasts (a full disk, a share that is gone) is reported once, then at growing
-intervals, and at its end. Pure: time comes in, in seconds on a monotonic clock."""
+"""Report a lasting state (a full disk, a missing share) once, then at growing intervals, and when
+it ends. Pure: the caller passes the time, in seconds on a monotonic clock."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 FIRST = 60.0
-"""Seconds after which it is reported again; twice as many each time after that."""
+"""Seconds until it is reported again; they double each time."""
 
 LONGEST = 3600.0
 
@@ -21,18 +21,18 @@ class _State:
 
 
 class Lasting:
-    """States by their name: of a run, of a lane. For one thread."""
+    """States by the name of a run or a lane. For one thread."""
 
     def __init__(self) -> None:
         self._states: dict[str, _State] = {}
 
     def is_on(self, name: str) -> bool:
-        """Whether it lasts."""
+        """Return whether the state lasts."""
         return name in self._states
 
     def goes_on(self, name: str, key: Hashable, what: str, now: float) -> str:
-        """It is so: the line to report now, made of `what`, or ''. `key`: by which one reason is
-        told from another."""
+        """Note that the state lasts; return the line to report now, made from `what`, or ''. `key`:
+        identifies the reason."""
         state = self._states.get(name)
         if state is None:
             self._states[name] = _State(key, now, now + FIRST)
@@ -47,18 +47,18 @@ class Lasting:
         return f"still, after {in_words(now - state.since)}: {what}"
 
     def is_over(self, name: str, now: float) -> str:
-        """It is not so any more: how long it lasted, in words; '' where it was not so before."""
+        """Note that the state has ended; return how long it lasted, in words, or ''."""
         state = self._states.pop(name, None)
         return "" if state is None else in_words(now - state.since)
 
 
 def key_of(error: Exception) -> Hashable:
-    """By which an error that lasts is told from another."""
+    """Return what identifies an error that lasts."""
     return type(error).__name__, getattr(error, "errno", None)
 
 
 def in_words(seconds: float) -> str:
-    """A duration: 40 s, 5 min, 2 h 10 min."""
+    """Return a duration in words: 40 s, 5 min, 2 h 10 min."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     hours, minutes = divmod(round(seconds / 60), 60)

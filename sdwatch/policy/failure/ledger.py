@@ -1,8 +1,7 @@
-"""What a run's journal says: which calls are finished, and how often each was tried. Pure.
+"""Read from a run's journal which calls are finished and how often each was tried. Pure.
 
-One ledger for each run; a run that was parked, stopped or orphaned goes on by reading it and
-taking up the first unfinished call. The records are the lines of journal.jsonl, each a mapping
-with at least `event`.
+There is one ledger per run; a run that was suspended, stopped or orphaned resumes at its first
+unfinished call. The records are the lines of journal.jsonl, each a mapping with at least `event`.
 """
 
 from __future__ import annotations
@@ -19,8 +18,9 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Image:
-    """One recorded image: its file in images/, sha256 in hex, bytes, pixels, and whether it is a
-    grid (a contact sheet that the WebUI put in front, never handed on)."""
+    """One recorded image: its file in images/, sha256 in hex, size in bytes, width and height in
+    pixels, and whether it is a grid (a contact sheet of the WebUI, never passed to the next stage).
+    """
 
     name: str
     sha256: str
@@ -32,9 +32,9 @@ class Image:
 
 @dataclass
 class CallLedger:
-    """One call. `counted`: failed attempts that count; `excused`: those that the canary blamed on
-    the WebUI; `cut_offs`: by the monitor's own death; `given_up`: in order, by a stop; `images`:
-    None until it is finished."""
+    """One call. `counted`: failed attempts that count; `excused`: those that the self-test blamed
+    on the WebUI; `cut_offs`: cut short by the monitor's own death; `given_up`: by a clean stop;
+    `images`: None until it is finished."""
 
     counted: int = 0
     excused: int = 0
@@ -57,18 +57,18 @@ class Ledger:
     evidence: list[str] = field(default_factory=list)
 
     def call(self, call_id: str) -> CallLedger:
-        """This call's ledger; an empty one if it was never begun."""
+        """Return this call's ledger; an empty one if it was never started."""
         return self.calls.setdefault(call_id, CallLedger())
 
     def take(self, record: Record) -> None:
-        """Take one record of the journal in; events that it does not know tell a story only."""
+        """Apply one record of the journal; unknown events change nothing."""
         event = record.get("event")
         if event == "claimed":
             self.claimed = dict(record)
         elif event == "planned":
             self.job_id = str(record.get("job_id", ""))
             self.seeds = list(record["seeds"])
-        elif event == "job_changed":  # what was made of half a job is no part of the whole one
+        elif event == "job_changed":  # results of an incomplete job are not part of the whole one
             self.seeds = None
             self.calls.clear()
         elif event == "evidence":
@@ -79,15 +79,15 @@ class Ledger:
             _CALL_EVENTS[event](self.call(str(record["call"])), record)
 
     def close_cut_offs(self) -> None:
-        """After reading a journal to its end: a call begun and not ended was cut off by the
-        monitor's own death."""
+        """Count each call that was started and not finished as cut off by the monitor's own death;
+        for the end of a journal."""
         for call in self.calls.values():
             if call.open:
                 call.open = False
                 call.cut_offs += 1
 
     def too_many_cut_offs(self) -> str:
-        """The call in which the monitor died once too often, or ''."""
+        """Return the call in which the monitor died too often, or ''."""
         for call_id, call in self.calls.items():
             if call.images is None and call.cut_offs > CUT_OFFS:
                 return call_id
@@ -95,7 +95,7 @@ class Ledger:
 
 
 def read_ledger(records: Iterable[Record]) -> Ledger:
-    """The ledger of a journal. Raises JournalError for one that nobody of us wrote so."""
+    """Return the ledger of a journal. Raises JournalError if sdwatch never writes such records."""
     ledger = Ledger()
     for number, record in enumerate(records, 1):
         try:
@@ -110,7 +110,7 @@ def read_ledger(records: Iterable[Record]) -> Ledger:
 
 def _started(call: CallLedger, record: Record) -> None:
     del record
-    if call.open:  # begun twice with no end in between: the first was cut off
+    if call.open:  # started twice with no end in between: the first was cut off
         call.cut_offs += 1
     call.open = True
     call.sent += 1

@@ -1,9 +1,9 @@
-"""The states of one WebUI as one table; nothing else decides what may follow what.
+"""The states of one WebUI as one table; nothing else decides on transitions.
 
 README and ARCHITECTURE show it as a diagram (`diagram`); a test keeps them equal.
-A lane that holds after a failed start is cooling down, with the reason in words beside its state
-until the WebUI is ready again. One that a start found not usable is not usable, whether its process
-answers or nothing runs; no crash is behind that, and no cool-down after it.
+A lane on hold after a failed start is cooling down, and shows the reason until the WebUI is ready
+again. A WebUI that a start found unusable is not usable, whether its process answers or nothing
+runs; that is no crash, so no cool-down follows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sdwatch.errors import SdwatchError
 
 
 class State(StrEnum):
-    """Where one WebUI is."""
+    """The state of one WebUI."""
 
     DOWN = "down"
     STARTING = "starting"
@@ -25,7 +25,7 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What may happen to it."""
+    """What may happen to a WebUI."""
 
     START = "start"
     READY = "is ready"
@@ -55,11 +55,11 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
 
 
 class LifecycleError(SdwatchError):
-    """An event that cannot happen in this state: a mistake in sdwatch itself."""
+    """An event that cannot happen in this state: an internal error."""
 
 
 def next_state(state: State, event: Event) -> State:
-    """The state after `event`. Raises LifecycleError where the table has no such row."""
+    """Return the state after `event`. Raises LifecycleError if the table has no such row."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:
@@ -69,7 +69,7 @@ def next_state(state: State, event: Event) -> State:
 
 
 def diagram() -> str:
-    """The table as a mermaid state diagram."""
+    """Return the table as a mermaid state diagram."""
 
     def name(state: State) -> str:
         return state.value.replace(" ", "_")

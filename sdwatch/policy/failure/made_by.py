@@ -1,8 +1,8 @@
-"""What a WebUI says it used for a picture, from a reply's `info`: typed, bounded, no prompts. Pure.
+"""Read from a reply's `info` what a WebUI used for a picture: typed, bounded, no prompts. Pure.
 
-It may differ from what was asked for. Facts: the replies of Forge dfdcbab6, AUTOMATIC1111 v1.10.1,
-SD.Next 058a7f0c and stable-diffusion.cpp 97d29908, none of which has all of it. What stands only in
-the last line of the infotext (`Steps: 2, Sampler: Euler, Schedule type: Karras`) is read there.
+It may differ from the request. Facts: the replies of Forge dfdcbab6, AUTOMATIC1111 v1.10.1, SD.Next
+058a7f0c and stable-diffusion.cpp 97d29908; none has everything. What is only in the last line of
+the infotext (`Steps: 2, Sampler: Euler, Schedule type: Karras`) is read there.
 """
 
 from __future__ import annotations

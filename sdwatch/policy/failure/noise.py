@@ -1,5 +1,5 @@
-"""Which lines of a WebUI's output can explain a failure: noise is left out, and of a start that
-failed everything that it survived. Pure."""
+"""Select the lines of a WebUI's output that can explain a failure: drop noise and, for a failed
+start, everything that the start survived. Pure."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ _DETAILS = ("Command:", "Error code:", "stdout:", "stderr:")
 
 
 def without_noise(lines: Iterable[str]) -> list[str]:
-    """Return `lines` with an empty one in the place of each that a WebUI prints when all is well,
-    although it names an error."""
+    """Return `lines` with an empty one in place of each that a healthy WebUI prints although it
+    names an error."""
     kept, noisy = [], False
     for line in lines:
-        goes_on = noisy and line.startswith(_CONTINUED)
-        noisy = goes_on or _is_noise(line)
+        continues = noisy and line.startswith(_CONTINUED)
+        noisy = continues or _is_noise(line)
         kept.append("" if noisy else line)
     return kept
 
@@ -60,8 +60,8 @@ def _is_noise(line: str) -> bool:
 def decisive(lines: Sequence[str]) -> list[str]:
     """Return the lines at the end of a start's output that can say why it failed.
 
-    `lines` are those of one stream, oldest first. Starts survive many errors: one that an
-    extension's loader reports, and a traceback after which the start went on.
+    `lines` are those of one stream, oldest first. Starts survive many errors: those that an
+    extension's loader reports, and a traceback after which the start continued.
     """
     lines = _without_reports(without_noise(lines))
     starts = [at for at, line in enumerate(lines) if line.startswith(TRACEBACK)]
@@ -88,7 +88,7 @@ def _without_reports(lines: Iterable[str]) -> list[str]:
 
 
 def _message_of(lines: Sequence[str], start: int) -> int:
-    """The line with the exception of the traceback that begins at `start`."""
+    """Return the line with the exception of the traceback that starts at `start`."""
     at = start + 1
     while at < len(lines) - 1 and lines[at].startswith(" "):
         at += 1

@@ -1,8 +1,7 @@
-"""Journals of earlier versions, which had words where there are codes now. Pure.
+"""Read journals of earlier versions, which had words instead of codes. Pure.
 
-Versions up to 0.1 wrote a decision of the recovery gate as `ACTION (why)`, and of a failure nothing
-by which it can be told from others. Runs that were suspended by them go on, and their WHY.txt says
-what happened before.
+Versions up to 0.1 wrote a decision of the recovery gate as `ACTION (why)`, and nothing that
+identifies a failure. Runs that they suspended resume, and their WHY.txt says what happened before.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ _PROVEN = "two jobs were proven to bring the same failure on themselves"
 
 
 def with_codes(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a `call_failed` or `call_proven` record with the codes that it lacks; one of this
-    version as it is."""
+    """Return a `call_failed` or `call_proven` record with the codes that it lacks; a record of this
+    version is unchanged."""
     if "action" in record:
         return dict(record)
     words, _, why = str(record.get("decision", "")).partition(" (")

@@ -1,9 +1,9 @@
-"""Stuck is not busy: whether a call still moves. Pure; time comes in with each sample.
+"""Decide whether a call still makes progress: stuck is not busy. Pure; each sample has its time.
 
 While steps are expected, progress is a step, a bar that moves, or a log line that is not our
 probe's. Processor time and I/O count only in the stepless phases (loading, switching a
 checkpoint, upscaling), and those are bounded by a limit of their own, because a hung GPU call can
-spin a core for ever.
+spin a core forever.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _WORK_IO_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen of a running call at one moment.
+    """What was measured of a running call at one moment.
 
     `at`: seconds on the monotonic clock. `position`: whatever of /progress changes when the
     generation moves (job, job_no, step, progress), None where no reply came. `unanswered`: how the
@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Limits:
-    """All in seconds: without progress; in one stepless phase; for the whole call."""
+    """Limits in seconds: without progress; in one stepless phase; for the whole call."""
 
     stall: float
     stepless: float
@@ -47,8 +47,8 @@ class Limits:
 
 
 class ProgressWatch:
-    """Follows one call from its start; `look` says why it is stuck, or nothing; `probes`: whether
-    the WebUI has answered since the call last moved."""
+    """Follows one call from its start. `probes`: whether the WebUI has answered since the call last
+    made progress."""
 
     def __init__(self, began: float, limits: Limits) -> None:
         self._began = began
@@ -59,7 +59,7 @@ class ProgressWatch:
         self.probes = Probes()
 
     def look(self, sample: Sample) -> str:
-        """Take a sample in; the reason in words when the call is stuck by it, else ''."""
+        """Add a sample; return why the call is stuck, in words, or ''."""
         last = self._last
         if last is not None and sample.position is None:  # unanswered is not yet moved
             sample = replace(sample, position=last.position)
@@ -91,7 +91,7 @@ class ProgressWatch:
 
     @property
     def due(self) -> float:
-        """When it will be stuck, if nothing moves until then: on the samples' clock."""
+        """Return when the call will be stuck without progress, in seconds on the samples' clock."""
         limits = self._limits
         return min(
             self._began + limits.call,

@@ -1,7 +1,7 @@
-"""The time limit of a proxy between sdwatch and a WebUI. Pure.
+"""Detect the time limit of a proxy between sdwatch and a WebUI. Pure.
 
-nginx, HAProxy, gradio.live and Cloudflare give a call up after a fixed time, and the WebUI behind
-them goes on generating for nobody (A1111#9722, #10301). No test picture shows that: it is short.
+nginx, HAProxy, gradio.live and Cloudflare abort a call after a fixed time, while the WebUI behind
+them keeps generating for nobody (A1111#9722, #10301). A test picture is too short to show that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ add less than that; generations that differ by so little are one length for the 
 
 
 def may_still_generate(status: int | None, seconds: float) -> bool:
-    """Whether the WebUI may still work on a call that was answered so, after so many seconds."""
+    """Return whether the WebUI may still work on a call after this status and so many seconds."""
     return status in GIVEN_UP_BY_PROXIES and seconds >= SHORTEST
 
 

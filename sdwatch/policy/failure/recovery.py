@@ -1,4 +1,4 @@
-"""The recovery gate: every failed call passes through here. Pure."""
+"""The recovery gate: decide what happens after each failed call. Pure."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from enum import Enum, StrEnum
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 
 COUNTED_ATTEMPTS = 2
-"""A call is tried once, and once more after one restart (promise 3)."""
+"""Counted attempts per call: the first, and one more after one restart (promise 3)."""
 
 EXCUSED_ATTEMPTS = 1
-"""So many attempts of a call may the self-test blame on the WebUI."""
+"""Attempts per call that don't count because the self-test then blamed the WebUI."""
 
 CUT_OFFS = 2
-"""So often may the monitor's own death cut off the same call without it counting."""
+"""Attempts per call that don't count because the monitor's own death cut them short."""
 
 SENT_AT_MOST = COUNTED_ATTEMPTS + EXCUSED_ATTEMPTS + CUT_OFFS
-"""The hard bound on how often one call is sent, whatever did not count (promise 3). What a stop
-gave up in order is not one of them: no fault is behind it."""
+"""The hard limit on how often one call is sent, whatever did not count (promise 3). Attempts given
+up by a clean stop are not included: no failure is behind them."""
 
 
 class Action(StrEnum):
-    """What to do about a failed call. The values are what journals have."""
+    """What to do about a failed call. The values are written to journals."""
 
     FAIL = "fail"
     RESTART = "restart"
@@ -35,7 +35,7 @@ class Action(StrEnum):
 
 
 class Ground(StrEnum):
-    """Why the gate decided so. The values are what journals have."""
+    """Why the gate decided so. The values are written to journals."""
 
     REQUEST_WRONG = "request-wrong"
     TIME_LIMIT = "time-limit"
@@ -60,8 +60,8 @@ class Ground(StrEnum):
     LAST_AND_UNHEALTHY = "last-and-unhealthy"
 
 
-PROVEN = "two jobs were proven to bring the same failure on themselves"
-"""For people: why a call is tried again without a restart before."""
+PROVEN = "the same failure was traced to two other jobs"
+"""For people: why a call is tried again without a restart before it."""
 
 ACTIONS = {
     Action.FAIL: "fail",
@@ -69,31 +69,31 @@ ACTIONS = {
     Action.WAIT: "wait until it answers, then retry",
     Action.RETRY: "retry",
     Action.INTERRUPT: "interrupt, then retry",
-    Action.SELF_TEST: "ask the canary",
+    Action.SELF_TEST: "run the self-test",
     Action.TEST_AGAIN: "restart, then test again",
     Action.HOLD: "hold",
 }
 _GROUNDS = {
     Ground.REQUEST_WRONG: "the request itself is wrong; a restart cannot help",
-    Ground.TIME_LIMIT: "a proxy gave it up twice after the same time",
-    Ground.SENT_TOO_OFTEN: "it was sent {times} times, and no answer was of use",
+    Ground.TIME_LIMIT: "a proxy aborted it twice after the same time",
+    Ground.SENT_TOO_OFTEN: "gave up after {times} attempts without a usable reply",
     Ground.NOT_THE_JOB: "nothing is wrong with the job; it waits",
     Ground.RECOVERY_OFF: "recovery is off in the config",
-    Ground.NO_RECOVERY: "this client knows of no recovery",
-    Ground.FAILED_TWICE: "the same call has failed {times} times: the job, or the WebUI?",
-    Ground.ENDED_TWICE: "the same call has failed {times} times, and somebody ended it",
-    Ground.PROVEN_BEFORE: f"{PROVEN}: no restart before this one's second attempt",
-    Ground.ENDED_BY_SOMEBODY: "somebody ended it; the WebUI is well",
+    Ground.NO_RECOVERY: "this client does no recovery",
+    Ground.FAILED_TWICE: "the same call has failed {times} times: is it the job or the WebUI?",
+    Ground.ENDED_TWICE: "the same call has failed {times} times because somebody ended it",
+    Ground.PROVEN_BEFORE: f"{PROVEN}, so no restart is needed before the second attempt",
+    Ground.ENDED_BY_SOMEBODY: "somebody ended it; the WebUI is healthy",
     Ground.NO_PROGRESS: "no progress; an interrupt may free it",
     Ground.FREED: "no progress; an interrupt freed it",
     Ground.NOT_FREED: "no progress, and an interrupt did not free it",
     Ground.MAY_CURE: "a restart may cure it",
-    Ground.NOT_OURS: "sdwatch did not start this WebUI, and cannot restart it",
-    Ground.HEALTHY: "the WebUI is healthy: it passed its self-test, and not this",
+    Ground.NOT_OURS: "sdwatch did not start this WebUI and cannot restart it",
+    Ground.HEALTHY: "the WebUI is healthy: it passes its self-test and fails only this call",
     Ground.HEALTHY_WHEN_FRESH: (
-        "a fresh WebUI passes its self-test, and failed this as its first call"
+        "a freshly started WebUI passes its self-test, but failed this as its first call"
     ),
-    Ground.WAS_UNUSABLE: "the WebUI was unusable until its restart: that attempt does not count",
+    Ground.WAS_UNUSABLE: "the WebUI was unusable until its restart, so that attempt does not count",
     Ground.UNHEALTHY: "the WebUI fails its self-test: {unhealthy}",
     Ground.LAST_AND_HEALTHY: (
         "this was its last attempt; the WebUI passes its self-test after a restart"
@@ -106,8 +106,8 @@ _GROUNDS = {
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate returned. `times`: how often the call failed, or was sent, where the ground
-    counts that; `unhealthy`: for people, why the WebUI failed its self-test."""
+    """What the gate decided. `times`: how often the call failed or was sent, if the ground counts
+    that; `unhealthy`: why the WebUI failed its self-test, for people."""
 
     action: Action
     ground: Ground
@@ -117,17 +117,17 @@ class Decision:
 
     @property
     def excuses(self) -> bool:
-        """Of a decision after a self-test: whether the last attempt does not count."""
+        """Return whether a decision after a self-test means that the last attempt doesn't count."""
         return self.action in (Action.HOLD, Action.RETRY)
 
     @property
     def why(self) -> str:
-        """The ground, for people."""
+        """Return the ground, for people."""
         return _GROUNDS[self.ground].format(times=self.times, unhealthy=self.unhealthy)
 
     @property
     def words(self) -> str:
-        """All of it, for people."""
+        """Return action and ground, for people."""
         return f"{ACTIONS[self.action]} ({self.why})"
 
 
@@ -135,7 +135,7 @@ _NOT_THE_CALLS_FAULT = (Diagnosis.NOT_USABLE, Diagnosis.BUSY, Diagnosis.STORAGE)
 
 
 def counts(diagnosis: Diagnosis) -> bool:
-    """Whether a failure so diagnosed is one of the call's counted attempts."""
+    """Return whether a failure with this diagnosis counts as one of the call's attempts."""
     return diagnosis not in _NOT_THE_CALLS_FAULT
 
 
@@ -143,8 +143,8 @@ _ENDS_A_LIFE = (Diagnosis.CRASH, Diagnosis.STUCK, Diagnosis.POISONED)
 
 
 def is_crash(diagnosis: Diagnosis, poisons: bool, decision: Decision) -> bool:
-    """Whether the WebUI must be restarted after a failure. A second server error from a WebUI that
-    still answers does not yet say so: the self-test will. `poisons`: see Verdict."""
+    """Return whether the WebUI must be restarted after a failure. After a second server error from
+    a WebUI that still answers, the self-test decides that. `poisons`: see Explanation."""
     again = decision.action in (Action.RESTART, Action.WAIT)
     return poisons or diagnosis in _ENDS_A_LIFE or again
 
@@ -161,11 +161,11 @@ def decide(
 ) -> Decision:
     """Return what to do after a failure.
 
-    `attempts`: counted attempts of this call so far, this one included. `recovery`: False is
-    fail-fast (config `recovery: off`). `sent`: how often it was sent, counted or not, and not given
-    up in order by a stop. `known`: the same failure was proven twice to be a job's own, and leaves
-    the WebUI healthy: its second attempt needs no restart. `managed`: the WebUI is ours to restart.
-    `time_limit`: a proxy was shown to give up calls of this length.
+    `attempts`: counted attempts of this call so far, including this one. `recovery`: False means
+    fail-fast (config `recovery: off`). `sent`: how often the call was sent, counted or not, without
+    the attempts that a clean stop gave up. `known`: the same failure was traced to two other jobs
+    and leaves the WebUI healthy, so the second attempt needs no restart. `managed`: sdwatch may
+    restart the WebUI. `time_limit`: a proxy was shown to abort calls of this length.
     """
     if diagnosis is Diagnosis.BAD_REQUEST:
         return Decision(Action.FAIL, Ground.REQUEST_WRONG)
@@ -193,19 +193,20 @@ def decide(
 
 
 def bring_up(ground: Ground, managed: bool) -> Decision:
-    """Have the WebUI brought up, then try again: by a restart, where it is ours."""
+    """Return the decision to bring the WebUI up and retry: by a restart if it is managed, else by
+    waiting for it."""
     if managed:
         return Decision(Action.RESTART, ground)
     return Decision(Action.WAIT, Ground.NOT_OURS)
 
 
 class SelfTestResult(Enum):
-    """What a self-test after the second failure of a call showed."""
+    """The result of the self-test after a call has failed twice."""
 
     PASSED = "on the incarnation on which the call failed"
-    PASSED_AFTER_RESTART = "on a fresh one; that of the failed call did not live, or not pass"
-    FAILED = "and the WebUI can be restarted and tested again"
-    HELD = "on a fresh incarnation, or on a WebUI that is not ours: the lane is on hold"
+    PASSED_AFTER_RESTART = "on a fresh one; that of the failed call was gone or failed the test"
+    FAILED = "the WebUI can be restarted and tested again"
+    HELD = "failed on a fresh incarnation or on an external WebUI: the lane is on hold"
 
 
 def after_self_test(
@@ -213,11 +214,10 @@ def after_self_test(
 ) -> Decision:
     """Return what to do about a call that has failed twice, now that the WebUI was tested.
 
-    `unhealthy`: why the self-test failed, or ''. `first_call`: its last attempt was the first call
-    of its incarnation, so that no earlier call can have harmed that. `excused`: how many attempts
-    of this call were blamed on the WebUI before; `sent`: how often it was sent. A decision that
-    `excuses` gives the call its one last attempt: at once, or when the hold is over.
-    """
+    `unhealthy`: why the self-test failed, or ''. `first_call`: the call's last attempt was the
+    first call of its incarnation, so no earlier call can have harmed that. `excused`: attempts of
+    this call that were already blamed on the WebUI; `sent`: how often it was sent. A decision that
+    `excuses` gives the call one last attempt: at once, or when the hold is over."""
     if result is SelfTestResult.PASSED:
         return Decision(Action.FAIL, Ground.HEALTHY, Blamed.JOB)
     if excused >= EXCUSED_ATTEMPTS:

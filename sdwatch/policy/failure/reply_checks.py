@@ -1,7 +1,7 @@
-"""Is a 200 what was asked for? What the reply, its pictures and the log say, in findings. Pure.
+"""Check whether a 200 is what was asked for, by the reply, its pictures and the log. Pure.
 
 Facts of Forge dfdcbab6, AUTOMATIC1111 v1.10.1, SD.Next 058a7f0c and stable-diffusion.cpp, all
-measured unless a line says otherwise. Where a WebUI says nothing, nothing is found: a false alarm
+measured unless a line says otherwise. If a WebUI says nothing, nothing is reported: a false alarm
 costs a good picture, a restart and a job.
 """
 
@@ -10,12 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any, Literal
 
 from sdwatch.policy.failure.extensions import broken_extensions
+from sdwatch.policy.failure.fallbacks import fallbacks_in
 from sdwatch.policy.failure.made_by import parameters_of
 from sdwatch.policy.job.payload import MAX_SEED, UPSCALE, names_upscaler, restores_faces
+from sdwatch.policy.job.places import bare_name
 from sdwatch.policy.job.schema import nearest
 from sdwatch.policy.privacy.cuts import shortened
 
@@ -23,10 +25,10 @@ Level = Literal["fail", "warn", "off"]
 
 
 class BadReply(StrEnum):
-    """What a 200 is that cannot be looked at; the `kind` of its error, as a Finding's is."""
+    """Why a 200 cannot be checked; the `kind` of its error, like that of a Finding."""
 
     NO_IMAGE = "no image"
-    """It has none, and says what it did all the same."""
+    """It has none, although it describes one."""
     NO_PICTURE = "no picture"
     """One does not decode."""
     A_PATH = "a path"
@@ -49,20 +51,22 @@ LEVELS: Mapping[str, Level] = {
     "extension": "warn",
     "fallback": "warn",
 }
-"""Every kind of finding, the heaviest first, and what it is unless the config says more."""
+"""Every kind of finding, the most severe first, with its default level."""
 
 LISTS = {"model": "sd-models", "sampler": "samplers", "scheduler": "schedulers"}
-"""Kinds that are about a name, and the WebUI's list in which it would stand."""
+"""Kinds about a name, each with the WebUI's list of such names."""
 
 Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is not as it was asked for. `name`: the name in the request that it is about,
-    where it is about one. `line`: what the WebUI wrote, or several lines of it, which may echo a
-    prompt. `of_start`: nothing that this call is to blame for, so it never fails it. `facts`: by
-    what it is told from others of its kind."""
+    """Something that differs from the request.
+
+    `words`: for people. `name`: the name in the request that it is about, '' for none. `line`: one
+    or more lines that the WebUI wrote, which may echo a prompt. `of_start`: this call did not cause
+    it, so it never fails the call. `facts`: what distinguishes it from others of its kind.
+    """
 
     kind: str
     words: str
@@ -73,13 +77,13 @@ class Finding:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """By which it is told from others."""
+        """Return what identifies it."""
         return (self.kind, self.name, self.line, *self.facts)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Of one picture: its pixels, and whether they all have one colour."""
+    """One picture: its size in pixels, and whether it is all of one colour."""
 
     size: Size
     one_colour: bool = False
@@ -87,9 +91,9 @@ class Picture:
 
 @dataclass(frozen=True)
 class Made:
-    """What came of a call. `pictures`: without grids; `given`: looks at the picture that it was
-    made from, which costs time; `interrupted`: how somebody ended it, or ''; `log`: the WebUI's
-    lines of that time."""
+    """The result of a call. `pictures`: without grids; `given`: examines the input picture, which
+    takes time; `interrupted`: the button that somebody pressed, or ''; `log`: the WebUI's lines
+    during the call."""
 
     pictures: Sequence[Picture]
     info: Mapping[str, Any]
@@ -99,7 +103,8 @@ class Made:
 
 
 def findings(stage: str, payload: Mapping[str, Any], made: Made) -> tuple[Finding, ...]:
-    """All that is not as `payload` asked. Of what was interrupted only that: the rest follows."""
+    """Return everything that differs from `payload`. If somebody interrupted the call, only that:
+    the rest follows from it."""
     if made.interrupted:
         words = f"somebody pressed {made.interrupted} in the WebUI: the picture is not finished"
         return (Finding("interrupted", words),)
@@ -107,7 +112,7 @@ def findings(stage: str, payload: Mapping[str, Any], made: Made) -> tuple[Findin
     if stage == UPSCALE:
         found += _upscaled(payload, made)
     elif payload.get("script_name"):
-        found += _colours(made.pictures, "one_colour")  # what else a script makes, it alone knows
+        found += _colours(made.pictures, "one_colour")  # only the script knows what else it makes
     else:
         found += [*_pictures(payload, made), *_names(payload, made.info)]
     return (*found, *failed_extensions(made.log, payload), *_fallbacks(made.log, payload))
@@ -121,12 +126,12 @@ def _pictures(payload: Mapping[str, Any], made: Made) -> list[Finding]:
     if len(made.pictures) < asked:
         words = f"the reply has {len(made.pictures)} images of {asked}"
         return [Finding("count", words)]
-    # More are other things, as the maps that a ControlNet adds.
+    # Any more are extras, such as the maps that a ControlNet adds.
     pictures = made.pictures[:asked]
     found = _colours(pictures, "one_colour")
     if found and (given := made.given()) is not None and given.one_colour:
         found = []
-    if not payload.get("alwayson_scripts"):  # one of which may change the size, as MultiDiffusion
+    if not payload.get("alwayson_scripts"):  # a script may change the size, such as MultiDiffusion
         found = [*_sizes(payload, pictures, made.given), *found]
     return found
 
@@ -140,7 +145,7 @@ def _colours(pictures: Iterable[Picture], kind: str) -> list[Finding]:
 def _sizes(
     payload: Mapping[str, Any], pictures: Iterable[Picture], given: Callable[[], Picture | None]
 ) -> list[Finding]:
-    """The first that has another size. Forge's info.width is what was asked, and may be untrue."""
+    """Return the first picture of another size. Forge's info.width is only the requested width."""
     asked = _asked_sizes(payload)
     for picture in pictures:
         if any(_is_near(picture.size, size) for size in asked):
@@ -155,7 +160,7 @@ def _sizes(
 
 
 def _asked_sizes(payload: Mapping[str, Any]) -> list[Size]:
-    """What the size may be; 0 for a side that the request leaves open."""
+    """Return the sizes that are right; 0 for a side that the request leaves open."""
     width, height = int(payload.get("width") or 0), int(payload.get("height") or 0)
     if not payload.get("enable_hr"):
         return [(width, height)]
@@ -172,7 +177,7 @@ def _asked_sizes(payload: Mapping[str, Any]) -> list[Size]:
 
 def made_size(payload: Mapping[str, Any]) -> Size:
     """Return the size of a txt2img's or img2img's pictures, after hires. A side that is not given
-    has 512, as the WebUIs have it."""
+    is 512, the WebUIs' default."""
     sides = {side: payload.get(side) or 512 for side in ("width", "height")}
     return _asked_sizes({**payload, **sides})[0]
 
@@ -182,8 +187,8 @@ def _scaled(known: int, side: int, other: int) -> int:
 
 
 def _is_near(size: Size, asked: Size) -> bool:
-    """Whether `size` is `asked` as a WebUI makes it: 65 becomes 64, with stable-diffusion.cpp 128;
-    some models want multiples of 16 or 32 (source)."""
+    """Return whether a WebUI makes `size` from `asked`: 65 becomes 64, with stable-diffusion.cpp
+    128; some models need multiples of 16 or 32 (source)."""
     return all(_fits(got, want) for got, want in zip(size, asked, strict=True))
 
 
@@ -216,14 +221,14 @@ def _enlarged(payload: Mapping[str, Any], size: Size, given: Size) -> list[Findi
     if any(_is_near(size, want) for want in wanted):
         return []
     if not has_upscaler and restores_faces(payload) and not any(map(payload.get, _RESIZES)):
-        return []  # only the faces are to be restored
+        return []  # the job only restores faces
     if not _is_near(size, given):
         words = f"the picture is {_shown(size)}, not {_shown(wanted[0])}"
         return [Finding("size", words, facts=(_shown(size), _shown(wanted[0])))]
     if not has_upscaler:
-        why = "the job names no upscaler_1, so the picture came back as it was"
+        why = "the job names no upscaler_1, so the picture came back unchanged"
         return [Finding("upscale_unchanged", why, name="upscaler_1")]
-    words = f"the picture is {_shown(size)} as before"
+    words = f"the picture is still {_shown(size)}"
     return [Finding("upscale_unchanged", words, facts=(_shown(size),))]
 
 
@@ -231,7 +236,7 @@ _RESIZES = ("upscaling_resize", "upscaling_resize_w", "upscaling_resize_h")
 
 
 def _wanted(payload: Mapping[str, Any], given: Size) -> list[Size]:
-    """The sizes that this upscale may give. Without a crop the picture keeps its shape."""
+    """Return the sizes that this upscale may give. Without a crop the picture keeps its shape."""
     if payload.get("resize_mode") != 1:
         times = float(payload.get("upscaling_resize") or 2)
         return [(int(given[0] * times), int(given[1] * times))]
@@ -270,7 +275,7 @@ def _model(
     settings = overrides if isinstance(overrides, Mapping) else {}
     asked = _text(settings.get("sd_model_checkpoint") or payload.get("sd_model_checkpoint"))
     if not asked or payload.get("refiner_checkpoint") or payload.get("hr_checkpoint_name"):
-        return None  # with a second model, which of them is named differs
+        return None  # WebUIs differ in which of two models they name
     used = _text(info.get("sd_model_name")) or parameters.get("Model", "")
     digest = _text(info.get("sd_model_hash")) or parameters.get("Model hash", "")
     if not used or _is_model(asked, used, digest):
@@ -284,24 +289,18 @@ _IN_BRACKETS = re.compile(r"\s{0,8}\[([0-9a-f]*)\]\s*$")
 
 
 def _is_model(asked: str, used: str, digest: str) -> bool:
-    """Title, file name, bare name, a part of it (source: AUTOMATIC1111 takes the nearest) and hash
-    are all names of a checkpoint."""
-    bare = _bare(_IN_BRACKETS.sub("", asked))
-    if bare and bare in _bare(used):
+    """Return whether `asked` names the checkpoint: by title, file name, bare name, a part of it
+    (source: AUTOMATIC1111 takes the nearest) or hash."""
+    bare = bare_name(_IN_BRACKETS.sub("", asked))
+    if bare and bare in bare_name(used):
         return True
     if not _HEX.fullmatch(asked.lower()):
         return False
-    # 8 digits are a hash of the old kind, to which nothing here can be compared.
+    # 8 digits are a hash of the old kind, which cannot be compared.
     return len(asked) == 8 or not digest or asked.lower().startswith(digest.lower())
 
 
-def _bare(name: str) -> str:
-    """Without its folder and its ending."""
-    last = re.split(r"[/\\]", name)[-1].lower()
-    return re.sub(r"\.(safetensors|ckpt|gguf|pt|sft|bin|png|webp)$", "", last)
-
-
-_OPEN = ("", "default", "automatic", "sameasprimary")  # no choice, or none that is told
+_OPEN = ("", "default", "automatic", "sameasprimary")  # no choice, or one that is not reported
 
 
 def _sampler(
@@ -320,7 +319,7 @@ def _sampler(
 
 
 def _scheduler(payload: Mapping[str, Any], parameters: Mapping[str, str]) -> Finding | None:
-    """SD.Next and stable-diffusion.cpp say nothing of it."""
+    """Check the scheduler; SD.Next and stable-diffusion.cpp do not report theirs."""
     asked, used = _text(payload.get("scheduler")), parameters.get("Schedule type", "")
     if _plain(asked) in _OPEN or not used or _plain(asked) == _plain(used):
         return None
@@ -332,7 +331,7 @@ def _scheduler(payload: Mapping[str, Any], parameters: Mapping[str, str]) -> Fin
 
 
 def _plain(name: str) -> str:
-    """A name without case, blanks and signs; `k_dpmpp_2m` is the same as `DPM++ 2M`."""
+    """Return a name without case, blanks and signs; `k_dpmpp_2m` equals `DPM++ 2M`."""
     text = name.lower().removeprefix("k_").replace("dpmpp", "dpm++").replace("ancestral", "a")
     return re.sub(r"[^a-z0-9+]", "", text)
 
@@ -345,8 +344,9 @@ def _seed(payload: Mapping[str, Any], info: Mapping[str, Any]) -> Finding | None
 
 
 def unknown_name(finding: Finding, listed: Iterable[Any]) -> str:
-    """Why no restart can help: `; this WebUI knows no sampler "Eulr"; did you mean "Euler"?`. ''
-    where the WebUI lists the name, or lists nothing. `listed`: the list of LISTS."""
+    """Return why no restart can help: `; this WebUI knows no sampler "Eulr"; did you mean
+    "Euler"?`. '' if the WebUI lists the name, or lists nothing. `listed`: the WebUI's list, see
+    LISTS."""
     items = [item for item in listed if isinstance(item, Mapping)]
     names = {str(item[key]) for item in items for key in _NAME_KEYS if item.get(key)}
     asked = finding.name
@@ -364,59 +364,8 @@ _NAME_KEYS = ("name", "label", "title", "model_name", "hash", "sha256", "filenam
 # -- the log
 
 
-class Fallback(Enum):
-    """What a WebUI leaves out, or replaces, and says so in its log alone."""
-
-    LORA = "a LoRA of the prompt was not found, or not applied"
-    CHECKPOINT = "the checkpoint that the job names was not found"
-    OTHER_CHECKPOINT = "a checkpoint was not found, another was used"
-    VAE = "the VAE was not found, the picture was made without"
-    UPSCALER = "the upscaler's weights were not loaded, the picture was enlarged in a plain way"
-    FACES = "the faces were not restored: the weights for it were not loaded"
-    SCRIPT = "a script was not found, and left out"
-    EMBEDDING = "a textual inversion of the prompt could not be loaded"
-
-
-# What each says; SD.Next's lines of LoRAs are read in its source, AUTOMATIC1111's and Forge's too.
-# `…` stands for any text: its parts are looked for one after the other, so that no line takes long.
-_FALLBACKS: tuple[tuple[Fallback, tuple[str, ...]], ...] = (
-    (
-        Fallback.LORA,
-        (
-            r"Couldn't find (?:network|Lora) with name|Networks not found:|Failed to load network",
-            r"\b(?:ERROR|WARNING)\b…\b(?:[Nn]etwork|LoRA)\b…not found|not loaded|mismatch|failed",
-            r"\[LORA\] LoRA version mismatch",
-            r"\[LORA\] Loading … with unmatched keys",
-            # AUTOMATIC1111 and Forge (reForge#90); "deactivating" harms nothing
-            r"^activating extra network …: \w{1,60}",
-            r"^loading network …: \w{1,60}(?:Error|Exception)",
-        ),
-    ),
-    (Fallback.CHECKPOINT, ("Override not found: checkpoint",)),
-    (Fallback.OTHER_CHECKPOINT,
-     ("Checkpoint … not found; loading fallback",)),
-    (Fallback.VAE, ("Couldn't find VAE named",)),
-    (
-        Fallback.UPSCALER,
-        (
-            r"Unable to load \w{0,60}(?:ESRGAN|SwinIR|DAT|ScuNET|HAT|LDSR|upscal)\w{0,60} ?model",
-            r"Could not find upscaler|Error loading (?:upscaler|ESRGAN)",
-        ),
-    ),
-    (
-        Fallback.FACES,
-        (r"Unable to load (?:face-restoration|GFPGAN|[Cc]ode[Ff]ormer)\w{0,60} ?model",),
-    ),
-    (Fallback.SCRIPT, ("Script … not found",)),
-)  # fmt: skip
-_COMPILED = tuple(
-    (fallback, tuple(tuple(re.compile(part) for part in way.split("…")) for way in ways))
-    for fallback, ways in _FALLBACKS
-)
-
-
 def failed_extensions(log: Sequence[str], payload: Mapping[str, Any]) -> list[Finding]:
-    """The extensions that lines of a log say failed, in a generation or at the WebUI's start."""
+    """Return the extensions that failed in a generation or at the WebUI's start, by its log."""
     return [
         Finding("extension", broken.words, line="\n".join(broken.lines), of_start=broken.of_start)
         for broken in broken_extensions(log, payload)
@@ -424,41 +373,7 @@ def failed_extensions(log: Sequence[str], payload: Mapping[str, Any]) -> list[Fi
 
 
 def _fallbacks(log: Sequence[str], payload: Mapping[str, Any]) -> list[Finding]:
-    """Each kind once, with the first line that tells of it."""
-    found: dict[Fallback, str] = {}
-    for line in log:
-        if (name := _unloaded_embedding(line)) and _is_prompted(name, payload):
-            found.setdefault(Fallback.EMBEDDING, line.strip()[:300])
-        for fallback, ways in _COMPILED:
-            if fallback not in found and any(_has_in_order(line, parts) for parts in ways):
-                found[fallback] = line.strip()
     return [
         Finding("fallback", fallback.value, line=line, facts=(fallback.name,))
-        for fallback, line in found.items()
+        for fallback, line in fallbacks_in(log, payload).items()
     ]
-
-
-_EMBEDDING = "Error loading embedding "
-_PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
-
-
-def _unloaded_embedding(line: str) -> str:
-    """The name of an embedding that is damaged, or made for another model; else ''. All of the
-    folder are loaded with a checkpoint, whether a prompt names them or not (source of Forge
-    dfdcbab6: the file's path; SD.Next has no such line)."""
-    _, sign, path = line.partition(_EMBEDDING)
-    return _bare(path.strip()) if sign else ""
-
-
-def _is_prompted(name: str, payload: Mapping[str, Any]) -> bool:
-    words = " ".join(str(payload.get(field) or "") for field in _PROMPTS).lower()
-    return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", words) is not None
-
-
-def _has_in_order(line: str, parts: Iterable[re.Pattern[str]]) -> bool:
-    at = 0
-    for part in parts:
-        if (found := part.search(line, at)) is None:
-            return False
-        at = found.end()
-    return True

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError
 from sdwatch.policy.failure.error_lines import FRAME_SIGN, TRACEBACK, error_blocks, is_error
-from sdwatch.policy.failure.signatures import says_nothing
+from sdwatch.policy.failure.opaque import says_nothing
 from sdwatch.policy.privacy.cuts import shortened
 
 _EXCEPTION = re.compile(r"(?P<name>(?:[^\W\d]\w*+\.)*+[^\W\d]\w*+)(?::\s*+(?P<text>.*)|\s*+)$")
@@ -197,7 +197,7 @@ def own(lines: Sequence[str], error: WebUIError) -> Traceback | None:
 def without(lines: Sequence[str], owed: Sequence[Raised]) -> tuple[tuple[str, ...], list[Raised]]:
     """A call's log without the late tracebacks of the calls before it; what these still owe.
 
-    Each takes the first that fits. Where the log begins in the middle of one, its rest is taken.
+    Each takes the first that fits. If the log starts in the middle of one, its rest is taken.
     """
     left, dropped = list(owed), set[int]()
     if not left:

@@ -64,7 +64,7 @@ class Kind(StrEnum):
         return _WORDS[self]
 
     def with_version(self, version: str) -> str:
-        """Both in words; once only where the version begins with the name."""
+        """Return kind and version in words; the kind once if the version starts with it."""
         return version if version.startswith(self.words) else f"{self.words} {version}".strip()
 
     @property
@@ -144,7 +144,7 @@ class Catalogue:
     where they are known; None: not known. `settings`: names of its settings, empty if not known.
     `cannot`: stages that it has and that fail, each with why; `useless`: upscalers that it lists
     and that do not enlarge, as those whose weights cannot be loaded, each with why. `rate_limit`:
-    SD.Next's, in its units a minute, of which a picture costs 5; 0: none; None: not known.
+    SD.Next's, in its units a minute (a picture costs 5); 0: none; None: not known.
     """
 
     kind: Kind = Kind.UNKNOWN

@@ -1,7 +1,7 @@
-r"""Paths as people write them into a config, and what YAML and the system make of them. Pure.
+r"""Check paths in a config for what YAML and the system make of them. Pure.
 
-In "double quotes" YAML reads `\` and the sign behind it as one: "D:\new" has a line end in it, and
-"\\server\\share" begins with one `\`. Nobody means that, and a folder of that name could be made.
+In "double quotes" YAML reads `\` and the next character as one: "D:\new" contains a line end, and
+"\\server\\share" starts with one `\`. Nobody means that, and such a folder could be created.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def refusal(path: str, windows: bool) -> str:
     good there."""
     if _ESCAPED.search(path):
         sign = "a zero byte" if "\0" in path else f"a control character ({shown(path)})"
-        return f'has {sign} in it: in "double quotes" a backslash begins an escape; {_QUOTES}'
+        return f'contains {sign}: in "double quotes" a backslash starts an escape; {_QUOTES}'
     if windows and path.startswith("\\") and not path.startswith("\\\\"):
         return (
-            f'{shown(path)} begins with one backslash, and a share with two. In "double quotes" '
-            f"YAML makes one of two; {_QUOTES}"
+            f'{shown(path)} starts with one backslash, but a share needs two. In "double quotes" '
+            f"YAML turns two into one; {_QUOTES}"
         )
     if windows and _SERVER_ALONE.fullmatch(path):
         return f"{shown(path)} names a server without a share; \\\\server\\share\\folder has one"

@@ -19,7 +19,7 @@ from sdwatch.policy.job.places import files_named_in, is_data, texts_in
 from sdwatch.policy.job.scripts import Where, is_name, where
 
 # A name, or one word of it between underscores, and why no job sets it. Matched with DOTALL: a name
-# may have a line end in it, and would else pass, and be tried anew from each of its underscores.
+# may contain a line end, and would otherwise pass, and be tried again from each of its underscores.
 _SETTINGS = (
     (
         r"(.*_)?(out)?(dirs?|directory|directories|paths?|folders?|subfolder|files?|filename)(_.*)?"
@@ -186,10 +186,9 @@ def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
 def _files(
     node: Node, within: str, is_own: Callable[[str], bool], place: Where = Where.PERHAPS
 ) -> Iterator[tuple[Node, str]]:
-    """Texts in a script's arguments that name a file in a folder, though it is no path from the
-    disk's root: an extension opens it below the WebUI's folder. What may be a model's name is told
-    by the WebUI's lists (see preflight.py); what stands where an image does is a file of the job
-    (see scripts.py)."""
+    """Return texts in a script's arguments that name a file in a folder by a relative path: an
+    extension opens it below the WebUI's folder. The WebUI's lists decide what may be a model's name
+    (see name_checks.py); what is in the place of an image is a file of the job (see scripts.py)."""
     if isinstance(node, Sequence):
         for item in node.items:
             yield from _files(item, within, is_own, place)

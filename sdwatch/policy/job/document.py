@@ -1,4 +1,4 @@
-"""YAML text as a tree of nodes that know their place; nothing is typed here.
+"""Parse YAML text into a tree of nodes with their places; nothing is typed here.
 
 Bounded in every direction before anything is built: bytes, depth, number of nodes. Anchors,
 aliases and tags are refused: an alias bomb needs them, and in a prompt they are an accident.
@@ -45,7 +45,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """Text as written. `comment` is what a ` #` cut off behind unquoted text, else empty."""
+    """Text as written. `comment`: what a ` #` cut off after unquoted text, else ''."""
 
     text: str
     line: int
@@ -55,7 +55,7 @@ class Scalar:
 
     @property
     def is_null(self) -> bool:
-        """Nothing was written, or `null` or `~` without quotes."""
+        """Return whether nothing was written, or `null` or `~` without quotes."""
         return not self.quoted and self.text in ("", "~", "null", "Null", "NULL")
 
 
@@ -79,7 +79,7 @@ Node = Scalar | Sequence | Mapping
 
 
 def too_large(size: int) -> Problem | None:
-    """What is wrong with a file of `size` bytes; asked before it is read."""
+    """Return what is wrong with a file of `size` bytes, before it is read; None if nothing is."""
     if size <= MAX_BYTES:
         return None
     return Problem(
@@ -88,7 +88,7 @@ def too_large(size: int) -> Problem | None:
 
 
 def parse_document(data: bytes, file: str) -> Node:
-    """The tree of one YAML document; UTF-8, with or without BOM, any line ends.
+    """Return the tree of one YAML document; UTF-8, with or without BOM, any line ends.
 
     Raises FileProblems, with places in `file`, where this cannot be read as YAML.
     """
@@ -111,8 +111,8 @@ def parse_document(data: bytes, file: str) -> Node:
 
 
 def open_end(root: Node, data: bytes) -> tuple[int, int] | None:
-    """The place of the last value if the text stops within it, as in `steps: 2` without a line end,
-    where more of it may be to come; None where it does not."""
+    """Return the place of the last value if the text stops within it, as in `steps: 2` without a
+    line end, where more may follow; None if it does not."""
     node = root
     while not isinstance(node, Scalar):
         last = node.items if isinstance(node, Sequence) else node.entries
@@ -125,19 +125,20 @@ def open_end(root: Node, data: bytes) -> tuple[int, int] | None:
 
 
 _OPENS = (b":", b"-", b"?")
-"""What a value is still to follow."""
+"""After these a value is still missing."""
 
 
 def shown(text: str) -> str:
-    """A value or a key as a message may have it: in quotes, or, since it may be a prompt, only
-    told of. Messages end in logs and reports, a line each: what would break one is escaped."""
+    """Return a value or a key for a message: in quotes if it is short, else only its length,
+    because it may be a prompt. Messages end up in logs, a line each, so what would break a line is
+    escaped."""
     if len(text) > 24 or len(text.split()) > 3:
         return f"a text of {len(text):,} characters"
     return f'"{text}"' if text.isprintable() else repr(text)
 
 
 def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar, Node]]:
-    """The entries by key; keys that are there twice are added to `problems`."""
+    """Return the entries by key; add a problem for each key that is there twice."""
     found: dict[str, tuple[Scalar, Node]] = {}
     for key, value in mapping.entries:
         if key.text in found:
@@ -150,14 +151,14 @@ def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar,
 
 
 class UnreadableError(Exception):
-    """This is no text; `problem` says why."""
+    """The bytes are not text; `problem` says why."""
 
     def __init__(self, line: int, column: int, message: str, *, unfinished: bool = False) -> None:
         self.problem = Problem(line, column, message, unfinished)
 
 
 def text_of(data: bytes) -> str:
-    """The text of a file in UTF-8, with or without BOM. Raises UnreadableError."""
+    """Return the text of a file in UTF-8, with or without BOM. Raises UnreadableError."""
     for magic, what in _MAGIC.items():
         if data.startswith(magic):
             raise UnreadableError(1, 1, f"this is not a text file (looks like {what})")
@@ -171,8 +172,8 @@ def text_of(data: bytes) -> str:
         raise UnreadableError(1, 1, "the file is empty", unfinished=True)
     if b"\x00" in data.rstrip(_BLANK):
         raise UnreadableError(1, 1, "this is not a text file (it has zero bytes); save it as UTF-8")
-    if b"\x00" in data:  # room is made for a file before it is filled, and left by a power cut
-        message = "only zero bytes follow from here on; the file was not written to its end"
+    if b"\x00" in data:  # space is allocated before it is written; a power cut leaves it empty
+        message = "only zero bytes follow; the file was not written completely"
         raise UnreadableError(
             *_place(data.rstrip(_BLANK).decode("utf-8-sig", "replace")), message, unfinished=True
         )
@@ -192,8 +193,8 @@ def text_of(data: bytes) -> str:
 
 
 def _as_yaml(text: str) -> str:
-    """JSON, which is YAML but for a few signs: tabs between values, `\\/`, and characters that are
-    escaped in two halves. Other text stays as it is."""
+    """Return JSON as YAML, which differs only in tabs between values, `\\/`, and characters that
+    are escaped as surrogate pairs. Other text stays as it is."""
     if not text.lstrip().startswith("{"):
         return text
     return _JSON_PARTS.sub(_json_part, text)
@@ -218,11 +219,11 @@ _FIELD = re.compile(r" *+(?:- |[\w\"'][\w\"' ]*+:(?: |$))")
 
 
 def written_wrong(text: str) -> Problem | None:
-    """What people write in a file that cannot be read, and YAML's own words do not explain; asked
-    only where something else is wrong, too."""
+    """Return a common mistake that YAML's own messages don't explain, or None; only called if
+    something else is wrong, too."""
     if odd := _ODD_SPACE.search(text):
         name = "no-break space" if odd[1] in "\u00a0\u202f" else "special space"
-        message = f"a {name} (U+{ord(odd[1]):04X}) is here; YAML wants a plain one"
+        message = f"a {name} (U+{ord(odd[1]):04X}) is here; YAML needs a plain space"
         return Problem(*_place(text[: odd.start(1)]), message)
     lines = _BREAK.split(text)
     for number, line in enumerate(lines[:-1], 1):
@@ -231,7 +232,7 @@ def written_wrong(text: str) -> Problem | None:
         below = next((n for n in range(number, len(lines)) if lines[n].strip()), None)
         if below is None or _indent(lines[below]) > len(block[1]) or _FIELD.match(lines[below]):
             continue
-        message = 'text below "|" or ">" must be indented: begin each of its lines with two spaces'
+        message = 'text below "|" or ">" must be indented: start each of its lines with two spaces'
         return Problem(below + 1, _indent(lines[below]) + 1, message)
     return None
 
@@ -241,10 +242,10 @@ def _indent(line: str) -> int:
 
 
 def _not_utf8(data: bytes, error: UnicodeDecodeError) -> UnreadableError:
-    # The codec counts from behind a BOM; `object` is what it counted in.
+    # The codec counts from after a BOM; `object` is what it counted in.
     line, column = _place(error.object[: error.start].decode("utf-8", "replace"))
     if _is_only_cut_off(data):
-        message = "the file ends in the middle of a character; it was not written to its end"
+        message = "the file ends in the middle of a character; it was not written completely"
         return UnreadableError(line, column, message, unfinished=True)
     if re.search(rb"[\x00-\x08\x0e-\x1a]", data):
         return UnreadableError(line, column, "this is not a text file")
@@ -255,7 +256,7 @@ def _not_utf8(data: bytes, error: UnicodeDecodeError) -> UnreadableError:
 
 
 def _is_only_cut_off(data: bytes) -> bool:
-    """Whether what is no UTF-8 may only be a character of which the rest is missing."""
+    """Return whether the only fault is an incomplete character at the end."""
     try:
         codecs.utf_8_decode(data, "strict", False)
     except UnicodeDecodeError:
@@ -264,13 +265,13 @@ def _is_only_cut_off(data: bytes) -> bool:
 
 
 def _place(before: str) -> tuple[int, int]:
-    """Line and column of what follows this text, both from 1."""
+    """Return line and column of what follows this text, both from 1."""
     lines = _BREAK.split(before)
     return len(lines), len(lines[-1].lstrip("\ufeff")) + 1
 
 
 class _Composer:
-    """Builds nodes from parser events and stops at the first bound that is passed."""
+    """Builds nodes from parser events and stops at the first limit that is exceeded."""
 
     def __init__(self, text: str) -> None:
         self.problems: list[Problem] = []
@@ -280,10 +281,10 @@ class _Composer:
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=_LOADER)
 
     def document(self) -> Node:
-        """The one document of the text. Raises UnreadableError, yaml.YAMLError."""
-        next(self._events)  # the stream begins
+        """Return the only document of the text. Raises UnreadableError, yaml.YAMLError."""
+        next(self._events)  # the stream starts
         if isinstance(next(self._events), yaml.StreamEndEvent):
-            message = "the file has only comments; nothing is set"
+            message = "the file has only comments"
             raise UnreadableError(1, 1, message, unfinished=True)
         root = self._node(next(self._events), 1)
         next(self._events)  # the document ends
@@ -291,12 +292,12 @@ class _Composer:
         if isinstance(extra, yaml.DocumentStartEvent):
             line, column = _mark(extra.start_mark)
             raise UnreadableError(
-                line, column, 'a second document begins with "---"; use two files'
+                line, column, 'a second document starts with "---"; use two files'
             )
         return root
 
     def _node(self, event: yaml.Event, depth: int) -> Node:
-        # An empty value at the end of a text without a line end has its mark in the line behind it.
+        # An empty value at the end of a text without a line end has its mark in the next line.
         line, column = min(_mark(event.start_mark), self._end)
         self._nodes += 1
         if depth > MAX_DEPTH:
@@ -326,9 +327,9 @@ class _Composer:
 
     def _scalar(self, event: yaml.Event, line: int, column: int) -> Scalar:
         if not isinstance(event, yaml.ScalarEvent):
-            return Scalar("", line, column)  # an alias, refused already
+            return Scalar("", line, column)  # an alias, already refused
         if _HALF.search(event.value):  # libyaml refuses it, PyYAML's own parser does not
-            raise UnreadableError(line, column, "this escape is no whole character")
+            raise UnreadableError(line, column, "this escape is not a complete character")
         if event.style not in (None, ""):
             return Scalar(event.value, line, column, quoted=True)
         cut = _COMMENT.match(self._text, event.end_mark.index if event.end_mark else 0)
@@ -345,24 +346,26 @@ class _Composer:
 
 def _accident(what: str, line: int, column: int) -> Problem:
     sign = {"alias": "*", "anchor": "&", "tag": "!"}[what]
-    message = f'"{sign}" begins a YAML {what}, which is not read here; put such text in quotes'
+    message = (
+        f'"{sign}" starts a YAML {what}, which sdwatch does not support; put the text in quotes'
+    )
     return Problem(line, column, message)
 
 
 def _mark(mark: Any) -> tuple[int, int]:
-    """Line and column from 1; the two parsers of PyYAML have a Mark each."""
+    """Return line and column from 1; the two parsers of PyYAML have a Mark each."""
     return mark.line + 1, mark.column + 1
 
 
 def _located(error: yaml.YAMLError, text: str) -> Problem:
-    """A syntax error in words; unfinished where the parser met it at the very end of the text."""
+    """Explain a syntax error; it is unfinished if it is at the very end of the text."""
     mark = getattr(error, "problem_mark", None)
     at_end = mark is not None and _mark(mark) >= _place(text.rstrip())
     return replace(_explain(error, text), unfinished=at_end)
 
 
 def _explain(error: yaml.YAMLError, text: str) -> Problem:
-    """A syntax error in words for people who do not know YAML."""
+    """Explain a syntax error to people who do not know YAML."""
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return Problem(1, 1, f"not YAML: {' '.join(str(error).split())}")
@@ -372,7 +375,7 @@ def _explain(error: yaml.YAMLError, text: str) -> Problem:
     if line > len(lines):  # the end of a text whose last line has no end
         line, column = len(lines), len(lines[-1]) + 1
     if "\t" in here[: len(here) - len(here.lstrip())]:
-        message = f"line {line} begins with a tab; YAML wants spaces"
+        message = f"line {line} starts with a tab; YAML needs spaces"
         return Problem(line, here.index("\t") + 1, message)
     context = getattr(error, "context_mark", None)
     problem = str(getattr(error, "problem", "")).split(",")[0]
@@ -384,7 +387,7 @@ def _explain(error: yaml.YAMLError, text: str) -> Problem:
     if "end of stream" in problem and context is not None:
         return Problem(*_mark(context), "a quote is opened here and never closed")
     if here[: column - 1].rstrip().endswith(('"', "'")):
-        message = "text goes on behind a closing quote; put the other kind of quotes around it all"
+        message = "text follows a closing quote; put the other kind of quotes around all of it"
         return Problem(line, column, message)
     return Problem(line, column, _advice(problem, here[column - 1 : column], here))
 
@@ -392,24 +395,24 @@ def _explain(error: yaml.YAMLError, text: str) -> Problem:
 def _advice(problem: str, sign: str, here: str) -> str:
     if "mapping values are not allowed" in problem:
         return (
-            'a ": " cannot stand here. If it belongs to the text, put the whole text in quotes; '
-            "if a field begins here, indent it like its neighbours, each with its own colon"
+            'a ": " is not allowed here. If it belongs to the text, put the whole text in quotes; '
+            "if a field starts here, indent it like its neighbours, each with its own colon"
         )
     if "cannot start any token" in problem:
-        return f"text cannot begin with {shown(sign)}; put it in quotes"
+        return f"text cannot start with {shown(sign)}; put it in quotes"
     if re.search("escape|hexdecimal", problem) and re.search(r"[A-Za-z]:\\|\\(?![uUx])", here):
         return "in \"double quotes\" a backslash needs another one; use 'single quotes' for a path"
     if "Unicode character escape" in problem:
         return (
-            "this escape is no whole character; write the character itself (in Python "
+            "this escape is not a complete character; write the character itself (in Python "
             "json.dumps with ensure_ascii=False does)"
         )
     if "escape" in problem:
         return "in \"double quotes\" a backslash needs another one; use 'single quotes'"
     brackets = "found unexpected" in problem or problem.endswith("expected '")  # ',' or ']'
     if sign == "," or brackets or here.lstrip().startswith(("]", "}")):
-        return "brackets do not match; text that begins with [ or { must be in quotes"
+        return "brackets do not match; text that starts with [ or { must be in quotes"
     return (
         f"not YAML ({problem}); check the indentation and the quotes here and in the line "
-        "above. Text with : # [ ] { } ' or \" in it is best put in quotes as a whole"
+        "above. Put text that contains : # [ ] { } ' or \" in quotes as a whole"
     )

@@ -1,25 +1,24 @@
-"""A job: what to draw, in stages, as read from its YAML file.
+"""Read a job from its YAML file: what to generate, in stages.
 
-The smallest is `prompt: a castle`. All mistakes of a file are told at once, each with its place.
+The smallest job is `prompt: a castle`. All mistakes of a file are reported at once, with their
+places.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import partial
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from sdwatch.errors import FileProblems, JobError, Problem, SpoolError, UnfinishedError
+from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy.job import document
 from sdwatch.policy.job.aliases import where_it_goes
-from sdwatch.policy.job.confinement import DEVICE, JobRules, beyond
+from sdwatch.policy.job.confinement import JobRules, beyond
 from sdwatch.policy.job.document import (
     Node,
     Scalar,
@@ -27,7 +26,6 @@ from sdwatch.policy.job.document import (
     UnreadableError,
     open_end,
     parse_document,
-    shown,
     text_of,
     too_large,
     unique,
@@ -36,6 +34,7 @@ from sdwatch.policy.job.document import (
 from sdwatch.policy.job.dumped import without_dumped
 from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.job.infotext import Infotext, looks_like_infotext, read_infotext
+from sdwatch.policy.job.job_images import JobImages, Size
 from sdwatch.policy.job.schema import Places, found, nearest, read_with_places, readable
 from sdwatch.policy.job.scripts import (
     SCRIPT_FIELDS,
@@ -59,23 +58,21 @@ _NAMES_OF_STAGES = {str(kind): frozenset(m.model_fields) for kind, m in STAGE_FI
 IMAGE_FIELDS = ("init_images", "image", "mask")
 MAX_STAGES = 100
 
-# Fields that would break what sdwatch does with a stage, and why.
+# Fields that would break how sdwatch runs a stage, and why.
 _DROPPED = {
     "send_images": "the WebUI would return nothing",
     "force_task_id": "sdwatch names its tasks itself",
 }
 _PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
-Size: TypeAlias = tuple[int, int]
-_URL = re.compile(r"(?i)(data:|file=|[a-z][a-z0-9+.-]*://)")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a job: the fields its author gave, typed, and nothing that was not given.
+    """One step of a job: the fields that its author gave, typed, without defaults.
 
     Images are names within the job folder: `init_images` (a list), `image`, `mask`;
-    `script_images` are those in the arguments of its scripts. `line` is where the stage begins in
-    its file, `places` where each value stands in it, by the way to it; `()` is the stage itself.
+    `script_images` are those in the arguments of its scripts. `line`: where the stage starts in its
+    file; `places`: line and column of each value by its path; `()` is the stage itself.
     """
 
     kind: StageKind
@@ -87,8 +84,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Job:
-    """What a job file says. Higher `priority` comes first; 0 where none was given. `sizes`: width
-    and height of the images beside it, by name, as they were when it was read."""
+    """A job file's content. Higher `priority` comes first; 0 if none was given. `sizes`: width and
+    height in pixels of the images beside it, by name, when it was read."""
 
     name: str
     priority: int
@@ -97,18 +94,18 @@ class Job:
     sizes: Mapping[str, Size] = dataclass_field(default_factory=dict, compare=False)
 
 
-class _Header(BaseModel):
+class Header(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="For people; the file's name where absent."
+        None, description="For people; default: the file's name."
     )
     priority: Annotated[int, Field(ge=-1000, le=1000)] | None = Field(
-        None, description="Higher comes first; 0 where absent."
+        None, description="Higher comes first; default: 0."
     )
 
 
-_ShortForm = create_model("_ShortForm", __base__=(_Header, Txt2ImgFields))
+ShortForm = create_model("ShortForm", __base__=(Header, Txt2ImgFields))
 
 
 def _unseen(name: str) -> Size | None:
@@ -125,19 +122,18 @@ def parse_job(
     rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
     look: Callable[[str], Size | None] = _unseen,
 ) -> Job:
-    """The job that `data` says; `file` is only named in errors.
+    """Return the job in `data`; `file` is only named in errors.
 
-    `images` are the names of the images in the job's folder, relative to it, with `/`; None for a
-    job that is a single file and so has none. `look` gives the size of an image that is there, and
-    raises SpoolError for one that cannot be used, as in `is cut off`; each is looked at once.
-    Raises JobError with every problem.
-    """
+    `images`: names of the images in the job's folder, relative to it, with `/`; None for a job that
+    is a single file. `look` returns the size of an image that is there, or raises SpoolError for
+    one that cannot be used, with a text such as `is cut off`; each is looked at once. Raises
+    JobError with every problem."""
     infotext = _infotext_in(data)
     try:
         root = infotext.root if infotext else parse_document(data, file)
     except FileProblems as error:
         raise JobError(file, readable(error.problems)) from None
-    reader = _JobReader(images, rules, look)
+    reader = _JobReader(JobImages(images, look), rules)
     if infotext and infotext.left_out:
         left_out = f"left out of the picture's settings: {', '.join(infotext.left_out)}"
         reader.warnings.append(Problem(infotext.line, 1, left_out))
@@ -151,7 +147,7 @@ def parse_job(
 
 
 def _infotext_in(data: bytes) -> Infotext | None:
-    """The settings of a picture, where they were pasted as they are."""
+    """Return the settings of a picture if they were pasted as the job file."""
     try:
         text = text_of(data) if not too_large(len(data)) else ""
     except UnreadableError:
@@ -160,66 +156,29 @@ def _infotext_in(data: bytes) -> Infotext | None:
 
 
 def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) -> Iterator[Problem]:
-    """The same problems; those at `end`, where the text stops within a value, are unfinished."""
+    """Return the problems; those at `end`, where the text stops within a value, are unfinished."""
     for problem in problems:
         at_end = (problem.line, problem.column) == end
         yield replace(problem, unfinished=problem.unfinished or at_end)
 
 
 def image_names(stage: Stage) -> list[str]:
-    """The images of the job folder that a stage names, in the order of its fields."""
+    """Return the images of the job folder that a stage names, in the order of its fields."""
     given = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
     names = [name for one in given for name in ([one] if isinstance(one, str) else one)]
     return [*names, *stage.script_images]
 
 
-def on_disk(name: str, images: Collection[str]) -> str:
-    """Return the name of the image that is meant: `./a.png` is `a.png`; an accent is the same
-    whether it is a sign of its own or not (macOS takes it apart), and so are capital and small
-    letters (as on Windows and macOS), where just one file fits."""
-    clean = str(PurePosixPath(name))
-    if clean in images:
-        return clean
-    for form in (_composed, _folded):
-        if len(fit := _alike(clean, images, form)) == 1:
-            return fit[0]
-    return clean
-
-
-def several_on_disk(name: str, images: Collection[str]) -> list[str]:
-    """Return the images that a name may mean, where they differ in nothing but capital and small
-    letters or the form of an accent, and none is called exactly so."""
-    real = on_disk(name, images)
-    fit = [] if real in images else _alike(real, images, _folded)
-    return sorted(fit) if len(fit) > 1 else []
-
-
-def _alike(name: str, images: Collection[str], form: Callable[[str], str]) -> list[str]:
-    wanted = form(name)
-    return [image for image in images if form(image) == wanted]
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-def _folded(name: str) -> str:
-    return _composed(_composed(name).casefold())
-
-
 class _JobReader:
-    """Collects problems and warnings on the way from a document to a job."""
+    """Turns a document into a job and collects problems and warnings."""
 
     def __init__(
         self,
-        images: frozenset[str] | None,
+        images: JobImages,
         rules: JobRules,
-        look: Callable[[str], Size | None],
     ) -> None:
         self.images = images
         self.rules = rules
-        self.look = look
-        self.looked_at: dict[str, Size | SpoolError | None] = {}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -237,47 +196,47 @@ class _JobReader:
         else:
             header, stages = self.short_form(root, keys)
         name = header.get("name", default_name)
-        sizes = {name: size for name, size in self.looked_at.items() if isinstance(size, tuple)}
-        return Job(name, header.get("priority", 0), tuple(stages), tuple(self.warnings), sizes)
+        return Job(
+            name, header.get("priority", 0), tuple(stages), tuple(self.warnings), self.images.sizes
+        )
 
     def short_form(
         self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
     ) -> tuple[dict[str, Any], list[Stage]]:
-        """One txt2img stage, its fields at the top."""
+        """Read one txt2img stage, with its fields at the top level."""
         if any(_kind(key) for key in keys):
-            self.fail(root, 'a stage stands in a list under "stages:", as `- txt2img:`')
+            self.fail(root, 'put the stage into a list under "stages:", as `- txt2img:`')
             return {}, []
         prompt = keys.get("prompt")
         misspelt = prompt is None and any('"prompt"' in nearest(key, ("prompt",)) for key in keys)
         if misspelt:
-            pass  # told where it stands
+            pass  # reported at its place
         elif prompt is None or (isinstance(prompt[1], Scalar) and prompt[1].is_null):
             self.fail(
                 prompt[0] if prompt else root, 'a job needs a "prompt" with a text, or "stages"'
             )
-        fields, places = self.fields(root, _ShortForm, "txt2img")
-        header = {key: fields.pop(key) for key in _Header.model_fields if key in fields}
+        fields, places = self.fields(root, ShortForm, "txt2img")
+        header = {key: fields.pop(key) for key in Header.model_fields if key in fields}
         return header, [Stage("txt2img", fields, root.line, places, self.script_images(fields))]
 
     def long_form(
         self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
     ) -> tuple[dict[str, Any], list[Stage]]:
-        """`stages:` and nothing but name and priority beside it."""
+        """Read `stages:`, with only name and priority beside it."""
         head = []
         for key, value in root.entries:
-            if key.text in _Header.model_fields:
+            if key.text in Header.model_fields:
                 head.append((key, value))
-            elif key.text in _ShortForm.model_fields:
+            elif key.text in ShortForm.model_fields:
                 self.fail(
                     key,
-                    f'"{key.text}" stands beside "stages"; move it into a stage, '
-                    'or leave "stages" out',
+                    f'"{key.text}" is beside "stages"; move it into a stage, or remove "stages"',
                 )
             elif key.text != "stages":
-                near = nearest(key.text, (*_Header.model_fields, "stages"))
+                near = nearest(key.text, (*Header.model_fields, "stages"))
                 self.fail(key, f"unknown field {found(key)} in a job{near}")
         only_head = document.Mapping(tuple(head), root.line, root.column)
-        header, _ = self.fields(only_head, _Header, "job")
+        header, _ = self.fields(only_head, Header, "job")
         return header, self.stages(keys["stages"][1])
 
     def stages(self, node: Node) -> list[Stage]:
@@ -319,18 +278,15 @@ class _JobReader:
             return
         given = [node for name, node in value.entries if name.text == needed]
         if not given or (isinstance(given[0], Scalar) and given[0].is_null):
-            self.fail(
-                key, f'the first stage has nothing to take images from; name them in "{needed}"'
-            )
+            self.fail(key, f'the first stage has no images to work on; name them in "{needed}"')
 
     def fields(
         self, node: Node, model: type[BaseModel], what: str
     ) -> tuple[dict[str, Any], Places]:
-        """The given fields of one stage and where they stand, with names checked and warnings
-        noted."""
+        """Read the given fields of one stage and their places; check names and note warnings."""
         node, dumped = without_dumped(node, frozenset(model.model_fields))
         for key in dumped:
-            self.warn(key, f"{key.text} is left out: WebUIs only write it into their own dumps")
+            self.warn(key, f"{key.text} is ignored: WebUIs only write it into their own dumps")
         hint = partial(where_it_goes, stage=what, fields=_NAMES_OF_STAGES)
         made, problems, places = read_with_places(node, model, what, hint)
         self.problems += problems
@@ -340,7 +296,7 @@ class _JobReader:
             for value in named.values():
                 self.check_names(value)
             self.check_scripts(node)
-            for place, why in beyond(node, self.rules, self.is_own):
+            for place, why in beyond(node, self.rules, self.images.contains):
                 self.fail(place, why)
         if made is None:
             return {}, places
@@ -349,42 +305,37 @@ class _JobReader:
         return {key: self.cleaned(key, value) for key, value in given.items()}, places
 
     def cleaned(self, key: str, value: Any) -> Any:
-        """A field with its images named as the files are called."""
+        """Return the field with its images under the names of their files."""
         if key in IMAGE_FIELDS:
             return self.clean_names(value)
         if key in SCRIPT_FIELDS:
-            return with_images(value, lambda name: self.file_of(name) or name)
+            return with_images(value, self.images.actual_name)
         return value
 
     def check_scripts(self, node: document.Mapping) -> None:
-        """The form of what scripts are given, and the images in it."""
+        """Check the form of the arguments of scripts, and the images in them."""
         for key, value in node.entries:
             if key.text == "alwayson_scripts":
                 for place, why in misshapen(value):
                     self.fail(place, why)
             if key.text in SCRIPT_FIELDS:
                 for name, where in image_nodes(value):
-                    if where is Where.IMAGE or self.is_own(name.text) or self.is_missed(name.text):
+                    if (
+                        where is Where.IMAGE
+                        or self.images.contains(name.text)
+                        or self.is_missed(name.text)
+                    ):
                         self.check_names(name)
 
-    def file_of(self, name: str) -> str:
-        """The file of the job that a text names, or ''."""
-        real = on_disk(name, self.images or ())
-        return real if real in (self.images or ()) else ""
-
-    def is_own(self, name: str) -> bool:
-        """Whether a text names a file of the job."""
-        return bool(self.file_of(name))
-
     def is_missed(self, name: str) -> bool:
-        """Whether a text that stands where a script may take an image names one that should be in
-        the job folder: a name with a folder in it may be the WebUI's own, see reach.py."""
-        return self.images is not None and not re.search(r"[/\\\s]", name)
+        """Return whether a text where a script may take an image names one that is missing in the
+        job folder: a name with a folder in it may be the WebUI's own, see confinement.py."""
+        return self.images.names is not None and not re.search(r"[/\\\s]", name)
 
     def script_images(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
-        """The files of the job in the arguments of scripts."""
+        """Return the files of the job in the arguments of scripts."""
         texts = [text for key in SCRIPT_FIELDS if key in fields for text in images_in(fields[key])]
-        return tuple(text for text in texts if self.is_own(text))
+        return tuple(text for text in texts if self.images.contains(text))
 
     def warn_of_comments(self, node: document.Mapping) -> None:
         for key, value in node.entries:
@@ -392,66 +343,29 @@ class _JobReader:
                 lost = f"the last {len(value.comment)} characters are not part of {key.text}"
                 self.warn(
                     value,
-                    f'{lost}: " #" begins a comment; put the whole text in quotes if it is meant',
+                    f'{lost}: " #" starts a comment; put the whole text in quotes to keep it',
                 )
 
     def drop_harmful(self, node: Node, given: dict[str, Any]) -> None:
         entries = node.entries if isinstance(node, document.Mapping) else ()
         for key, _ in entries:
             if key.text in _DROPPED and given.pop(key.text, True) is not True:
-                self.warn(key, f"{key.text} is left out: {_DROPPED[key.text]}")
+                self.warn(key, f"{key.text} is ignored: {_DROPPED[key.text]}")
 
     def check_names(self, node: Node) -> None:
         if isinstance(node, Sequence):
             for item in node.items:
                 self.check_names(item)
-        elif isinstance(node, Scalar) and not node.is_null and (why := self.refusal(node.text)):
-            found = self.looked_at.get(on_disk(node.text, self.images or ()))
-            self.fail(node, why, unfinished=isinstance(found, UnfinishedError))
-
-    def refusal(self, name: str) -> str:
-        """Why this cannot be the name of an image, or an empty text."""
-        if _URL.match(name):
-            return "an image is the name of a file in the job folder, not a URL or image data"
-        if "\\" in name:
-            return f'write {shown(name)} with "/" between folder and file'
-        parts = PurePosixPath(name).parts
-        drive = parts and len(parts[0]) == 2 and parts[0].endswith(":")
-        if not parts or drive or name.startswith(("/", "~")) or ".." in parts:
-            return (
-                f"{shown(name)} is not within the job folder; an image is a name such as castle.png"
-            )
-        if odd := next(filter(None, map(_odd, parts)), ""):
-            return f"{shown(name)} {odd}"
-        if self.images is None:
-            return (
-                f"a job of one file has no images beside it, so not {shown(name)}; put it as "
-                "job.yaml into a folder with its images"
-            )
-        if (real := on_disk(name, self.images)) in self.images:
-            why = self.why_unusable(real)
-            return f"{shown(name)} {why}" if why else ""
-        if several := several_on_disk(name, self.images):
-            names = " and ".join(map(shown, several))
-            return f"{shown(name)} may be {names}: write the name as the one that is meant has it"
-        near = nearest(name, sorted(self.images)) if self.images else "; there is no image in it"
-        return f"{shown(name)} is not in the job folder{near}"
-
-    def why_unusable(self, image: str) -> str:
-        """Of an image that is there; an empty text for a good one. Each is looked at once."""
-        if image not in self.looked_at:
-            try:
-                self.looked_at[image] = self.look(image)
-            except SpoolError as error:
-                self.looked_at[image] = error
-        found = self.looked_at[image]
-        return str(found) if isinstance(found, SpoolError) else ""
+        elif isinstance(node, Scalar) and not node.is_null:
+            why = self.images.refusal(node.text)
+            if why:
+                self.fail(node, why, unfinished=self.images.is_unfinished(node.text))
 
     def clean_names(self, value: str | list[str]) -> str | list[str]:
-        """As the files are called."""
+        """Return the images under the names of their files."""
         if isinstance(value, str):
-            return on_disk(value, self.images or ())
-        return [on_disk(name, self.images or ()) for name in value]
+            return self.images.actual_name(value)
+        return [self.images.actual_name(name) for name in value]
 
     def fail(self, node: Node, message: str, *, unfinished: bool = False) -> None:
         self.problems.append(Problem(node.line, node.column, message, unfinished))
@@ -473,68 +387,4 @@ def _kinds() -> str:
 def _wrong_stage(node: Node) -> str:
     if isinstance(node, document.Mapping):
         return f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
-    return f"{found(node)} is no stage"
-
-
-def _odd(part: str) -> str:
-    """Why a name is one that Windows does not take for what it says, or an empty text. Refused
-    everywhere alike, so that a job works on all systems or on none."""
-    if device := DEVICE.fullmatch(part):
-        return f"is a device on Windows ({device[1].upper()}), not a file; give it another name"
-    if ":" in part:
-        return 'has a ":" in it, which on Windows leads into another stream of a file'
-    if part.endswith((".", " ")):
-        return "ends in a dot or a space, which Windows leaves out; give it another name"
-    return "has control characters in it" if any(sign < " " for sign in part) else ""
-
-
-def job_schema() -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of a job file, for editors."""
-    models: dict[str, type[BaseModel]] = {"header": _Header, "short": _ShortForm}
-    models.update((str(kind), model) for kind, model in STAGE_FIELDS.items())
-    definitions = {name: _editor_schema(model) for name, model in models.items()}
-    kinds = {**{str(kind): kind for kind in STAGE_KINDS}, **STAGE_ALIASES}
-    fields = {
-        name: {"anyOf": [{"$ref": f"#/$defs/{kind}"}, {"type": "null"}]}
-        for name, kind in kinds.items()
-    }
-    mapping = {
-        "type": "object",
-        "minProperties": 1,
-        "maxProperties": 1,
-        "additionalProperties": False,
-        "properties": fields,
-    }
-    stage = {"anyOf": [mapping, {"enum": list(kinds)}]}
-    header = definitions.pop("header")
-    long_form = {
-        **header,
-        "required": ["stages"],
-        "properties": {
-            **header["properties"],
-            "stages": {"type": "array", "minItems": 1, "maxItems": MAX_STAGES, "items": stage},
-        },
-    }
-    short = definitions.pop("short")
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "A job of sdwatch",
-        "oneOf": [{**short, "required": ["prompt"]}, long_form],
-        "$defs": definitions,
-    }
-
-
-def _editor_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of one model, as loose as the parser is: text may look like a number."""
-    schema = model.model_json_schema()
-    schema.pop("title", None)
-    schema.pop("description", None)
-    for field in schema["properties"].values():
-        field.pop("title", None)
-        field.pop("default", None)
-        if {"type": "array", "items": {"type": "string"}} in field["anyOf"]:
-            field["anyOf"].append({"type": "string"})
-        for kind in field["anyOf"]:
-            if kind.get("type") == "string":
-                kind["type"] = ["string", "number", "boolean"]
-    return schema
+    return f"{found(node)} is not a stage"

@@ -92,9 +92,9 @@ _EXIF, _USER_COMMENT = 0x8769, 0x9286
 
 
 def may_be_cut(head: bytes, tail: bytes, size: int) -> bool:
-    """Whether a file of `size` bytes with this begin and this end (up to ENDS bytes) may be a
-    picture of which a part is still missing: nothing of it is there, or its end is not what its
-    format ends in. A picture may be whole all the same, with other data behind it."""
+    """Return whether a file of `size` bytes with this start and this end (up to ENDS bytes) may be
+    an incomplete picture: it is empty, or does not end as its format does. A picture with other
+    data after it may still be complete."""
     if not head.strip(b"\0"):
         return True
     if head.startswith(_PNG):
@@ -127,8 +127,8 @@ _RIFF = b"RIFF"
 
 
 def check_whole(data: bytes, most: int = MOST_PIXELS) -> tuple[int, int]:
-    """Width and height of a picture that is whole, as far as that is told without decoding what is
-    large. Raises NoPictureError."""
+    """Return width and height in pixels of a complete picture; large ones are checked without
+    decoding. Raises NoPictureError."""
     return _checked(data, most, _look_through)[0]
 
 

@@ -116,3 +116,9 @@ def is_model(path: str) -> bool:
 def is_model_key(key: str) -> bool:
     """Whether what stands under this key of a script's arguments is the name of a model."""
     return _MODEL_KEY.search(key) is not None
+
+
+def bare_name(file: str) -> str:
+    """Return the name of a file without its folder and its suffix, in small letters."""
+    last = re.split(r"[/\\]", file)[-1].lower()
+    return re.sub(r"\.(safetensors|ckpt|gguf|pt|sft|bin|png|webp)$", "", last)

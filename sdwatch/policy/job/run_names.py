@@ -2,10 +2,10 @@
 
 A run id is `20261123-065243.123-ärger-im-büro-3f2a`: the time in UTC, the job's name as a slug, and
 four random digits. An image of it is `20261123-065243-ärger-im-büro-3f2a_1-txt2img_001-01.png`:
-beside its folder it must still say when it was made, of which job, by which run and which call, and
-a folder of pictures from many runs must sort by time. So it begins like its run's id, without the
+outside its folder it must still say when it was made and by which job, run and call, and a folder
+of pictures from many runs must sort by time. So it starts like its run's id, without the
 milliseconds and with at most SHORT of the name: on Windows a path has 259 characters, and this name
-stands at the end of one that has the whole run id in it.
+is at the end of one that contains the whole run id.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LONGEST_IMAGE = 21 + SHORT + len("_1-txt2img_001-01.png")
 """UTF-16 units of the two names, of an image with few stages and calls."""
 
 NO_NAME = "job"
-"""In place of a name of which nothing can be kept."""
+"""Replaces a name that has no usable character."""
 
 _MOST_BYTES = 100
 """Bytes of UTF-8 of any slug; what Linux counts. A name may have 255, and 143 on an encrypted share

@@ -1,4 +1,4 @@
-"""Nodes of a YAML document made into the values of a pydantic model, with every mistake placed.
+"""Turn nodes of a YAML document into the values of a pydantic model; each mistake has its place.
 
 Scalars are text until the model's annotation types them: `no` stays "no" in a text field, and
 is False in a switch.
@@ -188,7 +188,7 @@ class _Reader:
                 pass
         hint = ""
         if not isinstance(node, Scalar) and reading.allowed.startswith("text"):
-            hint = " (text that begins with [ { or - must be in quotes)"
+            hint = " (text that starts with [ { or - must be in quotes)"
         return self.fail(node, place, f"{name} must be {reading.allowed}, not {found(node)}{hint}")
 
     def items(self, node: Node, kind: Any, name: str, place: Place) -> object:
@@ -231,7 +231,7 @@ class _Reader:
         return made
 
     def free(self, node: Node) -> JSON:
-        """A value whose shape only the WebUI knows: JSON's types, everything else is text."""
+        """Return a value whose shape only the WebUI knows: JSON's types, else text."""
         if isinstance(node, Sequence):
             return [self.free(item) for item in node.items]
         if isinstance(node, Mapping):
@@ -240,7 +240,7 @@ class _Reader:
         return node.text if node.quoted else _free_scalar(node)
 
     def validation(self, error: ValidationError, root: tuple[int, int]) -> None:
-        """Pydantic's findings, at the place of the value; those already told are left out."""
+        """Add pydantic's findings at the place of the value, except for those already reported."""
         for detail in error.errors(include_url=False):
             place = tuple(detail["loc"])
             if place in self.failed:
@@ -253,7 +253,7 @@ class _Reader:
 
 
 def _below(name: str, key: str) -> str:
-    """A name that people chose, as part of that of a field."""
+    """Return the name of a field with a part that a person chose."""
     plain = len(key) <= 40 and key.isprintable()
     return f"{name}.{key if plain else shown(key)}"
 
@@ -275,7 +275,7 @@ def _one_of(choices: tuple[object, ...]) -> Callable[[str], object]:
 
 
 def _integer(text: str) -> int:
-    """A whole number, also as `512.0`, which is how a program may write it."""
+    """Return a whole number, also from `512.0`, which programs may write."""
     whole, _, fraction = text.partition(".")
     if not _INTEGER.fullmatch(whole) or fraction.strip("0") or text.endswith("."):
         raise ValueError(text)

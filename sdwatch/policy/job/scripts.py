@@ -1,13 +1,13 @@
-"""What a job gives to the WebUI's scripts and extensions: its form, and the images in it. Pure.
+"""Check the arguments of a WebUI's scripts and extensions, and find the images in them. Pure.
 
-A WebUI passes over an entry of `alwayson_scripts` without `args` in silence, and draws without the
+A WebUI silently ignores an entry of `alwayson_scripts` without `args` and generates without the
 extension (AUTOMATIC1111 v1.10.1, modules/api/api.py; adetailer#125). ControlNet, ADetailer and
 others take images as base64 inside their arguments (controlnet#318, #865): under a key, or by
-their place in the list (two-shot#4; ReActor and Regional Prompter too, not measured).
+their position in the list (two-shot#4; ReActor and Regional Prompter too, not measured).
 
-A job names files instead. Under a key that says image or mask any text is one (`image`,
-`mask_image`); in the list itself, and under a key with such a word in it (`effective_region_mask`,
-`batch_mask_gallery`), what ends as pictures do.
+A job names files instead. Under a key for images or masks any text is a file name (`image`,
+`mask_image`); in the list itself, and under a key that contains such a word
+(`effective_region_mask`, `batch_mask_gallery`), only a text with the suffix of a picture is.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NO_IMAGE = ("", "none", "null")
 
 
 class Where(enum.Enum):
-    """Where a text stands, and so what of it is the name of a file of the job."""
+    """Where a text is, which decides whether it is the name of a file of the job."""
 
     IMAGE = enum.auto()  # under a key for images: each is
     PERHAPS = enum.auto()  # in a list of arguments, or under a key that has such a word: see above
@@ -48,7 +48,7 @@ class Where(enum.Enum):
 
 
 def where(key: str) -> Where:
-    """What stands under this key of a script's arguments."""
+    """Return what is under this key of a script's arguments."""
     if _IMAGE_KEY.fullmatch(key):
         return Where.IMAGE
     words = re.split(r"[_\s-]", key.lower())
@@ -58,8 +58,7 @@ def where(key: str) -> Where:
 
 
 def is_name(text: str, place: Where) -> bool:
-    """Whether a text there is the name of a file of the job, and not image data or something
-    else."""
+    """Return whether a text there is the name of a file of the job, and not image data."""
     if place is Where.OTHER or len(text) > _LONGEST_NAME or _DATA.match(text):
         return False
     if place is Where.PERHAPS:
@@ -68,8 +67,7 @@ def is_name(text: str, place: Where) -> bool:
 
 
 def misshapen(node: Node) -> Iterator[tuple[Node, str]]:
-    """What has not the form that WebUIs look for in `alwayson_scripts`: where, and the right
-    form."""
+    """Return each entry of `alwayson_scripts` in a form that WebUIs ignore, and the right form."""
     for name, entry in node.entries if isinstance(node, Mapping) else ():
         yield from _misshapen_entry(name, entry)
 
@@ -83,7 +81,7 @@ def _misshapen_entry(name: Scalar, entry: Node) -> Iterator[tuple[Node, str]]:
     args = next((value for key, value in entry.entries if key.text == "args"), None)
     for key, _ in entry.entries:
         if key.text != "args":
-            yield key, f'{title} takes nothing but "args", not {shown(key.text)}; {right}'
+            yield key, f'{title} accepts only "args", not {shown(key.text)}; {right}'
     if args is None and not entry.entries:
         yield name, f'{title} has no "args"; {right}'
     if isinstance(args, Mapping):
@@ -93,8 +91,8 @@ def _misshapen_entry(name: Scalar, entry: Node) -> Iterator[tuple[Node, str]]:
 
 
 def image_nodes(node: Node, place: Where = Where.PERHAPS) -> Iterator[tuple[Scalar, Where]]:
-    """What may be the name of a file of the job in a script's arguments, as it stands in the
-    document, and where."""
+    """Return the texts in a script's arguments that may name a file of the job, as nodes of the
+    document, and where they are."""
     if isinstance(node, Mapping):
         for key, value in node.entries:
             yield from image_nodes(value, where(key.text))
@@ -106,12 +104,12 @@ def image_nodes(node: Node, place: Where = Where.PERHAPS) -> Iterator[tuple[Scal
 
 
 def _is_text(node: Scalar) -> bool:
-    """Whether it is read as a text, and not as a switch or a number."""
+    """Return whether it is read as text, not as a switch or a number."""
     return node.quoted or _NO_TEXT.fullmatch(node.text) is None
 
 
 def images_in(value: Any) -> list[str]:
-    """The same texts of the arguments as they were read, in their order."""
+    """Return the same texts from arguments that were already read, in their order."""
     names: list[str] = []
 
     def note(name: str) -> str:
@@ -123,7 +121,7 @@ def images_in(value: Any) -> list[str]:
 
 
 def with_images(value: Any, image: Callable[[str], str], place: Where = Where.PERHAPS) -> Any:
-    """The arguments with `image(name)` in place of each text that may be a file of the job."""
+    """Return the arguments with `image(name)` for each text that may be a file of the job."""
     if isinstance(value, dict):
         return {key: with_images(inner, image, where(key)) for key, inner in value.items()}
     if isinstance(value, list):

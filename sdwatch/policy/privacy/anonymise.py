@@ -32,7 +32,7 @@ _PROMPT = re.compile(  # but not what a validator says of the field
 _SEPARATOR = r"(?:\\{1,4}|/)"
 _WORD = r"[^\\/\s\"'<>|:*?,;()\[\]{}]"
 _HOMES = re.compile(
-    # Windows allows blanks in a user's name; they are told from a sentence by what follows.
+    # Windows allows blanks in a user's name; what follows distinguishes them from a sentence.
     rf"(?:\b[A-Za-z]:{_SEPARATOR}|{_SEPARATOR})(?:Users|Profiles|Documents and Settings)"
     rf"{_SEPARATOR}(?P<windows>{_WORD}{{1,64}}(?: {_WORD}{{1,32}}){{0,2}}(?=\\)|{_WORD}{{1,64}})"
     rf"|/(?:(?:var/)?home|(?:run/)?media){_SEPARATOR}(?P<posix>{_WORD}{{1,64}})"
@@ -44,7 +44,7 @@ _NAMED = re.compile(
     r"\b(?:(?:share_|os_)?user(?:name)?=|logged in as:?\s)\s*[\"']?(?!None\b)([A-Za-z][\w.\-]*\w)",
     re.I,
 )
-"""User names that a log tells by itself."""
+"""User names in a log."""
 
 _PARTS = re.compile(r"[^\W_]+")
 _ROOTS_HOME = re.compile(r"(?<![\w.~])/root(?=/|\b)")

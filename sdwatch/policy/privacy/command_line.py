@@ -49,7 +49,7 @@ def secrets_in_command(words: Iterable[str]) -> Iterator[str]:
 
 
 def _read(words: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """For each word its flag, its value and how it is told."""
+    """Return the flag, the value and the form of each word."""
     flag = ""
     for word in words:
         name, is_joined, value = word.partition("=")

@@ -39,8 +39,8 @@ class Secret:
 
 
 def is_weak(secret: str) -> bool:
-    """Whether a secret is so short or so usual that hiding it wherever it stands would make a log
-    unreadable, as `1`, `user`, `1234`."""
+    """Return whether a secret is so short or common that hiding it everywhere would make a log
+    unreadable, such as `1`, `user`, `1234`."""
     text = secret.strip()
     if len(text) < _SHORTEST or text.casefold() in COMMON:
         return True

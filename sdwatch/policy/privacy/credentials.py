@@ -31,7 +31,7 @@ _LABELLED = re.compile(
     rf"{_NOTHING}(?:(?<=[\"'])[^\"'\\\n]+|[^\s\"'\\,;&)}}\]]+)",
     re.I,
 )
-_SAID = re.compile(  # a digit tells "the password is hunter2" from "the password is wrong"
+_SAID = re.compile(  # a digit distinguishes "the password is hunter2" from "the password is wrong"
     r"((?:passw(?:or)?d|passphrase|token|key)\s{1,9}(?:(?:is|was)\s{1,9})?)(?=[^\s\"']*\d)"
     r"(?:(?<=s\s)[^\s\"',;]{6,}|[A-Za-z0-9_\-]{20,})",
     re.I,

@@ -1,7 +1,8 @@
-"""What is left of prompts where the redactor has been: single words, cut ends, encoded forms. Pure.
+"""Hide what the redactor leaves of prompts: single words, cut ends, encoded forms. Pure.
 
-Slower than the redactor, and hides more of a log: for what is given to others. The words of which
-logs are made (vocabulary.py) are never hidden: a prompt about memory must not hide "out of memory".
+It is slower than the redactor and hides more of a log; it is for what is given to others. Common
+words of logs (common_words.py) are never hidden: a prompt about memory must not hide "out of
+memory".
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from sdwatch.policy.privacy.common_words import COMMON, tells_nothing
 WORD, PIECE, ENCODED, IMAGE = "<word>", "<text>", "<encoded>", "<image>"
 
 SHORTEST_END = 12
-"""Characters without blanks: so much of a prompt's beginning or end is told from chance."""
+"""Characters without blanks: a start or end of a prompt of this length is no coincidence."""
 
 SHORTEST_PIECE = 4
 """Of a word that was cut."""
 
 SHORTEST_GLUED = 6
-"""Letters of a word that is told from chance within a longer run of letters and digits."""
+"""Letters of a word that is no coincidence within a longer run of letters and digits."""
 
 LONGEST_TEXT = 20_000
 _WORD = re.compile(r"[^\W_]+")

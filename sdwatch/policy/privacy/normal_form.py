@@ -34,7 +34,7 @@ _HANGUL = ("\uac00", "\ud7a3")  # taken apart these would weigh too much
 
 
 class NormalForm:
-    """That of `raw`; `text` is it. Made of runs, each of which is a word, or one character."""
+    """The normal form `text` of `raw`. It consists of runs: words or single characters."""
 
     def __init__(self, raw: str) -> None:
         self._raw_starts: list[int] = []
@@ -57,7 +57,7 @@ class NormalForm:
 
     @property
     def starts(self) -> list[int]:
-        """Where in `text` each run begins."""
+        """Return where in `text` each run starts."""
         return self._starts
 
     def ends_run(self, at: int) -> bool:

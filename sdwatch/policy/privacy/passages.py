@@ -1,8 +1,8 @@
-"""Finds passages of hidden texts in what others wrote, however they were cut or written. Pure.
+"""Find passages of hidden texts in what others wrote, however they were cut or written. Pure.
 
 A passage is a run of so many characters of a hidden text, in its normal form: without case, blanks,
-punctuation and escapes. It is found by its pieces of a few characters, all of which one set has, so
-that the time it takes depends on the text alone and not on how many are hidden, or how long.
+punctuation and escapes. It is found by its pieces of a few characters, which are all in one set, so
+that the time depends only on the text and not on how many or how long the hidden texts are.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sdwatch.policy.privacy.normal_form import NormalForm
 
 PIECE = 6
 ENOUGH = 12
-"""Characters of a normal form: a passage of a hidden text is told from chance."""
+"""Characters of a normal form: a passage of this length is no coincidence."""
 
 _LONG_ENOUGH = 24
-"""The same where all of its words are those of which every log is made."""
+"""The same if all of its words are common in logs."""
 
 _LONGEST_WHOLE = 20_000
 """Of a longer text not every piece is kept, but each that follows the one before."""
@@ -104,7 +104,7 @@ class Passages:
 
 
 def _runs(text: str, form: NormalForm, pieces: Container[str], step: int) -> Iterator[Span]:
-    """Passages of which every piece, or every `step`-th, follows the one before."""
+    """Return passages whose every piece, or every `step`-th, follows the one before."""
     normal = form.text
     hits = (at for at in range(len(normal) - PIECE + 1) if normal[at : at + PIECE] in pieces)
     start = last = -1 - PIECE

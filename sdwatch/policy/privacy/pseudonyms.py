@@ -1,8 +1,8 @@
-"""Names of the inbox as others may see them: `lieselotte/wedding.yaml` is `folder-1/job-1.yaml`,
-wherever it stands. Pure.
+"""Replace names of the inbox by pseudonyms: `lieselotte/wedding.yaml` becomes
+`folder-1/job-1.yaml` everywhere. Pure.
 
-A folder is named after a person, a file after its prompt. The same name has the same stand-in
-everywhere in a bundle, so that what is said of it can still be followed.
+A folder is named after a person, a file after its prompt. The same name has the same pseudonym
+everywhere in a bundle, so that a reader can still follow it.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ _BYTES = re.compile(  # as Python prints them, and the beginning of a PNG or JPE
     r"|\b(?:89504e470d0a|ffd8ff)[0-9a-f]{8,}",
     re.I,
 )
-_LINE_ENDS = ("\\n", "\\r", "\\t")  # escaped: what follows begins a word all the same
+_LINE_ENDS = ("\\n", "\\r", "\\t")  # escaped: what follows still starts a word
 _QUOTES_BEFORE, _QUOTES_AFTER = ('"', "'", ";"), ('"', "'", "\\", "&")  # ; and & as in &quot;
 _LORA = re.compile(r"<\w++:([^:<>]++)[^<>]*+>")  # never given back: a prompt may be a megabyte
 _PHRASE_ENDS = re.compile(r"[\n\r,;|()\[\]{}]+|(?=<)|(?<=>)")
@@ -66,7 +66,7 @@ _PHRASE_ENDS = re.compile(r"[\n\r,;|()\[\]{}]+|(?=<)|(?<=>)")
 
 @dataclass(frozen=True)
 class _Needle:
-    """One form of what is hidden. `squeezed`, without blanks, tells fast whether to look at all."""
+    """One form of what is hidden. `squeezed`, without blanks, shows quickly if it can occur."""
 
     text: str
     marker: str
@@ -275,7 +275,7 @@ def _found(text: str, needles: list[_Needle]) -> Iterator[_Span]:
     wrapped = _WRAPPED.search(text) is not None
     for needle in needles:
         begins = needle.squeezed[:SHORTEST_PART]
-        # Nearly all of thousands are told apart by this, in no time.
+        # This quickly excludes nearly all of thousands.
         if len(begins) == SHORTEST_PART and begins not in beginnings:
             continue
         if needle.squeezed not in squeezed:

@@ -1,4 +1,4 @@
-"""A command as a person types it, so that it works from any folder. Pure."""
+"""Write a command as a person types it, so that it works in any folder. Pure."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ _PLAIN_ON_WINDOWS = re.compile(r"[\w\\/:.~-]+")
 
 
 def config_option(config: str, windows: bool) -> str:
-    """What each command needs to find this config, quoted for the shell of the system; '' where
-    there is none, so that the built-in one serves."""
+    """Return the option that each command needs to find this config, quoted for the system's shell;
+    '' for the built-in config."""
     return f" --config {quoted(config, windows)}" if config else ""
 
 
 def quoted(word: str, windows: bool) -> str:
-    """One word of a command. On Windows as both cmd and PowerShell take it, but for names with a
-    `$` or a backtick, which PowerShell reads otherwise."""
+    """Return one word of a command, quoted. On Windows both cmd and PowerShell accept the result,
+    except for names with a `$` or a backtick, which PowerShell expands."""
     if not windows:
         return shlex.quote(word)
     return word if _PLAIN_ON_WINDOWS.fullmatch(word) else f'"{word}"'
 
 
 def words_on_windows(line: str) -> list[str]:
-    """Return a command line as its words, as programs on Windows take it apart (Microsoft, Parsing
-    C command-line arguments; CommandLineToArgvW). Quotes may start anywhere in a word. A backslash
-    means itself, except in a row of them that ends at a quote: there each two mean one, and one
-    left over makes the quote a plain sign. Two quotes inside quotes mean a plain one. In the first
-    word, a path, no backslash is special. Raises ValueError where a quote is not closed."""
+    """Split a command line into words as programs on Windows do.
+
+    Source: Microsoft, "Parsing C command-line arguments", and CommandLineToArgvW. Quotes may start
+    anywhere in a word. A backslash is literal, except in a row of backslashes that ends at a quote:
+    there each pair means one, and an odd one makes the quote literal. Two quotes inside quotes mean
+    one literal quote. In the first word, a path, no backslash is special. Raises ValueError if a
+    quote is not closed.
+    """
     words: list[str] = []
     word, is_word, is_quoted, at = "", False, False, 0
     while at < len(line):
@@ -56,5 +59,5 @@ def words_on_windows(line: str) -> list[str]:
 
 
 def typed(words: str, option: str = "") -> str:
-    """`sdwatch` with these words. `option`: see config_option."""
+    """Return the command `sdwatch` with these words. `option`: see config_option."""
     return f"sdwatch {words}{option}"

@@ -1,5 +1,5 @@
-"""The error envelope: all that is known of why a run failed. Pure; error.json and WHY.txt are
-made from it."""
+"""The error envelope: everything that is known about why a run failed. error.json and WHY.txt are
+written from it. Pure."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ class Unsent(StrEnum):
     BROKE = "sdwatch broke"
 
 
-CANARY_WELL = "it was well"
-"""What error.json says of a self-test that the WebUI passed."""
+CANARY_WELL = "it was healthy"
+"""What error.json says about a self-test that the WebUI passed."""
 
 
 @dataclass(frozen=True)
 class FailedAttempt:
-    """One attempt of the call that failed. `at`: when it failed (UTC); `seconds`: how long it
-    took; `status`: HTTP status or None; `incarnation`: which life of the WebUI; `crashed`: it cost
-    the WebUI that life; `evidence`: what decided the diagnosis; `lines`: what matters of what the
-    WebUI printed during it, None where that is not known; `probes`: of a stuck one, whether the
-    WebUI still answered; `first_call`: of its incarnation, False in journals of versions that did
-    not know; `after`: seconds until its reply, None where that was not measured. `action`, `ground`
-    and `why`: what the gate decided, and the ground for people; `decision`: all of that in one.
-    `failure`: by which it is told from others, see FailureKey.digest; `repeats`: `evidence` says
-    what `message` says."""
+    """One failed attempt of a call.
+
+    `at`: when it failed (UTC); `seconds`: how long it took; `status`: HTTP status or None;
+    `incarnation`: which life of the WebUI; `crashed`: it ended that life; `evidence`: what decided
+    the diagnosis; `lines`: the lines of the WebUI's output that matter, None if unknown; `probes`:
+    whether the WebUI still answered during a stuck call; `first_call`: it was the first of its
+    incarnation (False in journals of versions that did not record it); `after`: seconds until its
+    reply, None if nobody measured. `action`, `ground` and `why`: what the gate decided, and the
+    ground in words; `decision`: all of that in one text. `failure`: identifies the failure, see
+    FailureKey.digest; `repeats`: `evidence` only repeats `message`.
+    """
 
     at: str
     seconds: float
@@ -65,10 +67,13 @@ class FailedAttempt:
 
 @dataclass(frozen=True)
 class ErrorEnvelope:
-    """`stage`: its kind; `call`: `stage.number`,
-    '' where no call was begun. `evidence`: files, relative to the run's folder; `canary`: what it
-    said, in words, where it was asked; `self_test_passed`: the same as a value, None where it was
-    not asked. `failure`: of the attempt whose message this is, '' where it is of none."""
+    """Why a run failed.
+
+    `stage`: the kind of the stage; `call`: `stage.number`, '' if no call was started; `evidence`:
+    files, relative to the run's folder; `canary`: the result of the self-test in words;
+    `self_test_passed`: the same as a value, None if there was no self-test; `failure`: identifies
+    the failure of the attempt whose message this is, '' for none.
+    """
 
     error: str
     diagnosis: str
@@ -86,7 +91,7 @@ class ErrorEnvelope:
     failure: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        """As error.json has it."""
+        """Return the content of error.json."""
         return asdict(self) | {
             "attempts": [asdict(attempt) for attempt in self.attempts],
             "evidence": list(self.evidence),
@@ -94,7 +99,8 @@ class ErrorEnvelope:
 
 
 def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
-    """From a `call_failed` record of the journal."""
+    """Return the attempt that a `call_failed` record of the journal describes. Raises TypeError or
+    ValueError for a record that sdwatch never writes."""
     record = with_codes(record)
     return FailedAttempt(
         at=str(record.get("at", "")),
@@ -124,12 +130,12 @@ _C = TypeVar("_C", bound=StrEnum)
 
 
 def _code(kind: type[_C], value: object) -> _C | None:
-    """None for one that this version does not know."""
+    """Return the code, or None if this version does not know it."""
     return next((code for code in kind if code == value), None)
 
 
 def _probes(value: object) -> Probes | None:
-    """Raises TypeError, ValueError."""
+    """Read recorded probes. Raises TypeError or ValueError if sdwatch never writes such."""
     if not isinstance(value, Mapping):
         return None
     return Probes(
@@ -151,8 +157,8 @@ def _lines(value: object) -> tuple[str, ...] | None:
 
 
 def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]]) -> ErrorEnvelope:
-    """Of a run that ended for another reason than its last call's failure: what had been tried
-    before, from its journal."""
+    """Add what was tried, from the run's journal, to the envelope of a run that ended for another
+    reason than its last call's failure."""
     if envelope.attempts:
         return envelope
     failed, passed, self_test_failure = _left_unfinished(records, envelope.call)
@@ -160,11 +166,11 @@ def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]])
         return envelope
     try:
         attempts = tuple(attempt_from(record) for record in failed)
-    except (TypeError, ValueError):  # of a journal that nobody of us wrote so
+    except (TypeError, ValueError):  # no version of sdwatch writes such a record
         return envelope
     advice = envelope.advice
     if envelope.diagnosis == Unsent.CANCELLED:
-        advice += " It had failed before that: what was tried says how."
+        advice += ' A call had already failed before that; see "What was tried".'
     return replace(
         envelope,
         advice=advice,
@@ -178,9 +184,8 @@ def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]])
 def _left_unfinished(
     records: Iterable[Mapping[str, Any]], call: str
 ) -> tuple[list[Mapping[str, Any]], bool | None, str]:
-    """The failures of `call`, or of the call that failed last and was not finished; whether the
-    WebUI passed the self-test after it, None where there was none that it failed; and why it
-    failed, for people."""
+    """Return the failures of `call`, or of the unfinished call that failed last; False if the WebUI
+    failed the self-test after it, else None; and why it failed that, for people."""
     failed: dict[str, list[Mapping[str, Any]]] = {}
     self_test_failure: dict[str, str] = {}
     for record in records:
@@ -199,7 +204,7 @@ def _left_unfinished(
 
 
 def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the recovery gate decided, in order, from a run's journal."""
+    """Return what the recovery gate decided, oldest first, from a run's journal."""
     return [
         {
             "at": record.get("at", ""),
@@ -214,18 +219,18 @@ def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _canary_said(record: Mapping[str, Any]) -> str:
-    return f"canary: {record.get('unwell') or 'the WebUI is well'}"
+    return f"canary: {record.get('unwell') or 'the WebUI is healthy'}"
 
 
 def job_envelope(error: FileProblems, url: str = "URL") -> ErrorEnvelope:
-    """For a job file that cannot be run as it is. `url`: of the WebUI that refused it."""
+    """Return the envelope of a job file that cannot be run. `url`: of the WebUI that refused it."""
     file = printable(error.file)
     first, *others = [problem.located(file) for problem in error.problems]
     more = [f"and {len(others)} more:", *others] if others else []
-    what, how = "the job file is wrong", "`sdwatch check FILE` tells before."
+    what, how = "the job file is wrong", "`sdwatch check FILE` finds such mistakes beforehand."
     if isinstance(error, JobUnfitError):
         what = "no WebUI here can do this job as it is"
-        how = f"`sdwatch check --against {url} FILE` tells before."
+        how = f"`sdwatch check --against {url} FILE` finds such mistakes beforehand."
     return ErrorEnvelope(
         error=type(error).__name__,
         diagnosis=Diagnosis.BAD_REQUEST,
@@ -236,18 +241,18 @@ def job_envelope(error: FileProblems, url: str = "URL") -> ErrorEnvelope:
 
 
 def cancelled_envelope() -> ErrorEnvelope:
-    """For a run that somebody cancelled."""
+    """Return the envelope of a run that somebody cancelled."""
     return ErrorEnvelope(
         error="RunCancelledError",
         diagnosis=Unsent.CANCELLED,
         blame=Blamed.PERSON,
         message="somebody cancelled this run",
-        advice="Images that were finished before are kept.",
+        advice="The images that were already finished are kept.",
     )
 
 
 def held_envelope(hold_reason: HoldReason, evidence: Sequence[str]) -> ErrorEnvelope:
-    """For a run that waited too long for a WebUI on hold."""
+    """Return the envelope of a run that waited too long for a WebUI on hold."""
     return ErrorEnvelope(
         error="HeldTooLong",
         diagnosis=Diagnosis.NOT_USABLE,
@@ -259,72 +264,73 @@ def held_envelope(hold_reason: HoldReason, evidence: Sequence[str]) -> ErrorEnve
 
 
 def died_here_envelope(call_id: str) -> ErrorEnvelope:
-    """For a run in whose same call the monitor died once too often."""
+    """Return the envelope of a run in which the monitor died too often in the same call."""
     return ErrorEnvelope(
         error="MonitorDied",
         diagnosis=Unsent.CUT_OFF,
         blame=Blamed.SDWATCH,
-        message=f"the monitor died {CUT_OFFS + 1} times in this call",
-        advice="See the system's log for what ended sdwatch each time (often too little memory).",
+        message=f"sdwatch was killed {CUT_OFFS + 1} times during this call",
+        advice="The system's log says what killed sdwatch each time (often too little memory).",
         call=call_id,
     )
 
 
 def no_image_envelope(number: int, kind: str) -> ErrorEnvelope:
-    """For a stage that has nothing to work on."""
+    """Return the envelope of a stage that has no image to work on."""
     return ErrorEnvelope(
         error="NoImage",
         diagnosis=Diagnosis.BAD_REQUEST,
         blame=Blamed.JOB,
         message=f"stage {number} ({kind}) has no image to work on: the stage before made none",
-        advice="Give the stage an image of its own, or a stage before it that makes one.",
+        advice="Give the stage an image of its own, or add a stage before it that makes one.",
         stage=kind,
     )
 
 
 def no_picture_envelope(kind: str, call_id: str, name: str, why: str) -> ErrorEnvelope:
-    """For an image that cannot be used; `why` goes on after its name, as `is cut off`."""
+    """Return the envelope of an image that cannot be used; `why` continues a sentence that starts
+    with its name, such as `is cut off`."""
     return ErrorEnvelope(
         error="NoPicture",
         diagnosis=Diagnosis.BAD_REQUEST,
         blame=Blamed.JOB,
         message=f"{printable(name)} {why}",
-        advice="Save it anew as PNG, JPEG or WebP; `max_image` in the config bounds its size.",
+        advice="Save it again as PNG, JPEG or WebP; `max_image` in the config limits its size.",
         stage=kind,
         call=call_id,
     )
 
 
 def lost_image_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
-    """For an image that a call needs and that is not there."""
+    """Return the envelope of a call whose image is gone."""
     return ErrorEnvelope(
         error="LostImage",
         diagnosis=Diagnosis.BAD_REQUEST,
         blame=Blamed.JOB,
-        message=f"{printable(name)} is not there any more",
-        advice="Somebody took it away while the run was under way. Run it again.",
+        message=f"{printable(name)} is gone",
+        advice="Somebody removed it while the job was running. Run the job again.",
         stage=kind,
         call=call_id,
     )
 
 
 def unreadable_envelope(name: str, why: str) -> ErrorEnvelope:
-    """For a file of the job that was there and could not be read for too long."""
+    """Return the envelope of a job whose file is there but could not be read for too long."""
     return ErrorEnvelope(
         error="Unreadable",
         diagnosis=Unsent.UNREADABLE,
         blame=Blamed.MACHINE,
         message=f"{printable(name)} cannot be read: {why}",
-        advice="Let the user of sdwatch read it, then drop the job into the inbox again.",
+        advice="Give the user that sdwatch runs as permission to read it, then drop the job again.",
     )
 
 
 def broken_envelope(what: str) -> ErrorEnvelope:
-    """For a run that sdwatch itself cannot bring to an end."""
+    """Return the envelope of a run that an internal error ended."""
     return ErrorEnvelope(
         error="SdwatchBroke",
         diagnosis=Unsent.BROKE,
         blame=Blamed.SDWATCH,
-        message=f"sdwatch itself broke on this run: {what}",
+        message=f"internal error: {what}",
         advice="Please report it, with sdwatch.log of the state folder. The job is kept here.",
     )

@@ -1,4 +1,4 @@
-"""What happened, for people who watch: a topic that decides how it is shown, and a line. Pure."""
+"""A notice for people who watch: one line, and a topic that decides how it is shown. Pure."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Topic(Enum):
 
 @dataclass(frozen=True)
 class Notice:
-    """`text`: for people; `subject`: which run or lane it is about, or of a warning, which one it
-    is; '' for none. `place`: where in the spool it lies, '' for nowhere."""
+    """One line for people. `subject`: the run or lane it is about, or which warning it is; '' for
+    none. `place`: the folder in the spool to look into, '' for none."""
 
     text: str
     topic: Topic = Topic.OTHER
@@ -31,6 +31,6 @@ class Notice:
         return f"{self.text} -> {self.place}" if self.place else self.text
 
     def follows(self, earlier: Notice) -> bool:
-        """Whether it takes the place of an earlier one: the same hold or warning once more."""
+        """Return whether it replaces an earlier notice: the same hold or warning again."""
         same = (self.topic, self.subject) == (earlier.topic, earlier.subject)
         return same and self.topic in (Topic.ON_HOLD, Topic.WARNING)

@@ -1,6 +1,6 @@
-"""WHY.txt: a failed run told to somebody who was woken by it. Pure: an envelope in, text out.
+"""Write WHY.txt, which explains a failed run to a tired person. Pure: an envelope in, text out.
 
-Plain words, the cause first, and at the end what to type. Times are UTC, as in the journal.
+Plain words: the cause first, the commands to type last. Times are UTC, as in the journal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sdwatch.policy.report.envelope import ErrorEnvelope, FailedAttempt
 
 
 class Shown(Enum):
-    """What the evidence file with the WebUI's last lines has, of the call that failed last."""
+    """What the evidence file with the WebUI's last lines shows of the call that failed last."""
 
     NOTHING = "no line"
     LINES = "lines"
@@ -39,9 +39,9 @@ _ASKED = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """What lies beside the explanation, of the last failure. `payload`: sanitised; `tail`: free of
-    prompts; `files`: the names of all evidence files; `tail_name`: the file with the WebUI's last
-    lines, which `shows` so much."""
+    """The evidence of the last failure. `payload`: sanitised; `machine`: the host snapshot;
+    `lines`: what the WebUI printed, free of prompts; `tail_name`: the file with the WebUI's last
+    lines; `shows`: what that file has; `files`: the names of all evidence files."""
 
     payload: Mapping[str, Any] = field(default_factory=dict)
     machine: Mapping[str, Any] = field(default_factory=dict)
@@ -54,7 +54,7 @@ class Evidence:
 @dataclass(frozen=True)
 class About:
     """The run that failed. `at`: when it ended (UTC); `sent`: whether anything was sent to a WebUI;
-    `option`: what its commands need, to be typed in any folder (see policy/command.py)."""
+    `option`: what the commands need so that they work in any folder (see report/command.py)."""
 
     run_id: str
     source: str
@@ -65,10 +65,10 @@ class About:
 
 
 def why_text(envelope: ErrorEnvelope, about: About, evidence: Evidence = Evidence()) -> str:
-    """The whole explanation."""
+    """Return the whole text of WHY.txt."""
     return joined(
         [envelope.message],
-        [f"Fault of:  {_blamed(envelope)}", *_facts(envelope, about, evidence)],
+        [f"Fault:     {_blamed(envelope)}", *_facts(envelope, about, evidence)],
         _tried(envelope, about),
         log_part(evidence.lines, _more(evidence)),
         _to_do(envelope, about, evidence),
@@ -77,7 +77,7 @@ def why_text(envelope: ErrorEnvelope, about: About, evidence: Evidence = Evidenc
 
 
 def joined(*parts: Sequence[str]) -> str:
-    """The parts that are not empty, with a line between them."""
+    """Return the parts that are not empty, with an empty line between them."""
     text = "\n\n".join("\n".join(part).rstrip() for part in parts if part) + "\n"
     return printable_text(text)
 
@@ -98,11 +98,11 @@ def _facts(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> Iterato
     if machine := machine_line(evidence.machine):
         yield f"Machine:   {machine}"
     if about.images:
-        yield f"Images:    {len(about.images)} finished before it, kept in images/"
+        yield f"Images:    {len(about.images)} finished before the failure, kept in images/"
 
 
 def asked_for(payload: Mapping[str, Any]) -> str:
-    """Return a payload in a few words: sizes and names, no prompt."""
+    """Return a payload in a few words: sizes and names, never a prompt."""
     width, height = (payload.get(name) for name in _SIZE)
     size = [f"{width}x{height}"] if width and height else []
     more = [form.format(payload[name]) for name, form in _ASKED if payload.get(name)]
@@ -110,8 +110,8 @@ def asked_for(payload: Mapping[str, Any]) -> str:
 
 
 def _hires_asked(payload: Mapping[str, Any]) -> Iterator[str]:
-    """The second pass of a txt2img: its size, its upscaler, its steps. A size that is not given is
-    the WebUI's own, and not named."""
+    """Describe the second pass of a txt2img: its size, its upscaler, its steps. A size that the job
+    does not give is the WebUI's default, and is left out."""
     if payload.get("enable_hr") is not True:
         return
     width, height = payload.get("width"), payload.get("height")
@@ -134,25 +134,25 @@ def _hires_asked(payload: Mapping[str, Any]) -> Iterator[str]:
 
 
 def machine_line(machine: Mapping[str, Any]) -> str:
-    """What the machine had left just before it failed."""
+    """Return the free memory and disk space of the machine just before the failure."""
     seen = machine.get("just_before") or machine.get("at_the_failure") or {}
-    told = []
+    parts = []
     if total := seen.get("memory_total"):
         free = seen.get("memory_available", 0)
-        told.append(f"{free / 1e9:.1f} of {total / 1e9:.1f} GB of memory free")
+        parts.append(f"{free / 1e9:.1f} of {total / 1e9:.1f} GB of memory free")
     for name, free in (machine.get("disk_free") or {}).items():
         if isinstance(free, int):
-            told.append(f"{free / 1e9:.1f} GB free on the {name}'s disk")
-    return f"{', '.join(told)}, when last looked at" if told else ""
+            parts.append(f"{free / 1e9:.1f} GB free on the {name}'s disk")
+    return f"{', '.join(parts)}, when last checked" if parts else ""
 
 
 _BLAMED = {
     Blamed.JOB: "the job",
-    Blamed.WEBUI: "the WebUI; the job may be as it should be",
-    Blamed.MACHINE: "the machine; the job may be as it should be",
-    Blamed.SDWATCH: "sdwatch itself; the job may be as it should be",
-    Blamed.PERSON: "nobody: somebody asked for it",
-    Blamed.UNKNOWN: "not known: the job, or the WebUI",
+    Blamed.WEBUI: "the WebUI; the job is probably fine",
+    Blamed.MACHINE: "the machine; the job is probably fine",
+    Blamed.SDWATCH: "sdwatch itself; the job is probably fine",
+    Blamed.PERSON: "nobody: a person ended it",
+    Blamed.UNKNOWN: "unknown: the job or the WebUI",
 }
 
 
@@ -166,61 +166,61 @@ def _blamed(envelope: ErrorEnvelope) -> str:
         return who
     again = f"the same call failed again{_in_between(envelope.attempts)}"
     if envelope.self_test_passed:
-        unless = "; unless somebody ended the WebUI each time" if _by_somebody(envelope) else ""
+        unless = " (unless somebody ended the WebUI each time)" if _by_somebody(envelope) else ""
         if any(each.ground is Ground.PROVEN_BEFORE for each in envelope.attempts):
             again = PROVEN
-        return f"{who}: {again}, and the WebUI drew a test picture{unless}"
+        return f"{who}: {again}, and the WebUI still generated a test picture{unless}"
     if envelope.self_test_passed is False:
-        return f"{who}, as it seems: the WebUI drew a test picture before this call, not after it"
-    return f"{who}, as it seems" + (f": {again}" if len(envelope.attempts) > 1 else "")
+        return f"probably {who}: the WebUI generated a test picture before this call, not after it"
+    return f"probably {who}" + (f": {again}" if len(envelope.attempts) > 1 else "")
 
 
 def _in_between(attempts: Sequence[FailedAttempt]) -> str:
-    """What was done about it before the last attempt, in words."""
+    """Return what was done before the last attempt, in words."""
     done = attempts[-2].action if len(attempts) > 1 else None
     if done is Action.RESTART:
         return " after a restart"
-    return " after an interrupt had freed the WebUI" if done is Action.INTERRUPT else ""
+    return " after an interrupt freed the WebUI" if done is Action.INTERRUPT else ""
 
 
 def _by_somebody(envelope: ErrorEnvelope) -> bool:
-    """Whether the process ended in order, as one does that is told to."""
+    """Return whether the process exited cleanly, as it does when somebody ends it."""
     return envelope.diagnosis == Diagnosis.CRASH and ended_in_order(envelope.exit_code)
 
 
 def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
     if not about.sent:
-        return ["What was tried:", "  Nothing was sent to a WebUI for it."]
+        return ["What was tried:", "  Nothing was sent to a WebUI."]
     if not envelope.attempts:
         return []
-    told = ["What was tried (times are UTC):"]
+    lines = ["What was tried (times are UTC):"]
     for attempt in envelope.attempts:
-        told += _attempt_lines(attempt, attempt.failure != envelope.failure)
+        lines += _attempt_lines(attempt, attempt.failure != envelope.failure)
     if envelope.self_test_passed is not None:
-        self_test_failure = f"it could not draw it ({envelope.canary})"
-        said = "it drew it, so it is well" if envelope.self_test_passed else self_test_failure
-        told.append(f"  Then the WebUI was asked for a small test picture: {said}.")
-    return told
+        failed = f"it failed ({envelope.canary})"
+        result = "it succeeded, so the WebUI is healthy" if envelope.self_test_passed else failed
+        lines.append(f"  Then the WebUI was asked for a small test picture: {result}.")
+    return lines
 
 
 def _attempt_lines(attempt: FailedAttempt, is_another: bool) -> Iterator[str]:
-    """`is_another`: it failed otherwise than the story begins with."""
+    """`is_another`: it failed in another way than the first line of WHY.txt says."""
     status = f", HTTP {attempt.status}" if attempt.status else ""
-    # Of a WebUI that is not ours nobody counts the starts.
-    life = f" (start number {attempt.incarnation} of the WebUI)" if attempt.incarnation else ""
+    # The starts of a WebUI that is not ours are not counted.
+    life = f" (start {attempt.incarnation} of the WebUI)" if attempt.incarnation else ""
     yield f"  {attempt.at}  {attempt.diagnosis} after {attempt.seconds:.1f} s{status}{life}"
     if is_another:
         message, *more = attempt.message.splitlines() or [""]
-        yield f"      it was: {message}" + (" …" if more else "")
+        yield f"      error: {message}" + (" …" if more else "")
     if attempt.evidence and not attempt.repeats:
-        yield f"      seen by: {attempt.evidence}"
+        yield f"      evidence: {attempt.evidence}"
     if attempt.action is not None:
         why = f" ({attempt.why})" if attempt.why else ""
         yield f"      then: {_THEN[attempt.action]}{why}"
 
 
 _THEN = ACTIONS | {
-    Action.SELF_TEST: "see whether the WebUI can still draw a small test picture",
+    Action.SELF_TEST: "check whether the WebUI can still generate a small test picture",
     Action.HOLD: "keep the job and wait",
     Action.FAIL: "give up",
 }
@@ -231,19 +231,19 @@ def _more(evidence: Evidence) -> str:
 
 
 def log_part(lines: Sequence[str], where: str) -> list[str]:
-    """What the WebUI printed; `where`: there is more of it, '' where there is none."""
+    """Return what the WebUI printed; `where`: where the rest is, '' where there is no more."""
     if not lines:
         return []
     there = f" ({where})" if where else ""
-    head = f"What the WebUI printed, the lines that matter{there}:"
+    head = f"The lines of the WebUI's output that matter{there}:"
     return [head, *(f"  | {line}" for line in lines)]
 
 
 def _to_do(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> list[str]:
-    told = ["What to do:", f"  {envelope.advice}", *_where_to_look(envelope, evidence)]
+    lines = ["What to do:", f"  {envelope.advice}", *_where_to_look(envelope, evidence)]
     for what, words in _commands(envelope, about.run_id):
-        told += ["", f"  {what}:", f"    {typed(words, about.option)}"]
-    return told if about.option or not about.run_id else [*told, "", _WHERE]
+        lines += ["", f"  {what}:", f"    {typed(words, about.option)}"]
+    return lines if about.option or not about.run_id else [*lines, "", _WHERE]
 
 
 _LOOKED_UP = (
@@ -255,11 +255,11 @@ _LOOKED_UP = (
     Diagnosis.STUCK,
     Diagnosis.SILENT,
 )
-"""Diagnoses whose cause the WebUI may have printed."""
+"""Diagnoses whose cause may be in the WebUI's output."""
 
 
 def _where_to_look(envelope: ErrorEnvelope, evidence: Evidence) -> list[str]:
-    """What there is to read in the tail, and only what is there."""
+    """Return what can be read in the tail, but only if it is there."""
     if envelope.diagnosis not in _LOOKED_UP or not envelope.attempts:
         return []
     if evidence.shows is Shown.EXCEPTION:
@@ -269,14 +269,14 @@ def _where_to_look(envelope: ErrorEnvelope, evidence: Evidence) -> list[str]:
     return []
 
 
-_WHERE = "  (To be typed in this folder, or where sdwatch was started.)"
+_WHERE = "  (Type these in this folder, or where sdwatch was started.)"
 
 _ONLY_CHANGED = ("JobError", "WebUIBadRequestError", "NoImage")
-"""What fails in the same way for as long as the job is as it is."""
+"""Errors that come back for as long as the job is not changed."""
 
 
 def _commands(envelope: ErrorEnvelope, run_id: str) -> Iterator[tuple[str, str]]:
-    """What to type, and what it is for: what helps first."""
+    """Return the commands to type, each with its purpose; the most useful one first."""
     if not run_id:
         return
     again = ("Run it again as it is", f"retry {run_id}")
@@ -299,6 +299,6 @@ def _files(evidence: Evidence) -> list[str]:
     if not evidence.files:
         return []
     return [
-        "Beside this file, free of prompts and images:",
+        "Files beside this one, without prompts and images:",
         *(f"  {name}" for name in evidence.files),
     ]

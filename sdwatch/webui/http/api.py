@@ -31,6 +31,7 @@ from sdwatch.policy.failure.diagnosis import (
 from sdwatch.policy.failure.facts import Blamed, checkpoint_named, names_checkpoint
 from sdwatch.policy.failure.failure_key import FailureKey
 from sdwatch.policy.failure.hold_reason import NoCall, found_by_call
+from sdwatch.policy.failure.matching import printed_once
 from sdwatch.policy.failure.proxy import in_words, may_still_generate, time_limit
 from sdwatch.policy.failure.recovery import (
     COUNTED_ATTEMPTS,
@@ -45,7 +46,7 @@ from sdwatch.policy.failure.recovery import (
     is_crash,
 )
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.failure.signatures import Signature, printed_once
+from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.job.catalogue import Catalogue, Kind
 from sdwatch.policy.job.completion import completed
 from sdwatch.policy.report.envelope import CANARY_WELL, ErrorEnvelope

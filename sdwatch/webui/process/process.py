@@ -22,7 +22,8 @@ from sdwatch import system
 from sdwatch.config import builtin_signatures
 from sdwatch.errors import PortTakenError, ProcessError
 from sdwatch.policy.failure.hold_reason import HoldReason, not_begun
-from sdwatch.policy.failure.signatures import Signature, ends_start
+from sdwatch.policy.failure.matching import ends_start
+from sdwatch.policy.failure.signatures import Signature
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
 from sdwatch.webui.log.tail_capture import cap_file, tail_text

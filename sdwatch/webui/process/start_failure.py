@@ -10,7 +10,8 @@ from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.hold_reason import HoldReason, no_start
-from sdwatch.policy.failure.signatures import FailedStart, Signature, why_not_started
+from sdwatch.policy.failure.matching import FailedStart, why_not_started
+from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import last_words
 from sdwatch.policy.job.catalogue import Kind
 from sdwatch.webui.log.log_lines import split_lines
