@@ -10,7 +10,7 @@ from sdwatch.webui.http.canary import By, SelfTestFailure
 GIVEN_UP = "given up"
 
 
-class Request:
+class LaneRequest:
     """What a run asks the supervisor's thread to `act` on.
 
     `self_test_failure` is the answer once it is `done`. `binds`: the action needs the run's permit;
@@ -19,7 +19,7 @@ class Request:
 
     def __init__(
         self,
-        act: Callable[[Request], SelfTestFailure | None],
+        act: Callable[[LaneRequest], SelfTestFailure | None],
         give_up: threading.Event,
         *,
         binds: bool = False,

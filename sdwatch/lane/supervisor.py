@@ -18,7 +18,7 @@ from sdwatch.errors import WebUIError
 from sdwatch.lane.availability import Availability
 from sdwatch.lane.context import LaneContext
 from sdwatch.lane.recycling import Recycling
-from sdwatch.lane.request import GIVEN_UP, Request
+from sdwatch.lane.request import GIVEN_UP, LaneRequest
 from sdwatch.lane.self_test import SelfTest
 from sdwatch.lane.warnings import CallWarnings
 from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
@@ -62,7 +62,7 @@ class Supervisor:
         self._kick = threading.Event()
         self._lock = threading.Lock()  # of what a thread without the permit writes, too
         self._lists_asked: set[str] = set()
-        self._request: Request | None = None
+        self._request: LaneRequest | None = None
         self._last_log: CallLog | None = None  # of a run's last POST, also after its end
         self._newest_log: tuple[int, CallLog] | None = None  # and its incarnation; self-tests too
         self._call: tuple[str, Mapping[str, Any]] = ("", {})  # the last one sent
@@ -185,12 +185,12 @@ class Supervisor:
     def bring_up_for(self, give_up: threading.Event) -> bool:
         """Have the WebUI brought up, and wait for it. Return False if it did not become ready, or
         `give_up` was set; then the supervisor continues alone."""
-        return self._ask(Request(self._bring_up, give_up)) is None
+        return self._ask(LaneRequest(self._bring_up, give_up)) is None
 
     def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
         """Have the WebUI tested. See CallObserver."""
         self._set_watch(None)
-        return self._ask(Request(self._self_test_for_run, give_up, binds=True))
+        return self._ask(LaneRequest(self._self_test_for_run, give_up, binds=True))
 
     def failed_fresh_since(self, incarnation: int) -> bool:
         """Return whether a later incarnation failed its self-test before any job's call."""
@@ -207,13 +207,13 @@ class Supervisor:
         """Have a plain picture generated, as large as this call's. See CallObserver."""
         drawn = Drawn.NOT_ASKED
 
-        def draw(request: Request) -> None:
+        def draw(request: LaneRequest) -> None:
             nonlocal drawn
             drawn = self.availability.can_generate(
                 stage, payload, request.why_over, keeps_memory=keeps_memory
             )
 
-        self._ask(Request(draw, give_up, binds=True))
+        self._ask(LaneRequest(draw, give_up, binds=True))
         return drawn
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
@@ -245,7 +245,7 @@ class Supervisor:
         if not self.availability.ready:
             self._kick.set()
 
-    def _ask(self, request: Request) -> SelfTestFailure | None:
+    def _ask(self, request: LaneRequest) -> SelfTestFailure | None:
         with self._lock:
             self._request = request
         self._kick.set()
@@ -354,18 +354,18 @@ class Supervisor:
             finally:
                 self._context.permit.release()
 
-    def _bring_up(self, request: Request) -> SelfTestFailure | None:
+    def _bring_up(self, request: LaneRequest) -> SelfTestFailure | None:
         del request  # it may be given up meanwhile: the supervisor continues alone
         return self.availability.bring_up()
 
-    def _next_request(self) -> Request | None:
+    def _next_request(self) -> LaneRequest | None:
         with self._lock:
             request, self._request = self._request, None
             if request is not None:
                 request.bound = request.binds
             return request
 
-    def _self_test_for_run(self, request: Request) -> SelfTestFailure | None:
+    def _self_test_for_run(self, request: LaneRequest) -> SelfTestFailure | None:
         """Return why the WebUI fails its self-test, for a run whose call failed twice."""
         if self.availability.state is State.READY and self.availability.is_gone:
             self.availability.crashed(Diagnosis.CRASH)

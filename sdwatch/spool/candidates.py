@@ -53,7 +53,7 @@ def is_temporary(name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FoundJob:
     """A job file or job folder that a scan found. `source`: relative to the inbox; `status`: as it
     lies there, or why that cannot be read; `marker`: the name of the file beside it
     by which somebody cancelled it, or ''."""
@@ -75,7 +75,7 @@ def candidates(
     closed: Callable[[Path, OSError], None] = lambda *_: None,
     ignored: Callable[[Path, str], None] = lambda *_: None,
     not_local: Callable[[Path], None] = lambda *_: None,
-) -> Iterator[Candidate]:
+) -> Iterator[FoundJob]:
     """Yield the job files and job folders below `root`. Links are never followed. Raises OSError
     for `root` itself.
 
@@ -104,7 +104,7 @@ def candidates(
         pending += [(folder / name, depth + 1) for name in folders]
         above = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
         for name, status in statuses.items():
-            yield Candidate(folder, name, above + name, status, markers.get(name.lower(), ""))
+            yield FoundJob(folder, name, above + name, status, markers.get(name.lower(), ""))
 
 
 def _sorted_out(

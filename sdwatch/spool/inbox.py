@@ -19,7 +19,7 @@ from sdwatch.policy.job.job import Job, image_names, parse_job
 from sdwatch.policy.job.job_images import on_disk, several_on_disk
 from sdwatch.policy.job.schedule import in_order
 from sdwatch.policy.privacy.printable import printable
-from sdwatch.spool.candidates import Candidate, candidates
+from sdwatch.spool.candidates import FoundJob, candidates
 from sdwatch.spool.fingerprint import (
     TOO_DEEP,
     Fingerprint,
@@ -136,7 +136,7 @@ class Inbox:
         return in_order(ready)
 
     def _look_at(
-        self, found: Candidate, now: float, renamed_in: set[Path], seen: dict[str, _Seen]
+        self, found: FoundJob, now: float, renamed_in: set[Path], seen: dict[str, _Seen]
     ) -> Arrival | None:
         source, status = found.source, found.status
         known = self._seen.get(source)

@@ -51,7 +51,7 @@ from sdwatch.policy.job.catalogue import Catalogue, Kind
 from sdwatch.policy.job.completion import completed
 from sdwatch.policy.report.envelope import CANARY_WELL, ErrorEnvelope
 from sdwatch.webui.http.attempt import INTERRUPT_WAIT, Attempts
-from sdwatch.webui.http.call import Call, Outcome, Sent
+from sdwatch.webui.http.call import Outcome, PreparedCall, Sent
 from sdwatch.webui.http.canary import By, SelfTestFailure
 from sdwatch.webui.http.mailbox import Mailbox
 from sdwatch.webui.http.reply_checks import ReplyChecks
@@ -134,7 +134,7 @@ class WebUIAPI:
         the generation was given up.
         """
         added = completed(stage, payload, self._catalogue())
-        call = Call(stage, {**payload, **added}, run_dir, job_id, added)
+        call = PreparedCall(stage, {**payload, **added}, run_dir, job_id, added)
         try:
             outcome = None
             if self._recorder.counted >= COUNTED_ATTEMPTS:  # no self-test could end before
@@ -146,7 +146,7 @@ class WebUIAPI:
             self._attempts.give_up(str(why))
             raise
 
-    def _try_once(self, call: Call) -> Outcome | None:
+    def _try_once(self, call: PreparedCall) -> Outcome | None:
         """Make one attempt and handle its failure. Return None to try again."""
         sent = Sent(self._process.incarnation)
         try:
@@ -163,7 +163,7 @@ class WebUIAPI:
             self._observer.succeeded(call.stage, call.payload)
         return Outcome(reply=reply, warnings=warnings, added=call.added)
 
-    def _with_warnings(self, call: Call, outcome: Outcome) -> Outcome:
+    def _with_warnings(self, call: PreparedCall, outcome: Outcome) -> Outcome:
         """Finish the call: undo what the WebUI kept of it, and report the warnings."""
         if self._observer is None:
             return outcome
@@ -175,7 +175,7 @@ class WebUIAPI:
 
     # -- what follows a failure
 
-    def _handle_failure(self, call: Call, sent: Sent, error: WebUIError) -> Outcome | None:
+    def _handle_failure(self, call: PreparedCall, sent: Sent, error: WebUIError) -> Outcome | None:
         """Decide, keep the evidence, and restart if needed. Return None to try again, else the
         outcome."""
         facts = self._facts(call, sent, error)
@@ -225,7 +225,7 @@ class WebUIAPI:
         else:
             self._observer.put_on_hold(hold_reason, until_idle=sent.lost)
 
-    def _facts(self, call: Call, sent: Sent, error: WebUIError) -> FailureFacts:
+    def _facts(self, call: PreparedCall, sent: Sent, error: WebUIError) -> FailureFacts:
         gone, code = self._attempts.exit_of(sent, error)
         before = self._machine.memory_before() if self._machine is not None else None
         facts = FailureFacts(
@@ -248,7 +248,9 @@ class WebUIAPI:
         catalogue = self._catalogue()
         return catalogue.kind if catalogue is not None else Kind.UNKNOWN
 
-    def _gate(self, call: Call, sent: Sent, facts: FailureFacts) -> tuple[Explanation, Decision]:
+    def _gate(
+        self, call: PreparedCall, sent: Sent, facts: FailureFacts
+    ) -> tuple[Explanation, Decision]:
         """Return what the failure means, and what to do. An interrupt that did not free the call
         becomes a restart."""
         # The log of somebody else's generation does not explain a call that is queued behind it.
@@ -282,7 +284,9 @@ class WebUIAPI:
         )
         return time_limit(error.status, error.after or 0.0, earlier)
 
-    def _keep_evidence(self, call: Call, explanation: Explanation, decision: Decision) -> None:
+    def _keep_evidence(
+        self, call: PreparedCall, explanation: Explanation, decision: Decision
+    ) -> None:
         """Write the evidence, before the failure is recorded: it teaches the recorder what no
         message may echo. A run on hold will meet the same fault again."""
         self._evidence = self._recorder.evidence(
@@ -293,7 +297,7 @@ class WebUIAPI:
             fault=explanation.key.digest if decision.action is Action.HOLD else "",
         )
 
-    def _is_known(self, call: Call, explanation: Explanation, error: WebUIError) -> bool:
+    def _is_known(self, call: PreparedCall, explanation: Explanation, error: WebUIError) -> bool:
         """Return whether this failure was shown twice to be a job's own, by other jobs. That saves
         the restart before the second attempt, never the attempt; not where the failure leaves the
         WebUI unusable."""
@@ -307,7 +311,7 @@ class WebUIAPI:
         return self._observer.call_log() if self._observer is not None else ()
 
     def _last_failure(
-        self, call: Call, error: str = "", explanation: Explanation | None = None
+        self, call: PreparedCall, error: str = "", explanation: Explanation | None = None
     ) -> ErrorEnvelope:
         """Return what is known of the last attempt, as far as it is recorded."""
         failed = self._recorder.attempts[-1]
@@ -331,7 +335,9 @@ class WebUIAPI:
         it."""
         return Outcome(envelope=envelope, later=True) if self._may_call() else None
 
-    def _apply(self, call: Call, decision: Decision, envelope: ErrorEnvelope) -> Outcome | None:
+    def _apply(
+        self, call: PreparedCall, decision: Decision, envelope: ErrorEnvelope
+    ) -> Outcome | None:
         self._attempts.abandon()  # a stuck POST must not outlive its attempt
         if decision.action is Action.FAIL:
             if envelope.blame is Blamed.JOB and envelope.attempts[-1].crashed:
@@ -350,7 +356,7 @@ class WebUIAPI:
         self._mailbox.raise_if_given_up()
         return Outcome(envelope=envelope, later=True)
 
-    def _judge_by_self_test(self, call: Call, envelope: ErrorEnvelope) -> Outcome | None:
+    def _judge_by_self_test(self, call: PreparedCall, envelope: ErrorEnvelope) -> Outcome | None:
         """Decide whose fault it is that the same call failed twice. Return None for one last
         attempt. Without a supervisor nothing can be tested, and the fault counts as the job's."""
         while True:
@@ -409,7 +415,7 @@ class WebUIAPI:
         return not self._observer.failed_fresh_since(last.incarnation)
 
     def _with_size_advice(
-        self, call: Call, envelope: ErrorEnvelope, result: SelfTestResult
+        self, call: PreparedCall, envelope: ErrorEnvelope, result: SelfTestResult
     ) -> ErrorEnvelope:
         """Return the failure of a job that ran out of memory, or into NaNs, with advice that a
         plain picture of its size has selected. The fault is the job's by now, whatever that picture
@@ -424,11 +430,13 @@ class WebUIAPI:
         )
         return replace(envelope, advice=drawn_advice(drawn, envelope.advice))
 
-    def _report_cannot(self, call: Call, envelope: ErrorEnvelope, upscaler: str = "") -> None:
+    def _report_cannot(
+        self, call: PreparedCall, envelope: ErrorEnvelope, upscaler: str = ""
+    ) -> None:
         if self._observer is not None:
             self._observer.cannot(call.stage, upscaler, envelope.message)
 
-    def _report_blamed(self, call: Call) -> None:
+    def _report_blamed(self, call: PreparedCall) -> None:
         if self._observer is not None:
             self._observer.blamed(
                 call.job_id or "",

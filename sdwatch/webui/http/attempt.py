@@ -16,7 +16,7 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.failure.tracebacks import may_follow
-from sdwatch.webui.http.call import Call, Sent
+from sdwatch.webui.http.call import PreparedCall, Sent
 from sdwatch.webui.http.mailbox import Exited, Mailbox, Message, Replied, Stalled
 from sdwatch.webui.http.post import result_of
 from sdwatch.webui.http.reply import Reply
@@ -52,7 +52,7 @@ class Attempts:
         self._interrupt_wait = interrupt_wait
         self._in_flight: Sent | None = None
 
-    def send(self, call: Call, sent: Sent) -> Reply:
+    def send(self, call: PreparedCall, sent: Sent) -> Reply:
         """Send once, and wait for what comes first. Raises WebUIError, RunCancelledError,
         RunStoppedError."""
         self._mailbox.raise_if_given_up()
@@ -83,7 +83,7 @@ class Attempts:
             return message.result
         raise message.result
 
-    def _stuck_or_busy(self, call: Call, sent: Sent, stalled: Stalled) -> WebUIError:
+    def _stuck_or_busy(self, call: PreparedCall, sent: Sent, stalled: Stalled) -> WebUIError:
         """Return what a stall means. On an external WebUI the generation without progress may be
         somebody else's, with this one queued behind it."""
         error: WebUIError
@@ -100,7 +100,7 @@ class Attempts:
         error.probes = stalled.probes
         return error
 
-    def _send(self, call: Call, sent: Sent) -> None:
+    def _send(self, call: PreparedCall, sent: Sent) -> None:
         def generate() -> Reply:
             return self._client.generate_images(call.stage, call.payload, lambda: sent.given_up)
 
@@ -113,7 +113,7 @@ class Attempts:
             return message.result
         return None
 
-    def _reply_before_exit(self, call: Call, sent: Sent, exited: Exited) -> Reply:
+    def _reply_before_exit(self, call: PreparedCall, sent: Sent, exited: Exited) -> Reply:
         """Return the reply if it was complete before the process ended. Raises
         WebUIUnreachableError."""
         if (reply := self._reply_of(sent, EXIT_WAIT)) is not None:

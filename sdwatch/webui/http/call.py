@@ -13,7 +13,7 @@ from sdwatch.webui.http.reply import Reply
 
 
 @dataclass(frozen=True)
-class Call:
+class PreparedCall:
     """The arguments of generate_images_with_recovery. `payload`: including the fields that were
     `added` because this kind of WebUI needs them (see policy/job/completion.py)."""
 
