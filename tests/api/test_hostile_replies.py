@@ -382,7 +382,7 @@ def test_no_terminal_control_is_in_the_message_of_a_webui(tmp_path: Path) -> Non
     body = json.dumps({"detail": "bad \ud800 thing \x1b[2J \r\x9b \u202e, böse 悪い　もの"})
     ending, run, _ = outcome_of(tmp_path, status(422, body.encode()))
     assert ending is Ending.FAILED
-    why = (run / "WHY.txt").read_text()
+    why = (run / "WHY.txt").read_text(encoding="utf-8")
     assert "bad \\ud800 thing \\x1b[2J \\r\\x9b \\u202e, böse 悪い　もの" in why
 
 
