@@ -40,7 +40,9 @@ def _cancel(path: Path, spool: Spool) -> str:
         return f"{path.name}: will be cancelled by the monitor that runs it"
     marker = path.with_name(path.name + CANCEL_EXTENSION)
     disk.touch(marker)
-    if not disk.exists(path):  # claimed a moment ago: nobody would ever read the marker
+    # A claim takes the marker along. If the job was claimed and the marker is still here, nobody
+    # would ever read it.
+    if not disk.exists(path) and disk.exists(marker):
         disk.remove(marker)
         raise gone
     return f"{path.relative_to(spool.inbox)}: will be cancelled before it starts"
