@@ -462,7 +462,7 @@ def junctions(known: set[FileIdentity]) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    from sdwatch.system import posix
+    from sdwatch.system import posix_files as posix
 
     real_link, real_kind, real_holding = posix.is_link, posix._kind_of, posix.holding
 

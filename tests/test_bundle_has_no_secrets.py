@@ -297,7 +297,7 @@ def test_the_bundle_has_what_a_maintainer_needs(
     error = json.loads(members["error.json"])
     assert [one["decision"].partition(" (")[0] for one in error["decisions"]] == [
         "restart and retry",
-        "ask the canary",
+        "run the self-test",
         "fail",
     ]
     assert error["versions"]["sdwatch"] == json.loads(members["versions.json"])["sdwatch"]

@@ -25,7 +25,7 @@ def test_each_death_has_its_machine_its_tail_and_its_place_in_the_story(tmp_path
     assert len(error["evidence"]) == 6
     assert all((run / name).is_file() for name in error["evidence"])
     decided = [one["decision"].partition(" (")[0] for one in error["decisions"]]
-    assert decided[:2] == ["restart and retry", "ask the canary"]
+    assert decided[:2] == ["restart and retry", "run the self-test"]
     assert error["webui"]["name"] == "sim"
     why = (run / "WHY.txt").read_text(encoding="utf-8")
     assert why.startswith("the WebUI died during the call")

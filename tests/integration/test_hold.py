@@ -141,7 +141,7 @@ def test_a_self_test_that_is_due_at_the_start_waits_for_the_hold_to_end(
         hold.touch()
         before = attempts(spool)
         spool.start()
-        wait_until(lambda: "the canary" in spool.lane().get("hold", ""), 60, "it says why")
+        wait_until(lambda: "self-test" in spool.lane().get("hold", ""), 60, "it says why")
         nothing_is_tried(spool)
         assert attempts(spool) == before
 

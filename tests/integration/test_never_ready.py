@@ -52,7 +52,7 @@ def test_no_job_fails_and_status_says_why(tmp_path: Path, flags: list[str], why:
         assert why in note.splitlines()[0]
         assert note.count(why) >= 3, "each try is told"
         assert f"What to do:\n  {spool.lane()['advice']}\n" in note
-        assert "What the WebUI printed" in note or flags == ["--never-ready"]  # so soon nothing is
+        assert "output that matter" in note or flags == ["--never-ready"]  # so soon nothing is
         assert f"    sdwatch resume --config {spool.config_file}\n" in note
         assert spool.status()["next"] == ["castle.yaml"]
         spool.stop()

@@ -61,7 +61,7 @@ def test_the_run_fails_after_its_second_attempt_and_names_the_limit(
         told = error(run)
         assert told["diagnosis"] == "busy"
         assert told["blame"] == "machine"
-        assert "gives a call up after 1 s" in told["message"]
+        assert "aborts calls after 1 s" in told["message"]
         assert "proxy_read_timeout" in told["advice"]
         assert [attempt["status"] for attempt in told["attempts"]] == [status, status]
         why = (run / "WHY.txt").read_text(encoding="utf-8")

@@ -69,7 +69,7 @@ def test_the_server_dies_during_a_call_and_comes_back(tmp_path: Path) -> None:
         wait_gone(spool)
         told = status_command(spool)
         assert "on hold: share gone" in told
-        assert "runs: process" in told
+        assert "is running: process" in told
 
         mounted.serve()
         drop(spool, "tower.yaml", job("a tower"))

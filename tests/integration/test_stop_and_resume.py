@@ -112,7 +112,7 @@ def test_a_call_in_which_the_monitor_died_three_times_fails_its_run(tmp_path: Pa
         spool.start_process()
         spool.wait_for(failed=1)
         why = (spool.failed()[0] / "WHY.txt").read_text(encoding="utf-8")
-        assert "the monitor died 3 times in this call" in why
+        assert "sdwatch was killed 3 times during this call" in why
         assert spool.stats()["posts"] == 3
 
 

@@ -100,7 +100,7 @@ def test_the_path_of_a_video_fails_the_job_at_once_as_no_picture(tmp_path: Path)
         spool.wait_for(failed=1)
         error = error_of(spool.failed()[0])
         assert (error["diagnosis"], error["blame"]) == ("bad request", "job")
-        assert "is the path of a file (.mp4) and no picture" in error["message"]
+        assert "is the path of a file (.mp4), not a picture" in error["message"]
         assert "txt2img-images" not in error["message"]
         assert (spool.stats()["posts"], spool.stats()["starts"]) == (1, 1)
 

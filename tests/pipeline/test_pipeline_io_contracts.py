@@ -471,7 +471,7 @@ def test_a_failure_in_a_later_stage_keeps_the_images_before_it(place: Workplace)
     assert envelope(folder)["call"] == "2.1"
     why = (folder / "WHY.txt").read_text(encoding="utf-8")
     assert "stage 2 (img2img), call 1" in why
-    assert "1 finished before it" in why
+    assert "1 finished before the failure" in why
 
 
 def test_a_prompt_that_a_plain_clients_error_echoes_is_not_in_the_explanation(

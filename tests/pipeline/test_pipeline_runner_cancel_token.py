@@ -294,7 +294,7 @@ def test_a_call_that_nobody_gave_up_is_sent_five_times_at_most(place: Workplace)
     client = FakeClient(server_error(), reply(picture()))
     assert place.recovering(run, client, FakeProcess()).run_to_end(place.spool) is Ending.FAILED
     assert len(client.posts) == 1
-    assert "it was sent 5 times" in (place.failed() / "journal.jsonl").read_text()
+    assert "gave up after 5 attempts" in (place.failed() / "journal.jsonl").read_text()
 
 
 BUSY = {

@@ -87,13 +87,16 @@ def test_a_run_of_that_version_tells_all_that_had_been_tried() -> None:
     envelope = with_attempts(cancelled_envelope(), [FAILED, ENDED, UNWELL])
     assert envelope.self_test_passed is False
     text = why_text(envelope, About("run-1", "castle.yaml"), Evidence())
-    assert "it was: the WebUI answered 500 to txt2img: KeyError: 'x'\n" in text
-    assert "seen by: HTTP 500\n" in text
+    assert "error: the WebUI answered 500 to txt2img: KeyError: 'x'\n" in text
+    assert "evidence: HTTP 500\n" in text
     assert "then: restart and retry (a restart may cure it)\n" in text
-    assert "it was: the WebUI died during the call (exit code 1)\n" in text
-    assert "seen by: exit code 1" not in text
-    assert "then: see whether the WebUI can still draw a small test picture (the same call" in text
-    assert "it could not draw it (the canary failed: refused)" in text
+    assert "error: the WebUI died during the call (exit code 1)\n" in text
+    assert "evidence: exit code 1" not in text
+    assert (
+        "then: check whether the WebUI can still generate a small test picture (the same call"
+        in text
+    )
+    assert "it failed (the canary failed: refused)" in text
 
 
 def test_two_failures_with_the_same_words_are_the_same_and_others_are_not() -> None:

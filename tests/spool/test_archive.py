@@ -264,7 +264,7 @@ def test_a_cancelled_run_that_had_failed_before_says_what_was_tried(
     run.record("call_failed", call="1.1", diagnosis="crash", message="it died", incarnation=1)
     where = archive.publish(run, spool, "cancelled", cancelled_envelope())
     text = (where / "WHY.txt").read_text()
-    assert "it was: it died" in text
+    assert "error: it died" in text
     assert "A call had already failed before that" in text
 
 

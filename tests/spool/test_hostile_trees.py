@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from sdwatch.spool import inbox
+from sdwatch.spool import candidates
 from sdwatch.system import EntryKind, links
 from tests import hostile_trees
 from tests.hostile_trees import PIECES, Tree, judge_tree, listing_of, make_tree
@@ -78,7 +78,7 @@ def test_a_spool_in_which_links_are_followed_is_found_out(
 def test_a_listing_that_takes_links_for_what_they_lead_to_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdwatch.system import posix
+    from sdwatch.system import posix_files as posix
 
     def kind_of(entry: os.DirEntry[str]) -> EntryKind:
         return EntryKind.FOLDER if entry.is_dir() else EntryKind.FILE
@@ -92,6 +92,6 @@ def test_a_listing_that_takes_links_for_what_they_lead_to_is_found_out(
 def test_an_inbox_that_overlooks_a_job_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox, "JOB_EXTENSIONS", (".yaml",))
+    monkeypatch.setattr(candidates, "JOB_EXTENSIONS", (".yaml",))
     with pytest.raises(AssertionError, match="not found"):
         judge_all(tmp_path)

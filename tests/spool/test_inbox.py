@@ -238,7 +238,7 @@ def test_of_two_images_that_differ_in_case_only_the_exact_one_is_meant_or_none(
     assert isinstance(exact.job, Job)
     assert image_names(exact.job.stages[0]) == ["sketch.png"]
     assert isinstance(neither.job, JobError)  # at once: none of them is still to come
-    assert '"sketch.png" may be "SKETCH.png" and "Sketch.png"' in str(neither.job)
+    assert '"sketch.png" is ambiguous; it matches "SKETCH.png" and "Sketch.png"' in str(neither.job)
 
 
 def test_after_the_arrival_timeout_a_missing_image_is_a_mistake_in_the_job(

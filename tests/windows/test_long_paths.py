@@ -130,7 +130,7 @@ def test_a_path_that_is_too_long_is_called_that_and_not_a_missing_folder() -> No
     assert disk.refusal(lost, Path("spool")) == "No such file or directory: C:\\spool\\done"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there the spool works with the limit")
+@pytest.mark.posix_only("on Windows the spool works with the limit")
 def test_where_even_that_cannot_work_the_reason_is_given(tmp_path: Path) -> None:
     """On Linux the imitated limit has no way around it."""
     root = deep(tmp_path, 200)
