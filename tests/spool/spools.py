@@ -52,7 +52,7 @@ def folder_job(spool: Spool, name: str, text: str, *images: str) -> Path:
     """A job folder in the inbox, with small files in place of its images."""
     folder = spool.inbox / name
     folder.mkdir(parents=True)
-    (folder / "job.yaml").write_text(text)
+    (folder / "job.yaml").write_text(text, encoding="utf-8")
     for image in images:
         (folder / image).write_bytes(picture())
     return folder
