@@ -9,13 +9,17 @@ set windows-shell := ["powershell.exe", "-NoLogo", "-Command"]
 default:
     @just --list
 
-# All tests, about ten minutes on two cores
+# All tests, about twelve minutes on two cores
 test *args:
     {{python}} -m pytest {{args}}
 
 # The decisions: no process, no socket
 fast *args:
     {{python}} -m pytest -m "not slow" tests/policy {{args}}
+
+# Twenty times as many generated cases
+thorough $SDWATCH_EXAMPLES="20":
+    {{python}} -m pytest --timeout 1200 tests/policy tests/lane tests/test_histories.py tests/webui/test_tail_capture.py
 
 # ruff, and mypy for Linux and for Windows
 lint:
@@ -32,6 +36,7 @@ coverage:
 # Print the pages that are made from the code
 docs:
     {{python}} -m docs.make_cli_page
+    {{python}} -m docs.make_reference_pages
     {{python}} -m tests.failures_page
 
 # Record the demo and a WHY.txt for the README, a minute

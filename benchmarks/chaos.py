@@ -31,6 +31,8 @@ from chaos_night import (
 )
 from chaos_verdict import Verdict
 
+from sdwatch.system.patience import patiently
+
 
 def main() -> int:
     args = arguments()
@@ -59,7 +61,8 @@ def main() -> int:
         verdict.broken.append("7: a WebUI that is not ours was ended")
     report(verdict, args.seed, time.monotonic() - began)
     if not verdict.broken:
-        shutil.rmtree(root)
+        # On Windows a process that was ended may keep its files open for a moment.
+        patiently(lambda: shutil.rmtree(root), limit=30.0)
     return 1 if verdict.broken else 0
 
 

@@ -39,7 +39,10 @@ def _measure(spool: Spool, jobs: int) -> None:
     for number in range(jobs):
         (spool.inbox / f"{number}.yaml").write_text("prompt: a castle\n", encoding="utf-8")
     inbox = Inbox(spool.inbox, 0.0, 60.0, clock)
-    arrivals = inbox.scan()
+    inbox.scan()
+    while inbox.unread:
+        inbox.read_for(1.0)
+    arrivals = list(inbox.ready)
     ways = {"by handles": links._roots, "by paths": dict[str, Path]()}
     scans: dict[str, list[float]] = {way: [] for way in ways}
     claims: dict[str, list[float]] = {way: [] for way in ways}

@@ -19,8 +19,10 @@ import psutil
 import requests
 
 from sdwatch import system
-from sdwatch.config import Config, parse_config
+from sdwatch.config import Config
+from sdwatch.config_file import parse_config
 from sdwatch.monitor.monitor import Monitor
+from sdwatch.policy.report.notice import Notice, Topic
 
 STEPS = 20
 STEP_TIME = 0.0025
@@ -102,11 +104,11 @@ def run_monitor(config: Config, jobs: int, limit: float = 600) -> tuple[float, f
     claims: list[float] = []
     ends: list[float] = []
 
-    def tell(line: str) -> None:
-        if line.endswith(": starts"):
-            claims.append(time.monotonic())
-        elif " -> " in line:
+    def tell(notice: Notice) -> None:
+        if notice.topic in (Topic.DONE, Topic.FAILED, Topic.CANCELLED):
             ends.append(time.monotonic())
+        elif notice.text.endswith(": starts"):
+            claims.append(time.monotonic())
         if len(ends) == jobs:
             monitor.stop()
 
@@ -193,6 +195,15 @@ def post(port: int, fields: Mapping[str, Any], timeout: float | None = None) -> 
 def wait_for_port(port: int) -> None:
     """Wait until the API answers."""
     wait_until(lambda: answers(port), "the WebUI answers", _READY_LIMIT, every=0.05)
+
+
+def peak_memory(pid: int | None = None) -> int:
+    """Return the most bytes that a process has had in memory; None for this one. Linux, Windows."""
+    if sys.platform == "win32":
+        return int(psutil.Process(pid).memory_info().peak_wset)
+    status = Path(f"/proc/{pid or 'self'}/status").read_text(encoding="ascii")
+    found = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(found.split()[1]) * 1024
 
 
 # -- what is printed

@@ -1,10 +1,10 @@
 """Death at any instruction: each effect of a night's job is the monitor's last one, or fails.
 
-`python benchmarks/every_point.py` counts the effects of a job of three stages with a crash of the
-WebUI in it, and lets the monitor die at each (what was not synced kept, and lost), or has each
-refused by the disk (ENOSPC, EIO, EACCES, EBUSY); with `--kill` each is a real kill -9, too. After
-each another monitor resumes, and everything that was promised is checked. On Windows nothing that
-was not synced can be taken back.
+`python benchmarks/every_point.py` counts the effects of two jobs, one of three stages with a crash
+of the WebUI in it, one with a matrix, where a point fails once. It lets the monitor die at each
+effect (what was not synced kept, and lost), or has each refused by the disk (ENOSPC, EIO, EACCES,
+EBUSY); with `--kill` each is a real kill -9, too. After each another monitor resumes, and
+everything that was promised is checked. On Windows nothing that was not synced can be taken back.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeAlias
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tests.every_point import IN_PROCESS, BrokenPromiseError, How, count, disturb
+from tests.every_point import IN_PROCESS, NIGHTS, BrokenPromiseError, How, count, disturb
+
+Case: TypeAlias = tuple[Path, str, int, How]
+"""A folder for it, the name of the night, the point and what happens there."""
 
 
 def main() -> int:
@@ -35,15 +40,16 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="sdwatch-points-") as folder:
         root = Path(folder)
-        points = count(root / "count")
         ways = [*IN_PROCESS, How.KILL] if given.kill else list(IN_PROCESS)
-        print(f"{points} points, each in {len(ways)} ways", flush=True)
-        # A few more than were counted: threads take turns, and not always the same.
-        cases = [(root, n, how) for n in range(1, points + 5) for how in ways]
+        cases: list[Case] = []
+        for name, night in NIGHTS.items():
+            points = count(root / "count" / name, night)
+            print(f"{name}: {points} points, each in {len(ways)} ways", flush=True)
+            # A few more than were counted: threads take turns, and not always the same.
+            cases += [(root, name, n, how) for n in range(1, points + 5) for how in ways]
         if given.sample:
-            cases = random.Random(points).sample(cases, given.sample)
-        with ProcessPoolExecutor(given.workers, initializer=_quiet) as pool:
-            results = list(pool.map(_case, cases))
+            cases = random.Random(len(cases)).sample(cases, given.sample)
+        results = list(_all(cases, given.workers))
     broken = [text for reached, text in results if text]
     labels = Counter(reached.split(" ")[0] for reached, _ in results if reached)
     for label, times in sorted(labels.items()):
@@ -55,17 +61,27 @@ def main() -> int:
     return 1 if broken else 0
 
 
+def _all(cases: Sequence[Case], workers: int) -> Iterator[tuple[str, str]]:
+    """Yield what `_case` returns for each. One at a time needs no pool, whose pipes sometimes hang
+    under wine."""
+    if workers == 1:
+        yield from map(_case, cases)
+        return
+    with ProcessPoolExecutor(workers, initializer=_quiet) as pool:
+        yield from pool.map(_case, cases)
+
+
 def _quiet() -> None:
     logging.disable(logging.CRITICAL)
 
 
-def _case(case: tuple[Path, int, How]) -> tuple[str, str]:
+def _case(case: Case) -> tuple[str, str]:
     """Return the point that was reached, and which promise was broken."""
-    root, number, how = case
+    root, name, number, how = case
     try:
-        return disturb(root / f"{number}-{how.name}", number, how), ""
+        return disturb(root / name / f"{number}-{how.name}", number, how, NIGHTS[name]), ""
     except BrokenPromiseError as error:
-        return "", str(error)
+        return "", f"{name}: {error}"
 
 
 if __name__ == "__main__":

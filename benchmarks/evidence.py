@@ -25,7 +25,7 @@ from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.diagnostics import write_evidence
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.log.tail_capture import WINDOW_BYTES, tail_text
-from sdwatch.webui.process.host_snapshot import Machine
+from sdwatch.webui.process.host_snapshot import HostSnapshots
 
 CHUNK = 16 << 20
 ROOM = 2  # times the log's size must be free
@@ -115,8 +115,8 @@ def evidence(log: Path, redactor: Redactor, payload: dict[str, object]) -> None:
     with tempfile.TemporaryDirectory(dir=log.parent) as folder:
         tail = {"stdout": tail_text(log), "stderr": tail_text(log)}
         redactor.learn(payload)
-        machine = Machine(SystemClock(), {"state": log.parent}).at_failure()
-        write_evidence(Path(folder), payload, tail, redactor, machine)
+        host_snapshot = HostSnapshots(SystemClock(), {"state": log.parent}).at_failure()
+        write_evidence(Path(folder), payload, tail, redactor, host_snapshot)
 
 
 def a_night() -> tuple[Redactor, dict[str, object]]:

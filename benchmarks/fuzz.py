@@ -2,9 +2,10 @@
 
 `python benchmarks/fuzz.py` makes three things by seed; `--seed` makes others of them.
 
-- 100,000 job files that tests/mutations.py makes of the example jobs and some tricky ones. Each
-  must end in a job, or in an error whose every problem has a line, a column and a message of one
-  line; memory must not grow.
+- 100,000 job files that tests/mutations.py makes of the example jobs and some tricky ones, with
+  lists of prompts, tables, wildcards and defaults beside and above them. Each must end in a job, or
+  in an error whose every problem has a file, a line, a column and a message of one line; memory
+  must not grow.
 - 1,000 inboxes with links, junctions, pipes, devices and odd names in them, some exchanged while
   they are looked at (tests/hostile_trees.py), scanned and claimed: nothing outside of the spool may
   be read, moved or written to, and every plain job must be found.
@@ -43,9 +44,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from sdwatch.policy.job import document
 from tests.hostile_arguments import argument, judge_argument
 from tests.hostile_trees import judge_tree, listing_of, make_tree
-from tests.mutations import images_of, judge, mutated
+from tests.mutations import beside, images_of, mutated, outside, parses_safely
 
-_WARM_UP = 10_000
+_WARM_UP = 20_000
 """Files of one worker before its memory counts: caches are full by then, and what the rare files of
 a megabyte leave of the heap in pieces is there."""
 
@@ -72,12 +73,17 @@ class Subject:
 
 
 def _judge_file(seed: int, number: int, _: Path) -> dict[str, int]:
-    accepted = judge(mutated(seed, number), images_of(number))
+    texts, others = beside(seed, number), outside(seed, number)
+    accepted = parses_safely(mutated(seed, number), images_of(number), texts, others)
     return {"accepted": accepted, "refused": not accepted}
 
 
 def _show_file(seed: int, number: int, _: Path) -> bytes:
-    return mutated(seed, number)
+    """The job file, and behind it the texts that it was read with."""
+    texts = {**beside(seed, number), **outside(seed, number)}
+    parts = [mutated(seed, number)]
+    parts += [b"\n==== " + name.encode() + b"\n" + text for name, text in texts.items()]
+    return b"".join(parts)
 
 
 def _judge_inbox(seed: int, number: int, folder: Path) -> dict[str, int]:
@@ -316,8 +322,8 @@ def _print(subject: Subject, answers: list[Answer], seconds: float) -> None:
         counts.update(answer.counts)
     broken = sum(bool(answer.broken) for answer in answers)
     slowest = max(answers, key=lambda answer: answer.seconds)
-    told = ", ".join(f"{count:,} {what}" for what, count in counts.items())
-    print(f"{len(answers):,} {subject.name} in {seconds:.0f} s: {told}, {broken:,} broken")
+    summary = ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    print(f"{len(answers):,} {subject.name} in {seconds:.0f} s: {summary}, {broken:,} broken")
     print(f"slowest: {1000 * slowest.seconds:.0f} ms (number {slowest.number})")
 
 

@@ -17,11 +17,11 @@ import common
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIServerError
-from sdwatch.policy.failure.diagnosis import FailureFacts, judge
+from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
 from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.job.preflight import check_against
+from sdwatch.signatures import builtin_signatures
 from tests.facts.catalogues import FOLDER, catalogue
 
 JOB = """\
@@ -75,7 +75,7 @@ def main() -> int:
     signatures = builtin_signatures()
 
     def verdict_on(*log: str) -> float:
-        return timed(lambda: judge(FailureFacts(error, log=log), signatures), times)
+        return timed(lambda: diagnose(FailureFacts(error, log=log), signatures), times)
 
     verdict = verdict_on(*log_of(200, *TRACEBACK))
     rows = [

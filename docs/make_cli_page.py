@@ -31,14 +31,15 @@ can paste them anywhere.
 
 | file | what it does |
 |---|---|
-| `hold` or `hold.txt` beside the inbox | while it exists no WebUI gets a new call or is started |
+| `hold` or `hold.txt` beside the inbox | pauses everything: no call and no WebUI is started |
+| `stop` or `stop.txt` beside the inbox | stops the monitor cleanly, unless it was there before |
 | `cancel` or `cancel.txt` in a run's folder in `working/` | cancels that run |
 | `NAME.yaml.cancel` beside a waiting job | cancels that job |
-| `HOLD-<lane>.txt`, removed by you | that WebUI is tried again now |
+| `HOLD-<lane>.txt`, if you delete it | that WebUI is tried again now |
 
 **Stop `run`.** Ctrl-C, SIGTERM or a closed terminal stops it cleanly: it waits for the current
-call (`stop_grace`) and counts down. A second Ctrl-C ends it at once. Either way the job resumes at
-the next start. The config is read only at the start; `status` says when it has changed since.
+call (`stop_grace`) and counts down. A second Ctrl-C stops it at once. Either way the job resumes at
+the next start. The config is read only at the start; `status` reports if it has changed since then.
 """
 
 _CODES = """\
@@ -80,10 +81,12 @@ def _section(command: argparse.ArgumentParser) -> Iterator[str]:
     yield from (command.description or "", "", "```")
     yield " ".join([command.prog, *map(_in_usage, actions)])
     yield "```"
-    told = [(a, a.help % {**vars(a), "prog": command.prog}) for a in actions if a.help]
-    if told:
+    described = [(a, a.help % {**vars(a), "prog": command.prog}) for a in actions if a.help]
+    if described:
         yield from ("", "| argument | |", "|---|---|")
-        yield from (f"| {_named(action)} | {' '.join(text.split())} |" for action, text in told)
+        yield from (
+            f"| {_named(action)} | {' '.join(text.split())} |" for action, text in described
+        )
     if command.epilog:
         yield from ("", command.epilog.strip())
 

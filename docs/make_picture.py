@@ -195,7 +195,7 @@ def picture(recording: Recording) -> str:
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
             f'width="{WIDTH}" height="{height}" role="img" aria-labelledby="t d">',
             '<title id="t">sdwatch demo</title>',
-            f'<desc id="d">{escape(_told(recording))}</desc>',
+            f'<desc id="d">{escape(_transcript(recording))}</desc>',
             "<style>",
             f"text{{font:14px {FONT};fill:#c9d1d9}}.dim{{fill:#8b949e}}.small{{font-size:12px}}",
             ".chip text{fill:#0d1117;font-weight:600}.chip,.log,.lamp{animation-iteration-count:"
@@ -214,7 +214,7 @@ def picture(recording: Recording) -> str:
     )
 
 
-def _told(recording: Recording) -> str:
+def _transcript(recording: Recording) -> str:
     ends = ", ".join(f"{job.name} ends in {job.outcome}/" for job in recording.jobs)
     cost = recording.again - recording.crash
     return f"Three jobs move from inbox/ to working/ while the WebUI is killed once: {ends}. The " \

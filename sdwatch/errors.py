@@ -15,15 +15,20 @@ class SdwatchError(Exception):
 @dataclass(frozen=True)
 class Problem:
     """One mistake in a YAML file. Line and column count from 1; 0 if there is none to name.
-    `unfinished`: a file that is still being written looks the same."""
+    `unfinished`: a file that is still being written looks the same. `file`: another one that the
+    YAML file is read with, such as a list of prompts; '' for the YAML file itself. `outside`: that
+    file is not part of the job: other jobs use it, too."""
 
     line: int
     column: int
     message: str
     unfinished: bool = False
+    file: str = ""
+    outside: bool = False
 
     def located(self, file: str) -> str:
         """Return `file:line:column: message`, which editors and terminals make clickable."""
+        file = self.file or file
         if not self.line:
             return f"{file}: {self.message}"
         return f"{file}:{self.line}:{self.column}: {self.message}"
@@ -34,13 +39,18 @@ class FileProblems(SdwatchError):  # noqa: N818 - the problems are the error
 
     def __init__(self, file: str, problems: list[Problem]) -> None:
         self.file = file
-        self.problems = sorted(problems, key=lambda p: (p.line, p.column))
+        self.problems = sorted(problems, key=lambda p: (p.file, p.line, p.column))
         super().__init__("\n".join(p.located(file) for p in self.problems))
 
     @property
     def unfinished(self) -> bool:
         """Return whether the file may only be incomplete: nothing else is wrong with it."""
         return bool(self.problems) and all(problem.unfinished for problem in self.problems)
+
+    @property
+    def outside(self) -> Problem | None:
+        """Return a mistake that is in a file outside of the job, or None."""
+        return next((problem for problem in self.problems if problem.outside), None)
 
 
 class JobError(FileProblems):
@@ -53,6 +63,10 @@ class JobUnfitError(JobError):
 
 class ConfigError(FileProblems):
     """A config file that sdwatch refuses."""
+
+
+class NotFoundError(SdwatchError):
+    """No run or job has this name, or several do."""
 
 
 class SpoolError(SdwatchError):
@@ -69,6 +83,14 @@ class JournalError(SpoolError):
 
 class AlreadyRunningError(SdwatchError):
     """Another monitor uses this spool or this state folder; the text names it."""
+
+
+class ServiceError(SdwatchError):
+    """A background service cannot be installed or controlled; the text says what to do."""
+
+
+class NoServiceError(ServiceError):
+    """There is no service of that name, or it is not one of sdwatch."""
 
 
 class ProcessError(SdwatchError):
@@ -97,10 +119,12 @@ class Probes:
     def _counts(self) -> str:
         during = f"in these {self.seconds:.0f} s"
         if not self.unanswered:
-            return f"it answered all {self.answered} probes {during}" if self.answered else ""
+            probes = "the one probe" if self.answered == 1 else f"all {self.answered} probes"
+            return f"it answered {probes} {during}" if self.answered else ""
         sent = self.answered + self.unanswered
         if not self.answered:
-            return f"it answered none of {sent} probes {during}"
+            none = "did not answer the one" if sent == 1 else f"answered none of {sent}"
+            return f"it {none} {'probe' if sent == 1 else 'probes'} {during}"
         return f"it answered {self.answered} of {sent} probes {during}"
 
 
@@ -164,9 +188,21 @@ class WebUIInterruptedError(WebUIError):
     """Somebody pressed Interrupt or Skip, so the reply is not what was asked for."""
 
 
+class LaneError(SdwatchError):
+    """An internal error of a lane ended a call."""
+
+
 class RunCancelledError(SdwatchError):
     """Somebody cancelled the run."""
 
 
+class RunTimedOutError(RunCancelledError):
+    """The calls of the run took longer than its job allows."""
+
+
 class RunStoppedError(SdwatchError):
     """The monitor stops, or the lane is on hold; the run stays in working/ and resumes later."""
+
+
+class RunGoneError(SdwatchError):
+    """Somebody removed the run's folder."""

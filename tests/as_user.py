@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import os
 
+from tests import warm
 from tests.monitored import Monitored
-
-ROOT = Path(__file__).parents[1]
 
 # What is imported later could not be read any more by the other user, in a private home.
 _DRIVER = """
@@ -19,7 +16,7 @@ Image.init()
 for name in ("ascii", "idna", "latin-1", "utf-8"):
     codecs.lookup(name)
 from sdwatch import system
-from sdwatch.config import load_config
+from sdwatch.config_file import load_config
 from sdwatch.monitor.monitor import Monitor
 
 config = load_config(Path(sys.argv[1]))
@@ -38,10 +35,5 @@ print(monitor.run(), flush=True)
 def start_as(spool: Monitored, user: int) -> None:
     """Begin its monitor's process as this user, with the group of the same number; as this process'
     own user where that is not root. Its folders must belong to the user."""
-    with open(spool.root / "monitor.log", "ab") as log:
-        spool.process = subprocess.Popen(
-            [sys.executable, "-c", _DRIVER, str(spool.config_file), str(user)],
-            cwd=ROOT,
-            stdout=log,
-            stderr=log,
-        )
+    words = ("-c", _DRIVER, str(spool.config_file), str(user))
+    spool.process = warm.begin(*words, out=spool.root / "monitor.log", env=os.environ)

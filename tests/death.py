@@ -26,7 +26,7 @@ class Death(BaseException):
 
 class Points:
     """Listens to all effects. At the n-th (`number` counts from 1; 0: never) it calls `then`, which
-    raises; `unsynced` is told of each that is carried out."""
+    raises; `unsynced` gets each that is carried out."""
 
     def __init__(
         self, number: int, then: Callable[[Failpoint], None], unsynced: Unsynced | None = None
@@ -50,7 +50,7 @@ class Points:
                     self.dead = True
                     raise
             if self._unsynced is not None:
-                self._unsynced.take(effect)
+                self._unsynced.add(effect)
 
     @property
     def reached(self) -> str:
@@ -71,7 +71,7 @@ def listening(points: Points) -> Iterator[Points]:
 
 
 def _silent_death(args: threading.ExceptHookArgs) -> None:
-    """Also an end with one of our own errors, as on a disk that refuses: the check tells of it."""
+    """Also an end with one of our own errors, as on a disk that refuses: the check reports it."""
     if not issubclass(args.exc_type, Death | SdwatchError):
         threading.__excepthook__(args)
 
@@ -96,7 +96,7 @@ class Unsynced:
     _syncing: dict[int, tuple[int, int]] = field(default_factory=dict)
     _new: dict[int, Path] = field(default_factory=dict)  # files that are being made, by thread
 
-    def take(self, effect: Failpoint) -> None:
+    def add(self, effect: Failpoint) -> None:
         """An effect is about to be carried out; the one before it in this thread has been."""
         self._end_sync(threading.get_ident())
         self._take_new(self._new.pop(threading.get_ident(), None))
@@ -105,7 +105,7 @@ class Unsynced:
             self._syncing[threading.get_ident()] = _identity(path)
         elif effect.label in ("append", "write"):
             self._take_content(path)
-        elif effect.label in ("create", "make_folder"):
+        elif effect.label in ("create", "link", "make_folder"):
             self._take_name(path, lambda folder: _remove(path.name, folder))
         elif effect.label == "rename" and effect.source is not None:
             self._take_rename(effect.source, path)

@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from sdwatch.cli.asked import _advice
 from sdwatch.cli.live import LiveShow
-from sdwatch.config import WebUIConfig, builtin_signatures
+from sdwatch.cli.webui_client import _advice
+from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
-from sdwatch.lane.hold import Hold
 from sdwatch.lane.lane import Lane
 from sdwatch.monitor.holds import Holds
 from sdwatch.policy.failure import recovery, reply_checks
-from sdwatch.policy.failure.diagnosis import judge, what_failed
+from sdwatch.policy.failure.cooldown import Instant
+from sdwatch.policy.failure.diagnosis import diagnose, what_failed
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.hold_reason import (
     Held,
@@ -28,31 +28,32 @@ from sdwatch.policy.failure.hold_reason import (
     Lack,
     NoCall,
     StartFailure,
-    broken_here,
-    doubted_jobs,
-    failed_proof,
+    crashed_repeatedly,
+    failed_self_test,
     found_by_call,
+    internal_error,
     no_answer,
     no_room,
-    no_start,
-    not_begun,
+    not_started,
     seen_by_probe,
-    unproven,
+    self_test_due,
+    start_failed,
 )
-from sdwatch.policy.failure.lasting import Lasting
+from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.matching import FailedStart, ends_start, why_not_started
 from sdwatch.policy.failure.recovery import SelfTestResult
-from sdwatch.policy.failure.reply_checks import LEVELS, Made, Picture
+from sdwatch.policy.failure.reply_checks import LEVELS, Picture, ReplyContents
+from sdwatch.policy.lane.holds import Holding
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.policy.report.why import About, Evidence, why_text
+from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.recorder import EvidenceRecorder
-from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.http.reply_checks import ReplyChecks
-from tests.fakes import FakeClient, FakeProcess, picture, reply
+from tests.fakes import FakeClient, FakeProcess, picture, reply, settings_of
 from tests.helpers import FakeClock
 from tests.histories import ModelWebUI, night
 from tests.monitored import job, journal, monitored
@@ -67,7 +68,7 @@ def decisions() -> dict[str, Any]:
         "diagnoses": list(_diagnoses()),
         "replies": list(_replies()),
         "starts": list(_starts()),
-        "holds": list(_troubles()),
+        "holds": list(_hold_reasons()),
         "blame": list(_nights()),
         "calls": list(_calls()),
         "notes": _notes(),
@@ -124,7 +125,7 @@ def _failures() -> Iterator[FailureFacts]:
 def _diagnoses() -> Iterator[Any]:
     signatures = builtin_signatures()
     for facts in _failures():
-        explanation = judge(facts, signatures)
+        explanation = diagnose(facts, signatures)
         key = what_failed(explanation, facts.error)
         shared = key.shared(str).digest if key else ""
         found = (
@@ -152,7 +153,7 @@ def _replies() -> Iterator[Any]:
         ([Picture((64, 64))], {}, ("Couldn't find VAE named x", "Networks not found: y")),
         ([Picture((64, 64))], {}, ("*** Error running process: /w/extensions/a/s.py",)),
     ):
-        made = Made(pictures, info, log=log)
+        made = ReplyContents(pictures, info, log=log)
         yield [each.key for each in reply_checks.findings("txt2img", size, made)]
     for data, level in ((picture(size=(32, 32)), "fail"), (picture(size=(32, 32)), "warn")):
         try:
@@ -163,7 +164,7 @@ def _replies() -> Iterator[Any]:
                 type(error).__name__,
                 error.kind,
                 error.facts,
-                judge(FailureFacts(error)).diagnosis,
+                diagnose(FailureFacts(error)).diagnosis,
             )
 
 
@@ -173,9 +174,9 @@ def _starts() -> Iterator[Any]:
         known = why_not_started(FailedStart(([sample.text],), 1), signatures)
         yield known and known.name, ends_start(sample.text, signatures)
         for failure in StartFailure if known else ():
-            yield _of(no_start("it ended", known, failure))
+            yield _of(start_failed("it ended", known, failure))
     for failure, lack in itertools.product(StartFailure, (None, *Lack)):
-        yield _of(no_start("port 1 is taken by busy", None, failure, lack))
+        yield _of(start_failed("port 1 is taken by busy", None, failure, lack))
 
 
 def _of(hold_reason: HoldReason) -> Any:
@@ -196,30 +197,38 @@ def _plain(facts: Any) -> Any:
     return getattr(facts, "digest", None) or getattr(facts, "name", facts)
 
 
-def _verdicts() -> Iterator[Any]:
+def _explanations() -> Iterator[Any]:
     busy = WebUIBusyError("x", status=429)
     unusable = WebUINotUsableError("x", status=401)
     memory = WebUIServerError("x", status=500, said="CUDA out of memory")
     for error in (busy, unusable, memory):
-        yield judge(FailureFacts(error), builtin_signatures())
+        yield diagnose(FailureFacts(error), builtin_signatures())
 
 
-def _troubles() -> Iterator[Any]:
+def _hold_reasons() -> Iterator[Any]:
     for managed in (True, False):
         for lack in Lack:
             yield _of(seen_by_probe("it is busy", lack, managed=managed))
         yield _of(no_answer("it is busy", managed=managed))
-        for explanation in _verdicts():
-            yield _of(failed_proof("the canary", explanation, managed=managed))
+        for explanation in _explanations():
+            yield _of(failed_self_test("the canary", explanation, managed=managed))
             yield _of(found_by_call("it is busy", explanation, managed=managed))
-    for hold_reason in (doubted_jobs(["a"]), no_room("x"), broken_here("x"), unproven()):
+    for hold_reason in (
+        crashed_repeatedly(["a"]),
+        no_room("x"),
+        internal_error("x"),
+        self_test_due(),
+    ):
         yield _of(hold_reason)
-    yield _of(not_begun("no such folder. Make it."))
-    hold = Hold(SystemClock())
-    for hold_reason in (no_answer("a", managed=True), no_answer("b", managed=True), unproven()):
-        hold.update(hold_reason)
-    assert hold.held is not None
-    yield len(hold.held.tried)
+    yield _of(not_started("no such folder. Make it."))
+    hold = Holding()
+    for hold_reason in (
+        no_answer("a", managed=True),
+        no_answer("b", managed=True),
+        self_test_due(),
+    ):
+        hold = hold.update(hold_reason, Instant(0.0, 0.0, ""))
+    yield len(hold.tried)
 
 
 def _nights() -> Iterator[Any]:
@@ -249,7 +258,8 @@ def _calls() -> Iterator[Any]:
     )
     for error, recovers in itertools.product(errors, (True, False)):
         recorder = EvidenceRecorder()
-        api = WebUIAPI(FakeClient(error), FakeProcess(), recorder, recovery=recovers)
+        settings = settings_of(recovery=recovers)
+        api = WebUIAPI(FakeClient(error), FakeProcess(), recorder, settings=settings)
         outcome = api.generate_images_with_recovery("txt2img", {"prompt": "x"})
         assert outcome.envelope is not None
         about = About("20261123-142137.125-castle-b12c", "castle.yaml", option=" --config x")
@@ -264,8 +274,8 @@ def _calls() -> Iterator[Any]:
     record = {"event": "call_failed", "call": "1.1", "decision": "restart and retry (it may cure)"}
     yield attempt_from(record).action, attempt_from(record).failure
     proven = {"event": "call_proven", "call": "1.1", "unwell": "it died"}
-    told = with_attempts(cancelled_envelope(), [record, proven])
-    yield told.self_test_passed, len(told.attempts), told.blame
+    envelope = with_attempts(cancelled_envelope(), [record, proven])
+    yield envelope.self_test_passed, len(envelope.attempts), envelope.blame
 
 
 class _StandIn:
@@ -281,7 +291,7 @@ class _StandIn:
 
 def _notes() -> Any:
     """Which notices there are of holds, and which notes lie in the spool."""
-    told: list[Any] = []
+    reported: list[Any] = []
     lane = _StandIn()
     lanes = [cast(Lane, lane)]
     with tempfile.TemporaryDirectory() as folder:
@@ -291,33 +301,37 @@ def _notes() -> Any:
             Spool(Path(folder), "me"),
             ["sim"],
             clock=clock,
-            report=lambda notice: told.append((notice.topic.name, notice.subject)),
+            report=lambda notice: reported.append((notice.topic.name, notice.subject)),
         )
         full = NoCall("5 MB free, less than min_free", HoldKey(HoldCode.NO_ROOM))
         share = NoCall("share gone: less than min_free", HoldKey(HoldCode.SHARE_GONE))
         for everything in (None, full, replace(full, text="4 MB free"), share, None):
             holds.report(lanes, everything)
-            told.append(note.exists())
-        for hold_reason in (no_answer("a", managed=True), no_answer("b", managed=True), unproven()):
+            reported.append(note.exists())
+        for hold_reason in (
+            no_answer("a", managed=True),
+            no_answer("b", managed=True),
+            self_test_due(),
+        ):
             lane.held = Held(hold_reason, "then")
             holds.report(lanes, None)
-            told.append(note.exists())
+            reported.append(note.exists())
         note.unlink()
         holds.report(lanes, None)
-        return told, lane.released
+        return reported, lane.released
 
 
 def _lasting() -> Any:
-    disk = Lasting()
+    disk = LastingStates()
     words = itertools.cycle(("No space left", "it is full"))
     keys = itertools.chain([28] * 300, [30] * 300, [28] * 300)
-    return [at for at, key in enumerate(keys) if disk.goes_on("run", key, next(words), at)]
+    return [at for at, key in enumerate(keys) if disk.persists("run", key, next(words), at)]
 
 
 def _display() -> Any:
     show = LiveShow(lambda: {"hold": "", "lanes": []}, "/spool")
     for topic, subject in itertools.product(Topic, ("a", "b", "a")):
-        show.tell(Notice(f"{subject}: done: on hold: failed: x", topic, subject, "/done/x"))
+        show.notify(Notice(f"{subject}: done: on hold: failed: x", topic, subject, "/done/x"))
     return [(event.notice.topic.name, event.notice.subject, event.style) for event in show._events]
 
 
@@ -327,8 +341,8 @@ def _asked() -> Any:
 
     webui = WebUIConfig.model_validate({"name": "x", "url": "http://127.0.0.1:1"})
     results = [ProbeResult(False, seen.value, seen=seen) for seen in Seen]
-    told = [_advice(result, webui) for result in results]
-    return [told.count(each) for each in told]
+    advice = [_advice(result, webui) for result in results]
+    return [advice.count(each) for each in advice]
 
 
 _PLAN = """
@@ -362,8 +376,8 @@ def _a_night() -> Any:
 
 def _story(run: Path) -> Any:
     """How it ended, by its folder: codes and numbers alone."""
-    told = json.loads((run / "error.json").read_text("utf-8")) if "failed" in run.parts else {}
-    ended = [told.get(key) for key in ("error", "diagnosis", "blame", "self_test_passed")]
+    error = json.loads((run / "error.json").read_text("utf-8")) if "failed" in run.parts else {}
+    ended = [error.get(key) for key in ("error", "diagnosis", "blame", "self_test_passed")]
     gate = [
         (record["event"], record["action"], record["ground"])
         for record in journal(run)

@@ -1,5 +1,5 @@
-"""One job of three stages with a crash in it, whose monitor meets its end, or a disk that refuses,
-at one point of many; and what must be true once another monitor has gone on.
+"""One job with a failure in it, whose monitor meets its end, or a disk that refuses, at one of
+many points; and what must be true once another monitor has gone on.
 
 A point is one effect of the monitor (sdwatch/system/failpoints.py), counted from 1.
 """
@@ -11,19 +11,24 @@ import gc
 import hashlib
 import json
 import os
-import subprocess
+import re
 import sys
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from PIL import Image
+
 from sdwatch.errors import SdwatchError
 from sdwatch.system.failpoints import Failpoint
+from tests import warm
 from tests.death import Death, Points, Unsynced, listening
 from tests.helpers import KILL, PATIENCE, ended_by
 from tests.monitored import Monitored, journal, monitored
+from tests.webui.comfy import MODEL
 
 JOB = """\
 stages:
@@ -31,11 +36,51 @@ stages:
   - img2img: {prompt: a castle at night, width: 64, height: 64, steps: 2, seed: 6}
   - extra-single-image: {upscaling_resize: 2, upscaler_1: Lanczos}
 """
-CRASH = "- {fault: sigkill-mid-step, when: {stage: img2img}, times: once}"
-STAGES = ("txt2img", "img2img", "extra-single-image")
+GRID = """\
+prompt: a __color__ ${animal}
+matrix: {animal: [cat, owl], cfg_scale: [5, 7]}
+width: 64
+height: 64
+"""
+
+
+_CHECKPOINT = f"override_settings: {{sd_model_checkpoint: {MODEL}}}"
+JOB_OF_COMFYUI = f"""\
+stages:
+  - txt2img: {{prompt: a castle, width: 64, height: 64, steps: 2, seed: 5, {_CHECKPOINT}}}
+  - img2img: {{prompt: a castle, width: 64, height: 64, steps: 2, seed: 6, {_CHECKPOINT}}}
+  - extra-single-image: {{upscaling_resize: 2, upscaler_1: Lanczos}}
+"""
+
+
+@dataclass(frozen=True)
+class Night:
+    """A job of a night. `faults`: of the simulator, which is of this `kind`; `calls`: the stage of
+    each; `outside`: whether it takes lines and defaults from outside, which change before it
+    resumes."""
+
+    job: str
+    faults: str
+    calls: Mapping[str, str]
+    outside: bool = False
+    kind: str = "forge"
+
+
+_CRASH = "- {fault: sigkill-mid-step, when: {stage: img2img}, times: once}"
+_CALLS = {"1.1": "txt2img", "2.1": "img2img", "3.1": "extra-single-image"}
+STAGES = Night(JOB, _CRASH, _CALLS)
+OF_COMFYUI = Night(JOB_OF_COMFYUI, _CRASH, _CALLS, kind="comfyui")
+"""The same for a WebUI that has no checkpoint of its own, and keeps calls in a queue."""
+MATRIX = Night(
+    GRID,
+    "- {fault: structured-500, when: {prompt: owl}, times: once}",
+    {f"p{point}.1.1": "txt2img" for point in (1, 2, 3, 4)},
+    outside=True,
+)
+NIGHTS = {"three stages": STAGES, "a matrix": MATRIX, "ComfyUI": OF_COMFYUI}
 ON_DISK = (
-    "append", "create", "make_folder", "remove", "remove_folder", "rename", "sync", "sync_folder",
-    "write",
+    "append", "create", "link", "make_folder", "remove", "remove_folder", "rename", "sync",
+    "sync_folder", "write",
 )  # fmt: skip
 
 
@@ -60,42 +105,59 @@ IN_PROCESS = tuple(
 
 
 class BrokenPromiseError(AssertionError):
-    """What is not as it must be; the text begins with the point."""
+    """What is not as it must be; the text starts with the point."""
 
 
-def count(root: Path) -> int:
+def count(root: Path, night: Night = STAGES) -> int:
     """How many points an undisturbed night has, from the monitor's start to its end."""
-    with _spool(root) as spool, listening(Points(0, _never)) as points:
-        spool.drop("castle.yaml", JOB)
+    with _spool(root, night) as spool, listening(Points(0, _never)) as points:
+        spool.drop("castle.yaml", night.job)
         spool.start(once=True)
         spool.ended()
-        _check(spool)
+        _check(spool, night)
         return len(points.seen)
 
 
-def disturb(root: Path, number: int, how: How) -> str:
-    """Let `how` happen at the point `number`, and another monitor go on; what the point was, or ''
+def disturb(root: Path, number: int, how: How, night: Night = STAGES) -> str:
+    """Let `how` happen at the point `number`, and another monitor resume; what the point was, or ''
     where it was never reached, or the disk has no part in it. Raises BrokenPromiseError."""
-    with _spool(root) as spool:
-        spool.drop("castle.yaml", JOB)
+    with _spool(root, night) as spool:
+        spool.drop("castle.yaml", night.job)
         try:
             disturbed = _kill if how is How.KILL else _in_process
             reached = disturbed(spool, number, how)
-            _check_one_holder(spool)
+            _check_one_holder(spool, night)
             if not spool.done():
+                if night.outside:
+                    _write_outside(root, "green\n", "steps: 3\n")
                 spool.start(once=True)
                 spool.ended()
-            _check(spool, deaths=0 if how.isupper() else 1)
+            _check(spool, night, deaths=0 if how.isupper() else 1)
         except (AssertionError, OSError, ValueError) as error:  # or there is no run.json to read
             raise BrokenPromiseError(f"point {number}, {how}: {error!r}") from error
         return reached
 
 
-def _spool(root: Path) -> AbstractContextManager[Monitored]:
+@contextmanager
+def _spool(root: Path, night: Night) -> Iterator[Monitored]:
     root.mkdir(parents=True, exist_ok=True)
-    return monitored(
-        root, faults=CRASH, settings={"settle": 0, "cooldown": [0.05]}, webui={"stop_grace": 5}
-    )
+    settings = {"settle": 0, "cooldown": [0.05], "wildcards": str(root / "lists")}
+    flags: tuple[str, ...] = ("--kind", night.kind)
+    if night.kind == "comfyui":
+        base = root / "comfyui"
+        (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
+        flags += ("--base-directory", str(base))
+    grace = {"stop_grace": 5}
+    with monitored(root, faults=night.faults, settings=settings, webui=grace, flags=flags) as spool:
+        if night.outside:
+            _write_outside(root, "red\nblue\n", "steps: 2\n")
+        yield spool
+
+
+def _write_outside(root: Path, colors: str, defaults: str) -> None:
+    (root / "lists").mkdir(exist_ok=True)
+    (root / "lists/color.txt").write_text(colors, encoding="utf-8")
+    (root / "spool/inbox/_defaults.yaml").write_text(defaults, encoding="utf-8")
 
 
 def _never(effect: Failpoint) -> None:
@@ -135,7 +197,7 @@ _DRIVER = """
 import os, sys
 from pathlib import Path
 from sdwatch.system import failpoints as effects
-from sdwatch.config import load_config
+from sdwatch.config_file import load_config
 from sdwatch.monitor.monitor import Monitor
 from tests.death import Points
 from tests.helpers import KILL
@@ -151,41 +213,53 @@ Monitor(load_config(Path(sys.argv[1])), once=True).run()
 
 def _kill(spool: Monitored, number: int, how: How) -> str:
     del how
-    command = [sys.executable, "-c", _DRIVER, str(spool.config_file), str(number)]
-    limit = 60 * PATIENCE
-    folder = Path(__file__).parent.parent
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=limit)
+    words = ("-c", _DRIVER, str(spool.config_file), str(number))
+    ended = warm.run(*words, env=os.environ, limit=60 * PATIENCE)
     assert ended.returncode in (0, ended_by(KILL)), ended.stderr
-    return ended.stdout.strip()
+    return ended.stdout.decode().strip()
 
 
-def _holders(spool: Monitored) -> list[Path]:
+def _holders(spool: Monitored, night: Night) -> list[Path]:
     """Every file under the spool that is the job, byte for byte."""
     places = (spool.inbox, spool.spool / "working", spool.spool / "done", spool.spool / "failed")
     files = [path for place in places for path in place.rglob("*") if path.is_file()]
-    return [path for path in files if path.read_text(errors="replace") == JOB]
+    return [path for path in files if path.read_text(errors="replace") == night.job]
 
 
-def _check_one_holder(spool: Monitored) -> None:
-    held_by = _holders(spool)
+def _check_one_holder(spool: Monitored, night: Night) -> None:
+    held_by = _holders(spool, night)
     assert len(held_by) == 1, f"the job is in {held_by}"
 
 
-def _check(spool: Monitored, deaths: int = 0) -> None:
+def _check(spool: Monitored, night: Night, deaths: int = 0) -> None:
     """All that was promised, once the night is over."""
-    _check_one_holder(spool)
+    _check_one_holder(spool, night)
     assert len(spool.done()) == 1, f"not done: {spool.failed()} {spool.working()} {spool.told}"
     assert not spool.failed(), "failed"
     assert not spool.working(), f"left in working: {spool.working()}"
     run = spool.done()[0]
-    _check_images(run)
-    _check_story(run, spool.stats()["by_stage"], deaths)
+    _check_images(run, night)
+    _check_story(run, night, spool.stats()["by_stage"], deaths)
+    if night.outside:
+        _check_choices(run)
 
 
-def _check_images(run: Path) -> None:
+def _check_choices(run: Path) -> None:
+    """All points of a matrix have the same line, seed and defaults, also those made later."""
+    made = []
+    for path in (run / "images").iterdir():
+        with Image.open(path) as picture:
+            made.append(picture.info["parameters"])
+    prompts = {text.splitlines()[0] for text in made}
+    assert sorted(prompt.split()[2] for prompt in prompts) == ["cat", "owl"], prompts
+    for choice in (r"^a (\w+) ", r"Seed: (\d+)", r"Steps: (\d+)"):
+        assert len({re.search(choice, text)[1] for text in made}) == 1, (choice, made)  # type: ignore[index]
+
+
+def _check_images(run: Path, night: Night) -> None:
     manifest = json.loads((run / "run.json").read_text())
     recorded = [image for call in manifest["calls"] for image in call["images"]]
-    assert len(recorded) == len(STAGES), f"recorded images: {recorded}"
+    assert len(recorded) == len(night.calls), f"recorded images: {recorded}"
     there = {path.name for path in (run / "images").iterdir()}
     assert there == {image["name"] for image in recorded}, f"in images/: {there}"
     assert not [path.name for path in run.iterdir() if path.name.endswith(".tmp")]
@@ -194,8 +268,8 @@ def _check_images(run: Path) -> None:
         assert hashlib.sha256(data).hexdigest() == image["sha256"], image["name"]
 
 
-def _check_story(run: Path, posts: dict[str, int], deaths: int) -> None:
-    """The journal begins and ends as it should, and no finished call was sent again."""
+def _check_story(run: Path, night: Night, posts: dict[str, int], deaths: int) -> None:
+    """The journal starts and ends as it should, and no finished call was sent again."""
     records = journal(run)
     names = [record["event"] for record in records]
     assert names[0] == "claimed", names
@@ -214,9 +288,10 @@ def _check_story(run: Path, posts: dict[str, int], deaths: int) -> None:
             open_calls.discard(call)
         if event == "call_finished":
             finished.add(call)
-    assert finished == {"1.1", "2.1", "3.1"}, names
+    assert finished == night.calls.keys(), names
     cut_off = sum(begun.values()) - names.count("call_finished") - names.count("call_failed")
     assert cut_off - names.count("call_given_up") <= deaths, names
-    for number, stage in enumerate(STAGES, 1):
-        sent, noted = posts.get(stage, 0), begun[f"{number}.1"]
+    for stage in set(night.calls.values()):
+        noted = sum(begun[call] for call, kind in night.calls.items() if kind == stage)
+        sent = posts.get(stage, 0)
         assert 0 < sent <= noted, f"{stage}: {sent} POSTs, {noted} in the journal: {names}"

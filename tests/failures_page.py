@@ -6,48 +6,51 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from sdwatch.config import builtin_signatures
 from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.diagnosis import Diagnosis, advice_for
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.signatures import Signature, Way
-from sdwatch.policy.job.catalogue import Kind
+from sdwatch.policy.kinds.unknown import UNKNOWN
+from sdwatch.signatures import builtin_signatures
 from tests.truth_table import HOLD_ROWS, KINDS, NAMES, ROWS, Row
 
 _HEAD = """\
 # What becomes of each failure
 
-Search here for what your WebUI said: [its texts](#what-the-webui-says) have a cause and an advice.
-`Connection refused`, `RemoteDisconnected` and `Connection aborted` are none of them: they are what
-others see of a WebUI that had died before, so look for the text that came first.
+Search this page for what your WebUI said: [each text](#what-the-webui-says) has a cause and
+advice. `Connection refused`, `RemoteDisconnected` and `Connection aborted` are not among them:
+other programs print them about a WebUI that has already died. Look for the text that came before
+them.
 
 ## What a job meets
 
-Printed from `tests/truth_table.py`, whose every row the test suite runs through the real monitor
-against a simulated WebUI of that kind: a job meets the fault each time it is sent, on a WebUI that
-is well otherwise. With a fault that strikes once, the second attempt succeeds and the job is done.
+Printed from `tests/truth_table.py`. The test suite runs every row through the real monitor
+against a simulated WebUI of that kind. Here the job meets the fault each time it is sent, and the
+WebUI is otherwise healthy. If a fault strikes only once, the second attempt succeeds and the job
+is done.
 
-*POSTs*: how often the WebUI was sent something; *restarts*: of it.
-After the second failure the WebUI makes a self-test: the canary (64x64, one step, a prompt that is
-new each time), then a plain picture of two steps, as large as the last good call. One that fails it
-is restarted and tested again. It passed in the end in all these, so the job is to blame. A fresh
-WebUI that fails it is put on hold, and costs no job: the call gets one last attempt afterwards.
+*POSTs*: how often the job's call was sent. *Restarts*: how often the WebUI was restarted. After
+the second failure the WebUI gets a self-test: the canary (64x64, one step, a prompt that is new
+each time), then a plain picture of two steps, as large as the last good call. A WebUI that fails
+it is restarted and tested again. In all these rows it passed in the end, so the job is at fault.
+A freshly started WebUI that fails it goes on hold and costs no job: the call gets one last
+attempt once the WebUI has recovered.
 """
 
 _ON_HOLD = """\
-The lane goes on hold, with the reason in `status` and in `HOLD-<lane>.txt`. After a crash it is
-tried again as the cool-down allows. What only a person can cure is no crash: a WebUI that answers
-is left running and asked again, and one that does not run is started again, after 30 s at most.
-The job waits in the inbox, or in working/ where it was sent before.
+The lane goes on hold, and `status` and `HOLD-<lane>.txt` say why. After a crash it is tried again
+as the cool-down allows. What only a person can fix is not a crash: a WebUI that answers is left
+running and checked again, and one that is not running is started again after 30 s at most. The
+job waits in the inbox, or in working/ if it was already sent.
 """
 
 _TEXTS = """\
 
 ## What the WebUI says
 
-Printed from `sdwatch/policy/failure/signatures.yaml`: texts of a WebUI's replies and of its log, in
-which `NAME` stands for any name, what sdwatch takes them for, and what to do. Of two that fit, the
-upper one is taken. Yours can be added (`signatures:` in the config). In WHY.txt the advice has only
+Printed from `sdwatch/policy/failure/signatures.yaml`: texts from a WebUI's replies and log
+(`NAME` stands for any name), what sdwatch takes them for, and what to do. If two fit, the upper
+one counts. You can add your own (`signatures:` in the config). The advice in a WHY.txt has only
 the flags of the kind of WebUI that failed.
 """
 
@@ -58,7 +61,7 @@ def page() -> str:
     lines += ["| what is seen | on | diagnosis | blame | POSTs | restarts | ends in |"]
     lines += ["|---|---|---|---|---|---|---|"]
     lines += [_line(row) for row in ROWS]
-    lines += ["", "## It does not start, or is of no use as it is", ""]
+    lines += ["", "## The WebUI does not start, or cannot be used", ""]
     lines += [_ON_HOLD]
     lines += ["| what is seen | tried on | POSTs | a crash |", "|---|---|---|---|"]
     for row in HOLD_ROWS:
@@ -90,19 +93,35 @@ def _texts_of(signature: Signature) -> list[str]:
     return [
         f"### {signature.name}",
         *("", "```", *shown, "```", ""),
-        f"**{signature.diagnosis}** (proves: {', '.join(signature.proves)}){when}: "
+        f"**{signature.diagnosis}** (proves: {', '.join(_proven_by(signature))}){when}: "
         f"{signature.cause}. "
-        f"{fitted(signature.advice, Kind.UNKNOWN)}",
+        f"{fitted(signature.advice, UNKNOWN)}",
         "",
     ]
 
 
+_PROVES = {
+    Diagnosis.POISONED: "poisoned",
+    Diagnosis.NOT_USABLE: "hold",
+    Diagnosis.STORAGE: "hold",
+    Diagnosis.BUSY: "hold",
+    Diagnosis.BAD_REQUEST: "job",
+}
+
+
+def _proven_by(signature: Signature) -> list[str]:
+    """What follows from a signature, beside its cause and its advice."""
+    poisoned = "poisoned" if signature.poisons else None
+    facts = dict.fromkeys((_PROVES.get(signature.diagnosis), poisoned))
+    return [fact for fact in facts if fact] or ["advice"]
+
+
 def _numbers_of(signature: Signature) -> Iterator[str]:
     """The statuses and exit codes that say it alone."""
-    for way in signature.ways:
+    for way in signature.when:
         if way.by_status:
             yield from (f"HTTP {status}" for status in way.status)
-        yield from (_exit(code, way) for code in way.exit)
+        yield from (_exit(code, way) for code in way.exits)
 
 
 _MEMORY = {

@@ -1,27 +1,31 @@
-"""Stand-ins for the WebUI, and a real spool to run a job in."""
+"""Fakes of the WebUI, and a real spool to run a job in."""
 
 from __future__ import annotations
 
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image, PngImagePlugin
 
 from sdwatch.errors import WebUIError, WebUIServerError
+from sdwatch.policy.lane.state import Setup
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import Spool, claim
 from sdwatch.spool.inbox import Inbox
+from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.stages.runner import StageRunner
+from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import Clock, SystemClock
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.client import Reply
-from sdwatch.webui.http.mailbox import Mailbox
+from sdwatch.webui.http.roles import CallSettings
+from sdwatch.webui.http.run_control import RunControl
 
 Answer = Reply | WebUIError | Callable[[str, Mapping[str, Any]], Reply]
 
@@ -49,7 +53,7 @@ def server_error(text: str = "RuntimeError") -> WebUIServerError:
 
 
 class PlainClient:
-    """Gives its answers one after the other, then the last one for ever; keeps what was asked.
+    """Gives its answers one after the other, then the last one forever; keeps what was asked.
     It has `generate_images` and nothing else."""
 
     def __init__(self, *answers: Answer) -> None:
@@ -120,6 +124,11 @@ class FakeProcess:
         return self.restarts_well
 
 
+def settings_of(**setup: Any) -> CallSettings:
+    """Of a WebUI without a lane."""
+    return CallSettings(setup=Setup(supervised=False, **setup))
+
+
 @dataclass
 class Workplace:
     """A real spool, and the road of a job through it without a monitor."""
@@ -130,7 +139,7 @@ class Workplace:
     def __post_init__(self) -> None:
         self.spool = Spool(self.root / "spool", "worker")
         self.spool.prepare()
-        self.mailbox = Mailbox()
+        self.control = RunControl()
 
     def claimed(
         self, job: str, images: Mapping[str, bytes] | None = None, name: str = "job.yaml"
@@ -152,20 +161,27 @@ class Workplace:
         assert run is not None
         return run
 
+    def recorder(self, run: Run, control: RunControl | None = None) -> RunRecorder:
+        disk = PatientDisk(run, self.clock, control or self.control)
+        return RunRecorder(run, Redactor(), self.clock, disk)
+
     def runner(self, run: Run, webui: Any = None, **more: Any) -> StageRunner:
         """`webui`: a plain client; None for none. See `recovering` for the crash-aware call."""
-        recorder = RunRecorder(run, Redactor(), self.clock)
-        more.setdefault("mailbox", self.mailbox)
-        return StageRunner(run, webui, recorder, clock=self.clock, **more)
+        control = more.pop("control", self.control)
+        recorder = self.recorder(run, control)
+        settings = RunSettings(**more)
+        return StageRunner(
+            run, webui, recorder, clock=self.clock, settings=settings, control=control
+        )
 
     def recovering(
-        self, run: Run, client: Any, process: Any, *, permit: Any = None, **more: Any
+        self, run: Run, client: Any, process: Any, *, host_snapshots: Any = None, **setup: Any
     ) -> StageRunner:
-        """A runner with the crash-aware call."""
-        recorder = RunRecorder(run, Redactor(), self.clock)
-        api = WebUIAPI(client, process, recorder, mailbox=self.mailbox, **more)
-        known = {"permit": permit} if permit else {}
-        return StageRunner(run, api, recorder, clock=self.clock, mailbox=self.mailbox, **known)
+        """A runner with the crash-aware call. `setup`: of a WebUI without a lane."""
+        recorder = self.recorder(run)
+        settings = replace(settings_of(**setup), host_snapshots=host_snapshots)
+        api = WebUIAPI(client, process, recorder, control=self.control, settings=settings)
+        return StageRunner(run, api, recorder, clock=self.clock, control=self.control)
 
     def resumed(self) -> Run:
         """The one run in working/, as the next start opens it."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import os
+import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Protocol, TypeVar
 
 import psutil
 
@@ -29,26 +35,45 @@ TO_BE_ASKED: int = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(
 )
 """For Popen's `creationflags`: a group and a console of its own, for `ask_to_stop` on Windows."""
 
+RESET = struct.pack("HH" if sys.platform == "win32" else "ii", 1, 0)
+"""For SO_LINGER: closing the connection resets it."""
+
 PATIENCE = 3.0 if sys.platform == "win32" else 1.0
 """Factor on the deadlines of tests: Python takes seconds to start under wine or a virus scanner."""
+
+_POLLING = 0.1 if sys.platform == "win32" else 0.01
+"""Seconds between two looks. Each look at a file takes 10 ms under wine, and slows all others."""
+
+_SELDOM = max(_POLLING, 0.05)
+"""Seconds between two looks of who has waited for long: looks take from what is waited for."""
 
 
 def wait_until(condition: Callable[[], T], timeout: float = 20.0, why: str = "") -> T:
     """Poll until `condition` gives something true, and return that; fail after `timeout` s (on
     Windows PATIENCE times as many)."""
     timeout *= PATIENCE
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     pause = threading.Event()
     while True:
         value = condition()
         if value:
             return value
-        if time.monotonic() > deadline:
+        if (now := time.monotonic()) > deadline:
             raise AssertionError(f"not within {timeout} s: {why or condition}")
-        pause.wait(0.01)
+        pause.wait(min(max(_POLLING, (now - began) / 20), _SELDOM))
 
 
-def ask_to_stop(process: subprocess.Popen[Any]) -> None:
+class Terminable(Protocol):
+    """What `ask_to_stop` needs of a process."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def terminate(self) -> None: ...
+
+
+def ask_to_stop(process: Terminable) -> None:
     """Ask for a clean stop, as a service manager does: SIGTERM; on Windows Ctrl-Break."""
     if sys.platform == "win32":
         system.ask_to_end([], process.pid, "")
@@ -77,11 +102,30 @@ def open_handles(process: psutil.Process | None = None) -> int:
 
 
 def free_port() -> int:
-    """A TCP port on the loopback that nobody listened on a moment ago."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
+    """A TCP port on the loopback that nobody listens on.
+
+    Never one that a system hands out by itself (Linux: from 32768, Windows: from 49152): between
+    this answer and the start of a WebUI, any connection of another test could get it. And never
+    twice: each worker has ports of its own.
+    """
+    while True:
+        port = next(_ports_of(os.getpid()))
+        with socket.socket() as s, suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
+
+
+@functools.cache
+def _ports_of(process: int) -> Iterator[int]:
+    """Ports for one process, which a fork of it does not share. A worker of the tests has its own,
+    and starts anywhere among them, since two sessions may run at once."""
+    del process
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+    own = range(10_000, 31_600)
+    if worker:
+        own = own[int(worker) % 16 * 1_350 :][:1_350]
+    begin = random.SystemRandom().randrange(len(own))
+    return itertools.cycle([*own[begin:], *own[:begin]])
 
 
 @dataclass
@@ -102,6 +146,9 @@ class FakeClock:
     def wall(self) -> float:
         return self.wall_now
 
+    def utc_offset(self, _: float) -> float:
+        return 0.0
+
     def boot_id(self) -> str:
         return self.boot
 
@@ -118,5 +165,5 @@ class FakeClock:
         self.wall_now += seconds
 
     def reboot(self, wall: float, boot: str = "boot-2") -> None:
-        """Another boot: the boot clock begins anew, and the wall clock may be set wrong."""
+        """Boot again: the boot clock starts from 0, and the wall clock may be set wrong."""
         self.now, self.wall_now, self.boot = 0.0, wall, boot

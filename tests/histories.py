@@ -3,29 +3,39 @@ and the real blame, around a WebUI that is a few fields."""
 
 from __future__ import annotations
 
-import threading
+import queue
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, cast
 
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
-from sdwatch.lane.self_test import SelfTest
-from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
-from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.hold_reason import HoldReason
-from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.lane.self_test import SelfTest, SelfTestSettings
+from sdwatch.policy.failure.lifecycle import State
+from sdwatch.policy.lane.advance import next_deadline
+from sdwatch.policy.lane.effects import DrawForAdvice, Effect, RunSelfTest
+from sdwatch.policy.lane.events import (
+    DeadlinePassed,
+    LaneEvent,
+    ProcessExited,
+    SelfTestAnswered,
+    SelfTestEnd,
+    SizeTested,
+)
+from sdwatch.policy.lane.state import LaneState
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import EvidenceRecorder
+from sdwatch.system.clock import Clock
 from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.call import CallHandle, Sent
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.canary import PROMPT, Canary, SelfTestFailure
+from sdwatch.webui.http.canary import PROMPT, Canary
 from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.mailbox import Exited, Mailbox
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
 from tests.fakes import picture, reply
 from tests.helpers import FakeClock
+from tests.scripted_lane import ScriptedLane, ready_lane
 
 TINY = 64 * 64
 MOST_RESTARTS = 6
@@ -144,33 +154,33 @@ class NeverDue:
         self.log = CallLog((), FakeClock())
 
 
-@dataclass
-class ModelLane:
-    """Its keeper and its process in one. `managed`: the WebUI is ours to restart."""
+class ModelLane(ScriptedLane):
+    """The machine around a model of a WebUI, whose self-tests are real. `restarts`: starts of a
+    WebUI that is ours; `holds`: how often the lane came to be on hold."""
 
-    webui: ModelWebUI
-    managed: bool = True
-    held: bool = False
-    holds: int = 0
-    restarts: int = 0
-    down: bool = False
-    doubted: bool = False
-    fresh: bool = True
-    has_log: bool = False
-    failed_fresh: int = 0
-    last: tuple[str, Mapping[str, Any]] = ("", {})
-
-    def __post_init__(self) -> None:
-        canary = Canary(cast(SDWebUIClient, self.webui), may_interrupt=False)
-        self.self_test = SelfTest(
-            canary, lambda _: cast(CallWatch, NeverDue()), Redactor(), managed=self.managed
+    def __init__(self, webui: ModelWebUI, managed: bool) -> None:
+        self.webui = webui
+        self.holds = self.restarts = 0
+        self.by_hand = False
+        self._real_test = SelfTest(
+            Canary(cast(SDWebUIClient, webui), may_interrupt=False),
+            lambda _: cast(CallWatch, NeverDue()),
+            Redactor(),
+            SelfTestSettings(managed=managed),
         )
+        super().__init__(webui, self, cast(Clock, FakeClock()), managed=managed)
+        self.state = ready_lane(self.settings.setup, webui.incarnation, fresh=managed)
+        webui.died = self._died
 
-    # -- the process
+    # -- its process
 
     @property
     def incarnation(self) -> int:
-        return self.webui.incarnation if self.managed else 0
+        return self.webui.incarnation if self._settings_managed else 0
+
+    @property
+    def _settings_managed(self) -> bool:
+        return self._real_test._settings.managed
 
     def is_process_alive(self) -> bool:
         return not self.webui.dead
@@ -181,100 +191,63 @@ class ModelLane:
 
     def restart_and_wait_ready(self, timeout_s: float) -> bool:
         del timeout_s
-        return self.bring_up() is None
-
-    def bring_up(self) -> SelfTestFailure | None:
-        if self.managed:
+        if self._settings_managed:
             self.webui.start()
             self.restarts += 1
-            self.fresh = True
-        self.down = False
-        return self._test() if self.doubted else None
+        elif self.by_hand and self.state.hold.reason is not None:
+            self.webui.start()
+        return True
 
-    def by_hand(self) -> None:
-        """Somebody restarts a WebUI that is not ours."""
-        self.webui.start()
+    def _died(self, incarnation: int) -> None:
+        if self._settings_managed:
+            self.tell(ProcessExited(incarnation, -9))
 
-    def _test(self) -> SelfTestFailure | None:
-        self_test_failure = self.self_test.why_it_failed(lambda: "")
-        if self_test_failure is None:
-            self.doubted = self.held = False
-            return None
-        self.self_test.forget_blame()
-        self.doubted = self.down = True
-        again = self.managed and not self.fresh
-        if self.managed and self.fresh:
-            self.failed_fresh = self.incarnation
-        self.holds += not again and not self.held
-        self.held = self.held or not again
-        return replace(self_test_failure, again=again)
+    # -- no time, and no threads
 
-    # -- the keeper
+    def comes_up(self) -> bool:
+        """Continue until it is ready; False where it is on hold after too many restarts."""
+        tests = self.webui.self_tests
+        while self.state.life is not State.READY or self.state.served is not None:
+            if self.webui.self_tests - tests > 2 * MOST_RESTARTS:
+                return False
+            self._take()
+        return True
 
-    def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
-        del give_up
-        if self.webui.dead:
-            self.down = True
-        if self.down:
-            was_doubted = self.doubted
-            self_test_failure = self.bring_up()
-            if self_test_failure is not None or was_doubted:
-                return self_test_failure
-        return self._test()
+    def _take(self, longest: float | None = None) -> None:
+        del longest
+        try:
+            event = self._events.get_nowait()
+        except queue.Empty:
+            now = self._now()
+            wanted = next_deadline(self.state, now)
+            cast(FakeClock, self._clock).advance(max(0.0, wanted - now.boot))
+            event = DeadlinePassed()
+        self._step(event)
 
-    def failed_fresh_since(self, incarnation: int) -> bool:
-        return self.failed_fresh > incarnation
+    def _start_post(self, handle: CallHandle, sent: Sent) -> None:
+        assert self.state.hold.reason is None, "nothing is sent while the lane is on hold"
+        self._send(handle, sent)
 
-    def can_generate(
-        self, stage: str, payload: Mapping[str, Any], _: threading.Event, *, keeps_memory: bool
-    ) -> Drawn:
-        drawn = self.self_test.can_generate(stage, payload, lambda: "")
-        if keeps_memory and drawn is not Drawn.CAN and self.managed:
-            self.bring_up()
-        return drawn
+    def _changed(self, before: LaneState) -> None:
+        self.holds += self.state.hold.reason is not None and before.hold.reason is None
 
-    def crashed(self, diagnosis: Diagnosis) -> None:
-        del diagnosis
-        self.down = True
+    # -- its self-tests
 
-    def before_call(self, payload: Mapping[str, Any]) -> None:
-        self.last = ("", payload)
+    def _self_test(self, effect: RunSelfTest) -> LaneEvent:
+        failure, refused = self._real_test.why_it_failed(effect.good, lambda: "")
+        if failure is None:
+            return SelfTestAnswered(SelfTestEnd.PASSED, refused_checkpoint=refused)
+        return SelfTestAnswered(SelfTestEnd.FAILED, failure.as_hold_reason, refused)
 
-    def sending(self, stage: str) -> bool:
-        assert not self.held, "nothing is sent while the lane is on hold"
-        self.last = (stage, self.last[1])
-        first, self.fresh = self.fresh and self.managed, False
-        return first
+    def _draw(self, effect: DrawForAdvice) -> LaneEvent:
+        call = self._handles[effect.call].call
+        drawn = self._real_test.can_generate(
+            call.stage, call.payload, lambda: "", largest=effect.largest
+        )
+        return SizeTested(drawn)
 
-    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
-        self.self_test.succeeded(stage, payload)
-
-    def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
-        return self.self_test.is_a_jobs_own(failure, *self.last)
-
-    def blamed(
-        self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
-    ) -> None:
-        del crashes
-        self.self_test.blamed(job, run, failure, died)
-
-    def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
-        raise AssertionError(f"no history has this: {hold_reason}, {until_idle}")
-
-    def wait_until_idle(self, hold_reason: HoldReason) -> None:
-        raise AssertionError(f"no history has this: {hold_reason}")
-
-    def after_call(self) -> tuple[Finding, ...]:
-        return ()
-
-    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
-        del job, warnings
-
-    def call_log(self) -> tuple[str, ...]:
-        return ()
-
-    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
-        del error, is_over
+    def _answers(self) -> dict[type[Effect], Callable[[Any], LaneEvent | None]]:
+        return {**super()._answers(), DrawForAdvice: self._draw}
 
 
 @dataclass
@@ -302,34 +275,18 @@ def night(
     oom, oom-leaks, broken, generic, kills, poisons, and each but good with -once. `by_hand`: a
     WebUI on hold that is not ours is restarted by somebody. `side`: pixels of their pictures."""
     lane = ModelLane(webui or ModelWebUI(), managed)
+    lane.by_hand = by_hand
     ended = Night(lane)
     for number, job in enumerate(jobs):
         recorder = EvidenceRecorder()
         payload = {"prompt": job, "width": side, "height": side, "steps": 20}
         while True:
-            if (lane.down or lane.held) and not _comes_back(lane, by_hand):
+            if not lane.comes_up():
                 ended.waiting = jobs[number:]
                 return ended
-            mailbox = Mailbox()
-            lane.webui.died = _telling(mailbox)
-            api = WebUIAPI(
-                lane.webui, lane, recorder, observer=lane, managed=managed, mailbox=mailbox
-            )
+            api = WebUIAPI(lane.webui, lane, recorder, settings=lane.settings, port=lane)
             outcome = api.generate_images_with_recovery("txt2img", payload, None, job)
             if not outcome.later:
                 (ended.done if outcome.ok else ended.failed).append(job)
                 break
     return ended
-
-
-def _telling(mailbox: Mailbox) -> Callable[[int], None]:
-    return lambda incarnation: mailbox.post(Exited(incarnation, -9))
-
-
-def _comes_back(lane: ModelLane, by_hand: bool) -> bool:
-    for _ in range(MOST_RESTARTS):
-        if by_hand and not lane.managed:
-            lane.by_hand()
-        if lane.bring_up() is None and not lane.held:
-            return True
-    return False

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.config import WebUIConfig
+from sdwatch.lane.context import LaneSettings
 from sdwatch.lane.lane import Lane
 from sdwatch.system.clock import Clock, SystemClock
 from tests.helpers import free_port, wait_until
@@ -34,15 +35,8 @@ def lane_of(
 ) -> Iterator[Lane]:
     """Opened, and stopped at the end. `wait`: until it is ready."""
     state.mkdir(exist_ok=True)
-    lane = Lane(
-        config,
-        state_dir=state,
-        cooldown=tuple(cooldown),
-        recovery=True,
-        clock=clock or SystemClock(),
-        may_call=lambda: None,
-        wake=lambda: None,
-    )
+    settings = LaneSettings(state, tuple(cooldown), clock or SystemClock())
+    lane = Lane(config, settings)
     lane.open()
     try:
         if wait:

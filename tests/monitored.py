@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -19,12 +18,15 @@ import psutil
 import requests
 
 from sdwatch import system
-from sdwatch.config import Config, load_config
-from sdwatch.monitor.monitor import Monitor, Result
-from sdwatch.spool.heartbeat import read_heartbeats
+from sdwatch.config import Config
+from sdwatch.config_file import load_config
+from sdwatch.monitor.monitor import Monitor
+from sdwatch.monitor.once import Result
+from sdwatch.spool.heartbeat import HEARTBEAT, read_heartbeat
 from sdwatch.system import disk
 from sdwatch.webui.process.process_identity import is_living
-from tests.helpers import PATIENCE, TO_BE_ASKED, ask_to_stop, free_port, is_console, wait_until
+from tests import warm
+from tests.helpers import PATIENCE, ask_to_stop, free_port, is_console, wait_until
 
 MARK = "SDWATCH_TEST_FOLDER"
 """In the environment of everything that a test's WebUI starts, so that the test finds it again."""
@@ -34,7 +36,7 @@ FAST = ("--step-time", "0.005", "--boot-time", "0", "--load-time", "0", "--switc
 _DRIVER = """
 import sys
 from pathlib import Path
-from sdwatch.config import load_config
+from sdwatch.config_file import load_config
 from sdwatch.monitor.monitor import Monitor
 
 monitor = Monitor(load_config(Path(sys.argv[1])), notify=lambda line: print(line, flush=True))
@@ -83,8 +85,10 @@ class Monitored:
         self.monitor: Monitor | None = None
         self.result: Result | None = None
         self.broke: BaseException | None = None
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: warm.Process | None = None
         self._thread: threading.Thread | None = None
+        self._beat_file = (0, 0)
+        self._beat: dict[str, Any] = {}
         self.flags, self._faults = flags, faults
         self._settings, self._webui = dict(settings or {}), dict(webui or {})
         self._others = dict(others or {})
@@ -94,7 +98,7 @@ class Monitored:
     # -- its config
 
     def write_config(self, **settings: Any) -> None:
-        """Write the config anew, with changes at its top that stay from now on."""
+        """Write the config again, with changes at its top that stay from now on."""
         self._settings |= settings
         command = [sys.executable, "-m", "sdwatch.simulator", "--port", str(self.port), *FAST]
         command += ["--state", str(self.root / "simulator.json"), *self.flags]
@@ -125,7 +129,7 @@ class Monitored:
         self.config_file.chmod(0o600)
 
     def write_webui(self, **webui: Any) -> None:
-        """Write the config anew, with changes of its WebUI that stay from now on."""
+        """Write the config again, with changes of its WebUI that stay from now on."""
         self._webui |= webui
         self.write_config()
 
@@ -139,13 +143,14 @@ class Monitored:
 
     # -- a monitor in a thread
 
-    def start(self, *, once: bool = False) -> None:
-        """Begin a monitor in a thread of this process."""
+    def start(self, *, once: bool = False, **given: Any) -> None:
+        """Begin a monitor in a thread of this process. `given`: its clock, and the like."""
         self.monitor = Monitor(
             self.config,
             config_file=self.config_file,
             once=once,
             notify=lambda notice: self.told.append(str(notice)),
+            **given,
         )
         self.result = self.broke = None
         self._thread = threading.Thread(target=self._run, args=(self.monitor,), name="monitor")
@@ -190,13 +195,8 @@ class Monitored:
 
     def start_process(self) -> psutil.Process:
         """Begin a monitor as a process of its own."""
-        with open(self.root / "monitor.log", "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", _DRIVER, str(self.config_file)],
-                stdout=log,
-                stderr=log,
-                creationflags=TO_BE_ASKED,
-            )
+        words = ("-c", _DRIVER, str(self.config_file))
+        self.process = warm.begin(*words, out=self.root / "monitor.log", env=os.environ)
         return psutil.Process(self.process.pid)
 
     def signal(self, number: int = signal.SIGTERM) -> int:
@@ -240,10 +240,10 @@ class Monitored:
         return sorted(path for path in self.spool.glob("working/*/*") if path.is_dir())
 
     def done(self) -> list[Path]:
-        return sorted(self.spool.glob("done/*"))
+        return _entries(self.spool / "done")
 
     def failed(self) -> list[Path]:
-        return sorted(self.spool.glob("failed/*"))
+        return _entries(self.spool / "failed")
 
     def wait_for(self, *, done: int = 0, failed: int = 0, timeout: float = 60.0) -> None:
         """Wait until so many runs have ended so."""
@@ -268,7 +268,15 @@ class Monitored:
 
     def status(self) -> dict[str, Any]:
         """What the monitor's heartbeat says; {} before the first."""
-        return next(iter(read_heartbeats(self.spool)), {})
+        for folder in _entries(self.spool / "working"):
+            with suppress(OSError):  # it has ended, or not yet begun
+                beat = folder / HEARTBEAT
+                found = beat.stat()
+                if (file := (found.st_ino, found.st_mtime_ns)) != self._beat_file:
+                    (self._beat,) = read_heartbeat(beat) or [{}]
+                    self._beat_file = file
+                return self._beat
+        return {}
 
     def lane(self) -> dict[str, Any]:
         """Its WebUI, as the heartbeat has it; {} before the first."""
@@ -287,7 +295,7 @@ class Monitored:
         """The monitor had two rounds more, with all the time to do what it should not."""
         for _ in range(2):  # `at` is of the main thread; the count also moves while that is busy
             at = self.status()["at"]
-            wait_until(lambda at=at: self.status().get("at", at) != at, 20, "a round more")
+            wait_until(lambda at=at: self.status().get("at", at) != at, 60, "a round more")
 
     # -- the WebUI
 
@@ -341,6 +349,7 @@ class Monitored:
         for process in self.processes():
             with _gone_is_fine():
                 process.kill()
+        assert self._thread is None or not self._thread.is_alive(), "the monitor did not stop"
 
 
 @contextmanager
@@ -351,6 +360,11 @@ def monitored(root: Path, **more: Any) -> Iterator[Monitored]:
         yield made
     finally:
         made.clean_up()
+
+
+def _entries(folder: Path) -> list[Path]:
+    """Not by glob(), which looks at each folder on the way: tests ask again and again."""
+    return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _gone_is_fine() -> suppress:

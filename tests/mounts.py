@@ -97,7 +97,7 @@ class Share:
         _run("sshfs", "-o", words, source, str(self.folder))
 
     def unmount(self) -> None:
-        """As if it had never been mounted; what is in use is let go of by and by."""
+        """As if it had never been mounted; what is in use is released later."""
         _run("fusermount", "-u", "-z", str(self.folder))
 
     def die(self) -> None:
@@ -195,7 +195,7 @@ def breaking_disk(root: Path, folder: Path) -> Iterator[BreakingDisk]:
 
 @contextmanager
 def with_quota(root: Path, folder: Path, limit: str) -> Iterator[None]:
-    """`folder` is a file system with much room, of which a quota allows `limit` (`4M`)."""
+    """`folder` is a file system with much room, but a quota allows only `limit` (`4M`)."""
     folder.mkdir(parents=True, exist_ok=True)
     image = root / "btrfs.img"
     _make_image(image, 200 << 20)

@@ -1,7 +1,7 @@
 """Job files that people never meant to write: a corpus, and what a deterministic hand makes of it.
 
 The same seed and number give the same file, on every machine; what must be true of the parser's
-answer to any of them is in `judge`.
+answer to any of them is in `parses_safely`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,15 @@ from typing import Any, TypeAlias
 
 from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy.job.document import MAX_BYTES
-from sdwatch.policy.job.job import STAGE_FIELDS, STAGE_KINDS, parse_job
+from sdwatch.policy.job.expansion import EXPANDING
+from sdwatch.policy.job.job import Job, Stage, parse_job
+from sdwatch.policy.job.job_files import NOTHING, Outside
+from sdwatch.policy.job.output_names import is_inside, output_name
+from sdwatch.policy.job.payload import taken_from
+from sdwatch.policy.job.plan import pictures_of, plan_of
 from sdwatch.policy.job.scripts import SCRIPT_FIELDS, Where, is_name, where
+from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.wildcards import LineFile
 from sdwatch.system import resources
 
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
@@ -49,8 +56,21 @@ SEEDS: tuple[bytes, ...] = (
     "\ufeffprompt: a\r\nsteps: 3\r\nsend_images: false\r\nforce_task_id: x\r\n".encode(),
     b"prompt: &a castle\nnegative_prompt: *a\nsteps: !!int 3\n<<: {seed: 1}\n",
     b"prompt: a\nstyles: [&a oil, *a, !t ink, {b: c}, [d], e: f]\n",
+    b"keep: last\noutputs: '{date}/{name}-{seed}'\nstages:\n- txt2img: {id: base, prompt: a}\n"
+    b"- img2img: {id: b, input: base, fan_out: no, prompt: b, payload: {neu: {x: [1, /a]}}}\n"
+    b"- upscale: {input: 'parts/*.png'}\n- img2img: {input: sketch.png, prompt: b}\n",
+    b"prompt: a ${x}\nmatrix: {x: [1, 2]}\noutputs: {name: '{x}/{seed}', format: webp}\n",
     b"%YAML 1.1\n%TAG ! tag:example.org:\n---\nprompt: a # b\n...\n---\nprompt: b\n",
     b"stages: [txt2img: {n_iter: 2}, img2img, upscale: ~]\nnam: x\n",
+    b"prompt: a ${animal} in ${place}, __color__ __a__\nvars: {place: a house}\nmatrix:\n"
+    b"  animal: [cat, owl]\n  zip: {steps: [2, 3], width: [64, 128]}\n  cfg_scale: [5, 7.5]\n"
+    b"  exclude: [{animal: cat, steps: 2}]\n"
+    b"  include: [{animal: fox, steps: 4, width: 64, cfg_scale: 1}]\nrepeat: 2\n",
+    b"version: 1\nprompts_from: p.csv\nprompt: ${animal} $${animal} ${place}\non_failure: stop\n"
+    b"points: [2, 3, 2]\nrandom_seed: 7\ndefaults: {steps: 9, styles: ['${animal}']}\n",
+    b"prompts_from: p.txt\nline_seeds: count\nbatch_size: 2\nseed: 5\nnegative_prompt: __a/b__\n",
+    b"for_each: '*.png'\nstages:\n- img2img: {prompt: 'a ${image.stem} ${image}', mask: mask.png}\n"
+    b"- upscale: {upscaling_resize: '${scale}'}\nmatrix: {scale: [1, 2]}\n",
     "prompt: a castle\nsteps: 3\n".encode("utf-16"),
     "prompt: a castle\nname: café\n".encode("latin-1"),
 )
@@ -74,6 +94,10 @@ _FRAGMENTS: tuple[bytes, ...] = (
     b'"\\u2028"', b'"\\q"', b'"\\x4"', b'"\\"', b'? "a\\nb"\n: 1\n', b'"a\\nb": 1\n',
     # keys
     b"prompt: b\n", b"steps: 3\n", b"stages:\n", b"stages: []\n", b"- txt2img:\n", b"- upscale\n",
+    b"matrix:\n  a: [1, 2]\n", b"repeat: 3\n", b"prompts_from: p.txt\n", b"for_each: '*.png'\n",
+    b"vars: {a: b}\n", b"defaults: {steps: 3}\n", b"zip: {b: [1, 2]}\n", b"exclude: {a: 1}\n",
+    b"include: [{a: 1}]\n", b"points: [1]\n", b"${a}", b"$${a}", b"${", b"}", b"${a.b}", b"$$",
+    b"__a__", b"__", b"__a/b__", b"__../a__", b"__color__",
     b"? [a]\n: b\n", b"? {a: b}\n: c\n", b": \n", b"? \n", b"null: 1\n", b"'': 1\n", b"a: a: a\n",
 )  # fmt: skip
 
@@ -92,6 +116,9 @@ _VALUES: tuple[bytes, ...] = (
     b"etc/x.png", b"outputs/old/y.png", b"'out\\old\\y.jpg'", b"'a, etc/x.txt'", b"./etc/./x.log",
     b"'my out/y.png'", b"'{\"a\": \"etc/x.png\"}'", b"a/" * 9_000 + b"b.png",
     b"./" * 9_000,
+    b"999999999999999999", b"1e18", b"[1, 2, 3]", b"{a: [1, 2]}", b"[a, b, c, d]", b"p.csv",
+    b"p.txt", b"'*.png'", b"'**/*'", b"'${a}'", b"'${a} ${b}'", b"__a__", b"each", b"stop",
+    b"count", b"[" + b"1, " * 200,
     b'"a\\0.png"', b'"a\\nb"', b"/9j/" + b"A" * 60, b"custom code", b"prompts from file",
 )  # fmt: skip
 
@@ -129,23 +156,143 @@ def images_of(number: int) -> frozenset[str] | None:
     return IMAGES if number % 2 else None
 
 
-def judge(data: bytes, images: frozenset[str] | None) -> bool:
-    """Read a job as the inbox does; whether it was accepted. Raises AssertionError where the
-    answer is not one that people and the WebUI can have, and whatever the parser lets out."""
+# What may lie beside a job, or outside of it, and is read with it; each a form that is read.
+BESIDE: dict[str, tuple[bytes, ...]] = {
+    "p.txt": (
+        b"a cat\n\n--prompt an owl --steps 7 --cfg_scale 2.5 --styles oil\na -- b\n",
+        b'--prompt "a big dog" by night --negative_prompt "" --seed 5\r\n--tiling no\r\n',
+        "ein Schloß ${a} __a__\n城\n".encode("utf-16"),
+        b"\xef\xbb\xbfa cat\\, a dog\n--prompt 'x' --restore_faces false --batch_size 2\n",
+    ),
+    "p.csv": (
+        b'animal,place\ncat,"a house, old"\nowl,tree\n"a ""fox""",\n',
+        b"sep=;\r\nanimal;place;steps;;\r\ncat;house;20;;\r\nowl;;30;;\r\n",
+        "animal\tplace\tprompt\n城\tb\t__a__ ${x}\n".encode("utf-16"),
+        "animal;place\nGrün;x\n".encode("cp1252"),
+    ),
+    "wildcards/a.txt": (b"x\n# y\n\n__color__ z\n", b"__a__\n", b"a __a/b__ __color__\n"),
+    "wildcards/a/b.txt": (b"one\ntwo", b"__a__ __color__"),
+    "_defaults.yaml": (
+        b"steps: 20\nsampler_name: Euler\nstyles: [oil]\n",
+        b"# none\n",
+        b"prompt: ${animal}\nnegative_prompt: __a__\noverride_settings: {sd_vae: a}\n",
+    ),
+}
+OUTSIDE: dict[str, tuple[bytes, ...]] = {
+    "color.txt": (b"red\ngreen\nblue\n", "grün".encode("cp1252"), b"__color2__ "),
+    "_defaults.yaml": BESIDE["_defaults.yaml"],
+    "sub/_defaults.yaml": BESIDE["_defaults.yaml"],
+}
+
+
+def beside(seed: int, number: int) -> dict[str, bytes]:
+    """The texts that lie beside file `number` of those that `seed` makes; some of them changed, and
+    every other time none."""
+    return _texts(BESIDE, f"{seed}.{number}.beside") if number % 2 else {}
+
+
+def outside(seed: int, number: int) -> dict[str, bytes]:
+    """The texts outside of it, of every third file."""
+    return {} if number % 3 else _texts(OUTSIDE, f"{seed}.{number}.outside")
+
+
+def _texts(forms: dict[str, tuple[bytes, ...]], seed: str) -> dict[str, bytes]:
+    rng = random.Random(seed)
+    found = {}
+    for name, datas in forms.items():
+        data = rng.choice(datas)
+        for _ in range(rng.choice((0, 0, 0, 0, 0, 0, 1, 1, 3))):
+            if len(data) <= MAX_BYTES:
+                data = rng.choice(MUTATIONS)(rng, data)
+        found[name] = data
+    return found
+
+
+def parses_safely(
+    data: bytes,
+    images: frozenset[str] | None,
+    texts: dict[str, bytes] | None = None,
+    others: dict[str, bytes] | None = None,
+) -> bool:
+    """Read a job as the inbox does; whether it was accepted. `texts`: what lies beside it;
+    `others`: what it takes from outside. Raises AssertionError where the answer is not one that
+    people and the WebUI can have, and whatever the parser lets out."""
+    texts, others = texts or {}, others or {}
+    names = None if images is None else images | texts.keys()
+    images_too = dict.fromkeys(images or (), b"\x89PNG")
+    files = {
+        "": data,
+        **images_too,
+        **texts,
+        **{f"outside/{name}": text for name, text in others.items()},
+    }
     try:
-        job = parse_job(data, "job.yaml", images, "job")
+        job = parse_job(
+            data,
+            "job.yaml",
+            names,
+            "job",
+            read=lambda name: texts.get(name, b"\x89PNG"),
+            outside=_outside_of(others),
+        )
     except JobError as error:
-        check_refusal(error, data)
+        check_refusal(error, files)
         return False
     assert job.stages, "accepted without a stage"
-    check_places(job.warnings, data)
-    # As it is sent: JSON without NaN, text without halves of characters.
-    fields = [dict(stage.fields) for stage in job.stages]
-    for stage in job.stages:
+    check_places(job.warnings, files)
+    check_stages(job, job.stages)
+    check_graph(job)
+    check_points(job, files)
+    return True
+
+
+def _outside_of(others: dict[str, bytes]) -> Outside:
+    if not others:
+        return NOTHING
+
+    def file(name: str) -> LineFile:
+        return LineFile(f"outside/{name}", lambda: others[name], is_outside=True)
+
+    defaults = [file(name) for name in ("sub/_defaults.yaml", "_defaults.yaml")]
+    return Outside(defaults, lambda n: file(f"{n}.txt") if f"{n}.txt" in others else None)
+
+
+def check_stages(job: Job, stages: tuple[Stage, ...]) -> None:
+    """Raises AssertionError where they cannot be sent as JSON: NaN, halves of characters."""
+    fields = [stage.texts for stage in stages]
+    for stage in stages:
         given = {name: stage.fields.get(name) for name in SCRIPT_FIELDS}
         check_script_arguments(given, frozenset(stage.script_images))
     json.dumps([job.name, job.priority, fields], allow_nan=False, ensure_ascii=False).encode()
-    return True
+
+
+def check_points(job: Job, files: dict[str, bytes]) -> None:
+    """Raises AssertionError where some points cannot be made, and are not refused with places."""
+    points = job.points
+    assert 1 <= len(points) <= 10_000
+    pictures_of(job)
+    for number in dict.fromkeys((1, len(points) // 2 or 1, points.total)):
+        try:
+            stages = job.stages_of(number, 5)
+        except JobError as error:
+            check_refusal(error, files)
+        else:
+            check_stages(job, stages)
+            assert stages == job.stages_of(number, 5), "the same choices make another job"
+        points.own(number)
+        points.seed_steps(number)
+
+
+def check_graph(job: Job) -> None:
+    """Raises AssertionError where a stage takes from none before it, or a payload sets what sdwatch
+    decides about; plans the calls of the job."""
+    for number, stage in enumerate(job.stages, 1):
+        assert 0 <= taken_from(number, stage) < number, "it takes from a later stage"
+        assert not stage.links.payload.keys() & {*STAGES[stage.kind].fields.model_fields}
+        check_script_arguments(dict(stage.links.payload), frozenset())
+    plan_of(job.stages)
+    if job.outputs.name:
+        assert is_inside(output_name(job.outputs.name, {})), "outputs lead outside"
 
 
 def check_script_arguments(value: Any, own: frozenset[str], stands: Where = Where.PERHAPS) -> None:
@@ -165,22 +312,30 @@ def check_script_arguments(value: Any, own: frozenset[str], stands: Where = Wher
         assert place is None or value.startswith("data:"), "a script is given a place"
 
 
-def check_refusal(error: FileProblems, data: bytes) -> None:
+def check_refusal(error: FileProblems, files: bytes | dict[str, bytes]) -> None:
     """Raises AssertionError unless it says why, each reason with its place, and not too many."""
     assert error.problems, "refused without a reason"
     assert len(error.problems) <= _MOST_PROBLEMS, f"{len(error.problems)} problems told"
-    check_places(error.problems, data)
+    check_places(error.problems, files)
 
 
-def check_places(problems: Iterable[Problem], data: bytes) -> None:
-    """Raises AssertionError unless each has its place in the file, and one line to be read."""
-    lines = len(re.split("\r\n|[\r\n\x85\u2028\u2029]", data.decode("utf-8", "replace")))
+def check_places(problems: Iterable[Problem], files: bytes | dict[str, bytes]) -> None:
+    """Raises AssertionError unless each has its place in its file, and one line to be read."""
+    files = {"": files} if isinstance(files, bytes) else files
     for problem in problems:
-        assert 1 <= problem.line <= lines, f"no such line: {problem}"
+        assert problem.file in files, f"no such file: {problem}"
+        lines = _lines_in(files[problem.file])
+        whole = problem.file and problem.line == 0
+        assert whole or 1 <= problem.line <= lines, f"no such line: {problem}"
         assert problem.column >= 1, f"no such column: {problem}"
         assert problem.message.strip(), f"says nothing: {problem}"
         assert problem.message.isprintable(), f"not one printable line: {problem}"
         assert len(problem.message) <= _LONGEST_MESSAGE, f"{len(problem.message)} characters"
+
+
+def _lines_in(data: bytes) -> int:
+    coding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    return len(re.split("\r\n|[\r\n\x85\u2028\u2029]", data.decode(coding, "replace")))
 
 
 # -- the mutations: each takes a source of chance and a file, and gives another file
@@ -313,8 +468,18 @@ def _another_key(rng: Random, data: bytes) -> bytes:
     if not keys:
         return data
     key = rng.choice(keys)
-    kind = rng.choice(STAGE_KINDS)
-    names = ("name", "priority", "stages", *STAGE_KINDS, *STAGE_FIELDS[kind].model_fields)
+    kind = rng.choice(tuple(STAGES))
+    names = (
+        "name",
+        "priority",
+        "stages",
+        *EXPANDING,
+        "zip",
+        "include",
+        "exclude",
+        *STAGES,
+        *STAGES[kind].fields.model_fields,
+    )
     return data[: key.start()] + rng.choice(names).encode() + data[key.end() :]
 
 

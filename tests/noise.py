@@ -32,16 +32,16 @@ WORDS = re.compile(r"[A-Za-z'`][A-Za-z'`.,;:-]* +[A-Za-z'`(]")
 _WORD = re.compile(r"\{[^{}]*\}|%[A-Za-z]|[A-Za-z]+")
 
 WRITTEN_BY_OTHERS = {
-    "policy/failure/broke_inside.py": "SD.Next's log",
+    "policy/failure/sdnext_exceptions.py": "SD.Next's log",
     "policy/job/document.py": "PyYAML's and libyaml's errors",
     "policy/failure/error_lines.py": "what WebUIs print",
     "policy/failure/extensions.py": "what WebUIs print of their extensions",
-    "policy/failure/mentions.py": "what WebUIs print",
+    "policy/failure/observation.py": "what WebUIs print",
     "policy/failure/noise.py": "what WebUIs print and does not matter",
     "policy/privacy/redaction.py": "what stands in place of prompts, and is found again",
     "policy/failure/tracebacks.py": "Python's tracebacks",
     "policy/privacy/common_words.py": "words of WebUIs' logs",
-    "policy/failure/older.py": "journals of earlier versions",
+    "policy/failure/ledger.py": "journals of earlier versions",
     "simulator": "a WebUI of its own",
 }
 """Modules, or folders, whose literals are held against what others wrote."""
@@ -148,8 +148,6 @@ def install(mode: str) -> None:
         return
     Loader.mode = mode
     sys.meta_path.insert(0, Finder())
-    from dataclasses import replace
-
     from sdwatch.policy.failure import signature_file
 
     parse = signature_file.parse_signatures
@@ -158,9 +156,9 @@ def install(mode: str) -> None:
         """Signatures with other words and the same patterns."""
         numbers = itertools.count(1)
         return tuple(
-            replace(each, cause=f"zq{n}", advice=f"zq{n}")
+            each.model_copy(update={"cause": f"zq{n}", "advice": f"zq{n}"})
             if mode == "different"
-            else replace(each, cause="zq", advice="zq")
+            else each.model_copy(update={"cause": "zq", "advice": "zq"})
             for each, n in zip(parse(*args, **more), numbers, strict=False)
         )
 

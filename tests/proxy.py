@@ -1,5 +1,5 @@
 """A proxy in front of a WebUI that gives a request up after so many seconds, as nginx, HAProxy,
-gradio.live and Cloudflare do; the WebUI behind it goes on with what was asked."""
+gradio.live and Cloudflare do; the WebUI behind it continues what was asked."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+TIMEOUT_PAGE = b"<html>\r\n<head><title>504 Gateway Time-out</title></head>\r\n</html>"
+
 
 class LimitingProxy(ThreadingHTTPServer):
-    """Forwards to 127.0.0.1:`target`; what takes longer than `limit` seconds is answered `status`.
-    `given_up`: paths that were."""
+    """Forwards to 127.0.0.1:`target`; what takes longer than `limit` seconds is answered with
+    `status` and `page`. `given_up`: the paths of these."""
 
     daemon_threads = True
 
-    def __init__(self, port: int, target: int, limit: float, status: int) -> None:
+    def __init__(
+        self, port: int, target: int, limit: float, status: int, page: bytes = TIMEOUT_PAGE
+    ) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
-        self.target, self.limit, self.status = target, limit, status
+        self.target, self.limit, self.status, self.page = target, limit, status, page
         self.given_up: list[str] = []
 
 
@@ -41,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         except TimeoutError:
             self.server.given_up.append(self.path)
             status, kind = self.server.status, "text/html"
-            data = b"<html>\r\n<head><title>504 Gateway Time-out</title></head>\r\n</html>"
+            data = self.server.page
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
@@ -55,9 +59,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def limiting(port: int, target: int, limit: float, status: int = 504) -> Iterator[LimitingProxy]:
+def limiting(
+    port: int, target: int, limit: float, status: int = 504, page: bytes = TIMEOUT_PAGE
+) -> Iterator[LimitingProxy]:
     """One that runs on `port`."""
-    proxy = LimitingProxy(port, target, limit, status)
+    proxy = LimitingProxy(port, target, limit, status, page)
     thread = threading.Thread(target=proxy.serve_forever, args=(0.05,), name="proxy")
     thread.start()
     try:

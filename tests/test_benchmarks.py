@@ -33,3 +33,18 @@ def test_fuzz_reads_files_inboxes_and_arguments_and_says_how_many() -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = re.findall(r"(?m)^(\d+) ([a-z ]+) in \d+ s: .*, 0 broken$", ended.stdout)
     assert found == [("60", "job files"), ("4", "inboxes"), ("60", "script arguments")]
+
+
+@pytest.mark.slow
+def test_throughput_makes_the_same_images_with_sdwatch_as_with_a_bare_loop() -> None:
+    words = (sys.executable, str(BENCHMARKS / "throughput.py"), "--jobs", "2", "--rounds", "1")
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "ratio of medians" in ended.stdout
+
+
+@pytest.mark.slow
+def test_affinity_needs_a_load_for_each_checkpoint_and_delays_nobody_too_long() -> None:
+    words = (sys.executable, str(BENCHMARKS / "affinity.py"), "--jobs", "8")
+    ended = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr

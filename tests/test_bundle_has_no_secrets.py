@@ -17,12 +17,15 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from sdwatch.config import Config, parse_config
-from sdwatch.policy.privacy.anonymise import Anonymiser
-from sdwatch.spool.bundle import bundle
+from sdwatch import __version__
+from sdwatch.config import Config
+from sdwatch.config_file import parse_config
+from sdwatch.policy.privacy.log_for_others import log_for_others
+from sdwatch.signatures import builtin_signatures
+from sdwatch.spool.bundle import bundle, tails_for_others
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.reply import error_for
-from sdwatch.webui.process.host_snapshot import Machine
+from sdwatch.webui.process.host_snapshot import HostSnapshots
 from tests.fakes import FakeClient, FakeProcess, Workplace, picture
 
 PROMPT = (
@@ -65,6 +68,9 @@ PARAMETERS = (
 JAPANESE = "夜の雪原に立つ青い城と三人の騎士が月の光の中で静かに歌っている" * 3
 CAPTIONED = "an Ochre Zeppelin moored over drowned cathedrals"
 LATE = "pewter gargoyles"
+ALONE = ("api-user", "RENDERBOX7", "pw9", "4711", "hushhush", "wolke")
+"""What nothing in a log distinguishes from other words: a person has to see it."""
+
 SHORT = {"PIN": "4711", "SHORT": "pw9"}
 ENV = {"COMMANDLINE_ARGS": "--api --openai-api-key argsGold5", "SD_AUTH": "envGold6"}
 JOB: dict[str, Any] = {
@@ -97,6 +103,14 @@ TRACEBACK = f"""\
         raise OutOfMemoryError
     torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB
 ---
+"""
+OWN_TRACEBACK = """\
+Traceback (most recent call last):
+  File "/home/rosalinde/hippopotamus/sdwatch/monitor/runs.py", line 173, in run
+    ending = runner.run_to_end(self._spool)  # velvet
+  File "/usr/lib/python3.12/threading.py", line 1045, in run
+    raise KeyError
+KeyError: 'velvet marzipan'
 """
 LOG = f"""\
 Python 3.10.6 (main) on renderbox-of-otto
@@ -184,6 +198,11 @@ ANSWERS = {
 }
 
 
+OUT_OF_MEMORY = echoing(
+    500, {"error": "OutOfMemoryError", "message": f"CUDA out of memory. {PROMPT}"}
+)
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     webui = {
@@ -198,6 +217,7 @@ def config(tmp_path: Path) -> Config:
         "env": {"HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQr", "OTHER": "env-value-of-gold", **SHORT, **ENV},
         "username": "api-user",
         "password": "s3cret-passw0rd",
+        "health": {"interval": 3},
     }
     settings = {"spool": str(tmp_path / "spool"), "state": "state", "webuis": {"forge": webui}}
     parsed = parse_config(json.dumps(settings).encode(), "sdwatch.yaml", tmp_path)
@@ -205,18 +225,21 @@ def config(tmp_path: Path) -> Config:
     return parsed.model_copy(update={"state": tmp_path / "C:\\Users\\rosalinde\\state"})
 
 
-if os.name == "nt":
-    CONFIG_FILE = Path(r"C:\Users\rosalinde\my pictures\sdwatch.yaml")
-    CONFIG_SHOWN = r'"~\my pictures\sdwatch.yaml"'
-else:
-    CONFIG_FILE = Path("/home/rosalinde/my pictures/sdwatch.yaml")
-    CONFIG_SHOWN = "'~/my pictures/sdwatch.yaml'"
+CONFIG_FILE = Path(
+    r"C:\Users\rosalinde\my pictures\sdwatch.yaml"
+    if os.name == "nt"
+    else "/home/rosalinde/my pictures/sdwatch.yaml"
+)
 
 
-def made(
-    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, answers: tuple[Any, ...]
-) -> dict[str, str]:
-    """The members of the bundle about a run that failed with these answers."""
+@pytest.fixture(autouse=True)
+def _at_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "renderbox-of-otto.example.org")
+    monkeypatch.setattr(getpass, "getuser", lambda: "rosalinde")
+
+
+def failed_run(tmp_path: Path, answers: tuple[Any, ...]) -> tuple[Path, Path]:
+    """A run that failed with these answers, and the monitor's log of it."""
     place = Workplace(tmp_path)
     place.spool = replace(place.spool, config=CONFIG_FILE)
     neighbour = place.claimed(f'prompt: "{NEIGHBOUR}"\nsteps: 1\n')
@@ -225,21 +248,29 @@ def made(
     run = place.claimed(job, name="lieselotte/wedding of Anna Mueller.yaml")
     printed = f"{LOG}{ECHOES}\n{DOORS}"
     process = FakeProcess(tail={"stdout": printed, "stderr": LOG + TRACEBACK + LOG})
-    machine = Machine(place.clock, {"state": tmp_path})
-    runner = place.recovering(run, FakeClient(*answers), process, machine=machine)
+    host_snapshots = HostSnapshots(place.clock, {"state": tmp_path})
+    runner = place.recovering(run, FakeClient(*answers), process, host_snapshots=host_snapshots)
     assert runner.run_to_end(place.spool) is Ending.FAILED
     log = tmp_path / "sdwatch.log"
     log.write_text(
-        f"2026-11-23T06:52:43.123Z INFO sdwatch.monitor: {run.run_id}: failed: {LOG}\n"
+        f"2026-11-23T06:52:43.123Z INFO sdwatch.monitor: {run.run_id}: failed: {LOG}\n{TRACEBACK}\n"
+        f"{OWN_TRACEBACK}"
         "2026-11-23T06:52:43.123Z INFO sdwatch.monitor: 20261123-065243.123-other-3f2a: begins\n",
         encoding="utf-8",
     )
-    monkeypatch.setattr(socket, "gethostname", lambda: "renderbox-of-otto.example.org")
-    monkeypatch.setattr(getpass, "getuser", lambda: "rosalinde")
-    packed = bundle(place.failed(), place.spool, config, (tmp_path / "none.log", log))
+    return place.failed(), log
+
+
+def members_of(packed: bytes) -> dict[str, str]:
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         assert archive.testzip() is None
         return {name: archive.read(name).decode() for name in archive.namelist()}
+
+
+def made(tmp_path: Path, config: Config, answers: tuple[Any, ...]) -> dict[str, str]:
+    """The members of the bundle about a run that failed with these answers."""
+    run, log = failed_run(tmp_path, answers)
+    return members_of(bundle(run, config, (tmp_path / "none.log", log)))
 
 
 def found_in(members: dict[str, str], secrets: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -253,71 +284,85 @@ def found_in(members: dict[str, str], secrets: tuple[str, ...]) -> list[tuple[st
 
 @pytest.mark.parametrize("what", ANSWERS)
 def test_nothing_of_a_prompt_a_secret_or_a_person_is_in_any_member(
-    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch, what: str
+    tmp_path: Path, config: Config, what: str
 ) -> None:
-    members = made(tmp_path, config, monkeypatch, ANSWERS[what])
+    members = made(tmp_path, config, ANSWERS[what])
     assert found_in(members, WORDS) == []
     assert found_in(members, SECRETS) == []
     assert found_in(members, (*NAMES, *HOMES)) == []
     assert found_in(members, INBOX) == []
-    assert found_in(members, ("something that nobody told us",)) == []
+    assert found_in(members, ("something that nobody told us", "dreamy")) == []
     assert found_in(members, (str(tmp_path), "-other-3f2a")) == []
 
 
-def test_the_bundle_has_what_a_maintainer_needs(
-    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    members = made(tmp_path, config, monkeypatch, ANSWERS["a 500 that echoes"])
+def test_the_bundle_has_what_a_maintainer_needs(tmp_path: Path, config: Config) -> None:
+    members = made(tmp_path, config, (OUT_OF_MEMORY,))
     assert set(members) == {
-        "README.txt",
-        "WHY.txt",
-        "error.json",
-        "journal.jsonl",
-        "run.json",
-        *(f"stage_failure_payload{n}.json" for n in ("", ".2")),
-        *(f"webui_tail{n}.log" for n in ("", ".2")),
-        *(f"machine{n}.json" for n in ("", ".2")),
-        "monitor.log",
-        "config.json",
+        *("README.txt", "journal.jsonl", "error.json", "tracebacks.json", "config.json"),
         "versions.json",
     }
-    tail = members["webui_tail.log"]
-    assert "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB" in tail
-    assert 'modules/processing.py", line 847, in process' in tail
-    assert "sd_samplers.py" in tail
-    assert "Sampler: Euler a" in tail
-    assert "Size: 512x768" in tail
-    assert "127.0.0.1:7860 answers" in tail
-    assert "see https://github.com/x/issues/1" in tail
-    assert "at 06:52:43" in tail
-    assert "Job:       folder-1/job-1.yaml" in members["WHY.txt"]
-    payload = json.loads(members["stage_failure_payload.json"])
-    assert (payload["width"], payload["sampler_name"]) == (512, "Euler a")
-    assert payload["prompt"]["text"]["length"] == len(PROMPT)
+    records = [json.loads(line) for line in members["journal.jsonl"].splitlines()]
+    assert [record["event"] for record in records][:4] == [
+        *("claimed", "planned", "call_started", "evidence"),
+    ]
+    failed = [record for record in records if record["event"] == "call_failed"]
+    assert [one["action"] for one in failed] == ["restart", "self-test"]
+    assert failed[0] | {"at": "", "ground": "", "failure": "", "seconds": 0} == {
+        **{"at": "", "event": "call_failed", "call": "1.1", "diagnosis": "out of memory"},
+        **{"error": "WebUIServerError", "status": 500, "raised": "OutOfMemoryError"},
+        **{"action": "restart", "ground": "", "failure": "", "seconds": 0, "after": 0},
+        **{
+            "counted": True,
+            "crashed": True,
+            "first_call": False,
+            "repeats": False,
+            "incarnation": 1,
+        },
+        "signature": failed[0]["signature"],
+    }
+    assert failed[0]["signature"] in {each.name for each in builtin_signatures()}
     error = json.loads(members["error.json"])
-    assert [one["decision"].partition(" (")[0] for one in error["decisions"]] == [
-        "restart and retry",
-        "run the self-test",
-        "fail",
+    assert (error["diagnosis"], error["blame"], error["stage"]) == (
+        *("out of memory", "job", "txt2img"),
+    )
+    raised = json.loads(members["tracebacks.json"])
+    assert raised["webui_tail.log"] == [
+        {
+            "exception": "torch.OutOfMemoryError",
+            "frames": ["modules/processing.py:847 process", "(elsewhere):12"],
+        }
     ]
-    assert error["versions"]["sdwatch"] == json.loads(members["versions.json"])["sdwatch"]
-    stages = json.loads(members["run.json"])["job"]["stages"]
-    assert stages[0]["txt2img"]["steps"] == 20
-    machine = json.loads(members["machine.json"])
-    assert machine["at_the_failure"]["memory_total"] > 0
-    assert "RuntimeError" in members["WHY.txt"]
-    assert f"--config {CONFIG_SHOWN}" in members["WHY.txt"]
-    webui = json.loads(members["config.json"])["webuis"]["forge"]
-    assert webui["command"] == [
-        *("python", "launch.py", "--api-auth", "<secret>", "--port", "7860"),
-        *("--ngrok", "<secret>", "--share-name=<hidden>"),
-        *("--gradio-auth", "<secret>", "--civitai-key=<secret>"),
-        *("--tls-keyfile-password", "<secret>"),
-    ]
-    assert webui["env"] == dict.fromkeys(("HF_TOKEN", "OTHER", *SHORT, *ENV), "<hidden>")
-    assert "password" not in webui
-    claimed, *_ = members["journal.jsonl"].splitlines()
-    assert json.loads(claimed)["event"] == "claimed"
+    assert raised["sdwatch.log"][-1] == {
+        "exception": "KeyError",
+        "frames": ["sdwatch/monitor/runs.py:173 run", "threading.py:1045 run"],
+    }
+    versions = json.loads(members["versions.json"])
+    assert versions["sdwatch"] == __version__
+    settings = json.loads(members["config.json"])
+    assert settings["spool"] == "set"
+    webui = settings["webuis"][0]
+    assert webui["health"] == {"interval": 3.0}
+    for key in ("command", "env", "username", "password", "url"):
+        assert webui[key] == "set"
+
+
+def test_a_log_that_is_added_has_no_known_prompt_secret_home_or_address(
+    tmp_path: Path, config: Config
+) -> None:
+    run, _ = failed_run(tmp_path, ANSWERS["a 500 that echoes"])
+    tails = tails_for_others(run, config)
+    assert set(tails) == {"webui_tail.log", "webui_tail.2.log"}
+    long = ("Purple Hippopotamus under", "seven silver moons", "quoted velvet", NEGATIVE, JAPANESE)
+    assert found_in(tails, (*long, *HOMES)) == []
+    assert found_in(tails, tuple(s for s in SECRETS if s not in ALONE)) == []
+    assert found_in(tails, ("something that nobody told us", "rosalinde", str(tmp_path))) == []
+    text = tails["webui_tail.log"]
+    assert "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 GiB" in text
+    assert 'modules/processing.py", line 847, in process' in text
+    assert "127.0.0.1:7860 answers" in text
+    assert "see https://github.com/x/issues/1" in text
+    packed = bundle(run, config, (), tails)
+    assert members_of(packed)["webui_tail.log"] == text
 
 
 @pytest.mark.parametrize(
@@ -339,11 +384,10 @@ def test_a_job_that_cannot_be_read_is_in_no_member_either(
     log = tmp_path / "sdwatch.log"
     said = [word for word in WORDS if word in job]
     log.write_text(f"2026-11-23T06:52:43.123Z {run.run_id}: {said}\n")
-    packed = bundle(place.failed(), place.spool, config, (log,))
-    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
-        members = {name: archive.read(name).decode() for name in archive.namelist()}
+    members = members_of(bundle(place.failed(), config, (log,)))
     assert found_in(members, WORDS) == []
-    assert "the job file is wrong" in members["WHY.txt"]
+    error = json.loads(members["error.json"])
+    assert (error["diagnosis"], error["blame"]) == ("bad request", "job")
 
 
 @pytest.mark.parametrize(
@@ -351,7 +395,7 @@ def test_a_job_that_cannot_be_read_is_in_no_member_either(
     [
         ("in /home/bob/x.py and bobbin", "in ~/x.py and bobbin"),
         ("at C:\\Users\\bob and /home/bob failed in modules/x", "at ~ and ~ failed in modules/x"),
-        ("C:\\\\Users\\\\Bob Ross\\\\x.py by Bob Ross", "~\\\\x.py by <user>"),
+        ("C:\\\\Users\\\\Bob Ross\\\\x.py", "~\\\\x.py"),
         ("/root" + "/webui, root of the tree", "~/webui, root of the tree"),
         ("BOB said, bob_2", "<user> said, <user>_2"),
         ("on box.local", "on <host>.local"),
@@ -361,17 +405,24 @@ def test_a_job_that_cannot_be_read_is_in_no_member_either(
         ("Negative prompt: , ", "Negative prompt: , "),
         ("422: prompt: Input should be a string", "422: prompt: Input should be a string"),
         ("/data/spool/failed/x", "<spool>/failed/x"),
+        ("--api-auth me:pw x", "--api-auth <secret> x"),
+        ("ARGS=--hf-token=abc", "ARGS=--hf-token=<secret>"),
+        ("\\n--subpath-auth-key  abc", "\\n--subpath-auth-key  <secret>"),
+        ("-token 'x'", "-token 'x'"),
+        ("--api-auth --listen", "--api-auth --listen"),
     ],
 )
 def test_a_line_stays_readable(text: str, clean: str) -> None:
-    anonymiser = Anonymiser(users=["bob"], hosts=["box"], places={"/data/spool": "<spool>"})
-    anonymiser.learn(text)
-    assert anonymiser.text(text) == clean
+    names = {"bob": "<user>", "box": "<host>", "root": "<user>"}
+    assert log_for_others(text, {"/data/spool": "<spool>"}, names) == clean
 
 
 @pytest.mark.parametrize(
     "run",
-    ["a-", "1.", "a@", "--", "curl -u ", "b'", "%41", "://", "00:", "a::", "<a>", "<a>@", "@<a>"],
+    [
+        *("a-", "1.", "a@", "--", "curl -u ", "b'", "%41", "://", "00:", "a::", "<a>", "<a>@"),
+        *("@<a>", "-key", "-"),
+    ],
 )
 def test_a_long_run_of_what_might_be_hidden_is_looked_through_once(run: str) -> None:
-    assert Anonymiser().text(run * 50_000)
+    assert log_for_others(run * 50_000, {}, {"bob": "<user>"})

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
+import shlex
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
-from docs import make_cli_page, make_picture
-from sdwatch.cli import COMMANDS
+from docs import make_cli_page, make_picture, make_reference_pages
+from sdwatch.cli import COMMANDS, parser
 from sdwatch.cli.exit_codes import ExitCode
 from tests.test_structure import ROOT, files_of_the_repository
 
@@ -32,6 +35,22 @@ def test_the_page_of_commands_has_every_command_and_exit_code() -> None:
     assert re.findall(r"^## (\w+)$", page, re.MULTILINE) == list(COMMANDS)
     rows = re.findall(r"^\| (\d+) \| (\w+) \| \S", page, re.MULTILINE)
     assert [(int(number), name) for number, name in rows] == [(c.value, c.name) for c in ExitCode]
+
+
+def test_the_references_of_jobs_and_of_the_config_are_current() -> None:
+    stale = "stale: python -m docs.make_reference_pages"
+    assert text_of("docs/job-reference.md") == make_reference_pages.job_page(), stale
+    assert text_of("docs/config-reference.md") == make_reference_pages.config_page(), stale
+
+
+def test_the_references_have_every_field_with_what_it_takes() -> None:
+    for page in ("docs/job-reference.md", "docs/config-reference.md"):
+        rows = re.findall(r"^\| `(\w+)` \|(.*)\|$", text_of(page), re.MULTILINE)
+        assert len(rows) > 50
+        assert not [name for name, rest in rows if "any value" in rest]
+    row_of_four = r"^\| (.*) \| (.*) \| (.*) \| (.*) \|$"
+    rows = re.findall(row_of_four, text_of("docs/config-reference.md"), re.MULTILINE)
+    assert not [row for row in rows if not row[3] and "a section" not in row[2]]
 
 
 def test_each_of_the_ten_promises_names_tests_that_exist() -> None:
@@ -126,3 +145,70 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
         path = (page.parent / name).resolve() if name else page
         assert path.exists(), f"{page.name} links to {target}"
         assert not anchor or anchor in anchors(path), f"{page.name} links to {target}"
+
+
+# -- commands in the pages
+
+_PROGRAMS = (r"(?:\.venv[\\/](?:bin|Scripts)[\\/])?sdwatch", "uv run sdwatch", r'sudo "\$\(.*?\)"')
+_COMMAND = re.compile(rf"(?:^ *|&& |; |exec .*?)(?:{'|'.join(_PROGRAMS)}) ([a-z].*)")
+_FENCE = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+
+
+def commands_of(page: Path) -> list[str]:
+    """The commands that a page shows, in blocks and between backticks, without `sdwatch`. A single
+    word, as in `sdwatch retry`, names a command and is none."""
+    text = page.read_text("utf-8")
+    lines = [line for block in _FENCE.findall(text) for line in block.splitlines()]
+    shown = [*lines, *re.findall(r"`([^`]+)`", _FENCE.sub("", text))]
+    found = []
+    for line in shown:
+        for words in _COMMAND.findall(" ".join(line.split("\n"))):
+            # After two blanks and behind # comes what it does.
+            found.append(re.split(r"\s{2,}| #|; | && | 2?> ?| >> | \| ", words)[0].rstrip(" .,:"))
+    return [command for command in found if command not in COMMANDS]
+
+
+def as_typed(command: str) -> list[str]:
+    """A command of a page as words: of what it leaves open, an example."""
+    command = command.replace("…", "x").replace("...", "x")
+    words = shlex.split(command.replace("\\", "/"))
+    words = [re.sub(r"^\[|\]$", "", word) for word in words]
+    example = {
+        "SHELL": "bash",
+        "TIME": "12 h",
+        "DIAGNOSIS": "crash",
+        "URL": "http://127.0.0.1:7860",
+    }
+    return [example.get(word, word.partition("|")[0]) for word in words]
+
+
+def mistake_in(command: str) -> str:
+    """What the real parser says against a command; "" for nothing."""
+    said = io.StringIO()
+    try:
+        words = as_typed(command)
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            parser(*words[:1]).parse_args(words)
+    except ValueError as error:
+        return f"{command}: {error}"
+    except SystemExit as end:
+        return "" if end.code == 0 else said.getvalue()
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_each_command_of_a_page_is_one_of_ours(page: Path) -> None:
+    if page.is_relative_to(ROOT / "docs/decisions") or page.name in ("CHANGELOG.md", "cli.md"):
+        return  # they say what was so; it is printed from the parser
+    mistakes = [mistake for command in commands_of(page) if (mistake := mistake_in(command))]
+    assert mistakes == []
+
+
+def test_the_commands_of_the_pages_are_found_and_mistakes_in_them_too() -> None:
+    first_night = commands_of(ROOT / "docs/first-night.md")
+    named = {command.split()[0] for command in first_night}
+    assert {"submit", "status", "show", "logs", "retry", "init"} <= named
+    assert 'list --since "12 h" --state failed' in first_night
+    assert mistake_in("list --nonsense")
+    assert mistake_in("frobnicate now")
+    assert not mistake_in("retry RUN")

@@ -13,10 +13,12 @@ from urllib.parse import quote
 
 import pytest
 
-from sdwatch.cli.logs import set_up_logging
-from sdwatch.monitor.monitor import Result
+from sdwatch.cli.log_files import set_up_logging
+from sdwatch.monitor.once import Result
 from sdwatch.simulator.echo import ECHOES
-from tests.monitored import Monitored, job, monitored
+from sdwatch.system.state_folder import json_log
+from tests.helpers import wait_until
+from tests.monitored import Monitored, has, job, monitored
 
 TEXT = "a purple hippopotamus, sleeping under seven silver moons"
 WORDS = ("purple", "hippopotamus", "sleeping", "seven", "silver", "moons")
@@ -71,6 +73,14 @@ class Night:
     log: Path
     warned: list[str]
 
+    @property
+    def logged(self) -> list[str]:
+        """The lines of the log, and each text in the lines of JSON as it was before they were
+        written."""
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        entries = json_log(self.log).read_text(encoding="utf-8").splitlines()
+        return [*lines, *entries, *(str(json.loads(entry)) for entry in entries)]
+
     def run_of(self, name: str) -> Path:
         (run,) = self.spool.spool.glob(f"failed/*-{name}-????")
         return run
@@ -117,16 +127,17 @@ def test_a_mistake_with_a_prompt_is_explained_without_it(night: Night, name: str
 
 @pytest.mark.parametrize("name", [*MISTAKES, "warned"])
 def test_the_monitors_log_and_reports_do_not_have_it(night: Night, name: str) -> None:
-    logged = night.log.read_text(encoding="utf-8").splitlines()
-    told = [line for line in [*logged, *night.spool.told, *night.warned] if name in line]
-    assert told
-    assert_silent("\n".join(told))
+    mentioning = [
+        line for line in [*night.logged, *night.spool.told, *night.warned] if name in line
+    ]
+    assert mentioning
+    assert_silent("\n".join(mentioning))
 
 
 def test_the_log_as_a_whole_does_not_have_it(night: Night) -> None:
     assert len(night.spool.failed()) == len(MISTAKES)
     assert len(night.spool.done()) == 1
-    assert_silent(night.log.read_text(encoding="utf-8"))
+    assert_silent("\n".join(night.logged))
     assert_silent("\n".join([*night.spool.told, *night.warned]))
 
 
@@ -149,6 +160,29 @@ def test_a_webui_that_lives_on_has_the_prompts_of_before_in_its_log(tmp_path: Pa
         tail = (second / "webui_tail.log").read_text(encoding="utf-8")
         assert "Prompt: <text" in tail
         for path in second.rglob("*"):
+            if path.is_file():
+                assert_silent(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def test_a_run_that_waits_to_resume_has_its_prompt_in_no_evidence_of_another(
+    tmp_path: Path,
+) -> None:
+    """Its WebUI was adopted, and the log still has what an earlier monitor sent."""
+    faults = "- {fault: structured-500, when: {prompt: cursed}, times: always}\n"
+    with monitored(tmp_path, faults=faults, webui={"leave_running": True}) as spool:
+        spool.drop("a-cursed.yaml", job("a cursed castle", priority=9, steps=200))
+        spool.drop("b-purple.yaml", job(TEXT))
+        spool.start_process()
+        wait_until(lambda: len(spool.working()) == 2 and has(spool.working, "call_started")(), 60)
+        spool.kill()
+        log = next((spool.state / "webui-sim").glob("*.stdout.log"))
+        with log.open("a") as file:
+            file.write(f"Prompt: {TEXT}\n")
+        spool.write_webui(leave_running=False)
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        (cursed,) = spool.failed()
+        for path in cursed.rglob("*"):
             if path.is_file():
                 assert_silent(path.read_text(encoding="utf-8", errors="replace"))
 
@@ -226,9 +260,9 @@ def test_no_piece_of_a_prompt_is_in_the_evidence_however_it_was_repeated(
 
 
 def test_no_piece_of_a_prompt_is_in_the_log_or_the_status(echoing: Night) -> None:
-    files = (echoing.log, echoing.spool.spool / "status.json")
-    text = "\n".join(path.read_text(encoding="utf-8") for path in files if path.exists())
-    text = "\n".join([text, *echoing.spool.told, *echoing.warned])
+    status = echoing.spool.spool / "status.json"
+    text = status.read_text(encoding="utf-8") if status.exists() else ""
+    text = "\n".join([text, *echoing.logged, *echoing.spool.told, *echoing.warned])
     assert_silent(text)
     for prompt in (JAPANESE, FIFTY):
         for at in range(len(prompt) - 3):
@@ -273,6 +307,6 @@ def test_the_secrets_of_the_config_are_in_nothing_that_is_written(tmp_path: Path
         written = [path for path in spool.spool.rglob("*") if path.is_file()]
         tails = [path for path in written if path.name.startswith("webui_tail")]
         assert any("<secret>" in path.read_text(encoding="utf-8") for path in tails)
-        for path in (*written, log):
+        for path in (*written, log, json_log(log)):
             text = path.read_text(encoding="utf-8", errors="replace")
             assert [secret for secret in secrets if secret in text] == [], path.name

@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sdwatch.policy.failure.recovery import SENT_AT_MOST
+from tests.examples import examples
 from tests.histories import ModelWebUI, night
 
 INNOCENT = [f"good {name}" for name in "abcdef"]
@@ -102,7 +103,7 @@ def is_good(job: str) -> bool:
     return kind == "good" or kind.endswith("-once")
 
 
-@settings(max_examples=150, deadline=None)
+@examples(75)
 @given(st.lists(ANY, max_size=14))
 def test_in_any_night_the_bad_jobs_fail_the_others_are_done_and_no_lane_is_held(
     kinds: list[str],
@@ -115,7 +116,7 @@ def test_in_any_night_the_bad_jobs_fail_the_others_are_done_and_no_lane_is_held(
     assert all(ended.posts(job) <= 3 for job in jobs)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(
     # What harms a call once beside a WebUI that harms it once is more than two attempts can take.
     st.lists(st.sampled_from(KINDS), max_size=8),
@@ -139,7 +140,7 @@ def test_a_webui_that_is_dead_for_just_the_two_starts_of_a_call_is_taken_for_har
     assert (harmful.failed, harmful.done) == (["oom-leaks a"], ["good b"])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(30)
 @given(st.lists(ANY, max_size=8), st.sampled_from(["dead", "tiny-only"]), st.booleans())
 def test_a_webui_that_is_never_cured_costs_no_job(
     kinds: list[str], fault: str, managed: bool

@@ -2,63 +2,111 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
-from sdwatch.lane.hold import Hold
-from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, HoldReason
+import pytest
+
+from sdwatch.config import WebUIConfig
+from sdwatch.lane.context import LaneSettings
+from sdwatch.lane.holding_view import held_of
+from sdwatch.lane.lane import Lane
+from sdwatch.policy.failure.cooldown import Instant
+from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldKey, HoldReason, NoCall
+from sdwatch.policy.lane.holds import CrashSeen, Holding
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.system.clock import SystemClock
+from tests.helpers import free_port, wait_until
+
+NOW = Instant(1_790_000_000.0, 1000.0, "boot")
+
+
+def held(hold: Holding) -> Held:
+    """As people see it."""
+    shown = held_of(hold, hold.reason, lambda text: text)
+    assert shown is not None
+    return shown
+
+
+def tried(hold: Holding) -> list[str]:
+    return [what for _, what in held(hold).tried]
 
 
 def test_what_was_tried_is_listed_in_order_and_bounded() -> None:
-    hold = Hold(SystemClock())
+    hold = Holding()
     for number in range(7):
-        hold.update(HoldReason(f"exit code {number}", key=HoldKey(facts=(number,))))
-    assert hold.held is not None
-    assert [what for _, what in hold.held.tried] == [f"exit code {n}" for n in range(2, 7)]
-    assert hold.held.before == 2
-    hold.clear()
-    assert (hold.held, hold.since, hold.reason) == (None, 0.0, "")
+        reason = HoldReason(f"exit code {number}", key=HoldKey(facts=(number,)))
+        hold = hold.update(reason, NOW)
+    assert tried(hold) == [f"exit code {n}" for n in range(2, 7)]
+    assert held(hold).before == 2
+    hold = hold.clear()
+    assert (hold.reason, hold.since) == (None, 0.0)
+    assert held_of(hold, None, str) is None
 
 
 def test_only_a_new_attempt_or_another_reason_is_recorded() -> None:
-    hold = Hold(SystemClock())
-    for anew in (True, False, True, False):
-        hold.update(HoldReason("refused"), retried=anew)
-    assert hold.held is not None
-    assert [what for _, what in hold.held.tried] == ["refused", "refused"]
+    hold = Holding()
+    for retried in (True, False, True, False):
+        hold = hold.update(HoldReason("refused"), NOW, retried=retried)
+    assert tried(hold) == ["refused", "refused"]
 
 
 def test_the_history_of_a_hold_starts_with_its_causes_and_ends_with_a_success() -> None:
-    hold = Hold(SystemClock())
-    hold.record("crash")
-    hold.clear()  # it was restarted
-    hold.update(HoldReason("the canary failed"))
-    assert hold.held is not None
-    assert [what for _, what in hold.held.tried] == ["crash", "the canary failed"]
-    hold.succeeded()
-    hold.update(HoldReason("refused", key=HoldKey(HoldCode.NO_ANSWER)))
-    assert [what for _, what in hold.held.tried] == ["refused"]
+    crash = CrashSeen(Diagnosis.CRASH, "exit code 1", 5.0)
+    hold = Holding().record(crash, NOW).clear()  # it was restarted
+    hold = hold.update(HoldReason("the canary failed"), NOW)
+    assert tried(hold) == ["crash, cooling down for 5 s: exit code 1", "the canary failed"]
+    hold = hold.succeeded()
+    hold = hold.update(HoldReason("refused", key=HoldKey(HoldCode.NO_ANSWER)), NOW)
+    assert tried(hold) == ["refused"]
 
 
 def test_the_reason_it_started_with_is_restored() -> None:
-    hold = Hold(SystemClock())
-    assert hold.start(HoldReason("busy")) == 1
-    hold.update(HoldReason("refused"))
-    hold.restore()
-    assert hold.reason == "busy"
+    hold = Holding().start(HoldReason("busy"), NOW)
+    assert hold.in_a_row == 1
+    hold = hold.update(HoldReason("refused"), NOW).restore(NOW)
+    assert held(hold).hold_reason.cause == "busy"
 
 
 def test_the_note_is_removed_when_the_lane_resumes_and_kept_when_sdwatch_ends(
     tmp_path: Path,
 ) -> None:
-    hold = Hold(SystemClock())
-    hold.update(HoldReason("exit code 1", "Correct it."))
+    hold = Holding().update(HoldReason("exit code 1", "Correct it."), NOW)
     note = HoldNote(tmp_path, "sim", " --config /sd/a.yaml")
     path = tmp_path / "HOLD-sim.txt"
-    note.show(hold.held)
+    note.show(held(hold))
     assert "sdwatch resume --config /sd/a.yaml" in path.read_text("utf-8")
-    note.show(hold.held, ended=True)
+    note.show(held(hold), ended=True)
     assert "sdwatch run --config /sd/a.yaml" in path.read_text("utf-8")
     note.show(None)
     assert not path.exists()
+
+
+def test_a_log_on_a_share_that_hangs_keeps_the_lane_from_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, answers = threading.Event(), threading.Event()
+
+    def hangs() -> dict[str, str]:
+        reading.set()
+        answers.wait(60)
+        return {"log_file": "ValueError: it broke"}
+
+    url = f"http://127.0.0.1:{free_port()}"
+    config = WebUIConfig(name="sim", url=url, log_file=tmp_path / "webui.log")
+    lane = Lane(config, LaneSettings(tmp_path, (0.05,), SystemClock()))
+    monkeypatch.setattr(lane.process, "get_tail_logs", hangs)
+    lane.open()
+    try:
+        wait_until(reading.is_set, why="its output is read")
+        assert lane.held is not None
+        assert lane.held.hold_reason.lines == ()
+        lane.allow_calls(NoCall("paused", HoldKey()), None)
+        wait_until(lambda: lane.loop.state.no_call, why="the loop handles events")
+        answers.set()
+        wait_until(lambda: lane.held and lane.held.hold_reason.lines == ("ValueError: it broke",))
+    finally:
+        answers.set()
+        lane.start_stop()
+        lane.finish_stop()

@@ -34,23 +34,39 @@ class StandIn:
         self.released += 1
 
 
+class EndsMeanwhile(StandIn):
+    """Its hold ends just after somebody has seen it."""
+
+    @property
+    def held(self) -> Held | None:
+        seen, self._held = self._held, None
+        return seen
+
+    @held.setter
+    def held(self, held: Held | None) -> None:
+        self._held = held
+
+
 @pytest.fixture
-def told() -> list[str]:
+def reported() -> list[str]:
     return []
 
 
 @pytest.fixture
-def holds(tmp_path: Path, told: list[str]) -> Holds:
+def holds(tmp_path: Path, reported: list[str]) -> Holds:
     return Holds(
-        Spool(tmp_path, "me"), ["sim"], clock=SystemClock(), report=lambda n: told.append(str(n))
+        Spool(tmp_path, "me"),
+        ["sim"],
+        clock=SystemClock(),
+        report=lambda n: reported.append(str(n)),
     )
 
 
-def test_a_changed_number_is_not_reported(holds: Holds, told: list[str]) -> None:
+def test_a_changed_number_is_not_reported(holds: Holds, reported: list[str]) -> None:
     for free in (12, 11, 10):
         holds.report([], replace(FULL, text=FULL.text.replace("12", str(free))))
     holds.report([], None)
-    assert told == [f"everything: on hold: {FULL}", "everything: resumes"]
+    assert reported == [f"everything: on hold: {FULL}", "everything: resumes"]
 
 
 def test_a_note_of_a_full_disk_that_is_taken_away_releases_no_later_hold(
@@ -72,3 +88,11 @@ def test_a_note_of_a_full_disk_that_is_taken_away_releases_no_later_hold(
     note.unlink()
     holds.report(lanes, None)
     assert lane.released == 1
+
+
+def test_a_hold_may_end_while_it_is_reported(holds: Holds, reported: list[str]) -> None:
+    lane = EndsMeanwhile()
+    lane.held = Held(HoldReason("it has no model"), "now")
+    for _ in range(2):
+        holds.report([cast(Lane, lane)], None)
+    assert reported == ["sim: on hold: it has no model", "sim: resumes"]

@@ -10,9 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.config import ConfigEdits, load_config, load_signatures
+from sdwatch.config_file import load_config
 from sdwatch.errors import ConfigError
+from sdwatch.monitor.config_edits import ConfigEdits
+from sdwatch.signatures import load_signatures
 from sdwatch.system import disk
+from tests.functional.cli import sdwatch
 from tests.monitored import Monitored, job, monitored
 
 pytestmark = pytest.mark.posix_only("modes and pipes")
@@ -59,7 +62,7 @@ def test_the_spool_has_the_modes_that_its_share_needs(
         (made,) = spool.done()
         modes = modes_below(made)
     del modes["job.yaml"]  # the submitter's own, moved as it was
-    folders = {modes.pop("."), modes.pop("images")}
+    folders = {modes.pop("."), modes.pop("images"), modes.pop("thumbnails")}
     assert set(modes.values()) == {file}
     assert folders == {file | (file & 0o444) >> 2}
 
@@ -116,10 +119,9 @@ KINDS = ("pipe", "folder", "socket", "device", "10 GB")
 def test_a_config_that_is_no_file_is_refused_at_once(
     tmp_path: Path, kind: str, command: str
 ) -> None:
-    words = [sys.executable, "-m", "sdwatch", command, "--config", str(no_file(tmp_path, kind))]
-    ended = subprocess.run(words, capture_output=True, timeout=60, check=False)
-    assert ended.returncode == 5, ended.stderr.decode()
-    assert b"odd.yaml" in ended.stderr
+    ended = sdwatch(tmp_path, command, "--config", no_file(tmp_path, kind))
+    assert ended.returncode == 5, ended.stderr
+    assert "odd.yaml" in ended.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -140,9 +142,8 @@ def test_signatures_that_are_no_file_are_refused_at_once(tmp_path: Path, kind: s
 
 def test_a_pipe_named_like_a_picture_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "castle.png")
-    words = [sys.executable, "-m", "sdwatch", "check", str(tmp_path / "castle.png")]
-    ended = subprocess.run(words, capture_output=True, timeout=60, check=False, cwd=tmp_path)
-    assert ended.returncode == 6, ended.stderr.decode()
+    ended = sdwatch(tmp_path, "check", tmp_path / "castle.png")
+    assert ended.returncode == 6, ended.stderr
 
 
 # --- half written files -------------------------------------------------------------------------

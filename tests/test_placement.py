@@ -6,15 +6,16 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from sdwatch.monitor.placement import Placement
-from sdwatch.policy.job.catalogue import Catalogue, Kind
+from sdwatch.policy.job.catalogue import Catalogue
 from sdwatch.policy.job.job import Job, parse_job
+from sdwatch.policy.kinds.forge import FORGE
 
 MOST = 100_000_000
 
 
 def has(*checkpoints: str) -> Catalogue:
     body = [{"title": name, "model_name": name} for name in checkpoints]
-    return Catalogue(Kind.FORGE).with_list("sd-models", body)
+    return Catalogue(FORGE).with_list("sd-models", body)
 
 
 @dataclass
@@ -31,6 +32,10 @@ class FakeLane:
 class Offer:
     source: str
     job: object
+
+    @property
+    def version(self) -> object:
+        return self.job
 
 
 def wants(checkpoint: str, name: str = "job.yaml", more: str = "") -> Offer:
@@ -87,9 +92,9 @@ def test_a_job_is_refused_only_when_every_lane_is_known() -> None:
     two.catalogue = has("b")  # read again
     refusal = placement.refusal(offer)
     assert refusal is not None
-    told = [problem.message for problem in refusal.problems]
-    assert told[0].startswith("two: this WebUI (Forge) has no checkpoint")
-    assert told[1].startswith("width must be"), "all say so: no lane is named"
+    messages = [problem.message for problem in refusal.problems]
+    assert messages[0].startswith("two: this WebUI (Forge) has no checkpoint")
+    assert messages[1].startswith("width must be"), "all say so: no lane is named"
 
 
 def test_another_file_of_the_same_name_is_another_job() -> None:

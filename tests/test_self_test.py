@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 from PIL import Image
 
-from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
     WebUIBadRequestError,
     WebUIBusyError,
@@ -18,12 +18,15 @@ from sdwatch.errors import (
     WebUINotUsableError,
     WebUIServerError,
 )
-from sdwatch.lane.self_test import SelfTest
-from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
-from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.lane.self_test import SelfTest, SelfTestSettings
+from sdwatch.policy.failure.diagnosis import Diagnosis, SizeTest
+from sdwatch.policy.failure.facts import FailureKey
+from sdwatch.policy.lane.knowledge import Knowledge
 from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.signatures import builtin_signatures
+from sdwatch.webui.http.call import wanted_of
 from sdwatch.webui.http.call_watch import CallWatch
-from sdwatch.webui.http.canary import By, Canary
+from sdwatch.webui.http.canary import Canary, SelfTestFailure, SelfTestFinding
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
@@ -66,18 +69,40 @@ class NeverDue:
         self.log = CallLog((), FakeClock())
 
 
+@dataclass
+class Subject:
+    """A self-test, with what the lane knows of its WebUI."""
+
+    test: SelfTest
+    knowledge: Knowledge = field(default_factory=Knowledge)
+
+    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
+        self.knowledge = self.knowledge.succeeded(wanted_of(stage, payload))
+
+    def why_it_failed(self, why_over: Callable[[], str]) -> SelfTestFailure | None:
+        failure, refused = self.test.why_it_failed(self.knowledge.good, why_over)
+        if refused:
+            self.knowledge = self.knowledge.forget_checkpoint()
+        return failure
+
+    def can_generate(
+        self, stage: str, payload: Mapping[str, Any], why_over: Callable[[], str]
+    ) -> SizeTest:
+        return self.test.can_generate(stage, payload, why_over, largest=self.knowledge.largest)
+
+
 def self_test(
     client: Answering, good: bool = True, *, clock: FakeClock | None = None, **more: Any
-) -> SelfTest:
+) -> Subject:
     canary = Canary(cast(SDWebUIClient, client), may_interrupt=False)
-    made = SelfTest(
+    test = SelfTest(
         canary,
         lambda _: cast(CallWatch, NeverDue()),
         Redactor(),
-        builtin_signatures(),
-        clock=clock or FakeClock(),
-        **more,
+        SelfTestSettings(builtin_signatures(), **more),
+        clock or FakeClock(),
     )
+    made = Subject(test)
     if good:
         made.succeeded("txt2img", GOOD)
     return made
@@ -150,7 +175,7 @@ def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_teste
     for _ in range(3):
         self_test_failure = made.why_it_failed(lambda: "")
         assert self_test_failure is not None
-        assert self_test_failure.by is By.FAILED
+        assert self_test_failure.finding is SelfTestFinding.FAILED
         assert self_test_failure.reason.startswith(
             "a plain picture of 640x320 in two steps failed: "
         )
@@ -160,10 +185,10 @@ def test_a_webui_that_makes_nothing_of_that_size_fails_however_often_it_is_teste
 def test_a_busy_webui_neither_passes_nor_fails_the_self_test(error: WebUIError) -> None:
     self_test_failure = self_test(Answering(lambda _: error)).why_it_failed(lambda: "")
     assert self_test_failure is not None
-    assert self_test_failure.by is By.NO_TIME
+    assert self_test_failure.finding is SelfTestFinding.INCONCLUSIVE
 
 
-def test_a_webui_that_refuses_the_tiny_picture_is_judged_by_the_plain_one() -> None:
+def test_a_webui_that_refuses_the_tiny_picture_is_tested_by_the_plain_one() -> None:
     refused = WebUIBadRequestError("width must be 256 at least")
     small = Answering(lambda p: None if is_large(p) else refused)
     assert self_test(small).why_it_failed(lambda: "") is None
@@ -176,7 +201,7 @@ def test_a_person_says_that_it_is_healthy_and_512_by_512_decides_again() -> None
     client = Answering(lambda p: WebUIServerError("dead") if is_large(p) else None)
     made = self_test(client)
     assert made.why_it_failed(lambda: "") is not None
-    made.start_over()
+    made.knowledge = Knowledge()
     assert made.why_it_failed(lambda: "") is None
 
 
@@ -200,7 +225,7 @@ def test_the_self_test_fails_when_its_limit_is_passed() -> None:
     client.abandon = over.set
     self_test_failure = self_test(client, clock=clock, limit=30.0).why_it_failed(lambda: "")
     assert self_test_failure is not None
-    assert self_test_failure.by is By.FAILED
+    assert self_test_failure.finding is SelfTestFinding.FAILED
     assert "within 30 s (`self_test_limit` in the config)" in self_test_failure.reason
 
 
@@ -211,7 +236,7 @@ HUGE = {"prompt": "x", "width": 1024, "height": 1024, "batch_size": 2, "enable_h
 OOM = WebUIServerError("500", status=500, said="CUDA out of memory")
 
 
-def drawn(answers: Answers, largest: Mapping[str, Any] = GOOD) -> tuple[Drawn, Answering]:
+def size_test(answers: Answers, largest: Mapping[str, Any] = GOOD) -> tuple[SizeTest, Answering]:
     client = Answering(answers)
     made = self_test(client, good=False)
     made.succeeded("txt2img", largest)
@@ -219,8 +244,8 @@ def drawn(answers: Answers, largest: Mapping[str, Any] = GOOD) -> tuple[Drawn, A
 
 
 def test_the_picture_for_advice_is_as_large_as_the_call_after_hires_and_batch() -> None:
-    said, client = drawn(lambda _: None)
-    assert said is Drawn.CAN
+    said, client = size_test(lambda _: None)
+    assert said is SizeTest.PASSED
     (asked,) = client.sent
     assert (asked["width"], asked["height"], asked["batch_size"]) == (2048, 2048, 2)
     assert asked["steps"] == 2
@@ -228,26 +253,30 @@ def test_the_picture_for_advice_is_as_large_as_the_call_after_hires_and_batch() 
 
 
 def test_the_advice_depends_on_earlier_successes() -> None:
-    assert drawn(lambda _: OOM)[0] is Drawn.CANNOT
-    assert drawn(lambda _: OOM, HUGE)[0] is Drawn.COULD_BEFORE
-    assert drawn(lambda _: WebUIBusyError("429"))[0] is Drawn.NOT_ASKED
-    assert drawn(lambda _: WebUIBadRequestError("422", status=422))[0] is Drawn.NOT_ASKED
+    assert size_test(lambda _: OOM)[0] is SizeTest.FAILED
+    assert size_test(lambda _: OOM, HUGE)[0] is SizeTest.PASSED_BEFORE
+    assert size_test(lambda _: WebUIBusyError("429"))[0] is SizeTest.NOT_RUN
+    assert size_test(lambda _: WebUIBadRequestError("422", status=422))[0] is SizeTest.NOT_RUN
     upscale = self_test(Answering(lambda _: OOM)).can_generate("extra-single-image", {}, lambda: "")
-    assert upscale is Drawn.NOT_ASKED, "its size is not in its payload"
+    assert upscale is SizeTest.NOT_RUN, "its size is not in its payload"
 
 
 # -- what is known of other jobs
 
 
 def test_a_known_failure_counts_only_where_the_self_test_is_as_large_as_the_call() -> None:
-    made = self_test(Answering(lambda _: None), good=False)
+    known = Knowledge()
     for job in "ab":
-        made.blamed(job, f"run-{job}", KEY_ERROR, died=False)
+        known, _ = known.blamed(job, f"run-{job}", KEY_ERROR, died=False)
     small, large = {"width": 512, "height": 512}, {"width": 512, "height": 768}
-    assert made.is_a_jobs_own(KEY_ERROR, "txt2img", small)
-    assert not made.is_a_jobs_own(KEY_ERROR, "txt2img", large)
-    assert not made.is_a_jobs_own(KEY_ERROR, "txt2img", small | {"enable_hr": True})
-    assert not made.is_a_jobs_own(KEY_ERROR, "txt2img", small | {"batch_size": 2})
-    assert not made.is_a_jobs_own(KEY_ERROR, "extra-single-image", {})
-    made.succeeded("txt2img", large)
-    assert made.is_a_jobs_own(KEY_ERROR, "txt2img", large)
+
+    def is_a_jobs_own(stage: str, payload: Mapping[str, Any]) -> bool:
+        return known.is_a_jobs_own(KEY_ERROR, wanted_of(stage, payload))
+
+    assert is_a_jobs_own("txt2img", small)
+    assert not is_a_jobs_own("txt2img", large)
+    assert not is_a_jobs_own("txt2img", small | {"enable_hr": True})
+    assert not is_a_jobs_own("txt2img", small | {"batch_size": 2})
+    assert not is_a_jobs_own("extra-single-image", {})
+    known = known.succeeded(wanted_of("txt2img", large))
+    assert is_a_jobs_own("txt2img", large)

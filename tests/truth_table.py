@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-KINDS = ("forge", "a1111", "sdnext", "sdcpp")
+KINDS = ("forge", "a1111", "sdnext", "sdcpp", "comfyui")
+OF_SDAPI = KINDS[:4]
 NAMES = {
     "forge": "Forge",
     "forge-neo": "Forge Neo",
     "a1111": "AUTOMATIC1111",
     "sdnext": "SD.Next",
     "sdcpp": "sd.cpp",
+    "comfyui": "ComfyUI",
 }
 
 
@@ -22,11 +24,11 @@ class Row:
     """A fault that a job meets each time it is sent, and what comes of it. `seen`: in the words of
     who sees it; `cause` and `advice`: parts of what WHY.txt says; `posts`, `restarts`: what it
     costs; `on`: the kinds of WebUI on which it is so. Without `fails` the job is done all the same,
-    `diagnosis` tells of the attempts that failed.
+    `diagnosis` is that of the attempts that failed.
 
     `options` and `when`: of the fault in the simulator's plan; `flags`: of the simulator; `webui`:
     of its config; `unlisted`: a list of it that cannot be read; `fields`: of the job; `upscaler`:
-    of its second stage. `somebody` presses a button of the WebUI while it draws (interrupt, skip),
+    of its second stage. `somebody` presses a button of the WebUI meanwhile (interrupt, skip),
     or chose a bad checkpoint there before (options). `recycled`: so many of the restarts were none
     of a fault."""
 
@@ -61,10 +63,13 @@ _STUCK = "raise `stall`"
 _MEMORY = "Lower width"
 
 ROWS = (
-    Row("opaque-500", "500 that names a class and says nothing", "server error",
+    Row("opaque-500", "500 that names an exception class, without its text", "server error",
         "answered 500", _TRACEBACK),
     Row("opaque-500-text", "500 `Internal Server Error`, no JSON", "server error",
-        "Internal Server Error", _TRACEBACK),
+        "Internal Server Error", _TRACEBACK, on=("forge", "comfyui")),
+    Row("structured-500", "a node raised an exception: `execution_error` in /history",
+        "server error", "node sample-1 of class KSampler failed: RuntimeError: injected",
+        _TRACEBACK, on=("comfyui",)),
     Row("structured-500", "500 with `error` and `message`", "server error",
         "RuntimeError: injected failure", _TRACEBACK),
     Row("structured-500", "500 with `error` and `errors`", "server error",
@@ -96,6 +101,11 @@ ROWS = (
         "exit code 1", "", restarts=2, options=", delay: 5"),
     Row("oom", "500 `OutOfMemoryError`, `CUDA out of memory`", "out of memory",
         "the GPU ran out of memory", _MEMORY, on=("forge", "a1111", "sdcpp")),
+    Row("oom", "`execution_error` of type `torch.OutOfMemoryError`", "out of memory",
+        "the GPU ran out of memory", "--lowvram", on=("comfyui",)),
+    Row("oom-text", "`execution_error` of type RuntimeError, `CUDA out of memory`, which ComfyUI "
+        "itself does not take for one", "out of memory", "the GPU ran out of memory", _MEMORY,
+        on=("comfyui",)),
     Row("oom", "500 `Internal Server Error`; the log says `Encountered Out of Memory`, wrapped",
         "out of memory", "the GPU ran out of memory", "--lowvram", on=("forge-neo",)),
     Row("video", "200 with the path of a file in the place of an image", "bad request",
@@ -110,10 +120,12 @@ ROWS = (
         "NaNs", "VAE", on=("sdnext",)),
     Row("nan", "200 with a black picture; the log has `invalid value encountered in cast`, once in "
         "the life of the process", "NaN", "NaNs", "--vae-in-fp32"),
+    Row("nan", "success, with a black picture; the log has `invalid value encountered in cast`, "
+        "once in the life of the process", "NaN", "NaNs", "--fp32-vae", on=("comfyui",)),
     Row("log-flood", "a 500 whose traceback a flood of lines followed", "server error",
         "after a flood of lines", _TRACEBACK),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "poisoned",
-        "", "", restarts=2, on=("forge", "a1111")),
+        "", "", restarts=2, on=("forge", "a1111", "comfyui")),
     Row("poisoned", "it answers, and every picture fails until it is restarted", "server error",
         "server_error", "", restarts=2, on=("sdcpp",)),
     Row("memory-stays-taken", "out of memory, and its memory stays taken: all but tiny pictures "
@@ -125,13 +137,13 @@ ROWS = (
     Row("device-suspended", "the GPU is taken away: every picture fails until it is restarted",
         "poisoned", "", "", restarts=2, on=("forge", "a1111", "sdnext")),
     Row("xpu-oom", "500 `UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY`", "out of memory",
-        "the GPU ran out of memory", _MEMORY, on=("forge", "a1111", "sdnext")),
+        "the GPU ran out of memory", _MEMORY, on=("forge", "a1111", "sdnext", "comfyui")),
     Row("oom-behind-none", "500 `'NoneType' object is not iterable`; the log says `HIP out of "
         "memory`", "out of memory", "the GPU ran out of memory", _MEMORY, on=("forge", "a1111")),
     Row("xpu-device-lost", "`UR_RESULT_ERROR_DEVICE_LOST`, until it is restarted", "poisoned",
         "", "", restarts=2, on=("forge", "a1111", "sdnext")),
     Row("too-many-files", "`[Errno 24] Too many open files`, until it is restarted", "poisoned",
-        "", "", restarts=2),
+        "", "", restarts=2, on=("forge", "comfyui")),
     Row("wrong-dtype", "500 `expected scalar type Half but found Float`", "server error",
         "different number formats", "one by one", on=("forge", "a1111", "sdnext")),
     Row("no-network", "500 `<urlopen error [Errno -3]`: it wants to download something",
@@ -143,37 +155,59 @@ ROWS = (
         "killed by signal 9", _KERNEL, restarts=2, on=KINDS),
     Row("sigkill-mid-reply", "the process is killed in the middle of its reply", "crash",
         "killed by signal 9", _KERNEL, restarts=2),
-    Row("segv", "segmentation fault", "crash", "killed by signal 11", "", restarts=2),
+    Row("segv", "segmentation fault", "crash", "killed by signal 11", "", restarts=2,
+        on=("forge", "comfyui")),
+    Row("abort", "a library ends the process", "crash", "killed by signal 6", "", restarts=2,
+        on=("comfyui",)),
+    Row("sigkill-mid-save", "the process is killed while it writes a picture, which stays cut off",
+        "crash", "killed by signal 9", _KERNEL, restarts=2, on=("comfyui",)),
     Row("exit-0", "the process ends by itself, with exit code 0", "crash",
         "exit code 0", "Find out what ended it", restarts=2),
-    Row("hang", "no step any more; the API still answers", "stuck",
+    Row("hang", "no more steps; the API still answers", "stuck",
         "made no progress", _STUCK, restarts=2, on=KINDS),
-    Row("hang-interruptible", "no step any more; an interrupt frees it", "stuck",
-        "made no progress", _STUCK, restarts=1),
-    Row("hang-spin", "no step any more; a core spins", "stuck",
+    Row("hang-interruptible", "no more steps; an interrupt frees it", "stuck",
+        "made no progress", _STUCK, restarts=1, on=("forge", "comfyui")),
+    Row("worker-dies", "the thread that runs prompts has ended; HTTP answers, and the prompt runs "
+        "forever", "stuck", "the thread that generates has ended", _STUCK, restarts=2,
+        on=("comfyui",)),
+    Row("holds-gil", "C code of a node holds the interpreter: nothing answers", "stuck",
+        "made no progress", _STUCK, restarts=2, on=("comfyui",)),
+    Row("hang-spin", "no more steps; one core is busy", "stuck",
         "made no progress", _STUCK, restarts=2),
-    Row("hang-repeating", "no step any more; the log repeats itself", "stuck",
+    Row("hang-repeating", "no more steps; the log repeats itself", "stuck",
         "made no progress", _STUCK, restarts=2),
-    Row("freeze", "the whole process stands still", "stuck",
+    Row("freeze", "the whole process is frozen", "stuck",
         "made no progress", _STUCK, restarts=2),
     Row("truncated-body", "the reply breaks off", "crash", "IncompleteRead", "", restarts=2),
-    Row("broken-json", "200, and what comes is no JSON", "silent", "not complete JSON",
+    Row("truncated-body", "the reply breaks off, and the prompt is in the queue", "", "", "",
+        posts=1, restarts=0, fails=False, on=("comfyui",)),
+    Row("websocket-closes", "its websockets close in the middle of a prompt", "", "", "",
+        posts=1, restarts=0, fails=False, on=("comfyui",)),
+    Row("broken-json", "200, but the reply is not JSON", "silent", "not complete JSON",
         "cuts replies short"),
     Row("empty-images", "200 without an image", "silent", "no image", "sent no picture", on=KINDS),
     Row("undecodable-image", "200 with a picture that does not decode", "silent",
-        "does not decode", "try png"),
+        "does not decode", "try png", on=("forge", "comfyui")),
     Row("black-image", "200 with a picture of one colour", "silent", "one colour", "one_colour",
         on=KINDS),
     Row("wrong-size", "200 with a picture of another size", "silent", "32x32, not 64x64",
         "An extension", on=KINDS),
-    Row("wrong-model", "200, drawn with another model", "silent", "made with the model", "by hand",
-        fields=_with_checkpoint("simulated-a"), on=KINDS),
+    Row("wrong-model", "200, made with another model", "silent", "made with the model", "by hand",
+        fields=_with_checkpoint("simulated-a"), on=OF_SDAPI),
     Row("", "500 `Failed to recognize model type!`: the job's checkpoint is damaged", "bad request",
         "the job names is of a kind", ".corrupted", posts=1,
         fields=_with_checkpoint("simulated-corrupt")),
     Row("", "500 `HeaderTooSmall`: the job's checkpoint is damaged", "bad request",
         "the job names is damaged", "Download", posts=1,
         fields=_with_checkpoint("simulated-corrupt"), on=("a1111",)),
+    Row("", "`execution_error` of type `SafetensorError`: the job's checkpoint is damaged",
+        "bad request", "the job names is damaged", "Download", posts=1,
+        fields=_with_checkpoint("simulated-corrupt"), on=("comfyui",)),
+    Row("", "a checkpoint must be named: it has several, and loads none by itself", "bad request",
+        "loads none by itself", "Correct it", posts=0, restarts=0,
+        fields={"override_settings": {}}, on=("comfyui",)),
+    Row("", "a field that its built-in workflow has nothing for", "bad request", "no second pass",
+        "Correct it", posts=0, restarts=0, fields={"enable_hr": True}, on=("comfyui",)),
     Row("", "500 `'NoneType' object is not callable`: the job's checkpoint is damaged",
         "bad request", "could not load the checkpoint that the job names", "download", posts=1,
         restarts=0, fields=_with_checkpoint("simulated-corrupt"), on=("sdnext",)),
@@ -196,20 +230,20 @@ ROWS = (
         "", "", restarts=0, fails=False, somebody="skip", on=("forge", "a1111")),
     Row("", "somebody pressed Skip: 200 without images", "interrupted",
         "", "", restarts=0, fails=False, somebody="skip", on=("sdnext",)),
-    Row("orphan-child", "a child of the WebUI outlives it; it is ended with it", "", "", "",
+    Row("orphan-child", "a child process outlives the WebUI; it is stopped with it", "", "", "",
         posts=1, restarts=0, fails=False),
-    Row("ignore-sigterm", "it does not end when asked; it is killed", "", "", "",
+    Row("ignore-sigterm", "it does not exit when asked; it is killed", "", "", "",
         posts=1, restarts=0, fails=False),
-    Row("leak", "it takes more memory with each picture, and has more than `max_rss`: recycled",
+    Row("leak", "it uses more memory with each picture, more than `max_rss`: it is recycled",
         "", "", "", posts=1, recycled=1, fails=False, options=", mb: 300",
         webui={"max_rss": "250 MB"}),
-    Row("slow-steps", "it is slow, and moves", "", "", "", posts=1, restarts=0, fails=False),
+    Row("slow-steps", "it is slow, but progresses", "", "", "", posts=1, restarts=0, fails=False),
     Row("slow-start", "it starts slowly", "", "", "", posts=1, restarts=0, fails=False,
         options=", delay: 1", when="{start: 1}"),
     Row("late-routes", "its port opens before its routes are there: 404, and a schema that is a "
         "500", "", "", "", posts=1, restarts=0, fails=False, when="{start: 1}",
         on=("forge", "a1111", "sdnext")),
-    Row("", "it loads its checkpoint when its API is up already, and draws nothing until then",
+    Row("", "it loads its checkpoint after its API is up, and generates nothing until then",
         "", "", "", posts=1, restarts=0, fails=False, flags=("--load-time", "0.5"),
         on=("sdnext",)),
 )  # fmt: skip
@@ -241,14 +275,16 @@ _PASSWORD = ("--auth", "me:secret")
 HOLD_ROWS = (
     HoldRow("never-ready", "it starts, and its port never opens", "not ready within", limit=1,
             crash=True),
-    HoldRow("exit-on-start", "it ends while it starts", "exit code 1", on=KINDS, crash=True),
-    HoldRow("port-taken", "its port is somebody else's, and it lives on without: `address already "
+    HoldRow("exit-on-start", "its process ends at its start", "exit code 1", on=KINDS, crash=True),
+    HoldRow("port-taken", "another process has its port, and it runs on without: `address already "
             "in use`", "another program uses"),
-    HoldRow("port-taken", "its port is somebody else's, and it ends: `address already in use`, "
+    HoldRow("port-taken", "another process has its port, and it exits: `address already in use`, "
             "`Cannot find empty port in range`", "another program uses", on=("a1111", "sdnext")),
-    HoldRow("port-forbidden", "the system does not let it have its port: `[Errno 13] error while "
+    HoldRow("port-taken", "another process has its port, and it exits when everything is loaded: "
+            "`Port 8188 is already in use on address`", "another program uses", on=("comfyui",)),
+    HoldRow("port-forbidden", "the system refuses it its port: `[Errno 13] error while "
             "attempting to bind on address`", "may not use it", on=("forge", "a1111")),
-    HoldRow("server-thread-dies", "its server ends with an exception, and its process lives on: "
+    HoldRow("server-thread-dies", "its server ends with an exception, its process keeps running: "
             "`Exception in thread Thread-22 (webui_worker)`", "has stopped its server"),
     HoldRow("wrong-folder", "there is no launch.py where it is started: `can't open file`",
             "not in the folder"),
@@ -257,11 +293,11 @@ HOLD_ROWS = (
     HoldRow("damaged-settings", "`JSONDecodeError` while it starts", "config.json", on=("a1111",)),
     HoldRow("no-gpu", "`Your device does not support the current version of Torch/CUDA`",
             "finds no GPU"),
-    HoldRow("sigterm-on-start", "somebody ends it while it starts", "was asked to exit",
+    HoldRow("sigterm-on-start", "somebody stops it during its startup", "was asked to exit",
             crash=True),
-    HoldRow("sigkill-on-start", "it is killed while it starts, and memory was left",
+    HoldRow("sigkill-on-start", "it is killed during its startup, although memory was free",
             "memory was not low", crash=True),
-    HoldRow("", "its port is somebody else's, and it would share it", "is taken by pid",
+    HoldRow("", "another process has its port, and it would share it", "is taken by pid",
             foreign=True, on=("sdcpp",)),
     HoldRow("", "it has no checkpoint", "no checkpoint", flags=("--no-model",),
             on=("forge", "a1111", "sdnext")),
@@ -269,16 +305,16 @@ HOLD_ROWS = (
             on=("forge", "a1111")),
     HoldRow("", "401 `Not authenticated`", "user name and password", flags=_PASSWORD,
             on=("forge", "a1111", "sdnext")),
-    HoldRow("", "429 `rate limit exceeded`, after the picture was drawn", "429", posts=1,
+    HoldRow("", "429 `rate limit exceeded`, after the picture was generated", "429", posts=1,
             flags=("--rate-limit", "4"), on=("sdnext",)),
-    HoldRow("", "somebody chose a damaged checkpoint, which it keeps over a restart: 200 without "
+    HoldRow("", "somebody chose a damaged checkpoint, and it keeps that setting: 200 without "
             "images, `Load model: name=… not loaded`", "checkpoint in its settings", posts=1,
             chosen=True, on=("sdnext",)),
     HoldRow("disk-full", "500 `[Errno 28] No space left on device`", "is full", posts=1,
-            on=("forge", "a1111")),
-    HoldRow("sigkill-mid-step", "it dies, and is not ours to start", "Connection refused", posts=1,
+            on=("forge", "a1111", "comfyui")),
+    HoldRow("sigkill-mid-step", "it dies, and is external", "Connection refused", posts=1,
             limit=1, external=True, crash=True),
-    HoldRow("poisoned", "it answers, draws nothing any more, and is not ours to restart",
+    HoldRow("poisoned", "it answers but no longer generates, and is external",
             "the canary", posts=2, external=True, crash=True),
 )  # fmt: skip
 

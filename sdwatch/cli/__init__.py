@@ -1,55 +1,60 @@
 """The command line: which commands there are, and what an error looks like.
 
-Only the module of the command at hand is imported, so that `--help` and `hold` are quick.
+Only the module of the command at hand is imported, and what reports an error only for one, so that
+`--help` is quick (benchmarks/startup.py).
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
-import logging
-import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 from sdwatch import __version__
-from sdwatch.cli.exit_codes import ExitCode, exit_code_of
-from sdwatch.errors import SdwatchError
-from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.system import streams
 
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
 COMMANDS = {
-    "run": "watch the inbox, keep the WebUI alive, work until stopped",
+    "run": "watch the inbox, keep the WebUI alive, and run jobs until stopped",
+    "stop": "stop the monitor cleanly, by a file in the spool",
+    "service": "run the monitor in the background, started by the system",
     "demo": "see it work within half a minute, crash included; needs no GPU",
     "init": "write a config and make the folders",
     "check": "validate job files or the config",
-    "canary": "generate the smallest picture: does the configured WebUI work?",
-    "submit": "check jobs, and put them into the inbox",
+    "doctor": "check all that the first night needs, and say what to do",
+    "canary": "test whether the configured WebUIs work, with the smallest picture",
+    "submit": "check jobs, and copy them into the inbox",
     "status": "show the monitor, the WebUIs, and running and waiting jobs",
-    "list": "list the runs, newest first",
+    "web": "show the live page in a browser, with buttons; or keep metrics in a file",
+    "list": "list the waiting jobs, then the runs, newest first",
+    "show": "show one run: its calls with attempts and times, its pictures, and why it failed",
+    "open": "open a run's folder, its last picture or its WHY.txt",
+    "logs": "print the log of the monitor, of a WebUI or of one run, and follow it",
     "cancel": "cancel a run, or a job that still waits in the inbox",
-    "retry": "put the jobs of runs back into the inbox, edited first with --edit",
-    "replay": "send the one call that failed by hand, and show what comes back",
-    "bundle": "make one zip about a run, for a bug report; without prompts",
-    "hold": "start no new call until `resume`",
-    "resume": "end the hold",
+    "retry": "put the jobs of finished runs back into the inbox; --edit opens them first",
+    "replay": "send a run's failed call once, by hand, and show the reply",
+    "bundle": "make one zip about a run for a bug report, without prompts",
+    "hold": "pause: start no call and no WebUI until `sdwatch resume`",
+    "resume": "end the pause, and check WebUIs on hold again now",
+    "notify": "send a test message to each address in `notify:` of the config",
     "schema": "print the JSON Schema of a job, for editors",
+    "completion": "print the script that lets a shell complete commands and names of runs",
 }
 """Each is a module of this package with `arguments(parser)` and `main(args) -> ExitCode`. (So the
-name `list` is not the builtin here.)"""
+names `list` and `open` are not the builtins here.)"""
 
 WITH_MONITOR = ("run", "demo")
 """Until their monitor takes the signals over they have nothing to undo."""
-
-log = logging.getLogger("sdwatch")
 
 
 def main(argv: Sequence[str] | None = None, *, unwind: Callable[[], None] = lambda: None) -> int:
     """Run the command that `argv` (default: the process's own) names and return its exit code.
     `unwind` is called before a command that a signal may interrupt with a KeyboardInterrupt."""
     streams.prepare()
-    log.addHandler(logging.NullHandler())
     argv = sys.argv[1:] if argv is None else argv
     try:
         return _ended(argv, unwind)
@@ -59,22 +64,26 @@ def main(argv: Sequence[str] | None = None, *, unwind: Callable[[], None] = lamb
 
 def _ended(argv: Sequence[str], unwind: Callable[[], None]) -> int:
     args = parser(*argv[:1]).parse_args(argv)
+    gc.enable()  # the imports are done, see __main__
+    _log_nowhere()
     try:
         if argv[0] not in WITH_MONITOR:
             unwind()
         code = int(args.main(args))
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt as error:
-        _complain(f"sdwatch: {str(error) or 'stopped by Ctrl-C'}")
-        return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        return ExitCode.OK  # our output went to something like `head`: its end is no error of ours
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001
         # The main thread's outer edge: a message for people, the traceback only when asked for.
-        if os.environ.get("SDWATCH_DEBUG"):
-            raise
-        return _report(error)
+        from sdwatch.cli.last_words import report
+
+        return report(error)
+
+
+def _log_nowhere() -> None:
+    """Keep what is logged off stderr, where logging prints it as long as nobody has set it up."""
+    import logging  # slow to import, and `--help` logs nothing
+
+    logging.getLogger("sdwatch").addHandler(logging.NullHandler())
 
 
 def parser(*loaded: str) -> argparse.ArgumentParser:
@@ -82,7 +91,7 @@ def parser(*loaded: str) -> argparse.ArgumentParser:
     that imports their module; `args.main` is the function that runs the command."""
     whole = argparse.ArgumentParser(
         prog="sdwatch",
-        description="Runs a folder of Stable Diffusion jobs against a WebUI that it keeps alive.",
+        description="Run the Stable Diffusion jobs of a folder on a WebUI, and keep it alive.",
         epilog="`sdwatch COMMAND --help` explains each command.",
     )
     whole.add_argument("--version", action="version", version=f"sdwatch {__version__}")
@@ -99,18 +108,3 @@ def parser(*loaded: str) -> argparse.ArgumentParser:
             module.arguments(command)
             command.set_defaults(main=module.main)
     return whole
-
-
-def _report(error: Exception) -> ExitCode:
-    if isinstance(error, SdwatchError | OSError):
-        _complain(f"sdwatch: {printable_text(str(error))}")
-        return exit_code_of(error) if isinstance(error, SdwatchError) else ExitCode.ERROR
-    log.error("internal error", exc_info=error)
-    about = f"{type(error).__name__}: {error}"
-    _complain(f"sdwatch: internal error: {about} (set SDWATCH_DEBUG=1 to see where)")
-    return ExitCode.ERROR
-
-
-def _complain(line: str) -> None:
-    with suppress(OSError):  # stderr has no reader: the exit code says it
-        print(line, file=sys.stderr, flush=True)

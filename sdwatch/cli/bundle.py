@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode, NotFoundError
-from sdwatch.cli.names import archived_runs, find, run_named, working_runs
-from sdwatch.spool.bundle import bundle, name_for_others
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.names import all_runs, find, run_named
+from sdwatch.errors import NotFoundError
+from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.spool.bundle import bundle, name_for_others, tails_for_others
 from sdwatch.system import disk, patience
 from sdwatch.system.state_folder import StateFolder
 
@@ -25,9 +29,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="default: ./sdwatch-RUN.zip, without its file's name",
     )
+    parser.add_argument(
+        "--with-log",
+        action="store_true",
+        help="add what the WebUI printed last; shows it and asks first",
+    )
     parser.epilog = (
-        "No prompts, images, passwords, user names or home paths are in it; its README.txt says\n"
-        "what is. Look through it all the same before you give it away."
+        "Only codes, numbers, versions, config keys and where in the code something failed are in\n"
+        "it: no prompts, images, passwords, names or paths. `--with-log` adds the WebUI's last\n"
+        "lines, with known prompts, passwords, user names and home paths taken out. Look through\n"
+        "them before you agree: sdwatch cannot recognize text that the WebUI made up itself."
     )
 
 
@@ -35,10 +46,13 @@ def main(args: argparse.Namespace) -> ExitCode:
     """Write the zip. Raises NotFoundError, ConfigError, OSError."""
     chosen = choose_config(args.config)
     spool = chosen.spool
-    runs = working_runs(spool) | archived_runs(spool.done) | archived_runs(spool.failed)
+    runs = all_runs(spool)
     run = find(run_named(args.run), runs, "failed/, done/ or working/")
     log = StateFolder(chosen.config.state).log_file
-    data = bundle(run, spool, chosen.config, (log.with_name(f"{log.name}.1"), log))
+    tails = tails_for_others(run, chosen.config) if args.with_log else {}
+    if args.with_log and not _are_allowed(tails):
+        tails = {}
+    data = bundle(run, chosen.config, (log.with_name(f"{log.name}.1"), log), tails)
     if not disk.is_folder(run):  # it ended meanwhile: what was read is not complete
         raise NotFoundError(f"{run.name} was moved a moment ago; run this command again")
     target = args.output or _free_name(run.name)
@@ -47,6 +61,21 @@ def main(args: argparse.Namespace) -> ExitCode:
     patience.patiently(lambda: os.replace(temporary, target))
     print(f"{target}: {len(data) / 1000:.0f} KB about {run.name}")
     return ExitCode.OK
+
+
+def _are_allowed(tails: Mapping[str, str]) -> bool:
+    """Show the logs, and return whether somebody agrees to give them away."""
+    if not tails:
+        print("this run has no log of the WebUI: none is added")
+        return False
+    for name, text in tails.items():
+        print(f"----- {name} -----\n{printable_text(text)}")
+    print("Add these lines to the zip? [y/N] ", end="", flush=True)
+    answer = sys.stdin.readline() if sys.stdin else ""
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    print("the log is not added")
+    return False
 
 
 def _free_name(run_id: str) -> Path:

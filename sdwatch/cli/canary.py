@@ -5,28 +5,28 @@ from __future__ import annotations
 import argparse
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.alone import STILL_BUSY
-from sdwatch.cli.asked import catalogue_of, client_of
+from sdwatch.cli.call_output import log_of, said_of, shown
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode, NotFoundError
+from sdwatch.cli.exclusive import STILL_BUSY
+from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.pictures import save
-from sdwatch.cli.printed import log_of, said_of, shown
-from sdwatch.config import WebUIConfig, load_signatures
-from sdwatch.errors import WebUIError
-from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.cli.webui_client import catalogue_of, client_of
+from sdwatch.config import Config, WebUIConfig
+from sdwatch.errors import NotFoundError, WebUIError
+from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.job.catalogue import Catalogue, Kind
+from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.stage_kinds import TXT2IMG
 from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.signatures import load_signatures
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import is_alive_here, read_heartbeats
-from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.canary import SIDE, flaw_in, payload
-from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.occupancy import Occupancy
+from sdwatch.webui.http.found import FoundClient
+from sdwatch.webui.http.health import Occupancy
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
 
@@ -37,11 +37,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_config_argument(parser)
     parser.add_argument(
-        "webui", nargs="?", metavar="WEBUI", help="its name in the config; default: each of them"
+        "webui", nargs="?", metavar="WEBUI", help="its name in the config; default: all of them"
     )
     parser.epilog = (
-        f"It must be running. The picture ({SIDE}x{SIDE}, one step) is written into this folder. "
-        "If the WebUI is busy, the command waits for its current call."
+        f"The WebUI must be running. The picture ({SIDE}x{SIDE}, one step) is saved in this\n"
+        "folder. If the WebUI is busy, the command waits for its current call to finish."
     )
 
 
@@ -54,20 +54,14 @@ def main(args: argparse.Namespace) -> ExitCode:
     if not asked:
         names = ", ".join(webui.name for webui in webuis)
         raise NotFoundError(f"the config has no WebUI {args.webui!r}; it has {names}")
-    healthy = [_is_healthy(webui, chosen, signatures) for webui in asked]
-    return ExitCode.OK if all(healthy) else ExitCode.ERROR
-
-
-def _is_healthy(
-    webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]
-) -> bool:
-    """Check it, print the result, and return whether it is healthy."""
-    try:
-        print(f"{webui.name}: {_self_test(webui, chosen, signatures)}", flush=True)
-    except WebUIError as error:
-        print(f"{webui.name}: {printable_text(str(error))}", flush=True)
-        return False
-    return True
+    code = ExitCode.OK
+    for webui in asked:
+        try:
+            print(f"{webui.name}: {_self_test(webui, chosen, signatures)}", flush=True)
+        except WebUIError as error:
+            print(f"{webui.name}: {printable_text(str(error))}", flush=True)
+            code = ExitCode.ERROR
+    return code
 
 
 def _self_test(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signature, ...]) -> str:
@@ -76,44 +70,68 @@ def _self_test(webui: WebUIConfig, chosen: ChosenConfig, signatures: tuple[Signa
         _wait_until_idle(client, webui, chosen.spool)
         catalogue = catalogue_of(client, webui)
         print(f"{webui.name}: {_what_it_waits_for(client, webui, catalogue)}", flush=True)
-        began = time.monotonic()
-        reply = _sent(client, log_of(webui, chosen.config), signatures)
-        seconds = time.monotonic() - began
-        if flaw := flaw_in(reply.images[0]):
-            raise WebUIError(f"the picture came out {flaw}: see {_written(webui, reply.images[0])}")
-        path = _written(webui, reply.images[0])
-        return f"healthy: {_which(client, catalogue)}, {seconds:.1f} s\n  {path}"
+        return generated(client, webui, catalogue, chosen.config, signatures)
     finally:
         client.close()
 
 
-def _sent(client: SDWebUIClient, log: CallLog, signatures: tuple[Signature, ...]) -> Reply:
+def generated(
+    client: FoundClient,
+    webui: WebUIConfig,
+    catalogue: Catalogue,
+    config: Config,
+    signatures: tuple[Signature, ...],
+) -> str:
+    """Generate the smallest picture and save it; return in words what came out, in two lines.
+    Raises WebUIError."""
+    began = time.monotonic()
+    reply = _sent(client, log_of(webui, config), signatures)
+    seconds = time.monotonic() - began
+    stem = f"canary-{webui.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, flaw = save(stem, reply.images[0]), flaw_in(reply.images[0], is_plain=reply.is_plain)
+    if flaw:
+        raise WebUIError(f"the picture came out {flaw}: see {path}")
+    version = catalogue.kind.with_version(client.version or catalogue.version)
+    return f"healthy: {version}, {seconds:.1f} s\n  {path}"
+
+
+def is_in_use(client: FoundClient, webui: WebUIConfig, spool: Spool) -> bool:
+    """Return whether the WebUI generates now, for a monitor or for anybody else."""
+    occupancy = Occupancy(client, webui.health.timeout)
+    if not occupancy.is_busy():
+        return False
+    first = _Monitors(spool, webui.url).call_under_way()
+    time.sleep(_LOOKS_APART)
+    return bool(first) or occupancy.is_busy()
+
+
+def _sent(client: FoundClient, log: CallLog, signatures: tuple[Signature, ...]) -> Reply:
     """Generate it. Raises WebUIError, explained as the failure of a job would be."""
     try:
-        return client.generate_images("txt2img", payload(), canary=True)
+        return client.generate_images(TXT2IMG.name, payload(), canary=True)
     except WebUIError as error:
         printed = said_of(error, log)
-        explanation = judge(FailureFacts(error, log=printed), signatures)
-        told = (explanation.cause, f"  {explanation.advice}", *shown(printed))
-        raise WebUIError("\n".join(told)) from error
+        explanation = diagnose(FailureFacts(error, log=printed), signatures)
+        lines = (explanation.cause, f"  {explanation.advice}", *shown(printed))
+        raise WebUIError("\n".join(lines)) from error
 
 
-def _wait_until_idle(client: SDWebUIClient, webui: WebUIConfig, spool: Spool) -> None:
-    """While it generates, for a monitor or for anybody: until that call is over."""
-    occupancy = Occupancy(client, webui.health.timeout, SystemClock())
+def _wait_until_idle(client: FoundClient, webui: WebUIConfig, spool: Spool) -> None:
+    """Wait for the call that the WebUI generates now, for a monitor or for anybody else."""
+    occupancy = Occupancy(client, webui.health.timeout)
     monitors = _Monitors(spool, webui.url)
     if not occupancy.is_busy():
         return
-    monitors.look()
+    monitors.call_under_way()
     time.sleep(_LOOKS_APART)
-    first = monitors.look()
+    first = monitors.call_under_way()
     if not (occupancy.is_busy() or first):
         return  # what stands still is what a failed upscale has left
     print(f"{webui.name}: {STILL_BUSY}", flush=True)
     print(f"  {_whose(first)}", flush=True)
     while True:
         time.sleep(_LOOKS_APART)
-        moves, now = occupancy.is_busy(), monitors.look()
+        moves, now = occupancy.is_busy(), monitors.call_under_way()
         if (first and now != first) or not (first or moves):
             return
 
@@ -133,7 +151,7 @@ class _Monitors:
         self._url = url
         self._counts: dict[str, Any] = {}
 
-    def look(self) -> dict[str, Any] | None:
+    def call_under_way(self) -> dict[str, Any] | None:
         """Return the run whose call it works on now, and where that is; None for none."""
         before, beats = self._counts, read_heartbeats(self._spool.root)
         self._counts = {str(beat.get("worker")): beat.get("beat") for beat in beats}
@@ -151,18 +169,10 @@ class _Monitors:
         return run and {key: run[key] for key in ("source", "doing", "run_id")}
 
 
-def _what_it_waits_for(client: SDWebUIClient, webui: WebUIConfig, catalogue: Catalogue) -> str:
-    """Only SD.Next says whether its checkpoint is loaded."""
-    if catalogue.kind is Kind.SDNEXT:
+def _what_it_waits_for(client: FoundClient, webui: WebUIConfig, catalogue: Catalogue) -> str:
+    """Return what the WebUI waits for; only SD.Next says whether its checkpoint is loaded."""
+    if catalogue.kind.says_if_loaded:
         with suppress(WebUIError):
             if not client.is_without_model(webui.health.timeout):
                 return "sent; its checkpoint is loaded"
     return "sent; if its checkpoint is not loaded yet, the picture waits for that"
-
-
-def _which(client: SDWebUIClient, catalogue: Catalogue) -> str:
-    return catalogue.kind.with_version(client.version or catalogue.version)
-
-
-def _written(webui: WebUIConfig, image: bytes) -> Path:
-    return save(f"canary-{webui.name}-{time.strftime('%Y%m%d-%H%M%S')}", image)

@@ -7,18 +7,27 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdwatch.cli.asked import catalogue_of, client_of, webui_at
+from sdwatch.cli.check_calls import calls_in_order
 from sdwatch.cli.chosen_config import add_config_argument, choose_config, config_file
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.job_files import read_job_at, warnings_of
 from sdwatch.cli.start_check import problems_of
-from sdwatch.config import Config, WebUIConfig, load_config
-from sdwatch.errors import ConfigError, JobError, JobUnfitError, Problem, SdwatchError
+from sdwatch.cli.webui_client import catalogue_of, client_of, webui_at
+from sdwatch.config import Config
+from sdwatch.config_file import load_config
+from sdwatch.errors import ConfigError, JobError, JobUnfitError, Problem
+from sdwatch.policy.job.call_sizes import sizes_in
 from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.estimate import CallTimes, estimate
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.plan import pictures_of
 from sdwatch.policy.job.preflight import MAX_GENERATION, check_against
-from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.job.when import waits_in_words
+from sdwatch.policy.page.times import duration
+from sdwatch.policy.privacy.printable import counted, printable_text
+from sdwatch.spool.call_history import read_call_times
 from sdwatch.spool.job_file import is_job_name
+from sdwatch.spool.new_jobs import read_job_at, warnings_of
+from sdwatch.system.clock import SystemClock
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +57,9 @@ def main(args: argparse.Namespace) -> ExitCode:
     config = load_config(file) if (file := config_file(args.config)) else None
     rules = config.rules if config else JobRules()
     against = _Against(args.against, config) if args.against else None
-    mistaken = check_jobs([_whole_job(path) for path in args.files], rules, against)
+    # A job.yaml is checked with the images beside it.
+    jobs = [path.absolute().parent if is_job_name(path.name) else path for path in args.files]
+    mistaken = check_jobs(jobs, rules, against, config.spool if config else None)
     for note in against.notes if against else ():
         print(note)
     print(f"{len(args.files)} checked, {mistaken} with mistakes")
@@ -64,7 +75,7 @@ class _Against:
         self.notes: dict[str, None] = {}
         self._most = config.max_generation if config else MAX_GENERATION
         self._rules = config.rules if config else JobRules()
-        webui = _webui_at(url, config)
+        webui = webui_at(url, config)
         client = client_of(webui)
         self._catalogue = catalogue_of(client, webui)
         client.close()
@@ -79,21 +90,27 @@ class _Against:
             raise JobUnfitError(str(path), list(checked.problems))
 
 
-def _webui_at(url: str, config: Config | None) -> WebUIConfig:
-    try:
-        return webui_at(url, config)
-    except ValueError as error:
-        raise SdwatchError(f"{url}: must be http://HOST:PORT, without a path") from error
-
-
-def check_jobs(paths: Sequence[Path], rules: JobRules, against: _Against | None = None) -> int:
-    """Print mistakes and warnings as `file:line:column: message`; return how many jobs have
-    mistakes."""
+def check_jobs(
+    paths: Sequence[Path],
+    rules: JobRules,
+    against: _Against | None = None,
+    spool: Path | None = None,
+) -> int:
+    """Print mistakes and warnings as `file:line:column: message`, and how much a job makes that
+    makes more than one picture; return how many jobs have mistakes. `spool`: whose history says how
+    long they take."""
     mistaken = 0
+    history: CallTimes | None = None
     for path in paths:
         try:
             job = read_job_at(path, rules)
             lines = warnings_of(job, path)
+            if job.points.are_several or (pictures_of(job) or 0) > 1:
+                if history is None:
+                    history = read_call_times(spool) if spool else CallTimes()
+                lines.append(f"{path}: {_counted(job, history)}")
+            lines += calls_in_order(job, path)
+            lines += _waiting(job, path)
             if against is not None:
                 against.check(job, path)
         except JobError as error:
@@ -104,9 +121,24 @@ def check_jobs(paths: Sequence[Path], rules: JobRules, against: _Against | None 
     return mistaken
 
 
-def _whole_job(path: Path) -> Path:
-    """Return the folder of a job.yaml, to check it with the images beside it."""
-    return path.absolute().parent if is_job_name(path.name) else path
+def _counted(job: Job, history: CallTimes) -> str:
+    """Return how much a job makes, and how long that takes on this machine, as far as it is
+    known."""
+    points, pictures = len(job.points), pictures_of(job)
+    parts = [counted(points, "point")] if job.points.are_several else []
+    if pictures is not None:
+        parts.append(counted(pictures, "picture"))
+    if history and (seconds := estimate(history, sizes_in(job))) is not None:
+        parts.append(f"about {duration(seconds)} from the history of this machine")
+    return ", ".join(parts)
+
+
+def _waiting(job: Job, path: Path) -> list[str]:
+    """Return until when the job would wait on this machine, were it dropped now."""
+    clock = SystemClock()
+    now = clock.wall()
+    waits = job.conduct.when.waits(now, clock.utc_offset)
+    return [] if waits is None else [f"{path}: {waits_in_words(waits, now, clock.utc_offset)}"]
 
 
 def _check_config(named: Path | None) -> ExitCode:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdwatch import system
-from sdwatch.config import Config, default_config_text, load_config, parse_config
+from sdwatch.config import Config
+from sdwatch.config_file import default_config_text, load_config, parse_config
+from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.archive import Spool
 
 CONFIG = "sdwatch.yaml"
@@ -27,7 +29,8 @@ class ChosenConfig:
 
     @property
     def spool(self) -> Spool:
-        """The spool as seen from outside: no worker's, so its `working` holds all workers."""
+        """Return the spool as seen from outside: no worker's, so its `working` holds all
+        workers."""
         return Spool(self.config.spool, "")
 
 
@@ -37,8 +40,8 @@ def add_config_argument(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help=f"default: ./{CONFIG}, else ./config/{CONFIG}, else that of the spool in which this "
-        "folder lies, else the built-in one",
+        help=f"default: {CONFIG} or config/{CONFIG} in this folder, else in the spool around it, "
+        "else the built-in config (simulator)",
     )
 
 
@@ -69,7 +72,8 @@ def choose_config(named: Path | None) -> ChosenConfig:
         return ChosenConfig(config, file)
     around = spool_around(Path.cwd())
     spool = around if around and around.name == DEFAULT_SPOOL else Path.cwd() / DEFAULT_SPOOL
-    print(f"no {CONFIG} here; using the built-in config, with the spool {spool}", file=sys.stderr)
+    words = f"no {CONFIG} here; using the built-in config (simulator), with the spool {spool}"
+    print(printable(words), file=sys.stderr)
     # Its paths are `..` and `../state`: they start from a folder within the spool.
     data = default_config_text().encode()
     return ChosenConfig(parse_config(data, "the built-in config", spool / "config"), None)

@@ -17,12 +17,13 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.init import FOR_YOUR_OWN
 from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session
-from sdwatch.config import load_config
-from sdwatch.monitor.monitor import Result
+from sdwatch.config_file import load_config
+from sdwatch.monitor.once import Result
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
-from sdwatch.spool.run import IMAGES, MANIFEST
+from sdwatch.spool.manifest import MANIFEST
+from sdwatch.spool.run import IMAGES
 from sdwatch.system import disk
 
 LIMIT = 90.0
@@ -93,7 +94,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default=Path("sdwatch-demo"),
         metavar="DIR",
-        help="default: ./%(default)s; where that is in use, a new folder in it",
+        help="default: ./%(default)s; if that is not empty, a new folder in it",
     )
 
 
@@ -114,12 +115,15 @@ def main(args: argparse.Namespace) -> ExitCode:
         limit.cancel()
     outcome = _outcome(Spool(folder, ""))
     if outcome is None and result is Result.STOPPED and in_time:
-        say(f"The demo was stopped; its files are left in {folder}")
+        say(f"The demo was stopped. Its files are in {folder}")
         return ExitCode.INTERRUPTED
     if outcome is None:
-        say(f"The demo did not end as it should ({result}); its files are left in {folder}")
+        say(
+            f"The demo did not end as promised ({result}). Please report it, with the log "
+            f"{folder / 'state' / 'sdwatch.log'}; all its files are in {folder}"
+        )
         return ExitCode.DEMO_FAILED
-    say(outcome.told(time.monotonic() - began))
+    say(outcome.report(time.monotonic() - began))
     return ExitCode.OK
 
 
@@ -133,7 +137,7 @@ class _Outcome:
     crash_cost: float
     why: Path
 
-    def told(self, seconds: float) -> str:
+    def report(self, seconds: float) -> str:
         """Return the report as text."""
         envelope = json.loads(disk.read(self.why.with_name(ENVELOPE)))
         cause = printable_text(envelope["message"])
@@ -145,10 +149,10 @@ class _Outcome:
                 "1. castle went through three stages: txt2img, img2img, upscale. Its picture:",
                 *(f"     {path}" for path in self.castle),
                 "2. lighthouse: the WebUI was killed in the middle of it. sdwatch noticed, waited",
-                "   for the cool-down, restarted the WebUI and made the picture with a second try",
-                f"   {self.crash_cost:.1f} s after the crash. No job was lost or harmed:",
+                "   for the cool-down, restarted the WebUI, and sent the call once more",
+                f"   {self.crash_cost:.1f} s after the crash. No job was lost. Its picture:",
                 *(f"     {path}" for path in self.lighthouse),
-                "3. mistake has a misspelt field. It failed at once, blocked nothing and says why:",
+                "3. mistake has a misspelt field. It failed at once, and its WHY.txt says why:",
                 f"     {self.why}",
                 *(f"     | {line}" for line in cause.splitlines()),
                 "",
@@ -187,7 +191,8 @@ def free_port() -> int:
 
 def _outcome(spool: Spool) -> _Outcome | None:
     """Return what came out; None if it is not what the demo promises."""
-    done = {manifest["source"]: manifest for manifest in _manifests(spool.done)}
+    manifests = (json.loads(disk.read(path)) for path in spool.done.glob(f"*/{MANIFEST}"))
+    done = {manifest["source"]: manifest for manifest in manifests}
     whys = list(spool.failed.glob(f"*/{WHY}"))
     if set(done) != {"castle.yaml", "lighthouse.yaml"} or len(whys) != 1:
         return None
@@ -197,10 +202,6 @@ def _outcome(spool: Spool) -> _Outcome | None:
     if not castle or not lighthouse or cost is None:
         return None
     return _Outcome(castle, lighthouse, cost, whys[0])
-
-
-def _manifests(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(disk.read(p)) for p in folder.glob(f"*/{MANIFEST}")]
 
 
 def _final_images(spool: Spool, manifest: dict[str, Any]) -> list[Path]:

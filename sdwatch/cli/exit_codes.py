@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from sdwatch.errors import AlreadyRunningError, ConfigError, JobError, SdwatchError
+from sdwatch.errors import (
+    AlreadyRunningError,
+    ConfigError,
+    JobError,
+    NoServiceError,
+    NotFoundError,
+    SdwatchError,
+)
 from sdwatch.system import signals
 
 
@@ -28,16 +35,17 @@ class ExitCode(IntEnum):
     BAD_JOB = 6
     """`check` or `submit` found mistakes in a job; nothing was submitted."""
     NOT_FOUND = 7
-    """No such run or job, or more than one matches."""
+    """No such run, job or service, or more than one matches."""
     DEMO_FAILED = 8
     """The demo did not end as promised."""
+    WARNINGS = 9
+    """`doctor` found nothing that keeps jobs from running, but something to look at."""
+    WAITING = 10
+    """`run --once` ended because all jobs that are left wait for a time (`only`, `not_before`);
+    no job is lost."""
     INTERRUPTED = signals.INTERRUPTED
     """A signal (Ctrl-C, SIGTERM, SIGHUP, Ctrl-Break) ended a command other than `run`; `run` only
     if a second one cut its clean stop short."""
-
-
-class NotFoundError(SdwatchError):
-    """No run or job has this name, or several do."""
 
 
 _CODES: tuple[tuple[type[SdwatchError], ExitCode], ...] = (
@@ -45,6 +53,7 @@ _CODES: tuple[tuple[type[SdwatchError], ExitCode], ...] = (
     (ConfigError, ExitCode.BAD_CONFIG),
     (JobError, ExitCode.BAD_JOB),
     (NotFoundError, ExitCode.NOT_FOUND),
+    (NoServiceError, ExitCode.NOT_FOUND),
 )
 
 

@@ -6,23 +6,31 @@ import argparse
 
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import the_spool_exists
-from sdwatch.system import disk
+from sdwatch.spool import commands
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_config_argument(parser)
-    parser.epilog = "It is the file `hold` in the spool; calls under way are finished."
+    parser.add_argument(
+        "--free",
+        action="store_true",
+        help="also free the GPU: unload the checkpoint, or stop the WebUI, until `sdwatch resume`",
+    )
+    parser.epilog = (
+        "It makes the file `hold` in the spool, as you could by hand (with --free it has the line\n"
+        "`free: true`). Calls under way still finish."
+    )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Make the file. Raises SpoolError, OSError."""
     spool = choose_config(args.config).spool
-    the_spool_exists(spool)
-    if (held := spool.hold_file()) is not None:
-        print(f"Already on hold: {held}")
+    if (held := commands.hold(spool, free=args.free)) is None:
+        print(f"Already on hold by the file {spool.hold_file()}. To end it: sdwatch resume")
         return ExitCode.OK
-    disk.touch(spool.root / "hold")
-    print(f"On hold: {spool.root / 'hold'}. No new call starts until `sdwatch resume`.")
+    print(f"On hold by the file {held}: no call and no WebUI is started.")
+    if args.free:
+        print("The monitor frees the GPU after the call under way; `sdwatch status` shows it.")
+    print("To end it: sdwatch resume")
     return ExitCode.OK

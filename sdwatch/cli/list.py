@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, waiting_jobs, working_runs
-from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.policy.failure.diagnosis import Diagnosis
+from sdwatch.policy.job.measures import age
+from sdwatch.policy.job.payload import point_of
+from sdwatch.policy.page.times import iso
+from sdwatch.policy.privacy.printable import counted, printable
+from sdwatch.policy.report.envelope import Unsent
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.diagnostics import WHY
+from sdwatch.spool.diagnostics import WHY, read_evidence, read_json
+from sdwatch.spool.failed_points import envelope_of, failed_points_in
+from sdwatch.spool.heartbeat import read_heartbeats
+from sdwatch.spool.manifest import MANIFEST
 from sdwatch.spool.run import Run
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
@@ -19,29 +35,125 @@ from sdwatch.system.clock import SystemClock
 FOLDERS = ("inbox", "working", "done", "failed")
 
 
+class ListedState(StrEnum):
+    """How a job or run stands."""
+
+    WAITS = "waits"
+    WORKING = "working"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    UNREADABLE = "?"
+
+
+_FOLDER_OF = {
+    ListedState.WAITS: "inbox",
+    ListedState.WORKING: "working",
+    ListedState.DONE: "done",
+    ListedState.FAILED: "failed",
+    ListedState.CANCELLED: "failed",
+}
+_DIAGNOSES = [str(diagnosis) for diagnosis in (*Diagnosis, *Unsent)]
+_STAMP = re.compile(r"(\d{8}-\d{6})\.\d{3}-")
+
+
+@dataclass(frozen=True)
+class ListedRun:
+    """A line of the list. `run`: its id, '-' for a job that waits; `job`: its path in the inbox;
+    `at`: when it was claimed, or the job was changed, in UTC; `lane` and `diagnosis`: '' for
+    none; `why`: the first line of WHY.txt, or what a run in working/ does; `points`: with pictures,
+    0 for a job without points; `points_failed`: how many of them failed so far."""
+
+    run: str
+    state: ListedState
+    path: str
+    job: str
+    at: str = ""
+    images: int = 0
+    lane: str = ""
+    diagnosis: str = ""
+    why: str = ""
+    points: int = 0
+    points_failed: int = 0
+
+
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_config_argument(parser)
     parser.add_argument("folder", nargs="?", choices=FOLDERS, help="show only these")
+    parser.add_argument(
+        "--state", choices=[str(state) for state in _FOLDER_OF], help="show only those"
+    )
+    parser.add_argument(
+        "--since",
+        type=_moment,
+        metavar="TIME",
+        help="only those claimed since then: `12 h`, `2 days`, or a date such as 2026-11-27",
+    )
+    parser.add_argument(
+        "--name", metavar="GLOB", help="only jobs whose file is called so, such as 'castle*'"
+    )
+    parser.add_argument(
+        "--diagnosis",
+        type=_diagnosis,
+        choices=_DIAGNOSES,
+        metavar="DIAGNOSIS",
+        help="only runs that failed so, such as 'out of memory'; error.json has it",
+    )
+    parser.add_argument("--lane", metavar="LANE", help="only runs of this WebUI")
+    parser.add_argument("--json", action="store_true", help="print them as JSON, for programs")
+
+
+def _diagnosis(text: str) -> str:
+    """Return the diagnosis that is meant: whoever types it need not know that NaN is no nan."""
+    return next((each for each in _DIAGNOSES if each.casefold() == text.casefold()), text)
 
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Print the list. Raises ConfigError, OSError."""
     spool = choose_config(args.config).spool
     folders = (args.folder,) if args.folder else FOLDERS
+    found = (each for each in _listed(spool, folders, args) if _is_wanted(each, args))
+    if args.json:
+        print(json.dumps([asdict(each) for each in found], indent=2))
+        return ExitCode.OK
     lines = 0
-    for line in _lines(spool, folders):
-        print(printable_text(line))
+    for each in found:
+        print(printable(_line(each)))
         lines += 1
     if not lines:
-        print(f"nothing in {', '.join(f'{folder}/' for folder in folders)} of {spool.root}")
+        what = "nothing" if not _filters(args) else "nothing like that"
+        print(f"{what} in {', '.join(f'{folder}/' for folder in folders)} of {spool.root}")
     return ExitCode.OK
 
 
-def _lines(spool: Spool, folders: tuple[str, ...]) -> Iterator[str]:
+def _filters(args: argparse.Namespace) -> bool:
+    return any((args.state, args.since, args.name, args.diagnosis, args.lane))
+
+
+def _moment(text: str) -> float:
+    """Return seconds since 1970: of a date or time, in local time, or so long ago."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        pass
+    try:
+        if (seconds := age(text)) is not None:
+            return time.time() - seconds
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no time: write `12 h`, `2 days` or 2026-11-27")
+
+
+def _listed(
+    spool: Spool, folders: tuple[str, ...], args: argparse.Namespace
+) -> Iterator[ListedRun]:
+    """Yield what could be wanted. What its name or folder rules out is not read."""
+    if args.state:
+        folders = tuple(folder for folder in folders if folder == _FOLDER_OF[args.state])
     if "inbox" in folders:
-        for source in waiting_jobs(spool):
-            yield _columns("-", "waits", "", source, "")
+        for source, path in waiting_jobs(spool).items():
+            yield ListedRun("-", ListedState.WAITS, str(path), source, _changed(path))
     runs: dict[str, Path] = {}
     if "working" in folders:
         runs |= working_runs(spool)
@@ -49,29 +161,103 @@ def _lines(spool: Spool, folders: tuple[str, ...]) -> Iterator[str]:
         runs |= archived_runs(spool.done)
     if "failed" in folders:
         runs |= archived_runs(spool.failed)
+    now = _runs_now(spool) if "working" in folders else {}
     for run_id in sorted(runs, reverse=True):
-        yield _run_line(runs[run_id])
+        if not args.since or _claimed_at(run_id) >= args.since:
+            yield _read_run(runs[run_id], now.get(run_id, {}))
 
 
-def _run_line(folder: Path) -> str:
+def _read_run(folder: Path, now: Mapping[str, Any]) -> ListedRun:
+    """Return a run as its folder has it. `now`: what its monitor reports of it."""
+    run_id, path = folder.name, str(folder)
     try:
         ledger = Run(folder, SystemClock()).ledger
     except OSError as error:  # whatever somebody did to one run, the others are shown
-        return _columns(folder.name, "?", "", "", f"cannot be read: {error.strerror}")
-    images = sum(not image.grid for call in ledger.calls.values() for image in call.images or ())
-    source = str(ledger.claimed.get("source", ""))
-    return _columns(
-        folder.name, ledger.ended or "working", f"{images} images", source, _why(folder)
+        why = f"cannot be read: {error.strerror}"
+        return ListedRun(run_id, ListedState.UNREADABLE, path, "", why=why)
+    images = sum(not image.grid for call in ledger.calls.values() for image in call.pictures)
+    state = ListedState.WORKING
+    if ledger.ended:
+        known = (state for state in ListedState if state == ledger.ended)
+        state = next(known, ListedState.UNREADABLE)
+    webui = read_json(folder, MANIFEST).get("webui")
+    lane = str(webui.get("name", "")) if isinstance(webui, dict) else str(now.get("lane", ""))
+    points = {point_of(name) for name, call in ledger.calls.items() if call.images is not None}
+    envelope = envelope_of(folder)
+    failed = len(failed_points_in(envelope)) or int(now.get("points_failed", 0))
+    return ListedRun(
+        run_id,
+        state,
+        path,
+        str(ledger.claimed.get("source", "")),
+        str(ledger.claimed.get("at", "")),
+        images,
+        lane,
+        str(envelope.get("diagnosis", "")),
+        _why(folder) or ("" if ledger.ended else str(now.get("doing", ""))),
+        len(points - {0}),
+        failed,
     )
 
 
-def _columns(run_id: str, outcome: str, images: str, job: str, why: str) -> str:
-    line = f"{run_id:<44}  {outcome:<9}  {images:>10}  {job:<20}  {why}"
-    return line.rstrip()
+def _is_wanted(each: ListedRun, args: argparse.Namespace) -> bool:
+    if args.state and each.state != args.state:
+        return False
+    if args.since and each.at and _seconds(each.at) < args.since:
+        return False
+    if args.name and not _is_called(each, args.name.casefold()):
+        return False
+    if args.diagnosis and each.diagnosis != args.diagnosis:
+        return False
+    return not args.lane or each.lane == args.lane
+
+
+def _is_called(each: ListedRun, glob: str) -> bool:
+    job = each.job.casefold()
+    name = job.rpartition("/")[2]
+    return any(fnmatchcase(form, glob) for form in (job, name, name.rpartition(".")[0]))
+
+
+def _line(each: ListedRun) -> str:
+    made = (
+        ""
+        if each.run == "-" or each.state is ListedState.UNREADABLE
+        else counted(each.images, "image")
+    )
+    points = "" if each.why or not each.points else counted(each.points, "point")
+    more = each.why or points
+    return f"{each.run:<44}  {each.state:<9}  {made:>10}  {each.job:<20}  {more}".rstrip()
+
+
+def _runs_now(spool: Spool) -> dict[str, Mapping[str, Any]]:
+    """Return what monitors report of the runs in working/."""
+    beats = read_heartbeats(spool.root)
+    return {run["run_id"]: run for beat in beats for run in beat.get("runs", [])}
+
+
+def _claimed_at(run_id: str) -> float:
+    """Return when a run was claimed, by its name; infinity where its name does not say so."""
+    found = _STAMP.match(run_id)
+    try:
+        stamp = datetime.strptime(found[1], "%Y%m%d-%H%M%S") if found else None
+    except ValueError:
+        stamp = None
+    return float("inf") if stamp is None else stamp.replace(tzinfo=UTC).timestamp() + 1
+
+
+def _seconds(at: str) -> float:
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return float("inf")
+
+
+def _changed(path: Path) -> str:
+    try:
+        return iso(disk.look_at(path).st_mtime)
+    except OSError:
+        return ""
 
 
 def _why(folder: Path) -> str:
-    try:
-        return disk.read(folder / WHY).decode("utf-8", "replace").partition("\n")[0]
-    except OSError:
-        return ""
+    return read_evidence(folder, WHY).decode("utf-8", "replace").partition("\n")[0]

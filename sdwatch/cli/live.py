@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,10 +14,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sdwatch.cli.plain import PlainShow
+from sdwatch.cli.progress import clock
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.report.hold_note import config_edited
 from sdwatch.policy.report.notice import Notice, Topic
+from sdwatch.policy.report.status_line import queued_in
 
 REFRESHED = 2.0
 """Times a second."""
@@ -39,18 +41,18 @@ class _Event:
     at: str = field(default_factory=lambda: time.strftime("%H:%M:%S"))
 
 
-class LiveShow:
-    """Show what `status` (see Monitor.status) returns, and the last events below it."""
+class LiveShow(PlainShow):
+    """Shows what `status` (see Monitor.status) returns, and the last events below it."""
 
     def __init__(self, status: Callable[[], dict[str, Any]], spool: str) -> None:
+        super().__init__()
         self._status = status
         self._spool = spool
         self._began = time.monotonic()
-        self._lock = threading.Lock()
         self._events: deque[_Event] = deque(maxlen=_EVENTS)
         self._live = Live(get_renderable=self._draw, refresh_per_second=REFRESHED)
 
-    def tell(self, notice: Notice) -> None:
+    def notify(self, notice: Notice) -> None:
         """Add an event. The path of its file is left out: too long, and below the spool anyway."""
         event = _Event(notice, _STYLES.get(notice.topic, ""))
         # An event that is repeated, such as a hold that is checked each minute, moves to the end.
@@ -71,10 +73,8 @@ class LiveShow:
         return Group(head, Text(), *_middle(status), Text(), *map(_event, self._events))
 
     def _head(self, stopping: float | None) -> RenderableType:
-        minutes, seconds = divmod(int(time.monotonic() - self._began), 60)
-        lasted = f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
         row = Table.grid(expand=True)
-        how_to_stop = f"{lasted}  {_how_to_stop(stopping)}"
+        how_to_stop = f"{clock(time.monotonic() - self._began)}  {_how_to_stop(stopping)}"
         row.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         row.add_column(justify="right", no_wrap=True, width=len(how_to_stop))
         row.add_row(
@@ -88,8 +88,8 @@ def _how_to_stop(stopping: float | None) -> str:
     """Return the hint at the top right. `stopping`: seconds that a stop still waits for the
     call under way; None if none was asked for."""
     if stopping is None:
-        return "Ctrl-C stops"
-    return f"stopping: {stopping:.0f} s left, Ctrl-C ends it now"
+        return "Ctrl-C stops it"
+    return f"stopping: {stopping:.0f} s left, Ctrl-C stops it at once"
 
 
 def _middle(status: dict[str, Any]) -> Iterator[RenderableType]:
@@ -150,20 +150,14 @@ def _bar(progress: dict[str, Any]) -> RenderableType:
     steps = state.get("sampling_steps") if isinstance(state, dict) else None
     if not isinstance(state, dict) or not isinstance(steps, int) or steps <= 0:
         return Text()
-    step = min(int(state.get("sampling_step") or 0), steps)
+    step, eta = min(int(state.get("sampling_step") or 0), steps), progress.get("eta_relative")
     row = Table.grid(padding=(0, 2))
     row.add_row(
         ProgressBar(total=steps, completed=step, width=32, complete_style="cyan"),
         Text(f"step {step} of {steps}"),
-        Text(_eta(progress.get("eta_relative")), style="dim"),
+        Text(f"{clock(eta)} left" if isinstance(eta, int | float) and eta > 0 else "", style="dim"),
     )
     return row
-
-
-def _eta(seconds: object) -> str:
-    if not isinstance(seconds, int | float) or seconds <= 0:
-        return ""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02} left"
 
 
 def _counts(status: dict[str, Any]) -> Text:
@@ -171,7 +165,7 @@ def _counts(status: dict[str, Any]) -> Text:
     waiting = len(status["waiting"])
     return Text.assemble(
         ("queue ", "dim"),
-        str(status["queued"]),
+        str(queued_in(status)),
         ("   arriving ", "dim"),
         str(waiting),
         ("   done ", "dim"),

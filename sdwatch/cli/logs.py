@@ -1,85 +1,230 @@
-"""Set up the log: sdwatch.log in the state folder, bounded; warnings are passed on."""
+"""`sdwatch logs`: print the log of the monitor, of a lane's WebUI, or of one run, and follow it."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from contextlib import suppress
-from io import TextIOWrapper
-from logging.handlers import RotatingFileHandler
+import argparse
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
-from typing import cast
+from typing import Any
 
+from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.names import all_runs, find, run_named
+from sdwatch.config import WebUIConfig, secrets_in
 from sdwatch.policy.privacy.printable import printable_text
-from sdwatch.policy.report.notice import Notice, Topic
-from sdwatch.system import disk, patience
-from sdwatch.system.clock import iso
+from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.spool.diagnostics import TAIL, evidence_files, read_evidence
+from sdwatch.spool.earlier_texts import RunTexts
+from sdwatch.system import disk
+from sdwatch.system.line_follower import LineFollower
+from sdwatch.system.log_events import FOR_PROGRAMS
+from sdwatch.system.state_folder import StateFolder, json_log
+from sdwatch.webui.log.follower import LogFollower
+from sdwatch.webui.log.tail_capture import tail_text
+from sdwatch.webui.process import process_identity
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+MONITOR = "monitor"
 
+_MOST_LINES = 200
+_POLL_S = 0.5
 
-class _Lines(logging.Formatter):
-    """`2026-11-23T06:52:43.123Z WARNING sdwatch.webui: message key=value`."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        head, newline, traceback = line.partition("\n")
-        extras = {k: v for k, v in vars(record).items() if k not in _STANDARD}
-        told = (f" {k}={v}" for k, v in extras.items() if f" {k}=" not in head)
-        return printable_text(head + "".join(told) + newline + traceback)
-
-    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        del datefmt
-        return iso(record.created)
+Lines = Callable[[], list[str]]
 
 
-class _Teller(logging.Handler):
-    """Pass each warning on to `tell`, as one line."""
-
-    def __init__(self, tell: Callable[[Notice], None]) -> None:
-        super().__init__(logging.WARNING)
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if not hasattr(record, "event"):  # those are for programs; what follows is for people
-            with suppress(OSError):  # a full disk behind stderr; the file has it, or nothing has
-                which = f"{record.name}:{record.lineno}:{record.args}"
-                text = printable_text(record.getMessage())
-                self._tell(Notice(text, Topic.WARNING, which))
-
-
-class _LogFile(RotatingFileHandler):
-    """The log and its one predecessor; where another program holds them, for however long, no line
-    is lost: it goes to the old file, and the next line tries again to start a new one."""
-
-    def doRollover(self) -> None:  # noqa: N802
-        with suppress(OSError):
-            super().doRollover()
-
-    def _open(self) -> TextIOWrapper:
-        return patience.patiently(self._open_now)
-
-    def _open_now(self) -> TextIOWrapper:
-        file = open(  # noqa: SIM115 - the handler closes it
-            self.baseFilename,
-            self.mode,
-            encoding=self.encoding,
-            errors=self.errors,
-            opener=disk.opener,
-        )
-        return cast(TextIOWrapper, file)
-
-
-def set_up_logging(file: Path, cap: int, warn: Callable[[Notice], None]) -> None:
-    """Log to `file`, which with its one predecessor takes at most `cap` bytes. `warn` gets each
-    warning, on any thread."""
-    disk.ensure_folder(file.parent)
-    # Opened with the first line only: a second monitor that is turned away leaves no trace.
-    to_file = _LogFile(
-        file, maxBytes=cap // 2, backupCount=1, encoding="utf-8", errors="replace", delay=True
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    add_config_argument(parser)
+    parser.add_argument(
+        "what",
+        nargs="?",
+        default=MONITOR,
+        metavar="monitor|LANE|RUN",
+        help="the monitor's own log (the default); what a WebUI prints, by its name in the config; "
+        "or what the monitor logged about one run, and the WebUI's last lines at each failure",
     )
-    to_file.setFormatter(_Lines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    log = logging.getLogger("sdwatch")
-    log.setLevel(logging.INFO)
-    log.addHandler(to_file)
-    log.addHandler(_Teller(warn))
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="print new lines as they come, until Ctrl-C"
+    )
+    parser.epilog = (
+        f"Prints the last {_MOST_LINES} lines. The logs are on the machine of the monitor, in the\n"
+        "state folder. No prompt is in them: what a WebUI prints of a job's texts is replaced."
+    )
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Print the lines. Raises NotFoundError, ConfigError, OSError."""
+    chosen = choose_config(args.config)
+    lane = next((webui for webui in chosen.config.webuis if webui.name == args.what), None)
+    if lane is not None:
+        _print_lane(lane, chosen, follow=args.follow)
+    elif args.what == MONITOR:
+        _print_monitor(chosen, follow=args.follow)
+    else:
+        _print_run(_run(args.what, chosen), chosen, follow=args.follow)
+    return ExitCode.OK
+
+
+def _run(name: str, chosen: ChosenConfig) -> Path:
+    runs = all_runs(chosen.spool)
+    lanes = ", ".join(webui.name for webui in chosen.config.webuis)
+    where = f"failed/, done/ or working/, and it is not `{MONITOR}` nor a lane ({lanes})"
+    return find(run_named(name), runs, where)
+
+
+def _show(line: str) -> None:
+    print(printable_text(line), flush=True)
+
+
+def _follow(new_lines: Lines, is_over: Callable[[], bool] = lambda: False) -> None:
+    """Print new lines until it is over; they are read once more then."""
+    over = False
+    while not over:
+        over = is_over()
+        for line in new_lines():
+            _show(line)
+        if not over:
+            time.sleep(_POLL_S)
+
+
+# -- the monitor's log
+
+
+def _print_monitor(chosen: ChosenConfig, *, follow: bool) -> None:
+    path = json_log(StateFolder(chosen.config.state).log_file)
+    lines = LineFollower(path)
+    shown = list(filter(None, map(in_words, lines.poll())))
+    for line in shown[-_MOST_LINES:]:
+        _show(line)
+    if not shown:
+        _show(f"nothing is logged in {path} yet")
+    if follow:
+        _follow(lambda: list(filter(None, map(in_words, lines.poll()))))
+
+
+def in_words(line: str) -> str:
+    """Return a line of the JSON log for people: local time, level if it is no information, message;
+    '' for one that cannot be read."""
+    return _words(_entry(line))
+
+
+def _entry(line: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return entry if isinstance(entry, dict) and "message" in entry else {}
+
+
+def _words(entry: dict[str, Any]) -> str:
+    if not entry or entry.get("event") in FOR_PROGRAMS:
+        return ""
+    level = str(entry.get("level", ""))
+    head = f"{_local(str(entry.get('at', '')))} {f'{level}: ' if level != 'info' else ''}"
+    text = f"{head}{entry['message']}"
+    return f"{text}\n{entry['traceback']}" if "traceback" in entry else text
+
+
+def _local(at: str) -> str:
+    """Return a time of the log as the clock on the wall shows it."""
+    try:
+        return f"{datetime.fromisoformat(at).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return at
+
+
+# -- one run
+
+
+def _print_run(run: Path, chosen: ChosenConfig, *, follow: bool) -> None:
+    lines = LineFollower(json_log(StateFolder(chosen.config.state).log_file))
+
+    def about_it() -> list[str]:
+        entries = (_entry(line) for line in lines.poll())
+        shown = (_words(entry) for entry in entries if entry.get("run") == run.name)
+        return list(filter(None, shown))
+
+    before = deque(about_it(), _MOST_LINES)
+    for line in before:
+        _show(line)
+    if not before:
+        _show(
+            f"this machine's log has nothing about {run.name}: another machine ran it, or it was "
+            f"too long ago. `sdwatch show {run.name}` has what its folder says"
+        )
+    for line in _tails(run):
+        _show(line)
+    if follow:
+        _follow(about_it, lambda: not disk.is_folder(run) or run.parent.name in ("done", "failed"))
+
+
+def _tails(run: Path) -> Iterator[str]:
+    """Yield what the WebUI printed last at each failure, as the evidence has it."""
+    stem = TAIL.removesuffix(".log")
+    for name in evidence_files(run):
+        if name.startswith(stem):
+            yield f"----- {name} -----"
+            yield read_evidence(run, name).decode("utf-8", "replace").rstrip()
+
+
+# -- what a WebUI prints
+
+
+def _print_lane(lane: WebUIConfig, chosen: ChosenConfig, *, follow: bool) -> None:
+    redactor = Redactor()
+    for secret in secrets_in(lane):
+        redactor.learn_secret(secret.value, secret.label)
+    output = _LaneOutput(lane, chosen.config.state)
+    texts = RunTexts(chosen.spool, chosen.config.rules, redactor)
+
+    def clean(lines: list[str]) -> list[str]:
+        if not lines:
+            return []
+        texts.refresh()  # after they were read: who caused them is known by now
+        return redactor.redact("\n".join(lines)).splitlines()
+
+    for line in clean(output.last_lines()):
+        _show(line)
+    if follow:
+        _follow(lambda: clean(output.new_lines()))
+
+
+class _LaneOutput:
+    """What a lane's WebUI prints: the output of its incarnations, or an external one's log file."""
+
+    def __init__(self, lane: WebUIConfig, state: Path) -> None:
+        self._lane = lane
+        self._folder = state / f"webui-{lane.name}"
+        self._paths = self._newest()
+        self._followers = [LogFollower(path, from_end=True) for path in self._paths]
+
+    def last_lines(self) -> list[str]:
+        if not self._paths:
+            return [self._nothing()]
+        return [line for path in self._paths for line in self._of(path)]
+
+    def new_lines(self) -> list[str]:
+        """Return what came since the last call. A new incarnation is followed from its start."""
+        lines = [line for follower in self._followers for line in follower.poll()]
+        if (newest := self._newest()) != self._paths:
+            lines += [line for follower in self._followers for line in follower.poll()]
+            lines.append(f"----- {newest[0].name if newest else 'no output any more'} -----")
+            self._paths = newest
+            self._followers = [LogFollower(path) for path in newest]
+        return lines
+
+    def _of(self, path: Path) -> list[str]:
+        return [f"----- {path.name} -----", *tail_text(path, _MOST_LINES).splitlines()]
+
+    def _newest(self) -> tuple[Path, ...]:
+        if self._lane.command is None:
+            return (self._lane.log_file,) if self._lane.log_file else ()
+        return process_identity.newest_logs(self._folder)
+
+    def _nothing(self) -> str:
+        if self._lane.command is None:
+            return f"{self._lane.name} is external: name its log_file in the config to read it here"
+        return f"{self._lane.name} was not started on this machine yet ({self._folder})"

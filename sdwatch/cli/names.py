@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from sdwatch.cli.exit_codes import NotFoundError
-from sdwatch.errors import SpoolError
+from sdwatch.errors import NotFoundError
 from sdwatch.policy.job.run_names import NO_NAME, slug_of
 from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.spool.candidates import candidates
@@ -17,14 +16,6 @@ from sdwatch.system import disk
 T = TypeVar("T")
 
 _SHOWN = 8
-
-
-def the_spool_exists(spool: Spool) -> None:
-    """Raise SpoolError if there is no spool yet."""
-    if not disk.is_folder(spool.inbox):
-        raise SpoolError(
-            f"{spool.root}: there is no spool here; `sdwatch run` or `sdwatch submit` makes it"
-        )
 
 
 def working_runs(spool: Spool) -> dict[str, Path]:
@@ -36,6 +27,11 @@ def working_runs(spool: Spool) -> dict[str, Path]:
 def archived_runs(folder: Path) -> dict[str, Path]:
     """Return the runs in done/ or failed/, by run id."""
     return {run.name: run for run in runs_in(folder)}
+
+
+def all_runs(spool: Spool) -> dict[str, Path]:
+    """Return the runs in working/, done/ and failed/, by run id."""
+    return working_runs(spool) | archived_runs(spool.done) | archived_runs(spool.failed)
 
 
 def waiting_jobs(spool: Spool) -> dict[str, Path]:
@@ -56,40 +52,28 @@ def find(name: str, among: Mapping[str, T], where: str) -> T:
     it in its name; else the same in small letters and composed form, or as the job's name is
     written in its run's id. Raises NotFoundError where nothing fits or more than one."""
     fitting: list[str] = []
-    for fits in (_is, _begins, _has, _has_folded, _has_slug):
+    for fits in _FITS:
         fitting = [known for known in among if fits(known, name)]
         if fitting:
             break
     if not fitting:
-        raise NotFoundError(f"there is no {name!r} in {where}; `sdwatch list` shows all")
+        raise NotFoundError(f"there is no {name!r} in {where}; `sdwatch list` shows what is there")
     if len(fitting) > 1:
         raise NotFoundError(f"{name!r} is ambiguous; it matches:\n{_some(fitting)}")
     return among[fitting[0]]
-
-
-def _is(known: str, name: str) -> bool:
-    return known == name or known in (f"{name}.yaml", f"{name}.yml")
-
-
-def _begins(known: str, name: str) -> bool:
-    return known.startswith(name)
-
-
-def _has(known: str, name: str) -> bool:
-    return name in known
-
-
-def _has_folded(known: str, name: str) -> bool:
-    return _folded(name) in _folded(known)
 
 
 def _folded(name: str) -> str:
     return unicodedata.normalize("NFC", name.casefold())
 
 
-def _has_slug(known: str, name: str) -> bool:
-    slug = slug_of(name)
-    return slug != NO_NAME and slug in known
+_FITS: tuple[Callable[[str, str], bool], ...] = (
+    lambda known, name: known in (name, f"{name}.yaml", f"{name}.yml"),
+    str.startswith,
+    lambda known, name: name in known,
+    lambda known, name: _folded(name) in _folded(known),
+    lambda known, name: NO_NAME != slug_of(name) in known,
+)
 
 
 def _some(names: Iterable[str]) -> str:

@@ -12,26 +12,30 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.alone import alone_with
+from sdwatch.cli.call_output import log_of, said_of, shown
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode, NotFoundError
+from sdwatch.cli.exclusive import exclusive_use
+from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.cli.pictures import save
-from sdwatch.cli.printed import log_of, said_of, shown
 from sdwatch.config import Config, WebUIConfig
-from sdwatch.errors import SdwatchError, WebUIError, WebUIUnreachableError
-from sdwatch.policy.job.completion import completed, may_need_more
-from sdwatch.policy.job.payload import Call
+from sdwatch.errors import NotFoundError, SdwatchError, WebUIError, WebUIUnreachableError
+from sdwatch.policy.job.payload import Call, completed, may_need_more
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.table import kind_named
+from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.policy.report.why import asked_for
 from sdwatch.spool.diagnostics import ENVELOPE, read_json
+from sdwatch.spool.manifest import MANIFEST
 from sdwatch.spool.recorder import RunRecorder
-from sdwatch.spool.run import MANIFEST, Run
+from sdwatch.spool.run import Run
 from sdwatch.stages.runner import StageRunner
+from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.catalogue import CatalogueReader
-from sdwatch.webui.http.client import SDWebUIClient, client_for
+from sdwatch.webui.http.found import FoundClient, client_for
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
 
@@ -44,11 +48,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_config_argument(parser)
     parser.add_argument("run", metavar="RUN", help="its id, or a unique part of it")
     parser.add_argument("--call", metavar="STAGE.NUMBER", help="default: the one that failed")
-    parser.add_argument("--url", help="another WebUI than the run used")
+    parser.add_argument("--url", help="default: the WebUI that the run used")
     parser.epilog = (
-        "It is sent once, and nothing is retried or restarted. A monitor that works with the same\n"
-        "WebUI is on hold meanwhile. The images are saved here, in the current folder; the run's\n"
-        "folder is only read."
+        "The call is sent once; nothing is retried or restarted. A monitor that uses the same\n"
+        "WebUI is on hold until this command ends. The images are saved in the current folder;\n"
+        "the run's folder stays as it is."
     )
 
 
@@ -61,21 +65,22 @@ def main(args: argparse.Namespace) -> ExitCode:
     call, payload = _rebuilt(folder, args.call, chosen)
     client = _client(folder, args.url, chosen)
     try:
-        with alone_with(client.url, spool):
+        with exclusive_use(client.url, spool):
             asked = asked_for(payload)
             if may_need_more(call.kind, payload):
                 catalogue = CatalogueReader(client, _QUESTION).read()
                 payload |= completed(call.kind, payload, catalogue)
             what = f"{call.kind} ({asked})" if asked else call.kind
             print(f"{folder.name}: call {call.id}, {what} -> {client.url}")
-            log = log_of(_named_by(client.url, chosen.config), chosen.config)
+            named = (webui for webui in chosen.config.webuis if webui.url == client.url)
+            log = log_of(next(named, None), chosen.config)
             return _sent(client, call, payload, folder.name, chosen.config, log)
     finally:
         client.close()
 
 
 def _sent(
-    client: SDWebUIClient,
+    client: FoundClient,
     call: Call,
     payload: dict[str, Any],
     run_id: str,
@@ -86,15 +91,16 @@ def _sent(
     try:
         reply = client.generate_images(call.kind, payload)
     except WebUIError as error:
-        print(f"{_status(error)} after {time.monotonic() - began:.1f} s")
+        status = error.status or f"no answer ({type(error).__name__})"
+        print(f"{status} after {time.monotonic() - began:.1f} s")
         print(f"  {printable_text(str(error))}")
         print("".join(f"{line}\n" for line in shown(said_of(error, log))), end="")
         if isinstance(error, WebUIUnreachableError):
             print(f"  {_how_to_start(client.url, config)}")
         return ExitCode.ERROR
     print(f"200 after {time.monotonic() - began:.1f} s, {len(reply.images)} image(s):")
-    for path in _save(reply, run_id, call):
-        print(f"  {path}")
+    for number, data in enumerate(reply.images, 1):
+        print(f"  {save(f'replay-{run_id}-{call.id}-{number:02d}', data)}")
     return ExitCode.OK
 
 
@@ -102,27 +108,37 @@ def _rebuilt(folder: Path, named: str | None, chosen: ChosenConfig) -> tuple[Cal
     clock = SystemClock()
     run = Run(folder, clock)
     recorder = RunRecorder(run, Redactor(), clock)
-    runner = StageRunner(run, _Nothing(), recorder, clock=clock, rules=chosen.config.rules)
+    settings = RunSettings(chosen.config.rules)
+    runner = StageRunner(run, _UnusedClient(), recorder, clock=clock, settings=settings)
     return runner.rebuild(named or str(read_json(folder, ENVELOPE).get("call") or ""))
 
 
-class _Nothing:
+class _UnusedClient:
     """A client for a runner that only rebuilds a call and never sends it."""
 
     def generate_images(self, stage: str, payload: Any) -> Reply:
         raise AssertionError(f"{stage} is not sent from here: {len(payload)}")
 
 
-def _client(folder: Path, url: str | None, chosen: ChosenConfig) -> SDWebUIClient:
+def _client(folder: Path, url: str | None, chosen: ChosenConfig) -> FoundClient:
     """Return a client for the WebUI that the run used, with its password; another url gets none."""
     webui = _webui(folder, chosen)
     if url is not None and url.rstrip("/") != webui.url:
         if re.fullmatch(r"https?://[^/\s@]+/?", url) is None:
             raise SdwatchError(
-                f"{url!r} is not a url like http://HOST:PORT, without path or password"
+                f"{url!r}: --url must be http://HOST:PORT, without a path or a password"
             )
-        return SDWebUIClient(url, call_limit=webui.call_limit)
-    return client_for(webui)
+        unknown = {"url": url.rstrip("/"), "username": None, "password": None}
+        webui = webui.model_copy(update=unknown)
+    return client_for(webui, dialect=_kind(folder).dialect)
+
+
+def _kind(folder: Path) -> Kind:
+    about = read_json(folder, MANIFEST, _MOST_MANIFEST).get("webui")
+    try:
+        return kind_named(str(about.get("kind"))) if isinstance(about, dict) else UNKNOWN
+    except ValueError:  # of a later version
+        return UNKNOWN
 
 
 def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
@@ -133,30 +149,17 @@ def _webui(folder: Path, chosen: ChosenConfig) -> WebUIConfig:
         return webuis[name]
     if len(webuis) == 1:
         return next(iter(webuis.values()))
-    raise NotFoundError(
-        f"the run used {name or 'no WebUI yet'}, which is not in the config; choose one with "
-        f"--url: " + ", ".join(webui.url for webui in webuis.values())
+    which = (
+        f"the config no longer has {name}, the WebUI that the run used"
+        if name
+        else "the run has not used a WebUI yet, and the config has several"
     )
-
-
-def _named_by(url: str, config: Config) -> WebUIConfig | None:
-    return next((webui for webui in config.webuis if webui.url == url), None)
+    urls = ", ".join(webui.url for webui in webuis.values())
+    raise NotFoundError(f"{which}; choose one with --url: {urls}")
 
 
 def _how_to_start(url: str, config: Config) -> str:
     """Return who starts the WebUI, in case it is only not running."""
     ours = any(webui.url == url and webui.command is not None for webui in config.webuis)
-    by = "`sdwatch run` starts it and keeps it, or start it by hand" if ours else "start it by hand"
-    return f"If the WebUI is not running: {by}; then replay again."
-
-
-def _status(error: WebUIError) -> str:
-    return str(error.status) if error.status else f"no answer ({type(error).__name__})"
-
-
-def _save(reply: Reply, run_id: str, call: Call) -> list[Path]:
-    """Save the images under free names and return their paths."""
-    return [
-        save(f"replay-{run_id}-{call.id}-{number:02d}", data)
-        for number, data in enumerate(reply.images, 1)
-    ]
+    by = "with `sdwatch run` or by hand" if ours else "by hand"
+    return f"If the WebUI is not running, start it {by}, then replay again."

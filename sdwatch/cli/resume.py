@@ -6,14 +6,16 @@ import argparse
 
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import the_spool_exists
-from sdwatch.spool.hold_note import notes_in
-from sdwatch.system import disk
+from sdwatch.spool import commands
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_config_argument(parser)
+    parser.epilog = (
+        "It removes the file `hold` (or hold.txt) and each HOLD-<lane>.txt from the spool, as you\n"
+        "could by hand."
+    )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
@@ -21,14 +23,11 @@ def main(args: argparse.Namespace) -> ExitCode:
     them again.
     Raises SpoolError, OSError."""
     spool = choose_config(args.config).spool
-    the_spool_exists(spool)
-    notes = notes_in(spool.root)
-    if spool.hold_file() is None and not notes:
-        print("It is not on hold.")
+    notes, holds = commands.resume(spool)
+    if not notes and not holds:
+        print(f"{spool.root} is not on hold.")
     for note in notes:
-        disk.remove(note)
-        print(f"Removed {note}: the monitor checks that WebUI again now.")
-    while (held := spool.hold_file()) is not None:
-        disk.remove(held)
-        print(f"Removed {held}: calls start again.")
+        print(f"Removed {note}: the monitor now checks that WebUI again.")
+    for held in holds:
+        print(f"Removed {held}: the monitor sends calls again.")
     return ExitCode.OK

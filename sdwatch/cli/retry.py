@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sdwatch.cli.check import check_jobs
@@ -17,25 +18,46 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, find, run_named
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.report.command import quoted
-from sdwatch.spool import archive
+from sdwatch.policy.privacy.printable import printable
+from sdwatch.policy.report.command import quoted, words_on_windows
+from sdwatch.spool import archive, commands
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.job_file import job_file_in
+from sdwatch.system import disk
 from sdwatch.system.signals import LeftToChild
 
 _EDITORS = ("notepad",) if os.name == "nt" else ("nano", "vi")
+_split = words_on_windows if os.name == "nt" else shlex.split
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_config_argument(parser)
     parser.add_argument("runs", metavar="RUN", nargs="+", help="its id, or a unique part of it")
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--edit",
         action="store_true",
-        help="open a copy of the job in $VISUAL or $EDITOR first; submitted if it has no mistakes",
+        help="edit a copy of the job in $VISUAL or $EDITOR first; mistakes keep it from being "
+        "submitted",
     )
-    parser.epilog = "The job is copied from the run's folder to where it came from in the inbox."
+    which.add_argument(
+        "--failed",
+        action="store_true",
+        help="of a job with several points: only those that failed, or that the run did not "
+        "come to, as before",
+    )
+    which.add_argument(
+        "--point",
+        type=int,
+        action="append",
+        metavar="NUMBER",
+        help="of a job with several points: only this one, as before; may be repeated",
+    )
+    parser.epilog = (
+        "The job is copied from the run's folder back to the sub-folder of the inbox that it came\n"
+        "from. The old run stays as it is."
+    )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
@@ -46,31 +68,45 @@ def main(args: argparse.Namespace) -> ExitCode:
     # All are looked up before the first is submitted.
     runs = [find(run_named(name), ended, "done/ or failed/") for name in args.runs]
     spool.prepare()
+    if args.failed or args.point:
+        return _retry_points(runs, spool, args.point or [], chosen.config.rules)
     code = ExitCode.OK
     for run in dict.fromkeys(runs):
         if args.edit:
             code = max(code, _edit(run, spool, chosen.config.rules))
         else:
-            _print_queued(run, archive.retry(run, spool.inbox))
+            print(printable(f"{run.name}: queued again as {archive.retry(run, spool.inbox)}"))
     return code
+
+
+def _retry_points(
+    runs: Iterable[Path], spool: Spool, points: Sequence[int], rules: JobRules
+) -> ExitCode:
+    """Make a job of some points of each run: of `points`, or of those that are missing."""
+    for run in dict.fromkeys(runs):
+        numbers = points or commands.failed_points_of(run, rules)
+        queued = commands.retry_points(run, spool, numbers, rules)
+        what = "point" if len(numbers) == 1 else "points"
+        print(printable(f"{run.name}: {len(numbers)} {what} queued again as {queued}"))
+    return ExitCode.OK
 
 
 def _edit(run: Path, spool: Spool, rules: JobRules) -> ExitCode:
     """Let a person edit a copy. If it has mistakes then, it stays there to be corrected."""
     folder = Path(tempfile.mkdtemp(prefix="sdwatch-edit-"))
-    worthless: dict[Path, str] | None = None
+    unedited: dict[Path, str] | None = None
     try:
         copy = archive.copy_of_job(run, folder)
-        worthless = _contents(folder)
+        unedited = _contents(folder)
         _open_editor(job_file_in(copy) or copy)
         if check_jobs([copy], rules):
-            print("not submitted")
+            print("the job has mistakes, so it was not submitted")
             return ExitCode.BAD_JOB
-        _print_queued(run, archive.retry(run, spool.inbox, copy))
-        worthless = None
+        print(printable(f"{run.name}: queued again as {archive.retry(run, spool.inbox, copy)}"))
+        unedited = None
         return ExitCode.OK
     finally:
-        if worthless is None or _contents(folder) == worthless:
+        if unedited is None or _contents(folder) == unedited:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             print(f"your changes are in {copy}")
@@ -93,9 +129,11 @@ def _open_editor(file: Path) -> None:
         with LeftToChild():
             ended = subprocess.run([*words, str(file)], check=False).returncode
     except (OSError, ValueError) as error:
-        raise SdwatchError(f"the editor {words[0]!r} cannot be started: {error}") from error
+        raise SdwatchError(
+            f"the editor {words[0]} cannot be started: {disk.in_words(error)}"
+        ) from error
     if ended:
-        raise SdwatchError(f"the editor ended with {ended}; nothing was submitted")
+        raise SdwatchError(f"the editor exited with code {ended}; nothing was submitted")
 
 
 def _editor() -> list[str]:
@@ -104,17 +142,13 @@ def _editor() -> list[str]:
     if not name:
         known = next((found for editor in _EDITORS if (found := shutil.which(editor))), None)
         if known is None:
-            raise SdwatchError("no editor was found: set $EDITOR")
+            raise SdwatchError("no editor was found: set $EDITOR to the command of your editor")
         return [known]
     try:
-        words = shlex.split(os.environ[name], posix=os.name != "nt")
-        words = [word.strip('"') for word in words] if os.name == "nt" else words
+        words = _split(os.environ[name])
     except ValueError as error:
         raise SdwatchError(f"${name} is not a command: {os.environ[name]!r}: {error}") from error
     if not words:
         raise SdwatchError(f"${name} is empty: put the name of an editor in it")
-    return words
-
-
-def _print_queued(run: Path, job: Path) -> None:
-    print(f"{run.name}: queued again as {job}")
+    # Windows starts a batch file, such as code.cmd, by its whole name only.
+    return [shutil.which(words[0]) or words[0], *words[1:]]

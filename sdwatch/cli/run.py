@@ -9,8 +9,7 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.init import FOR_YOUR_OWN
 from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session, counted
-from sdwatch.config import Config
-from sdwatch.monitor.monitor import Result
+from sdwatch.monitor.once import Result
 
 SIMULATOR = "sdwatch.simulator"
 
@@ -21,41 +20,43 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="end when the inbox is empty; or, with exit code 3, at a hold that needs a person, or "
-        "when the cool-down list is exhausted",
+        help="stop when the inbox is empty; or, with exit code 3, at a hold that needs a person or "
+        "that outlasts the cool-down list; with 10, when all that is left waits for its time",
     )
     parser.add_argument(
         "--take-over",
         metavar="WORKER",
         default="",
-        help="resume the runs of a worker that is gone; `sdwatch status` names it",
+        help="also resume the runs of a worker that is gone; `sdwatch status` names it",
     )
     parser.epilog = (
-        "Ctrl-C stops it cleanly and waits for the call under way (`stop_grace` in the config); a\n"
-        "second Ctrl-C ends it now. What is not finished resumes at the next start."
+        "Ctrl-C stops it cleanly: it waits for the current call (`stop_grace` in the config). A\n"
+        "second Ctrl-C stops it at once. Unfinished jobs resume at the next start."
     )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Run the monitor. Raises AlreadyRunningError, ConfigError, SpoolError."""
     chosen = choose_config(args.config)
-    if uses_simulator(chosen.config):
+    if any(SIMULATOR in (webui.command or ()) for webui in chosen.config.webuis):
         say(_not_real(chosen))
     session = Session(chosen.config, chosen.file, once=args.once, take_over=args.take_over)
     result = session.run()
     spool = chosen.spool
     where = f"see {spool.done} and {spool.failed}"
+    if result is Result.HOLD:
+        where = f"see HOLD-<lane>.txt in {spool.root}"
+    if result is Result.WAITING:
+        where = "run it again then, or without --once"
     say(f"sdwatch ended ({result}): {counted(session.counts)}; {where}")
-    return ExitCode.HOLD if result is Result.HOLD else ExitCode.OK
+    return _CODES.get(result, ExitCode.OK)
 
 
-def uses_simulator(config: Config) -> bool:
-    """Return whether a lane's pictures come from the simulator."""
-    return any(SIMULATOR in (webui.command or ()) for webui in config.webuis)
+_CODES = {Result.HOLD: ExitCode.HOLD, Result.WAITING: ExitCode.WAITING}
 
 
 def _not_real(chosen: ChosenConfig) -> str:
-    head = "These are not real pictures: the WebUI is the simulator."
+    head = "The pictures will not be real: the WebUI is the simulator."
     if chosen.file is None:
-        return f"{head} To use your real one, write a config: {FOR_YOUR_OWN}"
-    return f"{head} To use your real one, edit webuis: in {chosen.file}, or: {FOR_YOUR_OWN}"
+        return f"{head} To use your own WebUI, write a config: {FOR_YOUR_OWN}"
+    return f"{head} To use your own, edit `webuis:` in {chosen.file}, or type: {FOR_YOUR_OWN}"

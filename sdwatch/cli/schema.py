@@ -1,4 +1,4 @@
-"""`sdwatch schema`: print the JSON Schema of a job."""
+"""`sdwatch schema`: print the JSON Schema of a job, or of a `_defaults.yaml`."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import argparse
 import json
 
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.policy.job.editor_schema import job_schema
+from sdwatch.policy.job.editor_schema import defaults_schema, job_schema
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the help's last lines; the command has no flags."""
+    """Add the command's flags."""
+    parser.add_argument(
+        "--defaults", action="store_true", help="that of a _defaults.yaml instead of a job's"
+    )
     parser.epilog = (
-        "Editors complete and check a job whose first line is\n"
+        "Save it as job.schema.json. Editors then complete and check a job whose first line is\n"
         "  # yaml-language-server: $schema=PATH/job.schema.json"
     )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Print the schema."""
-    del args
-    print(json.dumps(job_schema(), indent=2))
+    print(json.dumps(defaults_schema() if args.defaults else job_schema(), indent=2))
     return ExitCode.OK

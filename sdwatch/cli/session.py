@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.logs import set_up_logging
-from sdwatch.cli.plain import PlainShow, Show
+from sdwatch.cli.log_files import set_up_logging
+from sdwatch.cli.plain import PlainShow
 from sdwatch.config import Config
-from sdwatch.monitor.monitor import Monitor, Result
+from sdwatch.monitor.monitor import Monitor
+from sdwatch.monitor.once import Result
 from sdwatch.system.state_folder import StateFolder
 
 
@@ -30,7 +31,7 @@ class Session:
             config_file=self.config_file and self.config_file.absolute(),
             once=self.once,
             take_over=self.take_over,
-            notify=lambda notice: self._show.tell(notice),
+            notify=lambda notice: self._show.notify(notice),
         )
         self._show = _show(self.monitor, self.config)
 
@@ -38,7 +39,7 @@ class Session:
         """Run until it is stopped, or with `once` until nothing is left. Raises what Monitor.run
         raises."""
         set_up_logging(
-            StateFolder(self.config.state).log_file, self.config.log_cap, self._show.tell
+            StateFolder(self.config.state).log_file, self.config.log_cap, self._show.notify
         )
         self.monitor.stop_on_signals()
         with self._show:
@@ -51,7 +52,7 @@ class Session:
         return counts
 
 
-def _show(monitor: Monitor, config: Config) -> Show:
+def _show(monitor: Monitor, config: Config) -> PlainShow:
     if not sys.stdout.isatty():
         return PlainShow()
     from sdwatch.cli.live import LiveShow  # rich takes a while to import

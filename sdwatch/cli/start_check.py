@@ -8,30 +8,28 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
 from sdwatch import system
+from sdwatch.cli.find_webuis import PYTHONS
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import Problem
 from sdwatch.policy.job.document import parse_document
-from sdwatch.policy.job.listening import exposure
-from sdwatch.policy.job.schema import Place, Places, nearest_name, read_with_places
+from sdwatch.policy.job.listening import ADDED, exposure, flags_of
+from sdwatch.policy.job.schema import Place, did_you_mean, locate
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.table import kind_by_files
+from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.system import disk
 
 _WINDOWS = os.name == "nt"
 _PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?|pyw?(\.exe)?", re.IGNORECASE)
 _SHELLS = ("sh", "bash", "dash", "zsh")
 _BATCH = (".bat", ".cmd")
-_PYTHONS = (
-    *("venv/bin/python", ".venv/bin/python", "venv/Scripts/python.exe", ".venv/Scripts/python.exe"),
-    "../system/python/python.exe",  # of Forge's one-click package
-)
 _MAKE_VENV = "start webui.sh (Windows: webui.bat) once by hand: it makes the venv"
 _DEFAULT_PORT = 7860
 _NAME_FOLDERS = ("--ckpt-dir", "--data-dir", "--models-dir", "--vae-dir", "--lora-dir")
@@ -44,8 +42,8 @@ _MOST_FILES, _MOST_BYTES = 2000, 1_000_000
 
 @dataclass(frozen=True)
 class StartFinding:
-    """`key`: the setting of the WebUI, and the word of it; `sure`: the start fails. A finding
-    that is not sure is a warning."""
+    """Something about the way a WebUI is started. `key`: the setting of the WebUI, and the word of
+    it; `sure`: the start fails. A finding that is not sure is a warning."""
 
     key: Place
     message: str
@@ -61,13 +59,13 @@ class _Start:
 
     @property
     def folder(self) -> Path:
-        """The folder in which it is started."""
+        """Return the folder in which it is started."""
         return self.webui.cwd or Path.cwd()
 
     @cached_property
     def script_at(self) -> int | None:
-        """The index of the word that names the file that an interpreter runs; None if there is
-        none."""
+        """Return the index of the word that names the file that an interpreter runs; None if there
+        is none."""
         name = Path(self.command[0]).name
         if _PYTHON.fullmatch(name):
             return _script_of_python(self.command)
@@ -78,32 +76,32 @@ class _Start:
 
     @property
     def script(self) -> Path | None:
-        """That file."""
+        """Return the file that `script_at` points to."""
         return None if not self.script_at else self.folder / self.command[self.script_at]
 
     @cached_property
-    def flags(self) -> tuple[str, ...]:
-        """The words behind the script, and what AUTOMATIC1111 and its kin take from the environment
-        (modules/paths_internal.py)."""
-        more = self.webui.env.get("COMMANDLINE_ARGS", os.environ.get("COMMANDLINE_ARGS", ""))
-        try:
-            words = shlex.split(more, posix=not _WINDOWS)
-        except ValueError:
-            words = []
-        return (*self.command[(self.script_at or 0) + 1 :], *words)
+    def flags(self) -> dict[str, str]:
+        """Return the flags behind the script, and those that AUTOMATIC1111 and its kin take from
+        the environment (modules/paths_internal.py), with their values."""
+        added = self.webui.env.get(ADDED, os.environ.get(ADDED, ""))
+        return flags_of(self.command[(self.script_at or 0) + 1 :], added)
 
     @cached_property
     def is_launch_py(self) -> bool:
-        """Whether it runs the launch.py of an AUTOMATIC1111, one of its forks, or an SD.Next."""
+        """Return whether it runs the launch.py of an AUTOMATIC1111, one of its forks, or an
+        SD.Next."""
         script = self.script
         if script is None or script.name not in ("launch.py", "webui.py") or not script.is_file():
             return False
         return (script.parent / "modules").is_dir()
 
     @property
-    def is_sdnext(self) -> bool:
-        """Whether it is SD.Next, which has an installer of its own."""
-        return self.script is not None and (self.script.parent / "installer.py").is_file()
+    def kind(self) -> Kind:
+        """Return its kind, as far as the files beside its script show it."""
+        if self.script is None:
+            return UNKNOWN
+        folder = self.script.parent
+        return kind_by_files(lambda name: (folder / name).is_file())
 
 
 def findings_of(webui: WebUIConfig) -> list[StartFinding]:
@@ -114,24 +112,39 @@ def findings_of(webui: WebUIConfig) -> list[StartFinding]:
         message = f"the path of the folder {webui.cwd} {why}: move the WebUI to a shorter one"
         return [StartFinding(("cwd",), message)]
     if webui.cwd and not webui.cwd.is_dir():  # nothing else can be checked
-        why = "is a file" if webui.cwd.exists() else "is not there"
-        message = f"the folder {webui.cwd} {why}: name the one in which the WebUI is installed"
+        why = "is a file" if webui.cwd.exists() else "does not exist"
+        message = f"the folder {webui.cwd} {why}: set `cwd` to the folder of the WebUI"
         return [StartFinding(("cwd",), message)]
     start = _Start(webui, webui.command)
     return [finding for check in CHECKS for finding in check(start)]
 
 
+def kind_of(webui: WebUIConfig) -> Kind:
+    """Return the kind of the WebUI that this starts, as far as its files show it."""
+    return UNKNOWN if webui.command is None else _Start(webui, webui.command).kind
+
+
 def problems_of(config: Config, file: Path | None) -> tuple[list[Problem], list[Problem]]:
-    """Return mistakes and warnings of all WebUIs, each at its place in `file`."""
-    places = _places_in(file)
+    """Return mistakes and warnings of all WebUIs, and of the folder of wildcards, each at its place
+    in `file`."""
+    root = parse_document(file.read_bytes(), str(file)) if file else None
     mistakes: list[Problem] = []
     warnings: list[Problem] = []
     for number, webui in enumerate(config.webuis):
         for finding in findings_of(webui):
-            line, column = _place(places, ("webuis", number, *finding.key))
+            at = locate(root, ("webuis", number, *finding.key)) if root else (0, 0)
             message = f"webuis.{webui.name}: {finding.message}"
-            told = mistakes if finding.sure else warnings
-            told.append(Problem(line, column, message))
+            problems = mistakes if finding.sure else warnings
+            problems.append(Problem(*at, message))
+    folder = config.outputs.folder
+    if folder and not folder.is_dir() and not folder.is_relative_to(config.spool):
+        at = locate(root, ("outputs", "folder")) if root else (0, 0)
+        message = f"outputs.folder: there is no folder {folder}; make it, or mount its disk"
+        warnings.append(Problem(*at, message))
+    if config.wildcards is not None and not config.wildcards.is_dir():
+        at = locate(root, ("wildcards",)) if root else (0, 0)
+        why = f"there is no folder {config.wildcards}: __name__ in a prompt is sent as it is"
+        warnings.append(Problem(*at, f"wildcards: {why}"))
     return mistakes, warnings
 
 
@@ -143,7 +156,7 @@ def _program(start: _Start) -> Iterator[StartFinding]:
     path = Path(word)
     if not path.is_absolute():
         if shutil.which(word, path=start.webui.env.get("PATH")) is None:
-            yield _of_word(0, f"there is no program {word} in the PATH: name it with its folder")
+            yield _of_word(0, f"there is no program {word} in the PATH: write its full path")
     elif path.is_dir():
         yield _of_word(0, f"{word} is a folder: name the program in it")
     elif not path.exists():
@@ -151,7 +164,7 @@ def _program(start: _Start) -> Iterator[StartFinding]:
     else:
         yield from _of_another_system(path)
         if not _WINDOWS and path.suffix not in _BATCH and not os.access(path, os.X_OK):
-            yield _of_word(0, f"{word} may not be run by this user: chmod +x it")
+            yield _of_word(0, f"this user may not run {word}: make it executable (chmod +x)")
         yield from _venv_without_python(path)
 
 
@@ -179,32 +192,28 @@ def _unknown_flags(start: _Start) -> Iterator[StartFinding]:
         if at <= start.script_at or not re.fullmatch(r"--[A-Za-z][\w-]*", flag):
             continue
         if not any(name.startswith(flag) for name in known):
-            near = nearest_name(flag, sorted(known))
-            told = f'; did you mean "{near}"?' if near else "; take it out"
-            yield _of_word(at, f"this WebUI does not know the flag {flag}, and would exit{told}")
+            hint = did_you_mean(flag, sorted(known)) or "; remove it"
+            yield _of_word(at, f"this WebUI does not know the flag {flag} and would exit{hint}")
 
 
 def _no_api(start: _Start) -> Iterator[StartFinding]:
-    if not start.is_launch_py or start.is_sdnext:  # SD.Next always has it
+    if not start.is_launch_py or start.kind.always_has_api:
         return
-    if not {"--api", "--nowebui"} & {flag.partition("=")[0] for flag in start.flags}:
-        message = "the command has no --api, so the WebUI would start without its API: add --api"
+    if not {"--api", "--nowebui"} & start.flags.keys():
+        message = "without --api the WebUI starts without its API: add --api to the command"
         yield StartFinding(("command",), message)
 
 
 def _port(start: _Start) -> Iterator[StartFinding]:
-    flags = start.flags
-    wanted = start.webui.port
-    given = next((value for flag, value in pairwise(flags) if flag == "--port"), None)
-    given = given or next((f[7:] for f in flags if f.startswith("--port=")), None)
+    given, wanted = start.flags.get("--port"), start.webui.port
     at = next((n for n, w in enumerate(start.command) if n and w.startswith("--port")), None)
     key: Place = ("command",) if at is None else ("command", at)
-    if given is None:
+    if not given:
         if start.is_launch_py and wanted != _DEFAULT_PORT:
-            message = f"without --port it listens on {_DEFAULT_PORT}, and url has {wanted}"
+            message = f"without --port the WebUI listens on {_DEFAULT_PORT}, but `url` has {wanted}"
             yield StartFinding(key, f'{message}: add --port "{{port}}"')
     elif given != str(wanted):
-        message = f'the command has --port {given}, and url has {wanted}: write --port "{{port}}"'
+        message = f'the command has --port {given}, but `url` has {wanted}: write --port "{{port}}"'
         yield StartFinding(key, message)
 
 
@@ -263,15 +272,15 @@ def _why_missing(path: Path, folder: Path) -> str:
     """Return why a program is missing, and what to do."""
     if path.is_symlink():
         return (
-            f"leads to {path.readlink()}, which is not there: that Python was updated or removed. "
+            f"links to {path.readlink()}, which is not there: that Python was updated or removed. "
             f"Remove {path.parent.parent} and {_MAKE_VENV}"
         )
-    other = next((p for p in _PYTHONS if (folder / p).is_file()), None)
+    other = next((p for p in PYTHONS if (folder / p).is_file()), None)
     if _PYTHON.fullmatch(path.name) and other:
         return f'is not there; did you mean "{other}"?'
     if path.parent.name in ("bin", "Scripts") and _PYTHON.fullmatch(path.name):
         return f"is not there: {_MAKE_VENV}"
-    return "is not there: correct `command`, or `cwd` from which it is looked for"
+    return "is not there: correct `command`, or `cwd`, from which relative paths start"
 
 
 def _of_another_system(path: Path) -> Iterator[StartFinding]:
@@ -321,18 +330,3 @@ def _flags_in(folder: Path) -> set[str]:
             except OSError:
                 continue
     return found
-
-
-def _places_in(file: Path | None) -> Places:
-    if file is None:
-        return {}
-    _, _, places = read_with_places(
-        parse_document(file.read_bytes(), str(file)), Config, "the config"
-    )
-    return places
-
-
-def _place(places: Places, key: Place) -> tuple[int, int]:
-    """Return its place in the file, or that of the nearest key above it."""
-    known = (key[:length] for length in range(len(key), 0, -1) if key[:length] in places)
-    return places.get(next(known, ()), (0, 0))

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Never
 
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.how_far import how_far_in_words
 from sdwatch.cli.names import archived_runs, near_misses, waiting_jobs, working_runs
-from sdwatch.policy.job.catalogue import Kind
-from sdwatch.policy.privacy.printable import printable_text
+from sdwatch.cli.progress import progress_in_words
+from sdwatch.policy.kinds.table import kind_named
+from sdwatch.policy.page.sections import memory
+from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.hold_note import config_edited
+from sdwatch.policy.report.status_line import queued_in, status_line, suspended_in
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
     INTERVAL,
+    QUIET_INTERVAL,
     UNREADABLE,
+    is_certainly_here,
     is_dead_here,
     read_heartbeat,
     read_heartbeats,
@@ -29,25 +34,46 @@ from sdwatch.system.state_folder import StateFolder
 Beat = dict[str, Any]
 
 _WIDTH = 80
+_WATCH_EVERY = 1.0  # seconds
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's flags."""
     add_config_argument(parser)
-    parser.add_argument(
-        "--json", action="store_true", help="print everything as JSON, for programs"
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="print everything as JSON, for programs")
+    how.add_argument(
+        "--watch",
+        action="store_true",
+        help="keep showing it, until Ctrl-C; into a file or a pipe, one line for each change",
     )
 
 
 def main(args: argparse.Namespace) -> ExitCode:
     """Print it. Raises ConfigError, OSError."""
     chosen = choose_config(args.config)
-    status = _gone_status(chosen) if chosen.spool.is_gone else _status(chosen.spool)
-    if args.json:
-        print(json.dumps(status, indent=2))
-    else:
-        print(printable_text("\n".join(_lines(status))))
+    if args.watch:
+        _watch(chosen)
+    status = _status_of(chosen)
+    print(json.dumps(status, indent=2) if args.json else _text(status))
     return ExitCode.OK
+
+
+def status_text(chosen: ChosenConfig) -> str:
+    """Return what `sdwatch status` prints. Raises OSError."""
+    return _text(_status_of(chosen))
+
+
+def _text(status: dict[str, Any]) -> str:
+    return printable_text("\n".join(_lines(status)))
+
+
+def _status_of(chosen: ChosenConfig) -> dict[str, Any]:
+    status = _gone_status(chosen) if chosen.spool.is_gone else _status(chosen.spool)
+    own = StateFolder(chosen.config.state).known_worker
+    for beat in status["monitors"]:
+        beat["own"] = beat.get("worker") == own
+    return status
 
 
 def _status(spool: Spool) -> dict[str, Any]:
@@ -84,13 +110,16 @@ def _gone_status(chosen: ChosenConfig) -> dict[str, Any]:
 
 def _with_life(read: Callable[[], list[Beat]]) -> list[Beat]:
     """Return each heartbeat with `running`. A monitor of this machine whose process is gone is
-    dead; any other is watched until its heartbeat moves, because clocks are never compared."""
+    dead, and one whose process is certainly here lives; any other is watched until its heartbeat
+    moves, because clocks are never compared."""
     beats = read()
-    unsure = {str(beat.get("worker")) for beat in beats if not is_dead_here(beat)}
-    moved: dict[str, Beat] = {}
+    sure = (beat for beat in beats if is_certainly_here(beat))
+    moved: dict[str, Beat] = {str(beat.get("worker")): beat for beat in sure}
+    unsure = [beat for beat in beats if not (is_dead_here(beat) or is_certainly_here(beat))]
     before = {str(beat.get("worker")): beat.get("beat") for beat in beats}
-    deadline = time.monotonic() + 2.5 * INTERVAL
-    while unsure - set(moved) and time.monotonic() < deadline:
+    longest = max((float(beat.get("every", INTERVAL)) for beat in unsure), default=0.0)
+    deadline = time.monotonic() + min(longest, QUIET_INTERVAL) + 1.5 * INTERVAL
+    while {str(b.get("worker")) for b in unsure} - set(moved) and time.monotonic() < deadline:
         time.sleep(INTERVAL / 10)
         for beat in read():
             worker = str(beat.get("worker"))
@@ -110,14 +139,18 @@ _MOST_IGNORED = 10
 def _lines(status: dict[str, Any]) -> Iterator[str]:
     yield f"spool {status['spool']}"
     if status["gone"]:
-        yield "the folder is empty or missing: there is no spool yet, or its share is not mounted"
+        yield (
+            "the folder is empty or missing: its share is not mounted, or the spool was not made "
+            "yet (`sdwatch run` makes it)"
+        )
     else:
         yield ", ".join(f"{count} in {folder}" for folder, count in status["folders"].items())
     ignored = list(status["ignored"].items())
     for source, reason in ignored[:_MOST_IGNORED]:
         yield f"inbox/{source} is not a job: {reason}"
     if len(ignored) > _MOST_IGNORED:
-        yield f"{len(ignored) - _MOST_IGNORED} more files in the inbox are not jobs"
+        more = counted(len(ignored) - _MOST_IGNORED, "more file", "more files")
+        yield f"not jobs either: {more} in the inbox"
     if status["hold"]:
         paused = f"on hold: paused by the file {status['hold']} in the spool"
         yield f"{paused}; `sdwatch resume` removes it"
@@ -130,16 +163,25 @@ def _lines(status: dict[str, Any]) -> Iterator[str]:
         )
     for beat in status["monitors"]:
         if not beat["running"] and beat not in unknown:
-            yield (
-                f"worker {beat['worker']} is gone (it was process {beat['pid']} on {beat['host']}, "
-                f"last seen {beat.get('at')}); its runs resume when it is started again, "
-                f"or here with `sdwatch run --take-over {beat['worker']}`"
-            )
+            yield _gone(beat)
     if not running and not unknown:
-        yield "no monitor runs on this spool; `sdwatch run` starts one"
+        yield "no monitor is running on this spool; `sdwatch run` starts one"
     for beat in running:
         yield ""
         yield from _monitor(beat)
+
+
+def _gone(beat: Beat) -> str:
+    """Return what became of a monitor, and how its runs resume: nobody takes his own runs over."""
+    was = f"it was process {beat['pid']} on {beat['host']}, last seen {beat.get('at')}"
+    if beat["own"]:
+        resume = "`sdwatch run` resumes its runs"
+    else:
+        resume = (
+            "Its runs resume when sdwatch starts there again; to resume them on this machine: "
+            f"sdwatch run --take-over {beat['worker']}"
+        )
+    return f"worker {beat['worker']} is gone ({was}). {resume}"
 
 
 def _monitor(beat: Beat) -> Iterator[str]:
@@ -148,22 +190,34 @@ def _monitor(beat: Beat) -> Iterator[str]:
         yield f"  on hold: {beat['hold']}"
     if (left := beat.get("stopping")) is not None:
         yield f"  stopping: waiting at most {left:.0f} s for the call under way"
+    for name in beat.get("stop_ignored", []):
+        yield f"  the file {name} in the spool is older than its start, and is ignored; remove it"
     if edited := beat.get("config_edited"):
         yield f"  {config_edited(edited)}"
+    for failing in beat.get("notify", []):
+        yield (
+            f"  notifications: {failing['target']} gets no messages since {failing['since']}: "
+            f"{failing['why']}. `sdwatch notify test` tries it now"
+        )
     for lane in beat["lanes"]:
         yield f"  {lane['name']:<12} {_lane(lane)}"
     for run in beat["runs"]:
         yield f"  {run['source']}  [{run['run_id']}]"
         yield from _run(run)
+    for lane, chosen in beat.get("next_because", {}).items():
+        yield f"  next on {lane}: {chosen['source']}, because {chosen['why']}"
     counts = ", ".join(f"{count} {ending}" for ending, count in beat["counts"].items())
-    yield f"  {beat['queued']} queued; since its start {counts}"
+    suspended = f"{number} suspended, " if (number := suspended_in(beat)) else ""
+    yield f"  {suspended}{queued_in(beat)} queued; since the start: {counts}"
     for source, reason in beat["waiting"].items():
         yield f"  {source}: {reason}"
 
 
 def _run(run: dict[str, Any]) -> Iterator[str]:
     """Yield what a run does and how far its call has come, at 80 columns."""
-    words = ", ".join([run["doing"], *how_far_in_words(run.get("progress") or {})])
+    failed = run.get("points_failed") or 0
+    so_far = [f"{counted(failed, 'point')} failed so far"] if failed else []
+    words = ", ".join([run["doing"], *progress_in_words(run.get("progress") or {}), *so_far])
     indent = " " * 4
     yield from textwrap.wrap(
         words, _WIDTH, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
@@ -178,25 +232,65 @@ def _lane(lane: dict[str, Any]) -> str:
         if lane.get("advice"):
             words.append(f"what to do: {lane['advice']}")
         if lane.get("spent"):
-            words.append(f"to put its jobs back: sdwatch retry {' '.join(lane['spent'])}")
+            words.append(f"to retry its failed jobs: sdwatch retry {' '.join(lane['spent'])}")
     if lane["crashes_in_a_row"]:
-        words.append(_count(lane["crashes_in_a_row"], "crash", "crashes") + " in a row")
+        last = f", the last: {lane['last_crash']}" if lane.get("last_crash") else ""
+        words.append(counted(lane["crashes_in_a_row"], "crash", "crashes") + " in a row" + last)
     if lane["cooldown_left"]:
         words.append(f"cooling down for {lane['cooldown_left']:.0f} s")
+    if lane.get("gpu"):
+        words.append(lane["gpu"])
     if lane.get("rss"):
-        words.append(f"{lane['rss'] / 10**9:.1f} GB of memory")
+        words.append(f"{memory(lane['rss'])} of memory")
     if lane.get("warnings"):
-        words.append(
-            f"{_count(lane['warnings'], 'warning', 'warnings')}, the last: {lane['last_warning']}"
-        )
+        words.append(f"{counted(lane['warnings'], 'warning')}, the last: {lane['last_warning']}")
     return "; ".join(words)
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _which(lane: dict[str, Any]) -> str:
     """Return kind and version, as far as they are known."""
-    kind = Kind(lane["kind"])
-    return "" if kind is Kind.UNKNOWN else kind.with_version(lane["version"])
+    kind = kind_named(lane["kind"])
+    return kind.with_version(lane["version"]) if kind.is_known else ""
+
+
+# -- again and again
+
+
+def _watch(chosen: ChosenConfig) -> Never:
+    """Show the status until a signal comes."""
+    if not sys.stdout.isatty():
+        _print_changes(chosen)
+    from rich.live import Live  # rich takes a while to import
+    from rich.text import Text
+
+    with Live(auto_refresh=False, vertical_overflow="crop") as live:
+        while True:
+            live.update(Text(_text(_status_of(chosen))), refresh=True)
+            time.sleep(_WATCH_EVERY)
+
+
+def _print_changes(chosen: ChosenConfig) -> Never:
+    shown = ""
+    while True:
+        if (line := _headline(_status_of(chosen))) != shown:
+            print(time.strftime("%Y-%m-%d %H:%M:%S"), line, flush=True)
+            shown = line
+        time.sleep(_WATCH_EVERY)
+
+
+def _headline(status: dict[str, Any]) -> str:
+    """Return one line that changes whenever something happens; not with each step of a picture."""
+    return printable("; ".join(_headlines(status)))
+
+
+def _headlines(status: dict[str, Any]) -> Iterator[str]:
+    if status["gone"]:
+        yield "the spool is empty or missing"
+        return
+    yield ", ".join(f"{count} in {folder}" for folder, count in status["folders"].items())
+    running = [beat for beat in status["monitors"] if beat["running"]]
+    for beat in running:
+        yield status_line(beat)
+        yield from (f"{run['source']}: {run['doing']}" for run in beat["runs"])
+    if not running:
+        yield "no monitor is running"

@@ -1,52 +1,125 @@
-"""What all parts of one lane work with."""
+"""The collaborators that all parts of one lane share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import hashlib
+import socket
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from sdwatch.config import WebUIConfig
-from sdwatch.lane.permit import Permit
-from sdwatch.policy.failure.hold_reason import NoCall
-from sdwatch.policy.failure.reply_checks import Level
+from sdwatch.config import WebUIConfig, secrets_in
+from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.privacy.config_secrets import Secret
 from sdwatch.policy.privacy.redaction import Redactor
+from sdwatch.signatures import builtin_signatures
 from sdwatch.system.clock import Clock
-from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.health import ReadinessProbe
+from sdwatch.webui.http.found import FoundClient, FoundProbe, client_for
+from sdwatch.webui.http.health import ReadinessProbe, asks_for_api
 from sdwatch.webui.http.option_leaks import OptionLeaks
 from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.process.crash_history import CrashHistory
-from sdwatch.webui.process.host_snapshot import Machine
+
+
+def _nothing(_: str) -> None:
+    """Report to nobody."""
+
+
+@dataclass(frozen=True)
+class LaneSettings:
+    """What a lane gets from the monitor, beside the config of its WebUI.
+
+    `cooldown`: seconds after each crash in a row. `recovery`: False fails at the first error.
+    `may_call`: returns whether a new call may start on any lane. `paused`: returns whether only
+    health checks are allowed (a person's hold). `wake`: called when something changed that the
+    monitor may act on. `report`: gets lines for people. `signatures`: of
+    known failures; None for the built-in ones. `checks`: the level of each finding in a reply.
+    `secrets`: others of the config, beside the WebUI's own.
+    `hurry`: once it is set, a stop kills the WebUI without its grace time.
+    """
+
+    state_dir: Path
+    cooldown: Sequence[float]
+    clock: Clock
+    recovery: bool = True
+    may_call: Callable[[], bool] = lambda: True
+    paused: Callable[[], bool] = lambda: False
+    wake: Callable[[], None] = lambda: None
+    report: Callable[[str], None] = _nothing
+    signatures: tuple[Signature, ...] | None = None
+    checks: Mapping[str, Level] = field(default_factory=lambda: LEVELS)
+    secrets: tuple[Secret, ...] = ()
+    hurry: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True)
 class LaneContext:
-    """The collaborators of a lane, and what it reports to the monitor.
-
-    `checks`: the level of each finding in a reply. `wake`: called when the lane's readiness has
-    changed. `report`: gets lines for people. `may_call`: returns why no call may start on any
-    lane, or None. `paused`: returns why only health checks are allowed (a person's hold), or None.
-    """
+    """The collaborators of a lane. `report`: gets lines for people."""
 
     config: WebUIConfig
+    settings: LaneSettings
     clock: Clock
-    client: SDWebUIClient
-    probe: ReadinessProbe
+    client: FoundClient
+    probe: FoundProbe
     crashes: CrashHistory
-    permit: Permit
-    machine: Machine
     redactor: Redactor
     remembered: Remembered
     option_leaks: OptionLeaks
     signatures: tuple[Signature, ...]
-    checks: Mapping[str, Level]
-    wake: Callable[[], None]
-    report: Callable[[str], None]
-    may_call: Callable[[], NoCall | None]
-    paused: Callable[[], NoCall | None]
 
     @property
     def managed(self) -> bool:
-        """Whether sdwatch starts and stops this WebUI."""
+        """Return whether sdwatch starts and stops this WebUI."""
         return self.config.command is not None
+
+    def report(self, line: str) -> None:
+        """Report a line for people."""
+        self.settings.report(f"{self.config.name}: {line}")
+
+    def redact(self, text: str) -> str:
+        """Return the text without prompts and secrets."""
+        return self.redactor.redact(text)
+
+
+def context_of(config: WebUIConfig, settings: LaneSettings) -> LaneContext:
+    """Return the collaborators of the lane of this WebUI."""
+    remembered, redactor = Remembered(settings.state_dir / "webui.json"), Redactor()
+    client = client_for(
+        config,
+        settings.state_dir,
+        owner=f"sdwatch-{_owner(settings.state_dir)}",
+        dialect=remembered.kind.dialect,
+    )
+    for secret in (*secrets_in(config), *settings.secrets):
+        redactor.learn_secret(secret.value, secret.label)
+    state_dir, clock = settings.state_dir, settings.clock
+    sdapi = ReadinessProbe(
+        client.sdapi,
+        clock,
+        config.health.timeout,
+        remembered,
+        asked_for_api=asks_for_api(config.command),
+        redact=redactor.redact,
+    )
+    probe = FoundProbe(client, config.health.timeout, sdapi, remembered, redactor.redact)
+    signatures = settings.signatures
+    return LaneContext(
+        config=config,
+        settings=settings,
+        clock=clock,
+        client=client,
+        probe=probe,
+        crashes=CrashHistory(state_dir / "crashes.jsonl", settings.cooldown, clock),
+        redactor=redactor,
+        remembered=remembered,
+        option_leaks=OptionLeaks(client, state_dir / "leaks.json"),
+        signatures=builtin_signatures() if signatures is None else signatures,
+    )
+
+
+def _owner(state_dir: Path) -> str:
+    """Return what is the same for this lane after each restart, and other for all others, whatever
+    WebUI they share."""
+    return hashlib.sha256(f"{socket.gethostname()} {state_dir}".encode()).hexdigest()[:12]

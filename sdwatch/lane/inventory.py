@@ -1,4 +1,5 @@
-"""What one WebUI has: its kind, its lists, and what its calls have shown that it cannot do."""
+"""The inventory of one WebUI: its kind, its lists, and what its calls have shown that it cannot
+do."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from sdwatch.lane.context import LaneContext
-from sdwatch.policy.job.catalogue import Catalogue, Kind
+from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.catalogue import CatalogueReader
 
-log = logging.getLogger("sdwatch.supervisor")
+log = logging.getLogger("sdwatch.lane")
 
 _READS_AT_START = 2
 _READS_WHILE_IDLE = 3
@@ -20,8 +23,11 @@ _PAUSE_S = 0.5
 
 
 class Inventory:
-    """Of the WebUI of `context`. `stopping`: set when sdwatch stops. `is_idle`: returns whether
-    the WebUI generates nothing, so that it may be sent a trial call."""
+    """The inventory of the WebUI of `context`. `stopping`: set when sdwatch stops. `is_idle`:
+    returns whether the WebUI generates nothing, so that it may be sent a trial call.
+
+    The lane's helper reads it, its prober reads lists again, its loop adds what calls show, and any
+    thread may look at `catalogue`, which is replaced as a whole."""
 
     def __init__(
         self, context: LaneContext, stopping: threading.Event, is_idle: Callable[[], bool]
@@ -30,7 +36,7 @@ class Inventory:
         self._name = context.config.name
         self._clock = context.clock
         self._stopping = stopping
-        self._wake = context.wake
+        self._wake = context.settings.wake
         self._remembered = context.remembered
         self._reader = CatalogueReader(
             context.client,
@@ -40,30 +46,40 @@ class Inventory:
             is_idle,
         )
         self._idle_reads = 0
+        # Held while the WebUI is asked, for seconds: what was asked first is also stored first.
+        self._reading = threading.Lock()
+        self._changing = threading.Lock()  # held for no time: the loop must not wait
         self._cannot: dict[str, str] = {}  # stage -> why, as calls of this incarnation have shown
         self._useless: dict[str, str] = {}  # upscaler -> why
 
     @property
     def kind(self) -> Kind:
-        """The kind of this WebUI, or of an earlier incarnation, as far as it is known."""
+        """Return the kind of this WebUI, or of an earlier incarnation, as far as it is known."""
         return self.catalogue.kind if self.catalogue is not None else self._remembered.kind
 
     def start_incarnation(self) -> None:
         """Forget what calls of the last incarnation have shown."""
         self._idle_reads = 0
-        self._cannot, self._useless = {}, {}
+        with self._changing:
+            self._cannot, self._useless = {}, {}
 
     def read(self) -> None:
         """Read all lists, before the lane is ready: no job is claimed without them. What the WebUI
         does not answer in time stays unknown."""
-        self.catalogue = catalogue = self._reader.read()
-        for _ in range(_READS_AT_START):
-            if not self._reader.unfinished or self._clock.wait(self._stopping, _PAUSE_S):
-                break
-            self.catalogue = catalogue = self._reader.read()
-        self._add_what_calls_showed()
+        with self._reading:
+            self._store(catalogue := self._reader.read())
+            for _ in range(_READS_AT_START):
+                if not self._reader.unfinished or self._clock.wait(self._stopping, _PAUSE_S):
+                    break
+                self._store(catalogue := self._reader.read())
         for route, why in catalogue.missing.items():
-            log.info("%s: no %s to check jobs against: %s", self._name, route, why)
+            log.info(
+                "%s: jobs are not checked against %s: %s",
+                self._name,
+                route,
+                why,
+                extra=about(LogEvent.WEBUI_UNKNOWN),
+            )
 
     def read_rest(self) -> None:
         """Read a schema again that was not readable at the start. Only a few times: each failure
@@ -76,19 +92,29 @@ class Inventory:
 
     def read_again(self, routes: Collection[str]) -> None:
         """Read these lists again, if they have been read before."""
-        if routes and self.catalogue is not None:
-            self.catalogue = self._reader.read_again(self.catalogue, routes)
-            self._wake()
+        with self._reading:
+            if not routes or self.catalogue is None:
+                return
+            self._store(self._reader.read_again(self.catalogue, routes))
+        self._wake()
 
     def note_cannot(self, stage: str, upscaler: str, why: str) -> None:
         """Note that this incarnation cannot do `stage`, with this upscaler or ('') at all, so that
         later jobs fail before their first call."""
-        known = self._useless if upscaler else self._cannot
-        known[upscaler or stage] = why
-        self._add_what_calls_showed()
+        with self._changing:
+            known = self._useless if upscaler else self._cannot
+            known[upscaler or stage] = why
+            if self.catalogue is not None:
+                self.catalogue = self._with_what_calls_showed(self.catalogue)
         self._wake()
 
-    def _add_what_calls_showed(self) -> None:
-        if (catalogue := self.catalogue) is not None and (self._cannot or self._useless):
-            cannot, useless = {**catalogue.cannot, **self._cannot}, dict(self._useless)
-            self.catalogue = replace(catalogue, cannot=cannot, useless=useless)
+    def _store(self, catalogue: Catalogue) -> None:
+        """Replace the catalogue. Calls may have shown something while it was read."""
+        with self._changing:
+            self.catalogue = self._with_what_calls_showed(catalogue)
+
+    def _with_what_calls_showed(self, catalogue: Catalogue) -> Catalogue:
+        if not (self._cannot or self._useless):
+            return catalogue
+        cannot, useless = {**catalogue.cannot, **self._cannot}, dict(self._useless)
+        return replace(catalogue, cannot=cannot, useless=useless)

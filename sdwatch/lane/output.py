@@ -1,29 +1,109 @@
-"""What a WebUI printed, for people: beside a hold reason, and as warnings of its start."""
+"""What a WebUI prints: of the call in flight, whose progress it shows; and for people, beside a
+hold reason and as warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from sdwatch.errors import WebUIError
+from sdwatch.lane.context import LaneContext
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.hold_reason import HoldReason
+from sdwatch.policy.failure.progress import Limits
 from sdwatch.policy.failure.reply_checks import Finding, failed_extensions
-from sdwatch.policy.privacy.cuts import shortened
+from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE
-from sdwatch.webui.http.external import ExternalWebUI
+from sdwatch.webui.http.call_watch import CallWatch
+from sdwatch.webui.http.roles import LaneProcess
+from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.log.tail_capture import first_lines
-from sdwatch.webui.process.process import WebUIProcessManager
+
+
+class CallOutput:
+    """Of the WebUI of `context`. A log is kept after the end of its call: the next call
+    must not take its late traceback for its own."""
+
+    def __init__(self, context: LaneContext, process: LaneProcess) -> None:
+        self._context = context
+        self._process = process
+        self._last: CallLog | None = None  # of a run's last POST
+        self._newest: tuple[int, CallLog] | None = None  # and its incarnation; self-tests too
+
+    def watch_job(self, stage: str) -> CallWatch:
+        """Return a watch for a job's POST that goes out now."""
+        watch = self.watch(stage)
+        self._last = watch.log
+        return watch
+
+    def watch(self, stage: str) -> CallWatch:
+        """Return a watch for a POST that goes out now."""
+        context, config = self._context, self._context.config
+        return CallWatch(
+            context.client,
+            context.clock,
+            Limits(config.stall, config.load_limit, config.call_limit, config.health.timeout),
+            stage=stage,
+            work=self._process.cpu_and_io,
+            log=self._new_log(),
+        )
+
+    def lines(self) -> tuple[str, ...]:
+        """Return the WebUI's lines since a job's last POST went out, oldest first."""
+        return self._last.lines() if self._last is not None else ()
+
+    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[float], bool]) -> None:
+        """Wait for what the WebUI prints of a failed POST after its reply."""
+        if self._last is not None:
+            self._last.wait_for_traceback(error, is_over)
+
+    def paths(self) -> tuple[Path, ...]:
+        """Return where the WebUI writes; () where that cannot be read."""
+        return self._process.log_paths()
+
+    def _new_log(self) -> CallLog:
+        """Return a log that starts now. Tracebacks that earlier calls still owe are not part of it;
+        a process that ended owes none."""
+        incarnation = self._process.incarnation
+        before = self._newest
+        same = before[1] if before is not None and before[0] == incarnation else None
+        ends = self._context.remembered.kind.worker_ends
+        log = CallLog(self._process.log_paths(), self._context.clock, same, ends)
+        self._newest = incarnation, log
+        return log
+
+
+_MOST_KEPT = 1000
+
+
+class CallWarnings:
+    """The warnings of calls; `report` gets lines for people. Each of the newest warnings is
+    reported once for each job."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self.count = 0
+        self.last = ""
+        self._report = report
+        self._reported: set[tuple[str, tuple[str, ...]]] = set()
+
+    def add(self, job: str, warnings: tuple[Finding, ...]) -> None:
+        """Count what a person should know of a call of this job, and report what is new."""
+        for finding in warnings:
+            self.count += 1
+            self.last = f"{job}: {finding.words}"
+            if (job, finding.key) not in self._reported:
+                self._reported = self._reported if len(self._reported) < _MOST_KEPT else set()
+                self._reported.add((job, finding.key))
+                self._report(self.last)
 
 
 def with_output(
-    hold_reason: HoldReason,
-    process: WebUIProcessManager | ExternalWebUI,
-    redact: Callable[[str], str],
+    hold_reason: HoldReason, tails: Mapping[str, str], redact: Callable[[str], str]
 ) -> HoldReason:
-    """Return the reason with the lines that the WebUI printed, free of prompts."""
-    tails = "\n".join(process.get_tail_logs().values())
-    lines = tuple(lines_that_matter(redact(shortened(tails, MOST_AT_ONCE))))
+    """Return the reason with the lines that the WebUI printed last, free of prompts."""
+    text = redact(shortened("\n".join(tails.values()), MOST_AT_ONCE))
+    lines = tuple(lines_that_matter(text))
     return replace(hold_reason, cause=redact(hold_reason.cause), lines=lines)
 
 
@@ -31,3 +111,21 @@ def findings_of_start(paths: Iterable[Path]) -> tuple[Finding, ...]:
     """Return the extensions that the WebUI with these logs did not load at its start."""
     lines = [line for path in paths for line in first_lines(path)]
     return tuple(each for each in failed_extensions(lines, {}) if each.of_start)
+
+
+def leaks_found(
+    undone: Iterable[str], left: Iterable[str], *, managed: bool
+) -> tuple[Finding, ...]:
+    """Return what a person should know of settings that the WebUI kept after a call: `undone`, and
+    `left`, which it still keeps."""
+    undone, left = list(undone), list(left)
+    found = []
+    if undone:
+        words = f"the WebUI kept {', '.join(undone)} after the call; sdwatch restored it"
+        found.append(Finding("leak", words, facts=("undone", *undone)))
+    if left:
+        yours = "restart it yourself, or the next jobs use that setting too"
+        how = "sdwatch restarts it" if managed else yours
+        words = f"the WebUI kept {', '.join(left)} after the call and cannot restore it; {how}"
+        found.append(Finding("leak", words, facts=("left", *left)))
+    return tuple(found)

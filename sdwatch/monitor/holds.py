@@ -7,16 +7,18 @@ from dataclasses import replace
 
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.hold_reason import Held, HoldCode, HoldReason, NoCall, no_room
-from sdwatch.policy.failure.lasting import Lasting
+from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.report.hold_note import config_edited
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.hold_note import HoldNote
 from sdwatch.system.clock import Clock, iso
+from sdwatch.system.log_events import LogEvent, bound
 
 
 class Holds:
-    """Of the lanes called `names`. `report` gets notices for people. Used by the main thread."""
+    """The holds of the lanes called `names`. `report` gets notices for people. Used by the main
+    thread."""
 
     def __init__(
         self, spool: Spool, names: Iterable[str], *, clock: Clock, report: Callable[[Notice], None]
@@ -24,7 +26,7 @@ class Holds:
         self._notes = {name: HoldNote(spool.root, name, spool.option) for name in names}
         self._clock = clock
         self._report = report
-        self._lasting = Lasting()
+        self._lasting = LastingStates()
         self._no_room: Held | None = None
 
     def clear(self) -> None:
@@ -38,22 +40,25 @@ class Holds:
         `everything`: why no call may start on any lane, or None. `edited`: the config file, if it
         changed since the start. If a person has removed a lane's note, that lane is released.
         """
-        held = {lane.name: lane.held and lane.held.hold_reason for lane in lanes}
+        held = {lane.name: lane.held for lane in lanes}  # once: it may end at any moment
+        reasons = {name: hold and hold.hold_reason for name, hold in held.items()}
         now = self._clock.monotonic()
-        for name, hold in (held | {"everything": everything}).items():
-            if hold and (line := self._lasting.goes_on(name, hold.key, str(hold), now)):
-                too = f" ({config_edited(edited)})" if edited else ""
-                self._report(Notice(f"{name}: on hold: {line}{too}", Topic.ON_HOLD, name))
-            elif not hold and self._lasting.is_over(name, now):
-                self._report(Notice(f"{name}: resumes", subject=name))
+        for name, hold in (reasons | {"everything": everything}).items():
+            with bound(event=LogEvent.HOLD, lane=name if name in held else None):
+                if hold and (line := self._lasting.persists(name, hold.key, str(hold), now)):
+                    too = f" ({config_edited(edited)})" if edited else ""
+                    self._report(Notice(f"{name}: on hold: {line}{too}", Topic.ON_HOLD, name))
+                elif not hold and self._lasting.is_over(name, now):
+                    self._report(Notice(f"{name}: resumes", Topic.RESUMED, name))
         self._no_room = self._held_for_room(everything)
         for lane in lanes:
             note = self._notes[lane.name]
-            if note.was_taken_away() and lane.held:
+            if note.was_taken_away() and held[lane.name]:
                 text = f"{lane.name}: its HOLD note was removed: trying again"
-                self._report(Notice(text, subject=lane.name))
+                with bound(event=LogEvent.HOLD, lane=lane.name):
+                    self._report(Notice(text, subject=lane.name))
                 lane.release()
-            note.show(lane.held or self._no_room, edited=edited)
+            note.show(held[lane.name] or self._no_room, edited=edited)
 
     def finish(self, lanes: Sequence[Lane], *, keep: bool) -> None:
         """Remove the notes when the monitor ends. `keep`: leave those of lanes on hold, to be found

@@ -1,4 +1,4 @@
-"""Which lane can do which job: the preflight, before a job is claimed for a lane.
+"""Placement: check which lane can do which job, before a job is claimed for a lane.
 
 The rule: a lane claims no job that its WebUI cannot do; the job waits for another lane. It fails at
 once, without a call, when every lane is known and none can do it. A lane is known once its WebUI
@@ -11,7 +11,7 @@ can do it; where none can, to any lane, because the calls that are left may be p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,22 +33,25 @@ class Candidate(Protocol):
     def read_again(self, routes: Collection[str]) -> None: ...
 
 
-class Offered(Protocol):
-    """A job that waits, in the inbox or in working/. `source`: its unique name."""
+class WaitingJob(Protocol):
+    """A job that waits, in the inbox or in working/. `source`: its unique name. `version`: the same
+    as long as the job is the same, without reading it."""
 
     @property
     def source(self) -> str: ...
 
     @property
     def job(self) -> object: ...
+    @property
+    def version(self) -> object: ...
 
 
-@dataclass
-class _Opinion:
-    """Whether one lane can do one job, by one catalogue. `waits`: for lists that are being read
-    again."""
+@dataclass(slots=True)
+class _Fit:
+    """The check of one version of a job against one lane's catalogue. `waits`: for lists that are
+    being read again."""
 
-    job: Job
+    version: object
     catalogue: Catalogue
     problems: tuple[Problem, ...]
     waits: bool
@@ -67,74 +70,80 @@ class Placement:
         self._lanes = lanes
         self._max_generation = max_generation
         self._rules = rules
-        self._opinions: dict[tuple[str, str], _Opinion] = {}  # by source and lane
+        self._fits: dict[str, dict[str, _Fit]] = {}  # by lane and source
         self._asked: list[object] = []
 
-    def has_news(self, waiting: object) -> bool:
-        """Return whether the waiting jobs changed since the last call (`waiting` is another object
-        then), or the lists of a lane: only then does any answer change. Asking for 30,000 jobs
-        takes a while."""
-        now = [waiting, *(lane.catalogue for lane in self._lanes)]
-        old, self._asked = self._asked, now
+    def has_news(self) -> bool:
+        """Return whether the lists of a lane changed since the last call: then any answer may
+        change."""
+        now = [lane.catalogue for lane in self._lanes]
+        old, self._asked = self._asked, [*now]
         return len(old) != len(now) or any(a is not b for a, b in zip(old, now, strict=True))
 
-    def can_do(self, lane: Candidate, offered: Offered) -> bool:
+    def can_do(self, lane: Candidate, offered: WaitingJob) -> bool:
         """Return whether this lane can do it, as far as is known."""
-        opinion = self._opinion(lane, offered)
-        return opinion is not None and not opinion.problems
+        fit = self._fit(lane, offered)
+        return fit is not None and not fit.problems
 
-    def refusal(self, offered: Offered) -> JobUnfitError | None:
+    def refusal(self, offered: WaitingJob) -> JobUnfitError | None:
         """Return why no lane can do this job; None where one can, or may be able to."""
-        opinions = [(lane.name, self._opinion(lane, offered)) for lane in self._lanes]
+        fits = [(lane.name, self._fit(lane, offered)) for lane in self._lanes]
         reasons: dict[Problem, list[str]] = {}
-        for name, opinion in opinions:
-            if opinion is None or opinion.waits or not opinion.problems:
+        for name, fit in fits:
+            if fit is None or fit.waits or not fit.problems:
                 return None
-            for problem in opinion.problems:
+            for problem in fit.problems:
                 reasons.setdefault(problem, []).append(name)
         problems = [
-            problem if len(names) == len(opinions) else _on(names, problem)
+            problem if len(names) == len(fits) else _on(names, problem)
             for problem, names in reasons.items()
         ]
         return JobUnfitError(offered.source, problems) if problems else None
 
-    def is_refused_by(self, lanes: Iterable[Candidate], offered: Offered) -> bool:
+    def is_refused_by(self, lanes: Iterable[Candidate], offered: WaitingJob) -> bool:
         """Return whether none of these lanes can do it."""
-        opinions = [self._opinion(lane, offered) for lane in lanes]
-        return all(o is not None and not o.waits and o.problems for o in opinions)
+        fits = [self._fit(lane, offered) for lane in lanes]
+        return all(o is not None and not o.waits and o.problems for o in fits)
 
     def waiting(self) -> dict[str, str]:
         """Return the jobs that some lane cannot do: source to reason."""
         return {
-            source: f"{lane} cannot do it: {opinion.problems[0].message}"
-            for (source, lane), opinion in list(self._opinions.items())
-            if opinion.problems
+            source: f"{lane} cannot do it: {fit.problems[0].message}"
+            for lane, fits in self._fits.items()
+            for source, fit in fits.items()
+            if fit.problems
         }
 
-    def keep_only(self, sources: Collection[str]) -> None:
-        """Forget all other jobs: they have left the inbox."""
-        gone = [key for key in self._opinions if key[0] not in sources]
-        for key in gone:
-            del self._opinions[key]
+    def keep_only(self, *sources: Container[str]) -> None:
+        """Forget all jobs that are in none of these: they have left the inbox."""
+        for fits in self._fits.values():
+            for gone in [s for s in fits if not any(s in some for some in sources)]:
+                del fits[gone]
 
-    def _opinion(self, lane: Candidate, offered: Offered) -> _Opinion | None:
+    def _fit(self, lane: Candidate, offered: WaitingJob) -> _Fit | None:
         """Return what is known; None while nothing is known of the lane, and for what is no job."""
-        job, catalogue = offered.job, lane.catalogue
-        if catalogue is None or not isinstance(job, Job):
+        catalogue, fits = lane.catalogue, self._fits.setdefault(lane.name, {})
+        if catalogue is None:
             return None
-        known = self._opinions.get((offered.source, lane.name))
-        if known is None or known.job is not job or known.catalogue is not catalogue:
-            again = known is not None and known.job is job
-            known = self._judge(lane, job, catalogue, again)
-            self._opinions[offered.source, lane.name] = known
+        known = fits.get(offered.source)
+        again = known is not None and known.version is offered.version
+        if known is not None and again and known.catalogue is catalogue:
+            return known
+        job = offered.job
+        if not isinstance(job, Job):
+            return None
+        known = self._check(lane, job, offered.version, catalogue, again)
+        fits[offered.source] = known
         return known
 
-    def _judge(self, lane: Candidate, job: Job, catalogue: Catalogue, again: bool) -> _Opinion:
+    def _check(
+        self, lane: Candidate, job: Job, version: object, catalogue: Catalogue, again: bool
+    ) -> _Fit:
         checked = check_against(job, catalogue, self._max_generation, self._rules)
         waits = bool(checked.stale) and not again
         if waits:
             lane.read_again(checked.stale)
-        return _Opinion(job, catalogue, checked.problems, waits)
+        return _Fit(version, catalogue, checked.problems, waits)
 
 
 def _on(names: Sequence[str], problem: Problem) -> Problem:

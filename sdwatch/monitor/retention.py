@@ -15,21 +15,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdwatch.config import RetentionConfig, RunsKept
-from sdwatch.policy.failure.lasting import Lasting, key_of
+from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.job.retention import Kept, too_much, too_old
 from sdwatch.policy.job.run_names import is_run_id
+from sdwatch.policy.privacy.printable import counted
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.heartbeat import HEARTBEAT, INTERVAL
-from sdwatch.spool.run import JOURNAL, MANIFEST
+from sdwatch.spool.heartbeat import HEARTBEAT
+from sdwatch.spool.manifest import MANIFEST
+from sdwatch.spool.run import JOURNAL
 from sdwatch.system import EntryKind, disk, renames
 from sdwatch.system.clock import Clock, join
+from sdwatch.system.log_events import LogEvent, about
 from sdwatch.system.state_folder import StateFolder
 from sdwatch.webui.process.process_identity import old_logs
 
 log = logging.getLogger("sdwatch.retention")
 
 ROUND_INTERVAL_S = 600.0  # seconds between two rounds
-_FIRST_ROUND_S = 2 * INTERVAL  # seconds to the first one: it needs a heartbeat
+_FIRST_ROUND_S = 2.0  # seconds to the first one: it needs a heartbeat
 _STOP_WAIT_S = 5.0  # seconds that a stop waits for a run that is being removed
 _REMOVED = ".removed-"
 
@@ -52,7 +55,7 @@ class Retention:
         self._clock = clock
         self._report = report
         self._sizes: dict[Path, _Measured] = {}
-        self._refused = Lasting()  # by path
+        self._refused = LastingStates()  # by path
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._live, name="retention", daemon=True)
 
@@ -67,20 +70,25 @@ class Retention:
             join(self._thread, _STOP_WAIT_S)
 
     def _live(self) -> None:
-        pause, refusals = _FIRST_ROUND_S, Lasting()
+        pause, refusals = _FIRST_ROUND_S, LastingStates()
         while not self._clock.wait(self._stop, pause):
             pause = ROUND_INTERVAL_S
             try:
                 self.round()
             except OSError as error:  # a share that is gone for the moment
-                if line := refusals.goes_on("", key_of(error), str(error), self._clock.monotonic()):
-                    log.warning("nothing is removed now: %s", line)
+                why, now = disk.in_words(error), self._clock.monotonic()
+                if line := refusals.persists("", key_of(error), why, now):
+                    log.warning(
+                        "nothing is removed now: %s", line, extra=about(LogEvent.DISK_REFUSES)
+                    )
             except Exception:
                 # The thread's outer edge: the next round tries again.
-                log.exception("nothing is removed now")
+                log.exception("nothing is removed now", extra=about(LogEvent.INTERNAL_ERROR))
             else:
                 if lasted := refusals.is_over("", self._clock.monotonic()):
-                    log.info("removing works again, after %s", lasted)
+                    log.info(
+                        "removing works again, after %s", lasted, extra=about(LogEvent.DISK_ACCEPTS)
+                    )
 
     def round(self) -> None:
         """Remove what is due now. Raises OSError."""
@@ -99,7 +107,9 @@ class Retention:
         names = old + too_much([run for run in runs if run.name not in old], kept.size)
         removed = sum(self._remove(folder / name) for name in names)
         if removed:
-            self._report(f"{folder.name}/: {removed} of {len(runs)} runs removed (`retention`)")
+            self._report(
+                f"{folder.name}/: {removed} of {counted(len(runs), 'run')} removed (`retention`)"
+            )
 
     def _runs_in(self, folder: Path) -> list[Kept]:
         """Return the runs in done/ or failed/. Their age is measured by the clock that stamps the
@@ -127,7 +137,7 @@ class Retention:
         renamed = self._spool.working / f"{_REMOVED}{run.name}"
         with self._only(run):  # somebody may read it, or took it away; the next round sees
             renames.rename(run, renamed, renames.identity_of(disk.look_at(run)))
-            log.info("%s: removed", run)
+            log.info("%s: removed", run, extra=about(LogEvent.RUN_REMOVED, run=run.name))
             self._sizes.pop(run, None)
             with self._only(renamed):
                 disk.remove_tree(renamed)
@@ -149,8 +159,14 @@ class Retention:
         try:
             yield
         except OSError as error:
-            if line := self._refused.goes_on(str(path), key_of(error), str(error), now):
-                log.warning("%s: not removed: %s", path, line)
+            why = disk.in_words(error)
+            if line := self._refused.persists(str(path), key_of(error), why, now):
+                log.warning(
+                    "%s: not removed: %s",
+                    path,
+                    line,
+                    extra=about(LogEvent.RUN_NOT_REMOVED, run=path.name),
+                )
         else:
             self._refused.is_over(str(path), now)
 
@@ -181,10 +197,10 @@ class _Measured:
 def _bytes_below(folder: Path) -> int:
     total = 0
     with suppress(FileNotFoundError):
-        for path, kind in disk.entries_below(folder, _LEVELS):
+        for name, kind in disk.entries_below(folder, _LEVELS):
             with suppress(OSError):  # gone, or a folder was made a link
                 if kind is not EntryKind.FOLDER:
-                    total += disk.look_at(path).st_size
+                    total += disk.look_at(folder / name).st_size
     return total
 
 

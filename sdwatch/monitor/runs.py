@@ -8,20 +8,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sdwatch.lane.lane import Lane
-from sdwatch.lane.suspended import REFUSED_FOR, SuspendedRuns
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.monitor.suspended import REFUSED_FOR, SuspendedRuns
 from sdwatch.policy.report.envelope import broken_envelope
 from sdwatch.spool.archive import Spool, publish
+from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
+from sdwatch.stages.settings import RunSettings
+from sdwatch.system import disk
 from sdwatch.system.clock import Clock, join
-from sdwatch.webui.http.mailbox import Mailbox
+from sdwatch.system.log_events import LogEvent, about, bound
+from sdwatch.webui.http.run_control import RunControl
 
 log = logging.getLogger("sdwatch.monitor")
 
 _SLICE = 0.2  # seconds
+
+PAUSING_RUNS = 8
+"""Each run that pauses between two calls (`delay_between_calls`) has a thread."""
 
 
 @dataclass
@@ -30,7 +36,7 @@ class ActiveRun:
 
     run: Run
     lane: Lane
-    mailbox: Mailbox
+    control: RunControl
     runner: StageRunner
     thread: threading.Thread = field(init=False)
     ending: Ending = Ending.STOPPED
@@ -39,7 +45,7 @@ class ActiveRun:
 
 def in_words(error: Exception) -> str:
     """Return what stopped a run: what the disk reports, or an internal error."""
-    return str(error) if isinstance(error, OSError) else repr(error)
+    return disk.in_words(error) if isinstance(error, OSError) else repr(error)
 
 
 def was_changed(run: Run) -> bool:
@@ -48,8 +54,8 @@ def was_changed(run: Run) -> bool:
 
 
 class ActiveRuns:
-    """Starts runs and ends them; those that stop go to `suspended`. `rules`, `settle`, `patience`:
-    see StageRunner. `wake`: called when a run has ended. Used by the main thread."""
+    """Starts runs and ends them; those that stop go to `suspended`. `settings`: of all runs.
+    `wake`: called when a run has ended. Used by the main thread."""
 
     def __init__(
         self,
@@ -57,23 +63,24 @@ class ActiveRuns:
         suspended: SuspendedRuns,
         *,
         clock: Clock,
-        rules: JobRules,
-        settle: float,
-        patience: float = 0.0,
+        settings: RunSettings,
         wake: Callable[[], None],
     ) -> None:
         self._spool = spool
         self._suspended = suspended
         self._clock = clock
-        self._rules = rules
-        self._settle = settle
-        self._patience = patience
+        self._settings = settings
         self._wake = wake
         self._active: list[ActiveRun] = []
         self._broken: set[str] = set()  # runs with one internal error
 
     def __bool__(self) -> bool:
         return bool(self._active)
+
+    @property
+    def ids(self) -> set[str]:
+        """Return the ids of the runs that have a thread."""
+        return {active.run.run_id for active in self._active}
 
     def under_way(self) -> list[ActiveRun]:
         """Return the runs that have a thread."""
@@ -90,28 +97,28 @@ class ActiveRuns:
         return [active for active in self._active if active.lane is lane]
 
     def busy(self, lane: Lane) -> int:
-        """Return how many runs need this lane's WebUI. A run that is being published, or waits for
-        a file of its job, needs none."""
+        """Return how many runs need this lane's WebUI. A run that is being published, waits for a
+        file of its job, or pauses between two calls, needs none; of those that pause a lane has
+        only so many."""
         runners = [active.runner for active in self.on_lane(lane)]
-        return sum(not (runner.publishing or runner.unreadable) for runner in runners)
+        pausing = sum(runner.pausing for runner in runners)
+        idle = sum(bool(runner.publishing or runner.unreadable) for runner in runners)
+        return len(runners) - idle - min(pausing, PAUSING_RUNS)
 
     def start(self, run: Run, lane: Lane) -> None:
         """Start a thread for a claimed or resumed run, on a lane."""
-        mailbox = Mailbox()
-        recorder = RunRecorder(run, lane.redactor, self._clock, lane.faults)
-        run.about_webui = lane.about
+        control = RunControl()
+        disk = PatientDisk(run, self._clock, control)
+        recorder = RunRecorder(run, lane.redactor, self._clock, disk, lane.faults)
         runner = StageRunner(
             run,
-            lane.api(recorder, mailbox),
+            lane.api(recorder, control),
             recorder,
             clock=self._clock,
-            rules=self._rules,
-            settle=self._settle,
-            patience=self._patience,
-            permit=lambda: lane.permit(mailbox),
-            mailbox=mailbox,
+            settings=self._settings,
+            control=control,
         )
-        active = ActiveRun(run, lane, mailbox, runner)
+        active = ActiveRun(run, lane, control, runner)
         active.thread = threading.Thread(
             target=self._live, args=(active,), name=f"run-{run.run_id}"
         )
@@ -119,11 +126,11 @@ class ActiveRuns:
         active.thread.start()
 
     def stop_waiting(self, lane: Lane) -> None:
-        """Suspend the runs that wait for the permit of a lane on hold, so that another lane can
+        """Suspend the runs that wait for their turn on a lane on hold, so that another lane can
         resume them."""
         for active in self.on_lane(lane):
-            if active.runner.waiting:
-                active.mailbox.stop()
+            if active.control.waiting:
+                active.control.stop("its lane is on hold")
 
     def reap(self) -> list[ActiveRun]:
         """Return the runs whose thread has ended since the last call. The stopped ones are
@@ -144,23 +151,25 @@ class ActiveRuns:
         """Cancel the runs in whose folder a person has put a `cancel` file."""
         for active in self._active:
             if active.run.cancel_asked():
-                active.mailbox.cancel()
+                active.control.cancel()
 
     def give_up(self) -> None:
         """Wait for no reply any longer: the runs stay in working/."""
         for active in self.under_way():
-            active.mailbox.stop()
+            active.control.stop()
 
     def join(self, grace: float, waiting: Callable[[float], None] = lambda _: None) -> None:
         """Wait for all threads. Calls in flight get `grace` seconds, then they are given up.
-        `waiting` is called repeatedly meanwhile, with the seconds left. Runs that wait for the disk
-        or for a file are stopped at once."""
+        `waiting` is called repeatedly meanwhile, with the seconds left. Runs that wait for the
+        disk or for a file, or pause between two calls, are stopped at once."""
         for active in self._active:
             if active.runner.disk_refuses or active.runner.unreadable:
-                active.mailbox.stop()
+                active.control.stop()
         deadline = self._clock.monotonic() + grace
         for active in self._active:
             while active.thread.is_alive() and (left := deadline - self._clock.monotonic()) > 0:
+                if active.runner.pausing:
+                    active.control.stop()
                 waiting(left)
                 join(active.thread, min(left, _SLICE))
         self.give_up()
@@ -168,6 +177,10 @@ class ActiveRuns:
             join(active.thread)
 
     def _live(self, active: ActiveRun) -> None:
+        with bound(run=active.run.run_id, lane=active.lane.name):
+            self._run_to_end(active)
+
+    def _run_to_end(self, active: ActiveRun) -> None:
         try:
             active.ending = active.runner.run_to_end(self._spool)
         except OSError as error:
@@ -177,24 +190,27 @@ class ActiveRuns:
             active.ending = Ending.GONE if active.run.is_gone else Ending.STOPPED
         except Exception as error:
             # The thread's outer edge. The run is retried once; after a second error it fails.
-            log.exception("%s: internal error", active.run.run_id)
+            log.exception(
+                "%s: internal error", active.run.run_id, extra=about(LogEvent.INTERNAL_ERROR)
+            )
             active.refused = error
-            active.ending = self._end_broken(active.run, repr(error))
+            active.ending = self._end_broken(active, repr(error))
         finally:
             active.run.close()
             self._wake()
 
-    def _end_broken(self, run: Run, why: str) -> Ending:
+    def _end_broken(self, active: ActiveRun, why: str) -> Ending:
+        run = active.run
         first = run.run_id not in self._broken
         self._broken.add(run.run_id)
         try:
             if first:
-                for call_id, call in run.ledger.calls.items():
-                    if call.open:  # else it would count as cut off by a crash of the monitor
-                        run.record("call_given_up", call=call_id, why=why)
+                run.give_up_calls(why)
                 return Ending.STOPPED
-            publish(run, self._spool, str(Ending.FAILED), broken_envelope(why))
+            publish(run, self._spool, Ending.FAILED, broken_envelope(why), active.lane.about())
         except Exception:
-            log.exception("%s: the run stays in working/", run.run_id)
+            log.exception(
+                "%s: the run stays in working/", run.run_id, extra=about(LogEvent.INTERNAL_ERROR)
+            )
             return Ending.STOPPED
         return Ending.FAILED

@@ -1,4 +1,4 @@
-"""How the monitor is asked to stop: by a call, by signals, or by the end of the session."""
+"""Requests that the monitor stop: by a call, by signals, by a file, by the end of the session."""
 
 from __future__ import annotations
 
@@ -8,15 +8,27 @@ from collections.abc import Callable
 from types import FrameType
 
 from sdwatch import system
+from sdwatch.config import Config
+from sdwatch.monitor.stop_file import StopFile
+from sdwatch.spool.archive import Spool
 from sdwatch.system import signals
+from sdwatch.system.clock import Clock
 
 _HURRIED_STOP_S = 3.0  # seconds that a stop may take after the second request
 _REPORT_INTERVAL_S = 10.0  # between two lines about a stop that waits
 _REPORT_AFTER_S = 0.5  # most stops wait for nothing
+_BESIDES_S = 30.0  # for records, for reaping what was killed, for a slow disk
+
+
+def longest_stop(config: Config) -> float:
+    """Return the seconds that a clean stop may take: a service manager should wait that long before
+    it kills. First the calls in flight end, then each WebUI."""
+    return config.stop_grace + sum(webui.stop_grace for webui in config.webuis) + _BESIDES_S
 
 
 class StopRequest:
-    """`hurry_up`: called on the second request. `wake`: called on each. Both on any thread."""
+    """A request to stop. `hurry_up`: called on the second request. `wake`: called on each. Both on
+    any thread."""
 
     def __init__(self, *, hurry_up: Callable[[], None], wake: Callable[[], None]) -> None:
         self.made = threading.Event()
@@ -25,6 +37,7 @@ class StopRequest:
         self._report_at = float("inf")  # so many seconds left: the next line about it
         self._hurry_up = hurry_up
         self._wake = wake
+        self._file: StopFile | None = None
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def make(self) -> None:
@@ -43,6 +56,20 @@ class StopRequest:
         signals.catch(self._on_signal)
         system.when_session_ends(self._on_session_end)
 
+    def watch(self, spool: Spool, clock: Clock, report: Callable[[str], None]) -> None:
+        """Stop on a file `stop` that comes into the spool from now on, see `check_file`."""
+        self._file = StopFile(spool, clock=clock, stop=self.make, report=report)
+
+    def check_file(self) -> None:
+        """Look for the file, once a second at most."""
+        if self._file is not None:
+            self._file.check()
+
+    @property
+    def ignored(self) -> list[str]:
+        """Return the names of such files that were there at the start, and so are ignored."""
+        return self._file.ignored if self._file else []
+
     def wait_at_most(self, seconds: float) -> None:
         """Start to wait for calls in flight."""
         self._report_at = seconds - _REPORT_AFTER_S
@@ -52,15 +79,18 @@ class StopRequest:
         before, self.seconds_left = self.seconds_left or 0.0, left
         return int(left) != int(before)
 
-    def is_worth_a_line(self, left: float) -> bool:
-        """Return whether people should read now how long the stop still waits."""
+    def line(self, left: float) -> str:
+        """Return what people should read now about how long the stop still waits, or ''."""
         if left > self._report_at or self.hurry.is_set():
-            return False
+            return ""
         self._report_at = left - _REPORT_INTERVAL_S
-        return True
+        return (
+            f"stopping: waiting at most {left:.0f} s for the call under way "
+            "(a second Ctrl-C stops it at once; either way the job resumes at the next start)"
+        )
 
     def waited(self) -> None:
-        """No call is in flight any more."""
+        """Note that no call is in flight any more."""
         self.seconds_left = None
 
     def _on_session_end(self) -> None:
@@ -77,9 +107,9 @@ class StopRequest:
         self._signals.put(number)
 
     def _handle_signals(self) -> None:
-        """Runs on a thread of its own: a handler may interrupt the main thread inside any lock,
-        and only the `put` of this queue is safe there."""
-        is_again = signals.Again()
+        """Handle signals on a thread of its own: a handler may interrupt the main thread inside any
+        lock, and only the `put` of this queue is safe there."""
+        is_again = signals.SecondRequest()
         while True:
             number = self._signals.get()
             again = is_again(number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib
 import ipaddress
 import sys
 import time
@@ -11,28 +12,31 @@ from pathlib import Path
 from typing import NoReturn
 
 from sdwatch import __version__
-from sdwatch.simulator import console
-from sdwatch.simulator.a1111 import A1111
+from sdwatch.simulator import console, installed
 from sdwatch.simulator.faults import Counters, Fault, Plan, PlanError, load
-from sdwatch.simulator.forge import FORGE
-from sdwatch.simulator.forge_neo import FORGE_NEO
 from sdwatch.simulator.generation import Speed
+from sdwatch.simulator.kind import Kind
 from sdwatch.simulator.process import ignore_sigterm
-from sdwatch.simulator.sdcpp import SDCPP
-from sdwatch.simulator.sdnext import SDNEXT
-from sdwatch.simulator.site import Settings
+from sdwatch.simulator.site import MEBIBYTE, Settings
 from sdwatch.simulator.start_failures import SERVER_THREAD_DIED, START_FAILURES, fail
-from sdwatch.simulator.voice import Voice
 
-KINDS = {kind.name: kind for kind in (FORGE, FORGE_NEO, A1111, SDNEXT, SDCPP)}
+KINDS = ("forge", "forge-neo", "a1111", "sdnext", "sdcpp", "comfyui")
+
+
+def kind_named(name: str) -> Kind:
+    """Return one of KINDS: `FORGE_NEO` of the module `forge_neo`, for instance. A start imports
+    only its own kind, because the others' interfaces take as long as everything else."""
+    module = name.replace("-", "_")
+    kind: Kind = getattr(importlib.import_module(f"sdwatch.simulator.{module}"), module.upper())
+    return kind
 
 
 _DESCRIPTION = """\
 A WebUI that needs no GPU: its pictures are drawn. With --kind it has the API, the faults, the log
-and the end of a Forge (the default), an AUTOMATIC1111 v1.10.1, an SD.Next or a
-stable-diffusion.cpp server, as each was measured: what a failure answers (SD.Next: 200 without
-images), when the model is loaded, what poisons it and what cures that, which routes are missing,
-what SIGTERM and a port in use do. The checkpoint simulated-corrupt (not sdcpp) cannot be read.
+and the end of a Forge (the default), an AUTOMATIC1111 v1.10.1, an SD.Next, a stable-diffusion.cpp
+server or a ComfyUI, as each was measured: what a failure answers (SD.Next: 200 without images),
+when the model is loaded, what poisons it and what cures that, which routes are missing, what
+SIGTERM and a port in use do. The checkpoint simulated-corrupt (not sdcpp) cannot be read.
 """
 
 
@@ -58,21 +62,27 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="FILE",
         help="no checkpoint is there until this file is, and the list of checkpoints is refreshed",
     )
+    p.add_argument(
+        "--has", type=Path, metavar="FILE", help="checkpoints, modules and scripts beside its own"
+    )
     p.add_argument("--no-api", action="store_true", help="as if started without --api")
     p.add_argument("--never-ready", action="store_true", help="the port never opens")
     p.add_argument("--crash-on-start", type=int, metavar="CODE")
     _sdnext_flags(p)
+    _comfyui_flags(p)
     p.add_argument("--faults", type=Path, metavar="FILE", help="the fault plan (YAML)")
     p.add_argument("--state", type=Path, metavar="FILE", help="counters that outlive a restart")
     args = p.parse_args(argv)
-    for flag in KINDS[args.kind].lacks:
-        if getattr(args, flag):
+    kind = kind_named(args.kind)
+    for flag, value in vars(args).items():
+        if value and not kind.takes(flag):
             p.error(f"--{flag.replace('_', '-')} makes no sense with --kind {args.kind}")
     try:
         counters = Counters(args.state)
         counters.read()
         args.plan = Plan(load(args.faults) if args.faults else [], counters)
-    except PlanError as e:
+        args.more = installed.load(args.has) if args.has else installed.Installed()
+    except (PlanError, installed.InstalledError) as e:
         p.error(str(e))
     return args
 
@@ -91,20 +101,46 @@ def _sdnext_flags(p: argparse.ArgumentParser) -> None:
     )
 
 
+def _comfyui_flags(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--base-directory",
+        type=Path,
+        metavar="DIR",
+        help="comfyui: the folder of custom_nodes/ (must be there), models/, input/, output/, "
+        "temp/; one for each port below the system's folder for temporary files unless given",
+    )
+    p.add_argument(
+        "--user-directory",
+        type=Path,
+        metavar="DIR",
+        help="comfyui: the folder of its database; user/ in its base directory unless given",
+    )
+    p.add_argument("--cache-none", action="store_true", help="comfyui: every node runs again")
+    p.add_argument(
+        "--disable-metadata", action="store_true", help="comfyui: no workflow in the pictures"
+    )
+    p.add_argument(
+        "--max-upload-size", type=_units, metavar="MIB", help="comfyui: of a body; 100 unless given"
+    )
+
+
 def main() -> NoReturn:
     console.use_utf8()
     args = arguments()
-    kind = KINDS[args.kind]
+    kind = kind_named(args.kind)
     traits = kind.traits
+    installed.add(args.more, traits.lists)
     process = kind.process(traits.voice)
     process.handle_signals()
     faults = {f.name: f for f in args.plan.start()}
     if "ignore-sigterm" in faults:
         ignore_sigterm()
-    boot(args, traits.voice, faults)
+    boot(args, kind, faults)
     speed = Speed(args.step_time, args.load_time, args.switch_time)
     machine = kind.machine(traits, speed, has_model=not args.no_model)
+    machine.checkpoints += args.more.checkpoints
     machine.wait_for_model(args.model_file)
+    machine.take_flags(args)
     dies, late = faults.get("server-thread-dies"), faults.get("late-routes")
     settings = Settings(
         args.port,
@@ -113,6 +149,7 @@ def main() -> NoReturn:
         args.rate_limit,
         extras_work=args.extras_work,
         late_answers=int(late.option("answers")) if late else 0,
+        max_upload=(args.max_upload_size or 100) * MEBIBYTE,
     )
     machine.remember_options(args.state and args.state.with_suffix(".options.json"))
     site = kind.site(traits, machine, args.plan, settings, process.ignore_sigterm)
@@ -131,13 +168,14 @@ def _refused(faults: dict[str, Fault]) -> int:
     return errno.EACCES if "port-forbidden" in faults else 0
 
 
-def boot(args: argparse.Namespace, voice: Voice, faults: dict[str, Fault]) -> None:
-    """Everything before the port opens; may end the process."""
+def boot(args: argparse.Namespace, kind: Kind, faults: dict[str, Fault]) -> None:
+    """Do everything before the port opens; may end the process."""
+    voice, failures = kind.traits.voice, {**START_FAILURES, **kind.start_failures}
     voice.boot(args.port)
     delay = faults["slow-start"].option("delay") if "slow-start" in faults else 0.0
     time.sleep(args.boot_time + delay)
-    for name in START_FAILURES.keys() & faults.keys():
-        fail(START_FAILURES[name])
+    for name in failures.keys() & faults.keys():
+        fail(failures[name])
     code = args.crash_on_start
     if "exit-on-start" in faults:
         code = int(faults["exit-on-start"].option("code"))

@@ -103,6 +103,7 @@ class A1111Machine(Machine):
         self._started = threading.Event()
         self._hashed: set[Checkpoint] = set()
         self._conditioned: tuple[Any, ...] | None = None
+        self._in_ram = False  # the weights are not on the GPU
 
     def before_listening(self) -> None:
         # No daemon: an exit waits for it.
@@ -127,6 +128,7 @@ class A1111Machine(Machine):
     def switch_to(self, checkpoint: Checkpoint) -> None:
         super().switch_to(checkpoint)
         self._hashed.add(checkpoint)
+        self._in_ram = False
 
     def _switch_if_other(self, checkpoint: Checkpoint) -> None:
         """A load cures; where nothing is loaded, nothing is cured."""
@@ -135,7 +137,12 @@ class A1111Machine(Machine):
             self.poisoned = False
 
     def unload(self) -> None:
-        """Moves the weights only: nothing is loaded again, nothing is cured."""
+        """Move the weights only: nothing is loaded again, nothing is cured."""
+        self._in_ram = True
+
+    def reload(self) -> None:
+        """Move them back, by its source the only way but another checkpoint."""
+        self._in_ram = False
 
     def set_options(self, changes: dict[str, Any]) -> None:
         """200 for an unreadable checkpoint, which is rolled back in silence and poisons."""
@@ -176,11 +183,12 @@ class A1111Machine(Machine):
             message = "No checkpoints found. When searching for checkpoints, looked at: <webui>"
             raise CrashedError("FileNotFoundError", message)
         self.checks.numbers(fields)
-        self.checks.names(fields)
+        self.checks.names(fields, self._listed())
         inputs = self.checks.init_images(fields) if stage == "img2img" else []
         if model is None or self.find(model) is None:
             model = self.options["sd_model_checkpoint"]
         checkpoint = self.load(model, damage)
+        fields = self.checks.batch(fields, len(inputs))
         job = self.job_class(self.traits, stage, fields, self.options, checkpoint, inputs)
         if not fields["scheduler"]:
             console.err(
@@ -207,7 +215,18 @@ class A1111Machine(Machine):
         asked = (f["prompt"], f["negative_prompt"], f["steps"], f["width"], f["height"])
         if self.poisoned and asked != self._conditioned:
             raise CrashedError("AssertionError", "Torch not compiled with CUDA enabled")
+        if self._in_ram and not self.poisoned:  # with CUDA; no matter on a CPU (measured)
+            raise CrashedError("RuntimeError", _TWO_DEVICES)
         self._conditioned = asked
+
+    @property
+    def on_gpu(self) -> str:
+        return "" if self._in_ram else super().on_gpu
+
+
+_TWO_DEVICES = (
+    "Expected all tensors to be on the same device, but found at least two devices, cpu and cuda:0!"
+)
 
 
 class A1111Site(Site):
@@ -222,7 +241,7 @@ class A1111Site(Site):
         return body_of(e)
 
     def unauthorized(self, reason: str) -> Response:
-        """Without WWW-Authenticate."""
+        """Answer without WWW-Authenticate."""
         return as_json(401, self.refused(RefusedError(401, reason)))
 
     def cmd_flags(self) -> Any:
@@ -267,7 +286,7 @@ class A1111Process(Process):
         _end_by(number)
 
     def bind_failed(self) -> None:
-        """Exit 3, when the checkpoint is loaded."""
+        """Exit with 3, when the checkpoint is loaded."""
         sys.exit(3)
 
 

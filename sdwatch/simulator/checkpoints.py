@@ -37,11 +37,11 @@ class Checkpoint:
 
     @property
     def short_title(self) -> str:
-        """Its title in SD.Next, once it has been loaded."""
+        """Return its title in SD.Next, once it has been loaded."""
         return f"{self.name} [{self.hash}]"
 
     def answers_to(self, name: str) -> bool:
-        """Titles, file name, bare name and hash are all names of a checkpoint."""
+        """Return whether this is a name of it: titles, file name, bare name and hash all are."""
         return name in (self.title, self.short_title, self.file, self.name, self.hash)
 
     def item(self, hashed: bool = True) -> dict[str, Any]:

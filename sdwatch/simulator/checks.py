@@ -6,12 +6,15 @@ Status codes and words were measured with Forge dfdcbab6.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from sdwatch.simulator import checkpoints, failures, pictures
+from sdwatch.simulator import checkpoints, failures
+from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.failures import CrashedError, RefusedError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MOST_PIXELS = 8192 * 8192
 
@@ -30,7 +33,7 @@ class Checks:
             self.scripts(stage, f)
 
     def scripts(self, stage: str, f: dict[str, Any]) -> None:
-        """Raises RefusedError (422) for a script that does not exist."""
+        """Check the script. Raises RefusedError (422) for one that does not exist."""
         infos = self.lists["script-info"]
         is_always_on = {
             each["name"]: each["is_alwayson"]
@@ -70,6 +73,14 @@ class Checks:
             raise CrashedError("RuntimeError", "number of steps must be non-negative")
         self.size(width, height)
 
+    def batch(self, f: dict[str, Any], images: int) -> dict[str, Any]:
+        """Return the fields with the batch of several images in one call; raise what is raised for
+        more of them than that (modules/processing.py of AUTOMATIC1111 v1.10.1 and of Forge)."""
+        if images > f["batch_size"]:
+            message = f"bad number of images passed: {images}; expecting {f['batch_size']} or less"
+            raise CrashedError("RuntimeError", message)
+        return f | {"batch_size": images} if images > 1 else f
+
     def size(self, width: int, height: int) -> None:
         """Raise what the network raises for a size that it cannot work on."""
         columns, rows = math.trunc(width / 8), math.trunc(height / 8)
@@ -95,10 +106,11 @@ class Checks:
         )
         raise CrashedError("RuntimeError", message)
 
-    def names(self, f: dict[str, Any]) -> None:
-        """Raise what is raised for a refiner or a hires upscaler that does not exist."""
+    def names(self, f: dict[str, Any], known: Iterable[Checkpoint]) -> None:
+        """Raise what is raised for a refiner or a hires upscaler that does not exist. `known`: the
+        checkpoints."""
         refiner = f["refiner_checkpoint"]
-        if refiner and refiner != "None" and checkpoints.find(refiner) is None:
+        if refiner and refiner != "None" and checkpoints.find(refiner, known) is None:
             raise CrashedError("Exception", f"Could not find checkpoint with name {refiner}")
         if f.get("enable_hr"):
             latent = [m["name"] for m in self.lists["latent-upscale-modes"]]
@@ -129,6 +141,8 @@ class Checks:
         """Return the pictures that img2img starts from, decoded."""
         if not f["init_images"]:
             raise self.no_init_image()
+        from sdwatch.simulator import pictures
+
         return [pictures.decode(i) for i in f["init_images"]]
 
     def no_init_image(self) -> CrashedError:

@@ -29,17 +29,18 @@ def use_utf8() -> None:
 
 
 def out(line: str) -> None:
-    """One line on stdout."""
+    """Print one line on stdout."""
     write(sys.stdout, line + "\n")
 
 
 def err(line: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     write(sys.stderr, line + "\n")
 
 
 def write(stream: TextIO, text: str) -> None:
-    """In one write, so that threads do not mix lines. A reader that went away is no error."""
+    """Write a text at once, so that threads do not mix lines. A reader that went away is no
+    error."""
     try:
         stream.write(text)
         stream.flush()

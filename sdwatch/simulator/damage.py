@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,8 @@ from sdwatch.simulator.voice import HOOKS
 _leaked: list[bytes] = []
 _SEGV = 11
 _KILL = 9
+_TAKEN_WITHIN_S = 5.0
+_FOREVER_S = 1_000_000
 _NO_IMAGES: dict[str, Any] = {"images": []}
 _NO_IMAGE: dict[str, Any] = {"image": None}
 
@@ -35,11 +36,19 @@ def die(number: int) -> None:
 def freeze() -> None:
     """Stop every thread of this process."""
     if sys.platform == "win32":
-        import ctypes
-
         ctypes.windll.ntdll.NtSuspendProcess(ctypes.c_void_p(-1))
     else:
         os.kill(os.getpid(), signal.SIGSTOP)
+        # Another thread may take the signal, a moment later on a busy machine.
+        threading.Event().wait(_TAKEN_WITHIN_S)
+
+
+def hold_interpreter() -> None:
+    """Call C code that never comes back and holds the interpreter's lock: no thread runs again."""
+    if sys.platform == "win32":
+        ctypes.PyDLL("kernel32").Sleep(_FOREVER_S * 1000)
+    else:
+        ctypes.PyDLL(None).sleep(_FOREVER_S)
 
 
 def _spin() -> None:
@@ -50,6 +59,8 @@ def _spin() -> None:
 def _repeat(every: float) -> None:
     """Do nothing more, and print the same every so many seconds: with another timestamp, count and
     request id, between bars that a timer redraws and the access lines of another client."""
+    import uuid
+
     pause, count = threading.Event(), 0
     while True:
         count += 1
@@ -74,6 +85,8 @@ def _flood(lines: int) -> None:
 
 def _leave_child(seconds: float) -> None:
     """A child in its own session that outlives us; it keeps our environment and our output."""
+    import subprocess  # here, because most runs start without it, and sooner
+
     code = f"import time; time.sleep({seconds})"
     child = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     console.out(f"SIMULATED fault: left a child, pid {child.pid}")
@@ -93,6 +106,7 @@ class Damage:
         interrupted: Callable[[], bool],
         prompt: str = "",
     ) -> None:
+        self.tiled = False  # the VAE works in tiles
         self._prompt = prompt
         self._faults = {f.name: f for f in faults}
         self._ignore_sigterm = ignore_sigterm
@@ -130,9 +144,13 @@ class Damage:
         fault = self._faults.get("slow-steps")
         return fault.option("factor") if fault else 1.0
 
-    def before_step(self, step: int, total: int) -> None:
-        """Strike when `step` (from 0) is the first that lies at or past the fault's share."""
+    def before_step(self, step: int, total: int, pixels: int) -> None:
+        """Strike when `step` (from 0) is the first that lies at or past the fault's share; where it
+        depends on `pixels` (at once), only above them."""
         for fault in self._faults.values():
+            fits = fault.options.get("above", 0) * (fault.options.get("tiled", 1) ** self.tiled)
+            if fits and pixels <= fits:
+                continue
             if "at" in fault.options and step == min(int(fault.option("at") * total), total - 1):
                 self._strike(fault)
 
@@ -182,8 +200,12 @@ class Damage:
             case "log-flood":
                 _flood(int(fault.option("lines")))
                 raise CrashedError("RuntimeError", "injected failure after a flood of lines")
+            case "worker-dies":
+                raise CrashedError("KeyboardInterrupt", "")
             case "oom":
                 raise failures.out_of_memory()
+            case "oom-text":
+                raise CrashedError("RuntimeError", failures.out_of_memory().message)
             case "memory-stays-taken":
                 error = failures.memory_stays_taken(opaque=bool(fault.option("opaque")))
                 error.fails = bool(fault.option("fails"))
@@ -199,6 +221,10 @@ class Damage:
                 die(_KILL)
             case "segv":
                 die(_SEGV)
+            case "abort":
+                os.abort()
+            case "holds-gil":
+                hold_interpreter()
             case "exit-0":
                 _exit_0()
             case "freeze":
@@ -214,16 +240,23 @@ class Damage:
                 while not self._interrupted():
                     pause.wait(0.01)
 
+    def end_by(self, name: str) -> None:
+        """End this process, if it has this fault."""
+        if self.has(name):
+            die(_KILL)
+
     def reply(self, body: dict[str, Any]) -> bytes:
         """Return the reply's bytes: as they should be, or spoiled. Asked when all steps are
         done."""
-        if self.has("sigkill-before-reply"):
-            die(_KILL)
+        self.end_by("sigkill-before-reply")
         if self.has("empty-images"):
             body.update(_NO_IMAGES if "images" in body else _NO_IMAGE)
         if self.has("undecodable-image"):
             _cut_images(body)
-        raw = json.dumps(body, separators=(",", ":")).encode()
+        return self.broken(json.dumps(body, separators=(",", ":")).encode())
+
+    def broken(self, raw: bytes) -> bytes:
+        """Return a body as it should be, or a part of it that ends like a whole one."""
         if fault := self._faults.get("broken-json"):
             raw = raw[: int(len(raw) * fault.option("at"))]
         return raw

@@ -21,8 +21,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sdwatch.simulator.patience import patiently
 
 CANARY = "sdwatch canary"
@@ -38,8 +36,9 @@ _500 = {"at": 0.5, "delay": TRACEBACK_DELAY, "pause": 0}
 # Every fault with its options and their defaults. `at` is a share of the steps, or of the reply.
 # `delay`: seconds from a 500 to its traceback, where the kind prints it after the reply; `pause`:
 # seconds between the first half of the traceback and the second. `opaque`: 1 where the body says
-# less than the log. `fails`: 0 where the picture comes out, and its memory stays taken. `hook`:
-# which of voice.HOOKS raises; `stars`: 0 for a log without "*** ", as in controlnet#1368.
+# less than the log. `above`: pixels at once that still fit, `tiled`: times as many with a tiled
+# VAE. `fails`: 0 where the picture comes out, and its memory stays taken. `hook`: which of
+# voice.HOOKS raises; `stars`: 0 for a log without "*** ", as in controlnet#1368.
 GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "opaque-500": _500,
     "opaque-500-text": _500,
@@ -52,7 +51,7 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "assertion-error": {"at": 0.5},
     "key-error": _500,
     "vae-decode": {},
-    "oom": _500,
+    "oom": {**_500, "above": 0, "tiled": 1},
     "memory-stays-taken": {**_500, "opaque": 0, "fails": 1},
     "nan": _500,
     "xpu-oom": _500,
@@ -91,6 +90,16 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
 }
 """`way` of echo-500: how it repeats the prompt, a number of ECHOES in echo.py; with their count
 added in the kind's own reply, and not as text/plain."""
+WORKFLOW_FAULTS: dict[str, dict[str, float]] = {
+    "worker-dies": {"at": 0.5},
+    "holds-gil": {"at": 0.5},
+    "abort": {"at": 0.5},
+    "oom-text": _500,
+    "sigkill-mid-save": {},
+    "websocket-closes": {},
+}
+"""Those that only ComfyUI has: its queue's thread ends, C code holds the interpreter's lock, an
+out of memory that it does not know as one, a file half written, all websockets cut."""
 START_FAULTS: dict[str, dict[str, float]] = {
     "slow-start": {"delay": 5},
     "late-routes": {"answers": 1},
@@ -150,6 +159,8 @@ class Fault:
 
 def load(path: Path) -> list[Fault]:
     """Read a plan. Raises PlanError."""
+    import yaml  # only a start with a plan waits for it
+
     try:
         entries = yaml.safe_load(patiently(path.read_bytes))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
@@ -172,7 +183,7 @@ def _fault(entry: Any) -> Fault:
     name, when, times = rest.pop("fault"), rest.pop("when", None), rest.pop("times", "once")
     if not isinstance(when, dict) or not when:
         raise PlanError("needs `when:` with prompt, generation, stage or start")
-    known = START_FAULTS if "start" in when else GENERATION_FAULTS
+    known = START_FAULTS if "start" in when else {**GENERATION_FAULTS, **WORKFLOW_FAULTS}
     if name not in known:
         kind = "at a start" if "start" in when else "in a generation"
         raise PlanError(f"no fault {name!r} {kind}; there are {', '.join(known)}")

@@ -8,14 +8,13 @@ read poisons it: every job fails until another good one is loaded.
 
 from __future__ import annotations
 
+import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from PIL import Image
-
-from sdwatch.simulator import checkpoints, console, failures, pictures
+from sdwatch.simulator import checkpoints, console, failures
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.damage import Damage
 from sdwatch.simulator.failures import DeviceLostError, MemoryStaysTakenError
@@ -24,6 +23,9 @@ from sdwatch.simulator.state import Queue, State
 from sdwatch.simulator.traits import Traits
 from sdwatch.simulator.upscale import upscale_info, upscaled
 from sdwatch.simulator.voice import HOOKS
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 EXTRAS = "extra-single-image"
 _TINY = 64 * 64
@@ -70,6 +72,7 @@ class Machine:
         self._stored: set[str] = set()  # the keys that config.json would have
         self._has_cast_nan = False
         self.queue = Queue()
+        self.loads = 0  # of checkpoints, by this process
 
     def wait_for_model(self, file: Path | None) -> None:
         """Have no checkpoint until this file is there and `refresh` was asked for."""
@@ -78,6 +81,9 @@ class Machine:
             self.has_model = file.exists()
 
     # -- at the start
+
+    def take_flags(self, flags: argparse.Namespace) -> None:
+        """Use the flags that only this kind has; may end the process. There are none here."""
 
     def remember_options(self, file: Path | None) -> None:
         """What POST /options saves outlives the process, where there is a file for it. Here it
@@ -95,7 +101,7 @@ class Machine:
     # -- what the routes ask
 
     def models(self) -> list[dict[str, Any]]:
-        """/sdapi/v1/sd-models."""
+        """Return /sdapi/v1/sd-models."""
         return [self.item(c) for c in self._listed()] if self.has_model else []
 
     def item(self, checkpoint: Checkpoint) -> dict[str, Any]:
@@ -118,10 +124,18 @@ class Machine:
             return
         self.options.update(changes)
 
+    @property
+    def on_gpu(self) -> str:
+        """Return the name of the checkpoint whose weights are on the GPU, or ''."""
+        return self.loaded.name if self.loaded else ""
+
     def unload(self) -> None:
-        """Cures nothing."""
+        """Unload the checkpoint, which cures nothing."""
         if not self.poisoned:
             self.loaded = None
+
+    def reload(self) -> None:
+        """Nothing: the next job loads what it needs, from a file or from the machine's memory."""
 
     def refresh(self) -> None:
         """Only now is a file that was renamed not listed any more."""
@@ -138,6 +152,8 @@ class Machine:
         if damage.has("poisoned"):
             self.poison()
         if stage == EXTRAS:
+            from sdwatch.simulator import pictures
+
             image = pictures.decode(fields["image"])
             with self.queue.turn():
                 damage.announce()
@@ -180,12 +196,13 @@ class Machine:
         settings = {**self.options, **given}
         self.checks.option_names(given, self.options)
         self.checks.numbers(fields)
-        self.checks.names(fields)
+        self.checks.names(fields, self._listed())
         inputs = self.checks.init_images(fields) if stage == "img2img" else []
         checkpoint = self.load(settings["sd_model_checkpoint"], damage)
         if fields["override_settings_restore_afterwards"] is False:
             self.options = settings
         self._keep(given)
+        fields = self.checks.batch(fields, len(inputs))
         job = self.job_class(self.traits, stage, fields, settings, checkpoint, inputs)
         job.blackened = damage.take("nan")
         self.sample(job, damage)
@@ -229,12 +246,14 @@ class Machine:
         seconds = self.speed.switch_time if before else self.speed.load_time
         self.voice.loading(checkpoint, before)
         time.sleep(seconds)
+        self.loads += 1
         self.voice.loaded(seconds, before)
         self.loaded = checkpoint
 
     def sample(self, job: Job, damage: Damage) -> None:
         """All steps of all rounds; interrupt ends the job, skip ends the round."""
         state = self.state
+        damage.tiled = job.tiled
         state.seed, state.job_count = job.seed, job.rounds * len(job.passes)
         total, done = job.rounds * sum(job.passes), 0
         for _ in range(job.rounds):
@@ -277,7 +296,7 @@ class Machine:
         if self._taken is not None and pixels > _TINY:
             self._run_out(self._taken)
         try:
-            damage.before_step(step, total)
+            damage.before_step(step, total, pixels)
         except MemoryStaysTakenError as e:
             self._taken = e
             if e.fails:
@@ -306,6 +325,8 @@ class Machine:
         self, image: Image.Image, fields: dict[str, Any], damage: Damage
     ) -> dict[str, Any]:
         """Return the work of an upscale, and its reply."""
+        from sdwatch.simulator import pictures
+
         scaled = upscaled(image, fields)
         tiles = self._tiles(fields["upscaler_1"])
         bar = None if tiles == 1 else self.voice.bar(tiles, "tiled upscale: ")

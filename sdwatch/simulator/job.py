@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from sdwatch.simulator import infotext, pictures
+from sdwatch.simulator import infotext
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.damage import Damage
 from sdwatch.simulator.state import timestamp
 from sdwatch.simulator.traits import Traits
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class Job:
@@ -51,6 +52,8 @@ class Job:
 
     def body(self, damage: Damage) -> dict[str, Any]:
         """Return the reply, with the pictures of the rounds that were run."""
+        from sdwatch.simulator import pictures
+
         kept = self.kept()
         images = [(spoiled(self._picture(i), damage), self.infotext(i)) for i in kept]
         with_grid = (
@@ -71,7 +74,7 @@ class Job:
         return list(range(self.rounds_done * self.fields["batch_size"]))
 
     def infotexts(self, of_the_pictures: list[str]) -> list[str]:
-        """Those in the info; `of_the_pictures` are those in the pictures."""
+        """Return the infotexts of the info; `of_the_pictures`: those in the pictures."""
         return of_the_pictures
 
     def samples_format(self) -> str:
@@ -176,12 +179,24 @@ class Job:
         """Return the picture's size before the hires pass, in pixels."""
         return grained(self.fields["width"]), grained(self.fields["height"])
 
+    @property
+    def tiled(self) -> bool:
+        """Return whether its VAE works in tiles: by a script, or by SD.Next's setting."""
+        scripts = {k.lower(): v for k, v in (self.fields.get("alwayson_scripts") or {}).items()}
+        args = [
+            *(scripts.get("never oom integrated", {}).get("args", [])[1:2]),
+            *(scripts.get("tiled vae", {}).get("args", [])[:1]),
+        ]
+        return any(args) or bool(self.settings.get("diffusers_vae_tiling"))
+
     def pixels(self) -> int:
         """Of all pictures that it makes at once, after hires."""
         width, height = self._hires_size() if self.hires else self.size()
         return width * height * int(self.fields["batch_size"])
 
     def _picture(self, index: int) -> Image.Image:
+        from sdwatch.simulator import pictures
+
         f = self.fields
         width, height = self.size()
         seed = self.seed_of(index)
@@ -197,12 +212,12 @@ class Job:
         if self.inputs:
             strength = f["denoising_strength"]
             given = pictures.fitted(self.inputs[0], width, height, f["resize_mode"] or 0)
-            image = Image.blend(given, image, max(0.0, min(0.15 * strength, 0.15)))
+            image = pictures.blended(given, image, max(0.0, min(0.15 * strength, 0.15)))
             image = pictures.framed(image, "img2img", f"{label} · strength {strength:g}")
         elif self.hires:
-            image = image.resize(self._hires_size(), Image.Resampling.BILINEAR)
+            image = pictures.fitted(image, *self._hires_size(), 0)
             image = pictures.framed(image, "hires", f"hires · {f['hr_upscaler'] or 'Latent'}")
-        return Image.new("RGB", image.size) if self.blackened else image
+        return pictures.black(*image.size) if self.blackened else image
 
     def _steps_label(self) -> str:
         if self.steps_done < self.passes[-1]:
@@ -221,7 +236,9 @@ def spoiled(image: Image.Image, damage: Damage) -> Image.Image:
     if damage.has("wrong-size"):
         image = image.resize((max(image.width // 2, 1), max(image.height // 2, 1)))
     if damage.has("black-image"):
-        image = Image.new("RGB", image.size)
+        from sdwatch.simulator import pictures
+
+        image = pictures.black(*image.size)
     return image
 
 

@@ -33,7 +33,7 @@ class Process:
         self.calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     def handle_signals(self) -> None:
-        """SIGTERM kills, SIGINT is exit 0, whatever we inherited."""
+        """Handle signals whatever we inherited: SIGTERM kills, SIGINT is exit 0."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, lambda *_: os._exit(0))
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from sdwatch.simulator import checkpoints, console, pictures
+from sdwatch.simulator import checkpoints, console
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.checks import Checks
 from sdwatch.simulator.damage import Damage
@@ -26,6 +24,9 @@ from sdwatch.simulator.process import Process
 from sdwatch.simulator.site import Response, Routes, Site, constant
 from sdwatch.simulator.traits import Schema, Traits, load
 from sdwatch.simulator.voice import SIMULATED, Voice
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LISTS = load("sdcpp_lists.json")
 _GRAIN = 64
@@ -81,10 +82,10 @@ class CppVoice(Voice):
         console.out(f"[INFO ] loading model from '{checkpoints.CHECKPOINTS[0].file}'")
 
     def booted(self, seconds: float) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     def starting(self) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     def listening(self, host: str, port: int) -> None:
         console.out(f"[INFO ] listening on: {host}:{port}")
@@ -95,7 +96,7 @@ class CppVoice(Voice):
     def access(
         self, client: tuple[str, int], method: str, path: str, status: int, _seconds: float
     ) -> None:
-        """It keeps no access log."""
+        """Print nothing: it keeps no access log."""
 
     prints_before_reply = True
 
@@ -109,10 +110,10 @@ class CppVoice(Voice):
         console.out(f"[INFO ] loading tensors completed, taking {seconds:.2f}s")
 
     def extension_raised(self, hook: str, *, stars: bool = True) -> None:
-        """It has no extensions."""
+        """Print nothing: it has no extensions."""
 
     def extension_not_loaded(self) -> None:
-        """It has no extensions."""
+        """Print nothing: it has no extensions."""
 
 
 class CppChecks(Checks):
@@ -131,6 +132,8 @@ class CppChecks(Checks):
 
     def init_images(self, f: dict[str, Any]) -> list[Image.Image]:
         """None of what cannot be decoded, which is then no mistake."""
+        from sdwatch.simulator import pictures
+
         try:
             return [pictures.decode(i) for i in f["init_images"]]
         except (RefusedError, CrashedError):
@@ -148,7 +151,7 @@ class CppJob(Job):
         return dict(sorted(super().body(damage).items()))
 
     def size(self) -> tuple[int, int]:
-        """Rounded up."""
+        """Return the size, rounded up."""
         f = self.fields
         return -(-int(f["width"]) // _GRAIN) * _GRAIN, -(-int(f["height"]) // _GRAIN) * _GRAIN
 
@@ -294,5 +297,5 @@ SDCPP = Kind(
     CppMachine,
     CppSite,
     CppProcess,
-    lacks=("rate_limit", "extras_work", "auth", "no_model", "no_api"),
+    lacks=("auth", "no_model", "no_api", "has"),
 )

@@ -120,7 +120,7 @@ class NextSite(Site):
         }
 
     def post_routes(self) -> Routes:
-        """Those that Forge answers with {} or null are 204 without a body."""
+        """Return the POST routes; those that Forge answers with {} or null are 204 with no body."""
         routes = super().post_routes()
         done = constant(Response(204))
         return {
@@ -162,7 +162,7 @@ class NextSite(Site):
         return Response(204)
 
     def _schedulers(self) -> Any:
-        """Always a 500: its separators have no class."""
+        """Return a 500 always: its separators have no class."""
         rows = LISTS["schedulers"]
         mistakes = [
             {"type": "string_type", "loc": ("response", i, "cls"),
@@ -207,7 +207,7 @@ class NextSite(Site):
         return _body(e.error, 500, "", e.answered, e.message)
 
     def unauthorized(self, reason: str) -> Response:
-        """Without WWW-Authenticate."""
+        """Answer without WWW-Authenticate."""
         return as_json(401, self.refused(RefusedError(401, reason)))
 
     def finish(self, request: Request, response: Response) -> Response:
@@ -258,5 +258,6 @@ SDNEXT = Kind(
     NextMachine,
     NextSite,
     NextProcess,
-    lacks=("no_api",),  # --api means nothing to it, the API is always there
+    own=("rate_limit", "extras_work"),
+    lacks=("no_api", "has"),  # --api means nothing to it, the API is always there
 )

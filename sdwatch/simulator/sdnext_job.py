@@ -6,17 +6,17 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from PIL import Image
-
-from sdwatch.simulator import pictures
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.damage import Damage
 from sdwatch.simulator.infotext import parameter_line
 from sdwatch.simulator.job import Job, grained
 from sdwatch.simulator.state import State, timestamp
 from sdwatch.simulator.traits import Traits
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _PREVIEW = 512
 
@@ -29,11 +29,11 @@ class NextState(State):
 
     id: str = ""
     started: float = field(default_factory=time.monotonic, repr=False)
-    jobs_begun: int = 0
+    jobs_started: int = 0
 
     def begin(self, job: str, job_count: int = 1) -> None:
         super().begin(job, job_count)
-        self.jobs_begun += 1
+        self.jobs_started += 1
         self.stage(job)
 
     def stage(self, name: str) -> None:
@@ -78,7 +78,7 @@ class NextState(State):
             "id": self.id,
             "job": self.job_no,
             "jobs": self.job_count,
-            "total": self.jobs_begun,
+            "total": self.jobs_started,
             "step": self.sampling_step,
             "steps": self.sampling_steps,
             "queued": 0,
@@ -115,7 +115,9 @@ class NextJob(Job):
         the small VAE that draws it, 512x512 for each of the batch, side by side (measured)."""
         body = super().body(damage)
         if self.with_preview and self.fields["send_images"]:
-            black = Image.new("RGB", (_PREVIEW * self.fields["batch_size"], _PREVIEW))
+            from sdwatch.simulator import pictures
+
+            black = pictures.black(_PREVIEW * self.fields["batch_size"], _PREVIEW)
             body["images"].append(pictures.encode(black, self.samples_format(), ""))
         return body
 

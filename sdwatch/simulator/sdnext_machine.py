@@ -10,11 +10,8 @@ import re
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from sdwatch.simulator import pictures
 from sdwatch.simulator.checkpoints import Checkpoint
 from sdwatch.simulator.checks import MOST_PIXELS
 from sdwatch.simulator.damage import Damage
@@ -25,6 +22,9 @@ from sdwatch.simulator.sdnext_job import NextJob, NextState
 from sdwatch.simulator.sdnext_voice import NextVoice, say
 from sdwatch.simulator.traits import Traits
 from sdwatch.simulator.voice import HOOKS
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _LORA = re.compile(r"<lora:([^:>]+)")
 _LOADING = "Load model"
@@ -150,7 +150,7 @@ class NextMachine(Machine):
         file.write_text(json.dumps({**saved, **changes}), encoding="utf-8")
 
     def poison(self) -> None:
-        """Nothing is loaded any more."""
+        """Unload everything."""
         self.poisoned, self.loaded = True, None
 
     # -- a generation
@@ -173,6 +173,8 @@ class NextMachine(Machine):
 
     def _inputs(self, fields: dict[str, Any]) -> list[Image.Image]:
         """Return the pictures that it starts from; none of [] and of [null]."""
+        from sdwatch.simulator import pictures
+
         try:
             return [pictures.decode(i) for i in fields["init_images"] if i is not None]
         except CrashedError:
@@ -235,6 +237,7 @@ class NextMachine(Machine):
         assert isinstance(job, NextJob)
         state, f = self.state, job.fields
         state.seed = job.seed
+        damage.tiled = job.tiled
         total, done = job.rounds * sum(job.passes), 0
         pause = self.speed.step_time * damage.slowness
         for number in range(job.rounds):

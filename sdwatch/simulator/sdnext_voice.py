@@ -28,7 +28,7 @@ _MEMORY = f"{{'ram': {{'total': 23.54}}, 'gpu': {{'error': '{NO_DRIVER}', 'swap'
 
 
 def say(level: str, text: str) -> None:
-    """One message, on as many lines as it needs."""
+    """Print one message, on as many lines as it needs."""
     console.out(message(level, text))
 
 
@@ -97,10 +97,10 @@ class NextVoice(Voice):
         traceback("RuntimeError: injected failure while starting")
 
     def booted(self, seconds: float) -> None:
-        """Nothing: the start-up time is printed when the checkpoint is loaded."""
+        """Print nothing: the start-up time is printed when the checkpoint is loaded."""
 
     def starting(self) -> None:
-        """Nothing."""
+        """Print nothing."""
 
     def listening(self, host: str, port: int) -> None:
         say("INFO", f"Local URL: http://{host}:{port}/")
@@ -120,11 +120,11 @@ class NextVoice(Voice):
         self, client: tuple[str, int], method: str, path: str, status: int, _seconds: float
     ) -> None:
         path = urlsplit(path).path
-        if self._is_told(path) and status not in (429, 500):
+        if self._is_printed(path) and status not in (429, 500):
             took = round(_seconds, 4)
             say("INFO", f"API user=None code={status} http/1.1 {method} {path} {client[0]} {took}")
 
-    def _is_told(self, path: str) -> bool:
+    def _is_printed(self, path: str) -> bool:
         """Count an access line; whether it is one of those that are printed."""
         if path in _SILENT:
             return False

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from sdwatch.simulator import console
 from sdwatch.simulator.failures import CrashedError
-from sdwatch.simulator.site import STATS, Request, Response, Site
+from sdwatch.simulator.site import GPU, STATS, Request, Response, Site
 from sdwatch.simulator.voice import Voice
 
 _KEEP_ALIVE_S = 30
@@ -51,25 +51,34 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 raw,
                 str(self.client_address[0]),
                 canary="x-sdwatch-canary" in self.headers,
+                headers={name.lower(): value for name, value in self.headers.items()},
             )
             response = self.server.site.answer(request)
+            if response.takes_over is not None:
+                self.close_connection = True
+                response.takes_over(self.connection, self.rfile, self._as_it_came())
+                return
             crash = response.crash
             first = crash is not None and (self._voice.prints_before_reply or crash.prints_first)
             if crash and first:
                 console.write(sys.stderr, self._said_of(crash))
-            if url.path != STATS:
+            if url.path not in (STATS, GPU):
                 self._log(response)
             self._send(response)
             if crash and not first:
                 # Not on this thread: the next request on this connection need not wait for it.
-                told = (self._said_of(crash), crash.delay, crash.pause)
-                threading.Thread(target=_print_late, args=told, daemon=True).start()
+                late = (self._said_of(crash), crash.delay, crash.pause)
+                threading.Thread(target=_print_late, args=late, daemon=True).start()
             if crash and crash.ends_after is not None:
                 threading.Timer(crash.ends_after, os._exit, (1,)).start()
         if self.server.closing:
             self.close_connection = True
 
     do_GET = do_POST = do_HEAD = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = _serve  # noqa: N815
+
+    def _as_it_came(self) -> bytes:
+        lines = [self.requestline, *(f"{name}: {value}" for name, value in self.headers.items())]
+        return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     @property
     def _voice(self) -> Voice:
@@ -122,8 +131,6 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """A thread for each connection. Raises OSError where the port cannot be bound."""
 
     daemon_threads = True
-    # On Windows this option would let two servers share the port.
-    allow_reuse_address = os.name == "posix"
     request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], site: Site, *, shares_port: bool = False) -> None:
@@ -132,12 +139,14 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.closing = False
         self._answering = 0
         self._changed = threading.Condition()
+        # On Windows this option lets two servers share the port; there is no SO_REUSEPORT there.
+        self.allow_reuse_address = shares_port or os.name == "posix"
         self.allow_reuse_port = shares_port
         super().__init__(address, Handler)
 
     @contextmanager
     def answering(self, connection: socket.socket) -> Iterator[None]:
-        """The time of one request on this connection."""
+        """Measure the time of one request on this connection."""
         with self._changed:
             self.idle.discard(connection)
             self._answering += 1

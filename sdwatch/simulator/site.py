@@ -5,15 +5,15 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import mmap
+import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from io import BufferedIOBase
 from typing import Any
 
-from sdwatch.simulator import infotext, pictures
+from sdwatch.simulator import infotext
 from sdwatch.simulator.damage import Damage
 from sdwatch.simulator.failures import CrashedError, RefusedError
 from sdwatch.simulator.faults import STAGES, Plan
@@ -21,7 +21,8 @@ from sdwatch.simulator.generation import Machine
 from sdwatch.simulator.traits import Traits
 
 API = "/sdapi/v1/"
-STATS = "/simulator/stats"
+STATS, GPU = "/simulator/stats", "/simulator/gpu"
+MEBIBYTE = 1024 * 1024
 _TOTAL_RAM = 25_276_510_208.0
 Routes = dict[str, Callable[["Request"], Any]]
 
@@ -29,7 +30,7 @@ Routes = dict[str, Callable[["Request"], Any]]
 @dataclass
 class Request:
     """What came in. `path` is without the query; `client` is an address; `canary`: it says that it
-    is no job's."""
+    is no job's; `headers`: by their names in lower case."""
 
     method: str
     path: str
@@ -38,18 +39,25 @@ class Request:
     raw: bytes
     client: str = "127.0.0.1"
     canary: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """The route below /sdapi/v1/."""
-        return self.path.removeprefix(API)
+        """Return the route below /sdapi/v1/; of another path its last part."""
+        is_api = self.path.startswith(API)
+        return self.path.removeprefix(API) if is_api else self.path.rpartition("/")[2]
+
+    def first(self, name: str) -> str | None:
+        """Return a field of the query."""
+        return next(iter(self.query.get(name, ())), None)
 
 
 @dataclass
 class Response:
     """What goes out. `damage` may cut it on its way; `crash`: what the log says of it.
 
-    Without a `content_type` there is no body.
+    Without a `content_type` there is no body. `takes_over`: what becomes of the connection instead
+    of a reply; it gets the socket, what reads from it, and the request as it came.
     """
 
     status: int
@@ -59,6 +67,7 @@ class Response:
     damage: Damage | None = None
     crash: CrashedError | None = None
     seconds: float = 0.0
+    takes_over: Callable[[socket.socket, BufferedIOBase, bytes], None] | None = None
 
 
 def as_json(status: int, value: Any, **more: Any) -> Response:
@@ -69,7 +78,7 @@ def as_json(status: int, value: Any, **more: Any) -> Response:
 @dataclass(frozen=True)
 class Settings:
     """What the flags say about the API. `rate_limit` and `extras_work` are for SD.Next;
-    `late_answers`: see Site.is_late."""
+    `late_answers`: see Site.is_late; `max_upload`: bytes of a body, for ComfyUI."""
 
     port: int
     auth: str | None = None
@@ -77,6 +86,7 @@ class Settings:
     rate_limit: int | None = None
     extras_work: bool = False
     late_answers: int = 0
+    max_upload: int = 100 * MEBIBYTE
 
 
 class Site:
@@ -88,7 +98,7 @@ class Site:
     )  # fmt: skip
     """GET routes that answer a list of the kind's data."""
     empty: tuple[str, ...] = ("loras", "sd-modules", "hypernetworks", "extensions")
-    """GET routes that answer []."""
+    """GET routes that answer [], unless the kind's data have such a list."""
     stages: tuple[str, ...] = STAGES
     wrong_password = "Incorrect username or password"
 
@@ -119,7 +129,7 @@ class Site:
             "memory": lambda _: _memory(),
             "cmd-flags": lambda _: self.cmd_flags(),
             "embeddings": constant({"loaded": {}, "skipped": {}}),
-            **{n: constant([]) for n in self.empty},
+            **{n: constant(self.traits.lists.get(n, [])) for n in self.empty},
             **{n: constant(self.traits.lists[n]) for n in self.listed},
         }
 
@@ -130,7 +140,7 @@ class Site:
             "options": lambda r: self.machine.set_options(self._object(r)),
             "png-info": lambda r: self.png_info(r),
             "unload-checkpoint": lambda _: self.unload(),
-            "reload-checkpoint": constant({}),
+            "reload-checkpoint": lambda _: self.reload(),
             "refresh-checkpoints": lambda _: self.machine.refresh(),
             "refresh-vae": constant(None),
         }
@@ -225,6 +235,8 @@ class Site:
     def _outside(self, request: Request) -> Response:
         if request.path == STATS:
             return as_json(200, self.plan.stats())
+        if request.path == GPU:
+            return as_json(200, {"on_gpu": self.machine.on_gpu, "loads": self.machine.loads})
         if request.path == "/openapi.json" and self.settings.has_api and self.traits.openapi:
             return as_json(200, self.traits.openapi)
         if request.path == "/" and (page := self.page()):
@@ -286,7 +298,13 @@ class Site:
         self.machine.unload()
         return {}
 
+    def reload(self) -> Any:
+        self.machine.reload()
+        return {}
+
     def png_info(self, request: Request) -> dict[str, Any]:
+        from sdwatch.simulator import pictures
+
         validation = self.traits.validation
         fields = validation.check(validation.parse(request.raw), self.traits.schemas["png-info"])
         text = pictures.infotext_of(pictures.decode(fields["image"]))
@@ -297,7 +315,7 @@ class Site:
         return {**self.traits.lists["cmd-flags"], "port": self.settings.port}
 
     def cmd_flags(self) -> Any:
-        """Always a 500 in Forge, whose port is an integer where its schema says string."""
+        """Return a 500 always: in Forge the port is an integer where its schema says string."""
         mistake = {
             "type": "string_type",
             "loc": ("response", "port"),
@@ -317,11 +335,10 @@ def constant(value: Any) -> Callable[[Request], Any]:
 
 
 def _memory() -> dict[str, Any]:
-    """Our own memory in bytes, where the system reports it; the graphics card is not there."""
-    used = 688_119_808
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        used = int(statm.read_text().split()[1]) * mmap.PAGESIZE
+    """Our own memory in bytes, as AUTOMATIC1111 asks psutil for it; there is no graphics card."""
+    import psutil  # here, because most runs start without it, and sooner
+
+    used = psutil.Process().memory_info().rss
     free = _TOTAL_RAM - used
     ram = {"free": free, "used": used, "total": _TOTAL_RAM}
     return {"ram": ram, "cuda": {"error": "unavailable"}}

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sdwatch.simulator import pictures
-
 
 class Queue:
     """A lock that is given on in the order of asking."""
@@ -69,7 +67,7 @@ class State:
         self.sampling_step, self.sampling_steps = 0, steps
 
     def stepped(self, step: int, _steps: int) -> None:
-        """Step number `step` (from 1) has ended."""
+        """Note that step number `step` (from 1) has ended."""
         self.sampling_step = step
 
     def progress(self, with_image: bool) -> dict[str, Any]:
@@ -99,6 +97,8 @@ class State:
         """Return the preview, None while there is none yet."""
         if not self.job or self.sampling_step < self.preview_from_step:
             return None
+        from sdwatch.simulator import pictures
+
         share = self.sampling_step / max(self.sampling_steps, 1)
         return pictures.preview(self.seed, share, samples_format)
 
@@ -116,5 +116,5 @@ class State:
 
 
 def timestamp() -> str:
-    """Local time as WebUIs write it into `job_timestamp`."""
+    """Return the local time as WebUIs write it into `job_timestamp`."""
     return datetime.now().strftime("%Y%m%d%H%M%S")

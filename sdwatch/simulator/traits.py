@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Protocol
 
 from sdwatch.simulator.checks import Checks
@@ -47,7 +47,7 @@ class Traits:
 
 def load(name: str) -> dict[str, Any]:
     """Return a data file of this folder."""
-    data: dict[str, Any] = json.loads((files(__package__) / name).read_text(encoding="utf-8"))
+    data: dict[str, Any] = json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     return data
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from sdwatch.simulator import pictures
 from sdwatch.simulator.checks import MOST_PIXELS
 from sdwatch.simulator.failures import CrashedError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 def upscaled(image: Image.Image, f: dict[str, Any]) -> Image.Image:
     """Return the picture at its new size, framed; unchanged where no upscaler is named."""
     if f["upscaler_1"] == "None":
         return image
+    from sdwatch.simulator import pictures
+
     if f["resize_mode"] == 1:
         size = (f["upscaling_resize_w"], f["upscaling_resize_h"])
     else:
@@ -31,7 +33,7 @@ def upscaled(image: Image.Image, f: dict[str, Any]) -> Image.Image:
 
 
 def upscale_info(f: dict[str, Any]) -> str:
-    """`html_info` of the reply: empty where nothing was done."""
+    """Return the `html_info` of the reply: empty where nothing was done."""
     if f["upscaler_1"] == "None":
         return "<p></p>"
     how = f"by: {f['upscaling_resize']:.1f}"

@@ -33,7 +33,7 @@ class Voice:
     # -- at the start
 
     def boot(self, port: int) -> None:
-        """What is printed before the server starts."""
+        """Print what is printed before the server starts."""
         self.introduction(port)
         console.out("Total VRAM 8192 MB, total RAM 24106 MB")
         console.out("Device: simulated")
@@ -57,7 +57,7 @@ class Voice:
         console.out(f"Warning: caught exception '{NO_DRIVER}', memory monitor disabled")
 
     def broken_start(self) -> None:
-        """What a crash at the start leaves."""
+        """Print what a crash at the start leaves."""
         console.err(
             'Traceback (most recent call last):\n  File "<webui>/launch.py", line 54, in <module>\n'
             "    main()\nRuntimeError: injected failure while starting"
@@ -67,7 +67,7 @@ class Voice:
         console.out(f"Startup time: {seconds:.1f}s (launcher: {seconds:.1f}s).")
 
     def starting(self) -> None:
-        """What is printed just before the port is bound, also where that fails."""
+        """Print what is printed just before the port is bound, also where that fails."""
         console.err(f"INFO:     Started server process [{os.getpid()}]")
         console.err("INFO:     Waiting for application startup.")
         console.err("INFO:     Application startup complete.")
@@ -87,7 +87,7 @@ class Voice:
     def access(
         self, client: tuple[str, int], method: str, path: str, status: int, _seconds: float
     ) -> None:
-        """A request was answered. `path` is with its query."""
+        """Print that a request was answered. `path` is with its query."""
         console.out(
             f'INFO:     {client[0]}:{client[1]} - "{method} {path} HTTP/1.1" '
             f"{status} {HTTPStatus(status).phrase}"
@@ -114,7 +114,7 @@ class Voice:
     # -- jobs
 
     def loading(self, checkpoint: Checkpoint, _before: Checkpoint | None) -> None:
-        """A checkpoint is about to be loaded in the place of another, or of none."""
+        """Print that a checkpoint is about to be loaded in the place of another, or of none."""
         console.out(f"Loading Model: {_selected(checkpoint)}")
 
     def loaded(self, seconds: float, _before: Checkpoint | None) -> None:

@@ -6,53 +6,58 @@ job, and what is in done/ or failed/ is whole.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-import re
+import stat
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sdwatch import system
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job.control import CANCEL, is_hold, markers_of
+from sdwatch.policy.job.control import CANCEL, frees_gpu, is_hold, is_stop, markers_of
 from sdwatch.policy.job.document import too_large
 from sdwatch.policy.job.near_miss import JOB_EXTENSIONS
 from sdwatch.policy.job.run_names import LONGEST_IMAGE, LONGEST_RUN_ID
 from sdwatch.policy.report.command import config_option
 from sdwatch.policy.report.envelope import ErrorEnvelope
 from sdwatch.policy.report.why import About
+from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.diagnostics import write_explanation
-from sdwatch.spool.fingerprint import DEEPEST, TOO_DEEP, digest, fingerprint_of, is_too_deep
-from sdwatch.spool.inbox import Arrival
-from sdwatch.spool.inside import MAX_PICTURE_BYTES
+from sdwatch.spool.fingerprint import TOO_DEEP, digest, fingerprint_of, is_too_deep
+from sdwatch.spool.inside import MAX_PICTURE_BYTES, open_plain
 from sdwatch.spool.run import (
     IMAGES,
     JOB_FILE,
     JOB_FOLDER,
     JOURNAL,
+    NO_WEBUI,
     Run,
     new_run_id,
     read_source,
 )
+from sdwatch.spool.thumbnails import make_thumbnails
 from sdwatch.system import EntryKind, disk, links, renames
 from sdwatch.system.clock import Clock
+from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.spool")
 
-_MOST_COPIED = 4 << 30  # bytes of a job folder; a hole costs nothing until it is copied
+_LONGEST_HOLD = 10_000  # bytes that are read of a hold file
 
-_UNFINISHED_COPY = re.compile(r"\.\d+-(\d{19,20})\.tmp")
-_FORGOTTEN_AFTER = 24 * 3600  # seconds: no copy takes so long, and clocks differ by less
+_MOST_COPIED = 4 << 30  # bytes of a job folder; a hole costs nothing until it is copied
 
 _LONGEST_NAME = 255  # bytes, on nearly every file system
 
 
 @dataclass(frozen=True)
 class Spool:
-    """The folders under `root`, for the monitor with the id `worker` and the config file `config`;
-    None for the built-in one."""
+    """The spool: the folders under `root`, for the monitor with the id `worker` and the config file
+    `config`; None for the built-in one."""
 
     root: Path
     worker: str
@@ -63,28 +68,28 @@ class Spool:
 
     @property
     def option(self) -> str:
-        """The option that a command needs to use this spool from any folder, as it is typed
+        """Return the option that a command needs to use this spool from any folder, as it is typed
         here."""
         return config_option(str(self.config or ""), os.name == "nt")
 
     @property
     def inbox(self) -> Path:
-        """Where jobs are dropped."""
+        """Return the folder where jobs are dropped."""
         return self.root / "inbox"
 
     @property
     def working(self) -> Path:
-        """This worker's runs."""
+        """Return the folder of this worker's runs."""
         return self.root / "working" / self.worker
 
     @property
     def done(self) -> Path:
-        """Finished runs."""
+        """Return the folder of finished runs."""
         return self.root / "done"
 
     @property
     def failed(self) -> Path:
-        """Failed runs, each with its WHY.txt."""
+        """Return the folder of failed runs, each with its WHY.txt."""
         return self.root / "failed"
 
     def prepare(self) -> None:
@@ -96,7 +101,8 @@ class Spool:
                 disk.ensure_folder(folder)
             devices = {disk.look_at(folder).st_dev for folder in folders}
         except OSError as error:
-            raise SpoolError(f"{self.root}: the spool cannot be used: {error}") from error
+            why = disk.in_words(error)
+            raise SpoolError(f"{self.root}: the spool cannot be used: {why}") from error
         if len(devices) > 1:
             raise SpoolError(
                 f"{self.root}: inbox, working, done and failed must lie on one file system, "
@@ -105,9 +111,9 @@ class Spool:
 
     @property
     def is_gone(self) -> bool:
-        """Whether its share is gone. What is left then is nothing, an error, or the empty local
-        folder on which it was mounted, where nothing may be made. A person may remove one folder
-        or another, but not all at once."""
+        """Return whether its share is gone. What is left then is nothing, an error, or the empty
+        local folder on which it was mounted, where nothing may be made. A person may remove one
+        folder or another, but not all at once."""
         try:
             there = {entry.name for entry in os.scandir(system.long_path(self.root))}
         except OSError:
@@ -122,8 +128,8 @@ class Spool:
 
     @property
     def too_deep(self) -> str:
-        """A warning about a path that is too long for other programs on Windows, though not for
-        sdwatch; '' if it is not."""
+        """Return a warning about a path that is too long for other programs on Windows, though not
+        for sdwatch; '' if it is not."""
         run = self.failed / ("-" * LONGEST_RUN_ID)
         why = system.too_long_for_programs(run / IMAGES / ("-" * LONGEST_IMAGE))
         return why and (
@@ -144,14 +150,30 @@ class Spool:
             return None
         return self.root / names[0] if names else None
 
+    def hold_frees(self, hold: Path) -> bool:
+        """Return whether this hold file asks to free the GPU. Never raises: it holds all the same,
+        whatever it is."""
+        try:
+            with open_plain(self.root, hold.name) as file:
+                return frees_gpu(file.read(_LONGEST_HOLD).decode("utf-8-sig", "replace"))
+        except (SpoolError, OSError):  # a link or a pipe; not readable, or gone
+            return False
+
+    def stop_files(self) -> dict[str, int]:
+        """Return the files by which a person asks the monitor to stop: when each was written, in
+        ns by the clock of the spool's disk. A link or a folder of that name is none, and what is in
+        the file does not matter. Raises OSError."""
+        entries = disk.entries(self.root)
+        names = [e.name for e in entries if e.kind is EntryKind.FILE and is_stop(e.name)]
+        return {
+            name: found.st_mtime_ns
+            for name, found in disk.statuses(self.root, names).items()
+            if isinstance(found, os.stat_result) and stat.S_ISREG(found.st_mode)
+        }
+
     def run_folders(self) -> list[Path]:
         """Return this worker's runs, oldest first."""
         return runs_in(self.working)
-
-    def all_runs(self) -> list[Path]:
-        """Return the runs of all workers, and those that ended. Raises OSError."""
-        working = [run for worker in runs_in(self.root / "working") for run in runs_in(worker)]
-        return [*working, *runs_in(self.done), *runs_in(self.failed)]
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -201,7 +223,12 @@ def _take_marker(arrival: Arrival, folder: Path) -> None:
         except FileNotFoundError:
             continue  # as it should be, nearly always
         except OSError as error:
-            log.warning("%s: its cancel marker was not taken: %s", arrival.source, error)
+            log.warning(
+                "%s: its cancel marker was not taken: %s",
+                arrival.source,
+                disk.in_words(error),
+                extra=about(LogEvent.CANCEL_NOT_TAKEN),
+            )
         return
 
 
@@ -211,52 +238,12 @@ def _sync_names(*folders: Path) -> None:
         try:
             disk.sync_folder(folder)
         except OSError as error:
-            log.warning("%s: cannot be synced: %s", folder, error)
-
-
-def recover(spool: Spool, clock: Clock) -> list[Path]:
-    """Resolve every in-between state that a death can leave in working/; return the runs that
-    resume. What cannot be read is left as it is, and logged."""
-    with suppress(OSError):  # the next start tries again
-        sweep_copies(spool.inbox, clock.wall())
-    to_resume = []
-    for folder in spool.run_folders():
-        try:
-            run = Run(folder, clock)
-            if not run.has_job:
-                if not sweep(folder):
-                    log.warning("%s: no job in it; left as it is", folder)
-            elif run.ledger.ended:
-                move_out(folder, spool, run.ledger.ended)
-            else:
-                with suppress(OSError):  # publishing sweeps again, and insists
-                    run.sweep()
-                to_resume.append(folder)
-        except OSError as error:
-            log.error("%s: cannot be resumed, and is left as it is: %s", folder, error)
-    return to_resume
-
-
-def sweep_copies(inbox: Path, now: float) -> None:
-    """Remove what `submit` and `retry` left of copies in the inbox when they died, a day later: the
-    name says when each was made. `now`: seconds since the epoch. Raises OSError."""
-    for path, kind in list(disk.entries_below(inbox, DEEPEST)):
-        made = _UNFINISHED_COPY.fullmatch(path.name)
-        if made is None or now - int(made[1]) / 1e9 < _FORGOTTEN_AFTER:
-            continue
-        if kind is EntryKind.FOLDER:
-            disk.remove_tree(path)
-        elif kind is EntryKind.FILE:
-            disk.remove(path)
-
-
-def runs_of_others(spool: Spool) -> dict[str, int]:
-    """Return how many runs each other worker has in working/, by its id."""
-    counts = {}
-    for folder in disk.folders_in(spool.working.parent):
-        if folder != spool.working:
-            counts[folder.name] = len(disk.folders_in(folder))
-    return {name: count for name, count in counts.items() if count}
+            log.warning(
+                "%s: cannot be synced: %s",
+                folder,
+                disk.in_words(error),
+                extra=about(LogEvent.DISK_REFUSES),
+            )
 
 
 def sweep(folder: Path) -> bool:
@@ -270,12 +257,19 @@ def sweep(folder: Path) -> bool:
     return True
 
 
-def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None) -> Path:
+def publish(
+    run: Run,
+    spool: Spool,
+    outcome: str,
+    envelope: ErrorEnvelope | None,
+    webui: Mapping[str, Any] = NO_WEBUI,
+) -> Path:
     """Move a run to done/ or failed/, and return its path there.
 
-    `outcome`: done, failed or cancelled. Evidence and explanation first, then the manifest, the
-    journal closed and synced, the folder synced, one rename, both parents synced. Raises OSError;
-    calling it again resumes where it was.
+    `outcome`: done, failed or cancelled. `webui`: which WebUI it was on. In this order: error.json
+    and WHY.txt (the evidence is there since the failure), thumbnails for the page, the manifest,
+    the folder synced, the journal's last line synced, the folder synced again, one rename, both
+    parents synced. Raises OSError; calling it again resumes where it was.
     """
     if envelope is not None:
         write_explanation(
@@ -283,12 +277,13 @@ def publish(run: Run, spool: Spool, outcome: str, envelope: ErrorEnvelope | None
             envelope,
             _about(run, spool),
             records=run.records,
-            webui=run.about_webui(),
+            webui=webui,
         )
-    run.write_manifest(outcome)
+    make_thumbnails(run.folder, run.ledger)
+    run.write_manifest(outcome, webui)
     run.sweep()
     disk.sync_folder(run.folder)
-    if not run.ledger.ended:  # the last word: what has it is whole, and is only moved at a start
+    if not run.ledger.ended:  # what has this line is whole, and only has to be moved
         run.record("ended", outcome=outcome)
     run.close()
     return move_out(run.folder, spool, outcome)
@@ -299,7 +294,7 @@ def _about(run: Run, spool: Spool) -> About:
     return About(
         run_id=run.run_id,
         source=run.source,
-        images=[image.name for call in calls for image in call.images or ()],
+        images=[image.name for call in calls for image in call.pictures],
         at=run.now(),
         sent=any(call.sent for call in calls),
         option=spool.option,
@@ -336,7 +331,10 @@ def retry(run_folder: Path, inbox: Path, edited: Path | None = None) -> Path:
     except BaseException:
         _discard(temporary)
         raise
-    stem, ending = (source.name, "") if is_folder else (source.stem, source.suffix or ".yaml")
+    was_file = not disk.is_folder(run_folder / JOB_FOLDER)  # and may be a folder now, see sealed.py
+    stem, ending = (source.stem if was_file else source.name), ""
+    if not is_folder:
+        stem, ending = source.stem, source.suffix or ".yaml"
     return put_in(temporary, place, stem, ending)
 
 
@@ -376,18 +374,17 @@ def _job_of(run_folder: Path) -> Path:
 def put_in(temporary: Path, inbox: Path, stem: str, ending: str) -> Path:
     """Rename a complete job into the inbox under a free name: `stem`, `stem-2`, … If that fails,
     nothing is left there. Raises OSError."""
-    number = 1
-    while True:
+    for number in itertools.count(1):
         path = inbox / _fitting(stem, ending if number == 1 else f"-{number}{ending}")
         try:
             renames.rename(temporary, path)
+            break
         except FileExistsError:
-            number += 1
+            continue
         except OSError:
             _discard(temporary)
             raise
-        else:
-            return path
+    return path
 
 
 def _fitting(stem: str, ending: str) -> str:

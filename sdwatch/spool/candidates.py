@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdwatch.policy.job.control import cancelled_by
-from sdwatch.policy.job.near_miss import JOB_EXTENSIONS, PICTURE_EXTENSIONS, why_not_a_job
-from sdwatch.spool.fingerprint import (
-    DEEPEST,
+from sdwatch.policy.job.near_miss import (
+    DEFAULTS,
+    JOB_EXTENSIONS,
+    PICTURE_EXTENSIONS,
+    why_not_a_job,
 )
+from sdwatch.spool.fingerprint import DEEPEST
 from sdwatch.spool.job_file import has_job_elsewhere, job_file_in
-from sdwatch.system import Entry, EntryKind, disk
+from sdwatch.system import EntryKind, disk
 
 # Temporary names of editors, browsers, sync tools and operating systems: never jobs.
 _TEMPORARY_PREFIXES = (".", "~", "_tmp", "(a document being saved by")
@@ -52,21 +55,23 @@ def is_temporary(name: str) -> bool:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class FoundJob:
     """A job file or job folder that a scan found. `source`: relative to the inbox; `status`: as it
     lies there, or why that cannot be read; `marker`: the name of the file beside it
-    by which somebody cancelled it, or ''."""
+    by which somebody cancelled it, or ''; `defaults`: the fingerprint of each `_defaults.yaml`
+    above it, one object for all jobs of a folder."""
 
     folder: Path
     name: str
     source: str
     status: os.stat_result | OSError
     marker: str
+    defaults: tuple[object, ...] = ()
 
     @property
     def path(self) -> Path:
-        """Its file or folder."""
+        """Return its file or folder."""
         return self.folder / self.name
 
 
@@ -75,51 +80,87 @@ def candidates(
     closed: Callable[[Path, OSError], None] = lambda *_: None,
     ignored: Callable[[Path, str], None] = lambda *_: None,
     not_local: Callable[[Path], None] = lambda *_: None,
+    known: Container[str] = (),
 ) -> Iterator[FoundJob]:
     """Yield the job files and job folders below `root`. Links are never followed. Raises OSError
     for `root` itself.
 
     `closed` gets each sub-folder that we may not read; one that vanishes is skipped. `ignored`
     gets what looks like a mistake, with the reason. `not_local` gets jobs whose file is not on
-    this machine."""
-    pending = [(root, 0)]
+    this machine. `known`: sources of job files that an earlier call found: their names are not
+    examined again."""
+    pending: list[tuple[Path, int, tuple[object, ...]]] = [(root, 0, ())]
     while pending:
-        folder, depth = pending.pop()
+        folder, depth, defaults = pending.pop()
+        above = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
         try:
-            entries = disk.entries(folder)
-            markers = _markers(entries)
-            others = [entry for entry in entries if entry.name not in markers.values()]
-            jobs, folders = _sorted_out(folder, depth, others, ignored, not_local)
-            # All at once: the way to the folder is walked once, and not for each of them.
-            statuses = disk.statuses(folder, jobs)
+            names = disk.names_by_kind(folder)
+            defaults = _with_defaults_of(folder, names, defaults)
+            markers = _markers(names)
+            jobs, folders = _sorted_out(
+                folder, depth, above, _entries(names, markers), ignored, not_local, known
+            )
+            del names
+            pending += [(folder / name, depth + 1, defaults) for name in folders]
+            # The way to the folder is walked once for many of them.
+            for part in _in_parts(jobs):
+                for name, status in disk.statuses(folder, part).items():
+                    marker = markers.get(name.lower(), "")
+                    yield FoundJob(folder, name, above + name, status, marker, defaults)
         except FileNotFoundError:
             if folder == root:
                 raise
-            continue
         except OSError as error:
             if folder == root:
                 raise
             closed(folder, error)
-            continue
-        pending += [(folder / name, depth + 1) for name in folders]
-        above = "" if folder == root else f"{folder.relative_to(root).as_posix()}/"
-        for name, status in statuses.items():
-            yield FoundJob(folder, name, above + name, status, markers.get(name.lower(), ""))
+
+
+def _with_defaults_of(
+    folder: Path, names: Mapping[EntryKind, list[str]], above: tuple[object, ...]
+) -> tuple[object, ...]:
+    """Return the fingerprints of the `_defaults.yaml` above and in a folder."""
+    if DEFAULTS not in names[EntryKind.FILE]:
+        return above
+    status = disk.statuses(folder, [DEFAULTS]).get(DEFAULTS)
+    if not isinstance(status, os.stat_result):
+        return above
+    return (*above, (status.st_ino, status.st_size, status.st_mtime_ns))
+
+
+def _in_parts(names: list[str]) -> Iterator[list[str]]:
+    return (names[start : start + _AT_ONCE] for start in range(0, len(names), _AT_ONCE))
+
+
+_AT_ONCE = 1000
+"""The status of a file takes half a kilobyte, as long as it is needed."""
+
+
+def _entries(
+    names: Mapping[EntryKind, list[str]], markers: Mapping[str, str]
+) -> Iterator[tuple[str, EntryKind]]:
+    """Yield what is no marker."""
+    taken = set(markers.values())
+    return ((name, kind) for kind in EntryKind for name in names[kind] if name not in taken)
 
 
 def _sorted_out(
     folder: Path,
     depth: int,
-    entries: list[Entry],
+    above: str,
+    entries: Iterable[tuple[str, EntryKind]],
     ignored: Callable[[Path, str], None],
     not_local: Callable[[Path], None],
+    known: Container[str],
 ) -> tuple[list[str], list[str]]:
     """Return the names of those that are jobs, and of the folders to search."""
     jobs: list[str] = []
     folders: list[str] = []
-    for entry in entries:
-        name, kind = entry
-        if is_temporary(name):
+    for name, kind in entries:
+        if kind is EntryKind.FILE and above + name in known:
+            jobs.append(name)
+            continue
+        if is_temporary(name) or name == DEFAULTS:
             continue
         if kind is EntryKind.FOLDER:
             if job_file_in(folder / name) is not None:
@@ -135,17 +176,17 @@ def _sorted_out(
         elif depth == 0 and name.lower().endswith(PICTURE_EXTENSIONS):
             why = "a picture is not a job; `sdwatch submit` makes one from its settings"
             ignored(folder / name, why)
-        elif why := _why_no_job(entry):
+        elif why := _why_no_job(name, kind):
             ignored(folder / name, why)
         elif name.lower().endswith(JOB_EXTENSIONS):
             jobs.append(name)
     return jobs, folders
 
 
-def _markers(entries: list[Entry]) -> dict[str, str]:
+def _markers(names: Mapping[EntryKind, list[str]]) -> dict[str, str]:
     """Return the files by which people cancel jobs that wait, by the job's name in lower case.
     Taken from the listing: to ask a share for each would take as long as to check all jobs."""
-    files = (entry.name for entry in entries if entry.kind is not EntryKind.FOLDER)
+    files = (name for kind in EntryKind if kind is not EntryKind.FOLDER for name in names[kind])
     return {job: name for name in files if (job := cancelled_by(name))}
 
 
@@ -153,10 +194,10 @@ def _is_job(name: str) -> bool:
     return name.lower().endswith(JOB_EXTENSIONS) and not why_not_a_job(name)
 
 
-def _why_no_job(entry: Entry) -> str:
+def _why_no_job(name: str, kind: EntryKind) -> str:
     """Return why an entry that is not a folder is not a job, if somebody may think that it is."""
-    if entry.kind is EntryKind.LINK:
+    if kind is EntryKind.LINK:
         return "a link is never followed; put the file or folder itself here"
-    if entry.kind in (EntryKind.FILE, EntryKind.PLACEHOLDER):
-        return why_not_a_job(entry.name)
-    return "not a plain file" if entry.name.lower().endswith(JOB_EXTENSIONS) else ""
+    if kind in (EntryKind.FILE, EntryKind.PLACEHOLDER):
+        return why_not_a_job(name)
+    return "not a plain file" if name.lower().endswith(JOB_EXTENSIONS) else ""

@@ -16,7 +16,7 @@ from typing import Any
 from sdwatch.errors import SpoolError
 from sdwatch.policy.failure.error_lines import lines_that_matter, printed_lines, uncut
 from sdwatch.policy.failure.tracebacks import names_exception
-from sdwatch.policy.privacy.cuts import mark
+from sdwatch.policy.privacy.printable import mark
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE, Redactor
 from sdwatch.policy.privacy.sanitise import sanitise
 from sdwatch.policy.report.envelope import ErrorEnvelope, decisions_in, with_attempts
@@ -27,7 +27,7 @@ from sdwatch.system.versions import versions
 
 PAYLOAD = "stage_failure_payload.json"
 TAIL = "webui_tail.log"
-MACHINE = "machine.json"
+HOST_SNAPSHOT = "machine.json"
 ENVELOPE = "error.json"
 WHY = "WHY.txt"
 
@@ -47,7 +47,7 @@ def write_evidence(
     payload: Mapping[str, Any],
     tail: Mapping[str, str],
     redactor: Redactor,
-    machine: Mapping[str, Any] | None = None,
+    host_snapshot: Mapping[str, Any] | None = None,
 ) -> tuple[str, ...]:
     """Write the sanitised payload, the WebUI's last lines and the host snapshot; return the names
     of the files.
@@ -64,9 +64,9 @@ def write_evidence(
         _numbered(PAYLOAD, number): _as_json(sanitise(payload)),
         _numbered(TAIL, number): _bounded(disk.encoded(redactor.redact(text))),
     }
-    if machine:
-        free = {**machine.get("disk_free", {}), "spool": disk.free_bytes(run_dir)}
-        files[_numbered(MACHINE, number)] = _as_json({**machine, "disk_free": free})
+    if host_snapshot:
+        free = {**host_snapshot.get("disk_free", {}), "spool": disk.free_bytes(run_dir)}
+        files[_numbered(HOST_SNAPSHOT, number)] = _as_json({**host_snapshot, "disk_free": free})
     for name, data in files.items():
         disk.write(run_dir / name, data)
     disk.sync_folder(run_dir)
@@ -95,7 +95,9 @@ def _numbered(name: str, number: int) -> str:
 
 def evidence_files(run_dir: Path) -> list[str]:
     """Return the names of the evidence files in a run's folder, the oldest failure first."""
-    numbered = (_numbered(n, i) for i in range(1, MOST_SETS + 1) for n in (PAYLOAD, TAIL, MACHINE))
+    numbered = (
+        _numbered(n, i) for i in range(1, MOST_SETS + 1) for n in (PAYLOAD, TAIL, HOST_SNAPSHOT)
+    )
     return [name for name in numbered if disk.is_file(run_dir / name)]
 
 
@@ -132,7 +134,7 @@ def _newest_evidence(run_dir: Path, files: Sequence[str], envelope: ErrorEnvelop
     own = envelope.attempts[-1].lines if envelope.attempts else None
     return Evidence(
         payload=read_json(run_dir, _numbered(PAYLOAD, number)),
-        machine=read_json(run_dir, _numbered(MACHINE, number)),
+        host_snapshot=read_json(run_dir, _numbered(HOST_SNAPSHOT, number)),
         lines=lines_that_matter(printed) if own is None else own,
         tail_name=tail,
         shows=_shown(printed, own),

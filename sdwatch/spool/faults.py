@@ -19,7 +19,7 @@ LASTS = 3600.0
 
 
 @dataclass(frozen=True)
-class Met:
+class FaultRecord:
     """How often a fault was met, and the run whose folder has its evidence."""
 
     times: int
@@ -33,15 +33,16 @@ class Faults:
         self._clock = clock
         self._lock = threading.Lock()
         self._fault = ""
-        self._met = Met(0, "")
+        self._met = FaultRecord(0, "")
         self._last = 0.0
 
-    def meet(self, fault: str, run: str) -> Met:
+    def meet(self, fault: str, run: str) -> FaultRecord:
         """Count that `run` met the fault now. If `times` is 1, this run writes the evidence."""
         with self._lock:
             now = self._clock.monotonic()
             lasts = fault == self._fault and now - self._last < LASTS
-            self._met = Met(self._met.times + 1, self._met.run) if lasts else Met(1, run)
+            met = self._met
+            self._met = FaultRecord(met.times + 1, met.run) if lasts else FaultRecord(1, run)
             self._fault, self._last = fault, now
             return self._met
 

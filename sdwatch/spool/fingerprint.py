@@ -70,15 +70,14 @@ def placeholders(folder: Path) -> frozenset[str]:
 
 def _names_below(folder: Path, wanted: EntryKind) -> frozenset[str]:
     entries = disk.entries_below(folder, DEEPEST)
-    files = (path for path, kind in entries if kind is wanted)
-    return frozenset(path.relative_to(folder).as_posix() for path in files)
+    return frozenset(name for name, kind in entries if kind is wanted)
 
 
 def is_too_deep(folder: Path) -> bool:
     """Return whether folders in it lie deeper than DEEPEST."""
     entries = disk.entries_below(folder, DEEPEST)
-    folders = (path for path, kind in entries if kind is EntryKind.FOLDER)
-    return any(len(path.relative_to(folder).parts) > DEEPEST for path in folders)
+    folders = (name for name, kind in entries if kind is EntryKind.FOLDER)
+    return any(name.count("/") >= DEEPEST for name in folders)
 
 
 def _entry(name: str, status: os.stat_result) -> tuple[str, int, int, int]:

@@ -15,7 +15,7 @@ from sdwatch.policy.failure.hold_reason import Held
 from sdwatch.policy.report.hold_note import hold_text
 from sdwatch.system import disk
 
-_BEGIN = "HOLD-"
+_PREFIX = "HOLD-"
 
 
 class HoldNote:
@@ -23,7 +23,7 @@ class HoldNote:
     anywhere, see policy/report/command.py."""
 
     def __init__(self, root: Path, name: str, option: str = "") -> None:
-        self._path = root / f"{_BEGIN}{name}.txt"
+        self._path = root / f"{_PREFIX}{name}.txt"
         self._name = name
         self._option = option
         self._shown: tuple[Held, bool, str] | None = None
@@ -63,4 +63,4 @@ class HoldNote:
 
 def notes_in(root: Path) -> list[Path]:
     """Return all such notes of a spool. Raises OSError."""
-    return sorted(root.glob(f"{_BEGIN}*.txt"))
+    return sorted(root.glob(f"{_PREFIX}*.txt"))

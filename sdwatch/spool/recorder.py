@@ -11,16 +11,25 @@ from typing import Any
 from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.error_lines import lines_that_matter
-from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.recovery import Decision, counts
+from sdwatch.policy.failure.facts import FailureKey
+from sdwatch.policy.failure.prompts_sent import SentPrompt, unseen_prompts
+from sdwatch.policy.failure.recovery import Action, Decision, counts
 from sdwatch.policy.failure.reply_checks import Finding
-from sdwatch.policy.privacy.cuts import shortened
+from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.privacy.redaction import MOST_AT_ONCE, Redactor
-from sdwatch.policy.report.envelope import FailedAttempt, attempt_from
+from sdwatch.policy.report.envelope import (
+    ErrorEnvelope,
+    FailedAttempt,
+    attempt_from,
+    envelope_of,
+)
 from sdwatch.spool.diagnostics import write_evidence
 from sdwatch.spool.faults import Faults
+from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.run import Run
+from sdwatch.system import disk
 from sdwatch.system.clock import Clock
+from sdwatch.system.log_events import LogEvent, about, bind
 
 log = logging.getLogger("sdwatch.spool")
 
@@ -28,38 +37,52 @@ _LONGEST_MESSAGE = 2000
 
 
 class EvidenceRecorder:
-    """Write evidence, and keep the ledger of one call in memory: for calls without a run."""
+    """Writes evidence, and keeps the ledger of one call in memory: for calls without a run."""
 
     def __init__(self, redactor: Redactor | None = None) -> None:
         self._redactor = redactor or Redactor()
         self._attempts: list[FailedAttempt] = []
         self._files: list[str] = []
         self._excused = 0
+        self._crashes = 0
+        self._sent = 0
         self._incarnation = 0  # to which the last POST went
 
     @property
     def counted(self) -> int:
-        """Failed attempts that count."""
+        """Return failed attempts that count."""
         return sum(attempt.counted for attempt in self._attempts) - self.excused
 
     @property
     def sent(self) -> int:
-        """How often the call was sent, without attempts that a clean stop gave up."""
-        return len(self._attempts) + 1
+        """Return how often the call was sent, without attempts that a clean stop gave up."""
+        return self._sent
 
     @property
     def excused(self) -> int:
-        """Attempts that the self-test blamed on the WebUI."""
+        """Return attempts that the self-test blamed on the WebUI."""
         return self._excused
 
     @property
+    def crashes(self) -> int:
+        """Return how often this call crashed the WebUI, without what the self-test excused."""
+        return self._crashes
+
+    @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
-        """The failed attempts so far, oldest first."""
+        """Return the failed attempts so far, oldest first."""
         return tuple(self._attempts)
 
-    def call_started(self, incarnation: int) -> None:
-        """Record that a POST goes out, to this incarnation of the WebUI."""
+    def unseen_prompts(self) -> tuple[SentPrompt, ...]:
+        """Return the prompts of earlier attempts whose result nobody has seen, newest first."""
+        return ()
+
+    def call_started(self, incarnation: int, prompt_id: str = "") -> None:
+        """Record that a POST goes out, to this incarnation of the WebUI. `prompt_id`: of what it
+        queues, '' for nothing."""
+        del prompt_id  # for a recorder with a journal
         self._incarnation = incarnation
+        self._sent += 1
 
     def call_failed(
         self,
@@ -79,16 +102,22 @@ class EvidenceRecorder:
             explanation, error, decision, exit_code, crashed, printed, first_call
         )
         self._attempts.append(attempt_from(record))
+        self._crashes += crashed
 
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
         """Return what identifies a failure, without the texts of the job."""
         self._redactor.learn(payload)
         return failure.shared(self._said)
 
-    def proven(self, self_test_failure: str, decision: Decision) -> None:
+    def self_tested(self, self_test_failure: str, decision: Decision) -> None:
         """Record a self-test: why it failed, or "" if it passed, and what the gate returned."""
         del self_test_failure  # for a recorder with a journal
         self._excused += decision.excuses
+        again = decision.action is Action.TEST_AGAIN
+        self._crashes = 0 if decision.excuses else self._crashes + again
+
+    def call_not_sent(self, why: str) -> None:
+        """Record that the POST whose start was recorded does not go out."""
 
     def call_given_up(self, why: str) -> None:
         """Record that the call was given up."""
@@ -110,7 +139,7 @@ class EvidenceRecorder:
         payload: Mapping[str, Any],
         tail: Mapping[str, str],
         *,
-        machine: Mapping[str, Any] | None = None,
+        host_snapshot: Mapping[str, Any] | None = None,
         fault: str = "",
     ) -> tuple[str, ...]:
         """Write the evidence of the last failure, and return all evidence files so far. A full disk
@@ -120,16 +149,21 @@ class EvidenceRecorder:
         if run_dir is None:
             return ()
         try:
-            names = write_evidence(run_dir, payload, tail, self._redactor, machine)
+            names = write_evidence(run_dir, payload, tail, self._redactor, host_snapshot)
         except OSError as error:
-            log.error("%s: the evidence could not be written: %s", run_dir, error)
+            log.error(
+                "%s: the evidence could not be written: %s",
+                run_dir,
+                disk.in_words(error),
+                extra=about(LogEvent.DISK_REFUSES, run=run_dir.name),
+            )
         else:
             self._files += [name for name in names if name not in self._files]
         return tuple(self._files)
 
-    def _said(self, text: str, most: int = _LONGEST_MESSAGE) -> str:
+    def _said(self, text: str) -> str:
         """Return what a WebUI said, first redacted and then cut."""
-        return shortened(self._redactor.redact(text), most)
+        return shortened(self._redactor.redact(text), _LONGEST_MESSAGE)
 
     def _decided(self, decision: Decision) -> dict[str, Any]:
         """Return a decision of the gate, in codes and as text. The text may echo a WebUI, since it
@@ -158,6 +192,8 @@ class EvidenceRecorder:
         return {
             "diagnosis": str(explanation.diagnosis),
             "error": type(error).__name__,
+            "raised": self._said(error.kind),
+            "signature": explanation.key.signature,
             "status": error.status,
             "message": self._said(explanation.cause),
             "exit_code": exit_code,
@@ -169,6 +205,8 @@ class EvidenceRecorder:
             "evidence": self._said(explanation.evidence),
             "repeats": explanation.repeats,
             "failure": explanation.key.shared(self._said).digest,
+            "blame": explanation.blames,
+            "advice": self._said(explanation.advice),
             **self._decided(decision),
             "lines": None if said is None else lines_that_matter(said),
             "probes": asdict(error.probes) if error.probes else None,
@@ -176,49 +214,63 @@ class EvidenceRecorder:
 
 
 class RunRecorder(EvidenceRecorder):
-    """The same for a run: its ledger is the run's journal. `take_up` says which call is meant.
-    `faults`: what the other runs of its lane met.
-
-    `insist` writes what must not be missing there, however long the disk refuses it: a failure that
-    is not written down would read as the monitor's own death.
+    """Does the same for a run: its ledger is the run's journal. `select_call` says which call is
+    meant. `disk`: that of the run; what must not be missing there is written however long it
+    refuses. `faults`: what the other runs of its lane met.
     """
 
     def __init__(
-        self, run: Run, redactor: Redactor, clock: Clock, faults: Faults | None = None
+        self,
+        run: Run,
+        redactor: Redactor,
+        clock: Clock,
+        disk: PatientDisk | None = None,
+        faults: Faults | None = None,
     ) -> None:
         super().__init__(redactor)
+        self.disk = disk or PatientDisk(run, clock)
         self._faults = faults or Faults(clock)
-        self.insist: Callable[[Callable[[], None]], object] = lambda effect: effect()
+        self.before_start: Callable[[], None] = _nothing
+        """Called before a start is recorded; what it raises keeps the POST from going out."""
         self._run = run
-        self._clock = clock
         self._call = ""
-        self._began = 0.0
 
-    def take_up(self, call_id: str, payload: Mapping[str, Any]) -> None:
-        """The call whose ledger is meant from now on, and what it will send."""
+    def select_call(self, call_id: str, payload: Mapping[str, Any]) -> None:
+        """Select the call whose ledger is meant from now on; `payload`: what it will send."""
         self._call = call_id
+        bind(call=call_id, attempt=None, incarnation=None)
         self._redactor.learn(payload)
         self._files = list(self._run.ledger.evidence)
-        self._attempts = [
-            attempt_from(record)
-            for record in self._run.records
-            if record["event"] == "call_failed" and record["call"] == call_id
-        ]
+        self._attempts = [attempt_from(record) for record in self._run.failures_of(call_id)]
 
     @property
     def sent(self) -> int:
         call = self._run.ledger.call(self._call)
         return call.sent - call.given_up
 
-    def call_started(self, incarnation: int) -> None:
+    def unseen_prompts(self) -> tuple[SentPrompt, ...]:
+        if not self._run.ledger.call(self._call).sent:
+            return ()  # and the journal, which may be long, need not be read
+        return unseen_prompts(self._run.records, self._call)
+
+    def call_started(self, incarnation: int, prompt_id: str = "") -> None:
+        self.before_start()
         self._incarnation = incarnation
-        self._began = self._clock.monotonic()
         sent = self._run.ledger.call(self._call).sent + 1
-        self._run.record("call_started", call=self._call, attempt=sent, incarnation=incarnation)
+        queued = {"prompt_id": prompt_id} if prompt_id else {}
+        self._run.record(
+            "call_started", call=self._call, attempt=sent, incarnation=incarnation, **queued
+        )
+        bind(attempt=sent, incarnation=incarnation)
+        log.info("%s: %s: sent", self._run.run_id, self._call, extra=about(LogEvent.CALL_STARTED))
 
     @property
     def excused(self) -> int:
         return self._run.ledger.call(self._call).excused
+
+    @property
+    def crashes(self) -> int:
+        return self._run.ledger.call(self._call).crashes
 
     def call_failed(
         self,
@@ -235,21 +287,33 @@ class RunRecorder(EvidenceRecorder):
             explanation, error, decision, exit_code, crashed, printed, first_call
         )
         record["seconds"] = self.seconds
-        self.insist(lambda: self._run.record("call_failed", call=self._call, **record))
-        self._attempts.append(attempt_from(self._run.records[-1]))
+        self.disk.insist(lambda: self._run.record("call_failed", call=self._call, **record))
+        self._attempts.append(attempt_from(self._run.failures_of(self._call)[-1]))
 
-    def proven(self, self_test_failure: str, decision: Decision) -> None:
+    def self_tested(self, self_test_failure: str, decision: Decision) -> None:
         record = {
             "well": not self_test_failure,
             "unwell": self._said(self_test_failure),
             "excused": decision.excuses,
+            "blame": decision.blame,
             **self._decided(decision),
         }
-        self.insist(lambda: self._run.record("call_proven", call=self._call, **record))
+        self.disk.insist(lambda: self._run.record("call_proven", call=self._call, **record))
+
+    def failed_before(self, stage: str) -> ErrorEnvelope | None:
+        """Return why this call has failed for good, or None. The journal says so where a monitor
+        died between that decision and the end of the run."""
+        over = self._run.ledger.call(self._call).over
+        if over is None:
+            return None
+        last = self._run.failures_of(self._call)[-1]
+        return envelope_of(last, over, stage, self.attempts, tuple(self._files))
+
+    def call_not_sent(self, why: str) -> None:
+        self.disk.insist(lambda: self._run.give_up_calls(why))
 
     def call_given_up(self, why: str) -> None:
-        if self._run.ledger.call(self._call).open:
-            self._run.record("call_given_up", call=self._call, why=why)
+        self.disk.give_up(why)
 
     def evidence(
         self,
@@ -257,26 +321,35 @@ class RunRecorder(EvidenceRecorder):
         payload: Mapping[str, Any],
         tail: Mapping[str, str],
         *,
-        machine: Mapping[str, Any] | None = None,
+        host_snapshot: Mapping[str, Any] | None = None,
         fault: str = "",
     ) -> tuple[str, ...]:
         if fault and (met := self._faults.meet(fault, self._run.run_id)).times > 1:
             again = {"call": self._call, "times": met.times, "evidence_in": met.run}
-            self.insist(lambda: self._run.record("same_fault", **again))
+            self.disk.insist(lambda: self._run.record("same_fault", **again))
             return tuple(self._files)
         before = len(self._files)
-        files = super().evidence(run_dir, payload, tail, machine=machine)
+        files = super().evidence(run_dir, payload, tail, host_snapshot=host_snapshot)
         if len(files) > before:
             new = list(files[before:])
-            self.insist(lambda: self._run.record("evidence", call=self._call, files=new))
+            self.disk.insist(lambda: self._run.record("evidence", call=self._call, files=new))
         elif fault:
             self._faults.not_written()
         return files
 
     @property
+    def under_way(self) -> float:
+        """Return the seconds since the POST went out; 0 where none is under way."""
+        return self.seconds if self._run.ledger.call(self._call).open else 0.0
+
+    @property
     def seconds(self) -> float:
-        """Since the POST went out."""
-        return round(self._clock.monotonic() - self._began, 3)
+        """Return the seconds since the POST went out."""
+        return self._run.seconds
+
+
+def _nothing() -> None:
+    """Nothing keeps it from starting."""
 
 
 def _printed(text: str) -> dict[str, Any]:

@@ -7,12 +7,11 @@ reads. The ledger is what the journal says.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -21,27 +20,32 @@ from typing import Any
 
 from PIL import Image as Picture
 
-from sdwatch.errors import JobError, JournalError, Problem, SpoolError
+from sdwatch.errors import JournalError
 from sdwatch.policy.failure.ledger import Image, Ledger, read_ledger
 from sdwatch.policy.job import run_names
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.control import is_cancel
-from sdwatch.policy.job.document import MAX_BYTES, too_large
-from sdwatch.policy.job.job import Job, parse_job
+from sdwatch.policy.job.job import Job, Stage, parse_job
 from sdwatch.policy.job.job_images import on_disk
-from sdwatch.policy.job.payload import MAX_SEED, UPSCALE, Call, Seeds, draw_seeds
-from sdwatch.policy.job.picture import MOST_PIXELS
+from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, counted_on, draw_seeds
+from sdwatch.policy.job.picture import MOST_PIXELS, PictureData, opened
+from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
-from sdwatch.spool.inside import open_plain, read_picture, size_of_picture
+from sdwatch.spool.inside import read_picture, size_of_picture
+from sdwatch.spool.job_bytes import read_beside, read_bounded, unreadable
 from sdwatch.spool.job_file import is_job_name, job_file_in
+from sdwatch.spool.journal import each_call, journal_records, read_journal
+from sdwatch.spool.manifest import outputs_of, read_about, write_manifest
+from sdwatch.spool.outside import OutsideFiles, UsedFiles, keep_used
+from sdwatch.spool.thumbnails import sweep_thumbnails
 from sdwatch.system import EntryKind, disk
 from sdwatch.system.clock import Clock, iso
 
 JOURNAL = "journal.jsonl"
-MANIFEST = "run.json"
 IMAGES = "images"
 JOB_FILE = "job.yaml"
 JOB_FOLDER = "job"
+NO_WEBUI: Mapping[str, Any] = {}
 
 _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
@@ -63,27 +67,41 @@ class Run:
         self.run_id = folder.name
         self.job_id = folder.name
         self.job: Job | None = None
+        self._outside: OutsideFiles | UsedFiles | None = None  # what it was read with
         self.seeds: list[Seeds | None] = []
-        self.about_webui: Callable[[], dict[str, Any]] = dict  # asked when run.json is written
         self._most_pixels = JobRules().max_image
         self._clock = clock
         self.broken: JournalError | None = None
         self.ledger = Ledger()
-        self._records = _read_journal(folder / JOURNAL)
+        self._failures: dict[str, list[Mapping[str, Any]]] = {}  # by call
         try:
-            self.ledger = read_ledger(self._records)
+            self.ledger = read_ledger(self._noted(journal_records(folder / JOURNAL)))
         except JournalError as error:
             self.broken = error
-            claimed = (record for record in self._records if record["event"] == "claimed")
-            self.ledger.claimed = next(claimed, {})
+            claimed = (record for record in self.records if record["event"] == "claimed")
+            self.ledger.claimed = dict(next(claimed, {}))
         self._journal_fd: int | None = None
+        self._sent_at = 0.0  # the last attempt, on the monotonic clock
 
     # -- journal
 
     @property
     def records(self) -> Sequence[Mapping[str, Any]]:
-        """The journal so far."""
-        return self._records
+        """Return the journal so far, from the disk: it may be long. Raises OSError."""
+        return read_journal(self.folder / JOURNAL)
+
+    def failures_of(self, call_id: str) -> Sequence[Mapping[str, Any]]:
+        """Return the records of the failed attempts of a call, oldest first."""
+        return self._failures.get(call_id, ())
+
+    def _noted(self, records: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """Yield records, and keep the failed attempts among them."""
+        for record in records:
+            if record["event"] == "job_changed":  # those of another job do not count
+                self._failures.clear()
+            elif record["event"] == "call_failed":
+                self._failures.setdefault(str(record.get("call")), []).append(record)
+            yield record
 
     def now(self) -> str:
         """Return the time in the form of the journal."""
@@ -95,12 +113,28 @@ class Run:
         path = self.folder / JOURNAL
         text = json.dumps(line, ensure_ascii=False)
         try:
-            disk.append_line(self._open_journal(), disk.encoded(text), path)
+            if self._journal_fd is None:
+                self._journal_fd = disk.open_lines(path)
+            disk.append_line(self._journal_fd, disk.encoded(text), path)
         except OSError:
             self.close()  # a file that was open on a share stays broken when the share returns
             raise
-        self._records.append(line)
-        self.ledger.take(line)
+        for noted in self._noted([line]):
+            self.ledger.apply(noted)
+        if event == "call_started":
+            self._sent_at = self._clock.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since the last attempt was recorded, and so sent."""
+        return round(self._clock.monotonic() - self._sent_at, 3)
+
+    def give_up_calls(self, why: str) -> None:
+        """Record that the call under way, if there is one, was given up: else it would count as cut
+        short by the monitor's own death. Raises OSError."""
+        for call_id, call in self.ledger.calls.items():
+            if call.open:
+                self.record("call_given_up", call=call_id, why=why, seconds=self.seconds)
 
     def close(self) -> None:
         """Close the journal; the folder can be renamed then, on Windows too."""
@@ -109,32 +143,27 @@ class Run:
             with suppress(OSError):  # of a share that went away; every line was synced before
                 os.close(fd)
 
-    def _open_journal(self) -> int:
-        if self._journal_fd is None:
-            self._journal_fd = disk.open_lines(self.folder / JOURNAL)
-        return self._journal_fd
-
     # -- the job
 
     @property
     def job_path(self) -> Path | None:
-        """The job's YAML file in this folder; None where there is none."""
+        """Return the job's YAML file in this folder; None where there is none."""
         file = self.folder / JOB_FILE
         return file if disk.is_file(file) else job_file_in(self.folder / JOB_FOLDER)
 
     @property
     def has_job(self) -> bool:
-        """Whether the claim's rename happened."""
+        """Return whether the claim's rename happened."""
         return disk.exists(self.folder / JOB_FILE) or disk.exists(self.folder / JOB_FOLDER)
 
     @property
     def source(self) -> str:
-        """Where in the inbox it came from."""
+        """Return where in the inbox it came from."""
         return str(self.ledger.claimed.get("source", ""))
 
     @property
     def is_as_claimed(self) -> bool:
-        """Whether the job is still what had settled in the inbox. Raises OSError."""
+        """Return whether the job is still what had settled in the inbox. Raises OSError."""
         return self.looks_like() == self.ledger.claimed.get("settled")
 
     def looks_like(self) -> str:
@@ -153,27 +182,71 @@ class Run:
         stem = Path(source).name if path.parent.name == JOB_FOLDER else Path(source).stem
         self.job_id = f"{stem}-{hashlib.sha256(data).hexdigest()[:8]}"
         self._most_pixels = rules.max_image
+        files = self._files_outside(rules)
         self.job = parse_job(
-            data, source, images_beside(path), stem, rules=rules, look=self._size_of_picture
+            data,
+            source,
+            images_beside(path),
+            stem,
+            rules=rules,
+            look=lambda name: size_of_picture(self.folder, f"{JOB_FOLDER}/{name}", rules.max_image),
+            read=lambda name: read_beside(self.folder / JOB_FOLDER, name),
+            folder=f"{source}/",
+            outside=files.outside(),
         )
+        self._outside = files
         return self.job
 
-    def _size_of_picture(self, name: str) -> tuple[int, int]:
-        return size_of_picture(self.folder, f"{JOB_FOLDER}/{name}", self._most_pixels)
+    def _files_outside(self, rules: JobRules) -> OutsideFiles | UsedFiles:
+        """Return the files outside of the job that it is read with: those of the first time, once
+        the run is planned."""
+        if self.ledger.seeds is None:
+            return OutsideFiles(rules, self.source)
+        return UsedFiles(self.folder, self.ledger.used, self.source)
 
     def plan(self) -> None:
-        """Pick the seeds that the job left to chance, once; a resume finds them in the journal."""
-        assert self.job is not None
+        """Pick what the job left to chance, once; a resume finds it in the journal: its seeds, or
+        of a job with several points the number from which all is picked."""
+        job = self.job
+        assert job is not None
         if self.ledger.seeds is None:
-            drawn = [draw_seeds(s, lambda: random.randint(0, MAX_SEED)) for s in self.job.stages]
+            random_seed = (
+                random.randint(0, MAX_SEED) if job.random_seed is None else job.random_seed
+            )
+            stages = () if job.points.are_several else job.stages
+            drawn = [draw_seeds(s, lambda: random.randint(0, MAX_SEED)) for s in stages]
             seeds = [asdict(s) if s else None for s in drawn]
-            self.record("planned", job_id=self.job_id, seeds=seeds)
+            more: dict[str, Any] = {} if job.make is None else {"random_seed": random_seed}
+            if isinstance(self._outside, OutsideFiles) and self._outside.used:
+                more["used"] = keep_used(self.folder, self._outside.used)
+            self.record("planned", job_id=self.job_id, seeds=seeds, **more)
         assert self.ledger.seeds is not None
         try:
             self.seeds = [Seeds(**s) if s else None for s in self.ledger.seeds]
-            self.seeds[len(self.job.stages) - 1]
+            if not job.points.are_several:
+                self.seeds[len(job.stages) - 1]
         except (TypeError, IndexError) as error:
             raise JournalError(f"the seeds in the journal cannot be read: {error}") from error
+
+    @property
+    def random_seed(self) -> int:
+        """Return the random seed for all that is left to chance."""
+        return self.ledger.random_seed or 0
+
+    def seeds_of(self, point: int, number: int, stage: Stage) -> Seeds | None:
+        """Return the seeds of the stage with this number, at a point."""
+        assert self.job is not None
+        points = self.job.points
+        if not points.are_several:
+            return self.seeds[number - 1]
+        draw = random.Random(f"{self.random_seed}/{points.chance(point)}/{number}")
+        seeds = draw_seeds(stage, lambda: draw.randint(0, MAX_SEED))
+        return counted_on(seeds, stage, points.seed_steps(point))
+
+    def values_of(self, point: int) -> dict[str, str]:
+        """Return the values of a point, as texts."""
+        assert self.job is not None
+        return {name: value.text for name, value in self.job.points.values(point).items()}
 
     def forget_another_job(self) -> None:
         """Start over if the job file is not the one from which the calls so far were planned,
@@ -189,8 +262,8 @@ class Run:
 
     @property
     def is_gone(self) -> bool:
-        """Whether somebody removed this folder, while the one above it is there. A share that is
-        gone for the moment, or a link in the place of the folder above, is not that."""
+        """Return whether somebody removed this folder, while the one above it is there. A share
+        that is gone for the moment, or a link in the place of the folder above, is not that."""
         try:
             return disk.is_missing(self.folder)
         except OSError:
@@ -207,32 +280,49 @@ class Run:
         """Return an image that a call needs: the job's own (`own`), or one of the stage before.
         Raises SpoolError if it is not one or leads outside this folder, OSError."""
         folder, most = (JOB_FOLDER, self._most_pixels) if own else (IMAGES, MOST_PIXELS)
-        if own:  # a script has it as the job wrote it
+        if own and not disk.is_file(self.folder / JOB_FOLDER / name):
+            # A script has it as the job wrote it.
             name = on_disk(name, folder_files(self.folder / JOB_FOLDER))
         return read_picture(self.folder, str(PurePosixPath(folder, name)), most)
 
     def finish_call(
-        self, call: Call, images: Sequence[bytes], grids: int, **facts: Any
+        self, call: Call, images: Sequence[PictureData], grids: int, **facts: Any
     ) -> tuple[Image, ...]:
         """Save a call's images as they came and record the call as finished. Raises OSError."""
         folder = self.folder / IMAGES
         if not disk.is_folder(folder):
             disk.make_folder(folder)
         recorded = tuple(
-            self._save(call, number, data, grid=number <= grids)
-            for number, data in enumerate(images, 1)
+            self._save(call, number, data, grids) for number, data in enumerate(images, 1)
         )
         disk.sync_folder(folder)
         disk.sync_folder(self.folder)  # the name of images/ itself
-        self.record(
-            "call_finished", call=call.id, images=[asdict(image) for image in recorded], **facts
-        )
+        made = [image.recorded for image in recorded]
+        self.record("call_finished", call=call.id, stage=call.kind, images=made, **facts)
         return recorded
+
+    def was_dropped(self, name: str) -> bool:
+        """Return whether this image was needed on the way only, and is not kept."""
+        calls = self.ledger.calls.values()
+        return any(i.name == name and not i.kept for call in calls for i in call.images or ())
+
+    def drop(self, names: Sequence[str]) -> None:
+        """Remove images that are not part of the result, once no call needs them any more; first it
+        is recorded, so that nobody misses them. Raises OSError; calling it again resumes."""
+        calls = self.ledger.calls.values()
+        kept = {image.name for call in calls for image in call.pictures}
+        if new := [name for name in names if name in kept]:
+            self.record("images_dropped", images=new)
+        for name in names:
+            if disk.exists(self.folder / IMAGES / name):
+                disk.remove(self.folder / IMAGES / name)
+        disk.sync_folder(self.folder / IMAGES)
 
     def sweep(self) -> None:
         """Remove files that a death or a full disk left half written. Raises OSError."""
         disk.sweep_temporaries(self.folder)
         disk.sweep_temporaries(self.folder / IMAGES)
+        sweep_thumbnails(self.folder)
         self._sweep_old_names()
 
     def _sweep_old_names(self) -> None:
@@ -242,108 +332,93 @@ class Run:
         folder = self.folder / IMAGES
         if self.broken or not disk.is_folder(folder):
             return  # without a readable journal nothing is known to be left over
-        finished = [r for r in self._records if r["event"] == "call_finished"]
+        finished = [r for r in self.records if r["event"] == "call_finished"]
         recorded = {image["name"] for record in finished for image in record["images"]}
         for entry in disk.entries(folder):
             is_old = entry.name.startswith(f"{self.run_id}_") and entry.kind is EntryKind.FILE
             if is_old and entry.name not in recorded:
                 disk.remove(folder / entry.name)
 
-    def _save(self, call: Call, number: int, data: bytes, grid: bool) -> Image:
+    def _save(self, call: Call, number: int, data: PictureData, grids: int) -> Image:
         """Save one image, under a name that no other run and no other call has, see
-        policy/job/run_names.py."""
-        with Picture.open(io.BytesIO(data)) as picture:
+        policy/job/run_names.py. `grids`: how many of the call's images come before its pictures."""
+        grid = number <= grids
+        with Picture.open(opened(data)) as picture:
             extension = _FORMATS.get(picture.format or "", "img")
             width, height = picture.size
-        kind = "upscale" if call.kind == UPSCALE else call.kind
+        kind = STAGES[call.kind].short_name
         what = "grid" if grid else f"{number:02d}"
-        prefix = run_names.image_prefix(self.run_id)
+        if call.changed is not None:  # its pictures have the numbers that the whole call gives them
+            first = call.changed.first
+            what = f"grid{first:02d}" if grid else f"{first + number - 1 - grids:02d}"
+        point = f"_p{call.point:04d}" if call.point else ""
+        prefix = f"{run_names.image_prefix(self.run_id)}{point}"
         name = f"{prefix}_{call.stage}-{kind}_{call.number:03d}-{what}.{extension}"
-        disk.write(self.folder / IMAGES / name, data)
-        digest = hashlib.sha256(data).hexdigest()
-        return Image(name, digest, len(data), width, height, grid)
+        digest = hashlib.sha256()
+        disk.write(self.folder / IMAGES / name, _parts(data, digest.update))
+        return Image(name, digest.hexdigest(), len(data), width, height, grid)
 
     # -- manifest
 
-    def write_manifest(self, outcome: str) -> None:
-        """Write run.json: what was asked for, what was filled in, and what came out."""
-        disk.write_json(self.folder / MANIFEST, self._manifest(outcome))
+    def _points_of(self, job: Job) -> dict[str, Any]:
+        if job.make is None:
+            return {}
+        return {"points": len(job.points), "random_seed": self.random_seed}
 
-    def _manifest(self, outcome: str) -> dict[str, Any]:
+    def write_manifest(self, outcome: str, webui: Mapping[str, Any] = NO_WEBUI) -> None:
+        """Write run.json: what was asked for, what was filled in, and what came out. `webui`: which
+        WebUI made it."""
         job = self.job
-        return {
+        about = {
             "run_id": self.run_id,
             "job_id": self.job_id,
             "source": self.ledger.claimed.get("source"),
             "claimed": self.ledger.claimed.get("at"),
             "ended": iso(self._clock.wall()),
             "outcome": outcome,
-            "webui": self.about_webui(),
+            "webui": dict(webui),
             "job": job
             and {
                 "name": job.name,
                 "priority": job.priority,
                 "stages": [
-                    {stage.kind: dict(stage.fields) | _seed_fields(seeds)}
+                    {stage.kind: stage.texts | _seed_fields(seeds)}
                     for stage, seeds in zip(job.stages, self.seeds or [None] * 100, strict=False)
                 ],
+                **self._points_of(job),
+                **({"used": self.ledger.used} if self.ledger.used else {}),
             },
             "warnings": [p.located(JOB_FILE) for p in job.warnings] if job else [],
-            "calls": [] if self.broken else _calls_of(self._records),
+            **outputs_of(self.ledger),
         }
+        path = self.folder / JOURNAL
+        calls = () if self.broken else each_call(lambda: journal_records(path))
+        write_manifest(self.folder, about, calls)
+
+    def update_manifest(self) -> None:
+        """Write into run.json which outputs are made by now. Raises OSError."""
+        about = read_about(self.folder)
+        if not about:
+            return  # somebody edited it
+        about.pop("calls", None)  # of a manifest that was written in another form
+        path = self.folder / JOURNAL
+        calls = () if self.broken else each_call(lambda: journal_records(path))
+        write_manifest(self.folder, about | outputs_of(self.ledger), calls)
+
+
+def _parts(data: PictureData, seen: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Yield a picture's bytes in parts; `seen` gets each of them first."""
+    with opened(data) as file:
+        while part := file.read(_PART):
+            seen(part)
+            yield part
+
+
+_PART = 1 << 20  # bytes
 
 
 def _seed_fields(seeds: Seeds | None) -> dict[str, int]:
     return {"seed": seeds.seed, "subseed": seeds.subseed} if seeds else {}
-
-
-_OF_THE_CALL = ("images", "warnings", "used", "added")
-"""Facts about a call: `used` is what the WebUI reports that it used, `added` what the job left out
-and this kind of WebUI needs."""
-
-
-def _calls_of(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return each call with its attempts and images, from the journal."""
-    calls: dict[str, dict[str, Any]] = {}
-    for record in records:
-        if record["event"] == "job_changed":
-            calls.clear()
-        if (call_id := record.get("call")) is None:
-            continue
-        call = calls.setdefault(str(call_id), {"call": call_id, "attempts": [], "images": []})
-        story = ("at", "event", "call", *_OF_THE_CALL)
-        told = {k: v for k, v in record.items() if k not in story}
-        if record["event"] == "call_started":
-            call["attempts"].append({"began": record.get("at"), **told})
-        elif record["event"] == "evidence":
-            call.setdefault("evidence", []).extend(record.get("files", []))
-        elif record["event"] == "same_fault":
-            call.setdefault("same_fault", []).append({"at": record.get("at"), **told})
-        elif record["event"] == "call_proven":
-            call.setdefault("canary", []).append({"at": record.get("at"), **told})
-        elif call["attempts"]:
-            ended = {"ended": record.get("at"), "outcome": record["event"].removeprefix("call_")}
-            call["attempts"][-1] |= {**ended, **told}
-        call |= {key: record[key] for key in _OF_THE_CALL if key in record}
-    return list(calls.values())
-
-
-def _read_journal(path: Path) -> list[dict[str, Any]]:
-    """Return the records of a journal; a torn line (a death in the middle of a write) is
-    skipped."""
-    try:
-        lines = disk.read(path).splitlines()
-    except FileNotFoundError:
-        return []
-    records = []
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict) and isinstance(record.get("event"), str):
-            records.append(record)
-    return records
 
 
 def is_cancelled(folder: Path) -> bool:
@@ -357,28 +432,11 @@ def is_cancelled(folder: Path) -> bool:
 def read_source(folder: Path) -> str:
     """Return where in the inbox a run came from, by its journal; '' if that cannot be read."""
     try:
-        records = _read_journal(folder / JOURNAL)
+        records = journal_records(folder / JOURNAL)
+        claimed = next((record for record in records if record["event"] == "claimed"), {})
     except OSError:
         return ""
-    for record in records:
-        if record["event"] == "claimed":
-            return str(record.get("source", ""))
-    return ""
-
-
-def read_bounded(path: Path, shown_as: str, inside: Path | None = None) -> bytes:
-    """Return a job file's bytes. `inside`: a folder above it, below which no link is followed.
-    Raises JobError if it is too large or not a plain file (a link, a pipe), OSError."""
-    folder = inside or path.parent
-    try:
-        with open_plain(folder, path.relative_to(folder).as_posix()) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read(MAX_BYTES + 1)
-    except SpoolError as error:
-        raise unreadable(shown_as, f"the job file {error}") from error
-    if (problem := too_large(max(size, len(data)))) is not None:
-        raise JobError(shown_as, [problem])
-    return data
+    return str(claimed.get("source", ""))
 
 
 def images_beside(job_file: Path) -> frozenset[str] | None:
@@ -387,8 +445,3 @@ def images_beside(job_file: Path) -> frozenset[str] | None:
     if not is_job_name(job_file.name) or folder.name != JOB_FOLDER:
         return None
     return folder_files(folder)
-
-
-def unreadable(shown_as: str, why: str) -> JobError:
-    """Return the error for a job file that cannot be read at all."""
-    return JobError(shown_as, [Problem(0, 0, why)])

@@ -10,24 +10,28 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from sdwatch import system
 from sdwatch.errors import SpoolError
 from sdwatch.policy.job.schema import nearest
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import refuse_second_monitor
+from sdwatch.spool.outputs import WAITING
 from sdwatch.spool.run import JOURNAL
 from sdwatch.system import disk, renames
 from sdwatch.system.clock import Clock, iso
+from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.spool")
 
 _TAKEN = ".taken-from-"
 
 
-def begin_on(
+def prepare(
     spool: Spool, other: str, clock: Clock, stop: threading.Event | None = None
 ) -> dict[str, Any]:
     """Prepare a spool before anything is done on it: check that no other monitor works on it,
@@ -36,13 +40,15 @@ def begin_on(
     SpoolError, RunStoppedError once `stop` is set."""
     still = refuse_second_monitor(spool, clock, stop=stop)
     try:
-        begin_again(spool)
+        reclaim_name(spool)
         spool.prepare()
-        if other:
+        if other and other not in map(_owner, _taken(spool)):
             take_over(other, spool, clock)
         finish(spool)
     except OSError as error:
-        raise SpoolError(f"{spool.root}: the spool cannot be used: {error}") from error
+        raise SpoolError(
+            f"{spool.root}: the spool cannot be used: {disk.in_words(error)}"
+        ) from error
     return still
 
 
@@ -54,7 +60,8 @@ def take_over(worker: str, spool: Spool, clock: Clock) -> None:
     text = f"taken over by worker {spool.worker} on {socket.gethostname()}, {iso(clock.wall())}\n"
     number = 1
     while True:
-        with suppress(FileNotFoundError):  # taken in an earlier round, and not made again
+        # It may be taken in an earlier round, and not made again.
+        with suppress(FileNotFoundError), _closed_by(worker):
             renames.rename(folder, spool.working / f"{_TAKEN}{worker}.{number}")
         try:
             disk.write(folder, text.encode())
@@ -71,20 +78,42 @@ def take_over(worker: str, spool: Spool, clock: Clock) -> None:
 def finish(spool: Spool) -> None:
     """Move what was taken over to our own runs, also after a death halfway through. Raises
     OSError."""
-    for taken in disk.folders_in(spool.working):
-        if not taken.name.startswith(_TAKEN):
-            continue
-        for run in disk.folders_in(taken):
-            with suppress(FileNotFoundError):
-                # The old owner may have it open: what it still writes must not be in ours.
-                disk.write(run / JOURNAL, disk.read(run / JOURNAL))
-                disk.sync_folder(run)
-            renames.rename(run, spool.working / run.name)
-            log.info("%s: taken over (%s)", run.name, taken.name)
-        for left in disk.entries(taken):  # its heartbeat
-            disk.remove(taken / left.name)
+    for taken in _taken(spool):
+        with _closed_by(_owner(taken)):
+            for run in disk.folders_in(taken):
+                with suppress(FileNotFoundError):
+                    # The old owner may have it open: what it still writes must not be in ours.
+                    disk.write(run / JOURNAL, disk.read(run / JOURNAL))
+                    disk.sync_folder(run)
+                renames.rename(run, spool.working / run.name)
+                log.info(
+                    "%s: taken over (%s)",
+                    run.name,
+                    taken.name,
+                    extra=about(LogEvent.RUN_TAKEN_OVER, run=run.name),
+                )
+        for left in disk.entries(taken):  # its heartbeat, and what is still to be done
+            if left.name.endswith(WAITING) and not disk.exists(spool.working / left.name):
+                renames.rename(taken / left.name, spool.working / left.name)
+            else:
+                disk.remove(taken / left.name)
         disk.remove_empty_folder(taken)
     disk.sync_folder(spool.working)
+
+
+@contextmanager
+def _closed_by(worker: str) -> Iterator[None]:
+    """Say what to do where its files are still open: on Windows, and on a share of one, an open
+    file can neither be replaced nor its folder be renamed. Raises SpoolError, OSError."""
+    try:
+        yield
+    except OSError as error:
+        if not system.is_held(error):
+            raise
+        raise SpoolError(
+            f"worker {worker} still has files of its runs open: end its process, also one that is "
+            f"frozen, and give the same command again ({disk.in_words(error)})"
+        ) from error
 
 
 def taken_by(spool: Spool) -> str:
@@ -97,11 +126,25 @@ def taken_by(spool: Spool) -> str:
         return ""
 
 
-def begin_again(spool: Spool) -> None:
+def reclaim_name(spool: Spool) -> None:
     """Start under our own name again after our runs were taken over. Raises OSError."""
     if why := taken_by(spool):
-        log.warning("the runs that worker %s had were %s", spool.worker, why)
+        log.warning(
+            "the runs that worker %s had were %s",
+            spool.worker,
+            why,
+            extra=about(LogEvent.WORKER_LOST),
+        )
         disk.remove(spool.working)
+
+
+def _taken(spool: Spool) -> list[Path]:
+    """Return the folders of other workers whose runs are not all ours yet. Raises OSError."""
+    return [each for each in disk.folders_in(spool.working) if each.name.startswith(_TAKEN)]
+
+
+def _owner(taken: Path) -> str:
+    return taken.name.removeprefix(_TAKEN).rpartition(".")[0]
 
 
 def _folder_of(worker: str, spool: Spool) -> Path:

@@ -27,6 +27,8 @@ from watchdog.events import (
 from watchdog.observers.api import BaseObserver
 
 from sdwatch import system
+from sdwatch.system import disk
+from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.spool")
 
@@ -65,16 +67,31 @@ class InboxWatch(FileSystemEventHandler):
             observer.start()
         except (OSError, queue.Empty, RuntimeError) as error:
             # queue.Empty: watchdog 7.1 on Windows, for a folder that it could not open within 2 s.
-            why = str(error) or type(error).__name__
-            log.warning("%s: no watch events (%s); the inbox is scanned", self._root, why)
+            why = disk.in_words(error)
+            log.warning(
+                "%s: no watch events (%s); the inbox is scanned",
+                self._root,
+                why,
+                extra=about(LogEvent.WATCH_LOST),
+            )
             return
         self._observer = observer
 
     def stop(self) -> None:
         """Stop, and wait for all its threads."""
-        if self._observer is not None:
+        if self._observer is None:
+            return
+        try:
             self._observer.stop()
-            self._observer.join()
+        except KeyError as error:
+            # watchdog 7.1 loses count where folders were exchanged; its thread ends all the same.
+            log.warning(
+                "%s: the watch was not ended cleanly: %r",
+                self._root,
+                error,
+                extra=about(LogEvent.WATCH_LOST),
+            )
+        self._observer.join()
 
     def dispatch(self, event: FileSystemEvent) -> None:
         """Handle an event of watchdog. What leaves the inbox, as in every claim, needs no scan."""

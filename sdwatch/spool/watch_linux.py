@@ -7,7 +7,7 @@ from watchdog.observers.inotify_c import InotifyConstants
 
 
 class ArrivalsObserver(InotifyObserver):
-    """With full events, without which a rename-in looks like a file being created."""
+    """An observer with full events, without which a rename-in looks like a file being created."""
 
     def __init__(self) -> None:
         super().__init__(generate_full_events=True)
@@ -15,8 +15,8 @@ class ArrivalsObserver(InotifyObserver):
 
 
 class _ArrivalsEmitter(InotifyFullEmitter):
-    """Leaves out renames away: watchdog keeps each for half a second, and all events after it,
-    in case the other half of the rename follows; and every claim is one."""
+    """An emitter that leaves out renames away: watchdog keeps each for half a second, and all
+    events after it, in case the other half of the rename follows; and every claim is one."""
 
     def get_event_mask_from_filter(self) -> int:  # type: ignore[override]  # 6 and 7 differ
         mask = super().get_event_mask_from_filter() or 0

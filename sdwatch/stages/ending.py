@@ -1,4 +1,4 @@
-"""How far a run is, how it ends, and the errors that end it."""
+"""The place of a run, its ending, and the errors that end it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """How far a run is: stage `stage` of `stages`, of this kind, and in it call `call` of
-    `calls`."""
+    """How far a run is: stage `stage` of `stages`, of this kind, and in it call `call` of `calls`;
+    at point `point` of `points`, where there are several."""
 
     stage: int
     stages: int
     kind: str
     call: int
     calls: int
+    point: int = 0
+    points: int = 0
 
     def __str__(self) -> str:
         stage = f"stage {self.stage} of {self.stages} ({self.kind})"
-        return f"{stage}, call {self.call} of {self.calls}"
+        point = f"point {self.point} of {self.points}, " if self.points else ""
+        return f"{point}{stage}, call {self.call} of {self.calls}"
 
 
 class CallFailedError(SdwatchError):
@@ -46,7 +49,3 @@ class CallFailedError(SdwatchError):
 
 class JobChangedError(SdwatchError):
     """Somebody wrote to the job after it was read."""
-
-
-class RunGoneError(SdwatchError):
-    """Somebody removed the run's folder."""

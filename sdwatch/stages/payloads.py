@@ -1,4 +1,5 @@
-"""The payload of a call: its fields, with the images of the job and of earlier stages in them."""
+"""Build the payload of a call: its fields, with the images of the job and of earlier stages in
+them."""
 
 from __future__ import annotations
 
@@ -8,11 +9,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job.job import Job, Stage
-from sdwatch.policy.job.payload import UPSCALE, Call, own_images
+from sdwatch.policy.failure.ledger import Image
+from sdwatch.policy.job.job import Stage
+from sdwatch.policy.job.payload import Call, own_images
 from sdwatch.policy.job.picture import size_of
 from sdwatch.policy.job.scripts import SCRIPT_FIELDS, with_images
-from sdwatch.policy.report.envelope import lost_image_envelope, no_picture_envelope
+from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.report.envelope import (
+    lost_image_envelope,
+    no_picture_envelope,
+    not_kept_envelope,
+)
 from sdwatch.spool.inside import MAX_PICTURE_BYTES
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import CallFailedError
@@ -26,23 +33,21 @@ class Payloads:
         self._run = run
         self._read = read
 
-    def payload(self, job: Job, call: Call) -> dict[str, Any]:
+    def payload(self, stage: Stage, call: Call) -> dict[str, Any]:
         """Return the call's fields with its images in them. Raises CallFailedError for an image
         that is gone, or no image."""
-        stage = job.stages[call.stage - 1]
         own = bool(own_images(stage))
         images = self._read_all(call, call.images, own)
         payload = dict(call.fields)
         if mask := payload.get("mask"):
             payload["mask"] = _encoded(self._read_image(call, mask, own=True))
         payload |= self._script_images(call, stage)
-        if call.kind == UPSCALE:
-            return payload | {"image": _encoded(images[0])}
-        if images:
-            payload["init_images"] = [_encoded(image) for image in images]
-            if "width" not in payload and "height" not in payload:
-                # Without a size a WebUI squeezes every image to 512x512 (measured).
-                payload |= _size_of(images[0])
+        kind = STAGES[call.kind]
+        payload |= kind.carrying([_encoded(image) for image in images])
+        has_size = "width" in payload or "height" in payload
+        if kind.needs_image and kind.has_steps and not has_size:
+            # Without a size a WebUI squeezes every image to 512x512 (measured).
+            payload |= _size_of(images[0])
         return payload
 
     def _script_images(self, call: Call, stage: Stage) -> dict[str, Any]:
@@ -68,10 +73,17 @@ class Payloads:
             image: bytes = self._read(lambda: self._run.read_image(name, own))
             return image
         except FileNotFoundError as error:
+            if not own and self._run.was_dropped(name):
+                raise CallFailedError(not_kept_envelope(call.kind, call.id, name)) from error
             raise CallFailedError(lost_image_envelope(call.kind, call.id, name)) from error
         except SpoolError as error:
             why = str(error)
             raise CallFailedError(no_picture_envelope(call.kind, call.id, name, why)) from error
+
+
+def names_of(images: Sequence[Image]) -> list[str]:
+    """Return the images that a later stage may take."""
+    return [image.name for image in images if not image.grid]
 
 
 def _encoded(image: bytes) -> str:

@@ -6,81 +6,90 @@ reads the ledger and continues with the first unfinished call.
 
 from __future__ import annotations
 
-import errno
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from sdwatch.config import builtin_signatures
 from sdwatch.errors import (
     FileProblems,
+    JobError,
     JournalError,
     RunCancelledError,
+    RunGoneError,
     RunStoppedError,
-    SpoolError,
+    RunTimedOutError,
     WebUIError,
 )
-from sdwatch.policy.failure.diagnosis import FailureFacts, judge
+from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
 from sdwatch.policy.failure.facts import Blamed
-from sdwatch.policy.failure.lasting import Lasting, key_of
+from sdwatch.policy.failure.generation_info import what_made_it
 from sdwatch.policy.failure.ledger import Image
-from sdwatch.policy.failure.made_by import what_made_it
 from sdwatch.policy.failure.recovery import Action, Decision, Ground
-from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.payload import Call, calls_of
-from sdwatch.policy.privacy.printable import printable
+from sdwatch.policy.job.expansion import OnFailure
+from sdwatch.policy.job.job import Job, Stage
+from sdwatch.policy.job.payload import Call, calls_of, taken_from
+from sdwatch.policy.job.result import Keep
+from sdwatch.policy.job.template import described
 from sdwatch.policy.report.envelope import (
     ErrorEnvelope,
+    FailedPoint,
     broken_envelope,
     cancelled_envelope,
+    cut_short,
     died_here_envelope,
+    failed_point,
     job_envelope,
     lost_image_envelope,
     no_image_envelope,
-    unreadable_envelope,
+    points_envelope,
+    timed_out_envelope,
 )
+from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
+from sdwatch.stages.conduct import RunConduct
 from sdwatch.stages.ending import (
     CallFailedError,
     Ending,
     JobChangedError,
     Place,
-    RunGoneError,
 )
-from sdwatch.stages.payloads import Payloads
-from sdwatch.system import disk
+from sdwatch.stages.finishing import Finishing
+from sdwatch.stages.ladder import OomLadder, changed_facts
+from sdwatch.stages.payloads import Payloads, names_of
+from sdwatch.stages.reading import JobReading
+from sdwatch.stages.rebuilding import rebuild
+from sdwatch.stages.results import Results
+from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import Clock
+from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import Outcome
-from sdwatch.webui.http.mailbox import Mailbox
 from sdwatch.webui.http.reply import Reply, check_image
 from sdwatch.webui.http.reply_checks import ReplyChecks
+from sdwatch.webui.http.run_control import RunControl
 
 log = logging.getLogger("sdwatch.run")
 
-_STORAGE_PAUSE = 2.0  # seconds between two writes to a disk that is full or gone
+_LOOKING_SHARE = 50
+"""Times as long as a look at the job's files takes pass until the next one."""
 
-# Errors of a share that is gone for the moment, or of a machine without memory: they are waited
-# out for as long as they last, in working/.
-_COMES_BACK = frozenset(
-    getattr(errno, name)
-    for name in (
-        "EIO", "ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN",
-        "ENETUNREACH", "ECONNRESET", "ECONNABORTED", "ENODEV", "ENXIO", "EMFILE", "ENFILE",
-        "ENOMEM", "EINTR", "EAGAIN",
-    )
-    if hasattr(errno, name)
-)  # fmt: skip
+_WAITS = {
+    Action.RESTART: "the restart of its WebUI",
+    Action.WAIT: "its WebUI to answer again",
+    Action.SELF_TEST: "the self-test of its WebUI",
+    Action.TEST_AGAIN: "the restart and the self-test of its WebUI",
+}
+"""What comes before a call is sent again."""
 
 
 class RecoveringClient(Protocol):
-    """A crash-aware call. See WebUIAPI."""
+    """The crash-aware call, and which WebUI it is for. See WebUIAPI."""
+
+    def about(self) -> dict[str, Any]: ...
 
     def generate_images_with_recovery(
         self, stage: str, payload: Mapping[str, Any], run_dir: Path | None, job_id: str | None
@@ -96,10 +105,7 @@ class PlainClient(Protocol):
 class StageRunner:
     """Runs one claimed job against `webui`, which is crash-aware or a plain client.
 
-    `rules`: what jobs may do. `settle`: seconds without a change before a job is read that was
-    still written to when it was claimed. `patience`: seconds for which an unreadable file of the
-    job is retried. `permit`: entered around each call. `mailbox`: through it the run is given up.
-    `checks`: the level of each finding in the reply of a plain client.
+    `control`: through it the run is given up.
     """
 
     def __init__(
@@ -109,34 +115,65 @@ class StageRunner:
         recorder: RunRecorder,
         *,
         clock: Clock,
-        rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
-        settle: float = 0.0,
-        patience: float = 0.0,
-        permit: Callable[[], AbstractContextManager[None]] = nullcontext,
-        mailbox: Mailbox | None = None,
-        checks: Mapping[str, Level] = LEVELS,
+        settings: RunSettings = RunSettings(),  # noqa: B008 - it is frozen
+        control: RunControl | None = None,
     ) -> None:
-        self.doing = "reads the job"  # for `status`
+        self.control = control or RunControl()
+        self._doing = "reads the job"
         self.place: Place | None = None  # None before its first call
-        self.calling = False  # with the permit
+        self._failed_points: list[FailedPoint] = []  # so far
         self.why = ""  # it failed
-        self.waiting = False  # for the permit
         self.publishing = False
-        self.disk_refuses = ""  # why the disk refuses, while the run waits for it
-        self.unreadable = ""  # the file of the job that the run waits for
         self._run = run
         self._webui = webui
         self._recorder = recorder
         self._clock = clock
-        self._rules = rules
-        self._settle = settle
-        self._patience = patience
-        self._permit = permit
-        self._mailbox = mailbox or Mailbox()
-        self._reply_checks = ReplyChecks(checks)
-        self._payloads = Payloads(run, self._retry_read)
-        self._refusals = Lasting()
-        recorder.insist = self._retry_on_disk
+        self._rules = settings.rules
+        self._reading = JobReading(run, self.control, clock, settings)
+        self._reply_checks = ReplyChecks(settings.checks)
+        self._outputs = settings.outputs
+        self._payloads = Payloads(run, self._reading.retry)
+        self._results = Results(Keep.ALL)
+        self._disk = recorder.disk
+        self._conduct = RunConduct(run, recorder, self.control, clock)
+        self._look_again_at = -math.inf  # whether the job has changed
+
+    @property
+    def disk_refuses(self) -> str:
+        """Return why the disk refuses, while the run waits for it, or ''."""
+        return self._disk.refuses
+
+    @property
+    def doing(self) -> str:
+        """Return what the run does, for `status`."""
+        doing = self._reading.waits or self._doing
+        decided = self.control.decided
+        waits = _WAITS.get(decided) if decided is not None else None
+        if self.control.waiting:
+            waits = "its turn"
+        elif self.pausing:
+            return f"pauses (delay_between_calls) before {doing}"
+        return f"waits for {waits}: {doing}" if waits else doing
+
+    @property
+    def unreadable(self) -> str:
+        """Return the file of the job that the run waits for, or ''."""
+        return self._reading.unreadable
+
+    @property
+    def points_failed(self) -> int:
+        """Return how many points of the job failed so far."""
+        return len(self._failed_points)
+
+    @property
+    def pausing(self) -> bool:
+        """Return whether it waits between two calls, as its job says."""
+        return self._conduct.pausing
+
+    @property
+    def _timed_out(self) -> ErrorEnvelope:
+        limit = self._run.job.conduct.timeout if self._run.job else None
+        return timed_out_envelope(limit or 0.0)
 
     def run_to_end(self, spool: Spool) -> Ending:
         """Run the stages, and publish to done/ or failed/. Raises OSError where the disk refuses
@@ -145,8 +182,11 @@ class StageRunner:
             ending, envelope = self._outcome_of_stages()
             if ending is not Ending.STOPPED:
                 self.why = envelope.message if envelope else ""
-                self.publishing, self.doing = True, "is being published"
-                self._retry_on_disk(lambda: publish(self._run, spool, str(ending), envelope))
+                self.publishing, self._doing = True, "is being published"
+                about = getattr(self._webui, "about", dict)
+                finishing = Finishing(self._run, spool, self._outputs, self.control)
+                finishing.finish(self._results, self._disk.insist)
+                self._disk.insist(lambda: publish(self._run, spool, ending, envelope, about()))
         except RunGoneError:
             ending = Ending.GONE
         except (RunStoppedError, RunCancelledError):  # given up while the disk refused to publish
@@ -160,8 +200,10 @@ class StageRunner:
             self.run_stages()
         except RunStoppedError:
             return Ending.STOPPED, None
+        except RunTimedOutError:
+            return Ending.FAILED, cut_short(self._timed_out, self._failed_points)
         except RunCancelledError:
-            return Ending.CANCELLED, cancelled_envelope()
+            return Ending.CANCELLED, cut_short(cancelled_envelope(), self._failed_points)
         except CallFailedError as error:
             return Ending.FAILED, error.envelope
         except FileProblems as error:
@@ -176,11 +218,15 @@ class StageRunner:
         if self._run.broken is not None:
             raise self._run.broken
         while True:
-            job, seen = self._read_settled_job()
+            job, seen = self._reading.settled_job()
             try:
                 return self._all_images(job, seen)
             except JobChangedError:
-                log.warning("%s: the job is still being written to", self._run.run_id)
+                log.warning(
+                    "%s: the job is still being written to",
+                    self._run.run_id,
+                    extra=about(LogEvent.JOB_STILL_WRITTEN),
+                )
 
     def _all_images(self, job: Job, seen: str) -> list[Image]:
         """Do what run_stages does. Raises JobChangedError where the job's fingerprint is no longer
@@ -194,8 +240,17 @@ class StageRunner:
         return images
 
     def _refuse_changed(self, seen: str) -> None:
-        if self._retry_on_disk(lambda: self._fingerprint(seen)) != seen:
+        if self._disk.insist(lambda: self._fingerprint(seen)) != seen:
             raise JobChangedError(self._run.run_id)
+
+    def _refuse_changed_soon(self, seen: str) -> None:
+        """Do the same, unless it was done a moment ago: a folder of ten thousand images takes time,
+        and has as many points."""
+        began = self._clock.monotonic()
+        if began >= self._look_again_at:
+            self._refuse_changed(seen)
+            took = self._clock.monotonic() - began
+            self._look_again_at = began + _LOOKING_SHARE * took
 
     def _fingerprint(self, seen: str) -> str:
         """Return the job's fingerprint. A job that was removed after it was read counts as
@@ -205,102 +260,118 @@ class StageRunner:
     def _make_stages(self, job: Job, seen: str) -> list[Image]:
         self._run.forget_another_job()
         self._run.plan()
-        if (call_id := self._run.ledger.too_many_cut_offs()) != "":
-            raise CallFailedError(died_here_envelope(call_id))
+        self._results = Results(job.keep)
+        if not job.points.are_several:
+            return self._make_point(job.stages_of(1, self._run.random_seed), seen)
         images: list[Image] = []
-        for number, stage in enumerate(job.stages, 1):
-            inputs = [image.name for image in images if not image.grid]
-            calls = calls_of(number, stage, self._run.seeds[number - 1], inputs)
-            if not calls:
-                raise CallFailedError(no_image_envelope(number, stage.kind))
-            self._refuse_changed(seen)
-            images = [image for call in calls for image in self._images_of(job, call, len(calls))]
+        failed = self._failed_points = []
+        first: ErrorEnvelope | None = None
+        for index, point in enumerate(job.points, 1):
+            try:
+                stages = job.stages_of(point, self._run.random_seed)
+                images = self._make_point(stages, seen, point, (index, len(job.points)))
+            except (CallFailedError, JobError) as error:
+                envelope = job_envelope(error) if isinstance(error, JobError) else error.envelope
+                first = first or envelope
+                failed.append(failed_point(point, described(job.points.own(point)), envelope))
+                if job.on_failure is OnFailure.STOP:
+                    break
+        if first is not None:
+            raise CallFailedError(points_envelope(first, failed, len(job.points)))
         return images
 
+    def _make_point(
+        self, stages: Sequence[Stage], seen: str, point: int = 0, nth: tuple[int, int] = (0, 0)
+    ) -> list[Image]:
+        """Make the calls of one point that are not finished, and return its last images. `nth`:
+        which point it is of how many to make, where there are several."""
+        made: dict[int, list[Image]] = {0: []}
+        self._results.start_point()
+        for number, stage in enumerate(stages, 1):
+            source = taken_from(number, stage)
+            seeds = self._run.seeds_of(point, number, stage)
+            calls = calls_of(number, stage, seeds, names_of(made[source]), point)
+            if not calls:
+                raise CallFailedError(no_image_envelope(self._run.source, number, stage, source))
+            self._refuse_changed_soon(seen)
+            place = Place(number, len(stages), stage.kind, 1, len(calls), *nth)
+            made[number] = []
+            for call in calls:
+                images = self._images_of(stage, call, place)
+                self._results.add(stages, call, images)
+                made[number] += images
+        self._results.finish_point(stages, list(made.items()))
+        return made[len(stages)]
+
     def rebuild(self, call_id: str = "") -> tuple[Call, dict[str, Any]]:
-        """Return a call and its payload as it was sent, from the job file, the recorded seeds and
-        the recorded images. Nothing is written.
+        """Return a call and its payload as it was sent; see rebuilding.py."""
+        return rebuild(self._run, self._payloads, self._rules, call_id)
 
-        `call_id`: '' for the first call that is not finished. Raises JobError, CallFailedError for
-        an image that is gone, SpoolError for an unknown call, OSError.
-        """
-        job = self._run.read_job(self._rules)
-        if self._run.ledger.seeds is None:
-            raise SpoolError(f"{self._run.run_id}: the run ended before its first call")
-        self._run.plan()
-        images: list[Image] = []
-        for number, stage in enumerate(job.stages, 1):
-            inputs = [image.name for image in images if not image.grid]
-            images = []
-            for call in calls_of(number, stage, self._run.seeds[number - 1], inputs):
-                recorded = self._run.ledger.call(call.id).images
-                if call.id == (call_id or call.id) and (call_id or recorded is None):
-                    return call, self._payloads.payload(job, call)
-                images += recorded or ()
-        what = f"there is no call {call_id}" if call_id else "all its calls are finished"
-        raise SpoolError(f"{self._run.run_id}: {what}")
+    def _images_of(self, stage: Stage, call: Call, place: Place) -> Sequence[Image]:
+        """Return a call's images, made in another way where its job permits that after out of
+        memory."""
+        return self._ladder(stage, place).images_of(
+            call, lambda: self._payloads.payload(stage, call)
+        )
 
-    def _read_settled_job(self) -> tuple[Job, str]:
-        """Return the job and its fingerprint. A job that is still being written to must settle
-        first."""
-        settled = str(self._run.ledger.claimed.get("settled"))
-        while True:
-            before = self._run.looks_like()
-            if before == settled:
-                try:
-                    job: Job = self._retry_read(lambda: self._run.read_job(self._rules))
-                except FileProblems:
-                    if self._run.looks_like() == before:
-                        raise
-                else:
-                    if self._run.looks_like() == before:
-                        return job, before
-            self.doing = "waits until the job is no longer written to"
-            if self._clock.wait(self._mailbox.given_up, self._settle):
-                self._mailbox.raise_if_given_up()
-            settled = before
+    def _ladder(self, stage: Stage, place: Place | None = None) -> OomLadder:
+        return OomLadder(
+            self._run,
+            lambda call: self._made_or_kept(stage, call, place),
+            self._disk.insist,
+            lambda: getattr(self._webui, "catalogue", None),
+        )
 
-    def _images_of(self, job: Job, call: Call, of: int) -> Sequence[Image]:
-        """Return a call's images. Recorded ones are kept: a finished call is never repeated."""
+    def _made_or_kept(self, stage: Stage, call: Call, place: Place | None) -> Sequence[Image]:
+        """Return the images of exactly this call. Recorded ones are kept: a finished call is never
+        repeated."""
         if (recorded := self._run.ledger.call(call.id).images) is not None:
             for image in recorded:
-                if not self._run.has_image(image):
+                if image.kept and not self._run.has_image(image):
                     raise CallFailedError(lost_image_envelope(call.kind, call.id, image.name))
             return recorded
-        self.place = Place(call.stage, len(job.stages), call.kind, call.number, of)
-        self.doing = str(self.place)
-        made = self._make(call, self._payloads.payload(job, call))
+        if self._run.ledger.call(call.id).was_cut_off_too_often:
+            raise CallFailedError(died_here_envelope(call.id))
+        assert place is not None
+        self.place = replace(place, call=call.number)
+        self._doing = str(self.place)
+        made = self._make(call, self._payloads.payload(stage, call))
         assert made.reply is not None
         reply = made.reply
         facts = {"seconds": self._recorder.seconds, **what_made_it(reply.info)}
+        if call.point:
+            facts["values"] = self._run.values_of(call.point)
         if made.added:
             facts["added"] = dict(made.added)
-        if made.warnings:
-            facts["warnings"] = self._recorder.warnings(made.warnings)
-        saved: tuple[Image, ...] = self._retry_on_disk(
+        changed, warned = changed_facts(call)
+        facts |= changed
+        if made.warnings or warned:
+            facts["warnings"] = [*self._recorder.warnings(made.warnings), *warned]
+        saved: tuple[Image, ...] = self._disk.insist(
             lambda: self._run.finish_call(call, reply.images, reply.first_image, **facts)
         )
+        event = about(LogEvent.CALL_FINISHED, images=len(saved))
+        log.info("%s: %s: finished", self._run.run_id, call.id, extra=event)
         return saved
 
     def _make(self, call: Call, payload: Mapping[str, Any]) -> Outcome:
         """Make the call until it succeeds or fails for good."""
-        doing = self.doing
+        doing = self._doing
+        self._recorder.select_call(call.id, payload)
+        if (envelope := self._recorder.failed_before(call.kind)) is not None:
+            raise CallFailedError(replace(envelope, call=call.id))
         while True:
-            self.waiting, self.doing = True, f"waits for its turn: {doing}"
-            with self._permit():
-                self.waiting, self.doing = False, doing
-                self._recorder.take_up(call.id, payload)
-                self.calling = True
-                try:
-                    outcome = self._call(call.kind, payload)
-                finally:
-                    self.calling = False
+            self.control.raise_if_given_up()
+            self._conduct.before_call()
+            with self._conduct.call():
+                outcome = self._call(call.kind, payload)
+            self._doing = doing
             if outcome.reply is not None:
                 return outcome
             assert outcome.envelope is not None
             if not outcome.later:
                 raise CallFailedError(replace(outcome.envelope, call=call.id))
-            self.doing = f"waits for the WebUI: {outcome.envelope.message}"
+            self._doing = f"its last attempt failed: {outcome.envelope.message}"
 
     def _call(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
         with_recovery = getattr(self._webui, "generate_images_with_recovery", None)
@@ -318,7 +389,7 @@ class StageRunner:
                 check_image(kind, number, image)
             return Outcome(reply=reply, warnings=self._reply_checks.check(kind, payload, reply))
         except WebUIError as error:
-            explanation = judge(FailureFacts(error), builtin_signatures())
+            explanation = diagnose(FailureFacts(error), builtin_signatures())
             decision = Decision(Action.FAIL, Ground.NO_RECOVERY)
             self._recorder.call_failed(explanation, error, decision, None)
             return Outcome(
@@ -333,54 +404,3 @@ class StageRunner:
                     failure=self._recorder.attempts[-1].failure,
                 )
             )
-
-    def _retry_read(self, read: Callable[[], Any]) -> Any:
-        """Read a file of the job, and retry while access is denied: somebody may have changed its
-        permissions since the claim. That is not a share that is gone, so the run fails after
-        `patience` seconds instead of waiting forever."""
-        doing, since = self.doing, self._clock.monotonic()
-        while True:
-            try:
-                done = read()
-            except OSError as error:
-                if isinstance(error, FileNotFoundError) or error.errno in _COMES_BACK:
-                    raise
-                if not error.filename or self._run.is_gone:
-                    raise
-                name, why = str(error.filename), error.strerror or str(error)
-                if self._clock.monotonic() - since >= self._patience:
-                    raise CallFailedError(unreadable_envelope(name, why)) from error
-            else:
-                self.unreadable, self.doing = "", doing
-                return done
-            if not self.unreadable:
-                log.error("%s: %s cannot be read: %s", self._run.run_id, printable(name), why)
-            self.unreadable = name
-            self.doing = f"{printable(name)} cannot be read yet: {why}"
-            if self._clock.wait(self._mailbox.given_up, min(_STORAGE_PAUSE, self._patience)):
-                self._mailbox.raise_if_given_up()
-
-    def _retry_on_disk(self, effect: Callable[[], Any]) -> Any:
-        """Write to the disk, and retry while it is full or gone, so that no finished generation is
-        lost."""
-        run = self._run.run_id
-        while True:
-            try:
-                done = effect()
-            except OSError as error:
-                if self._run.is_gone:
-                    raise RunGoneError(str(self._run.folder)) from error
-                self._run.close()  # with nothing open the disk can be unmounted and repaired
-                self.disk_refuses = why = disk.refusal(error, self._run.folder)
-                now = self._clock.monotonic()
-                if line := self._refusals.goes_on(run, key_of(error), why, now):
-                    log.error("%s: the disk refuses: %s; sdwatch keeps retrying", run, line)
-                if self._clock.wait(self._mailbox.given_up, _STORAGE_PAUSE):
-                    with suppress(OSError):
-                        self._recorder.call_given_up("the disk did not accept the result")
-                    self._mailbox.raise_if_given_up()
-            else:
-                self.disk_refuses = ""
-                if lasted := self._refusals.is_over(run, self._clock.monotonic()):
-                    log.info("%s: the disk accepts it again, after %s", run, lasted)
-                return done

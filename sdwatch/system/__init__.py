@@ -1,106 +1,119 @@
-"""What differs between operating systems, and nothing else: one set of functions for all of them.
+"""The differences between operating systems, and nothing else: one set of functions for all of
+them.
 
-Linux and macOS are in posix*.py, Windows in windows*.py: the machine, files, processes.
+Linux and macOS are in posix*.py, Windows in windows*.py: the machine, files, processes. Each of
+them is imported when something in it is first used, since `sdwatch --help` needs none.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 
-import psutil
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from sdwatch.system.file_kinds import Entry, EntryKind
+    from sdwatch.system.interpreter import python_of_console
+    from sdwatch.system.listening import listen_alone, listeners
 
-from sdwatch.system.held import Entry, EntryKind
-from sdwatch.system.interpreter import python_of_console
-from sdwatch.system.listening import listeners
-
-if sys.platform == "win32":
-    from sdwatch.system.session_end import when_session_ends
-    from sdwatch.system.windows import (
-        boot_id,
-        boot_time,
-        code_pages,
-        cut,
-        somebody_listens,
-    )
-    from sdwatch.system.windows_files import (
-        WRITERS_BLOCK_CLAIMS,
-        holding,
-        is_held,
-        is_link,
-        is_still_written,
-        listing,
-        long_path,
-        open_inside,
-        open_new,
-        open_to_append,
-        open_to_read,
-        remove_file,
-        remove_tree,
-        replace,
-        sync_folder,
-        too_long_for_programs,
-    )
-    from sdwatch.system.windows_processes import (
-        ask_to_end,
-        io_bytes,
-        is_same_round,
-        kill,
-        numbering,
-        prints_to,
-        session_members,
-        session_of,
-        spawn,
-        start_mark,
-        use_umask,
-        wait_gone,
-    )
-else:
-    from sdwatch.system.posix import (
-        boot_id,
-        boot_time,
-        code_pages,
-        cut,
-        somebody_listens,
-        when_session_ends,
-    )
-    from sdwatch.system.posix_files import (
-        WRITERS_BLOCK_CLAIMS,
-        holding,
-        is_held,
-        is_link,
-        is_still_written,
-        listing,
-        long_path,
-        open_inside,
-        open_new,
-        open_to_append,
-        open_to_read,
-        remove_file,
-        remove_tree,
-        replace,
-        sync_folder,
-        too_long_for_programs,
-    )
-    from sdwatch.system.posix_processes import (
-        ask_to_end,
-        io_bytes,
-        is_same_round,
-        kill,
-        numbering,
-        prints_to,
-        session_members,
-        session_of,
-        spawn,
-        start_mark,
-        use_umask,
-        wait_gone,
-    )
+    if sys.platform == "win32":
+        from sdwatch.system.session_end import when_session_ends
+        from sdwatch.system.windows import (
+            LONGEST_WAIT,
+            awake_time,
+            boot_id,
+            boot_time,
+            code_pages,
+            cut,
+            open_on_desktop,
+            somebody_listens,
+        )
+        from sdwatch.system.windows_files import (
+            WRITERS_BLOCK_CLAIMS,
+            holding,
+            is_held,
+            is_link,
+            is_still_written,
+            listing,
+            long_path,
+            open_inside,
+            open_new,
+            open_to_append,
+            open_to_read,
+            remove_file,
+            remove_tree,
+            replace,
+            sync_folder,
+            too_long_for_programs,
+        )
+        from sdwatch.system.windows_processes import (
+            ask_to_end,
+            environ_has,
+            io_bytes,
+            is_same_round,
+            kill,
+            numbering,
+            prints_to,
+            session_members,
+            session_of,
+            spawn,
+            start_mark,
+            use_umask,
+            wait_gone,
+        )
+    else:
+        from sdwatch.system.posix import (
+            LONGEST_WAIT,
+            awake_time,
+            boot_id,
+            boot_time,
+            code_pages,
+            cut,
+            open_on_desktop,
+            somebody_listens,
+            when_session_ends,
+        )
+        from sdwatch.system.posix_files import (
+            WRITERS_BLOCK_CLAIMS,
+            holding,
+            is_held,
+            is_link,
+            is_still_written,
+            listing,
+            long_path,
+            open_inside,
+            open_new,
+            open_to_append,
+            open_to_read,
+            remove_file,
+            remove_tree,
+            replace,
+            sync_folder,
+            too_long_for_programs,
+        )
+        from sdwatch.system.posix_processes import (
+            ask_to_end,
+            environ_has,
+            io_bytes,
+            is_same_round,
+            kill,
+            numbering,
+            prints_to,
+            session_members,
+            session_of,
+            spawn,
+            start_mark,
+            use_umask,
+            wait_gone,
+        )
 
 __all__ = [
+    "LONGEST_WAIT",
     "WRITERS_BLOCK_CLAIMS",
     "Entry",
     "EntryKind",
     "ask_to_end",
+    "awake_time",
     "boot_id",
     "boot_time",
     "code_pages",
@@ -113,12 +126,14 @@ __all__ = [
     "is_same_round",
     "is_still_written",
     "kill",
+    "listen_alone",
     "listeners",
     "listing",
     "long_path",
     "numbering",
     "open_inside",
     "open_new",
+    "open_on_desktop",
     "open_to_append",
     "open_to_read",
     "prints_to",
@@ -138,10 +153,24 @@ __all__ = [
     "when_session_ends",
 ]
 
+_SYSTEM = "windows" if sys.platform == "win32" else "posix"
+_HOMES = (
+    _SYSTEM,
+    f"{_SYSTEM}_files",
+    f"{_SYSTEM}_processes",
+    "file_kinds",
+    "interpreter",
+    "listening",
+    "session_end",
+)
 
-def environ_has(pid: int, name: str, value: str) -> bool:
-    """Return whether the process was started with `name=value`. False where that cannot be seen."""
-    try:
-        return psutil.Process(pid).environ().get(name) == value
-    except (psutil.Error, OSError):
-        return False
+
+def __getattr__(name: str) -> object:
+    """Return what one of the modules has under this name, and remember it."""
+    for home in _HOMES if name in __all__ else ():
+        module = importlib.import_module(f"{__name__}.{home}")
+        if hasattr(module, name):
+            found: object = getattr(module, name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

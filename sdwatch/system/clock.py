@@ -6,6 +6,7 @@ nobody can set it); the wall clock serves people, and what must outlast a reboot
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from datetime import UTC, datetime
@@ -13,14 +14,12 @@ from typing import Protocol
 
 from sdwatch import system
 
-_SLICE = 0.2
-
 
 class Clock(Protocol):
     """The times that sdwatch uses, in seconds."""
 
     def monotonic(self) -> float:
-        """Return a time for measuring durations within this process."""
+        """Return a time for measuring durations within this process, while the machine is awake."""
 
     def boot_time(self) -> float:
         """Return the time since the machine's start, sleep included."""
@@ -31,6 +30,9 @@ class Clock(Protocol):
     def boot_id(self) -> str:
         """Return an id of this boot of the machine."""
 
+    def utc_offset(self, wall: float) -> float:
+        """Return how far the machine's local time is ahead of UTC, at this time since 1970."""
+
     def wait(self, event: threading.Event, timeout: float) -> bool:
         """Wait for `event`, at most `timeout` seconds; return whether it is set."""
 
@@ -39,7 +41,7 @@ class SystemClock:
     """The machine's own clocks."""
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return system.awake_time()
 
     def boot_time(self) -> float:
         return system.boot_time()
@@ -50,19 +52,30 @@ class SystemClock:
     def boot_id(self) -> str:
         return system.boot_id()
 
+    def utc_offset(self, wall: float) -> float:
+        if hasattr(time, "tzset"):
+            time.tzset()  # somebody may have moved the machine to another zone
+        return time.localtime(max(0.0, wall)).tm_gmtoff
+
     def wait(self, event: threading.Event, timeout: float) -> bool:
         return event.wait(max(0.0, timeout))
 
 
 def join(thread: threading.Thread, seconds: float | None = None) -> None:
-    """Wait for a thread's end, at most `seconds`, in slices: on Windows a signal's handler runs
-    only between two waits of the main thread."""
-    deadline = None if seconds is None else time.monotonic() + seconds
-    while thread.is_alive():
-        left = _SLICE if deadline is None else min(_SLICE, deadline - time.monotonic())
-        if left <= 0:
-            return
-        thread.join(left)
+    """Wait for the end of a thread that was started, at most `seconds`, as `wait` does."""
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    while thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+        thread.join(min(system.LONGEST_WAIT, left))
+
+
+def wait(event: threading.Event, seconds: float) -> bool:
+    """Wait for `event` on the main thread, at most `seconds`; return whether it is set. In slices
+    on Windows: there a signal's handler runs only between two waits."""
+    deadline = time.monotonic() + seconds
+    while not event.wait(min(system.LONGEST_WAIT, max(0.0, deadline - time.monotonic()))):
+        if time.monotonic() >= deadline:
+            return False
+    return True
 
 
 def iso(wall: float) -> str:

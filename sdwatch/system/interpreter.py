@@ -32,3 +32,10 @@ def found_for(executable: str, folders: Iterable[Path]) -> str:
     beside = [Path(executable).parent] if executable else []
     candidates = (folder / "python.exe" for folder in (*beside, *folders))
     return next((str(path) for path in candidates if path.is_file()), executable)
+
+
+def base_python() -> str:
+    """Return the path of the Python that this one is in the end: on Windows the python.exe of a
+    virtual environment starts it as another process."""
+    base = getattr(sys, "_base_executable", "") or sys.executable
+    return found_for(base, (Path(sys.base_prefix),)) if os.name == "nt" else base

@@ -46,7 +46,7 @@ def root_above(path: Path) -> tuple[Path, list[str]] | None:
 
 
 @dataclass(frozen=True)
-class At:
+class HeldPlace:
     """A place in a folder that is held: `name` and `fd` are what functions of `os` take as a path
     and its dir_fd. Valid while the folder is held."""
 
@@ -56,7 +56,7 @@ class At:
     confined: bool
 
     def beside(self, name: str) -> str:
-        """Another name in the same folder, as functions of `os` take it."""
+        """Return another name in the same folder, as functions of `os` take it."""
         return name if self.fd is not None else str(system.long_path(self.path.with_name(name)))
 
     def status(self) -> os.stat_result:
@@ -73,7 +73,7 @@ class At:
 
 
 @contextmanager
-def place(path: Path) -> Iterator[At]:
+def place(path: Path) -> Iterator[HeldPlace]:
     """Hold the folder of `path`. Raises OSError: NotADirectoryError with the path of what lies
     where a folder should, ELOOP where that is a link. OSErrors from within get the whole path."""
     found = root_above(path)
@@ -82,7 +82,7 @@ def place(path: Path) -> Iterator[At]:
     with system.holding(root, above) if found else nullcontext() as held:
         name = name if held is not None else str(system.long_path(path))
         try:
-            yield At(name, held, path, confined=found is not None)
+            yield HeldPlace(name, held, path, confined=found is not None)
         except OSError as error:
             if error.filename == name:
                 error.filename = str(path)

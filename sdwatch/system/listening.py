@@ -1,8 +1,9 @@
-"""Find who listens where, from the system's own table of TCP connections, without connecting."""
+"""Listen, and find who listens where, from the system's own table of TCP connections."""
 
 from __future__ import annotations
 
 import socket
+import sys
 
 import psutil
 
@@ -20,6 +21,22 @@ def listeners(host: str, port: int) -> list[int | None]:
         and connection.laddr.port == port
         and connection.laddr.ip in addresses
     ]
+
+
+def listen_alone(family: int, address: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address, which nobody else can take. Raises OSError."""
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "win32":  # there another program could listen at the same address
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:  # after a restart the port is free at once
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(128)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
 
 
 def _addresses(host: str) -> set[str]:

@@ -32,10 +32,19 @@ def extended(path: str) -> str:
     return _EXTENDED + plain
 
 
-def too_long(path: str, most: int = LONGEST_FOLDER) -> str:
+def plain(path: str) -> str:
+    r"""Return a path as people write it: without what `extended` puts before it."""
+    if path.startswith(_EXTENDED_SHARE):
+        return "\\\\" + path.removeprefix(_EXTENDED_SHARE)
+    without = path.removeprefix(_EXTENDED)
+    return without if ntpath.splitdrive(without)[0] else path
+
+
+def too_long(path: str) -> str:
     """Return what is wrong with a path that a program without long paths is to use; '' where it
-    has at most `most` units."""
+    has at most LONGEST_FOLDER units."""
     length = units(path)
-    if length <= most:
+    if length <= LONGEST_FOLDER:
         return ""
-    return f"has {length} characters, and Windows takes {most} by default (LongPathsEnabled=0)"
+    most = f"Windows takes {LONGEST_FOLDER} by default (LongPathsEnabled=0)"
+    return f"has {length} characters, and {most}"

@@ -1,4 +1,4 @@
-"""Files that another program holds for a moment are tried again."""
+"""Try again with files that another program holds for a moment."""
 
 from __future__ import annotations
 

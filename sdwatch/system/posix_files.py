@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
-from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, EntryKind
+from sdwatch.system.file_kinds import HELD_CODES, NOT_FOLLOWED, Entry, EntryKind
 
 assert sys.platform != "win32"
 
@@ -43,7 +43,6 @@ def long_path(path: Path) -> Path:
 
 def too_long_for_programs(path: Path) -> str:
     """Return what keeps other programs from using a path of this length: here nothing."""
-    del path
     return ""
 
 
@@ -127,13 +126,13 @@ def open_to_append(name: str, held: int | None) -> int:
     return os.open(name, flags, dir_fd=held)
 
 
-def listing(path: str, held: int | None) -> list[Entry]:
-    """Return what lies in a folder: in the one that is `held`, or else at `path`. Raises
-    OSError."""
+def listing(path: str, held: int | None) -> Iterator[Entry]:
+    """Yield what lies in a folder: in the one that is `held`, or else at `path`. Raises OSError."""
     fd = _open_held(path, held)
     try:
         with os.scandir(fd) as entries:
-            return [Entry(entry.name, _kind_of(entry)) for entry in entries]
+            for entry in entries:
+                yield Entry(entry.name, _kind_of(entry))
     finally:
         os.close(fd)
 
@@ -141,11 +140,11 @@ def listing(path: str, held: int | None) -> list[Entry]:
 def _kind_of(entry: os.DirEntry[str]) -> EntryKind:
     """Return the kind; call it while the folder is open: on some file systems a listing has no
     types."""
+    if entry.is_file(follow_symlinks=False):  # nearly all are
+        return EntryKind.FILE
     if entry.is_symlink():
         return EntryKind.LINK
-    if entry.is_dir(follow_symlinks=False):
-        return EntryKind.FOLDER
-    return EntryKind.FILE if entry.is_file(follow_symlinks=False) else EntryKind.OTHER
+    return EntryKind.FOLDER if entry.is_dir(follow_symlinks=False) else EntryKind.OTHER
 
 
 def remove_file(name: str, held: int | None) -> None:
@@ -187,10 +186,11 @@ def _open_held(path: str, held: int | None) -> int:
     return os.open(path, flags) if held is None else os.open(".", flags, dir_fd=held)
 
 
-def is_still_written(path: Path) -> bool:
-    """Return whether a program of this machine has the file open to write to it, a file server such
-    as smbd included. False where that cannot be known: then a file counts as whole once it has
-    stopped changing.
+def is_still_written(name: str, held: int | None) -> bool:
+    """Return whether a program of this machine has the file `name` open to write to it, a file
+    server such as smbd included. `held`: the folder that it is in; None for a whole
+    path. False where that cannot be known: then a file counts as whole once it has stopped
+    changing.
 
     Linux gives a read lease on a file that nobody writes to (fcntl(2), F_SETLEASE), to the owner of
     the file and to whoever has CAP_LEASE. Network file systems refuse all leases with the same
@@ -199,11 +199,13 @@ def is_still_written(path: Path) -> bool:
     if sys.platform != "linux":
         return False
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=held)
     except OSError:
         return False
     try:
-        return stat.S_ISREG(os.fstat(fd).st_mode) and not _leased(fd) and _gives_leases(path.parent)
+        is_refused = stat.S_ISREG(os.fstat(fd).st_mode) and not _leased(fd)
+        return is_refused and _gives_leases(str(Path(name).parent), held)
     finally:
         os.close(fd)
 
@@ -222,11 +224,12 @@ def _leased(fd: int) -> bool:
     return True
 
 
-def _gives_leases(folder: Path) -> bool:
+def _gives_leases(folder: str, held: int | None) -> bool:
     """Return whether a file in this folder that nobody can write to gets a lease."""
     assert sys.platform == "linux"
     try:
-        written = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        flags = os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+        written = os.open(folder, flags, 0o600, dir_fd=held)
     except OSError:
         return False
     try:

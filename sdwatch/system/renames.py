@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import uuid
 from dataclasses import replace
 from pathlib import Path
 
 from sdwatch import system
-from sdwatch.system import links
+from sdwatch.system import disk, links
 from sdwatch.system.failpoints import failpoint
-from sdwatch.system.links import At, FileIdentity
+from sdwatch.system.links import FileIdentity, HeldPlace
+from sdwatch.system.log_events import LogEvent, about
 from sdwatch.system.patience import patiently
+
+log = logging.getLogger("sdwatch.spool")
 
 
 class ReplacedError(FileNotFoundError):
@@ -33,18 +37,36 @@ def rename(source: Path, target: Path, expected: FileIdentity | None = None) -> 
             raise ReplacedError(errno.ENOENT, "something else lies there now", str(source))
         failpoint("rename", target, source=source)
         patiently(lambda: _move(old, new))
-        if before is not None and not _is_same(before, old, new):
+        if before is not None and not _is_same_or_unknown(before, old, new):
             back = _put_back(new, old)
             raise ReplacedError(
                 errno.ENOENT, f"something else lay there; it is {back}", str(source)
             )
 
 
-def _move(old: At, new: At) -> None:
+def _move(old: HeldPlace, new: HeldPlace) -> None:
     os.rename(old.name, new.name, src_dir_fd=old.fd, dst_dir_fd=new.fd)
 
 
-def _is_same(before: os.stat_result, old: At, new: At) -> bool:
+def _is_same_or_unknown(before: os.stat_result, old: HeldPlace, new: HeldPlace) -> bool:
+    """Return whether what was moved is what lay there before. The rename has happened by now: where
+    the disk does not let it be looked at, an error would lose sight of it. Raises
+    FileNotFoundError."""
+    try:
+        return _is_same(before, old, new)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        log.warning(
+            "%s: moved, but what it is cannot be checked: %s",
+            new.path,
+            disk.in_words(error),
+            extra=about(LogEvent.FILE_UNREADABLE),
+        )
+        return True
+
+
+def _is_same(before: os.stat_result, old: HeldPlace, new: HeldPlace) -> bool:
     """Return whether what was moved is what lay there before. Raises OSError."""
     after = new.status()
     if identity_of(after) == identity_of(before):
@@ -56,7 +78,7 @@ def _is_same(before: os.stat_result, old: At, new: At) -> bool:
     return looks_alike and not _keeps_identity(old, new)
 
 
-def _keeps_identity(old: At, new: At) -> bool:
+def _keeps_identity(old: HeldPlace, new: HeldPlace) -> bool:
     """Return whether a file that is moved between these folders stays the same file for the
     system. On FAT and exFAT it does not: Windows makes the number from the place of its name
     (Microsoft, GetFileInformationByHandle). Asked of a file of our own, in `new` first. Raises
@@ -78,7 +100,7 @@ def _keeps_identity(old: At, new: At) -> bool:
         system.remove_file(there.name, there.fd)
 
 
-def _put_back(at: At, old: At) -> Path:
+def _put_back(at: HeldPlace, old: HeldPlace) -> Path:
     """Undo the rename of something else, and return where it is now. Its folder is still held,
     so it goes back to where it came from, whatever has that path by now."""
     back, number = old, 1

@@ -20,6 +20,8 @@ import pywintypes  # noqa: E402
 import win32con  # noqa: E402
 import win32gui  # noqa: E402
 
+from sdwatch.system.log_events import LogEvent, about  # noqa: E402
+
 log = logging.getLogger("sdwatch.system")
 
 WINDOW_CLASS = "sdwatch waits for the end of the session"
@@ -65,7 +67,11 @@ def _watch(end: Callable[[], None]) -> None:
         window_class = win32gui.RegisterClass(kind)
         win32gui.CreateWindow(window_class, "sdwatch", 0, 0, 0, 0, 0, 0, 0, kind.hInstance, None)
     except pywintypes.error as error:
-        log.warning("a logoff or shutdown will end sdwatch without a clean stop: %s", error)
+        log.warning(
+            "a logoff or shutdown will end sdwatch without a clean stop: %s",
+            error,
+            extra=about(LogEvent.SESSION_END_UNSEEN),
+        )
         return
     win32gui.PumpMessages()
 

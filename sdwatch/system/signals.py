@@ -69,7 +69,7 @@ def keep(code: int) -> None:
 
 
 class LeftToChild:
-    """Leave Ctrl-C to a child: an editor uses it."""
+    """Leaves Ctrl-C to a child: an editor uses it."""
 
     def __enter__(self) -> None:
         # Not SIG_IGN: a child would inherit that.
@@ -79,8 +79,8 @@ class LeftToChild:
         signal.signal(signal.SIGINT, self._before)
 
 
-class Again:
-    """Distinguish a second request to end from an echo of the first."""
+class SecondRequest:
+    """Distinguishes a second request to end from an echo of the first."""
 
     def __init__(self) -> None:
         self._first: float | None = None
@@ -109,17 +109,16 @@ def end(code: int, words: str) -> None:
         os._exit(code)
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del frame
-    again = Again()
+def _interrupt(number: int, _: FrameType | None) -> None:
+    again = SecondRequest()
     again(number)
     catch(lambda n, _: end(INTERRUPTED, f"ended by a second {in_words(n)}") if again(n) else None)
     raise Interrupted(f"stopped by {in_words(number)}")
 
 
 def _raise_again(lost: Any) -> None:
-    """An exception that a destructor or a callback could not pass on; an Interrupted among them is
-    raised once more a moment later."""
+    """Raise an Interrupted again a moment later which a destructor or a callback could not pass
+    on."""
     if not isinstance(lost.exc_value, Interrupted):
         sys.__unraisablehook__(lost)
         return

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from sdwatch import system
 from sdwatch.errors import AlreadyRunningError, SpoolError
 from sdwatch.system import disk, patience, renames
+from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.state")
 
@@ -43,18 +44,19 @@ class StateFolder:
         try:
             disk.ensure_folder(self.root)
             self._lock.acquire(timeout=0)
-            told = f"process {os.getpid()} on {socket.gethostname()}\n"
+            owner = f"process {os.getpid()} on {socket.gethostname()}\n"
             with patience.patiently(
                 lambda: open(self.root / "holder", "w", opener=disk.opener)
             ) as holder:
-                holder.write(told)
+                holder.write(owner)
         except Timeout:
             raise AlreadyRunningError(
                 f"another monitor already runs on {self.root}: {self._holder()}. "
                 "`sdwatch status` shows what it does; stop it before starting another"
             ) from None
         except OSError as error:
-            raise SpoolError(f"{self.root}: the state folder cannot be used: {error}") from error
+            why = disk.in_words(error)
+            raise SpoolError(f"{self.root}: the state folder cannot be used: {why}") from error
 
     def release(self) -> None:
         """Give the lock back."""
@@ -62,7 +64,7 @@ class StateFolder:
 
     @property
     def worker(self) -> str:
-        """This worker's id: made once, then kept. Start-up recovery touches its runs only.
+        """Return this worker's id: made once, then kept. Start-up recovery touches its runs only.
 
         It names a folder in working/, so whatever else the file holds is set aside, and another
         id made. Raises SpoolError.
@@ -71,16 +73,26 @@ class StateFolder:
         try:
             return self._known_worker(path) or _new_worker(path)
         except OSError as error:
-            raise SpoolError(f"{path}: the worker's id cannot be kept: {error}") from error
+            why = disk.in_words(error)
+            raise SpoolError(f"{path}: the worker's id cannot be kept: {why}") from error
+
+    @property
+    def known_worker(self) -> str:
+        """Return this worker's id; '' before its first start, or where it cannot be read. Changes
+        nothing."""
+        try:
+            return disk.read(self.root / "worker").decode("ascii", "replace").strip()
+        except OSError:
+            return ""
 
     @property
     def log_file(self) -> Path:
-        """The monitor's own log."""
+        """Return the path of the monitor's own log."""
         return self.root / "sdwatch.log"
 
     @property
     def status_file(self) -> Path:
-        """A copy of the heartbeat."""
+        """Return the path of a copy of the heartbeat."""
         return self.root / "status.json"
 
     def knows(self, spool: Path) -> bool:
@@ -101,7 +113,7 @@ class StateFolder:
         try:
             disk.ensure_folder(folder)
         except OSError as error:
-            reason = f"{folder}: the folder of a WebUI cannot be made: {error}"
+            reason = f"{folder}: the folder of a WebUI cannot be made: {disk.in_words(error)}"
             raise SpoolError(reason) from error
         return folder
 
@@ -113,7 +125,7 @@ class StateFolder:
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeDecodeError) as error:
-            kept, reason = "", str(error)
+            kept, reason = "", disk.in_words(error)
         if _WORKER.fullmatch(kept):
             return kept
         aside = path.with_name(f"worker.unreadable-{secrets.token_hex(4)}")
@@ -124,6 +136,7 @@ class StateFolder:
             path,
             reason,
             aside.name,
+            extra=about(LogEvent.WORKER_LOST),
         )
         return ""
 
@@ -134,8 +147,13 @@ class StateFolder:
             return "it could not be named"
 
 
+def json_log(file: Path) -> Path:
+    """Return the path of the same log as JSON lines."""
+    return file.with_suffix(".jsonl")
+
+
 def _new_worker(path: Path) -> str:
-    """Raises OSError."""
+    """Make a worker id and write it to `path`. Raises OSError."""
     host = re.sub(r"[^a-z0-9]", "-", socket.gethostname().lower())[:30]
     worker = f"{host}-{secrets.token_hex(3)}"
     disk.write(path, worker.encode())

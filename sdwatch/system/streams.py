@@ -9,7 +9,10 @@ import os
 import stat
 import sys
 from contextlib import suppress
-from typing import Any, TextIO
+
+TYPE_CHECKING = False  # typing is slow to import
+if TYPE_CHECKING:
+    from typing import Any, TextIO
 
 
 def prepare() -> None:

@@ -16,19 +16,20 @@ _PACKAGES = (
     "PyYAML",
     "watchdog",
     "filelock",
+    "regex",
 )
 
 
 def versions() -> dict[str, str]:
     """Return the versions by name, without the name of the host."""
-    told = {
+    found = {
         "sdwatch": __version__,
         "Python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
     for name in _PACKAGES:
         try:
-            told[name] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:
-            told[name] = "not installed"
-    return told
+            found[name] = "not installed"
+    return found

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import os
 import socket
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -14,12 +16,24 @@ from sdwatch.system.listening import listeners
 
 assert sys.platform == "win32"
 
+LONGEST_WAIT = 1.0
+"""Seconds that the main thread may wait at once: here a signal is handled only after that."""
+
 
 def boot_time() -> float:
     """Return seconds since the machine's start, sleep included."""
     ticks = ctypes.windll.kernel32.GetTickCount64
     ticks.restype = ctypes.c_ulonglong
     return float(ticks()) / 1000.0
+
+
+def awake_time() -> float:
+    """Return seconds for measuring durations, sleep not included. Python's own monotonic clock
+    counts sleep here (GetTickCount64, Microsoft): after eight hours of it each call in flight
+    would look stuck, and each start too long."""
+    ticks = ctypes.c_ulonglong()
+    ctypes.windll.kernel32.QueryUnbiasedInterruptTime(ctypes.byref(ticks))
+    return ticks.value / 10_000_000.0
 
 
 @functools.cache
@@ -51,6 +65,15 @@ def code_pages() -> tuple[str, ...]:
     windows use (ANSI), and what consoles and cmd.exe do (OEM)."""
     kernel = ctypes.windll.kernel32
     return f"cp{kernel.GetACP()}", f"cp{kernel.GetOEMCP()}"
+
+
+def open_on_desktop(path: Path) -> bool:
+    """Open a file or folder as a double-click does. Return False where nothing opens this."""
+    try:
+        os.startfile(path)
+    except OSError:
+        return False
+    return True
 
 
 def cut(connection: socket.socket) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sdwatch.system.held import HELD_CODES, NOT_FOLLOWED, Entry, EntryKind, file_kind
+from sdwatch.system.file_kinds import HELD_CODES, NOT_FOLLOWED, Entry, EntryKind, file_kind
 from sdwatch.system.long_paths import LONGEST_FOLDER, extended, too_long, units
 
 assert sys.platform == "win32"
@@ -32,7 +32,6 @@ _NAME_SURROGATE = 0x20000000  # of a reparse tag: IsReparseTagNameSurrogate in n
 
 def sync_folder(path: str, held: int | None) -> None:
     """Do nothing: on Windows the file system journals names."""
-    del path, held
 
 
 def long_path(path: Path) -> Path:
@@ -128,7 +127,6 @@ def open_inside(folder: Path, name: str) -> int:
 def open_new(name: str, held: int | None, permissions: int = 0o666) -> int:
     """Return a descriptor to write a file that is not there yet; a link of that name is there,
     wherever it leads. An ACL decides about permissions. Raises FileExistsError, OSError."""
-    del held, permissions
     flags = win32con.FILE_ATTRIBUTE_NORMAL | _OPEN_REPARSE_POINT
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE  # as open() does
     file = _opened(Path(name), win32con.GENERIC_WRITE, share, win32con.CREATE_NEW, flags)
@@ -137,7 +135,6 @@ def open_new(name: str, held: int | None, permissions: int = 0o666) -> int:
 
 def open_to_append(name: str, held: int | None) -> int:
     """Return a descriptor to append to a file that is there, and to read it. Raises OSError."""
-    del held
     fd = os.open(name, os.O_RDWR | os.O_APPEND | os.O_BINARY)
     # While it is open it is what lies there: open() does not let others remove or rename it.
     if is_link(os.lstat(name)):
@@ -146,11 +143,12 @@ def open_to_append(name: str, held: int | None) -> int:
     return fd
 
 
-def listing(path: str, held: int | None) -> list[Entry]:
-    """Return what lies in a folder. Raises OSError."""
+def listing(path: str, held: int | None) -> Iterator[Entry]:
+    """Yield what lies in a folder. Raises OSError."""
     del held
     with os.scandir(path) as entries:
-        return [Entry(entry.name, _kind_of(entry)) for entry in entries]
+        for entry in entries:
+            yield Entry(entry.name, _kind_of(entry))
 
 
 def _kind_of(entry: os.DirEntry[str]) -> EntryKind:
@@ -171,7 +169,7 @@ def remove_tree(name: str, held: int | None) -> None:
     what it was when it was looked at, until it is empty. Raises OSError."""
     path = Path(name)
     with holding(path.parent, [path.name]):
-        for entry in listing(name, held):
+        for entry in list(listing(name, held)):
             inner = long_path(path / entry.name)
             if entry.kind is EntryKind.FOLDER:
                 remove_tree(str(inner), held)
@@ -186,13 +184,11 @@ def remove_tree(name: str, held: int | None) -> None:
 def remove_file(name: str, held: int | None) -> None:
     """Remove a file, also one that is marked read-only: there that keeps it from being removed or
     replaced, which elsewhere is its folder's business. Raises OSError."""
-    del held
     _although_read_only(name, Path(name).unlink)
 
 
 def replace(old: str, new: str, held: int | None) -> None:
     """Rename over what is there, also a file that is marked read-only. Raises OSError."""
-    del held
     _although_read_only(new, lambda: os.replace(old, new))
 
 
@@ -208,12 +204,13 @@ def _although_read_only(name: str, effect: Callable[[], None]) -> None:
         effect()
 
 
-def is_still_written(path: Path) -> bool:
+def is_still_written(name: str, held: int | None) -> bool:
     """Return whether somebody has the file open to write: then it cannot be opened without
-    sharing that. Who only reads it, a virus scanner or a preview, is in nobody's way."""
+    sharing that. `name`: its whole path; no folder is `held` here.
+    Who only reads it, a virus scanner or a preview, is in nobody's way."""
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_DELETE
     try:
-        _opened(path, win32con.GENERIC_READ, share, win32con.OPEN_EXISTING, 0).Close()
+        _opened(Path(name), win32con.GENERIC_READ, share, win32con.OPEN_EXISTING, 0).Close()
     except OSError as error:
         return error.winerror == _ERROR_SHARING_VIOLATION
     return False

@@ -26,6 +26,7 @@ import win32con  # noqa: E402
 import win32file  # noqa: E402
 import win32job  # noqa: E402
 
+from sdwatch.system.log_events import LogEvent, about  # noqa: E402
 from sdwatch.system.windows_files import long_path  # noqa: E402
 
 log = logging.getLogger("sdwatch.webui")
@@ -58,9 +59,16 @@ def start_mark(pid: int) -> str | None:
         return None
 
 
+def environ_has(pid: int, name: str, value: str) -> bool:
+    """Return whether the process was started with `name=value`. False where that cannot be seen."""
+    try:
+        return psutil.Process(pid).environ().get(name) == value
+    except (psutil.Error, OSError):
+        return False
+
+
 def use_umask(mask: int) -> None:
     """Do nothing: here the folder's ACL decides, which is inherited."""
-    del mask
 
 
 def spawn(
@@ -80,7 +88,7 @@ def spawn(
     alone. Raises OSError.
     """
     job = _new_job(job_name)
-    with open(_append(stdout), "ab") as out, open(_append(stderr), "ab") as err:
+    with open(open_log(stdout), "ab") as out, open(open_log(stderr), "ab") as err:
         start = functools.partial(_start_suspended, list(command), cwd, dict(env), out, err, job)
         try:
             # Whoever started us may have put us into a job that ends with it (the Task Scheduler,
@@ -138,7 +146,11 @@ def _new_job(job_name: str) -> Any | None:
     try:
         return _job_api.CreateJobObject(security, _GLOBAL + job_name)
     except pywintypes.error as error:
-        log.warning("no job object (%s): a child that leaves the WebUI may be missed", error)
+        log.warning(
+            "no job object (%s): a child that leaves the WebUI may be missed",
+            error,
+            extra=about(LogEvent.PROCESS_NOT_CONTAINED),
+        )
         return None
 
 
@@ -151,43 +163,39 @@ def _put_into(job: Any, process: subprocess.Popen[bytes], job_name: str) -> None
             "pid %d is in no job object (%s): a child that leaves it may be missed",
             process.pid,
             error,
+            extra=about(LogEvent.PROCESS_NOT_CONTAINED),
         )
     else:
         _jobs[job_name] = job
 
 
 def session_of(pid: int) -> int | None:
-    """Windows has no such sessions: a job object holds what belongs together."""
-    del pid
+    """Return None: Windows has no such sessions, a job object holds what belongs together."""
     return None
 
 
 def session_members(session: int) -> list[psutil.Process]:
-    """See `session_of`."""
-    del session
+    """Return nothing, see `session_of`."""
     return []
 
 
 def numbering() -> str:
-    """Numbers are given in no order here, so nothing can be said of them."""
+    """Return '': numbers are given in no order here, so nothing can be said of them."""
     return ""
 
 
 def is_same_round(then: str) -> bool:
-    """See `numbering`."""
-    del then
+    """Return False, see `numbering`."""
     return False
 
 
 def prints_to(process: psutil.Process, paths: Iterable[Path]) -> bool:
     """Return whether stdout or stderr of a process goes to one of `paths`: cannot be seen here."""
-    del process, paths
     return False
 
 
 def ask_to_end(pids: Iterable[int], group: int | None, job_name: str) -> None:
-    """Ctrl+Break to the group; there is nothing milder for what is outside of it."""
-    del pids, job_name
+    """Send Ctrl+Break to the group; there is nothing milder for what is outside of it."""
     if group is None:
         return
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
@@ -243,7 +251,7 @@ def io_bytes(process: psutil.Process) -> int:
     return counters.read_bytes + counters.write_bytes + counters.other_bytes
 
 
-def _append(path: Path) -> int:
+def open_log(path: Path) -> int:
     """Return a descriptor that can only append, also in the process that inherits it: mode "ab"
     alone would leave a hole after the file was truncated in place."""
     share = win32con.FILE_SHARE_READ | win32con.FILE_SHARE_WRITE | win32con.FILE_SHARE_DELETE

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.helpers import RESET
 
 Script = Callable[["Handler"], None]
 
@@ -89,7 +90,7 @@ def images(*pictures: bytes, key: str = "images") -> Script:
 
 def reset(handler: Handler) -> None:
     """The connection is reset, as by a process that died."""
-    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     handler.close_connection = True
     handler.connection.close()
 

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from sdwatch.errors import WebUIBadRequestError, WebUIReplyError
-from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.webui.http.reply import read_reply
 from tests.fakes import picture
@@ -36,7 +36,7 @@ def test_a_path_is_no_picture_and_the_job_says_so(path: str, before: tuple[str, 
         read_reply("txt2img", body(*before, path))
     assert path not in str(caught.value)
     assert "castle" not in str(caught.value)
-    explanation = judge(FailureFacts(caught.value))
+    explanation = diagnose(FailureFacts(caught.value))
     assert explanation.diagnosis is Diagnosis.BAD_REQUEST
     assert "Ask for pictures" in explanation.advice
 

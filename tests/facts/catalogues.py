@@ -30,7 +30,7 @@ def openapi(kind: str) -> Any:
 @cache
 def catalogue(kind: str) -> Catalogue:
     """What sdwatch makes of them."""
-    made = catalogue_of(openapi(kind), is_sdcpp=kind == "sdcpp")
+    made = catalogue_of(openapi(kind), bare_404=kind == "sdcpp")
     recorded = answers(kind)
     for route in LISTS:
         answer = recorded.get(route, {"status": 404})

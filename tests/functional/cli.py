@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.functional import warm
-from tests.helpers import TO_BE_ASKED, ask_to_stop, free_port, wait_until
+from tests import warm
+from tests.helpers import ask_to_stop, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 100.0
@@ -26,7 +26,13 @@ def sdwatch(cwd: Path, *args: object, **env: str) -> subprocess.CompletedProcess
     """Run a command to its end, as quickly as the system can; see warm.py."""
     if not warm.CAN_FORK:
         return started(cwd, *args, **env)
-    return warm.run(cwd, [*map(str, args)], _env(**env), LIMIT)
+    ended = warm.run("-m", "sdwatch", *map(str, args), cwd=cwd, env=_env(**env), limit=LIMIT)
+    out, err = _text(ended.stdout), _text(ended.stderr)
+    return subprocess.CompletedProcess(ended.args, ended.returncode, out, err)
+
+
+def _text(printed: bytes) -> str:
+    return printed.decode("utf-8").replace("\r\n", "\n")
 
 
 def started(cwd: Path, *args: object, **env: str) -> subprocess.CompletedProcess[str]:
@@ -44,19 +50,10 @@ def started(cwd: Path, *args: object, **env: str) -> subprocess.CompletedProcess
 
 
 @contextmanager
-def running(cwd: Path, *, held: bool = False) -> Iterator[subprocess.Popen[str]]:
+def running(cwd: Path, *, held: bool = False) -> Iterator[warm.Process]:
     """`sdwatch run` in the background, once it says in its heartbeat that a lane is ready, or
     `held`; stopped cleanly at the end."""
-    with open(cwd / "run.out", "w") as output:
-        monitor = subprocess.Popen(
-            [sys.executable, "-m", "sdwatch", "run"],
-            cwd=cwd,
-            env=_env(),
-            stdout=output,
-            stderr=output,
-            text=True,
-            creationflags=TO_BE_ASKED,
-        )
+    monitor = warm.begin("-m", "sdwatch", "run", out=cwd / "run.out", cwd=cwd, env=_env())
     try:
         wait_until(lambda: is_held(cwd) if held else "ready" in states(cwd), 60, "the lane is so")
         yield monitor
@@ -64,7 +61,7 @@ def running(cwd: Path, *, held: bool = False) -> Iterator[subprocess.Popen[str]]
         stop(monitor)
 
 
-def stop(monitor: subprocess.Popen[str]) -> int:
+def stop(monitor: warm.Process) -> int:
     """Ask it to stop, as a service manager does; its exit code."""
     if monitor.poll() is None:
         ask_to_stop(monitor)

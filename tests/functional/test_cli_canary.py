@@ -9,7 +9,7 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.webui.http.canary import SIDE, flaw_in
 from tests.fakes import picture
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch
-from tests.helpers import wait_until
+from tests.helpers import PATIENCE, wait_until
 from tests.webui.recorded_webui import RecordedWebUI, recorded
 from tests.webui.sim import running as simulated
 
@@ -37,7 +37,7 @@ def test_a_webui_that_does_not_answer_is_reported_with_how_to_start_it(tmp_path:
     told = sdwatch(tmp_path, "canary", "simulator")
     assert told.returncode == ExitCode.ERROR
     assert "is not ready: " in told.stdout
-    assert "`sdwatch run` starts it" in told.stdout
+    assert "start it with `sdwatch run`" in told.stdout
     assert not list(tmp_path.glob("canary-*"))
     assert sdwatch(tmp_path, "canary", "other").returncode == ExitCode.NOT_FOUND
 
@@ -76,7 +76,7 @@ def busy(server: RecordedWebUI) -> tuple[int, bytes]:
     return 200, json.dumps({"progress": 0.5, "state": state}).encode()
 
 
-def test_while_it_generates_for_somebody_the_canary_waits_and_says_so(tmp_path: Path) -> None:
+def test_the_canary_waits_while_it_generates_for_somebody_and_says_so(tmp_path: Path) -> None:
     with recorded("forge", {"progress": busy}) as server:
         configure(tmp_path, server.url)
         told = sdwatch(tmp_path, "canary")
@@ -86,10 +86,10 @@ def test_while_it_generates_for_somebody_the_canary_waits_and_says_so(tmp_path: 
     assert len(server.posts) == 1
 
 
-def test_during_a_job_the_canary_waits_for_its_call_and_says_which_job(tmp_path: Path) -> None:
-    make_spool(tmp_path, "--step-time", "3")
+def test_the_canary_waits_for_the_call_of_a_job_and_says_which_job(tmp_path: Path) -> None:
+    make_spool(tmp_path, "--step-time", str(4 * PATIENCE))
     with running(tmp_path):
-        drop(tmp_path, "castle.yaml")  # two steps
+        drop(tmp_path, "castle.yaml")  # two steps: longer than a command takes to start
         run = wait_until(lambda: calling(tmp_path), 60, "a call is under way")
         told = sdwatch(tmp_path, "canary")
         assert told.returncode == ExitCode.OK, told.stdout + told.stderr

@@ -22,7 +22,7 @@ def test_every_mistake_is_reported_with_its_place(tmp_path: Path) -> None:
     assert told.returncode == ExitCode.BAD_JOB
     assert "bad.yaml:2:1: " in told.stdout
     assert "bad.yaml:3:8: " in told.stdout
-    assert "none.yaml: cannot be read: No such file" in told.stdout
+    assert "none.yaml: cannot be read: " in told.stdout
     assert told.stdout.splitlines()[-1] == "2 checked, 2 with mistakes"
 
 
@@ -32,6 +32,15 @@ def test_a_warning_is_no_mistake(tmp_path: Path) -> None:
     assert told.returncode == ExitCode.OK
     assert "tag.yaml:1:" in told.stdout
     assert ": warning: " in told.stdout
+
+
+def test_a_job_that_would_wait_for_a_time_says_until_when(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("prompt: x\nnot_before: 2450-01-01 09:30\n", encoding="utf-8")
+    (tmp_path / "b.yaml").write_text("prompt: x\nnot_before: 2001-01-01\n", encoding="utf-8")
+    told = sdwatch(tmp_path, "check", "a.yaml", "b.yaml")
+    assert told.returncode == ExitCode.OK
+    assert "a.yaml: waits until 2450-01-01 09:30: not_before" in told.stdout
+    assert "b.yaml" not in told.stdout
 
 
 def test_the_job_of_a_folder_is_checked_with_its_images(tmp_path: Path) -> None:
@@ -90,7 +99,7 @@ def test_a_webui_that_would_listen_on_all_interfaces_is_warned_of(tmp_path: Path
     text = (tmp_path / "sdwatch.yaml").read_text(encoding="utf-8")
     assert "--server-name, 127.0.0.1, " in text
     text = text.replace("--server-name, 127.0.0.1, ", "")
-    text = re.sub(r"cwd: \S+", f"cwd: {tmp_path}", text)
+    text = re.sub(r"cwd: \S+", lambda _: f"cwd: {tmp_path}", text)
     (tmp_path / "sdwatch.yaml").write_text(text, encoding="utf-8")
     told = sdwatch(tmp_path, "check")
     assert told.returncode == ExitCode.BAD_CONFIG  # there is no Forge here
@@ -151,3 +160,59 @@ def test_the_user_name_is_that_of_the_config(tmp_path: Path) -> None:
         (tmp_path / "sdwatch.yaml").write_text(json.dumps(config))
         told = sdwatch(tmp_path, "check", "--against", url, "job.yaml")
         assert told.returncode == ExitCode.OK, told.stdout + told.stderr
+
+
+def test_the_calls_of_several_stages_are_shown_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "graph.yaml").write_text(
+        "keep: last\nstages:\n- txt2img: {id: base, prompt: x, n_iter: 2}\n"
+        "- img2img: {id: day, input: base, prompt: d}\n- upscale: {input: base}\n"
+        "- img2img: {input: day, prompt: a, fan_out: off}\n"
+    )
+    told = sdwatch(tmp_path, "check", "graph.yaml")
+    assert told.returncode == ExitCode.OK
+    assert told.stdout.splitlines()[-7:] == [
+        "graph.yaml: calls in order:",
+        "  1. base (txt2img): 2 calls",
+        "  2. day (img2img), of each image of base: 2 calls",
+        "  3. upscale, of each image of base: 2 calls",
+        "  4. img2img, of all images of day: 1 call",
+        "  kept: the pictures of stages 3, 4",
+        "1 checked, 0 with mistakes",
+    ]
+
+
+def test_a_job_with_many_points_is_counted_and_timed_from_the_history(tmp_path: Path) -> None:
+    numbers = ", ".join(map(str, range(1, 101)))
+    text = f"prompt: a ${{a}}\nmatrix: {{a: [{numbers}], steps: [{numbers}]}}\n"
+    (tmp_path / "grid.yaml").write_text(text)
+    told = sdwatch(tmp_path, "check", "grid.yaml")
+    assert told.stdout.splitlines()[0] == "grid.yaml: 10,000 points, 10,000 pictures"
+    spool = make_spool(tmp_path)
+    run = spool / "done" / "20260921-000000.000-job-ab12"
+    run.mkdir(parents=True)
+    record = {"event": "call_finished", "call": "1.1", "seconds": 9.0}
+    (run / "journal.jsonl").write_text(json.dumps(record) + "\n")
+    told = sdwatch(tmp_path, "check", "grid.yaml")
+    assert told.stdout.splitlines()[0] == (
+        "grid.yaml: 10,000 points, 10,000 pictures, about 25 h 00 min from the history of this "
+        "machine"
+    )
+    assert told.returncode == ExitCode.OK
+
+
+def test_a_mistake_in_defaults_is_named_with_the_whole_path(tmp_path: Path) -> None:
+    spool = make_spool(tmp_path)
+    defaults = spool / "inbox" / "_defaults.yaml"
+    defaults.parent.mkdir(parents=True, exist_ok=True)
+    defaults.write_text("steps: many\n")
+    (tmp_path / "x.yaml").write_text("prompt: x\n")
+    told = sdwatch(tmp_path, "check", "x.yaml")
+    assert told.returncode == ExitCode.BAD_JOB
+    assert told.stdout.startswith(f"{defaults}:1:8: steps must be a whole number")
+
+
+def test_a_folder_of_wildcards_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
+    make_spool(tmp_path, wildcards="no-such")
+    told = sdwatch(tmp_path, "check")
+    assert told.returncode == ExitCode.OK
+    assert "warning: wildcards: there is no folder" in told.stderr

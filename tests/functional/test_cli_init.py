@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.init import FOR_EXTENSIONS, HAS_EXTENSIONS, WEBUIS
-from sdwatch.config import load_config
+from sdwatch.cli.init import MORE_EXAMPLES, NEEDING_MORE, WEBUIS
+from sdwatch.config_file import load_config
 from tests.functional.cli import sdwatch
 from tests.webui.sim import running
 
@@ -25,6 +26,11 @@ def test_init_writes_a_config_that_can_be_used(tmp_path: Path, webui: str) -> No
     assert (folder / "inbox" / "README.md").is_file()
 
 
+def examples_in(folder: Path) -> list[Path]:
+    """The job files in a folder of examples, also those of job folders."""
+    return sorted(folder.rglob("*.yaml"))
+
+
 @pytest.mark.parametrize("webui", WEBUIS)
 def test_the_examples_have_no_mistakes_and_find_their_schema(tmp_path: Path, webui: str) -> None:
     sdwatch(tmp_path, "init", ".", "--webui", webui)
@@ -33,24 +39,29 @@ def test_the_examples_have_no_mistakes_and_find_their_schema(tmp_path: Path, web
     assert {path.name for path in examples} >= {"castle.yaml", "night.yaml", "sketch"}
     told = sdwatch(tmp_path, "check", *examples)
     assert told.returncode == ExitCode.OK, told.stdout
-    assert (tmp_path / "job.schema.json").is_file()
+    for name in ("job.schema.json", "defaults.schema.json"):
+        assert json.loads((tmp_path / name).read_text(encoding="utf-8"))["$schema"]
+    for job in examples_in(folder):
+        named = re.search(r"\$schema=(\S+)", job.read_text(encoding="utf-8"))
+        assert named is not None
+        assert (job.parent / named[1]).resolve() == tmp_path / "job.schema.json"
     commands: list[tuple[object, ...]] = [("submit", folder / "castle.yaml")]
     for command in [*commands, *([("check",)] if webui == "simulator" else [])]:
         assert sdwatch(tmp_path, *command).returncode == ExitCode.OK
 
 
 @pytest.mark.parametrize("webui", WEBUIS)
-def test_jobs_that_need_extensions_are_kept_apart_from_the_examples(
+def test_jobs_that_need_extensions_or_models_are_kept_apart_from_the_examples(
     tmp_path: Path, webui: str
 ) -> None:
     sdwatch(tmp_path, "init", ".", "--webui", webui)
-    folder = tmp_path / FOR_EXTENSIONS
-    assert folder.exists() is (webui in HAS_EXTENSIONS)
-    assert not (tmp_path / "examples" / "extensions").exists()
+    folder = tmp_path / NEEDING_MORE
+    assert folder.exists() is (webui in MORE_EXAMPLES)
     if folder.exists():
+        assert (folder / "flux.yaml").exists() is ("forge" in webui)
         assert "need extensions" in (folder / "README.md").read_text(encoding="utf-8")
         jobs = [path for path in sorted(folder.iterdir()) if path.suffix != ".md"]
-        assert len(jobs) == 3
+        assert len(jobs) == (5 if "forge" in webui else 4)
         told = sdwatch(tmp_path, "check", *jobs)
         assert told.returncode == ExitCode.OK, told.stdout
 
@@ -99,3 +110,15 @@ def test_a_forge_neo_can_do_the_examples_that_are_written_for_it(tmp_path: Path)
         told = sdwatch(tmp_path, "check", "--against", f"http://127.0.0.1:{neo.port}", *files)
     assert told.returncode == ExitCode.OK, told.stdout
     assert "Forge Neo" in told.stdout
+
+
+def test_a_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told = sdwatch(tmp_path, "init", tmp_path / "file" / "below")
+    assert told.returncode == ExitCode.ERROR
+    (line,) = told.stderr.splitlines()
+    assert line.startswith("sdwatch: ")
+    file = tmp_path / "file"
+    assert line.endswith((f": {file}", f": {file / 'below'}"))  # Windows names the file
+    assert "Errno" not in line
+    assert "WinError" not in line

@@ -30,7 +30,7 @@ RUNS = [
 def _drawn(status: dict[str, Any], *told: Notice, width: int = 80) -> list[str]:
     show = LiveShow(lambda: status, "/render/spool")
     for notice in told:
-        show.tell(notice)
+        show.notify(notice)
     screen = io.StringIO()
     Console(file=screen, width=width).print(show._draw())
     return screen.getvalue().splitlines()
@@ -88,4 +88,4 @@ def test_how_to_stop_is_drawn_whole_however_long_the_path_of_the_spool() -> None
     screen = io.StringIO()
     Console(file=screen, width=80).print(show._draw())
     head = screen.getvalue().splitlines()[0]
-    assert head.rstrip().endswith("stopping: 29 s left, Ctrl-C ends it now")
+    assert head.rstrip().endswith("stopping: 29 s left, Ctrl-C stops it at once")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import shlex
+import subprocess
 import sys
 import tempfile
 import threading
 import zipfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from sdwatch.cli import main
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.spool.bundle import name_for_others
 from sdwatch.stages.ending import Ending
+from sdwatch.webui.http.client import Reply
 from tests.api.scripted_server import images, serving, status
 from tests.fakes import PlainClient, Workplace, picture, reply, server_error
 from tests.helpers import wait_until
@@ -63,7 +67,9 @@ def everything(folder: Path) -> dict[str, bytes]:
 def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     script = tmp_path / "an editor.py"
     script.write_text(f"import sys, pathlib\npath = pathlib.Path(sys.argv[1])\n{body}\n")
-    monkeypatch.setenv("VISUAL", shlex.join([sys.executable, str(script)]))
+    words = [sys.executable, str(script)]
+    join = subprocess.list2cmdline if sys.platform == "win32" else shlex.join
+    monkeypatch.setenv("VISUAL", join(words))
 
 
 # -- retry
@@ -145,7 +151,7 @@ def test_what_why_txt_prints_works_from_any_folder(
 
 @pytest.mark.parametrize("name", ["RUN", "."])
 @pytest.mark.parametrize("config", ["sdwatch.yaml", "config/sdwatch.yaml"])
-def test_in_a_runs_own_folder_its_spool_is_found(
+def test_the_spool_is_found_from_a_runs_own_folder(
     place: Workplace, monkeypatch: pytest.MonkeyPatch, config: str, name: str
 ) -> None:
     run = failed(place)
@@ -167,7 +173,7 @@ def test_with_the_built_in_config_they_work_in_the_runs_own_folder(
     place.spool = replace(place.spool, root=tmp_path / "sdwatch-spool")
     place.spool.prepare()
     run = failed(place)
-    assert "Type these in this folder" in (run / "WHY.txt").read_text(encoding="utf-8")
+    assert "Type these commands in this folder" in (run / "WHY.txt").read_text(encoding="utf-8")
     monkeypatch.chdir(run)
     for command in commands_in(run)[1:2]:
         assert main(command) == ExitCode.OK
@@ -175,11 +181,13 @@ def test_with_the_built_in_config_they_work_in_the_runs_own_folder(
     assert str(place.spool.root) in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("command", "told"),
-    [(" ", "$EDITOR is empty"), ("vi 'x", "$EDITOR is not a command"), ("a\\", "is not a command"),
-     ("no-such-editor", "cannot be started"), ("''", "cannot be started")],
-)  # fmt: skip
+WRONG_EDITORS = [(" ", "$EDITOR is empty"), ("no-such-editor", "cannot be started"),
+                 ('""', "cannot be started"), ('vi "x', "$EDITOR is not a command")]  # fmt: skip
+if os.name == "posix":  # on Windows ' is no quote, and \ leads into a folder
+    WRONG_EDITORS += [("vi 'x", "$EDITOR is not a command"), ("a\\", "is not a command")]
+
+
+@pytest.mark.parametrize(("command", "told"), WRONG_EDITORS)
 def test_a_wrong_editor_is_reported_and_leaves_nothing_behind(
     place: Workplace,
     tmp_path: Path,
@@ -218,7 +226,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("(path.parent / 'note').write_text('x'); sys.exit(3)", 1),
     ],
 )
-def test_of_an_edit_only_what_somebody_wrote_stays(
+def test_only_what_somebody_wrote_stays_of_an_edit(
     place: Workplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, stays: int
 ) -> None:
     run = failed(place, "promt: a castle\n")
@@ -297,7 +305,7 @@ def test_what_the_webui_says_is_shown(place: Workplace, capsys: pytest.CaptureFi
     told = capsys.readouterr().out
     assert "no answer (WebUIUnreachableError)" in told
     assert "refused" in told
-    assert "start it by hand; then replay again" in told
+    assert "start it by hand, then replay again" in told
 
 
 def test_what_the_webui_prints_after_its_reply_is_shown(
@@ -335,7 +343,7 @@ def test_with_a_webui_of_our_own_it_says_that_run_starts_it(
     config["webuis"]["forge"]["command"] = ["webui"]
     (tmp_path / "sdwatch.yaml").write_text(json.dumps(config))
     assert main(["replay", run.name]) == ExitCode.ERROR
-    assert "`sdwatch run` starts it and keeps it" in capsys.readouterr().out
+    assert "start it with `sdwatch run`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://u:p@host:1", "http://host:1/path", "x"])
@@ -365,10 +373,49 @@ def test_a_bundle_is_one_zip_that_overwrites_none(
     made = [f"{name_for_others(run.name)}{n}.zip" for n in ("", "-2")] + ["mine.zip"]
     for name in made:
         with zipfile.ZipFile(tmp_path / name) as archive:
-            assert {"WHY.txt", "error.json", "run.json"} <= set(archive.namelist())
+            assert {"journal.jsonl", "error.json"} <= set(archive.namelist())
     assert f"{made[0]}: " in capsys.readouterr().out
     assert everything(run) == before
     assert main(["bundle", "no-such-run"]) == ExitCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("answer", "adds_it"),
+    [("y\n", True), ("Yes\n", True), ("\n", False), ("n\n", False), ("", False), (None, False)],
+)
+def test_the_log_is_added_to_a_bundle_only_after_it_was_shown_and_somebody_agreed(
+    place: Workplace,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    answer: str | None,
+    adds_it: bool,
+) -> None:
+    run = failed(place)
+    # Its ends of lines as an editor on Windows leaves them.
+    (run / "webui_tail.log").write_bytes(
+        b"Token merging: \x1b[2J\r\nprompt: a castle\r\n/home/bob/x.py\r\n"
+    )
+    monkeypatch.setattr("sys.stdin", None if answer is None else io.StringIO(answer))
+    assert main(["bundle", run.name, "--with-log", "-o", "mine.zip"]) == ExitCode.OK
+    shown = capsys.readouterr().out
+    assert "Token merging: \\x1b[2J\nprompt: <hidden>" in shown
+    assert "\n~/x.py" in shown
+    with zipfile.ZipFile(tmp_path / "mine.zip") as archive:
+        assert ("webui_tail.log" in archive.namelist()) == adds_it
+        assert "journal.jsonl" in archive.namelist()
+        if adds_it:
+            assert b"prompt: <hidden>\n~/x.py" in archive.read("webui_tail.log")
+
+
+def test_a_bundle_of_a_run_without_a_log_asks_nothing(
+    place: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = failed(place)
+    for path in run.glob("webui_tail*"):
+        path.unlink()
+    assert main(["bundle", run.name, "--with-log", "-o", "mine.zip"]) == ExitCode.OK
+    assert "no log of the WebUI" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -394,3 +441,62 @@ def test_a_damaged_manifest_costs_a_bundle_and_a_replay_only_what_was_in_it(
     main(["replay", run.name])  # there is nobody at its url
     said = capsys.readouterr().err
     assert "broke" not in said
+
+
+@pytest.mark.parametrize(("point", "says"), [("3", "there is no point 3"), ("0", "at least 1")])
+def test_a_point_that_a_job_does_not_have_is_not_queued(
+    place: Workplace, capsys: pytest.CaptureFixture[str], point: str, says: str
+) -> None:
+    job = "prompt: a ${x}\nwidth: 64\nheight: 64\nmatrix: {x: [1, 2]}\n"
+    run = failed(place, job, reply(picture(1)), server_error())
+    assert main(["retry", run.name, "--point", point]) != ExitCode.OK
+    error = capsys.readouterr().err
+    assert says in error
+    assert f"{run.name}:" in error or f"{run.name}/" in error
+    assert "sdwatch-retry-" not in error  # its temporary folder
+    assert not list(place.spool.inbox.iterdir())
+
+
+def test_a_retry_of_points_is_not_edited_silently_unedited(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["retry", "x", "--edit", "--failed"])
+    assert "not allowed with" in capsys.readouterr().err
+
+
+FOUR = "prompt: a ${x}\nwidth: 64\nheight: 64\nmatrix: {x: [1, 2, 3, 4]}\n"
+
+
+def test_after_a_stop_at_a_failure_the_points_that_were_not_reached_are_retried_too(
+    place: Workplace,
+) -> None:
+    job = f"{FOUR}on_failure: stop\n"
+    run = failed(place, job, reply(picture(1)), server_error())
+    assert main(["retry", run.name, "--failed"]) == ExitCode.OK
+    assert "points: [2, 3, 4]" in queued_text(place)
+
+
+def test_a_run_that_is_cut_short_lists_what_failed_and_all_that_is_missing_is_retried(
+    place: Workplace,
+) -> None:
+    def cancelling(stage: str, payload: Mapping[str, object]) -> Reply:
+        del stage, payload
+        place.control.cancel()
+        return reply(picture(3))
+
+    run = place.claimed(FOUR)
+    webui = PlainClient(reply(picture(1)), server_error(), cancelling)
+    assert place.runner(run, webui).run_to_end(place.spool) is Ending.CANCELLED
+    (folder,) = place.spool.failed.iterdir()
+    why = (folder / "WHY.txt").read_text()
+    assert "point 2 (x = " in why
+    assert "about the first of them" not in why
+    assert f"retry {folder.name} --failed" in why
+    assert main(["retry", folder.name, "--failed"]) == ExitCode.OK
+    assert "points: [2, 3, 4]" in queued_text(place)
+
+
+def queued_text(place: Workplace) -> str:
+    (job,) = place.spool.inbox.iterdir()
+    return job.read_text()

@@ -19,7 +19,7 @@ def test_once_does_all_jobs_and_ends(tmp_path: Path) -> None:
     told = sdwatch(tmp_path, "run", "--once")
     assert told.returncode == ExitCode.OK, told.stderr
     first, *_, last = told.stdout.splitlines()
-    assert first.startswith("These are not real pictures: the WebUI is the simulator.")
+    assert first.startswith("The pictures will not be real: the WebUI is the simulator.")
     assert "--webui " + "|".join(WEBUIS[1:]) in first
     assert "sdwatch.yaml" in first
     assert "1 done, 1 failed, 0 cancelled" in last

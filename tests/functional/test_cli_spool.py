@@ -10,7 +10,7 @@ from sdwatch.cli.exit_codes import ExitCode
 from tests.functional.cli import drop, make_spool, only, sdwatch
 
 
-def test_from_mistake_over_retry_to_done(tmp_path: Path) -> None:
+def test_a_mistake_is_fixed_retried_and_done(tmp_path: Path) -> None:
     make_spool(tmp_path)
     drop(tmp_path, "castle.yaml", "promt: a castle\n")
     sdwatch(tmp_path, "run", "--once")
@@ -27,7 +27,7 @@ def test_from_mistake_over_retry_to_done(tmp_path: Path) -> None:
     sdwatch(tmp_path, "run", "--once")
     newest, older = sdwatch(tmp_path, "list").stdout.splitlines()
     assert only(tmp_path, "done").name in newest
-    assert "1 images" in newest
+    assert "1 image " in newest
     assert run.name in older
 
 
@@ -72,11 +72,43 @@ def test_hold_and_resume_are_a_file(tmp_path: Path) -> None:
     assert "not on hold" in sdwatch(tmp_path, "resume").stdout
 
 
+def test_a_hold_may_free_the_gpu_and_keeps_what_somebody_wrote_into_it(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    (tmp_path / "hold.txt").write_text("for games", encoding="utf-8")
+    assert "frees the GPU" in sdwatch(tmp_path, "hold", "--free").stdout
+    assert (tmp_path / "hold.txt").read_text(encoding="utf-8") == "for games\nfree: true\n"
+    assert "Already" in sdwatch(tmp_path, "hold", "--free").stdout
+    assert sdwatch(tmp_path, "resume").returncode == ExitCode.OK
+    sdwatch(tmp_path, "hold", "--free")
+    assert (tmp_path / "hold").read_text(encoding="utf-8") == "free: true\n"
+
+
 def test_a_hold_where_there_is_no_spool_is_an_error(tmp_path: Path) -> None:
     told = sdwatch(tmp_path, "hold")
     assert told.returncode == ExitCode.ERROR
     assert "no spool here" in told.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.posix_only("Windows has no such names")
+def test_a_job_is_one_line_of_the_list_whatever_it_is_called(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    drop(tmp_path, "castle\n-  done  \x1b[31mcave.yaml")
+    lines = sdwatch(tmp_path, "list").stdout.splitlines()
+    assert len(lines) == 1
+    assert "castle\\n-  done  \\x1b[31mcave.yaml" in lines[0]
+    lines = sdwatch(tmp_path, "cancel", "castle").stdout.splitlines()
+    assert len(lines) == 1
+    assert "\x1b" not in lines[0]
+
+
+def test_a_diagnosis_is_found_however_it_is_written(tmp_path: Path) -> None:
+    make_spool(tmp_path)
+    told = sdwatch(tmp_path, "list", "--diagnosis", "nan")
+    assert told.returncode == ExitCode.OK, told.stderr
+    assert "nothing like that" in told.stdout
+    told = sdwatch(tmp_path, "list", "--diagnosis", "none of them")
+    assert told.returncode == ExitCode.USAGE
 
 
 def test_an_empty_list_says_so(tmp_path: Path) -> None:

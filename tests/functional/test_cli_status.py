@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.how_far import how_far_in_words
+from sdwatch.cli.progress import progress_in_words
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch
 from tests.helpers import wait_until
 
@@ -26,7 +26,7 @@ def test_without_a_monitor_the_folders_are_counted(tmp_path: Path) -> None:
     told = sdwatch(tmp_path, "status")
     assert told.returncode == ExitCode.OK
     assert "1 in inbox, 0 in working, 1 in done, 0 in failed" in told.stdout
-    assert "no monitor runs on this spool" in told.stdout
+    assert "no monitor is running on this spool" in told.stdout
 
 
 def test_what_looks_like_a_mistake_in_the_inbox_is_named(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_the_run_in_progress_has_stage_step_and_per_cent(tmp_path: Path) -> None
     assert re.match(pattern, words), words
     assert all(len(line) <= 80 for line in told[at:].splitlines())
     place = {"stage": 2, "stages": 2, "kind": "img2img", "call": run["place"]["call"], "calls": 2}
-    assert run["place"] == place
+    assert run["place"] == place | {"point": 0, "points": 0}
     assert run["calling"] is True
     assert {"step", "steps", "percent", "eta"} == set(run["progress"])
     assert 0 <= run["progress"]["percent"] <= 100
@@ -99,10 +99,10 @@ def test_the_run_in_progress_has_stage_step_and_per_cent(tmp_path: Path) -> None
 
 def test_how_far_a_call_has_come_is_said_as_far_as_the_webui_gives_it() -> None:
     whole = {"step": 12, "steps": 20, "percent": 60, "eta": 42.4}
-    assert list(how_far_in_words(whole)) == ["step 12 of 20", "60 %", "0:42 left"]
-    assert list(how_far_in_words({"percent": 7})) == ["7 %"]
-    assert list(how_far_in_words({"eta": 4000})) == ["1:06:40 left"]
-    assert list(how_far_in_words({})) == []
+    assert list(progress_in_words(whole)) == ["step 12 of 20", "60 %", "0:42 left"]
+    assert list(progress_in_words({"percent": 7})) == ["7 %"]
+    assert list(progress_in_words({"eta": 4000})) == ["1:06:40 left"]
+    assert list(progress_in_words({})) == []
 
 
 def test_a_monitor_that_was_killed_is_shown_as_gone(tmp_path: Path) -> None:
@@ -113,7 +113,9 @@ def test_a_monitor_that_was_killed_is_shown_as_gone(tmp_path: Path) -> None:
     (folder / "heartbeat.json").write_text(json.dumps(left))  # as a kill leaves it
     told = sdwatch(tmp_path, "status").stdout
     assert f"worker {left['worker']} is gone" in told
-    assert "no monitor runs on this spool" in told
+    assert "`sdwatch run` resumes its runs" in told
+    assert "--take-over" not in told, "its own runs need none"
+    assert "no monitor is running on this spool" in told
 
 
 def test_a_heartbeat_of_another_machine_counts_only_when_it_moves(tmp_path: Path) -> None:
@@ -123,6 +125,7 @@ def test_a_heartbeat_of_another_machine_counts_only_when_it_moves(tmp_path: Path
     folder.mkdir(parents=True)
     (folder / "heartbeat.json").write_text(json.dumps(beat))
     assert [beat["running"] for beat in _status(tmp_path)["monitors"]] == [False]
+    assert "sdwatch run --take-over other-1" in sdwatch(tmp_path, "status").stdout
 
 
 def test_a_heartbeat_that_cannot_be_read_does_not_mean_that_no_monitor_runs(
@@ -135,4 +138,4 @@ def test_a_heartbeat_that_cannot_be_read_does_not_mean_that_no_monitor_runs(
     told = sdwatch(spool, "status")
     assert told.returncode == ExitCode.OK, told.stderr
     assert "worker box-2 may be running: its heartbeat in working/ cannot be read" in told.stdout
-    assert "no monitor runs" not in told.stdout
+    assert "no monitor is running" not in told.stdout

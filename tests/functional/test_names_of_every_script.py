@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from sdwatch.cli.exit_codes import ExitCode
+from tests import warm
 from tests.functional.cli import LIMIT, ROOT, drop, make_spool, running
 
 NAMES = {
@@ -31,14 +30,8 @@ def test_jobs_in_every_script_work_with_all_commands(tmp_path: Path, encoding: s
     spool = make_spool(home)
 
     def command(*words: str, code: int = ExitCode.OK) -> str:
-        told = subprocess.run(
-            [sys.executable, "-m", "sdwatch", *words],
-            cwd=spool,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": f"{encoding}:strict"},
-            capture_output=True,
-            timeout=LIMIT,
-            check=False,
-        )
+        env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": f"{encoding}:strict"}
+        told = warm.run("-m", "sdwatch", *words, cwd=spool, env=env, limit=LIMIT)
         out, err = told.stdout.decode(encoding), told.stderr.decode(encoding)
         assert told.returncode == code, (words, out, err)
         assert "Traceback" not in err

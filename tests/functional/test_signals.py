@@ -1,4 +1,4 @@
-"""A signal ends every command cleanly, whenever it comes; the streams may be closed or go away."""
+"""A signal ends every command cleanly, whenever it comes; the terminal may go away."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sys
 import threading
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,18 @@ pytestmark = pytest.mark.posix_only("signals of POSIX, seen in /proc")
 SIGNALS = [signal.SIGINT, signal.SIGTERM, *filter(None, [getattr(signal, "SIGHUP", None)])]
 COMMANDS = [["run"], ["demo"], ["status"], ["check"], ["list"], ["schema"]]
 SLOW = ("--step-time", "0.1")
+IMPORTS = (1, 2, 20, 60, 150, 300)
 
 # Sends itself a signal at the n-th module that is looked for, once our first line has run.
 _AT_IMPORT = """
-import os, sys
+import itertools, os, sys
 number, at = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 class Finder:
-    seen = 0
+    numbers = itertools.count(1)  # several threads may import
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        cls.seen += name != "sdwatch.__main__" and name != "sdwatch.signals" and name != "sdwatch"
-        if cls.seen == at:
+        known = name in ("sdwatch.__main__", "sdwatch.signals", "sdwatch")
+        if not known and next(cls.numbers) == at:
             os.kill(os.getpid(), number)
 from sdwatch.__main__ import main
 sys.meta_path.insert(0, Finder)
@@ -91,8 +93,10 @@ def assert_clean_end(command: list[str], process: subprocess.Popen[str]) -> None
 def test_a_signal_at_any_import_ends_a_command_cleanly(
     tmp_path: Path, command: list[str], number: signal.Signals
 ) -> None:
+    """Each command at each of the imports, and each signal at each of them, but not all threes."""
     make_spool(tmp_path)
-    for at in (1, 2, 20, 60, 150, 300):
+    turn = COMMANDS.index(command) + SIGNALS.index(number)
+    for at in (IMPORTS[turn % 3], IMPORTS[turn % 3 + 3]):
         process = started(tmp_path, "-c", _AT_IMPORT, str(int(number)), str(at), *command)
         assert_clean_end(command, process)
 
@@ -158,7 +162,7 @@ def test_a_stop_that_waits_for_a_call_counts_down_and_a_second_ctrl_c_ends_it(
     process.send_signal(signal.SIGINT)
     line = next(line for line in process.stdout if "stopping" in line)
     assert re.search(r"waiting at most (2[89]|30) s for the call under way", line), line
-    assert "a second Ctrl-C ends it now" in line
+    assert "a second Ctrl-C stops it at once" in line
     line = next(line for line in process.stdout if "stopping" in line)
     assert re.search(r"waiting at most (1[89]|20) s", line), line
     heartbeat = next(tmp_path.glob("working/*/heartbeat.json"))
@@ -194,88 +198,15 @@ def test_a_second_ctrl_c_does_not_wait_for_a_webui_that_ignores_the_first(tmp_pa
     process = started(tmp_path, "-m", "sdwatch", "run")
     wait_until(lambda: "ready" in states(tmp_path), 60, "the lane is ready")
     process.send_signal(signal.SIGINT)
-    threading.Event().wait(0.5)  # two requests, not one and its echo
-    process.send_signal(signal.SIGINT)
+    for _ in range(20):  # a second request, however late the machine delivers the first
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(3)
+            break
+        process.send_signal(signal.SIGINT)
     assert process.wait(20) in (ExitCode.OK, ExitCode.INTERRUPTED)
 
 
-# -- streams
-
-CLOSED = ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"]
-
-
-@pytest.mark.parametrize("closed", CLOSED)
-@pytest.mark.parametrize(
-    "command", ["status", "check", "list", "schema", "hold", "resume", "submit castle.yaml"]
-)
-def test_a_command_works_with_its_streams_closed(tmp_path: Path, command: str, closed: str) -> None:
-    make_spool(tmp_path)
-    (tmp_path / "castle.yaml").write_text("prompt: a castle\n")
-    done = subprocess.run(
-        ["sh", "-c", f'"{sys.executable}" -m sdwatch {command} {closed}'],
-        cwd=tmp_path,
-        env=_env(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert done.returncode == ExitCode.OK, done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_monitor_whose_streams_are_closed_prints_into_no_file(tmp_path: Path) -> None:
-    make_spool(tmp_path)
-    drop(tmp_path, "castle.yaml")
-    line = f'exec "{sys.executable}" -m sdwatch run --once <&- >&- 2>&-'
-    process = subprocess.Popen(["sh", "-c", line], cwd=tmp_path, env=_env())
-    wait_until(lambda: catches_by_pid(process.pid), why="it has started")
-    wait_until(lambda: states(tmp_path) or process.poll() is not None, 60, "it works")
-    if process.poll() is None:
-        links = [Path(f"/proc/{process.pid}/fd/{number}").readlink() for number in range(3)]
-        assert links == [Path(os.devnull)] * 3
-    assert process.wait(LIMIT) == ExitCode.OK
-    (run,) = (tmp_path / "done").iterdir()
-    for record in (run / "journal.jsonl").read_text().splitlines():
-        assert json.loads(record)["event"]
-    for entry in (tmp_path / "state" / "sdwatch.log").read_text().splitlines():
-        assert entry[:2] == "20", entry
-
-
-def catches_by_pid(pid: int) -> bool:
-    return Path(f"/proc/{pid}/fd/2").is_symlink()
-
-
-@pytest.mark.parametrize("command", ["schema", "--help", "run --help", "check"])
-@pytest.mark.parametrize("nowhere", ["| :", "2>&1 | :"])
-def test_a_reader_that_is_gone_ends_a_command_quietly(
-    tmp_path: Path, command: str, nowhere: str
-) -> None:
-    make_spool(tmp_path)
-    script = f'{{ "{sys.executable}" -m sdwatch {command}; echo $? >code; }} {nowhere}'
-    done = subprocess.run(
-        ["sh", "-c", script],
-        cwd=tmp_path,
-        env=_env(),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-    )
-    assert done.stderr == ""
-    wait_until((tmp_path / "code").exists)
-    wait_until(lambda: (tmp_path / "code").read_text() == "0\n")
-
-
-def test_a_monitor_whose_reader_is_gone_does_its_jobs(tmp_path: Path) -> None:
-    make_spool(tmp_path)
-    drop(tmp_path, "castle.yaml")
-    process = started(tmp_path, "-m", "sdwatch", "run", "--once")
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.wait(LIMIT) == ExitCode.OK
-    assert list(tmp_path.glob("done/*/run.json"))
-    assert process.stderr is not None
-    assert "Traceback" not in process.stderr.read()
+# -- terminals
 
 
 def test_a_monitor_whose_terminal_was_closed_stops_cleanly(tmp_path: Path) -> None:

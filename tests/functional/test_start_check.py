@@ -9,7 +9,7 @@ import pytest
 
 from sdwatch.cli import start_check
 from sdwatch.cli.start_check import findings_of, problems_of
-from sdwatch.config import load_config
+from sdwatch.config_file import load_config
 
 COMMAND = ["venv/bin/python", "-u", "launch.py", "--api", "--port", "{port}"]
 POSIX = pytest.mark.posix_only("the install that is made has links and modes")
@@ -82,7 +82,7 @@ def test_a_webui_that_is_not_started_by_us_is_not_looked_at(tmp_path: Path) -> N
 def test_only_the_missing_folder_is_reported(install: Install) -> None:
     (told,) = install.told(COMMAND, cwd="gone")
     assert told.startswith("6:10: webuis.one: the folder ")
-    assert "gone is not there: name the one in which the WebUI is installed" in told
+    assert "gone does not exist: set `cwd` to the folder of the WebUI" in told
 
 
 @POSIX
@@ -104,7 +104,7 @@ def test_a_venv_whose_python_was_removed_says_where_it_led_to(install: Install) 
     install.python.unlink()
     install.python.symlink_to("/nowhere/python3.10")
     (told,) = install.told(COMMAND)
-    assert "leads to /nowhere/python3.10, which is not there" in told
+    assert "links to /nowhere/python3.10, which is not there" in told
     assert f"Remove {install.webui / 'venv'}" in told
 
 
@@ -122,7 +122,7 @@ def test_the_python_that_is_there_is_named(install: Install, there: str) -> None
 def test_a_program_that_may_not_be_run_is_reported(install: Install) -> None:
     (install.webui / "webui.sh").write_text("")
     (told,) = install.told(["./webui.sh"])
-    assert "may not be run by this user" in told
+    assert "this user may not run" in told
 
 
 def test_a_program_that_is_in_no_folder_of_the_path_is_reported(install: Install) -> None:
@@ -212,7 +212,7 @@ def test_a_flag_that_is_not_in_the_source_is_reported_with_the_nearest_one(
 
 
 @POSIX
-def test_a_flag_of_an_extension_and_the_beginning_of_one_are_known(install: Install) -> None:
+def test_a_flag_of_an_extension_and_the_start_of_one_are_known(install: Install) -> None:
     install.knows("--always-low-vram")
     (install.webui / "extensions/one").mkdir(parents=True)
     (install.webui / "extensions/one/preload.py").write_text("p.add_argument('--one-flag')")
@@ -220,7 +220,7 @@ def test_a_flag_of_an_extension_and_the_beginning_of_one_are_known(install: Inst
 
 
 @POSIX
-def test_flags_are_not_judged_where_the_source_does_not_tell_them(install: Install) -> None:
+def test_flags_are_not_checked_where_the_source_does_not_show_them(install: Install) -> None:
     (install.webui / "modules/cmd_args.py").write_text("parser.add_argument('--api')")
     assert install.told([*COMMAND, "--anything"]) == []
 
@@ -229,7 +229,7 @@ def test_flags_are_not_judged_where_the_source_does_not_tell_them(install: Insta
 def test_a_command_without_api_is_a_mistake_and_says_which_flag(install: Install) -> None:
     command = ["venv/bin/python", "launch.py", "--port", "{port}"]
     (told,) = install.told(command)
-    assert told.startswith("9:5: webuis.one: the command has no --api")
+    assert told.startswith("9:5: webuis.one: without --api the WebUI starts without its API")
     assert install.told([*command, "--nowebui", *LOCAL]) == []
     assert install.told(command, env="{COMMANDLINE_ARGS: --api --xformers}") == []
 
@@ -244,7 +244,7 @@ def test_sdnext_needs_no_api_flag(install: Install) -> None:
 @pytest.mark.parametrize("flag", [["--port", "7861"], ["--port=7861"]])
 def test_another_port_than_that_of_the_url_is_reported(install: Install, flag: list[str]) -> None:
     (told,) = install.told([*COMMAND[:4], *flag])
-    assert told.startswith("13:7: webuis.one: the command has --port 7861, and url has 7860")
+    assert told.startswith("13:7: webuis.one: the command has --port 7861, but `url` has 7860")
     assert '--port "{port}"' in told
 
 
@@ -252,7 +252,7 @@ def test_another_port_than_that_of_the_url_is_reported(install: Install, flag: l
 def test_no_port_is_only_right_for_the_default_one(install: Install) -> None:
     assert install.told(COMMAND[:4]) == []
     (told,) = install.told(COMMAND[:4], port=7861)
-    assert "without --port it listens on 7860, and url has 7861" in told
+    assert "without --port the WebUI listens on 7860, but `url` has 7861" in told
 
 
 @POSIX

@@ -168,6 +168,6 @@ def test_the_config_says_what_jobs_may_do(tmp_path: Path) -> None:
         spool.start()
         spool.wait_for(done=1, failed=2)
         told = " ".join((run / "WHY.txt").read_text(encoding="utf-8") for run in spool.failed())
-        assert 'refused.yaml:5:21: "outdir_samples" is not for a job to set' in told
+        assert 'refused.yaml:5:21: "outdir_samples" is refused' in told
         assert 'large:2:22: "a.png" has 64 x 64 pixels' in told
         assert spool.stats()["posts"] == 1

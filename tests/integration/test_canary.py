@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.failure.recovery import PROVEN
-from sdwatch.policy.report.envelope import CANARY_WELL
+from sdwatch.policy.failure.recovery import TRACED_BEFORE
+from sdwatch.policy.report.envelope import CANARY_HEALTHY
 from sdwatch.spool import archive
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.process.crash_history import CrashHistory
@@ -31,9 +31,15 @@ def error(run: Path) -> dict[str, Any]:
     return value
 
 
+def sent(run: Path) -> int:
+    """How often a run sent its call. Which of two runs on a lane is first with its request is up to
+    their threads, so the one that met the fault is not always the first by name."""
+    return len(journal(run, "call_started"))
+
+
 def crashes_in_a_row(spool: Monitored) -> int:
     path = spool.state / "webui-sim" / "crashes.jsonl"
-    return CrashHistory(path, [0.1], SystemClock()).in_a_row
+    return CrashHistory(path, [0.1], SystemClock()).value.in_a_row
 
 
 # -- (a) the job's
@@ -54,7 +60,7 @@ def test_a_job_that_fails_twice_on_a_healthy_webui_is_to_blame(
         spool.stop()
         (bad,) = spool.failed()
         assert (error(bad)["diagnosis"], error(bad)["blame"]) == (diagnosis, "job")
-        assert error(bad)["canary"] == CANARY_WELL
+        assert error(bad)["canary"] == CANARY_HEALTHY
         (proven,) = journal(bad, "call_proven")
         assert (proven["well"], proven["excused"]) == (True, False)
         stats = spool.stats()
@@ -86,8 +92,8 @@ def test_thirty_jobs_with_the_same_mistake_cost_two_restarts(tmp_path: Path) -> 
         assert {error(run)["blame"] for run in spool.failed()} == {"job"}
         last = error(spool.failed()[-1])
         assert last["diagnosis"] == "server error"
-        assert PROVEN in last["attempts"][0]["decision"]
-        assert last["canary"] == CANARY_WELL
+        assert TRACED_BEFORE in last["attempts"][0]["decision"]
+        assert last["canary"] == CANARY_HEALTHY
         assert "the same failure was traced to two other jobs" in last["attempts"][-1]["evidence"]
 
 
@@ -126,7 +132,7 @@ def test_a_webui_that_fails_the_canary_costs_no_job_and_all_jobs_resume_when_it_
         spool.start()
         spool.wait_for(done=5)
         spool.stop()
-        first = spool.done()[0]
+        first = max(spool.done(), key=sent)
         tested = [(each["well"], each["excused"]) for each in journal(first, "call_proven")]
         assert tested == [(False, False), (False, True)]
         assert len(journal(first, "call_started")) == 3
@@ -167,7 +173,8 @@ def test_the_hold_says_what_is_known_of_the_failure_and_what_to_do(tmp_path: Pat
         text = note.read_text(encoding="utf-8")
         assert text.startswith("the canary (64x64, one step) failed: the GPU ran out of memory")
         assert "Lower width" in text
-        assert "| " in text, "The lines of the WebUI's output that matter"
+        wait_until(lambda: "| " in note.read_text("utf-8"), 20, "the lines that matter")
+        text = note.read_text(encoding="utf-8")
         assert "CUDA out of memory" in text
         assert "marzipan" not in text
 
@@ -203,6 +210,22 @@ def test_held_for_longer_than_hold_max_the_suspended_run_fails_with_its_evidence
         assert len(told["evidence"]) == 6
         assert len(told["attempts"]) == 2
         assert "What was tried" in (run / "WHY.txt").read_text(encoding="utf-8")
+        assert len(spool.waiting() + spool.working()) == 1, "no other job was spent"
+
+
+def test_a_run_whose_own_call_put_the_lane_on_hold_is_given_up_after_hold_max_too(
+    tmp_path: Path,
+) -> None:
+    settings = {"cooldown": [0.05], "hold_max": "0.02 min"}
+    with monitored(tmp_path, faults=plan("disk-full", EVERYBODY), settings=settings) as spool:
+        spool.drop("a.yaml", job(priority=1))
+        spool.drop("b.yaml", job("a tower"))
+        spool.start()
+        spool.wait_for(failed=1)
+        spool.stop()
+        (run,) = spool.failed()
+        assert error(run)["error"] == "HeldTooLong"
+        assert not any(attempt["counted"] for attempt in error(run)["attempts"])
         assert len(spool.waiting() + spool.working()) == 1, "no other job was spent"
 
 
@@ -397,4 +420,4 @@ def test_a_failed_canary_is_not_forgotten_over_a_start_that_failed(tmp_path: Pat
         kinds = [crash["kind"] for crash in spool.events("crash")]
         assert kinds[:3] == ["server error", "failed canary", "failed start"]
         assert "failed canary" in kinds[3:], "it was asked again after that start"
-        assert all(len(journal(run, "call_started")) == 1 for run in spool.done()[1:])
+        assert sorted(map(sent, spool.done()))[:2] == [1, 1], "no other job was spent"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sdwatch.config import ConfigEdits
+from sdwatch.monitor.config_edits import ConfigEdits
 from tests.functional.cli import sdwatch
 from tests.helpers import wait_until
 from tests.monitored import job, monitored
 
-CHANGED = "has changed since sdwatch started: restart sdwatch to use it"
+CHANGED = "has changed since sdwatch started: restart sdwatch to apply it"
 
 
 def test_the_log_the_status_and_the_hold_say_that_a_restart_is_needed(tmp_path: Path) -> None:

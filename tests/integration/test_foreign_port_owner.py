@@ -45,7 +45,7 @@ def test_the_owner_is_named_and_left_alone_and_jobs_resume_when_it_ends(tmp_path
         wait_until(lambda: spool.lane().get("hold"), 30, "status says why")
         hold = spool.lane()["hold"]
         assert f"port {spool.port} is taken by pid {foreign.pid}" in hold
-        assert "left alone" in hold
+        assert "leaves alone" in hold
         assert foreign.poll() is None
         assert spool.waiting() == ["castle.yaml"]
         assert not spool.processes()

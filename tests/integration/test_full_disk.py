@@ -203,7 +203,7 @@ def test_a_disk_that_fails_in_mid_call_is_named_and_the_run_resumes_on_the_repai
 def test_a_quota_that_is_used_up_in_mid_run_is_named_and_costs_no_call(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The disk has 200 MB free, of which `min_free` asks; the quota does not show there."""
+    """The disk has 200 MB free, and `min_free` is about those; the quota does not show there."""
     with with_quota(tmp_path, tmp_path / "spool", "8M"):
         flags = ("--step-time", "0.05")
         with monitored(tmp_path, flags=flags, settings={"min_free": "1 MB"}) as spool:

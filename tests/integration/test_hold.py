@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sdwatch.monitor.monitor import Result
-from tests.helpers import wait_until
+from sdwatch.monitor.once import Result
+from tests.helpers import PATIENCE, wait_until
 from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.webui.sim import running
 
 
-def test_the_running_call_is_finished_and_no_other_begun_until_it_is_gone(tmp_path: Path) -> None:
+def test_the_running_call_is_finished_and_no_other_starts_until_it_is_gone(tmp_path: Path) -> None:
     hold = tmp_path / "spool" / "hold"
     with monitored(tmp_path, flags=["--step-time", "0.05"]) as spool:
         spool.drop("castle.yaml", job(n_iter=2, steps=10))
@@ -30,7 +30,7 @@ def test_the_running_call_is_finished_and_no_other_begun_until_it_is_gone(tmp_pa
         assert spool.stats()["posts"] == 3
 
 
-def test_on_hold_nothing_is_claimed(tmp_path: Path) -> None:
+def test_nothing_is_claimed_on_hold(tmp_path: Path) -> None:
     with monitored(tmp_path) as spool:
         (spool.spool / "hold.txt").touch()
         spool.drop("castle.yaml", job())
@@ -56,6 +56,9 @@ def test_a_hold_that_is_set_later_leaves_the_webui_ready(tmp_path: Path) -> None
         assert spool.stats()["posts"] == 0
 
 
+A_WHILE = 6.0 * PATIENCE**2
+"""Seconds in which a monitor is stopped and another one started."""
+
 FAILS_CANARIES = "- {fault: structured-500, when: {prompt: '.'}, times: always}"
 
 
@@ -65,9 +68,16 @@ def attempts(spool: Monitored) -> tuple[int, int]:
     return stats["starts"], stats["posts"] + stats["canaries"]
 
 
+def is_starting(spool: Monitored) -> bool:
+    """A start is under way. One that waits with its self-test for the hold to end has ended."""
+    lane = spool.lane()
+    return lane["state"] == "starting" and "self-test" not in lane.get("hold", "")
+
+
 def nothing_is_tried(spool: Monitored) -> None:
     """Neither a start nor a canary; what was under way when the hold came may end before."""
     spool.two_more_beats()
+    wait_until(lambda: not is_starting(spool), 60, "the start that was under way has ended")
     before = attempts(spool)
     for _ in range(3):
         spool.two_more_beats()
@@ -141,6 +151,25 @@ def test_a_self_test_that_is_due_at_the_start_waits_for_the_hold_to_end(
         hold.touch()
         before = attempts(spool)
         spool.start()
+        wait_until(lambda: "self-test" in spool.lane().get("hold", ""), 60, "it says why")
+        nothing_is_tried(spool)
+        assert attempts(spool) == before
+
+
+def test_a_self_test_waits_for_a_hold_that_comes_in_its_cool_down(tmp_path: Path) -> None:
+    hold = tmp_path / "spool" / "hold"
+    webui = {"leave_running": True}
+    with monitored(
+        tmp_path, faults=FAILS_CANARIES, settings={"cooldown": [0.1, 0.1, A_WHILE]}, webui=webui
+    ) as spool:
+        spool.drop("castle.yaml", job())
+        spool.start()
+        wait_until(lambda: "canary" in spool.lane().get("hold", ""), 60, "the lane's own hold")
+        spool.stop()
+        before = attempts(spool)
+        spool.start()
+        wait_until(lambda: spool.lane().get("state") == "starting", 60, "it was adopted")
+        hold.touch()
         wait_until(lambda: "self-test" in spool.lane().get("hold", ""), 60, "it says why")
         nothing_is_tried(spool)
         assert attempts(spool) == before

@@ -80,9 +80,10 @@ def test_on_an_external_webui_it_holds_the_lane_and_costs_no_job(tmp_path: Path)
     counted = ("--state", str(tmp_path / "simulator.json"))
     with monitored(tmp_path, webui=EXTERNAL, settings={"cooldown": [0.1]}) as spool:
         with running(tmp_path, *counted, port=spool.port, plan=LEAKS_ONCE):
-            spool.drop("leaky.yaml", job("a leaky castle", priority=5, **SIZE))
-            spool.drop("good.yaml", job("a castle", **SIZE))
+            spool.drop("leaky.yaml", job("a leaky castle", **SIZE))
             spool.start()
+            spool.wait_posts(1)  # first, whichever of two settles first
+            spool.drop("good.yaml", job("a castle", **SIZE))
             note = spool.spool / "HOLD-sim.txt"
             wait_until(note.exists, 60, "the note")
             assert "a plain picture of 512x512 in two steps failed" in note.read_text("utf-8")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.monitor import Monitor, Result
+from sdwatch.monitor.monitor import Monitor
+from sdwatch.monitor.once import Result
 from sdwatch.policy.report.notice import Notice
+from sdwatch.system.failpoints import Failpoint
 from tests.helpers import wait_until
 from tests.integration.test_canary import error
 from tests.monitored import job, monitored
@@ -103,3 +107,48 @@ def test_with_a_persons_hold_it_ends_and_says_so(tmp_path: Path) -> None:
         (spool.spool / "hold").touch()
         assert spool.ended() is Result.HOLD
         assert "everything: on hold: paused by the file hold in the spool" in spool.told
+
+
+@pytest.mark.parametrize("refused", ["a claim", "an image"])
+def test_what_a_disk_refuses_for_a_moment_is_tried_again_before_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    """A virus scanner that holds a file for longer than usual, on a busy machine."""
+    left = [1]
+
+    def refuse(effect: Failpoint) -> None:
+        is_image = effect.label == "write" and effect.path.parent.name == "images"
+        is_claim = effect.label == "append" and effect.path.name == "journal.jsonl"
+        if left[0] and (is_image if refused == "an image" else is_claim):
+            left[0] -= 1
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(effect.path))
+
+    with monitored(tmp_path) as spool:
+        monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        assert left == [0]
+        assert len(spool.done()) == 1
+
+
+@pytest.mark.parametrize("refused", ["a claim", "an image"])
+def test_what_a_disk_refuses_for_good_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    monkeypatch.setattr("sdwatch.monitor.monitor.REFUSAL_PASSES", 0.5)
+    monkeypatch.setattr("sdwatch.monitor.intake.REFUSAL_PASSES", 0.5)
+
+    def refuse(effect: Failpoint) -> None:
+        is_image = effect.label == "write" and effect.path.parent.name == "images"
+        is_claim = effect.label == "append" and effect.path.name == "journal.jsonl"
+        if is_image if refused == "an image" else is_claim:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(effect.path))
+
+    with monitored(tmp_path) as spool:
+        monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
+        spool.drop("castle.yaml", job())
+        spool.start(once=True)
+        result = spool.ended()
+        assert result is (Result.HOLD if refused == "an image" else Result.EMPTY)
+        assert spool.done() == spool.failed() == []

@@ -108,7 +108,7 @@ def test_an_external_webui_is_never_recycled(
         spool.drop("a.yaml", LEAKING)
         spool.start()
         spool.wait_for(done=1)
-        assert sum("cannot restart it" in line for line in spool.told) == 1
+        assert sum("restart it yourself" in line for line in spool.told) == 1
         assert spool.events("recycled") == []
         assert sim.process.poll() is None
 

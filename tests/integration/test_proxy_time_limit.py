@@ -14,7 +14,7 @@ import pytest
 from sdwatch.webui.http.client import SDWebUIClient
 from tests.helpers import free_port, wait_until
 from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
-from tests.proxy import LimitingProxy, limiting
+from tests.proxy import TIMEOUT_PAGE, LimitingProxy, limiting
 from tests.webui.sim import Simulator, running
 
 LIMIT = 1.0
@@ -22,14 +22,9 @@ LONG = {"steps": 60}  # 3 s at 0.05 s a step
 QUICK = {**EXTERNAL, "health": {"interval": 0.2, "timeout": 5, "failures": 100}}
 
 
-@pytest.fixture(autouse=True)
-def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.lane.supervisor.PROBE_INTERVAL_S", 0.2)
-
-
 @contextmanager
 def behind_a_proxy(
-    root: Path, status: int = 504, plan: str = ""
+    root: Path, status: int = 504, plan: str = "", page: bytes = TIMEOUT_PAGE
 ) -> Iterator[tuple[Monitored, LimitingProxy, Simulator]]:
     """A spool whose WebUI is the simulator behind such a proxy."""
     with monitored(root, webui=QUICK, settings={"cooldown": [0.1]}) as spool:
@@ -37,7 +32,7 @@ def behind_a_proxy(
         counted = ("--state", str(root / "simulator.json"), "--step-time", "0.05")
         with (
             running(root, *counted, port=port, plan=plan) as sim,
-            limiting(spool.port, port, LIMIT, status) as proxy,
+            limiting(spool.port, port, LIMIT, status, page) as proxy,
         ):
             yield spool, proxy, sim
             spool.stop()
@@ -72,6 +67,25 @@ def test_the_run_fails_after_its_second_attempt_and_names_the_limit(
         assert spool.stats()["canaries"] == 0, "a self-test is too short to show it"
         assert not spool.events("crash")
         del sim
+
+
+OUT_OF_MEMORY = (
+    b'{"error": "OutOfMemoryError", "errors": "CUDA out of memory. Tried to allocate 2 GiB"}'
+)
+
+
+def test_a_late_503_that_names_a_crash_starts_the_cool_down_and_no_hold(tmp_path: Path) -> None:
+    """The status alone says that somebody gave up waiting, the body says that the WebUI failed."""
+    with behind_a_proxy(tmp_path, 503, page=OUT_OF_MEMORY) as (spool, proxy, _):
+        spool.drop("long.yaml", job("a long castle", **LONG))
+        spool.start()
+        spool.wait_for(failed=1)
+        (run,) = spool.failed()
+        found = error(run)
+        assert found["diagnosis"] == "out of memory"
+        assert [attempt["status"] for attempt in found["attempts"]] == [503, 503]
+        assert "internal error" not in (run / "WHY.txt").read_text(encoding="utf-8")
+        assert len([p for p in proxy.given_up if "txt2img" in p]) >= 2
 
 
 def test_nothing_is_sent_while_the_webui_still_generates_what_the_proxy_gave_up(

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.cancel import _cancel
 from sdwatch.errors import SdwatchError
-from sdwatch.monitor.monitor import Result
-from sdwatch.spool import archive
+from sdwatch.monitor.once import Result
+from sdwatch.spool import archive, commands
 from sdwatch.spool.archive import Spool
 from tests.attacker import can_exchange, swapping
 from tests.helpers import wait_until
@@ -25,7 +24,7 @@ from tests.spool.swaps import seen_in
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two names")
 
-SWAPS = 12_000
+SWAPS = 4_000
 FAST = {"settle": 0, "scan_interval": 0.05}
 SECRET = "the victim's own letter"
 
@@ -80,9 +79,10 @@ def wait_until_all_ended(spool: Monitored, jobs: list[str]) -> None:
     wait_until(ended, 90, f"{len(jobs)} jobs ended: {spool.monitor_log}")
     wait_until(lambda: not prompts_in(*spool.working()), 20, "no job is left in working/")
     assert prompts_in(*spool.done(), *spool.failed()) == Counter(jobs)
-    # A retry that lost the race could not take its temporary copy away: the inbox ignores those.
-    left = [path for path in spool.inbox.rglob("*") if path.is_file()]
-    assert [path for path in left if ".tmp" not in str(path.relative_to(spool.inbox))] == []
+    # A retry that lost the race could not take its temporary copy away, nor a cancel its marker:
+    # the inbox ignores those.
+    left = [path.relative_to(spool.inbox) for path in spool.inbox.rglob("*") if path.is_file()]
+    assert [path for path in left if ".tmp" not in str(path) and path.suffix != ".cancel"] == []
 
 
 def test_a_claim_never_takes_what_a_racing_link_leads_to(tmp_path: Path, victim: Path) -> None:
@@ -91,14 +91,14 @@ def test_a_claim_never_takes_what_a_racing_link_leads_to(tmp_path: Path, victim:
         zz.mkdir()
         held = os.open(zz, os.O_RDONLY)  # of the folder itself, wherever it is at that moment
         jobs: list[str] = []
-        with swapping(zz, victim, tmp_path / "link", SWAPS) as goes_on:
-            while goes_on():
+        with swapping(zz, victim, tmp_path / "link", SWAPS) as running:
+            while running():
                 made = tmp_path / "Documents"
                 made.mkdir()
                 jobs.append(job(f"castle {len(jobs)}"))
                 (made / "job.yaml").write_text(jobs[-1])
                 os.rename(made, "Documents", dst_dir_fd=held)
-                wait_until(lambda: not is_full(held) or not goes_on(), 90, "it is claimed")
+                wait_until(lambda: not is_full(held) or not running(), 90, "it is claimed")
         os.close(held)
         assert len(jobs) > 2
         wait_until_all_ended(spool, jobs)
@@ -113,7 +113,7 @@ def test_runs_are_published_whole_and_once_past_a_racing_link(
         folder = spool.spool / where
         if where == "working":
             (folder,) = folder.iterdir()
-        with swapping(folder, victim, tmp_path / "link", SWAPS) as goes_on:
+        with swapping(folder, victim, tmp_path / "link", SWAPS) as running:
             for number, text in enumerate(jobs):
                 made = tmp_path / f"{number}.yaml"
                 made.write_text(text)
@@ -121,9 +121,9 @@ def test_runs_are_published_whole_and_once_past_a_racing_link(
                     with suppress(FileNotFoundError):
                         target = spool.inbox / made.name
                         if where == "inbox":  # else the attacker gives it to the victim himself
-                            assert wait_until(lambda: not goes_on(), 120)
+                            assert wait_until(lambda: not running(), 120)
                         made.rename(target)
-            wait_until(lambda: not goes_on(), 120, "the attacker is done")
+            wait_until(lambda: not running(), 120, "the attacker is done")
         wait_until_all_ended(spool, jobs)
         # Of a claim that lost the race an empty run may be left, which the next start takes away.
         assert spool.signal(signal.SIGTERM) == 0
@@ -150,8 +150,8 @@ def test_a_retry_past_a_racing_link_submits_the_runs_own_job_or_nothing(
         of_worker = Spool(spool.spool, "box-1")
         submitted = tried = 0
         folder = spool.spool / where.replace("RUN", run.name)
-        with swapping(folder, lookalike(victim, run), tmp_path / "link", SWAPS) as goes_on:
-            while goes_on():
+        with swapping(folder, lookalike(victim, run), tmp_path / "link", SWAPS) as running:
+            while running():
                 tried += 1
                 with suppress(OSError, SdwatchError):
                     archive.retry(run, of_worker.inbox)
@@ -177,10 +177,10 @@ def test_a_cancel_past_a_racing_link_marks_the_job_or_nothing(tmp_path: Path, vi
         (zz / "Documents" / "job.yaml").write_text(job())
         of_worker = Spool(spool.spool, "box-1")
         cancelled = 0
-        with swapping(zz, victim, tmp_path / "link", SWAPS) as goes_on:
-            while goes_on():
+        with swapping(zz, victim, tmp_path / "link", SWAPS) as running:
+            while running():
                 with suppress(OSError, SdwatchError):
-                    _cancel(zz / "Documents", of_worker)
+                    commands.cancel(zz / "Documents", of_worker)
                     cancelled += 1
         assert cancelled, "it is claimed even on hold, and ends at once"
         wait_until_all_ended(spool, [job()])

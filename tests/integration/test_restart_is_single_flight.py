@@ -11,7 +11,7 @@ import psutil
 from sdwatch.lane.lane import Lane
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.call import Outcome
-from sdwatch.webui.http.mailbox import Mailbox
+from sdwatch.webui.http.run_control import RunControl
 from tests.lanes import lane_of
 from tests.monitored import Monitored, job, monitored
 
@@ -30,10 +30,8 @@ def test_eight_runs_at_once_and_a_crash_are_one_restart(tmp_path: Path) -> None:
     with monitored(tmp_path, faults=plan) as spool, lane_on(spool) as lane:
 
         def run() -> None:
-            mailbox = Mailbox()
-            with lane.permit(mailbox):
-                api = lane.api(EvidenceRecorder(), mailbox)
-                outcomes.append(api.generate_images_with_recovery("txt2img", PAYLOAD))
+            api = lane.api(EvidenceRecorder(), RunControl())
+            outcomes.append(api.generate_images_with_recovery("txt2img", PAYLOAD))
 
         threads = [threading.Thread(target=run) for _ in range(8)]
         for thread in threads:

@@ -11,7 +11,7 @@ import pytest
 
 from sdwatch import system
 from sdwatch.config import RetentionConfig, RunsKept
-from sdwatch.monitor.monitor import Result
+from sdwatch.monitor.once import Result
 from sdwatch.monitor.retention import Retention
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import Heartbeat
@@ -54,14 +54,15 @@ def run_in(folder: Path, name: str, days: float, size: int = 1000) -> Path:
 
 def touch(path: Path, days: float) -> None:
     moment = time.time() - days * DAY
-    os.utime(path, (moment, moment), follow_symlinks=False)
+    follows = {} if os.name == "nt" else {"follow_symlinks": False}
+    os.utime(path, (moment, moment), **follows)
 
 
 def left(folder: Path) -> list[str]:
     return sorted(path.name.split("-")[2] for path in folder.iterdir() if path.name[0] == "2")
 
 
-def test_by_default_no_run_is_removed(spool: Spool) -> None:
+def test_no_run_is_removed_by_default(spool: Spool) -> None:
     run_in(spool.done, "ancient", 4000)
     retention(spool).round()
     assert left(spool.done) == ["ancient"]

@@ -144,7 +144,7 @@ def test_a_stage_that_a_call_has_shown_to_fail_costs_no_second_job(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where it could not be tried before, as while the WebUI was busy."""
-    monkeypatch.setattr("sdwatch.lane.availability.Availability._is_idle", lambda _: False)
+    monkeypatch.setattr("sdwatch.lane.webui_effects.WebUIEffects._is_idle", lambda _: False)
     with monitored(tmp_path, flags=SDNEXT) as spool:
         spool.drop("one.yaml", THREE_STAGES)
         spool.start()

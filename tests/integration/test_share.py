@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sdwatch.monitor.monitor import Result
+from sdwatch.monitor.once import Result
 from tests.helpers import wait_until
 from tests.monitored import Monitored, job, journal, monitored
 from tests.mounts import Share, needs_share, share

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.monitor import Result
+from sdwatch.monitor.once import Result
 from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
@@ -128,7 +128,7 @@ def test_both_killed_at_once_the_run_still_resumes(tmp_path: Path) -> None:
         assert spool.stats()["starts"] == 2
 
 
-def test_asked_a_second_time_it_gives_the_call_up_without_the_grace_time(tmp_path: Path) -> None:
+def test_a_second_request_gives_the_call_up_without_the_grace_time(tmp_path: Path) -> None:
     settings = {"stop_grace": 3600}
     with monitored(tmp_path, flags=["--step-time", "1"], settings=settings) as spool:
         spool.drop("castle.yaml", job(steps=150))
@@ -168,3 +168,22 @@ def test_a_generation_of_a_dead_monitor_is_interrupted_before_the_call_is_sent_a
         assert not journal(spool.done()[0], "call_failed")
         assert spool.processes() == [left], "adopted, and not started anew"
         assert spool.stats()["posts"] == 2
+
+
+def test_a_generation_of_a_dead_monitor_that_hangs_costs_the_job_no_attempt(
+    tmp_path: Path,
+) -> None:
+    plan = "- fault: hang\n  when: {generation: 1}\n"
+    webui = {"stall": 2, "health": {"interval": 1, "timeout": 2}}
+    with monitored(tmp_path, faults=plan, webui=webui) as spool:
+        spool.drop("castle.yaml", job(steps=20))
+        spool.start_process()
+        spool.wait_posts(1)
+        spool.kill()
+
+        spool.start_process()
+        spool.wait_for(done=1)
+        done = spool.done()[0]
+        assert not journal(done, "call_failed"), "it was not sent before that had ended"
+        assert [start["incarnation"] for start in journal(done, "call_started")] == [1, 2]
+        assert [crash["kind"] for crash in spool.events("crash")] == ["failed canary"]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.monitor import Monitor, Result
+from sdwatch.monitor.monitor import Monitor
+from sdwatch.monitor.once import Result
 from sdwatch.policy.job.run_names import image_prefix
 from sdwatch.policy.report.notice import Notice
 from sdwatch.system import disk
@@ -18,7 +19,7 @@ from tests.helpers import wait_until
 from tests.monitored import Monitored, has, job, journal, monitored
 
 
-def test_with_too_little_room_nothing_is_begun_and_status_says_so(tmp_path: Path) -> None:
+def test_nothing_starts_with_too_little_room_and_status_says_so(tmp_path: Path) -> None:
     with monitored(tmp_path, settings={"min_free": "900 TB"}) as spool:
         spool.drop("castle.yaml", job())
         spool.start()
@@ -85,7 +86,7 @@ def test_a_full_disk_is_logged_once_with_the_path_and_at_its_end(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level("INFO", logger="sdwatch")
-    monkeypatch.setattr("sdwatch.stages.runner._STORAGE_PAUSE", 0.05)
+    monkeypatch.setattr("sdwatch.spool.patient_disk.STORAGE_PAUSE", 0.05)
 
     def about_the_disk() -> list[str]:
         lines = [record.getMessage() for record in caplog.records if record.name == "sdwatch.run"]
@@ -110,7 +111,7 @@ def test_a_full_disk_is_logged_once_with_the_path_and_at_its_end(
         def holds() -> list[str]:
             return [line for line in spool.told if line.startswith("everything: ")]
 
-        wait_until(lambda: len(holds()) == 2, 30, "its end is told")
+        wait_until(lambda: len(holds()) == 2, 30, "its end is reported")
         assert holds()[1] == "everything: resumes"
 
 
@@ -118,7 +119,7 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="sdwatch")
-    monkeypatch.setattr("sdwatch.monitor.monitor.REFUSED_FOR", 0.05)
+    monkeypatch.setattr("sdwatch.monitor.run_ends.REFUSED_FOR", 0.05)
     monkeypatch.setattr("sdwatch.monitor.runs.REFUSED_FOR", 0.05)
     refused: list[Path] = []
     read_only = tmp_path / "journal-is-read-only"
@@ -145,7 +146,7 @@ def test_a_journal_that_is_refused_suspends_its_run_and_says_so_once(
             ours = [message for message in messages if run.name in message]
             return [message for message in ours if any(word in message for word in words)]
 
-        wait_until(lambda: lines("the disk accepts it again, after "), 30, "its end is told")
+        wait_until(lambda: lines("the disk accepts it again, after "), 30, "its end is reported")
         told = lines("suspended", "resumes")
         assert len(told) == 1
         assert str(refused[0]) in told[0]
@@ -177,7 +178,9 @@ def test_a_claim_that_is_refused_is_reported_once_with_the_path(
 
 
 def wait_for_refusal(spool: Monitored) -> None:
-    wait_until(lambda: "the disk" in spool.status().get("hold", ""), 60, "status says the disk")
+    wait_until(
+        lambda: "the spool's disk" in spool.status().get("hold", ""), 60, "status says the disk"
+    )
 
 
 def test_while_the_disk_refuses_an_image_nothing_is_sent_and_then_the_run_resumes(
@@ -212,7 +215,7 @@ def test_whatever_a_disk_refuses_of_an_image_nothing_is_lost_or_left_over(
     tmp_path: Path, number: int, label: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A quota that is used up, a disk that became read-only: the second of three calls."""
-    monkeypatch.setattr("sdwatch.stages.runner._STORAGE_PAUSE", 0.05)
+    monkeypatch.setattr("sdwatch.spool.patient_disk.STORAGE_PAUSE", 0.05)
     refused: list[Path] = []
 
     def refuse(effect: Failpoint) -> None:
@@ -225,7 +228,7 @@ def test_whatever_a_disk_refuses_of_an_image_nothing_is_lost_or_left_over(
     monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
     with monitored(tmp_path) as spool:
         spool.drop("castle.yaml", job(n_iter=3))
-        spool.start(once=True)
+        spool.start()  # `--once` would end where it sees the hold in between
         spool.wait_for(done=1)
         (run,) = spool.done()
         assert len(refused) == 3
@@ -299,7 +302,7 @@ def test_a_stop_while_the_disk_refuses_an_image_does_not_take_the_grace_time(
         assert not spool.processes()
 
 
-def test_a_run_that_has_ended_is_moved_once_its_folder_can_be_and_never_begun_again(
+def test_a_run_that_has_ended_is_moved_once_its_folder_can_be_and_never_starts_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rename that publishes it is refused twice, of a job that no WebUI can do."""
@@ -311,7 +314,7 @@ def test_a_run_that_has_ended_is_moved_once_its_folder_can_be_and_never_begun_ag
             raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(effect.path))
 
     monkeypatch.setattr("sdwatch.system.failpoints.before", refuse)
-    monkeypatch.setattr("sdwatch.monitor.monitor.REFUSED_FOR", 0.1)
+    monkeypatch.setattr("sdwatch.monitor.run_ends.REFUSED_FOR", 0.1)
     with monitored(tmp_path) as spool:
         spool.drop("bad.yaml", job(sampler_name="Eulr"))
         spool.start(once=True)

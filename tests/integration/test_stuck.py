@@ -12,11 +12,13 @@ from tests.monitored import job, journal, monitored
 
 @pytest.fixture(autouse=True)
 def _quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same road in less time. (An interrupt gets no longer than the stall time.)"""
+    """The same road in less time, but for each probe, which a busy machine may answer late. (An
+    interrupt gets no longer than the stall time.)"""
+    monkeypatch.setattr("sdwatch.webui.http.call_watch._SHORTEST_TIMEOUT", 1.5)
     monkeypatch.setattr("sdwatch.webui.http.call_watch.PROBE_INTERVAL_S", 0.3)
 
 
-WEBUI = {"stall": 1, "health": {"interval": 1, "timeout": 1, "failures": 3}}
+WEBUI = {"stall": 3, "health": {"interval": 1, "timeout": 3, "failures": 3}}
 
 
 def test_a_call_that_an_interrupt_frees_is_retried_without_a_restart(tmp_path: Path) -> None:
@@ -62,17 +64,17 @@ def test_a_call_stuck_twice_says_whether_the_webui_still_answered(
         (run,) = spool.failed()
         why = (run / "WHY.txt").read_text(encoding="utf-8")
         attempt = json.loads((run / "error.json").read_text(encoding="utf-8"))["attempts"][-1]
-        assert f"made no progress for 1 s; it {says}" in why
+        assert f"made no progress for 3 s; it {says}" in why
         assert bool(attempt["probes"]["answered"]) == (fault == "hang")
         assert bool(attempt["probes"]["unanswered"]) == (fault == "freeze")
-        assert attempt["probes"]["seconds"] >= 1
+        assert attempt["probes"]["seconds"] >= 3
         if fault == "freeze":
-            assert "did not answer within 0.5 s" in why
+            assert "did not answer within 1.5 s" in why
 
 
 def test_a_slow_call_that_moves_is_left_alone(tmp_path: Path) -> None:
     with monitored(tmp_path, flags=["--step-time", "0.4"], webui=WEBUI) as spool:
-        spool.drop("castle.yaml", job(steps=8))
+        spool.drop("castle.yaml", job(steps=12))
         spool.start()
         spool.wait_for(done=1)
         assert journal(spool.done()[0], "call_failed") == []
@@ -88,4 +90,4 @@ def test_a_call_that_hangs_twice_fails_its_job_and_the_next_one_runs(tmp_path: P
         spool.wait_for(done=1, failed=1)
         assert spool.stats()["posts"] == 3
         why = (spool.failed()[0] / "WHY.txt").read_text(encoding="utf-8")
-        assert "no progress for 1 s" in why
+        assert "no progress for 3 s" in why

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sdwatch.monitor.monitor import Result
+from sdwatch.monitor.once import Result
 from tests.helpers import free_port, wait_until
 from tests.monitored import FAST, MARK, journal, monitored
 from tests.monitored import job as small_job
@@ -55,6 +56,25 @@ def test_when_one_dies_for_good_the_other_does_all_jobs(
         failures = [failure for run in spool.done() for failure in journal(run, "call_failed")]
         assert [failure["diagnosis"] for failure in failures] == ["crash"]
         assert not spool.processes()
+
+
+def test_each_gets_a_run_before_one_gets_its_second(tmp_path: Path) -> None:
+    with monitored(tmp_path, others={"second": second_webui(tmp_path)}) as spool:
+        spool.start()
+
+        def are_ready() -> bool:
+            lanes = spool.status().get("lanes", [])
+            return [lane["state"] for lane in lanes] == ["ready", "ready"]
+
+        wait_until(are_ready, 60, "both are ready")
+        (spool.spool / "hold").touch()
+        for number in range(2):
+            spool.drop(f"castle-{number}.yaml", job(number))
+        wait_until(lambda: spool.status().get("queued") == 2, 60, "both wait")
+        (spool.spool / "hold").unlink()
+        spool.wait_for(done=2)
+        manifests = [json.loads((run / "run.json").read_text("utf-8")) for run in spool.done()]
+        assert {manifest["webui"]["name"] for manifest in manifests} == {"sim", "second"}
 
 
 def test_each_has_its_own_hold_and_both_are_named(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,20 +28,19 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.lane.lane import Lane
-from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn
-from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.hold_reason import HoldReason
-from sdwatch.policy.failure.recovery import PROVEN
-from sdwatch.policy.failure.reply_checks import Finding
-from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.spool.recorder import EvidenceRecorder, RunRecorder
+from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
+from sdwatch.policy.failure.exits import exit_in_words
+from sdwatch.policy.failure.facts import FailureKey
+from sdwatch.policy.failure.recovery import TRACED_BEFORE
+from sdwatch.policy.lane.events import ProcessExited, Stalled
+from sdwatch.signatures import builtin_signatures
+from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.call import Outcome
-from sdwatch.webui.http.canary import SelfTestFailure
-from sdwatch.webui.http.mailbox import Exited, Mailbox, Stalled
 from sdwatch.webui.http.reply import error_for
+from sdwatch.webui.http.run_control import RunControl
 from tests.fakes import (
     Answer,
     FakeClient,
@@ -54,9 +53,11 @@ from tests.fakes import (
     reply,
     server_error,
 )
-from tests.helpers import wait_until
+from tests.helpers import ended_by, wait_until
 from tests.lanes import lane_of, simulator
+from tests.scripted_lane import ScriptedLane
 
+KILLED = ended_by(9)  # by the simulator
 BOTH = ("stage_failure_payload.json", "webui_tail.log")
 SECOND = ("stage_failure_payload.2.json", "webui_tail.2.log")
 PAYLOAD: dict[str, Any] = {
@@ -80,108 +81,35 @@ ECHO = "Traceback: could not draw 'a purple hippopotamus', sleepy eyelashes"
 
 
 @dataclass
-class NotingKeeper:
-    """Hears what a call says of its WebUI."""
-
-    heard: list[str] = field(default_factory=list)
-
-    self_test_failure: list[str] = field(default_factory=list)
-    """What the proofs say, one after the other; well when there are no more."""
-    again: bool = False
-    """Whether a restart may help where a self-test failed."""
-    first_call: bool = False
-    drawn: Drawn = Drawn.NOT_ASKED
-    own: list[tuple[str, str]] = field(default_factory=list)
-    """Failures that were proven to be jobs' own."""
-
-    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
-        del stage, payload
-        self.heard.append("succeeded")
-
-    has_log = False
-
-    def call_log(self) -> tuple[str, ...]:
-        return ()
-
-    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
-        del error, is_over
-
-    def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
-        del give_up
-        said = self.self_test_failure.pop(0) if self.self_test_failure else ""
-        self.heard.append(f"prove: {said}" if said else "prove")
-        return SelfTestFailure(said, again=self.again) if said else None
-
-    def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
-        return failure is not None and failure.said[:2] in self.own
-
-    def blamed(
-        self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
-    ) -> None:
-        del run, failure
-        self.heard.append(f"blamed {job}: {crashes} crashes" + ", died" * died)
-
-    def cannot(self, stage: str, upscaler: str, why: str) -> None:
-        del why
-        self.heard.append(f"cannot {stage} {upscaler}".strip())
-
-    def crashed(self, diagnosis: Diagnosis) -> None:
-        self.heard.append(f"crashed: {diagnosis}")
-
-    def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
-        del until_idle
-        self.heard.append(f"hold: {hold_reason}")
-
-    def before_call(self, payload: Mapping[str, Any]) -> None:
-        del payload
-
-    def after_call(self) -> tuple[Finding, ...]:
-        return ()
-
-    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
-        self.heard += [f"warn {job}: {finding.words}" for finding in warnings]
-
-    def wait_until_idle(self, hold_reason: HoldReason) -> None:
-        self.heard.append(f"waits until idle: {hold_reason}")
-
-    def failed_fresh_since(self, incarnation: int) -> bool:
-        del incarnation
-        return False
-
-    def can_generate(self, *_: Any, **__: Any) -> Drawn:
-        self.heard.append("draws")
-        return self.drawn
-
-    def sending(self, stage: str) -> bool:
-        self.heard.append(f"sending {stage}")
-        return self.first_call
-
-
-@dataclass
 class Call:
     """One crash-aware call with everything around it faked."""
 
     client: FakeClient
     process: FakeProcess = field(default_factory=FakeProcess)
-    supervisor: NotingKeeper = field(default_factory=NotingKeeper)
-    mailbox: Mailbox = field(default_factory=Mailbox)
+    setup: dict[str, Any] = field(default_factory=dict)
 
-    def make(
-        self, run_dir: Path | None, recorder: EvidenceRecorder | None = None, **more: Any
-    ) -> Outcome:
+    def __post_init__(self) -> None:
+        self.lane = ScriptedLane(self.client, self.process, **self.setup)
+
+    def make(self, run_dir: Path | None, recorder: EvidenceRecorder | None = None) -> Outcome:
         api = WebUIAPI(
             self.client,
             self.process,
             recorder or EvidenceRecorder(),
-            observer=self.supervisor,
-            mailbox=self.mailbox,
-            **more,
+            settings=self.lane.settings,
+            port=self.lane,
         )
         return api.generate_images_with_recovery("txt2img", PAYLOAD, run_dir, "job-1")
 
 
-def calling(*answers: Answer, **more: Any) -> Call:
-    return Call(FakeClient(*answers), **more)
+def calling(*answers: Answer, process: FakeProcess | None = None, **setup: Any) -> Call:
+    return Call(FakeClient(*answers), process or FakeProcess(), setup)
+
+
+def key_of(error: WebUIError) -> FailureKey:
+    """As two jobs may share it."""
+    explanation = diagnose(FailureFacts(error), builtin_signatures())
+    return EvidenceRecorder().shared(explanation.key, PAYLOAD)
 
 
 def names(folder: Path) -> list[str]:
@@ -201,7 +129,7 @@ def test_after_a_500_and_one_restart_the_call_succeeds_and_leaves_both_evidence_
     assert call.process.restarts == 1
     assert call.client.posts == [("txt2img", PAYLOAD)] * 2
     assert names(tmp_path) == sorted(BOTH)
-    assert call.supervisor.heard == [
+    assert call.lane.heard == [
         "sending txt2img", "crashed: server error", "sending txt2img", "succeeded",
     ]  # fmt: skip
 
@@ -232,14 +160,15 @@ def test_without_a_run_folder_no_files_and_the_same_outcome(
     assert names(tmp_path) == []
     assert (outcome.ok, outcome.later) == (with_folder.ok, with_folder.later)
     assert call.process.restarts == other.process.restarts == 1
-    assert call.supervisor.heard == other.supervisor.heard
+    assert call.lane.heard == other.lane.heard
     if outcome.envelope is not None and with_folder.envelope is not None:
         assert outcome.envelope.evidence == ()
         assert outcome.envelope.message == with_folder.envelope.message
 
 
 def test_a_restart_that_fails_is_a_failure_for_later_with_evidence(tmp_path: Path) -> None:
-    call = calling(server_error(), process=FakeProcess(restarts_well=False))
+    process = FakeProcess(restarts_well=False)
+    call = calling(server_error(), process=process, supervised=False)
     outcome = call.make(tmp_path)
     assert (outcome.ok, outcome.later) == (False, True)
     assert call.process.restarts == 1
@@ -262,7 +191,7 @@ def test_a_bad_request_fails_at_once_without_a_restart(error: WebUIError, tmp_pa
     assert (outcome.ok, outcome.later) == (False, False)
     assert call.process.restarts == 0
     assert len(call.client.posts) == 1
-    assert call.supervisor.heard == ["sending txt2img"]
+    assert call.lane.heard == ["sending txt2img"]
     assert outcome.envelope is not None
     assert outcome.envelope.diagnosis == "bad request"
 
@@ -276,8 +205,8 @@ def test_a_bad_request_fails_at_once_without_a_restart(error: WebUIError, tmp_pa
     ],
 )
 def test_with_recovery_off_it_fails_fast_with_evidence(error: WebUIError, tmp_path: Path) -> None:
-    call = calling(error)
-    outcome = call.make(tmp_path, recovery=False)
+    call = calling(error, recovery=False, supervised=False)
+    outcome = call.make(tmp_path)
     assert (outcome.ok, outcome.later) == (False, False)
     assert call.process.restarts == 0
     assert len(call.client.posts) == 1
@@ -300,9 +229,9 @@ def test_a_failure_that_is_not_the_jobs_fault_holds_the_lane_and_costs_no_attemp
     outcome = call.make(tmp_path)
     assert (outcome.ok, outcome.later) == (False, True)
     assert call.process.restarts == 0
-    sent, held = call.supervisor.heard
-    assert (sent, held[:6]) == ("sending txt2img", "hold: ")
-    assert f"({error})" in held  # what it means, and what was said
+    assert call.lane.heard.count("sending txt2img") == 1
+    assert call.lane.reasons
+    assert f"({error})" in call.lane.reasons[0]  # what it means, and what was said
     assert outcome.envelope is not None
     assert [attempt.counted for attempt in outcome.envelope.attempts] == [False]
     assert outcome.envelope.blame == "WebUI"
@@ -343,30 +272,26 @@ def test_the_evidence_has_length_and_digest_of_each_text(tmp_path: Path) -> None
 def test_a_process_that_ends_during_the_call_is_a_crash_whatever_the_reply_is(
     tmp_path: Path,
 ) -> None:
-    mailbox = Mailbox()
-
     def dies(stage: str, payload: Any) -> Any:
         del payload
-        mailbox.post(Exited(1, -9))
+        call.lane.tell(ProcessExited(1, -9))
         raise WebUIUnreachableError("connection reset", stage=stage)
 
-    call = calling(dies, reply(), mailbox=mailbox)
+    call = calling(dies, reply())
     assert call.make(tmp_path).ok
-    assert call.supervisor.heard[1] == "crashed: crash"
+    assert call.lane.heard[1] == "crashed: crash"
     assert call.process.restarts == 1
 
 
 def test_a_whole_reply_that_came_just_before_the_end_of_the_process_is_kept(
     tmp_path: Path,
 ) -> None:
-    mailbox = Mailbox()
-
     def dies(stage: str, payload: Any) -> Any:
         del stage, payload
-        mailbox.post(Exited(1, -9))
+        call.lane.tell(ProcessExited(1, -9))
         return reply()
 
-    call = calling(dies, mailbox=mailbox)
+    call = calling(dies)
     assert call.make(tmp_path).ok
     assert len(call.client.posts) == 1
     assert names(tmp_path) == []
@@ -374,14 +299,14 @@ def test_a_whole_reply_that_came_just_before_the_end_of_the_process_is_kept(
 
 def test_the_exit_of_an_earlier_incarnation_does_not_end_this_one(tmp_path: Path) -> None:
     call = calling(reply(), process=FakeProcess(incarnation=2))
-    call.mailbox.post(Exited(1, -9))
+    call.lane.tell(ProcessExited(1, -9))
     assert call.make(tmp_path).ok
     assert len(call.client.posts) == 1
 
 
 def test_a_stall_of_an_earlier_call_does_not_end_this_one(tmp_path: Path) -> None:
     call = calling(reply())
-    call.mailbox.post(Stalled("no progress for 300 s"))
+    call.lane.tell(Stalled(0, 1, "no progress for 300 s"))
     assert call.make(tmp_path).ok
     assert call.client.interrupts == 0
     assert len(call.client.posts) == 1
@@ -390,11 +315,11 @@ def test_a_stall_of_an_earlier_call_does_not_end_this_one(tmp_path: Path) -> Non
 def test_a_stuck_call_that_an_interrupt_frees_is_retried_without_a_restart(
     tmp_path: Path,
 ) -> None:
-    mailbox, freed = Mailbox(), threading.Event()
+    freed = threading.Event()
 
     def hangs(stage: str, payload: Any) -> Any:
         del stage, payload
-        mailbox.post(Stalled("no progress for 300 s"))
+        call.lane.stall()
         assert freed.wait(20)
         return reply(picture(1))
 
@@ -403,22 +328,22 @@ def test_a_stuck_call_that_an_interrupt_frees_is_retried_without_a_restart(
             freed.set()
             return super().interrupt()
 
-    call = Call(Client(hangs, reply(picture(2))), mailbox=mailbox)
+    call = Call(Client(hangs, reply(picture(2))))
     outcome = call.make(tmp_path)
     assert outcome.reply == reply(picture(2))
     assert call.process.restarts == 0
-    assert call.supervisor.heard == ["sending txt2img", "sending txt2img", "succeeded"]
+    assert call.lane.heard == ["sending txt2img", "sending txt2img", "succeeded"]
     assert names(tmp_path) == sorted(BOTH)
 
 
 def test_a_call_that_is_stuck_twice_fails_and_its_post_is_not_left_behind(
     tmp_path: Path,
 ) -> None:
-    mailbox, over = Mailbox(), threading.Event()
+    over = threading.Event()
 
     def hangs(stage: str, payload: Any) -> Any:
         del payload
-        mailbox.post(Stalled("no progress for 300 s"))
+        call.lane.stall()
         over.wait(20)
         raise WebUIUnreachableError("connection reset", stage=stage)
 
@@ -427,9 +352,9 @@ def test_a_call_that_is_stuck_twice_fails_and_its_post_is_not_left_behind(
             super().abandon()
             over.set()
 
-    call = Call(Client(hangs, hangs), mailbox=mailbox)
+    call = Call(Client(hangs, hangs), setup={"interrupt_wait": 0.05, "supervised": False})
     over_first = call.client
-    outcome = call.make(tmp_path, interrupt_wait=0.05)
+    outcome = call.make(tmp_path)
     assert (outcome.ok, outcome.later) == (False, False)
     assert outcome.envelope is not None
     assert [a.diagnosis for a in outcome.envelope.attempts] == ["stuck", "stuck"]
@@ -445,15 +370,16 @@ def test_after_a_second_failure_the_webui_is_tested_and_the_job_blamed(
     assert not outcome.later
     assert outcome.envelope is not None
     assert outcome.envelope.blame == "job"
-    assert call.supervisor.heard[-2:] == ["prove", "blamed job-1: 1 crashes"]
+    assert call.lane.heard[-1] == "self-test"
+    assert call.lane.state.history.in_a_row == 0, "its crash is forgiven"
     assert len(call.client.posts) == 2
 
 
-def test_a_webui_that_fails_the_proof_is_blamed_once_and_the_call_gets_one_last_attempt(
+def test_a_webui_that_fails_its_self_test_is_blamed_once_and_the_call_gets_one_last_attempt(
     tmp_path: Path,
 ) -> None:
     call = calling(server_error())
-    call.supervisor.self_test_failure = ["it is dead", "it is dead again"]
+    call.lane.self_tests = ["it is dead", "it is dead again"]
     recorder = EvidenceRecorder()
     first = call.make(tmp_path, recorder=recorder)
     assert first.later
@@ -465,7 +391,7 @@ def test_a_webui_that_fails_the_proof_is_blamed_once_and_the_call_gets_one_last_
     assert len(call.client.posts) == 3
 
 
-def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt(
+def test_a_death_between_the_second_failure_and_the_self_test_costs_no_third_attempt(
     tmp_path: Path,
 ) -> None:
     call = calling(server_error(), server_error(), reply())
@@ -474,7 +400,7 @@ def test_a_death_between_the_second_failure_and_the_proof_costs_no_third_attempt
     again = call.make(tmp_path, recorder=recorder)
     assert not again.ok
     assert len(call.client.posts) == 2
-    assert call.supervisor.heard.count("prove") == 2
+    assert call.lane.heard.count("self-test") == 2
 
 
 def test_a_failure_known_to_be_the_jobs_own_saves_the_restart_but_not_the_second_attempt(
@@ -482,11 +408,11 @@ def test_a_failure_known_to_be_the_jobs_own_saves_the_restart_but_not_the_second
 ) -> None:
     error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
     call = calling(error)
-    call.supervisor.own = [(error.kind, error.said)]
+    call.lane.knows(key_of(error))
     outcome = call.make(tmp_path)
     assert outcome.envelope is not None
     assert (outcome.envelope.diagnosis, outcome.envelope.blame) == ("server error", "job")
-    assert PROVEN in outcome.envelope.attempts[0].decision
+    assert TRACED_BEFORE in outcome.envelope.attempts[0].decision
     assert len(call.client.posts) == 2
     assert call.process.restarts == 0
 
@@ -496,7 +422,7 @@ def test_an_innocent_call_that_meets_a_known_failure_once_succeeds_at_its_second
 ) -> None:
     error = WebUIServerError("the WebUI answered 500: KeyError: 'x'", status=500, said="'x'")
     call = calling(error, reply())
-    call.supervisor.own = [(error.kind, error.said)]
+    call.lane.knows(key_of(error))
     assert call.make(tmp_path).ok
     assert call.process.restarts == 0
 
@@ -505,14 +431,14 @@ def test_a_known_failure_that_leaves_the_webui_unusable_costs_its_restart(tmp_pa
     said = "CUDA error: device-side assert triggered"
     error = WebUIServerError(f"the WebUI answered 500: {said}", status=500, said=said)
     call = calling(error, reply())
-    call.supervisor.is_a_jobs_own = lambda _: True  # type: ignore[method-assign]
+    call.lane.knows(key_of(error))
     assert call.make(tmp_path).ok
     assert call.process.restarts == 1
 
 
 def test_an_external_webui_is_never_interrupted(tmp_path: Path) -> None:
-    call = calling(WebUIStuckError("no progress"), reply())
-    assert call.make(tmp_path, managed=False).ok
+    call = calling(WebUIStuckError("no progress"), reply(), managed=False)
+    assert call.make(tmp_path).ok
     assert call.client.interrupts == 0
 
 
@@ -578,12 +504,12 @@ def test_the_ledger_outlives_the_monitor_so_that_a_call_is_not_tried_a_third_tim
 
     def stops(stage: str, payload: Any) -> Any:
         del stage, payload
-        place.mailbox.stop()
+        place.control.stop()
         raise server_error()
 
     first = FakeClient(server_error(), stops)
     assert place.recovering(run, first, process).run_to_end(place.spool) is Ending.STOPPED
-    place.mailbox = Mailbox()
+    place.control = RunControl()
     resumed, second = place.resumed(), FakeClient(server_error())
     ending = place.recovering(resumed, second, process).run_to_end(place.spool)
     assert ending is Ending.FAILED
@@ -614,14 +540,13 @@ class Real:
 
     def run(self, place: Workplace, job: str) -> Ending:
         run = place.claimed(job)
-        recorder = RunRecorder(run, Redactor(), place.clock)
+        recorder = place.recorder(run)
         return StageRunner(
             run,
-            self.lane.api(recorder, place.mailbox),
+            self.lane.api(recorder, place.control),
             recorder,
             clock=place.clock,
-            permit=lambda: self.lane.permit(place.mailbox),
-            mailbox=place.mailbox,
+            control=place.control,
         ).run_to_end(place.spool)
 
 
@@ -648,8 +573,8 @@ def test_a_real_webui_killed_during_a_reply_is_restarted_once_and_the_run_is_don
     assert len(names(folder / "images")) == 1
     (failed,) = [r for r in journal(folder) if r["event"] == "call_failed"]
     assert failed["diagnosis"] == "crash"
-    assert failed["exit_code"] == -9
-    died = "the WebUI died during the call (killed by signal 9, SIGKILL): the WebUI was killed"
+    assert failed["exit_code"] == KILLED
+    died = f"the WebUI died during the call ({exit_in_words(KILLED)})"
     assert failed["message"].startswith(died)
     happened = [r["event"] for r in real.crashes()]
     assert happened == ["start", "crash", "start"]
@@ -663,14 +588,14 @@ def test_a_real_webui_killed_in_each_reply_fails_the_run_after_two_posts(
     plan = "- {fault: sigkill-mid-reply, when: {stage: txt2img}, times: always}"
     with real_lane(tmp_path, plan) as real:
         assert real.run(place, JOB.replace("      alwayson", "      #")) is Ending.FAILED
-        wait_until(lambda: real.lane.ready, why="the keeper brings it up again")
+        wait_until(lambda: real.lane.ready, why="its lane brings it up again")
         assert real.stats()["posts"] == 2
     folder = place.failed()
     told = envelope(folder)
     assert {*BOTH, *SECOND} <= set(told["evidence"])
     assert all((folder / name).is_file() for name in told["evidence"])
     assert [a["diagnosis"] for a in told["attempts"]] == ["crash", "crash"]
-    assert [a["exit_code"] for a in told["attempts"]] == [-9, -9]
+    assert [a["exit_code"] for a in told["attempts"]] == [KILLED, KILLED]
     assert [a["incarnation"] for a in told["attempts"]] == [1, 2]
     texts = [(folder / n).read_text(encoding="utf-8") for n in (*told["evidence"], "WHY.txt")]
     assert not any(secret in text for text in texts for secret in SECRETS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.monitor import Result
+from sdwatch.monitor.once import Result
 from sdwatch.spool.run import Run
 from tests.fakes import envelope, picture
 from tests.helpers import free_port, wait_until
@@ -45,9 +45,9 @@ def test_a_wrong_name_fails_without_a_call_and_the_rest_continues(tmp_path: Path
             assert "Nothing was sent to a WebUI." in why
         assert "simulated-" in told["checkpoint.yaml:5:44"]["message"]
         (done,) = spool.done()
-        made_by = json.loads((done / "run.json").read_text(encoding="utf-8"))["webui"]
-        assert (made_by["kind"], made_by["managed"]) == ("forge", True)
-        assert made_by["version"].startswith("f2.0.1v1.10.1")
+        generation_info = json.loads((done / "run.json").read_text(encoding="utf-8"))["webui"]
+        assert (generation_info["kind"], generation_info["managed"]) == ("forge", True)
+        assert generation_info["version"].startswith("f2.0.1v1.10.1")
 
 
 def test_a_job_that_is_too_large_fails_by_the_bound_of_the_config(tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def test_a_stage_without_any_image_to_take_fails_and_says_which(place: Workplace
     assert len(client.posts) == 1
     told = envelope(place.failed())
     assert told["blame"] == "job"
-    assert "stage 2 (img2img) has no image to work on" in told["message"]
+    where = "job.yaml:3:5: stage 2 (img2img) has no image to work on: stage 1 made none"
+    assert told["message"] == where
 
 
 @pytest.mark.parametrize(("level", "ending"), [("fail", "failed"), ("warn", "done")])
@@ -200,12 +201,16 @@ stages:
         "mask.png": picture(13),
     }
     client = PlainClient(
-        lambda _, asked: reply(picture(size=(asked.get("width", 64), asked.get("height", 64))))
+        lambda _, asked: reply(
+            *[picture(size=(asked.get("width", 64), asked.get("height", 64)))]
+            * asked.get("batch_size", 1)
+        )
     )
     run = place.claimed(job, images)
     assert place.runner(run, client).run_to_end(place.spool) is Ending.DONE
     (_, img2img), (_, upscale) = client.posts
     assert sent(img2img["init_images"]) == [images["sketch.png"], images["sub/other.jpg"]]
+    assert img2img["batch_size"] == 2, "with a smaller one a WebUI answers 500"
     assert sent([img2img["mask"]]) == [images["mask.png"]]
     assert (img2img["width"], img2img["height"]) == (80, 64)
     assert sent([upscale["image"]]) == [images["sub/other.jpg"]]
@@ -355,23 +360,17 @@ class Stopping(PlainClient):
     def generate_images(self, stage: str, payload: Mapping[str, Any]) -> Reply:
         made = super().generate_images(stage, payload)
         if len(self.posts) == self._after:
-            self._place.mailbox.stop()
+            self._place.control.stop()
         return made
 
 
 def stopped_after(place: Workplace, calls: int, job: str) -> Stopping:
     """Run a job until so many calls are finished; the monitor dies, and starts again."""
 
-    class Permit:
-        def __enter__(self) -> None:
-            place.mailbox.raise_if_given_up()
-
-        def __exit__(self, *_: object) -> None: ...
-
     client = Stopping(place, calls, numbered())
-    runner = place.runner(place.claimed(job), client, permit=Permit)
+    runner = place.runner(place.claimed(job), client)
     assert runner.run_to_end(place.spool) is Ending.STOPPED
-    place.mailbox = type(place.mailbox)()
+    place.control = type(place.control)()
     return client
 
 
@@ -569,7 +568,7 @@ def test_who_waits_for_a_file_can_be_cancelled(
 ) -> None:
     place, run = sketched
     monkeypatch.setattr(system, "open_inside", Closed(errno.EACCES))
-    place.mailbox.cancel()
+    place.control.cancel()
     runner = place.runner(run, PlainClient(), patience=60.0)
     assert runner.run_to_end(place.spool) is Ending.CANCELLED
 

@@ -14,14 +14,12 @@ import pytest
 from PIL import Image
 
 from sdwatch.lane.lane import Lane
-from sdwatch.lane.permit import Permit
 from sdwatch.policy.failure.lifecycle import State
-from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
 from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.mailbox import Mailbox
+from sdwatch.webui.http.run_control import RunControl
 from tests.fakes import (
     FakeClient,
     FakeProcess,
@@ -101,7 +99,7 @@ def test_a_cancelled_run_ends_without_waiting_for_the_generation(
         process = FakeProcess()
         active = Running(place.recovering(run, client, process), place)
         wait_until(lambda: generating(sim), why="the generation hangs")
-        place.mailbox.cancel()
+        place.control.cancel()
         assert active.end() is Ending.CANCELLED
         state = sim.state()
         assert state["interrupted"], "the WebUI was interrupted"
@@ -122,7 +120,7 @@ def test_the_images_that_were_finished_before_a_cancel_are_kept(
         client = SDWebUIClient(sim.url(""))
         active = Running(place.recovering(run, client, FakeProcess()), place)
         wait_until(lambda: generating(sim), why="the second stage hangs")
-        place.mailbox.cancel()
+        place.control.cancel()
         assert active.end() is Ending.CANCELLED
         client.close()
     (image,) = (place.failed() / "images").iterdir()
@@ -138,7 +136,7 @@ def test_somebody_elses_webui_is_not_interrupted(place: Workplace, tmp_path: Pat
         runner = place.recovering(run, client, FakeProcess(), managed=False)
         active = Running(runner, place)
         wait_until(lambda: generating(sim), why="the generation hangs")
-        place.mailbox.cancel()
+        place.control.cancel()
         assert active.end() is Ending.CANCELLED
         assert not sim.state()["interrupted"]
         client.close()
@@ -146,7 +144,7 @@ def test_somebody_elses_webui_is_not_interrupted(place: Workplace, tmp_path: Pat
 
 def test_a_cancel_before_the_first_call_sends_nothing(place: Workplace) -> None:
     run, client = place.claimed("prompt: a"), PlainClient()
-    place.mailbox.cancel()
+    place.control.cancel()
     runner = place.recovering(run, Nothing(client), FakeProcess())
     assert Running(runner, place).end() is Ending.CANCELLED
     assert client.posts == []
@@ -165,22 +163,23 @@ class Nothing:
     def abandon(self) -> None: ...
 
 
-def test_a_run_that_waits_for_the_permit_can_be_cancelled(place: Workplace) -> None:
-    run, client, permit = place.claimed("prompt: a"), PlainClient(), Permit()
-    permit.acquire(Mailbox(), lambda: True)
-
-    @contextmanager
-    def waiting() -> Iterator[None]:
-        permit.acquire(place.mailbox, lambda: True)
-        yield
-
-    active = Running(place.runner(run, client, permit=waiting), place)
-    wait_until(lambda: "stage 1 of 1" in active.runner.doing)
-    place.mailbox.cancel()
-    assert active.end() is Ending.CANCELLED
-    assert permit.taken, "another run has it still"
-    assert client.posts == []
-    assert_cancelled(place.failed())
+def test_a_run_that_waits_for_its_turn_can_be_cancelled(place: Workplace, tmp_path: Path) -> None:
+    plan = tmp_path / "faults.yaml"
+    plan.write_text("- {fault: hang, at: 0, when: {generation: 1}}")
+    first, first_control = place.claimed("prompt: b", name="first.yaml"), place.control
+    with lane_of(simulator("--faults", str(plan)), tmp_path / "state", (0.1,)) as lane:
+        before = on_lane(place, lane, run=first)
+        wait_until(lambda: first_control.calling, why="another run has its turn")
+        place.control = RunControl()
+        active = on_lane(place, lane, "prompt: a")
+        wait_until(lambda: "waits for its turn: stage 1 of 1" in active.runner.doing)
+        place.control.cancel()
+        assert active.end() is Ending.CANCELLED
+        assert first_control.calling, "the other run has it still"
+        assert_cancelled(place.failed())
+        assert "call_started" not in events(place.failed())
+        first_control.stop()
+        before.end()
 
 
 @contextmanager
@@ -193,17 +192,16 @@ def crashing_lane(place: Workplace, folder: Path) -> Iterator[Lane]:
         yield lane
 
 
-def on_lane(place: Workplace, lane: Lane, job: str) -> Running:
-    run = place.claimed(job)
-    recorder = RunRecorder(run, Redactor(), place.clock)
-    api = lane.api(recorder, place.mailbox)
+def on_lane(place: Workplace, lane: Lane, job: str = "", run: Run | None = None) -> Running:
+    run = run or place.claimed(job)
+    recorder = place.recorder(run)
+    api = lane.api(recorder, place.control)
     runner = StageRunner(
         run,
         api,
         recorder,
         clock=place.clock,
-        permit=lambda: lane.permit(place.mailbox),
-        mailbox=place.mailbox,
+        control=place.control,
     )
     return Running(runner, place)
 
@@ -213,10 +211,10 @@ def test_a_run_that_waits_out_a_cool_down_can_be_cancelled(
 ) -> None:
     with crashing_lane(place, tmp_path) as lane:
         active = on_lane(place, lane, f"stages:\n{STAGES['txt2img']}")
-        wait_until(
-            lambda: lane.supervisor.availability.state is State.COOLING_DOWN, why="it crashed"
-        )
-        place.mailbox.cancel()
+        wait_until(lambda: lane.loop.state.life is State.COOLING_DOWN, why="it crashed")
+        restart = "waits for the restart of its WebUI: stage 1 of 1 (txt2img), call 1 of 1"
+        wait_until(lambda: active.runner.doing == restart, why="it says what it waits for")
+        place.control.cancel()
         assert active.end() is Ending.CANCELLED
         assert lane.process.incarnation == 1, "nothing was started"
         assert lane.status()["cooldown_left"] > 3500
@@ -232,9 +230,7 @@ def test_a_run_that_waits_out_a_cool_down_stays_in_working_on_a_stop(
 ) -> None:
     with crashing_lane(place, tmp_path) as lane:
         active = on_lane(place, lane, f"stages:\n{STAGES['txt2img']}")
-        wait_until(
-            lambda: lane.supervisor.availability.state is State.COOLING_DOWN, why="it crashed"
-        )
+        wait_until(lambda: lane.loop.state.life is State.COOLING_DOWN, why="it crashed")
         lane.start_stop()
         assert active.end() is Ending.STOPPED
     call = place.resumed().ledger.call("1.1")
@@ -249,7 +245,7 @@ def test_a_stopped_run_stays_in_working_and_is_done_after_the_next_start(
         client = SDWebUIClient(sim.url(""))
         active = Running(place.recovering(run, client, FakeProcess()), place)
         wait_until(lambda: generating(sim), why="the generation hangs")
-        place.mailbox.stop()
+        place.control.stop()
         assert active.end() is Ending.STOPPED
         assert sim.state()["interrupted"]
         client.close()
@@ -259,7 +255,7 @@ def test_a_stopped_run_stays_in_working_and_is_done_after_the_next_start(
     call = stopped.ledger.call("1.1")
     assert (call.counted, call.cut_offs) == (0, 0)
 
-    place.mailbox = Mailbox()
+    place.control = RunControl()
     with running(tmp_path) as sim:
         client = SDWebUIClient(sim.url(""))
         active = Running(place.recovering(stopped, client, FakeProcess()), place)
@@ -270,8 +266,8 @@ def test_a_stopped_run_stays_in_working_and_is_done_after_the_next_start(
 
 def test_a_cancel_outranks_a_stop_that_came_before_it(place: Workplace) -> None:
     run = place.claimed("prompt: a")
-    place.mailbox.stop()
-    place.mailbox.cancel()
+    place.control.stop()
+    place.control.cancel()
     client: Any = Nothing(PlainClient())
     assert Running(place.recovering(run, client, FakeProcess()), place).end() is Ending.CANCELLED
 

@@ -399,7 +399,7 @@ SAMPLES = [
     *_samples(ZLUDA, POISONED, "lacks an operation", poisons=True),
     *_samples(NOT_BUILT, POISONED, "was not built for this GPU"),
     *_samples(NO_GPU, POISONED, "no longer finds the GPU", poisons=True),
-    *_samples(BUSY_GPU, POISONED, "refuses the GPU", poisons=True),
+    *_samples(BUSY_GPU, POISONED, "does not let the WebUI use the GPU", poisons=True),
     *_samples(FAULTY_GPU, POISONED, "uncorrectable", poisons=True),
     *_samples(ATTENTION, SERVER, "the attention library"),
     *_samples(WRONG_NUMBERS, SERVER, "different number formats"),

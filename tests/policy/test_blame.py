@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.failure.blame import SUSPECTS, Blame
-from sdwatch.policy.failure.facts import Diagnosis
-from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.failure.blame import REPEATEDLY, Blame
+from sdwatch.policy.failure.facts import Diagnosis, FailureKey
 
 
 def of(said: str) -> FailureKey:
@@ -15,11 +14,11 @@ def of(said: str) -> FailureKey:
 SAID, OTHER = of("500: KeyError"), of("500: ValueError")
 
 
-def test_the_same_failure_is_known_when_it_was_proven_twice() -> None:
+def test_the_same_failure_is_known_when_it_was_traced_to_two_jobs() -> None:
     blame = Blame()
-    blame.blame("a", "run-a", SAID, died=False)
+    blame = blame.blame("a", "run-a", SAID, died=False)
     assert not blame.is_a_jobs_own(SAID)
-    blame.blame("b", "run-b", SAID, died=False)
+    blame = blame.blame("b", "run-b", SAID, died=False)
     assert blame.is_a_jobs_own(SAID)
     assert not blame.is_a_jobs_own(OTHER)
 
@@ -27,31 +26,31 @@ def test_the_same_failure_is_known_when_it_was_proven_twice() -> None:
 def test_one_job_that_is_tried_again_proves_nothing_of_others() -> None:
     blame = Blame()
     for run in ("first", "second", "third"):
-        blame.blame("a", run, SAID, died=False)
+        blame = blame.blame("a", run, SAID, died=False)
     assert not blame.is_a_jobs_own(SAID)
 
 
 def test_two_mistakes_that_take_turns_are_both_known() -> None:
     blame = Blame()
     for job, said in enumerate((SAID, OTHER, SAID, OTHER)):
-        blame.blame(f"{job}", "run", said, died=False)
+        blame = blame.blame(f"{job}", "run", said, died=False)
     assert blame.is_a_jobs_own(SAID)
     assert blame.is_a_jobs_own(OTHER)
 
 
-def test_once_the_webui_may_be_another_it_must_be_proven_once_more() -> None:
+def test_a_failure_must_be_traced_again_once_the_webui_may_be_another() -> None:
     blame = Blame()
     for job in "ab":
-        blame.blame(job, "run", SAID, died=False)
+        blame = blame.blame(job, "run", SAID, died=False)
     assert blame.is_a_jobs_own(SAID)
-    blame.forget()
+    blame = blame.forget()
     assert not blame.is_a_jobs_own(SAID)
 
 
 def test_a_failure_without_a_word_is_never_known() -> None:
     blame = Blame()
     for job in "abc":
-        blame.blame(job, "run", None, died=False)
+        blame = blame.blame(job, "run", None, died=False)
     assert not blame.is_a_jobs_own(None)
 
 
@@ -60,47 +59,49 @@ OOM = "CUDA out of memory. Tried to allocate {} GiB. GPU 0 has {} GiB free. Proc
 
 def test_numbers_that_are_others_each_time_make_no_other_failure() -> None:
     blame = Blame()
-    blame.blame("a", "run-a", of(OOM.format("16.00", "3.21", 4711)), died=False)
-    blame.blame("b", "run-b", of(OOM.format("16.00", "2.90", 4712)), died=False)
+    blame = blame.blame("a", "run-a", of(OOM.format("16.00", "3.21", 4711)), died=False)
+    blame = blame.blame("b", "run-b", of(OOM.format("16.00", "2.90", 4712)), died=False)
     assert blame.is_a_jobs_own(of(OOM.format("16.00", "0.10", 99)))
     assert not blame.is_a_jobs_own(of(OOM.format("2.00", "0.10", 99))), (
         "a smaller picture is another"
     )
 
 
-def died(blame: Blame, *jobs: str) -> None:
+def died(blame: Blame, *jobs: str) -> Blame:
     for job in jobs:
-        blame.blame(job, f"run-{job}", of(f"{job} died"), died=True)
+        blame = blame.blame(job, f"run-{job}", of(f"{job} died"), died=True)
+    return blame
 
 
-def test_so_many_different_jobs_in_a_row_that_kill_it_are_suspects() -> None:
+def test_so_many_different_jobs_in_a_row_that_kill_it_are_taken_for_a_crash_of_it() -> None:
     blame = Blame()
-    died(blame, *"ab")
-    assert blame.take_suspects() == ()
-    died(blame, "c")
-    assert len(taken := blame.take_suspects()) == SUSPECTS
+    blame = died(blame, *"ab")
+    assert blame.take_repeated() == (blame, ())
+    blame = died(blame, "c")
+    blame, taken = blame.take_repeated()
     assert taken == ("run-a", "run-b", "run-c")
-    assert blame.take_suspects() == (), "they are counted anew"
+    assert len(taken) == REPEATEDLY
+    assert blame.take_repeated() == (blame, ()), "they are counted again"
 
 
 def test_the_same_job_again_a_success_or_another_failure_is_not_in_the_row() -> None:
     blame = Blame()
-    died(blame, *"aaa")
-    assert blame.take_suspects() == ()
-    died(blame, "b")
-    blame.succeeded()
-    died(blame, *"cd")
-    blame.blame("e", "run-e", SAID, died=False)
-    died(blame, *"fg")
-    assert blame.take_suspects() == ()
+    blame = died(blame, *"aaa")
+    assert blame.take_repeated() == (blame, ())
+    blame = died(blame, "b")
+    blame = blame.succeeded()
+    blame = died(blame, *"cd")
+    blame = blame.blame("e", "run-e", SAID, died=False)
+    blame = died(blame, *"fg")
+    assert blame.take_repeated() == (blame, ())
 
 
 def test_the_texts_of_the_jobs_make_no_other_failure() -> None:
     """As redaction leaves them, in one piece or in more."""
     blame = Blame()
     said = "could not understand '{}' at 12"
-    blame.blame("a", "run", of(said.format("<text 30 chars sha256:8e847340>")), died=False)
+    blame = blame.blame("a", "run", of(said.format("<text 30 chars sha256:8e847340>")), died=False)
     two = "<text 12 chars sha256:11111111>, <text 9 chars sha256:22222222>"
-    blame.blame("b", "run", of(said.format(two)), died=False)
+    blame = blame.blame("b", "run", of(said.format(two)), died=False)
     assert blame.is_a_jobs_own(of(said.format("<text 5 chars sha256:33333333>")))
     assert not blame.is_a_jobs_own(of("could not draw '<text 5 chars sha256:33333333>' at 12"))

@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIError, WebUIReplyError, WebUIServerError, WebUIUnreachableError
-from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.matching import FailedStart, match, why_not_started
-from sdwatch.policy.failure.mentions import first_said, is_only_mentioned
+from sdwatch.policy.failure.observation import first_said, is_only_mentioned
+from sdwatch.signatures import builtin_signatures
 from tests.policy import causes, shadows
 from tests.policy.causes import (
     EXITS,
@@ -41,7 +41,7 @@ def replied(text: str) -> WebUIError:
     return WebUIServerError(f"500: {text}", stage="txt2img", status=500, kind=kind, said=said)
 
 
-def told_of(text: str, found: FailureFacts) -> str:
+def description_of(text: str, found: FailureFacts) -> str:
     """What a failure says: the list in causes.py that has the text, who decided, what to type."""
     named = {name: value for name, value in vars(causes).items() if name.isupper()}
     listed = [name for name, value in named.items() if isinstance(value, str) and text in value]
@@ -50,10 +50,10 @@ def told_of(text: str, found: FailureFacts) -> str:
 
 
 def check(facts: FailureFacts, sample: Sample) -> None:
-    explanation = judge(facts, BUILTIN)
-    assert explanation.diagnosis is sample.diagnosis, told_of(sample.text, facts)
-    assert sample.cause in explanation.cause, told_of(sample.text, facts)
-    assert explanation.poisons is sample.poisons, told_of(sample.text, facts)
+    explanation = diagnose(facts, BUILTIN)
+    assert explanation.diagnosis is sample.diagnosis, description_of(sample.text, facts)
+    assert sample.cause in explanation.cause, description_of(sample.text, facts)
+    assert explanation.poisons is sample.poisons, description_of(sample.text, facts)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda s: s.text[:60])
@@ -97,14 +97,16 @@ def test_a_complaint_about_a_missing_value_yields_to_the_line_before_it(sample: 
 )
 def test_the_earlier_more_specific_evidence_decides(said: str) -> None:
     log = ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 896.00 MiB", said)
-    assert judge(FailureFacts(replied(said), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
-    assert judge(FailureFacts(replied(said)), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
+    assert (
+        diagnose(FailureFacts(replied(said), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
+    )
+    assert diagnose(FailureFacts(replied(said)), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
 
 
 def test_a_reply_that_names_its_cause_does_not_yield() -> None:
     log = ("torch.OutOfMemoryError: HIP out of memory. Tried to allocate 896.00 MiB",)
     error = replied("RuntimeError: mat1 and mat2 shapes cannot be multiplied (77x2048 and 768x320)")
-    assert judge(FailureFacts(error, log=log), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
+    assert diagnose(FailureFacts(error, log=log), BUILTIN).diagnosis is Diagnosis.SERVER_ERROR
 
 
 @pytest.mark.parametrize("line", LOOK_ALIKES, ids=lambda line: line[:60])
@@ -112,15 +114,15 @@ def test_what_only_looks_like_a_failure_explains_nothing(line: str) -> None:
     silent = WebUIReplyError("the reply has no image", stage="txt2img", status=200)
     for error in (opaque(), silent, replied("TypeError: 'NoneType' object is not iterable")):
         found = FailureFacts(error, log=("before", line, "after"))
-        assert match(found, BUILTIN) is None, told_of(line, found)
+        assert match(found, BUILTIN) is None, description_of(line, found)
     found = FailureFacts(GONE, True, 1, ("before", line))
-    assert match(found, BUILTIN) is None, told_of(line, found)
+    assert match(found, BUILTIN) is None, description_of(line, found)
 
 
 @pytest.mark.parametrize("line", LOOK_ALIKES, ids=lambda line: line[:60])
 def test_a_mention_does_not_hide_the_failure_behind_it(line: str) -> None:
     log = (line, "RuntimeError: MPS backend out of memory (MPS allocated: 5 GB)")
-    assert judge(FailureFacts(opaque(), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
+    assert diagnose(FailureFacts(opaque(), log=log), BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
 
 
 @pytest.mark.parametrize(
@@ -149,7 +151,7 @@ def test_whether_a_line_says_it_or_mentions_it(line: str, mentioned: bool) -> No
 
 @pytest.mark.parametrize(("code", "cause"), EXITS)
 def test_an_exit_code_says_how_the_process_ended(code: int, cause: str) -> None:
-    explanation = judge(FailureFacts(GONE, True, code), BUILTIN)
+    explanation = diagnose(FailureFacts(GONE, True, code), BUILTIN)
     assert explanation.diagnosis is Diagnosis.CRASH
     assert cause in explanation.cause
 
@@ -171,12 +173,12 @@ def test_a_line_that_says_why_outranks_how_the_process_ended() -> None:
         "HW Exception by GPU node-1 (Agent handle: 0x6) reason :GPU Hang",
         "Aborted (core dumped)",
     )
-    assert "the GPU hung" in judge(FailureFacts(GONE, True, 134, log), BUILTIN).cause
+    assert "the GPU hung" in diagnose(FailureFacts(GONE, True, 134, log), BUILTIN).cause
     log = (
         "ggml_vulkan: vk::Device::allocateMemory: ErrorOutOfDeviceMemory",
         "double free or corruption",
     )
-    assert "the GPU ran out of memory" in judge(FailureFacts(GONE, True, -6, log), BUILTIN).cause
+    assert "the GPU ran out of memory" in diagnose(FailureFacts(GONE, True, -6, log), BUILTIN).cause
 
 
 @pytest.mark.parametrize(
@@ -188,4 +190,4 @@ def test_a_wrapper_that_names_the_signal_in_its_own_words_is_known(
 ) -> None:
     """reForge#241."""
     log = ("CalledProcessError: Command '['python', 'launch.py']' died with <Signals.SIGKILL: 9>.",)
-    assert cause in judge(FailureFacts(GONE, True, 1, log, low), BUILTIN).cause
+    assert cause in diagnose(FailureFacts(GONE, True, 1, log, low), BUILTIN).cause

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.job.catalogue import Catalogue, Kind, catalogue_of
-from sdwatch.policy.job.completion import completed, may_need_more
+from sdwatch.policy.job.catalogue import Catalogue, catalogue_of
+from sdwatch.policy.job.payload import completed, may_need_more
+from sdwatch.policy.kinds.forge import FORGE
+from sdwatch.policy.kinds.forge_neo import FORGE_NEO
 from tests.facts.catalogues import catalogue, openapi
 
 HIRES = {"enable_hr": True, "hr_scale": 2}
@@ -31,7 +33,7 @@ def neo() -> Catalogue:
 
 
 def test_a_hires_job_gets_its_modules_on_forge_and_forge_neo() -> None:
-    assert (catalogue("forge").kind, neo().kind) == (Kind.FORGE, Kind.FORGE_NEO)
+    assert (catalogue("forge").kind, neo().kind) == (FORGE, FORGE_NEO)
     for known in (catalogue("forge"), neo()):
         assert completed("txt2img", HIRES, known) == MODULES
         assert completed("txt2img", {**HIRES, "hr_additional_modules": None}, known) == MODULES
@@ -65,7 +67,7 @@ def test_other_kinds_get_nothing_that_they_do_not_know(kind: str) -> None:
 
 
 def test_a_forge_whose_schema_has_no_such_field_gets_none() -> None:
-    assert without_its_field().kind is Kind.FORGE
+    assert without_its_field().kind is FORGE
     assert completed("txt2img", HIRES, without_its_field()) == {}
 
 

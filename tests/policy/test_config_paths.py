@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 
 import pytest
 
-from sdwatch.config import parse_config
+from sdwatch.config_file import parse_config
 from sdwatch.errors import ConfigError
 from sdwatch.policy.job.config_paths import refusal, refusal_to_make
 from sdwatch.policy.report.command import config_option
@@ -87,8 +87,8 @@ def test_an_escape_that_yaml_does_not_know_is_explained_as_well(written: str) ->
 
 
 def test_a_share_with_half_of_its_backslashes_is_no_folder_of_this_drive() -> None:
-    told = refusal(r"\server\share", windows=True)
-    assert "starts with one backslash, but a share needs two" in told
+    why = refusal(r"\server\share", windows=True)
+    assert "starts with one backslash, but a share needs two" in why
 
 
 @pytest.mark.parametrize("path", [r"\\server", "//server", "//server/", r"\\?\UNC\server"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.job.control import cancelled_by, is_cancel, is_hold, markers_of
+from sdwatch.policy.job.control import cancelled_by, frees_gpu, is_cancel, is_hold, markers_of
 
 
 @pytest.mark.parametrize("name", ["hold", "hold.txt", "Hold", "HOLD.TXT"])
@@ -30,3 +30,19 @@ def test_a_marker_names_the_job_that_it_cancels() -> None:
         assert cancelled_by(marker) == cancelled_by(marker.upper()) == "castle.yaml"
     for other in ("castle.yaml", "cancel", "cancel.txt", "castle.cancelled", ".cancel"):
         assert cancelled_by(other) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "frees"),
+    [
+        ("", False),
+        ("free: true\n", True),
+        ("for games\r\n  Free : TRUE\r\n", True),
+        ("free: false", False),
+        ("free: true, please", False),
+        ("carefree: true", False),
+        ("free time", False),
+    ],
+)
+def test_a_hold_frees_the_gpu_where_a_line_says_so(text: str, frees: bool) -> None:
+    assert frees_gpu(text) is frees

@@ -72,7 +72,7 @@ def test_a_syntax_error_is_reported_with_its_place(
 
 
 @pytest.mark.slow
-def test_too_many_values_are_refused_where_they_begin_to_be_too_many() -> None:
+def test_too_many_values_are_refused_where_they_become_too_many() -> None:
     ((line, _, message),) = problems_of(b"- a\n" * (MAX_NODES + 5))
     assert line == MAX_NODES  # the list is a value too
     assert "more than 20,000 values" in message
@@ -167,7 +167,7 @@ def test_what_a_comment_cuts_off_is_kept_beside_the_text() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("", '""'),
         ("promt", '"promt"'),
@@ -178,8 +178,8 @@ def test_what_a_comment_cuts_off_is_kept_beside_the_text() -> None:
         ("x" * 5_000, "a text of 5,000 characters"),
     ],
 )
-def test_a_message_quotes_a_word_but_never_what_may_be_a_prompt(text: str, told: str) -> None:
-    assert shown(text) == told
+def test_a_message_quotes_a_word_but_never_what_may_be_a_prompt(text: str, expected: str) -> None:
+    assert shown(text) == expected
 
 
 def test_a_duplicate_key_is_reported_with_both_places() -> None:

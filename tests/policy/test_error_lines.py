@@ -25,7 +25,7 @@ def tail(stdout: list[str], stderr: list[str]) -> str:
     return "\n".join(["===== stdout =====", *stdout, "", "===== stderr =====", *stderr, "", ""])
 
 
-def test_of_a_traceback_the_exception_its_innermost_frame_and_what_was_before() -> None:
+def test_a_traceback_is_shown_by_its_exception_its_innermost_frame_and_what_was_before() -> None:
     chosen = lines_that_matter(tail(AFTER, [*BEFORE, *TRACEBACK, *AFTER]))
     assert chosen == [
         *BEFORE[-3:],
@@ -117,8 +117,8 @@ def test_a_traceback_that_is_drawn_is_one_block_with_its_message(drawn: list[str
     (block,) = error_blocks([*BEFORE, *drawn, *AFTER])
     assert block == ErrorBlock(len(BEFORE), len(BEFORE) + len(drawn), traceback=True)
     chosen = lines_that_matter(tail([], [*BEFORE, *drawn, *AFTER]))
-    for told in (drawn[0], "❱", "processing.py", drawn[-1]):
-        assert any(told in line for line in chosen)
+    for expected in (drawn[0], "❱", "processing.py", drawn[-1]):
+        assert any(expected in line for line in chosen)
 
 
 def test_a_pinned_traceback_matters_more_than_a_flood_of_minor_errors() -> None:
@@ -127,7 +127,7 @@ def test_a_pinned_traceback_matters_more_than_a_flood_of_minor_errors() -> None:
     assert chosen[-2:] == [TRACEBACK[-1], f"{flood[-1]}  (100 such lines, but for numbers)"]
 
 
-def test_of_lines_that_differ_in_numbers_there_is_one() -> None:
+def test_lines_that_differ_only_in_numbers_are_shown_as_one() -> None:
     lines = [f"{what} {n}" for n in range(20) for what in ("ERROR: this", "ERROR: that")]
     assert lines_that_matter(tail([], lines))[-2:] == ["ERROR: this 19", "ERROR: that 19"]
 
@@ -181,7 +181,7 @@ def test_the_failure_of_a_call_is_kept() -> None:
         assert without_own_failures(lines) == lines
 
 
-def test_of_a_long_line_the_beginning_and_the_end_are_shown() -> None:
+def test_the_start_and_the_end_of_a_long_line_are_shown() -> None:
     (line,) = lines_that_matter("1 ERROR Processing: step=base args={" + "x" * 2000 + "} it broke")
     assert line.startswith("1 ERROR Processing: step=base args={")
     assert line.endswith("} it broke")

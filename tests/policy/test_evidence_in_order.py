@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIError, WebUIServerError, WebUIUnreachableError
-from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, judge, what_failed
-from sdwatch.policy.failure.opaque import is_generic
+from sdwatch.policy.failure.diagnosis import Diagnosis, FailureFacts, diagnose, what_failed
 from sdwatch.policy.failure.signature_file import parse_signatures
+from sdwatch.policy.failure.tracebacks import is_generic
+from sdwatch.signatures import builtin_signatures
 
 BUILTIN = builtin_signatures()
 NOTHING = "'NoneType' object is not iterable"
@@ -74,7 +74,7 @@ ROWS = (
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.what)
 def test_the_earlier_and_more_specific_evidence_decides(row: Row) -> None:
     facts = FailureFacts(row.error, row.gone is not None, row.gone, row.log)
-    assert judge(facts, BUILTIN).diagnosis is row.diagnosis
+    assert diagnose(facts, BUILTIN).diagnosis is row.diagnosis
 
 
 @pytest.mark.parametrize(
@@ -101,8 +101,10 @@ def test_the_earlier_and_more_specific_evidence_decides(row: Row) -> None:
 def test_a_text_that_only_says_what_was_missing_is_generic(text: str) -> None:
     assert is_generic(said(text))
     facts = FailureFacts(said(text), log=(HIP,))
-    assert judge(facts, BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
-    assert what_failed(judge(FailureFacts(said(text))), said(text)) is None, "no two jobs share it"
+    assert diagnose(facts, BUILTIN).diagnosis is Diagnosis.OUT_OF_MEMORY
+    assert what_failed(diagnose(FailureFacts(said(text))), said(text)) is None, (
+        "no two jobs share it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,4 +121,4 @@ def test_a_signature_of_the_users_own_decides_for_a_generic_text_too() -> None:
         "own.yaml",
     )
     facts = FailureFacts(said(NOTHING), log=(HIP,))
-    assert judge(facts, (*own, *BUILTIN)).diagnosis is Diagnosis.BAD_REQUEST
+    assert diagnose(facts, (*own, *BUILTIN)).diagnosis is Diagnosis.BAD_REQUEST

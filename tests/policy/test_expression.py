@@ -1,4 +1,4 @@
-"""Expressions that may take forever, those that cannot, and all that sdwatch uses itself."""
+"""Expressions that may take forever end in a user's file; sdwatch itself uses none of them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import importlib
 import pkgutil
 import re
 import sys
+import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import sdwatch
-from sdwatch.config import builtin_signatures
-from sdwatch.policy.failure.expression import is_slow
+from sdwatch.policy.failure.expression import BuiltinExpression, OwnExpression
 from sdwatch.policy.failure.fallbacks import _COMPILED
-from sdwatch.policy.privacy.anonymise import Anonymiser
+from sdwatch.signatures import builtin_signatures
+from tests.expression import is_slow
+
+RECORDED = Path(__file__).parent.parent
 
 FOR_EVER = (
     r"(a+)+b", r"(a|aa)+$", r"((a+))+$", r"(aa?)+$", r"(\w|\d)+ERROR", r"(?:\w\d|\d\w)+x",
@@ -44,10 +48,56 @@ def test_what_cannot_is_not(text: str) -> None:
     assert not is_slow(text)
 
 
+@pytest.mark.parametrize("text", ["(a+)+$", "(a|aa)+$", r"(\w+\s*)+$"])
+def test_a_users_expression_that_would_take_forever_ends_and_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    monkeypatch.setattr("sdwatch.policy.failure.expression.LIMIT_S", 0.05)
+    given_up: list[str] = []
+    own = OwnExpression(text, given_up.append)
+    evil = "a" * 5000 + "!"
+    assert own.search(evil) is None
+    assert given_up == [text]
+    assert own.search("a") is None, "it is asked again"
+    assert given_up == [text]
+
+
+def test_other_threads_run_while_an_expression_is_searched_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sdwatch.policy.failure.expression.LIMIT_S", 0.5)
+    given_up: list[str] = []
+    own = OwnExpression("(a+)+$", given_up.append)
+    searching = threading.Thread(target=own.search, args=("a" * 5000 + "!",))
+    searching.start()
+    turns = 0
+    while searching.is_alive():
+        turns += 1
+    assert given_up == ["(a+)+$"]
+    assert turns > 1000
+
+
+@pytest.mark.parametrize("text", ["(", "a{5,2}", r"(?P<x>a)(?P=y)", "(" * 4000 + ")" * 4000])
+def test_what_is_no_expression_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"expression|groups"):
+        OwnExpression(text, pytest.fail)
+
+
+def test_the_built_in_expressions_find_the_same_as_a_users() -> None:
+    """Whoever copies one into a file of his own gets the same."""
+    printed = [path for path in RECORDED.rglob("*") if path.suffix in (".log", ".txt", ".yaml")]
+    text = "\n".join(path.read_text(encoding="utf-8", errors="replace") for path in printed)
+    texts = sorted(set(expressions_of_signatures()))
+    assert len(texts) > 400
+    for each in texts:
+        ours, own = re.compile(each, re.MULTILINE), OwnExpression(each, pytest.fail)
+        one, other = ours.search(text), own.search(text)
+        assert (one and one.span()) == (other and other.span()), each
+
+
 # Two repeats in a row that can take the same text; what keeps their work within the text's length.
 TWO_IN_A_ROW = {
     r"(\b(?:(?:curl|wget)": "the first is bounded; the last always fits",
-    r"[\w.]{0,200}(?:Error": "the first is bounded; the last always fits",
     r"(\b(?:negative[ _])?prompts?": "the second takes all, up to the line's end, and always fits",
     r"(.*_)?(dirs?|directory|paths?": "the last takes all that is left, and always fits",
     r"(?P<start>Progress)\s.{0,400}?": "the first is bounded; the last always fits",
@@ -57,22 +107,37 @@ TWO_IN_A_ROW = {
 }
 
 
+_ONLY_ON = {"spool.watch_linux": "linux"} | dict.fromkeys(
+    (
+        "service.windows",
+        "service.windows_control",
+        "service.windows_host",
+        "service.windows_registry",
+    ),
+    "win32",
+)
+
+
 def own_expressions() -> Iterator[str]:
     """Each that a module keeps, and each of the signatures."""
     for module in pkgutil.walk_packages(sdwatch.__path__, "sdwatch."):
         name = module.name.removeprefix("sdwatch.")
-        if name == "spool.watch_linux" and sys.platform != "linux":
-            continue  # it cannot be imported there
+        if sys.platform not in _ONLY_ON.get(name, sys.platform):
+            continue  # it cannot be imported here
         if not name.startswith(("simulator", "system", "__main__")):
             yield from expressions_in(list(vars(importlib.import_module(module.name)).values()))
+    yield from expressions_of_signatures()
+
+
+def expressions_of_signatures() -> Iterator[str]:
     for signature in builtin_signatures():
-        for way in signature.ways:
-            yield from expressions_in([way.kind, way.said, way.log])
+        for way in signature.when:
+            yield from expressions_in([way.kind, way.said, way.log, way.also, way.printed])
 
 
 def expressions_in(values: list[Any] | tuple[Any, ...]) -> Iterator[str]:
     for value in values:
-        if isinstance(value, re.Pattern):
+        if isinstance(value, re.Pattern | BuiltinExpression):
             text = value.pattern
             yield text if isinstance(text, str) else text.decode("latin-1")
         elif isinstance(value, tuple):
@@ -95,19 +160,3 @@ def test_signs_of_a_fallback_are_looked_for_without_going_back() -> None:
         for parts in ways:
             for part in parts:
                 assert not re.search(r"(?<!\\)[*+]|\{\d+,\}", part.pattern), part.pattern
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("--api-auth me:pw x", "--api-auth <secret> x"),
-        ("ARGS=--hf-token=abc", "ARGS=--hf-token=<secret>"),
-        ("\\n--subpath-auth-key  abc", "\\n--subpath-auth-key  <secret>"),
-        ("-token 'x'", "-token 'x'"),
-        ("--api-auth --listen", "--api-auth --listen"),
-        ("-" * 4000, "-" * 4000),
-        ("-key" * 1000, "-key" * 1000),
-    ],
-)
-def test_the_value_of_a_flag_is_hidden(text: str, told: str) -> None:
-    assert Anonymiser().text(text) == told

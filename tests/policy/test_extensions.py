@@ -11,7 +11,7 @@ import pytest
 from sdwatch.errors import WebUIServerError
 from sdwatch.policy.failure.error_lines import TRACEBACK
 from sdwatch.policy.failure.extensions import BrokenExtension, broken_extensions
-from sdwatch.policy.failure.reply_checks import Made, Picture, findings
+from sdwatch.policy.failure.reply_checks import Picture, ReplyContents, findings
 from sdwatch.policy.failure.tracebacks import own
 
 
@@ -241,22 +241,24 @@ def test_its_lines_have_the_place_and_the_exception() -> None:
 
 def test_the_words_have_nothing_of_a_prompt_in_them() -> None:
     log = RAISED["controlnet#1368, without stars"][0].replace("is given", "a secret castle")
-    (finding,) = findings("txt2img", {}, Made([Picture((512, 512))], {}, log=log.splitlines()))
+    contents = ReplyContents([Picture((512, 512))], {}, log=log.splitlines())
+    (finding,) = findings("txt2img", {}, contents)
     assert finding.kind == "extension"
     assert "castle" in finding.line
     assert "castle" not in finding.words
 
 
 @pytest.mark.parametrize(
-    ("prompt", "told"), [("a castle, EasyNegative-2 x", 1), ("a castle", 0), ("easynegative-20", 0)]
+    ("prompt", "times"),
+    [("a castle, EasyNegative-2 x", 1), ("a castle", 0), ("easynegative-20", 0)],
 )
 def test_an_embedding_that_is_not_loaded_matters_to_the_prompt_that_names_it(
-    prompt: str, told: int
+    prompt: str, times: int
 ) -> None:
     log = ["*** Error loading embedding /w/embeddings/EasyNegative-2.safetensors"]
-    made = Made([Picture((64, 64))], {}, log=log)
+    made = ReplyContents([Picture((64, 64))], {}, log=log)
     found = findings("txt2img", {"negative_prompt": prompt, "width": 64, "height": 64}, made)
-    assert [finding.kind for finding in found] == ["fallback"] * told
+    assert [finding.kind for finding in found] == ["fallback"] * times
 
 
 @pytest.mark.parametrize(
@@ -268,7 +270,7 @@ def test_an_embedding_that_is_not_loaded_matters_to_the_prompt_that_names_it(
     ],
 )
 def test_a_lora_that_raised_is_a_fallback(line: str) -> None:
-    made = Made([Picture((64, 64))], {}, log=[line, f"de{line}"])
+    made = ReplyContents([Picture((64, 64))], {}, log=[line, f"de{line}"])
     (finding,) = findings("txt2img", {"width": 64, "height": 64}, made)
     assert (finding.kind, "LoRA" in finding.words) == ("fallback", True)
 

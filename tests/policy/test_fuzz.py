@@ -12,21 +12,23 @@ from string import ascii_letters
 import pytest
 import yaml
 
-from sdwatch.config import parse_config
+from sdwatch.config_file import parse_config
 from sdwatch.errors import ConfigError, JobError
-from sdwatch.policy.job import document
+from sdwatch.policy.job import document, schema
 from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.privacy.redaction import Redactor
 from tests.hostile_arguments import argument, judge_argument
 from tests.mutations import (
     MUTATIONS,
     Mutation,
+    beside,
     check_refusal,
     configs,
     corpus,
     images_of,
-    judge,
     mutated,
+    outside,
+    parses_safely,
 )
 
 SEED = 20
@@ -34,7 +36,12 @@ FILES = 1_000
 
 
 def read_all(files: range) -> list[bool]:
-    return [judge(mutated(SEED, number), images_of(number)) for number in files]
+    return [
+        parses_safely(
+            mutated(SEED, number), images_of(number), beside(SEED, number), outside(SEED, number)
+        )
+        for number in files
+    ]
 
 
 @pytest.mark.slow
@@ -69,8 +76,8 @@ def test_the_same_seed_gives_the_same_files_and_another_one_others() -> None:
     assert sum(one == other for one, other in zip(first, others, strict=True)) < 10
 
 
-def test_the_files_begin_with_jobs_that_are_accepted() -> None:
-    accepted = [judge(data, images_of(1)) for data in corpus()]
+def test_the_first_files_are_jobs_that_are_accepted() -> None:
+    accepted = [parses_safely(data, images_of(1)) for data in corpus()]
     assert sum(accepted) >= 10
 
 
@@ -149,6 +156,23 @@ def test_at_most_a_hundred_anchors_are_reported() -> None:
     assert len(caught.value.problems) == 101
 
 
+def test_a_mapping_with_thousands_of_mistakes_is_looked_through_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Each mistake once looked through all of them for its place: ten seconds for this file.
+    looked: list[object] = []
+    unique = schema.unique
+    monkeypatch.setattr(
+        schema, "unique", lambda node, problems: (looked.append(node), unique(node, problems))[1]
+    )
+    env = "{" + ", ".join(f"k{number}: []" for number in range(5_000)) + "}"
+    config = CONFIG.format(spool="a", url="http://h:80", env=env)
+    with pytest.raises(ConfigError) as caught:
+        parse_config(config.encode(), "c.yaml", Path("/srv/box").absolute())
+    assert caught.value.problems[-1].message == "4900 more problems from here on"
+    assert len(looked) < 10
+
+
 ODD = {
     "an end of the file behind no line end": (b"{prompt: a", "1:11: brackets do not match"),
     "a document of nothing": (b"---", "1:4: a job is a mapping of `field: value`, not nothing"),
@@ -172,7 +196,7 @@ ODD = {
 
 @pytest.mark.parametrize(("data", "says"), ODD.values(), ids=ODD)
 def test_each_message_is_one_readable_line(data: bytes, says: str) -> None:
-    assert judge(data, None) is False
+    assert parses_safely(data, None) is False
     with pytest.raises(JobError) as caught:
         parse_job(data, "job.yaml")
     assert any(line.startswith(f"job.yaml:{says}") for line in str(caught.value).splitlines())
@@ -216,4 +240,4 @@ HUGE = {
 @pytest.mark.parametrize("data", HUGE.values(), ids=HUGE)
 def test_without_libyaml_the_same_is_refused(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "_LOADER", yaml.SafeLoader)
-    assert judge(data, None) is False
+    assert parses_safely(data, None) is False

@@ -8,12 +8,17 @@ from itertools import product
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 
-from sdwatch.policy.job.catalogue import API, GENERATIONS, LISTS, Catalogue, Kind, catalogue_of
+from sdwatch.policy.job.catalogue import LISTS, Catalogue, catalogue_of
 from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.job.preflight import check_against
+from sdwatch.policy.job.stage_kinds import API, STAGES
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.sdnext import SDNEXT
+from sdwatch.policy.kinds.table import KINDS
+from tests.examples import examples
 
 JOB = parse_job(
     b"""\
@@ -38,16 +43,6 @@ EMPTY = {"scripts": {}, "embeddings": {"loaded": {}}}
 MAY_BE_EMPTY = {"prompt-styles", "loras", "embeddings", "sd-vae", "sd-modules"}
 
 
-def examples(most: int) -> settings:
-    return settings(
-        max_examples=most,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
-
-
 # JSON as Python reads it: also numbers that no float holds, NaN, Infinity, halves of characters.
 HALVES = st.text("aE:/\\ [f]_-\ud800\x1b\0", max_size=12)
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), float("inf")])
@@ -65,11 +60,11 @@ ITEMS = st.lists(st.dictionaries(KEYS, ANYTHING, max_size=6), max_size=4)
 
 
 @pytest.mark.slow
-@examples(120)
+@examples(60)
 @given(body=ANYTHING | ITEMS)
 def test_a_list_of_any_json_is_known_or_not(body: Any) -> None:
     """To make a body takes longer than to read it as each list of each kind of WebUI."""
-    for route, kind in product(LISTS, Kind):
+    for route, kind in product(LISTS, KINDS.values()):
         note(f"{route} of {kind}")
         known_or_not(route, kind, body)
 
@@ -104,13 +99,13 @@ def posted(schema: Any) -> Any:
 
 
 PATHS = st.dictionaries(
-    st.sampled_from([API + name for name in (*GENERATIONS, "sd-vae", "sd-modules", "checkpoint")]),
+    st.sampled_from([API + name for name in (*STAGES, "sd-vae", "sd-modules", "checkpoint")]),
     ANYTHING | (PROPERTIES | PART).map(posted),
 )
 
 
 @pytest.mark.slow
-@examples(500)
+@examples(250)
 @given(
     openapi=ANYTHING
     | st.fixed_dictionaries(
@@ -127,13 +122,11 @@ def test_a_schema_of_any_json_is_known_or_not(openapi: Any) -> None:
 def test_a_bound_that_is_none_refuses_nothing(name: str, bound: str) -> None:
     rule = json.loads(f'{{"type": "integer", "{name}": {bound}}}')
     fields = {"steps": rule, "prompt": {}, "image": {}}
-    made = catalogue_of(
-        {"paths": {API + kind: posted({"properties": fields}) for kind in GENERATIONS}}
-    )
+    made = catalogue_of({"paths": {API + kind: posted({"properties": fields}) for kind in STAGES}})
     assert made.stages is not None
     assert all(made.stages.values())
-    told = [problem.message for problem in check_against(JOB, made).problems]
-    assert not any("takes steps only" in message for message in told)
+    messages = [problem.message for problem in check_against(JOB, made).problems]
+    assert not any("takes steps only" in message for message in messages)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +138,8 @@ def test_a_rule_that_nobody_understands_refuses_nothing(rule: Any) -> None:
     fields = {"steps": rule, "prompt": {}}
     made = catalogue_of({"paths": {API + "txt2img": posted({"properties": fields})}})
     text = b"prompt: a\nsteps: 20"
-    told = [problem.message for problem in check_against(parse_job(text, "j"), made).problems]
-    assert not any("takes steps only" in message for message in told)
+    messages = [problem.message for problem in check_against(parse_job(text, "j"), made).problems]
+    assert not any("takes steps only" in message for message in messages)
 
 
 def test_a_schema_without_what_each_call_has_is_none() -> None:
@@ -182,5 +175,5 @@ def test_one_entry_that_can_be_used_is_a_list() -> None:
 
 
 def test_a_version_is_a_short_text() -> None:
-    made = Catalogue(Kind.SDNEXT).with_version({"updated": {"a": 1}, "commit": "c" * 10**6})
+    made = Catalogue(SDNEXT).with_version({"updated": {"a": 1}, "commit": "c" * 10**6})
     assert made.version == "c" * 100

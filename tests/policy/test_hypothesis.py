@@ -13,16 +13,18 @@ from typing import Any, get_args, get_origin
 import pytest
 import yaml
 from annotated_types import Ge, Gt, Le
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from sdwatch.config import Config, WebUIConfig, parse_config
+from sdwatch.config import Config, WebUIConfig
+from sdwatch.config_file import parse_config
 from sdwatch.errors import ConfigError, FileProblems, JobError
 from sdwatch.policy.failure.reply_checks import LEVELS
 from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
-from sdwatch.policy.job.job import Job, parse_job
+from sdwatch.policy.job.job import Job, Stage, parse_job
+from tests.examples import examples
 from tests.mutations import IMAGES, check_places, check_refusal
 
 BASE = Path("/srv/box").absolute()
@@ -32,17 +34,6 @@ STAGES: dict[str, type[BaseModel]] = {
     "extra-single-image": ExtraSingleImageFields,
 }
 Fields = dict[str, Any]
-
-
-def examples(most: int) -> settings:
-    """The same ones in each run, and none kept: the suite is to say the same everywhere."""
-    return settings(
-        max_examples=most,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=[HealthCheck.too_slow],  # the machine may be busy
-    )
 
 
 # -- anything at all
@@ -77,7 +68,7 @@ LINES = st.lists(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("parse", PARSERS.values(), ids=PARSERS)
-@examples(300)
+@examples(150)
 @given(data=st.binary(max_size=300) | (st.text(max_size=200) | SIGNS | LINES).map(str.encode))
 def test_whatever_is_in_a_file_it_is_read_or_refused_with_its_places(
     parse: Callable[[bytes], object], data: bytes
@@ -114,6 +105,8 @@ FREE = st.recursive(
 )
 # sdwatch leaves them out, with a warning; or refuses them, whatever they say.
 LEFT_OUT = ("send_images", "force_task_id", "infotext")
+# They link stages, so that not every value goes with every stage; see test_graph.py.
+LINKS = ("id", "input", "fan_out")
 OWN: Mapping[str, st.SearchStrategy[Any]] = {
     **dict.fromkeys(("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt"), PROMPTS),
     **dict.fromkeys(("image", "mask"), st.sampled_from(sorted(IMAGES))),
@@ -163,7 +156,7 @@ def fields_of(model: type[BaseModel], always: tuple[str, ...] = ()) -> st.Search
     given = {
         name: values_of(name, info)
         for name, info in model.model_fields.items()
-        if name not in LEFT_OUT
+        if name not in (*LEFT_OUT, *LINKS)
     }
     needed = {name: given[name] for name in always}
     some = st.lists(st.sampled_from(sorted(given)), unique=True, max_size=8)
@@ -223,6 +216,11 @@ FILES: tuple[Callable[[str], bytes], ...] = (
 )
 
 
+def payload_of(stage: Stage) -> Fields:
+    """Its payload, as it was written; the empty one is none."""
+    return {"payload": dict(stage.links.payload)} if stage.links.payload else {}
+
+
 def check_job(written: Fields, data: bytes) -> None:
     """It was read as it was meant: each value, and its type."""
     job = parse_job(data, "job.yaml", IMAGES, "no name")
@@ -233,15 +231,19 @@ def check_job(written: Fields, data: bytes) -> None:
     stages = written.get("stages")
     if stages is None:
         stages = [{"txt2img": {k: v for k, v in written.items() if k not in ("name", "priority")}}]
-    meant = [(kinds.get(kind, kind), f) for stage in stages for kind, f in stage.items()]
-    found = [(stage.kind, dict(stage.fields)) for stage in job.stages]
+    meant = [
+        (kinds.get(kind, kind), {k: v for k, v in f.items() if (k, v) != ("payload", {})})
+        for stage in stages
+        for kind, f in stage.items()
+    ]
+    found = [(stage.kind, {**stage.fields, **payload_of(stage)}) for stage in job.stages]
     assert repr([(k, sorted(f.items())) for k, f in found]) == repr(
         [(k, sorted(f.items())) for k, f in meant]
     )
 
 
 @pytest.mark.slow
-@examples(200)
+@examples(100)
 @given(SHORT | LONG, st.sampled_from(WRITERS), st.sampled_from(FILES))
 def test_a_job_is_read_as_it_was_meant(
     job: Fields, write: Callable[[object], str], save: Callable[[str], bytes]
@@ -290,22 +292,35 @@ WEBUI = st.builds(
 )
 AGES = st.integers(1, 10_000).map("{} h".format)
 RUNS_KEPT = some({"age": AGES, "size": SIZES})
+ADDRESSES = st.lists(
+    st.from_regex("https?://[a-z]{1,20}/[a-zA-Z0-9]{1,20}", fullmatch=True), max_size=3
+)
 SETTINGS: Fields = {
     **dict.fromkeys(("spool", "state"), PLACES),
     "watch": st.sampled_from(["events", "poll"]),
     **dict.fromkeys(("settle", "stop_grace"), DURATIONS),
-    **dict.fromkeys(("scan_interval", "arrival_timeout", "unfinished_timeout"), LIMITS),
-    **dict.fromkeys(("max_image", "max_generation"), st.integers(1, 10**8)),
+    **dict.fromkeys(
+        ("scan_interval", "arrival_timeout", "unfinished_timeout", "affinity_max_wait"), LIMITS
+    ),
+    **dict.fromkeys(("max_image", "max_generation", "max_points"), st.integers(1, 10**8)),
     "allow": st.lists(NAMES, max_size=3),
     "min_free": SIZES,
     "recovery": SWITCHES,
     "cooldown": st.lists(DURATIONS, min_size=1, max_size=8),
     "hold_max": AGES,
     "umask": st.sampled_from(["keep", "002", "022", "077"]),
-    "signatures": PLACES,
+    **dict.fromkeys(("signatures", "wildcards"), PLACES),
     "checks": some(dict.fromkeys(LEVELS, st.sampled_from(["fail", "warn", "off"]))),
     "log_cap": CAPS,
+    "notify": some({"webhooks": ADDRESSES, "apprise": ADDRESSES, "prompts": SWITCHES}),
     "retention": some({"done": RUNS_KEPT, "failed": RUNS_KEPT, "logs": CAPS}),
+    "outputs": some(
+        {
+            "folder": st.just("/srv/pictures/é"),
+            "name": st.sampled_from(["{date}/{name}-{seed}", "é {number}"]),
+            "format": st.sampled_from(["as_sent", "png", "jpeg", "webp"]),
+        }
+    ),
     "webuis": st.dictionaries(
         st.from_regex("[a-z0-9][a-z0-9_-]{0,39}", fullmatch=True), WEBUI, min_size=1, max_size=3
     ).filter(lambda webuis: len({webui["url"] for webui in webuis.values()}) == len(webuis)),
@@ -335,7 +350,7 @@ def check_settings(written: Fields, found: BaseModel) -> None:
 
 
 @pytest.mark.slow
-@examples(150)
+@examples(75)
 @given(CONFIG, st.sampled_from(WRITERS), st.sampled_from(FILES))
 def test_a_config_is_read_as_it_was_meant(
     config: Fields, write: Callable[[object], str], save: Callable[[str], bytes]
@@ -350,7 +365,7 @@ def test_the_strategies_know_each_setting() -> None:
 
 
 @pytest.mark.slow
-@examples(100)
+@examples(50)
 @given(SHORT | LONG | CONFIG)
 def test_the_same_bytes_are_always_read_the_same(written: Fields) -> None:
     data = as_json(written).encode()
@@ -362,7 +377,7 @@ def test_the_same_bytes_are_always_read_the_same(written: Fields) -> None:
 
 
 NUMBERS = (int, float)
-MAPPINGS = ("env", "health", "retention", "checks", "done", "failed", "webuis")
+MAPPINGS = ("env", "health", "retention", "outputs", "notify", "checks", "done", "failed", "webuis")
 
 
 @st.composite
@@ -419,7 +434,7 @@ def broken_job(draw: st.DrawFn, *, key: bool) -> tuple[str, int, int, str]:
 
 
 @pytest.mark.slow
-@examples(150)
+@examples(75)
 @given(broken_job(key=True))
 def test_a_misspelt_field_of_a_job_is_reported_at_its_place_with_the_right_name(
     broken: tuple[str, int, int, str],
@@ -434,7 +449,7 @@ def test_a_misspelt_field_of_a_job_is_reported_at_its_place_with_the_right_name(
 
 
 @pytest.mark.slow
-@examples(150)
+@examples(75)
 @given(broken_job(key=False))
 def test_a_wrong_type_in_a_job_is_reported_at_its_place(
     broken: tuple[str, int, int, str],
@@ -479,7 +494,7 @@ def broken_config(draw: st.DrawFn, *, key: bool) -> tuple[str, int, int, str]:
 
 
 @pytest.mark.slow
-@examples(100)
+@examples(50)
 @given(broken_config(key=True))
 def test_a_misspelt_setting_is_reported_at_its_place_with_the_right_name(
     broken: tuple[str, int, int, str],
@@ -493,7 +508,7 @@ def test_a_misspelt_setting_is_reported_at_its_place_with_the_right_name(
 
 
 @pytest.mark.slow
-@examples(100)
+@examples(50)
 @given(broken_config(key=False))
 def test_a_setting_of_a_wrong_type_is_reported_at_its_place(
     broken: tuple[str, int, int, str],
@@ -502,4 +517,6 @@ def test_a_setting_of_a_wrong_type_is_reported_at_its_place(
     with pytest.raises(ConfigError) as caught:
         parse_config(text.encode(), "sdwatch.yaml", BASE)
     there = [p for p in caught.value.problems if p.line == line and p.column >= column]
-    assert any(re.match(rf"(\S+\.)?{name} must be", problem.message) for problem in there)
+    # Of what has names of its own, the entry is named.
+    wrong = re.compile(rf"(\S+\.)?{name}(\.\S+)?:? must be")
+    assert any(wrong.match(problem.message) for problem in there)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sdwatch.errors import JobError, SpoolError
-from sdwatch.policy.job.editor_schema import job_schema
-from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
 from sdwatch.policy.job.job import Job, Stage, image_names, parse_job
 from sdwatch.system import resources
+from tests.examples import examples
 
 EXAMPLES = resources.config_folder() / "examples"
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})
@@ -70,6 +69,7 @@ TYPED = {
     "number": ("prompt: a\ncfg_scale: 7", 7.0),
     "number with exponent": ("prompt: a\neta: 1e-3", 0.001),
     "switch": ("prompt: a\ntiling: No", False),
+    "switch as a number": ("prompt: a\ntiling: 1", True),
     "one style": ("prompt: a\nstyles: oil", ["oil"]),
     "styles": ("prompt: a\nstyles: [oil, 2]", ["oil", "2"]),
     "settings": (
@@ -154,18 +154,18 @@ REFUSED = {
 
 @pytest.mark.parametrize(("text", "says"), REFUSED.values(), ids=REFUSED)
 def test_each_mistake_is_reported_with_its_place_and_what_is_allowed(text: str, says: str) -> None:
-    told = problems_of(text)
-    assert any(line.startswith(f"job.yaml:{says}") for line in told), told
+    problems = problems_of(text)
+    assert any(line.startswith(f"job.yaml:{says}") for line in problems), problems
 
 
 def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file() -> None:
-    told = problems_of(
+    problems = problems_of(
         "nam: x\nstages:\n"
         "  - txt2img:\n      promt: a\n      steps: 0\n      width: wide\n"
         "  - upscal\n"
         "  - upscale:\n      upscaling_resize: [2]\n      upscaler_1: a\n      upscaler_1: b\n"
     )
-    assert [line.split(": ")[0] for line in told] == [
+    assert [line.split(": ")[0] for line in problems] == [
         "job.yaml:1:1",
         "job.yaml:4:7",
         "job.yaml:5:14",
@@ -345,7 +345,7 @@ def test_memory_stays_flat_for_the_worst_files() -> None:
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@examples(150)
 @given(st.binary(max_size=200))
 def test_random_bytes_end_in_a_job_or_a_job_error(data: bytes) -> None:
     survives(data)
@@ -362,14 +362,14 @@ VALUES = st.recursive(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@examples(150)
 @given(VALUES)
 def test_random_yaml_ends_in_a_job_or_a_job_error(value: object) -> None:
     survives(yaml.safe_dump(value).encode())
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=300)
+@examples(150)
 @given(st.text("ab:#-[]{}'\"&*!|>%@,\n\t ?", max_size=60))
 def test_random_signs_end_in_a_job_or_a_job_error(text: str) -> None:
     survives(f"prompt: {text}".encode())
@@ -391,9 +391,9 @@ def survives(data: bytes) -> None:
 
 @pytest.mark.slow
 def test_at_most_a_hundred_mistakes_are_reported() -> None:
-    told = problems_of("".join(f"key{i}: 1\n" for i in range(5_000)))
-    assert len(told) == 101
-    assert told[-1] == "job.yaml:100:1: 4901 more problems from here on"
+    problems = problems_of("".join(f"key{i}: 1\n" for i in range(5_000)))
+    assert len(problems) == 101
+    assert problems[-1] == "job.yaml:100:1: 4901 more problems from here on"
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*/*.yaml")), ids=lambda path: path.stem)
@@ -408,18 +408,3 @@ def test_the_example_folders_have_the_images_they_name(name: str) -> None:
     images = frozenset(path.name for path in folder.glob("*.png"))
     job = parse_job((folder / "job.yaml").read_bytes(), "job.yaml", images, "sketch")
     assert image_names(job.stages[0]) == ["sketch.png", "mask.png"]
-
-
-def test_the_written_schema_is_that_of_the_code() -> None:
-    written = resources.config_folder() / "job.schema.json"
-    assert json.loads(written.read_text(encoding="utf-8")) == job_schema(), (
-        "write it again: json.dumps(job_schema(), indent=2) and a line end"
-    )
-
-
-def test_the_schema_names_each_field_of_each_stage() -> None:
-    definitions = job_schema()["$defs"]
-    models = (Txt2ImgFields, Img2ImgFields, ExtraSingleImageFields)
-    kinds = ("txt2img", "img2img", "extra-single-image")
-    for kind, model in zip(kinds, models, strict=True):
-        assert set(definitions[kind]["properties"]) == set(model.model_fields)

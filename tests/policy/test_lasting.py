@@ -2,34 +2,36 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.failure.lasting import Lasting, in_words
+from sdwatch.policy.failure.lasting import LastingStates, in_words
 
 FULL = "No space left on device: /spool/working/run-1 (12 bytes)"
 
 
 def test_what_lasts_is_reported_once_then_at_growing_intervals_and_at_its_end() -> None:
-    disk = Lasting()
-    told = {at: said for at in range(0, 4 * 3600, 2) if (said := disk.goes_on("run", 28, FULL, at))}
-    assert told[0] == FULL
-    assert list(told) == [0, 60, 180, 420, 900, 1860, 3780, 7380, 10980]
-    assert told[420] == f"still, after 7 min: {FULL}"
+    disk = LastingStates()
+    lines = {
+        at: said for at in range(0, 4 * 3600, 2) if (said := disk.persists("run", 28, FULL, at))
+    }
+    assert lines[0] == FULL
+    assert list(lines) == [0, 60, 180, 420, 900, 1860, 3780, 7380, 10980]
+    assert lines[420] == f"still, after 7 min: {FULL}"
     assert disk.is_over("run", 4 * 3600) == "4 h"
     assert disk.is_over("run", 4 * 3600) == ""
 
 
 def test_another_key_is_another_reason_and_other_words_are_none() -> None:
-    disk = Lasting()
-    disk.goes_on("run", 28, FULL, 0)
-    assert disk.goes_on("run", 28, FULL.replace("12", "11"), 1) == ""
-    assert disk.goes_on("run", 30, "Read-only file system", 2) == "Read-only file system"
+    disk = LastingStates()
+    disk.persists("run", 28, FULL, 0)
+    assert disk.persists("run", 28, FULL.replace("12", "11"), 1) == ""
+    assert disk.persists("run", 30, "Read-only file system", 2) == "Read-only file system"
 
 
 def test_what_comes_back_is_reported_again_at_once() -> None:
-    disk = Lasting()
-    disk.goes_on("run", 28, FULL, 0)
+    disk = LastingStates()
+    disk.persists("run", 28, FULL, 0)
     assert disk.is_on("run")
     disk.is_over("run", 1)
-    assert disk.goes_on("run", 28, FULL, 2) == FULL
+    assert disk.persists("run", 28, FULL, 2) == FULL
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,9 @@ def test_calls_are_counted_each_for_itself() -> None:
     assert ledger.call("2.1").sent == 0
 
 
-@pytest.mark.parametrize(("deaths", "call"), [(1, ""), (2, ""), (3, "1.1"), (4, "1.1")])
-def test_two_cut_offs_are_forgiven_and_the_third_is_not(deaths: int, call: str) -> None:
-    assert read_ledger([started()] * deaths).too_many_cut_offs() == call
+@pytest.mark.parametrize(("deaths", "too_often"), [(1, False), (2, False), (3, True), (4, True)])
+def test_two_cut_offs_are_forgiven_and_the_third_is_not(deaths: int, too_often: bool) -> None:
+    assert read_ledger([started()] * deaths).call("1.1").was_cut_off_too_often is too_often
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_attempts_given_up_by_a_stop_are_counted_separately(
 
 def test_cut_offs_of_a_finished_call_are_past() -> None:
     records = [started(), started(), started(), started(), finished()]
-    assert read_ledger(records).too_many_cut_offs() == ""
+    assert not read_ledger(records).call("1.1").was_cut_off_too_often
 
 
 def test_reading_does_not_take_a_call_in_flight_for_cut_off() -> None:
     ledger = Ledger()
-    ledger.take(started())
+    ledger.apply(started())
     assert ledger.call("1.1").open
     assert ledger.call("1.1").cut_offs == 0
 
@@ -118,3 +118,41 @@ def test_what_belongs_to_the_whole_run() -> None:
     assert ledger.seeds == seeds
     assert ledger.evidence == ["a", "b", "a.2"]
     assert ledger.ended == "failed"
+
+
+@pytest.mark.parametrize(
+    ("records", "failed_attempts"),
+    [
+        ([started(), failed(counted=False)], 1),
+        ([started(), failed(), started(), failed(counted=False)], 2),
+        ([started(), given_up()], 0),
+        ([started()], 0),
+        ([started(), started(), failed()], 1),
+    ],
+)
+def test_attempts_that_failed_are_those_that_nobody_cut_short(
+    records: Records, failed_attempts: int
+) -> None:
+    assert read_ledger(records).call("1.1").failed == failed_attempts
+
+
+def crashed() -> dict[str, Any]:
+    return failed() | {"crashed": True}
+
+
+def self_tested(excused: bool = False, action: str = "retry") -> dict[str, Any]:
+    return {"event": "call_proven", "call": "1.1", "excused": excused, "action": action}
+
+
+@pytest.mark.parametrize(
+    ("records", "crashes"),
+    [
+        ([started(), crashed()], 1),
+        ([started(), failed()], 0),
+        ([started(), crashed(), started(), crashed()], 2),
+        ([started(), crashed(), started(), failed(), self_tested(action="test-again")], 2),
+        ([started(), crashed(), started(), crashed(), self_tested(excused=True)], 0),
+    ],
+)
+def test_the_crashes_of_a_call_are_in_its_ledger(records: Records, crashes: int) -> None:
+    assert read_ledger(records).call("1.1").crashes == crashes

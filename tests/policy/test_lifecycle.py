@@ -53,7 +53,7 @@ def test_only_what_the_table_has_can_happen(state: State, event: Event) -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_it_can_be_stopped_in_every_state_and_is_not_begun_again(state: State) -> None:
+def test_it_can_be_stopped_in_every_state_and_is_not_started_again(state: State) -> None:
     assert next_state(state, Event.STOP) is State.STOPPED
     assert {e for s, e in TRANSITIONS if s is State.STOPPED} == {Event.STOP}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sdwatch.cli.init import WEBUIS
-from sdwatch.config import load_config
+from sdwatch.config_file import load_config
 from sdwatch.policy.job.listening import exposure, is_loopback
 from sdwatch.system.resources import config_folder
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from sdwatch.policy.failure.news import News
+from sdwatch.policy.failure.progress import News
 
 Line = Callable[[int], str]
 

@@ -7,18 +7,19 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from sdwatch.policy.job.job import Stage, StageKind
+from sdwatch.policy.job.job import Stage
 from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, calls_of, draw_seeds, own_images
+from tests.examples import examples
 
 
-def stage(kind: StageKind = "txt2img", **fields: Any) -> Stage:
+def stage(kind: str = "txt2img", **fields: Any) -> Stage:
     return Stage(kind, fields, line=1)
 
 
-def made_by(fields: dict[str, Any]) -> list[tuple[int, int]]:
+def generation_info(fields: dict[str, Any]) -> list[tuple[int, int]]:
     """Seed and subseed of each image that a WebUI makes of a payload, n_iter by n_iter."""
     varies = fields.get("subseed_strength", 0) > 0
     total = fields.get("n_iter", 1) * fields.get("batch_size", 1)
@@ -34,11 +35,11 @@ def seeds_that_show(pairs: list[tuple[int, int]], varies: bool) -> list[tuple[in
 
 
 def split(fields: dict[str, Any], seeds: Seeds, inputs: tuple[str, ...] = ()) -> list[Call]:
-    kind: StageKind = "img2img" if inputs else "txt2img"
+    kind: str = "img2img" if inputs else "txt2img"
     return calls_of(1, stage(kind, **fields), seeds, inputs)
 
 
-@settings(max_examples=50)
+@examples(25)
 @given(
     seed=st.integers(0, MAX_SEED),
     subseed=st.integers(0, MAX_SEED),
@@ -53,12 +54,12 @@ def test_the_split_calls_make_the_same_images_as_the_whole(
     calls = split(fields, Seeds(seed, subseed, drawn=False))
     assert len(calls) == n_iter
     assert all(call.fields["n_iter"] == 1 for call in calls)
-    parts = [pair for call in calls for pair in made_by(dict(call.fields))]
-    whole = made_by(fields | {"seed": seed, "subseed": subseed})
+    parts = [pair for call in calls for pair in generation_info(dict(call.fields))]
+    whole = generation_info(fields | {"seed": seed, "subseed": subseed})
     assert seeds_that_show(parts, strength > 0) == seeds_that_show(whole, strength > 0)
 
 
-@settings(max_examples=50)
+@examples(25)
 @given(
     seed=st.integers(0, MAX_SEED),
     inputs=st.integers(1, 5),
@@ -66,13 +67,13 @@ def test_the_split_calls_make_the_same_images_as_the_whole(
     batch=st.integers(1, 3),
     strength=st.sampled_from([0, 0.5]),
 )
-def test_a_drawn_seed_counts_on_so_that_no_two_images_share_it(
+def test_a_random_seed_counts_on_so_that_no_two_images_share_it(
     seed: int, inputs: int, n_iter: int, batch: int, strength: float
 ) -> None:
     fields = {"n_iter": n_iter, "batch_size": batch, "subseed_strength": strength}
     names = tuple(f"{i}.png" for i in range(inputs))
     calls = split(fields, Seeds(seed, seed, drawn=True), names)
-    made = [pair for call in calls for pair in made_by(dict(call.fields))]
+    made = [pair for call in calls for pair in generation_info(dict(call.fields))]
     assert len(set(made)) == len(made) == inputs * n_iter * batch
 
 
@@ -103,7 +104,7 @@ def test_txt2img_leaves_the_images_of_the_stage_before_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", ["img2img", "extra-single-image"])
-def test_each_image_of_the_stage_before_gets_a_call_of_its_own(kind: StageKind) -> None:
+def test_each_image_of_the_stage_before_gets_a_call_of_its_own(kind: str) -> None:
     seeds = None if kind == "extra-single-image" else Seeds(1, 2, drawn=False)
     calls = calls_of(2, stage(kind), seeds, ("a.png", "b.png"))
     assert [(call.id, call.images) for call in calls] == [("2.1", ("a.png",)), ("2.2", ("b.png",))]
@@ -130,7 +131,7 @@ def test_a_stage_with_images_of_its_own_takes_those_in_one_call() -> None:
         ({"subseed": 5}, Seeds(100, 5, drawn=True)),
     ],
 )
-def test_only_what_is_left_to_chance_is_drawn(fields: dict[str, int], expected: Seeds) -> None:
+def test_only_what_is_left_to_chance_is_random(fields: dict[str, int], expected: Seeds) -> None:
     draw: Iterator[int] = count(100)
     assert draw_seeds(stage(**fields), lambda: next(draw)) == expected
 

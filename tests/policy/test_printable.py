@@ -6,13 +6,13 @@ import logging
 
 import pytest
 
-from sdwatch.cli.logs import _Lines, _Teller
+from sdwatch.cli.log_files import _Lines, _WarningHandler
 from sdwatch.policy.privacy.printable import printable, printable_text
 from sdwatch.policy.report.notice import Notice
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("two\nlines\tand 悪い　もの, naïve\xa0🎨", "two\nlines\tand 悪い　もの, naïve\xa0🎨"),
         ("\x1b[31mred\x1b[0m", "\\x1b[31mred\\x1b[0m"),
@@ -22,9 +22,9 @@ from sdwatch.policy.report.notice import Notice
         ("half \ud800", "half \\ud800"),
     ],
 )
-def test_no_sign_commands_a_terminal(text: str, told: str) -> None:
-    assert printable_text(text) == told
-    assert printable_text(told) == told
+def test_no_sign_commands_a_terminal(text: str, expected: str) -> None:
+    assert printable_text(text) == expected
+    assert printable_text(expected) == expected
 
 
 def test_a_name_is_one_line() -> None:
@@ -35,5 +35,5 @@ def test_a_line_of_the_log_is_printable() -> None:
     record = logging.makeLogRecord({"msg": "said %s", "args": ("\x1b[2J",), "extra": "\x07"})
     assert _Lines("%(message)s").format(record) == "said \\x1b[2J extra=\\x07"
     shown: list[Notice] = []
-    _Teller(shown.append).emit(record)
+    _WarningHandler(shown.append).emit(record)
     assert [notice.text for notice in shown] == ["said \\x1b[2J"]

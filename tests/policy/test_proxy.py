@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.policy.failure.proxy import in_words, may_still_generate, time_limit
+from sdwatch.policy.failure.recovery import in_words, may_still_generate, time_limit
 
 
 @pytest.mark.parametrize(

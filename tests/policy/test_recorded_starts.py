@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.config import builtin_signatures
 from sdwatch.errors import WebUIServerError
 from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.matching import FailedStart, ends_start, match, why_not_started
 from sdwatch.policy.failure.noise import decisive, without_noise
+from sdwatch.signatures import builtin_signatures
 
 BUILTIN = builtin_signatures()
 FACTS = Path(__file__).parents[1] / "facts"
@@ -149,5 +149,5 @@ def test_what_is_left_out_leaves_the_numbers_of_lines_as_they_are() -> None:
     assert without_noise(lines) == ["a", lines[1], "", "", "b"]
 
 
-def test_of_a_start_without_a_traceback_only_its_end_counts() -> None:
+def test_only_the_end_of_a_start_without_a_traceback_counts() -> None:
     assert decisive(["address already in use", *map(str, range(40))]) == list(map(str, range(40)))

@@ -8,8 +8,8 @@ from sdwatch.policy.failure.diagnosis import Diagnosis
 from sdwatch.policy.failure.recovery import (
     COUNTED_ATTEMPTS,
     EXCUSED_ATTEMPTS,
-    PROVEN,
     SENT_AT_MOST,
+    TRACED_BEFORE,
     Action,
     SelfTestResult,
     after_self_test,
@@ -111,7 +111,7 @@ def test_the_self_test_decides_as_the_table_of_blame_says(
 
 
 @pytest.mark.parametrize("diagnosis", CURED_BY_RESTART)
-def test_what_is_not_ours_is_waited_for_and_cools_down_as_well(diagnosis: Diagnosis) -> None:
+def test_what_is_not_ours_is_waited_for_and_cools_down_too(diagnosis: Diagnosis) -> None:
     decision = decide(diagnosis, 1, managed=False)
     assert decision.action is Action.WAIT
     assert "restart" in decision.why
@@ -119,12 +119,12 @@ def test_what_is_not_ours_is_waited_for_and_cools_down_as_well(diagnosis: Diagno
 
 
 @pytest.mark.parametrize("managed", [True, False])
-def test_what_was_proven_before_saves_the_restart_and_never_the_second_attempt(
+def test_what_was_traced_before_saves_the_restart_and_never_the_second_attempt(
     managed: bool,
 ) -> None:
     decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True, managed=managed)
     assert decision.action is Action.RETRY
-    assert PROVEN in decision.why
+    assert TRACED_BEFORE in decision.why
     assert not is_crash(Diagnosis.OUT_OF_MEMORY, False, decision)
     assert decide(Diagnosis.OUT_OF_MEMORY, 2, known=True).action is Action.SELF_TEST
 

@@ -10,11 +10,12 @@ import threading
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from sdwatch.policy.privacy.cuts import shortened
+from sdwatch.policy.privacy.printable import shortened
 from sdwatch.policy.privacy.redaction import MOST_TEXTS, Redactor
+from tests.examples import examples
 
 PROMPT = 'a "red" cat, sitting on the mät,\nit\'s <lora:cuteStyle:0.8> \\ (very fine:1.2)'
 
@@ -162,7 +163,7 @@ def test_learning_and_redacting_at_the_same_time_is_safe() -> None:
     assert not failures
 
 
-@settings(max_examples=50, deadline=None)
+@examples(25)
 @given(prompt=st.text(min_size=4, max_size=60), before=st.text(), after=st.text())
 def test_no_text_raises(prompt: str, before: str, after: str) -> None:
     redactor = Redactor()
@@ -171,7 +172,7 @@ def test_no_text_raises(prompt: str, before: str, after: str) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=50, deadline=None)
+@examples(25)
 @given(st.lists(st.text("abcé\"'\\&<>\n,", min_size=4, max_size=8), min_size=1, max_size=5))
 def test_a_quoted_prompt_never_stays(words: list[str]) -> None:
     prompt = "Xq " + " ".join(words) + " qX"

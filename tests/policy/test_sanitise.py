@@ -10,11 +10,12 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from sdwatch.policy.privacy.sanitise import kind_of, sanitise, strings
+from tests.examples import examples
 
 
 def picture(kind: str = "PNG", size: tuple[int, int] = (48, 32)) -> bytes:
@@ -134,7 +135,7 @@ def test_the_payload_itself_is_not_changed() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None)
+@examples(12)
 @given(
     st.dictionaries(
         st.text(max_size=5),

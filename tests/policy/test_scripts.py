@@ -11,7 +11,7 @@ from sdwatch.policy.job.scripts import Where, where
 IMAGES = frozenset({"pose.png", "poses/a.png", "mask.png"})
 
 
-def told(text: str, images: frozenset[str] | None = IMAGES) -> str:
+def problems_in(text: str, images: frozenset[str] | None = IMAGES) -> str:
     with pytest.raises(JobError) as refused:
         parse_job(text.encode(), "job.yaml", images)
     return str(refused.value)
@@ -24,6 +24,73 @@ def named(text: str) -> list[str]:
 
 def unit(line: str) -> str:
     return f"prompt: a\nalwayson_scripts:\n  controlnet:\n    args:\n      - {{{line}}}\n"
+
+
+# What a WebUI's script gets for what a job writes: the types of JSON, and nothing is guessed. A
+# script that takes "yes" as a word must get the word.
+ARGUMENTS: dict[str, object] = {
+    "yes": "yes",
+    "no": "no",
+    "on": "on",
+    "y": "y",
+    '"yes"': "yes",
+    "true": True,
+    "True": True,
+    "FALSE": False,
+    '"true"': "true",
+    "512": 512,
+    "+5": 5,
+    "-1": -1,
+    '"512"': "512",
+    "512.0": 512.0,
+    '"512.0"': "512.0",
+    "512.": "512.",
+    ".5": 0.5,
+    "-0.0": -0.0,
+    "1.5e3": 1500.0,
+    "1e3": "1e3",  # as a hash may look
+    "12e4567890": "12e4567890",
+    "1.5e999": "1.5e999",
+    ".inf": ".inf",
+    "nan": "nan",
+    "007": "007",
+    "0x1F": "0x1F",
+    "1_000": "1_000",
+    "3:2": "3:2",
+    "1,5": "1,5",
+    "2026-11-28": "2026-11-28",
+    "9" * 18: int("9" * 18),
+    "9" * 19: "9" * 19,
+    " 1 ": 1,
+    '" 1 "': " 1 ",
+    "' yes'": " yes",
+    "null": None,
+    "~": None,
+    "": None,
+    '""': "",
+    '"null"': "null",
+    "{a: 1, b: yes, c: ~}": {"a": 1, "b": "yes", "c": None},
+    '[1, "1", [off, {on: 1.0}]]': [1, "1", ["off", {"on": 1.0}]],
+}
+
+
+@pytest.mark.parametrize(("written", "sent"), ARGUMENTS.items(), ids=ARGUMENTS)
+def test_the_argument_of_a_script_has_the_type_that_json_gives_it(
+    written: str, sent: object
+) -> None:
+    stage = parse_job(
+        f"prompt: a\nscript_name: X\nscript_args:\n- {written}\n"
+        f"override_settings:\n  x: {written}\n"
+        f"alwayson_scripts:\n  Y:\n    args:\n    - {written}\n    - x: {written}\n".encode(),
+        "job.yaml",
+        IMAGES,
+    ).stages[0]
+    always_on = {"Y": {"args": [sent, {"x": sent}]}}
+    expected = [sent], {"x": sent}, always_on
+    given = tuple(
+        stage.fields[field] for field in ("script_args", "override_settings", "alwayson_scripts")
+    )
+    assert repr(given) == repr(expected)  # 1, 1.0 and True are equal
 
 
 MISSHAPEN = {
@@ -42,7 +109,7 @@ MISSHAPEN = {
 def test_an_entry_of_another_form_is_an_error_that_shows_the_right_one(
     entry: str, says: str
 ) -> None:
-    message = told(f"prompt: a\nalwayson_scripts:\n  controlnet: {entry}\n")
+    message = problems_in(f"prompt: a\nalwayson_scripts:\n  controlnet: {entry}\n")
     assert says in message
     assert "write `controlnet: {args: [...]}`" in message
 
@@ -91,20 +158,21 @@ def test_what_is_no_name_of_a_file_is_left_as_it_is(line: str) -> None:
 
 
 def test_a_missing_image_is_an_error_with_its_place_and_the_nearest_name() -> None:
-    assert 'job.yaml:5:17: "pose.pgn" is not in the job folder; did you mean "pose.png"?' in told(
-        unit("image: pose.pgn")
+    assert (
+        'job.yaml:5:17: "pose.pgn" is not in the job folder; did you mean "pose.png"?'
+        in problems_in(unit("image: pose.pgn"))
     )
 
 
 def test_a_job_of_one_file_has_no_image_for_a_script() -> None:
-    assert "put the file as job.yaml into a folder together with its images" in told(
+    assert "put the file as job.yaml into a folder together with its images" in problems_in(
         unit("image: pose.png"), images=None
     )
 
 
 @pytest.mark.parametrize("name", ["../pose.png", "/etc/pose.png", "C:/pose.png", "http://x/a.png"])
 def test_an_image_of_a_script_does_not_reach_beyond_the_job(name: str) -> None:
-    assert "job.yaml:5:" in told(unit(f"image: '{name}'"))
+    assert "job.yaml:5:" in problems_in(unit(f"image: '{name}'"))
 
 
 @pytest.mark.parametrize(
@@ -179,10 +247,10 @@ def test_each_extension_gets_the_files_of_the_job_that_it_is_given(
 
 
 def test_a_missing_image_in_a_list_of_arguments_is_an_error_too() -> None:
-    assert '3:20: "face.png" is not in the job folder' in told(
+    assert '3:20: "face.png" is not in the job folder' in problems_in(
         "prompt: a\nalwayson_scripts:\n  reactor: {args: [face.png, true]}\n"
     )
-    assert '"face.png" is not in the job folder' in told(
+    assert '"face.png" is not in the job folder' in problems_in(
         "prompt: a\nscript_name: x\nscript_args: [1, face.png]\n"
     )
 
@@ -193,4 +261,4 @@ def test_image_data_of_any_format_is_no_name() -> None:
 
 
 def test_a_folder_is_refused_where_a_gallery_is_meant() -> None:
-    assert "names a place on the WebUI" in told(unit("batch_images: poses"))
+    assert "names a place on the WebUI" in problems_in(unit("batch_images: poses"))

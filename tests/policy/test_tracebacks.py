@@ -113,7 +113,7 @@ def test_another_threads_line_in_the_middle_of_one_is_no_exception() -> None:
     assert not any(found.is_whole for found in tracebacks(lines(torn)))
 
 
-def test_of_a_chain_the_last_is_the_one_that_the_reply_names() -> None:
+def test_the_reply_names_the_last_exception_of_a_chain() -> None:
     found = own(lines(A1111), refused("KeyError", "'no'"))
     assert found is not None
     assert found.exception == "KeyError: 'no'"
@@ -149,7 +149,7 @@ def test_the_late_one_of_an_earlier_call_is_left_out_once() -> None:
     assert without(lines(SDNEXT), [late]) == (tuple(lines(SDNEXT)), [late])
 
 
-def test_the_rest_of_one_that_began_in_an_earlier_calls_log_is_left_out() -> None:
+def test_the_rest_of_one_that_started_in_an_earlier_calls_log_is_left_out() -> None:
     rest = FORGE[FORGE.index("process_images_inner") :]
     kept, owed = without(lines(rest + SDNEXT), [Raised("AssertionError", "", True)])
     assert kept == tuple(lines(SDNEXT))

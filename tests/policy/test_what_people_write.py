@@ -29,7 +29,7 @@ def fields(text: str | bytes) -> dict[str, Any]:
     return dict(stage.fields)
 
 
-def told(text: str | bytes) -> str:
+def problems_in(text: str | bytes) -> str:
     with pytest.raises(JobError) as refused:
         read(text)
     return str(refused.value)
@@ -81,7 +81,7 @@ def test_hires_variation_and_quoted_values_of_an_infotext_are_read() -> None:
 
 
 def test_a_wrong_value_in_an_infotext_is_reported_with_its_place() -> None:
-    assert "job.yaml:2:" in told("a castle\nSteps: 20, Sampler: Euler, Size: 2x2, Seed: 5")
+    assert "job.yaml:2:" in problems_in("a castle\nSteps: 20, Sampler: Euler, Size: 2x2, Seed: 5")
 
 
 def test_a_job_that_only_speaks_of_steps_is_no_infotext() -> None:
@@ -138,8 +138,8 @@ def test_a_dumped_field_that_is_left_out_is_named() -> None:
 
 
 def test_a_field_of_another_webui_that_says_something_is_not_passed_over() -> None:
-    assert '"detailer_steps"' in told("prompt: a\ndetailer_steps: 37\n")
-    assert '"stepz"' in told("prompt: a\nstepz: 0\n")
+    assert '"detailer_steps"' in problems_in("prompt: a\ndetailer_steps: 37\n")
+    assert '"stepz"' in problems_in("prompt: a\nstepz: 0\n")
 
 
 @pytest.mark.parametrize(("text", "value"), [("512.0", 512), ('"512"', 512), ("512.00", 512)])
@@ -150,7 +150,7 @@ def test_a_whole_float_is_an_integer(text: str, value: int) -> None:
 
 @pytest.mark.parametrize("text", ["512.5", "512.", ".0", "5.12e2", "inf", "0x200"])
 def test_no_other_float_is_an_integer(text: str) -> None:
-    assert "width must be a whole number" in told(f"prompt: a\nsteps: 3\nwidth: {text}\n")
+    assert "width must be a whole number" in problems_in(f"prompt: a\nsteps: 3\nwidth: {text}\n")
 
 
 # -- names that people use
@@ -182,7 +182,7 @@ ALIASES = {
 
 @pytest.mark.parametrize(("line", "hint"), ALIASES.items())
 def test_an_unknown_field_says_where_what_is_meant_goes(line: str, hint: str) -> None:
-    assert hint in told(f"prompt: a castle\n{line}\n")
+    assert hint in problems_in(f"prompt: a castle\n{line}\n")
 
 
 # -- what YAML's own words do not explain
@@ -226,15 +226,15 @@ WRONG = {
 
 @pytest.mark.parametrize(("text", "says"), WRONG.values(), ids=WRONG)
 def test_the_message_says_what_to_do(text: str, says: str) -> None:
-    assert says in told(text)
+    assert says in problems_in(text)
 
 
 @pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_utf_16_says_how_to_save_the_file(coding: str) -> None:
-    assert "save" in told("prompt: a castle\n".encode(coding))
-    assert "UTF-8" in told("prompt: a castle\n".encode(coding))
+    assert "save" in problems_in("prompt: a castle\n".encode(coding))
+    assert "UTF-8" in problems_in("prompt: a castle\n".encode(coding))
 
 
 def test_odd_spaces_inside_a_prompt_are_the_prompts_own() -> None:
     assert fields("prompt: a\u00a0castle:\u3000old\n")["prompt"] == "a\u00a0castle:\u3000old"
-    assert "U+00A0" not in told("prompt: a\u00a0castle\nstepz: 3\n")
+    assert "U+00A0" not in problems_in("prompt: a\u00a0castle\nstepz: 3\n")

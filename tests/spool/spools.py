@@ -12,7 +12,8 @@ from PIL import Image
 
 from sdwatch.policy.job.payload import Call
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.inbox import Arrival, Inbox
+from sdwatch.spool.arrival import Arrival
+from sdwatch.spool.inbox import Inbox
 from sdwatch.system import failpoints
 from sdwatch.system.failpoints import Failpoint
 from tests.helpers import FakeClock

@@ -15,7 +15,7 @@ import pytest
 
 from sdwatch.errors import SpoolError
 from sdwatch.policy.report.envelope import cancelled_envelope
-from sdwatch.spool import archive
+from sdwatch.spool import archive, recovery
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.system import disk
@@ -125,7 +125,8 @@ def test_a_cancelled_job_takes_its_marker_with_it(spool: Spool, clock: FakeClock
     arrival = arrival_of(spool, clock)
     marker = spool.inbox / "castle.yaml.cancel"
     marker.touch()
-    run = archive.claim(replace(arrival, marker="castle.yaml.cancel"), spool, clock)
+    arrival.marker = "castle.yaml.cancel"
+    run = archive.claim(arrival, spool, clock)
     assert run is not None
     assert run.cancel_asked()
     assert not marker.exists()
@@ -156,6 +157,30 @@ def test_a_disk_that_refuses_any_one_step_of_a_claim_loses_nothing(
     assert open_files() == before
 
 
+def unreadable_after_a_rename(*_: object) -> bool:
+    raise OSError(5, "Input/output error")
+
+
+def test_a_job_that_cannot_be_looked_at_after_its_claim_is_not_lost_sight_of(
+    spool: Spool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrival = arrival_of(spool, clock)
+    monkeypatch.setattr("sdwatch.system.renames._is_same", unreadable_after_a_rename)
+    run = archive.claim(arrival, spool, clock)
+    assert run is not None
+    assert run.has_job
+    run.close()
+
+
+def test_a_run_that_cannot_be_looked_at_after_its_move_is_published(
+    spool: Spool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = archive.claim(arrival_of(spool, clock), spool, clock)
+    assert run is not None
+    monkeypatch.setattr("sdwatch.system.renames._is_same", unreadable_after_a_rename)
+    assert archive.publish(run, spool, "done", None).parent == spool.done
+
+
 @pytest.mark.posix_only("on Windows what a death leaves open cannot be removed")
 @pytest.mark.parametrize("number", range(1, 12))
 def test_a_death_at_any_step_of_a_claim_leaves_the_job_in_one_place(
@@ -165,7 +190,7 @@ def test_a_death_at_any_step_of_a_claim_leaves_the_job_in_one_place(
     with at_effect(number, DiedError), suppress(DiedError):
         archive.claim(arrival, spool, clock)
     (home,) = homes_of_the_job(spool)
-    to_go_on = archive.recover(spool, clock)
+    to_go_on = recovery.recover(spool, clock)
     assert len(to_go_on) == (home == "working")
     assert spool.run_folders() == to_go_on
     assert homes_of_the_job(spool) == [home]
@@ -195,7 +220,7 @@ def test_a_process_that_dies_at_any_step_of_a_claim_leaves_the_job_in_one_place(
     root = Path(__file__).parents[2]
     assert subprocess.run(command, cwd=root, timeout=100).returncode == 9
     (home,) = homes_of_the_job(spool)
-    to_resume = archive.recover(spool, clock)
+    to_resume = recovery.recover(spool, clock)
     assert len(to_resume) == (home == "working")
     assert spool.run_folders() == to_resume
     assert homes_of_the_job(spool) == [home]
@@ -214,7 +239,13 @@ def test_a_done_run_is_moved_whole_and_its_journal_is_closed(
     before = open_files()
     where = archive.publish(run, spool, "done", None)
     assert where == spool.done / run.run_id
-    assert {path.name for path in where.iterdir()} == {"job.yaml", "run.json", JOURNAL, "images"}
+    assert {path.name for path in where.iterdir()} == {
+        "job.yaml",
+        "run.json",
+        JOURNAL,
+        "images",
+        "thumbnails",
+    }
     assert Run(where, clock).ledger.ended == "done"
     assert open_files() == before - 1
     assert spool.run_folders() == []
@@ -236,7 +267,7 @@ def test_a_run_of_an_earlier_version_resumes_and_is_published_with_its_images(
     about = {"name": old, "sha256": "0" * 64, "size": len(picture()), "width": 8, "height": 16}
     before.record("call_finished", call="1.1", images=[{**about, "grid": False}])
     before.close()
-    assert archive.recover(spool, clock) == [folder]
+    assert recovery.recover(spool, clock) == [folder]
     run = Run(folder, clock)
     run.read_job()
     (image,) = run.ledger.call("1.1").images or ()
@@ -265,7 +296,7 @@ def test_a_cancelled_run_that_had_failed_before_says_what_was_tried(
     where = archive.publish(run, spool, "cancelled", cancelled_envelope())
     text = (where / "WHY.txt").read_text()
     assert "error: it died" in text
-    assert "A call had already failed before that" in text
+    assert "Before that, a call had already failed" in text
 
 
 def test_where_nothing_was_sent_it_says_so_and_names_the_config(
@@ -291,7 +322,7 @@ def test_a_death_at_any_step_of_publishing_leaves_one_whole_run(
             archive.publish(run, spool, "failed", cancelled_envelope())
         except DiedError:
             run.close()
-    to_resume = archive.recover(spool, clock)
+    to_resume = recovery.recover(spool, clock)
     if to_resume:  # it had not ended yet: publishing resumes where it was
         assert homes_of_the_job(spool) == ["working"]
         archive.publish(Run(to_resume[0], clock), spool, "failed", cancelled_envelope())
@@ -329,7 +360,7 @@ def test_an_empty_run_folder_is_swept(spool: Spool, clock: FakeClock) -> None:
     half.folder.mkdir()
     half.record("claimed", source="castle.yaml")
     half.close()
-    assert archive.recover(spool, clock) == []
+    assert recovery.recover(spool, clock) == []
     assert spool.run_folders() == []
 
 
@@ -339,7 +370,7 @@ def test_a_folder_without_a_job_that_holds_anything_else_is_left_alone(
     folder = spool.working / "somebody's"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    assert archive.recover(spool, clock) == []
+    assert recovery.recover(spool, clock) == []
     assert (folder / "notes.txt").read_text() == "mine"
 
 
@@ -353,14 +384,14 @@ def test_what_had_ended_and_was_not_moved_is_published_at_start(
     run.record("ended", outcome=outcome)
     run.write_manifest(outcome)
     run.close()
-    assert archive.recover(spool, clock) == []
+    assert recovery.recover(spool, clock) == []
     assert homes_of_the_job(spool) == [where]
 
 
 def test_runs_of_another_worker_are_left_alone(spool: Spool, clock: FakeClock) -> None:
     other = made_spool(spool.root.parent, worker="box-2")
     run = claimed(other, clock)
-    assert archive.recover(spool, clock) == []
+    assert recovery.recover(spool, clock) == []
     assert run.folder.is_dir()
 
 
@@ -369,7 +400,7 @@ def test_runs_resume_oldest_first(spool: Spool, clock: FakeClock) -> None:
     for name in ("z.yaml", "m.yaml", "a.yaml"):
         runs.append(claimed(spool, clock, name).folder)
         clock.advance(1)
-    assert archive.recover(spool, clock) == runs
+    assert recovery.recover(spool, clock) == runs
 
 
 # -- again
@@ -467,7 +498,7 @@ def test_folders_that_were_taken_away_are_made_again(spool: Spool) -> None:
     assert spool.done.is_dir()
 
 
-def test_of_a_share_that_is_gone_as_a_whole_nothing_is_made(spool: Spool) -> None:
+def test_nothing_is_made_on_a_share_that_is_gone_as_a_whole(spool: Spool) -> None:
     shutil.rmtree(spool.root)
     spool.repair()
     assert not spool.root.exists()
@@ -499,7 +530,7 @@ def test_what_a_retry_left_in_the_inbox_when_it_died_is_removed_at_a_start_a_day
     old_folder.mkdir()
     for path in (old_file, old_folder / "job.yaml", young, *others):
         path.write_text(JOB)
-    archive.recover(spool, clock)
+    recovery.recover(spool, clock)
     assert not old_file.exists()
     assert not old_folder.exists()
     assert all(path.exists() for path in (young, *others))

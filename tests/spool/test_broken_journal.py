@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import RunStoppedError
-from sdwatch.monitor.monitor import Result
+from sdwatch.monitor.once import Result
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner
@@ -44,6 +44,14 @@ BROKEN = {
     "image-with-a-number-for-a-name": (
         f'{{{AT}, "event": "call_finished", "call": "1.1", "images": [{{"name": 5, "sha256": "", '
         '"size": 1, "width": 1, "height": 1}]}'
+    ),
+    "image-with-a-name-that-no-file-can-have": (
+        f'{{{AT}, "event": "call_finished", "call": "1.1", "images": [{{"name": "a\\u0000b", '
+        '"sha256": "", "size": 1, "width": 1, "height": 1}]}'
+    ),
+    "image-with-half-a-character-in-its-name": (
+        f'{{{AT}, "event": "call_finished", "call": "1.1", "images": [{{"name": "\\ud800.png", '
+        '"sha256": "", "size": 1, "width": 1, "height": 1}]}'
     ),
     "evidence-of-nothing": f'{{{AT}, "event": "evidence", "call": "1.1", "files": null}}',
     "evidence-without-files": f'{{{AT}, "event": "evidence", "call": "1.1"}}',
@@ -164,7 +172,7 @@ def test_a_run_that_is_removed_halfway_is_reported_and_the_next_job_runs(
         run.rename(tmp_path / "taken-away")
         spool.drop("tower.yaml", job())
         assert spool.ended() is Result.EMPTY
-        assert f"{run.name}: its folder was removed" in spool.told
+        assert f"{run.name}: somebody removed its folder in working/" in spool.told
         assert [journal(r, "claimed")[0]["source"] for r in spool.done()] == ["tower.yaml"]
         assert spool.working() + spool.failed() == []
         assert not (spool.spool / "failed" / run.name).exists()
@@ -175,7 +183,7 @@ def test_a_run_that_is_removed_halfway_is_reported_and_the_next_job_runs(
 
 
 @pytest.mark.parametrize("label", ["append", "sync"])
-def test_of_a_record_that_the_disk_refuses_nothing_remains(
+def test_nothing_remains_of_a_record_that_the_disk_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, label: str
 ) -> None:
     run = Run(tmp_path, FakeClock())
@@ -218,7 +226,7 @@ run.record("call_started", call="1.2")
 
 
 @pytest.mark.posix_only("RLIMIT_FSIZE")
-def test_of_a_line_that_the_disk_takes_in_part_nothing_remains(tmp_path: Path) -> None:
+def test_nothing_remains_of_a_line_that_the_disk_takes_in_part(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SHORT_WRITE, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.stdout == "refused: File too large 0\n", done.stderr

@@ -64,8 +64,8 @@ def clock() -> FakeClock:
 
 def recorder(folder: Path, clock: FakeClock, faults: Faults) -> RunRecorder:
     folder.mkdir()
-    made = RunRecorder(Run(folder, clock), Redactor(), clock, faults)
-    made.take_up("1.1", {})
+    made = RunRecorder(Run(folder, clock), Redactor(), clock, faults=faults)
+    made.select_call("1.1", {})
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -14,15 +15,21 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
+from sdwatch.monitor.heartbeat import HeartbeatWriter
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
-    BEGINS,
     HEARTBEAT,
+    INTERVAL,
+    QUIET_INTERVAL,
+    STARTING,
     UNREADABLE,
     Heartbeat,
     give_way,
+    is_alive_here,
+    is_certainly_here,
     read_heartbeats,
     refuse_second_monitor,
+    watched_for,
 )
 from sdwatch.system import disk
 from sdwatch.system.state_folder import StateFolder
@@ -74,6 +81,118 @@ def test_a_heartbeat_that_stands_still_blocks_nobody(tmp_path: Path) -> None:
     clock = FakeClock()
     refuse_second_monitor(made_spool(tmp_path), clock)
     assert sum(clock.waited) > 0
+
+
+def test_a_heartbeat_that_moves_is_refused_as_soon_as_it_does(tmp_path: Path) -> None:
+    other = Heartbeat(made_spool(tmp_path, worker="box-2"))
+    other.beat({}, QUIET_INTERVAL)
+    clock = ClockWithOthers()
+    clock.others = lambda: other.beat({}, QUIET_INTERVAL) if len(clock.waited) == 11 else None
+    with pytest.raises(AlreadyRunningError):
+        refuse_second_monitor(made_spool(tmp_path), clock)
+    assert sum(clock.waited) == 12.0
+
+
+@pytest.mark.parametrize(
+    ("beat", "seconds"),
+    [
+        ({}, 5.0),  # of an earlier version, which beats each second
+        ({"every": INTERVAL}, 5.0),
+        ({"every": QUIET_INTERVAL}, 30.0),
+        ({"every": 1e12}, 30.0),
+        ({"every": -1.0}, 5.0),
+        ({UNREADABLE: True}, 30.0),
+    ],
+)
+def test_a_heartbeat_is_watched_for_as_long_as_it_may_stand_still(
+    beat: dict[str, Any], seconds: float
+) -> None:
+    assert watched_for(beat) == seconds
+
+
+def test_a_monitor_where_nothing_happens_is_watched_for_three_of_its_beats(tmp_path: Path) -> None:
+    other = Heartbeat(made_spool(tmp_path, worker="box-2"))
+    other.beat({}, QUIET_INTERVAL)
+    clock = FakeClock()
+    refuse_second_monitor(made_spool(tmp_path), clock)
+    assert sum(clock.waited) == 3 * QUIET_INTERVAL
+
+
+def test_a_process_of_this_machine_is_known_by_its_start_and_not_by_its_pid(
+    tmp_path: Path,
+) -> None:
+    spool = made_spool(tmp_path)
+    Heartbeat(spool).beat({})
+    beat = beat_of(spool)
+    assert (is_certainly_here(beat), is_alive_here(beat)) == (True, True)
+    another = {**beat, "started": "1"}
+    assert (is_certainly_here(another), is_alive_here(another)) == (False, False)
+    elsewhere = {**beat, "host": "far"}
+    assert (is_certainly_here(elsewhere), is_alive_here(elsewhere)) == (False, False)
+    del beat["started"]  # as an earlier version writes it
+    assert (is_certainly_here(beat), is_alive_here(beat)) == (False, True)
+
+
+class Beats:
+    """A writer with its clock, and when it beat."""
+
+    def __init__(self, root: Path) -> None:
+        self.clock = FakeClock()
+        self.at: list[float] = []
+        self.writer = HeartbeatWriter(Heartbeat(made_spool(root)), made_spool(root), self.clock)
+        self.writer.start()
+        self.began = self.clock.now
+
+    def _status(self) -> dict[str, Any]:
+        self.at.append(self.clock.now - self.began)
+        return {"runs": [], "queued": 0, "hold": "", "lanes": []}
+
+    def tick(self, seconds: float, headline: object = "", *, quiet: bool) -> None:
+        self.clock.advance(seconds)
+        self.writer.beat_if_due(self._status, headline, quiet=quiet)
+
+
+def test_it_beats_each_second_while_something_happens_and_seldom_where_nothing_does(
+    tmp_path: Path,
+) -> None:
+    beats = Beats(tmp_path)
+    for _ in range(8):
+        beats.tick(0.5, quiet=False)
+    assert beats.at == [0.5, 1.5, 2.5, 3.5]
+    beats.at.clear()
+    beats.tick(0.5, quiet=True)
+    for _ in range(5):
+        beats.tick(5.0, quiet=True)
+    assert beats.at == [4.5, 14.5, 24.5]
+    assert beats.writer.due_in() == pytest.approx(5.0)
+
+
+def test_it_beats_at_once_when_what_others_wait_for_has_changed(tmp_path: Path) -> None:
+    beats = Beats(tmp_path)
+    beats.tick(1.0, "", quiet=True)
+    beats.tick(1.0, "on hold", quiet=True)
+    beats.tick(1.0, "on hold", quiet=True)
+    assert beats.at == [1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("quiet", "late", "checks"),
+    [(False, 3.0, False), (False, 4.0, True), (True, 20.0, False), (True, 22.0, True)],
+)
+def test_one_that_was_frozen_long_enough_to_be_taken_over_gives_way_to_who_works(
+    tmp_path: Path, quiet: bool, late: float, checks: bool
+) -> None:
+    beats = Beats(tmp_path)
+    beats.tick(1.0, quiet=quiet)
+    other = Heartbeat(made_spool(tmp_path, worker="box-2"))
+    other.beat({})
+    clock = ClockWithOthers()
+    clock.now = beats.clock.now
+    clock.others = lambda: other.beat({})
+    beats.writer._clock = clock
+    beats.clock = clock
+    with pytest.raises(AlreadyRunningError) if checks else nullcontext():
+        beats.tick(late, "changed", quiet=quiet)
 
 
 def test_a_stop_ends_the_watch_for_others_and_nothing_starts(tmp_path: Path) -> None:
@@ -162,25 +281,36 @@ def test_it_beats_by_itself_while_the_main_thread_is_busy(
     heartbeat.open()
     wait_until(lambda: beat_of(spool)["beat"] > 3)
     assert beat_of(spool)["queued"] == 3
-    heartbeat.say({"queued": 4, "next": ["castle.yaml"]})
-    wait_until(lambda: beat_of(spool)["queued"] == 4)
+    heartbeat.beat({"queued": 4, "next": ["castle.yaml"]})
     assert beat_of(spool)["next"] == ["castle.yaml"]
     heartbeat.end()
     assert read_heartbeats(spool.root) == []
 
 
-def test_why_a_beat_could_not_be_written_is_known_until_one_can(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sdwatch.spool.heartbeat.INTERVAL", 0.01)
+def test_it_stands_in_sooner_once_beats_are_due_sooner(tmp_path: Path) -> None:
     spool = made_spool(tmp_path)
     heartbeat = Heartbeat(spool)
-    spool.working.rmdir()
+    heartbeat.beat({}, every=3600.0)
     heartbeat.open()
-    wait_until(lambda: heartbeat.refused)
-    spool.working.mkdir()
-    wait_until(lambda: heartbeat.refused is None)
+    heartbeat.beat({}, every=0.01)
+    wait_until(lambda: beat_of(spool)["beat"] > 3)
     heartbeat.end()
+
+
+def test_a_beat_that_the_disk_refuses_is_reported_once_and_when_it_is_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = Beats(tmp_path)
+    working = made_spool(tmp_path).working
+    working.rmdir()
+    caplog.set_level(logging.INFO, "sdwatch.monitor")
+    assert beats.writer.write_now({}) is not None
+    assert beats.writer.write_now({}) is not None
+    working.mkdir()
+    assert beats.writer.write_now({}) is None
+    refused, over = (record.getMessage() for record in caplog.records)
+    assert refused.startswith("the heartbeat cannot be written: ")
+    assert over.startswith("the heartbeat is written again, after ")
 
 
 def beat_of(spool: Spool) -> dict[str, Any]:
@@ -190,7 +320,7 @@ def beat_of(spool: Spool) -> dict[str, Any]:
 # -- two that begin in the same moment: neither was there when the other looked
 
 
-BOTH_BEGIN = {BEGINS: True}
+BOTH_BEGIN = {STARTING: True}
 WORKS: dict[str, Any] = {}
 
 
@@ -203,7 +333,7 @@ WORKS: dict[str, Any] = {}
         ("box-2", WORKS, True),
     ],
 )
-def test_of_two_that_start_one_stays(
+def test_one_of_two_that_start_stays(
     tmp_path: Path, other: str, it_is: dict[str, Any], gives_way: bool
 ) -> None:
     mine, its = made_spool(tmp_path), made_spool(tmp_path, worker=other)

@@ -38,7 +38,7 @@ def test_the_same_seed_makes_the_same_tree_and_another_one_another(tmp_path: Pat
         root = tmp_path / where
         root.mkdir()
         made = listing_of(make_tree(seed, 1, root))
-        return made.replace(os.fsencode(root), b"")
+        return made.replace(ascii(str(root))[1:-1].encode(), b"")
 
     assert listing(SEED, "one") == listing(SEED, "two")
     assert listing(SEED, "one-more") != listing(SEED + 1, "other")
@@ -64,6 +64,7 @@ def judge_all(root: Path) -> None:
         judge_tree(SEED, number, folder(root, number))
 
 
+@pytest.mark.posix_only("wine makes no links, so there is nothing to follow")
 @pytest.mark.slow
 def test_a_spool_in_which_links_are_followed_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

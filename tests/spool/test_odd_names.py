@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.monitor.monitor import Result
+from sdwatch.monitor.once import Result
 from sdwatch.policy.job.job import Job
-from sdwatch.spool import archive, candidates
-from sdwatch.spool import inbox as inbox_module
+from sdwatch.spool import archive, candidates, job_reader
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.run import read_bounded
 from sdwatch.stages.ending import Ending
@@ -198,7 +197,7 @@ def test_a_job_file_that_becomes_a_link_after_it_was_listed_is_not_followed(
         path.symlink_to(tmp_path / "secret")
         return read_bounded(path, shown_as)
 
-    monkeypatch.setattr(inbox_module, "read_bounded", swapped)
+    monkeypatch.setattr(job_reader, "read_bounded", swapped)
     found = settled(inbox_of(spool, clock), clock)
     assert not any(isinstance(arrival.job, Job) for arrival in found)
     assert (folder / "job.yaml").is_symlink()
@@ -237,7 +236,7 @@ try:
     os.listdir("inbox/closed")
 except PermissionError:
     inbox = Inbox(Path("inbox"), 0.0, 60.0, SystemClock())
-    print(sorted(arrival.source for arrival in inbox.scan()), sorted(inbox.unreadable))
+    print(sorted(arrival.source for arrival in inbox.scan()), sorted(inbox.for_a_person))
 """
 
 
@@ -316,13 +315,13 @@ def test_a_job_file_that_is_away_for_a_moment_is_looked_at_again(
     spool: Spool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder_job(spool, "sketch", JOB)
-    real = inbox_module.job_file_in
+    real = job_reader.job_file_in
     away = iter([False, False, True])  # listed twice, then away where it is to be read
 
     def job_file_in(folder: Path) -> Path | None:
         return None if next(away, False) else real(folder)
 
-    for module in (candidates, inbox_module):
+    for module in (candidates, job_reader):
         monkeypatch.setattr(module, "job_file_in", job_file_in)
     inbox = inbox_of(spool, clock)
     assert settled(inbox, clock) == []
@@ -347,7 +346,7 @@ def test_a_job_that_vanishes_as_it_is_read_is_not_held_against_it(
             return read_bounded(path.with_name("away"), shown_as)
         return read_bounded(path, shown_as)
 
-    monkeypatch.setattr(inbox_module, "read_bounded", read)
+    monkeypatch.setattr(job_reader, "read_bounded", read)
     inbox = inbox_of(spool, clock)
     assert settled(inbox, clock) == []
     (arrival,) = inbox.scan()
@@ -382,7 +381,7 @@ def test_one_job_file_that_cannot_be_read_does_not_keep_once_from_ending(
             raise PermissionError(13, "Permission denied", str(path))
         return read_bounded(path, shown_as)
 
-    monkeypatch.setattr(inbox_module, "read_bounded", read)
+    monkeypatch.setattr(job_reader, "read_bounded", read)
     with monitored(tmp_path) as spool:
         spool.drop("shut.yaml", job())
         spool.drop("good.yaml", job())

@@ -19,18 +19,23 @@ import pytest
 from sdwatch import system
 from sdwatch.cli import replay
 from sdwatch.cli.chosen_config import ChosenConfig, choose_config
-from sdwatch.cli.list import _run_line
+from sdwatch.cli.list import _line, _read_run
 from sdwatch.cli.retry import _edit
-from sdwatch.cli.submit import _submit
+from sdwatch.cli.show import _run
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.failure.hold_reason import Held, HoldReason
+from sdwatch.policy.page import page
+from sdwatch.policy.page.overview import as_json
+from sdwatch.spool import commands
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.bundle import bundle
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
 from sdwatch.spool.hold_note import HoldNote
+from sdwatch.spool.overview import OverviewReader
 from sdwatch.stages.ending import Ending
 from sdwatch.system import disk, links
+from sdwatch.web.run_page import run_page
 from tests.fakes import PlainClient, Workplace, picture, reply, server_error
 from tests.spool.spools import made_spool
 from tests.spool.swaps import seen_in
@@ -79,7 +84,7 @@ Operation = Callable[[Scene], bytes]
 
 
 def make_a_bundle(scene: Scene) -> bytes:
-    packed = bundle(scene.run, scene.spool, scene.chosen.config, ())
+    packed = bundle(scene.run, scene.chosen.config, ())
     with zipfile.ZipFile(io.BytesIO(packed)) as archive:
         return b"".join(archive.read(name) for name in archive.namelist())
 
@@ -102,11 +107,24 @@ def edit_a_run(scene: Scene) -> bytes:
 def submit_a_file(scene: Scene) -> bytes:
     job = scene.root / "sketch.yaml"
     job.write_text("prompt: a castle\n")
-    return str(_submit(job, scene.spool.inbox)).encode()
+    return str(commands.submit(job, scene.spool.inbox)).encode()
 
 
 def list_a_run(scene: Scene) -> bytes:
-    return _run_line(scene.run).encode()
+    return _line(_read_run(scene.run, {})).encode()
+
+
+def show_a_run(scene: Scene) -> bytes:
+    return "\n".join(_run(scene.run, scene.spool)).encode()
+
+
+def make_the_page(scene: Scene) -> bytes:
+    overview = OverviewReader(scene.spool.root).read(patient=True)
+    return json.dumps(as_json(overview)).encode() + page.whole(overview).encode()
+
+
+def make_the_page_of_a_run(scene: Scene) -> bytes:
+    return str(run_page(scene.spool, f"failed/{scene.run.name}", "")).encode()
 
 
 def beat(scene: Scene) -> bytes:
@@ -116,7 +134,17 @@ def beat(scene: Scene) -> bytes:
     return b""
 
 
-OPERATIONS = (make_a_bundle, rebuild_a_call, edit_a_run, submit_a_file, list_a_run, beat)
+OPERATIONS = (
+    make_a_bundle,
+    rebuild_a_call,
+    edit_a_run,
+    submit_a_file,
+    list_a_run,
+    show_a_run,
+    make_the_page,
+    make_the_page_of_a_run,
+    beat,
+)
 
 
 class AtLook:
@@ -280,8 +308,15 @@ def test_whatever_takes_a_files_place_in_a_run_breaks_no_command(
     scene = Scene(tmp_path / "scene", monkeypatch)
     (scene.run / name).unlink()
     held = put_there(scene.run / name, what)
-    assert scene.run.name in _run_line(scene.run)
-    for operation in (make_a_bundle, rebuild_a_call, edit_a_run):
+    for show in (list_a_run, make_the_page):
+        assert scene.run.name.encode() in show(scene)
+    for operation in (
+        make_a_bundle,
+        rebuild_a_call,
+        edit_a_run,
+        show_a_run,
+        make_the_page_of_a_run,
+    ):
         with suppress(OSError, SdwatchError):
             assert SECRET.encode() not in operation(scene)
     if held is not None:

@@ -67,3 +67,22 @@ def test_a_folder_that_cannot_be_watched_is_left_to_the_scans(tmp_path: Path) ->
     heard.watch.start()
     heard.watch.stop()
     assert not heard.changed.is_set()
+
+
+def test_a_watch_that_does_not_end_cleanly_does_not_keep_the_monitor_from_stopping(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """watchdog 7.1 raises where folders were exchanged; it takes its last steps all the same."""
+    heard = Heard(tmp_path)
+    heard.watch.start()
+    observer = heard.watch._observer
+    assert observer is not None
+    stop = observer.stop
+
+    def stops_and_raises() -> None:
+        stop()
+        raise KeyError(b"inbox/zz")
+
+    monkeypatch.setattr(observer, "stop", stops_and_raises)
+    heard.watch.stop()
+    assert not observer.is_alive()

@@ -84,7 +84,7 @@ def log(sim: Simulator) -> str:
     return sim.log.read_text(encoding="utf-8")
 
 
-def told(sim: Simulator) -> str:
+def log_of(sim: Simulator) -> str:
     """The log with what rich has wrapped put together again."""
     return " ".join(log(sim).split())
 

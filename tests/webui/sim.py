@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import Any
 
 import requests
 
+from tests import warm
 from tests.helpers import free_port, wait_until
 
 FAST = ("--step-time", "0", "--boot-time", "0", "--load-time", "0", "--switch-time", "0")
@@ -32,7 +31,7 @@ class Simulator:
     """One process of it, with its log (both outputs in one file)."""
 
     port: int
-    process: subprocess.Popen[bytes]
+    process: warm.Process
     log: Path
     session: requests.Session = field(default_factory=requests.Session)
 
@@ -74,15 +73,16 @@ class Simulator:
 def launch(folder: Path, *flags: str, port: int = 0, plan: str = "") -> Simulator:
     """Start the process and return at once. `plan` is the text of a fault plan."""
     port = port or free_port()
-    argv = [sys.executable, "-m", "sdwatch.simulator", "--port", str(port), *FAST, *flags]
+    words = ["-m", "sdwatch.simulator", "--port", str(port), *FAST, *flags]
+    if "comfyui" in flags and "--base-directory" not in flags:
+        (folder / "comfyui/custom_nodes").mkdir(parents=True, exist_ok=True)
+        words += ["--base-directory", str(folder / "comfyui")]
     if plan:
         (folder / "faults.yaml").write_text(plan, encoding="utf-8")
-        argv += ["--faults", str(folder / "faults.yaml")]
+        words += ["--faults", str(folder / "faults.yaml")]
     log = folder / f"simulator-{port}.log"
-    with open(log, "ab") as output:
-        process = subprocess.Popen(
-            argv, stdout=output, stderr=output, env={**os.environ, "SDWATCH_TEST": "1"}
-        )
+    env = {**os.environ, "SDWATCH_TEST": "1"}
+    process = warm.begin(*words, out=log, env=env, creationflags=0)
     return Simulator(port, process, log)
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import WebUIBadRequestError, WebUIError, WebUIServerError
-from sdwatch.webui.log.call_log import TRACEBACK_WAIT_S, CallLog
+from sdwatch.policy.lane.turn import TRACEBACK_WAIT
+from sdwatch.webui.log.call_log import CallLog
 from tests.helpers import FakeClock
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "x.py", line 1, in f\n    g()\n'
@@ -70,7 +71,7 @@ def test_the_wait_ends_as_soon_as_the_traceback_is_whole(written: Written, delay
 
 
 def test_the_wait_for_a_traceback_ends_at_its_limit(written: Written) -> None:
-    assert written.heard(written.log()) == pytest.approx(TRACEBACK_WAIT_S, abs=0.02)
+    assert written.heard(written.log()) == pytest.approx(TRACEBACK_WAIT, abs=0.02)
 
 
 def test_a_traceback_without_the_end_of_its_last_line_is_incomplete(written: Written) -> None:
@@ -149,7 +150,7 @@ def test_two_calls_that_fail_alike_have_a_traceback_each(written: Written) -> No
     written.heard(first)
     second = written.log(first)
     written.write(f"{SERVER}RuntimeError: it broke\n")
-    assert written.heard(second) == pytest.approx(TRACEBACK_WAIT_S, abs=0.02)
+    assert written.heard(second) == pytest.approx(TRACEBACK_WAIT, abs=0.02)
     assert not second.lines()
     third = written.log(second)
     written.write(f"{SERVER}RuntimeError: it broke\n")

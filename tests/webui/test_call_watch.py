@@ -17,10 +17,11 @@ from typing import Any, cast
 
 import pytest
 
+from sdwatch import system
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import Probes, WebUINotUsableError, WebUIStuckError
 from sdwatch.policy.failure.progress import Limits
-from sdwatch.webui.http.call_watch import CallWatch, how_far, known
+from sdwatch.webui.http.call_watch import CallWatch, known, progress_shown
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.process.readiness import NotReady, ProbeResult, Readiness, SignsOfLife
@@ -70,7 +71,6 @@ class WebUI:
             self.clock,
             limits,
             stage="txt2img",
-            timeout=5.0,
             work=lambda: (self.shows(self.now).cpu, 0),
             log=CallLog((log,) if log else (), self.clock),
         )
@@ -265,7 +265,7 @@ def test_a_first_start_that_prints_for_half_an_hour_and_then_is_ready_is_left_al
         assert clock.now >= ready_at
         ready_at = math.inf
         assert "not ready within 3600 s: it downloads" in str(start())
-        server.shutdown(socket.SHUT_RDWR)
+        system.cut(server)
 
 
 def test_only_the_known_fields_of_a_reply_are_kept_for_the_heartbeat() -> None:
@@ -298,8 +298,8 @@ def test_a_nan_is_no_progress() -> None:
 def test_how_far_a_call_is_comes_from_what_the_webui_gives() -> None:
     state = {"sampling_step": 12, "sampling_steps": 20}
     reply = {"progress": 0.55, "eta_relative": 42.4, "state": state}
-    assert how_far(reply) == {"step": 12, "steps": 20, "percent": 55, "eta": 42.4}
-    assert how_far({"progress": 0.0, "state": state})["percent"] == 60
-    assert how_far({"progress": 7.0, "state": {}}) == {"percent": 100}
-    assert how_far({"state": {"sampling_step": 30, "sampling_steps": 20}})["step"] == 20
-    assert how_far({}) == how_far({"state": None}) == {}
+    assert progress_shown(reply) == {"step": 12, "steps": 20, "percent": 55, "eta": 42.4}
+    assert progress_shown({"progress": 0.0, "state": state})["percent"] == 60
+    assert progress_shown({"progress": 7.0, "state": {}}) == {"percent": 100}
+    assert progress_shown({"state": {"sampling_step": 30, "sampling_steps": 20}})["step"] == 20
+    assert progress_shown({}) == progress_shown({"state": None}) == {}

@@ -9,7 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from sdwatch.policy.job.catalogue import API, LISTS, Catalogue, Kind
+from sdwatch.policy.job.catalogue import LISTS, Catalogue
+from sdwatch.policy.job.stage_kinds import API
+from sdwatch.policy.kinds.forge import FORGE
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.sdcpp import SDCPP
+from sdwatch.policy.kinds.table import kind_named
+from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.catalogue import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient
@@ -27,7 +33,11 @@ def test_each_kind_is_found_with_its_lists(kind: str) -> None:
     with recorded(kind) as server:
         made = read(server)
     expected = catalogue(kind)
-    assert (made.kind, made.lists, made.stages) == (Kind(kind), expected.lists, expected.stages)
+    assert (made.kind, made.lists, made.stages) == (
+        kind_named(kind),
+        expected.lists,
+        expected.stages,
+    )
     assert made.missing.keys() == expected.missing.keys()
     assert max(Counter(server.asked).values()) == 1
 
@@ -57,13 +67,13 @@ def test_a_list_that_is_broken_is_not_known(answer: Answer, why: str) -> None:
         made = read(server)
     assert made.missing["loras"].startswith(why)
     assert "loras" not in made.lists
-    assert replace(made, missing={}, lists={}).kind is Kind.FORGE
+    assert replace(made, missing={}, lists={}).kind is FORGE
     assert made.lists["sd-vae" if "sd-vae" in made.lists else "embeddings"]
 
 
 def test_a_list_that_does_not_come_is_not_known_and_the_others_are() -> None:
     with recorded("forge", {"upscalers": hangs}) as server:
-        made = read(server, timeout=0.2)
+        made = read(server, timeout=5.0)
     assert made.missing["upscalers"] == "it did not answer"
     assert made.lists["embeddings"] is not None
 
@@ -71,7 +81,7 @@ def test_a_list_that_does_not_come_is_not_known_and_the_others_are() -> None:
 def test_who_does_not_answer_twice_is_asked_no_more() -> None:
     silent: Mapping[str, Answer] = dict.fromkeys(("sd-models", "samplers", "schedulers"), hangs)
     with recorded("forge", silent) as server:
-        made = read(server, timeout=0.2)
+        made = read(server, timeout=5.0)
     assert server.asked == ["/openapi.json", f"{API}sd-models", f"{API}samplers"]
     assert not made.lists
 
@@ -80,7 +90,7 @@ def test_nothing_is_known_of_one_that_is_not_there() -> None:
     with recorded("forge") as server:
         url = server.url
     made = CatalogueReader(SDWebUIClient(url), 1.0).read()
-    assert (made.kind, made.lists, made.stages) == (Kind.UNKNOWN, {}, None)
+    assert (made.kind, made.lists, made.stages) == (UNKNOWN, {}, None)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +100,7 @@ def test_nothing_is_known_of_one_that_is_not_there() -> None:
 def test_without_a_schema_all_lists_are_asked_for(answer: Answer) -> None:
     with recorded("a1111", {"/openapi.json": answer}) as server:
         made = read(server)
-    assert made.kind is Kind.UNKNOWN
+    assert made.kind is UNKNOWN
     assert server.asked[1:] == [API + route for route in LISTS]
     assert "DPM++ 2M" in made.lists["samplers"]
 
@@ -160,11 +170,11 @@ def test_sdnext_that_loads_nothing_before_the_first_call_is_ready_at_the_second_
 @pytest.mark.parametrize(
     ("kind", "version", "words"),
     [
-        (Kind.FORGE, "f2.0.1", "Forge f2.0.1"),
-        (Kind.FORGE, "", "Forge"),
-        (Kind.SDCPP, "stable-diffusion.cpp", "stable-diffusion.cpp"),
-        (Kind.SDCPP, "stable-diffusion.cpp master-602", "stable-diffusion.cpp master-602"),
-        (Kind.SDCPP, "", "stable-diffusion.cpp"),
+        (FORGE, "f2.0.1", "Forge f2.0.1"),
+        (FORGE, "", "Forge"),
+        (SDCPP, "stable-diffusion.cpp", "stable-diffusion.cpp"),
+        (SDCPP, "stable-diffusion.cpp master-602", "stable-diffusion.cpp master-602"),
+        (SDCPP, "", "stable-diffusion.cpp"),
     ],
 )
 def test_a_kind_and_its_version_are_named_and_no_name_twice(

@@ -8,28 +8,66 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.policy.failure.cooldown import STABLE_AFTER
+from sdwatch.policy.failure.cooldown import STABLE_AFTER, Instant
+from sdwatch.policy.lane.history import History, IdleFailure, Record
 from sdwatch.webui.process.crash_history import CrashHistory
 from tests.helpers import FakeClock
 
 LIST = (5.0, 10.0, 20.0, 40.0)
-Step = Callable[[CrashHistory], object]
 
 
-def crash(history: CrashHistory) -> float:
+class Life:
+    """A history in its file, and what happens to it, as a lane changes and saves it."""
+
+    def __init__(self, path: Path, clock: FakeClock) -> None:
+        self._file = CrashHistory(path, LIST, clock)
+        self._clock = clock
+        self.value = self._file.value
+
+    @property
+    def now(self) -> Instant:
+        return Instant(self._clock.wall(), self._clock.boot_time(), self._clock.boot_id())
+
+    def change(self, changed: tuple[History, Record | None]) -> None:
+        self.value, record = changed
+        if record is not None:
+            self._file.save(record)
+
+    def crashed(self, kind: str) -> float:
+        self.change(self.value.crashed(kind, self.now))
+        return self.value.entry(self.value.in_a_row)
+
+    def remaining(self) -> float:
+        return self.value.remaining(self.now)
+
+    @property
+    def crashed_by(self) -> tuple[str, ...]:
+        return self.value.crashed_by(self.now)
+
+    def crash_by(self, *runs: str) -> None:
+        kind = IdleFailure.CRASHED_REPEATEDLY
+        self.change(self.value.crashed(kind, self.now, runs=runs))
+
+
+Step = Callable[[Life], object]
+
+
+def crash(history: Life) -> float:
     return history.crashed("crash")
 
 
-def success(history: CrashHistory) -> None:
-    history.succeeded()
+def success(history: Life) -> None:
+    history.change(history.value.passed_self_test(history.now))
+    history.change(history.value.succeeded(history.now))
 
 
-def start(history: CrashHistory) -> None:
-    history.started(1)
+def start(history: Life) -> None:
+    history.change((history.value, Record("start", history.now, {"incarnation": 1})))
 
 
-def recycle(history: CrashHistory) -> None:
-    history.recycled(1, "it has made 500 calls")
+def recycle(history: Life) -> None:
+    fields = {"incarnation": 1, "reason": "it made 500 calls"}
+    history.change((history.value, Record("recycled", history.now, fields)))
 
 
 STABLE = [success] * STABLE_AFTER
@@ -61,11 +99,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "crashes.jsonl"
 
 
-def opened(path: Path, clock: FakeClock) -> CrashHistory:
-    return CrashHistory(path, LIST, clock)
+def opened(path: Path, clock: FakeClock) -> Life:
+    return Life(path, clock)
 
 
-def lived(history: CrashHistory, steps: list[Step], clock: FakeClock) -> None:
+def lived(history: Life, steps: list[Step], clock: FakeClock) -> None:
     for step in steps:
         clock.advance(100.0)
         step(history)
@@ -88,7 +126,7 @@ def test_the_same_life_has_the_same_cool_down_after_a_restart_of_the_monitor(
     lived(history, steps, clock)
     again = opened(path, clock)
     assert again.remaining() == history.remaining() == cooldown
-    assert again.in_a_row == history.in_a_row
+    assert again.value.in_a_row == history.value.in_a_row
     assert again.crashed("crash") == history.crashed("crash")
 
 
@@ -131,7 +169,7 @@ def test_across_a_reboot_with_the_clock_set_wrong_it_stays_within_the_entry(
     lived(opened(path, clock), [crash, crash], clock)
     clock.reboot(wall=clock.wall_now + set_wrong_by)
     after = opened(path, clock)
-    assert after.in_a_row == 2
+    assert after.value.in_a_row == 2
     assert after.remaining() == left
     assert after.crashed("crash") == 20.0
     clock.advance(5.0)
@@ -172,7 +210,7 @@ def test_a_line_that_cannot_be_read_is_skipped(
     with open(path, "ab") as file:
         file.write(line)
     history = opened(path, clock)
-    assert history.in_a_row == 2
+    assert history.value.in_a_row == 2
     assert "skipped a line that cannot be read" in caplog.text
 
 
@@ -181,14 +219,14 @@ def test_a_crash_after_a_torn_line_is_not_lost(path: Path, clock: FakeClock) -> 
     with open(path, "ab") as file:
         file.write(b'{"event": "cra')
     lived(opened(path, clock), [crash], clock)
-    assert opened(path, clock).in_a_row == 2
+    assert opened(path, clock).value.in_a_row == 2
 
 
 def test_there_is_no_history_before_the_first_crash(path: Path, clock: FakeClock) -> None:
     history = opened(path, clock)
-    assert (history.in_a_row, history.remaining()) == (0, 0.0)
+    assert (history.value.in_a_row, history.remaining()) == (0, 0.0)
     for _ in range(STABLE_AFTER):
-        history.succeeded()
+        success(history)
     assert not path.exists()
 
 
@@ -207,28 +245,54 @@ def test_a_history_that_has_grown_for_years_is_shortened_and_means_the_same(
     assert path.read_bytes().splitlines()[-1] == line
 
 
-def test_suspicion_lasts_as_long_as_the_longest_cool_down_whoever_reads_it(
+def test_jobs_that_crashed_it_in_a_row_cost_the_longest_cool_down_whoever_reads_it(
     path: Path, clock: FakeClock
 ) -> None:
     history = opened(path, clock)
-    history.suspected(["run-a", "run-b", "run-c"])
+    history.crash_by("run-a", "run-b", "run-c")
     for reader in (history, opened(path, clock)):
-        assert reader.suspects == ("run-a", "run-b", "run-c")
-        assert reader.suspicion_left() == 40
+        assert reader.crashed_by == ("run-a", "run-b", "run-c")
+        assert reader.remaining() == 40
+        assert reader.value.needs_self_test
+        assert reader.value.in_a_row == 1
     clock.advance(39.0)
-    assert opened(path, clock).suspects
+    assert opened(path, clock).crashed_by
     clock.advance(1.0)
     for reader in (history, opened(path, clock)):
-        assert reader.suspects == ()
+        assert reader.crashed_by == ()
+        assert reader.remaining() == 0
+
+
+def test_the_longest_cool_down_after_jobs_survives_a_reboot(path: Path, clock: FakeClock) -> None:
+    opened(path, clock).crash_by("run-a", "run-b", "run-c")
+    clock.reboot(clock.wall_now + 30)
+    history = opened(path, clock)
+    assert history.remaining() == 10
+    assert history.crashed_by == ("run-a", "run-b", "run-c")
 
 
 def test_a_person_ends_it(path: Path, clock: FakeClock) -> None:
     history = opened(path, clock)
-    history.suspected(["run-a"])
-    history.trusted()
+    history.crash_by("run-a")
+    history.change(history.value.released(history.now))
     for reader in (history, opened(path, clock)):
-        assert reader.suspects == ()
-        assert reader.suspicion_left() == 0
+        assert reader.crashed_by == ()
+        assert reader.remaining() == 0
+
+
+def test_a_person_ends_no_other_cool_down(path: Path, clock: FakeClock) -> None:
+    history = opened(path, clock)
+    crash(history)
+    history.change(history.value.released(history.now))
+    assert history.remaining() > 0
+
+
+def test_jobs_that_an_earlier_version_noted_are_read(path: Path, clock: FakeClock) -> None:
+    at = Instant(clock.wall(), clock.boot_time(), clock.boot_id())
+    record = {"event": "suspects", "runs": ["run-a"], "wall": at.wall, "boot": at.boot}
+    path.write_text(json.dumps({**record, "boot_id": at.boot_id}) + "\n")
+    history = opened(path, clock)
+    assert (history.crashed_by, history.remaining()) == (("run-a",), 40)
 
 
 def test_a_failed_canary_is_doubted_until_one_passes_whatever_came_between(
@@ -237,6 +301,6 @@ def test_a_failed_canary_is_doubted_until_one_passes_whatever_came_between(
     history = opened(path, clock)
     history.crashed("failed canary")
     history.crashed("failed start")
-    assert opened(path, clock).needs_self_test
-    history.passed_self_test()
-    assert not opened(path, clock).needs_self_test
+    assert opened(path, clock).value.needs_self_test
+    history.change(history.value.passed_self_test(history.now))
+    assert not opened(path, clock).value.needs_self_test

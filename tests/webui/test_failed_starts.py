@@ -12,7 +12,7 @@ import pytest
 from sdwatch.simulator.start_failures import SERVER_THREAD_DIED
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.health import ReadinessProbe, asks_for_api
-from sdwatch.webui.process.host_snapshot import Machine, Snapshot
+from sdwatch.webui.process.host_snapshot import HostSnapshots, Snapshot
 from sdwatch.webui.process.process import WebUIProcessManager
 from tests.helpers import FakeClock, wait_until
 from tests.webui.sim import FAST, running
@@ -41,7 +41,7 @@ def printing(text: str, then: str = "") -> str:
 
 def test_a_process_that_lives_on_without_its_server_is_seen_at_once(setup: Setup) -> None:
     manager = started(setup, printing(SERVER_THREAD_DIED, "time.sleep(600)"))
-    assert "its log says that it will not be ready" in manager.last_failure
+    assert "its log shows that the start failed" in manager.last_failure
     assert "cannot reach itself at localhost" in manager.last_failure
     assert "no_proxy" in manager.last_hold_reason.advice
     assert manager.processes() == []
@@ -143,6 +143,7 @@ def test_a_harmless_line_explains_no_start(setup: Setup, end: str) -> None:
     assert "by hand" in manager.last_hold_reason.advice
 
 
+@pytest.mark.posix_only("a SIGKILL: Windows ends no process for want of memory")
 @pytest.mark.parametrize(
     ("available", "cause"),
     [
@@ -155,11 +156,11 @@ def test_a_start_that_is_killed_says_how_much_memory_was_left(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, available: int | None, cause: str
 ) -> None:
     seen = Snapshot("", memory_total=100 if available else 0, memory_available=available or 0)
-    monkeypatch.setattr(Machine, "_snapshot", lambda _: seen)
+    monkeypatch.setattr(HostSnapshots, "_snapshot", lambda _: seen)
     manager = setup.manager("mute")
-    manager._machine = Machine(manager._clock, {})
+    manager._host_snapshots = HostSnapshots(manager._clock, {})
     manager.start()
-    manager._machine.sample()
+    manager._host_snapshots.sample()
     kill(root_pid(manager))
     assert not manager.wait_ready(60)
     assert cause in manager.last_failure
@@ -167,10 +168,10 @@ def test_a_start_that_is_killed_says_how_much_memory_was_left(
 
 def test_the_host_is_sampled_during_a_start(setup: Setup) -> None:
     manager = setup.manager("mute")
-    manager._machine = machine = Machine(manager._clock, {})
+    manager._host_snapshots = host_snapshots = HostSnapshots(manager._clock, {})
     manager.start()
     assert not manager.wait_ready(1.5)
-    assert machine.memory_before() is not None
+    assert host_snapshots.memory_before() is not None
 
 
 @pytest.mark.parametrize(
@@ -201,3 +202,14 @@ def test_routes_that_do_not_come_are_a_dead_server_where_the_flag_was_given(
     assert found.unusable is not asked
     assert ("without --api" in found.reason) is not asked
     assert ("its server has died" in found.reason) is asked
+
+
+def test_a_start_that_fails_again_in_the_same_way_is_not_logged_again(
+    setup: Setup, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = setup.manager(command=[sys.executable, "-c", "raise SystemExit(3)"])
+    for _ in range(3):
+        assert not manager.restart_and_wait_ready(20)
+    said = [record for record in caplog.records if "ended before it was ready" in record.message]
+    assert len(said) == 1
+    assert "exit code 3" in manager.last_failure

@@ -15,7 +15,7 @@ from sdwatch.webui.process import host_snapshot
 from sdwatch.webui.process.host_snapshot import (
     MINUTE,
     SAMPLE_INTERVAL_S,
-    Machine,
+    HostSnapshots,
     Snapshot,
     ask_gpu,
     memory_low,
@@ -38,40 +38,40 @@ def test_a_snapshot_is_taken_every_ten_seconds_and_two_minutes_are_kept(
     clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(host_snapshot, "ask_gpu", lambda: "none")
-    looked = Machine(clock, {"state": tmp_path}, lambda: [psutil.Process()])
+    looked = HostSnapshots(clock, {"state": tmp_path}, lambda: [psutil.Process()])
     for _ in range(1000):
         looked.sample()
         clock.now += 2
         clock.wall_now += 2
-    told = looked.at_failure()
+    evidence = looked.at_failure()
     failed, before, minute = (
-        told[name]["at"] for name in ("at_the_failure", "just_before", "a_minute_before")
+        evidence[name]["at"] for name in ("at_the_failure", "just_before", "a_minute_before")
     )
     assert failed > before > minute
-    assert told["disk_free"]["state"] > 0
-    (process,) = told["at_the_failure"]["processes"]
+    assert evidence["disk_free"]["state"] > 0
+    (process,) = evidence["at_the_failure"]["processes"]
     assert process["pid"] == os.getpid()
     assert process["rss"] > 0
     # A command line may hold a password.
     assert set(process) == {"pid", "parent", "name", "rss", "cpu", "children"}
-    assert told["just_before"]["seconds_before"] == SAMPLE_INTERVAL_S
-    assert told["a_minute_before"]["seconds_before"] == MINUTE
+    assert evidence["just_before"]["seconds_before"] == SAMPLE_INTERVAL_S
+    assert evidence["a_minute_before"]["seconds_before"] == MINUTE
     assert len(looked._seen) == 120 / SAMPLE_INTERVAL_S
 
 
 def test_before_the_first_snapshot_there_is_only_the_failure(clock: FakeClock) -> None:
-    told = Machine(clock, {}).at_failure()
-    assert told["at_the_failure"]["memory_total"] > 0
-    assert told["just_before"] is told["a_minute_before"] is None
+    evidence = HostSnapshots(clock, {}).at_failure()
+    assert evidence["at_the_failure"]["memory_total"] > 0
+    assert evidence["just_before"] is evidence["a_minute_before"] is None
 
 
 def test_in_the_first_minute_what_was_seen_first_says_from_when_it_is(clock: FakeClock) -> None:
-    looked = Machine(clock, {})
+    looked = HostSnapshots(clock, {})
     looked.sample()
     clock.now += 5
-    told = looked.at_failure()
-    assert told["just_before"]["seconds_before"] == 5
-    assert told["a_minute_before"] is None
+    evidence = looked.at_failure()
+    assert evidence["just_before"]["seconds_before"] == 5
+    assert evidence["a_minute_before"] is None
     clock.now += SAMPLE_INTERVAL_S
     looked.sample()
     assert looked.at_failure()["a_minute_before"]["seconds_before"] == 5 + SAMPLE_INTERVAL_S
@@ -79,7 +79,7 @@ def test_in_the_first_minute_what_was_seen_first_says_from_when_it_is(clock: Fak
 
 def test_processes_are_a_tree(clock: FakeClock) -> None:
     family = [a_process(*ids) for ids in ((7, 1), (8, 7), (9, 8), (10, 7), (20, 4))]
-    looked = Machine(clock, {}, lambda: family)
+    looked = HostSnapshots(clock, {}, lambda: family)
     shell, orphan = looked.at_failure()["at_the_failure"]["processes"]
     assert [child["pid"] for child in shell["children"]] == [8, 10]
     assert [child["pid"] for child in shell["children"][0]["children"]] == [9]
@@ -103,9 +103,9 @@ def test_memory_is_low_when_it_was_so_just_before(
     assert memory_low(Snapshot("", memory_total=100, memory_available=2))
     assert not memory_low(Snapshot("", memory_total=100, memory_available=4))
     assert not memory_low(Snapshot(""))
-    looked = Machine(clock, {})
+    looked = HostSnapshots(clock, {})
     left = {"memory_total": 100, "memory_available": 1}
-    monkeypatch.setattr(Machine, "_snapshot", lambda _: Snapshot("", **left))
+    monkeypatch.setattr(HostSnapshots, "_snapshot", lambda _: Snapshot("", **left))
     looked.sample()
     left["memory_available"] = 90  # it died, and gave its memory back
     assert memory_low(looked.memory_before())
@@ -121,10 +121,10 @@ def test_what_cannot_be_read_of_the_host_is_left_out(
 
     for name in ("virtual_memory", "swap_memory"):
         monkeypatch.setattr(psutil, name, broken)
-    gone = Machine(clock, {"state": tmp_path / "gone"}, broken)  # type: ignore[arg-type]
-    told = gone.at_failure()
-    assert told["at_the_failure"]["memory_total"] == 0
-    assert told["disk_free"] == {"state": None}
+    gone = HostSnapshots(clock, {"state": tmp_path / "gone"}, broken)  # type: ignore[arg-type]
+    evidence = gone.at_failure()
+    assert evidence["at_the_failure"]["memory_total"] == 0
+    assert evidence["disk_free"] == {"state": None}
 
 
 @pytest.mark.posix_only("scripts with #!")
@@ -140,4 +140,5 @@ def test_the_gpu_is_asked_through_its_own_tool(
     a_tool(tmp_path, "nvidia-smi", "import time; time.sleep(600)")
     assert "did not answer within" in ask_gpu(limit=0.05)
     (tmp_path / "nvidia-smi").write_text("#!/no/such/program\n")
-    assert "could not be started" in ask_gpu()
+    words = "nvidia-smi could not be started: No such file or directory"
+    assert ask_gpu() == f"{words}: {tmp_path / 'nvidia-smi'}"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.job.catalogue import Kind
+from sdwatch.policy.kinds import sdnext, unknown
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.catalogue import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient
@@ -104,25 +104,25 @@ def test_the_remembered_kind_survives_a_restart_of_the_monitor(tmp_path: Path) -
     path = tmp_path / "webui.json"
     known = Remembered(path)
     known.note_routes(SDNEXT)
-    known.note_kind(Kind.SDNEXT)
-    known.note_kind(Kind.UNKNOWN)
+    known.note_kind(sdnext.SDNEXT)
+    known.note_kind(unknown.UNKNOWN)
     again = Remembered(path)
-    assert (again.kind, again.routes) == (Kind.SDNEXT, SDNEXT)
+    assert (again.kind, again.routes) == (sdnext.SDNEXT, SDNEXT)
     for broken in (b"", b"[]", b'{"kind": "x", "progress": 1, "checkpoint": 1}', b"[" * 100_000):
         path.write_bytes(broken)
         again = Remembered(path)
-        assert (again.kind, again.routes) == (Kind.UNKNOWN, None)
+        assert (again.kind, again.routes) == (unknown.UNKNOWN, None)
 
 
 def test_a_schema_that_breaks_while_routes_are_added_differs_from_no_schema() -> None:
     known = Remembered()
-    known.note_kind(Kind.SDNEXT)
+    known.note_kind(sdnext.SDNEXT)
     broken = (500, b'{"error": "KeyError"}')
     with recorded("sdnext", {"/openapi.json": late(1, (404, b"{}"), broken)}) as server:
         reader = CatalogueReader(SDWebUIClient(server.url), 30.0, remembered=known)
         first = reader.read()
         assert reader.unfinished
-        assert first.kind is Kind.SDNEXT, "as in its earlier life"
+        assert first.kind is sdnext.SDNEXT, "as in its earlier life"
         assert first.stages is None
         reader.read()
         assert not reader.unfinished, "it has none"

@@ -23,10 +23,10 @@ from tests.webui.kinds import (
     faults,
     info_of,
     log,
+    log_of,
     opened,
     picture,
     same_shape,
-    told,
     up,
 )
 from tests.webui.sim import PAYLOAD, Simulator, launch, running
@@ -108,7 +108,7 @@ def test_a_get_has_the_recorded_status_headers_and_shape(pool: Pool, kind: str, 
         same_shape(reply.json(), recorded["body"])
 
 
-COMMANDS = ("interrupt", "skip", "refresh-checkpoints", "reload-checkpoint", "unload-checkpoint")
+COMMANDS = ("interrupt", "skip", "refresh-checkpoints", "unload-checkpoint", "reload-checkpoint")
 
 
 @pytest.mark.parametrize("kind", ["a1111", "sdnext"])
@@ -272,6 +272,7 @@ def test_a_port_in_use_is_an_exit(tmp_path: Path, kind: str, code: int, words: s
         assert log(sim).index(words) < log(sim).index("Model loaded in "), "only after the load"
 
 
+@pytest.mark.posix_only("SO_REUSEPORT; wine does not share a port by SO_REUSEADDR either")
 def test_sdcpp_shares_its_port(tmp_path: Path) -> None:
     port = free_port()
     (tmp_path / "second").mkdir()
@@ -305,6 +306,10 @@ def test_without_a_checkpoint_it_is_up_and_cannot_work(tmp_path: Path, kind: str
         ["--kind", "sdcpp", "--auth", "me:secret"],
         ["--kind", "sdnext", "--rate-limit", "0"],
         ["--kind", "sdnext", "--no-api"],
+        ["--cache-none"],
+        ["--kind", "sdnext", "--base-directory", "x"],
+        ["--kind", "comfyui", "--auth", "me:secret"],
+        ["--kind", "comfyui", "--extras-work"],
     ],
 )
 def test_a_flag_that_makes_no_sense_is_exit_2(tmp_path: Path, flags: list[str]) -> None:
@@ -315,4 +320,4 @@ def test_a_flag_that_makes_no_sense_is_exit_2(tmp_path: Path, flags: list[str]) 
 
 def test_every_kind_says_that_it_is_simulated(pool: Pool) -> None:
     for kind in KINDS:
-        assert "SIMULATED WebUI: pictures are drawn, not generated" in told(pool.get(kind))
+        assert "SIMULATED WebUI: pictures are drawn, not generated" in log_of(pool.get(kind))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -11,17 +12,20 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from sdwatch.config import builtin_signatures
+from sdwatch import system
 from sdwatch.errors import WebUIReplyError
-from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.facts import FailureFacts
-from sdwatch.policy.failure.reply_checks import BadReply, Made, Picture, findings
+from sdwatch.policy.failure.reply_checks import BadReply, Picture, ReplyContents, findings
+from sdwatch.signatures import builtin_signatures
 from sdwatch.webui.http.reply_checks import ReplyChecks
-from sdwatch.webui.log.tail_capture import LogFollower, cap_file, capture_tail, tail_text
+from sdwatch.webui.log.follower import LogFollower
+from sdwatch.webui.log.tail_capture import cap_file, capture_tail, tail_text
+from tests.examples import examples
 from tests.helpers import wait_until
 
 PROBE = (
@@ -151,23 +155,26 @@ def test_a_failure_that_sdnext_wrapped_is_known(log: Path, message: str, cause: 
     follower = LogFollower(log)
     write(log, console_of_sdnext(message))
     facts = FailureFacts(WebUIReplyError("no image", status=200), log=tuple(follower.poll()))
-    assert cause in judge(facts, builtin_signatures()).cause
+    assert cause in diagnose(facts, builtin_signatures()).cause
     assert lines_that_matter(tail_text(log)) == [f"08:06:16-881707 ERROR    {message}"[:300]]
 
 
 def test_a_lora_of_a_long_name_that_is_not_found_is_noticed(log: Path) -> None:
     follower = LogFollower(log)
     write(log, console_of_sdnext(WRAPPED[2]))
-    (found,) = findings("txt2img", {}, Made([Picture((512, 512))], {}, log=follower.poll()))
+    contents = ReplyContents([Picture((512, 512))], {}, log=follower.poll())
+    (found,) = findings("txt2img", {}, contents)
     assert "LoRA" in found.words
 
 
 def test_an_exception_of_sdnext_is_read_whole(log: Path) -> None:
     write(log, console_of_sdnext(WRAPPED[0]))
     reply_checks = ReplyChecks(log=lambda: tuple(tail_text(log).splitlines()))
-    told = reply_checks.explain(WebUIReplyError("no image", status=200, kind=BadReply.NO_IMAGE))
-    assert "DefaultCPUAllocator: can't allocate memory" in told.said
-    assert not told.kind
+    explained = reply_checks.explain(
+        WebUIReplyError("no image", status=200, kind=BadReply.NO_IMAGE)
+    )
+    assert "DefaultCPUAllocator: can't allocate memory" in explained.said
+    assert not explained.kind
 
 
 def test_a_wrapped_message_is_joined_across_two_windows_of_a_log(log: Path) -> None:
@@ -287,6 +294,19 @@ def test_the_head_and_innermost_frames_of_a_long_traceback_are_pinned(log: Path)
     assert shown[1] == "Traceback (most recent call last):"
     assert "KeyError: 'k'" in shown
     assert '  File "x.py", line 99' in shown
+
+
+@pytest.mark.parametrize("frames", [200, 2000, 20_000])
+def test_of_an_endless_traceback_the_message_the_innermost_frames_and_the_end_are_pinned(
+    log: Path, frames: int
+) -> None:
+    calls = "".join(f'  File "x.py", line {n}\n    f{n}()\n' for n in range(frames))
+    text = f"*** Error\nTraceback (most recent call last):\n{calls}RecursionError: too deep\n"
+    noise = "".join(f"noise {apart(n)}\n" for n in range(3000))
+    shown = tail_text(write(log, text + noise), 20).splitlines()
+    assert shown[1] == "*** Error"
+    end = shown.index("RecursionError: too deep")
+    assert shown[end - 2 : end] == [f'  File "x.py", line {frames - 1}', f"    f{frames - 1}()"]
 
 
 def test_a_traceback_stays_when_a_flood_filled_the_whole_window(log: Path) -> None:
@@ -418,7 +438,7 @@ def test_the_tail_says_why_it_cannot_be_read(tmp_path: Path) -> None:
         file / "below": "is gone",
         tmp_path: "is a folder",
         fifo: "not a regular file",
-        loop: "cannot be read",
+        loop: f"cannot be read: {os.strerror(errno.ELOOP)}: {loop})",
         Path("nul\0byte"): "cannot be read",
         write(tmp_path / "empty", ""): "has no lines",
     }
@@ -435,11 +455,11 @@ def test_the_tail_says_that_a_file_may_not_be_read(
         raise PermissionError(13, "Permission denied", args, kwargs)
 
     write(log, "x")
-    monkeypatch.setattr(os, "open", refuse)  # the tests may run as root, who may read all
+    monkeypatch.setattr(system, "open_to_read", refuse)  # root may read all
     assert "may not be read by this user" in tail_text(log)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(100)
 @given(
     data=st.lists(
         st.one_of(
@@ -482,6 +502,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.communicate()
 
 
+@pytest.mark.posix_only("Windows does not say which file is a process's output")
 def test_a_process_is_read_through_its_files(tmp_path: Path) -> None:
     out, err = tmp_path / "out.log", tmp_path / "err.log"
     with open(out, "ab") as o, open(err, "ab") as e:
@@ -498,6 +519,7 @@ def test_a_process_is_read_through_its_files(tmp_path: Path) -> None:
         end(process)
 
 
+@pytest.mark.posix_only("Windows does not say which file is a process's output")
 def test_a_shared_log_file_is_shown_once(tmp_path: Path) -> None:
     with open(tmp_path / "both.log", "ab") as file:
         process = start("print('hello')", file, subprocess.STDOUT)
@@ -508,6 +530,7 @@ def test_a_shared_log_file_is_shown_once(tmp_path: Path) -> None:
         end(process)
 
 
+@pytest.mark.posix_only("Windows does not say which file is a process's output")
 def test_a_pipe_a_socket_and_a_device_are_never_read() -> None:
     ours, theirs = socket.socketpair()
     process = start("print('hello')", subprocess.PIPE, theirs)
@@ -640,16 +663,41 @@ def test_a_log_that_vanishes_and_comes_back_is_followed(log: Path) -> None:
     assert follower.activity() == 2
 
 
-def test_a_poll_is_bounded_and_catches_up_at_the_end(log: Path) -> None:
+def all_polls(follower: LogFollower) -> list[str]:
+    lines = follower.poll()
+    while follower.is_behind:
+        lines += follower.poll()
+    return lines
+
+
+def test_a_poll_is_bounded_and_the_next_ones_catch_up(log: Path) -> None:
     follower = LogFollower(log)
     append(log, "x" * 50 + "\n")
     follower.poll()
-    append(log, b"flood of lines\n" * 200_000 + b"the end\n")
-    lines = follower.poll()
-    assert lines[-1] == "the end"
-    assert len(lines) < 100_000
+    flood = [f"line {n} of a flood" for n in range(150_000)]  # not quite 4 MiB
+    append(log, "\n".join(flood) + "\nthe end\n")
+    assert len(follower.poll()) < 60_000
+    assert follower.is_behind
+    assert all_polls(follower)[-1] == "the end"
     append(log, "after\n")
     assert follower.poll() == ["after"]
+    assert not follower.is_behind
+
+
+def test_of_a_flood_that_must_be_skipped_the_errors_are_given(log: Path) -> None:
+    follower = LogFollower(log)
+    append(log, "before\n")
+    follower.poll()
+    flood = "".join(f"flood {apart(n)}\n" for n in range(10_000)) * 40
+    middle = len(flood) // 2
+    append(log, flood[:middle] + "\n" + TRACEBACK + "\n" + flood[middle:] * 3 + "the end\n")
+    assert log.stat().st_size > 8 * 1024 * 1024
+    lines = all_polls(follower)
+    first = lines.index(TRACEBACK.splitlines()[0])
+    assert lines[first : first + 5] == TRACEBACK.splitlines()[:5]
+    assert lines[-1] == "the end"
+    assert len(lines) < 450_000, "it is further behind than 4 MiB"
+    assert set(lines[first + 6 :]) <= {*flood.splitlines(), "the end"}, "no line is torn"
 
 
 # --- cap_file --------------------------------------------------------------------------------

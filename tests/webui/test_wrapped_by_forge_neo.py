@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sdwatch.config import builtin_signatures
-from sdwatch.policy.failure.diagnosis import judge
+from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
+from sdwatch.signatures import builtin_signatures
 from sdwatch.simulator.forge_neo import drawn
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.log.log_lines import split_lines
@@ -26,8 +26,8 @@ def lines(text: str) -> list[str]:
 def test_a_message_is_one_line_at_any_width_and_what_follows_is_its_own(message: str) -> None:
     for width in WIDTHS[8:]:  # in a column that holds the longest of its words
         text = f"before\n{drawn(message, 'main_thread.py', 'ERROR', width)}\n{AFTER}\n"
-        told = lines(text)
-        assert told == ["before", f"{message} main_thread.py :: ERROR", AFTER], width
+        read = lines(text)
+        assert read == ["before", f"{message} main_thread.py :: ERROR", AFTER], width
 
 
 def test_two_messages_one_after_the_other_stay_two() -> None:
@@ -39,5 +39,5 @@ def test_two_messages_one_after_the_other_stay_two() -> None:
 def test_its_word_for_no_memory_is_known_at_any_width() -> None:
     for width in WIDTHS:
         log = tuple(lines(drawn(MEMORY, "main_thread.py", "ERROR", width) + "\n"))
-        explanation = judge(FailureFacts(BARE, log=log), builtin_signatures())
+        explanation = diagnose(FailureFacts(BARE, log=log), builtin_signatures())
         assert explanation.diagnosis is Diagnosis.OUT_OF_MEMORY, width

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.process.incarnation import WebUIExit
+from sdwatch.webui.process.incarnation import ProcessSettings, WebUIExit
 from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.process_identity import is_living
 from sdwatch.webui.process.readiness import ProbeResult
@@ -50,14 +50,16 @@ class Setup:
 
     def manager(self, *modes: str, command: list[str] | None = None) -> WebUIProcessManager:
         made = WebUIProcessManager(
-            name="fake",
-            command=command or self.command(*modes),
-            port=self.port,
-            state_dir=self.state_dir,
+            ProcessSettings(
+                name="fake",
+                command=command or self.command(*modes),
+                port=self.port,
+                state_dir=self.state_dir,
+                stop_grace=2.0,
+            ),
             clock=SystemClock(),
             probe=lambda: probe_of(self.port),
             on_exit=self.exits.append,
-            stop_grace=2.0,
         )
         self.managers.append(made)
         return made

@@ -1,17 +1,22 @@
 """Run the suite on Windows (wine), from an empty folder to a table.
 
-    python tests/windows/everything.py [--sample] FOLDER [TEST...]
+    python tests/windows/everything.py [--sample | --resume] FOLDER [TEST...]
 
 Makes the environment in FOLDER if there is none (see make_environment.py), points it at this
-checkout, and runs each test file in a process of its own, two at a time. TEST is a folder or file
-of tests; without any it is the whole suite, with demo, night, chaos and every_point before it.
-`--sample` is what .ci/run does: demo and the files of SAMPLE, within MOST_OF_A_SAMPLE seconds.
-Prints what failed, and a table by folder. The exit code is 1 if anything failed.
+checkout, and runs each test file in a process of its own, AT_A_TIME at once. Without a TEST it is
+the whole suite, with demo, night, chaos and every_point first; `--resume` runs what an
+interrupted run has left. `--sample` is what .ci/run does: demo and the files of SAMPLE, within
+MOST_OF_A_SAMPLE seconds. A TEST is a folder or file of tests; what comes of it replaces what came
+of it before. Prints what failed, and a table by folder of all outcomes in FOLDER. The exit code is
+1 if one of them is a failure.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import contextlib
+import functools
 import json
 import os
 import queue
@@ -32,29 +37,45 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from make_environment import CHECKOUT, is_ready, make, point_at_this_checkout, windows_path  # noqa: E402
+from run import end_all  # noqa: E402
 
-AT_A_TIME = 2
-LONGEST, SHORTEST = 900.0, 60.0
-"""Seconds for one file or command, until it is ended: never more; and less only near the end."""
+AT_A_TIME = 3
+LONGEST, SHORTEST = 1000.0, 60.0
+"""Seconds for one test, until its process is ended: never more; and less only near the
+end. Most tests are ended before by their own limit, which pytest-timeout knows."""
+LONGEST_COMMAND = 3 * LONGEST
 
-LONGEST_SUITE, MOST_OF_A_SAMPLE = 4 * 3600.0, 360.0
+LONGEST_SUITE, MOST_OF_A_SAMPLE = 8 * 3600.0, 360.0
 """Seconds after which no file is begun."""
 
 MOST_RESTARTS = 5
 """How often a file is run again for what a test that never ended has left."""
 
-_PATIENT = ("-o", "timeout=360")
+_over = threading.Event()
+"""Set where this program ends or is interrupted: its threads start nothing any more."""
+
+_PATIENT = ("-o", "timeout=600")
+_PAUSE = 5.0
 MOST_ARGUMENTS = 300  # of Windows' longest command line
-OUTPUT = "output.txt"
+OUTPUT, OUTCOMES = "output.txt", "outcomes.json"
 VARIABLE = "SDWATCH_TEST_OUTCOMES"  # of outcomes.py, which needs pytest
 
 # With a refused connection of two seconds (run.py), and a spool with the prefix of long paths.
 DEMO = ("-m", "sdwatch", "demo", "\\\\?\\C:\\demo")
+SLOWEST_FIRST = (
+    "tests/integration/test_truth_table.py",  # more than an hour, for one process
+    "tests/integration",
+    "tests/webui",
+    "tests/functional",
+    "tests",
+)
 BENCHMARKS = (
     ("benchmarks/night.py", "--jobs", "20"),
     ("benchmarks/chaos.py", "--seed", "4", "--jobs", "15", "--kills", "20"),
     ("benchmarks/every_point.py", "--kill", "--sample", "10", "--workers", "1"),
 )
+WITH_A_DISPLAY = "tests/windows/test_session_end.py"
+"""Without one wine has no windows; with one it starts more processes, which the rest is spared."""
 _STOPS = "tests/integration/test_stop_and_resume.py"
 SAMPLE = (
     "tests/webui/test_stop.py",  # job objects, freezing, killing
@@ -62,12 +83,14 @@ SAMPLE = (
     f"{_STOPS}::test_with_leave_running_the_next_monitor_adopts_the_webui",
     "tests/windows/test_share_modes.py",
     "tests/windows/test_slow_refusal.py",
+    "tests/windows/test_service_host.py",
+    "tests/windows/test_service.py::test_an_end_that_needs_a_person_is_reported_and_not_restarted",
     "tests/spool/test_archive.py",
     "tests/spool/test_inside.py",
     "tests/spool/test_run.py",
     "tests/policy/test_job.py",
     "tests/policy/test_redaction.py",
-    "tests/policy/test_verdict.py",
+    "tests/policy/test_diagnosis.py",
     "tests/functional/test_cli_main.py",
     "tests/windows/test_held_files.py",
     "tests/spool/test_inbox.py",
@@ -86,12 +109,19 @@ class Outcome:
     def count(self) -> Counter[str]:
         return Counter(outcome for outcome, _ in self.tests.values())
 
+    def has_run(self) -> bool:
+        """Whether it has come to an end: no test of it has waited in vain for its turn."""
+        return not self.count()["not run"]
+
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sample", action="store_true", help="what .ci/run does")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--sample", action="store_true", help="what .ci/run does")
+    which.add_argument("--resume", action="store_true", help="run what has no outcome yet")
     parser.add_argument("folder", type=Path)
     parser.add_argument("tests", nargs="*")
     args = parser.parse_args()
@@ -99,31 +129,62 @@ def main() -> int:
     if not is_ready(folder):
         make(folder)
     point_at_this_checkout(folder)
+    found = read_outcomes(folder) if args.resume or args.tests else {}
     commands = [] if args.tests else [DEMO] if args.sample else [DEMO, *BENCHMARKS]
-    files = list(files_of(args.tests or (SAMPLE if args.sample else ["tests"])))
+    files = list(files_of(args.tests or (SAMPLE if args.sample else SLOWEST_FIRST)))
+    if args.resume:
+        ended = {file for file, each in found.items() if each.has_run()}
+        commands = [each for each in commands if " ".join(each) not in ended]
+        files = [file for file in files if file not in ended]
     until = time.monotonic() + (MOST_OF_A_SAMPLE if args.sample else LONGEST_SUITE)
-    failed = [command for command in commands if not passes(folder, command, until)]
-    outcomes = []
-    for outcome in run_files(folder, files, until):
-        outcomes.append(outcome)
-        print(told(outcome), flush=True)
-    print("\n" + table(outcomes))
-    found = {each.file: each.tests for each in outcomes}
-    (folder / "outcomes.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
-    return int(bool(failed) or any(each.count()["failed"] for each in outcomes))
+    for outcome in run_all(folder, [*commands, *files], until):
+        found[outcome.file] = outcome
+        write_outcomes(folder, found)
+        print(summary(outcome), flush=True)
+    failed = [each for each in found.values() if each.count()["failed"]]
+    print("\nFailed:", *map(summary, failed) if failed else ["nothing"], sep="\n")
+    print("\n" + table(found.values()))
+    return int(bool(failed))
 
 
-def passes(folder: Path, command: Sequence[str], until: float) -> bool:
-    """Whether a command ends with 0. Prints its output, and how long it took."""
-    _remove(folder / "prefix" / "drive_c" / "demo")
+def read_outcomes(folder: Path) -> dict[str, Outcome]:
+    """What an earlier run has left there."""
+    try:
+        stored = json.loads((folder / OUTCOMES).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    return {
+        file: Outcome(file, {test: (was, why) for test, (was, why) in tests.items()})
+        for file, tests in stored.items()
+    }
+
+
+def write_outcomes(folder: Path, found: Mapping[str, Outcome]) -> None:
+    """In one step: whatever interrupts a run, those of before are there."""
+    text = json.dumps({file: each.tests for file, each in found.items()}, indent=1)
+    (folder / f"{OUTCOMES}.new").write_text(text, encoding="utf-8")
+    (folder / f"{OUTCOMES}.new").replace(folder / OUTCOMES)
+
+
+def run_command(folder: Path, command: Sequence[str], until: float) -> Outcome:
+    """Run a command that passes if it ends with 0. Its output goes to OUTPUT."""
+    outcome = Outcome(" ".join(command))
     began = time.monotonic()
-    code = _run(folder, command, {}, until, None)
-    said = "passed" if code == 0 else f"FAILED with {code}"
-    print(f"{' '.join(command)}: {said} in {time.monotonic() - began:.0f} s", flush=True)
-    return code == 0
+    if began > until:
+        outcome.tests[outcome.file] = ("not run", "the time was over")
+        return outcome
+    _remove(folder / "prefix" / "drive_c" / "demo")
+    with open(folder / OUTPUT, "ab") as output:
+        output.write(f"\n{outcome.file}\n".encode())
+        output.flush()
+        code = _run(folder, command, {}, until, output)
+    said = ("passed", "") if code == 0 else ("failed", f"ended with {code}; see {folder / OUTPUT}")
+    outcome.tests[outcome.file] = said
+    outcome.seconds = time.monotonic() - began
+    return outcome
 
 
-def told(outcome: Outcome) -> str:
+def summary(outcome: Outcome) -> str:
     """What became of a file, for people: a line, and one more for each failure."""
     counts = ", ".join(f"{number} {each}" for each, number in sorted(outcome.count().items()))
     lines = [f"{outcome.file}: {counts} in {outcome.seconds:.0f} s"]
@@ -134,35 +195,70 @@ def told(outcome: Outcome) -> str:
 
 
 def files_of(tests: Iterable[str]) -> Iterator[str]:
-    """Each file of tests, as a path within the checkout."""
+    """Each file of tests once, as a path within the checkout."""
+    seen = set()
     for each in tests:
         path = CHECKOUT / each.split("::")[0]
-        if path.is_dir():
-            yield from (str(f.relative_to(CHECKOUT)) for f in sorted(path.rglob("test_*.py")))
-        else:
-            yield each
+        files = sorted(path.rglob("test_*.py")) if path.is_dir() else []
+        for file in [str(f.relative_to(CHECKOUT)) for f in files] or [each]:
+            if file not in seen:
+                seen.add(file)
+                yield file
 
 
-def run_files(folder: Path, files: list[str], until: float) -> Iterator[Outcome]:
-    """Run each in a process of its own, AT_A_TIME at once; each outcome as it is known."""
-    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
-    for file in files:
-        waiting.put(file)
-    done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+Work = str | Sequence[str]
+"""A file of tests, or a command."""
+
+
+def run_all(folder: Path, works: Sequence[Work], until: float) -> Iterator[Outcome]:
+    """Run each in a process of its own, AT_A_TIME at once; each outcome as it is known.
+
+    If the folder of one of them vanishes, the others run what it had left; if all do, what is left
+    is a failure."""
+    waiting: queue.SimpleQueue[Work] = queue.SimpleQueue()
+    for each in works:
+        waiting.put(each)
+    done: queue.SimpleQueue[Outcome | None] = queue.SimpleQueue()
 
     def work(prefix: Path) -> None:
-        while True:
-            try:
-                file = waiting.get_nowait()
-            except queue.Empty:
-                return
-            done.put(run_file(prefix, file, until))
+        with contextlib.suppress(queue.Empty):
+            while _is_there(prefix) and not _over.is_set():
+                each = waiting.get_nowait()
+                outcome = run_one(prefix, each, until)
+                if _is_there(prefix):
+                    done.put(outcome)
+                else:
+                    waiting.put(each)
+        done.put(None)
 
-    prefixes = [copy_of(folder, number) for number in range(min(AT_A_TIME, len(files)))]
+    prefixes = [copy_of(folder, number) for number in range(min(AT_A_TIME, len(works)))]
     for prefix in prefixes:
         threading.Thread(target=work, args=(prefix,), daemon=True).start()
-    for _ in files:
-        yield done.get()
+    at_work = len(prefixes)
+    while at_work:
+        if (outcome := done.get()) is None:
+            at_work -= 1
+        else:
+            yield outcome
+    while not waiting.empty():
+        each = waiting.get()
+        name = each if isinstance(each, str) else " ".join(each)
+        yield Outcome(name, {name: ("failed", "the environment has vanished")})
+
+
+def run_one(prefix: Path, work: Work, until: float) -> Outcome:
+    """Run a file of tests or a command. What cannot be run, because files vanish, is a failure."""
+    name = work if isinstance(work, str) else " ".join(work)
+    try:
+        if isinstance(work, str):
+            return run_file(prefix, work, until)
+        return run_command(prefix, work, until)
+    except OSError as error:
+        return Outcome(name, {name: ("failed", str(error))})
+
+
+def _is_there(prefix: Path) -> bool:
+    return (prefix / "prefix" / "drive_c" / "py" / "python.exe").is_file()
 
 
 def copy_of(folder: Path, number: int) -> Path:
@@ -171,6 +267,8 @@ def copy_of(folder: Path, number: int) -> Path:
     drive = folder / "prefix" / "drive_c"
     if number == 0:
         return folder
+    if (folder / str(number)).exists():  # an interrupted run may have left its processes
+        end_all(folder / str(number))
     _remove(drive / "users" / "root" / "Temp", drive / "wine-listeners", folder / str(number))
     other = folder / str(number) / "prefix"
     other.parent.mkdir()
@@ -211,7 +309,8 @@ def run_file(folder: Path, file: str, until: float) -> Outcome:
 
 
 def _run_once(folder: Path, outcome: Outcome, until: float) -> str | None:
-    """Add what is seen to `outcome`; return the test that did not end, if there is one."""
+    """Add what is seen to `outcome`; return the test with which the process ended, unless it came
+    to the end of the file."""
     with tempfile.TemporaryDirectory() as temporary:
         lines = Path(temporary) / "outcomes"
         lines.touch()
@@ -230,14 +329,15 @@ def _run_once(folder: Path, outcome: Outcome, until: float) -> str | None:
         ]
         command = [*pytest, *left_out, outcome.file]
         with open(folder / OUTPUT, "ab") as output:
-            code = _run(folder, command, {VARIABLE: windows_path(lines)}, until, output)
-        running = None
+            _run(folder, command, {VARIABLE: windows_path(lines)}, until, output, lines)
+        last = None
         for line in lines.read_text(encoding="utf-8").splitlines():
             seen = json.loads(line)
-            running = seen["test"] if seen["outcome"] == "started" else None
-            if running is None and outcome.tests.get(seen["test"], ("",))[0] != "failed":
-                outcome.tests[seen["test"]] = (seen["outcome"], seen["why"])
-        return running if code else None
+            last = seen["test"]
+            was = outcome.tests.get(last, ("",))[0]
+            if seen["outcome"] not in ("started", "finished") and was != "failed":
+                outcome.tests[last] = (seen["outcome"], seen["why"])
+        return last
 
 
 def _run(
@@ -246,9 +346,15 @@ def _run(
     env: Mapping[str, str],
     until: float,
     output: IO[bytes] | None,
+    lines: Path | None = None,
 ) -> int:
-    """Run Windows' Python, at most LONGEST seconds and not long after `until`; its exit code."""
+    """Run Windows' Python until it ends, for LONGEST seconds has no outcome in `lines` (a command:
+    for LONGEST_COMMAND), or it is SHORTEST seconds after `until`; its exit code."""
+    if _over.is_set():
+        return 1
     command = [sys.executable, str(HERE / "run.py"), str(folder), *arguments]
+    if WITH_A_DISPLAY in arguments:
+        command = ["xvfb-run", "-a", *command]
     process = subprocess.Popen(
         command,
         cwd=CHECKOUT,
@@ -257,26 +363,50 @@ def _run(
         stderr=output,
         start_new_session=True,
     )
+    last, size = max(until, time.monotonic()) + SHORTEST, 0
+    deadline = time.monotonic() + (LONGEST_COMMAND if lines is None else LONGEST)
+    kill = functools.partial(_kill, process, folder)
+    atexit.register(kill)  # where this program is interrupted
     try:
-        return process.wait(min(LONGEST, max(until - time.monotonic(), SHORTEST)))
-    except subprocess.TimeoutExpired:
+        while time.monotonic() < min(deadline, last):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(_PAUSE)
+            if lines is not None and (now := lines.stat().st_size) != size:
+                deadline, size = time.monotonic() + LONGEST, now
+        return kill()
+    finally:
+        atexit.unregister(kill)
+
+
+def _kill(process: subprocess.Popen[bytes], folder: Path) -> int:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-        return process.wait()
+    code = process.wait()
+    end_all(folder)  # what has a session of its own
+    return code
 
 
 def table(outcomes: Iterable[Outcome]) -> str:
-    """In Markdown: a row for each folder of tests."""
+    """In Markdown: a row for each folder of tests. A file counts as run if one of its tests did."""
     rows: dict[str, Counter[str]] = {}
     for outcome in outcomes:
-        folder = str(Path(outcome.file).parent)
-        rows.setdefault(folder, Counter()).update(outcome.count())
-    lines = ["| folder | passed | failed | skipped |", "|---|---|---|---|"]
-    for folder, counts in sorted(rows.items()):
-        lines.append(
-            f"| {folder} | {counts['passed']} | {counts['failed']} | {counts['skipped']} |"
+        if not outcome.file.startswith("tests/"):
+            continue  # a command: its line is all there is to say
+        counts = outcome.count()
+        files = {"not run": 1} if counts.keys() == {"not run"} else {"files": 1}
+        del counts["not run"]
+        rows.setdefault(str(Path(outcome.file.split("::")[0]).parent), Counter()).update(
+            counts + Counter(files)
         )
+    columns = ("files", "passed", "failed", "skipped", "not run")
+    lines = [f"| folder | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for folder, counts in sorted(rows.items()):
+        lines.append(f"| {folder} | {' | '.join(str(counts[each]) for each in columns)} |")
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    finally:
+        _over.set()

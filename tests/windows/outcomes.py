@@ -1,4 +1,5 @@
-"""A pytest plugin: one line of JSON for each test that starts and each that ends, as it happens.
+"""A pytest plugin: one line of JSON for each test that starts and each that ends, as it happens,
+and one without a test at the end of them all.
 
 It is what is left of a file whose process was ended: on Windows pytest-timeout ends the process.
 """
@@ -27,7 +28,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     if report.skipped and isinstance(report.longrepr, tuple):
         why = str(report.longrepr[-1]).removeprefix("Skipped: ")
     elif report.failed:
-        why = report.longreprtext.rstrip().splitlines()[-1] if report.longreprtext else ""
+        why = _first_error(report.longreprtext.splitlines())
     _write({"test": report.nodeid, "outcome": report.outcome, "why": why})
 
 
@@ -36,6 +37,15 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
         _write({"test": report.nodeid, "outcome": "failed", "why": "cannot be collected"})
     elif report.skipped and isinstance(report.longrepr, tuple):
         _write({"test": report.nodeid, "outcome": "skipped", "why": str(report.longrepr[-1])})
+
+
+def pytest_sessionfinish() -> None:
+    _write({"test": None, "outcome": "finished"})
+
+
+def _first_error(lines: list[str]) -> str:
+    """The line that says what was raised; further ones have the details."""
+    return next((line for line in lines if line.startswith("E ")), lines[-1] if lines else "")
 
 
 def _write(line: dict[str, Any]) -> None:

@@ -9,8 +9,8 @@ A refused connection takes two seconds, as on Windows, unless `--as-wine-is` is 
 imitations (see inside/imitations.py) are asked for by name. The exit code is the command's.
 
 One command at a time: whatever else runs in the environment is ended before and after it. As root,
-each command has a network of its own, because wine takes 10 ms for each connection of the machine
-to tell the table of connections, which sdwatch asks often.
+each command has a network of its own: no port of the machine is taken there, and no connection of
+others is in its table.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def run(folder: Path, command: list[str], imitate: list[str]) -> int:
     """Run a Windows program with imitations; its exit code. Its output goes to ours."""
     env = {**wine_environment(folder), VARIABLE: ",".join(imitate)}
     env.setdefault("PYTHONDONTWRITEBYTECODE", "1")
-    _end_all(env)
+    end_all(folder)
     _take_own_network()
     # wine refuses a file or /dev/null as a standard stream of Python: each is a pipe.
     process = subprocess.Popen(
@@ -86,13 +86,15 @@ def run(folder: Path, command: list[str], imitate: list[str]) -> int:
     for each in copies:
         each.start()
     code = process.wait()
-    _end_all(env)  # a WebUI that lives on would hold the pipes
+    end_all(folder)  # a WebUI that lives on would hold the pipes
     for each in copies:
         each.join()
     return code
 
 
-def _end_all(env: dict[str, str]) -> None:
+def end_all(folder: Path) -> None:
+    """End whatever runs in the environment in `folder`."""
+    env = wine_environment(folder)
     subprocess.run(["wineserver", "-k"], env=env, check=False, stderr=subprocess.DEVNULL)
 
 

@@ -86,10 +86,10 @@ def test_who_reads_a_job_does_not_write_it(tmp_path: Path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text("prompt: a castle")
     with path.open("rb"):
-        assert not system.is_still_written(path)
+        assert not disk.is_still_written(path)
     with path.open("ab"):
-        assert system.is_still_written(path)
-    assert not system.is_still_written(path)
+        assert disk.is_still_written(path)
+    assert not disk.is_still_written(path)
 
 
 # -- a command as one line
@@ -283,9 +283,9 @@ def test_jobs_and_folders_are_done_on_a_file_system_that_keeps_no_numbers(tmp_pa
     drop(tmp_path, "castle.yaml")
     (tmp_path / "inbox" / "tower").mkdir()
     drop(tmp_path, "tower/job.yaml")
-    told = started(tmp_path, "run", "--once", **imitating("fat_inodes"))
-    assert told.returncode == ExitCode.OK, told.stdout + told.stderr
-    assert len(list(tmp_path.glob("done/*/run.json"))) == 2, told.stdout + told.stderr
+    result = started(tmp_path, "run", "--once", **imitating("fat_inodes"))
+    assert result.returncode == ExitCode.OK, result.stdout + result.stderr
+    assert len(list(tmp_path.glob("done/*/run.json"))) == 2, result.stdout + result.stderr
     assert not list(tmp_path.glob("inbox/.*"))
 
 

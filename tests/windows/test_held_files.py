@@ -152,9 +152,9 @@ def test_the_workers_id_and_the_webuis_identity_outlast_it(
 def test_jobs_a_crash_and_a_failure_under_a_virus_scanner_end_as_they_should(
     tmp_path: Path,
 ) -> None:
-    told = started(tmp_path, "demo", **imitating("scanner"))
-    assert told.returncode == ExitCode.OK, told.stdout + told.stderr
-    assert "on hold" not in told.stdout
+    result = started(tmp_path, "demo", **imitating("scanner"))
+    assert result.returncode == ExitCode.OK, result.stdout + result.stderr
+    assert "on hold" not in result.stdout
 
 
 def test_the_commands_work_under_a_virus_scanner(tmp_path: Path) -> None:
@@ -163,16 +163,16 @@ def test_the_commands_work_under_a_virus_scanner(tmp_path: Path) -> None:
     drop(spool, "village.yaml")
 
     def command(*words: object) -> str:
-        told = started(spool, *words, **scanner)
-        assert told.returncode == ExitCode.OK, told.stdout + told.stderr
-        return told.stdout
+        result = started(spool, *words, **scanner)
+        assert result.returncode == ExitCode.OK, result.stdout + result.stderr
+        return result.stdout
 
     command("submit", "castle.yaml")
     command("hold")
     command("resume")
     command("cancel", "village.yaml")
-    told = started(spool, "run", "--once", **scanner)
-    assert "1 done, 0 failed, 1 cancelled" in told.stdout, told.stdout + told.stderr
+    result = started(spool, "run", "--once", **scanner)
+    assert "1 done, 0 failed, 1 cancelled" in result.stdout, result.stdout + result.stderr
     run = only(spool, "done").name
     command("list")
     command("status")
@@ -184,10 +184,10 @@ def test_the_commands_work_under_a_virus_scanner(tmp_path: Path) -> None:
 def test_no_line_of_the_log_is_lost_while_somebody_reads_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sdwatch.cli.logs import _LogFile
+    from sdwatch.cli.log_files import _LogFile
 
     log = tmp_path / "sdwatch.log"
-    handler = _LogFile(log, maxBytes=50, backupCount=1, encoding="utf-8", delay=True)
+    handler = _LogFile(log, 100, lambda _: None)
     refusals = Refusals(3, lambda path: refused(SHARING_VIOLATION, path))
     monkeypatch.setattr(os, "rename", refusals.of(os.rename))
     try:

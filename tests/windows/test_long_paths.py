@@ -74,9 +74,9 @@ def test_the_whole_road_of_a_job_works_in_a_deep_spool(tmp_path: Path) -> None:
     home = make_spool(tmp_path / "home", spool=str(root), retention={"failed": {"age": "30 days"}})
 
     def command(*words: object, code: int = ExitCode.OK) -> str:
-        told = started(home, *words, **limits)
-        assert told.returncode == code, told.stdout + told.stderr
-        return told.stdout
+        result = started(home, *words, **limits)
+        assert result.returncode == code, result.stdout + result.stderr
+        return result.stdout
 
     (home / "Burg.yaml").write_text("prompt: a castle\nsteps: 2\n", encoding="utf-8")
     (home / "wrong.yaml").write_text("prompt: a castle\nsteps: 2\n", encoding="utf-8")
@@ -84,9 +84,9 @@ def test_the_whole_road_of_a_job_works_in_a_deep_spool(tmp_path: Path) -> None:
     disk.write(root / "inbox" / "wrong.yaml", b"sampler_name: no such sampler\nprompt: a\n")
     command("hold")
     command("resume")
-    told = command("run", "--once")
-    assert "1 done, 1 failed" in told
-    assert "\\\\?\\" not in told
+    result = command("run", "--once")
+    assert "1 done, 1 failed" in result
+    assert "\\\\?\\" not in result
     (done,) = disk.folders_in(root / "done")
     (failed,) = disk.folders_in(root / "failed")
     manifest = json.loads(disk.read(done / "run.json"))
@@ -102,8 +102,8 @@ def test_the_whole_road_of_a_job_works_in_a_deep_spool(tmp_path: Path) -> None:
     command("list")
     command("status")
     command("retry", "burg")
-    told = command("run", "--once")
-    assert "1 done" in told
+    result = command("run", "--once")
+    assert "1 done" in result
     env = {**os.environ, "PYTHONPATH": str(ROOT), **limits}
     subprocess.run(python("-c", REMOVES, root), env=env, check=True, timeout=LIMIT)
     assert disk.folders_in(root / "done") == disk.folders_in(root / "failed") == []
@@ -123,9 +123,9 @@ for run in disk.folders_in(root / "done") + disk.folders_in(root / "failed"):
 
 def test_a_path_that_is_too_long_is_called_that_and_not_a_missing_folder() -> None:
     lost = FileNotFoundError(errno.ENOENT, "No such file or directory", "C:\\" + "x" * 300)
-    told = disk.refusal(lost, Path("spool"))
-    assert told.startswith("the path has 303 characters, and Windows takes 247 by default")
-    assert "move the spool" in told
+    result = disk.refusal(lost, Path("spool"))
+    assert result.startswith("the path has 303 characters, and Windows takes 247 by default")
+    assert "move the spool" in result
     lost.filename = "C:\\spool\\done"
     assert disk.refusal(lost, Path("spool")) == "No such file or directory: C:\\spool\\done"
 
@@ -138,8 +138,8 @@ def test_where_even_that_cannot_work_the_reason_is_given(tmp_path: Path) -> None
     home = make_spool(tmp_path / "home", spool=str(root), arrival_timeout=1)
     (root / "inbox").mkdir()
     (root / "inbox" / "castle.yaml").write_text("prompt: a castle\n", encoding="utf-8")
-    told = started(home, "run", "--once", **imitating("short_paths"))
-    assert "cannot be claimed: the path has" in told.stdout, told.stdout + told.stderr
+    result = started(home, "run", "--once", **imitating("short_paths"))
+    assert "cannot be claimed: the path has" in result.stdout, result.stdout + result.stderr
     assert (root / "inbox" / "castle.yaml").exists()
 
 
@@ -151,8 +151,8 @@ def test_what_other_programs_cannot_open_is_reported_beforehand(
 
     monkeypatch.setattr(system, "too_long_for_programs", as_on_windows)
     assert Spool(Path("/spool"), "w").too_deep == ""
-    told = Spool(Path("/" + "s" * 150), "w").too_deep
-    assert "Explorer and many other programs cannot open" in told
+    result = Spool(Path("/" + "s" * 150), "w").too_deep
+    assert "Explorer and many other programs cannot open" in result
     with pytest.raises(SpoolError, match="Give `state` in the config a shorter path"):
         StateFolder(Path("/" + "s" * 200)).hold()
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from sdwatch.cli.exit_codes import ExitCode
+from tests import warm
 from tests.functional.cli import LIMIT, ROOT, drop, make_spool, only, started
-from tests.windows.imitated import python
 
 WITHOUT_STREAMS = """
 import sys
@@ -24,16 +23,9 @@ sys.exit(main(sys.argv[1:]))
 def streamless(cwd: Path, *words: object) -> int:
     """The exit code of a command that has nowhere to print. What still reaches the real streams
     would be a traceback, and is an error of the test."""
-    ended = subprocess.run(
-        python("-c", WITHOUT_STREAMS, *words),
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT,
-        check=False,
-    )
-    assert ended.stdout == ended.stderr == ""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = warm.run("-c", WITHOUT_STREAMS, *map(str, words), cwd=cwd, env=env, limit=LIMIT)
+    assert ended.stdout == ended.stderr == b""
     return ended.returncode
 
 
@@ -80,6 +72,6 @@ def test_a_night_without_streams_makes_its_pictures(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_is_the_same_with_streams(tmp_path: Path) -> None:
-    told = started(make_spool(tmp_path), "check")
-    assert told.returncode == ExitCode.OK
-    assert "no mistakes" in told.stdout
+    result = started(make_spool(tmp_path), "check")
+    assert result.returncode == ExitCode.OK
+    assert "no mistakes" in result.stdout

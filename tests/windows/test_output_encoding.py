@@ -10,9 +10,11 @@ import pytest
 
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.log import log_text
-from sdwatch.webui.log.log_text import decoded
-from sdwatch.webui.log.tail_capture import LogFollower, tail_text
+from sdwatch.webui.log import log_lines
+from sdwatch.webui.log.follower import LogFollower
+from sdwatch.webui.log.log_lines import decoded
+from sdwatch.webui.log.tail_capture import tail_text
+from sdwatch.webui.process.incarnation import ProcessSettings
 from sdwatch.webui.process.process import WebUIProcessManager
 from sdwatch.webui.process.readiness import ProbeResult
 from tests.helpers import free_port, wait_until
@@ -31,13 +33,15 @@ def state(tmp_path: Path) -> Path:
 def printed(state: Path, script: str, **env: str) -> dict[str, str]:
     """What is in the logs of a WebUI that runs `script` and ends."""
     manager = WebUIProcessManager(
-        name="printer",
-        command=[sys.executable, "-c", script],
-        port=free_port(),
-        state_dir=state,
+        ProcessSettings(
+            name="printer",
+            command=[sys.executable, "-c", script],
+            port=free_port(),
+            state_dir=state,
+            env=env,
+        ),
         clock=SystemClock(),
         probe=lambda: ProbeResult(False, "it has no API"),
-        env=env,
     )
     manager.start()
     wait_until(lambda: manager.last_exit, why="it ended")
@@ -59,8 +63,8 @@ def test_what_utf8_cannot_say_is_escaped_and_raises_nothing(state: Path) -> None
 
 
 def test_the_configs_env_has_the_last_word(state: Path) -> None:
-    told = printed(state, "import sys; print(sys.stdout.encoding)", PYTHONIOENCODING="cp1252")
-    assert told["stdout"] == "cp1252"
+    result = printed(state, "import sys; print(sys.stdout.encoding)", PYTHONIOENCODING="cp1252")
+    assert result["stdout"] == "cp1252"
 
 
 # -- logs that are not UTF-8, or not all of them
@@ -73,9 +77,9 @@ TEXTS = ["ein Schloß über dem Tal", "un château près de la forêt, à l'aube
 def western(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A Windows of Western Europe, wherever this runs."""
     monkeypatch.setattr("sdwatch.system.code_pages", lambda: WESTERN)
-    log_text._code_pages.cache_clear()
+    log_lines._code_pages.cache_clear()
     yield
-    log_text._code_pages.cache_clear()
+    log_lines._code_pages.cache_clear()
 
 
 @pytest.mark.usefixtures("western")
@@ -102,22 +106,22 @@ def test_each_line_has_the_encoding_of_the_program_that_wrote_it() -> None:
 
 def test_a_chinese_windows_has_one_code_page_for_both(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sdwatch.system.code_pages", lambda: ("cp936", "cp936"))
-    log_text._code_pages.cache_clear()
+    log_lines._code_pages.cache_clear()
     try:
         assert decoded("提示: 山上的城堡\n".encode("cp936")) == "提示: 山上的城堡\n"
     finally:
-        log_text._code_pages.cache_clear()
+        log_lines._code_pages.cache_clear()
 
 
 def test_a_code_page_that_python_does_not_know_is_passed_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sdwatch.system.code_pages", lambda: ("cp99999", "cp1252"))
-    log_text._code_pages.cache_clear()
+    log_lines._code_pages.cache_clear()
     try:
         assert decoded("à l'aube\n".encode("cp1252")) == "à l'aube\n"
     finally:
-        log_text._code_pages.cache_clear()
+        log_lines._code_pages.cache_clear()
 
 
 @pytest.mark.parametrize("whole", ["é", "城", "🏰"])

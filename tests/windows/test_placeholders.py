@@ -15,7 +15,7 @@ from sdwatch.spool import inbox as inboxes
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.job_file import NOT_LOCAL
 from sdwatch.system import Entry, EntryKind, links
-from sdwatch.system.held import file_kind
+from sdwatch.system.file_kinds import file_kind
 from tests.helpers import FakeClock
 from tests.spool.spools import ARRIVAL_TIMEOUT, folder_job, inbox_of, made_spool, picture, settled
 
@@ -44,7 +44,9 @@ class Cloud:
             return path
 
         monkeypatch.setattr(system, "listing", listed)
-        monkeypatch.setattr(system, "is_still_written", lambda p: still_written(noting(p)))
+        monkeypatch.setattr(
+            system, "is_still_written", lambda n, h: still_written(str(noting(Path(n))), h)
+        )
         monkeypatch.setattr(links, "open_to_read", lambda p: to_read(noting(p)))
         monkeypatch.setattr(
             links, "open_inside", lambda f, n: inside(f, noting(Path(n)).as_posix())
@@ -137,5 +139,5 @@ def test_what_is_online_only_does_not_keep_once_from_ending(
     (inbox.root / "castle.yaml").write_text("prompt: a castle\n")
     cloud.online.add("castle.yaml")
     settled(inbox, clock)
-    assert inbox.unreadable == {"castle.yaml"}
+    assert inbox.for_a_person == {"castle.yaml"}
     assert list(inboxes.candidates(inbox.root)) == []

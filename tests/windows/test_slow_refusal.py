@@ -20,9 +20,9 @@ from tests.windows.imitated import imitating
 
 
 def test_a_webui_is_started_crashes_and_is_started_again(tmp_path: Path) -> None:
-    told = started(tmp_path, "demo", **imitating("slow_refusal"))
-    assert told.returncode == ExitCode.OK, told.stdout + told.stderr
-    assert "is taken by" not in told.stdout + told.stderr
+    result = started(tmp_path, "demo", **imitating("slow_refusal"))
+    assert result.returncode == ExitCode.OK, result.stdout + result.stderr
+    assert "is taken by" not in result.stdout + result.stderr
 
 
 @pytest.fixture

@@ -2,54 +2,53 @@
 
 from __future__ import annotations
 
-from sdwatch.policy.failure.failure_key import FailureKey
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-PROVEN_AFTER = 2
+from sdwatch.policy.failure.facts import FailureKey
+
+TRACED_AFTER = 2
 """After the same failure was traced to so many jobs, it costs no more restarts."""
 
-SUSPECTS = 3
-"""So many different jobs in a row that crash a WebUI which is healthy afterwards are doubtful."""
+REPEATEDLY = 3
+"""So many different jobs in a row that crash a WebUI: they or it may be the cause."""
 
 
+@dataclass(frozen=True)
 class Blame:
     """The blame of one WebUI's failures. A failure without a key is different from all others.
 
-    What was proven outlasts the restarts that failed calls cost, otherwise two alternating mistakes
-    would make each other unproven. It is forgotten when the WebUI may have changed.
+    `jobs_traced`: the jobs that had each failure. `died_by`: consecutive jobs that ended the
+    process, with their runs. What was traced outlasts the restarts that failed calls cost,
+    otherwise two alternating mistakes would hide each other. It is forgotten when the WebUI may
+    have changed.
     """
 
-    def __init__(self) -> None:
-        self._proven: dict[FailureKey, set[str]] = {}  # the jobs that had each failure
-        self._died_by: dict[
-            str, str
-        ] = {}  # consecutive jobs that ended the process, with their runs
+    jobs_traced: Mapping[FailureKey, frozenset[str]] = field(default_factory=dict)
+    died_by: Mapping[str, str] = field(default_factory=dict)
 
     def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
-        """Return whether this failure was traced to PROVEN_AFTER jobs."""
-        return failure is not None and len(self._proven.get(failure, ())) >= PROVEN_AFTER
+        """Return whether this failure was traced to TRACED_AFTER jobs."""
+        return failure is not None and len(self.jobs_traced.get(failure, ())) >= TRACED_AFTER
 
-    def blame(self, job: str, run: str, failure: FailureKey | None, died: bool) -> None:
+    def blame(self, job: str, run: str, failure: FailureKey | None, died: bool) -> Blame:
         """Note that a failure is the job's own; `died`: it ended the process."""
+        jobs_traced = dict(self.jobs_traced)
         if failure is not None:
-            self._proven.setdefault(failure, set()).add(job)
-        if died:
-            self._died_by[job] = run
-        else:
-            self._died_by.clear()
+            jobs_traced[failure] = jobs_traced.get(failure, frozenset()) | {job}
+        return Blame(jobs_traced, {**self.died_by, job: run} if died else {})
 
-    def succeeded(self) -> None:
+    def succeeded(self) -> Blame:
         """Note that a call succeeded."""
-        self._died_by.clear()
+        return replace(self, died_by={})
 
-    def forget(self) -> None:
+    def forget(self) -> Blame:
         """Forget what was proven: the WebUI ended by itself, or somebody has changed it."""
-        self._proven.clear()
+        return replace(self, jobs_traced={})
 
-    def take_suspects(self) -> tuple[str, ...]:
-        """Return the runs of SUSPECTS consecutive jobs that ended the WebUI, and start counting
+    def take_repeated(self) -> tuple[Blame, tuple[str, ...]]:
+        """Return the runs of REPEATEDLY consecutive jobs that ended the WebUI, to start counting
         again; () while there are fewer."""
-        if len(self._died_by) < SUSPECTS:
-            return ()
-        runs = tuple(self._died_by.values())
-        self._died_by.clear()
-        return runs
+        if len(self.died_by) < REPEATEDLY:
+            return self, ()
+        return replace(self, died_by={}), tuple(self.died_by.values())

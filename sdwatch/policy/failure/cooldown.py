@@ -7,7 +7,7 @@ waiting (promise 6). Pure.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sdwatch.policy.failure.hold_reason import Cure
 
@@ -26,16 +26,24 @@ class Instant:
 
 @dataclass(frozen=True)
 class Crash:
-    """One crash in the history. `kind`: what it was, such as a failed canary."""
+    """One crash in the history. `kind`: what it was, such as a failed canary. `runs`: the different
+    jobs in a row that crashed the WebUI, for a crash that stands for all of them."""
 
     kind: str
     at: Instant
+    runs: tuple[str, ...] = ()
 
 
 def delay_after(number: int, cooldown: Sequence[float]) -> float:
     """Return the wait after the n-th consecutive crash (n from 1), in seconds; the last one
     repeats."""
     return cooldown[min(number, len(cooldown)) - 1]
+
+
+def entry_of(crashes: Sequence[Crash], cooldown: Sequence[float]) -> float:
+    """Return the wait after the last of `crashes` (consecutive), in seconds: the longest where it
+    stands for several jobs."""
+    return cooldown[-1] if crashes[-1].runs else delay_after(len(crashes), cooldown)
 
 
 def remaining(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant) -> float:
@@ -47,7 +55,7 @@ def remaining(crashes: Sequence[Crash], cooldown: Sequence[float], now: Instant)
     if not crashes:
         return 0.0
     last = crashes[-1].at
-    entry = delay_after(len(crashes), cooldown)
+    entry = entry_of(crashes, cooldown)
     same_boot = now.boot_id == last.boot_id
     passed = now.boot - last.boot if same_boot else now.wall - last.wall
     return min(max(entry - passed, 0.0), entry)
@@ -80,6 +88,6 @@ def on_this_boot(crashes: Sequence[Crash], cooldown: Sequence[float], now: Insta
     reboot is computed once from the wall clock, and runs on the boot clock from then on."""
     if not crashes or crashes[-1].at.boot_id == now.boot_id:
         return list(crashes)
-    passed = delay_after(len(crashes), cooldown) - remaining(crashes, cooldown, now)
-    last = Crash(crashes[-1].kind, Instant(now.wall - passed, now.boot - passed, now.boot_id))
-    return [*crashes[:-1], last]
+    passed = entry_of(crashes, cooldown) - remaining(crashes, cooldown, now)
+    at = Instant(now.wall - passed, now.boot - passed, now.boot_id)
+    return [*crashes[:-1], replace(crashes[-1], at=at)]

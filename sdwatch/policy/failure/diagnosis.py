@@ -23,28 +23,27 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.exits import exit_in_words
-from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureFacts
-from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureFacts, FailureKey
 from sdwatch.policy.failure.matching import match
-from sdwatch.policy.failure.opaque import is_generic, says_nothing
-from sdwatch.policy.failure.recovery import PROVEN
+from sdwatch.policy.failure.recovery import TRACED_BEFORE
 from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.failure.tracebacks import Traceback, may_follow, own
-from sdwatch.policy.job.catalogue import Kind
+from sdwatch.policy.failure.tracebacks import Traceback, is_generic, may_follow, own, says_nothing
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.unknown import UNKNOWN
 
 __all__ = [
     "Diagnosis",
-    "Drawn",
     "Explanation",
     "FailureFacts",
+    "SizeTest",
     "advice_for",
-    "as_proven",
+    "as_traced_before",
     "blame_for",
     "by_time_limit",
     "depends_on_size",
-    "drawn_advice",
-    "judge",
+    "diagnose",
+    "size_advice",
     "what_failed",
 ]
 
@@ -87,8 +86,8 @@ _BY_ERROR: tuple[tuple[type[WebUIError], Diagnosis], ...] = (
 _ADVICE = {
     Diagnosis.BAD_REQUEST: "Correct the job file and drop it again; the WebUI itself is healthy.",
     Diagnosis.CRASH: (
-        "If the same job crashes it again, lower the size or batch_size, and update the GPU's "
-        "driver."
+        "If the same job crashes the WebUI again, lower the size or batch_size, and update the "
+        "GPU's driver."
     ),
     Diagnosis.SERVER_ERROR: (
         "Something failed inside the WebUI. If the error is about memory, lower the size; if it "
@@ -96,7 +95,7 @@ _ADVICE = {
     ),
     Diagnosis.STUCK: (
         "If this job is only slow on this machine, raise `stall` for the WebUI in the config. "
-        "Otherwise restart the WebUI and remove the job's scripts one by one."
+        "Otherwise remove the job's scripts and extensions one by one."
     ),
     Diagnosis.OUT_OF_MEMORY: (
         "Lower width, height, batch_size or the upscaling, use a smaller checkpoint, or "
@@ -111,16 +110,18 @@ _ADVICE = {
         "with the same checkpoint or script, remove that from the job."
     ),
     Diagnosis.INTERRUPTED: (
-        "Somebody pressed Interrupt or Skip in the WebUI. Leave the WebUI to sdwatch alone, and "
-        "run the job again."
+        "Somebody pressed Interrupt or Skip in the WebUI. Run the job again, and ask others not to "
+        "use this WebUI meanwhile."
     ),
     Diagnosis.SILENT: (
         "The WebUI reported success but delivered no usable image. Try the job without scripts and "
         "extensions."
     ),
-    Diagnosis.BUSY: ("Somebody else uses this WebUI. Wait for them, or let only sdwatch use it."),
-    Diagnosis.NOT_USABLE: "Fix the WebUI's setup as said above.",
-    Diagnosis.STORAGE: "Free disk space, or fix the permissions.",
+    Diagnosis.BUSY: (
+        "Somebody else is using this WebUI. Wait until they finish, or let only sdwatch use it."
+    ),
+    Diagnosis.NOT_USABLE: "Fix what the first line says about the WebUI's setup.",
+    Diagnosis.STORAGE: "Free space on the WebUI's disk, or fix the permissions of its folders.",
 }
 
 _OF_A_200: Mapping[str, str] = {
@@ -139,8 +140,13 @@ _OF_A_200: Mapping[str, str] = {
         "somebody switched the checkpoint in the meantime. Try to load it in the WebUI by hand; it "
         "may be broken, or too large for the memory."
     ),
-    "sampler": "Name a sampler that the WebUI lists; it replaces one that it does not know.",
-    "scheduler": "Name a scheduler that the WebUI lists, or none; it replaces an unknown one.",
+    "sampler": (
+        "Name a sampler that the WebUI lists: it silently replaces one that it does not know."
+    ),
+    "scheduler": (
+        "Name a scheduler that the WebUI lists, or none: it silently replaces one that it does not "
+        "know."
+    ),
     "seed": (
         "The WebUI used another seed than the job gives, so the picture cannot be reproduced: an "
         "extension or a style changes the seed. Remove it, or set `checks: {seed: warn}` in the "
@@ -193,9 +199,12 @@ _BROKEN_OFF = (
 )
 
 
-def judge(facts: FailureFacts, signatures: Iterable[Signature] = ()) -> Explanation:
+def diagnose(facts: FailureFacts, signatures: Iterable[Signature] = ()) -> Explanation:
     """Return the explanation of one failed call. The earlier cause wins: a connection that broke
-    because the process ended is a crash, whatever the error is."""
+    because the process ended is a crash, whatever the error is.
+
+    Asked for a job's call by webui/http/capture.py, before the gate decides, and for a self-test by
+    lane/self_test.py."""
     found = match(facts, signatures)
     explanation = _by_error(facts)
     if found is None:
@@ -282,12 +291,12 @@ def _explanation(
     return Explanation(diagnosis, cause, words, _key(facts, diagnosis, raised=raised), evidence)
 
 
-def advice_for(diagnosis: Diagnosis, kind: Kind = Kind.UNKNOWN) -> str:
+def advice_for(diagnosis: Diagnosis, kind: Kind = UNKNOWN) -> str:
     """Return what to do about a diagnosis, with the flags of this kind of WebUI."""
     return fitted(_ADVICE[diagnosis], kind)
 
 
-_PROVEN_AS = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
+_LEAVES_WEBUI_RUNNING = (Diagnosis.SERVER_ERROR, Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 """Failures that leave the WebUI running, so that a job's own may be known before a restart."""
 
 
@@ -301,35 +310,35 @@ def what_failed(
     if explanation.diagnosis is Diagnosis.SILENT:
         return replace(key, said=(*key.said, checkpoint))
     unexplained = not explanation.is_known and (says_nothing(error) or is_generic(error))
-    return None if unexplained or explanation.diagnosis not in _PROVEN_AS else key
+    return None if unexplained or explanation.diagnosis not in _LEAVES_WEBUI_RUNNING else key
 
 
-def as_proven(explanation: Explanation) -> Explanation:
+def as_traced_before(explanation: Explanation) -> Explanation:
     """Note that the same failure was traced to two other jobs."""
-    evidence = f"{explanation.evidence}; {PROVEN}"
+    evidence = f"{explanation.evidence}; {TRACED_BEFORE}"
     return replace(explanation, evidence=evidence)
 
 
-class Drawn(Enum):
-    """Whether a healthy WebUI can generate a plain picture of the failed call's size."""
+class SizeTest(Enum):
+    """The result of a plain picture of the failed call's size on a healthy WebUI."""
 
-    CAN = "yes, so the size alone is not the cause"
-    CANNOT = "no, and no call of that size has ever succeeded"
-    COULD_BEFORE = "no, although a call of that size has succeeded before"
-    NOT_ASKED = "it was not asked, or did not answer"
+    PASSED = "yes, so the size alone is not the cause"
+    FAILED = "no, and no call of that size has ever succeeded"
+    PASSED_BEFORE = "no, although a call of that size has succeeded before"
+    NOT_RUN = "it was not asked, or did not answer"
 
 
 _MEMORY_OR_NAN = (Diagnosis.OUT_OF_MEMORY, Diagnosis.NAN)
 
-_DRAWN = {
-    Drawn.CAN: (
+_SIZE_TESTS = {
+    SizeTest.PASSED: (
         "A plain picture of this size works on this machine, so the cause is what the job adds: "
         "its scripts, LoRAs, ControlNet, refiner or upscaler."
     ),
-    Drawn.CANNOT: (
+    SizeTest.FAILED: (
         "This machine cannot generate that size, not even a plain picture in two steps."
     ),
-    Drawn.COULD_BEFORE: (
+    SizeTest.PASSED_BEFORE: (
         "This machine cannot generate that size now, not even a plain picture in two steps, but it "
         "could before. Check what else uses its memory, and whether the checkpoint is larger."
     ),
@@ -341,9 +350,9 @@ def depends_on_size(diagnosis: str) -> bool:
     return diagnosis in _MEMORY_OR_NAN
 
 
-def drawn_advice(drawn: Drawn, advice: str) -> str:
+def size_advice(size_test: SizeTest, advice: str) -> str:
     """Return the advice for a failure of memory or NaNs, with what a plain picture showed."""
-    return " ".join(filter(None, (_DRAWN.get(drawn, ""), advice)))
+    return " ".join(filter(None, (_SIZE_TESTS.get(size_test, ""), advice)))
 
 
 def by_time_limit(explanation: Explanation, limit: str) -> Explanation:

@@ -1,6 +1,9 @@
-"""Which lines of a WebUI's output speak of errors, and which ten of them a person should see. Pure.
+"""Find the lines of a WebUI's output that report errors, and choose the ten that a person should
+see. Pure.
 
 Text in, values out: the tail is captured elsewhere, and free of prompts before it comes here.
+
+Lines that differ only in their numbers are shown as one with a count: a flood is no evidence.
 """
 
 from __future__ import annotations
@@ -8,8 +11,52 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
-from sdwatch.policy.failure.alike import as_one, without_numbers
+MOST_ALIKE = 3
+"""So many lines alike may stand below each other."""
+
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+_COUNT = re.compile(r"  \((\d+) such lines, but for numbers\)$")
+
+
+def as_one(lines: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Yield each long run of lines that differ only in numbers as its last line, with its place and
+    how many they are; all others as they are. What is indented belongs to a line above it, and
+    stays."""
+    for _, run in groupby(range(len(lines)), key=lambda at: _kind(lines[at], at)):
+        places = list(run)
+        total = sum(_count(lines[at]) for at in places)
+        if total > MOST_ALIKE:
+            yield places[-1], with_count(plain(lines[places[-1]]), total)
+        else:
+            yield from ((at, lines[at]) for at in places)
+
+
+def with_count(line: str, count: int) -> str:
+    """Return a line that stands for so many."""
+    return f"{line}  ({count} such lines, but for numbers)"
+
+
+def plain(line: str) -> str:
+    """Return the line without the count of those for which it stands."""
+    return _COUNT.sub("", line)
+
+
+def without_numbers(line: str) -> str:
+    """Return what lines that differ only in numbers have in common."""
+    return plain(line).translate(_NO_DIGITS)
+
+
+def _count(line: str) -> int:
+    found = _COUNT.search(line)
+    return int(found[1]) if found else 1
+
+
+def _kind(line: str, at: int) -> str | int:
+    said = without_numbers(line)
+    return said if said.strip() and not said[0].isspace() else at
+
 
 PINNED = "(errors from further up in this log:)"
 """Stands in a tail above the errors that a flood pushed out of its last lines."""
@@ -61,8 +108,8 @@ def is_error(text: str) -> bool:
 
 
 def error_blocks(lines: Sequence[str]) -> list[ErrorBlock]:
-    """Errors and tracebacks in order: a line that says error, and what is indented below it; a
-    traceback with the error right above it, which is its message."""
+    """Return errors and tracebacks in order: a line that says error, and what is indented below it;
+    a traceback with the error right above it, which is its message."""
     blocks: list[ErrorBlock] = []
     at = 0
     while at < len(lines):
@@ -89,7 +136,7 @@ def _indented(lines: Sequence[str], at: int) -> ErrorBlock:
 
 
 def _drawn(lines: Sequence[str], at: int, least: int) -> ErrorBlock:
-    """A traceback between lines that are drawn, and the exception's own line."""
+    """Return a traceback between lines that are drawn, and the exception's own line."""
     start, end = at, at + 1
     while start > least and _DRAWN.match(lines[start - 1]):
         start -= 1
@@ -114,9 +161,9 @@ _FOLLOWS = re.compile(r"\bERROR\b[ |]+HTTP API: |ERROR: +Exception in ASGI appli
 
 
 def without_own_failures(lines: Sequence[str]) -> list[str]:
-    """The lines without what sdwatch's own questions have caused: a WebUI that answers one of them
-    with an exception (SD.Next: GET /schedulers, and any upscaling of its version 058a7f0c; Forge:
-    GET /cmd-flags) prints a traceback, which says nothing of a call."""
+    """Return the lines without what sdwatch's own questions have caused: a WebUI that answers one
+    of them with an exception (SD.Next: GET /schedulers, and any upscaling of its version 058a7f0c;
+    Forge: GET /cmd-flags) prints a traceback, which says nothing of a call."""
     if not any(_OWN_FAILURE.search(line) for line in lines if _may_be_own(line)):
         return list(lines)
     kept: list[str] = []
@@ -135,8 +182,8 @@ def _may_be_own(line: str) -> bool:
 
 
 def _end_of_own(lines: Sequence[str], at: int) -> int:
-    """Behind what belongs to such a line: what is indented, the heading of a traceback, and the
-    traceback with the exception's own lines."""
+    """Return the index behind what belongs to such a line: what is indented, the heading of a
+    traceback, and the traceback with the exception's own lines."""
     while at < len(lines):
         line = lines[at]
         if line.startswith((" ", TRACEBACK)) or _DRAWN.match(line) or _FOLLOWS.search(line):
@@ -154,9 +201,10 @@ def _end_of_own(lines: Sequence[str], at: int) -> int:
 _EXCEPTION = re.compile(r"(?:\w+\.)*[A-Z]\w*(?:: |\s*$)")
 
 
-def lines_that_matter(tail: str, most: int = MATTER) -> list[str]:
-    """The few lines of a tail that say most, in their order: of the last traceback the exception,
-    its innermost frame and what stood before it; else the last error; else the last lines.
+def lines_that_matter(tail: str) -> list[str]:
+    """Return the few lines of a tail that say most, in their order: of the last traceback the
+    exception, its innermost frame and what stood before it; else the last error; else the last
+    lines.
 
     What a flood pushed out may be old: then half of them are of the last lines. Of lines that
     differ in numbers only there is one.
@@ -167,21 +215,22 @@ def lines_that_matter(tail: str, most: int = MATTER) -> list[str]:
     if not blocks:
         chosen = set()
     elif not fresh or (_most_telling(blocks).traceback and not _most_telling(fresh).traceback):
-        chosen = _chosen(lines, _most_telling(blocks), most // 2)
+        chosen = _chosen(lines, _most_telling(blocks), MATTER // 2)
     else:
-        chosen = _chosen(lines, _most_telling(fresh), most)
+        chosen = _chosen(lines, _most_telling(fresh), MATTER)
     seen = {without_numbers(lines[at]) for at in chosen}
     last = []
     for at in range(len(lines) - 1, pinned - 1, -1):
         if at not in chosen and without_numbers(lines[at]) not in seen:
             seen.add(without_numbers(lines[at]))
             last.append(at)
-    chosen |= set(_first(last, most - len(chosen)))
+    chosen |= set(_first(last, MATTER - len(chosen)))
     return [_cut(lines[at]) for at in sorted(chosen)]
 
 
 def _read(tail: str) -> tuple[list[str], int]:
-    """The lines without headings and placeholders, and how many of them are of further up."""
+    """Return the lines without headings and placeholders, and how many of them are from further
+    up."""
     lines: list[str] = []
     pinned, is_pinned = 0, False
     for line in tail.splitlines():
@@ -204,7 +253,7 @@ def _most_telling(blocks: Iterable[ErrorBlock]) -> ErrorBlock:
 
 
 def _of_block(lines: Sequence[str], block: ErrorBlock) -> Iterator[int]:
-    """Its lines and those before it, the most telling first."""
+    """Yield the lines of a block and those before it, the most telling first."""
     if not block.traceback:
         yield from range(block.start, block.end)
         yield from range(block.start - 1, max(-1, block.start - 1 - _BEFORE), -1)
@@ -222,22 +271,20 @@ def _of_block(lines: Sequence[str], block: ErrorBlock) -> Iterator[int]:
 
 
 def _of_drawn(lines: Sequence[str], block: ErrorBlock) -> Iterator[int]:
-    """The exception, the line of code that failed and where it stands, the message above."""
+    """Yield the exception, the line of code that failed and where it stands, the message above."""
     inside = range(block.end - 1, block.start - 1, -1)
     yield block.end - 1
     failed = next(at for at in inside if FRAME_SIGN in lines[at])
     yield failed
-    yield from _first((at for at in range(failed, block.start, -1) if _is_place(lines[at])), 1)
+    yield from _first(
+        (at for at in range(failed, block.start, -1) if _DRAWN_FRAME.match(lines[at])), 1
+    )
     yield block.start
     yield from range(block.start - 1, max(-1, block.start - 1 - _BEFORE), -1)
 
 
-def _is_place(line: str) -> bool:
-    return _DRAWN_FRAME.match(line) is not None
-
-
 def _chosen(lines: Sequence[str], block: ErrorBlock, most: int) -> set[int]:
-    """Its most telling lines; no code without the line that says where it stands."""
+    """Return the most telling lines; no code without the line that says where it stands."""
     chosen = set(_first(_of_block(lines, block), most))
     first = min((at for at in chosen if block.start < at < block.end), default=0)
     if block.traceback and first - 1 not in chosen and lines[first].startswith("    "):
@@ -256,13 +303,13 @@ def _first(found: Iterable[int], most: int) -> list[int]:
 
 
 def printed_lines(tail: str) -> list[str]:
-    """What the WebUI printed of a tail: without headings and placeholders."""
+    """Return what the WebUI printed of a tail: without headings and placeholders."""
     return _read(tail)[0]
 
 
 def _cut(line: str) -> str:
-    """Its beginning says what it is, its end what happened: SD.Next names an exception behind a
-    long dict of what it was called with."""
+    """Return a line of bounded length. Its start says what it is, its end what happened: SD.Next
+    names an exception behind a long dict of what it was called with."""
     if len(line) <= _LONGEST_SHOWN:
         return line
     third = _LONGEST_SHOWN // 3
@@ -270,7 +317,7 @@ def _cut(line: str) -> str:
 
 
 def uncut(line: str) -> str:
-    """A line that was shown, or as much of it as was."""
+    """Return a line that was shown, or as much of it as was."""
     return line.removesuffix(" …") if len(line) > _LONGEST_SHOWN else line
 
 

@@ -68,14 +68,14 @@ def unsigned(code: int) -> int:
     return code & 0xFFFFFFFF if code < _LOWEST_SIGNAL else code
 
 
-def was_told_to_end(code: int | None) -> bool:
+def was_asked_to_end(code: int | None) -> bool:
     """Return whether a process exited as if asked to, by a signal, Ctrl+C, or a logoff."""
-    return code is not None and unsigned(code) in _TOLD
+    return code is not None and unsigned(code) in _ASKED_TO_END
 
 
-def ended_in_order(code: int | None) -> bool:
+def ended_cleanly(code: int | None) -> bool:
     """Return whether it exited as if asked to, or by itself without an error."""
-    return code == 0 or was_told_to_end(code)
+    return code == 0 or was_asked_to_end(code)
 
 
 def was_killed(code: int | None) -> bool:
@@ -88,7 +88,7 @@ def codes(names: Iterable[str]) -> tuple[int, ...]:
     return tuple(code for name in names for code in codes_of(name) or ())
 
 
-_TOLD = (*codes(_REQUESTS), *_OF_WINDOWS)
+_ASKED_TO_END = (*codes(_REQUESTS), *_OF_WINDOWS)
 
 
 def exit_in_words(code: int | None) -> str:

@@ -25,12 +25,13 @@ A traceback follows each. Some extensions catch their exceptions and say it them
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from sdwatch.policy.failure.error_lines import error_blocks
 from sdwatch.policy.failure.tracebacks import names_exception, tracebacks
+from sdwatch.policy.privacy.sanitise import strings
 
 _WINDOW = 200
 """Lines below such a line in which its traceback ends; ADetailer's is a page of tables."""
@@ -82,10 +83,10 @@ _IN_EXTENSIONS = re.compile(
 
 @dataclass(frozen=True)
 class BrokenExtension:
-    """`name`: of its folder, else of its file, or as its logger is called. `hook`: where it
-    raised, '' where it only says that something is wrong. `exception`: the class, '' if not told.
-    `lines`: what the WebUI wrote, which may echo a prompt. `of_start`: it failed when the WebUI
-    loaded it, and not in a generation; `loaded`: and runs all the same."""
+    """An extension that failed. `name`: of its folder, else of its file, or as its logger is
+    called. `hook`: where it raised, '' where it only says that something is wrong. `exception`: the
+    class, '' if not named. `lines`: what the WebUI wrote, which may echo a prompt. `of_start`: it
+    failed when the WebUI loaded it, and not in a generation; `loaded`: and runs all the same."""
 
     name: str
     hook: str = ""
@@ -116,16 +117,17 @@ def broken_extensions(log: Sequence[str], payload: Mapping[str, Any]) -> list[Br
     for at, line in enumerate(log):
         if not any(sign in line for sign in _SIGNS):
             continue
-        broken = _told_in(line, log[at + 1] if at + 1 < len(log) else "")
-        if broken is None or _is_quoted(line.strip(), payload):
+        broken = _failure_in(line, log[at + 1] if at + 1 < len(log) else "")
+        if broken is None or any(line.strip() in text for _, text in strings(payload)):
             continue
         broken = _with_traceback(broken, log[at : at + _WINDOW])
         found.setdefault((broken.name, broken.hook), broken)
     return list(found.values())
 
 
-def _told_in(line: str, below: str) -> BrokenExtension | None:
-    """What one line says; `below` is the next one, on which old SD.Next has the path."""
+def _failure_in(line: str, below: str) -> BrokenExtension | None:
+    """Return the failure that a line reports; `below` is the next line, on which old SD.Next has
+    the path."""
     if said := _LOGGED.match(line):
         return BrokenExtension(said["name"])
     text = line.strip()
@@ -142,7 +144,8 @@ def _told_in(line: str, below: str) -> BrokenExtension | None:
 
 
 def _of_script(found: re.Match[str], rest: str, *, is_error: bool) -> BrokenExtension | None:
-    """`rest`: from the script's path on. `is_error`: the line is marked as one."""
+    """Return the extension whose script a line names. `rest`: from the script's path on.
+    `is_error`: the line is marked as one."""
     end = rest.find(".py") + len(".py")
     if end < len(".py"):
         return None
@@ -167,7 +170,7 @@ def _name(path: str) -> str:
 
 
 def _with_traceback(broken: BrokenExtension, window: Sequence[str]) -> BrokenExtension:
-    """With what the traceback below its line says: the class, where it was raised, the text."""
+    """Add what the traceback below its line says: the class, where it was raised, the text."""
     lines = [window[0].strip()]
     block = next(iter(error_blocks(window)), None)
     if block is not None and block.traceback and block.start <= 1:
@@ -180,27 +183,7 @@ def _with_traceback(broken: BrokenExtension, window: Sequence[str]) -> BrokenExt
             lines.append(last)
             name = last.partition(":")[0].rpartition(".")[2]
             broken = replace(broken, exception=broken.exception or name.strip())
-        if broken.name.endswith(".py") and (within := _within(body)):
-            broken = replace(broken, name=within)
+        within = [found["name"] for text in body if (found := _IN_EXTENSIONS.search(text))]
+        if broken.name.endswith(".py") and within:  # the innermost frame's is the last
+            broken = replace(broken, name=within[-1])
     return replace(broken, lines=tuple(line for line in lines if len(line) <= _LONGEST_SHOWN))
-
-
-def _within(body: Iterable[str]) -> str:
-    """The extension in whose folder the innermost frame lies."""
-    folders = [found["name"] for line in body if (found := _IN_EXTENSIONS.search(line))]
-    return folders[-1] if folders else ""
-
-
-def _is_quoted(line: str, payload: Mapping[str, Any]) -> bool:
-    return any(line in text for text in _texts(payload))
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for inner in value.values():
-            yield from _texts(inner)
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _texts(inner)

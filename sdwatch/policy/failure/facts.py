@@ -1,18 +1,22 @@
-"""What is known of a failed call, and the possible diagnoses. Pure."""
+"""The facts of a failed call, the possible diagnoses, and what identifies a failure: values and
+what the WebUI wrote, never texts that sdwatch made for people. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.job.catalogue import Kind
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.unknown import UNKNOWN
 
 
 class Diagnosis(StrEnum):
-    """The rows of the recovery gate's table."""
+    """What kind of failure it was. The gate decides by it, see recovery.py."""
 
     BAD_REQUEST = "bad request"
     CRASH = "crash"
@@ -57,7 +61,7 @@ class FailureFacts:
     memory_low: bool | None = None
     names_checkpoint: bool = False
     memory: str = ""
-    kind: Kind = Kind.UNKNOWN
+    kind: Kind = UNKNOWN
     printed: tuple[str, ...] = ()
 
 
@@ -76,3 +80,41 @@ def names_checkpoint(payload: Mapping[str, Any]) -> bool:
     settings = payload.get("override_settings")
     named = {**(settings if isinstance(settings, Mapping) else {}), **payload}
     return any(named.get(name) for name in _FILES_TO_LOAD)
+
+
+_NUMBER = re.compile(r"(?<!allocate )\b(?:0x[0-9a-fA-F]+|\d+(?:[.,]\d+)*)")
+"""Free memory, addresses and process ids change each time; how much was requested does not."""
+
+_TEXT = re.compile(r"<text [^<>]{1,100}>(?:[\s,]{0,9}<text [^<>]{1,100}>)*")
+"""The placeholder of a job's text, which differs from text to text."""
+
+
+def what_is_shared(text: str) -> str:
+    """Return what two texts of a WebUI about the same failure have in common."""
+    return _NUMBER.sub("#", _TEXT.sub("<text>", text))
+
+
+@dataclass(frozen=True)
+class FailureKey:
+    """Two failures with the same key are the same failure. `signature`: the name of the one that
+    explains it, or ''; `error`: the class of sdwatch's error; `status`: HTTP; `exit_code`: of the
+    process that ended by it; `said`: what the WebUI wrote of it, and the names and numbers in which
+    a reply that is no success differs from what was asked for."""
+
+    diagnosis: Diagnosis
+    signature: str = ""
+    error: str = ""
+    stage: str = ""
+    status: int | None = None
+    exit_code: int | None = None
+    said: tuple[str, ...] = ()
+
+    def shared(self, hide: Callable[[str], str]) -> FailureKey:
+        """Return the key without the texts of the job, which `hide` takes out, and without numbers
+        that are others each time: equal for two jobs that fail alike."""
+        return replace(self, said=tuple(what_is_shared(hide(text)) for text in self.said))
+
+    @property
+    def digest(self) -> str:
+        """Return 16 hex digits, as journals have it."""
+        return hashlib.sha256(repr(astuple(self)).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What a WebUI silently left out of a picture or replaced, by the lines of its log. Pure."""
+"""Find in a WebUI's log what it silently left out of a picture or replaced. Pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from sdwatch.policy.job.places import bare_name
+from sdwatch.policy.job.stage_kinds import PROMPTS
 
 
 class Fallback(Enum):
@@ -78,9 +79,6 @@ def fallbacks_in(log: Sequence[str], payload: Mapping[str, Any]) -> Mapping[Fall
 _EMBEDDING = "Error loading embedding "
 
 
-_PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
-
-
 def _unloaded_embedding(line: str) -> str:
     """Return the name of an embedding that is damaged or made for another model, else ''. All in
     the folder are loaded with a checkpoint, whether a prompt names them or not (source of Forge
@@ -90,7 +88,7 @@ def _unloaded_embedding(line: str) -> str:
 
 
 def _is_prompted(name: str, payload: Mapping[str, Any]) -> bool:
-    words = " ".join(str(payload.get(field) or "") for field in _PROMPTS).lower()
+    words = " ".join(str(payload.get(field) or "") for field in PROMPTS).lower()
     return re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", words) is not None
 
 

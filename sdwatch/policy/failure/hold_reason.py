@@ -1,4 +1,4 @@
-"""Why a lane is on hold: the cause, who is to blame, and what to do about it. Pure."""
+"""The reason that a lane is on hold: the cause, who is to blame, and what to do about it. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.diagnosis import Explanation, blame_for
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.job.catalogue import Kind
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.unknown import UNKNOWN
 
 
 class Cure(Enum):
@@ -47,15 +48,15 @@ class HoldCode(Enum):
     """Why one lane, or every lane, sends nothing."""
 
     OTHER = "another reason, which the caller gives"
-    NO_START = "its WebUI does not start"
-    NOT_BEGUN = "nothing was started"
+    START_FAILED = "its WebUI does not start"
+    NOT_STARTED = "nothing was started"
     LACKS_SOMETHING = "its WebUI answers but cannot be used as it is"
     NO_ANSWER = "its WebUI does not answer"
     FAILED_SELF_TEST = "its WebUI fails the self-test"
-    TO_BE_TESTED = "its self-test waits until a person's hold is released"
+    SELF_TEST_DUE = "its self-test waits until a person's hold is released"
     FOUND_BY_CALL = "a call showed that its WebUI cannot be used"
-    DOUBTED_JOBS = "too many jobs in a row crashed its WebUI"
-    BROKEN_HERE = "internal error"
+    CRASHED_REPEATEDLY = "too many jobs in a row crashed its WebUI"
+    INTERNAL_ERROR = "internal error"
     PERSON = "a person's hold file"
     NO_ROOM = "the spool's disk is full"
     SHARE_GONE = "the spool's share is gone"
@@ -95,13 +96,22 @@ class HoldReason:
 
 @dataclass(frozen=True)
 class NoCall:
-    """Why no call may start on any lane; `text`: for people."""
+    """Why no call may start on any lane; `text`: for people; `frees`: the GPU is wanted."""
 
     text: str
     key: HoldKey
+    frees: bool = False
 
     def __str__(self) -> str:
         return self.text
+
+    @property
+    def may_pass(self) -> bool:
+        """Return whether it may end in a moment without a person: a disk refused something."""
+        return self.key.code in _MAY_PASS
+
+
+_MAY_PASS = {HoldCode.SHARE_GONE, HoldCode.SPOOL_UNREADABLE, HoldCode.DISK_REFUSES}
 
 
 @dataclass(frozen=True)
@@ -116,59 +126,65 @@ class Held:
 
 
 _NOT_OURS = "Restart your WebUI yourself: sdwatch did not start it and cannot restart it."
-_NO_START = (
-    "Its own output usually says why. Start it once by hand with the `command` from the config"
+_START_FAILED = (
+    "The WebUI's own output usually says why. If it does not, start the WebUI once by hand, with "
+    "the `command` and in the `cwd` from the config"
 )
 _LIMITS = {StartFailure.TOO_LATE: "start_limit", StartFailure.NO_SIGN_OF_LIFE: "stall"}
 """The config key that lets a start take longer, for the failures that a longer wait may avoid."""
 
-_NOT_BEGUN = (
-    "Correct the config: `command`, `cwd`, `env` and `url` say how the WebUI is started, and "
-    "`sdwatch check` names the line."
+_NOT_STARTED = (
+    "Correct `command`, `cwd`, `env` or `url` in the config: they say how the WebUI is started "
+    "(`sdwatch check` names the line). Then restart sdwatch."
 )
-_IT_MAY_COME = "Nothing: sdwatch keeps checking."
+_IT_MAY_COME = "Nothing yet: sdwatch keeps checking."
 _WITHOUT = {
-    Lack.PASSWORD: "Put those {password} into the config as `username` and `password`.",
+    Lack.PASSWORD: (
+        "Put those {password} into the config as `username` and `password`, then restart sdwatch."
+    ),
     Lack.CHECKPOINT: "Put a checkpoint into its models folder (models/Stable-diffusion).",
     Lack.API: "Start it with --api.",
-    Lack.OTHER: "Fix the WebUI's setup as said above.",
+    Lack.OTHER: "Fix what the first line says about the WebUI's setup.",
 }
 
 
-def no_start(
+def start_failed(
     how: str,
     known: Signature | None,
     failure: StartFailure = StartFailure.ENDED,
     lack: Lack | None = None,
     advice: str = "",
+    kind: Kind = UNKNOWN,
 ) -> HoldReason:
     """Return the reason that a managed WebUI did not start.
 
     `how`: it ended, or was not ready in time, in words; `known`: the signature that its output
     fits; `lack`: what its own answers say it lacks, which leaves nothing to guess; `advice`: where
-    the caller has its own.
+    the caller has its own; `kind`: that of an earlier incarnation, as far as it is known.
     """
     if lack is not None:
-        return seen_by_probe(how, lack, managed=True)
+        return seen_by_probe(how, lack, managed=True, kind=kind)
     if failure is StartFailure.PORT_TAKEN:
-        return not_begun(how, advice)
-    key = HoldKey(HoldCode.NO_START, (failure, known.name if known else ""))
+        return not_started(how, advice)
+    key = HoldKey(HoldCode.START_FAILED, (failure, known.name if known else ""))
     if known is None:
         limit = _LIMITS.get(failure)
-        slow = f"; if that works and it is only slow, raise `{limit}` there" if limit else ""
+        slow = f"; if that works and it is only slow, raise `{limit}` there and restart sdwatch"
+        slow = slow if limit else ""
         cause = f"the WebUI did not start: {how}"
-        return HoldReason(cause, f"{_NO_START}{slow}.", cure=Cure.RESTART, key=key)
+        return HoldReason(cause, f"{_START_FAILED}{slow}.", cure=Cure.RESTART, key=key)
     cause = f"the WebUI did not start: {known.cause} ({how})"
     cure = _cure_of(known.diagnosis, managed=True)
-    # The kind of a WebUI that has not answered yet is unknown.
-    words = fitted(known.advice, Kind.UNKNOWN)
+    words = fitted(known.advice, kind)
     return HoldReason(cause, words, known.blames or Blamed.WEBUI, cure=cure, key=key)
 
 
-def not_begun(why: str, advice: str = "") -> HoldReason:
+def not_started(why: str, advice: str = "") -> HoldReason:
     """Return the reason that nothing was started."""
     cause = f"the WebUI was not started: {why}"
-    return HoldReason(cause, advice or _NOT_BEGUN, Blamed.PERSON, key=HoldKey(HoldCode.NOT_BEGUN))
+    return HoldReason(
+        cause, advice or _NOT_STARTED, Blamed.PERSON, key=HoldKey(HoldCode.NOT_STARTED)
+    )
 
 
 def seen_by_probe(
@@ -176,7 +192,7 @@ def seen_by_probe(
     lack: Lack,
     *,
     managed: bool,
-    kind: Kind = Kind.UNKNOWN,
+    kind: Kind = UNKNOWN,
     facts: tuple[Hashable, ...] = (),
 ) -> HoldReason:
     """Return the reason that a WebUI answers but cannot be used because of `lack`; `reason`: the
@@ -200,7 +216,7 @@ def no_answer(reason: str, *, managed: bool, facts: tuple[Hashable, ...] = ()) -
     return HoldReason(cause, advice, Blamed.PERSON, key=key)
 
 
-def failed_proof(what: str, explanation: Explanation, *, managed: bool) -> HoldReason:
+def failed_self_test(what: str, explanation: Explanation, *, managed: bool) -> HoldReason:
     """Return the reason that a WebUI failed its self-test. `what`: the picture it was asked for."""
     cause = f"{what} failed: {explanation.cause}"
     advice = explanation.advice if managed else f"{_NOT_OURS} {explanation.advice}"
@@ -209,10 +225,11 @@ def failed_proof(what: str, explanation: Explanation, *, managed: bool) -> HoldR
     return HoldReason(cause, advice, _whose(explanation), cure=cure, key=key)
 
 
-def unproven() -> HoldReason:
-    """Return the reason that a WebUI failed its self-test while a person's hold delays the next."""
-    cause = "it failed its self-test; the next one waits until the hold is released"
-    return HoldReason(cause, cure=Cure.TIME, key=HoldKey(HoldCode.TO_BE_TESTED))
+def self_test_due() -> HoldReason:
+    """Return the reason that a WebUI is due for a self-test that a person's hold delays."""
+    cause = "the WebUI must pass a self-test, which waits until the `hold` file is removed"
+    advice = "Remove the `hold` file, or type `sdwatch resume`."
+    return HoldReason(cause, advice, cure=Cure.TIME, key=HoldKey(HoldCode.SELF_TEST_DUE))
 
 
 def found_by_call(cause: str, explanation: Explanation, *, managed: bool) -> HoldReason:
@@ -226,18 +243,18 @@ def found_by_call(cause: str, explanation: Explanation, *, managed: bool) -> Hol
     return HoldReason(cause, advice, who, cure=_cure_of(explanation.diagnosis, managed), key=key)
 
 
-def doubted_jobs(runs: Sequence[str]) -> HoldReason:
+def crashed_repeatedly(runs: Sequence[str]) -> HoldReason:
     """Return the reason that a WebUI crashed on several jobs in a row. `runs`: their run ids."""
     return HoldReason(
         f"{len(runs)} different jobs in a row crashed the WebUI although it passes its self-test: "
-        "the jobs may not be the cause",
+        "the jobs or the WebUI may be the cause",
         "Compare their WHY.txt in failed/. If the process ended the same way each time, fix the "
         "WebUI, its driver or the machine first. If each job asks for something very large, "
         "change the jobs.",
         Blamed.UNKNOWN,
         failed_runs=tuple(runs),
         cure=Cure.TIME,
-        key=HoldKey(HoldCode.DOUBTED_JOBS, tuple(runs)),
+        key=HoldKey(HoldCode.CRASHED_REPEATEDLY, tuple(runs)),
     )
 
 
@@ -250,11 +267,11 @@ def no_room(reason: str) -> HoldReason:
     return HoldReason(reason, advice, Blamed.MACHINE, key=HoldKey(HoldCode.NO_ROOM))
 
 
-def broken_here(error: str) -> HoldReason:
+def internal_error(error: str) -> HoldReason:
     """Return the reason that sdwatch has an error of its own."""
-    advice = "Please report it, with sdwatch.log of the state folder."
+    advice = "Please report it, with sdwatch.log from the state folder. sdwatch keeps trying."
     cause = f"internal error: {error}"
-    key = HoldKey(HoldCode.BROKEN_HERE)
+    key = HoldKey(HoldCode.INTERNAL_ERROR)
     return HoldReason(cause, advice, Blamed.SDWATCH, cure=Cure.RESTART, key=key)
 
 

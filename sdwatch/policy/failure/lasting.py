@@ -20,8 +20,8 @@ class _State:
     pause: float = FIRST
 
 
-class Lasting:
-    """States by the name of a run or a lane. For one thread."""
+class LastingStates:
+    """Lasting states by the name of a run or a lane. For one thread."""
 
     def __init__(self) -> None:
         self._states: dict[str, _State] = {}
@@ -30,7 +30,12 @@ class Lasting:
         """Return whether the state lasts."""
         return name in self._states
 
-    def goes_on(self, name: str, key: Hashable, what: str, now: float) -> str:
+    def lasts(self, name: str, seconds: float, now: float) -> bool:
+        """Return whether the state has lasted for so many seconds."""
+        state = self._states.get(name)
+        return state is not None and now - state.since >= seconds
+
+    def persists(self, name: str, key: Hashable, what: str, now: float) -> str:
         """Note that the state lasts; return the line to report now, made from `what`, or ''. `key`:
         identifies the reason."""
         state = self._states.get(name)

@@ -2,24 +2,62 @@
 
 There is one ledger per run; a run that was suspended, stopped or orphaned resumes at its first
 unfinished call. The records are the lines of journal.jsonl, each a mapping with at least `event`.
+
+Versions up to 0.1 wrote a decision of the recovery gate as `ACTION (why)`, and nothing that
+identifies a failure. Runs that they suspended resume, and their WHY.txt says what happened before.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sdwatch.errors import JournalError
-from sdwatch.policy.failure.recovery import CUT_OFFS
+from sdwatch.policy.failure.recovery import CUT_OFFS, Action, Ground
+from sdwatch.policy.job.oom_ladder import Rung, rung_of
+
+_ACTIONS = {
+    "fail": Action.FAIL,
+    "restart and retry": Action.RESTART,
+    "wait until it answers, then retry": Action.WAIT,
+    "retry": Action.RETRY,
+    "interrupt, then retry": Action.INTERRUPT,
+    "ask the canary": Action.SELF_TEST,
+    "restart, then test again": Action.TEST_AGAIN,
+    "hold": Action.HOLD,
+}
+_TRACED = "two jobs were proven to bring the same failure on themselves"
+
+
+def with_codes(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `call_failed` or `call_proven` record with the codes that it lacks; a record of this
+    version is unchanged."""
+    if "action" in record:
+        return dict(record)
+    words, _, why = str(record.get("decision", "")).partition(" (")
+    why = why.removesuffix(")")
+    message, evidence = str(record.get("message", "")), str(record.get("evidence", ""))
+    return {
+        **record,
+        "action": _ACTIONS.get(words),
+        "ground": Ground.TRACED_BEFORE if _TRACED in why else None,
+        "why": why,
+        "failure": hashlib.sha256(message.encode()).hexdigest()[:16],
+        "repeats": evidence in message,
+    }
+
 
 Record = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Image:
     """One recorded image: its file in images/, sha256 in hex, size in bytes, width and height in
     pixels, and whether it is a grid (a contact sheet of the WebUI, never passed to the next stage).
+    `kept`: it is part of the result; of others only their names are left once a run ends.
     """
 
     name: str
@@ -28,39 +66,75 @@ class Image:
     width: int
     height: int
     grid: bool = False
+    kept: bool = True
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Return it in the form of the journal."""
+        return {key: value for key, value in asdict(self).items() if key != "kept"}
 
 
-@dataclass
+@dataclass(slots=True)
 class CallLedger:
     """One call. `counted`: failed attempts that count; `excused`: those that the self-test blamed
-    on the WebUI; `cut_offs`: cut short by the monitor's own death; `given_up`: by a clean stop;
-    `images`: None until it is finished."""
+    on the WebUI; `crashes`: of the WebUI, by this call and not excused; `cut_offs`: cut short by
+    the monitor's own death; `given_up`: by a clean stop; `images`: None until it is finished;
+    `over`: the record by which it failed for good, None unless it did; `rungs`: what it was changed
+    to after it ran out of memory, as far as that was reached."""
 
     counted: int = 0
     excused: int = 0
+    crashes: int = 0
     cut_offs: int = 0
     given_up: int = 0
     sent: int = 0
     images: tuple[Image, ...] | None = None
     open: bool = False
+    over: Record | None = None
+    rungs: tuple[Rung, ...] = ()
+
+    @property
+    def failed(self) -> int:
+        """Return how many attempts failed, counted or not."""
+        return self.sent - self.given_up - self.cut_offs - self.open
+
+    @property
+    def pictures(self) -> tuple[Image, ...]:
+        """Return the images that are there."""
+        return tuple(image for image in self.images or () if image.kept)
+
+    @property
+    def was_cut_off_too_often(self) -> bool:
+        """Return whether the monitor died too often in this call, which is not finished."""
+        return self.images is None and self.cut_offs > CUT_OFFS
 
 
 @dataclass
 class Ledger:
-    """The whole run so far."""
+    """The calls of a run so far. `random_seed`: for all that is left to chance, None where that is
+    seeds alone; `used`: the digests of the files outside of the job that it is read with;
+    `outputs`: the name of each image's output, planned or made; `made`: the images whose outputs
+    are made; `outputs_refused`: why some are not, ''. `seconds`: that all attempts took together,
+    without those that a death cut off."""
 
     calls: dict[str, CallLedger] = field(default_factory=dict)
     job_id: str = ""
     seeds: list[Any] | None = None
+    random_seed: int | None = None
+    used: dict[str, str] = field(default_factory=dict)
     ended: str = ""
     claimed: dict[str, Any] = field(default_factory=dict)
     evidence: list[str] = field(default_factory=list)
+    outputs: dict[str, str] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
+    outputs_refused: str = ""
+    seconds: float = 0.0
 
     def call(self, call_id: str) -> CallLedger:
         """Return this call's ledger; an empty one if it was never started."""
         return self.calls.setdefault(call_id, CallLedger())
 
-    def take(self, record: Record) -> None:
+    def apply(self, record: Record) -> None:
         """Apply one record of the journal; unknown events change nothing."""
         event = record.get("event")
         if event == "claimed":
@@ -68,15 +142,39 @@ class Ledger:
         elif event == "planned":
             self.job_id = str(record.get("job_id", ""))
             self.seeds = list(record["seeds"])
+            random_seed = record.get("random_seed")
+            self.random_seed = None if random_seed is None else int(random_seed)
+            self.used = {str(k): str(v) for k, v in dict(record.get("used") or {}).items()}
         elif event == "job_changed":  # results of an incomplete job are not part of the whole one
             self.seeds = None
             self.calls.clear()
+            self.outputs.clear()
+            self.made.clear()
         elif event == "evidence":
             self.evidence.extend(record["files"])
+        elif event == "images_dropped":
+            self._drop(frozenset(map(str, record["images"])))
+        elif event == "outputs_planned":
+            self.outputs.update({str(k): str(v) for k, v in record["outputs"].items()})
+        elif event == "outputs_made":
+            self.made.update(map(str, record["images"]))
+            self.outputs_refused = ""
+        elif event == "outputs_refused":
+            self.outputs_refused = str(record["why"])
         elif event == "ended":
             self.ended = str(record["outcome"])
         elif event in _CALL_EVENTS:
             _CALL_EVENTS[event](self.call(str(record["call"])), record)
+            if event in _ENDS:
+                self.seconds += seconds_of(record)
+
+    def _drop(self, names: frozenset[str]) -> None:
+        for call in self.calls.values():
+            if call.images and any(image.name in names for image in call.images):
+                call.images = tuple(
+                    replace(image, kept=image.kept and image.name not in names)
+                    for image in call.images
+                )
 
     def close_cut_offs(self) -> None:
         """Count each call that was started and not finished as cut off by the monitor's own death;
@@ -86,20 +184,13 @@ class Ledger:
                 call.open = False
                 call.cut_offs += 1
 
-    def too_many_cut_offs(self) -> str:
-        """Return the call in which the monitor died too often, or ''."""
-        for call_id, call in self.calls.items():
-            if call.images is None and call.cut_offs > CUT_OFFS:
-                return call_id
-        return ""
-
 
 def read_ledger(records: Iterable[Record]) -> Ledger:
     """Return the ledger of a journal. Raises JournalError if sdwatch never writes such records."""
     ledger = Ledger()
     for number, record in enumerate(records, 1):
         try:
-            ledger.take(record)
+            ledger.apply(record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise JournalError(
                 f"record {number} of the journal cannot be read: {error!r}"
@@ -108,40 +199,79 @@ def read_ledger(records: Iterable[Record]) -> Ledger:
     return ledger
 
 
-def _started(call: CallLedger, record: Record) -> None:
-    del record
+def _started(call: CallLedger, _: Record) -> None:
     if call.open:  # started twice with no end in between: the first was cut off
         call.cut_offs += 1
     call.open = True
+    call.over = None
     call.sent += 1
 
 
 def _failed(call: CallLedger, record: Record) -> None:
     call.open = False
     call.counted += bool(record.get("counted", True))
+    call.crashes += bool(record.get("crashed"))
+    call.over = _if_over(record)
 
 
-def _proven(call: CallLedger, record: Record) -> None:
+def _self_tested(call: CallLedger, record: Record) -> None:
     if record["excused"]:
         call.counted -= 1
         call.excused += 1
+        call.crashes = 0
+    elif record.get("action") == Action.TEST_AGAIN:
+        call.crashes += 1
+    call.over = _if_over(record)
 
 
-def _given_up(call: CallLedger, record: Record) -> None:
-    del record
+def _if_over(record: Record) -> Record | None:
+    return record if record.get("action") == Action.FAIL else None
+
+
+def _given_up(call: CallLedger, _: Record) -> None:
     call.given_up += call.open
     call.open = False
 
 
 def _finished(call: CallLedger, record: Record) -> None:
     call.open = False
-    call.images = tuple(Image(**image) for image in record["images"])
+    call.images = tuple(map(_image, record["images"]))
+
+
+def _changed(call: CallLedger, record: Record) -> None:
+    call.rungs += (rung_of(record),)
+
+
+_IN_NO_NAME = re.compile(r"[\0\ud800-\udc7f\udd00-\udfff]")
+"""What a system takes in no name of a file; JSON can write all of it."""
+
+
+def _image(recorded: Record) -> Image:
+    image = Image(**recorded)
+    if not isinstance(image.name, str) or _IN_NO_NAME.search(image.name):
+        raise ValueError("an image's name is none that a file can have")
+    return image
 
 
 _CALL_EVENTS = {
     "call_started": _started,
     "call_failed": _failed,
-    "call_proven": _proven,
+    "call_proven": _self_tested,
     "call_given_up": _given_up,
     "call_finished": _finished,
+    "oom_step": _changed,
 }
+
+_ENDS = ("call_finished", "call_failed", "call_given_up")
+"""Each ends an attempt, and says how many seconds it took."""
+
+
+def seconds_of(record: Mapping[str, Any]) -> float:
+    """Return how long an attempt took, by its record; 0 if that is no number."""
+    given = record.get("seconds")
+    if not isinstance(given, int | float) or isinstance(given, bool):
+        return 0.0
+    return float(given) if 0 <= given < _LONGEST else 0.0
+
+
+_LONGEST = 10**7  # seconds; nothing takes four months

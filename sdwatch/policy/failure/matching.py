@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sdwatch.errors import WebUIUnreachableError
-from sdwatch.policy.failure.exits import unsigned, was_killed, was_told_to_end
+from sdwatch.policy.failure.exits import unsigned, was_asked_to_end, was_killed
+from sdwatch.policy.failure.expression import Expression
 from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
 from sdwatch.policy.failure.noise import decisive, without_noise
 from sdwatch.policy.failure.observation import LONGEST_LINE, Observation, joined
-from sdwatch.policy.failure.opaque import complains_of_a_value, is_opaque
 from sdwatch.policy.failure.signatures import Signature, Way
+from sdwatch.policy.failure.tracebacks import complains_of_a_value, is_opaque
 
 _DEADLY = (Diagnosis.CRASH, Diagnosis.OUT_OF_MEMORY, Diagnosis.POISONED, Diagnosis.STORAGE)
 """What can end a process; a name that it did not find cannot."""
@@ -38,7 +38,7 @@ def match(facts: FailureFacts, signatures: Iterable[Signature]) -> tuple[Signatu
     if facts.process_gone or isinstance(error, WebUIUnreachableError):
         deadly = [signature for signature in known if signature.diagnosis in _DEADLY]
         return _by_traces(deadly, seen)
-    if error.status is None:
+    if error.status is None and not (error.kind or error.said):
         return None
     return (
         _by_body(known, seen)
@@ -47,17 +47,15 @@ def match(facts: FailureFacts, signatures: Iterable[Signature]) -> tuple[Signatu
     )
 
 
-def printed_once(
-    facts: FailureFacts, signatures: Iterable[Signature]
-) -> tuple[re.Pattern[str], ...]:
+def printed_once(facts: FailureFacts, signatures: Iterable[Signature]) -> tuple[Expression, ...]:
     """Return the `printed` of every way that fits a failed call but for that: what is to be looked
     for in all that the WebUI printed since its start."""
     seen = Observation.of(facts)
     return tuple(
         way.printed
         for signature in signatures
-        for way in signature.ways
-        if way.printed is not None and seen.evidence_for(replace(way, printed=None))
+        for way in signature.when
+        if way.printed is not None and seen.evidence_for(way.model_copy(update={"printed": None}))
     )
 
 
@@ -72,7 +70,8 @@ def _by_body(known: list[Signature], seen: Observation) -> tuple[Signature, str]
     if earlier is None:
         return found
     first, evidence = earlier
-    return replace(first, poisons=first.poisons or last.poisons), evidence
+    poisons = first.poisons or last.poisons
+    return first.model_copy(update={"poisons": poisons}), evidence
 
 
 def _by_log(
@@ -106,7 +105,7 @@ def why_not_started(start: FailedStart, signatures: Iterable[Signature]) -> Sign
     code = None if start.exit_code is None else unsigned(start.exit_code)
     ended = Observation(exit_code=code, memory_low=start.memory_low)
     # Who ends so was ended by somebody else: nothing that it printed before is the cause.
-    if was_told_to_end(code) or was_killed(code):
+    if was_asked_to_end(code) or was_killed(code):
         found = _first(known, ended, lambda way: way.by_end)
         return found[0] if found else None
     whole = replace(ended, log="\n".join(joined(lines) for lines in start.outputs))
@@ -126,7 +125,7 @@ def ends_start(line: str, signatures: Iterable[Signature]) -> bool:
         way.by_log and way.also is None and way.log is not None and way.log.search(text)
         for signature in signatures
         if signature.ends_start and signature.during != "call"
-        for way in signature.ways
+        for way in signature.when
     )
 
 
@@ -135,10 +134,10 @@ def _by_traces(signatures: Sequence[Signature], seen: Observation) -> tuple[Sign
     the log, which has the cause earlier."""
     own = [signature for signature in signatures if not signature.builtin]
     ours = [signature for signature in signatures if signature.builtin]
-    clear = [each for each in ours if not (each.vague or each.tells_the_end)]
+    clear = [each for each in ours if not (each.vague or each.knows_the_exit)]
     return (
         _first(own, seen, _leaves_traces)
-        or _first((each for each in ours if each.tells_the_end), seen, _leaves_traces)
+        or _first((each for each in ours if each.knows_the_exit), seen, _leaves_traces)
         or _earliest(clear, seen)
         or _first(clear, seen, lambda way: way.by_body)
         or _first((each for each in ours if each.vague), seen, _leaves_traces)
@@ -150,7 +149,7 @@ def _by_clear_lines(
 ) -> tuple[Signature, str] | None:
     """Match lines of the log, but only those that say what failed."""
     own = [signature for signature in signatures if not signature.builtin]
-    clear = [each for each in signatures if not (each.vague or each.tells_the_end)]
+    clear = [each for each in signatures if not (each.vague or each.knows_the_exit)]
     return _first(own, seen, lambda way: way.by_log) or _earliest(clear, seen)
 
 
@@ -164,7 +163,7 @@ def _earliest(signatures: Iterable[Signature], seen: Observation) -> tuple[Signa
     found = [
         (seen.line_number(way), signature, evidence)
         for signature in signatures
-        for way in signature.ways
+        for way in signature.when
         if way.by_log and (evidence := seen.evidence_for(way))
     ]
     if not found:
@@ -177,7 +176,7 @@ def _first(
     signatures: Iterable[Signature], seen: Observation, counts: Callable[[Way], bool]
 ) -> tuple[Signature, str] | None:
     for signature in signatures:
-        for way in filter(counts, signature.ways):
+        for way in filter(counts, signature.when):
             if evidence := seen.evidence_for(way):
                 return signature, evidence
     return None

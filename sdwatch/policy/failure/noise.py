@@ -69,10 +69,10 @@ def decisive(lines: Sequence[str]) -> list[str]:
         return lines[-_END:]
     ends = [_message_of(lines, start) for start in starts]
     behind = lines[ends[-1] + 1 :]
-    if not _is_message(behind) and sum(map(bool, map(str.strip, behind))) > _AFTER:
+    if not _has(behind[:4], _DETAILS) and sum(map(bool, map(str.strip, behind))) > _AFTER:
         return behind[-_END:]
     first = len(starts) - 1
-    while first and _is_chained(lines[ends[first - 1] : starts[first]]):
+    while first and _has(lines[ends[first - 1] : starts[first]], _CHAINED):
         first -= 1
     earlier = ends[first - 1] + 1 if first else 0
     return lines[max(earlier, starts[first] - _END) :]
@@ -95,9 +95,5 @@ def _message_of(lines: Sequence[str], start: int) -> int:
     return min(at, len(lines) - 1)
 
 
-def _is_message(behind: Sequence[str]) -> bool:
-    return any(line.startswith(_DETAILS) for line in behind[:4])
-
-
-def _is_chained(between: Sequence[str]) -> bool:
-    return any(line.startswith(_CHAINED) for line in between)
+def _has(lines: Sequence[str], starts: tuple[str, ...]) -> bool:
+    return any(line.startswith(starts) for line in lines)

@@ -1,4 +1,8 @@
-"""What sdwatch observed of one failure, in the form that signatures are compared with. Pure."""
+"""What sdwatch observed of one failure, in the form that signatures are compared with. Pure.
+
+A text that says that something failed is not one that only mentions it: a prompt that quotes an
+error, a tip, an error that is tried again, the name of a download, a line of source code.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,78 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 
 from sdwatch.policy.failure.error_lines import error_blocks
 from sdwatch.policy.failure.exits import unsigned
+from sdwatch.policy.failure.expression import Expression
 from sdwatch.policy.failure.facts import FailureFacts
-from sdwatch.policy.failure.mentions import first_said
 from sdwatch.policy.failure.noise import without_noise
 from sdwatch.policy.failure.signatures import PIECES, Way
+
+_MOST = 200
+"""So many mentions are looked at: each costs some 10 us, and a flood could have a million."""
+
+_PROMPT = re.compile(r"(?i)\b(?:negative[_ ])?prompts?['\"]?\s{0,3}[:=]\s{0,3}[\[(]?")
+_LITERAL = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
+
+_BEFORE = re.compile(
+    # a tip, a condition, a possibility
+    r"(?i)(?:^|\W)(?:tip|hint|note)s?\s?[:\-]|\bif (?:you|there|this|it)\b|\bin case\b"
+    r"|\bto (?:avoid|fix|prevent|reduce|solve)\b|\bwhen(?:ever)? (?:you|there)\b"
+    r"|\b(?:may|might|can|could|will) (?:cause|lead|result|run|get|give|raise|fail|be caused)\b"
+    r"|\bhelps? (?:with|against)\b|\b(?:no|without|any)\s$"
+    # a warning of Python's
+    r"|\b[A-Z]\w{2,20}Warning: "
+)
+_AFTER = re.compile(
+    r"(?i)(?:\s(?:errors?|exceptions?|issues?))?\s(?:can|may|might|could|usually|happens?)\b"
+    r"|\s(?:errors|exceptions|issues|problems)\b"
+)
+_SURVIVED = re.compile(
+    r"(?i)\bretry(?:ing)?\b|\btrying again\b|\bfall(?:ing|s)? ?back\b|\bthrown while requesting\b"
+    r"|\bswitched to\b|^\W*ignoring\b"
+)
+_BAR = re.compile(r"\d%\|")
+_CODE = re.compile(r"[\s│❱>\d]{4,120}(?:raise\b|except\b|#)")
+
+
+def first_said(pattern: Expression, text: str) -> re.Match[str] | None:
+    """Return the first place of `text` (lines) that fits and does not only mention it."""
+    for found in islice(pattern.finditer(text), _MOST):
+        start = text.rfind("\n", 0, found.start()) + 1
+        end = text.find("\n", found.end())
+        after = text[found.end() : len(text) if end < 0 else end]
+        if not is_only_mentioned(text[start : found.start()], after):
+            return found
+    return None
+
+
+def is_only_mentioned(before: str, after: str) -> bool:
+    """Return whether what stands between these two parts of a line did not happen there and
+    then."""
+    return (
+        _BEFORE.search(before) is not None
+        or _AFTER.match(after) is not None
+        or _SURVIVED.search(after) is not None
+        or _SURVIVED.search(before) is not None
+        or _BAR.search(after) is not None
+        or _CODE.match(before) is not None
+        or _is_in_a_prompt(before, after)
+    )
+
+
+def _is_in_a_prompt(before: str, after: str) -> bool:
+    """Return whether a place is in a prompt: what is not in quotes is one to the end of its
+    line."""
+    named = _PROMPT.search(before)
+    if named is None:
+        return False
+    rest, at = before[named.end() :] + after, len(before) - named.end()
+    if rest[:1] not in ("'", '"'):
+        return True
+    return any(found.start() < at < found.end() for found in _LITERAL.finditer(rest))
+
 
 LONGEST_LINE = 4000
 """Of a log line so much is looked at: what a failed search costs may grow with its square. Its end
@@ -29,7 +98,7 @@ it is one, and it would escape the redaction."""
 
 @dataclass(frozen=True)
 class Observation:
-    """What the ways are held against."""
+    """The observed failure that ways are compared with."""
 
     status: int | None = None
     kind: str = ""
@@ -55,12 +124,12 @@ class Observation:
         )
 
     def evidence_for(self, way: Way) -> str:
-        """All that speaks for it, in words; '' where something does not hold."""
+        """Return all that speaks for it, in words; '' where something does not hold."""
         if way.log is not None and not self._may_have(way):  # most of them, so this comes first
             return ""
         if (
             (way.status and self.status not in way.status)
-            or (way.exit and self.exit_code not in way.exit)
+            or (way.exit and self.exit_code not in way.exits)
             or (way.memory_low is not None and way.memory_low is not self.memory_low)
             or (way.names_checkpoint and not self.names_checkpoint)
         ):
@@ -72,19 +141,19 @@ class Observation:
         return ", ".join(filter(None, (body, *self._words(way), line, earlier)))
 
     def _may_have(self, way: Way) -> bool:
-        return way.pieces.isdisjoint(self._missing) and way.begins in self.log
+        return way.pieces.isdisjoint(self._missing) and way.fixed_start in self.log
 
     @cached_property
     def _missing(self) -> frozenset[str]:
         return frozenset(piece for piece in PIECES if piece not in self.log)
 
     def line_number(self, way: Way) -> int:
-        """Of the first line of the log that fits."""
+        """Return the number of the first line of the log that fits."""
         found = self._search(way)
         return self.log.count("\n", 0, found.start()) if found else 0
 
     def end_of_event(self, number: int) -> int:
-        """The line after the error or traceback that line `number` is of."""
+        """Return the line after the error or traceback that line `number` is of."""
         lines = self.log.split("\n")
         start, end = number, number + 1
         while start and lines[start - 1].startswith(" "):
@@ -110,7 +179,7 @@ class Observation:
             yield "memory was not low just before"
 
     def _body(self, way: Way) -> str | None:
-        """'' where the body is not asked for, None where it is another one."""
+        """Return '' where the body is not asked for, None where it is another one."""
         kind = way.kind is None or way.kind.search(self.kind)
         said = first_said(way.said, self.said) if way.said else None
         if not kind or (way.said and not said):
@@ -121,7 +190,7 @@ class Observation:
         return f"the reply: {text}" if text else ""
 
     def _line(self, way: Way) -> str | None:
-        """'' where the log is not asked for, None where no line fits."""
+        """Return '' where the log is not asked for, None where no line fits."""
         if way.log is None:
             return ""
         found = self._search(way)
@@ -132,7 +201,7 @@ class Observation:
         return f"log line: {line.strip() if len(line) <= _SHOWN else _shown(found.group())}"
 
     def _earlier(self, way: Way) -> str | None:
-        """'' where nothing earlier is asked for, None where nothing such was printed."""
+        """Return '' where nothing earlier is asked for, None where nothing such was printed."""
         if way.printed is None:
             return ""
         found = way.printed.search(self.printed)
@@ -160,5 +229,5 @@ def joined(lines: Iterable[str]) -> str:
 
 
 def _both_ends(line: str) -> str:
-    """A line of bounded length: what is too long keeps its beginning and its end."""
+    """Return a line of bounded length: a long one keeps its start and its end."""
     return line[:_HALF_LINE] + line[_HALF_LINE:][-_HALF_LINE:]

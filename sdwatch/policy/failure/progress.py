@@ -4,13 +4,138 @@ While steps are expected, progress is a step, a bar that moves, or a log line th
 probe's. Processor time and I/O count only in the stepless phases (loading, switching a
 checkpoint, upscaling), and those are bounded by a limit of their own, because a hung GPU call can
 spin a core forever.
+
+A heartbeat, a poll, a retry or a warning differs from the one before in its timestamp, its count or
+its id: a call that hangs may print one each second. News is a line in other words, or a number that
+says how far something has come (per cent, n of m, an amount of bytes) and is larger than before.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from sdwatch.errors import Probes
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_MOST = 2000
+"""So many different lines are remembered; the oldest is forgotten first."""
+
+_NO_DIGITS = str.maketrans("", "", "0123456789")
+_NO_WORDS = re.compile(r"[\W_\d]+")
+_UUID = re.compile(r"\b[0-9a-f]{8}(?:-?[0-9a-f]{4}){3}-?[0-9a-f]{12}\b", re.IGNORECASE)
+_HEX = re.compile(r"\b(?:0x[0-9a-f]+|(?=[a-f]*\d)[0-9a-f]{6,})\b", re.IGNORECASE)
+_RANDOM = re.compile(r"\b(?=\w{6})[a-z]*+\d++[a-z]++\d\w*+\b", re.IGNORECASE)
+"""An id of letters and digits in turns."""
+
+_AMOUNT = r"(\d+(?:[.,]\d+)?)\s?([kKMGT]?)"
+_PER_CENT = re.compile(r"(\d+(?:\.\d+)?)\s?%")
+_OF = re.compile(rf"{_AMOUNT}(?:i?B)?(?:\s?/\s?|[ -]of[ -]){_AMOUNT}")
+_BYTES = re.compile(r"(\d+(?:[.,]\d+)?)\s?([kKMGT]?)i?B\b(?!/s|ps)")
+_UNITS = {"": 1, "k": 1 << 10, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_AGAIN = re.compile(r"\b(?:re-?tr(?:y|ies)|retrying|attempts?|tries|try(?:ing)?)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Position:
+    """What a line says of how far something has come: per cent, a share (0 to 1), bytes;
+    negative where it says nothing of it."""
+
+    per_cent: float = -1.0
+    share: float = -1.0
+    size: float = -1.0
+
+    def is_beyond(self, other: Position) -> bool:
+        """Return whether it is further in any of them."""
+        ahead = self.per_cent > other.per_cent or self.share > other.share
+        return ahead or self.size > other.size
+
+    def furthest(self, other: Position) -> Position:
+        """Return the larger of each."""
+        return Position(
+            max(self.per_cent, other.per_cent),
+            max(self.share, other.share),
+            max(self.size, other.size),
+        )
+
+
+NOWHERE = Position()
+
+
+def position_in(text: str) -> Position:
+    """Return how far a line says that something has come. The number of a retry is none: more of
+    them are not more of the work."""
+    if _AGAIN.search(text):
+        return NOWHERE
+    shares = [_bytes(n, unit) / whole for n, unit, m, of in _OF.findall(text)
+              if (whole := _bytes(m, of)) > 1 and _bytes(n, unit) <= whole]  # fmt: skip
+    return Position(
+        max(map(float, _PER_CENT.findall(text)), default=-1.0),
+        max(shares, default=-1.0),
+        max((_bytes(n, unit) for n, unit in _BYTES.findall(text)), default=-1.0),
+    )
+
+
+def _bytes(number: str, unit: str) -> float:
+    return float(number.replace(",", ".")) * _UNITS[unit]
+
+
+def substance(text: str) -> str:
+    """Return the words of a line, without numbers, ids and signs: what lines that repeat each other
+    have in common."""
+    for ids in (_UUID, _HEX, _RANDOM):
+        text = ids.sub(" ", text)
+    return _NO_WORDS.sub(" ", text).strip().casefold()
+
+
+class News:
+    """What one log has said, from its first line on."""
+
+    def __init__(self) -> None:
+        self._furthest: dict[str, Position] = {}  # by substance
+        self._plain: dict[str, None] = {}  # known lines without digits, that say nothing of how far
+        self._bars: dict[tuple[str, str], object] = {}
+
+    def is_in_line(self, text: str) -> bool:
+        """Return whether this line says something that none before it said."""
+        without_digits = text.translate(_NO_DIGITS)
+        if without_digits in self._plain:  # of a flood all but the first, and fast
+            return False
+        words, position = substance(text), position_in(text)
+        known = self._furthest.pop(words, None)
+        _keep(self._furthest, words, position.furthest(known or NOWHERE))
+        if position == NOWHERE:
+            _keep(self._plain, without_digits, None)
+        return bool(words) if known is None else position.is_beyond(known)
+
+    def is_in_bar(self, label: str, position: str) -> bool:
+        """Return whether this bar stands elsewhere than when it was last drawn. Bars of one label
+        that end elsewhere are different ones, so that a redraw of two in turns moves neither."""
+        return self._has_moved(substance(label), position.partition("/")[2], position)
+
+    def is_in_drawn(self, text: str) -> bool:
+        """Return whether text that is drawn over, in no form that is known, has moved: like a line,
+        but that it may begin again from nothing, as a bar does for the next picture."""
+        position = position_in(text)
+        if position == NOWHERE:
+            return self.is_in_line(text)
+        return self._has_moved(substance(text), "", position)
+
+    def _has_moved(self, label: str, end: str, position: object) -> bool:
+        moved = self._bars.pop((label, end), None) != position
+        _keep(self._bars, (label, end), position)
+        return moved
+
+
+def _keep(known: dict[K, V], key: K, value: V) -> None:
+    """Keep a value as the newest; drop the oldest where there is no more room."""
+    if len(known) >= _MOST:
+        del known[next(iter(known))]
+    known[key] = value
+
 
 # Processor seconds between two samples that are work and not the idling of a server's threads.
 _WORK_CPU_SECONDS = 0.2
@@ -39,11 +164,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits in seconds: without progress; in one stepless phase; for the whole call."""
+    """Limits in seconds: without progress; in one stepless phase; for the whole call; for an answer
+    to one question about its progress."""
 
     stall: float
     stepless: float
     call: float
+    answer: float = 5.0
 
 
 class ProgressWatch:
@@ -58,7 +185,7 @@ class ProgressWatch:
         self._last: Sample | None = None
         self.probes = Probes()
 
-    def look(self, sample: Sample) -> str:
+    def add(self, sample: Sample) -> str:
         """Add a sample; return why the call is stuck, in words, or ''."""
         last = self._last
         if last is not None and sample.position is None:  # unanswered is not yet moved

@@ -15,11 +15,12 @@ from typing import Any, Literal
 
 from sdwatch.policy.failure.extensions import broken_extensions
 from sdwatch.policy.failure.fallbacks import fallbacks_in
-from sdwatch.policy.failure.made_by import parameters_of
-from sdwatch.policy.job.payload import MAX_SEED, UPSCALE, names_upscaler, restores_faces
+from sdwatch.policy.failure.generation_info import parameters_of
+from sdwatch.policy.job.payload import MAX_SEED, hires_size, names_upscaler, restores_faces
 from sdwatch.policy.job.places import bare_name
 from sdwatch.policy.job.schema import nearest
-from sdwatch.policy.privacy.cuts import shortened
+from sdwatch.policy.job.stage_kinds import STAGES, Makes
+from sdwatch.policy.privacy.printable import counted, shortened
 
 Level = Literal["fail", "warn", "off"]
 
@@ -90,8 +91,8 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Made:
-    """The result of a call. `pictures`: without grids; `given`: examines the input picture, which
+class ReplyContents:
+    """What a reply contains. `pictures`: without grids; `given`: examines the input picture, which
     takes time; `interrupted`: the button that somebody pressed, or ''; `log`: the WebUI's lines
     during the call."""
 
@@ -102,29 +103,33 @@ class Made:
     log: Sequence[str] = ()
 
 
-def findings(stage: str, payload: Mapping[str, Any], made: Made) -> tuple[Finding, ...]:
+def findings(stage: str, payload: Mapping[str, Any], made: ReplyContents) -> tuple[Finding, ...]:
     """Return everything that differs from `payload`. If somebody interrupted the call, only that:
     the rest follows from it."""
     if made.interrupted:
         words = f"somebody pressed {made.interrupted} in the WebUI: the picture is not finished"
         return (Finding("interrupted", words),)
-    found: list[Finding] = []
-    if stage == UPSCALE:
-        found += _upscaled(payload, made)
-    elif payload.get("script_name"):
-        found += _colours(made.pictures, "one_colour")  # only the script knows what else it makes
-    else:
-        found += [*_pictures(payload, made), *_names(payload, made.info)]
-    return (*found, *failed_extensions(made.log, payload), *_fallbacks(made.log, payload))
+    found = CHECKS[STAGES[stage].makes](payload, made)
+    left_out = (
+        Finding("fallback", fallback.value, line=line, facts=(fallback.name,))
+        for fallback, line in fallbacks_in(made.log, payload).items()
+    )
+    return (*found, *failed_extensions(made.log, payload), *left_out)
 
 
-# -- txt2img and img2img: the pictures
+# -- pictures of a prompt
 
 
-def _pictures(payload: Mapping[str, Any], made: Made) -> list[Finding]:
+def _generated(payload: Mapping[str, Any], made: ReplyContents) -> list[Finding]:
+    if payload.get("script_name"):
+        return _colours(made.pictures, "one_colour")  # only the script knows what else it makes
+    return [*_pictures(payload, made), *_names(payload, made.info)]
+
+
+def _pictures(payload: Mapping[str, Any], made: ReplyContents) -> list[Finding]:
     asked = int(payload.get("batch_size") or 1) * int(payload.get("n_iter") or 1)
     if len(made.pictures) < asked:
-        words = f"the reply has {len(made.pictures)} images of {asked}"
+        words = f"the reply has {counted(len(made.pictures), 'image')} of {asked}"
         return [Finding("count", words)]
     # Any more are extras, such as the maps that a ControlNet adds.
     pictures = made.pictures[:asked]
@@ -150,7 +155,7 @@ def _sizes(
     for picture in pictures:
         if any(_is_near(picture.size, size) for size in asked):
             continue
-        source = given() if payload.get("init_images") else None
+        source = given()
         if source is not None and _is_near(picture.size, source.size):
             continue  # SD.Next's img2img, and an inpainted spot that is put back into its picture
         width, height = asked[0]
@@ -161,29 +166,18 @@ def _sizes(
 
 def _asked_sizes(payload: Mapping[str, Any]) -> list[Size]:
     """Return the sizes that are right; 0 for a side that the request leaves open."""
-    width, height = int(payload.get("width") or 0), int(payload.get("height") or 0)
-    if not payload.get("enable_hr"):
-        return [(width, height)]
-    x, y = int(payload.get("hr_resize_x") or 0), int(payload.get("hr_resize_y") or 0)
-    scale = float(payload.get("hr_scale") or 2)
-    if not (x or y):
-        larger = (int(width * scale), int(height * scale))
-    else:  # one side follows from the other (source)
-        larger = (x or _scaled(y, width, height), y or _scaled(x, height, width))
-    if payload.get("hr_upscaler") in (None, "None"):  # then SD.Next enlarges nothing (source)
-        return [larger, (width, height)]
+    first = int(payload.get("width") or 0), int(payload.get("height") or 0)
+    larger = hires_size(first, payload)
+    if payload.get("enable_hr") and payload.get("hr_upscaler") in (None, "None"):
+        return [larger, first]  # then SD.Next enlarges nothing (source)
     return [larger]
 
 
 def made_size(payload: Mapping[str, Any]) -> Size:
-    """Return the size of a txt2img's or img2img's pictures, after hires. A side that is not given
+    """Return the size of the pictures of a call with steps, after hires. A side that is not given
     is 512, the WebUIs' default."""
     sides = {side: payload.get(side) or 512 for side in ("width", "height")}
     return _asked_sizes({**payload, **sides})[0]
-
-
-def _scaled(known: int, side: int, other: int) -> int:
-    return known * side // other if other else 0
 
 
 def _is_near(size: Size, asked: Size) -> bool:
@@ -202,10 +196,10 @@ def _shown(size: Size) -> str:
     return "x".join(str(side or "?") for side in size)
 
 
-# -- extra-single-image
+# -- a picture that was enlarged
 
 
-def _upscaled(payload: Mapping[str, Any], made: Made) -> list[Finding]:
+def _enlarged(payload: Mapping[str, Any], made: ReplyContents) -> list[Finding]:
     if not made.pictures:
         return []
     picture, given = made.pictures[0], made.given()
@@ -213,10 +207,10 @@ def _upscaled(payload: Mapping[str, Any], made: Made) -> list[Finding]:
     colours = _colours(found, "one_colour_upscale")
     if given is None:
         return colours
-    return [*_enlarged(payload, picture.size, given.size), *colours]
+    return [*_larger(payload, picture.size, given.size), *colours]
 
 
-def _enlarged(payload: Mapping[str, Any], size: Size, given: Size) -> list[Finding]:
+def _larger(payload: Mapping[str, Any], size: Size, given: Size) -> list[Finding]:
     has_upscaler, wanted = names_upscaler(payload), _wanted(payload, given)
     if any(_is_near(size, want) for want in wanted):
         return []
@@ -372,8 +366,7 @@ def failed_extensions(log: Sequence[str], payload: Mapping[str, Any]) -> list[Fi
     ]
 
 
-def _fallbacks(log: Sequence[str], payload: Mapping[str, Any]) -> list[Finding]:
-    return [
-        Finding("fallback", fallback.value, line=line, facts=(fallback.name,))
-        for fallback, line in fallbacks_in(log, payload).items()
-    ]
+CHECKS: Mapping[Makes, Callable[[Mapping[str, Any], ReplyContents], list[Finding]]] = {
+    Makes.GENERATED: _generated,
+    Makes.ENLARGED: _enlarged,
+}

@@ -5,113 +5,164 @@ the YAML, matching.py finds the signature that explains a failure. Pure.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Callable
 from functools import cached_property
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
+from pydantic import ConfigDict, Field, PlainValidator, PrivateAttr, ValidationInfo, model_validator
+from pydantic_core import PydanticKnownError
+
+from sdwatch.policy.failure.exits import codes_of, unsigned
+from sdwatch.policy.failure.expression import BuiltinExpression, Expression
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
+from sdwatch.policy.job.schema import ONE_OR_MORE, Whole, Written, reading
 
 PIECES = ("rror", "not ", "iled", "ERRO", "tion", "vali", "emor", "TATU", "lloc", "vice", "Errn")
 """Four letters each that many texts have which are looked for: where a whole log has not even
 these, most of its 280 searches are saved."""
 
+Compile: TypeAlias = Callable[[str], Expression]
+"""Makes an expression of its text; the context in which a file of signatures is read. Raises
+ValueError."""
 
-class Proves(StrEnum):
-    """What a signature proves of a failure."""
-
-    POISONED = "poisoned"
-    HOLD = "hold"
-    JOB = "job"
-    ADVICE = "advice"
+_OF_LINES = ("log", "also", "printed")
+_GROUPS = re.compile(r"\\.|\([^()]*\)|\[[^\]]*\]")
 
 
-_PROVEN_BY = {
-    Diagnosis.POISONED: Proves.POISONED,
-    Diagnosis.NOT_USABLE: Proves.HOLD,
-    Diagnosis.STORAGE: Proves.HOLD,
-    Diagnosis.BUSY: Proves.HOLD,
-    Diagnosis.BAD_REQUEST: Proves.JOB,
-}
+def _compiled(text: Any, info: ValidationInfo) -> Expression:
+    if isinstance(text, list | dict):
+        raise PydanticKnownError("string_type")
+    expression = cast(Compile, info.context)(text) if isinstance(text, str) else text
+    if isinstance(expression, BuiltinExpression):
+        return expression  # not compiled yet; tests check all of them
+    if info.field_name in _OF_LINES and expression.search(""):
+        raise ValueError("would fit every line")
+    return cast(Expression, expression)
 
 
-@dataclass(frozen=True)
-class Way:
-    """One way to recognize a failure. Everything that is given must hold. `begins`: plain text with
-    which every match of `log` starts, as far as that is known. `also`: what another line must fit.
-    `printed`: a line since the WebUI's start that it prints only once in its life."""
+def _exit_codes(text: str) -> tuple[int, ...]:
+    """Return the codes of a signal that is named, or a number: a status of Windows without its
+    sign."""
+    return codes_of(text) or (unsigned(int(text, 0)),)
 
-    status: tuple[int, ...] = ()
-    kind: re.Pattern[str] | None = None
-    said: re.Pattern[str] | None = None
-    log: re.Pattern[str] | None = None
-    exit: tuple[int, ...] = ()
+
+_Compiled: TypeAlias = Annotated[Expression, PlainValidator(_compiled)]
+_EXIT = reading(_exit_codes, "a whole number, or the name of a signal, as SIGSEGV")
+
+
+class Way(Written):
+    """One way to recognize a failure. Everything that is given must hold. `also`: what another line
+    must fit. `printed`: a line since the WebUI's start that it prints only once in its life."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    status: Annotated[tuple[Whole, ...], ONE_OR_MORE] = ()
+    kind: _Compiled | None = None
+    said: _Compiled | None = None
+    log: _Compiled | None = None
+    also: _Compiled | None = None
+    exit: Annotated[tuple[Annotated[tuple[int, ...], _EXIT], ...], ONE_OR_MORE] = ()
     memory_low: bool | None = None
     names_checkpoint: bool = False
-    begins: str = ""
-    also: re.Pattern[str] | None = None
-    printed: re.Pattern[str] | None = None
+    printed: _Compiled | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Way:
+        if not self.model_fields_set - {"names_checkpoint", "printed"}:
+            raise ValueError("names nothing to recognize it by")
+        if self.also is not None and self.log is None:
+            raise ValueError("also is for another line than that of log")
+        if self.printed is not None and not self.model_fields_set & {"kind", "said", "status"}:
+            raise ValueError("what was printed once explains a failure only beside its reply")
+        return self
+
+    @cached_property
+    def exits(self) -> tuple[int, ...]:
+        """Return all exit codes that fit."""
+        return tuple(code for codes in self.exit for code in codes)
+
+    @cached_property
+    def fixed_start(self) -> str:
+        """Return plain text with which every match of `log` starts, as far as that is known."""
+        return fixed_start(self.log.pattern if self.log else "")
 
     @cached_property
     def pieces(self) -> frozenset[str]:
-        """The pieces of PIECES that its beginning has."""
-        return frozenset(piece for piece in PIECES if piece in self.begins)
+        """Return the pieces of PIECES that its beginning has."""
+        return frozenset(piece for piece in PIECES if piece in self.fixed_start)
 
     @cached_property
     def by_body(self) -> bool:
-        """Whether the error body decides."""
+        """Return whether the error body decides."""
         return self.kind is not None or self.said is not None
 
     @cached_property
     def by_end(self) -> bool:
-        """Whether the end of the process decides."""
+        """Return whether the end of the process decides."""
         return bool(self.exit) or self.memory_low is not None
 
     @cached_property
     def by_log(self) -> bool:
-        """Whether the log alone decides."""
+        """Return whether the log alone decides."""
         return self.log is not None and not self.by_body and not self.by_end
 
     @cached_property
     def by_status(self) -> bool:
-        """Whether the bare HTTP status decides."""
+        """Return whether the bare HTTP status decides."""
         return not self.by_body and not self.by_end and self.log is None
 
 
-@dataclass(frozen=True)
-class Signature:
-    """One row of the data; signatures.yaml says what each field is. `builtin`: it came with
-    sdwatch, and is not the user's own."""
+def fixed_start(pattern: str) -> str:
+    """Return plain text with which every match of a regular expression starts; '' if unknown."""
+    plain = re.match(r"[\w :']*", pattern)
+    if plain is None or "|" in _GROUPS.sub("", pattern):
+        return ""
+    text = plain.group()
+    return text[:-1] if pattern[len(text) : len(text) + 1] in ("?", "*", "{") else text
 
-    name: str
-    ways: tuple[Way, ...]
+
+_WAITED_FOR = (Diagnosis.STORAGE, Diagnosis.BUSY, Diagnosis.NOT_USABLE)
+_Words: TypeAlias = Annotated[str, Field(min_length=1)]
+
+
+class Signature(Written):
+    """One row of the data; signatures.yaml says what each field is."""
+
+    name: _Words
+    when: Annotated[tuple[Way, ...], Field(min_length=1), ONE_OR_MORE]
     diagnosis: Diagnosis
-    cause: str
-    advice: str
-    source: str
+    cause: _Words
+    advice: _Words
+    source: _Words
     poisons: bool = False
     blames: Blamed | None = None
-    during: str = ""
+    during: Literal["start", "call"] | None = None
     vague: bool = False
     ends_start: bool = False
-    says: tuple[str, ...] = ()
+    says: Annotated[tuple[str, ...], ONE_OR_MORE] = ()
     yields: bool = False
-    builtin: bool = field(default=False, compare=False)
+    _builtin: bool = PrivateAttr(False)
+
+    @model_validator(mode="after")
+    def _cured_by_a_restart(self, info: ValidationInfo) -> Signature:
+        self._builtin = info.context is BuiltinExpression
+        if self.poisons and self.diagnosis in _WAITED_FOR:
+            raise ValueError(f"poisons asks for a restart, which does not cure {self.diagnosis!s}")
+        return self
 
     @property
-    def proves(self) -> tuple[Proves, ...]:
-        """What follows from it, beside its cause and its advice."""
-        proven = [_PROVEN_BY.get(self.diagnosis, Proves.ADVICE)]
-        if self.poisons and Proves.POISONED not in proven:
-            proven.append(Proves.POISONED)
-        return tuple(each for each in proven if each is not Proves.ADVICE) or (Proves.ADVICE,)
+    def builtin(self) -> bool:
+        """Return whether it came with sdwatch, and is not the user's own."""
+        return self._builtin
 
     @property
-    def tells_the_end(self) -> bool:
-        """Whether it knows how the process ended. Who is killed from outside dies of that,
+    def knows_the_exit(self) -> bool:
+        """Return whether it knows how the process ended. Who is killed from outside dies of that,
         whatever its log has complained about before."""
         return self.diagnosis is Diagnosis.CRASH and not self.vague
 
     @property
     def asks_for_memory(self) -> bool:
-        """Whether it depends on how much memory was left, which belongs to its cause then."""
-        return any(way.memory_low is False for way in self.ways)
+        """Return whether it depends on how much memory was left, which belongs to its cause
+        then."""
+        return any(way.memory_low is False for way in self.when)

@@ -1,4 +1,5 @@
-"""What people call a field, and where it goes: for the hint behind an unknown name. Pure.
+"""Aliases of fields: what people call a field, and where it goes, for the hint behind an unknown
+name. Pure.
 
 The names are those of A1111's and ComfyUI's own pages, of infotexts, of diffusers, and of what
 people wrote in reports (A1111#14103, A1111#3703, adetailer#527).
@@ -9,6 +10,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping
+
+from sdwatch.policy.job.stage_kinds import STAGES
 
 _SETTING = "write it as `override_settings: {{{0}}}`"
 _CHECKPOINT = _SETTING.format("sd_model_checkpoint: NAME")
@@ -85,7 +88,7 @@ _FIELDS = {alias: name for names, name in _NAMES.items() for alias in names.spli
 
 
 def misspells(name: str, known: Collection[str]) -> bool:
-    """Whether an unknown name is one of a stage's fields, with a mistake in it."""
+    """Return whether an unknown name is one of a stage's fields, with a mistake in it."""
     return name not in _ALSO_THERE and bool(difflib.get_close_matches(name, known, 1, _MISSPELT))
 
 
@@ -93,12 +96,12 @@ _ALSO_THERE = ("seed_enable_extras", "hr_resize_mode", "hr_denoising_strength", 
 """Fields of some WebUI that are only like another."""
 
 
-def where_it_goes(name: str, stage: str, fields: Mapping[str, frozenset[str]]) -> str:
-    """The hint for an unknown field `name` of a stage, as `; did you mean "n_iter"?`; '' where no
-    better one is known than the name that looks alike. `fields`: the names that each kind of stage
-    has."""
+def where_it_goes(name: str, stage: str) -> str:
+    """Return the hint for an unknown field `name` of a stage, as `; did you mean "n_iter"?`; ''
+    where no better one is known than the name that looks alike."""
     folded = re.sub(r"[\s\-]+", "_", name.strip().lower())
-    known = fields.get(stage, frozenset())
+    here = STAGES.get(stage)
+    known = here.fields.model_fields if here else {}
     if folded in known:
         return f'; did you mean "{folded}"?'
     meant = _FIELDS.get(folded, folded)
@@ -108,8 +111,8 @@ def where_it_goes(name: str, stage: str, fields: Mapping[str, frozenset[str]]) -
         return ""
     if found := _KNOWN.get(folded):
         return found
-    homes = [kind for kind, names in fields.items() if meant in names and kind != stage]
-    if homes:
-        short = {"extra-single-image": "upscale"}.get(homes[0], homes[0])
+    home = next((kind for kind in STAGES.values() if meant in kind.fields.model_fields), None)
+    if home:
+        short = home.short_name
         return f'; "{meant}" belongs to a stage of its own: `stages:` with `- {short}:` in it'
     return ""

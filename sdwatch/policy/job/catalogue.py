@@ -1,21 +1,22 @@
-"""What one WebUI has: its kind, the names in its lists, the fields that it knows. Pure.
+"""The catalogue of one WebUI: its kind, the names in its lists, the fields that it knows. Pure.
 
-Made from the answers to GET /sdapi/v1/… and /openapi.json. How a name is looked up was measured
-(measured) or is as in AUTOMATIC1111's code: it and Forge take names as they are written, so
-that `euler` and even `k_euler`, an alias in their own list, silently become DPM++ 2M; SD.Next
-passes over case. Where it is not known, a name is taken for right rather than refused.
+Made from the answers to GET /sdapi/v1/… and /openapi.json. How a name is looked up was measured,
+or is as in AUTOMATIC1111's code; what differs between kinds is in policy/kinds. Where it is not
+known, a name is taken for right rather than refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from pathlib import PureWindowsPath
 from typing import Any
 
-API = "/sdapi/v1/"
+from sdwatch.policy.job.stage_kinds import API, STAGES, StageKind, with_scripts
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.table import kind_by_routes, kind_of_bare_404
+from sdwatch.policy.kinds.unknown import UNKNOWN
 
 LISTS = (
     "sd-models", "samplers", "schedulers", "upscalers", "latent-upscale-modes", "scripts",
@@ -36,51 +37,9 @@ _MAY_BE_EMPTY = frozenset({"prompt-styles", "loras", "embeddings", "sd-vae", "sd
 """Those of what a person adds. No WebUI is without a sampler or an upscaler: such a list says
 nothing, and must not be held against a job."""
 
-GENERATIONS = ("txt2img", "img2img", "extra-single-image")
-
-_NEEDED = {"extra-single-image": "image"}
-
-_GONE_IN_NEO = ("reload-checkpoint", "hypernetworks", "realesrgan-models")
-"""Routes of Forge that Forge Neo has no more (its source, release 2.22)."""
-
 _CHECKSUM = re.compile(r"\s{0,8}\[[0-9a-fA-F]{8,64}\]\s*$")
 _LONGEST_VERSION = 100
 _MOST_NUMBER = 1e300
-
-
-class Kind(StrEnum):
-    """Which WebUI it is."""
-
-    FORGE = "forge"
-    FORGE_NEO = "forge-neo"
-    A1111 = "a1111"
-    SDNEXT = "sdnext"
-    SDCPP = "sdcpp"
-    UNKNOWN = "unknown"
-
-    @property
-    def words(self) -> str:
-        """As people call it."""
-        return _WORDS[self]
-
-    def with_version(self, version: str) -> str:
-        """Return kind and version in words; the kind once if the version starts with it."""
-        return version if version.startswith(self.words) else f"{self.words} {version}".strip()
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether it takes a name only as its list has it."""
-        return self in (Kind.FORGE, Kind.FORGE_NEO, Kind.A1111)
-
-
-_WORDS = {
-    Kind.FORGE: "Forge",
-    Kind.FORGE_NEO: "Forge Neo",
-    Kind.A1111: "AUTOMATIC1111",
-    Kind.SDNEXT: "SD.Next",
-    Kind.SDCPP: "stable-diffusion.cpp",
-    Kind.UNKNOWN: "of an unknown kind",
-}
 
 
 @dataclass(frozen=True)
@@ -96,7 +55,7 @@ class Names:
     files: tuple[str, ...] = ()
 
     def has_file(self, path: str) -> bool:
-        """Whether one of them is the file at the end of whose path `path` stands."""
+        """Return whether one of them is the file at the end of whose path `path` stands."""
         end = path.replace("\\", "/").lower()
         return any(file == end or file.endswith(f"/{end}") for file in self.files)
 
@@ -104,9 +63,19 @@ class Names:
         return (fold(name) if self.folds else name) in self.known
 
     def within(self, part: str) -> bool:
-        """Whether `part` is a part of one of them, as a search for a checkpoint goes."""
+        """Return whether `part` is a part of one of them, as a search for a checkpoint goes."""
         searched = fold(part) if self.folds else part
         return any(searched in name for name in self.known)
+
+
+def joined(lists: Sequence[Names]) -> Names:
+    """Return the names of several lists as one; `folds` as in the first."""
+    return Names(
+        shown=tuple(name for names in lists for name in names.shown),
+        known=frozenset(name for names in lists for name in names.known),
+        folds=lists[0].folds,
+        hints={hint: name for names in lists for hint, name in names.hints.items()},
+    )
 
 
 @dataclass(frozen=True)
@@ -132,11 +101,12 @@ JSON_TYPES: Mapping[str, tuple[type, ...]] = {
 """Of JSON Schema, and what is one of them here."""
 
 Stages = Mapping[str, Mapping[str, FieldRule] | None]
+Refusals = Callable[[str, Mapping[str, Any]], Iterable[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Of one generation of one WebUI; nothing is known of a new one.
+    """The catalogue of one incarnation of one WebUI; nothing is known of a new one.
 
     `lists`: the names by route, those of `scripts` by `scripts/txt2img` and so on, those of
     `script-info` by `script-info/txt2img/always-on` and `…/selectable`. `missing`: the
@@ -144,10 +114,11 @@ class Catalogue:
     where they are known; None: not known. `settings`: names of its settings, empty if not known.
     `cannot`: stages that it has and that fail, each with why; `useless`: upscalers that it lists
     and that do not enlarge, as those whose weights cannot be loaded, each with why. `rate_limit`:
-    SD.Next's, in its units a minute (a picture costs 5); 0: none; None: not known.
+    SD.Next's, in its units a minute (a picture costs 5); 0: none; None: not known. `refuses`:
+    returns which of a stage's fields have no counterpart on it, each with why; '' for all of it.
     """
 
-    kind: Kind = Kind.UNKNOWN
+    kind: Kind = UNKNOWN
     version: str = ""
     lists: Mapping[str, Names] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
@@ -156,83 +127,82 @@ class Catalogue:
     cannot: Mapping[str, str] = field(default_factory=dict)
     useless: Mapping[str, str] = field(default_factory=dict)
     rate_limit: int | None = None
+    refuses: Refusals | None = None
+
+    def with_refusals(self, refuses: Refusals) -> Catalogue:
+        """Return the catalogue with what its WebUI cannot do of a stage."""
+        return replace(self, refuses=refuses)
 
     def with_list(self, route: str, body: Any) -> Catalogue:
-        """With what this route answered. Raises ValueError where that is no list as expected."""
+        """Return the catalogue with what this route answered. Raises ValueError where that is no
+        list as expected."""
         names = _read(route, body, self.kind)
         others = self.without_list(route, "")
         missing = {name: why for name, why in self.missing.items() if name != route}
         return replace(self, lists={**others.lists, **names}, missing=missing)
 
     def with_version(self, body: Any) -> Catalogue:
-        """With what SD.Next answers to /sdapi/v1/version; a copy without git knows nothing."""
+        """Return the catalogue with the answer to /sdapi/v1/version; a copy without git knows
+        nothing."""
         said = (_at(body, key) for key in ("updated", "commit"))
         words = (word for word in said if isinstance(word, str) and word not in ("", "unknown"))
         return replace(self, version=" ".join(words)[:_LONGEST_VERSION])
 
     def with_options(self, body: Any) -> Catalogue:
-        """With what SD.Next answers to /sdapi/v1/options: it shows what differs from its default,
-        and not all of that."""
+        """Return the catalogue with the answer to /sdapi/v1/options, where a kind has its rate
+        limit. SD.Next shows what differs from its default, and not all of that."""
         limit = _at(body, "server_rate_limit")
         is_count = isinstance(limit, int) and not isinstance(limit, bool) and limit >= 0
         return replace(self, rate_limit=limit) if is_count else self
 
     def without_list(self, route: str, why: str) -> Catalogue:
-        """Without one, since this route did not give it."""
-        lists = {name: names for name, names in self.lists.items() if _route(name) != route}
+        """Return the catalogue without a list, since this route did not give it."""
+        lists = {
+            name: names for name, names in self.lists.items() if name.partition("/")[0] != route
+        }
         return replace(self, lists=lists, missing={**self.missing, route: why})
 
 
-def catalogue_of(openapi: Any, *, is_sdcpp: bool = False) -> Catalogue:
-    """What can be told of a WebUI by its /openapi.json, None where it gave none; no lists yet.
-    `is_sdcpp`: stable-diffusion.cpp's server, which is known by having none."""
-    if is_sdcpp:
-        return Catalogue(Kind.SDCPP, stages={"txt2img": None, "img2img": None})
+def catalogue_of(openapi: Any, *, bare_404: bool = False) -> Catalogue:
+    """Return what a WebUI's /openapi.json says of it (None where it gave none), without lists.
+    `bare_404`: it has none, and says so with a 404 without a body."""
+    if bare_404:
+        kind = kind_of_bare_404()
+        return Catalogue(kind, stages=dict.fromkeys(kind.stages_without_schema) or None)
     paths = openapi.get("paths") if isinstance(openapi, dict) else None
     if not isinstance(paths, dict):
         return Catalogue()
     schemas = _at(openapi, "components", "schemas")
-    there = (stage for stage in GENERATIONS if API + stage in paths)
-    stages = {stage: _fields(stage, paths[API + stage], schemas) for stage in there}
+    there = (stage for stage in STAGES.values() if stage.route in paths)
+    stages = {stage.name: _fields(stage, paths[stage.route], schemas) for stage in there}
     options = _at(schemas, "Options", "properties")
     settings = frozenset(options) if isinstance(options, dict) else frozenset()
-    return Catalogue(_kind(paths), stages=stages or None, settings=settings)
+    routes = {path.removeprefix(API) for path in paths if path.startswith(API)}
+    return Catalogue(kind_by_routes(routes), stages=stages or None, settings=settings)
 
 
 def fold(name: str) -> str:
-    """A name without case, spaces, `_` and `-`."""
+    """Return a name without case, spaces, `_` and `-`."""
     return re.sub(r"[\s_-]+", "", name).lower()
 
 
 def without_checksum(name: str) -> str:
-    """A checkpoint's title without ` [bd773b1ec0]`."""
+    """Return a checkpoint's title without ` [bd773b1ec0]`."""
     return _CHECKSUM.sub("", name)
-
-
-def _kind(paths: Mapping[str, Any]) -> Kind:
-    if API + "checkpoint" in paths:
-        return Kind.SDNEXT
-    if API + "sd-modules" in paths:
-        return Kind.FORGE if any(API + route in paths for route in _GONE_IN_NEO) else Kind.FORGE_NEO
-    return Kind.A1111 if API + "sd-vae" in paths else Kind.UNKNOWN
-
-
-def _route(name: str) -> str:
-    return name.partition("/")[0]
 
 
 # -- the fields
 
 
-def _fields(stage: str, path: Any, schemas: Any) -> Mapping[str, FieldRule] | None:
-    """The fields of a POST by its schema; None where that cannot be found, or is not of such a
-    stage: without the field that each of its calls has."""
+def _fields(stage: StageKind, path: Any, schemas: Any) -> Mapping[str, FieldRule] | None:
+    """Return the fields of a POST by its schema; None where that cannot be found, or is not of such
+    a stage: without the field that each of its calls has."""
     schema = _at(path, "post", "requestBody", "content", "application/json", "schema")
     reference = _at(schema, "$ref")
     if isinstance(reference, str):
         schema = _at(schemas, reference.rpartition("/")[2])
     properties = _at(schema, "properties")
-    if not isinstance(properties, dict) or _NEEDED.get(stage, "prompt") not in properties:
+    if not isinstance(properties, dict) or stage.needed_field not in properties:
         return None
     return {name: _rule(rule) for name, rule in properties.items()}
 
@@ -252,21 +222,22 @@ def _rule(schema: Any) -> FieldRule:
 
 
 def _types(kinds: list[Any]) -> frozenset[str]:
-    """Empty where one of them is none that JSON Schema has: what that takes, nobody knows."""
+    """Return the types; none where one of them is unknown to JSON Schema: nobody knows what that
+    takes."""
     types = [_at(kind, "type") for kind in kinds]
     known = frozenset(kind for kind in types if isinstance(kind, str) and kind in JSON_TYPES)
     return known if len(known) == len(set(map(str, types))) else frozenset()
 
 
 def _choices(values: Any) -> tuple[Any, ...]:
-    """Empty where one of them is none that can be told from others."""
+    """Return the choices; none where two of them cannot be distinguished."""
     plain = isinstance(values, list) and all(isinstance(v, str | int | None) for v in values)
     return tuple(values) if plain else ()
 
 
 def _number(value: Any) -> float | None:
-    """None for what bounds nothing: JSON has numbers that no float can hold, and Python reads NaN
-    and Infinity in it."""
+    """Return a bound, or None for what bounds nothing: JSON has numbers that no float can hold, and
+    Python reads NaN and Infinity in it."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if abs(value) <= _MOST_NUMBER else None
@@ -282,7 +253,7 @@ def _at(value: Any, *keys: str) -> Any:
 
 
 def _read(route: str, body: Any, kind: Kind) -> dict[str, Names]:
-    """Raises ValueError where nothing can be used of what should say something."""
+    """Return the lists in a route's reply. Raises ValueError where nothing in it can be used."""
     read = _read_any(route, body, kind)
     is_empty = route in _MAY_BE_EMPTY and not (body and isinstance(body, list))
     if not is_empty and not any(names.shown for names in read.values()):
@@ -304,14 +275,14 @@ def _read_any(route: str, body: Any, kind: Kind) -> dict[str, Names]:
         return {route: _samplers(items, kind)}
     entries = (_ENTRY.get(route, _plain)(item) for item in items)
     # AUTOMATIC1111 looks styles and modules up in ways that were not measured.
-    lenient = route in ("prompt-styles", "sd-modules", "sd-vae") or not kind.is_exact
+    lenient = route in ("prompt-styles", "sd-modules", "sd-vae") or not kind.exact_names
     paths = [_text(item, key) for item in items for key in ("filename", "path", "model_path")]
     files = tuple(path.replace("\\", "/").lower() for path in paths if path)
     return {route: replace(_names(entries, folds=lenient), files=files)}
 
 
 def _names(entries: Iterable[tuple[str, list[str]]], *, folds: bool) -> Names:
-    """From the name that is shown, and all that is taken for it."""
+    """Return the list of these entries: the name that is shown, and all that is taken for it."""
     listed = [(shown, [name for name in names if name]) for shown, names in entries if shown]
     hints: dict[str, str] = {}
     for shown, names in listed:
@@ -322,14 +293,15 @@ def _names(entries: Iterable[tuple[str, list[str]]], *, folds: bool) -> Names:
 
 
 def _plain(item: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """`name`, and where there is one also `label`, which is the one that people know."""
+    """Return `name`, and where there is one also `label`, which is the one that people know."""
     names = [_text(item, "name"), _text(item, "label")]
     return names[1] or names[0], [*names, *_aliases(item)]
 
 
 def _samplers(items: list[dict[str, Any]], kind: Kind) -> Names:
-    """Aliases only say what was meant where the WebUI does not take them."""
-    taken = not kind.is_exact
+    """Return the samplers. Aliases only suggest what was meant where the WebUI does not take
+    them."""
+    taken = not kind.exact_names
     entries = ((n, [n, *_aliases(i)] if taken else [n]) for i in items if (n := _text(i, "name")))
     made = _names(entries, folds=taken)
     named = ((name, item) for item in items if (name := _text(item, "name")))
@@ -346,14 +318,10 @@ def _checkpoint(item: Mapping[str, Any]) -> tuple[str, list[str]]:
     return title or name, names
 
 
-def _lora(item: Mapping[str, Any]) -> tuple[str, list[str]]:
+def _in_a_folder(item: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Return a LoRA or a style, which may be named without its folder."""
     name = _text(item, "name")
-    return name, [name, _text(item, "alias"), *_file_names(item, "path"), *_last(name)]
-
-
-def _style(item: Mapping[str, Any]) -> tuple[str, list[str]]:
-    name = _text(item, "name")
-    return name, [name, *_last(name)]
+    return name, [name, _text(item, "alias"), *_file_names(item, "path"), name.rpartition("/")[2]]
 
 
 def _module(item: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -363,15 +331,15 @@ def _module(item: Mapping[str, Any]) -> tuple[str, list[str]]:
 
 _ENTRY = {
     "sd-models": _checkpoint,
-    "loras": _lora,
-    "prompt-styles": _style,
+    "loras": _in_a_folder,
+    "prompt-styles": _in_a_folder,
     "sd-vae": _module,
     "sd-modules": _module,
 }
 
 
 def _scripts(body: Any) -> dict[str, Names]:
-    """They are looked up in lower case, whatever the kind."""
+    """Return the scripts, which are looked up in lower case, whatever the kind."""
     found = {}
     for stage, titles in body.items() if isinstance(body, dict) else ():
         if isinstance(titles, list):
@@ -383,13 +351,14 @@ def _scripts(body: Any) -> dict[str, Names]:
 
 
 def _script_roles(items: list[dict[str, Any]]) -> dict[str, Names]:
-    """Which scripts of /scripts run always and which are selected; not all of them are here."""
+    """Return which scripts of /scripts run always and which are selected; not all of them are
+    here."""
     found: dict[str, Names] = {}
-    for stage, is_img2img in (("txt2img", False), ("img2img", True)):
-        here = [item for item in items if item.get("is_img2img") is is_img2img]
+    for stage in with_scripts():
+        here = [item for item in items if item.get("is_img2img") is stage.needs_image]
         for role, always in ((ALWAYS_ON, True), (SELECTABLE, False)):
             names = [_text(item, "name") for item in here if item.get("is_alwayson") is always]
-            found[script_role(stage, role)] = _names(((n, [n]) for n in names), folds=True)
+            found[script_role(stage.name, role)] = _names(((n, [n]) for n in names), folds=True)
     return found
 
 
@@ -399,8 +368,8 @@ def script_role(stage: str, role: str) -> str:
 
 
 def _embeddings(body: Any) -> list[str]:
-    """Those of the model that is loaded: names and what they are; with SD.Next names alone, of
-    which it has none without a model (its schema; its source)."""
+    """Return the embeddings of the model that is loaded: names and what they are; with SD.Next
+    names alone, and none without a model (its schema; its source)."""
     parts = [_at(body, key) for key in ("loaded", "skipped")]
     if not isinstance(parts[0], dict | list):
         raise ValueError("it has no embeddings in it")
@@ -421,13 +390,7 @@ def _aliases(item: Mapping[str, Any]) -> list[str]:
 
 
 def _file_names(item: Mapping[str, Any], key: str) -> Iterator[str]:
-    """A file's name with and without its ending; the WebUI may run on either system."""
+    """Yield a file's name with and without its ending; the WebUI may run on either system."""
     if path := _text(item, key):
         yield PureWindowsPath(path).name
         yield PureWindowsPath(path).stem
-
-
-def _last(name: str) -> Iterator[str]:
-    """The last part of `folder/name`."""
-    if "/" in name:
-        yield name.rpartition("/")[2]

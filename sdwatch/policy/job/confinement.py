@@ -1,5 +1,5 @@
-"""What in a job would reach beyond it: to the WebUI's own files and folders, what it saves, the
-network, its code. Pure.
+"""Find what in a job would reach beyond it: to the WebUI's own files and folders, what it saves,
+the network, its code. Pure.
 
 Whoever may drop a job may draw pictures with the WebUI, and nothing else that the WebUI's user
 may. So a job names checkpoints, scripts and styles, and never a place. Names of settings are those
@@ -13,10 +13,12 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence, shown
 from sdwatch.policy.job.places import files_named_in, is_data, texts_in
-from sdwatch.policy.job.scripts import Where, is_name, where
+from sdwatch.policy.job.scripts import Where, is_name, texts_below
+from sdwatch.policy.job.stage_kinds import IMAGE_FIELDS, PROMPTS
 
 # A name, or one word of it between underscores, and why no job sets it. Matched with DOTALL: a name
 # may contain a line end, and would otherwise pass, and be tried again from each of its underscores.
@@ -66,12 +68,11 @@ _JPEG = re.compile(r"/9j/[A-Za-z0-9+/\s]{40,}={0,2}")  # as base64, which looks 
 
 _NO_TEXT = re.compile(r"(true|false|yes|no|on|off|[-+.0-9e]*)")
 
-_HINT = ' ("allow" in the config makes exceptions)'
+_HINT = ' (to permit it, name it under "allow" in the config)'
 
 # Free text, or told of elsewhere.
 _NOT_NAMES = (
-    "prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt", "comments", "name",
-    "init_images", "image", "mask",
+    *PROMPTS, "comments", "name", *IMAGE_FIELDS, "input", "payload", "outputs",
 )  # fmt: skip
 
 # Fields that are refused but for these values, and why. `do_not_save_samples: false` is not here:
@@ -91,20 +92,24 @@ _FIELDS: dict[str, tuple[tuple[str, ...], str]] = {
 class JobRules:
     """What the config lets jobs do. `allow`: names of settings, scripts and fields that would be
     refused, and of settings that the WebUI does not list; `max_image`: pixels of an image that a
-    job brings."""
+    job brings; `max_points`: points of one job. `wildcards`: a folder with a file of lines for each
+    `__name__`; `inbox`: whose `_defaults.yaml` jobs get."""
 
     allow: tuple[str, ...] = ()
     max_image: int = 100_000_000
+    max_points: int = 10_000
+    wildcards: Path | None = None
+    inbox: Path | None = None
 
     def allows(self, name: str) -> bool:
-        """Whether the config names it under `allow`."""
+        """Return whether the config names it under `allow`."""
         return name.lower() in map(str.lower, self.allow)
 
 
 def beyond(
     stage: Mapping, rules: JobRules, is_own: Callable[[str], bool] = lambda _: False
 ) -> Iterator[tuple[Node, str]]:
-    """What in the fields of a stage reaches beyond the job: where it stands, and why it is
+    """Yield what in the fields of a stage reaches beyond the job: where it stands, and why it is
     refused. `is_own`: whether a text names a file of the job."""
     given = {key.text: value for key, value in stage.entries}
     script = given.get("script_name")
@@ -128,10 +133,24 @@ def beyond(
             yield from _places(value, name)
 
 
+def beyond_in(key: Scalar, value: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
+    """Yield the same for a field that sdwatch does not know: what by its name belongs to no job,
+    and each place, address and file in it."""
+    if rules.allows(key.text):
+        return
+    name = key.text.lower()
+    why = next((why for rule, why in _SETTINGS if re.fullmatch(rule, name, re.DOTALL)), "")
+    if why or _place_in(key.text):
+        yield key, f"{_named(key.text)} is refused: {why or 'it is a place'}{_HINT}"
+    elif not name.endswith("prompt"):
+        yield from _places(value, key.text)
+        yield from _files(value, key.text, lambda _: False)
+
+
 def _field(name: str, node: Node) -> Iterator[tuple[Node, str]]:
     fine, why = _FIELDS[name]
     if isinstance(node, Scalar) and not node.is_null and node.text.lower() not in fine:
-        yield node, f'"{name}" is not for a job to set so: {why}{_HINT}'
+        yield node, f'"{name}" is refused: {why}{_HINT}'
 
 
 def _settings(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
@@ -141,7 +160,7 @@ def _settings(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
         name = key.text.lower()
         why = next((why for rule, why in _SETTINGS if re.fullmatch(rule, name, re.DOTALL)), "")
         if why:
-            yield key, f"{_named(key.text)} is not for a job to set: {why}{_HINT}"
+            yield key, f"{_named(key.text)} is refused: {why}{_HINT}"
         else:
             yield from _places(value, key.text)
 
@@ -161,13 +180,13 @@ def _script(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
         return
     for name, why in _SCRIPTS:
         if node.text.lower().startswith(name):
-            yield node, f'the script "{name}" is not for a job to run: {why}{_HINT}'
+            yield node, f'the script "{name}" is refused: {why}{_HINT}'
             return
     yield from _places(node, "script_name")
 
 
 def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
-    """Texts that are a path or an address, in `within` and anywhere below it."""
+    """Yield texts that are a path or an address, in `within` and anywhere below it."""
     if isinstance(node, Sequence):
         for item in node.items:
             yield from _places(item, within)
@@ -179,36 +198,25 @@ def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
                 yield from _places(value, within)
     elif not node.is_null and (what := _place_in(node.text)):
         bare = _bare_name(node.text)
-        instead = f'write its bare name, "{bare}"' if bare else "a job names what the WebUI lists"
-        yield node, f"{_named(within)} is given {what}; {instead}{_HINT}"
+        instead = f'write its bare name, "{bare}"' if bare else "use a name that the WebUI lists"
+        yield node, f"{_named(within)} contains {what}; {instead}{_HINT}"
 
 
-def _files(
-    node: Node, within: str, is_own: Callable[[str], bool], place: Where = Where.PERHAPS
-) -> Iterator[tuple[Node, str]]:
+def _files(node: Node, within: str, is_own: Callable[[str], bool]) -> Iterator[tuple[Node, str]]:
     """Return texts in a script's arguments that name a file in a folder by a relative path: an
     extension opens it below the WebUI's folder. The WebUI's lists decide what may be a model's name
     (see name_checks.py); what is in the place of an image is a file of the job (see scripts.py)."""
-    if isinstance(node, Sequence):
-        for item in node.items:
-            yield from _files(item, within, is_own, place)
-    elif isinstance(node, Mapping):
-        for key, value in node.entries:
-            if not key.text.lower().endswith("prompt"):
-                yield from _files(value, within, is_own, where(key.text))
-    elif (
-        not node.is_null
-        and not (is_name(node.text, place) and (place is Where.IMAGE or is_own(node.text)))
-        and not _place_in(node.text)
-        and any(is_data(file) for text, _ in texts_in(node.text) for file in files_named_in(text))
-    ):
-        yield (
-            node,
-            (
-                f"{_named(within)} is given a file in a folder, which is opened on the "
-                f"WebUI's disk; a file of the job stands under an image's key, as `image:`{_HINT}"
-            ),
-        )
+    why = (
+        f"{_named(within)} contains a path, and the WebUI would open that file on its own disk; to "
+        f"name an image of the job, use an image key such as `image:`{_HINT}"
+    )
+    for scalar, place in texts_below(node, prompts=False):
+        text = scalar.text
+        is_image = is_name(text, place) and (place is Where.IMAGE or is_own(text))
+        if not (scalar.is_null or is_image or _place_in(text)) and any(
+            is_data(file) for inner, _ in texts_in(text) for file in files_named_in(inner)
+        ):
+            yield scalar, why
 
 
 _MODEL_FILE = re.compile(
@@ -217,13 +225,13 @@ _MODEL_FILE = re.compile(
 
 
 def _bare_name(path: str) -> str:
-    """The name by which a WebUI lists the model file that a path leads to, or ''."""
+    """Return the name by which a WebUI lists the model file that a path leads to, or ''."""
     found = _MODEL_FILE.fullmatch(path.strip())
     return found[1] if found else ""
 
 
 def _is_text(node: Node) -> bool:
-    """Whether it says anything but yes, no or a number."""
+    """Return whether it says anything but yes, no or a number."""
     return (
         isinstance(node, Scalar)
         and not node.is_null
@@ -232,17 +240,17 @@ def _is_text(node: Node) -> bool:
 
 
 def _named(name: str) -> str:
-    """As `shown`, but one long word is a name and not a prompt."""
+    """Return a name for a message: as `shown`, but one long word is a name and not a prompt."""
     return f'"{name}"' if re.fullmatch(r"\w{1,60}", name) else shown(name)
 
 
 def _place_in(text: str) -> str:
-    """What kind of place a text is, or one that it holds as JSON; else an empty text."""
+    """Return what kind of place a text is, or one that it holds as JSON; else an empty text."""
     return next(filter(None, (_place(inner) for inner, _ in texts_in(text))), "")
 
 
 def _place(text: str) -> str:
-    """What kind of place this text is, or an empty text."""
+    """Return what kind of place this text is, or an empty text."""
     if _JPEG.fullmatch(text.rstrip()):
         return ""
     for line in map(_visible, text.splitlines()):
@@ -257,7 +265,8 @@ def _place(text: str) -> str:
 
 
 def _visible(line: str) -> str:
-    """Without control and format characters: a path behind a zero-width one is a path."""
+    """Return a line without control and format characters: a path behind a zero-width one is a
+    path."""
     if line.isascii() and line.isprintable():
         return line
     return "".join(sign for sign in line if unicodedata.category(sign) not in ("Cc", "Cf"))

@@ -22,6 +22,9 @@ from sdwatch.errors import FileProblems, Problem
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
 MAX_NODES = 20_000
+LINES = 1 << 25
+"""More than a file has. The lines of another file that is read with a document are counted on from
+here, see sources.py."""
 
 _LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
@@ -142,7 +145,7 @@ def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar,
     found: dict[str, tuple[Scalar, Node]] = {}
     for key, value in mapping.entries:
         if key.text in found:
-            first = found[key.text][0].line
+            first = found[key.text][0].line % LINES
             message = f"{shown(key.text)} is there twice, first in line {first}; keep one"
             problems.append(Problem(key.line, key.column, message))
         else:

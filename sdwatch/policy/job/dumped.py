@@ -1,4 +1,4 @@
-"""Fields that WebUIs write into their own dumps of a request and that say nothing. Pure.
+"""Drop fields that WebUIs write into their own dumps of a request and that say nothing. Pure.
 
 `seed_enable_extras` is in payloads of A1111 0.9 and Forge (forge#2041); SD.Next 058a7f0c dumps some
 200 fields of its own, nearly all at their defaults, which are known from its openapi.json.
@@ -33,7 +33,7 @@ _DEFAULTS = (
 
 
 def says_nothing(name: str, value: Node) -> bool:
-    """Whether an unknown field is only there because a WebUI dumped it."""
+    """Return whether an unknown field is only there because a WebUI dumped it."""
     if name in _ALWAYS:
         return True
     if not _AT_DEFAULT.fullmatch(name):
@@ -44,8 +44,8 @@ def says_nothing(name: str, value: Node) -> bool:
 
 
 def without_dumped(node: Node, known: frozenset[str]) -> tuple[Node, tuple[Scalar, ...]]:
-    """The fields of a stage without those that say nothing, and the keys of these. `known`: the
-    names that the stage has."""
+    """Return the fields of a stage without those that say nothing, and the keys of these. `known`:
+    the names that the stage has."""
     if not isinstance(node, Mapping):
         return node, ()
     dumped = tuple(

@@ -1,4 +1,4 @@
-"""The settings that a WebUI writes into its pictures, pasted as a job. Pure.
+"""Read a job from the settings that a WebUI writes into its pictures. Pure.
 
     a castle <lora:add_detail:0.6>
     Negative prompt: bad
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sdwatch.policy.job.document import Mapping, Node, Scalar
+from sdwatch.policy.job.stage_kinds import PROMPTS
 
 # As WebUIs write it: `steps: 20, seed: 5` may be a line of YAML in braces.
 _LAST_LINE = re.compile(r"Steps: \d+, (?:[A-Z][^,:\n]*: )")
@@ -58,7 +59,8 @@ _SIZES = {
 
 @dataclass(frozen=True)
 class Infotext:
-    """It as a document, with its places in the text; `left_out`: keys that become no field."""
+    """An infotext as a document, with its places in the text; `left_out`: keys that become no
+    field."""
 
     root: Mapping
     left_out: tuple[str, ...]
@@ -66,20 +68,20 @@ class Infotext:
 
 
 def looks_like_infotext(text: str) -> bool:
-    """Whether the last line that says anything is one of `Steps: 20, Sampler: …`."""
+    """Return whether the last line that says anything is one of `Steps: 20, Sampler: …`."""
     lines = text.strip().splitlines()
     return bool(lines) and _LAST_LINE.match(lines[-1].lstrip()) is not None
 
 
 def read_infotext(text: str) -> Infotext:
-    """The fields of an infotext (see `looks_like_infotext`)."""
+    """Return the fields of an infotext (see `looks_like_infotext`)."""
     lines = text.rstrip().splitlines()
     last = len(lines)
-    begin = next((n for n, line in enumerate(lines) if line.startswith(_NEGATIVE)), last - 1)
-    entries = [_entry("prompt", "\n".join(lines[:begin]).strip(), 1)]
-    if begin < last - 1:
-        negative = "\n".join(lines[begin : last - 1]).removeprefix(_NEGATIVE).strip()
-        entries.append(_entry("negative_prompt", negative, begin + 1))
+    start = next((n for n, line in enumerate(lines) if line.startswith(_NEGATIVE)), last - 1)
+    entries = [_entry("prompt", "\n".join(lines[:start]).strip(), 1)]
+    if start < last - 1:
+        negative = "\n".join(lines[start : last - 1]).removeprefix(_NEGATIVE).strip()
+        entries.append(_entry("negative_prompt", negative, start + 1))
     reader = _Reader(last)
     for part in _parts(lines[-1]):
         reader.part(part[1], _unquoted(part[2].strip()), part.start(1) + 1)
@@ -87,7 +89,8 @@ def read_infotext(text: str) -> Infotext:
 
 
 def _parts(line: str) -> Iterator[re.Match[str]]:
-    """Each `Key: value` of the last line; what is none is passed over up to the next comma."""
+    """Yield each `Key: value` of the last line; what is none is passed over up to the next
+    comma."""
     at = 0
     while at < len(line):
         if found := _PART.match(line, at):
@@ -107,7 +110,7 @@ class _Reader:
         self._hires = False
 
     def part(self, key: str, value: str, column: int) -> None:
-        """One `Key: value`."""
+        """Sort one `Key: value`."""
         low = key.lower()
         self._hires |= low in ("hires upscale", "hires resize", "hires steps", "hires upscaler")
         if (field := _FIELDS.get(low)) is not None:
@@ -128,7 +131,7 @@ class _Reader:
             self.left_out.append(key)
 
     def entries(self) -> list[tuple[Scalar, Node]]:
-        """The fields of the last line."""
+        """Return the fields of the last line."""
         made = list(self._fields)
         if self._hires:
             made.append(_entry("enable_hr", "true", self._line))
@@ -139,8 +142,7 @@ class _Reader:
 
 
 def _entry(name: str, value: str, line: int, column: int = 1) -> tuple[Scalar, Node]:
-    text = name in ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
-    return Scalar(name, line, column), Scalar(value, line, column, quoted=text)
+    return Scalar(name, line, column), Scalar(value, line, column, quoted=name in PROMPTS)
 
 
 def _unquoted(value: str) -> str:

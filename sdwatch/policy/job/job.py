@@ -11,13 +11,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
 from functools import partial
-from typing import Annotated, Any, Literal, TypeAlias
-
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from itertools import islice
+from typing import Any
 
 from sdwatch.errors import FileProblems, JobError, Problem
 from sdwatch.policy.job import document
 from sdwatch.policy.job.aliases import where_it_goes
+from sdwatch.policy.job.conduct import Conduct, conduct_of
 from sdwatch.policy.job.confinement import JobRules, beyond
 from sdwatch.policy.job.document import (
     Node,
@@ -32,10 +32,15 @@ from sdwatch.policy.job.document import (
     written_wrong,
 )
 from sdwatch.policy.job.dumped import without_dumped
-from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.job.expansion import OnFailure, is_part, read_expansion
+from sdwatch.policy.job.forms import Header, StageForms
+from sdwatch.policy.job.graph import OWN, LinkReader, Links, StageIds, ids_of
 from sdwatch.policy.job.infotext import Infotext, looks_like_infotext, read_infotext
+from sdwatch.policy.job.job_files import NOTHING, JobFiles, Outside, read_defaults
 from sdwatch.policy.job.job_images import JobImages, Size
-from sdwatch.policy.job.schema import Places, found, nearest, read_with_places, readable
+from sdwatch.policy.job.points import ONE, Points
+from sdwatch.policy.job.result import Format, Keep, OutputWish, wrong_in_pattern
+from sdwatch.policy.job.schema import Written, found, read_model, readable
 from sdwatch.policy.job.scripts import (
     SCRIPT_FIELDS,
     Where,
@@ -44,73 +49,88 @@ from sdwatch.policy.job.scripts import (
     misshapen,
     with_images,
 )
+from sdwatch.policy.job.sources import Sources
+from sdwatch.policy.job.stage_kinds import (
+    IMAGE_FIELDS,
+    PROMPTS,
+)
+from sdwatch.policy.job.template import Part, Template, with_fixed
+from sdwatch.policy.job.wildcards import Wildcards
 
-StageKind: TypeAlias = Literal["txt2img", "img2img", "extra-single-image"]
+_MOST_SAMPLES = 200
+_MOST_PROBLEMS = 100
 
-STAGE_KINDS: tuple[StageKind, ...] = ("txt2img", "img2img", "extra-single-image")
-STAGE_ALIASES: Mapping[str, StageKind] = {"upscale": "extra-single-image"}
-STAGE_FIELDS: Mapping[StageKind, type[BaseModel]] = {
-    "txt2img": Txt2ImgFields,
-    "img2img": Img2ImgFields,
-    "extra-single-image": ExtraSingleImageFields,
-}
-_NAMES_OF_STAGES = {str(kind): frozenset(m.model_fields) for kind, m in STAGE_FIELDS.items()}
-IMAGE_FIELDS = ("init_images", "image", "mask")
-MAX_STAGES = 100
 
 # Fields that would break how sdwatch runs a stage, and why.
 _DROPPED = {
     "send_images": "the WebUI would return nothing",
     "force_task_id": "sdwatch names its tasks itself",
 }
-_PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a job: the fields that its author gave, typed, without defaults.
+    """One step of a job: the fields that its author gave, typed, without defaults. `kind`: its name
+    in stage_kinds.py.
 
     Images are names within the job folder: `init_images` (a list), `image`, `mask`;
     `script_images` are those in the arguments of its scripts. `line`: where the stage starts in its
-    file; `places`: line and column of each value by its path; `()` is the stage itself.
+    file; `node`: it, as it was written, for the places of its values. `links`: whose images it
+    takes.
     """
 
-    kind: StageKind
+    kind: str
     fields: Mapping[str, Any]
     line: int
-    places: Places = dataclass_field(default_factory=dict, compare=False, repr=False)
+    node: Node | None = dataclass_field(default=None, compare=False, repr=False)
     script_images: tuple[str, ...] = ()
+    links: Links = Links()  # noqa: RUF009 - it is frozen
+
+    @property
+    def texts(self) -> dict[str, Any]:
+        """Return all fields that are sent, also those that sdwatch does not know."""
+        return {**self.fields, **self.links.payload}
 
 
 @dataclass(frozen=True)
 class Job:
-    """A job file's content. Higher `priority` comes first; 0 if none was given. `sizes`: width and
-    height in pixels of the images beside it, by name, when it was read."""
+    """A job file's content. Higher `priority` comes first; 0 if none was given. `stages`: those of
+    its first point, and nearly always of its only one; `sizes`: width and height in pixels of the
+    images beside it, by name, when it was read; `named`: the files beside it that it names;
+    `random_seed`: for all that is left to chance, None if the run picks one; `keep`: the stages
+    whose pictures are part of the result; `outputs`: how they are named for people."""
 
     name: str
     priority: int
     stages: tuple[Stage, ...]
     warnings: tuple[Problem, ...] = ()
     sizes: Mapping[str, Size] = dataclass_field(default_factory=dict, compare=False)
-
-
-class Header(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
-        None, description="For people; default: the file's name."
+    points: Points = ONE
+    on_failure: OnFailure = OnFailure.CONTINUE
+    random_seed: int | None = None
+    conduct: Conduct = Conduct()  # noqa: RUF009 - it is frozen
+    named: frozenset[str] = dataclass_field(default=frozenset(), compare=False)
+    keep: Keep = Keep.ALL
+    outputs: OutputWish = OutputWish()  # noqa: RUF009 - it is frozen
+    sources: Sources = dataclass_field(default_factory=Sources, compare=False, repr=False)
+    make: Callable[[int, int], tuple[Stage, ...]] | None = dataclass_field(
+        default=None, compare=False, repr=False
     )
-    priority: Annotated[int, Field(ge=-1000, le=1000)] | None = Field(
-        None, description="Higher comes first; default: 0."
-    )
 
+    def stages_of(self, point: int, random_seed: int) -> tuple[Stage, ...]:
+        """Return the stages of a point; `random_seed`: for all that is left to chance. Raises
+        JobError where the values of this point do not go together."""
+        return self.stages if self.make is None else self.make(point, random_seed)
 
-ShortForm = create_model("ShortForm", __base__=(Header, Txt2ImgFields))
-
-
-def _unseen(name: str) -> Size | None:
-    del name
-    return None
+    def samples(self) -> Iterator[tuple[Stage, ...]]:
+        """Yield the stages of points in which each value is, for checks; of many some."""
+        yield self.stages
+        if self.points.are_several:
+            for number, _ in islice(self.points.covering(), 1, _MOST_SAMPLES):
+                try:
+                    yield self.stages_of(number, 0)
+                except JobError:
+                    continue  # it fails by itself
 
 
 def parse_job(
@@ -120,20 +140,26 @@ def parse_job(
     default_name: str = "",
     *,
     rules: JobRules = JobRules(),  # noqa: B008 - it is frozen
-    look: Callable[[str], Size | None] = _unseen,
+    look: Callable[[str], Size | None] = lambda _: None,
+    read: Callable[[str], bytes] = lambda _: b"",
+    folder: str = "",
+    outside: Outside = NOTHING,
 ) -> Job:
-    """Return the job in `data`; `file` is only named in errors.
+    """Return the job in `data`; `file` is only named in errors, and so is `folder`, which comes
+    before the names of files beside it.
 
     `images`: names of the images in the job's folder, relative to it, with `/`; None for a job that
     is a single file. `look` returns the size of an image that is there, or raises SpoolError for
-    one that cannot be used, with a text such as `is cut off`; each is looked at once. Raises
-    JobError with every problem."""
+    one that cannot be used, with a text such as `is cut off`; each is looked at once. `read`
+    returns the bytes of another file that is there. `outside`: what the job takes from there.
+    Raises JobError with every problem."""
     infotext = _infotext_in(data)
     try:
         root = infotext.root if infotext else parse_document(data, file)
     except FileProblems as error:
         raise JobError(file, readable(error.problems)) from None
-    reader = _JobReader(JobImages(images, look), rules)
+    files = JobFiles(images, read, folder, outside)
+    reader = _JobReader(JobImages(images, look), rules, files, file)
     if infotext and infotext.left_out:
         left_out = f"left out of the picture's settings: {', '.join(infotext.left_out)}"
         reader.warnings.append(Problem(infotext.line, 1, left_out))
@@ -142,7 +168,8 @@ def parse_job(
         if not infotext and (why := written_wrong(text_of(data))):
             reader.problems.append(why)
         at_end = open_end(root, data)
-        raise JobError(file, readable(unfinished_at(at_end, reader.problems)))
+        problems = reader.sources.all_located(unfinished_at(at_end, reader.problems))
+        raise JobError(file, readable(problems))
     return job
 
 
@@ -166,21 +193,23 @@ def image_names(stage: Stage) -> list[str]:
     """Return the images of the job folder that a stage names, in the order of its fields."""
     given = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
     names = [name for one in given for name in ([one] if isinstance(one, str) else one)]
-    return [*names, *stage.script_images]
+    return [*names, *stage.links.inputs, *stage.script_images]
 
 
 class _JobReader:
     """Turns a document into a job and collects problems and warnings."""
 
-    def __init__(
-        self,
-        images: JobImages,
-        rules: JobRules,
-    ) -> None:
+    def __init__(self, images: JobImages, rules: JobRules, files: JobFiles, file: str) -> None:
         self.images = images
         self.rules = rules
+        self.files = files
+        self.file = file
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.named: set[str] = set()
+        self.ids = StageIds()
+        self.numbers: dict[tuple[int, int], int] = {}  # of stages, by the place of their key
+        self.sources = Sources()
 
     def job(self, root: Node, default_name: str) -> Job:
         if not isinstance(root, document.Mapping):
@@ -191,104 +220,121 @@ class _JobReader:
             )
             return Job("", 0, ())
         keys = unique(root, self.problems)
-        if "stages" in keys:
-            header, stages = self.long_form(root, keys)
-        else:
-            header, stages = self.short_form(root, keys)
-        name = header.get("name", default_name)
+        most = self.rules.max_points
+        expansion, problems = read_expansion(root, self.files, most, self.sources)
+        self.problems += problems
+        if problems:
+            return Job("", 0, ())
+        defaults = [expansion.defaults, *read_defaults(self.files, self.sources, self.problems)]
+        entries = tuple(entry for entry in root.entries if not is_part(entry[0].text))
+        rest = replace(root, entries=entries)
+        given = {key.text for entries in defaults for key, _ in entries}
+        forms = StageForms({*expansion.names, *given}, self.problems)
+        parts, head = forms.parts_of(rest, keys)
+        header = self.fields(with_fixed(head, expansion, self.problems), Header, "job")
+        wildcards = Wildcards(self.files.wildcard, self.sources, self.problems)
+        template = Template(parts, expansion, wildcards, defaults)
+        self.note_places(template)
+        first = template.parts(1, 0)
+        self.problems += template.problems
+        stages = [self.stage(part, first=part is first[0]) for part in first]
+        if not self.problems:
+            self.check_points(template)
         return Job(
-            name, header.get("priority", 0), tuple(stages), tuple(self.warnings), self.images.sizes
+            header.get("name", default_name),
+            header.get("priority", 0),
+            tuple(stages),
+            tuple(self.sources.all_located(self.warnings)),
+            self.images.sizes,
+            expansion.points,
+            expansion.on_failure,
+            expansion.random_seed,
+            conduct_of(header),
+            frozenset(self.named),
+            Keep(header.get("keep", Keep.ALL)),
+            self.outputs(header.get("outputs") or {}, keys, expansion.names),
+            self.sources,
+            partial(self.make, template) if template.varies else None,
         )
 
-    def short_form(
-        self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
-    ) -> tuple[dict[str, Any], list[Stage]]:
-        """Read one txt2img stage, with its fields at the top level."""
-        if any(_kind(key) for key in keys):
-            self.fail(root, 'put the stage into a list under "stages:", as `- txt2img:`')
-            return {}, []
-        prompt = keys.get("prompt")
-        misspelt = prompt is None and any('"prompt"' in nearest(key, ("prompt",)) for key in keys)
-        if misspelt:
-            pass  # reported at its place
-        elif prompt is None or (isinstance(prompt[1], Scalar) and prompt[1].is_null):
-            self.fail(
-                prompt[0] if prompt else root, 'a job needs a "prompt" with a text, or "stages"'
-            )
-        fields, places = self.fields(root, ShortForm, "txt2img")
-        header = {key: fields.pop(key) for key in Header.model_fields if key in fields}
-        return header, [Stage("txt2img", fields, root.line, places, self.script_images(fields))]
+    def note_places(self, template: Template) -> None:
+        """Note the ids of the stages, and which part is written where."""
+        self.ids, wrong = ids_of(template.written)
+        for place, why in wrong:
+            self.fail(place, why)
+        places = ((part.key.line, part.key.column) for part in template.written)
+        self.numbers = {place: number for number, place in enumerate(places, 1)}
 
-    def long_form(
-        self, root: document.Mapping, keys: dict[str, tuple[Scalar, Node]]
-    ) -> tuple[dict[str, Any], list[Stage]]:
-        """Read `stages:`, with only name and priority beside it."""
-        head = []
-        for key, value in root.entries:
-            if key.text in Header.model_fields:
-                head.append((key, value))
-            elif key.text in ShortForm.model_fields:
-                self.fail(
-                    key,
-                    f'"{key.text}" is beside "stages"; move it into a stage, or remove "stages"',
-                )
-            elif key.text != "stages":
-                near = nearest(key.text, (*Header.model_fields, "stages"))
-                self.fail(key, f"unknown field {found(key)} in a job{near}")
-        only_head = document.Mapping(tuple(head), root.line, root.column)
-        header, _ = self.fields(only_head, Header, "job")
-        return header, self.stages(keys["stages"][1])
+    def outputs(
+        self, given: Mapping[str, Any], keys: Mapping[str, Any], names: Collection[str]
+    ) -> OutputWish:
+        """Return what the job says about its outputs. `names`: of its values."""
+        name, wanted = given.get("name"), given.get("format")
+        if name and (why := wrong_in_pattern(name, names)):
+            self.fail(keys["outputs"][1], why)
+        return OutputWish(name, Format(wanted) if wanted else None)
 
-    def stages(self, node: Node) -> list[Stage]:
-        if not isinstance(node, Sequence) or not node.items:
-            what = "an empty list" if isinstance(node, Sequence) else found(node)
-            self.fail(node, f"stages must be a list such as `- txt2img:`, not {what}")
+    def make(self, template: Template, number: int, random_seed: int) -> tuple[Stage, ...]:
+        """Return the stages of a point. Raises JobError."""
+        self.problems = template.problems = []
+        parts = template.parts(number, random_seed)
+        stages = tuple(self.stage(part, first=part is parts[0]) for part in parts)
+        if self.problems:
+            problems = self.sources.all_located(self.at_point(template, number))
+            raise JobError(self.file, readable(problems))
+        return stages
+
+    def check_points(self, template: Template) -> None:
+        """Check each value of each axis, with the fields that depend on it."""
+        points, known = template.expansion.points, set(self.warnings)
+        found_before: list[Problem] = []
+        self.problems = template.problems = []
+        for number, axis in points.covering(template.only_in_prompts):
+            if number == 1:
+                continue
+            if len(found_before) > _MOST_PROBLEMS:
+                break
+            parts = template.parts(number, 0) if axis is None else template.parts_with(number, axis)
+            for part in parts:
+                self.stage(part, first=False)
+            found_before += self.at_point(template, number)
+            self.problems.clear()
+        self.problems = found_before
+        self.warnings = [w for w in self.warnings if w in known]
+
+    def at_point(self, template: Template, number: int) -> list[Problem]:
+        """Return the problems so far as those of this point."""
+        if not self.problems:
             return []
-        if len(node.items) > MAX_STAGES:
-            self.fail(node, f"a job has at most {MAX_STAGES} stages, not {len(node.items)}")
-            return []
-        stages = [self.stage(item, first=item is node.items[0]) for item in node.items]
-        return [stage for stage in stages if stage is not None]
+        about = template.about(number)
+        return [replace(each, message=f"{each.message}, at {about}") for each in self.problems]
 
-    def stage(self, node: Node, *, first: bool) -> Stage | None:
-        if isinstance(node, Scalar) and _kind(node.text):  # `- upscale`, with nothing to say
-            entry: tuple[Scalar, Node] = (node, Scalar("", node.line, node.column))
-        elif isinstance(node, document.Mapping) and len(node.entries) == 1:
-            entry = node.entries[0]
-        else:
-            self.fail(node, f"{_wrong_stage(node)}; a stage is one of {_kinds()}, then a colon")
-            return None
-        key, value = entry
-        kind = _kind(key.text)
-        if kind is None:
-            near = nearest(key.text, (*STAGE_KINDS, *STAGE_ALIASES))
-            self.fail(key, f"unknown stage {found(key)}{near}")
-            return None
-        if isinstance(value, Scalar) and value.is_null:
-            value = document.Mapping((), key.line, key.column)
+    def stage(self, part: Part, *, first: bool) -> Stage:
+        """Read the fields of a stage."""
         if first:
-            self.check_source(key, kind, value)
-        fields, places = self.fields(value, STAGE_FIELDS[kind], key.text)
-        places = {**places, (): (key.line, key.column)}
-        return Stage(kind, fields, key.line, places, self.script_images(fields))
+            self.check_source(part)
+        fields = self.fields(part.node, part.model, part.what)
+        given = {key: fields.pop(key) for key in OWN if key in fields}
+        number = self.numbers[part.key.line, part.key.column]
+        reader = LinkReader(self.ids, self.images, self.rules, self.report, self.named.update)
+        links = reader.read(part, number, given)
+        node = replace(part.node, line=part.key.line, column=part.key.column)
+        images = self.script_images(fields)
+        return Stage(part.kind.name, fields, part.key.line, node, images, links)
 
-    def check_source(self, key: Scalar, kind: StageKind, value: Node) -> None:
-        needed = {"txt2img": None, "img2img": "init_images", "extra-single-image": "image"}[kind]
-        if needed is None or not isinstance(value, document.Mapping):
-            return
-        given = [node for name, node in value.entries if name.text == needed]
-        if not given or (isinstance(given[0], Scalar) and given[0].is_null):
-            self.fail(key, f'the first stage has no images to work on; name them in "{needed}"')
+    def check_source(self, part: Part) -> None:
+        kind = part.kind
+        if kind.needs_image and isinstance(part.node, document.Mapping) and not part.gives_images:
+            where = f'name them in "{kind.image_field}" or "input"'
+            self.fail(part.key, f"the first stage has no images to work on; {where}")
 
-    def fields(
-        self, node: Node, model: type[BaseModel], what: str
-    ) -> tuple[dict[str, Any], Places]:
-        """Read the given fields of one stage and their places; check names and note warnings."""
+    def fields(self, node: Node, model: type[Written], what: str) -> dict[str, Any]:
+        """Read the given fields of one stage; check names and note warnings."""
         node, dumped = without_dumped(node, frozenset(model.model_fields))
         for key in dumped:
             self.warn(key, f"{key.text} is ignored: WebUIs only write it into their own dumps")
-        hint = partial(where_it_goes, stage=what, fields=_NAMES_OF_STAGES)
-        made, problems, places = read_with_places(node, model, what, hint)
+        hint = partial(where_it_goes, stage=what)
+        made, problems = read_model(node, model, what, hint)
         self.problems += problems
         if isinstance(node, document.Mapping):
             self.warn_of_comments(node)
@@ -299,15 +345,19 @@ class _JobReader:
             for place, why in beyond(node, self.rules, self.images.contains):
                 self.fail(place, why)
         if made is None:
-            return {}, places
+            return {}
         given = made.model_dump(exclude_unset=True)
         self.drop_harmful(node, given)
-        return {key: self.cleaned(key, value) for key, value in given.items()}, places
+        return {key: self.cleaned(key, value) for key, value in given.items()}
 
     def cleaned(self, key: str, value: Any) -> Any:
         """Return the field with its images under the names of their files."""
         if key in IMAGE_FIELDS:
-            return self.clean_names(value)
+            names = list(
+                map(self.images.actual_name, value if isinstance(value, list) else [value])
+            )
+            self.named.update(names)
+            return names if isinstance(value, list) else names[0]
         if key in SCRIPT_FIELDS:
             return with_images(value, self.images.actual_name)
         return value
@@ -323,23 +373,21 @@ class _JobReader:
                     if (
                         where is Where.IMAGE
                         or self.images.contains(name.text)
-                        or self.is_missed(name.text)
+                        # With a folder in its name it may be the WebUI's own, see confinement.py.
+                        or (self.images.names is not None and not re.search(r"[/\\\s]", name.text))
                     ):
                         self.check_names(name)
-
-    def is_missed(self, name: str) -> bool:
-        """Return whether a text where a script may take an image names one that is missing in the
-        job folder: a name with a folder in it may be the WebUI's own, see confinement.py."""
-        return self.images.names is not None and not re.search(r"[/\\\s]", name)
 
     def script_images(self, fields: Mapping[str, Any]) -> tuple[str, ...]:
         """Return the files of the job in the arguments of scripts."""
         texts = [text for key in SCRIPT_FIELDS if key in fields for text in images_in(fields[key])]
-        return tuple(text for text in texts if self.images.contains(text))
+        images = tuple(text for text in texts if self.images.contains(text))
+        self.named.update(images)
+        return images
 
     def warn_of_comments(self, node: document.Mapping) -> None:
         for key, value in node.entries:
-            if key.text in _PROMPTS and isinstance(value, Scalar) and value.comment:
+            if key.text in PROMPTS and isinstance(value, Scalar) and value.comment:
                 lost = f"the last {len(value.comment)} characters are not part of {key.text}"
                 self.warn(
                     value,
@@ -361,30 +409,11 @@ class _JobReader:
             if why:
                 self.fail(node, why, unfinished=self.images.is_unfinished(node.text))
 
-    def clean_names(self, value: str | list[str]) -> str | list[str]:
-        """Return the images under the names of their files."""
-        if isinstance(value, str):
-            return self.images.actual_name(value)
-        return [self.images.actual_name(name) for name in value]
+    def report(self, node: Node, message: str, unfinished: bool) -> None:
+        self.fail(node, message, unfinished=unfinished)
 
     def fail(self, node: Node, message: str, *, unfinished: bool = False) -> None:
         self.problems.append(Problem(node.line, node.column, message, unfinished))
 
     def warn(self, node: Node, message: str) -> None:
         self.warnings.append(Problem(node.line, node.column, message))
-
-
-def _kind(name: str) -> StageKind | None:
-    known = {**{str(kind): kind for kind in STAGE_KINDS}, **STAGE_ALIASES}
-    return known.get(name)
-
-
-def _kinds() -> str:
-    aliases = " or ".join(f'"{alias}"' for alias in STAGE_ALIASES)
-    return f"{', '.join(STAGE_KINDS)} (also called {aliases})"
-
-
-def _wrong_stage(node: Node) -> str:
-    if isinstance(node, document.Mapping):
-        return f"{len(node.entries)} keys in one stage (indent its fields below its kind)"
-    return f"{found(node)} is not a stage"

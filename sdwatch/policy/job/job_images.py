@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from fnmatch import translate
 from pathlib import PurePosixPath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from sdwatch.errors import SpoolError, UnfinishedError
 from sdwatch.policy.job.confinement import DEVICE
 from sdwatch.policy.job.document import shown
+from sdwatch.policy.job.near_miss import PICTURE_EXTENSIONS
 from sdwatch.policy.job.schema import nearest
 
 Size: TypeAlias = tuple[int, int]
@@ -47,12 +49,17 @@ class JobImages:
         """Return whether this image was looked at and is still being written, or cut off."""
         return isinstance(self._looked_at.get(self.actual_name(name)), UnfinishedError)
 
+    def is_there(self, name: str) -> bool:
+        """Return whether it is there already, even where others are awaited (see AnyName)."""
+        there = frozenset(iter(self.names or ()))
+        return on_disk(name, there) in there
+
     def refusal(self, name: str) -> str:
         """Return why this cannot be the name of an image, or ''."""
         if _URL.match(name):
             return "name a file in the job folder, not a URL or image data"
         if "\\" in name:
-            return f'write {shown(name)} with "/" between folder and file'
+            return not_with_backslash(name)
         parts = PurePosixPath(name).parts
         drive = parts and len(parts[0]) == 2 and parts[0].endswith(":")
         if not parts or drive or name.startswith(("/", "~")) or ".." in parts:
@@ -70,8 +77,7 @@ class JobImages:
         if several := several_on_disk(name, self.names):
             names = " and ".join(map(shown, several))
             return f"{shown(name)} is ambiguous; it matches {names}: write the exact name"
-        near = nearest(name, sorted(self.names)) if self.names else "; there is no image in it"
-        return f"{shown(name)} is not in the job folder{near}"
+        return f"{shown(name)} is not in the job folder{near_image(name, self.names)}"
 
     def _why_unusable(self, image: str) -> str:
         """Return why an image that is there cannot be used, or ''. Each is looked at once."""
@@ -82,6 +88,54 @@ class JobImages:
                 self._looked_at[image] = error
         found = self._looked_at[image]
         return str(found) if isinstance(found, SpoolError) else ""
+
+
+def not_with_backslash(name: str) -> str:
+    """Return what to do about the name of a file as Windows shows it."""
+    return f'write {shown(name)} with "/" between folder and file'
+
+
+def near_image(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean ...?` with an image of the job folder, for one that is not there."""
+    images = images_in(names)
+    return nearest(name, images) if images else "; there is no image in it"
+
+
+def images_in(names: Iterable[str]) -> list[str]:
+    """Return those names that are of images, sorted."""
+    return sorted(filter(_is_picture, names))
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in PICTURE_EXTENSIONS
+
+
+def is_pattern(text: str) -> bool:
+    """Return whether a text stands for all images that fit it, as `poses/*.png`."""
+    return any(sign in text for sign in "*?[")
+
+
+def matching(pattern: str, names: Iterable[str]) -> list[str]:
+    """Return the images that fit a pattern, in natural order: 2.png comes before 10.png. A `*`
+    stands for nothing above or below a folder; `a[1].png` fits itself, too."""
+    wanted = _composed(PurePosixPath(pattern).as_posix()).lower()
+    depth = wanted.count("/")
+    fits = re.compile(translate(wanted)).match  # fnmatchcase keeps the last 32,768 patterns
+    fit = (
+        name
+        for name in names
+        if name.count("/") == depth
+        and _is_picture(name)
+        and ((low := _composed(name).lower()) == wanted or fits(low))
+    )
+    return sorted(fit, key=_natural)
+
+
+def _natural(name: str) -> list[Any]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in _DIGITS.split(name)]
+
+
+_DIGITS = re.compile(r"([0-9]{1,18})")
 
 
 def on_disk(name: str, images: Collection[str]) -> str:
@@ -128,3 +182,16 @@ def _odd(part: str) -> str:
     if part.endswith((".", " ")):
         return "ends in a dot or a space, which Windows drops; give it another name"
     return "contains control characters" if any(sign < " " for sign in part) else ""
+
+
+def is_missing(name: str, there: frozenset[str]) -> bool:
+    """Return whether an image may still come. If several may be meant, none is waited for."""
+    return on_disk(name, there) not in there and not several_on_disk(name, there)
+
+
+class AnyName(frozenset[str]):
+    """The names of the images that are there, and a set that pretends that every other one is, to
+    read which ones a job names."""
+
+    def __contains__(self, name: object) -> bool:
+        return True

@@ -1,4 +1,4 @@
-"""Whether a WebUI that is started with these words can be used by others on the network. Pure.
+"""Check whether others on the network can use a WebUI that is started with these words. Pure.
 
 `--nowebui` without `--server-name` listens on all interfaces (measured with Forge dfdcbab6;
 AUTOMATIC1111 v1.10.1 has the same code); with its page for browsers a WebUI listens on this machine
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import ipaddress
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 _ADDRESS_FLAGS = ("--server-name", "--host", "--listen-ip")
 _AUTH_FLAGS = ("--api-auth", "--auth", "--auth-file")
 _TUNNELS = ("--share", "--ngrok")
-_ADDED = "COMMANDLINE_ARGS"
+ADDED = "COMMANDLINE_ARGS"
 """The environment variable whose flags AUTOMATIC1111 and its forks add to their own (source)."""
 
 
@@ -34,7 +35,7 @@ def exposure(
 ) -> Exposure | None:
     """Return why others can use this WebUI although nothing asks for that, or None. `host`: of the
     `url` by which sdwatch calls it; `has_password`: the config gives one."""
-    flags = dict(_flags([*command, *_words(env.get(_ADDED, ""))]))
+    flags = flags_of(command, env.get(ADDED, ""))
     has_password = has_password or any(name in flags for name in _AUTH_FLAGS)
     if tunnel := next((name for name in _TUNNELS if name in flags), ""):
         why = f"{tunnel} makes it reachable from the internet"
@@ -51,7 +52,7 @@ def exposure(
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this address or name is this machine's own."""
+    """Return whether this address or name is this machine's own."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -59,8 +60,8 @@ def is_loopback(host: str) -> bool:
 
 
 def _why_open(flags: Mapping[str, str]) -> str:
-    """By which words it listens for others; '' where it does not. An address goes before the flags
-    that only say which one it is without."""
+    """Return the words by which it listens for others; '' where it does not. An address goes before
+    the flags that only say which one it is without."""
     for name in _ADDRESS_FLAGS:
         if address := flags.get(name):
             return "" if is_loopback(address) else f"{name} {address} is not this machine alone"
@@ -72,18 +73,20 @@ def _why_open(flags: Mapping[str, str]) -> str:
     return ""
 
 
-def _flags(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each flag with its value, '' for one that has none."""
-    for number, word in enumerate(words):
-        name, is_joined, value = word.partition("=")
-        if not name.startswith("--"):
-            continue
-        following = words[number + 1] if number + 1 < len(words) else ""
-        yield name, value if is_joined else "" if following.startswith("-") else following
-
-
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """Return the words of a command line, whose quotes may be wrong."""
     try:
-        return shlex.split(text, posix=True)
-    except ValueError:  # quotes that do not end
+        return shlex.split(text)
+    except ValueError:  # a quote without an end
         return text.split()
+
+
+def flags_of(command: Iterable[str], added: str) -> dict[str, str]:
+    """Return each flag of a command with its value, '' for one that has none. `added`: the text of
+    the environment variable ADDED."""
+    flags = {}
+    for word, following in pairwise([*command, *words_of(added), ""]):
+        name, is_joined, value = word.partition("=")
+        if name.startswith("--"):
+            flags[name] = value if is_joined else "" if following.startswith("-") else following
+    return flags

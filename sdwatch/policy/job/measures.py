@@ -20,6 +20,11 @@ def seconds(text: str) -> float:
     return _measure(text.lower(), _DURATIONS)
 
 
+def seconds_or_off(text: str) -> float | None:
+    """Return the seconds of a duration; None for `off`."""
+    return None if text.lower() == "off" else seconds(text)
+
+
 def size(text: str) -> int:
     """Return the bytes of a size such as `500 MB`."""
     return int(_measure(text.upper(), _SIZES))

@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from sdwatch.policy.job.catalogue import ALWAYS_ON, SELECTABLE, Kind, Names, script_role
-from sdwatch.policy.job.check_report import (
-    DID_YOU_MEAN,
-    CheckReport,
-    did_you_mean,
-    nearest_name,
-    quoted,
+from sdwatch.errors import Problem
+from sdwatch.policy.job.catalogue import (
+    ALWAYS_ON,
+    SELECTABLE,
+    Catalogue,
+    Names,
+    fold,
+    joined,
+    script_role,
 )
 from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.places import files_named_in, is_model, is_model_key, texts_in
-from sdwatch.policy.job.schema import Place, nearest
+from sdwatch.policy.job.document import shown
+from sdwatch.policy.job.job import Stage
+from sdwatch.policy.job.places import files_named_in, is_model, texts_in
+from sdwatch.policy.job.schema import Place, did_you_mean, locate, nearest
 from sdwatch.policy.job.scripts import Where, is_name, where
+
+
+class CheckReport:
+    """Collects the problems of a job. `stage`: the one that is being checked. `skipped`: what was
+    not checked, and why. `refusing`: the lists that lacked a name."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self.catalogue = catalogue
+        self.kind = catalogue.kind
+        self.webui = f"this WebUI ({catalogue.kind.title})"
+        self.problems: list[Problem] = []
+        self.skipped: dict[str, str] = {}
+        self.refusing: set[str] = set()
+        self.stage: Stage
+
+    def fail(self, place: Place, message: str) -> None:
+        node = self.stage.node
+        where = locate(node, place) if node else (self.stage.line, 1)
+        problem = Problem(*where, message)
+        if problem not in self.problems:  # a prompt may name the same LoRA twice
+            self.problems.append(problem)
+
+    def names(self, route: str) -> Names | None:
+        """Return a list; None if the WebUI does not have it, which is noted."""
+        if (names := self.catalogue.lists.get(route)) is None:
+            list_name = route.partition("/")[0]
+            why = self.catalogue.missing.get(list_name, "no such list")
+            self.skipped[list_name] = f"{self.webui}: {why}"
+        return names
+
+
+def nearest_name(name: str, names: Names) -> str:
+    near = difflib.get_close_matches(fold(name), names.hints, 1, 0.6)
+    if near:
+        return f'; did you mean "{names.hints[near[0]]}"?'
+    return nearest(name, names.shown) if names.shown else "; its list is empty"
+
+
+def quoted(name: str) -> str:
+    """Return a name in quotes. One long word is a name, and so are a few short ones; anything else
+    may be a prompt, so only its length is shown (see `shown`)."""
+    is_name = re.fullmatch(r"[^\s<>]{1,80}|[^<>\n]{1,48}", name) and len(name.split()) <= 5
+    return f'"{name}"' if is_name else shown(name)
+
 
 _TYPO = 0.85
 _OLD_HASH = re.compile(r"(?:.*\[)?[0-9a-fA-F]{8}\]?")  # AUTOMATIC1111's first, which no list has
@@ -68,14 +117,14 @@ class NameChecks:
 
     def sampler(self, place: Place, name: str) -> None:
         names = self._report.names("samplers")
-        default = self._report.kind is Kind.SDNEXT and name == "Default"
-        if names is not None and not default and not self.is_old_style(name, names):
+        taken = name in self._report.kind.unlisted_samplers
+        if names is not None and not taken and not self.is_old_style(name, names):
             self.name("sampler", "samplers", place, name)
 
     def is_old_style(self, name: str, names: Names) -> bool:
-        """`DPM++ 2M Karras`: sampler and scheduler in one."""
+        """Return whether it is like `DPM++ 2M Karras`: sampler and scheduler in one."""
         schedulers = self._report.catalogue.lists.get("schedulers")
-        if schedulers is None or self._report.kind in (Kind.SDNEXT, Kind.SDCPP):
+        if schedulers is None or not self._report.kind.joins_sampler_and_scheduler:
             return False
         words = name.split(" ")
         ways = ((" ".join(words[:n]), " ".join(words[n:])) for n in range(1, len(words)))
@@ -83,27 +132,21 @@ class NameChecks:
 
     def checkpoint(self, place: Place, name: str) -> None:
         # Only what a refiner or a second pass names is searched for by a part of it.
-        searched = not self._report.kind.is_exact or place[0] != "override_settings"
+        searched = not self._report.kind.exact_names or place[0] != "override_settings"
         names = self._report.names("sd-models")
         found = names is not None and searched and names.within(name)
         if not found and not _OLD_HASH.fullmatch(name):
             self.name("checkpoint", "sd-models", place, name)
 
     def hires_upscaler(self, place: Place, name: str) -> None:
-        """Check a name that may be in either of two lists. SD.Next has only the first, which is
-        complete."""
-        images = self._report.names("upscalers")
-        if images is None or name in images:
-            return
-        if self._report.kind is Kind.SDNEXT:
-            self.unknown("upscaler", "upscalers", place, name, images)
-        elif (
-            latent := self._report.names("latent-upscale-modes")
-        ) is not None and name not in latent:
-            hints = {**images.hints, **latent.hints}
-            known = images.known | latent.known
-            both = Names(images.shown + latent.shown, known, images.folds, hints)
-            self.unknown("upscaler", "upscalers", place, name, both)
+        """Check a name that may be in any of several lists."""
+        lists: list[Names] = []
+        for route in self._report.kind.hires_lists:
+            names = self._report.names(route)
+            if names is None or name in names:
+                return
+            lists.append(names)
+        self.unknown("upscaler", "upscalers", place, name, joined(lists))
 
     def styles(self, place: Place, names: list[str]) -> None:
         for number, name in enumerate(names):
@@ -113,9 +156,6 @@ class NameChecks:
         for number, name in enumerate(names if isinstance(names, list) else [names]):
             if name:
                 self.name("module", "sd-modules", (*place, number), name)
-
-    def selectable_script(self, place: Place, name: str) -> None:
-        self.script(place, name, SELECTABLE, ALWAYS_ON)
 
     def always_on_scripts(self, place: Place, given: Mapping[str, Any]) -> None:
         for name, entry in given.items():
@@ -146,7 +186,7 @@ class NameChecks:
         elif isinstance(value, str) and not self.is_own(value, stands):
             for text, name in texts_in(value, key):
                 for file in files_named_in(text):
-                    if not (is_model(file) and is_model_key(name)):
+                    if not is_model(file, name):
                         self.file(place, file)
 
     def is_own(self, text: str, stands: Where) -> bool:
@@ -173,7 +213,7 @@ class NameChecks:
 
     def script(self, place: Place, name: str, role: str, other: str) -> None:
         """Check that a script has this role. /script-info lists roles, but not all scripts."""
-        if self._report.kind is Kind.SDCPP:  # it ignores them (measured)
+        if not self._report.kind.has_scripts:
             self._report.fail(place, f"{self._report.webui} has no scripts")
             return
         stage, lists = self._report.stage.kind, self._report.catalogue.lists
@@ -194,7 +234,7 @@ class NameChecks:
             if name == "sd_model_checkpoint":
                 if isinstance(value, str) and value:
                     self.checkpoint(where, value)
-            elif self._report.kind is Kind.SDCPP:  # it ignores them (measured)
+            elif not self._report.kind.has_settings:
                 self._report.fail(
                     where, f"{self._report.webui} has no settings that a job could change"
                 )
@@ -203,8 +243,8 @@ class NameChecks:
                 self._report.fail(
                     where, f"{self._report.webui} has no setting {quoted(name)}{near}{_UNLISTED}"
                 )
-            elif name == "sd_vae" and value and self._report.kind is Kind.FORGE_NEO:
-                kind = self._report.kind.words
+            elif name == "sd_vae" and value and self._report.kind.ignores_sd_vae:
+                kind = self._report.kind.title
                 self._report.fail(where, f"sd_vae has no effect on {kind}: name the VAE in "
                           "forge_additional_modules")  # fmt: skip
             elif name == "sd_vae" and isinstance(value, str) and value:
@@ -213,16 +253,15 @@ class NameChecks:
                 self.modules(where, value)
 
     def has_setting(self, name: str) -> bool:
-        """Return whether the WebUI has a setting, as far as that is known. AUTOMATIC1111 and Forge
-        answer 500 to an unknown one; SD.Next ignores it, and has some that it does not list."""
+        """Return whether the WebUI has a setting, as far as that is known: one that ignores unknown
+        ones may have some that it does not list."""
         known = self._report.catalogue.settings
         if not known:
             self._report.skipped["settings"] = f"{self._report.webui} does not list them"
         if not known or name in known or self._rules.allows(name):
             return True
-        return not (
-            self._report.kind.is_exact or nearest(name, known, _TYPO).startswith(DID_YOU_MEAN)
-        )
+        is_misspelt = did_you_mean(name, known, _TYPO)
+        return not (self._report.kind.refuses_unknown_settings or is_misspelt)
 
     def prompt(self, place: Place, text: str) -> None:
         for lora in filter(_is_a_name, _LORA.findall(text)):
@@ -263,18 +302,18 @@ _LOOK_UP: Mapping[str, Callable[[NameChecks, Place, Any], None]] = {
     "upscaler_1": _look_up("upscaler", "upscalers"),
     "upscaler_2": _look_up("upscaler", "upscalers"),
     "styles": NameChecks.styles,
-    "script_name": NameChecks.selectable_script,
+    "script_name": lambda check, place, name: check.script(place, name, SELECTABLE, ALWAYS_ON),
     "alwayson_scripts": NameChecks.always_on_scripts,
     "script_args": NameChecks.script_args,
     "override_settings": NameChecks.settings,
 }
 
 
-_ALLOW = ' ("allow" in the config makes exceptions)'
+_ALLOW = ' (to permit it, name its script under "allow" in the config)'
 _OF_FILES = ("sd-models", "loras")
 """Lists whose names may be files in folders; each WebUI with scripts has them."""
 # An extension that loads AUTOMATIC1111's API early hides the settings of others from its list.
-_UNLISTED = ' ("allow" in the config makes exceptions, for what an extension adds unlisted)'
+_UNLISTED = ' (if an extension adds it without listing it, name it under "allow" in the config)'
 
 
 def _is_a_name(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Names in the inbox that are no job's, and look as if one was meant. Pure."""
+"""Detect names in the inbox that are no job's but look as if one was meant. Pure."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ _CONFLICT = re.compile(
 _INSIDE = re.compile(r"\.(?:ya?ml|json)(?![a-z])(?=.)", re.IGNORECASE)
 PICTURE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp")
 
+DEFAULTS = "_defaults.yaml"
+"""A file of fields for all jobs of its folder, and of the folders in it; never a job itself."""
+
 _NOT_MEANT = ("readme", "license", "licence", "changelog")
 _CONTROL = ("hold.txt", "cancel.txt")
 
 
-def is_conflict_copy(name: str) -> bool:
-    """Whether a sync tool made this file because two people changed it. It is not run: the other
-    one is, and twice the same job is seldom meant."""
-    return _CONFLICT.search(name) is not None
-
-
 def why_not_a_job(name: str) -> str:
-    """What is wrong with a file's name, and what to call it, if it looks as if a job was meant; ''
-    for a job's name and for what is clearly none."""
+    """Return what is wrong with a file's name, and what to call it, if it looks as if a job was
+    meant; '' for a job's name and for what is clearly none."""
     low = name.lower()
-    if is_conflict_copy(name) and low.endswith(JOB_EXTENSIONS):
+    if low.endswith(JOB_EXTENSIONS) and PurePath(low).stem == PurePath(DEFAULTS).stem:
+        return "" if name == DEFAULTS else f"only a file called {DEFAULTS} is read; rename it"
+    # The other one is run, and twice the same job is seldom meant.
+    if _CONFLICT.search(name) and low.endswith(JOB_EXTENSIONS):
         return "a sync tool's conflict copy is not run; rename it if it should be"
     if low.endswith(JOB_EXTENSIONS):
         return ""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import IO
+from typing import IO, Any, Protocol, TypeAlias
 
 from PIL import Image, UnidentifiedImageError
 
@@ -45,16 +45,33 @@ _SQUEEZED = 100  # pixels in a byte: zlib makes of one colour a thousandth, a JP
 _ONE_COLOUR = 5  # of 255: what JPEG (2) and WebP make of one colour
 
 # What Pillow raises on bytes that somebody made up, found by trying.
-_BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError)
+BROKEN = (OSError, SyntaxError, ValueError, EOFError, MemoryError, Image.DecompressionBombError)
+"""What Pillow raises for what is no picture, or not a whole one."""
 
 
 class NoPictureError(ValueError):
     """This cannot be used as a picture; the text says why, as in `is cut off`."""
 
 
+class StoredPicture(Protocol):
+    """A picture that is too large to be in memory, and is read from where it lies."""
+
+    def __len__(self) -> int: ...
+    def open(self) -> IO[bytes]: ...
+
+
+PictureData: TypeAlias = bytes | StoredPicture
+"""A picture's bytes, or where they lie."""
+
+
+def opened(data: PictureData) -> IO[bytes]:
+    """Return a picture's bytes as a file, at its start."""
+    return io.BytesIO(data) if isinstance(data, bytes) else data.open()
+
+
 def size_of(file: IO[bytes], most: int = MOST_PIXELS) -> tuple[int, int]:
-    """Width and height, as its first bytes tell them. Raises NoPictureError, also for more than
-    `most` pixels."""
+    """Return width and height, as its first bytes tell them. Raises NoPictureError, also for more
+    than `most` pixels."""
     try:
         with Image.open(file, formats=FORMATS) as picture:
             width, height = picture.size
@@ -62,7 +79,7 @@ def size_of(file: IO[bytes], most: int = MOST_PIXELS) -> tuple[int, int]:
         raise NoPictureError(f"has more than {most / 1e6:.4g} megapixels") from error
     except UnidentifiedImageError as error:
         raise NoPictureError("is no PNG, JPEG or WebP picture") from error
-    except _BROKEN as error:
+    except BROKEN as error:
         raise NoPictureError("is cut off or damaged") from error
     if width * height > most:
         raise NoPictureError(
@@ -72,15 +89,15 @@ def size_of(file: IO[bytes], most: int = MOST_PIXELS) -> tuple[int, int]:
 
 
 def settings_in(data: bytes) -> str:
-    """The infotext that a WebUI wrote into a picture: into a PNG's chunk `parameters`, into the
-    EXIF comment of JPEG and WebP; '' where there is none. Raises NoPictureError."""
+    """Return the infotext that a WebUI wrote into a picture: into a PNG's chunk `parameters`, into
+    the EXIF comment of JPEG and WebP; '' where there is none. Raises NoPictureError."""
     size_of(io.BytesIO(data))
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             written = picture.info.get("parameters")
             if written is None:
                 written = picture.getexif().get_ifd(_EXIF).get(_USER_COMMENT, b"")
-    except _BROKEN as error:
+    except BROKEN as error:
         raise NoPictureError("is cut off or damaged") from error
     if isinstance(written, bytes):
         coding = "utf-16-be" if written.startswith(b"UNICODE") else "utf-8"
@@ -107,9 +124,9 @@ def may_be_cut(head: bytes, tail: bytes, size: int) -> bool:
 
 
 def check_to_its_end(data: bytes, most: int = MOST_PIXELS) -> None:
-    """As check_whole, and more strictly: where room was made for a file that is not filled yet, the
-    decoders of JPEG and WebP take the zero bytes for a picture (measured with Pillow 13.0). Raises
-    NoPictureError."""
+    """Check more strictly than check_whole: where room was made for a file that is not filled yet,
+    the decoders of JPEG and WebP take the zero bytes for a picture (measured with Pillow 13.0).
+    Raises NoPictureError."""
     zeros = len(data) - len(body := data.rstrip(b"\0"))
     not_filled = data.startswith(_RIFF) and zeros >= ENDS
     not_filled |= data.startswith(_JPEG) and zeros > 0 and not body.endswith(_JPEG_END)
@@ -126,61 +143,57 @@ _JPEG, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 _RIFF = b"RIFF"
 
 
-def check_whole(data: bytes, most: int = MOST_PIXELS) -> tuple[int, int]:
+def check_whole(data: PictureData, most: int = MOST_PIXELS) -> tuple[int, int]:
     """Return width and height in pixels of a complete picture; large ones are checked without
     decoding. Raises NoPictureError."""
     return _checked(data, most, _look_through)[0]
 
 
-def check_decodes(data: bytes) -> tuple[int, int]:
-    """The same of a picture that is decoded once to see it: checksums may be right over bytes that
-    are none. Raises NoPictureError."""
-    return look_at(data)[0]
-
-
-def look_at(data: bytes) -> tuple[tuple[int, int], bool | None]:
-    """As check_decodes; and whether it is of one colour, where it was decoded so that this could be
-    seen: decoding twice takes twice as long. None: is_one_colour says it. Raises NoPictureError."""
+def look_at(data: PictureData) -> tuple[tuple[int, int], bool | None]:
+    """Return width and height of a picture that is decoded once to check it, since checksums may be
+    right over bytes that are no picture; and whether it is of one colour, where it was decoded so
+    that this could be seen. None: is_one_colour says it. Raises NoPictureError."""
     return _checked(data, MOST_PIXELS, _decode)
 
 
 def _checked(
-    data: bytes, most: int, look: Callable[[Image.Image, bytes], bool | None]
+    data: PictureData, most: int, look: Callable[[Image.Image, PictureData], bool | None]
 ) -> tuple[tuple[int, int], bool | None]:
-    size = size_of(io.BytesIO(data), most)
+    size = size_of(opened(data), most)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with Image.open(opened(data), formats=FORMATS) as picture:
             one_colour = look(picture, data)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise NoPictureError("is cut off or damaged") from error
     return size, one_colour
 
 
-def is_one_colour(data: bytes) -> bool:
-    """Whether each pixel of a picture that is whole has the same colour, or nearly (JPEG). Raises
-    NoPictureError where only its checksums were whole."""
+def is_one_colour(data: PictureData) -> bool:
+    """Return whether each pixel of a picture that is whole has the same colour, or nearly (JPEG).
+    Raises NoPictureError where only its checksums were whole."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        with Image.open(opened(data), formats=FORMATS) as picture:
             picture.draft(None, (256, 256))
             return _is_one_colour(picture)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise NoPictureError("is damaged inside") from error
 
 
 def _is_one_colour(picture: Image.Image) -> bool:
-    extrema = picture.convert("RGB").getextrema()
-    return all(high - low <= _ONE_COLOUR for low, high in extrema)  # type: ignore[misc]
+    # Of RGB and RGBA no copy is made: it would have the size of the picture again.
+    extrema = (picture if picture.mode in ("RGB", "RGBA") else picture.convert("RGB")).getextrema()
+    return all(high - low <= _ONE_COLOUR for low, high in extrema[:3])  # type: ignore[misc]
 
 
-def may_be_one_colour(data: bytes, size: tuple[int, int]) -> bool:
-    """Whether it is worth decoding to see: a file as large as this one is, has colours; and of a
-    picture as large as this one may be, nobody decodes all."""
+def may_be_one_colour(data: PictureData, size: tuple[int, int]) -> bool:
+    """Return whether it is worth decoding to see: a file as large as this has colours, and a
+    picture as large as this one may be is never decoded whole."""
     pixels = size[0] * size[1]
     return pixels <= _DECODED and len(data) <= _SMALL_FILE + pixels // _SQUEEZED
 
 
-def _look_through(picture: Image.Image, data: bytes) -> None:
-    """Raises one of _BROKEN where it is not whole."""
+def _look_through(picture: Image.Image, data: PictureData) -> None:
+    """Verify a picture. Raises one of BROKEN where it is not whole."""
     width, height = picture.size
     if picture.format == "PNG":
         picture.verify()  # its checksums tell; of other formats verify() knows nothing
@@ -189,16 +202,17 @@ def _look_through(picture: Image.Image, data: bytes) -> None:
         picture.load()
     elif width * height <= _DECODED_WEBP:
         picture.load()
-    elif len(data) < 8 + int.from_bytes(data[4:8], "little"):  # its own word for its length
+    elif len(data) < 8 + int.from_bytes(
+        opened(data).read(8)[4:], "little"
+    ):  # its own word for its length
         raise OSError("shorter than it says")
 
 
-def _decode(picture: Image.Image, data: bytes) -> bool | None:
-    """See look_at. Raises one of _BROKEN where not all of it decodes."""
+def _decode(picture: Image.Image, data: PictureData) -> bool | None:
+    """Decode a picture, see look_at. Raises one of BROKEN where not all of it decodes."""
     width, height = picture.size
-    if picture.format == "JPEG" and "progressive" not in picture.info:
-        data = _without_end(data)
-    with Image.open(io.BytesIO(data), formats=FORMATS) as again:
+    is_baseline = picture.format == "JPEG" and "progressive" not in picture.info
+    with Image.open(_without_end(data) if is_baseline else opened(data), formats=FORMATS) as again:
         _look_through(again, data)
     if picture.format == "PNG" and width * height <= _DECODED_PNG:
         picture.load()
@@ -206,12 +220,64 @@ def _decode(picture: Image.Image, data: bytes) -> bool | None:
     return None
 
 
-def _without_end(data: bytes) -> bytes:
-    """A JPEG that must have all its pixels. What is missing before an end its decoder fills with
-    grey, and says nothing (measured); only where there is no end either, it finds the file cut off.
-    One that is whole is ready before that; a progressive one is read to its end at first."""
-    end = data.rfind(b"\xff\xd9")
-    return data if end < 0 else data[:end] + _NO_END
+def _without_end(data: PictureData) -> IO[bytes]:
+    """Return a JPEG that must have all its pixels, as a file. What is missing before an end its
+    decoder fills with grey, and says nothing (measured); only where there is no end either, it
+    finds the file cut off. One that is whole is ready before that; a progressive one is read to its
+    end at first."""
+    file = opened(data)
+    end = _last_end(file, len(data))
+    file.seek(0)
+    return file if end < 0 else io.BufferedReader(_EndsAt(file, end))
+
+
+def _last_end(file: IO[bytes], size: int) -> int:
+    """Return where a JPEG's last end marker starts; -1 if it has none."""
+    after = b""
+    while size > 0:
+        start = max(0, size - _BLOCK)
+        file.seek(start)
+        block = file.read(size - start)
+        if (found := (block + after).rfind(_JPEG_END)) >= 0:
+            return start + found
+        size, after = start, block[:1]
+    return -1
+
+
+_BLOCK = 1 << 16
+
+
+class _EndsAt(io.RawIOBase):
+    """`file` up to `end`, and then _NO_END."""
+
+    def __init__(self, file: IO[bytes], end: int) -> None:
+        self._file = file
+        self._end = end
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        size = self._end + len(_NO_END)
+        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: size}[whence] + offset
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        if self._at < self._end:
+            self._file.seek(self._at)
+            data = self._file.read(min(len(buffer), self._end - self._at))
+        else:
+            data = _NO_END[self._at - self._end :][: len(buffer)]
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def smallest_picture() -> bytes:

@@ -1,4 +1,4 @@
-"""Which texts in a script's arguments name a file in a folder. Pure.
+"""Find the texts in a script's arguments that name a file in a folder. Pure.
 
 An extension that is given `outputs/old/y.png` opens it, if it is there, below the folder in which
 the WebUI was started. Names of models in sub-folders, wildcards (`__colors/warm__`), networks
@@ -88,7 +88,7 @@ def _is_file(text: str) -> bool:
 
 
 def _is_list(text: str) -> bool:
-    """Whether blanks only stand behind commas, or the line is JSON."""
+    """Return whether blanks stand only behind commas, or the line is JSON."""
     return text[0] in "[{" or re.search(r"(?<![,;\s])\s", text) is None
 
 
@@ -103,19 +103,15 @@ def _ending(text: str) -> str:
 
 
 def is_data(path: str) -> bool:
-    """Whether it ends as pictures, texts, archives and programs do: no list of a WebUI has such
-    names."""
+    """Return whether it ends as pictures, texts, archives and programs do: no list of a WebUI has
+    such names."""
     return _ending(path) in _DATA
 
 
-def is_model(path: str) -> bool:
-    """Whether it ends as the files of models do."""
-    return _ending(path) in _MODEL
-
-
-def is_model_key(key: str) -> bool:
-    """Whether what stands under this key of a script's arguments is the name of a model."""
-    return _MODEL_KEY.search(key) is not None
+def is_model(path: str, key: str) -> bool:
+    """Return whether it ends as the files of models do, and stands under a key of a script's
+    arguments that is for the name of a model."""
+    return _ending(path) in _MODEL and _MODEL_KEY.search(key) is not None
 
 
 def bare_name(file: str) -> str:

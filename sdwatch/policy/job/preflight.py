@@ -8,18 +8,17 @@ have is skipped, and noted. Words of textual inversions cannot be told from othe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sdwatch.errors import Problem
-from sdwatch.policy.job.catalogue import CHANGING, JSON_TYPES, Catalogue, FieldRule, Kind
-from sdwatch.policy.job.check_report import CheckReport, did_you_mean
+from sdwatch.policy.job.catalogue import CHANGING, JSON_TYPES, Catalogue, FieldRule
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.job import Job, Stage
 from sdwatch.policy.job.job_images import Size
-from sdwatch.policy.job.name_checks import NameChecks
-from sdwatch.policy.job.payload import own_images
+from sdwatch.policy.job.name_checks import CheckReport, NameChecks
+from sdwatch.policy.job.payload import own_images, taken_from
+from sdwatch.policy.job.schema import did_you_mean
 from sdwatch.policy.job.size_checks import SizeChecks
 
 MAX_GENERATION = 100_000_000
@@ -29,8 +28,9 @@ ones end in failed allocations, or in the kernel's out-of-memory killer."""
 
 @dataclass(frozen=True)
 class Checked:
-    """The result. `problems`: why this WebUI cannot do the job. `notes`: what was not checked, and
-    why. `stale`: lists that lacked a name and may have changed since they were read."""
+    """The result of a preflight. `problems`: why this WebUI cannot do the job. `notes`: what was
+    not checked, and why. `stale`: lists that lacked a name and may have changed since they were
+    read."""
 
     problems: tuple[Problem, ...] = ()
     notes: tuple[str, ...] = ()
@@ -50,73 +50,71 @@ def check_against(
     list it.
     """
     report = CheckReport(catalogue)
-    check = _StageCheck(report, NameChecks(report, rules), SizeChecks(report, max_generation))
-    size: Size | None = None
-    for stage in job.stages:
-        size = check.stage(stage, job.sizes, size)
+    names, sizes = NameChecks(report, rules), SizeChecks(report, max_generation)
+    for stages in job.samples():
+        made: list[Size | None] = [None]  # what each stage makes, where that is known
+        for number, stage in enumerate(stages, 1):
+            size = None
+            if _check_stage(report, stage):
+                names.check_names()
+                own = own_images(stage)  # of several the first gives the size
+                source = made[taken_from(number, stage)]
+                size = sizes.check_size(job.sizes.get(own[0]) if own else source)
+            made.append(size)
     notes = [f"{name}: not checked: {why}" for name, why in report.skipped.items()]
-    if catalogue.kind is Kind.SDNEXT and catalogue.rate_limit != 0:
-        notes.append(_limited(catalogue.rate_limit))
+    if catalogue.kind.has_rate_limit and catalogue.rate_limit != 0:
+        notes.append(_limited(catalogue.kind.title, catalogue.rate_limit))
     return Checked(
-        tuple(report.problems),
+        tuple(job.sources.all_located(report.problems)),
         tuple(notes),
         frozenset(report.refusing & CHANGING),
     )
 
 
-class _StageCheck:
-    """Checks one stage after the other."""
-
-    def __init__(self, report: CheckReport, names: NameChecks, sizes: SizeChecks) -> None:
-        self._report = report
-        self._names = names
-        self._sizes = sizes
-
-    def stage(self, stage: Stage, given: Mapping[str, Size], before: Size | None) -> Size | None:
-        """Check one stage and return the size of what it makes, where that is known.
-
-        `given`: the sizes of the job's images. `before`: the size of what the stage before made.
-        """
-        report = self._report
-        report.stage = stage
-        stages = report.catalogue.stages
-        if stages is not None and stage.kind not in stages:
-            report.fail((), f"{report.webui} has no {stage.kind}")
-            return None
-        if why := report.catalogue.cannot.get(stage.kind):
-            report.fail((), f"{report.webui} cannot do {stage.kind}: {why}")
-            return None
-        self._check_fields((stages or {}).get(stage.kind))
-        self._names.check_names()
-        own = own_images(stage)  # of several the first gives the size
-        return self._sizes.check_size(given.get(own[0]) if own else before)
-
-    def _check_fields(self, rules: Mapping[str, FieldRule] | None) -> None:
+def _check_stage(report: CheckReport, stage: Stage) -> bool:
+    """Check that the WebUI has the stage and knows its fields; return whether it can do it at
+    all."""
+    report.stage = stage
+    stages = report.catalogue.stages
+    if stages is not None and stage.kind not in stages:
+        report.fail((), f"{report.webui} has no {stage.kind}")
+        return False
+    if why := report.catalogue.cannot.get(stage.kind):
+        report.fail((), f"{report.webui} cannot do {stage.kind}: {why}")
+        return False
+    if stages is None:
+        report.skipped["fields"] = f"{report.webui} gave no /openapi.json"
+    refuses = report.catalogue.refuses
+    for name, why in refuses(stage.kind, stage.fields) if refuses else ():
+        report.fail((name,) if name else (), f"{report.webui} cannot do this: {why}")
+    rules = (stages or {}).get(stage.kind)
+    for name in stage.links.payload:
+        if rules is not None and name not in rules:
+            report.skipped[f"payload.{name}"] = f"{report.webui} does not list this field"
+    for name, value in stage.texts.items():
         if rules is None:
-            if self._report.catalogue.stages is None:
-                self._report.skipped["fields"] = f"{self._report.webui} gave no /openapi.json"
-            return
-        for name, value in self._report.stage.fields.items():
-            if name not in rules:
-                self._report.fail(
-                    (name,),
-                    f"{self._report.webui} knows no field {name}{did_you_mean(name, rules)}",
-                )
-            elif why := _misfit(value, rules[name]):
-                self._report.fail((name,), f"{self._report.webui} takes {name} only if it {why}")
+            break
+        if name not in rules and name in stage.links.payload:
+            continue
+        if name not in rules:
+            near = did_you_mean(name, rules)
+            report.fail((name,), f"{report.webui} knows no field {name}{near}")
+        elif why := _misfit(value, rules[name]):
+            report.fail((name,), f"{report.webui} takes {name} only if it {why}")
+    return True
 
 
 _COST = 5
 _USUAL_LIMIT = 300
 
 
-def _limited(limit: int | None) -> str:
-    """Return a note about SD.Next's rate limit, which is on by default and answers 429 only after
-    the work. `limit` is None if the WebUI does not report it (measured with 058a7f0c)."""
+def _limited(title: str, limit: int | None) -> str:
+    """Return a note about a rate limit, which is on by default and answers 429 only after the work.
+    `limit` is None if the WebUI does not report it (measured with SD.Next 058a7f0c)."""
     pictures = (limit if limit is not None else _USUAL_LIMIT) // _COST
     known = "" if limit is not None else " unless its settings say otherwise"
     return (
-        f"SD.Next answers 429 to more than {pictures} calls a minute{known}, after generating the "
+        f"{title} answers 429 to more than {pictures} calls a minute{known}, after generating the "
         "picture: set its option server_rate_limit to 0"
     )
 

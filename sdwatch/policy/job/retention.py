@@ -1,5 +1,5 @@
-"""Which of the things that pile up are to go: the oldest first, by age and by what all have in
-bytes. Pure."""
+"""Choose which of the things that pile up are removed: the oldest first, by age and total bytes.
+Pure."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ class Kept:
 
 
 def too_old(things: Iterable[Kept], most_age: float | None) -> list[str]:
-    """The names of those that are older than `most_age` seconds, oldest first; None: no limit."""
+    """Return the names of those that are older than `most_age` seconds, oldest first; None: no
+    limit."""
     if most_age is None:
         return []
     return [thing.name for thing in _oldest_first(things) if thing.age > most_age]
 
 
 def too_much(things: Iterable[Kept], most_bytes: int | None) -> list[str]:
-    """The names of those that must go until the rest has at most `most_bytes`, oldest first; the
-    newest always stays. None: no limit."""
+    """Return the names of those that must go until the rest has at most `most_bytes`, oldest first;
+    the newest always stays. None: no limit."""
     if most_bytes is None:
         return []
     left = _oldest_first(things)

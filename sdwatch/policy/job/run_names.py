@@ -63,13 +63,14 @@ def slug_of(name: str, most: int = LONG) -> str:
 
 
 def _sign(sign: str) -> str:
-    """What stands for one character: itself or `-`."""
+    """Return what stands for one character: itself or `-`."""
     kept = unicodedata.category(sign).startswith(_KEPT) or _SKIN.match(sign)
     return sign if kept and not _BLANK.match(sign) else "-"
 
 
 def _without_loose_marks(signs: Iterable[str]) -> Iterator[str]:
-    """Marks need a letter before them, else they sit on the `-`; and are not stacked for fun."""
+    """Yield the signs without loose marks: a mark needs a letter before it, else it sits on the
+    `-`, and is not stacked for fun."""
     left = 0
     for sign in signs:
         is_mark = _is_mark(sign)
@@ -79,7 +80,7 @@ def _without_loose_marks(signs: Iterable[str]) -> Iterator[str]:
 
 
 def _cut(slug: str, most: int) -> str:
-    """Its beginning, within the bounds; no letter is parted from its marks."""
+    """Return the start of a name, within the bounds; no letter is parted from its marks."""
     units = size = end = 0
     for sign in slug:
         units += 1 + (sign > "\uffff")

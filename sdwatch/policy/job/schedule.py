@@ -1,25 +1,25 @@
-"""Who is next: the order of the jobs that wait. Pure."""
+"""The order of the jobs that wait. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias
+
+Place: TypeAlias = tuple[int, int, str]
+"""A place in the order: the smallest comes first. The last part is the source."""
 
 
 class Waiting(Protocol):
-    """What the order looks at: `priority` (higher first), `mtime` (seconds), `source` (path)."""
+    """What the order looks at: `priority` (higher first), `mtime_ns`, `source` (path)."""
 
     @property
     def priority(self) -> int: ...
     @property
-    def mtime(self) -> float: ...
+    def mtime_ns(self) -> int: ...
     @property
     def source(self) -> str: ...
 
 
-W = TypeVar("W", bound=Waiting)
-
-
-def in_order(waiting: Iterable[W]) -> list[W]:
-    """By priority, then the older first, then by path, so that the order is always the same."""
-    return sorted(waiting, key=lambda job: (-job.priority, job.mtime, job.source))
+def place_in_order(job: Waiting) -> Place:
+    """Return a key to sort by: by priority, then the older first, then by path, so that the order
+    is always the same."""
+    return -job.priority, job.mtime_ns, job.source

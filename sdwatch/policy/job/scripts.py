@@ -34,7 +34,7 @@ _PICTURE_NAME = re.compile(
     r"[^\n<>|\"?*,]{1,200}\.(?:png|jpe?g|webp|bmp|gif|tiff?|avif)", re.IGNORECASE
 )
 _LONGEST_NAME = 1000  # what is longer is image data, of whatever format
-_DATA = re.compile(r"data:|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-9A-Za-z]{2}[0-9A-Za-z+/]{200}")
+IMAGE_DATA = re.compile(r"data:|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-9A-Za-z]{2}[0-9A-Za-z+/]{200}")
 _NO_TEXT = re.compile(r"~|true|false|[-+.0-9e]*", re.IGNORECASE)
 _NO_IMAGE = ("", "none", "null")
 
@@ -59,7 +59,7 @@ def where(key: str) -> Where:
 
 def is_name(text: str, place: Where) -> bool:
     """Return whether a text there is the name of a file of the job, and not image data."""
-    if place is Where.OTHER or len(text) > _LONGEST_NAME or _DATA.match(text):
+    if place is Where.OTHER or len(text) > _LONGEST_NAME or IMAGE_DATA.match(text):
         return False
     if place is Where.PERHAPS:
         return _PICTURE_NAME.fullmatch(text.strip()) is not None
@@ -90,22 +90,28 @@ def _misshapen_entry(name: Scalar, entry: Node) -> Iterator[tuple[Node, str]]:
         yield args, f"args of {title} must be a list; {right}"
 
 
-def image_nodes(node: Node, place: Where = Where.PERHAPS) -> Iterator[tuple[Scalar, Where]]:
+def image_nodes(node: Node) -> Iterator[tuple[Scalar, Where]]:
     """Return the texts in a script's arguments that may name a file of the job, as nodes of the
     document, and where they are."""
+    for text, there in texts_below(node):
+        # As text is read what is not a switch or a number.
+        if is_name(text.text, there) and (text.quoted or not _NO_TEXT.fullmatch(text.text)):
+            yield text, there
+
+
+def texts_below(
+    node: Node, place: Where = Where.PERHAPS, *, prompts: bool = True
+) -> Iterator[tuple[Scalar, Where]]:
+    """Yield all scalars of a script's arguments and where they are, with or without `prompts`."""
     if isinstance(node, Mapping):
         for key, value in node.entries:
-            yield from image_nodes(value, where(key.text))
+            if prompts or not key.text.lower().endswith("prompt"):
+                yield from texts_below(value, where(key.text), prompts=prompts)
     elif isinstance(node, Sequence):
         for item in node.items:
-            yield from image_nodes(item, place)
-    elif is_name(node.text, place) and _is_text(node):
+            yield from texts_below(item, place, prompts=prompts)
+    else:
         yield node, place
-
-
-def _is_text(node: Scalar) -> bool:
-    """Return whether it is read as text, not as a switch or a number."""
-    return node.quoted or _NO_TEXT.fullmatch(node.text) is None
 
 
 def images_in(value: Any) -> list[str]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sdwatch.policy.job.catalogue import Kind
-from sdwatch.policy.job.check_report import CheckReport, any_of
 from sdwatch.policy.job.job_images import Size
+from sdwatch.policy.job.name_checks import CheckReport
 from sdwatch.policy.job.payload import (
     DEFAULT_SCALE,
     DEFAULT_SIDE,
-    UPSCALE,
     hires_size,
     names_upscaler,
     restores_faces,
     scaled,
 )
+from sdwatch.policy.job.schema import some_of
+from sdwatch.policy.job.stage_kinds import STAGES, Makes
 
 
 class SizeChecks:
@@ -29,17 +29,18 @@ class SizeChecks:
     def check_size(self, source: Size | None) -> Size | None:
         """Check the sizes and return that of the result, if it is known. `source`: the size of the
         picture that the stage works on, if it is known."""
-        if self._report.stage.kind == UPSCALE:
-            return self.check_upscaled(source)
+        return CHECKS[STAGES[self._report.stage.kind].makes](self, source)
+
+    def check_generated(self, source: Size | None) -> Size | None:
         fields = self._report.stage.fields
         width, height = fields.get("width"), fields.get("height")
         for name, side in (("width", width), ("height", height)):
             if side and side % 8:
                 near = f"the WebUI would silently use {side // 8 * 8}"
                 self._report.fail((name,), f"{name} must be a multiple of 8, not {side}; {near}")
-        if (width, height) == (8, 8) and self._report.kind in (Kind.FORGE, Kind.SDNEXT):
+        if (width, height) == (8, 8) and self._report.kind.fails_at_8x8:
             self._report.fail(("width",), f"{self._report.webui} answers 500 to a size of 8x8")
-        if width or height or self._report.stage.kind == "txt2img":
+        if width or height or not STAGES[self._report.stage.kind].needs_image:
             source = (width or DEFAULT_SIDE, height or DEFAULT_SIDE)
         if source is None:
             return None
@@ -50,8 +51,8 @@ class SizeChecks:
 
     def check_upscaled(self, source: Size | None) -> Size | None:
         fields = self._report.stage.fields
-        whole, made = _upscaled(source, fields)
-        if not names_upscaler(fields) and self._report.kind.is_exact:
+        whole, made = upscaled(source, fields)
+        if not names_upscaler(fields) and self._report.kind.needs_upscaler:
             if _asks_for_more(fields, source, made) and not restores_faces(fields):
                 self.without_upscaler()
             return source
@@ -61,9 +62,8 @@ class SizeChecks:
         return made
 
     def without_upscaler(self) -> None:
-        """Report an upscale without an upscaler. Forge and AUTOMATIC1111 return the picture
-        unchanged, with a 200 (measured), whatever else the job asks for; not measured with SD.Next.
-        """
+        """Report an upscale without an upscaler: the picture would come back unchanged, with a 200
+        (measured with Forge and AUTOMATIC1111), whatever else the job asks for."""
         names = self._report.names("upscalers")
         others = [name for name in names.shown if name != "None"] if names else []
         named = (
@@ -71,9 +71,9 @@ class SizeChecks:
             if "upscaler_1" in self._report.stage.fields
             else "names none"
         )
-        webui = self._report.webui
+        webui, there_are = self._report.webui, f"; there are {some_of(others)}" if others else ""
         self._report.fail(("upscaler_1",), f"{webui} needs an upscaler to enlarge a picture, and "
-                  f"this stage {named}{any_of(others)}")  # fmt: skip
+                  f"this stage {named}{there_are}")  # fmt: skip
 
     def check_area(self, field: str, made: Size, batch: int) -> None:
         if made[0] * made[1] * batch <= self._max_generation:
@@ -84,7 +84,13 @@ class SizeChecks:
                   f"max_generation in the config allows {most:.4g}")  # fmt: skip
 
 
-def _upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | None, Size | None]:
+CHECKS: Mapping[Makes, Callable[[SizeChecks, Size | None], Size | None]] = {
+    Makes.GENERATED: SizeChecks.check_generated,
+    Makes.ENLARGED: SizeChecks.check_upscaled,
+}
+
+
+def upscaled(source: Size | None, fields: Mapping[str, Any]) -> tuple[Size | None, Size | None]:
     """Return the size that an upscale computes, and that of its result: an upscale to a size
     enlarges the picture until both sides are long enough, and crops the rest."""
     if fields.get("resize_mode") != 1:

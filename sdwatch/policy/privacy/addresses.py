@@ -1,10 +1,9 @@
-"""Takes out of a text where something is on a network: addresses of machines and people. Pure."""
+"""Remove from a text where something is on a network: addresses of machines and people. Pure."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
 
 ADDRESS = "<address>"
 HOST = "<host>"
@@ -54,17 +53,8 @@ _OWN_OR_PUBLIC = re.compile(
 """This machine's own names, which are everybody's, and the sites that logs of WebUIs name."""
 
 
-def machines(text: str) -> Iterator[str]:
-    """Names of machines in paths of shares and in URLs: each may stand alone elsewhere."""
-    yield from (found[2] for found in _UNC.finditer(text))
-    for found in _URL_HOST.finditer(text):
-        host = found[2].rstrip(".")
-        if "." in host and not _OWN_OR_PUBLIC.fullmatch(host):  # else it may be a usual word
-            yield host
-
-
 def without_addresses(text: str) -> str:
-    """`text` without addresses of networks, tunnels, file servers and people."""
+    """Return `text` without addresses of networks, tunnels, file servers and people."""
     text = _TUNNEL.sub(HOST, text)
     text = _URL_HOST.sub(_without_host, text)
     text = _EMAIL.sub(ADDRESS, text)
@@ -84,8 +74,8 @@ def _without_ipv6(found: re.Match[str]) -> str:
 
 
 def _is_somebodys(text: str) -> bool:
-    """Whether it is an address of IPv6 and not this machine's own. Of those that are reserved,
-    which nobody has, are `::2` as in a slice and `c10::add` as in C++."""
+    """Return whether it is an address of IPv6 and not this machine's own. Of those that are
+    reserved, which nobody has, are `::2` as in a slice and `c10::add` as in C++."""
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:  # as of a time

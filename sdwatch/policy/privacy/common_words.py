@@ -1,5 +1,5 @@
-"""The words of which logs are made, of WebUIs, Python, torch and sdwatch: not one of them tells
-what a prompt was about, and without them no log can be read.
+"""The words that logs are made of, of WebUIs, Python, torch and sdwatch: not one of them tells what
+a prompt was about, and without them no log can be read.
 
 Drawn from what Forge, AUTOMATIC1111, SD.Next and sdwatch print; what is missing here costs nothing
 but a word in the log of somebody who has it in a prompt.
@@ -200,8 +200,8 @@ COMMON = frozenset(_WORDS.split())
 """In lower case, of three letters and more."""
 
 
-def tells_nothing(word: str) -> bool:
-    """Whether a word is too common, or has too few letters, to say anything of anybody."""
+def is_common(word: str) -> bool:
+    """Return whether a word is too common, or has too few letters, to say anything of anybody."""
     word = word.casefold()
     letters = sum(c.isalpha() for c in word)
     if not word.isascii():

@@ -1,15 +1,15 @@
-"""What the config has that opens doors: passwords, keys and tokens in a WebUI's command line, in
-its environment, beside them. A WebUI prints its command line when it starts. Pure.
+"""Find the secrets of a config: passwords, keys and tokens in a WebUI's command line, in its
+environment, beside them. A WebUI prints its command line when it starts. Pure.
 """
 
 from __future__ import annotations
 
 import base64
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from sdwatch.policy.job.listening import words_of
 from sdwatch.policy.privacy.common_words import COMMON
 from sdwatch.policy.privacy.credentials import looks_like_a_token
 
@@ -32,7 +32,7 @@ _DEEPEST = 2  # a command within a command
 
 @dataclass(frozen=True)
 class Secret:
-    """`label`: the flag, variable or key that `value` stands behind."""
+    """A secret of a config. `label`: the flag, variable or key that `value` stands behind."""
 
     value: str
     label: str
@@ -67,7 +67,7 @@ def secrets_of(
         if _names_one(name):
             yield from _values(name, value)
         elif "-" in value or "=" in value:
-            yield from _in_command(_split(value), 1)
+            yield from _in_command(words_of(value), 1)
         elif looks_like_a_token(value):
             yield Secret(value, name)
 
@@ -75,7 +75,7 @@ def secrets_of(
 def secret_files(command: Iterable[str] = (), env: Mapping[str, str] | None = None) -> list[str]:
     """Return the paths of the files that have secrets in them, as `--gradio-auth-path` names
     them."""
-    words = [*command, *(w for value in (env or {}).values() for w in _split(value))]
+    words = [*command, *(w for value in (env or {}).values() for w in words_of(value))]
     found = (
         value
         for flag, value in _flags(words)
@@ -103,11 +103,11 @@ def _in_command(words: list[str], depth: int) -> Iterator[Secret]:
     if depth < _DEEPEST:
         for word in words:
             if re.search(r"\s", word) and "-" in word:  # sh -c "… --api-auth a:b"
-                yield from _in_command(_split(word), depth + 1)
+                yield from _in_command(words_of(word), depth + 1)
 
 
 def _flags(words: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Each word that is a value, behind its flag or variable; '' for one without."""
+    """Yield each word that is a value, behind its flag or variable; '' for one without."""
     flag = ""
     for word in words:
         name, joined, value = word.partition("=")
@@ -121,15 +121,8 @@ def _flags(words: Iterable[str]) -> Iterator[tuple[str, str]]:
             flag = flag if _names_one(flag) else ""
 
 
-def _split(text: str) -> list[str]:
-    try:
-        return shlex.split(text, posix=True)
-    except ValueError:  # a quote without an end
-        return text.split()
-
-
 def _values(label: str, value: str) -> Iterator[Secret]:
-    """A value whole, and of `user:password,user2:password2` each pair and each password."""
+    """Yield a value whole, and of `user:password,user2:password2` each pair and each password."""
     value = value.strip().strip("\"'")
     if not value or value.casefold() in ("true", "false", "none", "null"):
         return

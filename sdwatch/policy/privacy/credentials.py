@@ -1,5 +1,5 @@
-"""Takes out of a text what opens doors: passwords, keys, tokens, by their own form or by what is
-said before them. Pure.
+"""Remove credentials from a text: passwords, keys, tokens, by their own form or by what is said
+before them. Pure.
 
 Secrets that are known are the redactor's (see redaction.py); these are those that are not.
 """
@@ -17,9 +17,6 @@ _BY_FORM = re.compile(
     r"|\beyJ[A-Za-z0-9_\-]{8,}\.[A-Za-z0-9_\-]+(?:\.[A-Za-z0-9_\-]*)?"  # a JSON web token
 )
 _SCHEMES = re.compile(r"\b(Bearer|Basic|Digest)(\s+)[A-Za-z0-9+/=_.~\-]{6,}", re.I)
-SPEAKS_OF_ONE = re.compile(r"auth|token|passw?|secret|key|ngrok|\bpin\b|credential", re.I)
-"""In the name of a setting or flag: its value is one."""
-
 _LABEL = (
     r"(?:passw(?:or)?d|passphrase|passwd|pwd|secret|token|auth|authorization|cookie|credentials?"
     r"|signature|ngrok|\bsig|[_\-]pass|api[_-]?key|[_\-]key)"
@@ -50,7 +47,7 @@ _USERINFO = re.compile(r"(://)(?:[^/\s@\"'<>]|<[a-z]{1,9}>)+@")  # one may be hi
 
 
 def without_credentials(text: str) -> str:
-    """`text` with `<secret>` in place of each."""
+    """Return `text` with `<secret>` in place of each."""
     text = _USERINFO.sub(rf"\1{SECRET}@", text)
     text = _LABELLED.sub(rf"\1{SECRET}", text)
     text = _SCHEMES.sub(rf"\1\2{SECRET}", text)
@@ -60,7 +57,8 @@ def without_credentials(text: str) -> str:
 
 
 def looks_like_a_token(word: str) -> bool:
-    """Whether it is one by its form, or long, and letters and digits without a place for a dot."""
+    """Return whether it is one by its form, or long, and letters and digits without a place for a
+    dot."""
     if _BY_FORM.search(word):
         return True
     kinds = (any(c.isdigit() for c in word), any(c.isalpha() for c in word))

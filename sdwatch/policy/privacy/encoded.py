@@ -1,4 +1,4 @@
-"""Texts in base64 and hex, as a log may have them: what they say. Pure."""
+"""Decode texts in base64 and hex, as a log may have them. Pure."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def texts_in(text: str) -> Iterator[tuple[int, int, str]]:
         run = found.group()
         if len(run) > _LONGEST or (run.isalpha() and (run.islower() or run.isupper())):
             continue
-        for begin in range(4):
-            if said := _said(_from_base64(run[begin:])):
+        for start in range(4):
+            if said := _said(_from_base64(run[start:])):
                 yield found.start(), found.end(), said
 
 
@@ -40,7 +40,8 @@ def _from_base64(run: str) -> bytes:
 
 
 def _said(data: bytes) -> str:
-    """The text that bytes are, also if it was cut within a character; '' if they are none."""
+    """Return the text that bytes are, also if it was cut within a character; '' if they are
+    none."""
     text = data.decode("utf-8", "ignore")
     if len(text.encode()) < len(data) - 6:
         return ""

@@ -61,13 +61,13 @@ class NormalForm:
         return self._starts
 
     def ends_run(self, at: int) -> bool:
-        """Whether a run ends at `at` in `text`."""
+        """Return whether a run ends at `at` in `text`."""
         next_run = bisect_left(self._starts, at)
         return at == (self._starts[next_run] if next_run < len(self._starts) else len(self.text))
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
-        """Where in the raw text the runs lie that [start, end) of `text` covers; also one at each
-        end that it covers in part, unless that is by chance, as the end of `truncated`."""
+        """Return where in the raw text the runs lie that [start, end) of `text` covers; also one at
+        each end that it covers in part, unless that is by chance, as the end of `truncated`."""
         first = bisect_right(self._starts, start) - 1
         last = bisect_left(self._starts, end) - 1
         first_end, last_start = self._end_of(first), self._starts[last]

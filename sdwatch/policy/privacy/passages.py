@@ -13,7 +13,7 @@ from collections.abc import Container, Iterator
 from itertools import chain, pairwise
 from typing import Any
 
-from sdwatch.policy.privacy.common_words import tells_nothing
+from sdwatch.policy.privacy.common_words import is_common
 from sdwatch.policy.privacy.normal_form import NormalForm
 
 PIECE = 6
@@ -74,7 +74,7 @@ class Passages:
         yield self._pairs, set(pairwise(words))
 
     def found_in(self, text: str) -> Iterator[Span]:
-        """Where in `text` such passages stand, also overlapping each other."""
+        """Yield where in `text` such passages stand, also overlapping each other."""
         if not (self._pieces or self._every_sixth or self._phrases or self._words):
             return
         form = NormalForm(text)
@@ -85,7 +85,7 @@ class Passages:
         yield from self._one_by_one(text)
 
     def _short(self, form: NormalForm) -> Iterator[Span]:
-        """Whole phrases that are shorter than a passage."""
+        """Yield whole phrases that are shorter than a passage."""
         normal, phrases = form.text, self._phrases
         if not phrases:
             return
@@ -95,7 +95,7 @@ class Passages:
                     yield form.raw_span(start, end)
 
     def _one_by_one(self, text: str) -> Iterator[Span]:
-        """Words that follow each other in a hidden text, with little between them here."""
+        """Yield words that follow each other in a hidden text, with little between them here."""
         known = ((found, found.group().casefold()) for found in _WORD.finditer(text))
         words = [(found, word) for found, word in known if word in self._words]
         for (one, first), (other, second) in pairwise(words):
@@ -115,7 +115,7 @@ def _runs(text: str, form: NormalForm, pieces: Container[str], step: int) -> Ite
         end = last + PIECE
         if end - start >= ENOUGH and _is_more_than_numbers(normal[start:end]):
             first, behind = form.raw_span(start, end)
-            if end - start >= _LONG_ENOUGH or _tells(text[first:behind]):
+            if end - start >= _LONG_ENOUGH or _is_telling(text[first:behind]):
                 yield first, behind
         start = last = at
 
@@ -131,7 +131,7 @@ def _pieces(text: str, step: int) -> Iterator[str]:
 
 def _phrases(text: str) -> Iterator[str]:
     for phrase in _PHRASE_ENDS.split(text):
-        if len(phrase) >= 2 and _tells(phrase):
+        if len(phrase) >= 2 and _is_telling(phrase):
             normal = NormalForm(phrase).text
             if PIECE <= len(normal) < ENOUGH:
                 yield normal
@@ -139,14 +139,14 @@ def _phrases(text: str) -> Iterator[str]:
 
 def _telling_words(text: str) -> list[str]:
     words = map(str.casefold, _WORD.findall(text))
-    return [word for word in words if not tells_nothing(word)]
+    return [word for word in words if not is_common(word)]
 
 
-def _tells(text: str) -> bool:
-    """Whether it has a word that is not in every log. Escapes are no words."""
+def _is_telling(text: str) -> bool:
+    """Return whether it has a word that is not in every log. Escapes are no words."""
     if not text.isascii() or _ESCAPED.search(text):
         return True
-    return not all(map(tells_nothing, _WORD.findall(text)))
+    return not all(map(is_common, _WORD.findall(text)))
 
 
 def _is_more_than_numbers(normal: str) -> bool:

@@ -1,9 +1,9 @@
-"""Takes this generation's texts out of what others said: logs, error bodies, tracebacks.
+"""Remove a payload's texts from what others said: logs, error bodies, tracebacks.
 
 A prompt comes back in many forms: whole, by line or phrase, JSON-escaped, as a repr, wrapped at
 80 columns (SD.Next), or in passages ("the following part of your input was truncated"), which are
 found however they were cut (see passages.py). Nothing that a WebUI wrote is cut before it was here,
-but for what has a mark where it was cut (see cuts.py): what is next to that goes with it.
+but for what has a mark where it was cut (see printable.py): what is next to that goes with it.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, quote_plus
 
-from sdwatch.policy.privacy import cuts
 from sdwatch.policy.privacy.config_secrets import is_weak
+from sdwatch.policy.privacy.credentials import SECRET
 from sdwatch.policy.privacy.encoded import texts_in
 from sdwatch.policy.privacy.passages import Passages
+from sdwatch.policy.privacy.printable import MARK
 from sdwatch.policy.privacy.sanitise import digest, strings
 
-SECRET = "<secret>"
 MOST_TEXTS = 500
 MOST_CHARACTERS = 2_000_000
 """Of all texts that are remembered."""
@@ -119,12 +119,14 @@ class Redactor:
                 self._all = None
 
     def redact(self, text: str) -> str:
-        """`text` with all that was learned replaced: a text by `<text 12 chars sha256:ab12cd34>`,
-        base64 of an image or of more than 200 characters by `<base64 N chars>`, bytes likewise."""
+        """Return `text` with all that was learned replaced: a text by `<text 12 chars
+        sha256:ab12cd34>`, base64 of an image or of more than 200 characters by `<base64 N chars>`,
+        bytes likewise."""
         return self._redacted(text, with_texts=True)
 
     def without_secrets(self, text: str) -> str:
-        """`text` with `<secret>` in place of each secret, and its other texts as they are."""
+        """Return `text` with `<secret>` in place of each secret, and its other texts as they
+        are."""
         return self._redacted(text, with_texts=False)
 
     def _redacted(self, text: str, *, with_texts: bool) -> str:
@@ -151,7 +153,7 @@ class Redactor:
         for start, end, said in texts_in(text):
             if next(self._passages.found_in(said), None) or any(self._secrets_in(said)):
                 yield _Span(start, end, f"<base64 {end - start} chars>")
-        for match in cuts.MARK.finditer(text):
+        for match in MARK.finditer(text):
             before = text.rfind("\n", 0, match.start()) + 1
             behind = text.find("\n", match.end())
             start = max(before, match.start() - _TORN)
@@ -173,7 +175,7 @@ class Redactor:
             self._all = None
 
     def _needles(self) -> list[_Needle]:
-        """Those of all texts, each once."""
+        """Return the needles of all texts, each once."""
         if self._all is None:
             needles: dict[str, _Needle] = {}
             for learned in self._texts.values():
@@ -214,8 +216,8 @@ def _secret(text: str) -> tuple[_Needle, ...]:
 
 
 def _behind(label: str, secret: str) -> re.Pattern[str]:
-    """A secret behind the name of what it is the value of, as a command line, JSON, a repr, or a
-    list of variables has it."""
+    """Return a pattern for a secret behind the name of what it is the value of, as a command line,
+    JSON, a repr, or a list of variables has it."""
     words = filter(None, re.split(r"[-_]", label))
     name = "[-_]?".join(map(re.escape, words))
     return re.compile(rf"{name}[\"']?[\s,:=(\[{{]{{1,4}}[\"']?({re.escape(secret)})(?!\w)", re.I)
@@ -239,7 +241,7 @@ def _marker(text: str) -> str:
 
 
 def _parts(text: str) -> Iterator[str]:
-    """The whole text, its lines, its phrases between commas and brackets, its LoRA names."""
+    """Yield the whole text, its lines, its phrases between commas and brackets, its LoRA names."""
     yield text.strip()
     found = [*text.splitlines(), *_PHRASE_ENDS.split(text), *_LORA.findall(text)]
     for part in found[:MOST_PARTS]:
@@ -249,7 +251,7 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def _forms(text: str) -> set[str]:
-    """How a text looks plain, in JSON, in JSON within JSON, in a repr, and in HTML."""
+    """Return how a text looks plain, in JSON, in JSON within JSON, in a repr, and in HTML."""
     as_json = json.dumps(text)[1:-1]
     forms = {
         text,
@@ -269,14 +271,15 @@ def _squeeze(text: str) -> str:
 
 
 def _found(text: str, needles: list[_Needle]) -> Iterator[_Span]:
-    """Where each needle stands in `text`; careful with short ones, so that a log stays readable."""
+    """Yield where each needle stands in `text`; careful with short ones, so that a log stays
+    readable."""
     squeezed = _squeeze(text)
-    beginnings = {squeezed[at : at + SHORTEST_PART] for at in range(len(squeezed))}
+    starts = {squeezed[at : at + SHORTEST_PART] for at in range(len(squeezed))}
     wrapped = _WRAPPED.search(text) is not None
     for needle in needles:
-        begins = needle.squeezed[:SHORTEST_PART]
+        start = needle.squeezed[:SHORTEST_PART]
         # This quickly excludes nearly all of thousands.
-        if len(begins) == SHORTEST_PART and begins not in beginnings:
+        if len(start) == SHORTEST_PART and start not in starts:
             continue
         if needle.squeezed not in squeezed:
             continue
@@ -298,7 +301,7 @@ def _pattern(needle: str, wrapped: bool, flags: int | re.RegexFlag) -> re.Patter
 
 
 def _stands_alone(needle: _Needle, text: str, start: int, end: int) -> bool:
-    """Whether what was found is the needle and not a part of a longer word."""
+    """Return whether what was found is the needle and not a part of a longer word."""
     hidden = needle.text.strip()
     if not hidden.isascii() or (needle.marker == SECRET and len(hidden) > 3):
         return True
@@ -314,7 +317,8 @@ def _is_word(character: str) -> bool:
 
 
 def _cover(text: str, spans: list[_Span]) -> str:
-    """`text` with each span replaced; of spans that overlap, all is covered by one marker."""
+    """Return `text` with each span replaced; of spans that overlap, all is covered by one
+    marker."""
     pieces: list[str] = []
     at = 0
     for start, end, marker in _merged(spans):
@@ -324,7 +328,7 @@ def _cover(text: str, spans: list[_Span]) -> str:
 
 
 def _merged(spans: list[_Span]) -> Iterator[_Span]:
-    """Spans that do not overlap: each the union of some that do."""
+    """Yield spans that do not overlap: each the union of some that do."""
     together: list[_Span] = []
     end = -1
     for span in sorted(spans):
@@ -338,10 +342,11 @@ def _merged(spans: list[_Span]) -> Iterator[_Span]:
 
 
 def _as_one(spans: list[_Span], end: int) -> _Span:
-    """Their union, with the marker of the longest; with none where all that is known by a marker is
-    the smaller part of it. A mark says that a text was cut, also in the middle of a secret."""
+    """Return the union of spans, with the marker of the longest; with none where all that is known
+    by a marker is the smaller part of it. A mark says that a text was cut, also in the middle of a
+    secret."""
     start = spans[0].start
-    cut = next((span for span in spans if cuts.MARK.fullmatch(span.marker)), None)
+    cut = next((span for span in spans if MARK.fullmatch(span.marker)), None)
     known = cut or max((span for span in spans if span.marker), key=_size, default=None)
     is_most = known is not None and (cut or 2 * _size(known) >= end - start)
     return _Span(start, end, known.marker if known and is_most else "")

@@ -1,4 +1,4 @@
-"""A payload as evidence: what was asked for, without prompts, images and secrets.
+"""Sanitise a payload for evidence: what was asked for, without prompts, images and secrets.
 
 Pure: the payload is read, never changed; the same payload gives the same result.
 """
@@ -17,7 +17,9 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from sdwatch.policy.privacy.common_words import tells_nothing
+from sdwatch.policy.job.scripts import IMAGE_DATA
+from sdwatch.policy.job.stage_kinds import IMAGE_FIELDS
+from sdwatch.policy.privacy.common_words import is_common
 
 Kind = Literal["name", "image", "secret", "text"]
 
@@ -50,12 +52,10 @@ NAME_KEYS = frozenset(
 )
 IMAGE_KEYS = frozenset(
     [
-        "init_images",
+        *IMAGE_FIELDS,
         "init_image",
-        "image",
         "images",
         "imagelist",
-        "mask",
         "mask_image",
         "firstpass_image",
         "latent_mask",
@@ -64,7 +64,6 @@ IMAGE_KEYS = frozenset(
     ]
 )
 _SECRET_KEY = re.compile(r"passw|secret|token\b|api_?key|authorization|cookie|credential", re.I)
-_IMAGE_START = re.compile(r"data:|iVBORw0KGgo|/9j/|UklGR|R0lGOD|Qk[0-9A-Za-z]{2}[0-9A-Za-z+/]{200}")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\r\n]++={0,2}\s*")
 _FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_.:+-]{0,59}")
 _WORD = re.compile(r"[^\W_]+")
@@ -84,7 +83,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 
 
 def sanitise(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload with each text as `{"text": {"length", "sha256"}}` and each image as
+    """Return the payload with each text as `{"text": {"length", "sha256"}}` and each image as
     `{"image": {"length", "sha256", "size"}}`.
 
     Numbers, booleans, null, keys, and the names under `NAME_KEYS` stay. `length` counts
@@ -94,13 +93,13 @@ def sanitise(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def strings(payload: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
-    """Every string value of a payload, wherever it is nested, with what it is taken for."""
+    """Yield every string value of a payload, wherever it is nested, with what it is taken for."""
     for key, value in payload.items():
         yield from _strings(str(key), value, 1)
 
 
 def kind_of(key: str, value: str) -> Kind:
-    """What a string under `key` is taken for; in doubt it is a text, and hidden."""
+    """Return what a string under `key` is taken for; in doubt it is a text, and hidden."""
     if _is_secret(key):
         return "secret"
     if key.lower() in IMAGE_KEYS or _looks_like_image(value):
@@ -110,7 +109,7 @@ def kind_of(key: str, value: str) -> Kind:
 
 
 def digest(text: str) -> str:
-    """sha256 of a text, in hex."""
+    """Return the sha256 of a text, in hex."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -149,7 +148,8 @@ def _clean(key: str, value: Any, depth: int) -> Any:
 
 
 def _clean_key(key: Any) -> str:
-    """Keys are names of fields and scripts; what may be anything else is a text."""
+    """Return a key if it is the name of a field or script; anything else may be a text, and is
+    hidden."""
     text = str(key)
     if _is_name_of_field(text):
         return text
@@ -157,13 +157,13 @@ def _clean_key(key: Any) -> str:
 
 
 def _is_name_of_field(key: str) -> bool:
-    """Whether a key is one word, as a field has it; or the title of a script that is known; or of
-    words that are in every log. A key of several others may be a prompt."""
+    """Return whether a key is one word, as a field has it; or the title of a script that is known;
+    or of words that are in every log. A key of several others may be a prompt."""
     if _FIELD.fullmatch(key):
         return True
     title = next((known for known in _SCRIPTS if key.casefold().startswith(known)), "")
     is_short = len(key) <= LONGEST_NAME and key.isprintable()
-    return is_short and all(map(tells_nothing, _WORD.findall(key[len(title) :])))
+    return is_short and all(map(is_common, _WORD.findall(key[len(title) :])))
 
 
 def _clean_string(key: str, value: str) -> Any:
@@ -180,7 +180,7 @@ def _is_secret(key: str) -> bool:
 
 
 def _looks_like_image(value: str) -> bool:
-    if _IMAGE_START.match(value):
+    if IMAGE_DATA.match(value):
         return True
     return len(value) >= LONG_BASE64 and _BASE64.fullmatch(value) is not None
 
@@ -198,7 +198,7 @@ def _describe_image(value: str) -> dict[str, Any]:
 
 
 def _image_size(data: bytes) -> str | None:
-    """`"WxH"` from the header alone; no pixel is decoded."""
+    """Return `"WxH"` from the header alone; no pixel is decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sdwatch.errors import FileProblems, JobUnfitError, Probes
+from sdwatch.errors import FileProblems, JobUnfitError, Probes, Problem
+from sdwatch.policy.failure.diagnosis import advice_for, blame_for
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.hold_reason import HoldReason
-from sdwatch.policy.failure.older import with_codes
+from sdwatch.policy.failure.ledger import with_codes
 from sdwatch.policy.failure.recovery import CUT_OFFS, Action, Ground
+from sdwatch.policy.job.job import Stage
 from sdwatch.policy.privacy.printable import printable
 
 
@@ -21,11 +23,12 @@ class Unsent(StrEnum):
 
     CANCELLED = "cancelled"
     CUT_OFF = "cut off"
+    TIMED_OUT = "timed out"
     UNREADABLE = "unreadable"
     BROKE = "sdwatch broke"
 
 
-CANARY_WELL = "it was healthy"
+CANARY_HEALTHY = "it was healthy"
 """What error.json says about a self-test that the WebUI passed."""
 
 
@@ -66,13 +69,26 @@ class FailedAttempt:
 
 
 @dataclass(frozen=True)
+class FailedPoint:
+    """A point of a job that failed. `values`: what makes it differ from others, for people, without
+    prompts; `call`: '' if none was started."""
+
+    number: int
+    values: str
+    diagnosis: str
+    message: str
+    call: str = ""
+
+
+@dataclass(frozen=True)
 class ErrorEnvelope:
     """Why a run failed.
 
     `stage`: the kind of the stage; `call`: `stage.number`, '' if no call was started; `evidence`:
     files, relative to the run's folder; `canary`: the result of the self-test in words;
     `self_test_passed`: the same as a value, None if there was no self-test; `failure`: identifies
-    the failure of the attempt whose message this is, '' for none.
+    the failure of the attempt whose message this is, '' for none; `failed_points`: of a job with
+    several points; all else is about the first of them then.
     """
 
     error: str
@@ -89,12 +105,14 @@ class ErrorEnvelope:
     canary: str = ""
     self_test_passed: bool | None = None
     failure: str = ""
+    failed_points: tuple[FailedPoint, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the content of error.json."""
         return asdict(self) | {
             "attempts": [asdict(attempt) for attempt in self.attempts],
             "evidence": list(self.evidence),
+            "failed_points": [asdict(point) for point in self.failed_points],
         }
 
 
@@ -123,6 +141,36 @@ def attempt_from(record: Mapping[str, Any]) -> FailedAttempt:
         why=str(record.get("why", "")),
         failure=str(record.get("failure", "")),
         repeats=record.get("repeats") is True,
+    )
+
+
+def envelope_of(
+    failed: Mapping[str, Any],
+    over: Mapping[str, Any],
+    stage: str,
+    attempts: tuple[FailedAttempt, ...],
+    evidence: tuple[str, ...],
+) -> ErrorEnvelope:
+    """Return the failure of a call from its journal: `failed` is the record of its last attempt,
+    `over` the one by which it failed for good, that or a self-test's. Raises ValueError for a
+    diagnosis that sdwatch never writes."""
+    diagnosis = Diagnosis(str(failed.get("diagnosis", "")))
+    unhealthy = over.get("unwell") if "well" in over else None
+    blame = _code(Blamed, over.get("blame")) or _code(Blamed, failed.get("blame"))
+    return ErrorEnvelope(
+        error=str(failed.get("error", "")),
+        diagnosis=diagnosis,
+        blame=blame or blame_for(diagnosis),
+        message=attempts[-1].message,
+        advice=str(failed.get("advice") or advice_for(diagnosis)),
+        stage=stage,
+        attempts=attempts,
+        incarnation=attempts[-1].incarnation,
+        exit_code=attempts[-1].exit_code,
+        evidence=evidence,
+        canary="" if unhealthy is None else str(unhealthy) or CANARY_HEALTHY,
+        self_test_passed=None if unhealthy is None else not unhealthy,
+        failure=attempts[-1].failure,
     )
 
 
@@ -170,7 +218,7 @@ def with_attempts(envelope: ErrorEnvelope, records: Iterable[Mapping[str, Any]])
         return envelope
     advice = envelope.advice
     if envelope.diagnosis == Unsent.CANCELLED:
-        advice += ' A call had already failed before that; see "What was tried".'
+        advice += ' Before that, a call had already failed: see "What was tried".'
     return replace(
         envelope,
         advice=advice,
@@ -209,7 +257,8 @@ def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "at": record.get("at", ""),
             "call": record.get("call", ""),
-            "diagnosis": record.get("diagnosis", "") or _canary_said(record),
+            "diagnosis": record.get("diagnosis", "")
+            or f"canary: {record.get('unwell') or 'the WebUI is healthy'}",
             "decision": record["decision"],
             **{key: record[key] for key in ("action", "ground") if key in record},
         }
@@ -218,19 +267,16 @@ def decisions_in(records: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _canary_said(record: Mapping[str, Any]) -> str:
-    return f"canary: {record.get('unwell') or 'the WebUI is healthy'}"
-
-
 def job_envelope(error: FileProblems, url: str = "URL") -> ErrorEnvelope:
     """Return the envelope of a job file that cannot be run. `url`: of the WebUI that refused it."""
     file = printable(error.file)
     first, *others = [problem.located(file) for problem in error.problems]
     more = [f"and {len(others)} more:", *others] if others else []
-    what, how = "the job file is wrong", "`sdwatch check FILE` finds such mistakes beforehand."
+    what = "the job file is wrong"
+    how = "`sdwatch check FILE` finds such mistakes before you drop a job."
     if isinstance(error, JobUnfitError):
         what = "no WebUI here can do this job as it is"
-        how = f"`sdwatch check --against {url} FILE` finds such mistakes beforehand."
+        how = f"`sdwatch check --against {url} FILE` finds such mistakes before you drop a job."
     return ErrorEnvelope(
         error=type(error).__name__,
         diagnosis=Diagnosis.BAD_REQUEST,
@@ -251,6 +297,18 @@ def cancelled_envelope() -> ErrorEnvelope:
     )
 
 
+def timed_out_envelope(limit: float) -> ErrorEnvelope:
+    """Return the envelope of a run whose calls took longer than its job allows: `limit` seconds."""
+    return ErrorEnvelope(
+        error="RunTimedOutError",
+        diagnosis=Unsent.TIMED_OUT,
+        blame=Blamed.JOB,
+        message=f"its calls took longer than its timeout of {limit:g} s",
+        advice="The images that were already finished are kept. If the job needs more time, give "
+        "it a longer `timeout`, or none, and retry it.",
+    )
+
+
 def held_envelope(hold_reason: HoldReason, evidence: Sequence[str]) -> ErrorEnvelope:
     """Return the envelope of a run that waited too long for a WebUI on hold."""
     return ErrorEnvelope(
@@ -263,6 +321,35 @@ def held_envelope(hold_reason: HoldReason, evidence: Sequence[str]) -> ErrorEnve
     )
 
 
+def failed_point(number: int, values: str, envelope: ErrorEnvelope) -> FailedPoint:
+    """Return a point that failed for the reason in `envelope`."""
+    first, *_ = envelope.message.splitlines() or [""]
+    return FailedPoint(number, values, str(envelope.diagnosis), first, envelope.call)
+
+
+def points_envelope(
+    first: ErrorEnvelope, failed: Sequence[FailedPoint], points: int
+) -> ErrorEnvelope:
+    """Return the envelope of a run with some points that failed. `first`: that of the first of
+    them; `points`: how many there are."""
+    are = "1 of {} points failed" if len(failed) == 1 else f"{len(failed)} of {{}} points failed"
+    return replace(
+        first,
+        message=f"{are.format(points)}; the first: {first.message}",
+        failed_points=tuple(failed),
+    )
+
+
+def cut_short(envelope: ErrorEnvelope, failed: Sequence[FailedPoint]) -> ErrorEnvelope:
+    """Return the envelope of a run that ended before all its points were made. `failed`: those that
+    had failed by then."""
+    return replace(envelope, failed_points=tuple(failed))
+
+
+CUT_SHORT = (Unsent.CANCELLED, Unsent.TIMED_OUT)
+"""Why a run ends in the middle of a point that may have no mistake."""
+
+
 def died_here_envelope(call_id: str) -> ErrorEnvelope:
     """Return the envelope of a run in which the monitor died too often in the same call."""
     return ErrorEnvelope(
@@ -270,19 +357,24 @@ def died_here_envelope(call_id: str) -> ErrorEnvelope:
         diagnosis=Unsent.CUT_OFF,
         blame=Blamed.SDWATCH,
         message=f"sdwatch was killed {CUT_OFFS + 1} times during this call",
-        advice="The system's log says what killed sdwatch each time (often too little memory).",
+        advice="The system's log says what killed sdwatch each time (often too little memory). "
+        "Fix that, then run the job again.",
         call=call_id,
     )
 
 
-def no_image_envelope(number: int, kind: str) -> ErrorEnvelope:
-    """Return the envelope of a stage that has no image to work on."""
+def no_image_envelope(file: str, number: int, stage: Stage, source: int) -> ErrorEnvelope:
+    """Return the envelope of a stage that has no image to work on. `number`: its own; `source`:
+    that of the stage whose images it takes."""
+    kind = stage.kind
+    column = stage.node.column if stage.node else 1
+    what = f"stage {number} ({kind}) has no image to work on: stage {source} made none"
     return ErrorEnvelope(
         error="NoImage",
         diagnosis=Diagnosis.BAD_REQUEST,
         blame=Blamed.JOB,
-        message=f"stage {number} ({kind}) has no image to work on: the stage before made none",
-        advice="Give the stage an image of its own, or add a stage before it that makes one.",
+        message=Problem(stage.line, column, what).located(printable(file)),
+        advice="Give the stage an image of its own, or let it work on a stage that makes one.",
         stage=kind,
     )
 
@@ -301,13 +393,26 @@ def no_picture_envelope(kind: str, call_id: str, name: str, why: str) -> ErrorEn
     )
 
 
+def not_kept_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
+    """Return the envelope of a call whose image was needed on the way only, and is not kept."""
+    return ErrorEnvelope(
+        error="NotKept",
+        diagnosis=Diagnosis.BAD_REQUEST,
+        blame=Blamed.JOB,
+        message=f"the image {printable(name)} was not kept (`keep: last`)",
+        advice="Run the job again with `keep: all`.",
+        stage=kind,
+        call=call_id,
+    )
+
+
 def lost_image_envelope(kind: str, call_id: str, name: str) -> ErrorEnvelope:
     """Return the envelope of a call whose image is gone."""
     return ErrorEnvelope(
         error="LostImage",
         diagnosis=Diagnosis.BAD_REQUEST,
         blame=Blamed.JOB,
-        message=f"{printable(name)} is gone",
+        message=f"the image {printable(name)} is gone",
         advice="Somebody removed it while the job was running. Run the job again.",
         stage=kind,
         call=call_id,
@@ -321,7 +426,7 @@ def unreadable_envelope(name: str, why: str) -> ErrorEnvelope:
         diagnosis=Unsent.UNREADABLE,
         blame=Blamed.MACHINE,
         message=f"{printable(name)} cannot be read: {why}",
-        advice="Give the user that sdwatch runs as permission to read it, then drop the job again.",
+        advice="Permit the user that sdwatch runs as to read it, then drop the job again.",
     )
 
 
@@ -332,5 +437,6 @@ def broken_envelope(what: str) -> ErrorEnvelope:
         diagnosis=Unsent.BROKE,
         blame=Blamed.SDWATCH,
         message=f"internal error: {what}",
-        advice="Please report it, with sdwatch.log of the state folder. The job is kept here.",
+        advice="Please report it, with the zip that the last command below makes. The job is kept "
+        "in this folder.",
     )

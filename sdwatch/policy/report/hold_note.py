@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sdwatch.policy.failure.facts import Blamed
-from sdwatch.policy.failure.hold_reason import Held
-from sdwatch.policy.privacy.printable import printable
+from sdwatch.policy.failure.hold_reason import Cure, Held
+from sdwatch.policy.privacy.printable import counted, printable
 from sdwatch.policy.report.command import typed
 from sdwatch.policy.report.why import joined, log_part
 
 _BLAMED = {
     Blamed.WEBUI: "the WebUI; no job is to blame",
     Blamed.MACHINE: "the machine; no job is to blame",
-    Blamed.PERSON: "neither the WebUI nor a job; somebody has to act",
+    Blamed.PERSON: "the setup, which a person has to fix; no job is to blame",
     Blamed.SDWATCH: "sdwatch itself; no job is to blame",
     Blamed.JOB: "a job",
     Blamed.UNKNOWN: "unknown: these jobs or the WebUI",
@@ -22,7 +22,7 @@ _BLAMED = {
 
 def config_edited(file: str) -> str:
     """Return the notice that the config file no longer is what sdwatch works with."""
-    return f"{file} has changed since sdwatch started: restart sdwatch to use it"
+    return f"{file} has changed since sdwatch started: restart sdwatch to apply it"
 
 
 def hold_text(
@@ -46,20 +46,26 @@ def hold_text(
         [
             "What to do:",
             f"  {hold_reason.advice}",
-            *_read_again(edited),
+            *_about_config(held, ended, edited),
             *_next_steps(held, option, ended),
         ],
     )
 
 
 def _tried(held: Held) -> list[str]:
-    more = f"; {held.before} earlier attempts are left out" if held.before else ""
+    more = f"; {counted(held.before, 'earlier attempt')} left out" if held.before else ""
     lines = [f"  {at}  {printable(what)}" for at, what in held.tried]
     return [f"What was tried, with the result (times are UTC{more}):", *lines] if lines else []
 
 
-def _read_again(edited: str) -> list[str]:
-    return ["", f"  {printable(config_edited(edited))}."] if edited else []
+def _about_config(held: Held, ended: bool, edited: str) -> Iterator[str]:
+    """Return when a change of the config counts: it is read only at the start."""
+    if edited:
+        yield ""
+        yield f"  {printable(config_edited(edited))}."
+    elif held.hold_reason.cure is Cure.PERSON and not ended:
+        yield ""
+        yield "  A change in the config counts from the next start of sdwatch, so restart it then."
 
 
 def _next_steps(held: Held, option: str, ended: bool) -> Iterator[str]:
@@ -77,9 +83,12 @@ def _next_steps(held: Held, option: str, ended: bool) -> Iterator[str]:
         yield "  and resume automatically once it recovers; sdwatch keeps checking."
     if held.tried and not ended:
         yield ""
-        yield "  Try it now, or delete this file (a cool-down still runs to its end):"
+        yield (
+            "  To have it tried again now, type this, or delete this file (a cool-down still has "
+            "to end):"
+        )
         yield f"    {typed('resume', option)}"
     if failed:
         yield ""
-        yield "  Run the jobs again that failed because of it:"
+        yield "  To run the jobs again that failed because of it, type:"
         yield f"    {typed('retry ' + ' '.join(failed), option)}"

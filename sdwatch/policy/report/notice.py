@@ -14,6 +14,9 @@ class Topic(Enum):
     FAILED = auto()
     CANCELLED = auto()
     ON_HOLD = auto()
+    RESUMED = auto()
+    WORK_LEFT = auto()
+    QUEUE_EMPTY = auto()
     WARNING = auto()
 
 

@@ -5,18 +5,18 @@ Plain words: the cause first, the commands to type last. Times are UTC, as in th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from sdwatch.policy.failure.exits import ended_in_order
+from sdwatch.policy.failure.exits import ended_cleanly
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
-from sdwatch.policy.failure.recovery import ACTIONS, PROVEN, Action, Ground
+from sdwatch.policy.failure.recovery import ACTIONS, TRACED_BEFORE, Action, Ground
 from sdwatch.policy.job.payload import DEFAULT_SCALE, hires_size
 from sdwatch.policy.privacy.printable import printable, printable_text
 from sdwatch.policy.report.command import typed
-from sdwatch.policy.report.envelope import ErrorEnvelope, FailedAttempt
+from sdwatch.policy.report.envelope import CUT_SHORT, ErrorEnvelope, FailedAttempt
 
 
 class Shown(Enum):
@@ -26,6 +26,12 @@ class Shown(Enum):
     LINES = "lines"
     EXCEPTION = "lines, and the exception of this call"
 
+
+_MEANS: Mapping[str, str] = {
+    Diagnosis.POISONED: ": the WebUI answers, but cannot generate until it is restarted",
+    Diagnosis.SILENT: ": the WebUI reported success, but did not deliver what was asked for",
+}
+"""What a diagnosis means that does not say it."""
 
 _SIZE = ("width", "height")
 _ASKED = (
@@ -39,12 +45,12 @@ _ASKED = (
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence of the last failure. `payload`: sanitised; `machine`: the host snapshot;
+    """The evidence of the last failure. `payload`: sanitised; `host_snapshot`: as in machine.json;
     `lines`: what the WebUI printed, free of prompts; `tail_name`: the file with the WebUI's last
     lines; `shows`: what that file has; `files`: the names of all evidence files."""
 
     payload: Mapping[str, Any] = field(default_factory=dict)
-    machine: Mapping[str, Any] = field(default_factory=dict)
+    host_snapshot: Mapping[str, Any] = field(default_factory=dict)
     lines: Sequence[str] = ()
     tail_name: str = ""
     shows: Shown = Shown.NOTHING
@@ -66,37 +72,58 @@ class About:
 
 def why_text(envelope: ErrorEnvelope, about: About, evidence: Evidence = Evidence()) -> str:
     """Return the whole text of WHY.txt."""
+    more = "" if evidence.shows is Shown.NOTHING else f"more in {evidence.tail_name}"
     return joined(
         [envelope.message],
+        _failed_points(envelope),
         [f"Fault:     {_blamed(envelope)}", *_facts(envelope, about, evidence)],
         _tried(envelope, about),
-        log_part(evidence.lines, _more(evidence)),
+        log_part(evidence.lines, more),
         _to_do(envelope, about, evidence),
         _files(evidence),
     )
 
 
-def joined(*parts: Sequence[str]) -> str:
+_MOST_POINTS = 50
+
+
+def _failed_points(envelope: ErrorEnvelope) -> Iterator[str]:
+    """List the points that failed, by their values."""
+    failed = envelope.failed_points
+    if failed:
+        yield "The points that failed:"
+    for point in failed[:_MOST_POINTS]:
+        values = f" ({printable(point.values)})" if point.values else ""
+        yield f"  point {point.number}{values}: {point.diagnosis}: {printable(point.message)}"
+    if len(failed) > _MOST_POINTS:
+        yield f"  and {len(failed) - _MOST_POINTS} more; error.json has them all"
+    if failed and envelope.diagnosis not in CUT_SHORT:
+        yield "What follows is about the first of them."
+
+
+def joined(*parts: Iterable[str]) -> str:
     """Return the parts that are not empty, with an empty line between them."""
-    text = "\n\n".join("\n".join(part).rstrip() for part in parts if part) + "\n"
+    texts = ("\n".join(part).rstrip() for part in parts)
+    text = "\n\n".join(filter(None, texts)) + "\n"
     return printable_text(text)
 
 
 def _facts(envelope: ErrorEnvelope, about: About, evidence: Evidence) -> Iterator[str]:
     kind = f" ({envelope.error})" if envelope.error else ""
-    yield f"Diagnosis: {envelope.diagnosis}{kind}"
+    yield f"Diagnosis: {envelope.diagnosis}{_MEANS.get(envelope.diagnosis, '')}{kind}"
     yield f"Job:       {printable(about.source)}"
     yield f"Run:       {about.run_id}"
     if about.at:
         yield f"Ended:     {about.at} (UTC)"
     if envelope.call:
-        stage, _, number = envelope.call.partition(".")
+        *point, stage, number = envelope.call.split(".")
+        at = "".join(f"point {each.removeprefix('p')}, " for each in point)
         name = f" ({envelope.stage})" if envelope.stage else ""
-        yield f"Where:     stage {stage}{name}, call {number}"
+        yield f"Where:     {at}stage {stage}{name}, call {number}"
     if asked := asked_for(evidence.payload):
         yield f"Asked for: {asked}"
-    if machine := machine_line(evidence.machine):
-        yield f"Machine:   {machine}"
+    if host := host_line(evidence.host_snapshot):
+        yield f"Machine:   {host}"
     if about.images:
         yield f"Images:    {len(about.images)} finished before the failure, kept in images/"
 
@@ -133,14 +160,14 @@ def _hires_asked(payload: Mapping[str, Any]) -> Iterator[str]:
         yield f"denoising {strength}"
 
 
-def machine_line(machine: Mapping[str, Any]) -> str:
+def host_line(host_snapshot: Mapping[str, Any]) -> str:
     """Return the free memory and disk space of the machine just before the failure."""
-    seen = machine.get("just_before") or machine.get("at_the_failure") or {}
+    seen = host_snapshot.get("just_before") or host_snapshot.get("at_the_failure") or {}
     parts = []
     if total := seen.get("memory_total"):
         free = seen.get("memory_available", 0)
         parts.append(f"{free / 1e9:.1f} of {total / 1e9:.1f} GB of memory free")
-    for name, free in (machine.get("disk_free") or {}).items():
+    for name, free in (host_snapshot.get("disk_free") or {}).items():
         if isinstance(free, int):
             parts.append(f"{free / 1e9:.1f} GB free on the {name}'s disk")
     return f"{', '.join(parts)}, when last checked" if parts else ""
@@ -151,7 +178,7 @@ _BLAMED = {
     Blamed.WEBUI: "the WebUI; the job is probably fine",
     Blamed.MACHINE: "the machine; the job is probably fine",
     Blamed.SDWATCH: "sdwatch itself; the job is probably fine",
-    Blamed.PERSON: "nobody: a person ended it",
+    Blamed.PERSON: "nobody; somebody stopped it",
     Blamed.UNKNOWN: "unknown: the job or the WebUI",
 }
 
@@ -166,9 +193,9 @@ def _blamed(envelope: ErrorEnvelope) -> str:
         return who
     again = f"the same call failed again{_in_between(envelope.attempts)}"
     if envelope.self_test_passed:
-        unless = " (unless somebody ended the WebUI each time)" if _by_somebody(envelope) else ""
-        if any(each.ground is Ground.PROVEN_BEFORE for each in envelope.attempts):
-            again = PROVEN
+        unless = " (unless somebody stopped the WebUI each time)" if _by_somebody(envelope) else ""
+        if any(each.ground is Ground.TRACED_BEFORE for each in envelope.attempts):
+            again = TRACED_BEFORE
         return f"{who}: {again}, and the WebUI still generated a test picture{unless}"
     if envelope.self_test_passed is False:
         return f"probably {who}: the WebUI generated a test picture before this call, not after it"
@@ -185,7 +212,7 @@ def _in_between(attempts: Sequence[FailedAttempt]) -> str:
 
 def _by_somebody(envelope: ErrorEnvelope) -> bool:
     """Return whether the process exited cleanly, as it does when somebody ends it."""
-    return envelope.diagnosis == Diagnosis.CRASH and ended_in_order(envelope.exit_code)
+    return envelope.diagnosis == Diagnosis.CRASH and ended_cleanly(envelope.exit_code)
 
 
 def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
@@ -204,7 +231,8 @@ def _tried(envelope: ErrorEnvelope, about: About) -> list[str]:
 
 
 def _attempt_lines(attempt: FailedAttempt, is_another: bool) -> Iterator[str]:
-    """`is_another`: it failed in another way than the first line of WHY.txt says."""
+    """Yield the lines about one attempt. `is_another`: it failed in another way than the first line
+    of WHY.txt says."""
     status = f", HTTP {attempt.status}" if attempt.status else ""
     # The starts of a WebUI that is not ours are not counted.
     life = f" (start {attempt.incarnation} of the WebUI)" if attempt.incarnation else ""
@@ -224,10 +252,6 @@ _THEN = ACTIONS | {
     Action.HOLD: "keep the job and wait",
     Action.FAIL: "give up",
 }
-
-
-def _more(evidence: Evidence) -> str:
-    return "" if evidence.shows is Shown.NOTHING else f"more in {evidence.tail_name}"
 
 
 def log_part(lines: Sequence[str], where: str) -> list[str]:
@@ -269,7 +293,7 @@ def _where_to_look(envelope: ErrorEnvelope, evidence: Evidence) -> list[str]:
     return []
 
 
-_WHERE = "  (Type these in this folder, or where sdwatch was started.)"
+_WHERE = "  (Type these commands in this folder, or in the folder where sdwatch was started.)"
 
 _ONLY_CHANGED = ("JobError", "WebUIBadRequestError", "NoImage")
 """Errors that come back for as long as the job is not changed."""
@@ -281,6 +305,8 @@ def _commands(envelope: ErrorEnvelope, run_id: str) -> Iterator[tuple[str, str]]
         return
     again = ("Run it again as it is", f"retry {run_id}")
     edit = ("Change the job, then run it again", f"retry {run_id} --edit")
+    if envelope.failed_points:
+        yield "Make only the points that are missing", f"retry {run_id} --failed"
     if envelope.blame is Blamed.PERSON:
         yield again
     elif envelope.error in _ONLY_CHANGED:

@@ -1,79 +1,70 @@
-"""The crash-aware call: one generation, and on failure evidence, a restart and one retry."""
+"""The crash-aware call: one generation, and on failure evidence, a restart and one retry.
+
+It is the run's side, on the run's thread: what its lane decides is recorded here, and answered. The
+monitor always gives it a lane. Only who calls this API without one gets CallAlone (call_alone.py):
+the same machine then decides, on the caller's thread.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sdwatch.config import builtin_signatures
-from sdwatch.errors import (
-    RunCancelledError,
-    RunStoppedError,
-    WebUIError,
-    WebUIReplyError,
-)
+from sdwatch.errors import LaneError, RunCancelledError, RunStoppedError
 from sdwatch.policy.failure.diagnosis import (
     Diagnosis,
-    Explanation,
-    FailureFacts,
     advice_for,
-    as_proven,
     blame_for,
-    by_time_limit,
     depends_on_size,
-    drawn_advice,
-    judge,
-    what_failed,
+    size_advice,
 )
-from sdwatch.policy.failure.facts import Blamed, checkpoint_named, names_checkpoint
-from sdwatch.policy.failure.failure_key import FailureKey
-from sdwatch.policy.failure.hold_reason import NoCall, found_by_call
-from sdwatch.policy.failure.matching import printed_once
-from sdwatch.policy.failure.proxy import in_words, may_still_generate, time_limit
-from sdwatch.policy.failure.recovery import (
-    COUNTED_ATTEMPTS,
-    Action,
-    Decision,
-    Ground,
-    SelfTestResult,
-    after_self_test,
-    bring_up,
-    counts,
-    decide,
-    is_crash,
+from sdwatch.policy.failure.prompts_sent import PromptToSend
+from sdwatch.policy.failure.recovery import Action
+from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.payload import completed
+from sdwatch.policy.kinds.kind import Dialect
+from sdwatch.policy.lane.effects import (
+    Answer,
+    BeforePost,
+    Broken,
+    Failed,
+    GivenUp,
+    Later,
+    NotSent,
+    RecordFailure,
+    RecordSelfTest,
+    Succeeded,
+    ToRun,
 )
-from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.job.catalogue import Catalogue, Kind
-from sdwatch.policy.job.completion import completed
-from sdwatch.policy.report.envelope import CANARY_WELL, ErrorEnvelope
-from sdwatch.webui.http.attempt import INTERRUPT_WAIT, Attempts
-from sdwatch.webui.http.call import Outcome, PreparedCall, Sent
-from sdwatch.webui.http.canary import By, SelfTestFailure
-from sdwatch.webui.http.mailbox import Mailbox
-from sdwatch.webui.http.reply_checks import ReplyChecks
-from sdwatch.webui.http.roles import CallObserver, Client, Recorder, SupervisedProcess
-from sdwatch.webui.process.host_snapshot import Machine, memory_in_words, memory_low
+from sdwatch.policy.lane.events import (
+    Attempt,
+    CallLedgerView,
+    CallRequested,
+    Cancelled,
+    NotNow,
+    Recorded,
+    RecordRefused,
+    RunGone,
+)
+from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
+from sdwatch.system.log_events import LogEvent, about, bound_facts
+from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall
+from sdwatch.webui.http.call_alone import CallAlone
+from sdwatch.webui.http.roles import CallPort, CallSettings, Client, Recorder, SupervisedProcess
+from sdwatch.webui.http.run_control import RunControl
 
 log = logging.getLogger("sdwatch.webui")
-
-
-RESTART_LIMIT = 3600.0
 
 
 class WebUIAPI:
     """Calls one WebUI through the recovery gate. One object serves one call of one run at a time.
 
-    `observer`: hears of crashes and holds before anything waits. `recovery`: False fails at the
-    first error. `managed`: sdwatch starts and stops the WebUI, so its generations may be
-    interrupted. `restart_limit`: seconds. `interrupt_wait`: seconds that an interrupt gets to free
-    a stuck call. `may_call`: returns why no call may start now, or None. `signatures`: of known
-    failures; None for the built-in ones. `machine`: its snapshots go into the evidence. `checks`:
-    the level of each finding in a reply. `catalogue`: returns what this WebUI has; None while that
-    is unknown.
+    `control`: through it the run is given up. `settings`: what its calls need to know. `port`: the
+    loop of the lane that decides; None outside the monitor, where there is no lane.
     """
 
     def __init__(
@@ -82,43 +73,23 @@ class WebUIAPI:
         process: SupervisedProcess,
         recorder: Recorder,
         *,
-        observer: CallObserver | None = None,
-        mailbox: Mailbox | None = None,
-        recovery: bool = True,
-        managed: bool = True,
-        restart_limit: float = RESTART_LIMIT,
-        interrupt_wait: float = INTERRUPT_WAIT,
-        may_call: Callable[[], NoCall | None] = lambda: None,
-        signatures: tuple[Signature, ...] | None = None,
-        machine: Machine | None = None,
-        checks: Mapping[str, Level] = LEVELS,
-        catalogue: Callable[[], Catalogue | None] = lambda: None,
+        control: RunControl | None = None,
+        settings: CallSettings = CallSettings(),  # noqa: B008 - it is frozen
+        port: CallPort | None = None,
     ) -> None:
-        self._process = process
+        self.port: CallPort = port or CallAlone(client, process, settings)
         self._recorder = recorder
-        self._observer = observer
-        self._mailbox = mailbox or Mailbox()
-        self._attempts = Attempts(
-            client,
-            process,
-            recorder,
-            observer,
-            self._mailbox,
-            managed=managed,
-            interrupt_wait=interrupt_wait,
-        )
-        self._recovery = recovery
-        self._managed = managed
-        self._machine = machine
-        self._restart_limit = restart_limit
-        self._may_call = may_call
-        self._signatures = builtin_signatures() if signatures is None else signatures
-        self._catalogue = catalogue
-        self._reply_checks = ReplyChecks(checks, client, self._call_log)
-        self._evidence: tuple[str, ...] = ()  # files of the run so far
-        self._failure: FailureKey | None = None  # of the last attempt, as two jobs may share it
-        self._is_unchanged = False  # the last attempt was an upscale that enlarged nothing
-        self._crashes = 0  # of this lane's WebUI, by this call, and not excused
+        self._control = control or RunControl()
+        self._settings = settings
+
+    def about(self) -> dict[str, Any]:
+        """Return which WebUI this is, for a run's manifest; {} where that is unknown."""
+        return self._settings.about()
+
+    @property
+    def catalogue(self) -> Catalogue | None:
+        """Return what this WebUI has; None while that is unknown."""
+        return self._settings.catalogue()
 
     def generate_images_with_recovery(
         self,
@@ -131,198 +102,185 @@ class WebUIAPI:
 
         `stage`: txt2img, img2img or extra-single-image. `run_dir`: where the evidence goes; None
         for none. `job_id`: named in the log. Raises RunCancelledError and RunStoppedError, after
-        the generation was given up.
+        the generation was given up, OSError where the disk refuses to record its start, and
+        LaneError for an internal error.
         """
-        added = completed(stage, payload, self._catalogue())
+        added = completed(stage, payload, self._settings.catalogue())
         call = PreparedCall(stage, {**payload, **added}, run_dir, job_id, added)
-        try:
-            outcome = None
-            if self._recorder.counted >= COUNTED_ATTEMPTS:  # no self-test could end before
-                outcome = self._judge_by_self_test(call, self._last_failure(call))
-            while outcome is None and (outcome := self._try_once(call)) is None:
-                log.info("%s: %s: one more attempt", job_id or "a call", stage)
-            return self._with_warnings(call, outcome)
-        except (RunCancelledError, RunStoppedError) as why:
-            self._attempts.give_up(str(why))
-            raise
+        return _RunsCall(call, self.port, self._recorder, self._control, self._settings).make()
 
-    def _try_once(self, call: PreparedCall) -> Outcome | None:
-        """Make one attempt and handle its failure. Return None to try again."""
-        sent = Sent(self._process.incarnation)
-        try:
-            reply = self._attempts.send(call, sent)
-            warnings = self._reply_checks.check(
-                call.stage, call.payload, reply
-            )  # a 200 alone is no success
-        except WebUIError as error:
-            self._attempts.wait_for_traceback(sent, error)
-            if isinstance(error, WebUIReplyError):
-                return self._handle_failure(call, sent, self._reply_checks.explain(error))
-            return self._handle_failure(call, sent, error)
-        if self._observer is not None:
-            self._observer.succeeded(call.stage, call.payload)
-        return Outcome(reply=reply, warnings=warnings, added=call.added)
 
-    def _with_warnings(self, call: PreparedCall, outcome: Outcome) -> Outcome:
-        """Finish the call: undo what the WebUI kept of it, and report the warnings."""
-        if self._observer is None:
-            return outcome
-        warnings = (*outcome.warnings, *self._observer.after_call())
-        self._observer.warn(call.job_id or "a call", warnings)
-        return replace(outcome, warnings=warnings)
+class _RunsCall:
+    """One call, as its run sees it: it records what the lane reports, and waits for the outcome."""
 
-    # -- one attempt
-
-    # -- what follows a failure
-
-    def _handle_failure(self, call: PreparedCall, sent: Sent, error: WebUIError) -> Outcome | None:
-        """Decide, keep the evidence, and restart if needed. Return None to try again, else the
-        outcome."""
-        facts = self._facts(call, sent, error)
-        self._is_unchanged = error.kind == "upscale_unchanged"
-        explanation, decision = self._gate(call, sent, facts)
-        freed = decision.action is Action.INTERRUPT
-        crashed = is_crash(explanation.diagnosis, explanation.poisons, decision) and not freed
-        if self._observer is not None and crashed:
-            self._crashes += 1
-            self._observer.crashed(explanation.diagnosis)
-        self._keep_evidence(call, explanation, decision)
-        printed = self._attempts.printed(facts.log, sent)
-        self._recorder.call_failed(
-            explanation,
-            error,
-            decision,
-            facts.exit_code,
-            crashed=crashed,
-            printed=printed,
-            first_call=sent.first,
-        )
-        what = (call.job_id or "a call", call.stage, explanation.diagnosis)
-        log.info("%s: %s: %s; %s (%s)", *what, decision.action, decision.why)
-        envelope = self._last_failure(call, type(error).__name__, explanation)
-        if freed:
-            return self._retry(envelope)
-        self._hold_if_needed(sent, error, explanation, decision, envelope.message)
-        return self._apply(call, decision, envelope)
-
-    def _hold_if_needed(
+    def __init__(
         self,
-        sent: Sent,
-        error: WebUIError,
-        explanation: Explanation,
-        decision: Decision,
-        message: str,
+        call: PreparedCall,
+        port: CallPort,
+        recorder: Recorder,
+        control: RunControl,
+        settings: CallSettings,
     ) -> None:
-        """Hold the WebUI if it is unusable, or may still work on what was sent."""
-        works_on = may_still_generate(error.status, error.after or 0.0)
-        holds = sent.lost or works_on or decision.action is Action.HOLD
-        if self._observer is None or not holds:
+        self._call = call
+        self._port = port
+        self._recorder = recorder
+        self._control = control
+        self._settings = settings
+        self._handle = CallHandle(call, recorder.shared)
+        self._evidence: tuple[str, ...] = ()  # files of the run so far
+        self._last: RecordFailure | None = None
+
+    def make(self) -> Outcome:
+        """Make the call. Raises RunCancelledError, RunStoppedError, OSError."""
+        self._control.raise_if_given_up()
+        handle, tell = self._handle, self._port.tell
+        self._control.waiting = True
+        self._port.register(handle)
+        tell(self._request())
+        answer = None
+        try:
+            with self._control.reports_to(lambda: tell(Cancelled(handle.id))):
+                while not isinstance(message := self._port.next_for(handle), Answer):
+                    self._act(message)
+                answer = message
+        finally:
+            if answer is None:
+                tell(RunGone(handle.id))
+        return self._outcome(answer)
+
+    def _request(self) -> CallRequested:
+        recorder, call = self._recorder, self._call
+        ledger = CallLedgerView(
+            recorder.counted,
+            recorder.sent,
+            recorder.excused,
+            recorder.crashes,
+            tuple(map(_attempt, recorder.attempts)),
+        )
+        return CallRequested(
+            self._handle.id,
+            ledger,
+            call.stage,
+            call.wanted,
+            call.job_id or "",
+            call.run_dir.name if call.run_dir else "",
+            str(call.payload.get("upscaler_1") or ""),
+        )
+
+    # -- messages from the lane
+
+    def _act(self, message: ToRun) -> None:
+        self._control.waiting, self._control.calling = False, True
+        self._control.decided = None
+        if isinstance(message, BeforePost):
+            self._start(message)
+        elif isinstance(message, NotSent):
+            self._recorder.call_not_sent("the WebUI was no longer ready")
+            self._control.waiting = True
+        elif isinstance(message, RecordFailure):
+            self._record_failure(message)
+            self._control.decided = message.decision.action
+            self._port.tell(Recorded(message.call, message.number))
+        elif isinstance(message, RecordSelfTest):
+            self._recorder.self_tested(message.unhealthy, message.decision)
+            self._control.decided = message.decision.action
+            what = (self._call.name, self._call.stage, message.decision.words)
+            log.info("%s: %s: self-test done; %s", *what, extra=about(LogEvent.SELF_TEST_DONE))
+            self._port.tell(Recorded(message.call, message.number))
+
+    def _start(self, message: BeforePost) -> None:
+        """Record the start of a POST. Raises OSError."""
+        if not self._settings.may_call():
+            self._control.waiting, self._control.calling = True, False
+            self._port.tell(NotNow(message.call))
             return
-        self._attempts.abandon()  # before others may send
-        hold_reason = found_by_call(message, explanation, managed=self._managed)
-        if works_on:
-            self._observer.wait_until_idle(hold_reason)
-        else:
-            self._observer.put_on_hold(hold_reason, until_idle=sent.lost)
+        kind = (self._settings.catalogue() or Catalogue()).kind
+        prompt = None
+        if kind.dialect is Dialect.PROMPTS:
+            prompt = PromptToSend(str(uuid.uuid4()), self._recorder.unseen_prompts())
+        self._handle.prompt = prompt
+        try:
+            self._recorder.call_started(message.incarnation, prompt.id if prompt else "")
+        except OSError:
+            self._port.tell(RecordRefused(message.call))
+            raise
+        self._handle.facts = bound_facts()
+        self._port.tell(Recorded(message.call, message.number))
 
-    def _facts(self, call: PreparedCall, sent: Sent, error: WebUIError) -> FailureFacts:
-        gone, code = self._attempts.exit_of(sent, error)
-        before = self._machine.memory_before() if self._machine is not None else None
-        facts = FailureFacts(
-            error,
-            gone,
-            code,
-            self._call_log(),
-            memory_low(before),
-            names_checkpoint=names_checkpoint(call.payload),
-            memory=memory_in_words(before),
-            kind=self._kind,
-        )
-        wanted = printed_once(facts, self._signatures)
-        if not wanted or self._observer is None:
-            return facts
-        return replace(facts, printed=self._observer.first_lines_with(wanted))
-
-    @property
-    def _kind(self) -> Kind:
-        catalogue = self._catalogue()
-        return catalogue.kind if catalogue is not None else Kind.UNKNOWN
-
-    def _gate(
-        self, call: PreparedCall, sent: Sent, facts: FailureFacts
-    ) -> tuple[Explanation, Decision]:
-        """Return what the failure means, and what to do. An interrupt that did not free the call
-        becomes a restart."""
-        # The log of somebody else's generation does not explain a call that is queued behind it.
-        explanation = judge(facts, () if sent.lost else self._signatures)
-        if known := self._is_known(call, explanation, facts.error):
-            explanation = as_proven(explanation)
-        if (limit := self._time_limit(facts.error)) is not None:
-            explanation = by_time_limit(explanation, in_words(limit))
-        attempts = self._recorder.counted + counts(explanation.diagnosis)
-        decision = decide(
-            explanation.diagnosis,
-            attempts,
-            self._recovery,
-            self._recorder.sent,
-            known,
-            managed=self._managed,
-            time_limit=limit is not None,
-        )
-        if decision.action is not Action.INTERRUPT:
-            return explanation, decision
-        if self._attempts.interrupt_frees(sent):
-            return explanation, Decision(Action.INTERRUPT, Ground.FREED)
-        return explanation, bring_up(Ground.NOT_FREED, self._managed)
-
-    def _time_limit(self, error: WebUIError) -> float | None:
-        """Return the seconds after which a proxy gives calls up, if two attempts of this call show
-        that."""
-        earlier = (
-            (failed.status, failed.seconds if failed.after is None else failed.after)
-            for failed in self._recorder.attempts
-        )
-        return time_limit(error.status, error.after or 0.0, earlier)
-
-    def _keep_evidence(
-        self, call: PreparedCall, explanation: Explanation, decision: Decision
-    ) -> None:
-        """Write the evidence, before the failure is recorded: it teaches the recorder what no
+    def _record_failure(self, message: RecordFailure) -> None:
+        """Write the evidence, and record the failure: the evidence teaches the recorder what no
         message may echo. A run on hold will meet the same fault again."""
+        captured = message.evidence
+        assert isinstance(captured, Captured)
+        explanation, decision = message.explanation, message.decision
         self._evidence = self._recorder.evidence(
-            call.run_dir,
-            call.payload,
-            self._process.get_tail_logs(),
-            machine=self._machine.at_failure() if self._machine is not None else {},
+            self._call.run_dir,
+            self._call.payload,
+            captured.tails,
+            host_snapshot=captured.host_snapshot,
             fault=explanation.key.digest if decision.action is Action.HOLD else "",
         )
+        self._recorder.call_failed(
+            explanation,
+            message.error,
+            decision,
+            captured.facts.exit_code,
+            crashed=message.crashed,
+            printed=captured.printed,
+            first_call=message.first_call,
+        )
+        self._last = message
+        failed = (self._call.name, self._call.stage, explanation.diagnosis)
+        log.info(
+            "%s: %s: %s; %s",
+            *failed,
+            decision.words,
+            extra=about(LogEvent.CALL_FAILED),
+        )
 
-    def _is_known(self, call: PreparedCall, explanation: Explanation, error: WebUIError) -> bool:
-        """Return whether this failure was shown twice to be a job's own, by other jobs. That saves
-        the restart before the second attempt, never the attempt; not where the failure leaves the
-        WebUI unusable."""
-        failure = what_failed(explanation, error, checkpoint_named(call.payload))
-        self._failure = failure and self._recorder.shared(failure, call.payload)
-        if self._observer is None or explanation.poisons:
-            return False
-        return self._observer.is_a_jobs_own(self._failure)
+    # -- how it ends
 
-    def _call_log(self) -> tuple[str, ...]:
-        return self._observer.call_log() if self._observer is not None else ()
+    def _outcome(self, answer: Answer) -> Outcome:
+        end = answer.outcome
+        findings = end.findings if isinstance(end.findings, tuple) else ()
+        if isinstance(end, GivenUp):
+            self._give_up()
+        if isinstance(end, Broken):
+            raise LaneError(f"internal error of the lane: {end.why}")
+        if isinstance(end, Succeeded):
+            assert isinstance(end.reply, tuple)
+            reply, warnings = end.reply
+            return Outcome(reply=reply, warnings=(*warnings, *findings), added=self._call.added)
+        envelope = self._envelope()
+        if isinstance(end, Later):
+            return Outcome(envelope=envelope, later=True, warnings=findings)
+        assert isinstance(end, Failed)
+        return Outcome(envelope=self._with_self_test(envelope, end), warnings=findings)
 
-    def _last_failure(
-        self, call: PreparedCall, error: str = "", explanation: Explanation | None = None
-    ) -> ErrorEnvelope:
+    def _give_up(self) -> None:
+        """Raises RunCancelledError, RunStoppedError."""
+        why: RunCancelledError | RunStoppedError = RunStoppedError("the monitor was stopped")
+        try:
+            self._control.raise_if_given_up()
+        except (RunCancelledError, RunStoppedError) as given_up:
+            why = given_up
+        self._recorder.call_given_up(str(why))
+        raise why
+
+    def _envelope(self) -> ErrorEnvelope:
         """Return what is known of the last attempt, as far as it is recorded."""
         failed = self._recorder.attempts[-1]
         diagnosis = Diagnosis(failed.diagnosis)
+        last = self._last
+        explanation = last.explanation if last is not None else None
+        kind = (self._settings.catalogue() or Catalogue()).kind
         return ErrorEnvelope(
-            error=error,
+            error=type(last.error).__name__ if last is not None else "",
             diagnosis=diagnosis,
             blame=(explanation.blames if explanation else None) or blame_for(diagnosis),
             message=failed.message,  # free of prompts, which a reply may echo
-            advice=explanation.advice if explanation else advice_for(diagnosis, self._kind),
-            stage=call.stage,
+            advice=explanation.advice if explanation else advice_for(diagnosis, kind),
+            stage=self._call.stage,
             attempts=self._recorder.attempts,
             incarnation=failed.incarnation,
             exit_code=failed.exit_code,
@@ -330,119 +288,26 @@ class WebUIAPI:
             failure=failed.failure,
         )
 
-    def _retry(self, envelope: ErrorEnvelope) -> Outcome | None:
-        """Return None to try again now. On a person's hold the retry is a new call, and waits for
-        it."""
-        return Outcome(envelope=envelope, later=True) if self._may_call() else None
-
-    def _apply(
-        self, call: PreparedCall, decision: Decision, envelope: ErrorEnvelope
-    ) -> Outcome | None:
-        self._attempts.abandon()  # a stuck POST must not outlive its attempt
-        if decision.action is Action.FAIL:
-            if envelope.blame is Blamed.JOB and envelope.attempts[-1].crashed:
-                self._report_blamed(call)
-            if envelope.diagnosis is Diagnosis.BAD_REQUEST and envelope.blame is Blamed.WEBUI:
-                self._report_cannot(call, envelope)
-            return Outcome(envelope=envelope)
-        if decision.action is Action.RETRY:
-            return self._retry(envelope)
-        if decision.action is Action.SELF_TEST:
-            return self._judge_by_self_test(call, envelope)
-        if decision.action is Action.HOLD:
-            return Outcome(envelope=envelope, later=True)
-        if self._process.restart_and_wait_ready(self._restart_limit):
-            return self._retry(envelope)
-        self._mailbox.raise_if_given_up()
-        return Outcome(envelope=envelope, later=True)
-
-    def _judge_by_self_test(self, call: PreparedCall, envelope: ErrorEnvelope) -> Outcome | None:
-        """Decide whose fault it is that the same call failed twice. Return None for one last
-        attempt. Without a supervisor nothing can be tested, and the fault counts as the job's."""
-        while True:
-            self_test = (
-                self._observer.run_self_test(self._mailbox.given_up)
-                if self._observer is not None
-                else None
-            )
-            self._mailbox.raise_if_given_up()
-            if self_test is not None and self_test.by is not By.FAILED:  # inconclusive
-                return Outcome(envelope=envelope, later=True)
-            self_test_failure = self_test.reason if self_test else ""
-            result = self._result_of(self_test)
-            decision = after_self_test(
-                result,
-                self_test_failure,
-                first_call=self._was_first_call(),
-                excused=self._recorder.excused,
-                sent=self._recorder.sent,
-            )
-            self._recorder.proven(self_test_failure, decision)
-            log.info("%s: %s: %s (%s)", call.job_id, call.stage, decision.action, decision.why)
-            if decision.action is not Action.TEST_AGAIN:
-                break
-            self._crashes += 1
-        if decision.excuses:
-            self._crashes = 0
-            later = Outcome(envelope=envelope, later=True)
-            return later if decision.action is Action.HOLD else self._retry(envelope)
-        if self_test is None:
-            self._report_blamed(call)
-            if self._is_unchanged and (upscaler := str(call.payload.get("upscaler_1") or "")):
-                self._report_cannot(call, envelope, upscaler)
-            envelope = self._with_size_advice(call, envelope, result)
-        blame = decision.blame or envelope.blame
-        canary = CANARY_WELL if self_test is None else self_test_failure
-        envelope = replace(envelope, blame=blame, canary=canary, self_test_passed=self_test is None)
-        return Outcome(envelope=envelope)
-
-    def _result_of(self, self_test: SelfTestFailure | None) -> SelfTestResult:
-        """Return what the self-test showed. It uses the ledger, so it is also right after a monitor
-        crash."""
-        if self._observer is None:
-            return SelfTestResult.PASSED
-        if self_test is not None:
-            return SelfTestResult.FAILED if self_test.again else SelfTestResult.HELD
-        same = self._recorder.attempts[-1].incarnation == self._process.incarnation
-        return SelfTestResult.PASSED if same else SelfTestResult.PASSED_AFTER_RESTART
-
-    def _was_first_call(self) -> bool:
-        """Return whether only the call itself explains that its last attempt failed: it was the
-        first of its incarnation, and no fresh incarnation has failed its self-test since."""
-        last = self._recorder.attempts[-1]
-        if self._observer is None or not last.first_call:
-            return last.first_call
-        return not self._observer.failed_fresh_since(last.incarnation)
-
-    def _with_size_advice(
-        self, call: PreparedCall, envelope: ErrorEnvelope, result: SelfTestResult
-    ) -> ErrorEnvelope:
-        """Return the failure of a job that ran out of memory, or into NaNs, with advice that a
-        plain picture of its size has selected. The fault is the job's by now, whatever that picture
-        shows."""
-        if self._observer is None or not depends_on_size(envelope.diagnosis):
+    def _with_self_test(self, envelope: ErrorEnvelope, end: Failed) -> ErrorEnvelope:
+        """Return the envelope with what the self-test has shown, if there was one."""
+        if end.self_test_passed is None:
             return envelope
-        drawn = self._observer.can_generate(
-            call.stage,
-            call.payload,
-            self._mailbox.given_up,
-            keeps_memory=result is SelfTestResult.PASSED_AFTER_RESTART,
+        if end.size_test is not None and depends_on_size(envelope.diagnosis):
+            envelope = replace(envelope, advice=size_advice(end.size_test, envelope.advice))
+        return replace(
+            envelope,
+            blame=end.blame or envelope.blame,
+            canary=CANARY_HEALTHY if end.self_test_passed else end.unhealthy,
+            self_test_passed=end.self_test_passed,
         )
-        return replace(envelope, advice=drawn_advice(drawn, envelope.advice))
 
-    def _report_cannot(
-        self, call: PreparedCall, envelope: ErrorEnvelope, upscaler: str = ""
-    ) -> None:
-        if self._observer is not None:
-            self._observer.cannot(call.stage, upscaler, envelope.message)
 
-    def _report_blamed(self, call: PreparedCall) -> None:
-        if self._observer is not None:
-            self._observer.blamed(
-                call.job_id or "",
-                call.run_dir.name if call.run_dir else "",
-                self._failure,
-                self._crashes,
-                any(attempt.diagnosis == Diagnosis.CRASH for attempt in self._recorder.attempts),
-            )
-            self._crashes = 0
+def _attempt(failed: FailedAttempt) -> Attempt:
+    return Attempt(
+        Diagnosis(failed.diagnosis),
+        failed.status,
+        failed.seconds if failed.after is None else failed.after,
+        failed.incarnation,
+        failed.first_call,
+        failed.crashed,
+    )

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+import queue
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.errors import WebUIError
+from sdwatch.policy.failure.facts import FailureFacts, FailureKey, checkpoint_named
+from sdwatch.policy.failure.prompts_sent import PromptToSend
+from sdwatch.policy.failure.reply_checks import Finding, made_size
+from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.lane.effects import ToRun
+from sdwatch.policy.lane.knowledge import PLAIN_SIDE, Plain, Size, Wanted
 from sdwatch.policy.report.envelope import ErrorEnvelope
+from sdwatch.system.failpoints import failpoint
+from sdwatch.system.log_events import bound_facts
 from sdwatch.webui.http.reply import Reply
+
+
+def result_of(generate: Callable[[], Reply], name: str) -> Reply | WebUIError:
+    """Return the reply, or the error with the seconds after which it came. Never raises: this is a
+    thread's outer edge, and its result must reach whoever waits. `name`: what is generated, for the
+    error and for failpoints."""
+    began = time.monotonic()
+    try:
+        failpoint("post starts", Path(name))
+        result: Reply | WebUIError = generate()
+    except WebUIError as error:
+        result = error
+    except Exception as error:  # noqa: BLE001
+        result = WebUIError(f"internal error of the request: {error!r}", stage=name)
+    if isinstance(result, WebUIError) and result.after is None:
+        result.after = time.monotonic() - began
+    failpoint("post ends", Path(name))
+    return result
+
+
+_IDS = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class PreparedCall:
     """The arguments of generate_images_with_recovery. `payload`: including the fields that were
-    `added` because this kind of WebUI needs them (see policy/job/completion.py)."""
+    `added` because this kind of WebUI needs them (see policy/job/payload.py)."""
 
     stage: str
     payload: Mapping[str, Any]
@@ -23,17 +55,63 @@ class PreparedCall:
     job_id: str | None
     added: Mapping[str, Any]
 
+    @property
+    def name(self) -> str:
+        """What the log calls it: the run, as everywhere in the log, or the job where none is."""
+        return self.run_dir.name if self.run_dir else self.job_id or "a call"
+
+    @property
+    def wanted(self) -> Wanted:
+        """Return what a self-test can repeat of it."""
+        return wanted_of(self.stage, self.payload)
+
+
+def wanted_of(stage: str, payload: Mapping[str, Any]) -> Wanted:
+    """Return the sizes of the pictures that a call makes, as far as its payload says."""
+    if not STAGES[stage].has_steps:
+        return Wanted()
+    width, height = made_size(payload)
+    made = Size(width, height, max(1, int(payload.get("batch_size") or 1)))
+    sides = (int(payload.get(side) or PLAIN_SIDE) for side in ("width", "height"))
+    return Wanted(made, Plain(Size(*sides), checkpoint_named(payload)))
+
+
+@dataclass(eq=False)
+class CallHandle:
+    """A call that a run waits for, as its lane knows it. `shared`: returns what identifies a
+    failure, without the texts of the job. The messages to its run are in `inbox`; `facts`: what
+    lines of the log about its next POST are about; `prompt`: what that sends, where it goes into a
+    queue."""
+
+    call: PreparedCall
+    shared: Callable[[FailureKey, Mapping[str, Any]], FailureKey]
+    id: int = field(default_factory=lambda: next(_IDS))
+    inbox: queue.SimpleQueue[ToRun] = field(default_factory=queue.SimpleQueue)
+    sent: Sent | None = None
+    facts: dict[str, object] = field(default_factory=bound_facts)
+    prompt: PromptToSend | None = None
+
 
 @dataclass(eq=False)
 class Sent:
-    """One POST, and the incarnation that it went to. Compared by identity. `first`: it was the
-    first call of that incarnation. `lost`: it was abandoned, and an external WebUI may still
-    generate it."""
+    """One POST. Compared by identity. `given_up`: nobody waits for its reply. `interrupted`: by
+    sdwatch, so that its reply is no picture for a job. `is_under_way`: its thread may hang."""
 
-    incarnation: int
-    first: bool = False
+    number: int
     given_up: bool = False
-    lost: bool = False
+    interrupted: bool = False
+    is_under_way: bool = False
+
+
+@dataclass(frozen=True)
+class Captured:
+    """What a failed POST left behind. `tails`: the WebUI's last lines; `printed`: those of the call
+    alone, None where they cannot be separated; `host_snapshot`: as in machine.json."""
+
+    facts: FailureFacts
+    tails: Mapping[str, str]
+    host_snapshot: Mapping[str, Any]
+    printed: tuple[str, ...] | None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether a call makes progress on the WebUI: from its /progress, its output and its work
+"""Watch whether a call makes progress on the WebUI, by its /progress, its output and its work
 together."""
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from typing import Any
 
 from sdwatch.errors import Probes, WebUIError, WebUINotUsableError
 from sdwatch.policy.failure.progress import Limits, ProgressWatch, Sample
-from sdwatch.policy.job.payload import UPSCALE
+from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.privacy.sanitise import digest
 from sdwatch.system.clock import Clock
-from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.health import Progress
 from sdwatch.webui.log.call_log import CallLog
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 
@@ -32,32 +32,36 @@ class CallWatch:
     PROBE_INTERVAL_S seconds, and at the moment from which the call is stuck if nothing has moved.
 
     `work`: returns the processor seconds and I/O bytes of the process tree so far. `log`: the
-    WebUI's output. Also keeps `progress`, what is known of the last reply (see `known`), for the
-    display.
+    WebUI's output. Also keeps `progress`, what is known of the last reply
+    (see `known`), for the display.
     """
 
     def __init__(
         self,
-        client: SDWebUIClient,
+        client: Progress,
         clock: Clock,
         limits: Limits,
         *,
         stage: str,
-        timeout: float,
         work: Callable[[], tuple[float, int]],
         log: CallLog,
     ) -> None:
         self._client = client
         self._clock = clock
         # A longer wait for an answer would delay the notice of a stall by as much.
-        self._timeout = min(timeout, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
+        self._timeout = min(limits.answer, max(_SHORTEST_TIMEOUT, limits.stall * _SHARE_OF_STALL))
         self._work = work
         self.log = log
-        self._upscale = stage == UPSCALE
+        self._has_steps = STAGES[stage].has_steps
         self._watch = ProgressWatch(clock.monotonic(), limits)
         self._stepless = False
-        self.next_sample = clock.monotonic() + PROBE_INTERVAL_S
+        self.wait_for_next()
         self.progress: dict[str, Any] = {}
+
+    def wait_for_next(self) -> None:
+        """Make the next sample due after the usual pause; the one that is taken now may shorten
+        it."""
+        self.next_sample = self._clock.monotonic() + PROBE_INTERVAL_S
 
     @property
     def is_due(self) -> bool:
@@ -90,11 +94,13 @@ class CallWatch:
         self._stepless = stepless
         cpu, io = self._work()
         self.log.poll()
-        return self._watch.look(
+        if self.log.says_that_worker_ended():
+            return "the thread that generates has ended, and only a restart brings it back"
+        return self._watch.add(
             Sample(
                 at=self._clock.monotonic(),
                 position=position,
-                stepless=stepless or self._upscale,
+                stepless=stepless or not self._has_steps,
                 log_activity=self.log.activity(),
                 cpu=cpu,
                 io=io,
@@ -118,7 +124,7 @@ def _name(job: str) -> str:
     return job[:_LONGEST_JOB] if _A_NAME.fullmatch(job) else digest(job)[:16]
 
 
-def how_far(progress: Mapping[str, Any]) -> dict[str, float]:
+def progress_shown(progress: Mapping[str, Any]) -> dict[str, float]:
     """Return what people want to see of a call's progress, as far as the WebUI gives it: `step` of
     `steps`, `percent` (0 to 100), `eta` in seconds."""
     state = progress.get("state")

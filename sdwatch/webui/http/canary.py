@@ -24,9 +24,12 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.failure.hold_reason import HoldCode, HoldKey, HoldReason
 from sdwatch.policy.job.payload import MAX_SEED
-from sdwatch.policy.job.picture import NoPictureError, check_whole, is_one_colour
+from sdwatch.policy.job.picture import NoPictureError, PictureData, check_whole, is_one_colour
+from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.lane.knowledge import Size
+from sdwatch.webui.http.call import result_of
 from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.post import result_of
+from sdwatch.webui.http.found import FoundClient
 from sdwatch.webui.http.reply import Reply
 
 SIDE = 64  # pixels
@@ -48,28 +51,9 @@ def payload() -> dict[str, Any]:
 
 
 PLAIN_STEPS = 2
-PLAIN_SIDE = 512  # pixels, where no call has shown another size
 
 
-@dataclass(frozen=True)
-class Size:
-    """The size of a two-step picture: pixels of each side, and how many at once."""
-
-    width: int = PLAIN_SIDE
-    height: int = PLAIN_SIDE
-    batch: int = 1
-
-    @property
-    def pixels(self) -> int:
-        """Return the pixels of all pictures."""
-        return self.width * self.height * self.batch
-
-    def __str__(self) -> str:
-        many = f" (batch of {self.batch})" if self.batch > 1 else ""
-        return f"{self.width}x{self.height}{many}"
-
-
-def plain(size: Size, checkpoint: str = "") -> Asked:
+def plain(size: Size, checkpoint: str = "") -> SelfTestCall:
     """Return a plain two-step picture of that size. `checkpoint`: '' for the loaded one."""
     named = {"override_settings": {"sd_model_checkpoint": checkpoint}} if checkpoint else {}
     asked = {
@@ -80,7 +64,7 @@ def plain(size: Size, checkpoint: str = "") -> Asked:
         "steps": PLAIN_STEPS,
         **named,
     }
-    return Asked("txt2img", asked, f"a plain picture of {size} in two steps", False)
+    return SelfTestCall(TXT2IMG.name, asked, f"a plain picture of {size} in two steps", False)
 
 
 class Flaw(StrEnum):
@@ -96,19 +80,19 @@ _KINDS = {Flaw.ONE_COLOUR: "one_colour", Flaw.SIZE: "size", Flaw.NO_PICTURE: "si
 """The same finding in the reply of a job's call, see policy/failure/reply_checks.py."""
 
 
-def flaw_in(image: bytes, *, is_tiny: bool = True) -> Flaw:
+def flaw_in(image: PictureData, *, is_tiny: bool = True, is_plain: bool = False) -> Flaw:
     """Return what is wrong with a picture. Only the tiny one's size is checked: some models need
-    multiples of their own."""
+    multiples of their own. `is_plain`: it was asked for in one colour."""
     try:
         if check_whole(image) != (SIDE, SIDE) and is_tiny:
             return Flaw.SIZE
-        return Flaw.ONE_COLOUR if is_one_colour(image) else Flaw.NONE
+        return Flaw.ONE_COLOUR if not is_plain and is_one_colour(image) else Flaw.NONE
     except NoPictureError:  # its checksums may be right all the same
         return Flaw.NO_PICTURE
 
 
 @dataclass(frozen=True)
-class Asked:
+class SelfTestCall:
     """One generation of a self-test: what is sent, and what messages call it."""
 
     stage: str
@@ -117,13 +101,13 @@ class Asked:
     is_tiny: bool
 
 
-class By(Enum):
-    """What a failed self-test shows."""
+class SelfTestFinding(Enum):
+    """The conclusion from a failed self-test."""
 
     FAILED = "the WebUI is unhealthy"
-    NO_TIME = "it is busy, or its setup is unusable: inconclusive"
+    INCONCLUSIVE = "it is busy, or its setup is unusable: inconclusive"
     REFUSED = "it refuses this particular call: inconclusive"
-    NOT_ASKED = "it was not tested"
+    NOT_RUN = "it was not tested"
 
 
 @dataclass(frozen=True)
@@ -131,15 +115,13 @@ class SelfTestFailure:
     """Why a self-test failed.
 
     `error`: the error of the call, unless it was given up. `hold_reason`: the explained failure,
-    for people. `again`: the lane is not on hold, since the WebUI is restarted and tested again.
-    `given_up`: why it was not waited for, for people.
+    for people. `given_up`: why it was not waited for, for people.
     """
 
     reason: str
-    by: By = By.FAILED
+    finding: SelfTestFinding = SelfTestFinding.FAILED
     error: WebUIError | None = None
     hold_reason: HoldReason | None = None
-    again: bool = False
     given_up: str = field(default="", compare=False)
 
     @property
@@ -149,14 +131,14 @@ class SelfTestFailure:
 
 
 class Canary:
-    """Makes such generations on `client`, on a thread of its own. `may_interrupt`: the WebUI is
-    managed, so no picture of others runs on it."""
+    """Makes the generations of a self-test on `client`, on a thread of its own. `may_interrupt`:
+    the WebUI is managed, so no picture of others runs on it."""
 
-    def __init__(self, client: SDWebUIClient, *, may_interrupt: bool) -> None:
+    def __init__(self, client: SDWebUIClient | FoundClient, *, may_interrupt: bool) -> None:
         self._client = client
         self._may_interrupt = may_interrupt
 
-    def ask(self, asked: Asked, why_not_wait: Callable[[], str]) -> SelfTestFailure | None:
+    def ask(self, asked: SelfTestCall, why_not_wait: Callable[[], str]) -> SelfTestFailure | None:
         """Return why it failed, or None. `why_not_wait`: returns why not to wait any longer, or '';
         called repeatedly."""
         sent = _Sent(self._client, asked)
@@ -173,17 +155,17 @@ class Canary:
 
 _CHECK_INTERVAL_S = 0.05  # seconds
 
-_BY_ERROR: tuple[tuple[type[WebUIError], By], ...] = (
-    (WebUIBusyError, By.NO_TIME),
-    (WebUINotUsableError, By.NO_TIME),
-    (WebUIBadRequestError, By.REFUSED),
+_BY_ERROR: tuple[tuple[type[WebUIError], SelfTestFinding], ...] = (
+    (WebUIBusyError, SelfTestFinding.INCONCLUSIVE),
+    (WebUINotUsableError, SelfTestFinding.INCONCLUSIVE),
+    (WebUIBadRequestError, SelfTestFinding.REFUSED),
 )
 
 
 class _Sent:
     """One POST and its end."""
 
-    def __init__(self, client: SDWebUIClient, asked: Asked) -> None:
+    def __init__(self, client: SDWebUIClient | FoundClient, asked: SelfTestCall) -> None:
         self.done = threading.Event()
         self.given_up = False
         self.thread = threading.Thread(target=self._send, name="canary", daemon=True)
@@ -195,9 +177,11 @@ class _Sent:
         """Return why the result is a failure, or None."""
         asked, result = self._asked, self._result
         if isinstance(result, WebUIError):
-            by = next((by for kind, by in _BY_ERROR if isinstance(result, kind)), By.FAILED)
+            by = next(
+                (by for kind, by in _BY_ERROR if isinstance(result, kind)), SelfTestFinding.FAILED
+            )
             return SelfTestFailure(f"{asked.what} failed: {result}", by, result)
-        flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny)
+        flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny, is_plain=result.is_plain)
         if flaw is Flaw.NONE:
             return None
         error = WebUIReplyError(f"it came out {flaw}", status=200, kind=_KINDS[flaw])

@@ -1,4 +1,4 @@
-"""Asks one WebUI for its kind, its lists and the fields that it knows, once per incarnation.
+"""Ask one WebUI for its kind, its lists and the fields that it knows, once per incarnation.
 
 What it does not answer is unknown, and is no reason to refuse a job.
 """
@@ -12,22 +12,19 @@ from dataclasses import replace
 from typing import Any
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.job.catalogue import API, LISTS, Catalogue, Kind, catalogue_of
-from sdwatch.policy.job.payload import UPSCALE
+from sdwatch.policy.job.catalogue import LISTS, Catalogue, catalogue_of
 from sdwatch.policy.job.picture import smallest_picture
+from sdwatch.policy.job.stage_kinds import API, STAGES
+from sdwatch.policy.kinds.kind import Dialect, Trial
+from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.comfyui_catalogue import read_catalogue
+from sdwatch.webui.http.found import FoundClient
 from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.http.reply import parse_json
 
 log = logging.getLogger("sdwatch.webui")
 
-_NO_SCHEDULERS = "SD.Next accepts no scheduler in a call, and its list is an error"
-_NO_UPSCALING = "this version of SD.Next answers every upscaling with an error"
-_SMALLEST_UPSCALING = {
-    "image": base64.b64encode(smallest_picture()).decode(),
-    "upscaler_1": "None",
-    "upscaling_resize": 1,
-}
 _MOST_UNANSWERED = 2
 """So many questions may time out or break off; then no more are asked."""
 
@@ -37,14 +34,14 @@ class CatalogueReader:
 
     `timeout`: seconds for each question. `given_up`: returns whether the answer is no longer
     needed. `remembered`: the kind of an earlier incarnation, for one whose schema cannot be read.
-    `may_try`: returns whether an upscaling may be tried. `unfinished`: the schema is incomplete,
+    `may_try`: returns whether it may be sent a trial call. `unfinished`: the schema is incomplete,
     and may be complete later: while routes are still being added it is a 500 (measured with SD.Next
     058a7f0c).
     """
 
     def __init__(
         self,
-        client: SDWebUIClient,
+        client: SDWebUIClient | FoundClient,
         timeout: float,
         given_up: Callable[[], bool] = lambda: False,
         remembered: Remembered | None = None,
@@ -53,7 +50,8 @@ class CatalogueReader:
         self._may_try = may_try
         self.unfinished = False
         self._remembered = remembered or Remembered()
-        self._client = client
+        self._found = client if isinstance(client, FoundClient) else None
+        self._client = client.sdapi if isinstance(client, FoundClient) else client
         self._timeout = timeout
         self._given_up = given_up
         self._unanswered = 0
@@ -61,24 +59,30 @@ class CatalogueReader:
     def read(self) -> Catalogue:
         """Return all that this WebUI has. Its schema shows which lists to ask for. Never raises."""
         self._unanswered = 0
-        openapi, is_sdcpp = self._openapi()
-        catalogue = catalogue_of(openapi, is_sdcpp=is_sdcpp)
+        if (found := self._found) is not None and found.dialect is Dialect.PROMPTS:
+            self.unfinished = False
+            catalogue = read_catalogue(found.prompts, self._timeout)
+            self._remembered.note_kind(catalogue.kind)
+            return catalogue
+        openapi, bare_404 = self._openapi()
+        catalogue = catalogue_of(openapi, bare_404=bare_404)
         if self.unfinished:
             catalogue = replace(catalogue, kind=self._remembered.kind)
         self._remembered.note_kind(catalogue.kind)
         paths = openapi["paths"] if catalogue.stages and isinstance(openapi, dict) else None
+        useless = dict(catalogue.kind.useless_lists)
         for route in LISTS:
-            if catalogue.kind is Kind.SDNEXT and route == "schedulers":
-                catalogue = catalogue.without_list(route, _NO_SCHEDULERS)
+            if route in useless:
+                catalogue = catalogue.without_list(route, useless[route])
             elif paths is None or API + route in paths:
                 catalogue = self._with_list(catalogue, route)
             else:
                 catalogue = catalogue.without_list(route, "it has no such list")
-        return self._with_trial(self._with_options(self._with_version(catalogue)))
+        return self._with_trials(self._with_options(self._with_version(catalogue)))
 
     def _with_options(self, catalogue: Catalogue) -> Catalogue:
-        """Add how many calls SD.Next accepts."""
-        if catalogue.kind is not Kind.SDNEXT:
+        """Add how many calls it accepts, if its kind has such a limit."""
+        if not catalogue.kind.has_rate_limit:
             return catalogue
         status, body = self._ask(API + "options")
         try:
@@ -86,32 +90,44 @@ class CatalogueReader:
         except ValueError:
             return catalogue
 
-    def _with_trial(self, catalogue: Catalogue) -> Catalogue:
-        """Some versions of SD.Next have the route of upscaling and answer 500 to whatever is asked
-        for, which a job must not find out after its first stages (measured with 058a7f0c)."""
-        can = UPSCALE in (catalogue.stages or {})
-        if catalogue.kind is not Kind.SDNEXT or not can or self._given_up() or not self._may_try():
-            return catalogue
+    def _with_trials(self, catalogue: Catalogue) -> Catalogue:
+        """Add the stages that do not work, which a job must not find out after its first ones."""
+        for trial in catalogue.kind.trials:
+            can = trial.stage in (catalogue.stages or {})
+            if can and not self._given_up() and self._may_try() and self._fails(trial):
+                cannot = {**catalogue.cannot, trial.stage: trial.why}
+                catalogue = replace(catalogue, cannot=cannot)
+        return catalogue
+
+    def _fails(self, trial: Trial) -> bool:
+        """Return whether the WebUI fails this trial."""
+        picture = base64.b64encode(smallest_picture()).decode()
+        payload = {**trial.fields, **STAGES[trial.stage].carrying([picture])}
         try:
-            status, body = self._client.tried(UPSCALE, _SMALLEST_UPSCALING, self._timeout)
+            status, body = self._client.tried(trial.stage, payload, self._timeout)
         except WebUIError as error:
-            log.info("not known of this WebUI: whether it can upscale: %s", error)
-            return catalogue
-        if status != 500 or b"ResProcessImage" not in body:
-            return catalogue
-        return replace(catalogue, cannot={**catalogue.cannot, UPSCALE: _NO_UPSCALING})
+            log.info(
+                "not known of this WebUI: whether it can do %s: %s",
+                trial.stage,
+                error,
+                extra=about(LogEvent.WEBUI_UNKNOWN),
+            )
+            return False
+        return status == 500 and trial.mark.encode() in body
 
     def read_again(self, catalogue: Catalogue, routes: Collection[str]) -> Catalogue:
         """Return the catalogue with these lists as they are now."""
         self._unanswered = 0
+        if (found := self._found) is not None and found.dialect is Dialect.PROMPTS:
+            return read_catalogue(found.prompts, self._timeout)
         for route in LISTS:
             if route in routes:
                 catalogue = self._with_list(catalogue, route)
         return catalogue
 
     def _openapi(self) -> tuple[Any, bool]:
-        """Return the schema, or None; and whether this is stable-diffusion.cpp's server, which
-        answers an unknown path with a 404 without a body (measured). All others say `Not Found`."""
+        """Return the schema, or None; and whether it answers an unknown path with a 404 without a
+        body. Most say `Not Found` (measured)."""
         status, body = self._ask("/openapi.json")
         self.unfinished = status not in (200, 404)
         if status != 200:
@@ -133,9 +149,8 @@ class CatalogueReader:
             return catalogue.without_list(route, f"its answer is unusable: {error}")
 
     def _with_version(self, catalogue: Catalogue) -> Catalogue:
-        """Add the version. Only SD.Next has a route for it; Forge and AUTOMATIC1111 write it into
-        their pictures."""
-        if catalogue.kind is not Kind.SDNEXT:
+        """Add the version. Kinds without a route for it write it into their pictures."""
+        if not catalogue.kind.says_version:
             return catalogue
         status, body = self._ask(API + "version")
         try:
@@ -150,6 +165,6 @@ class CatalogueReader:
         try:
             return self._client.answer(path, self._timeout)
         except WebUIError as error:
-            log.info("unknown for this WebUI: %s", error)
+            log.info("unknown for this WebUI: %s", error, extra=about(LogEvent.WEBUI_UNKNOWN))
             self._unanswered += 1
             return 0, b""

@@ -1,6 +1,6 @@
 """An external WebUI: sdwatch never starts or stops it, only asks and waits.
 
-It has the methods of WebUIProcessManager, so that a lane need not know the difference.
+It has what a lane needs of a process (LaneProcess in roles.py), as WebUIProcessManager has.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from pathlib import Path
 import psutil
 
 from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
+from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.system.clock import Clock
+from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.log.tail_capture import tail_text
+from sdwatch.webui.process.incarnation import WebUIExit
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S, ProbeResult
 
 log = logging.getLogger("sdwatch.webui")
@@ -24,7 +27,8 @@ PATIENCE = 10.0
 
 
 class ExternalWebUI:
-    """`probe`: asks its API once. `log_file`: where it writes, if this machine can read that."""
+    """A WebUI that sdwatch did not start. `probe`: asks its API once. `log_file`: where it writes,
+    if this machine can read that."""
 
     def __init__(
         self, *, name: str, probe: Callable[[], ProbeResult], clock: Clock, log_file: Path | None
@@ -37,6 +41,7 @@ class ExternalWebUI:
         self._clock = clock
         self._log_file = log_file
         self._answers = False
+        self._not_ready = LastingStates()
 
     @property
     def incarnation(self) -> int:
@@ -56,9 +61,16 @@ class ExternalWebUI:
         pause = give_up or threading.Event()
         while not self._probe_now():
             if self._clock.monotonic() >= limit or self._clock.wait(pause, PROBE_INTERVAL_S):
-                log.warning("%s: not ready: %s", self.name, self.last_failure)
+                self._warn()
                 return False
+        self._not_ready.is_over("", self._clock.monotonic())
         return True
+
+    def _warn(self) -> None:
+        key, now = self.last_hold_reason.key, self._clock.monotonic()
+        if line := self._not_ready.persists("", key, self.last_failure, now):
+            event = about(LogEvent.WEBUI_NOT_READY, lane=self.name)
+            log.warning("%s: not ready: %s", self.name, line, extra=event)
 
     def is_process_alive(self) -> bool:
         """Return whether it answered the last probe."""
@@ -95,6 +107,11 @@ class ExternalWebUI:
 
     def cap_logs(self) -> None:
         """Do nothing: its log is its own."""
+
+    def exit_of(self, incarnation: int) -> WebUIExit | None:
+        """Return None: its end is not visible here."""
+        del incarnation
+        return None
 
     def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
         """Do nothing: it is never stopped."""

@@ -1,26 +1,73 @@
-"""Whether the WebUI is ready for jobs, asked over HTTP.
+"""Probe over HTTP whether the WebUI is ready for jobs.
 
 Probes are few: a WebUI with a rate limit counts them, and one without a UI logs each. Routes appear
 one after another while a WebUI starts, so a single probe may miss any of them (measured with
 SD.Next 058a7f0c: /progress 404, and a moment later /sd-models 200). What it lacks is concluded only
 from answers that belong together and stay the same.
+
+Whether it generates for anybody while no call of ours runs is read from /progress.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
 from sdwatch.policy.failure.hold_reason import Lack
-from sdwatch.policy.job.catalogue import API
-from sdwatch.policy.privacy.cuts import shortened
+from sdwatch.policy.job.stage_kinds import API
+from sdwatch.policy.privacy.printable import shortened
 from sdwatch.system.clock import Clock
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.remembered import Remembered, Routes
 from sdwatch.webui.process.readiness import ProbeResult, Seen
+
+
+class Progress(Protocol):
+    """A WebUI's progress. See SDWebUIClient."""
+
+    def progress(self, timeout: float) -> dict[str, Any]: ...
+
+
+def is_generating(client: Progress, timeout: float) -> bool:
+    """Return whether /progress shows a generation, whether or not it advances. `timeout`:
+    seconds."""
+    return position_of(client, timeout) is not None
+
+
+def position_of(client: Progress, timeout: float) -> str | None:
+    """Return where a running generation is, see `running_at`. None also where the WebUI does not
+    answer."""
+    try:
+        return running_at(client.progress(timeout))
+    except WebUIError:
+        return None
+
+
+def running_at(progress: Mapping[str, Any]) -> str | None:
+    """Return where the generation of this /progress reply is: another text once it has advanced.
+    None where none runs."""
+    state = progress.get("state")
+    running = isinstance(state, dict) and state.get("job")
+    return repr((progress.get("progress"), state)) if running else None
+
+
+class Occupancy:
+    """The occupancy of one WebUI; `timeout`: seconds for each answer. Keeps the last position."""
+
+    def __init__(self, client: Progress, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._last: str | None = None
+
+    def is_busy(self) -> bool:
+        """Return whether a generation has advanced since the last call of this method. One that
+        does not counts for nothing: a failed upscale leaves /progress set forever (measured)."""
+        before, self._last = self._last, position_of(self._client, self._timeout)
+        return self._last is not None and self._last != before
+
 
 _NO_API_AFTER = 15.0
 """After so many seconds of 404 on /sdapi with `/` at 200, it was started without --api: with the
@@ -177,9 +224,10 @@ class ReadinessProbe:
         except WebUIError:
             pass
         else:
-            # Only stable-diffusion.cpp says 404 without a body: others have the route soon.
-            is_sdcpp = self._client.answers_bare_404(API + "progress", self._timeout)
-            if self._concludes(Routes(False, False), at_once=is_sdcpp):
+            # A server that says 404 without a body has all its routes at once; others may have it
+            # soon (measured with stable-diffusion.cpp).
+            has_all = self._client.answers_bare_404(API + "progress", self._timeout)
+            if self._concludes(Routes(False, False), at_once=has_all):
                 return self._with_checkpoint()
             return _seen(Seen.STILL_ADDING)
         if not self._client.page_answers(self._timeout):

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from sdwatch.errors import WebUIBadRequestError, WebUIError, WebUINotUsableError
 from sdwatch.system import disk
+from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -55,7 +56,7 @@ _NOTHING = _Pending(-1)
 
 
 class OptionLeaks:
-    """Watches the settings of one WebUI around each call. Used by whoever has its permit. What is
+    """Watches the settings of one WebUI around each call. Only its lane uses it. What is
     not undone yet is kept in the file `path`, so that it outlives the monitor.
 
     To undo a setting means POST /options, which writes it into the WebUI's own config.json: the
@@ -121,7 +122,12 @@ class OptionLeaks:
             else:
                 disk.write(self._path, json.dumps(asdict(pending)).encode())
         except (OSError, ValueError) as error:
-            log.warning("%s: what the call overrides cannot be saved: %s", self._path, error)
+            log.warning(
+                "%s: what the call overrides cannot be saved: %s",
+                self._path,
+                disk.in_words(error),
+                extra=about(LogEvent.DISK_REFUSES),
+            )
 
 
 def _read(path: Path) -> _Pending:
@@ -133,7 +139,12 @@ def _read(path: Path) -> _Pending:
     except FileNotFoundError:
         return _NOTHING
     except (OSError, ValueError, KeyError, TypeError) as error:
-        log.warning("%s: cannot be read, and is ignored: %s", path, error)
+        log.warning(
+            "%s: cannot be read, and is ignored: %s",
+            path,
+            disk.in_words(error),
+            extra=about(LogEvent.FILE_UNREADABLE),
+        )
         return _NOTHING
 
 

@@ -1,6 +1,6 @@
-"""What an earlier incarnation of a WebUI was: its kind, and which of the routes it had that
-distinguish kinds. While a WebUI starts, its routes come one after another, so a missing one shows
-nothing."""
+"""Remember what an earlier incarnation of a WebUI was: its kind, and which of the routes it had
+that distinguish kinds. While a WebUI starts, its routes come one after another, so a missing one
+shows nothing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdwatch.policy.job.catalogue import Kind
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.table import kind_named
+from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.system import disk
+from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.webui")
 
 
 @dataclass(frozen=True)
 class Routes:
-    """`progress`: stable-diffusion.cpp lacks it. `checkpoint`: only SD.Next has it."""
+    """Routes that distinguish kinds. `progress`: stable-diffusion.cpp lacks it. `checkpoint`: only
+    SD.Next has it."""
 
     progress: bool
     checkpoint: bool
@@ -33,18 +37,18 @@ class Routes:
 
 
 class Remembered:
-    """Of one WebUI, in the file `path`; without a path, in memory. It may be outdated: the config
-    may name another WebUI by now."""
+    """What is remembered of one WebUI, in the file `path`; without a path, in memory. It may be
+    outdated: the config may name another WebUI by now."""
 
     def __init__(self, path: Path | None = None) -> None:
-        self.kind = Kind.UNKNOWN
+        self.kind: Kind = UNKNOWN
         self.routes: Routes | None = None
         self._path = path
         self._load()
 
     def note_kind(self, kind: Kind) -> None:
         """Remember the kind."""
-        if kind not in (Kind.UNKNOWN, self.kind):
+        if kind.is_known and kind is not self.kind:
             self.kind = kind
             self._save()
 
@@ -61,7 +65,7 @@ class Remembered:
         try:
             value = json.loads(self._path.read_bytes())
             routes = Routes(value["progress"] is True, value["checkpoint"] is True)
-            self.kind, self.routes = Kind(value["kind"]), routes
+            self.kind, self.routes = kind_named(value["kind"]), routes
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return
 
@@ -73,4 +77,9 @@ class Remembered:
         try:
             disk.write_json(self._path, {"kind": str(self.kind), **there})
         except OSError as error:
-            log.warning("%s cannot be written: %s", self._path, error)
+            log.warning(
+                "%s cannot be written: %s",
+                self._path,
+                disk.in_words(error),
+                extra=about(LogEvent.DISK_REFUSES),
+            )

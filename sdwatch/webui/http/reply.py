@@ -1,12 +1,12 @@
-"""What a WebUI answers: a reply with images, or an error of one of three shapes."""
+"""The answers of a WebUI: a reply with images, or an error of one of three shapes."""
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from sdwatch.errors import (
@@ -18,17 +18,22 @@ from sdwatch.errors import (
     WebUIServerError,
 )
 from sdwatch.policy.failure.reply_checks import BadReply
-from sdwatch.policy.job.payload import UPSCALE
-from sdwatch.policy.job.picture import NoPictureError, look_at
-from sdwatch.webui.log.log_text import decoded
+from sdwatch.policy.job.picture import NoPictureError, PictureData, look_at
+from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.system.scratch import Scratch
+from sdwatch.webui.http.reply_stream import (
+    MOST_IMAGES,
+    MOST_SIGNS,
+    NO_TEXT,
+    Arrived,
+    EncodedImage,
+    ReplyStream,
+)
+from sdwatch.webui.log.log_lines import decoded
 
 MAX_REPLY_BYTES = 256 << 20
 """The largest reply: base64 of 192 MB of pictures."""
 
-_MOST_SIGNS = 2_000_000
-"""Structural characters in JSON. Three bytes, `[],`, take 64 in memory, so bytes bound little."""
-
-_MOST_IMAGES = 1000
 _MOST_PIXELS = 500_000_000  # of all images of a reply, since looking through them takes time
 _LONGEST_MESSAGE = 20_000
 _MOST_BYTES_OF_TEXT = 4 * _LONGEST_MESSAGE
@@ -56,43 +61,65 @@ _ERROR_OF_STATUS: dict[int, type[WebUIError]] = {
 
 # The router's own answer to an unknown path; a 404 of a handler has its own text, such as
 # "Init image not found" (measured with Forge, AUTOMATIC1111, SD.Next).
-# An empty one is from stable-diffusion.cpp.
-_NO_SUCH_ROUTE = ("", "Not Found", "Method Not Allowed")
+# An empty one is from stable-diffusion.cpp, those with a number from ComfyUI.
+_NO_SUCH_ROUTE = (
+    *("", "Not Found", "Method Not Allowed"),
+    *("404: Not Found", "405: Method Not Allowed"),
+)
 
 
 @dataclass(frozen=True)
 class Reply:
     """A generation that succeeded.
 
-    `images`: the files as the WebUI made them (PNG, JPEG or WebP bytes). `first_image`: how many
-    grids come before them. `info`: what the WebUI says it did. `sizes`: width and height of each
-    image, () if not measured. `one_colour`: whether each image is of one colour, None if not
-    measured.
+    `images`: the files as the WebUI made them (PNG, JPEG or WebP; large ones lie in scratch files).
+    `first_image`: how many grids come before them. `info`: what the WebUI says it did. `sizes`:
+    width and height of each image, () if not measured. `one_colour`: whether each image is of one
+    colour, None if not measured. `is_plain`: it is a test picture that was asked for in one colour.
     """
 
-    images: tuple[bytes, ...]
+    images: tuple[PictureData, ...]
     first_image: int = 0
     info: Mapping[str, Any] = field(default_factory=dict)
     sizes: tuple[tuple[int, int], ...] = ()
     one_colour: tuple[bool | None, ...] = field(default=(), compare=False)
+    is_plain: bool = False
 
 
-def read_reply(stage: str, body: bytes) -> Reply:
-    """Return the images in a 200. Raises WebUIReplyError where there are none that can be used."""
+def receive(stage: str, parts: Iterable[bytes], folder: Path | None = None) -> Arrived:
+    """Return the body of a 200 that arrives in parts, at most MAX_REPLY_BYTES of them. Large
+    pictures go to scratch files in `folder`; None for the system's. Raises WebUIReplyError."""
+    kind = STAGES[stage]
+    stream = ReplyStream(kind.reply_field, Scratch(folder), one=not kind.replies_several)
+    for part in bounded(parts, MAX_REPLY_BYTES, stage):
+        stream.feed(part)
+    return stream.finish()
+
+
+def read_reply(stage: str, body: bytes | Arrived) -> Reply:
+    """Return the images in the body of a 200. Each has been decoded once.
+
+    Raises WebUIReplyError for a body that is not what a WebUI answers, or has no usable image,
+    WebUIBadRequestError for the path of a file in the place of an image.
+    """
+    arrived = receive(stage, (body,)) if isinstance(body, bytes) else body
     try:
-        value = parse_json(body)
+        if arrived.broken:
+            raise ValueError("no JSON, or too many values")
+        value = parse_json(arrived.rest)
     except ValueError as error:
         raise _unreadable("the reply is not complete JSON", stage) from error
     if not isinstance(value, dict):
         raise _unreadable("the reply is not a JSON object", stage)
-    encoded = [value.get("image")] if stage == UPSCALE else value.get("images")
-    if not isinstance(encoded, list) or not any(encoded):
-        kind = BadReply.NO_IMAGE if encoded in ([], [None]) and value.get("info") != "" else ""
+    given = value.get(STAGES[stage].reply_field)
+    places = given if STAGES[stage].replies_several else [given]
+    if not isinstance(places, list) or not any(places):
+        kind = BadReply.NO_IMAGE if places in ([], [None]) and value.get("info") != "" else ""
         raise WebUIReplyError("the reply has no image", stage=stage, status=200, kind=kind)
-    if len(encoded) > _MOST_IMAGES:
-        raise WebUIReplyError(f"the reply has {len(encoded):,} images", stage=stage, status=200)
+    if len(places) > MOST_IMAGES:
+        raise WebUIReplyError(f"the reply has {len(places):,} images", stage=stage, status=200)
     info = _info(value.get("info"))
-    images, sizes, one_colour = zip(*_decoded(stage, encoded), strict=True)
+    images, sizes, one_colour = zip(*_decoded(stage, places, arrived.images), strict=True)
     first = info.get("index_of_first_image", 0)
     grids = first if isinstance(first, int) and 0 <= first < len(images) else 0
     return Reply(images, grids, info, sizes, one_colour)
@@ -101,7 +128,7 @@ def read_reply(stage: str, body: bytes) -> Reply:
 def parse_json(body: bytes) -> Any:
     """Return the value of `body`. Raises ValueError, also for what would not fit in memory or on
     the stack."""
-    if sum(map(body.count, (b"[", b"{", b",", b":"))) > _MOST_SIGNS:
+    if sum(map(body.count, (b"[", b"{", b",", b":"))) > MOST_SIGNS:
         raise ValueError("too many values")
     try:
         return json.loads(body)
@@ -123,11 +150,14 @@ def _unreadable(words: str, stage: str) -> WebUIReplyError:
 
 
 def _decoded(
-    stage: str, encoded: Iterable[Any]
-) -> Iterator[tuple[bytes, tuple[int, int], bool | None]]:
+    stage: str, places: Iterable[Any], images: Sequence[EncodedImage]
+) -> Iterator[tuple[PictureData, tuple[int, int], bool | None]]:
     pixels = 0
-    for number, text in enumerate(encoded, 1):
-        data, ((width, height), one_colour) = _decode(stage, number, text)
+    for number, place in enumerate(places, 1):
+        # Not a text, an empty one, or one of more lists of images than were kept.
+        is_known = isinstance(place, str) and place and int(place) < len(images)
+        data = _data(stage, number, images[int(place)] if is_known else NO_TEXT)
+        (width, height), one_colour = check_image(stage, number, data)
         pixels += width * height
         if pixels > _MOST_PIXELS:
             raise WebUIReplyError(
@@ -138,25 +168,21 @@ def _decoded(
         yield data, (width, height), one_colour
 
 
-def _decode(
-    stage: str, number: int, text: Any
-) -> tuple[bytes, tuple[tuple[int, int], bool | None]]:
-    if isinstance(text, str) and (ending := _ending_of_a_path(text)):
+def _data(stage: str, number: int, image: EncodedImage) -> PictureData:
+    if ending := _ending_of_a_path(image.text or ""):
         words = (
             f"image {number} of the reply is the path of a file ({ending}), not a picture: the "
             "WebUI saved it in its own folder, as it does with videos, and sdwatch cannot fetch it"
         )
         raise WebUIBadRequestError(words, stage=stage, status=200, kind=BadReply.A_PATH)
-    try:
-        data = base64.b64decode(text.partition(",")[2] if text[:5] == "data:" else text)
-    except (TypeError, AttributeError, ValueError) as error:
+    if image.data is None:
         raise WebUIReplyError(
             f"image {number} of the reply is not base64",
             stage=stage,
             status=200,
             kind=BadReply.NO_PICTURE,
-        ) from error
-    return data, check_image(stage, number, data)
+        )
+    return image.data
 
 
 def _ending_of_a_path(text: str) -> str:
@@ -166,7 +192,7 @@ def _ending_of_a_path(text: str) -> str:
     return found["ending"] if found else ""
 
 
-def check_image(stage: str, number: int, data: bytes) -> tuple[tuple[int, int], bool | None]:
+def check_image(stage: str, number: int, data: PictureData) -> tuple[tuple[int, int], bool | None]:
     """Return width and height, and whether the image is of one colour (see look_at). Raises
     WebUIReplyError where `data` does not decode as a PNG, JPEG or WebP."""
     try:
@@ -182,14 +208,17 @@ def check_image(stage: str, number: int, data: bytes) -> tuple[tuple[int, int], 
 
 def join_bounded(parts: Iterable[bytes], limit: int, stage: str) -> bytes:
     """Return a body that arrives in parts, at most `limit` bytes. Raises WebUIReplyError."""
-    body: list[bytes] = []
+    return b"".join(bounded(parts, limit, stage))
+
+
+def bounded(parts: Iterable[bytes], limit: int, stage: str) -> Iterator[bytes]:
+    """Yield the parts of a body of at most `limit` bytes. Raises WebUIReplyError."""
     size = 0
     for part in parts:
         size += len(part)
         if size > limit:
             raise WebUIReplyError(f"the reply is larger than {limit >> 20} MB", stage=stage)
-        body.append(part)
-    return b"".join(body)
+        yield part
 
 
 def error_for(status: int, body: bytes, asked: str, stage: str) -> WebUIError:

@@ -1,5 +1,4 @@
-"""The checks of a reply with status 200: is it what was asked for? See
-policy/failure/reply_checks.py.
+"""Check whether a reply with status 200 is what was asked for. See policy/failure/reply_checks.py.
 
 The pictures were decoded when the reply came (reply.py), so their sizes are known. Whether one is
 of a single colour is decided here, once, and only where its file is small enough for that.
@@ -22,29 +21,37 @@ from sdwatch.errors import (
     WebUIReplyError,
     WebUIServerError,
 )
-from sdwatch.policy.failure.broke_inside import asserted, broke_inside
 from sdwatch.policy.failure.reply_checks import (
     LEVELS,
     LISTS,
     BadReply,
     Finding,
     Level,
-    Made,
     Picture,
+    ReplyContents,
     findings,
     unknown_name,
 )
-from sdwatch.policy.job.picture import NoPictureError, is_one_colour, may_be_one_colour, size_of
+from sdwatch.policy.failure.sdnext_exceptions import asserted, logged_exception
+from sdwatch.policy.job.picture import (
+    NoPictureError,
+    PictureData,
+    is_one_colour,
+    may_be_one_colour,
+    opened,
+    size_of,
+)
+from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.webui.http.reply import Reply
 
 _EMPTY = "without an image"
 
 QUESTION_TIMEOUT = 2.0
-"""Seconds for a question after a reply, while the permit is held."""
+"""Seconds for a question after a reply, while the call has the WebUI."""
 
 
 class Answering(Protocol):
-    """What is asked of a WebUI about its last generation. See SDWebUIClient."""
+    """Questions to a WebUI about its last generation. See SDWebUIClient."""
 
     def progress(self, timeout: float) -> dict[str, Any]: ...
     def listed(self, name: str, timeout: float) -> list[Any]: ...
@@ -58,9 +65,9 @@ class Button(StrEnum):
 
 
 @dataclass(frozen=True)
-class _Ended:
-    """`button`: which one somebody pressed. `known`: the WebUI answered, or cannot be asked at
-    all."""
+class _Interruption:
+    """How a generation ended. `button`: which one somebody pressed. `known`: the WebUI answered, or
+    cannot be asked at all."""
 
     button: Button | None = None
     known: bool = True
@@ -72,8 +79,8 @@ class _Ended:
 
 
 class ReplyChecks:
-    """`levels`: the level of each kind of finding. `client`: who can be asked more, or None. `log`:
-    returns the WebUI's lines since the call was sent."""
+    """The checks of a reply. `levels`: the level of each kind of finding. `client`: who can be
+    asked more, or None. `log`: returns the WebUI's lines since the call was sent."""
 
     def __init__(
         self,
@@ -93,10 +100,10 @@ class ReplyChecks:
         this WebUI does not know a name in the job; WebUIServerError where its log has an exception;
         else WebUIReplyError.
         """
-        ended = self._how_ended()
+        ended = self._interruption()
         if ended.by_interrupt or not ended.known:
             self._refuse_broken(stage, "with a picture that is not finished")
-        made = Made(
+        made = ReplyContents(
             pictures=_pictures(stage, reply),
             info=reply.info,
             given=lambda: _given(stage, payload),
@@ -119,7 +126,7 @@ class ReplyChecks:
         log = self._log()
         if (broken := broken_inside(error.stage, log, _EMPTY)) is not None:
             return broken
-        how = self._how_ended().button
+        how = self._interruption().button
         if how is Button.SKIP or (how and log):
             words = f"somebody pressed {how} in the WebUI: there is no image"
             return WebUIInterruptedError(words, stage=error.stage, status=200)
@@ -168,40 +175,40 @@ class ReplyChecks:
             return ""
         return unknown_name(finding, listed)
 
-    def _how_ended(self) -> _Ended:
+    def _interruption(self) -> _Interruption:
         """Return how the WebUI says that its last generation ended. Our own interrupts end calls
         whose reply nobody waits for; the flags are cleared when the next generation starts
         (measured)."""
         if self._client is None or not self._has_progress:
-            return _Ended()
+            return _Interruption()
         try:
             state = self._client.progress(QUESTION_TIMEOUT).get("state")
         except WebUINotUsableError:  # stable-diffusion.cpp has no such route
             self._has_progress = False
-            return _Ended()
+            return _Interruption()
         except WebUIError:  # a question that fails must not fail a good call
-            return _Ended(known=False)
+            return _Interruption(known=False)
         if not isinstance(state, dict):
-            return _Ended()
+            return _Interruption()
         if state.get("interrupted") is True:
-            return _Ended(Button.INTERRUPT)
-        return _Ended(Button.SKIP if state.get("skipped") is True else None)
+            return _Interruption(Button.INTERRUPT)
+        return _Interruption(Button.SKIP if state.get("skipped") is True else None)
 
 
 def broken_inside(stage: str, log: tuple[str, ...], came: str) -> WebUIServerError | None:
     """Return the exception in a call's log that its reply does not mention, or None. `came`: with
     what the reply came, for people."""
-    if (broke := broke_inside(log)) is None:
+    if (logged := logged_exception(log)) is None:
         return None
-    words = f"the WebUI answered 200 {came}: {broke.words}"
-    return WebUIServerError(words, stage=stage, status=200, kind=broke.kind, said=broke.said)
+    words = f"the WebUI answered 200 {came}: {logged.words}"
+    return WebUIServerError(words, stage=stage, status=200, kind=logged.kind, said=logged.said)
 
 
 def _pictures(stage: str, reply: Reply) -> list[Picture]:
     """Return what is known of each picture except the grids. Raises WebUIReplyError for one that
     does not decode although its checksums are right."""
     try:
-        sizes = reply.sizes or tuple(size_of(io.BytesIO(image)) for image in reply.images)
+        sizes = reply.sizes or tuple(size_of(opened(image)) for image in reply.images)
         seen = reply.one_colour or (None,) * len(reply.images)
         known = list(zip(reply.images, sizes, seen, strict=True))[reply.first_image :]
         return [_picture(image, size, colour) for image, size, colour in known]
@@ -210,7 +217,7 @@ def _pictures(stage: str, reply: Reply) -> list[Picture]:
         raise WebUIReplyError(said, stage=stage, status=200, kind=BadReply.NO_PICTURE) from error
 
 
-def _picture(data: bytes, size: tuple[int, int], one_colour: bool | None = None) -> Picture:
+def _picture(data: PictureData, size: tuple[int, int], one_colour: bool | None = None) -> Picture:
     if one_colour is not None:
         return Picture(size, one_colour)
     return Picture(size, may_be_one_colour(data, size) and is_one_colour(data))
@@ -218,9 +225,9 @@ def _picture(data: bytes, size: tuple[int, int], one_colour: bool | None = None)
 
 def _given(stage: str, payload: Mapping[str, Any]) -> Picture | None:
     """Return the picture that a call was made from, if it has one that can be read."""
-    images = payload.get("init_images") or [payload.get("image")]
-    first = images[0] if isinstance(images, list | tuple) else None
-    if stage == "txt2img" or not isinstance(first, str):
+    given = payload.get(STAGES[stage].image_field)
+    first = given[0] if isinstance(given, list | tuple) and given else given
+    if not isinstance(first, str):
         return None
     try:
         data = base64.b64decode(first.partition(",")[2] if first[:5] == "data:" else first)

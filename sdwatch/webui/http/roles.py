@@ -1,25 +1,35 @@
-"""The interfaces around the crash-aware call: its client, process, recorder and observer.
+"""The interfaces around the crash-aware call: its client, process, recorder and lane.
 
 webui and spool do not import each other, so the recorder is passed in.
 """
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
+
+import psutil
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.failure.diagnosis import Diagnosis, Drawn, Explanation
-from sdwatch.policy.failure.failure_key import FailureKey
+from sdwatch.policy.failure.diagnosis import Explanation
+from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.hold_reason import HoldReason
+from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.failure.recovery import Decision
-from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.policy.failure.reply_checks import LEVELS, Level
+from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.lane.effects import ToRun
+from sdwatch.policy.lane.events import LaneEvent
+from sdwatch.policy.lane.state import Setup
 from sdwatch.policy.report.envelope import FailedAttempt
-from sdwatch.webui.http.canary import SelfTestFailure
+from sdwatch.webui.http.call import CallHandle
 from sdwatch.webui.http.reply import Reply
+from sdwatch.webui.process.host_snapshot import HostSnapshots
+from sdwatch.webui.process.incarnation import WebUIExit
 
 
 class Client(Protocol):
@@ -34,6 +44,19 @@ class Client(Protocol):
     def abandon(self) -> None: ...
 
 
+@runtime_checkable
+class QueueingClient(Protocol):
+    """Sends one generation into a queue that outlives the connection. See ComfyUIClient."""
+
+    def generate_queued(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        given_up: Callable[[], bool],
+        prompt: PromptToSend,
+    ) -> Reply: ...
+
+
 class SupervisedProcess(Protocol):
     """The WebUI's process. See WebUIProcessManager."""
 
@@ -42,6 +65,31 @@ class SupervisedProcess(Protocol):
     def is_process_alive(self) -> bool: ...
     def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]: ...
     def restart_and_wait_ready(self, timeout_s: float) -> bool: ...
+
+
+class LaneProcess(SupervisedProcess, Protocol):
+    """The same with all that a lane needs: WebUIProcessManager, or ExternalWebUI, which can only be
+    asked. Neither has to be told from the other; what a lane may do is `managed` in its context."""
+
+    last_failure: str
+    last_hold_reason: HoldReason
+
+    @property
+    def answers_unusable(self) -> bool: ...
+    def adopt(
+        self, timeout_s: float | None = None, give_up: threading.Event | None = None
+    ) -> bool: ...
+    def restart_and_wait_ready(
+        self, timeout_s: float | None = None, give_up: threading.Event | None = None
+    ) -> bool: ...
+    def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool: ...
+    def close(self) -> None: ...
+    def exit_of(self, incarnation: int) -> WebUIExit | None: ...
+    def log_paths(self) -> tuple[Path, ...]: ...
+    def cap_logs(self) -> None: ...
+    def cpu_and_io(self) -> tuple[float, int]: ...
+    def family(self) -> list[psutil.Process]: ...
+    def rss(self) -> int: ...
 
 
 class Recorder(Protocol):
@@ -58,13 +106,25 @@ class Recorder(Protocol):
 
     @property
     def excused(self) -> int:
-        """Return how many of these the canary blamed on the WebUI; they are not counted."""
+        """Return how many attempts the self-test blamed on the WebUI: they are `sent`, and not
+        `counted`."""
+
+    @property
+    def crashes(self) -> int:
+        """Return how often this call crashed the WebUI, without what the self-test excused."""
 
     @property
     def attempts(self) -> tuple[FailedAttempt, ...]:
         """Return the failed attempts so far, oldest first."""
 
-    def call_started(self, incarnation: int) -> None: ...
+    def unseen_prompts(self) -> tuple[SentPrompt, ...]:
+        """Return the prompts of earlier attempts whose result nobody has seen, the newest
+        first."""
+
+    def call_started(self, incarnation: int, prompt_id: str = "") -> None:
+        """Record that a POST goes out, to this incarnation of the WebUI. `prompt_id`: of what it
+        queues, '' for nothing. Raises OSError."""
+
     def call_failed(
         self,
         explanation: Explanation,
@@ -83,11 +143,14 @@ class Recorder(Protocol):
     def shared(self, failure: FailureKey, payload: Mapping[str, Any]) -> FailureKey:
         """Return what identifies a failure, without what the payload says in it."""
 
-    def proven(self, self_test_failure: str, decision: Decision) -> None:
+    def self_tested(self, self_test_failure: str, decision: Decision) -> None:
         """Record a self-test. `self_test_failure`: why it failed, or ''."""
 
+    def call_not_sent(self, why: str) -> None:
+        """Record that the POST whose start was recorded does not go out."""
+
     def call_given_up(self, why: str) -> None:
-        """Record that the call in flight, if there is one, was given up."""
+        """Record that the call in flight, if there is one, was given up. Never raises OSError."""
 
     def evidence(
         self,
@@ -95,91 +158,49 @@ class Recorder(Protocol):
         payload: Mapping[str, Any],
         tail: Mapping[str, str],
         *,
-        machine: Mapping[str, Any] = ...,
+        host_snapshot: Mapping[str, Any] = ...,
         fault: str = "",
     ) -> tuple[str, ...]:
         """Write the evidence of the last failure. Return all evidence files of the run so far,
         relative to `run_dir`.
 
-        Without a `run_dir` nothing is written. `machine`: its snapshots. `fault`: digest of a fault
-        that a run on hold meets again; its evidence is written once while the fault lasts.
+        Without a `run_dir` nothing is written. `host_snapshot`: as in machine.json. `fault`: digest
+        of a fault that a run on hold meets again; its evidence is written once while it lasts.
         """
 
 
-class CallObserver(Protocol):
-    """Hears what a call shows about the WebUI. The real one is in sdwatch/lane/supervisor.py."""
+class CallPort(Protocol):
+    """Who decides about a call: the loop of its lane (lane/loop.py), or, without a lane, a loop on
+    the thread of the call itself (call_alone.py)."""
 
-    def before_call(self, payload: Mapping[str, Any]) -> None:
-        """Prepare for a POST: note what it overrides, see option_leaks.py."""
+    def register(self, handle: CallHandle) -> None:
+        """Make the call known, before it is requested."""
 
-    def after_call(self) -> tuple[Finding, ...]:
-        """Undo what the WebUI kept of the call, and return the findings."""
+    def tell(self, event: LaneEvent) -> None:
+        """Tell what happened; never waits."""
 
-    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
-        """Warn of findings of a finished call that a person should know."""
+    def next_for(self, handle: CallHandle) -> ToRun:
+        """Wait for the next message to its run."""
 
-    def sending(self, stage: str) -> bool:
-        """Watch the progress of the POST that goes out now. Return whether it is the first call of
-        its incarnation."""
 
-    @property
-    def has_log(self) -> bool:
-        """Return whether the WebUI's output can be read at all."""
+RESTART_LIMIT = 3600.0
 
-    def call_log(self) -> tuple[str, ...]:
-        """Return the WebUI's lines since then, oldest first."""
 
-    def wait_for_traceback(self, error: WebUIError, is_over: Callable[[], bool]) -> None:
-        """Wait for what the WebUI prints of a failed call after its reply: until its traceback is
-        complete, `is_over`, or a second has passed. `call_log` has it then."""
+@dataclass(frozen=True)
+class CallSettings:
+    """What calls need to know of their WebUI.
 
-    def first_lines_with(self, patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
-        """Return the first line since the WebUI's start that matches each pattern."""
+    `signatures`: of known failures; None for the built-in ones. `host_snapshots`: they go
+    into the evidence. `checks`: the level of each finding in a reply. `catalogue`: returns what
+    this WebUI has; None while that is unknown. `about`: returns which WebUI this is. `may_call`:
+    returns whether a call may start now. `restart_limit`: seconds.
+    """
 
-    def succeeded(self, stage: str, payload: Mapping[str, Any]) -> None:
-        """Note that a call succeeded."""
-
-    def crashed(self, diagnosis: Diagnosis) -> None:
-        """Mark the WebUI as crashed: it must be restarted, and its cool-down starts now."""
-
-    def put_on_hold(self, hold_reason: HoldReason, *, until_idle: bool = False) -> None:
-        """Send nothing to the WebUI for now. `until_idle`: nor while /progress shows a generation
-        there, whether or not it advances."""
-
-    def wait_until_idle(self, hold_reason: HoldReason) -> None:
-        """Send nothing while the WebUI still generates a call that a proxy gave up."""
-
-    def run_self_test(self, give_up: threading.Event) -> SelfTestFailure | None:
-        """Have the WebUI make its self-test, restarted first if it crashed. Return None if it
-        passes, else why not. Where a restart may help (`again`), the next call of this method
-        restarts and tests it; else the lane is on hold, and the self-test is repeated."""
-
-    def failed_fresh_since(self, incarnation: int) -> bool:
-        """Return whether a later incarnation failed its self-test before any job's call, so that
-        the WebUI was unusable by itself."""
-
-    def can_generate(
-        self,
-        stage: str,
-        payload: Mapping[str, Any],
-        give_up: threading.Event,
-        *,
-        keeps_memory: bool,
-    ) -> Drawn:
-        """Return whether the WebUI, which has passed its self-test, generates a plain picture as
-        large as this call's. `keeps_memory`: it was unusable after the call, and is recycled after
-        the picture."""
-
-    def is_a_jobs_own(self, failure: FailureKey | None) -> bool:
-        """Return whether this failure was shown twice to be a job's own, and a self-test shows
-        whether the WebUI is healthy enough for a call of this size."""
-
-    def blamed(
-        self, job: str, run: str, failure: FailureKey | None, crashes: int, died: bool
-    ) -> None:
-        """Note that a failure was a job's own. `crashes`: how many crashes of the WebUI it caused.
-        `died`: its process died of it."""
-
-    def cannot(self, stage: str, upscaler: str, why: str) -> None:
-        """Note that this incarnation cannot do `stage`, with this upscaler or ('') at all, as a
-        call has shown."""
+    setup: Setup = Setup(supervised=False)  # noqa: RUF009 - it is frozen
+    signatures: tuple[Signature, ...] | None = None
+    host_snapshots: HostSnapshots | None = None
+    checks: Mapping[str, Level] = field(default_factory=lambda: LEVELS)
+    catalogue: Callable[[], Catalogue | None] = lambda: None
+    about: Callable[[], dict[str, Any]] = dict
+    may_call: Callable[[], bool] = lambda: True
+    restart_limit: float = RESTART_LIMIT

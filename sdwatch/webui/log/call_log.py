@@ -1,4 +1,4 @@
-"""What a WebUI prints of one call, and how long to wait for the rest after a reply.
+"""Follow what a WebUI prints during one call, and wait for the rest after a reply.
 
 Real servers answer a 500 first and print its traceback then (measured with Forge dfdcbab6: complete
 0.8 to 11.5 ms after the client had the reply).
@@ -14,11 +14,9 @@ from pathlib import Path
 from sdwatch.errors import WebUIError
 from sdwatch.policy.failure.error_lines import error_blocks, without_own_failures
 from sdwatch.policy.failure.tracebacks import Raised, may_follow, raised_by, tracebacks, without
+from sdwatch.policy.lane.turn import TRACEBACK_WAIT
 from sdwatch.system.clock import Clock
-from sdwatch.webui.log.tail_capture import LogFollower
-
-TRACEBACK_WAIT_S = 1.0
-"""Seconds to wait after a reply for its traceback."""
+from sdwatch.webui.log.follower import MOST_BEHIND, POLL_BYTES, LogFollower
 
 _STEP = 0.005
 _QUIET = 0.02
@@ -40,16 +38,19 @@ class _Owed:
 
 class CallLog:
     """Follows the logs at `paths` from now on. `before`: the log of the previous call on the same
-    process; a traceback that it still owes is not this call's."""
+    process; a traceback that it still owes is not this call's. `worker_ends`: see Kind."""
 
     def __init__(
-        self, paths: tuple[Path, ...], clock: Clock, before: CallLog | None = None
+        self,
+        paths: tuple[Path, ...],
+        clock: Clock,
+        before: CallLog | None = None,
+        worker_ends: str = "",
     ) -> None:
+        self._worker_ends = worker_ends
         self._clock = clock
         self._followers = [LogFollower(path, from_end=True) for path in paths]
-        self._lock = (
-            threading.Lock()
-        )  # for the supervisor's thread, and the run that handles its call
+        self._lock = threading.Lock()  # several threads of the lane read it
         self._pinned: list[str] = []
         self._lines: list[str] = []
         self._read = 0  # lines so far, including dropped ones
@@ -75,15 +76,20 @@ class CallLog:
         lines, _ = without(self._all(), [each.raised for each in self._owed])
         return tuple(without_own_failures(lines))
 
+    def says_that_worker_ended(self) -> bool:
+        """Return whether the thread that generates has ended, as far as the log says."""
+        ends = self._worker_ends
+        return bool(ends) and any(ends in line for line in self.lines())
+
     def wait_for_traceback(self, error: WebUIError, is_over: Callable[[float], bool]) -> None:
         """Wait until the log has the complete traceback of a call that failed by `error`, for at
-        most TRACEBACK_WAIT_S seconds. `is_over`: waits so many seconds, and returns whether to stop
+        most TRACEBACK_WAIT seconds. `is_over`: waits so many seconds, and returns whether to stop
         waiting."""
         if not self._followers or not may_follow(error):
             return
         raised = raised_by(error)
         now = self._clock.monotonic()
-        deadline, quiet_from, heard, seen = now + TRACEBACK_WAIT_S, now, False, -1
+        deadline, quiet_from, heard, seen = now + TRACEBACK_WAIT, now, False, -1
         while True:
             self.poll()
             now = self._clock.monotonic()
@@ -114,6 +120,10 @@ class CallLog:
 
     def _all(self) -> tuple[str, ...]:
         self.poll()
+        for _ in range(MOST_BEHIND // POLL_BYTES):  # a flood may continue meanwhile
+            if not any(follower.is_behind for follower in self._followers):
+                break
+            self.poll()
         with self._lock:
             return (*self._pinned, *self._lines)
 

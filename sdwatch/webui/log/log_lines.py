@@ -1,22 +1,76 @@
 """A WebUI's output as lines: what a person would have seen on the terminal.
 
-Pure text in, values out. Facts measured with Forge dfdcbab6, AUTOMATIC1111 and SD.Next: bars are
+Facts measured with Forge dfdcbab6, AUTOMATIC1111 and SD.Next: bars are
 written with `\\r` and ESC[A, and the next line is glued on to them; every health probe leaves an
 access line; SD.Next wraps at 80 columns, with continuations indented by 25 blanks; Forge Neo wraps
 at the terminal's width, beside `file.py :: LEVEL` (its source). Both are joined again here, so that
 a text can be found in one line.
+
+Its bytes are in whatever encoding each of its programs prints: one log may hold UTF-8 of the WebUI,
+the ANSI code page of a C++ library and the OEM code page of cmd.exe. A wrong letter would hide a
+prompt from the redaction.
 """
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import pairwise
 
-from sdwatch.policy.failure import alike
-from sdwatch.policy.failure.error_lines import is_error
-from sdwatch.policy.privacy.cuts import shortened
+from sdwatch import system
+from sdwatch.policy.failure.error_lines import as_one, is_error
+from sdwatch.policy.privacy.printable import shortened
+
+
+def decoded(data: bytes) -> str:
+    """Return the text of `data`: each line as UTF-8 or, if it is not, in the code page of this
+    system that turns most of its characters into letters. What no encoding has becomes U+FFFD."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return "".join(map(_line, data.splitlines(keepends=True)))
+
+
+def _line(line: bytes) -> str:
+    try:
+        codecs.utf_8_decode(line, "strict", False)
+    except UnicodeDecodeError:
+        # UTF-8 with one wrong byte among many letters stays UTF-8.
+        return max([line.decode("utf-8", "replace"), *_in_code_pages(line)], key=_letters)
+    return line.decode("utf-8", "replace")  # at most its last character is incomplete
+
+
+def _in_code_pages(line: bytes) -> list[str]:
+    readings = []
+    for name in _code_pages():
+        try:
+            readings.append(line.decode(name))
+        except UnicodeDecodeError:
+            continue  # this code page does not have its characters
+    return readings
+
+
+@cache
+def _code_pages() -> tuple[str, ...]:
+    """Return the code pages that Python knows."""
+    known = []
+    for name in system.code_pages():
+        try:
+            codecs.lookup(name)
+        except LookupError:
+            continue
+        known.append(name)
+    return tuple(known)
+
+
+def _letters(text: str) -> float:
+    """Return the share of letters among the characters beyond ASCII."""
+    beyond = [sign for sign in text if not sign.isascii()]
+    return sum(map(str.isalpha, beyond)) / max(1, len(beyond))
+
 
 LONGEST_LINE = 4000
 PROBE_PATHS = (
@@ -217,8 +271,8 @@ def last_frames(lines: list[LogLine]) -> list[LogLine]:
 
 def without_repeats(lines: list[LogLine]) -> list[LogLine]:
     """Return the lines with only the last of those that differ in numbers, and their count (see
-    policy/failure/alike.py)."""
-    shown = alike.as_one([line.text for line in lines])
+    policy/failure/error_lines.py)."""
+    shown = as_one([line.text for line in lines])
     return [replace(lines[at], text=text) for at, text in shown]
 
 

@@ -1,4 +1,5 @@
-"""The last lines of a WebUI's output, as text for people. Nothing in this file raises.
+"""Capture the last lines of a WebUI's output, as text for people: read a log backward from its
+end, by the parser in window.py. Nothing in this file raises but `open_log`.
 
 Where there is nothing to show, the text says so in parentheses. Reading is by bytes from the end
 and bounded, so that a log of a gigabyte costs no more than one of a few megabytes.
@@ -7,7 +8,6 @@ and bounded, so that a log of a gigabyte costs no more than one of a few megabyt
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -25,21 +25,16 @@ from sdwatch.policy.failure.error_lines import (
     ErrorBlock,
     error_blocks,
 )
-from sdwatch.policy.failure.news import News
-from sdwatch.policy.privacy import cuts
+from sdwatch.policy.failure.expression import Expression
+from sdwatch.policy.privacy.printable import counted
 from sdwatch.system import disk
-from sdwatch.webui.log.log_lines import LogLine, is_access, last_frames, probe_status, split_lines
-from sdwatch.webui.log.log_text import decoded
-from sdwatch.webui.log.tail_window import errors_in, last_lines, traceback_in
+from sdwatch.webui.log.log_lines import LogLine, decoded, split_lines
+from sdwatch.webui.log.window import errors_in, kind_of, last_lines, traceback_in, without_torn_line
 
 WINDOW_BYTES = 4 * 1024 * 1024
 FURTHER_UP = 3  # more windows to search for a traceback, where the last has none
-POLL_BYTES = 1024 * 1024
-PENDING_BYTES = 64 * 1024
 OVERLAP_BYTES = 16 * 1024
-GUARD_BYTES = 64
 SAVED_BYTES = 256 * 1024
-MOST_BARS = 100
 _LONGEST_RAW = 1 << 20  # bytes of a line without an end, such as a bar redrawn with `\\r`
 
 
@@ -55,7 +50,7 @@ def tail_text(source: Path | None, max_lines: int = 200, *, max_bytes: int = WIN
         return "(no output: there is no log file)"
     try:
         data, start = _read_end(Path(source), max_bytes)
-    except _NotAFileError as error:
+    except NotAFileError as error:
         return f"(no output: {error})"
     except (OSError, ValueError, TypeError) as error:
         return f"(no output: {_reason(source, error)})"
@@ -102,17 +97,17 @@ def cap_file(path: Path, cap_bytes: int) -> bool:
             with open(saved, "wb", opener=disk.opener) as file:
                 file.write(data)
         os.truncate(path, 0)
-    except (_NotAFileError, OSError, ValueError):
+    except (NotAFileError, OSError, ValueError):
         return False
     return True
 
 
-def first_lines_with(paths: Iterable[Path], patterns: Sequence[re.Pattern[str]]) -> tuple[str, ...]:
+def first_lines_with(paths: Iterable[Path], patterns: Sequence[Expression]) -> tuple[str, ...]:
     """Return the first line in these whole files that matches each pattern. Never raises: a file
     that cannot be read has none. A log that was cut to its cap has lost its older lines."""
-    found: dict[re.Pattern[str], str] = {}
+    found: dict[Expression, str] = {}
     for path in paths:
-        with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+        with suppress(NotAFileError, OSError, ValueError), open_log(path) as file:
             for raw in iter(lambda: file.readline(_LONGEST_RAW), b""):
                 line = raw.decode("utf-8", "replace")
                 fits = (each for each in patterns if each not in found and each.search(line))
@@ -125,117 +120,29 @@ def first_lines_with(paths: Iterable[Path], patterns: Sequence[re.Pattern[str]])
 def first_lines(path: Path, max_bytes: int = WINDOW_BYTES) -> tuple[str, ...]:
     """Return the lines at the start of a log, from its first `max_bytes` bytes. Never raises: a
     file that cannot be read has none."""
-    with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+    with suppress(NotAFileError, OSError, ValueError), open_log(path) as file:
         return tuple(line.text for line in split_lines(decoded(file.read(max_bytes))))
     return ()
 
 
-class LogFollower:
-    """Follows a log from one poll to the next. Survives rotation, truncation and removal."""
-
-    def __init__(self, path: Path, *, from_end: bool = False) -> None:
-        self.path = path
-        self._activity = 0
-        self._file: tuple[int, int] | None = None
-        self._offset = 0
-        self._guard = b""  # the bytes before the offset; if they differ, it is another log
-        self._pending = b""
-        self._bars: dict[str, str] = {}
-        self._news = News()
-        if from_end:
-            with suppress(OSError):
-                status = path.stat()
-                self._file, self._offset = (status.st_dev, status.st_ino), status.st_size
-
-    def activity(self) -> int:
-        """Return the lines that say something new, and the movements of bars, seen so far; only
-        ever grows. Access lines, repeated lines and what a timer redraws do not count (see
-        policy/failure/news.py)."""
-        return self._activity
-
-    @property
-    def unfinished(self) -> str:
-        """Return what has no line end yet, such as a prompt that asks for a key."""
-        return decoded(self._pending)
-
-    def poll(self) -> list[str]:
-        """Return new complete lines, and the last frame of a bar that has moved, in order. At most
-        `POLL_BYTES` are read; a log that grew by more is read near its end."""
-        try:
-            data = self._read_new()
-        except (_NotAFileError, OSError, ValueError):
-            return []
-        if data == self._pending:  # nothing came: the bars in it were seen before
-            return []
-        cut = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
-        if len(data) - cut > PENDING_BYTES:
-            cut = len(data)
-        self._pending = data[cut:]
-        lines = split_lines(decoded(data[:cut]))
-        # A bar's newest frame has no line end yet: tqdm starts each with \r.
-        unfinished = split_lines(decoded(self._pending))
-        bars = [line for line in unfinished if line.bar is not None]
-        seen = [*lines, *bars]
-        self._activity += sum(map(self._is_progress, seen))
-        news = [line for line in seen if self._is_news(line)]
-        return [line.text for line in last_frames(news)]
-
-    def _read_new(self) -> bytes:
-        """Return the unfinished bytes of the last poll and the new ones."""
-        with _open(self.path) as file:
-            info = os.fstat(file.fileno())
-            if (info.st_dev, info.st_ino) != self._file or info.st_size < self._offset:
-                self._start_over((info.st_dev, info.st_ino))
-            file.seek(self._offset - len(self._guard))
-            if file.read(len(self._guard)) != self._guard:
-                self._start_over((info.st_dev, info.st_ino))
-            if info.st_size - self._offset > POLL_BYTES:
-                self._offset = info.st_size - POLL_BYTES
-                self._guard = self._pending = b""
-            file.seek(self._offset)
-            new = file.read(POLL_BYTES)
-        self._offset += len(new)
-        self._guard = (self._guard + new)[-GUARD_BYTES:]
-        return self._pending + new
-
-    def _start_over(self, file: tuple[int, int]) -> None:
-        self._file, self._offset, self._guard, self._pending = file, 0, b"", b""
-
-    def _is_progress(self, line: LogLine) -> bool:
-        if line.drawn:
-            return self._news.is_in_drawn(line.text)
-        if line.bar is not None:
-            return self._news.is_in_bar(line.bar, line.position)
-        return not is_access(line.text) and self._news.is_in_line(line.text)
-
-    def _is_news(self, line: LogLine) -> bool:
-        if line.bar is None:
-            return probe_status(line.text) is None
-        if self._bars.get(line.bar) == line.position:
-            return False
-        if len(self._bars) >= MOST_BARS:
-            self._bars.clear()
-        self._bars[line.bar] = line.position
-        return True
-
-
-class _NotAFileError(Exception):
+class NotAFileError(Exception):
     """The path names something that must not, or cannot, be read as a file."""
 
 
-def _open(path: Path) -> BinaryIO:
+def open_log(path: Path) -> BinaryIO:
+    """Open a log to read. Raises NotAFileError, OSError, ValueError."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
-        raise _NotAFileError(f"{path} is a folder, not a log file")
+        raise NotAFileError(f"{path} is a folder, not a log file")
     if not stat.S_ISREG(mode):
-        raise _NotAFileError(f"{path} is not a regular file, so nothing is read from it")
+        raise NotAFileError(f"{path} is not a regular file, so nothing is read from it")
     # Without retries: what cannot be read now is read at the next poll.
     return os.fdopen(system.open_to_read(path), "rb")
 
 
 def _read_end(path: Path, max_bytes: int) -> tuple[bytes, int]:
     """Return the last bytes of a file, and their offset in it."""
-    with _open(path) as file:
+    with open_log(path) as file:
         start = max(0, os.fstat(file.fileno()).st_size - max_bytes)
         file.seek(start)
         return file.read(max_bytes), start
@@ -244,12 +151,12 @@ def _read_end(path: Path, max_bytes: int) -> tuple[bytes, int]:
 def _further_up(path: Path, end: int, max_bytes: int) -> list[LogLine]:
     """Return the last traceback in the windows before `end`. Each is read with the start of the
     next."""
-    with suppress(_NotAFileError, OSError, ValueError), _open(path) as file:
+    with suppress(NotAFileError, OSError, ValueError), open_log(path) as file:
         for _ in range(FURTHER_UP):
             size, end = min(end, max_bytes), max(0, end - max_bytes)
             file.seek(end)
             window = file.read(size + OVERLAP_BYTES)
-            if found := traceback_in(_without_torn_line(window) if end else window):
+            if found := traceback_in(without_torn_line(window) if end else window):
                 return found
     return []
 
@@ -259,13 +166,13 @@ def _reason(path: Path, error: Exception) -> str:
         return f"the file {path} is gone, or was never there"
     if isinstance(error, PermissionError):
         return f"the file {path} may not be read by this user"
-    return f"the file {path} cannot be read: {error}"
+    return f"the file {path} cannot be read: {disk.in_words(error)}"
 
 
 def _show(data: bytes, whole: bool, max_lines: int, further_up: Callable[[], list[LogLine]]) -> str:
     """Return the tail as text of at most `max_lines` lines; empty where there are no lines."""
     if not whole:
-        data = _without_torn_line(data)
+        data = without_torn_line(data)
     lines, probes, start = last_lines(data, max(0, max_lines))
     note = [f"({probes} access lines of health probes left out)"] if probes else []
     room = max(0, max_lines - len(note))
@@ -277,14 +184,6 @@ def _show(data: bytes, whole: bool, max_lines: int, further_up: Callable[[], lis
 
 def _is_of_traceback(line: LogLine) -> bool:
     return TRACEBACK in line.text or FRAME_SIGN in line.text
-
-
-def _without_torn_line(data: bytes) -> bytes:
-    """Return the data without its first line, which starts outside; marked where there is no other
-    line."""
-    end = min((at for sign in b"\r\n" if (at := data.find(sign)) >= 0), default=-1)
-    rest = data[end + 1 :]
-    return rest if rest.strip() else cuts.mark(len(data), "bytes").encode() + data
 
 
 def _with_pins(lines: list[LogLine], apart: int, room: int) -> list[str]:
@@ -300,7 +199,7 @@ def _with_pins(lines: list[LogLine], apart: int, room: int) -> list[str]:
     last = [line.text for line in lines[_not_torn(blocks, cut, len(lines)) :]]
     if not pinned:
         return last
-    heading = f"(the last {len(last)} lines:)"
+    heading = f"(the last {counted(len(last), 'line')}:)"
     return [PINNED, *(lines[index].text for index in pinned), heading, *last]
 
 
@@ -316,11 +215,12 @@ def _not_torn(blocks: list[ErrorBlock], cut: int, end: int) -> int:
 def _pick(lines: list[LogLine], blocks: list[ErrorBlock], cut: int, most: int) -> list[int]:
     """Return up to `most` lines above `cut` worth a pin: tracebacks before other errors, newest
     first, each error once."""
-    seen = {_kind(lines, block) for block in blocks if block.start >= cut}
+    texts = [line.text for line in lines]
+    seen = {kind_of(texts, block) for block in blocks if block.start >= cut}
     pinned: list[int] = []
     above = [block for block in blocks if block.start < cut]
     for block in sorted(above, key=lambda b: (b.traceback, b.start), reverse=True):
-        kind = _kind(lines, block)
+        kind = kind_of(texts, block)
         room = most - len(pinned)
         if room <= 0 or kind in seen:
             continue
@@ -333,12 +233,6 @@ def _pick(lines: list[LogLine], blocks: list[ErrorBlock], cut: int, most: int) -
 
 def _blocks(lines: list[LogLine]) -> list[ErrorBlock]:
     return error_blocks([line.text for line in lines])
-
-
-def _kind(lines: list[LogLine], block: ErrorBlock) -> str:
-    """Return the same text for errors that differ in numbers only."""
-    first, last = lines[block.start].text, lines[block.end - 1].text
-    return re.sub(r"\d+", "", f"{first}\n{last}")
 
 
 def _of_files(stdout: Path | None, stderr: Path | None, max_lines: int) -> dict[str, str]:
@@ -390,7 +284,8 @@ def _follow_fd(pid: int, fd: int) -> Path | str:
     except FileNotFoundError:
         return f"(no output: process {pid} has ended, or has closed this stream)"
     except OSError as error:
-        return f"(no output: what process {pid} writes to may not be read: {error.strerror})"
+        why = disk.in_words(error)
+        return f"(no output: what process {pid} writes to may not be read: {why})"
     if stat.S_ISREG(mode):
         return link if target.endswith(" (deleted)") else Path(target)
     kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else target

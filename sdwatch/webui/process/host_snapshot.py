@@ -14,11 +14,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from sdwatch.system import disk
 from sdwatch.system.clock import Clock, iso
 
 SAMPLE_INTERVAL_S = 10.0
@@ -91,7 +93,7 @@ def memory_in_words(snapshot: Snapshot | None) -> str:
     return f"{free:.1f} of {total:.1f} GB of memory were free"
 
 
-class Machine:
+class HostSnapshots:
     """Remembers the snapshots of the last minutes. `folders`: name to folder, whose disk's free
     bytes are in the evidence. `family`: returns the WebUI's processes. `sample` is for one thread,
     the rest for any."""
@@ -190,13 +192,30 @@ def _free(folder: Path) -> int | None:
 def ask_gpu(limit: float = GPU_LIMIT) -> list[str] | str:
     """Return what the driver's own tool says about the GPU, line by line; or in words why it says
     nothing."""
+    answer, lines = gpu_answer(limit)
+    return lines if answer in (GpuAnswer.ANSWERED, GpuAnswer.FAILED) else " ".join(lines)
+
+
+class GpuAnswer(Enum):
+    """Whether the driver's own tool answers. FAILED: it says that something is wrong; NONE: it
+    could not be started, or hangs."""
+
+    ANSWERED = auto()
+    FAILED = auto()
+    NONE = auto()
+    NOT_INSTALLED = auto()
+
+
+def gpu_answer(limit: float = GPU_LIMIT) -> tuple[GpuAnswer, list[str]]:
+    """Ask the driver's tool; return what became of that, and its lines, or one that says why there
+    are none. `limit`: seconds."""
     for name, *flags in _GPU_QUESTIONS:
         if (tool := shutil.which(name)) is not None:
             return _answer([tool, *flags], name, limit)
-    return "neither nvidia-smi nor rocm-smi is installed"
+    return GpuAnswer.NOT_INSTALLED, ["neither nvidia-smi nor rocm-smi is installed"]
 
 
-def _answer(command: Sequence[str], name: str, limit: float) -> list[str] | str:
+def _answer(command: Sequence[str], name: str, limit: float) -> tuple[GpuAnswer, list[str]]:
     try:
         asked = subprocess.Popen(
             command,
@@ -206,12 +225,14 @@ def _answer(command: Sequence[str], name: str, limit: float) -> list[str] | str:
             creationflags=_NO_WINDOW,
         )
     except OSError as error:
-        return f"{name} could not be started: {error.strerror}"
+        return GpuAnswer.NONE, [f"{name} could not be started: {disk.in_words(error)}"]
     try:
         said, _ = asked.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         asked.kill()  # without waiting: if the GPU hangs, it hangs in the kernel
-        return f"{name} did not answer within {limit:g} s: the GPU or its driver may hang"
+        why = f"{name} did not answer within {limit:g} s: the GPU or its driver may hang"
+        return GpuAnswer.NONE, [why]
     except (OSError, ValueError) as error:
-        return f"the output of {name} could not be read: {error}"
-    return said[:_LONGEST_ANSWER].decode("utf-8", "replace").splitlines()
+        return GpuAnswer.NONE, [f"the output of {name} could not be read: {disk.in_words(error)}"]
+    lines = said[:_LONGEST_ANSWER].decode("utf-8", "replace").splitlines()
+    return GpuAnswer.FAILED if asked.returncode else GpuAnswer.ANSWERED, lines

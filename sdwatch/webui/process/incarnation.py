@@ -1,15 +1,105 @@
-"""One incarnation of a WebUI, from the start of its process to its end."""
+"""One incarnation of a WebUI, from the start of its process to its end.
+
+Its output goes into files, and its token and UTF-8 into its environment.
+"""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import psutil
 
 from sdwatch import system
+from sdwatch.errors import SdwatchError
+from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.policy.kinds.unknown import UNKNOWN
+from sdwatch.system import disk
+from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.process import process_tree
-from sdwatch.webui.process.process_identity import ProcessIdentity, recorded
+from sdwatch.webui.process.host_snapshot import HostSnapshots
+from sdwatch.webui.process.process_identity import TOKEN_NAME, ProcessIdentity, log_paths, recorded
+
+_OUTPUT = {
+    # Without it the startup lines stay in a buffer (measured with Forge dfdcbab6).
+    "PYTHONUNBUFFERED": "1",
+    # Python on Windows writes cp1252 to a file, where a Chinese prompt raises UnicodeEncodeError
+    # inside the WebUI (A1111#1005), and ASCII where no locale is set.
+    "PYTHONIOENCODING": "utf-8:backslashreplace",
+}
+"""How a WebUI prints, unless `env` in the config sets these otherwise."""
+
+
+class SpawnError(SdwatchError):
+    """The command cannot be run. `advice`: what a person can do, or ''."""
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(reason)
+        self.advice = advice
+
+
+@dataclass(frozen=True)
+class ProcessSettings:
+    """How one WebUI's process is started and stopped.
+
+    `state_dir`: a local folder, created if missing. Seconds: `start_limit` (the longest start),
+    `start_stall` (the longest time without a sign of life during a start), `stop_grace` (between
+    asking to end and killing). `log_cap`: bytes, for each file. `signatures`: explain why a start
+    failed; None for the built-in ones. `host_snapshots`: say how much memory was left. `kind`:
+    returns the kind of earlier incarnations, as far as it is known.
+    """
+
+    name: str
+    command: Sequence[str]
+    port: int
+    state_dir: Path
+    host: str = "127.0.0.1"
+    cwd: Path | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    start_limit: float = 3600.0
+    start_stall: float = 300.0
+    stop_grace: float = 10.0
+    log_cap: int = 50_000_000
+    signatures: tuple[Signature, ...] | None = None
+    host_snapshots: HostSnapshots | None = None
+    kind: Callable[[], Kind] = lambda: UNKNOWN
+
+
+def spawn(
+    identity: ProcessIdentity, state_dir: Path, settings: ProcessSettings
+) -> subprocess.Popen[bytes]:
+    """Start the command as the incarnation that `identity` names, and return its process. Raises
+    SpawnError."""
+    stdout, stderr = log_paths(state_dir, identity.incarnation)
+    token = {TOKEN_NAME: identity.token}
+    try:
+        failpoint("spawn", Path(settings.command[0]))
+        return system.spawn(
+            list(settings.command),
+            cwd=settings.cwd,
+            env={**os.environ, **_OUTPUT, **settings.env, **token},
+            stdout=stdout,
+            stderr=stderr,
+            job_name=identity.job_name,
+        )
+    except (OSError, ValueError) as error:
+        raise _explained(error, settings.command[0], settings.cwd) from error
+
+
+def _explained(error: Exception, program: str, cwd: Path | None) -> SpawnError:
+    if cwd and (long := system.too_long_for_programs(cwd)):
+        return SpawnError(f"the working folder's path {long}: {cwd}", "Move the WebUI.")
+    if cwd and not cwd.is_dir():
+        return SpawnError(f"working folder not found: {cwd}")
+    reason = f"{program} could not be started: {disk.in_words(error)}"
+    if isinstance(error, FileNotFoundError):
+        reason = f"command not found: {program}"
+    return SpawnError(reason, "Check `command`.")
 
 
 @dataclass(frozen=True)
@@ -17,13 +107,11 @@ class WebUIExit:
     """The end of an incarnation.
 
     `code`: the exit code, negative for a signal; None where only a parent of ours could see it
-    (adopted, or behind a wrapper). `at_wall`: seconds since the epoch. `expected`: sdwatch
-    stopped it.
+    (adopted, or behind a wrapper). `expected`: sdwatch stopped it.
     """
 
     incarnation: int
     code: int | None
-    at_wall: float
     expected: bool
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -19,18 +19,26 @@ from pathlib import Path
 import psutil
 
 from sdwatch import system
-from sdwatch.config import builtin_signatures
 from sdwatch.errors import PortTakenError, ProcessError
-from sdwatch.policy.failure.hold_reason import HoldReason, not_begun
+from sdwatch.policy.failure.hold_reason import HoldReason, not_started
+from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.matching import ends_start
-from sdwatch.policy.failure.signatures import Signature
+from sdwatch.signatures import builtin_signatures
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
-from sdwatch.webui.log.tail_capture import cap_file, tail_text
+from sdwatch.system.log_events import LogEvent, about
+from sdwatch.webui.log.tail_capture import cap_file, capture_tail
 from sdwatch.webui.process import process_identity as identities
 from sdwatch.webui.process import process_tree
-from sdwatch.webui.process.host_snapshot import Machine
-from sdwatch.webui.process.incarnation import Incarnation, WebUIExit, root_of, wait_gone
+from sdwatch.webui.process.incarnation import (
+    Incarnation,
+    ProcessSettings,
+    SpawnError,
+    WebUIExit,
+    root_of,
+    spawn,
+    wait_gone,
+)
 from sdwatch.webui.process.process_identity import ProcessIdentity
 from sdwatch.webui.process.readiness import (
     FREE_THE_PORT,
@@ -38,13 +46,11 @@ from sdwatch.webui.process.readiness import (
     ProbeResult,
     Readiness,
     SignsOfLife,
-    port_taken,
-)
-from sdwatch.webui.process.spawn import SpawnError, spawn
-from sdwatch.webui.process.start_failure import (
     cannot_kill,
     explain_start_failure,
     not_writable,
+    operation_hangs,
+    port_taken,
 )
 
 log = logging.getLogger("sdwatch.webui")
@@ -52,64 +58,46 @@ log = logging.getLogger("sdwatch.webui")
 _KEPT_INCARNATIONS = 20
 _REAP_LIMIT = 5.0
 _ADOPTION_LIMIT = 10.0
+_OPERATION_LIMIT = 10.0  # seconds for which a stop waits for another operation, beside its grace
 
 
 class WebUIProcessManager:
     """One WebUI's process. All methods may be called from any thread.
 
-    `state_dir`: a local folder, created if missing. `probe`: asks the API once. `on_exit`: called
-    once for each incarnation, on a thread of its own, as soon as it has ended. Seconds:
-    `start_limit` (the longest start), `start_stall` (the longest time without a sign of life during
-    a start), `stop_grace` (between asking to end and killing). `log_cap`: bytes, for each file.
-    `signatures`: explain why a start failed; None for the built-in ones. `machine`: knows how much
-    memory was left.
+    `probe`: asks the API once. `on_exit`: called once for each incarnation, on a thread of its own,
+    as soon as it has ended; returns True if it has what is left stopped by itself.
     """
 
     def __init__(
         self,
+        settings: ProcessSettings,
         *,
-        name: str,
-        command: Sequence[str],
-        port: int,
-        state_dir: Path,
         clock: Clock,
         probe: Callable[[], ProbeResult],
-        on_exit: Callable[[WebUIExit], None] = lambda _: None,
-        cwd: Path | None = None,
-        env: Mapping[str, str] | None = None,
-        host: str = "127.0.0.1",
-        start_limit: float = 3600.0,
-        start_stall: float = 300.0,
-        stop_grace: float = 10.0,
-        log_cap: int = 50_000_000,
-        signatures: tuple[Signature, ...] | None = None,
-        machine: Machine | None = None,
+        on_exit: Callable[[WebUIExit], bool | None] = lambda _: None,
     ) -> None:
-        self.name = name
+        self.name = settings.name
         self.last_failure = ""
         self.last_hold_reason = HoldReason("")  # the same, for people
         self.last_probe: ProbeResult | None = None
         self.last_exit: WebUIExit | None = None
-        self._command = list(command)
-        self._host, self._port = host, port
-        self._state_dir = state_dir
+        self._settings = settings
+        self._state_dir = state_dir = settings.state_dir
         self._clock = clock
         self._probe = probe
         self._on_exit = on_exit
-        self._cwd = cwd
-        self._env = dict(env or {})
-        self._start_limit, self._start_stall = start_limit, start_stall
-        self._stop_grace = stop_grace
-        self._log_cap = log_cap
-        self._signatures = builtin_signatures() if signatures is None else signatures
-        self._machine = machine
+        known = settings.signatures
+        self._signatures = builtin_signatures() if known is None else known
+        self._host_snapshots = settings.host_snapshots
         self._lock = threading.Lock()  # of the fields below; never held while waiting
         self._operations = threading.RLock()  # one adopt, start or stop at a time
         self._current: Incarnation | None = None
         self._exits: dict[int, WebUIExit] = {}
         self._restart_under_way: Future[bool] | None = None
+        self._not_ready = LastingStates()
         disk.ensure_folder(state_dir)
         self._identity = identities.load(state_dir)
+        self._nothing_left = False  # it was stopped, and nothing was started since
 
     @property
     def incarnation(self) -> int:
@@ -162,13 +150,12 @@ class WebUIProcessManager:
     def get_tail_logs(self, max_lines: int = 200) -> dict[str, str]:
         """Return the last lines of this incarnation: `{"stdout": ..., "stderr": ...}`. Never
         raises."""
-        stdout, stderr = self.log_paths()
-        return {"stdout": tail_text(stdout, max_lines), "stderr": tail_text(stderr, max_lines)}
+        return capture_tail(self.log_paths(), max_lines)
 
     def cap_logs(self) -> None:
         """Truncate in place the logs that have grown past the cap."""
         for path in self.log_paths():
-            cap_file(path, self._log_cap)
+            cap_file(path, self._settings.log_cap)
 
     def adopt(self, timeout_s: float | None = None, give_up: threading.Event | None = None) -> bool:
         """Take over a process of ours that an earlier monitor left. Return whether it is ready.
@@ -181,15 +168,14 @@ class WebUIProcessManager:
             found = self.processes()
             if self._identity is None or not found:
                 return False
-            root = root_of(self._identity, found, self._port)
-            mark = system.start_mark(root.pid) or ""
-            self._follow(identities.rooted(self._identity, root.pid, mark), None)
+            root = root_of(self._identity, found, self._settings.port)
+            self._follow(identities.rooted(self._identity, root.pid), None)
             if timeout_s is None and self._identity.listener_pid:
                 timeout_s = _ADOPTION_LIMIT
             if self.wait_ready(timeout_s, give_up):
-                log.info(
-                    "%s: adopted incarnation %d, pid %d", self.name, self.incarnation, root.pid
-                )
+                adopted = (self.name, self.incarnation, root.pid)
+                event = about(LogEvent.WEBUI_ADOPTED)
+                log.info("%s: adopted incarnation %d, pid %d", *adopted, extra=event)
                 return True
             if give_up is None or not give_up.is_set():
                 self._stop_after_failure()
@@ -203,23 +189,26 @@ class WebUIProcessManager:
         """
         with self._operations:
             self.last_probe = None
-            if not self.stop():
+            if not (self._nothing_left or self.stop()):
                 raise ProcessError(self.last_failure)
-            owner = process_tree.owner_of(self._host, self._port)
+            owner = process_tree.owner_of(self._settings.host, self._settings.port)
             if owner:
                 raise PortTakenError(
-                    self._not_started(port_taken(self._port, owner), FREE_THE_PORT)
+                    self._not_started(port_taken(self._settings.port, owner), FREE_THE_PORT)
                 )
             try:
-                intent = identities.intend(self._state_dir, self._clock.boot_id(), self._command[0])
+                intent = identities.intend(
+                    self._state_dir, self._clock.boot_id(), self._settings.command[0]
+                )
                 identities.remove_old_logs(self._state_dir, intent.incarnation, _KEPT_INCARNATIONS)
             except OSError as error:
                 raise ProcessError(self._failed(*not_writable(self._state_dir, error))) from error
-            self._identity = intent
+            self._identity, self._nothing_left = intent, False
             popen = self._spawn(intent)
-            mark = system.start_mark(popen.pid) or ""
-            self._follow(identities.rooted(intent, popen.pid, mark), popen)
-            log.info("%s: started incarnation %d, pid %d", self.name, self.incarnation, popen.pid)
+            self._follow(identities.rooted(intent, popen.pid), popen)
+            started = (self.name, self.incarnation, popen.pid)
+            event = about(LogEvent.WEBUI_STARTED)
+            log.info("%s: started incarnation %d, pid %d", *started, extra=event)
 
     def wait_ready(
         self, timeout_s: float | None = None, give_up: threading.Event | None = None
@@ -231,10 +220,11 @@ class WebUIProcessManager:
         if current is None:
             self._not_started("it was not started")
             return False
+        limit = self._settings.start_limit
         readiness = Readiness(
             clock=self._clock,
-            host=self._host,
-            port=self._port,
+            host=self._settings.host,
+            port=self._settings.port,
             probe=self._probe,
             is_ours=lambda: self._note_listener(current),
             ended=current.ended,
@@ -244,42 +234,54 @@ class WebUIProcessManager:
                 self._work,
                 lambda line: ends_start(line, self._signatures),
             ),
-            limit=self._start_limit if timeout_s is None else min(timeout_s, self._start_limit),
-            stall=self._start_stall,
+            limit=limit if timeout_s is None else min(timeout_s, limit),
+            stall=self._settings.start_stall,
         )
         failed = readiness.wait(give_up or threading.Event())
         self.last_probe = readiness.last_probe
         if failed is not None:
             given_up = give_up is not None and give_up.is_set()
             self._failed(*self._start_failure(current, failed, given_up=given_up))
+        else:
+            self._not_ready.is_over("", self._clock.monotonic())
         return failed is None
 
     def stop(self, grace: float | None = None, hurry: threading.Event | None = None) -> bool:
         """Stop the whole process tree: ask it to end, wait `grace` seconds or until `hurry` is set,
         then kill, until nothing is left and the root is reaped. Return whether nothing is left."""
-        with self._operations:
-            identity, current = self._identity, self._current
-            if identity is None:
-                return True
-            if current:
-                current.expected = True
-            left = process_tree.stop_whole(
-                self.processes,
-                group=identity.pid or None,
-                job_name=identity.job_name,
-                grace=self._stop_grace if grace is None else grace,
-                clock=self._clock,
-                hurry=hurry,
-            )
-            if left:
-                self._failed(*cannot_kill(process.pid for process in left))
-                return False
-            with self._lock:  # from now on, processes in a session of this number are strangers
-                self._identity = replace(identity, session=0)
-            if current:
-                current.reaped.wait(_REAP_LIMIT)
-                current.ended.wait(_REAP_LIMIT)
+        grace = self._settings.stop_grace if grace is None else grace
+        if not self._operations.acquire(timeout=grace + _OPERATION_LIMIT):
+            self._failed(*operation_hangs())
+            return False
+        try:
+            return self._stop(grace, hurry)
+        finally:
+            self._operations.release()
+
+    def _stop(self, grace: float, hurry: threading.Event | None) -> bool:
+        identity, current = self._identity, self._current
+        if identity is None:
             return True
+        if current:
+            current.expected = True
+        left = process_tree.stop_whole(
+            self.processes,
+            group=identity.pid or None,
+            job_name=identity.job_name,
+            grace=grace,
+            clock=self._clock,
+            hurry=hurry,
+        )
+        if left:
+            self._failed(*cannot_kill(process.pid for process in left))
+            return False
+        with self._lock:  # from now on, processes in a session of this number are strangers
+            self._identity = replace(identity, session=0)
+        self._nothing_left = True
+        if current:
+            current.reaped.wait(_REAP_LIMIT)
+            current.ended.wait(_REAP_LIMIT)
+        return True
 
     def restart_and_wait_ready(
         self, timeout_s: float | None = None, give_up: threading.Event | None = None
@@ -337,10 +339,7 @@ class WebUIProcessManager:
 
     def _record(self, current: Incarnation, identity: ProcessIdentity) -> None:
         current.identity = self._identity = identity
-        try:
-            identities.save(self._state_dir, identity)
-        except OSError as error:  # the intent is on disk: its token still finds the process
-            log.warning("%s: pid %d cannot be saved: %s", self.name, identity.pid, error)
+        identities.save_or_warn(self._state_dir, identity, self.name)
 
     def _watch(self, wait: Callable[..., None], *args: object) -> None:
         name = f"exit of {self.name} {self.incarnation}"
@@ -368,32 +367,32 @@ class WebUIProcessManager:
         )
 
     def _finish(self, current: Incarnation, code: int | None) -> None:
-        """Report the end of an incarnation once, then stop what it left behind."""
+        """Report the end of an incarnation once. What it left behind is stopped at once, unless
+        whoever hears of it does that."""
         with self._lock:
             if current.ended.is_set():
                 return
             incarnation = current.identity.incarnation
-            ended = WebUIExit(incarnation, code, self._clock.wall(), current.expected)
+            ended = WebUIExit(incarnation, code, current.expected)
             self._exits[incarnation] = self.last_exit = ended
             self._exits.pop(incarnation - _KEPT_INCARNATIONS, None)
             current.ended.set()
             is_forgotten = self._current is not current
         if is_forgotten:
             return
+        stops_leftovers = False
         try:
-            self._on_exit(ended)
+            stops_leftovers = bool(self._on_exit(ended))
         finally:
             with self._operations:
-                if not ended.expected and self._current is current:
+                if not (ended.expected or stops_leftovers) and self._current is current:
                     self.stop()
 
     def _note_listener(self, current: Incarnation) -> bool:
         """Return whether the port's listener is in our process tree; if so, it is recorded and
         watched."""
         identity = current.identity
-        found = process_tree.listener(
-            identities.family(identity), self._port
-        ) or process_tree.listener(identities.processes(identity, self.log_paths()), self._port)
+        found = process_tree.listener_of(identity, self.log_paths(), self._settings.port)
         if found is None:
             return False
         if found.pid == identity.listener_pid:
@@ -413,13 +412,13 @@ class WebUIProcessManager:
 
     def _work(self) -> tuple[float, int]:
         """Return `cpu_and_io`, and sample the host: during a start nobody else does."""
-        if self._machine is not None:
-            self._machine.sample()
+        if self._host_snapshots is not None:
+            self._host_snapshots.sample()
         return self.cpu_and_io()
 
     def _spawn(self, identity: ProcessIdentity) -> subprocess.Popen[bytes]:
         try:
-            return spawn(identity, self._state_dir, self._command, cwd=self._cwd, env=self._env)
+            return spawn(identity, self._state_dir, self._settings)
         except SpawnError as error:
             raise ProcessError(self._not_started(str(error), error.advice)) from error
 
@@ -434,15 +433,18 @@ class WebUIProcessManager:
             tails=self.get_tail_logs(),
             ended=ended is not None,
             exit_code=ended.code if ended else None,
-            memory=self._machine.memory_before() if self._machine else None,
+            memory=self._host_snapshots.memory_before() if self._host_snapshots else None,
             signatures=self._signatures,
+            kind=self._settings.kind(),
         )
 
     def _not_started(self, why: str, advice: str = "") -> str:
-        return self._failed(f"{why}. {advice}" if advice else why, not_begun(why, advice))
+        return self._failed(f"{why}. {advice}" if advice else why, not_started(why, advice))
 
     def _failed(self, reason: str, hold_reason: HoldReason) -> str:
-        self.last_failure = f"WebUI {self.name}: {reason}"
+        self.last_failure = f"{self.name}: {reason}"
         self.last_hold_reason = hold_reason
-        log.warning("%s", self.last_failure)
+        now = self._clock.monotonic()
+        if line := self._not_ready.persists("", hold_reason.key, self.last_failure, now):
+            log.warning("%s", line, extra=about(LogEvent.WEBUI_NOT_READY))
         return self.last_failure

@@ -1,4 +1,4 @@
-"""Which processes are ours: what is recorded of them, and how they are found again.
+"""The identity of our processes: what is recorded of them, and how they are found again.
 
 A process is ours if its recorded pid, start mark and boot id match, if its environment has the
 incarnation's token, if it is in the session that the recorded process leads, or if it descends from
@@ -23,6 +23,7 @@ import psutil
 
 from sdwatch import system
 from sdwatch.system import disk, renames
+from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.webui")
 
@@ -62,6 +63,16 @@ def save(state_dir: Path, identity: ProcessIdentity) -> None:
     """Write it to identity.json, and sync. Raises OSError."""
     disk.write_json(state_dir / "identity.json", asdict(identity))
     disk.sync_folder(state_dir)
+
+
+def save_or_warn(state_dir: Path, identity: ProcessIdentity, name: str) -> None:
+    """Save it; where the disk refuses, only log that: the intent is on disk, and its token still
+    finds the process. `name`: of the WebUI."""
+    try:
+        save(state_dir, identity)
+    except OSError as error:
+        what = (name, identity.pid, disk.in_words(error))
+        log.warning("%s: pid %d cannot be saved: %s", *what, extra=about(LogEvent.DISK_REFUSES))
 
 
 def load(state_dir: Path) -> ProcessIdentity | None:
@@ -105,9 +116,10 @@ def old_logs(state_dir: Path) -> list[Path]:
     return [path for path, number in logs if number != last]
 
 
-def rooted(identity: ProcessIdentity, pid: int, mark: str) -> ProcessIdentity:
-    """Return the identity with this root. The root's session becomes the incarnation's, unless
-    another one is known."""
+def rooted(identity: ProcessIdentity, pid: int) -> ProcessIdentity:
+    """Return the identity with this root, which lives. The root's session becomes the
+    incarnation's, unless another one is known."""
+    mark = system.start_mark(pid) or ""
     identity = replace(identity, pid=pid, start_mark=mark)
     if identity.session not in (0, pid) or system.session_of(pid) != pid:
         return identity
@@ -214,13 +226,26 @@ def _checked(identity: ProcessIdentity) -> ProcessIdentity:
 
 
 def _set_aside(path: Path, error: Exception) -> None:
+    why = disk.in_words(error)
     aside = path.with_name(f"identity.unreadable-{uuid.uuid4().hex[:8]}.json")
     try:
         renames.rename(path, aside)
     except OSError as refusal:
-        log.warning("%s cannot be read (%s) nor set aside: %s", path, error, refusal)
+        log.warning(
+            "%s cannot be read (%s) nor set aside: %s",
+            path,
+            why,
+            disk.in_words(refusal),
+            extra=about(LogEvent.FILE_UNREADABLE),
+        )
     else:
-        log.warning("%s cannot be read (%s): set aside as %s", path, error, aside.name)
+        log.warning(
+            "%s cannot be read (%s): set aside as %s",
+            path,
+            why,
+            aside.name,
+            extra=about(LogEvent.FILE_UNREADABLE),
+        )
 
 
 def _process(pid: int) -> list[psutil.Process]:

@@ -11,7 +11,13 @@ import psutil
 from sdwatch import system
 from sdwatch.system.clock import Clock
 from sdwatch.system.failpoints import failpoint
-from sdwatch.webui.process.process_identity import living, with_descendants
+from sdwatch.webui.process.process_identity import (
+    ProcessIdentity,
+    family,
+    living,
+    processes,
+    with_descendants,
+)
 
 _KILL_LIMIT_S = 10.0  # seconds for SIGKILL to work; what outlasts it hangs in the kernel
 _CHECK_INTERVAL_S = 0.02
@@ -68,17 +74,27 @@ def listener(processes: Iterable[psutil.Process], port: int) -> psutil.Process |
     return None
 
 
+def listener_of(
+    identity: ProcessIdentity, log_paths: tuple[Path, Path], port: int
+) -> psutil.Process | None:
+    """Return ours that listens on the TCP port, or None. The family is found quickly; who left it
+    is not."""
+    found = listener(family(identity), port)
+    return found or listener(processes(identity, log_paths), port)
+
+
 def owner_of(host: str, port: int) -> str | None:
-    """Return who listens on host:port, for people: `pid 123 (python3)`; None if nobody does."""
+    """Return who listens on host:port, for people: `pid 123 (python3)`; None if nobody does. To
+    find out whose a connection is means to read the open files of all processes."""
+    if not system.somebody_listens(host, port):
+        return None
     try:
         pids = {pid for pid in system.listeners(host, port) if pid is not None}
     except (psutil.Error, OSError):
         pids = set()  # this user may not see them
     if pids:
         return ", ".join(_named(pid) for pid in sorted(pids))
-    if system.somebody_listens(host, port):
-        return "a process that this user cannot see"
-    return None
+    return "a process that this user cannot see"
 
 
 def cpu_and_io(processes: Iterable[psutil.Process]) -> tuple[float, int]:

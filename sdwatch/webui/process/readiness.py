@@ -1,18 +1,31 @@
-"""The wait for a WebUI that starts, until its API answers or there is a reason why not."""
+"""The wait for a WebUI that starts, until its API answers or there is a reason why not.
+
+Why not is explained from its log, its exit code and the memory that was left.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from sdwatch import system
-from sdwatch.policy.failure.hold_reason import Lack, StartFailure
+from sdwatch.policy.failure.advice import fitted
+from sdwatch.policy.failure.exits import exit_in_words
+from sdwatch.policy.failure.facts import Blamed
+from sdwatch.policy.failure.hold_reason import HoldReason, Lack, StartFailure, start_failed
+from sdwatch.policy.failure.matching import FailedStart, why_not_started
+from sdwatch.policy.failure.signatures import Signature
+from sdwatch.policy.failure.tracebacks import last_words
+from sdwatch.policy.kinds.kind import Kind
+from sdwatch.system import disk
 from sdwatch.system.clock import Clock
-from sdwatch.webui.log.tail_capture import LogFollower
+from sdwatch.webui.log.follower import LogFollower
+from sdwatch.webui.log.log_lines import split_lines
 from sdwatch.webui.process import process_tree
+from sdwatch.webui.process.host_snapshot import Snapshot, memory_in_words, memory_low
 
 PROBE_INTERVAL_S = 2.0
 """Seconds between two probes at the least; only the second one comes sooner."""
@@ -30,7 +43,7 @@ class Seen(Enum):
     NO_PAGE_YET = "the API's routes are not there yet"
     SERVER_DIED = (
         "the page is up, but the API's routes do not come although `command` asks for "
-        "them: its server has died, and the process lives on"
+        "them: its server has died while its process is still running"
     )
     """Measured with Forge dfdcbab6 whose thread webui_worker died after the port had opened."""
     NO_API = "it was started without --api: add that flag"
@@ -175,10 +188,10 @@ class Readiness:
                     )
             # An API of ours that answers disproves such a line: it is about an extension's port.
             if self.signs.failed and (self.last_probe is None or self.last_probe.no_routes):
-                text = "its log says that it will not be ready"
+                text = "its log shows that the start failed"
                 return NotReady(StartFailure.BY_ITS_LOG, text)
             self.clock.wait(self.ended, _CHECK_INTERVAL_S)
-        return NotReady(StartFailure.GIVEN_UP, f"given up: {self._state()}")
+        return NotReady(StartFailure.GIVEN_UP, f"sdwatch stopped waiting: {self._state()}")
 
     def _state(self) -> str:
         if self.last_probe is None:
@@ -188,7 +201,78 @@ class Readiness:
 
 def port_taken(port: int, owner: str) -> str:
     """Return the message for a port that another process uses. FREE_THE_PORT follows it."""
-    return f"port {port} is taken by {owner}, which sdwatch does not manage and left alone"
+    return f"port {port} is taken by {owner}, which sdwatch did not start and leaves alone"
 
 
 FREE_THE_PORT = "End it, or give this WebUI another port."
+
+
+def explain_start_failure(
+    failed: NotReady,
+    *,
+    probe: ProbeResult | None,
+    given_up: bool,
+    tails: Mapping[str, str],
+    ended: bool,
+    exit_code: int | None,
+    memory: Snapshot | None,
+    signatures: tuple[Signature, ...],
+    kind: Kind,
+) -> tuple[str, HoldReason]:
+    """Return the reason for the log, and the reason for the lane's hold.
+
+    `probe`: the last one. `tails`: the last lines of each output. `ended`: the process has ended,
+    with `exit_code` where that was seen. `memory`: what was left just before. `kind`: of an earlier
+    incarnation.
+    """
+    lack = probe.lacks if probe else None  # then the WebUI itself has said why
+    known = None
+    if not (lack or given_up):
+        known = _signature_of(tails, exit_code, memory, signatures)
+    how = f"{failed.text}: {exit_in_words(exit_code)}" if ended else failed.text
+    why = f": {known.cause}. {fitted(known.advice, kind)}" if known else ""
+    if failed.advice:
+        why = f". {failed.advice}"
+    # What was raised may quote a prompt: a hold reason is redacted before it is shown, the log
+    # is not.
+    raised = how if lack or given_up else how + _last_error(tails)
+    return how + why, start_failed(raised, known, failed.failure, lack, failed.advice, kind)
+
+
+def not_writable(state_dir: Path, error: OSError) -> tuple[str, HoldReason]:
+    """Return the reason for the log and for the hold: the state folder cannot be written."""
+    reason = f"{state_dir} cannot be written: {disk.in_words(error)}. Nothing was started."
+    advice = "Free space on its disk, or permit sdwatch to write there."
+    return reason, HoldReason(reason, advice, Blamed.MACHINE)
+
+
+def cannot_kill(pids: Iterable[int]) -> tuple[str, HoldReason]:
+    """Return the reason for the log and for the hold: these processes survive SIGKILL."""
+    named = ", ".join(map(str, pids))
+    reason = f"pid {named} cannot be killed: it hangs in the kernel or a driver"
+    return reason, HoldReason(reason, "Restart the machine.", Blamed.MACHINE)
+
+
+def operation_hangs() -> tuple[str, HoldReason]:
+    """Return the reason for the log and for the hold: an earlier start or stop does not end."""
+    reason = "it cannot be stopped: an earlier start or stop of it hangs in the system or a driver"
+    return reason, HoldReason(reason, "Restart the machine.", Blamed.MACHINE)
+
+
+def _signature_of(
+    tails: Mapping[str, str],
+    exit_code: int | None,
+    memory: Snapshot | None,
+    signatures: tuple[Signature, ...],
+) -> Signature | None:
+    outputs = tuple(text.splitlines() for text in tails.values())
+    known = why_not_started(FailedStart(outputs, exit_code, memory_low(memory)), signatures)
+    if known is not None and known.asks_for_memory:
+        return known.model_copy(update={"cause": f"{known.cause} ({memory_in_words(memory)})"})
+    return known
+
+
+def _last_error(tails: Mapping[str, str]) -> str:
+    outputs = [split_lines(text) for text in tails.values()]
+    raised = last_words([line.text for line in lines] for lines in outputs)
+    return f"; its last error: {raised}" if raised else ""

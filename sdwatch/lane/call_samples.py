@@ -1,0 +1,80 @@
+"""The samples of the POST in flight: its progress and the work of the WebUI's process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sdwatch.lane.output import CallOutput
+from sdwatch.lane.worker import Worker
+from sdwatch.policy.lane.events import DeadlinePassed, LaneEvent, Stalled
+from sdwatch.policy.lane.state import CallPhase, LaneState
+from sdwatch.system.clock import Clock
+from sdwatch.webui.http.call import CallHandle, Sent
+from sdwatch.webui.http.call_watch import CallWatch
+from sdwatch.webui.http.roles import LaneProcess
+from sdwatch.webui.process.host_snapshot import HostSnapshots
+from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
+
+
+class CallSamples:
+    """Takes the samples on the thread `prober`, and reports a stall to the loop."""
+
+    def __init__(
+        self,
+        output: CallOutput,
+        process: LaneProcess,
+        host_snapshots: HostSnapshots,
+        prober: Worker,
+        tell: Callable[[LaneEvent], None],
+        clock: Clock,
+    ) -> None:
+        self.watch: CallWatch | None = None  # of the POST in flight
+        self._watched: tuple[int, int] = (0, 0)  # call and number of that POST
+        self._samples = False  # a sample is under way
+        self._output = output
+        self._webui = process
+        self._host_snapshots = host_snapshots
+        self._prober = prober
+        self._tell = tell
+        self._clock = clock
+
+    def start(self, handle: CallHandle, sent: Sent) -> None:
+        """Watch this POST, which goes out now."""
+        self._watched = handle.id, sent.number
+        self.watch = self._output.watch_job(handle.call.stage)
+
+    def end(self) -> None:
+        """Nothing is in flight."""
+        self.watch = None
+
+    def until_next(self, state: LaneState) -> float | None:
+        """Return the seconds until the call in flight is sampled, None for not at all."""
+        served = state.served
+        if self._samples or served is None or served.phase is not CallPhase.SENT:
+            return None
+        watch = self.watch
+        if watch is None:  # it is about to go out
+            return PROBE_INTERVAL_S
+        return max(0.0, watch.next_sample - self._clock.monotonic())
+
+    def take_if_due(self) -> None:
+        """Have a sample taken if it is time for it."""
+        watch = self.watch
+        if watch is not None and watch.is_due and not self._samples:
+            self._samples = True
+            watch.wait_for_next()  # also if this sample breaks
+            self._prober.do(lambda: self._sample(watch), lambda _: self._sampled())
+
+    def _sample(self, watch: CallWatch) -> None:
+        self._host_snapshots.sample()
+        self._webui.cap_logs()  # a queue that never rests must not let a flood through
+        call, number = self._watched
+        reason = watch.sample()
+        if reason and self.watch is watch:
+            self.watch = None  # reported once
+            self._tell(Stalled(call, number, reason, watch.probes))
+        self._sampled()
+
+    def _sampled(self) -> None:
+        self._samples = False
+        self._tell(DeadlinePassed())

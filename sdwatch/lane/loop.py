@@ -1,0 +1,437 @@
+"""The loop of one lane: one thread with one queue of events performs what the machine decides.
+
+Its body is `_live`, which handles one event after the other as its base does (CallLoop._take, in
+webui/http/call_loop.py). Who performs which effect is in `_performers`, here and there. This thread
+performs what takes no time. The helper does what takes long, one after the other, the poster sends
+a job's POST, and the prober samples it and reads lists and logs again; their results come back as
+events. Nobody else decides. Beside the loop, two act on the process once the loop has ended: the
+main thread stops it (Lane.finish_stop), and its waiter stops what it left behind.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Any
+
+from sdwatch.errors import WebUIError
+from sdwatch.lane.call_samples import CallSamples
+from sdwatch.lane.context import LaneContext
+from sdwatch.lane.holding_view import news_words, without_prompts
+from sdwatch.lane.internal_errors import (
+    assume_hold,
+    no_probe,
+    no_test,
+    not_back,
+    not_freed,
+    not_stopped,
+)
+from sdwatch.lane.output import CallOutput, CallWarnings, with_output
+from sdwatch.lane.poster import Poster
+from sdwatch.lane.restarts import Restarts
+from sdwatch.lane.webui_effects import Signals, WebUIEffects
+from sdwatch.lane.worker import Worker
+from sdwatch.policy.failure.diagnosis import FailureFacts, SizeTest, diagnose
+from sdwatch.policy.failure.hold_reason import HoldReason, internal_error
+from sdwatch.policy.failure.lifecycle import State
+from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.policy.lane.effects import (
+    Abandon,
+    Adopt,
+    Answer,
+    AskForHold,
+    AwaitTraceback,
+    BringBack,
+    Broken,
+    CaptureTail,
+    CleanUp,
+    CutShort,
+    DrawForAdvice,
+    FreeGpu,
+    GivenUp,
+    GpuGiven,
+    Interrupt,
+    LetGo,
+    NoteCannot,
+    Notify,
+    Probe,
+    ReadLists,
+    Ready,
+    Recycled,
+    RunSelfTest,
+    SaveCrashHistory,
+    SelfTestFailed,
+    Start,
+    StopTree,
+    Succeeded,
+    ToRun,
+)
+from sdwatch.policy.lane.events import (
+    CleanedUp,
+    DeadlinePassed,
+    LaneEvent,
+    ListsRead,
+    ProcessExited,
+    Replied,
+    SizeTested,
+    StartFailed,
+    Stop,
+    TailCaptured,
+    TracebackComplete,
+)
+from sdwatch.policy.lane.holds import CrashSeen, Holding
+from sdwatch.policy.lane.state import CallPhase, Checks, Freed, LaneState, Up, new_lane
+from sdwatch.system.log_events import LogEvent, about, bound
+from sdwatch.webui.http.call import CallHandle, Captured, Sent
+from sdwatch.webui.http.call_loop import CallLoop
+from sdwatch.webui.http.roles import CallSettings, LaneProcess
+from sdwatch.webui.process.incarnation import WebUIExit
+
+log = logging.getLogger("sdwatch.lane")
+
+_AFTER_AN_ERROR_S = 2.0
+_AFTER_AN_ERROR = {State.STARTING: State.DOWN, State.READY: State.NOT_USABLE}
+
+
+class LaneLoop(CallLoop):
+    """Of the WebUI of `context`. `settings`: of its calls."""
+
+    def __init__(
+        self,
+        context: LaneContext,
+        process: LaneProcess,
+        settings: CallSettings,
+    ) -> None:
+        state = new_lane(settings.setup, context.crashes.value)
+        super().__init__(context.client, process, settings, context.clock, state)
+        assert settings.host_snapshots is not None
+        self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
+        self.warnings = CallWarnings(context.report)
+        self.restarts = Restarts()
+        self._with_output: tuple[HoldReason, HoldReason] | None = None  # a reason, and with lines
+        self._ended = False
+        self._context = context
+        self._webui = process
+        self._output = CallOutput(context, process)
+        self.effects = WebUIEffects(
+            context, process, self._output, settings.host_snapshots, self.signals, self.warn
+        )
+        name = context.config.name
+        self._facts = {"lane": name, "incarnation": lambda: process.incarnation or None}
+        self._helper, self._prober = map(self._new_worker, ("helper", "probes"))
+        self._poster = Poster(lambda: self._new_worker("posts"))
+        self.samples = CallSamples(
+            self._output, process, settings.host_snapshots, self._prober, self.tell, context.clock
+        )
+        self._thread = threading.Thread(target=self._run, name=f"lane-{name}")
+        self._performers |= self._performers_of_lane()
+
+    def _performers_of_lane(self) -> dict[Any, Callable[[Any], None]]:
+        effects = self.effects
+        return {
+            Adopt: lambda effect: self._slow(lambda: effects.adopt(effect), self._no_start),
+            Start: lambda effect: self._slow(lambda: effects.start(effect), self._no_start),
+            AskForHold: lambda _: self._slow(effects.ask_for_hold, assume_hold),
+            StopTree: lambda effect: self._slow(lambda: effects.stop_tree(effect), not_stopped),
+            Probe: lambda effect: self._slow(lambda: effects.probe(effect), no_probe),
+            ReadLists: lambda _: self._slow(self._read_lists, lambda _: ListsRead()),
+            RunSelfTest: lambda effect: self._slow(lambda: effects.self_test(effect), no_test),
+            DrawForAdvice: self._draw,
+            FreeGpu: lambda _: self._slow(effects.free_gpu, not_freed),
+            BringBack: lambda _: self._slow(effects.bring_back, not_back),
+            CleanUp: self._clean_up,
+            CutShort: lambda _: self.signals.cut.set(),
+            LetGo: self._let_go,
+            NoteCannot: self._note_cannot,
+            SaveCrashHistory: self._save,
+            Notify: self._notify,
+        }
+
+    def _save(self, effect: SaveCrashHistory) -> None:
+        self._context.crashes.save(effect.record)
+        self.restarts.note(effect.record)
+
+    # -- for the lane
+
+    def open(self) -> None:
+        """Start the loop: it adopts or starts the process."""
+        self.tell(DeadlinePassed())
+        self._thread.start()
+
+    @property
+    def thread(self) -> threading.Thread:
+        """Return the loop's thread."""
+        return self._thread
+
+    def stop(self) -> None:
+        """Allow no new call, and stop the WebUI once no run is served any more."""
+        self.signals.stopping.set()
+        self.tell(Stop())
+
+    def exited(self, ended: WebUIExit) -> bool:
+        """Note that an incarnation has ended, and return whether the loop has what is left stopped.
+        Called on the process's own waiter thread."""
+        if not ended.expected:
+            self.tell(ProcessExited(ended.incarnation, ended.code))
+        return not self._ended
+
+    def read_again(self, routes: Collection[str]) -> None:
+        """Have these lists read again soon; `wake` is called when that is done."""
+        self._prober.do(lambda: self.effects.inventory.read_again(routes), lambda _: None)
+
+    def warn(self, job: str, warnings: tuple[Finding, ...]) -> None:
+        """Warn of findings that a person should know, except those that `checks` turns off."""
+        checks = self._context.settings.checks
+        wanted = (each for each in warnings if checks.get(each.kind) != "off")
+        self.warnings.add(job, tuple(wanted))
+
+    def register(self, handle: CallHandle) -> None:
+        """Make the call known, before it is requested. After a stop it is given up."""
+        super().register(handle)
+        if self._ended:
+            handle.inbox.put(Answer(handle.id, GivenUp()))
+
+    def next_for(self, handle: CallHandle) -> ToRun:
+        """Wait for the next message to a run."""
+        return handle.inbox.get()
+
+    # -- the thread
+
+    def _run(self) -> None:
+        with bound(**self._facts):
+            self._live()
+
+    def _live(self) -> None:
+        try:
+            while self.state.life is not State.STOPPED:
+                try:
+                    self._take(self.samples.until_next(self.state))
+                    self.samples.take_if_due()
+                except Exception as error:
+                    # The thread's outer edge. Without its loop a lane would never change again.
+                    log.exception(
+                        "%s: internal error; it continues",
+                        self._context.config.name,
+                        extra=about(LogEvent.INTERNAL_ERROR),
+                    )
+                    self._after_error(error)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        """Answer whoever still waits: from now on nobody decides."""
+        self._ended = True
+        for handle in list(self._handles.values()):
+            handle.inbox.put(Answer(handle.id, GivenUp()))
+        self.signals.cut.set()
+        self._helper.close()
+        self._prober.close()
+        self._poster.close()
+
+    def _after_error(self, error: Exception) -> None:
+        """Give up all calls, and say so. Those that wait resume; one under way may have caused the
+        error, so its run must not resume forever. What was to be done may not have been done: the
+        WebUI is started again, or probed before it is ready again."""
+        state, why = self.state, repr(error)
+        hold = state.hold.update(internal_error(why), self._now())
+        self.state = replace(
+            state,
+            life=_AFTER_AN_ERROR.get(state.life, state.life),
+            up=Up.NO,
+            busy=None,
+            checks=Checks(),
+            calls=(),
+            unrecorded=frozenset(),
+            hold=hold,
+        )
+        for call in state.calls:
+            if call.in_flight:
+                self._abandon(Abandon(call.id))
+            waits = call.phase is CallPhase.WAITING
+            end = call.end or (GivenUp() if waits else Broken(why=why))
+            self._to_run(Answer(call.id, end))
+        self._clock.wait(self.signals.stopping, _AFTER_AN_ERROR_S)
+        self.tell(DeadlinePassed())  # for what may be done next
+
+    def _changed(self, before: LaneState) -> None:
+        """Have the WebUI's output read for a new hold, and wake the monitor where it may act."""
+        after, context = self.state, self._context
+        hold = after.hold
+        if hold != before.hold:
+            self._read_output(hold)
+        served = after.served
+        if served is None or served.phase is not CallPhase.SENT:
+            self.samples.end()  # nothing is in flight
+        if _may_act(before, after):
+            context.settings.wake()
+
+    @property
+    def shown(self) -> HoldReason | None:
+        """Return why the lane is on hold, free of prompts; soon with what the WebUI printed."""
+        held, read = self.state.hold.reason, self._with_output
+        if held is None or read is None or read[0] != held:
+            return held and without_prompts(held, self._context.redact)
+        return read[1]
+
+    def _read_output(self, hold: Holding) -> None:
+        """Read what the WebUI printed of a hold, elsewhere: a share with its log may hang."""
+        held = hold.reason
+        if held is None or not hold.has_output:
+            return
+
+        def read() -> None:
+            tails = self._webui.get_tail_logs()
+            self._with_output = held, with_output(held, tails, self._context.redact)
+            self._context.settings.wake()
+
+        self._prober.do(read, lambda _: None)
+
+    def _to_run(self, effect: ToRun) -> None:
+        if isinstance(effect, Answer) and (handle := self._handles.get(effect.call)) is not None:
+            found = effect.outcome.findings
+            warnings = found if isinstance(found, tuple) else ()
+            if isinstance(effect.outcome, Succeeded) and isinstance(effect.outcome.reply, tuple):
+                warnings = (*effect.outcome.reply[1], *warnings)
+            self.warn(handle.call.job_id or "a call", warnings)
+        super()._to_run(effect)
+
+    # -- slow effects
+
+    def _slow(self, act: Callable[[], LaneEvent], broken: Callable[[Exception], LaneEvent]) -> None:
+        """Perform an effect on the helper; its result, or an internal error, becomes an event."""
+        if not self.signals.stopping.is_set():
+            self.signals.cut.clear()
+        self._do(self._helper, act, broken)
+
+    def _do(
+        self,
+        worker: Worker,
+        act: Callable[[], LaneEvent],
+        broken: Callable[[Exception], LaneEvent],
+    ) -> None:
+        def answer(event: LaneEvent) -> None:
+            if worker in (self._helper, self._poster.worker):  # else nobody waits for it any longer
+                self.tell(event)
+
+        worker.do(lambda: answer(act()), lambda error: answer(broken(error)))
+
+    def _let_go(self, effect: LetGo) -> None:
+        """Leave alone what hangs; a new thread does what follows."""
+        del effect
+        self._helper.close()
+        self._helper = self._new_worker("helper")
+        self._poster.let_go()
+
+    def _new_worker(self, what: str) -> Worker:
+        return Worker(f"{what}-{self._context.config.name}", self._facts)
+
+    def _no_start(self, error: Exception) -> LaneEvent:
+        return StartFailed(internal_error(repr(error)), self.state.incarnation)
+
+    def _read_lists(self) -> LaneEvent:
+        self.effects.inventory.read()
+        return ListsRead()
+
+    def _draw(self, effect: DrawForAdvice) -> None:
+        handle = self._handles[effect.call]
+        self._slow(
+            lambda: self.effects.draw(effect, handle), lambda _: SizeTested(SizeTest.NOT_RUN)
+        )
+
+    def _await_traceback(self, effect: AwaitTraceback) -> None:
+        def is_over(pause: float) -> bool:
+            served = self.state.served
+            settling = served is not None and served.phase is CallPhase.SETTLING
+            return self._clock.wait(self.signals.stopping, pause) or not settling
+
+        def wait() -> LaneEvent:
+            self._output.wait_for_traceback(effect.error, is_over)
+            return TracebackComplete(effect.call)
+
+        self._slow(wait, lambda _: TracebackComplete(effect.call))
+
+    def _capture(self, effect: CaptureTail) -> None:
+        handle = self._handles[effect.call]
+
+        def broken(error: Exception) -> LaneEvent:
+            facts = FailureFacts(WebUIError(f"{effect.error} (and an internal error: {error!r})"))
+            captured = Captured(facts, {}, {}, None)
+            return TailCaptured(effect.call, effect.error, diagnose(facts), None, captured)
+
+        self._slow(lambda: self._tails.capture(effect, handle), broken)
+
+    def _interrupt(self, effect: Interrupt) -> None:
+        self._note_interrupt(effect)
+        interrupt, over = super()._interrupt, self._poster.interrupts()
+
+        def act() -> None:
+            try:
+                interrupt(effect)
+            finally:
+                over.set()
+
+        self._helper.do(act, lambda _: over.set())
+
+    # -- the POST in flight
+
+    def _start_post(self, handle: CallHandle, sent: Sent) -> None:
+        def broken(error: Exception) -> None:
+            failed = WebUIError(f"internal error of the request: {error!r}")
+            self.tell(Replied(handle.id, sent.number, failed))
+
+        self._poster.post(sent, lambda: self._send(handle, sent), broken)
+
+    def _send(self, handle: CallHandle, sent: Sent) -> None:
+        self._poster.wait_for_interrupt()  # else it would hit this one
+        try:
+            self.effects.before_post(handle)
+            if not sent.given_up:  # the next one may be watched by now
+                self.samples.start(handle, sent)
+        finally:
+            super()._send(handle, sent)
+
+    def _clean_up(self, effect: CleanUp) -> None:
+        """Undo what the WebUI kept of a call, after all that the call does with its settings: it
+        may have been cancelled in the middle of that."""
+        del effect
+        self._do(self._poster.free(), self.effects.clean_up, lambda _: CleanedUp())
+
+    def _call_log(self) -> tuple[str, ...]:
+        return self._output.lines()
+
+    def _log_paths(self) -> tuple[Any, ...]:
+        return self._output.paths()
+
+    # -- news
+
+    def _note_cannot(self, effect: NoteCannot) -> None:
+        why = self._context.redact(effect.explanation.cause)
+        self.effects.inventory.note_cannot(effect.stage, effect.upscaler, why)
+
+    def _notify(self, effect: Notify) -> None:
+        context = self._context
+        with bound(event=_NEWS[type(effect.what)]):
+            context.report(news_words(effect, context.redact, managed=context.managed))
+
+
+_NEWS = {
+    CrashSeen: LogEvent.WEBUI_CRASHED,
+    Ready: LogEvent.WEBUI_READY,
+    Recycled: LogEvent.WEBUI_RECYCLED,
+    SelfTestFailed: LogEvent.SELF_TEST_FAILED,
+    GpuGiven: LogEvent.GPU_FREED,
+}
+
+
+def _may_act(before: LaneState, after: LaneState) -> bool:
+    """Return whether the monitor may act on a change: the lane serves now, or its hold changed."""
+    is_held = before.hold.reason is not None or after.hold.reason is not None
+    serves = _serves(after) and not _serves(before)
+    return serves or (is_held and after.hold != before.hold) or after.life is State.STOPPED
+
+
+def _serves(state: LaneState) -> bool:
+    is_up = state.life is State.READY and state.ended is None and not state.use.due
+    return is_up and not state.frees and state.freed is Freed.NO

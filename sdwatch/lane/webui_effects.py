@@ -1,0 +1,312 @@
+"""What takes long with a WebUI: start, stop, probe, self-test. Each returns the event of its end.
+
+The lane's helper does it, one after the other, but for what belongs to a POST: `before_post`, and
+`clean_up` after a success, run on the poster. The prober uses `inventory` to read lists again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from sdwatch.lane.context import LaneContext
+from sdwatch.lane.inventory import Inventory
+from sdwatch.lane.orphan import end_orphan
+from sdwatch.lane.output import CallOutput, findings_of_start, leaks_found
+from sdwatch.lane.self_test import ProcessEnded, SelfTest, SelfTestSettings
+from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
+from sdwatch.policy.failure.lasting import LastingStates
+from sdwatch.policy.failure.reply_checks import Finding
+from sdwatch.policy.lane.effects import Adopt, DrawForAdvice, Probe, RunSelfTest, Start, StopTree
+from sdwatch.policy.lane.events import (
+    CheckpointBack,
+    CleanedUp,
+    Freeing,
+    GpuFreed,
+    Health,
+    HoldChecked,
+    LaneEvent,
+    ProbeAnswered,
+    SelfTestAnswered,
+    SelfTestEnd,
+    SizeTested,
+    Started,
+    StartFailed,
+    TreeStopped,
+)
+from sdwatch.policy.lane.turn import EXIT_WAIT, INTERRUPT_WAIT
+from sdwatch.system import disk
+from sdwatch.system.log_events import LogEvent, about
+from sdwatch.webui.http.call import CallHandle
+from sdwatch.webui.http.canary import Canary, SelfTestFinding
+from sdwatch.webui.http.health import is_generating, position_of
+from sdwatch.webui.http.roles import LaneProcess
+from sdwatch.webui.process.host_snapshot import HostSnapshots
+from sdwatch.webui.process.readiness import ProbeResult
+
+log = logging.getLogger("sdwatch.lane")
+
+_RSS_EVERY_S = 10.0
+
+_UNLOADED = "unloaded"
+"""In the state folder while the checkpoint is unloaded: the WebUI may outlive the monitor."""
+
+_ENDS = {
+    SelfTestFinding.FAILED: SelfTestEnd.FAILED,
+    SelfTestFinding.INCONCLUSIVE: SelfTestEnd.NO_TIME,
+    SelfTestFinding.NOT_RUN: SelfTestEnd.NOT_ASKED,
+}
+
+
+@dataclass(frozen=True)
+class Signals:
+    """Set from other threads. `cut`: nobody waits for what is under way; `stopping`: sdwatch stops;
+    `hurry`: the WebUI is killed without its grace time."""
+
+    cut: threading.Event
+    stopping: threading.Event
+    hurry: threading.Event
+
+
+class WebUIEffects:
+    """The slow effects on the WebUI of `context`. `warn`: gets the findings of a start that a
+    person should know."""
+
+    def __init__(
+        self,
+        context: LaneContext,
+        process: LaneProcess,
+        output: CallOutput,
+        host_snapshots: HostSnapshots,
+        signals: Signals,
+        warn: Callable[[str, tuple[Finding, ...]], None],
+    ) -> None:
+        self.inventory = Inventory(context, signals.stopping, self._is_idle)
+        self._context = context
+        self._config = context.config
+        self._process = process
+        self._host_snapshots = host_snapshots
+        self._signals = signals
+        self._warn = warn
+        self._not_ready = LastingStates()
+        self._next_rss = 0.0
+        self._left: tuple[str, ...] = ()  # settings that an earlier call left
+        self._unloaded = context.settings.state_dir / _UNLOADED
+        self._self_test = SelfTest(
+            Canary(context.client, may_interrupt=context.managed),
+            output.watch,
+            context.redactor,
+            SelfTestSettings(
+                context.signatures,
+                context.managed,
+                context.config.self_test_limit,
+                lambda: self.inventory.kind,
+            ),
+            context.clock,
+        )
+
+    # -- start and stop
+
+    def adopt(self, effect: Adopt) -> LaneEvent:
+        """Adopt a healthy process of an earlier monitor instead of loading the model again, once
+        what that monitor left behind has ended. A checkpoint that it had unloaded is brought back,
+        on a person's hold only at its end."""
+        process = self._process
+        if process.adopt(give_up=self._signals.cut):
+            may_hang = self._context.managed and not self._end_orphan()
+            unloaded = not may_hang and disk.exists(self._unloaded)
+            if unloaded and not (effect.reads and self._context.settings.paused()):
+                self.bring_back()
+                unloaded = False
+            started = self._started(effect.reads and not may_hang, adopted=True)
+            return replace(started, may_hang=may_hang, unloaded=unloaded)
+        answers = process.answers_unusable
+        reason = process.last_hold_reason
+        return StartFailed(reason, process.incarnation, answers=answers)
+
+    def _end_orphan(self) -> bool:
+        context, config = self._context, self._config
+        return end_orphan(
+            context.client,
+            context.clock,
+            self._signals.cut,
+            timeout=self._timeout,
+            patience=min(INTERRUPT_WAIT, config.stall),
+            limit=config.call_limit,
+        )
+
+    def start(self, effect: Start) -> LaneEvent:
+        """Start the WebUI, or wait for an external one."""
+        process = self._process
+        before = process.incarnation
+        self._host_snapshots.sample()  # how much memory was left, should it end at once
+        self._context.probe.start_incarnation()
+        self.inventory.start_incarnation()
+        self._forget_unloading()
+        if process.restart_and_wait_ready(self._config.start_limit, self._signals.cut):
+            if self._context.managed:
+                found = findings_of_start(process.log_paths())
+                self._warn(f"incarnation {process.incarnation}", found)
+            return self._started(effect.reads)
+        return StartFailed(
+            process.last_hold_reason,
+            process.incarnation,
+            answers=process.answers_unusable,
+            has_output=not self._context.managed or process.incarnation != before,
+        )
+
+    def _started(self, reads: bool, *, adopted: bool = False) -> Started:
+        if reads:
+            self.inventory.read()
+        return Started(self._process.incarnation, adopted, reads)
+
+    def ask_for_hold(self) -> HoldChecked:
+        """Return whether there is a person's hold. On a share this may take a while."""
+        return HoldChecked(self._context.settings.paused())
+
+    def stop_tree(self, effect: StopTree) -> LaneEvent:
+        """Stop the process tree."""
+        paused = self._context.settings.paused() if effect.unless_held else None
+        if paused:
+            return TreeStopped(paused=True)
+        gone = self._process.stop(hurry=self._signals.hurry)
+        return TreeStopped(None if gone else self._process.last_hold_reason, paused)
+
+    # -- the GPU
+
+    def free_gpu(self) -> LaneEvent:
+        """Unload the checkpoint, if this kind can and nobody uses the WebUI."""
+        if not self._is_idle():
+            return GpuFreed(Freeing.BUSY)
+        if not self.inventory.kind.unloads:
+            return GpuFreed(Freeing.CANNOT)
+        with suppress(OSError):  # for a monitor that adopts it after our death
+            disk.touch(self._unloaded)
+        unloads = self._context.client.unload_checkpoint(self._config.load_limit)
+        return GpuFreed(Freeing.UNLOADED if unloads else Freeing.CANNOT)
+
+    def bring_back(self) -> LaneEvent:
+        """Load the checkpoint again where the next call would not."""
+        client, limit = self._context.client, self._config.load_limit
+        failed = self.inventory.kind.must_load_again and not client.reload_checkpoint(limit)
+        if not failed:
+            self._forget_unloading()
+        return CheckpointBack(failed)
+
+    def _forget_unloading(self) -> None:
+        with suppress(OSError):
+            disk.remove(self._unloaded)
+
+    # -- questions
+
+    def probe(self, effect: Probe) -> LaneEvent:
+        """Check the health."""
+        self._host_snapshots.sample()
+        result = self._context.probe()
+        position = position_of(self._context.client, self._timeout) if effect.occupancy else None
+        rss = 0
+        self._note(result)
+        if result.ready:
+            self._process.cap_logs()
+            rss = self._process.rss()
+            if not effect.occupancy:
+                self.inventory.read_rest()
+        return ProbeAnswered(
+            _health_of(result), self._hold_reason(result), position, result.reason, rss
+        )
+
+    def _note(self, result: ProbeResult) -> None:
+        """Log that the WebUI does not answer as it should: once, and then ever more seldom."""
+        name, now = self._config.name, self._context.clock.monotonic()
+        if result.ready:
+            self._not_ready.is_over(name, now)
+        elif line := self._not_ready.persists(name, result.key, result.reason, now):
+            log.warning("%s: %s", name, line, extra=about(LogEvent.WEBUI_NOT_READY))
+
+    def _hold_reason(self, probe: ProbeResult) -> HoldReason:
+        managed, facts = self._context.managed, probe.key
+        if probe.lacks is None:
+            return no_answer(probe.reason, managed=managed, facts=facts)
+        kind = self.inventory.kind
+        return seen_by_probe(probe.reason, probe.lacks, managed=managed, kind=kind, facts=facts)
+
+    @property
+    def _timeout(self) -> float:
+        return self._config.health.timeout
+
+    def _is_idle(self) -> bool:
+        return not is_generating(self._context.client, self._timeout)
+
+    # -- around calls
+
+    def before_post(self, handle: CallHandle) -> None:
+        """Note what a call overrides, before it is sent."""
+        if self._config.undo_overrides:
+            undone = self._context.option_leaks.before_call(
+                handle.call.payload, self._process.incarnation
+            )
+            self._left = tuple(undone[1])
+
+    def clean_up(self) -> CleanedUp:
+        """Undo what the WebUI kept of the last call."""
+        undone, left = self._context.option_leaks.undo(self._process.incarnation)
+        found = leaks_found(undone, left, managed=self._context.managed)
+        all_left, self._left = (*self._left, *left), ()
+        return CleanedUp(all_left, self._rss_after_call(), found)
+
+    def _rss_after_call(self) -> int:
+        """Return the memory of the process tree, 0 where it was not measured: that reads the table
+        of all processes (3 ms), so without a limit in the config it is done seldom."""
+        now = self._context.clock.monotonic()
+        if self._config.max_rss is None and now < self._next_rss:
+            return 0
+        self._next_rss = now + _RSS_EVERY_S
+        return self._process.rss()
+
+    # -- self-tests
+
+    def self_test(self, effect: RunSelfTest) -> LaneEvent:
+        """Canary, then a plain picture. One that is cut short shows nothing."""
+        failure, refused = self._self_test.why_it_failed(
+            effect.good, self._why_over, self._how_ended
+        )
+        if self._signals.cut.is_set():
+            return SelfTestAnswered(SelfTestEnd.NOT_ASKED)
+        if failure is None:
+            return SelfTestAnswered(SelfTestEnd.PASSED, refused_checkpoint=refused)
+        return SelfTestAnswered(_ENDS[failure.finding], failure.as_hold_reason, refused)
+
+    def draw(self, effect: DrawForAdvice, handle: CallHandle) -> LaneEvent:
+        """Generate a plain picture of the failed call's size."""
+        call = handle.call
+        size_test = self._self_test.can_generate(
+            call.stage, call.payload, self._why_over, self._how_ended, largest=effect.largest
+        )
+        return SizeTested(size_test)
+
+    def _why_over(self) -> str:
+        if self._signals.cut.is_set():
+            return "given up"
+        gone = self._context.managed and not self._process.is_process_alive()
+        return "the WebUI's process ended" if gone else ""
+
+    def _how_ended(self) -> ProcessEnded | None:
+        """Return how the process ended, or None if it lives. A connection breaks a moment before
+        the end of its process is seen."""
+        process, clock = self._process, self._context.clock
+        if not self._context.managed:
+            return None
+        deadline = clock.monotonic() + EXIT_WAIT
+        while (exit_seen := process.exit_of(process.incarnation)) is None:
+            if clock.monotonic() >= deadline or clock.wait(self._signals.cut, 0.05):
+                return None if process.is_process_alive() else ProcessEnded(None)
+        return ProcessEnded(exit_seen.code)
+
+
+def _health_of(probe: ProbeResult) -> Health:
+    if probe.ready:
+        return Health.READY
+    return Health.LACKS if probe.unusable else Health.FAILED

@@ -1,0 +1,176 @@
+"""What each lane gets to do: runs that resume, jobs of the inbox; and what ends without a lane."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sdwatch.errors import FileProblems
+from sdwatch.lane.lane import Lane
+from sdwatch.monitor.affinity import Affinity, Chosen
+from sdwatch.monitor.gpu_wish import GpuWish
+from sdwatch.monitor.intake import Intake
+from sdwatch.monitor.placement import Placement
+from sdwatch.monitor.reports import Reports
+from sdwatch.monitor.run_ends import RunEnds
+from sdwatch.monitor.runs import ActiveRuns, was_changed
+from sdwatch.monitor.schedule import Schedule
+from sdwatch.monitor.suspended import SuspendedRun, SuspendedRuns
+from sdwatch.policy.failure.hold_reason import NoCall
+from sdwatch.policy.job.affinity import left_loaded, needed_first
+from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.when import When
+from sdwatch.policy.report.envelope import ErrorEnvelope, cancelled_envelope, job_envelope
+from sdwatch.spool.arrival import Arrival
+from sdwatch.spool.run import Run, is_cancelled
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a monitor that have to do with jobs, once it is open."""
+
+    lanes: Sequence[Lane]
+    intake: Intake
+    suspended: SuspendedRuns
+    runs: ActiveRuns
+    ends: RunEnds
+    reports: Reports
+    schedule: Schedule
+    placement: Placement
+    affinity: Affinity
+    gpu_wish: GpuWish
+
+
+class Work:
+    """Gives work to the lanes. `url`: of a WebUI, for what is said of a job that is refused. Used
+    by the main thread."""
+
+    def __init__(self, parts: Parts, url: str) -> None:
+        self.next: dict[str, Chosen[Arrival]] = {}  # by lane, for `status`
+        self._parts = parts
+        self._url = url
+        self._scans = 0  # after which placement forgot what was gone
+
+    def end_without_lane(self) -> None:
+        """End the runs that need no lane, even on hold: jobs that cannot be parsed or that no WebUI
+        can do, and runs that were cancelled in the inbox or in working/."""
+        placement, intake = self._parts.placement, self._parts.intake
+        if intake.scans != self._scans:
+            self._scans = intake.scans
+            placement.keep_only(intake.sources, self._parts.suspended.sources)
+        for run, error in intake.claim_without_lane(placement.refusal, again=placement.has_news()):
+            self._parts.ends.end(run, self._refused(error) if error else cancelled_envelope())
+        self._parts.runs.cancel_where_asked()
+        for suspended in self._parts.suspended.due():
+            if not is_cancelled(suspended.folder):
+                continue
+            if (waiting := self._parts.ends.resume(suspended)) is not None:
+                self._parts.ends.end(waiting, cancelled_envelope())
+
+    def give(self, lane: Lane, most: int) -> None:
+        """Give a lane its runs, until it has `most`: suspended ones first, then the inbox in its
+        order."""
+        while lane.ready and self._parts.runs.busy(lane) < most:
+            suspended = self._parts.suspended.first(lambda p: self.may_resume_on(lane, p))
+            in_line = None if suspended else self.next_for(lane)
+            chosen = suspended if in_line is None else in_line.job
+            if chosen is None or not self._may_join(lane, chosen):
+                return
+            job = chosen.job
+            if (run := self._opened(chosen)) is not None:
+                self._parts.reports.started(run, resumed=suspended is not None)
+                self._parts.runs.start(run, lane)
+                self._parts.gpu_wish.started(lane, chosen.when)
+                leaves = left_loaded(job) if isinstance(job, Job) else None
+                passed = in_line.passed if in_line else ()
+                self._parts.affinity.started(run.run_id, lane, leaves, passed, _priority_of(job))
+
+    def _may_join(self, lane: Lane, chosen: SuspendedRun | Arrival) -> bool:
+        """Return whether it may be served now, beside the runs that need this WebUI."""
+        if not self._parts.runs.busy(lane):
+            return True
+        job = chosen.job
+        needs = needed_first(job) if isinstance(job, Job) else None
+        return self._parts.affinity.may_join(lane, chosen.source, needs, _priority_of(job))
+
+    def look_ahead(self) -> None:
+        """Note which job each lane gets next, and why."""
+        found = {lane.name: self.next_for(lane) for lane in self._parts.lanes if lane.ready}
+        self.next = {name: chosen for name, chosen in found.items() if chosen is not None}
+
+    def frees(self, lane: Lane, paused: NoCall | None) -> bool:
+        """Return whether this lane's GPU is wanted for something else."""
+
+        def has_work() -> bool | None:
+            if self._parts.runs.on_lane(lane):
+                return True
+            if any(self.may_resume_on(lane, suspended) for suspended in self._parts.suspended):
+                return True
+            if self.waits_for([lane]) is not None:
+                return True
+            return None if self._parts.intake.settling else False
+
+        return self._parts.gpu_wish.frees(lane, paused, self.times, has_work)
+
+    def times(self) -> Iterator[When]:
+        """Yield when each job may start that waits, in working/ or in the inbox."""
+        yield from (suspended.when for suspended in self._parts.suspended)
+        yield from (arrival.when for arrival in self._parts.intake.startable)
+
+    def waits_for(self, lanes: Sequence[Lane]) -> Arrival | None:
+        """Return the first job of the inbox that may start now, and that one of these lanes may be
+        able to do."""
+        may_start, is_refused = self._parts.schedule.may_start, self._parts.placement.is_refused_by
+        return self._parts.intake.first(lambda a: may_start(a) and not is_refused(lanes, a))
+
+    def may_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
+        """Return whether a run may resume on this lane: it waits for no time, and the lane can do
+        the job, or no other lane may be able to, and then it reports why."""
+        if not self._parts.schedule.may_resume(suspended):
+            return False
+        others = [other for other in self._parts.lanes if other is not lane]
+        if not others or suspended.job is None or self._parts.placement.can_do(lane, suspended):
+            return True
+        return self._parts.placement.is_refused_by(others, suspended)
+
+    def next_for(self, lane: Lane) -> Chosen[Arrival] | None:
+        """Return the job of the inbox that this lane gets next."""
+        may_start, can_do = self._parts.schedule.may_start, self._parts.placement.can_do
+        others = [other for other in self._parts.lanes if other is not lane and other.ready]
+        return self._parts.affinity.next_for(
+            lane,
+            self._parts.intake.in_line(lambda a: may_start(a) and can_do(lane, a)),
+            lambda arrival: [
+                (o, not self._parts.runs.busy(o)) for o in others if can_do(o, arrival)
+            ],
+        )
+
+    def _opened(self, chosen: SuspendedRun | Arrival) -> Run | None:
+        """Resume or claim it; None where that is not possible now, or it was refused."""
+        if isinstance(chosen, Arrival):
+            return self._parts.intake.claim(chosen)
+        run = self._parts.ends.resume(chosen)
+        if run is not None and not run.ledger.calls:
+            return self._unless_refused(run, chosen)
+        return run
+
+    def _unless_refused(self, run: Run, suspended: SuspendedRun) -> Run | None:
+        """Return the run, or None if it was refused. A run without a call is treated as if it came
+        from the inbox, unless somebody still writes to its job: then the stages read it once it has
+        settled."""
+        try:
+            changed = was_changed(run)
+        except OSError as error:
+            self._parts.ends.suspend_refused(run.folder, error)
+            return None
+        if changed or (refusal := self._parts.placement.refusal(suspended)) is None:
+            return run
+        self._parts.ends.end(run, self._refused(refusal))
+        return None
+
+    def _refused(self, error: FileProblems) -> ErrorEnvelope:
+        return job_envelope(error, self._url)
+
+
+def _priority_of(job: object) -> int:
+    return job.priority if isinstance(job, Job) else 0

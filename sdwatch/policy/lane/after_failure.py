@@ -1,0 +1,347 @@
+"""What follows a failed attempt: the gate, and the self-test after a second failure. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sdwatch.errors import WebUIInterruptedError
+from sdwatch.policy.failure.diagnosis import (
+    Explanation,
+    SizeTest,
+    as_traced_before,
+    blame_for,
+    by_time_limit,
+    depends_on_size,
+)
+from sdwatch.policy.failure.facts import Blamed, Diagnosis
+from sdwatch.policy.failure.hold_reason import found_by_call
+from sdwatch.policy.failure.lifecycle import State
+from sdwatch.policy.failure.recovery import (
+    Action,
+    Decision,
+    Ground,
+    SelfTestResult,
+    after_self_test,
+    bring_up,
+    counts,
+    decide,
+    in_words,
+    is_crash,
+    may_still_generate,
+    time_limit,
+)
+from sdwatch.policy.lane.attempts import abandoned, accepted, leave
+from sdwatch.policy.lane.effects import (
+    DrawForAdvice,
+    Failed,
+    GivenUp,
+    Interrupt,
+    Later,
+    NoteCannot,
+    RecordFailure,
+    RecordSelfTest,
+)
+from sdwatch.policy.lane.events import (
+    Attempt,
+    Cancelled,
+    LaneEvent,
+    ProcessExited,
+    Recorded,
+    Replied,
+    SelfTestAnswered,
+    SelfTestEnd,
+    SizeTested,
+    TailCaptured,
+)
+from sdwatch.policy.lane.holds import UNTIL_IDLE
+from sdwatch.policy.lane.not_ready import crash, crashed_by_jobs, put_on_hold
+from sdwatch.policy.lane.state import Busy, CallPhase, LaneCall, Next
+from sdwatch.policy.lane.turn import Turn
+
+# -- the gate
+
+
+def on_captured(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """Decide about a failed attempt. A stuck generation is interrupted first."""
+    assert isinstance(event, TailCaptured)
+    explanation, decision = _gate(turn, call, event)
+    call = replace(call, tail=replace(event, explanation=explanation), decision=decision)
+    if decision.action is not Action.INTERRUPT:
+        _conclude(turn, call, decision)
+    elif turn.state.setup.managed and call.in_flight and not call.given_up:
+        wait = turn.state.setup.interrupt_wait
+        turn.move(call, CallPhase.INTERRUPTING, wait)
+        turn.do(Interrupt(call.id, waits=True))
+    else:
+        _not_freed(turn, call)
+
+
+def _gate(turn: Turn, call: LaneCall, tail: TailCaptured) -> tuple[Explanation, Decision]:
+    """Return what the failure means, and what to do."""
+    setup, ledger, error = turn.state.setup, call.ledger, tail.error
+    explanation = tail.explanation
+    known = (
+        not explanation.poisons
+        and setup.supervised
+        and turn.state.knowledge.is_a_jobs_own(tail.key, call.request.wanted)
+    )
+    if known:
+        explanation = as_traced_before(explanation)
+    earlier = ((attempt.status, attempt.seconds) for attempt in ledger.attempts)
+    limit = time_limit(error.status, error.after or 0.0, earlier)
+    if limit is not None:
+        explanation = by_time_limit(explanation, in_words(limit))
+    decision = decide(
+        explanation.diagnosis,
+        ledger.counted + counts(explanation.diagnosis),
+        setup.recovery,
+        ledger.sent,
+        known,
+        managed=setup.managed,
+        time_limit=limit is not None,
+    )
+    return explanation, decision
+
+
+def on_interrupt_over(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """A reply, which is discarded, shows that the interrupt freed the WebUI; so does the end of a
+    prompt by it."""
+    if isinstance(event, ProcessExited) and event.incarnation != call.incarnation:
+        return
+    if isinstance(event, Replied):
+        if event.number != call.number:
+            return
+        call = turn.put(replace(call, in_flight=False))
+        if event.error is None or isinstance(event.error, WebUIInterruptedError):
+            _conclude(turn, call, Decision(Action.INTERRUPT, Ground.FREED))
+            return
+    if isinstance(event, Cancelled):
+        call = replace(call, given_up=True)
+    _not_freed(turn, call)
+
+
+def _not_freed(turn: Turn, call: LaneCall) -> None:
+    _conclude(turn, call, bring_up(Ground.NOT_FREED, turn.state.setup.managed))
+
+
+def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
+    """Act on the WebUI as decided, and have the run record the failure."""
+    tail = call.tail
+    assert tail is not None
+    diagnosis, error = tail.explanation.diagnosis, tail.error
+    freed = decision.action is Action.INTERRUPT
+    crashed = is_crash(diagnosis, tail.explanation.poisons, decision) and not freed
+    call = abandoned(turn, call)
+    if crashed:
+        request = call.request
+        where = request.run or request.job or "a call"
+        crash(turn, diagnosis, f"{where}: {tail.explanation.cause}")
+    elif turn.state.setup.supervised:
+        _hold_if_needed(turn, call, tail, decision)
+    if decision.ground is Ground.TRACED_BEFORE:
+        # The restart that is saved must not cost the job its second attempt: where this one did
+        # harm the WebUI, the next is excused.
+        turn.change(use=turn.state.use.doubt_attempt())
+    seconds = error.after or 0.0
+    attempt = Attempt(
+        diagnosis, error.status, seconds, call.incarnation, call.first, crashed=crashed
+    )
+    ledger = replace(
+        call.ledger,
+        counted=call.ledger.counted + counts(diagnosis),
+        attempts=(*call.ledger.attempts, attempt),
+    )
+    call = replace(call, ledger=ledger, decision=decision, crashes=call.crashes + crashed)
+    turn.move(call, CallPhase.RECORDING, turn.state.setup.record_limit)
+    turn.do(
+        RecordFailure(
+            call.id,
+            call.number,
+            error,
+            tail.explanation,
+            decision,
+            call.incarnation,
+            crashed=crashed,
+            first_call=call.first,
+            lost=call.lost,
+            evidence=tail.evidence,
+        )
+    )
+
+
+def _hold_if_needed(turn: Turn, call: LaneCall, tail: TailCaptured, decision: Decision) -> None:
+    """Hold the WebUI if it is unusable, or may still work on what was sent."""
+    works_on = may_still_generate(tail.error.status, tail.error.after or 0.0)
+    if not (call.lost or works_on or decision.action is Action.HOLD):
+        return
+    explanation, setup = tail.explanation, turn.state.setup
+    reason = found_by_call(explanation.cause, explanation, managed=setup.managed)
+    if works_on:
+        put_on_hold(turn, reason, still_counts_for=setup.stall)
+    elif call.lost:
+        put_on_hold(turn, reason, still_counts_for=UNTIL_IDLE)
+    else:
+        put_on_hold(turn, reason, needs_self_test=True)
+
+
+def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """The failure is on disk: continue with what was decided."""
+    assert isinstance(event, Recorded)
+    if event.number != call.number:
+        return
+    assert call.decision is not None
+    accepted(turn, call)
+    action = call.decision.action
+    if action is Action.FAIL:
+        _fail_at_once(turn, call)
+    elif call.given_up or turn.state.stopping:
+        turn.answer(call, GivenUp())
+    elif action is Action.HOLD:
+        leave(turn, replace(call, end=Later()))
+    elif action is Action.SELF_TEST:
+        turn.move(call, CallPhase.DECIDED, next=Next.SELF_TEST)
+    else:
+        turn.move(call, CallPhase.DECIDED, next=Next.RETRY)
+
+
+def on_overdue_record(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """A record that takes so long holds the lane until it is there."""
+    del event
+    turn.change(unrecorded=turn.state.unrecorded | {call.id})
+    turn.move(call, call.phase)
+
+
+def _fail_at_once(turn: Turn, call: LaneCall) -> None:
+    assert call.tail is not None
+    explanation = call.tail.explanation
+    blame = explanation.blames or blame_for(explanation.diagnosis)
+    if blame is Blamed.JOB and call.ledger.attempts[-1].crashed:
+        _blame(turn, call)
+    if explanation.diagnosis is Diagnosis.BAD_REQUEST and blame is Blamed.WEBUI:
+        turn.do(NoteCannot(call.request.stage, "", explanation))
+    leave(turn, replace(call, end=Failed(), crashes=0))
+
+
+# -- the self-test after a second failure
+
+
+def blame_job_alone(turn: Turn, call: LaneCall) -> None:
+    """Without supervision nothing can be tested, and the fault counts as the job's."""
+    _decide_after_test(turn, call, SelfTestResult.PASSED)
+
+
+def on_tested(turn: Turn, call: LaneCall, event: LaneEvent, again: bool) -> None:
+    """Decide whose fault it is that the same call failed twice. `again`: the WebUI is restarted,
+    and tested again."""
+    assert isinstance(event, SelfTestAnswered)
+    if call.given_up or turn.state.stopping:
+        turn.answer(call, GivenUp())
+    elif event.end is SelfTestEnd.PASSED:
+        same = call.ledger.attempts[-1].incarnation == turn.state.incarnation
+        passed = SelfTestResult.PASSED if same else SelfTestResult.PASSED_AFTER_RESTART
+        _decide_after_test(turn, call, passed)
+    elif event.end is SelfTestEnd.FAILED:
+        result = SelfTestResult.FAILED if again else SelfTestResult.HELD
+        _decide_after_test(turn, call, result, event.reason.cause)
+    else:
+        leave(turn, replace(call, end=Later()))
+
+
+def _decide_after_test(
+    turn: Turn, call: LaneCall, result: SelfTestResult, unhealthy: str = ""
+) -> None:
+    last = call.ledger.attempts[-1]
+    # Only the call itself explains the failure of a fresh incarnation, unless a later fresh one
+    # was unusable by itself.
+    first = last.first_call and not turn.state.history.failed_fresh > last.incarnation
+    decision = after_self_test(
+        result, unhealthy, first_call=first, excused=call.ledger.excused, sent=call.ledger.sent
+    )
+    ledger, crashes = call.ledger, call.crashes + (decision.action is Action.TEST_AGAIN)
+    if decision.excuses:
+        ledger = replace(ledger, counted=ledger.counted - 1, excused=ledger.excused + 1)
+        crashes = 0
+    call = replace(
+        call,
+        decision=decision,
+        ledger=ledger,
+        crashes=crashes,
+        unhealthy=unhealthy,
+        passed_after_restart=result is SelfTestResult.PASSED_AFTER_RESTART,
+    )
+    turn.move(call, CallPhase.RECORDING_TEST, turn.state.setup.record_limit)
+    turn.do(RecordSelfTest(call.id, call.number, unhealthy, decision))
+
+
+def on_test_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """The result is on disk: continue with what was decided."""
+    assert isinstance(event, Recorded)
+    assert call.decision is not None
+    accepted(turn, call)
+    action = call.decision.action
+    if action is Action.FAIL:
+        _fail_after_test(turn, call)
+    elif call.given_up or turn.state.stopping:
+        turn.answer(call, GivenUp())
+    elif action is Action.HOLD:
+        leave(turn, replace(call, end=Later()))
+    else:
+        follows = Next.SELF_TEST if action is Action.TEST_AGAIN else Next.RETRY
+        turn.move(call, CallPhase.DECIDED, next=follows)
+
+
+def _fail_after_test(turn: Turn, call: LaneCall) -> None:
+    """Fail a call after a self-test. Where memory or NaNs were the cause, a plain picture of its
+    size selects the advice; the fault is the job's by now, whatever that picture shows."""
+    assert call.decision is not None
+    passed = not call.unhealthy
+    end = Failed(blame=call.decision.blame, self_test_passed=passed, unhealthy=call.unhealthy)
+    call = replace(call, end=end)
+    if call.unhealthy:
+        leave(turn, call)
+        return
+    last = call.ledger.attempts[-1]
+    _blame(turn, call)
+    if call.tail is not None and call.tail.unchanged and call.request.upscaler:
+        turn.do(NoteCannot(call.request.stage, call.request.upscaler, call.tail.explanation))
+    call = replace(call, crashes=0)
+    knows_size = turn.state.setup.supervised and call.request.wanted.made is not None
+    if depends_on_size(last.diagnosis) and knows_size:
+        turn.move(call, CallPhase.DECIDED, next=Next.DRAW)
+    else:
+        leave(turn, call)
+
+
+def draw_if_ready(turn: Turn, call: LaneCall) -> None:
+    """Have the picture for advice drawn as soon as the WebUI is ready; without one, if it does not
+    become ready now."""
+    state = turn.state
+    if state.paused or state.life not in (State.READY, State.STARTING):
+        leave(turn, call)
+    elif state.life is State.READY and state.busy is None:
+        turn.change(busy=Busy.TESTING_SIZE)
+        turn.move(call, CallPhase.TESTING_SIZE)
+        turn.do(DrawForAdvice(call.id, state.knowledge.largest))
+
+
+def on_size_test(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """Select the advice. A failure of that size has made the WebUI unusable before, so it is
+    recycled after another one."""
+    assert isinstance(event, SizeTested)
+    assert isinstance(call.end, Failed)
+    if call.passed_after_restart and event.size_test is not SizeTest.PASSED:
+        why = "a test picture of the failed size may have left it unusable"
+        turn.change(use=turn.state.use.make_due(why))
+    leave(turn, replace(call, end=replace(call.end, size_test=event.size_test)))
+
+
+def _blame(turn: Turn, call: LaneCall) -> None:
+    """Note that a failure was the job's own: its crashes do not lengthen the cool-down."""
+    state = turn.state
+    turn.write(state.history.forgive(call.crashes, turn.now))
+    died = any(attempt.diagnosis is Diagnosis.CRASH for attempt in call.ledger.attempts)
+    key = call.tail.key if call.tail else None
+    knowledge, runs = state.knowledge.blamed(call.request.job, call.request.run, key, died)
+    turn.change(knowledge=knowledge)
+    if runs:
+        crashed_by_jobs(turn, runs)

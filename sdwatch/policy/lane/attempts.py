@@ -1,0 +1,256 @@
+"""One attempt of a call: announced, recorded, sent, and what its end is. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sdwatch.errors import WebUIBusyError, WebUIStuckError, WebUIUnreachableError
+from sdwatch.policy.failure.lifecycle import State
+from sdwatch.policy.failure.tracebacks import may_follow
+from sdwatch.policy.lane.effects import (
+    Abandon,
+    AwaitTraceback,
+    BeforePost,
+    CaptureTail,
+    GivenUp,
+    Interrupt,
+    NotSent,
+    Post,
+    Succeeded,
+)
+from sdwatch.policy.lane.events import (
+    CallRequested,
+    Cancelled,
+    LaneEvent,
+    NotNow,
+    ProcessExited,
+    Recorded,
+    RecordRefused,
+    Replied,
+    Stalled,
+)
+from sdwatch.policy.lane.state import CallPhase, LaneCall
+from sdwatch.policy.lane.turn import (
+    AFTER_ANSWER,
+    EXIT_WAIT,
+    GIVEN_UP_WAIT,
+    TRACEBACK_WAIT,
+    Turn,
+)
+
+
+def on_requested(turn: Turn, event: CallRequested) -> None:
+    """Add a call to those that wait."""
+    turn.change(
+        calls=(*turn.state.calls, LaneCall(event, event.ledger, crashes=event.ledger.crashes))
+    )
+
+
+def announce(turn: Turn, call: LaneCall) -> None:
+    """Have the run record the next POST, before it goes out."""
+    number, incarnation = call.ledger.sent + 1, turn.state.incarnation
+    limit = turn.state.setup.record_limit
+    turn.move(call, CallPhase.ANNOUNCED, limit, number=number, incarnation=incarnation)
+    turn.do(BeforePost(call.id, number, incarnation))
+
+
+def on_start_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """Send the POST, if everything is still as it was announced."""
+    assert isinstance(event, Recorded)
+    if event.number != call.number:
+        return
+    accepted(turn, call)
+    state = turn.state
+    if not state.may_send(turn.now) or call.incarnation != state.incarnation:
+        turn.do(NotSent(call.id, call.number))
+        turn.move(call, CallPhase.WAITING)
+        return
+    use, first = state.use.sending(call.id)
+    turn.change(use=use, dirty=True)
+    turn.move(
+        call,
+        CallPhase.SENT,
+        first=first and state.setup.managed and state.setup.supervised,
+        ledger=replace(call.ledger, sent=call.number),
+        in_flight=True,
+        exited=None,
+        error=None,
+        lost=False,
+    )
+    turn.do(Post(call.id, call.number))
+
+
+def on_late_record(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """A record that was no longer waited for: its POST is not sent."""
+    assert isinstance(event, Recorded)
+    if call.id in turn.state.unrecorded:
+        accepted(turn, call)
+        turn.do(NotSent(call.id, event.number))
+
+
+def on_record_refused(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """Send nothing until the disk accepts the record, or the run is gone."""
+    assert isinstance(event, RecordRefused)
+    turn.change(unrecorded=turn.state.unrecorded | {call.id})
+    if call.phase is CallPhase.ANNOUNCED:
+        turn.move(call, CallPhase.WAITING)
+
+
+def on_overdue_start(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """A record that takes so long holds the lane; the call waits for its turn again."""
+    del event
+    turn.change(unrecorded=turn.state.unrecorded | {call.id})
+    turn.move(call, CallPhase.WAITING)
+
+
+def on_not_now(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """The run may not start a call; CallsAllowed reports when it may."""
+    assert isinstance(event, NotNow)
+    accepted(turn, call)
+    turn.change(no_call=True)
+    turn.move(call, CallPhase.WAITING)
+
+
+def accepted(turn: Turn, call: LaneCall) -> None:
+    turn.change(unrecorded=turn.state.unrecorded - {call.id})
+
+
+# -- under way
+
+
+def on_reply(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """A success ends the call; of a failure, wait for what explains it."""
+    assert isinstance(event, Replied)
+    if event.number != call.number:
+        return
+    call = turn.put(replace(call, in_flight=False))
+    if event.error is None:
+        succeeded(turn, call, event)
+    elif call.exited is not None:
+        _ended(turn, call)
+    elif may_follow(event.error):
+        turn.move(call, CallPhase.SETTLING, TRACEBACK_WAIT, error=event.error)
+        turn.do(AwaitTraceback(call.id, event.error))
+    elif isinstance(event.error, WebUIUnreachableError):
+        turn.move(call, CallPhase.SETTLING, EXIT_WAIT, error=event.error)
+    else:
+        capture(turn, replace(call, error=event.error))
+
+
+def succeeded(turn: Turn, call: LaneCall, event: Replied) -> None:
+    """Note a success. It is answered once what the WebUI kept of it is undone."""
+    state = turn.state
+    knowledge = state.knowledge.succeeded(call.request.wanted)
+    turn.change(knowledge=knowledge, hold=state.hold.succeeded())
+    turn.write(state.history.passed_self_test(turn.now))
+    turn.write(turn.state.history.succeeded(turn.now))
+    leave(turn, replace(call, end=Succeeded(reply=event.reply)))
+
+
+def leave(turn: Turn, call: LaneCall) -> None:
+    """Have the call end with its `end`, as soon as the WebUI is clean."""
+    if turn.state.life is State.READY:
+        turn.check_in(AFTER_ANSWER)
+    turn.move(call, CallPhase.LEAVING)
+
+
+def on_exit_while_sent(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """Its process ended: a reply that was complete before that may still come."""
+    assert isinstance(event, ProcessExited)
+    if event.incarnation == call.incarnation:
+        turn.move(call, CallPhase.SENT, EXIT_WAIT, exited=event)
+
+
+def on_no_reply_after_exit(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """Nothing came in time."""
+    del event
+    _ended(turn, call)
+
+
+def _ended(turn: Turn, call: LaneCall) -> None:
+    error = WebUIUnreachableError("the WebUI's process ended", stage=call.request.stage)
+    capture(turn, replace(abandoned(turn, call), error=error))
+
+
+def on_stall(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """The generation makes no progress. On an external WebUI it may be somebody else's, with this
+    one queued behind it."""
+    assert isinstance(event, Stalled)
+    if event.number != call.number:
+        return
+    stage = call.request.stage
+    error: WebUIStuckError | WebUIBusyError
+    if turn.state.setup.managed:
+        error = WebUIStuckError(event.reason, stage=stage)
+    else:
+        error = WebUIBusyError(
+            f"{event.reason}. sdwatch did not start this WebUI, so the generation may be "
+            "somebody else's: nothing is sent until it is idle (if it hangs, restart it by "
+            "hand)",
+            stage=stage,
+        )
+    error.probes = event.probes
+    capture(turn, replace(call, error=error, lost=not turn.state.setup.managed))
+
+
+def on_reply_after_all(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """The reply of a POST that seemed stuck. A success counts: nothing was interrupted yet."""
+    assert isinstance(event, Replied)
+    if event.number != call.number or not call.in_flight:
+        return
+    call = turn.put(replace(call, in_flight=False))
+    if event.error is None:
+        succeeded(turn, call, event)
+    else:
+        turn.do(Abandon(call.id))  # only the interrupt is not needed
+
+
+def on_settled(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """Everything that explains the failure is there, or the time is over."""
+    if isinstance(event, ProcessExited):
+        if event.incarnation != call.incarnation:
+            return
+        call = replace(call, exited=event)
+    if isinstance(event, Cancelled):
+        call = replace(call, given_up=True)
+    capture(turn, call)
+
+
+def capture(turn: Turn, call: LaneCall) -> None:
+    """Have what the failed POST left behind collected and explained."""
+    assert call.error is not None
+    turn.move(call, CallPhase.CAPTURING, GIVEN_UP_WAIT if call.given_up else None)
+    exited = call.exited
+    code = exited.code if exited else None
+    turn.do(CaptureTail(call.id, call.error, exited is not None, code, call.lost))
+
+
+# -- given up
+
+
+def on_given_up(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """End a call that nobody needs any more. Its generation is not waited for."""
+    del event
+    if call.in_flight and turn.state.setup.managed:
+        turn.do(Interrupt(call.id))
+    abandoned(turn, call)
+    turn.answer(call, GivenUp())
+
+
+def on_given_up_while_capturing(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """End it as soon as its failure is recorded, or soon: a log on a share may hang."""
+    del event
+    turn.move(call, CallPhase.CAPTURING, GIVEN_UP_WAIT, given_up=True)
+
+
+def on_given_up_later(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """End it as soon as its failure is recorded."""
+    del event
+    turn.put(replace(call, given_up=True))
+
+
+def abandoned(turn: Turn, call: LaneCall) -> LaneCall:
+    """Wait no longer for a POST that is in flight."""
+    if call.in_flight:
+        turn.do(Abandon(call.id))
+    return turn.put(replace(call, in_flight=False))

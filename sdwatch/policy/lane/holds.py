@@ -1,0 +1,105 @@
+"""The hold of one lane as a value: why nothing is sent to its WebUI, and what releases it. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from sdwatch.policy.failure.cooldown import Instant
+from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.hold_reason import HoldReason
+
+_MOST_KEPT = 5
+
+UNTIL_IDLE = math.inf
+"""For `still_counts_for`: a generation without progress counts as busy forever."""
+
+
+@dataclass(frozen=True)
+class CrashSeen:
+    """A crash, as a hold's history has it. `why`: what was seen, in words; `wait`: the cool-down
+    after it, in seconds."""
+
+    diagnosis: Diagnosis
+    why: str = ""
+    wait: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One attempt, and when (on the wall clock)."""
+
+    at: float
+    what: HoldReason | CrashSeen
+
+
+@dataclass(frozen=True)
+class Holding:
+    """`reason`: why the lane is on hold, None without a hold. `has_output`: the WebUI printed
+    something about it. `since`: on the wall clock, 0 without a hold. `still_counts_for`: seconds
+    for which a generation without progress counts as busy. `needs_self_test`: a call found what no
+    probe can see. `in_a_row`: holds since a call succeeded. `tried`: the last attempts since then;
+    `before`: how many more."""
+
+    reason: HoldReason | None = None
+    has_output: bool = True
+    since: float = 0.0
+    still_counts_for: float = 0.0
+    needs_self_test: bool = False
+    in_a_row: int = 0
+    started_as: HoldReason | None = None
+    tried: tuple[Tried, ...] = ()
+    before: int = 0
+
+    def start(
+        self,
+        reason: HoldReason,
+        now: Instant,
+        *,
+        still_counts_for: float = 0.0,
+        needs_self_test: bool = False,
+    ) -> Holding:
+        """Start a hold that a call or a probe has caused."""
+        started = replace(
+            self,
+            in_a_row=self.in_a_row + 1,
+            still_counts_for=still_counts_for,
+            needs_self_test=needs_self_test,
+            started_as=reason,
+        )
+        return started.update(reason, now, retried=True)
+
+    def update(
+        self, reason: HoldReason, now: Instant, *, retried: bool = False, has_output: bool = True
+    ) -> Holding:
+        """Set the reason. `retried`: something was tried again, so it is recorded although the
+        reason may be the same."""
+        is_new = retried or self.reason is None or reason.key != self.reason.key
+        changed = self.record(reason, now) if is_new else self
+        return replace(
+            changed, reason=reason, has_output=has_output, since=changed.since or now.wall
+        )
+
+    def record(self, what: HoldReason | CrashSeen, now: Instant) -> Holding:
+        """Record an event: if a hold follows, it is part of its history."""
+        tried = (*self.tried, Tried(now.wall, what))
+        dropped = max(0, len(tried) - _MOST_KEPT)
+        return replace(self, tried=tried[-_MOST_KEPT:], before=self.before + dropped)
+
+    def restore(self, now: Instant) -> Holding:
+        """Set the reason that the hold started with: it still applies."""
+        reason = self.started_as or self.reason
+        return self if reason is None else self.update(reason, now)
+
+    def release(self) -> Holding:
+        """Release it because a person has fixed the cause: a probe is enough, and no self-test is
+        due."""
+        return replace(self, still_counts_for=0.0, needs_self_test=False)
+
+    def clear(self) -> Holding:
+        """End the hold: the lane resumes."""
+        return Holding(in_a_row=self.in_a_row, tried=self.tried, before=self.before)
+
+    def succeeded(self) -> Holding:
+        """Forget earlier holds: a call succeeded."""
+        return replace(self, in_a_row=0, tried=(), before=0)

@@ -1,0 +1,87 @@
+"""What is known of one WebUI from its calls: what it can generate, and whose fault failures were.
+Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from sdwatch.policy.failure.blame import Blame
+from sdwatch.policy.failure.facts import FailureKey
+
+PLAIN_SIDE = 512  # pixels, where no call has shown another size
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a two-step picture: pixels of each side, and how many at once."""
+
+    width: int = PLAIN_SIDE
+    height: int = PLAIN_SIDE
+    batch: int = 1
+
+    @property
+    def pixels(self) -> int:
+        """Return the pixels of all pictures."""
+        return self.width * self.height * self.batch
+
+    def __str__(self) -> str:
+        many = f" (batch of {self.batch})" if self.batch > 1 else ""
+        return f"{self.width}x{self.height}{many}"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """A plain picture: its size, and the checkpoint, '' for the loaded one."""
+
+    size: Size = Size()
+    checkpoint: str = ""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a call asks for, as far as a self-test can repeat it: `made`, the size of its pictures
+    after hires; `plain`, the plain picture that stands for it later. Both None where its payload
+    does not say."""
+
+    made: Size | None = None
+    plain: Plain | None = None
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """`good`: the last call that succeeded. `largest`: pixels of the largest one."""
+
+    good: Plain = Plain()
+    largest: int = 0
+    blame: Blame = field(default_factory=Blame)
+
+    def succeeded(self, wanted: Wanted) -> Knowledge:
+        """Note that a job's call succeeded."""
+        blame = self.blame.succeeded()
+        if wanted.made is None or wanted.plain is None:
+            return replace(self, blame=blame)
+        return Knowledge(wanted.plain, max(self.largest, wanted.made.pixels), blame)
+
+    def is_a_jobs_own(self, failure: FailureKey | None, wanted: Wanted) -> bool:
+        """Return whether this failure was shown to be the jobs' own, so that its second attempt
+        needs no restart. Only where the self-test would see damage to this call: a picture smaller
+        than the call's may fit where the call does not."""
+        made = wanted.made
+        is_shown = made is not None and made.pixels <= self.good.size.pixels
+        return is_shown and self.blame.is_a_jobs_own(failure)
+
+    def blamed(
+        self, job: str, run: str, failure: FailureKey | None, died: bool
+    ) -> tuple[Knowledge, tuple[str, ...]]:
+        """Note that a failure was a job's own. `died`: the process died of it. Return also the runs
+        that were blamed so too often in a row to be believed, or ()."""
+        blame, runs = self.blame.blame(job, run, failure, died).take_repeated()
+        return replace(self, blame=blame), runs
+
+    def forget_blame(self) -> Knowledge:
+        """Forget which failures were the jobs' own: the WebUI may have changed."""
+        return replace(self, blame=self.blame.forget())
+
+    def forget_checkpoint(self) -> Knowledge:
+        """Forget the checkpoint of the last good call: the WebUI refuses its name."""
+        return replace(self, good=replace(self.good, checkpoint=""))

@@ -1,0 +1,89 @@
+"""One turn of the machine: the state as it becomes, and the effects so far.
+
+Only `step` makes turns, so that the machine is a pure function outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from sdwatch.policy.failure.cooldown import Instant
+from sdwatch.policy.failure.lifecycle import Event, next_state
+from sdwatch.policy.lane.effects import Answer, CallEnd, Effect, SaveCrashHistory
+from sdwatch.policy.lane.history import History, Record
+from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState
+
+EXIT_WAIT = 1.0
+"""Seconds by which the exit of a process may follow the end of its connection."""
+
+TRACEBACK_WAIT = 1.0
+"""Seconds to wait after a reply for its traceback."""
+
+INTERRUPT_WAIT = 10.0
+"""Seconds that an interrupt gets to free a stuck call."""
+
+GIVEN_UP_WAIT = 30.0
+"""Seconds for which a run that is given up waits for the evidence of its failure."""
+
+AFTER_ANSWER = 2.0
+"""Seconds until the first health check after a call or a start, which has just shown the health."""
+
+
+class Turn:
+    """`state` is replaced during the turn. `now`: the time of its event."""
+
+    def __init__(self, state: LaneState, now: Instant) -> None:
+        self.state = state
+        self.now = now
+        self.effects: list[Effect] = []
+        self.tests_again = False  # a self-test failed, and the WebUI is restarted for another
+
+    def do(self, *effects: Effect) -> None:
+        """Have these effects performed, in order."""
+        self.effects += effects
+
+    def change(self, **fields: Any) -> None:
+        """Change fields of the state."""
+        self.state = replace(self.state, **fields)
+
+    def live(self, event: Event) -> None:
+        """Change the state of the WebUI. Raises LifecycleError if the table has no such row."""
+        self.change(life=next_state(self.state.life, event))
+
+    def write(self, changed: tuple[History, Record | None]) -> None:
+        """Change the crash history, and have its record saved."""
+        history, record = changed
+        self.change(history=history)
+        if record is not None:
+            self.do(SaveCrashHistory(record))
+
+    def move(
+        self, call: LaneCall, phase: CallPhase, seconds: float | None = None, **more: Any
+    ) -> LaneCall:
+        """Move a call to a phase, with a deadline in so many seconds, or None. Return it."""
+        deadline = float("inf") if seconds is None else self.now.boot + seconds
+        return self.put(replace(call, phase=phase, deadline=deadline, **more))
+
+    def put(self, call: LaneCall) -> LaneCall:
+        """Replace a call by its new value. Return it."""
+        calls = self.state.calls
+        self.change(calls=tuple(call if each.id == call.id else each for each in calls))
+        return call
+
+    def drop(self, call: LaneCall) -> None:
+        """Remove a call: its run no longer waits."""
+        state = self.state
+        self.change(
+            calls=tuple(each for each in state.calls if each.id != call.id),
+            unrecorded=state.unrecorded - {call.id},
+        )
+
+    def answer(self, call: LaneCall, end: CallEnd) -> None:
+        """Answer a call. Nothing more follows for its run."""
+        self.drop(call)
+        self.do(Answer(call.id, end))
+
+    def check_in(self, seconds: float) -> None:
+        """Make the next health check due in so many seconds."""
+        self.change(checks=replace(self.state.checks, next=self.now.boot + seconds))

@@ -1,0 +1,213 @@
+"""What the lane does about events of its WebUI. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.hold_reason import Cure, start_failed
+from sdwatch.policy.failure.lifecycle import Event, State
+from sdwatch.policy.lane.events import (
+    CallsAllowed,
+    Health,
+    HoldChecked,
+    LaneEvent,
+    ListsRead,
+    ProbeAnswered,
+    ProcessExited,
+    SelfTestAnswered,
+    SelfTestEnd,
+    Started,
+    StartFailed,
+    TreeStopped,
+)
+from sdwatch.policy.lane.freeing import note_wish
+from sdwatch.policy.lane.knowledge import Knowledge
+from sdwatch.policy.lane.not_ready import (
+    after_failed_start,
+    crash,
+    died_while_idle,
+    put_on_hold,
+    self_test_failed,
+    start_found_unusable,
+)
+from sdwatch.policy.lane.state import Busy, Freed, Up
+from sdwatch.policy.lane.turn import Turn
+
+
+def on_started(turn: Turn, event: LaneEvent) -> None:
+    """A WebUI that answers is on its way to ready."""
+    assert isinstance(event, Started)
+    state = turn.state
+    ended = state.ended
+    turn.change(
+        busy=None,
+        up=Up.READ if event.read else Up.ANSWERS,
+        hold=replace(state.hold, needs_self_test=state.hold.needs_self_test or event.may_hang),
+        adopted=event.adopted,
+        freed=Freed.UNLOADED if event.unloaded else state.freed,
+        incarnation=event.incarnation,
+        ended=ended if ended and ended.incarnation == event.incarnation else None,
+        reaped=not state.setup.managed,
+        leftovers=False,
+        unusable_starts=0,
+    )
+    if event.adopted:
+        turn.live(Event.START)
+
+
+def on_start_failed(turn: Turn, event: LaneEvent) -> None:
+    """A start did not lead to a ready WebUI. What the manager could not use, it has stopped."""
+    assert isinstance(event, StartFailed)
+    was_adopting = turn.state.busy is Busy.ADOPTING
+    turn.change(busy=None, incarnation=event.incarnation, ended=None)
+    turn.change(reaped=not (event.answers and turn.state.setup.managed), leftovers=False)
+    if was_adopting:
+        if event.answers:
+            turn.live(Event.START)
+            start_found_unusable(turn, event.reason, answers=True)
+    elif event.answers or event.reason.cure is Cure.PERSON:
+        start_found_unusable(turn, event.reason, answers=event.answers, has_output=event.has_output)
+    else:
+        after_failed_start(turn, event.reason, has_output=event.has_output)
+
+
+def on_tree_stopped(turn: Turn, event: LaneEvent) -> None:
+    """Only now may the next process start. What cannot be stopped is a start that failed. On a
+    person's hold nothing is started; CallsAllowed reports when it is gone."""
+    assert isinstance(event, TreeStopped)
+    turn.change(busy=None)
+    if event.paused is not None:
+        turn.change(paused=event.paused, may_start=not event.paused)
+    if event.paused:
+        return
+    turn.change(reaped=event.left is None, leftovers=False)
+    a_start_follows = event.paused is not None
+    if event.left is not None and a_start_follows and not turn.state.stopping:
+        turn.live(Event.START)
+        after_failed_start(turn, event.left)
+
+
+def on_hold_checked(turn: Turn, event: LaneEvent) -> None:
+    """Only without a person's hold may a process start; CallsAllowed reports when it is gone."""
+    assert isinstance(event, HoldChecked)
+    turn.change(busy=None, paused=event.paused, may_start=not event.paused)
+
+
+def on_exited(turn: Turn, event: LaneEvent) -> None:
+    """Note the end of an incarnation; whoever is concerned acts on it."""
+    assert isinstance(event, ProcessExited)
+    if event.incarnation >= turn.state.incarnation:
+        turn.change(ended=event, leftovers=turn.state.setup.supervised)
+
+
+def on_lists_read(turn: Turn, event: LaneEvent) -> None:
+    """What the WebUI has is known as far as it answers."""
+    assert isinstance(event, ListsRead)
+    turn.change(busy=None, up=Up.NO if turn.state.up is Up.NO else Up.READ)
+
+
+def on_probe(turn: Turn, event: LaneEvent) -> None:
+    """Act on one health check."""
+    assert isinstance(event, ProbeAnswered)
+    state = turn.state
+    turn.change(busy=None, use=replace(state.use, rss=event.rss or state.use.rss))
+    turn.check_in(state.setup.health_interval)
+    if state.ended is not None:
+        return  # that says more
+    if state.life is State.READY:
+        _check_ready(turn, event)
+    elif state.life is State.NOT_USABLE:
+        _check_unusable(turn, event)
+
+
+def _check_ready(turn: Turn, event: ProbeAnswered) -> None:
+    if event.health is Health.READY:
+        turn.change(checks=replace(turn.state.checks, failed=0))
+    elif event.health is Health.LACKS:
+        put_on_hold(turn, event.reason)
+    elif _is_frozen(turn):
+        crash(turn, Diagnosis.STUCK, event.seen)
+
+
+def _check_unusable(turn: Turn, event: ProbeAnswered) -> None:
+    """Check whether what made the WebUI unusable is gone."""
+    state = turn.state
+    if _is_busy(turn, event):
+        turn.change(hold=state.hold.restore(turn.now))
+    elif event.health is Health.READY:
+        turn.change(up=Up.ANSWERS)
+    elif event.health is Health.FAILED and state.setup.managed and _is_frozen(turn):
+        crash(turn, Diagnosis.STUCK, event.seen)
+    elif state.hold.reason is None or event.reason.key != state.hold.reason.key:
+        turn.change(hold=state.hold.update(event.reason, turn.now))
+
+
+def _is_frozen(turn: Turn) -> bool:
+    """Count a failed check, and return whether so many failed in a row that the WebUI must be
+    restarted."""
+    failed = turn.state.checks.failed + 1
+    is_frozen = failed >= turn.state.setup.health_failures
+    turn.change(checks=replace(turn.state.checks, failed=0 if is_frozen else failed))
+    return is_frozen
+
+
+def _is_busy(turn: Turn, event: ProbeAnswered) -> bool:
+    """Return whether the WebUI generates for somebody. Only a generation that has advanced since
+    the last check counts: a failed upscale leaves /progress set forever (measured)."""
+    state, now = turn.state, turn.now.boot
+    moved = event.position != state.position
+    if moved:
+        turn.change(position=event.position, moved_at=now)
+    if event.position is None:
+        return False
+    return moved or now - turn.state.moved_at < state.hold.still_counts_for
+
+
+def on_self_test(turn: Turn, event: SelfTestAnswered) -> bool:
+    """Act on the end of a self-test. Return whether it failed in a way that a restart and another
+    test may cure."""
+    state = turn.state
+    turn.change(busy=None)
+    if event.refused_checkpoint:
+        turn.change(knowledge=state.knowledge.forget_checkpoint())
+    if event.end is SelfTestEnd.PASSED:
+        turn.write(turn.state.history.passed_self_test(turn.now))
+        if state.up is Up.ANSWERS:
+            turn.change(up=Up.TESTED)
+        return False
+    if event.end is SelfTestEnd.NOT_ASKED:
+        return False
+    return self_test_failed(turn, event)
+
+
+def on_released(turn: Turn, event: LaneEvent) -> None:
+    """Release the hold because a person asks for it. A cool-down is still waited out,
+    but for that of jobs whose blame was in doubt."""
+    del event
+    turn.write(turn.state.history.released(turn.now))
+    turn.change(hold=turn.state.hold.release(), knowledge=Knowledge())
+    turn.check_in(0.0)
+
+
+def on_calls_allowed(turn: Turn, event: LaneEvent) -> None:
+    """Note whether calls may start on any lane."""
+    assert isinstance(event, CallsAllowed)
+    may_start = turn.state.may_start and not event.paused
+    turn.change(no_call=not event.allowed, paused=event.paused, may_start=may_start)
+    note_wish(turn, event.frees)
+
+
+def notice_end(turn: Turn) -> None:
+    """Act on the end of the incarnation, if no call and no self-test does."""
+    state = turn.state
+    if state.busy is Busy.TESTING:
+        return
+    if state.ended is None or state.ended.incarnation != state.incarnation:
+        return
+    if state.life in (State.READY, State.NOT_USABLE) and not state.nothing_runs:
+        turn.change(ended=None)
+        died_while_idle(turn)
+    elif state.life is State.STARTING and state.busy is None:
+        turn.change(ended=None)
+        after_failed_start(turn, start_failed("its process ended after it had answered", None))

@@ -1,0 +1,135 @@
+"""What became of a prompt, by its entry in ComfyUI's /history; and why one was refused. Pure.
+
+Shapes measured with ComfyUI 0.33.0. An entry whose prompt was interrupted says `error`, too; only
+its last message distinguishes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, workflow_of
+
+_MOST_FILES = 1000
+_MOST_ERRORS = 20
+
+
+class PromptEnd(Enum):
+    """How a prompt ended."""
+
+    SUCCESS = "success"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that a node saved. `type`: output, temp or input, the root that `subfolder` is in."""
+
+    filename: str
+    subfolder: str
+    type: str
+
+
+@dataclass(frozen=True)
+class NodeFailure:
+    """The exception that ended a prompt. `exception`: its class; `message`: its text."""
+
+    node: str
+    kind: str
+    exception: str
+    message: str
+
+
+@dataclass(frozen=True)
+class PromptResult:
+    """An entry of /history. `workflow`: as it ran, None where it cannot be read; `files`: by the id
+    of the node that saved them, in their order."""
+
+    end: PromptEnd
+    workflow: Workflow | None = None
+    files: Mapping[str, tuple[OutputFile, ...]] = field(default_factory=dict)
+    failure: NodeFailure | None = None
+
+
+def read_entry(entry: Any) -> PromptResult:
+    """Return the result in an entry. Raises ValueError where it has no status."""
+    status = entry.get("status") if isinstance(entry, dict) else None
+    if not isinstance(status, dict) or not isinstance(status.get("status_str"), str):
+        raise ValueError("an entry of /history without a status")
+    last, data = _last_message(status)
+    end, failure = PromptEnd.FAILED, None
+    if status["status_str"] == "success":
+        end = PromptEnd.SUCCESS
+    elif last == "execution_interrupted":
+        end = PromptEnd.INTERRUPTED
+    else:
+        failure = NodeFailure(
+            _text(data, "node_id"),
+            _text(data, "node_type"),
+            _text(data, "exception_type"),
+            _text(data, "exception_message").strip(),
+        )
+    return PromptResult(end, _workflow_in(entry), dict(_files_in(entry)), failure)
+
+
+def _last_message(status: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    messages = status.get("messages")
+    for message in reversed(messages if isinstance(messages, list) else []):
+        if isinstance(message, list) and len(message) == 2 and isinstance(message[1], dict):
+            return str(message[0]), message[1]
+    return "", {}
+
+
+def _workflow_in(entry: Mapping[str, Any]) -> Workflow | None:
+    prompt = entry.get("prompt")
+    written = prompt[2] if isinstance(prompt, list) and len(prompt) > 2 else None
+    try:
+        return workflow_of(written) if isinstance(written, dict) else None
+    except WorkflowError:
+        return None
+
+
+def _files_in(entry: Mapping[str, Any]) -> Iterator[tuple[str, tuple[OutputFile, ...]]]:
+    outputs = entry.get("outputs")
+    for node, given in (outputs if isinstance(outputs, dict) else {}).items():
+        images = given.get("images") if isinstance(given, dict) else None
+        listed = images[:_MOST_FILES] if isinstance(images, list) else []
+        files = (
+            OutputFile(_text(each, "filename"), _text(each, "subfolder"), _text(each, "type"))
+            for each in listed
+            if isinstance(each, dict)
+        )
+        yield str(node), tuple(files)
+
+
+def _text(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name)
+    return value if isinstance(value, str) else ""
+
+
+def refusal_in(answer: Any, workflow: Workflow) -> str:
+    """Return why ComfyUI refused a workflow, or a part of it, by its answer to the POST; '' where
+    it refused nothing. Nodes are named by id and title."""
+    if not isinstance(answer, dict):
+        return ""
+    said = list(_node_errors(answer.get("node_errors"), workflow))
+    error = answer.get("error")
+    if not said and isinstance(error, dict):
+        said = [": ".join(filter(None, (_text(error, "message"), _text(error, "details"))))]
+    elif not said and isinstance(error, str):
+        said = [error]
+    return "; ".join(said)
+
+
+def _node_errors(errors: Any, workflow: Workflow) -> Iterator[str]:
+    for id, given in list((errors if isinstance(errors, dict) else {}).items())[:_MOST_ERRORS]:
+        node = workflow.nodes.get(str(id))
+        listed = given.get("errors") if isinstance(given, dict) else None
+        for error in listed[:_MOST_ERRORS] if isinstance(listed, list) else []:
+            if isinstance(error, dict):
+                words = filter(None, (_text(error, "message"), _text(error, "details")))
+                yield f"node {node.shown if node else id}: {': '.join(words)}"

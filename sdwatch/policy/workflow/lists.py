@@ -1,0 +1,88 @@
+"""The lists of names of one ComfyUI, in the shape in which other WebUIs answer them; and what of a
+stage the built-in workflows cannot do on it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PureWindowsPath
+from typing import Any
+
+from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.workflow.built_in import CHECKPOINT, PIXEL_METHODS, refusals
+from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.samplers import sampler_names, scheduler_names
+
+
+def choices(classes: NodeClasses, kind: str, input: str) -> tuple[str, ...]:
+    """Return the names that an input of a node class takes; () where there is no such list."""
+    found = classes.get(kind)
+    rule = found.inputs.get(input) if found else None
+    return (rule.choices or ()) if rule else ()
+
+
+def checkpoints(classes: NodeClasses) -> tuple[str, ...]:
+    """Return the checkpoints, as CheckpointLoaderSimple names them: paths below their folder."""
+    return choices(classes, "CheckpointLoaderSimple", "ckpt_name")
+
+
+def checkpoint_meant(name: str, listed: Sequence[str]) -> str:
+    """Return the checkpoint of the list that a job's name means: as it is listed, or without its
+    folder or its ending; '' where none or several are meant. Case is passed over."""
+    if name in listed:
+        return name
+    found = [each for each in listed if name.lower() in _spellings(each)]
+    return found[0] if len(found) == 1 else ""
+
+
+def _spellings(listed: str) -> set[str]:
+    path = PureWindowsPath(listed)
+    both = (path.as_posix(), path.with_suffix("").as_posix(), path.name, path.stem, listed)
+    return {spelling.lower() for spelling in both}
+
+
+def lists_of(classes: NodeClasses, embeddings: Sequence[str]) -> dict[str, Any]:
+    """Return the lists by the names of the routes that other WebUIs have for them. One that is
+    empty is left out."""
+    models = [
+        {"title": name, "model_name": PureWindowsPath(name).stem, "filename": name}
+        for name in checkpoints(classes)
+    ]
+    samplers = sampler_names(choices(classes, "KSampler", "sampler_name"))
+    schedulers = scheduler_names(choices(classes, "KSampler", "scheduler"))
+    upscalers = [*PIXEL_METHODS, *choices(classes, "UpscaleModelLoader", "model_name")]
+    return {
+        "sd-models": models,
+        "samplers": [{"name": name} for name in samplers],
+        "schedulers": [{"name": name} for name in schedulers],
+        "upscalers": [{"name": name} for name in upscalers],
+        "embeddings": {"loaded": {name: {} for name in embeddings}, "skipped": {}},
+    }
+
+
+@dataclass(frozen=True)
+class BuiltInRules:
+    """What the built-in workflows cannot do on a ComfyUI with these checkpoints. Call it with a
+    stage and its fields: each field that is refused, with why."""
+
+    checkpoints: tuple[str, ...]
+
+    def __call__(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        yield from ((refusal.field, refusal.why) for refusal in refusals(stage, fields))
+        if not STAGES[stage].has_steps or self._has_one(fields):
+            return
+        if not self.checkpoints:
+            yield "", "it has no checkpoint in models/checkpoints"
+        else:
+            yield (
+                "",
+                (
+                    f"it has {len(self.checkpoints)} checkpoints and loads none by itself: "
+                    "name one (override_settings: {sd_model_checkpoint: NAME})"
+                ),
+            )
+
+    def _has_one(self, fields: Mapping[str, Any]) -> bool:
+        settings = fields.get("override_settings")
+        named = settings.get(CHECKPOINT) if isinstance(settings, dict) else None
+        return bool(named) or len(self.checkpoints) == 1

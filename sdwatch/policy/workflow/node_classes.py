@@ -1,0 +1,99 @@
+"""The node classes of one ComfyUI, from its GET /object_info. Pure.
+
+Shapes measured with ComfyUI 0.33.0: an input is [TYPE, options], a list of names is the type itself
+or ["COMBO", {"options": names}].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class InputRule:
+    """What an input takes. `type`: as nodes link by it; "COMBO" for one of `choices`. `minimum`,
+    `maximum`: of a number. `uploads`: its names are files that a person uploads, so more may come.
+    """
+
+    type: str
+    required: bool
+    choices: tuple[str, ...] | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    uploads: bool = False
+
+    @property
+    def is_value(self) -> bool:
+        """Return whether a workflow writes it as a value; otherwise only a link can give it."""
+        return self.type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+
+@dataclass(frozen=True)
+class NodeClass:
+    """A class. `outputs`: the types of its outputs. `saves`: a workflow may end in it. `is_paid`:
+    it sends what it gets to a service that costs money."""
+
+    name: str
+    inputs: Mapping[str, InputRule]
+    outputs: tuple[str, ...] = ()
+    saves: bool = False
+    is_paid: bool = False
+
+
+NodeClasses = Mapping[str, NodeClass]
+
+
+def read_classes(answer: Any) -> dict[str, NodeClass]:
+    """Return the classes in an answer. What is not understood is left out: a custom node may
+    describe itself in any way."""
+    if not isinstance(answer, dict):
+        return {}
+    read = (_class(name, given) for name, given in answer.items() if isinstance(given, dict))
+    return {made.name: made for made in read}
+
+
+def _class(name: str, given: Mapping[str, Any]) -> NodeClass:
+    groups = given.get("input")
+    inputs = {}
+    for group in ("required", "optional"):
+        rules = groups.get(group) if isinstance(groups, dict) else None
+        for input, written in (rules if isinstance(rules, dict) else {}).items():
+            if (rule := _rule(written, required=group == "required")) is not None:
+                inputs[str(input)] = rule
+    outputs = given.get("output")
+    return NodeClass(
+        name,
+        inputs,
+        tuple(map(str, outputs)) if isinstance(outputs, list) else (),
+        saves=given.get("output_node") is True,
+        is_paid=given.get("api_node") is True,
+    )
+
+
+def _rule(written: Any, *, required: bool) -> InputRule | None:
+    if not isinstance(written, list) or not written:
+        return None
+    type, *rest = written
+    options = rest[0] if rest and isinstance(rest[0], dict) else {}
+    choices = type if isinstance(type, list) else None
+    if type == "COMBO":
+        choices = options.get("options")
+    if isinstance(type, list):
+        type = "COMBO"
+    if not isinstance(type, str):
+        return None
+    return InputRule(
+        type,
+        required,
+        choices=tuple(map(str, choices)) if isinstance(choices, list) else None,
+        minimum=_number(options.get("min")),
+        maximum=_number(options.get("max")),
+        uploads=any(str(key).endswith("_upload") for key in options),
+    )
+
+
+def _number(value: Any) -> float | None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if is_number else None

@@ -1,0 +1,144 @@
+"""Find an input of a workflow by what people write: `Positive.text`, `5.width`, `prompt`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from sdwatch.policy.job.schema import did_you_mean
+from sdwatch.policy.workflow.workflow import Link, Node, Workflow
+
+
+class PlaceError(ValueError):
+    """No input of the workflow is meant, or several may be; the text says which there are."""
+
+
+class InputPlace(NamedTuple):
+    """An input: the id of its node, and its name."""
+
+    node: str
+    input: str
+
+
+def place_of(workflow: Workflow, written: str) -> InputPlace:
+    """Return the input that `node.input` names, the node by its id or its title. A title may have
+    dots; an input's name has none that matter. Raises PlaceError."""
+    name, dot, input = written.rpartition(".")
+    if not dot or not name or not input:
+        raise PlaceError('name a node and one of its inputs, such as "Positive.text" or "5.width"')
+    node = _node_named(workflow, name)
+    if input not in node.inputs:
+        raise PlaceError(
+            f"node {node.shown} has no input {input}{did_you_mean(input, node.inputs)}"
+        )
+    return InputPlace(node.id, input)
+
+
+def _node_named(workflow: Workflow, name: str) -> Node:
+    if (node := workflow.nodes.get(name)) is not None:
+        return node
+    named = [node for node in workflow.nodes.values() if node.title.strip() == name.strip()]
+    if len(named) == 1:
+        return named[0]
+    if named:
+        ids = ", ".join(node.id for node in named)
+        raise PlaceError(f"several nodes have the title {name}: use one of their ids: {ids}")
+    titles = [node.title for node in workflow.nodes.values()]
+    raise PlaceError(
+        f"no node has this title or id{did_you_mean(name, [*titles, *workflow.nodes])}"
+    )
+
+
+# -- short names
+
+
+def short_place(workflow: Workflow, name: str) -> InputPlace:
+    """Return the one place that a short name means in this workflow. Raises PlaceError if there is
+    none, or several, and lists them."""
+    found = sorted(set(_SHORT[name](workflow)))
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise PlaceError(f"the workflow has no place for {name}; use `set:` with a node and input")
+    places = ", ".join(f"{workflow.nodes[node].title} ({node}.{input})" for node, input in found)
+    raise PlaceError(f"{name} could be several: {places}; use `set:` with one of them")
+
+
+def _samplers(workflow: Workflow) -> Iterator[Node]:
+    """Return the nodes that sample: conditioning goes in there."""
+    for node in workflow.nodes.values():
+        if any(name in ("positive", "negative", "conditioning") for name, _ in node.links()):
+            yield node
+
+
+def _ending_in(*names: str) -> Callable[[Workflow], Iterator[InputPlace]]:
+    """Return a search for plain values with these names."""
+
+    def search(workflow: Workflow) -> Iterator[InputPlace]:
+        for node in workflow.nodes.values():
+            yield from (InputPlace(node.id, name) for name in node.values() if name in names)
+
+    return search
+
+
+def _size(name: str) -> Callable[[Workflow], Iterator[InputPlace]]:
+    """Return a search for a side of what is drawn: of an empty latent image, since other nodes
+    have sides, too (a crop, an upscale)."""
+
+    def search(workflow: Workflow) -> Iterator[InputPlace]:
+        for node in workflow.nodes.values():
+            has_sides = {"width", "height", "batch_size"} <= node.values().keys()
+            if has_sides and "latent" in node.kind.lower():
+                yield InputPlace(node.id, name)
+
+    return search
+
+
+def _prompt(*roles: str) -> Callable[[Workflow], Iterator[InputPlace]]:
+    """Return a search for the texts that reach the samplers by these inputs."""
+
+    def search(workflow: Workflow) -> Iterator[InputPlace]:
+        for node in _samplers(workflow):
+            ends = [link for name, link in node.links() if name in roles]
+            yield from _texts_behind(workflow, ends, roles)
+
+    return search
+
+
+def _texts_behind(
+    workflow: Workflow, links: Iterable[Link], roles: tuple[str, ...]
+) -> Iterator[InputPlace]:
+    """Return the texts of the first encoders on the way back. A node that passes both prompts on,
+    as ControlNet does, is followed by the same input only."""
+    rest, seen = list(links), set[str]()
+    while rest:
+        node = workflow.nodes.get(rest.pop().node)
+        if node is None or node.id in seen:
+            continue
+        seen.add(node.id)
+        texts = [name for name, value in node.values().items() if _is_prompt(name, value)]
+        if texts:
+            yield from (InputPlace(node.id, name) for name in texts)
+            continue
+        links_on = dict(node.links())
+        same = [link for name, link in links_on.items() if name in roles]
+        rest += same or links_on.values()
+
+
+def _is_prompt(name: str, value: object) -> bool:
+    return isinstance(value, str) and name in ("text", "text_g", "text_l", "clip_l", "t5xxl")
+
+
+_SHORT: Mapping[str, Callable[[Workflow], Iterator[InputPlace]]] = {
+    "prompt": _prompt("positive", "conditioning"),
+    "negative_prompt": _prompt("negative"),
+    "seed": _ending_in("seed", "noise_seed"),
+    "steps": _ending_in("steps"),
+    "cfg": _ending_in("cfg"),
+    "width": _size("width"),
+    "height": _size("height"),
+    "checkpoint": _ending_in("ckpt_name"),
+}
+
+SHORT_NAMES = tuple(_SHORT)
+"""What a stage may set without naming a node."""

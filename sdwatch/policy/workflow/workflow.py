@@ -1,0 +1,179 @@
+"""A workflow of ComfyUI as its API takes it: nodes by id, each with its class and inputs. Pure.
+
+Such a file comes from the editor's menu *Workflow → Export (API)*. What the editor saves otherwise
+has `nodes` and `links`, and ComfyUI answers it with a 500 (measured with ComfyUI 0.33.0).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+MAX_BYTES = 16 << 20
+"""Of the file. Workflows that people share have some hundred kilobytes."""
+
+MAX_NODES = 10_000
+
+EXPORT = "in ComfyUI's menu choose Workflow → Export (API), and use that file"
+
+
+class WorkflowError(ValueError):
+    """A file that is no workflow of the API; the text says why and what to do."""
+
+
+class Link(NamedTuple):
+    """An input that another node's output gives. `slot` counts that node's outputs from 0."""
+
+    node: str
+    slot: int
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node. `title`: what people see in the editor; its class if it has none of its own.
+    `inputs`: links as [id, slot], or values of JSON."""
+
+    id: str
+    kind: str
+    title: str
+    inputs: Mapping[str, Any]
+
+    @property
+    def shown(self) -> str:
+        """Return how messages name it: `3 (Positive)`, or its id if that is its title."""
+        return self.id if self.title == self.id else f"{self.id} ({self.title})"
+
+    def links(self) -> Iterator[tuple[str, Link]]:
+        """Return each input that is a link, with its name."""
+        for name, value in self.inputs.items():
+            if (link := link_of(value)) is not None:
+                yield name, link
+
+    def values(self) -> dict[str, Any]:
+        """Return the inputs that are no links."""
+        return {name: v for name, v in self.inputs.items() if link_of(v) is None}
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A workflow. `nodes`: by id, in the order of the file."""
+
+    nodes: Mapping[str, Node]
+
+    def with_values(self, values: Mapping[tuple[str, str], Any]) -> Workflow:
+        """Return it with other inputs. `values`: by id and name of the input."""
+        nodes = dict(self.nodes)
+        for (id, name), value in values.items():
+            nodes[id] = replace(nodes[id], inputs={**nodes[id].inputs, name: value})
+        return replace(self, nodes=nodes)
+
+    def without(self, ids: frozenset[str]) -> Workflow:
+        """Return it without these nodes, which nobody may link to."""
+        return replace(self, nodes={id: n for id, n in self.nodes.items() if id not in ids})
+
+    def as_prompt(self) -> dict[str, Any]:
+        """Return what POST /prompt takes as `prompt`."""
+        return {
+            node.id: {
+                "class_type": node.kind,
+                "inputs": dict(node.inputs),
+                "_meta": {"title": node.title},
+            }
+            for node in self.nodes.values()
+        }
+
+    def texts(self) -> Iterator[str]:
+        """Return every text in its inputs: prompts are among them, and no place says which."""
+        for node in self.nodes.values():
+            yield from _texts_in(node.values())
+
+    def structure(self) -> dict[str, Any]:
+        """Return it without anything that may be private, as evidence: classes and links, and the
+        names, not the values, of other inputs."""
+        return {
+            node.id: {
+                "class_type": node.kind,
+                "links": {name: [link.node, link.slot] for name, link in node.links()},
+                "values": sorted(node.values()),
+            }
+            for node in self.nodes.values()
+        }
+
+
+def link_of(value: Any) -> Link | None:
+    """Return the link that an input is, or None. ComfyUI takes a list of two for one, the second
+    a number."""
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    node, slot = value
+    if not isinstance(node, str) or isinstance(slot, bool) or not isinstance(slot, int):
+        return None
+    return Link(node, slot)
+
+
+def read_workflow(data: bytes) -> Workflow:
+    """Return the workflow in a file. Raises WorkflowError."""
+    if len(data) > MAX_BYTES:
+        raise WorkflowError(
+            f"the file has {len(data):,} bytes; a workflow has at most {MAX_BYTES:,}"
+        )
+    found = _json(data)
+    if not isinstance(found, dict):
+        raise WorkflowError(f"this is no workflow: it has no nodes by id; {EXPORT}")
+    if isinstance(found.get("nodes"), list):
+        raise WorkflowError(f"this is the editor's own format, which its API refuses; {EXPORT}")
+    if isinstance(found.get("prompt"), dict) and "class_type" not in found["prompt"]:
+        found = found["prompt"]  # the body of a POST /prompt, as scripts keep it
+    return workflow_of(found)
+
+
+def workflow_of(written: Mapping[str, Any]) -> Workflow:
+    """Return the workflow of nodes by id, as a file, a queue or a history has them. Raises
+    WorkflowError."""
+    nodes = {id: _node(id, node) for id, node in written.items()}
+    if not nodes:
+        raise WorkflowError("the workflow is empty")
+    if len(nodes) > MAX_NODES:
+        raise WorkflowError(f"it has {len(nodes):,} nodes; at most {MAX_NODES:,} are taken")
+    return Workflow(nodes)
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_number)
+    except UnicodeDecodeError:
+        raise WorkflowError("the file is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        raise WorkflowError(f"not JSON at {place}: {error.msg}") from None
+    except RecursionError:
+        raise WorkflowError("it is nested too deeply for a workflow") from None
+
+
+def _no_number(name: str) -> float:
+    raise WorkflowError(f"{name} is no value of JSON")
+
+
+def _node(id: str, written: Any) -> Node:
+    if not isinstance(written, dict) or not isinstance(written.get("class_type"), str):
+        raise WorkflowError(f"node {id[:40]} has no class_type, so this is no workflow; {EXPORT}")
+    inputs = written.get("inputs", {})
+    if not isinstance(inputs, dict):
+        raise WorkflowError(f"the inputs of node {id[:40]} are no mapping; {EXPORT}")
+    kind, meta = written["class_type"], written.get("_meta")
+    title = meta.get("title") if isinstance(meta, dict) else None
+    return Node(id, kind, title if isinstance(title, str) and title.strip() else kind, inputs)
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    rest = [value]
+    while rest:
+        match rest.pop():
+            case str() as text:
+                yield text
+            case dict() as mapping:
+                rest += mapping.values()
+            case list() as items:
+                rest += items

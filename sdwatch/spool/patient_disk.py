@@ -1,0 +1,113 @@
+"""Writes to a run's folder that are retried while its disk is full or gone."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from sdwatch.errors import RunGoneError
+from sdwatch.policy.failure.lasting import LastingStates, key_of
+from sdwatch.spool.run import Run
+from sdwatch.system import disk
+from sdwatch.system.clock import Clock
+from sdwatch.system.log_events import LogEvent, about
+
+log = logging.getLogger("sdwatch.run")
+
+T = TypeVar("T")
+
+STORAGE_PAUSE = 2.0  # seconds between two writes to a disk that is full or gone
+_LAST_PAUSE = 0.25  # the same for the last record of a run that is given up
+_LAST_LIMIT = 3.0  # seconds for which that is retried
+
+
+class Control(Protocol):
+    """How the run is given up from outside. See RunControl."""
+
+    given_up: threading.Event
+
+    def raise_if_given_up(self) -> None: ...
+
+
+class _NeverGivenUp:
+    def __init__(self) -> None:
+        self.given_up = threading.Event()
+
+    def raise_if_given_up(self) -> None:
+        """Return."""
+
+
+class PatientDisk:
+    """The disk of one run. `refuses`: why it refuses now, or ''. `control`: None for a run that is
+    not given up."""
+
+    def __init__(self, run: Run, clock: Clock, control: Control | None = None) -> None:
+        self.refuses = ""
+        self._run = run
+        self._clock = clock
+        self._control = control or _NeverGivenUp()
+        self._refusals = LastingStates()
+
+    def insist(self, effect: Callable[[], T]) -> T:
+        """Return what `effect` returns, and retry it while the disk refuses, so that no finished
+        generation is lost, and no failure reads as the monitor's own death. Raises RunGoneError,
+        and RunCancelledError or RunStoppedError once the run is given up."""
+        while True:
+            try:
+                done = effect()
+            except OSError as error:
+                if self._run.is_gone:
+                    raise RunGoneError(str(self._run.folder)) from error
+                self._run.close()  # with nothing open the disk can be unmounted and repaired
+                self._note(error)
+                if self._clock.wait(self._control.given_up, STORAGE_PAUSE):
+                    self.give_up("the disk did not accept the result")
+                    self._control.raise_if_given_up()
+            else:
+                self._note_accepted()
+                return done
+
+    def give_up(self, why: str) -> None:
+        """Record that the call under way, if there is one, was given up, so that it does not count
+        as cut short by the monitor's own death. Nobody waits long for a run that ends, so a disk
+        that refuses is retried for a moment only. Never raises OSError."""
+        deadline, pause = self._clock.monotonic() + _LAST_LIMIT, threading.Event()
+        while True:
+            try:
+                self._run.give_up_calls(why)
+            except OSError as error:
+                if self._run.is_gone or self._clock.monotonic() >= deadline:
+                    log.warning(
+                        "%s: that its call was given up cannot be recorded: %s",
+                        self._run.run_id,
+                        disk.in_words(error),
+                        extra=about(LogEvent.DISK_REFUSES),
+                    )
+                    return
+                self._clock.wait(pause, _LAST_PAUSE)
+            else:
+                return
+
+    def _note(self, error: OSError) -> None:
+        run, now = self._run.run_id, self._clock.monotonic()
+        self.refuses = why = disk.refusal(error, self._run.folder)
+        if line := self._refusals.persists(run, key_of(error), why, now):
+            log.error(
+                "%s: the disk refuses: %s; sdwatch keeps retrying",
+                run,
+                line,
+                extra=about(LogEvent.DISK_REFUSES),
+            )
+
+    def _note_accepted(self) -> None:
+        self.refuses = ""
+        run = self._run.run_id
+        if lasted := self._refusals.is_over(run, self._clock.monotonic()):
+            log.info(
+                "%s: the disk accepts it again, after %s",
+                run,
+                lasted,
+                extra=about(LogEvent.DISK_ACCEPTS),
+            )

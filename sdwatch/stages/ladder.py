@@ -1,0 +1,119 @@
+"""Make a call that ran out of memory in another way, as far as its job permits: `oom:`.
+
+Each changed call has an id and a ledger of its own, and so its own retry. What was reached is
+recorded before the first call of a rung, so that a run which resumes climbs on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sdwatch.policy.failure.facts import Diagnosis
+from sdwatch.policy.failure.ledger import Image
+from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.oom_ladder import Rung, known_parts, ladder, parts_of
+from sdwatch.policy.job.payload import Call
+from sdwatch.spool.run import Run
+from sdwatch.stages.ending import CallFailedError
+from sdwatch.system.log_events import LogEvent, about
+
+log = logging.getLogger("sdwatch.run")
+
+Payload = Mapping[str, Any]
+
+
+class OomLadder:
+    """The changed calls of `run`. `make`: makes a call that is not finished and returns its images;
+    `insist`: writes what must not be missing; `catalogue`: returns what the WebUI has."""
+
+    def __init__(
+        self,
+        run: Run,
+        make: Callable[[Call], Sequence[Image]],
+        insist: Callable[[Callable[[], None]], object],
+        catalogue: Callable[[], Catalogue | None],
+    ) -> None:
+        self._run = run
+        self._make = make
+        self._insist = insist
+        self._catalogue = catalogue
+
+    def images_of(self, call: Call, payload: Callable[[], Payload]) -> Sequence[Image]:
+        """Return the images of a call, made in another way where it ran out of memory. Raises
+        CallFailedError."""
+        try:
+            return self._make(call)
+        except CallFailedError as error:
+            job = self._run.job
+            if job is None or not job.conduct.oom or not _ran_out(error):
+                raise
+            return self._climb(call, payload(), error)
+
+    def _climb(self, call: Call, payload: Payload, error: CallFailedError) -> Sequence[Image]:
+        images: list[Image] = []
+        made, tried = 0, list[str]()
+        for rung in self._rungs(call, payload):
+            if rung.skipped:
+                continue
+            tried.append(rung.words)
+            try:
+                for part, after in parts_of(call, rung, made):
+                    images += self._make(part)
+                    made = after
+            except CallFailedError as failed:
+                if not _ran_out(failed):
+                    raise
+                error = failed
+            else:
+                return images
+        raise CallFailedError(_with_tries(error, tried)) from error
+
+    def _rungs(self, call: Call, payload: Payload) -> Iterator[Rung]:
+        """Yield the rungs that were reached before, then record and yield the others."""
+        assert self._run.job is not None
+        known = list(self._run.ledger.call(call.id).rungs)
+        yield from known
+        rungs = list(ladder(self._run.job.conduct.oom, call, payload, self._catalogue()))
+        for rung in rungs[len(known) :]:
+            self._record(call, rung)
+            yield rung
+
+    def _record(self, call: Call, rung: Rung) -> None:
+        record = rung.as_record()
+        self._insist(lambda: self._run.record("oom_step", call=call.id, **record))
+        how = f"{rung.step} is skipped: {rung.skipped}" if rung.skipped else f"now {rung.words}"
+        event = about(LogEvent.WARNING, call=call.id)
+        log.warning("%s: %s ran out of memory: %s", self._run.run_id, call.id, how, extra=event)
+
+
+def parts_instead_of(call: Call, run: Run) -> Iterator[tuple[Call, tuple[Image, ...] | None]]:
+    """Yield the calls that were made or started instead of this one, with their images."""
+    ledger = run.ledger
+    return known_parts(call, ledger.call(call.id).rungs, lambda part: ledger.call(part).images)
+
+
+def _ran_out(error: CallFailedError) -> bool:
+    return error.envelope.diagnosis == Diagnosis.OUT_OF_MEMORY
+
+
+def _with_tries(error: CallFailedError, tried: Sequence[str]) -> Any:
+    """Return why the last one failed, and what else was tried."""
+    envelope = error.envelope
+    if not tried:
+        return envelope
+    message = f"{envelope.message} (also {'; '.join(tried)})"
+    return replace(envelope, message=message)
+
+
+def changed_facts(call: Call) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Return what the manifest says of a changed call, and the warning about it; nothing of any
+    other."""
+    changed = call.changed
+    if changed is None:
+        return {}, []
+    facts = {"of": changed.of, "step": str(changed.step), "how": changed.words}
+    words = f"{changed.words}: call {changed.of} ran out of memory"
+    return {"changed": facts}, [{"kind": "oom", "words": words}]

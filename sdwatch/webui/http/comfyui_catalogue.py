@@ -1,0 +1,43 @@
+"""The catalogue of one ComfyUI: its version, and the names in its node classes, in the form of
+other WebUIs' lists. It never substitutes a name, so a preflight against them is complete."""
+
+from __future__ import annotations
+
+import logging
+
+from sdwatch.errors import WebUIError
+from sdwatch.policy.job.catalogue import LISTS, Catalogue
+from sdwatch.policy.kinds.table import kind_by_stats
+from sdwatch.policy.workflow.lists import BuiltInRules, checkpoints, lists_of
+from sdwatch.system.log_events import LogEvent, about
+from sdwatch.webui.http.comfyui_client import ComfyUIClient, version_in
+
+log = logging.getLogger("sdwatch.webui")
+
+_SLOW = 6.0
+"""/object_info is so many times slower than other questions: it has a thousand classes (measured:
+0.75 s, and 8 ms for /system_stats)."""
+
+
+def read_catalogue(client: ComfyUIClient, timeout: float) -> Catalogue:
+    """Return what this ComfyUI has; what it does not answer stays unknown. `timeout`: seconds for
+    a question. Never raises."""
+    catalogue = Catalogue()
+    try:
+        system = client.system_stats(timeout)
+        kind = kind_by_stats(system)
+        stages = dict.fromkeys(kind.stages_without_schema)
+        catalogue = Catalogue(kind, version=version_in(system), stages=stages)
+        classes = client.read_classes(timeout * _SLOW)
+        found = lists_of(classes, client.embeddings(timeout))
+    except WebUIError as error:
+        log.info("unknown for this WebUI: %s", error, extra=about(LogEvent.WEBUI_UNKNOWN))
+        return catalogue
+    for route in LISTS:
+        try:
+            catalogue = catalogue.with_list(route, found[route])
+        except KeyError:
+            catalogue = catalogue.without_list(route, "it has no such list")
+        except ValueError as error:
+            catalogue = catalogue.without_list(route, f"its answer is unusable: {error}")
+    return catalogue.with_refusals(BuiltInRules(checkpoints(classes)))

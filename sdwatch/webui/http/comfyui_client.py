@@ -1,0 +1,334 @@
+"""ComfyUI as a WebUI: a call is a prompt in its queue, which outlives the connection and sdwatch.
+
+Queue and history are in ComfyUI's memory only, prompts move from one to the other, and the files
+that they saved stay. So a call that was cut off is looked for in that order before it is sent
+again, and each prompt has an id and a folder of its own: an identical one would be answered from
+the cache with an old file, even a deleted one (measured with ComfyUI 0.33.0).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sdwatch.errors import (
+    WebUIBadRequestError,
+    WebUIError,
+    WebUIInterruptedError,
+    WebUIReplyError,
+    WebUIStuckError,
+    WebUIUnreachableError,
+)
+from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
+from sdwatch.policy.kinds.kind import Dialect
+from sdwatch.policy.kinds.table import kind_by_stats
+from sdwatch.policy.workflow.history import PromptEnd, PromptResult, refusal_in
+from sdwatch.policy.workflow.lists import lists_of
+from sdwatch.policy.workflow.node_classes import NodeClass
+from sdwatch.policy.workflow.workflow import Workflow
+from sdwatch.system.failpoints import failpoint
+from sdwatch.webui.http.client import CANARY_HEADER, log_failure
+from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
+from sdwatch.webui.http.prompt_progress import PromptProgress
+from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply_from_folder
+from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls
+from sdwatch.webui.http.reply import Reply, error_for, parse_json
+
+_LOOK_EVERY_S = 1.0
+_TRIES = 3
+"""So many questions in a row may fail before nobody is there any more."""
+
+_LONGEST_VERSION = 100
+_GIVEN_UP = "sdwatch gave the request up"
+
+
+class _Watched:
+    """The prompt that is being waited for. `interrupting`: it is to end."""
+
+    def __init__(self, id: str, progress: PromptProgress) -> None:
+        self.id = id
+        self.progress = progress
+        self.interrupting = False
+
+
+class ComfyUIClient(ComfyUIQuestions):
+    """The ComfyUI at `url`. `auth`: of a proxy in front of it. `call_limit`: seconds that one
+    prompt may take. `owner`: what the ids of its prompts' clients start with ('' for one of its
+    own): prompts of this owner that nobody waits for are cancelled before another is sent."""
+
+    dialect = Dialect.PROMPTS
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        auth: tuple[str, str] | None = None,
+        call_limit: float = 3600.0,
+        owner: str = "",
+    ) -> None:
+        super().__init__(url, auth)
+        self.version = ""
+        """ComfyUI's version, once it is known; or ''."""
+        self._auth = auth
+        self._call_limit = call_limit
+        self._owner = owner or f"sdwatch-{uuid.uuid4().hex}"
+        self._classes: dict[str, NodeClass] = {}
+        self._workflows = WorkflowsOfCalls(self, self._known_classes)
+        self._watched: _Watched | None = None
+        self._left = ""  # the last prompt that was given up, and may still run
+
+    # -- what it has
+
+    def system_stats(self, timeout: float) -> Mapping[str, Any]:
+        """GET /system_stats, and keep the version in it. Raises WebUIError."""
+        system = super().system_stats(timeout)
+        self.version = version_in(system) or self.version
+        return system
+
+    def read_classes(self, timeout: float) -> Mapping[str, NodeClass]:
+        """Return the node classes as they are now, and keep them. Raises WebUIError."""
+        self._classes = self.node_classes(timeout)
+        return self._classes
+
+    def _known_classes(self) -> Mapping[str, NodeClass]:
+        return self._classes or self.read_classes(self.answer_limit)
+
+    def listed(self, name: str, timeout: float) -> list[Any]:
+        """Return a list under the name that other WebUIs have for it. Raises WebUIError."""
+        found = lists_of(self.read_classes(timeout), ()).get(name)
+        return found if isinstance(found, list) else []
+
+    def options(self, timeout: float) -> dict[str, Any]:
+        """Return {}: it has no settings that a call could change."""
+        del timeout
+        return {}
+
+    def set_options(self, options: Mapping[str, Any], timeout: float) -> bool:
+        """Return False: it has none."""
+        del options, timeout
+        return False
+
+    def progress(self, timeout: float) -> dict[str, Any]:
+        """Return how far it is, in the form of /sdapi/v1/progress: `job` is the prompt that runs,
+        '' for none. The steps are known of a prompt that this client waits for. Raises
+        WebUIError."""
+        running, pending = self.queue(timeout)
+        watched = self._watched
+        if not running:
+            return {"state": {"job": "queued" if pending else "", "job_count": len(pending)}}
+        mine = watched is not None and watched.id in running
+        job = watched.id if watched is not None and mine else next(iter(running))
+        state = {"job": job, "job_count": len(running) + len(pending)}
+        if watched is None or not mine:
+            return {"state": state}
+        position = watched.progress.position
+        most = position["sampling_steps"]
+        share = {"progress": position["sampling_step"] / most} if most else {}
+        return {**share, "state": {**state, **position}}
+
+    # -- a call
+
+    def generate_images(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        given_up: Callable[[], bool] = lambda: False,
+        *,
+        canary: bool = False,
+        prompt: PromptToSend | None = None,
+    ) -> Reply:
+        """Queue one generation, wait for its end and return its images. See SDWebUIClient.
+
+        `prompt`: its id, and those of earlier attempts: where one of these has a result, that is
+        returned, and nothing is sent.
+        """
+        prompt = prompt or PromptToSend(str(uuid.uuid4()))
+        try:
+            for sent in prompt.before:
+                if (found := self._result_of(sent, stage, payload, given_up)) is not None:
+                    return found
+            return self._sent(stage, payload, given_up, canary, prompt)
+        except WebUIError as error:
+            error.stage = error.stage or stage
+            log_failure(error, stage, 1 + len(prompt.before), payload)
+            raise
+
+    def _result_of(
+        self,
+        sent: SentPrompt,
+        stage: str,
+        payload: Mapping[str, Any],
+        given_up: Callable[[], bool],
+    ) -> Reply | None:
+        """Return what became of an earlier attempt: of its prompt, or of the files that it saved
+        before ComfyUI ended; None for nothing. Raises WebUIError for a failure that nobody saw."""
+        result = self.result_of(sent.id)
+        if result is None and self.is_queued(sent.id):
+            with self._watching(sent.id) as watched:
+                result = self._end_of(watched, given_up)
+        elif result is None:
+            result = self.result_of(sent.id)
+        if result is None:
+            return reply_from_folder(self, stage, payload, sent.id)
+        if result.end is PromptEnd.FAILED and sent.is_open:
+            raise failed(result)
+        if result.end is not PromptEnd.SUCCESS:
+            return None
+        try:
+            return reply_from(self, stage, payload, sent.id, result)
+        except (WebUIReplyError, WebUIBadRequestError):
+            return None  # its files are gone
+
+    def _sent(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        given_up: Callable[[], bool],
+        canary: bool,
+        prompt: PromptToSend,
+    ) -> Reply:
+        workflow = self._workflows.of(stage, payload, folder_of(prompt.id), canary=canary)
+        self._cancel_orphans(prompt)
+        with self._watching(prompt.id) as watched:
+            watched.progress.connect()
+            if given_up():
+                raise WebUIUnreachableError(_GIVEN_UP)
+            self._queue_up(prompt.id, workflow, canary=canary)
+            result = self._end_of(watched, given_up)
+        if result is None:
+            words = "ComfyUI no longer knows this prompt: it was restarted, or its queue cleared"
+            raise WebUIUnreachableError(words)
+        if result.end is PromptEnd.INTERRUPTED:
+            raise WebUIInterruptedError("the prompt was interrupted in ComfyUI")
+        if result.end is PromptEnd.FAILED:
+            raise failed(result)
+        return reply_from(self, stage, payload, prompt.id, result, is_plain=canary)
+
+    def _queue_up(self, id: str, workflow: Workflow, *, canary: bool) -> None:
+        """POST /prompt. Raises WebUIError unless it is in the queue, whole. No answer, and a 500,
+        do not prove that it is not."""
+        body = {
+            "prompt": workflow.as_prompt(),
+            "prompt_id": id,
+            "client_id": self._client_id(id),
+        }
+        headers = CANARY_HEADER if canary else None
+        try:
+            status, said = self._ask(
+                "POST", "/prompt", self.answer_limit, body, headers, of_call=True
+            )
+        except (WebUIStuckError, WebUIUnreachableError):
+            if self._has_arrived(id):
+                return
+            raise
+        answer = _json(said)
+        why = refusal_in(answer, workflow)
+        if status == 200 and not why:
+            return
+        if status == 200:
+            self.cancel(id, self.answer_limit)
+            why = f"a part of the workflow was refused: {why}"
+        elif status >= 500 and self._has_arrived(id):
+            return
+        if status in (200, 400):
+            words = f"ComfyUI refused the workflow: {why or 'without a reason'}"
+            raise WebUIBadRequestError(words, status=status, said=why)
+        raise error_for(status, said, "/prompt", "")
+
+    def _has_arrived(self, id: str) -> bool:
+        try:
+            return self.is_queued(id) or self.result_of(id) is not None
+        except WebUIError:
+            return False
+
+    def _cancel_orphans(self, prompt: PromptToSend) -> None:
+        """Cancel the prompts of this owner that nobody waits for: their run was cancelled while
+        sdwatch was away, or changed."""
+        wanted = {prompt.id, *(sent.id for sent in prompt.before)}
+        for part in self.queue(self.answer_limit):
+            for id, client in part.items():
+                if client.startswith(f"{self._owner}-") and id not in wanted:
+                    self.cancel(id, self.answer_limit)
+
+    def _client_id(self, id: str) -> str:
+        return f"{self._owner}-{id}"
+
+    # -- waiting
+
+    @contextmanager
+    def _watching(self, id: str) -> Iterator[_Watched]:
+        watched = _Watched(id, PromptProgress(self.url, self._client_id(id), id, self._auth))
+        self._watched, self._left = watched, id
+        try:
+            yield watched
+            self._left = ""  # it has ended
+        finally:
+            if self._watched is watched:  # else a later call has begun
+                self._watched = None
+            watched.progress.close()
+
+    def _end_of(self, watched: _Watched, given_up: Callable[[], bool]) -> PromptResult | None:
+        """Wait until a prompt has ended, and return its result; None where ComfyUI no longer knows
+        it. Raises WebUIError where nobody is there any more, or it is not waited for."""
+        failures, deadline = 0, time.monotonic() + self._call_limit
+        while not given_up():
+            if time.monotonic() >= deadline:
+                raise WebUIStuckError(f"the prompt did not end within {self._call_limit:g} s")
+            try:
+                result, is_known = self._look(watched.id)
+            except WebUIStuckError:  # it may be loading, and hold everything
+                continue
+            except WebUIError:
+                if (failures := failures + 1) >= _TRIES or given_up():
+                    raise
+                watched.progress.wait(_LOOK_EVERY_S / 2)
+                continue
+            if result is not None or not is_known:
+                return result
+            failures = 0
+            if watched.interrupting:  # the one before came in the moment of the start
+                self.cancel(watched.id, self.answer_limit)
+            watched.progress.wait(_LOOK_EVERY_S)
+        raise WebUIUnreachableError(_GIVEN_UP)
+
+    def _look(self, id: str) -> tuple[PromptResult | None, bool]:
+        """Return the result of a prompt, and whether it is known. One that leaves the queue between
+        two questions is in the history by then."""
+        if (result := self.result_of(id)) is not None:
+            return result, True
+        if self.is_queued(id):
+            return None, True
+        return self.result_of(id), False
+
+    def interrupt(self, timeout: float = 5.0) -> bool:
+        """End the prompt that is waited for, or was given up last, and return whether that was
+        accepted. Others are never touched, nor a prompt that a run will look for. Never raises."""
+        failpoint("interrupt", Path("interrupt"))
+        watched = self._watched
+        if watched is not None:
+            watched.interrupting = True
+        id = watched.id if watched is not None else self._left
+        return self.cancel(id, timeout) if id else True
+
+    def abandon(self) -> None:
+        """Free whoever waits for the end of a prompt. It stays in the queue."""
+        if (watched := self._watched) is not None:
+            watched.progress.cut()
+        super().abandon()
+
+
+def version_in(system: Mapping[str, Any]) -> str:
+    """Return the version in the `system` of /system_stats; '' where it has none that is known."""
+    version = system.get(kind_by_stats(system).signs.version_in)
+    return version[:_LONGEST_VERSION] if isinstance(version, str) else ""
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return parse_json(body)
+    except ValueError:
+        return None

@@ -1,0 +1,197 @@
+"""One WebUI whose dialect is found by asking it: /sdapi/v1, or prompts in a queue.
+
+It is looked for only where the routes of the other are missing, so that nobody is asked more than
+needed: a WebUI of AUTOMATIC1111's family never is, once it is ready.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sdwatch.config import WebUIConfig
+from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
+from sdwatch.policy.failure.hold_reason import Lack
+from sdwatch.policy.failure.prompts_sent import PromptToSend
+from sdwatch.policy.kinds.kind import Dialect
+from sdwatch.policy.kinds.table import kind_by_stats
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.comfyui_client import ComfyUIClient
+from sdwatch.webui.http.health import ReadinessProbe
+from sdwatch.webui.http.remembered import Remembered, Routes
+from sdwatch.webui.http.reply import Reply
+from sdwatch.webui.process.readiness import ProbeResult, Seen
+
+
+class FoundClient:
+    """The WebUI at one address. `dialect`: the one that was found last; `sdapi` or `prompts`
+    answers accordingly."""
+
+    def __init__(self, sdapi: SDWebUIClient, prompts: ComfyUIClient, dialect: Dialect) -> None:
+        self.sdapi = sdapi
+        self.prompts = prompts
+        self.dialect = dialect
+        self.url = sdapi.url
+
+    @property
+    def _speaking(self) -> SDWebUIClient | ComfyUIClient:
+        return self.prompts if self.dialect is Dialect.PROMPTS else self.sdapi
+
+    @property
+    def version(self) -> str:
+        """Return the WebUI's version, as far as it has said it; or ''."""
+        return self._speaking.version
+
+    def generate_images(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        given_up: Callable[[], bool] = lambda: False,
+        *,
+        canary: bool = False,
+    ) -> Reply:
+        """Make one generation and return its images. Raises WebUIError."""
+        return self._speaking.generate_images(stage, payload, given_up, canary=canary)
+
+    def generate_queued(
+        self,
+        stage: str,
+        payload: Mapping[str, Any],
+        given_up: Callable[[], bool],
+        prompt: PromptToSend,
+    ) -> Reply:
+        """Do the same with a prompt of its own: see ComfyUIClient."""
+        return self.prompts.generate_images(stage, payload, given_up, prompt=prompt)
+
+    def progress(self, timeout: float) -> dict[str, Any]:
+        """Return how far it is, in the form of /sdapi/v1/progress. Raises WebUIError."""
+        return self._speaking.progress(timeout)
+
+    def listed(self, name: str, timeout: float) -> list[Any]:
+        """Return one of its lists, such as `samplers`. Raises WebUIError."""
+        return self._speaking.listed(name, timeout)
+
+    def options(self, timeout: float) -> dict[str, Any]:
+        """Return its settings. Raises WebUIError."""
+        return self._speaking.options(timeout)
+
+    def set_options(self, options: Mapping[str, Any], timeout: float) -> bool:
+        """Set them, and return whether that was accepted. Never raises."""
+        return self._speaking.set_options(options, timeout)
+
+    def answer(self, path: str, timeout: float) -> tuple[int, bytes]:
+        """GET a small question: status and body. Raises WebUIError without a complete answer."""
+        return self._speaking.answer(path, timeout)
+
+    def is_without_model(self, timeout: float) -> bool:
+        """See SDWebUIClient."""
+        return self.sdapi.is_without_model(timeout)
+
+    def interrupt(self) -> bool:
+        """End the current generation, and return whether that was accepted. Never raises."""
+        return self._speaking.interrupt()
+
+    def unload_checkpoint(self, timeout: float) -> bool:
+        """Take the checkpoint from the GPU, and return whether that was accepted. Never raises."""
+        return self._speaking.unload_checkpoint(timeout)
+
+    def reload_checkpoint(self, timeout: float) -> bool:
+        """Load it again, where the next call would not. Never raises."""
+        return self.dialect is Dialect.PROMPTS or self.sdapi.reload_checkpoint(timeout)
+
+    def abandon(self) -> None:
+        """Free whoever waits for a generation."""
+        self.sdapi.abandon()
+        self.prompts.abandon()
+
+    def abandon_probes(self) -> None:
+        """Free whoever waits for the answer to a small question."""
+        self.sdapi.abandon_probes()
+        self.prompts.abandon_probes()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.sdapi.close()
+        self.prompts.close()
+
+
+def client_for(
+    webui: WebUIConfig,
+    scratch: Path | None = None,
+    *,
+    owner: str = "",
+    dialect: Dialect = Dialect.SDAPI,
+) -> FoundClient:
+    """Return the client of a WebUI of the config, with its user name and limits. `scratch`: see
+    SDWebUIClient; `owner`: see ComfyUIClient; `dialect`: of an earlier incarnation."""
+    auth = (webui.username, webui.password or "") if webui.username else None
+    limit = webui.call_limit
+    return FoundClient(
+        SDWebUIClient(webui.url, auth=auth, call_limit=limit, scratch=scratch),
+        ComfyUIClient(webui.url, auth=auth, call_limit=limit, owner=owner),
+        dialect,
+    )
+
+
+class FoundProbe:
+    """Asks one WebUI whether it is ready for jobs, and finds its dialect. `sdapi`: the probe of the
+    other dialect."""
+
+    def __init__(
+        self,
+        client: FoundClient,
+        timeout: float,
+        sdapi: ReadinessProbe,
+        remembered: Remembered,
+        redact: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._sdapi = sdapi
+        self._remembered = remembered
+        self._redact = redact
+
+    def start_incarnation(self) -> None:
+        """Forget what was seen of the last incarnation, except what is remembered."""
+        self._sdapi.start_incarnation()
+
+    def __call__(self) -> ProbeResult:
+        if self._client.dialect is Dialect.PROMPTS:
+            return self._by_stats()
+        seen = self._sdapi()
+        if seen.no_routes and self._has_stats():
+            self._client.dialect = Dialect.PROMPTS
+            return self._by_stats()
+        return seen
+
+    def _has_stats(self) -> bool:
+        try:
+            system = self._client.prompts.system_stats(self._timeout)
+        except WebUIError:
+            return False
+        return kind_by_stats(system).dialect is Dialect.PROMPTS
+
+    def _by_stats(self) -> ProbeResult:
+        """Return whether /system_stats answers: nothing listens before everything is ready
+        (measured with ComfyUI 0.33.0)."""
+        try:
+            system = self._client.prompts.system_stats(self._timeout)
+        except WebUINotUsableError as error:
+            if error.status in (401, 403):
+                why = self._redact(f"{Seen.PASSWORD.value} ({error})")
+                return ProbeResult(False, why, Lack.PASSWORD, seen=Seen.PASSWORD)
+            self._client.dialect = Dialect.SDAPI  # another WebUI than before
+            return self._sdapi()
+        except WebUIBusyError:
+            return ProbeResult(True, "it answers 429: alive")
+        except WebUIError as error:
+            facts = (type(error).__name__, error.status, error.kind, error.said)
+            return ProbeResult(False, self._redact(str(error)), seen=Seen.FAILED, facts=facts)
+        kind = kind_by_stats(system)
+        if kind.dialect is not Dialect.PROMPTS:
+            self._client.dialect = Dialect.SDAPI
+            return self._sdapi()
+        self._remembered.note_routes(Routes(progress=False, checkpoint=False))
+        self._remembered.note_kind(kind)
+        return ProbeResult(True, "it answers")

@@ -1,0 +1,82 @@
+"""Make the workflow of a call: its fields, with its images uploaded and its names as ComfyUI has
+them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from sdwatch.errors import WebUIBadRequestError
+from sdwatch.policy.failure.facts import checkpoint_named
+from sdwatch.policy.job.picture import NoPictureError, size_of
+from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.workflow.built_in import canary_picture, drawing, enlarging
+from sdwatch.policy.workflow.lists import checkpoint_meant, checkpoints
+from sdwatch.policy.workflow.node_classes import NodeClasses
+from sdwatch.policy.workflow.workflow import Workflow
+
+_CANARY_STEPS = 1
+_COLOURS = 1 << 24
+
+
+class Uploads(Protocol):
+    """Takes images for LoadImage. See ComfyUIQuestions."""
+
+    def upload(self, name: str, folder: str, data: bytes) -> str: ...
+
+
+class WorkflowsOfCalls:
+    """Makes the workflows of one ComfyUI. `classes`: returns its node classes."""
+
+    def __init__(self, uploads: Uploads, classes: Callable[[], NodeClasses]) -> None:
+        self._uploads = uploads
+        self._classes = classes
+        self._last_checkpoint = ""
+
+    def of(self, stage: str, payload: Mapping[str, Any], folder: str, *, canary: bool) -> Workflow:
+        """Return the workflow of a call, whose files go into `folder`. `canary`: it is no job's;
+        one of a single step needs no model. Raises WebUIError, also where an upload fails."""
+        if canary and payload.get("steps") == _CANARY_STEPS:
+            return canary_picture(random.randrange(_COLOURS), int(payload["width"]))
+        images = list(_images_of(stage, payload))
+        names = [
+            self._uploads.upload(f"{number}.png", folder, image)
+            for number, image in enumerate(images, 1)
+        ]
+        if STAGES[stage].has_steps:
+            return drawing(payload, self._checkpoint(payload, any_will_do=canary), folder, names)
+        try:
+            size = size_of(io.BytesIO(images[0]))
+        except NoPictureError as error:
+            raise WebUIBadRequestError(f"the image to enlarge {error}") from error
+        return enlarging(payload, folder, names[0], size)
+
+    def _checkpoint(self, payload: Mapping[str, Any], *, any_will_do: bool) -> str:
+        """Return the checkpoint of a call as ComfyUI lists it: it has none that is loaded. A name
+        that it does not list stays as it is, and is refused by ComfyUI itself."""
+        listed = checkpoints(self._classes())
+        if named := checkpoint_named(payload):
+            self._last_checkpoint = checkpoint_meant(named, listed) or named
+            return self._last_checkpoint
+        if any_will_do and self._last_checkpoint in listed:
+            return self._last_checkpoint
+        if len(listed) == 1 or (any_will_do and listed):
+            return listed[0]
+        raise WebUIBadRequestError(
+            "the call names no checkpoint, and ComfyUI has none that is loaded by itself: name one "
+            "(override_settings: {sd_model_checkpoint: NAME})"
+        )
+
+
+def _images_of(stage: str, payload: Mapping[str, Any]) -> Iterator[bytes]:
+    given = payload.get(STAGES[stage].image_field) if STAGES[stage].needs_image else ()
+    for text in given if isinstance(given, list | tuple) else [given]:
+        encoded = str(text or "")
+        try:
+            yield base64.b64decode(encoded.partition(",")[2] if encoded[:5] == "data:" else encoded)
+        except binascii.Error as error:
+            raise WebUIBadRequestError("an image of the call is not base64") from error

@@ -1,0 +1,126 @@
+"""The requests to one WebUI: what is sent, what came back, and as which of our errors it failed.
+
+Proxies of the environment are ignored, and redirects are not followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import requests
+import urllib3
+
+from sdwatch.errors import WebUIReplyError, WebUIStuckError, WebUIUnreachableError
+from sdwatch.webui.http.connections import Connections, Request
+from sdwatch.webui.http.reply import error_for, join_bounded, parse_json
+from sdwatch.webui.http.request_failures import RequestFailure, broken, innermost
+
+MAX_ANSWER_BYTES = 32 << 20
+"""Of a small question: a list of very many checkpoints."""
+
+CHUNK = 1 << 16
+
+
+class Transport:
+    """The requests to the WebUI at `url`. `auth`: user name and password, or None. Generations and
+    probes have separate connections, so that neither waits for the other."""
+
+    def __init__(self, url: str, auth: tuple[str, str] | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._calls = Connections(auth)
+        self._probes = Connections(auth)
+
+    def abandon(self) -> None:
+        """Free whoever waits for a generation's reply, by shutting its connection down. The WebUI
+        continues to generate: a client that disconnects does not cancel its request."""
+        self._calls.cut()
+
+    def abandon_probes(self) -> None:
+        """Free whoever waits for the answer to a small question."""
+        self._probes.cut()
+
+    def answer(self, path: str, timeout: float) -> tuple[int, bytes]:
+        """GET a small question, and return status and body, whatever they are. Raises WebUIError
+        where no complete answer came."""
+        return self._ask("GET", path, timeout)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for connections in (self._calls, self._probes):
+            connections.cut()
+            connections.session.close()
+
+    def _get(self, path: str, timeout: float) -> Any:
+        status, body = self._ask("GET", path, timeout)
+        if status != 200:
+            raise error_for(status, body, path, "")
+        try:
+            return parse_json(body)
+        except ValueError as error:
+            raise WebUIReplyError(f"the reply is not JSON ({self.url}{path})") from error
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        timeout: float,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        of_call: bool = False,
+        files: Mapping[str, Any] | None = None,
+        most: int = MAX_ANSWER_BYTES,
+    ) -> tuple[int, bytes]:
+        """Ask a small question within `timeout` seconds in all, and return status and body, of at
+        most `most` bytes. `of_call`: it is part of a generation, and is cut with it. `files`: sent
+        as a form, with `body` as its other fields."""
+        url, request = self.url + path, Request()
+        connections = self._calls if of_call else self._probes
+        with (
+            as_webui_errors(url, "", request, timeout, timeout),
+            connections.request(request, limit=timeout),
+        ):
+            with connections.session.request(
+                method,
+                url,
+                json=body if files is None else None,
+                data=body if files is not None else None,
+                files=files,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                request.answered = True
+                said = join_bounded(response.iter_content(CHUNK), most, "")
+                return response.status_code, said
+
+
+@contextmanager
+def as_webui_errors(
+    url: str, stage: str, request: Request, limit: float, to_connect: float
+) -> Iterator[None]:
+    """Raise what requests raises as our errors. Seconds: `limit` for the answer, `to_connect`
+    before it."""
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        way = broken(error, request)
+        described = way.describe(to_connect if way is RequestFailure.NO_CONNECTION else limit)
+        if way.by_time:
+            raise WebUIStuckError(f"{described} ({url})", stage=stage) from error
+        # Else a header that cannot be decoded: there was an answer.
+        lost = isinstance(error, OSError | urllib3.exceptions.HTTPError)
+        kind = WebUIUnreachableError if lost else WebUIReplyError
+        raise kind(f"{described} ({url}: {_reason(error)})", stage=stage) from error
+    if request.expired:  # the end of what had come by then looked like the end of the answer
+        raise WebUIStuckError(f"{RequestFailure.NOT_WHOLE.describe(limit)} ({url})", stage=stage)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost message of a chain of connection errors, without object addresses."""
+    cause = innermost(error)
+    name, said = type(cause).__name__, str(cause).strip()
+    return said if said.startswith(name) else f"{name}: {said}"

@@ -1,0 +1,142 @@
+"""The threads of a lane: what they do never overlaps, spins, or keeps a stop from ending."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdwatch.errors import RunCancelledError
+from sdwatch.lane.context import LaneSettings
+from sdwatch.lane.lane import Lane
+from sdwatch.lane.webui_effects import WebUIEffects
+from sdwatch.policy.lane.events import DeadlinePassed
+from sdwatch.spool.recorder import EvidenceRecorder
+from sdwatch.webui.http.call_watch import CallWatch
+from sdwatch.webui.http.option_leaks import OptionLeaks
+from sdwatch.webui.http.run_control import RunControl
+from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
+from tests.helpers import FakeClock, wait_until
+from tests.lanes import lane_of, simulator
+
+PAYLOAD = {"prompt": "a castle", "steps": 4, "width": 64, "height": 64}
+OVERRIDES = {**PAYLOAD, "override_settings": {"CLIP_stop_at_last_layers": 2}}
+
+
+@contextmanager
+def calling(lane: Lane, control: RunControl, payload: dict[str, Any]) -> Iterator[threading.Thread]:
+    """A run that makes one call."""
+
+    def call() -> None:
+        api = lane.api(EvidenceRecorder(), control)
+        with suppress(RunCancelledError):
+            api.generate_images_with_recovery("txt2img", payload)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join(60)
+
+
+def test_the_settings_around_calls_are_the_work_of_one_thread_also_after_a_cancel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undoing, may_end = threading.Event(), threading.Event()
+    inside: list[int] = []
+    at_once: list[int] = []
+    undo = OptionLeaks.undo
+
+    def slow(self: OptionLeaks, incarnation: int) -> tuple[list[str], list[str]]:
+        inside.append(1)
+        at_once.append(len(inside))
+        if self._pending.incarnation == incarnation:  # after the call, not before it
+            undoing.set()
+            may_end.wait(60)
+        try:
+            return undo(self, incarnation)
+        finally:
+            inside.pop()
+
+    monkeypatch.setattr(OptionLeaks, "undo", slow)
+    first, second = RunControl(), RunControl()
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        with calling(lane, first, OVERRIDES), calling(lane, second, OVERRIDES):
+            wait_until(undoing.is_set, why="the first call is cleaned up")
+            first.cancel()
+            handled = lane.loop.state.at
+            lane.allow_calls(None, None)
+            lane.loop.tell(DeadlinePassed())
+            wait_until(lambda: lane.loop.state.at != handled or max(at_once) > 1)
+            may_end.set()
+        assert max(at_once) == 1
+
+
+def test_a_sample_that_breaks_is_taken_again_at_the_usual_pace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples: list[float] = []
+
+    def broken(_: CallWatch) -> str:
+        samples.append(time.monotonic())
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(CallWatch, "sample", broken)
+    with lane_of(simulator("--step-time", "0.2"), tmp_path / "state", (0.1,)) as lane:
+        began = time.monotonic()
+        with calling(lane, RunControl(), {**PAYLOAD, "steps": 15}):
+            pass
+        assert 1 <= len(samples) <= 1 + (time.monotonic() - began) / PROBE_INTERVAL_S
+
+
+@pytest.mark.parametrize("what", ["probe", "clean_up", "stop_tree"])
+def test_a_helper_that_hangs_keeps_no_stop_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    hangs, may_end = threading.Event(), threading.Event()
+    real: Callable[..., Any] = getattr(WebUIEffects, what)
+
+    def hung(self: WebUIEffects, *args: Any) -> Any:
+        hangs.set()
+        may_end.wait(60)
+        return real(self, *args)
+
+    with lane_of(simulator(health={"interval": 0.1}), tmp_path / "state", (0.1,)) as lane:
+        loop = lane.loop
+        loop.state = replace(loop.state, setup=replace(loop.state.setup, stop_limit=0.2))
+        monkeypatch.setattr(WebUIEffects, what, hung)
+        if what == "clean_up":
+            with calling(lane, RunControl(), PAYLOAD):
+                wait_until(hangs.is_set)
+                lane.start_stop()
+        elif what == "probe":
+            wait_until(hangs.is_set)
+        lane.start_stop()
+        lane.finish_stop()
+        assert hangs.is_set()
+        assert not loop.thread.is_alive()
+        assert not lane.process.is_process_alive()
+        may_end.set()
+
+
+@pytest.mark.parametrize(("limit", "most"), [({}, 1), ({"max_rss": 900 * 10**9}, 3)])
+def test_the_memory_is_measured_after_each_call_only_where_it_has_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: dict[str, int], most: int
+) -> None:
+    clock = FakeClock()
+    measured: list[int] = []
+    lane = Lane(simulator(**limit), LaneSettings(tmp_path, (0.1,), clock))
+    monkeypatch.setattr(lane.process, "rss", lambda: measured.append(1) or 7)
+    effects = lane.loop.effects
+    found = [effects.clean_up().rss for _ in range(3)]
+    assert len(measured) == most
+    assert found[0] == 7
+    clock.advance(60)
+    assert effects.clean_up().rss == 7

@@ -1,0 +1,263 @@
+"""The client of ComfyUI against the simulator as a process: what decides about a call."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdwatch.errors import (
+    WebUIBadRequestError,
+    WebUIError,
+    WebUIInterruptedError,
+    WebUIReplyError,
+    WebUIServerError,
+    WebUIUnreachableError,
+)
+from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
+from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
+from sdwatch.policy.workflow.workflow import Workflow, workflow_of
+from sdwatch.webui.http import canary
+from sdwatch.webui.http.comfyui_client import ComfyUIClient
+from sdwatch.webui.http.prompt_reply import folder_of, reply_from
+from sdwatch.webui.http.reply import Reply
+from tests.fakes import picture
+from tests.helpers import wait_until
+from tests.webui.comfy import MODEL, Comfy, comfyui, empty, node, plain, saved
+
+PAYLOAD = {
+    "prompt": "a castle",
+    "seed": 3,
+    "steps": 4,
+    "width": 64,
+    "height": 64,
+    "override_settings": {"sd_model_checkpoint": MODEL},
+}
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def client_of(comfy: Comfy, **more: Any) -> ComfyUIClient:
+    return ComfyUIClient(f"http://127.0.0.1:{comfy.sim.port}", **more)
+
+
+def generate(client: ComfyUIClient, prompt: PromptToSend | None = None, **fields: Any) -> Reply:
+    return client.generate_images(TXT2IMG.name, {**PAYLOAD, **fields}, prompt=prompt)
+
+
+def sends(client: ComfyUIClient, prompt: Mapping[str, Any]) -> None:
+    """Have the client send this workflow for every call."""
+    made = workflow_of(prompt)
+
+    def of(*_: Any, **__: Any) -> Workflow:
+        return made
+
+    client._workflows.of = of  # type: ignore[method-assign]
+
+
+class InBackground:
+    """A call on a thread of its own, and its result."""
+
+    def __init__(self, call: Callable[[], Reply]) -> None:
+        self.result: Reply | WebUIError | None = None
+        self._thread = threading.Thread(target=self._run, args=(call,))
+        self._thread.start()
+
+    def _run(self, call: Callable[[], Reply]) -> None:
+        try:
+            self.result = call()
+        except WebUIError as error:
+            self.result = error
+
+    def ended(self) -> Reply | WebUIError | None:
+        self._thread.join(60)
+        return self.result
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
+    plan = (
+        "- {fault: slow-steps, when: {prompt: slow}, times: always, factor: 60}\n"
+        "- {fault: truncated-body, when: {prompt: cutoff}, times: always}\n"
+        "- {fault: websocket-closes, when: {prompt: deaf}, times: always}\n"
+        "- {fault: structured-500, when: {prompt: broken}, times: always}\n"
+    )
+    folder = tmp_path_factory.mktemp("comfyui")
+    with comfyui(folder, "--step-time", "0.01", plan=plan) as found:
+        yield found
+
+
+def test_a_call_has_its_pictures_and_what_made_them(comfy: Comfy) -> None:
+    made = generate(client_of(comfy), batch_size=2, n_iter=2, sampler_name="DPM++ 2M Karras")
+    assert made.sizes == ((64, 64),) * 4
+    assert made.info["all_seeds"] == [3, 3, 5, 5]
+    assert made.info["sampler_name"] == "DPM++ 2M Karras"
+    assert made.info["sd_model_name"] == Path(MODEL).stem
+
+
+def test_the_canary_needs_no_model_and_is_never_cached(comfy: Comfy) -> None:
+    client = client_of(comfy)
+    for _ in range(2):
+        asked = canary.payload()
+        made = client.generate_images(TXT2IMG.name, asked, canary=True)
+        assert canary.flaw_in(made.images[0], is_plain=made.is_plain) is canary.Flaw.NONE
+    assert made.sizes == ((canary.SIDE, canary.SIDE),)
+
+
+def test_a_name_that_it_does_not_have_is_refused_with_the_node(comfy: Comfy) -> None:
+    with pytest.raises(WebUIBadRequestError, match=r"node sample-1: Value not in list"):
+        generate(client_of(comfy), sampler_name="No Such")
+
+
+def test_a_workflow_does_not_run_if_a_part_of_it_is_refused(comfy: Comfy) -> None:
+    """The answer is 200, and the valid part is queued."""
+    client, prompt = client_of(comfy), PromptToSend(new_id())
+    sends(client, {**plain(5), "3": node("LoadImage", image="gone.png"), "4": saved("3")})
+    with pytest.raises(WebUIBadRequestError, match="node 3"):
+        generate(client, prompt)
+    ended = comfy.json(f"history/{prompt.id}").get(prompt.id, {})
+    assert ended.get("outputs", {}) == {} or client.queue(5) == ({}, {})
+
+
+@pytest.mark.parametrize("prompt", ["cutoff", "deaf"])
+def test_neither_a_cut_reply_nor_a_closed_websocket_loses_it(comfy: Comfy, prompt: str) -> None:
+    before = comfy.sim.stats()["posts"]
+    made = client_of(comfy).generate_images(TXT2IMG.name, {**PAYLOAD, "prompt": prompt})
+    assert made.sizes == ((64, 64),)
+    assert comfy.sim.stats()["posts"] == before + 1
+
+
+def test_an_exception_names_the_node_the_class_and_the_text(comfy: Comfy) -> None:
+    with pytest.raises(WebUIServerError, match=r"node sample-1 of class KSampler") as caught:
+        client_of(comfy).generate_images(TXT2IMG.name, {**PAYLOAD, "prompt": "broken"})
+    assert caught.value.kind == "RuntimeError"
+    assert caught.value.said
+
+
+# -- steps, interrupts, and giving up
+
+
+def slow(client: ComfyUIClient, seed: int, given_up: Callable[[], bool] = lambda: False) -> Reply:
+    """A call of some seconds. `seed`: another each time, else its steps come from the cache."""
+    payload = {**PAYLOAD, "prompt": "slow", "steps": 8, "seed": seed}
+    return client.generate_images(TXT2IMG.name, payload, given_up)
+
+
+def steps_of(client: ComfyUIClient) -> float:
+    return float(client.progress(5)["state"].get("sampling_step", 0))
+
+
+def test_its_steps_are_seen_while_it_runs(comfy: Comfy) -> None:
+    client = client_of(comfy)
+    call = InBackground(lambda: slow(client, 11))
+    wait_until(lambda: steps_of(client) >= 2, 20, "two steps")
+    assert client.progress(5)["state"]["sampling_steps"] == 8
+    assert isinstance(call.ended(), Reply)
+    assert client.progress(5)["state"]["job"] == ""
+
+
+def test_an_interrupt_ends_its_own_prompt(comfy: Comfy) -> None:
+    client = client_of(comfy)
+    call = InBackground(lambda: slow(client, 12))
+    wait_until(lambda: steps_of(client) >= 1, 20, "a step")
+    assert client.interrupt()
+    assert isinstance(call.ended(), WebUIInterruptedError)
+
+
+def test_an_interrupt_leaves_the_prompts_of_others(comfy: Comfy) -> None:
+    ours, others = client_of(comfy), client_of(comfy)
+    call = InBackground(lambda: slow(others, 13))
+    wait_until(lambda: steps_of(others) >= 1, 20, "a step")
+    assert ours.interrupt()
+    assert isinstance(call.ended(), Reply)
+
+
+def test_one_that_was_given_up_runs_on_and_is_found_again(comfy: Comfy) -> None:
+    client, prompt, given_up = (
+        client_of(comfy, owner="a"),
+        PromptToSend(new_id()),
+        threading.Event(),
+    )
+    payload = {**PAYLOAD, "prompt": "slow", "steps": 8, "seed": 14}
+    call = InBackground(
+        lambda: client.generate_images(TXT2IMG.name, payload, given_up.is_set, prompt=prompt)
+    )
+    wait_until(lambda: steps_of(client) >= 1, 20, "a step")
+    given_up.set()
+    client.abandon()
+    assert isinstance(call.ended(), WebUIUnreachableError)
+    before = comfy.sim.stats()["posts"]
+    again = PromptToSend(new_id(), (SentPrompt(prompt.id),))
+    made = client_of(comfy, owner="a").generate_images(TXT2IMG.name, payload, prompt=again)
+    assert made.sizes == ((64, 64),)
+    assert comfy.sim.stats()["posts"] == before
+
+
+def test_what_nobody_waits_for_is_cancelled_before_the_next(comfy: Comfy) -> None:
+    client, given_up = client_of(comfy, owner="b"), threading.Event()
+    call = InBackground(lambda: slow(client, 15, given_up.is_set))
+    wait_until(lambda: steps_of(client) >= 1, 20, "a step")
+    given_up.set()
+    client.abandon()
+    call.ended()
+    orphan = next(iter(client.queue(5)[0]))
+    generate(client_of(comfy, owner="b"))
+    status = comfy.ended(orphan)["status"]
+    assert status["messages"][-1][0] == "execution_interrupted"
+
+
+# -- what earlier attempts left
+
+
+def test_a_failure_that_nobody_saw_is_that_of_this_attempt(comfy: Comfy) -> None:
+    client, sent = client_of(comfy), new_id()
+    payload = {**PAYLOAD, "prompt": "broken"}
+    with pytest.raises(WebUIServerError):
+        client.generate_images(TXT2IMG.name, payload, prompt=PromptToSend(sent))
+    before = comfy.sim.stats()["posts"]
+    again = PromptToSend(new_id(), (SentPrompt(sent, is_open=True),))
+    with pytest.raises(WebUIServerError):
+        client.generate_images(TXT2IMG.name, payload, prompt=again)
+    assert comfy.sim.stats()["posts"] == before
+
+
+def test_the_files_of_a_forgotten_prompt_are_taken_only_if_all_are_whole(comfy: Comfy) -> None:
+    client, sent = client_of(comfy), new_id()
+    fields = {"batch_size": 2}
+    first = generate(client, PromptToSend(sent), **fields)
+    comfy.post("history", {"delete": [sent]})
+    before = comfy.sim.stats()["posts"]
+    again = generate(client, PromptToSend(new_id(), (SentPrompt(sent),)), **fields)
+    assert (again.images, again.info["seed"]) == (first.images, 3)
+    assert comfy.sim.stats()["posts"] == before
+
+    last = sorted((comfy.base / "output" / folder_of(sent)).iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:-40])
+    generate(client, PromptToSend(new_id(), (SentPrompt(sent),)), **fields)
+    assert comfy.sim.stats()["posts"] == before + 1
+
+
+def test_a_file_of_another_prompt_is_an_answer_from_the_cache() -> None:
+    class Files:
+        version = ""
+
+        def file(self, named: OutputFile) -> bytes:
+            del named
+            return picture()
+
+    workflow = workflow_of({"1": empty(), "9": saved("1")})
+    for folder, fits in ((folder_of("mine"), True), (folder_of("old"), False), ("", False)):
+        files = {"9": (OutputFile("x_00001_.png", folder, "output"),)}
+        result = PromptResult(PromptEnd.SUCCESS, workflow, files)
+        if fits:
+            assert reply_from(Files(), TXT2IMG.name, PAYLOAD, "mine", result).images
+            continue
+        with pytest.raises(WebUIReplyError, match="cache"):
+            reply_from(Files(), TXT2IMG.name, PAYLOAD, "mine", result)

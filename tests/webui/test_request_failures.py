@@ -1,0 +1,231 @@
+"""Each way in which a probe can fail has its own words: against real sockets."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+
+from sdwatch import system
+from sdwatch.errors import WebUIReplyError, WebUIStuckError, WebUIUnreachableError
+from sdwatch.system.clock import SystemClock
+from sdwatch.webui.http.client import SDWebUIClient
+from sdwatch.webui.http.health import ReadinessProbe
+from tests.helpers import PATIENCE, RESET, free_port
+
+LIMIT = 0.4 * PATIENCE
+Peer = Callable[[socket.socket, threading.Event], None]
+
+
+@contextmanager
+def peer(serves: Peer) -> Iterator[str]:
+    """Something that listens and treats each connection like this; its URL."""
+    over = threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            serves(connection, over)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            over.set()
+            system.cut(server)
+
+
+def sends(data: bytes) -> Peer:
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        del over
+        connection.recv(65536)
+        connection.sendall(data)
+
+    return serve
+
+
+def frozen(connection: socket.socket, over: threading.Event) -> None:
+    del connection
+    over.wait(60)
+
+
+def resets(connection: socket.socket, over: threading.Event) -> None:
+    del over
+    connection.recv(65536)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+
+def drips(head: bytes) -> Peer:
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(65536)
+        connection.sendall(head)
+        while not over.wait(0.05):
+            connection.sendall(b"x")
+
+    return serve
+
+
+HALF_A_HEAD = f"the WebUI's answer was not complete within {LIMIT:g} s ("
+"""Where the connection is cut in the middle of a head, Linux reads an end, and Windows fails."""
+if sys.platform == "win32":
+    HALF_A_HEAD = f"the WebUI did not answer within {LIMIT:g} s ("
+HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n"
+
+WAYS: dict[str, tuple[Peer, type[Exception], str]] = {
+    "frozen": (frozen, WebUIStuckError, f"the WebUI did not answer within {LIMIT:g} s ("),
+    "a body that never ends": (
+        drips(HEAD), WebUIStuckError, f"the WebUI's answer was not complete within {LIMIT:g} s (",
+    ),
+    "a head that never ends": (
+        drips(b"HTTP/1.1 200 OK\r\n"), WebUIStuckError, HALF_A_HEAD,
+    ),
+    "closed": (
+        sends(b""), WebUIUnreachableError, "the WebUI closed the connection without an answer (",
+    ),
+    "reset": (resets, WebUIUnreachableError, "the WebUI reset the connection ("),
+    "cut short": (
+        sends(HEAD + b"{"), WebUIUnreachableError, "the WebUI's reply broke off in the middle (",
+    ),
+    "no HTTP": (
+        sends(b"SSH-2.0-OpenSSH\r\n"),
+        WebUIUnreachableError,
+        "what answers there does not speak HTTP (",
+    ),
+    "bad JSON": (
+        sends(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>"),
+        WebUIReplyError,
+        "the reply is not JSON (",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_way_a_probe_fails_has_its_own_words(way: str) -> None:
+    serves, kind, words = WAYS[way]
+    with peer(serves) as url, pytest.raises(kind) as caught:
+        SDWebUIClient(url).progress(LIMIT)
+    assert str(caught.value).startswith(words)
+
+
+def test_a_port_where_nobody_listens_refuses() -> None:
+    with pytest.raises(WebUIUnreachableError, match="nothing listens there"):
+        SDWebUIClient(f"http://127.0.0.1:{free_port()}").progress(10)
+
+
+def test_a_machine_that_takes_no_connection_is_not_one_that_does_not_answer() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        waiting = []
+        with suppress(BlockingIOError):  # the queue of those who wait to be accepted is full
+            for _ in range(4):
+                waiting.append(connection := socket.socket())
+                connection.setblocking(False)
+                with suppress(BlockingIOError):
+                    connection.connect(server.getsockname())
+        with pytest.raises(WebUIUnreachableError, match=rf"^no connection within {LIMIT:g} s \("):
+            SDWebUIClient(f"http://127.0.0.1:{server.getsockname()[1]}").progress(LIMIT)
+        for connection in waiting:
+            connection.close()
+
+
+def test_https_to_a_server_without_it_names_the_url_of_the_config() -> None:
+    with peer(sends(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as url:
+        with pytest.raises(
+            WebUIUnreachableError, match="no secure connection: check whether `url`"
+        ):
+            SDWebUIClient(url.replace("http:", "https:")).progress(5)
+
+
+def test_a_frozen_webui_is_reported_by_the_health_check_with_its_own_time_limit() -> None:
+    with peer(frozen) as url:
+        found = ReadinessProbe(SDWebUIClient(url), SystemClock(), LIMIT)()
+    assert (found.ready, found.unusable) == (False, False)
+    assert found.reason.startswith(f"the WebUI did not answer within {LIMIT:g} s")
+
+
+def answers_each_request(connection: socket.socket, over: threading.Event) -> None:
+    del over
+    while connection.recv(65536):
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+
+
+def closed_by_its_handle(connection: socket.socket) -> None:
+    """As `cut` on Windows."""
+    socket.close(connection.detach())
+
+
+def test_after_an_idle_connection_was_cut_the_next_request_makes_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On Windows a cut closes the handle, and the session keeps the connection for later."""
+    with peer(answers_each_request) as url:
+        client = SDWebUIClient(url)
+        assert client.progress(5) == {}
+        with monkeypatch.context() as patched:
+            patched.setattr(system, "cut", closed_by_its_handle)
+            client.abandon_probes()
+        assert client.progress(5) == {}
+
+
+def test_a_question_whose_time_is_over_ends_no_other() -> None:
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        if b"/patient" not in connection.recv(65536):
+            over.wait(60)
+            return
+        asked.set()
+        may_answer.wait(60)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+
+    answers: list[tuple[int, bytes]] = []
+    with peer(serve) as url:
+        client = SDWebUIClient(url)
+        patient = threading.Thread(target=lambda: answers.append(client.answer("/patient", 60)))
+        patient.start()
+        assert asked.wait(60)
+        with pytest.raises(WebUIStuckError):
+            client.answer("/hasty", LIMIT)
+        may_answer.set()
+        patient.join(60)
+        client.close()
+    assert answers == [(200, b"ok")]
+
+
+def test_many_questions_have_one_thread_that_watches_their_time() -> None:
+    answer = sends(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+    with peer(answer) as url:
+        client = SDWebUIClient(url)
+        before = set(threading.enumerate())
+        for _ in range(5):
+            assert client.answer("/", 60) == (200, b"ok")
+        watching = [each for each in set(threading.enumerate()) - before if each.name == "limits"]
+        assert len(watching) == 1
+        client.close()
+
+
+def test_a_question_on_a_connection_that_was_used_before_has_its_limit_too() -> None:
+    def serve(connection: socket.socket, over: threading.Event) -> None:
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        connection.recv(65536)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n")
+        while not over.wait(0.05):
+            connection.sendall(b"x")
+
+    with peer(serve) as url:
+        client = SDWebUIClient(url)
+        assert client.answer("/", 60) == (200, b"ok")
+        with pytest.raises(WebUIStuckError):
+            client.answer("/", LIMIT)
+        client.close()
