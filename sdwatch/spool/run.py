@@ -429,14 +429,17 @@ def is_cancelled(folder: Path) -> bool:
         return False  # a share that is gone for the moment
 
 
+def read_claimed(folder: Path) -> Mapping[str, Any]:
+    """Return what a run's journal says of its claim; nothing if that cannot be read."""
+    with suppress(OSError):
+        records = journal_records(folder / JOURNAL)
+        return next((record for record in records if record["event"] == "claimed"), {})
+    return {}
+
+
 def read_source(folder: Path) -> str:
     """Return where in the inbox a run came from, by its journal; '' if that cannot be read."""
-    try:
-        records = journal_records(folder / JOURNAL)
-        claimed = next((record for record in records if record["event"] == "claimed"), {})
-    except OSError:
-        return ""
-    return str(claimed.get("source", ""))
+    return str(read_claimed(folder).get("source", ""))
 
 
 def images_beside(job_file: Path) -> frozenset[str] | None:
