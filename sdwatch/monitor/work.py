@@ -53,14 +53,13 @@ class Work:
 
     def end_without_lane(self) -> None:
         """End the runs that need no lane, even on hold: jobs that cannot be parsed or that no WebUI
-        can do, and runs that were cancelled in the inbox or in working/."""
+        can do, and runs without a thread that were cancelled, in the inbox or in working/."""
         placement, intake = self._parts.placement, self._parts.intake
         if intake.scans != self._scans:
             self._scans = intake.scans
             placement.keep_only(intake.sources, self._parts.suspended.sources)
         for run, error in intake.claim_without_lane(placement.refusal, again=placement.has_news()):
             self._parts.ends.end(run, self._refused(error) if error else cancelled_envelope())
-        self._parts.runs.cancel_where_asked()
         for suspended in self._parts.suspended.due():
             if not is_cancelled(suspended.folder):
                 continue
