@@ -123,8 +123,8 @@ class Work:
         return self._parts.intake.first(lambda a: may_start(a) and not is_refused(lanes, a))
 
     def may_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
-        """Return whether a run may resume on this lane: it waits for no time, and the lane can do
-        the job, or no other lane may be able to, and then it reports why."""
+        """Return whether a run may resume on this lane: its time has come, and this lane can do the
+        job. If no lane can, any may resume it: the run then fails, and says why."""
         if not self._parts.schedule.may_resume(suspended):
             return False
         others = [other for other in self._parts.lanes if other is not lane]
