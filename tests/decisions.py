@@ -87,7 +87,7 @@ def _gate() -> Iterator[Any]:
         decision = recovery.decide(
             diagnosis, attempts, on, sent, known, managed=managed, time_limit=limit
         )
-        crash = recovery.is_crash(diagnosis, False, decision)
+        crash = recovery.needs_restart(diagnosis, False, decision)
         yield decision.action, decision.ground, decision.excuses, crash
 
 

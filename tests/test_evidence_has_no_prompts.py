@@ -18,7 +18,8 @@ from sdwatch.monitor.once import Result
 from sdwatch.simulator.echo import ECHOES
 from sdwatch.system.state_folder import json_log
 from tests.helpers import wait_until
-from tests.monitored import Monitored, has, job, monitored
+from tests.monitored import Monitored, has, job, journal, monitored
+from tests.spool.spools import picture
 
 TEXT = "a purple hippopotamus, sleeping under seven silver moons"
 WORDS = ("purple", "hippopotamus", "sleeping", "seven", "silver", "moons")
@@ -267,6 +268,92 @@ def test_no_piece_of_a_prompt_is_in_the_log_or_the_status(echoing: Night) -> Non
     for prompt in (JAPANESE, FIFTY):
         for at in range(len(prompt) - 3):
             assert prompt[at : at + 4] not in text
+
+
+POINTS = {
+    "a-matrix": """\
+prompt: a ${animal} by night
+matrix: {animal: [owl, purple hippopotamus], steps: [2, 3], sampler_name: [Euler, Euler a]}
+""",
+    "vars": """\
+vars: {animal: purple hippopotamus}
+stages:
+  - txt2img: {prompt: "a ${animal}"}
+repeat: 2
+""",
+    "its-own-field": """\
+matrix: {negative_prompt: [silver moons, purple]}
+prompt: a castle
+""",
+    "a-wildcard": """\
+prompt: a __animal__ ${where}
+matrix: {where: [at sea, under silver moons]}
+""",
+    "a-list": """\
+prompts_from: prompts.txt
+""",
+    "an-image": """\
+for_each: '*.png'
+stages:
+  - img2img: {prompt: "a ${image.stem}"}
+""",
+    "an-exclude": """\
+prompt: a ${animal}
+matrix: {animal: [owl, silver moons], exclude: {animal: purple hippopotamus}}
+""",
+}
+"""Jobs with points: short values, which a message would show if they were no part of a prompt."""
+
+
+@pytest.fixture(scope="module")
+def pointed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Monitored]:
+    root = tmp_path_factory.mktemp("pointed")
+    (root / "lists").mkdir()
+    (root / "lists" / "animal.txt").write_text("purple hippopotamus\nseven silver moons\n")
+    faults = "".join(
+        f"- {{fault: structured-500, when: {{prompt: {word}}}, times: always}}\n"
+        for word in ("purple", "silver")
+    )
+    settings = {"wildcards": str(root / "lists"), "cooldown": [0.05]}
+    with monitored(root, faults=faults, settings=settings) as spool:
+        for name, text in POINTS.items():
+            if name in ("a-list", "an-image"):
+                folder = root / name
+                folder.mkdir()
+                (folder / "job.yaml").write_text(text)
+                (folder / "prompts.txt").write_text("an owl\npurple hippopotamus\n")
+                if name == "an-image":
+                    for stem in ("owl", "purple hippopotamus"):
+                        (folder / f"{stem}.png").write_bytes(picture())
+                folder.rename(spool.inbox / name)
+            else:
+                spool.drop(f"{name}.yaml", text)
+        spool.start(once=True)
+        assert spool.ended(timeout=300) is Result.EMPTY
+        yield spool
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_what_a_point_puts_into_a_prompt_is_in_no_evidence(pointed: Monitored, name: str) -> None:
+    (run,) = pointed.spool.glob(f"*/*-{name}-????")
+    own = ("job.yaml", "run.json", "contact_sheet.jpg")
+    evidence = [path for path in run.iterdir() if path.is_file() and path.name not in own]
+    assert "journal.jsonl" in [path.name for path in evidence]
+    for path in evidence:
+        assert_silent(path.read_text(encoding="utf-8"))
+
+
+def test_other_values_of_a_point_tell_it_apart(pointed: Monitored) -> None:
+    (run,) = pointed.spool.glob("failed/*-a-matrix-????")
+    for name in ("WHY.txt", "error.json"):
+        text = (run / name).read_text(encoding="utf-8").replace("\\", "")
+        assert 'animal = a text of 19 characters, steps = "2", sampler_name = "Euler a"' in text
+    values = [r["values"] for r in journal(run, "call_finished")]
+    assert {"steps": "3", "sampler_name": "Euler a"} in values
+    made = json.loads((run / "run.json").read_text(encoding="utf-8"))["calls"]
+    assert {"animal": "owl", "steps": "3", "sampler_name": "Euler a"} in [
+        call.get("values") for call in made
+    ]
 
 
 def test_the_secrets_of_the_config_are_in_nothing_that_is_written(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="stop when the inbox is empty; or, with exit code 3, at a hold that needs a person or "
-        "that outlasts the cool-down list; with 10, when all that is left waits for its time",
+        help="stop when no job can run now. Exit code 0: the inbox is empty; 3: a WebUI is on hold; "
+        "10: jobs wait for their time",
     )
     parser.add_argument(
         "--take-over",

@@ -288,6 +288,7 @@ class Monitor:
         self._reap()
         self._affinity.look(self._runs.ids, self._intake.sources)
         self._intake.scan()
+        self._runs.cancel_where_asked()
         self._lane_work.end_without_lane()
         self._open_lanes()
         for lane in self._lanes:

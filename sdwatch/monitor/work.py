@@ -53,14 +53,13 @@ class Work:
 
     def end_without_lane(self) -> None:
         """End the runs that need no lane, even on hold: jobs that cannot be parsed or that no WebUI
-        can do, and runs that were cancelled in the inbox or in working/."""
+        can do, and runs without a thread that were cancelled, in the inbox or in working/."""
         placement, intake = self._parts.placement, self._parts.intake
         if intake.scans != self._scans:
             self._scans = intake.scans
             placement.keep_only(intake.sources, self._parts.suspended.sources)
         for run, error in intake.claim_without_lane(placement.refusal, again=placement.has_news()):
             self._parts.ends.end(run, self._refused(error) if error else cancelled_envelope())
-        self._parts.runs.cancel_where_asked()
         for suspended in self._parts.suspended.due():
             if not is_cancelled(suspended.folder):
                 continue
@@ -124,8 +123,8 @@ class Work:
         return self._parts.intake.first(lambda a: may_start(a) and not is_refused(lanes, a))
 
     def may_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
-        """Return whether a run may resume on this lane: it waits for no time, and the lane can do
-        the job, or no other lane may be able to, and then it reports why."""
+        """Return whether a run may resume on this lane: its time has come, and this lane can do the
+        job. If no lane can, any may resume it: the run then fails, and says why."""
         if not self._parts.schedule.may_resume(suspended):
             return False
         others = [other for other in self._parts.lanes if other is not lane]

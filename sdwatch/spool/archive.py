@@ -19,13 +19,14 @@ from typing import Any
 
 from sdwatch import system
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job.control import CANCEL, frees_gpu, is_hold, is_stop, markers_of
+from sdwatch.policy.job.control import CANCEL, frees_gpu, is_hold, is_stop
 from sdwatch.policy.job.document import too_large
 from sdwatch.policy.job.near_miss import JOB_EXTENSIONS
 from sdwatch.policy.job.run_names import LONGEST_IMAGE, LONGEST_RUN_ID
 from sdwatch.policy.report.command import config_option
 from sdwatch.policy.report.envelope import ErrorEnvelope
 from sdwatch.policy.report.why import About
+from sdwatch.spool import cancel_marker
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.diagnostics import write_explanation
 from sdwatch.spool.fingerprint import TOO_DEEP, digest, fingerprint_of, is_too_deep
@@ -188,9 +189,14 @@ def runs_in(folder: Path) -> list[Path]:
 def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
     """Move a job from the inbox into a run folder of its own.
 
-    The journal names the source before the one rename that moves the job. Return None if the job
-    was removed meanwhile. Raises OSError.
+    The journal names the source before the one rename that moves the job; a cancelled one has its
+    `cancel` by then. Return None if the job was removed meanwhile, or its cancel was. Raises
+    OSError.
     """
+    try:
+        marker = _marker_of(arrival, spool)
+    except FileNotFoundError:
+        return None
     name = arrival.path.name if arrival.is_folder else arrival.path.stem
     run_id = new_run_id(name, clock.wall())
     folder = spool.working / run_id
@@ -198,7 +204,9 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
     run = Run(folder, clock)
     settled = digest(arrival.fingerprint)
     try:
-        run.record("claimed", source=arrival.source, mtime=arrival.mtime, settled=settled)
+        if marker:
+            disk.touch(folder / CANCEL)
+        run.record("claimed", source=arrival.source, mtime=arrival.mtime, settled=settled, **marker)
         disk.sync_folder(spool.working)
         name = JOB_FOLDER if arrival.is_folder else JOB_FILE
         renames.rename(arrival.path, folder / name, arrival.identity)
@@ -209,27 +217,22 @@ def claim(arrival: Arrival, spool: Spool, clock: Clock) -> Run | None:
             return None
         raise
     # From here on the job is ours: an error of the disk must not lose sight of it.
-    _take_marker(arrival, folder)
+    if marker:
+        cancel_marker.remove_quietly(run, spool.inbox)
+    else:
+        cancel_marker.take_late(spool.inbox, arrival.source, folder)
     _sync_names(folder, arrival.path.parent)
     return run
 
 
-def _take_marker(arrival: Arrival, folder: Path) -> None:
-    """Move `NAME.cancel` along with its job, so that it does not cancel the next one of that
-    name."""
-    for name in (arrival.marker,) if arrival.marker else markers_of(arrival.path.name):
-        try:
-            renames.rename(arrival.path.with_name(name), folder / CANCEL)
-        except FileNotFoundError:
-            continue  # as it should be, nearly always
-        except OSError as error:
-            log.warning(
-                "%s: its cancel marker was not taken: %s",
-                arrival.source,
-                disk.in_words(error),
-                extra=about(LogEvent.CANCEL_NOT_TAKEN),
-            )
-        return
+def _marker_of(arrival: Arrival, spool: Spool) -> dict[str, Any]:
+    """Return what the journal says of the file beside it by which somebody cancelled it. Raises
+    OSError, FileNotFoundError if it was withdrawn."""
+    if not arrival.marker:
+        return {}
+    marker = cancel_marker.seen_at(arrival.path.with_name(arrival.marker))
+    cancel_marker.refuse_if_of_another(marker, arrival.source, spool.run_folders())
+    return {"marker": marker}
 
 
 def _sync_names(*folders: Path) -> None:
@@ -250,9 +253,10 @@ def sweep(folder: Path) -> bool:
     """Remove a run folder whose job never came (the monitor died, or the rename failed, between
     the journal's first line and the rename). Return False if there is something to keep."""
     left = {entry.name for entry in disk.entries(folder)}
-    if left - {JOURNAL}:
+    if left - {JOURNAL, CANCEL}:
         return False
-    disk.remove(folder / JOURNAL)
+    for name in sorted(left):
+        disk.remove(folder / name)
     disk.remove_empty_folder(folder)
     return True
 
@@ -266,11 +270,13 @@ def publish(
 ) -> Path:
     """Move a run to done/ or failed/, and return its path there.
 
-    `outcome`: done, failed or cancelled. `webui`: which WebUI it was on. In this order: error.json
-    and WHY.txt (the evidence is there since the failure), thumbnails for the page, the manifest,
-    the folder synced, the journal's last line synced, the folder synced again, one rename, both
-    parents synced. Raises OSError; calling it again resumes where it was.
+    `outcome`: done, failed or cancelled. `webui`: which WebUI it was on. In this order: its cancel
+    marker is removed if it still lies in the inbox, error.json and WHY.txt (the evidence is there
+    since the failure), thumbnails for the page, the manifest, the folder synced, the journal's last
+    line synced, the folder synced again, one rename, both parents synced. Raises OSError; calling
+    it again resumes where it was.
     """
+    cancel_marker.remove(run, spool.inbox)
     if envelope is not None:
         write_explanation(
             run.folder,

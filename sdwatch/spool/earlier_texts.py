@@ -14,7 +14,7 @@ from sdwatch.policy.job.job import Job
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.spool.journal import last_records
-from sdwatch.spool.manifest import read_about
+from sdwatch.spool.manifest import last_values, read_about
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
@@ -48,14 +48,16 @@ def learn_earlier_texts(
 
 
 def _last_values(folder: Path) -> Iterator[Mapping[str, Any]]:
-    """Yield the values of the last points of a run: its manifest has the texts of the first."""
+    """Yield the values of the last points of a run: its manifest has the texts of the first before
+    its calls. In the journal of an earlier version are all of them, too."""
     try:
         records = last_records(folder / JOURNAL, _MOST_BYTES)
     except OSError:
-        return
+        records = []
     for record in records:
         if isinstance(values := record.get("values"), Mapping):
             yield values
+    yield from last_values(folder, _MOST_BYTES)
 
 
 def _newest(spool: Spool) -> list[Path]:

@@ -4,13 +4,18 @@ there may be ten thousand."""
 from __future__ import annotations
 
 import json
+import os
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from sdwatch.errors import SpoolError
 from sdwatch.policy.failure.ledger import Ledger
 from sdwatch.spool.diagnostics import parsed, read_evidence
+from sdwatch.spool.inside import open_plain
 from sdwatch.system import disk
 
 MANIFEST = "run.json"
@@ -50,6 +55,28 @@ def read_about(folder: Path) -> dict[str, Any]:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+_VALUES = re.compile(r'^      "values": (?=\{)', re.MULTILINE)
+"""No text in a manifest begins a line."""
+
+
+def last_values(folder: Path, most_bytes: int) -> Iterator[dict[str, Any]]:
+    """Yield the values of the points of calls, from the last so many bytes of a manifest; nothing
+    where it cannot be read."""
+    try:
+        with open_plain(folder, MANIFEST) as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - most_bytes))
+            text = file.read(most_bytes).decode("utf-8", "replace")
+    except (SpoolError, OSError):
+        return
+    for found in _VALUES.finditer(text):
+        with suppress(ValueError, RecursionError):
+            value, _ = _DECODER.raw_decode(text, found.end())
+            yield value
+
+
+_DECODER = json.JSONDecoder()
 
 
 def outputs_of(ledger: Ledger) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
+from sdwatch.spool import cancel_marker
 from sdwatch.spool.archive import Spool, move_out, sweep
 from sdwatch.spool.fingerprint import DEEPEST
 from sdwatch.spool.run import Run
@@ -39,6 +40,7 @@ def recover(spool: Spool, clock: Clock) -> list[Path]:
             elif run.ledger.ended:
                 move_out(folder, spool, run.ledger.ended)
             else:
+                cancel_marker.complete(run, spool.inbox)
                 with suppress(OSError):  # publishing sweeps again, and insists
                     run.sweep()
                 to_resume.append(folder)

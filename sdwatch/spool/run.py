@@ -27,7 +27,7 @@ from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.control import is_cancel
 from sdwatch.policy.job.job import Job, Stage, parse_job
 from sdwatch.policy.job.job_images import on_disk
-from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, counted_on, draw_seeds
+from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, counted_on, draw_seeds, point_of
 from sdwatch.policy.job.picture import MOST_PIXELS, PictureData, opened
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
@@ -38,7 +38,8 @@ from sdwatch.spool.journal import each_call, journal_records, read_journal
 from sdwatch.spool.manifest import outputs_of, read_about, write_manifest
 from sdwatch.spool.outside import OutsideFiles, UsedFiles, keep_used
 from sdwatch.spool.thumbnails import sweep_thumbnails
-from sdwatch.system import EntryKind, disk
+from sdwatch.spool.unrecorded import move_aside
+from sdwatch.system import disk
 from sdwatch.system.clock import Clock, iso
 
 JOURNAL = "journal.jsonl"
@@ -319,25 +320,15 @@ class Run:
         disk.sync_folder(self.folder / IMAGES)
 
     def sweep(self) -> None:
-        """Remove files that a death or a full disk left half written. Raises OSError."""
+        """Remove files that a death or a full disk left half written, and move images aside that
+        are not recorded. Raises OSError."""
         disk.sweep_temporaries(self.folder)
         disk.sweep_temporaries(self.folder / IMAGES)
         sweep_thumbnails(self.folder)
-        self._sweep_old_names()
-
-    def _sweep_old_names(self) -> None:
-        """Remove images of earlier versions, named after the whole run id, that are not
-        recorded: such a version died before, and the image is made again under another name.
-        Recorded images keep their names."""
-        folder = self.folder / IMAGES
-        if self.broken or not disk.is_folder(folder):
-            return  # without a readable journal nothing is known to be left over
-        finished = [r for r in self.records if r["event"] == "call_finished"]
-        recorded = {image["name"] for record in finished for image in record["images"]}
-        for entry in disk.entries(folder):
-            is_old = entry.name.startswith(f"{self.run_id}_") and entry.kind is EntryKind.FILE
-            if is_old and entry.name not in recorded:
-                disk.remove(folder / entry.name)
+        if not self.broken:  # without a readable journal nothing is known to be left over
+            images = (image for call in self.ledger.calls.values() for image in call.images or ())
+            ours = (f"{self.run_id}_", f"{run_names.image_prefix(self.run_id)}_")
+            move_aside(self.folder / IMAGES, ours, {image.name for image in images})
 
     def _save(self, call: Call, number: int, data: PictureData, grids: int) -> Image:
         """Save one image, under a name that no other run and no other call has, see
@@ -391,9 +382,16 @@ class Run:
             "warnings": [p.located(JOB_FILE) for p in job.warnings] if job else [],
             **outputs_of(self.ledger),
         }
+        write_manifest(self.folder, about, self._calls())
+
+    def _calls(self) -> Iterator[dict[str, Any]]:
+        """Yield what run.json has of each call: what the journal says, with all values of its
+        point."""
         path = self.folder / JOURNAL
-        calls = () if self.broken else each_call(lambda: journal_records(path))
-        write_manifest(self.folder, about, calls)
+        for call in () if self.broken else each_call(lambda: journal_records(path)):
+            if "values" in call and self.job is not None:
+                call["values"] = self.values_of(point_of(str(call["call"])))
+            yield call
 
     def update_manifest(self) -> None:
         """Write into run.json which outputs are made by now. Raises OSError."""
@@ -401,9 +399,7 @@ class Run:
         if not about:
             return  # somebody edited it
         about.pop("calls", None)  # of a manifest that was written in another form
-        path = self.folder / JOURNAL
-        calls = () if self.broken else each_call(lambda: journal_records(path))
-        write_manifest(self.folder, about | outputs_of(self.ledger), calls)
+        write_manifest(self.folder, about | outputs_of(self.ledger), self._calls())
 
 
 def _parts(data: PictureData, seen: Callable[[bytes], None]) -> Iterator[bytes]:
@@ -429,14 +425,17 @@ def is_cancelled(folder: Path) -> bool:
         return False  # a share that is gone for the moment
 
 
+def read_claimed(folder: Path) -> Mapping[str, Any]:
+    """Return what a run's journal says of its claim; nothing if that cannot be read."""
+    with suppress(OSError):
+        records = journal_records(folder / JOURNAL)
+        return next((record for record in records if record["event"] == "claimed"), {})
+    return {}
+
+
 def read_source(folder: Path) -> str:
     """Return where in the inbox a run came from, by its journal; '' if that cannot be read."""
-    try:
-        records = journal_records(folder / JOURNAL)
-        claimed = next((record for record in records if record["event"] == "claimed"), {})
-    except OSError:
-        return ""
-    return str(claimed.get("source", ""))
+    return str(read_claimed(folder).get("source", ""))
 
 
 def images_beside(job_file: Path) -> frozenset[str] | None:

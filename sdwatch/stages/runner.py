@@ -32,7 +32,6 @@ from sdwatch.policy.job.expansion import OnFailure
 from sdwatch.policy.job.job import Job, Stage
 from sdwatch.policy.job.payload import Call, calls_of, taken_from
 from sdwatch.policy.job.result import Keep
-from sdwatch.policy.job.template import described
 from sdwatch.policy.report.envelope import (
     ErrorEnvelope,
     FailedPoint,
@@ -273,7 +272,7 @@ class StageRunner:
             except (CallFailedError, JobError) as error:
                 envelope = job_envelope(error) if isinstance(error, JobError) else error.envelope
                 first = first or envelope
-                failed.append(failed_point(point, described(job.points.own(point)), envelope))
+                failed.append(failed_point(point, job.about_point(point), envelope))
                 if job.on_failure is OnFailure.STOP:
                     break
         if first is not None:
@@ -336,11 +335,11 @@ class StageRunner:
         self.place = replace(place, call=call.number)
         self._doing = str(self.place)
         made = self._make(call, self._payloads.payload(stage, call))
-        assert made.reply is not None
+        assert made.reply is not None and self._run.job is not None
         reply = made.reply
         facts = {"seconds": self._recorder.seconds, **what_made_it(reply.info)}
         if call.point:
-            facts["values"] = self._run.values_of(call.point)
+            facts["values"] = self._run.job.values_for_others(call.point)
         if made.added:
             facts["added"] = dict(made.added)
         changed, warned = changed_facts(call)

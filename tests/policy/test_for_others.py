@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+import sdwatch
+from sdwatch.policy.failure.ledger import EVENTS
+from sdwatch.policy.job.conduct import OomStep
+from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.job.oom_ladder import ladder, parts_of
+from sdwatch.policy.job.payload import Seeds, calls_of
 from sdwatch.policy.report.for_others import (
     ELSEWHERE,
     OWN_SIGNATURE,
@@ -28,7 +37,9 @@ VELVET = "velvet"
         ("status", [500, None], ["500", VELVET, float("nan"), 10**400, {}]),
         ("counted", [True, False], [VELVET]),
         ("at", ["2026-11-28T10:00:00.123Z"], ["yesterday", "2026-11-28T10:00:00Z velvet"]),
-        ("call", ["1.1", "100.2000"], ["1.1 velvet", VELVET, "１.１"]),
+        ("call", ["1.1", "100.2000"], ["1.1 velvet", VELVET, "１.１", f"{VELVET}.1.1"]),
+        ("call", ["p4.1.1", "p10000.2.7", "1.1-batch2-1"], ["p.1.1", f"1.1-{VELVET}-", "p4"]),
+        ("step", ["batch", "size"], [VELVET]),
         ("diagnosis", ["out of memory", "sdwatch broke"], [VELVET, "out of memory velvet"]),
         ("action", ["restart", "self-test"], [VELVET]),
         ("blame", ["WebUI", "job"], ["webui of anna"]),
@@ -49,6 +60,34 @@ def test_a_field_is_shown_only_in_its_own_form(
         assert fields_of({field: value}, ()).get(field) == value
     for value in refused:
         assert fields_of({field: value}, ()) == {}, value
+
+
+def recorded_events() -> set[str]:
+    """What the code writes into journals."""
+    sources = (
+        path.read_text(encoding="utf-8") for path in Path(sdwatch.__file__).parent.rglob("*.py")
+    )
+    return {name for text in sources for name in re.findall(r'\.record\(\s*"([a-z_]+)"', text)}
+
+
+def test_every_event_of_a_journal_is_shown() -> None:
+    assert len(recorded_events()) > 10
+    assert recorded_events() <= {
+        str(fields_of({"event": e}, ())["event"]) for e in (*EVENTS, "same_fault")
+    }
+
+
+def test_every_id_that_a_call_gets_is_shown() -> None:
+    stages = parse_job(b"matrix: {cfg_scale: [5, 7]}\nprompt: a\n", "a.yaml").stages_of(2, 1)
+    (call,) = calls_of(1, stages[0], Seeds(1, 1, False), (), 2)
+    call = replace(call, fields={**call.fields, "batch_size": 4})
+    steps = (OomStep.BATCH, OomStep.TILED_VAE, OomStep.SIZE)
+    payload = {"batch_size": 4, "width": 1024, "height": 1024}
+    rungs = [rung for rung in ladder(steps, call, payload, None) if not rung.skipped]
+    parts = [part for rung in rungs for part, _ in parts_of(call, rung, 0)]
+    assert len({rung.step for rung in rungs}) > 1
+    for each in (call, *parts):
+        assert fields_of({"call": each.id}, ()) == {"call": each.id}
 
 
 _JSON = st.recursive(

@@ -77,4 +77,4 @@ def test_the_diagram_has_a_line_for_each_row_but_the_stops() -> None:
     assert lines[0] == "stateDiagram-v2"
     assert "    ready --> cooling_down: crashed" in lines
     rows = [event for _, event in TRANSITIONS if event is not Event.STOP]
-    assert len(lines) == len(rows) + 3
+    assert len(lines) == len(rows) + 2

@@ -15,7 +15,7 @@ from sdwatch.policy.failure.recovery import (
     after_self_test,
     counts,
     decide,
-    is_crash,
+    needs_restart,
 )
 
 CURED_BY_RESTART = (
@@ -115,7 +115,7 @@ def test_what_is_not_ours_is_waited_for_and_cools_down_too(diagnosis: Diagnosis)
     decision = decide(diagnosis, 1, managed=False)
     assert decision.action is Action.WAIT
     assert "restart" in decision.why
-    assert is_crash(diagnosis, False, decision)
+    assert needs_restart(diagnosis, False, decision)
 
 
 @pytest.mark.parametrize("managed", [True, False])
@@ -124,8 +124,9 @@ def test_what_was_traced_before_saves_the_restart_and_never_the_second_attempt(
 ) -> None:
     decision = decide(Diagnosis.OUT_OF_MEMORY, 1, known=True, managed=managed)
     assert decision.action is Action.RETRY
+    assert not decision.excuses, "only a self-test excuses"
     assert TRACED_BEFORE in decision.why
-    assert not is_crash(Diagnosis.OUT_OF_MEMORY, False, decision)
+    assert not needs_restart(Diagnosis.OUT_OF_MEMORY, False, decision)
     assert decide(Diagnosis.OUT_OF_MEMORY, 2, known=True).action is Action.SELF_TEST
 
 

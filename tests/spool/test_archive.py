@@ -17,6 +17,7 @@ from sdwatch.errors import SpoolError
 from sdwatch.policy.report.envelope import cancelled_envelope
 from sdwatch.spool import archive, recovery
 from sdwatch.spool.archive import Spool
+from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.system import disk
 from tests.helpers import FakeClock
@@ -121,11 +122,15 @@ def test_a_job_that_was_taken_away_meanwhile_leaves_nothing(spool: Spool, clock:
     assert open_files() == before
 
 
-def test_a_cancelled_job_takes_its_marker_with_it(spool: Spool, clock: FakeClock) -> None:
+@pytest.mark.parametrize("seen", [True, False])
+def test_a_cancelled_job_takes_its_marker_with_it(
+    spool: Spool, clock: FakeClock, seen: bool
+) -> None:
+    """Also where it came after the scan."""
     arrival = arrival_of(spool, clock)
     marker = spool.inbox / "castle.yaml.cancel"
     marker.touch()
-    arrival.marker = "castle.yaml.cancel"
+    arrival.marker = "castle.yaml.cancel" if seen else ""
     run = archive.claim(arrival, spool, clock)
     assert run is not None
     assert run.cancel_asked()
@@ -179,6 +184,118 @@ def test_a_run_that_cannot_be_looked_at_after_its_move_is_published(
     assert run is not None
     monkeypatch.setattr("sdwatch.system.renames._is_same", unreadable_after_a_rename)
     assert archive.publish(run, spool, "done", None).parent == spool.done
+
+
+def cancelled_arrival(spool: Spool, clock: FakeClock) -> Arrival:
+    (spool.inbox / "castle.yaml.cancel").touch()
+    return arrival_of(spool, clock)
+
+
+def marker_in(spool: Spool) -> bool:
+    return (spool.inbox / "castle.yaml.cancel").exists()
+
+
+@pytest.mark.posix_only("on Windows what a death leaves open cannot be removed")
+@pytest.mark.parametrize("number", range(1, 14))
+def test_a_death_at_any_step_of_a_cancelled_claim_cancels_this_job_and_no_other(
+    spool: Spool, clock: FakeClock, number: int
+) -> None:
+    arrival = cancelled_arrival(spool, clock)
+    with at_effect(number, DiedError), suppress(DiedError):
+        archive.claim(arrival, spool, clock)
+    (home,) = homes_of_the_job(spool)
+    to_resume = recovery.recover(spool, clock)
+    assert homes_of_the_job(spool) == [home]
+    assert spool.run_folders() == to_resume
+    if home == "inbox":
+        assert to_resume == []
+        assert marker_in(spool)
+        return
+    (folder,) = to_resume
+    assert Run(folder, clock).cancel_asked()
+    assert not arrival_of(spool, clock).cancelled
+
+
+@pytest.mark.parametrize("number", range(1, 14))
+def test_a_disk_that_refuses_any_one_step_of_a_cancelled_claim_cancels_this_job_and_no_other(
+    spool: Spool, clock: FakeClock, number: int
+) -> None:
+    arrival, run = cancelled_arrival(spool, clock), None
+    with at_effect(number, lambda: OSError(28, "No space left on device")), suppress(OSError):
+        run = archive.claim(arrival, spool, clock)
+    if run is None:
+        assert homes_of_the_job(spool) == ["inbox"]
+        assert spool.run_folders() == []
+        assert marker_in(spool)
+        return
+    assert run.cancel_asked()
+    archive.publish(run, spool, "cancelled", cancelled_envelope())
+    assert not arrival_of(spool, clock).cancelled
+
+
+def test_a_marker_that_cannot_be_removed_cancels_no_other_job(
+    spool: Spool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, while a program keeps it open."""
+    remove, held = disk.remove, [True]
+
+    def refused(path: Path) -> None:
+        if held and path.name.endswith(".cancel"):
+            raise PermissionError(13, "The process cannot access the file", str(path))
+        remove(path)
+
+    monkeypatch.setattr(disk, "remove", refused)
+    run = archive.claim(cancelled_arrival(spool, clock), spool, clock)
+    assert run is not None
+    assert run.cancel_asked()
+    with pytest.raises(PermissionError):
+        archive.publish(run, spool, "cancelled", cancelled_envelope())
+    run.close()
+    next_job = arrival_of(spool, clock)
+    with pytest.raises(OSError, match=run.run_id):
+        archive.claim(next_job, spool, clock)
+    (folder,) = recovery.recover(spool, clock)
+    held.clear()
+    archive.publish(Run(folder, clock), spool, "cancelled", cancelled_envelope())
+    assert not arrival_of(spool, clock).cancelled
+
+
+def test_a_marker_of_the_next_job_is_not_taken_for_that_of_the_last(
+    spool: Spool, clock: FakeClock
+) -> None:
+    arrival = cancelled_arrival(spool, clock)
+    run = archive.claim(arrival, spool, clock)
+    assert run is not None
+    run.close()
+    (spool.inbox / "castle.yaml.cancel").touch()  # while the monitor is away
+    os.utime(spool.inbox / "castle.yaml.cancel", (1, 1))
+    (folder,) = recovery.recover(spool, clock)
+    archive.publish(Run(folder, clock), spool, "cancelled", cancelled_envelope())
+    assert arrival_of(spool, clock).cancelled
+
+
+def test_a_marker_that_is_withdrawn_before_the_claim_cancels_nothing(
+    spool: Spool, clock: FakeClock
+) -> None:
+    arrival = cancelled_arrival(spool, clock)
+    (spool.inbox / "castle.yaml.cancel").unlink()
+    assert archive.claim(arrival, spool, clock) is None
+    assert spool.run_folders() == []
+    assert not arrival_of(spool, clock).cancelled
+
+
+@pytest.mark.posix_only("on Windows what a death leaves open cannot be removed")
+def test_a_marker_that_came_during_a_claim_is_taken_after_a_death(
+    spool: Spool, clock: FakeClock
+) -> None:
+    arrival = arrival_of(spool, clock)
+    (spool.inbox / "castle.yaml.cancel").touch()  # after the scan
+    with at_effect(8, DiedError) as seen, suppress(DiedError):
+        archive.claim(arrival, spool, clock)
+    assert seen[-1] == "rename cancel"
+    (folder,) = recovery.recover(spool, clock)
+    assert Run(folder, clock).cancel_asked()
+    assert not marker_in(spool)
 
 
 @pytest.mark.posix_only("on Windows what a death leaves open cannot be removed")

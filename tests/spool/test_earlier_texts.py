@@ -11,6 +11,7 @@ from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.earlier_texts import RunTexts, learn_earlier_texts
+from sdwatch.spool.manifest import write_manifest
 
 
 def ended(parent: Path, number: int, manifest: object) -> None:
@@ -41,6 +42,17 @@ def test_the_values_of_the_last_points_are_learned_too(tmp_path: Path) -> None:
     ]
     text = "".join(json.dumps(record) + "\n" for record in records)
     (run / "journal.jsonl").write_text(f"{text}[torn", encoding="utf-8")
+    redactor = Redactor()
+    learn_earlier_texts(spool, (), redactor.learn)
+    assert "owl" not in redactor.redact("it said: a purple owl 2999")
+
+
+def test_the_values_of_the_last_points_are_learned_from_the_manifest(tmp_path: Path) -> None:
+    """Those that are part of a prompt are not in the journal."""
+    spool = Spool(tmp_path, "me")
+    calls = [{"call": f"p{n}.1.1", "values": {"animal": f"a purple owl {n}"}} for n in range(3_000)]
+    (spool.done / "20261125-000001.000-x-abcd").mkdir(parents=True)
+    write_manifest(spool.done / "20261125-000001.000-x-abcd", {"job": {"stages": []}}, calls)
     redactor = Redactor()
     learn_earlier_texts(spool, (), redactor.learn)
     assert "owl" not in redactor.redact("it said: a purple owl 2999")

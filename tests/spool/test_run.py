@@ -186,10 +186,49 @@ def test_images_of_an_earlier_version_keep_their_names(run: Run) -> None:
     (new,) = after.finish_call(call(2), [picture()], 0)
     names = {path.name for path in (run.folder / "images").iterdir()}
     assert names == {old, "mine.png", new.name}
+    assert [path.name for path in (run.folder / "unrecorded").iterdir()] == [lost]
     after.write_manifest("done")
     manifest = json.loads((run.folder / "run.json").read_text("utf-8"))
     assert [made["images"][0]["name"] for made in manifest["calls"]] == [old, new.name]
     after.close()
+
+
+def test_images_that_no_record_names_are_moved_aside(run: Run) -> None:
+    """Of a job file that was still being written, and of a call that a death cut off before it was
+    recorded, whose reply had another format the second time."""
+    (first,) = run.finish_call(call(), [picture()], 0)
+    run.record("job_changed", job_id="another")
+    (made,) = run.finish_call(call(2), [picture("JPEG")], 0)
+    images, aside = run.folder / "images", run.folder / "unrecorded"
+    cut_off = made.name.replace(".jpg", ".png")
+    for _ in range(2):  # twice: nothing is overwritten
+        (images / cut_off).write_bytes(picture())
+        run.sweep()
+    assert [path.name for path in images.iterdir()] == [made.name]
+    assert {path.name for path in aside.iterdir()} == {first.name, cut_off, f"2-{cut_off}"}
+
+
+@pytest.mark.posix_only("links need a privilege on Windows")
+def test_a_link_named_like_an_image_is_moved_and_not_followed(run: Run, tmp_path: Path) -> None:
+    (made,) = run.finish_call(call(), [picture()], 0)
+    elsewhere = tmp_path / "elsewhere.png"
+    elsewhere.write_bytes(picture())
+    link = made.name.replace("_001", "_002")
+    (run.folder / "images" / link).symlink_to(elsewhere)
+    run.sweep()
+    assert (run.folder / "unrecorded" / link).is_symlink()
+    assert elsewhere.read_bytes() == picture()
+
+
+def test_without_a_readable_journal_no_image_is_moved(run: Run) -> None:
+    (made,) = run.finish_call(call(), [picture()], 0)
+    run.close()
+    with (run.folder / JOURNAL).open("a", encoding="utf-8") as file:
+        file.write('{"event": "call_finished", "call": "1.2", "images": 5}\n')
+    after = again(run)
+    assert after.broken
+    after.sweep()
+    assert (run.folder / "images" / made.name).is_file()
 
 
 def test_a_finished_call_is_known_after_a_restart(run: Run) -> None:

@@ -111,8 +111,8 @@ class CallLedger:
 
 @dataclass
 class Ledger:
-    """The calls of a run so far. `random_seed`: for all that is left to chance, None where that is
-    seeds alone; `used`: the digests of the files outside of the job that it is read with;
+    """The calls of a run so far. `random_seed`: from which all is picked that the job leaves to chance;
+    None if that is only the seeds; `used`: the digests of the files outside of the job that it is read with;
     `outputs`: the name of each image's output, planned or made; `made`: the images whose outputs
     are made; `outputs_refused`: why some are not, ''. `seconds`: that all attempts took together,
     without those that a death cut off."""
@@ -137,36 +137,48 @@ class Ledger:
     def apply(self, record: Record) -> None:
         """Apply one record of the journal; unknown events change nothing."""
         event = record.get("event")
-        if event == "claimed":
-            self.claimed = dict(record)
-        elif event == "planned":
-            self.job_id = str(record.get("job_id", ""))
-            self.seeds = list(record["seeds"])
-            random_seed = record.get("random_seed")
-            self.random_seed = None if random_seed is None else int(random_seed)
-            self.used = {str(k): str(v) for k, v in dict(record.get("used") or {}).items()}
-        elif event == "job_changed":  # results of an incomplete job are not part of the whole one
-            self.seeds = None
-            self.calls.clear()
-            self.outputs.clear()
-            self.made.clear()
-        elif event == "evidence":
-            self.evidence.extend(record["files"])
-        elif event == "images_dropped":
-            self._drop(frozenset(map(str, record["images"])))
-        elif event == "outputs_planned":
-            self.outputs.update({str(k): str(v) for k, v in record["outputs"].items()})
-        elif event == "outputs_made":
-            self.made.update(map(str, record["images"]))
-            self.outputs_refused = ""
-        elif event == "outputs_refused":
-            self.outputs_refused = str(record["why"])
-        elif event == "ended":
-            self.ended = str(record["outcome"])
+        if event in _RUN_EVENTS:
+            _RUN_EVENTS[event](self, record)
         elif event in _CALL_EVENTS:
             _CALL_EVENTS[event](self.call(str(record["call"])), record)
             if event in _ENDS:
                 self.seconds += seconds_of(record)
+
+    def _claim(self, record: Record) -> None:
+        self.claimed = dict(record)
+
+    def _plan(self, record: Record) -> None:
+        self.job_id = str(record.get("job_id", ""))
+        self.seeds = list(record["seeds"])
+        random_seed = record.get("random_seed")
+        self.random_seed = None if random_seed is None else int(random_seed)
+        self.used = {str(k): str(v) for k, v in dict(record.get("used") or {}).items()}
+
+    def _start_over(self, _: Record) -> None:
+        """Forget the results of an incomplete job: they are not part of the whole one."""
+        self.seeds = None
+        self.calls.clear()
+        self.outputs.clear()
+        self.made.clear()
+
+    def _add_evidence(self, record: Record) -> None:
+        self.evidence.extend(record["files"])
+
+    def _drop_images(self, record: Record) -> None:
+        self._drop(frozenset(map(str, record["images"])))
+
+    def _plan_outputs(self, record: Record) -> None:
+        self.outputs.update({str(k): str(v) for k, v in record["outputs"].items()})
+
+    def _make_outputs(self, record: Record) -> None:
+        self.made.update(map(str, record["images"]))
+        self.outputs_refused = ""
+
+    def _refuse_outputs(self, record: Record) -> None:
+        self.outputs_refused = str(record["why"])
+
+    def _end(self, record: Record) -> None:
+        self.ended = str(record["outcome"])
 
     def _drop(self, names: frozenset[str]) -> None:
         for call in self.calls.values():
@@ -261,6 +273,21 @@ _CALL_EVENTS = {
     "call_finished": _finished,
     "oom_step": _changed,
 }
+
+_RUN_EVENTS = {
+    "claimed": Ledger._claim,
+    "planned": Ledger._plan,
+    "job_changed": Ledger._start_over,
+    "evidence": Ledger._add_evidence,
+    "images_dropped": Ledger._drop_images,
+    "outputs_planned": Ledger._plan_outputs,
+    "outputs_made": Ledger._make_outputs,
+    "outputs_refused": Ledger._refuse_outputs,
+    "ended": Ledger._end,
+}
+
+EVENTS = (*_RUN_EVENTS, *_CALL_EVENTS)
+"""All that change a ledger. A journal has `same_fault` too: a note that changes nothing."""
 
 _ENDS = ("call_finished", "call_failed", "call_given_up")
 """Each ends an attempt, and says how many seconds it took."""

@@ -144,7 +144,8 @@ _GROUNDS = {
     Ground.NOT_OURS: "sdwatch did not start this WebUI and cannot restart it",
     Ground.HEALTHY: "the WebUI passed its self-test and fails only this call",
     Ground.HEALTHY_WHEN_FRESH: (
-        "this was the first call after a restart and failed, and the WebUI passed its self-test"
+        "this was the first call after a restart and failed, and the WebUI passed its self-test: "
+        "no other call can have harmed it, so it is the job"
     ),
     Ground.WAS_UNUSABLE: "the WebUI was unusable until its restart, so that attempt does not count",
     Ground.UNHEALTHY: "the WebUI fails its self-test: {unhealthy}",
@@ -161,18 +162,15 @@ _GROUNDS = {
 @dataclass(frozen=True)
 class Decision:
     """What the gate decided. `times`: how often the call failed or was sent, if the ground counts
-    that; `unhealthy`: why the WebUI failed its self-test, for people."""
+    that; `unhealthy`: why the WebUI failed its self-test, for people. `excuses`: after a self-test,
+    the call's last attempt does not count."""
 
     action: Action
     ground: Ground
     blame: Blamed | None = None  # of a call that failed for good after a self-test
     times: int = 0
     unhealthy: str = ""
-
-    @property
-    def excuses(self) -> bool:
-        """Return whether a decision after a self-test means that the last attempt doesn't count."""
-        return self.action in (Action.HOLD, Action.RETRY)
+    excuses: bool = False
 
     @property
     def why(self) -> str:
@@ -196,7 +194,7 @@ def counts(diagnosis: Diagnosis) -> bool:
 _ENDS_A_LIFE = (Diagnosis.CRASH, Diagnosis.STUCK, Diagnosis.POISONED)
 
 
-def is_crash(diagnosis: Diagnosis, poisons: bool, decision: Decision) -> bool:
+def needs_restart(diagnosis: Diagnosis, poisons: bool, decision: Decision) -> bool:
     """Return whether the WebUI must be restarted after a failure. After a second server error from
     a WebUI that still answers, the self-test decides that. `poisons`: see Explanation."""
     again = decision.action in (Action.RESTART, Action.WAIT)
@@ -285,5 +283,5 @@ def after_self_test(
     if sent >= SENT_AT_MOST:
         return Decision(Action.FAIL, Ground.SENT_TOO_OFTEN, Blamed.WEBUI, times=sent)
     if result is SelfTestResult.PASSED_AFTER_RESTART:
-        return Decision(Action.RETRY, Ground.WAS_UNUSABLE)
-    return Decision(Action.HOLD, Ground.UNHEALTHY, unhealthy=unhealthy)
+        return Decision(Action.RETRY, Ground.WAS_UNUSABLE, excuses=True)
+    return Decision(Action.HOLD, Ground.UNHEALTHY, unhealthy=unhealthy, excuses=True)

@@ -34,6 +34,7 @@ from sdwatch.policy.job.schema import (
     read_model,
     some_of,
 )
+from sdwatch.policy.job.shown_values import may_hold_text, shown_value
 from sdwatch.policy.job.sources import Sources
 from sdwatch.policy.job.table import Table
 from sdwatch.policy.job.text_rows import MOST_NAMES, WrongTextError, text_beside
@@ -300,8 +301,9 @@ class _Reader:
         for values in excluded:
             for name, value in values.items():
                 if value.text not in there[name]:
-                    has = some_of(list(map(shown, there[name])))
-                    self.fail(value, f"{name} is never {found(value)}, its list has {has}")
+                    has = some_of([shown_value(v, may_hold_text(name)) for v in there[name]])
+                    never = shown_value(value.text, may_hold_text(name))
+                    self.fail(value, f"{name} is never {never}, its list has {has}")
 
     def combination(self, part: str, names: Sequence[str], node: Node) -> Values:
         if not isinstance(node, Mapping) or not node.entries:

@@ -49,6 +49,7 @@ from sdwatch.policy.job.scripts import (
     misshapen,
     with_images,
 )
+from sdwatch.policy.job.shown_values import described, without_texts
 from sdwatch.policy.job.sources import Sources
 from sdwatch.policy.job.stage_kinds import (
     IMAGE_FIELDS,
@@ -98,7 +99,8 @@ class Job:
     its first point, and nearly always of its only one; `sizes`: width and height in pixels of the
     images beside it, by name, when it was read; `named`: the files beside it that it names;
     `random_seed`: for all that is left to chance, None if the run picks one; `keep`: the stages
-    whose pictures are part of the result; `outputs`: how they are named for people."""
+    whose pictures are part of the result; `outputs`: how they are named for people; `texts`: the
+    names of values that are part of prompts."""
 
     name: str
     priority: int
@@ -116,6 +118,15 @@ class Job:
     make: Callable[[int, int], tuple[Stage, ...]] | None = dataclass_field(
         default=None, compare=False, repr=False
     )
+    texts: frozenset[str] = frozenset()
+
+    def about_point(self, point: int) -> str:
+        """Return the values by which a point differs, for people, without prompts."""
+        return described(self.points.own(point), self.texts)
+
+    def values_for_others(self, point: int) -> dict[str, str]:
+        """Return the values of a point that are no part of a prompt, as texts."""
+        return without_texts(self.points.values(point), self.texts)
 
     def stages_of(self, point: int, random_seed: int) -> tuple[Stage, ...]:
         """Return the stages of a point; `random_seed`: for all that is left to chance. Raises
@@ -255,6 +266,7 @@ class _JobReader:
             self.outputs(header.get("outputs") or {}, keys, expansion.names),
             self.sources,
             partial(self.make, template) if template.varies else None,
+            template.texts,
         )
 
     def note_places(self, template: Template) -> None:

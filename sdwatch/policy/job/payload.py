@@ -94,6 +94,14 @@ class Call:
     changed: Changed | None = None
 
 
+CALL_ID = (
+    r"(?:p\d{1,8}\.)?\d{1,4}\.\d{1,6}"
+    r"(?:-(?:batch\d{1,4}|tiled|\d{1,6}(?:[x_]\d{1,6})?x?)-\d{1,6})?"
+)
+"""The id of a call: perhaps its point, its stage, its number; of one that was made instead of it
+after out of memory, how and which."""
+
+
 def point_of(call_id: str) -> int:
     """Return the point of a call by its id; 0 where there is only one."""
     first = call_id.partition(".")[0]

@@ -13,12 +13,12 @@ from sdwatch.policy.job.filling import MOST_FILLED, FilledTooLongError, Filler, 
 from sdwatch.policy.job.job_files import Entries
 from sdwatch.policy.job.points import Axis, Values
 from sdwatch.policy.job.schema import Written, nearest
+from sdwatch.policy.job.shown_values import described, may_hold_text
 from sdwatch.policy.job.stage_kinds import PROMPTS, STAGES, StageKind
 from sdwatch.policy.job.wildcards import Wildcards
 
 _MAY_BE_UNUSED = ("repeat", "image.stem")
 _NEVER_FILLED = ("id", "payload", "fan_out")  # fields that no name gives a value by being equal
-_MOST_NAMED = 4  # values of a point, in a message
 _MOST_PROBLEMS = 100
 
 
@@ -127,9 +127,23 @@ class Template:
         } | {name for own, name in self._own if own not in PROMPTS}
         return frozenset(self.expansion.names) - bound
 
+    @property
+    def texts(self) -> frozenset[str]:
+        """Return the names whose values are part of a prompt, or of a field that may hold
+        one."""
+        found = {
+            name
+            for part in self.written
+            for key, value in part.entries
+            if may_hold_text(key.text)
+            for _, name in names_in(value)
+        } | {name for own, name in self._own if may_hold_text(own)}
+        return frozenset(found | {"image"} if "image.stem" in found else found)
+
     def about(self, number: int) -> str:
         """Return which point that is, by the values that make it differ, for people."""
-        return f"point {number} ({described(self.expansion.points.own(number))})"
+        own = self.expansion.points.own(number)
+        return f"point {number} ({described(own, self.texts)})"
 
     def _owners(self) -> Iterator[tuple[int, str]]:
         return ((i, name) for i, (_, name) in zip(self._own_parts, self._own, strict=True))
@@ -274,18 +288,6 @@ def _why_not_fixed(name: str, field: str, expansion: Expansion) -> str:
 def _no_value(name: str, expansion: Expansion) -> str:
     near = nearest(name, expansion.names) if expansion.names else ""
     return f"${{{name}}} has no value{near}; write $${{{name}}} for the text itself"
-
-
-def described(values: Values) -> str:
-    """Return the values of a point for people; a prompt, and a long text, which may be one, only by
-    its length."""
-    named = [f"{name} = {_shown(name, value.text)}" for name, value in values.items()]
-    more = [f"and {len(named) - _MOST_NAMED} more"] if len(named) > _MOST_NAMED else []
-    return ", ".join([*named[:_MOST_NAMED], *more])
-
-
-def _shown(name: str, text: str) -> str:
-    return f"a text of {len(text):,} characters" if name in PROMPTS else shown(text)
 
 
 def _as_images(kind: StageKind, name: str, value: Scalar) -> Node:

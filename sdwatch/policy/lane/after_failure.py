@@ -26,7 +26,7 @@ from sdwatch.policy.failure.recovery import (
     counts,
     decide,
     in_words,
-    is_crash,
+    needs_restart,
     may_still_generate,
     time_limit,
 )
@@ -130,7 +130,7 @@ def _conclude(turn: Turn, call: LaneCall, decision: Decision) -> None:
     assert tail is not None
     diagnosis, error = tail.explanation.diagnosis, tail.error
     freed = decision.action is Action.INTERRUPT
-    crashed = is_crash(diagnosis, tail.explanation.poisons, decision) and not freed
+    crashed = needs_restart(diagnosis, tail.explanation.poisons, decision) and not freed
     call = abandoned(turn, call)
     if crashed:
         request = call.request

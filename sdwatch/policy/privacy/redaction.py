@@ -2,8 +2,9 @@
 
 A prompt comes back in many forms: whole, by line or phrase, JSON-escaped, as a repr, wrapped at
 80 columns (SD.Next), or in passages ("the following part of your input was truncated"), which are
-found however they were cut (see passages.py). Nothing that a WebUI wrote is cut before it was here,
-but for what has a mark where it was cut (see printable.py): what is next to that goes with it.
+found however they were cut (see passages.py). So redact before you cut: half a prompt is hard to
+recognise. Where a text was cut before, there is a mark (see printable.py), and what touches the
+mark is removed, too.
 """
 
 from __future__ import annotations

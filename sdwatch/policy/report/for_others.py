@@ -14,8 +14,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
+from sdwatch.policy.failure.ledger import EVENTS
 from sdwatch.policy.failure.recovery import Action, Ground
 from sdwatch.policy.failure.tracebacks import Frame, frames, tracebacks
+from sdwatch.policy.job.conduct import OomStep
+from sdwatch.policy.job.payload import CALL_ID
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.policy.report.envelope import Unsent
@@ -46,11 +49,6 @@ def _one_of(*codes: Iterable[Any]) -> _Check:
     return lambda value: value if isinstance(value, str) and value in known else None
 
 
-_EVENTS = (
-    *("claimed", "planned", "job_changed", "call_started", "call_failed", "call_proven"),
-    *("call_given_up", "call_finished", "same_fault", "evidence", "ended"),
-    *("images_dropped", "outputs_planned", "outputs_made", "outputs_refused"),
-)
 _NUMBERS = (
     *("attempt", "incarnation", "generation", "status", "exit_code", "seconds", "after", "times"),
     *("counted", "crashed", "first_call", "well", "excused", "repeats", "self_test_passed"),
@@ -62,8 +60,9 @@ _EXCEPTION = _text(
 _FIELDS: dict[str, _Check] = {
     **dict.fromkeys(_NUMBERS, _number),
     "at": _text(r"\d{4}-\d\d-\d\dT[\d:.]{5,16}Z"),
-    "event": _one_of(_EVENTS),
-    "call": _text(r"\d{1,4}\.\d{1,6}"),
+    "event": _one_of(EVENTS, ("same_fault",)),
+    "call": _text(CALL_ID),
+    "step": _one_of(OomStep),
     "diagnosis": _one_of(Diagnosis, Unsent),
     "action": _one_of(Action),
     "ground": _one_of(Ground),
