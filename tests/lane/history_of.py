@@ -10,6 +10,7 @@ from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureKey
 from sdwatch.policy.failure.hold_reason import Cure, HoldCode, HoldKey, HoldReason
+from sdwatch.policy.lane.advance import next_deadline
 from sdwatch.policy.lane.effects import (
     Adopt,
     Answer,
@@ -192,6 +193,20 @@ class Told:
     def cleaned(self, **more: Any) -> Told:
         self.one(CleanUp)
         return self.tell(CleanedUp(**more))
+
+
+def spins(state: LaneState, now: Instant) -> bool:
+    """Whether a lane to which nothing happens would wake up at once again and again, and do
+    nothing."""
+    for _ in range(3):
+        if next_deadline(state, now) > now.boot:
+            return False
+        before = state
+        state, effects = step(state, DeadlinePassed(), now)
+        if effects or replace(state, at=None) != replace(before, at=None):
+            return False
+        now = replace(now, boot=now.boot + 0.001, wall=now.wall + 0.001)  # clocks are that coarse
+    return True
 
 
 def plain_error() -> WebUIError:

@@ -47,7 +47,7 @@ from sdwatch.policy.lane.events import (
 )
 from sdwatch.policy.lane.history import History, IdleFailure
 from sdwatch.policy.lane.state import NEVER, RecycleLimits, Setup, new_lane
-from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready
+from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready, spins
 
 HEALTHY = ProbeAnswered(Health.READY)
 FROZEN = ProbeAnswered(Health.FAILED, because("no answer", Cure.TIME), seen="timed out")
@@ -530,3 +530,26 @@ def test_a_person_who_fixed_it_ends_the_cool_down_after_jobs_and_no_other() -> N
     assert history.has(AskForHold)
     crashed = ready().died().tell(Released())
     assert not crashed.has(AskForHold)
+
+
+# -- a lane at rest
+
+
+def test_a_stop_that_waits_for_a_record_does_not_spin() -> None:
+    history = ready().request().sent().fails(Diagnosis.INTERRUPTED)
+    history.tell(Stop())
+    history.at = history.state.checks.next + 1
+    assert not spins(history.state, history.now)
+
+
+def test_nothing_that_waits_for_a_start_spins_in_a_cool_down() -> None:
+    crash = Crash("crash", Instant(0.0, 999.0, "boot"))
+    history = new(history=History((60.0,), (crash,)))
+    history.tell(StartFailed(LACKS.reason, 1, answers=True))
+    assert history.state.life is State.NOT_USABLE
+    history.tell(CallsAllowed(frees=True)).one(StopTree)
+    history.tell(TreeStopped(), CallsAllowed())
+    assert history.state.nothing_runs
+    assert not spins(history.state, history.now)
+    assert next_deadline(history.state, history.now) == 1059.0
+    assert history.later(59).allowed().has(Start)

@@ -7,7 +7,7 @@ reaped. The promises are asserted where an effect is performed."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUIServerError, WebUIUnreachableError
@@ -84,7 +84,7 @@ from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import NEVER, LaneState, Setup, new_lane
 from sdwatch.webui.process.crash_history import _fields_of, _Past
-from tests.lane.history_of import COOLDOWN, WANTED, because, explained
+from tests.lane.history_of import COOLDOWN, WANTED, because, explained, spins
 
 SLOW = (Adopt, Start, AskForHold, StopTree, Probe, ReadLists, RunSelfTest, DrawForAdvice, CleanUp)
 
@@ -150,7 +150,6 @@ class World:
         self.alive = False
         self.kind = False  # everything goes well from now on
         self.trace: list[str] = []
-        self.in_vain = 0  # wake-ups in a row that changed nothing
         self.start_monitor()
 
     @property
@@ -197,6 +196,7 @@ class World:
             self.delivered_exits.add(event.incarnation)
         self.state, effects = step(self.state, event, self.now)
         self.trace.append(f"{self.at:.1f} {event} -> {effects} | {self.brief()}")
+        assert not spins(self.state, self.now), f"it spins: {self.brief()}"
         for number, effect in enumerate(effects):
             if not self.kind and self.draw(400) == 0:
                 self.trace.append(f"(only {number} of the effects)")
@@ -639,9 +639,5 @@ class World:
             return
         wanted = next_deadline(self.state, self.now)
         assert wanted < NEVER, f"it waits forever: {self.brief()}"
-        before, at_once = self.state, wanted <= self.at
         self.at = max(wanted, self.at) + 0.001  # the wall clock's numbers are that coarse
         self.tell(DeadlinePassed())
-        same = replace(self.state, at=None) == replace(before, at=None)
-        self.in_vain = self.in_vain + 1 if at_once and same else 0
-        assert self.in_vain < 3, f"it spins: {self.brief()}"
