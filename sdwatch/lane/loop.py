@@ -73,8 +73,9 @@ from sdwatch.policy.lane.events import (
     DeadlinePassed,
     LaneEvent,
     ListsRead,
+    NotPosted,
     ProcessExited,
-    Replied,
+    ReplyArrived,
     SizeTested,
     StartFailed,
     Stop,
@@ -86,6 +87,7 @@ from sdwatch.policy.lane.state import CallPhase, Checks, Freed, LaneState, Up, n
 from sdwatch.system.log_events import LogEvent, about, bound
 from sdwatch.webui.http.call import CallHandle, Captured, Sent
 from sdwatch.webui.http.call_loop import CallLoop
+from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.http.roles import CallSettings, LaneProcess
 from sdwatch.webui.process.incarnation import WebUIExit
 
@@ -378,19 +380,28 @@ class LaneLoop(CallLoop):
 
     def _start_post(self, handle: CallHandle, sent: Sent) -> None:
         def broken(error: Exception) -> None:
-            failed = WebUIError(f"internal error of the request: {error!r}")
-            self.tell(Replied(handle.id, sent.number, failed))
+            self.tell(NotPosted(handle.id, sent.number, repr(error)))
 
         self._poster.post(sent, lambda: self._send(handle, sent), broken)
 
     def _send(self, handle: CallHandle, sent: Sent) -> None:
         self._poster.wait_for_interrupt()  # else it would hit this one
-        try:
-            self.effects.before_post(handle)
-            if not sent.given_up:  # the next one may be watched by now
-                self.samples.start(handle, sent)
-        finally:
-            super()._send(handle, sent)
+        self.effects.before_post(handle)
+        if sent.given_up:  # the next one may be watched by now
+            self.tell(NotPosted(handle.id, sent.number))
+            return
+        self.samples.start(handle, sent)
+        super()._send(handle, sent)
+
+    def _generate(self, handle: CallHandle, sent: Sent) -> Reply:
+        if handle.prompt is not None:
+            return super()._generate(handle, sent)
+        return self._context.client.generate_images(
+            handle.call.stage,
+            handle.call.payload,
+            lambda: sent.given_up,
+            arrived=lambda: self.tell(ReplyArrived(handle.id, sent.number)),
+        )
 
     def _clean_up(self, effect: CleanUp) -> None:
         """Undo what the WebUI kept of a call, after all that the call does with its settings: it

@@ -35,6 +35,7 @@ from sdwatch.policy.lane.events import (
     HoldChecked,
     LaneEvent,
     ListsRead,
+    PostStarted,
     ProcessExited,
     Recorded,
     Replied,
@@ -155,6 +156,13 @@ class Told:
 
     def sent(self) -> Told:
         """A call that was announced is recorded and goes out."""
+        self.posted()
+        served = self.state.served
+        assert served is not None
+        return self.tell(PostStarted(served.id, served.number))
+
+    def posted(self) -> Told:
+        """A call that was announced is recorded, and is about to go out."""
         before = self.one(BeforePost)
         self.tell(Recorded(before.call, before.number))
         self.one(Post)

@@ -32,6 +32,7 @@ from sdwatch.policy.lane.events import (
     DeadlinePassed,
     InterruptRefused,
     LaneEvent,
+    PostStarted,
     Replied,
     RunGone,
     TracebackComplete,
@@ -151,21 +152,19 @@ class CallLoop:
 
     def _send(self, handle: CallHandle, sent: Sent) -> None:
         """Send one POST and check its reply: a 200 alone is no success."""
-        with bound(**handle.facts):
-            self._send_now(handle, sent)
-
-    def _send_now(self, handle: CallHandle, sent: Sent) -> None:
         call = handle.call
 
         def generate() -> Reply:
-            reply = self._generate(handle, lambda: sent.given_up)
+            reply = self._generate(handle, sent)
             if not (sent.given_up or sent.interrupted):
                 found.append(self._reply_checks.check(call.stage, call.payload, reply))
             return reply
 
         found: list[object] = []
         sent.is_under_way = True
-        result = result_of(generate, call.stage)
+        self.tell(PostStarted(handle.id, sent.number))
+        with bound(**handle.facts):
+            result = result_of(generate, call.stage)
         sent.is_under_way = False
         if isinstance(result, WebUIError):
             self.tell(Replied(handle.id, sent.number, result))
@@ -173,11 +172,13 @@ class CallLoop:
             reply = result, found[0] if found else ()
             self.tell(Replied(handle.id, sent.number, None, reply))
 
-    def _generate(self, handle: CallHandle, given_up: Callable[[], bool]) -> Reply:
+    def _generate(self, handle: CallHandle, sent: Sent) -> Reply:
         client, call = self._client, handle.call
         if handle.prompt is not None and isinstance(client, QueueingClient):
-            return client.generate_queued(call.stage, call.payload, given_up, handle.prompt)
-        return client.generate_images(call.stage, call.payload, given_up)
+            return client.generate_queued(
+                call.stage, call.payload, lambda: sent.given_up, handle.prompt
+            )
+        return client.generate_images(call.stage, call.payload, lambda: sent.given_up)
 
     def _abandon(self, effect: Abandon) -> None:
         handle = self._handles.get(effect.call)
