@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import LaneError, RunCancelledError
+from sdwatch.lane import loop
 from sdwatch.lane.context import LaneSettings
 from sdwatch.lane.lane import Lane
 from sdwatch.lane.webui_effects import WebUIEffects
 from sdwatch.policy.lane import attempts
 from sdwatch.policy.lane.events import DeadlinePassed
+from sdwatch.policy.lane.state import LaneState
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http import client
 from sdwatch.webui.http.call import Outcome
@@ -131,8 +133,8 @@ def test_a_helper_that_hangs_keeps_no_stop_from_ending(
         return real(self, *args)
 
     with lane_of(simulator(health={"interval": 0.1}), tmp_path / "state", (0.1,)) as lane:
-        loop = lane.loop
-        loop.state = replace(loop.state, setup=replace(loop.state.setup, stop_limit=0.2))
+        of_lane = lane.loop
+        of_lane.state = replace(of_lane.state, setup=replace(of_lane.state.setup, stop_limit=0.2))
         monkeypatch.setattr(WebUIEffects, what, hung)
         if what == "clean_up":
             with calling(lane, RunControl(), PAYLOAD):
@@ -143,7 +145,7 @@ def test_a_helper_that_hangs_keeps_no_stop_from_ending(
         lane.start_stop()
         lane.finish_stop()
         assert hangs.is_set()
-        assert not loop.thread.is_alive()
+        assert not of_lane.thread.is_alive()
         assert not lane.process.is_process_alive()
         may_end.set()
 
@@ -197,7 +199,7 @@ def test_a_call_that_was_not_sent_yet_when_the_webui_died_keeps_both_attempts(
     monkeypatch.setattr(attempts, "EXIT_WAIT", 0.0)
     prepares, may_send = threading.Event(), threading.Event()
 
-    def slow(self: WebUIEffects, handle: Any) -> None:
+    def slow(*_: Any) -> None:
         prepares.set()
         may_send.wait(60)
 
@@ -218,7 +220,7 @@ def test_a_call_that_was_not_sent_yet_when_the_webui_died_keeps_both_attempts(
 def test_a_post_that_cannot_be_prepared_is_not_sent_and_the_lane_continues(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: WebUIEffects, handle: Any) -> None:
+    def broken(*_: Any) -> None:
         raise ValueError("a bug")
 
     with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
@@ -236,3 +238,61 @@ def test_a_post_that_cannot_be_prepared_is_not_sent_and_the_lane_continues(
 def has_seen_exit(lane: Lane) -> bool:
     served = lane.loop.state.served
     return served is not None and served.exited is not None
+
+
+def ends_of_one_call(lane: Lane) -> list[Outcome | Exception]:
+    """How it ends; nothing, if it waits forever."""
+    ends: list[Outcome | Exception] = []
+
+    def call() -> None:
+        api = lane.api(EvidenceRecorder(), RunControl())
+        try:
+            ends.append(api.generate_images_with_recovery("txt2img", PAYLOAD))
+        except Exception as error:  # noqa: BLE001 - the thread's outer edge
+            ends.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(30)
+    return ends
+
+
+def once(real: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
+    """Breaks the first time that this is so."""
+    broken: list[int] = []
+
+    def act(*args: Any) -> Any:
+        if not broken and when(*args):
+            broken.append(1)
+            raise ValueError("a bug")
+        return real(*args)
+
+    return act
+
+
+def test_a_run_that_was_answered_hears_so_whatever_breaks_beside_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drops(before: LaneState, after: LaneState) -> bool:
+        return bool(before.calls) and not after.calls
+
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        monkeypatch.setattr(loop, "_may_act", once(loop._may_act, drops))
+        assert [isinstance(end, Outcome) and end.ok for end in ends_of_one_call(lane)] == [True]
+        monkeypatch.setattr(
+            lane.loop.warnings, "add", once(lane.loop.warnings.add, lambda *_: True)
+        )
+        wait_until(lambda: lane.ready, why="it was probed")
+        assert [isinstance(end, Outcome) and end.ok for end in ends_of_one_call(lane)] == [True]
+        wait_until(lambda: lane.ready, why="it was probed")
+
+
+def test_a_run_whose_request_breaks_does_not_wait_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requested = once(attempts.on_requested, lambda *_: True)
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        monkeypatch.setattr(attempts, "on_requested", requested)
+        assert [type(end) for end in ends_of_one_call(lane)] == [LaneError]
+        wait_until(lambda: lane.ready, why="it was probed")
+        assert [type(end) for end in ends_of_one_call(lane)] == [Outcome]

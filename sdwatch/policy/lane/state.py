@@ -188,9 +188,10 @@ class LaneCall:
 
     `number`: of its POST, counted from 1 over the life of its ledger; `incarnation` and `first`: to
     which it went, and whether no other call went there before. `started`: the POST went out;
-    `arrived`: its whole reply is here. `deadline`: of the phase, on the boot clock. `exited`: its process ended. `lost`: an external WebUI may still generate it.
-    `in_flight`: the POST has no reply yet. `tail`: its last failure, None before. `crashes`: of the
-    WebUI, by this call and not excused. `given_up`: it ends at the next point where that is safe.
+    `arrived`: its whole reply is here. `deadline`: of the phase, on the boot clock. `exited`: its
+    process ended. `lost`: an external WebUI may still generate it. `in_flight`: the POST has no
+    reply yet. `tail`: its last failure, None before. `crashes`: of the WebUI, by this call and not
+    excused. `given_up`: it ends at the next point where that is safe.
     """
 
     request: CallRequested

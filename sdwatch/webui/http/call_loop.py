@@ -29,6 +29,7 @@ from sdwatch.policy.lane.effects import (
     ToRun,
 )
 from sdwatch.policy.lane.events import (
+    CallRequested,
     DeadlinePassed,
     InterruptRefused,
     LaneEvent,
@@ -118,14 +119,22 @@ class CallLoop:
         self._step(event)
 
     def _step(self, event: LaneEvent) -> None:
+        if isinstance(event, CallRequested) and (handle := self._handles.get(event.call)):
+            handle.is_requested = True
         before = self.state
         self.state, effects = step(before, event, self._now())
-        self._changed(before)
-        for effect in effects:
-            if isinstance(effect, ToRun):
-                self._to_run(effect)
-            else:
-                self._performers[type(effect)](effect)
+        try:
+            self._changed(before)
+            for effect in effects:
+                if isinstance(effect, ToRun):
+                    self._to_run(effect)
+                else:
+                    self._performers[type(effect)](effect)
+        except Exception:
+            # Whatever else failed: no other message would follow for a run that was answered.
+            for answer in (each for each in effects if isinstance(each, Answer)):
+                CallLoop._to_run(self, answer)
+            raise
         if isinstance(event, RunGone):
             self._handles.pop(event.call, None)
 
