@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from typing import Any
 
 from sdwatch.errors import WebUIError
@@ -21,6 +20,8 @@ from sdwatch.lane.call_samples import CallSamples
 from sdwatch.lane.context import LaneContext
 from sdwatch.lane.holding_view import news_words, without_prompts
 from sdwatch.lane.internal_errors import (
+    after_error,
+    answers_after_error,
     assume_hold,
     no_probe,
     no_test,
@@ -44,7 +45,6 @@ from sdwatch.policy.lane.effects import (
     AskForHold,
     AwaitTraceback,
     BringBack,
-    Broken,
     CaptureTail,
     CleanUp,
     CutShort,
@@ -73,8 +73,9 @@ from sdwatch.policy.lane.events import (
     DeadlinePassed,
     LaneEvent,
     ListsRead,
+    NotPosted,
     ProcessExited,
-    Replied,
+    ReplyArrived,
     SizeTested,
     StartFailed,
     Stop,
@@ -82,17 +83,17 @@ from sdwatch.policy.lane.events import (
     TracebackComplete,
 )
 from sdwatch.policy.lane.holds import CrashSeen, Holding
-from sdwatch.policy.lane.state import CallPhase, Checks, Freed, LaneState, Up, new_lane
+from sdwatch.policy.lane.state import CallPhase, Freed, LaneState, new_lane
 from sdwatch.system.log_events import LogEvent, about, bound
 from sdwatch.webui.http.call import CallHandle, Captured, Sent
 from sdwatch.webui.http.call_loop import CallLoop
+from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.http.roles import CallSettings, LaneProcess
 from sdwatch.webui.process.incarnation import WebUIExit
 
 log = logging.getLogger("sdwatch.lane")
 
 _AFTER_AN_ERROR_S = 2.0
-_AFTER_AN_ERROR = {State.STARTING: State.DOWN, State.READY: State.NOT_USABLE}
 
 
 class LaneLoop(CallLoop):
@@ -231,27 +232,16 @@ class LaneLoop(CallLoop):
         self._poster.close()
 
     def _after_error(self, error: Exception) -> None:
-        """Give up all calls, and say so. Those that wait resume; one under way may have caused the
-        error, so its run must not resume forever. What was to be done may not have been done: the
-        WebUI is started again, or probed before it is ready again."""
-        state, why = self.state, repr(error)
-        hold = state.hold.update(internal_error(why), self._now())
-        self.state = replace(
-            state,
-            life=_AFTER_AN_ERROR.get(state.life, state.life),
-            up=Up.NO,
-            busy=None,
-            checks=Checks(),
-            calls=(),
-            unrecorded=frozenset(),
-            hold=hold,
-        )
-        for call in state.calls:
+        """Give up all calls, and say so. What was to be done may not have been done: the WebUI is
+        started again, or probed before it is ready again."""
+        before, why = self.state, repr(error)
+        self.state = after_error(before, why, self._now())
+        for call in before.calls:
             if call.in_flight:
                 self._abandon(Abandon(call.id))
-            waits = call.phase is CallPhase.WAITING
-            end = call.end or (GivenUp() if waits else Broken(why=why))
-            self._to_run(Answer(call.id, end))
+        requested = [handle.id for handle in list(self._handles.values()) if handle.is_requested]
+        for answer in answers_after_error(before.calls, requested, why):
+            super()._to_run(answer)  # without warnings, which may be what failed
         self._clock.wait(self.signals.stopping, _AFTER_AN_ERROR_S)
         self.tell(DeadlinePassed())  # for what may be done next
 
@@ -289,13 +279,15 @@ class LaneLoop(CallLoop):
         self._prober.do(read, lambda _: None)
 
     def _to_run(self, effect: ToRun) -> None:
-        if isinstance(effect, Answer) and (handle := self._handles.get(effect.call)) is not None:
+        """Warn only once the run has its answer: nothing must keep that from it."""
+        handle = self._handles.get(effect.call)
+        super()._to_run(effect)
+        if isinstance(effect, Answer) and handle is not None:
             found = effect.outcome.findings
             warnings = found if isinstance(found, tuple) else ()
             if isinstance(effect.outcome, Succeeded) and isinstance(effect.outcome.reply, tuple):
                 warnings = (*effect.outcome.reply[1], *warnings)
             self.warn(handle.call.job_id or "a call", warnings)
-        super()._to_run(effect)
 
     # -- slow effects
 
@@ -378,19 +370,28 @@ class LaneLoop(CallLoop):
 
     def _start_post(self, handle: CallHandle, sent: Sent) -> None:
         def broken(error: Exception) -> None:
-            failed = WebUIError(f"internal error of the request: {error!r}")
-            self.tell(Replied(handle.id, sent.number, failed))
+            self.tell(NotPosted(handle.id, sent.number, repr(error)))
 
         self._poster.post(sent, lambda: self._send(handle, sent), broken)
 
     def _send(self, handle: CallHandle, sent: Sent) -> None:
         self._poster.wait_for_interrupt()  # else it would hit this one
-        try:
-            self.effects.before_post(handle)
-            if not sent.given_up:  # the next one may be watched by now
-                self.samples.start(handle, sent)
-        finally:
-            super()._send(handle, sent)
+        self.effects.before_post(handle)
+        if sent.given_up:  # the next one may be watched by now
+            self.tell(NotPosted(handle.id, sent.number))
+            return
+        self.samples.start(handle, sent)
+        super()._send(handle, sent)
+
+    def _generate(self, handle: CallHandle, sent: Sent) -> Reply:
+        if handle.prompt is not None:
+            return super()._generate(handle, sent)
+        return self._context.client.generate_images(
+            handle.call.stage,
+            handle.call.payload,
+            lambda: sent.given_up,
+            arrived=lambda: self.tell(ReplyArrived(handle.id, sent.number)),
+        )
 
     def _clean_up(self, effect: CleanUp) -> None:
         """Undo what the WebUI kept of a call, after all that the call does with its settings: it

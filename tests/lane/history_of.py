@@ -10,6 +10,7 @@ from sdwatch.policy.failure.cooldown import Instant
 from sdwatch.policy.failure.diagnosis import Explanation
 from sdwatch.policy.failure.facts import Blamed, Diagnosis, FailureKey
 from sdwatch.policy.failure.hold_reason import Cure, HoldCode, HoldKey, HoldReason
+from sdwatch.policy.lane.advance import next_deadline
 from sdwatch.policy.lane.effects import (
     Adopt,
     Answer,
@@ -34,6 +35,7 @@ from sdwatch.policy.lane.events import (
     HoldChecked,
     LaneEvent,
     ListsRead,
+    PostStarted,
     ProcessExited,
     Recorded,
     Replied,
@@ -154,6 +156,13 @@ class Told:
 
     def sent(self) -> Told:
         """A call that was announced is recorded and goes out."""
+        self.posted()
+        served = self.state.served
+        assert served is not None
+        return self.tell(PostStarted(served.id, served.number))
+
+    def posted(self) -> Told:
+        """A call that was announced is recorded, and is about to go out."""
         before = self.one(BeforePost)
         self.tell(Recorded(before.call, before.number))
         self.one(Post)
@@ -192,6 +201,20 @@ class Told:
     def cleaned(self, **more: Any) -> Told:
         self.one(CleanUp)
         return self.tell(CleanedUp(**more))
+
+
+def spins(state: LaneState, now: Instant) -> bool:
+    """Whether a lane to which nothing happens would wake up at once again and again, and do
+    nothing."""
+    for _ in range(3):
+        if next_deadline(state, now) > now.boot:
+            return False
+        before = state
+        state, effects = step(state, DeadlinePassed(), now)
+        if effects or replace(state, at=None) != replace(before, at=None):
+            return False
+        now = replace(now, boot=now.boot + 0.001, wall=now.wall + 0.001)  # clocks are that coarse
+    return True
 
 
 def plain_error() -> WebUIError:

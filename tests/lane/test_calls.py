@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sdwatch.errors import WebUIBusyError, WebUIUnreachableError
@@ -16,6 +18,7 @@ from sdwatch.policy.lane.effects import (
     AskForHold,
     AwaitTraceback,
     BeforePost,
+    Broken,
     CaptureTail,
     CleanUp,
     CutShort,
@@ -43,11 +46,14 @@ from sdwatch.policy.lane.events import (
     Health,
     InterruptRefused,
     NotNow,
+    NotPosted,
+    PostStarted,
     ProbeAnswered,
     ProcessExited,
     Recorded,
     RecordRefused,
     Replied,
+    ReplyArrived,
     RunGone,
     SelfTestAnswered,
     SelfTestEnd,
@@ -63,6 +69,7 @@ from sdwatch.policy.lane.events import (
 from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.holds import UNTIL_IDLE
 from sdwatch.policy.lane.state import new_lane
+from sdwatch.policy.lane.turn import EXIT_WAIT, READ_WAIT
 from tests.lane.history_of import (
     COOLDOWN,
     SETUP,
@@ -687,3 +694,58 @@ def test_a_stop_ends_although_the_evidence_never_comes(stop_first: bool) -> None
     assert GivenUp() in [effect.outcome for effect in history.effects if isinstance(effect, Answer)]
     history.tell(TreeStopped())
     assert history.state.life is State.STOPPED
+
+
+# -- the end of the process around a reply and a POST
+
+
+def test_a_reply_that_was_complete_when_its_process_ended_gets_time_to_be_decoded() -> None:
+    history = calling().tell(ReplyArrived(1, 1), ProcessExited(1, -9))
+    assert history.later(READ_WAIT - 1).effects == ()
+    history.replied()
+    assert isinstance(history.outcome, Succeeded)
+    assert history.has(StopTree), "what the process left behind"
+
+
+def test_a_reply_may_be_complete_a_moment_after_its_process_ended() -> None:
+    history = calling().tell(ProcessExited(1, -9)).later(EXIT_WAIT / 2)
+    history.tell(ReplyArrived(1, 1)).later(READ_WAIT - 1)
+    assert history.effects == ()
+    assert isinstance(history.replied().outcome, Succeeded)
+
+
+def test_a_reply_that_is_never_decoded_is_not_waited_for_forever() -> None:
+    history = calling().tell(ReplyArrived(1, 1), ProcessExited(1, -9)).later(READ_WAIT)
+    capture = history.one(CaptureTail)
+    assert (capture.exited, capture.code) == (True, -9)
+
+
+def test_a_call_whose_post_had_not_gone_out_when_the_process_ended_is_not_counted() -> None:
+    history = ready().request().posted().tell(ProcessExited(1, -9))
+    assert history.effects == (Abandon(1),)
+    assert history.later(EXIT_WAIT).effects == (), "its thread says whether it went out"
+    history.tell(NotPosted(1, 1))
+    assert history.one(NotSent).number == 1
+    assert not history.has(CaptureTail)
+    assert history.state.life is State.COOLING_DOWN
+    history.tell(TreeStopped()).later(5).started()
+    assert history.one(BeforePost).number == 1, "it was sent for the first time"
+    assert history.sent().state.served.ledger.counted == 0  # type: ignore[union-attr]
+
+
+def test_a_post_that_went_out_in_that_moment_is_part_of_the_crash() -> None:
+    history = ready().request().posted().tell(ProcessExited(1, -9), PostStarted(1, 1))
+    assert history.later(EXIT_WAIT).one(CaptureTail).exited
+
+
+def test_a_post_that_an_internal_error_keeps_back_ends_its_run_and_harms_nobody() -> None:
+    history = ready().request().posted().tell(NotPosted(1, 1, "ValueError('a bug')"))
+    assert history.outcome == Broken(why="ValueError('a bug')")
+    assert history.state.life is State.READY
+
+
+def test_an_old_message_about_a_post_changes_nothing() -> None:
+    history = crashed_once()
+    before = history.state
+    for event in (PostStarted(1, 1), NotPosted(1, 1), ReplyArrived(1, 1)):
+        assert replace(history.tell(event).state, at=None) == replace(before, at=None)

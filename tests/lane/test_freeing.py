@@ -31,7 +31,7 @@ from sdwatch.policy.lane.events import (
 from sdwatch.policy.lane.freeing import waits_for_gpu
 from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.state import Freed, new_lane
-from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready
+from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready, spins
 
 FREE = CallsAllowed(allowed=False, paused=True, frees=True)
 OVER = CallsAllowed(frees=True)  # the end of a window: other jobs may come
@@ -138,3 +138,15 @@ def test_one_that_freezes_while_its_checkpoint_is_unloaded_is_stopped() -> None:
     assert StopTree() in history.effects
     history.tell(TreeStopped())
     assert history.state.freed is Freed.STOPPED
+
+
+def test_a_busy_webui_that_became_unusable_is_not_asked_for_its_gpu_at_once_and_forever() -> None:
+    history = ready(managed=False).tell(FREE, GpuFreed(Freeing.BUSY))
+    tries_again = history.state.tries_again
+    lacks = ProbeAnswered(Health.LACKS, because("no model"))
+    history.later(2).tell(lacks)
+    assert history.state.life is State.NOT_USABLE
+    history.later(20).tell(lacks)
+    history.later(tries_again - history.at)
+    assert history.state.checks.next > history.at
+    assert not spins(history.state, history.now)

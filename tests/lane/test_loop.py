@@ -12,14 +12,20 @@ from typing import Any
 
 import pytest
 
-from sdwatch.errors import RunCancelledError
+from sdwatch.errors import LaneError, RunCancelledError
+from sdwatch.lane import loop
 from sdwatch.lane.context import LaneSettings
 from sdwatch.lane.lane import Lane
 from sdwatch.lane.webui_effects import WebUIEffects
+from sdwatch.policy.lane import attempts
 from sdwatch.policy.lane.events import DeadlinePassed
+from sdwatch.policy.lane.state import LaneState
 from sdwatch.spool.recorder import EvidenceRecorder
+from sdwatch.webui.http import client
+from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.option_leaks import OptionLeaks
+from sdwatch.webui.http.reply import Reply, read_reply
 from sdwatch.webui.http.run_control import RunControl
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 from tests.helpers import FakeClock, wait_until
@@ -42,6 +48,24 @@ def calling(lane: Lane, control: RunControl, payload: dict[str, Any]) -> Iterato
     thread.start()
     try:
         yield thread
+    finally:
+        thread.join(60)
+
+
+@contextmanager
+def making(
+    lane: Lane, made: list[Outcome], recorder: EvidenceRecorder | None = None
+) -> Iterator[None]:
+    """A run whose one call ends in `made`."""
+
+    def call() -> None:
+        api = lane.api(recorder or EvidenceRecorder(), RunControl())
+        made.append(api.generate_images_with_recovery("txt2img", PAYLOAD))
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield
     finally:
         thread.join(60)
 
@@ -109,8 +133,8 @@ def test_a_helper_that_hangs_keeps_no_stop_from_ending(
         return real(self, *args)
 
     with lane_of(simulator(health={"interval": 0.1}), tmp_path / "state", (0.1,)) as lane:
-        loop = lane.loop
-        loop.state = replace(loop.state, setup=replace(loop.state.setup, stop_limit=0.2))
+        of_lane = lane.loop
+        of_lane.state = replace(of_lane.state, setup=replace(of_lane.state.setup, stop_limit=0.2))
         monkeypatch.setattr(WebUIEffects, what, hung)
         if what == "clean_up":
             with calling(lane, RunControl(), PAYLOAD):
@@ -121,7 +145,7 @@ def test_a_helper_that_hangs_keeps_no_stop_from_ending(
         lane.start_stop()
         lane.finish_stop()
         assert hangs.is_set()
-        assert not loop.thread.is_alive()
+        assert not of_lane.thread.is_alive()
         assert not lane.process.is_process_alive()
         may_end.set()
 
@@ -140,3 +164,135 @@ def test_the_memory_is_measured_after_each_call_only_where_it_has_a_limit(
     assert found[0] == 7
     clock.advance(60)
     assert effects.clean_up().rss == 7
+
+
+def test_a_reply_that_was_complete_when_the_webui_died_is_kept_however_long_it_takes_to_decode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "EXIT_WAIT", 0.0)  # instead of a second
+    arrived, may_decode = threading.Event(), threading.Event()
+
+    def slow(stage: str, body: Any) -> Reply:
+        arrived.set()
+        may_decode.wait(60)
+        return read_reply(stage, body)
+
+    made: list[Outcome] = []
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        monkeypatch.setattr(client, "read_reply", slow)
+        with making(lane, made):
+            wait_until(arrived.is_set, why="the reply is here")
+            for process in lane.process.family():
+                process.kill()
+            wait_until(lambda: has_seen_exit(lane), why="the lane has seen the exit")
+            handled = lane.loop.state.at
+            lane.loop.tell(DeadlinePassed())
+            wait_until(lambda: lane.loop.state.at != handled)
+            may_decode.set()
+        assert made[0].ok
+        assert lane.loop.state.history.crashes[-1].kind == "crash"
+
+
+def test_a_call_that_was_not_sent_yet_when_the_webui_died_keeps_both_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "EXIT_WAIT", 0.0)
+    prepares, may_send = threading.Event(), threading.Event()
+
+    def slow(*_: Any) -> None:
+        prepares.set()
+        may_send.wait(60)
+
+    monkeypatch.setattr(WebUIEffects, "before_post", slow)
+    made: list[Outcome] = []
+    recorder = EvidenceRecorder()
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        with making(lane, made, recorder):
+            wait_until(prepares.is_set)
+            for process in lane.process.family():
+                process.kill()
+            wait_until(lambda: has_seen_exit(lane), why="the lane has seen the exit")
+            may_send.set()
+        assert made[0].ok
+        assert recorder.attempts == ()
+
+
+def test_a_post_that_cannot_be_prepared_is_not_sent_and_the_lane_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ValueError("a bug")
+
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        with monkeypatch.context() as patch:
+            patch.setattr(WebUIEffects, "before_post", broken)
+            api = lane.api(EvidenceRecorder(), RunControl())
+            with pytest.raises(LaneError, match="a bug"):
+                api.generate_images_with_recovery("txt2img", PAYLOAD)
+        assert lane.loop.state.history.crashes == ()
+        assert lane.loop.state.incarnation == 1
+        api = lane.api(EvidenceRecorder(), RunControl())
+        assert api.generate_images_with_recovery("txt2img", PAYLOAD).ok
+
+
+def has_seen_exit(lane: Lane) -> bool:
+    served = lane.loop.state.served
+    return served is not None and served.exited is not None
+
+
+def ends_of_one_call(lane: Lane) -> list[Outcome | Exception]:
+    """How it ends; nothing, if it waits forever."""
+    ends: list[Outcome | Exception] = []
+
+    def call() -> None:
+        api = lane.api(EvidenceRecorder(), RunControl())
+        try:
+            ends.append(api.generate_images_with_recovery("txt2img", PAYLOAD))
+        except Exception as error:  # noqa: BLE001 - the thread's outer edge
+            ends.append(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(30)
+    return ends
+
+
+def once(real: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
+    """Breaks the first time that this is so."""
+    broken: list[int] = []
+
+    def act(*args: Any) -> Any:
+        if not broken and when(*args):
+            broken.append(1)
+            raise ValueError("a bug")
+        return real(*args)
+
+    return act
+
+
+def test_a_run_that_was_answered_hears_so_whatever_breaks_beside_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drops(before: LaneState, after: LaneState) -> bool:
+        return bool(before.calls) and not after.calls
+
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        monkeypatch.setattr(loop, "_may_act", once(loop._may_act, drops))
+        assert [isinstance(end, Outcome) and end.ok for end in ends_of_one_call(lane)] == [True]
+        monkeypatch.setattr(
+            lane.loop.warnings, "add", once(lane.loop.warnings.add, lambda *_: True)
+        )
+        wait_until(lambda: lane.ready, why="it was probed")
+        assert [isinstance(end, Outcome) and end.ok for end in ends_of_one_call(lane)] == [True]
+        wait_until(lambda: lane.ready, why="it was probed")
+
+
+def test_a_run_whose_request_breaks_does_not_wait_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requested = once(attempts.on_requested, lambda *_: True)
+    with lane_of(simulator(), tmp_path / "state", (0.1,)) as lane:
+        monkeypatch.setattr(attempts, "on_requested", requested)
+        assert [type(end) for end in ends_of_one_call(lane)] == [LaneError]
+        wait_until(lambda: lane.ready, why="it was probed")
+        assert [type(end) for end in ends_of_one_call(lane)] == [Outcome]

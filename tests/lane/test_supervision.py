@@ -46,8 +46,9 @@ from sdwatch.policy.lane.events import (
     TreeStopped,
 )
 from sdwatch.policy.lane.history import History, IdleFailure
+from sdwatch.policy.lane.holds import CrashSeen
 from sdwatch.policy.lane.state import NEVER, RecycleLimits, Setup, new_lane
-from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready
+from tests.lane.history_of import COOLDOWN, SETUP, Told, because, ready, spins
 
 HEALTHY = ProbeAnswered(Health.READY)
 FROZEN = ProbeAnswered(Health.FAILED, because("no answer", Cure.TIME), seen="timed out")
@@ -530,3 +531,60 @@ def test_a_person_who_fixed_it_ends_the_cool_down_after_jobs_and_no_other() -> N
     assert history.has(AskForHold)
     crashed = ready().died().tell(Released())
     assert not crashed.has(AskForHold)
+
+
+# -- a lane at rest
+
+
+def test_a_stop_that_waits_for_a_record_does_not_spin() -> None:
+    history = ready().request().sent().fails(Diagnosis.INTERRUPTED)
+    history.tell(Stop())
+    history.at = history.state.checks.next + 1
+    assert not spins(history.state, history.now)
+
+
+def test_nothing_that_waits_for_a_start_spins_in_a_cool_down() -> None:
+    crash = Crash("crash", Instant(0.0, 999.0, "boot"))
+    history = new(history=History((60.0,), (crash,)))
+    history.tell(StartFailed(LACKS.reason, 1, answers=True))
+    assert history.state.life is State.NOT_USABLE
+    history.tell(CallsAllowed(frees=True)).one(StopTree)
+    history.tell(TreeStopped(), CallsAllowed())
+    assert history.state.nothing_runs
+    assert not spins(history.state, history.now)
+    assert next_deadline(history.state, history.now) == 1059.0
+    assert history.later(59).allowed().has(Start)
+
+
+# -- the exit code
+
+
+def exit_code_saved(history: Told) -> object:
+    return history.one(SaveCrashHistory).record.fields.get("exit_code")
+
+
+def test_the_exit_code_of_an_idle_crash_is_saved_and_said() -> None:
+    history = ready().tell(ProcessExited(1, -11))
+    assert exit_code_saved(history) == -11
+    seen = history.one(Notify).what
+    assert isinstance(seen, CrashSeen)
+    assert "(killed by signal 11, SIGSEGV)" in seen.why
+    assert seen in [each.what for each in history.state.hold.tried], "a hold that follows says it"
+
+
+def test_the_exit_code_of_a_crash_under_a_call_is_saved() -> None:
+    history = ready().request().sent().tell(ProcessExited(1, 139)).later(1)
+    assert exit_code_saved(history.captured(Diagnosis.CRASH)) == 139
+
+
+def test_a_crash_whose_exit_nobody_saw_has_no_exit_code() -> None:
+    history = ready(managed=False).request().sent().fails(Diagnosis.CRASH)
+    assert exit_code_saved(history) is None
+
+
+def test_the_exit_code_of_a_start_that_answered_and_ended_is_in_its_hold() -> None:
+    history = starting().tell(Started(1), ProcessExited(1, 3))
+    if history.state.hold.reason is None:
+        history.read()
+    assert history.state.hold.reason is not None
+    assert "(exit code 3)" in history.state.hold.reason.cause

@@ -7,7 +7,7 @@ reaped. The promises are asserted where an effect is performed."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUIServerError, WebUIUnreachableError
@@ -62,12 +62,15 @@ from sdwatch.policy.lane.events import (
     LaneEvent,
     ListsRead,
     NotNow,
+    NotPosted,
+    PostStarted,
     ProbeAnswered,
     ProcessExited,
     Recorded,
     RecordRefused,
     Released,
     Replied,
+    ReplyArrived,
     RunGone,
     SelfTestAnswered,
     SelfTestEnd,
@@ -83,8 +86,9 @@ from sdwatch.policy.lane.events import (
 from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.machine import step
 from sdwatch.policy.lane.state import NEVER, LaneState, Setup, new_lane
+from sdwatch.policy.lane.turn import READ_WAIT
 from sdwatch.webui.process.crash_history import _fields_of, _Past
-from tests.lane.history_of import COOLDOWN, WANTED, because, explained
+from tests.lane.history_of import COOLDOWN, WANTED, because, explained, spins
 
 SLOW = (Adopt, Start, AskForHold, StopTree, Probe, ReadLists, RunSelfTest, DrawForAdvice, CleanUp)
 
@@ -130,6 +134,8 @@ class Posted:
     call: int
     number: int
     incarnation: int
+    started: bool = False
+    arrived: bool = False
     abandoned: bool = False
     stalled: bool = False
     interrupted: bool = False
@@ -150,7 +156,6 @@ class World:
         self.alive = False
         self.kind = False  # everything goes well from now on
         self.trace: list[str] = []
-        self.in_vain = 0  # wake-ups in a row that changed nothing
         self.start_monitor()
 
     @property
@@ -173,7 +178,7 @@ class World:
         self.replied: set[tuple[int, int]] = set()  # that the machine has seen
         self.cut = self.stopping = False
         self.allowed = CallsAllowed()
-        self.delivered_exits: set[int] = set()
+        self.delivered_exits: dict[int, float] = {}  # and when
 
     def kill_monitor(self) -> None:
         self.trace.append("KILL -9 of the monitor")
@@ -194,9 +199,10 @@ class World:
         if isinstance(event, Replied):
             self.replied.add((event.call, event.number))
         if isinstance(event, ProcessExited):
-            self.delivered_exits.add(event.incarnation)
+            self.delivered_exits[event.incarnation] = self.at
         self.state, effects = step(self.state, event, self.now)
         self.trace.append(f"{self.at:.1f} {event} -> {effects} | {self.brief()}")
+        assert not spins(self.state, self.now), f"it spins: {self.brief()}"
         for number, effect in enumerate(effects):
             if not self.kind and self.draw(400) == 0:
                 self.trace.append(f"(only {number} of the effects)")
@@ -218,6 +224,8 @@ class World:
             self.records.append(_fields_of(effect.record))
         elif isinstance(effect, (*SLOW, AwaitTraceback, CaptureTail, Interrupt)):
             self.perform_slow(effect)
+            if isinstance(effect, CaptureTail) and effect.exited:
+                self.check_lost(self.post_of(effect.call))
         elif isinstance(effect, Post):
             self.perform_post(effect)
         elif isinstance(effect, Abandon):
@@ -259,6 +267,16 @@ class World:
     def post_of(self, call: int) -> Posted | None:
         return next((post for post in self.posts if post.call == call), None)
 
+    def check_lost(self, post: Posted | None) -> None:
+        """The end of a process costs no reply that was complete before, and no attempt that never
+        went out."""
+        if post is None:
+            return
+        assert post.started, "a call that was not sent counts as a crash"
+        if post.arrived:
+            waited = self.at - self.delivered_exits[post.incarnation]
+            assert waited >= READ_WAIT, "a complete reply is thrown away"
+
     def perform_post(self, effect: Post) -> None:
         state, run = self.state, self.run_of(effect.call)
         assert state.life is State.READY, "sent while it is down"
@@ -275,8 +293,6 @@ class World:
         if self.setup.managed:
             assert state.incarnation == self.incarnation, "to another incarnation"
             assert self.alive or self.incarnation not in self.delivered_exits, "sent to the dead"
-        run.posts, run.went_out = run.posts + 1, True
-        assert run.posts - run.posts_given_up <= SENT_AT_MOST, "sent too often"
         self.posts.append(Posted(effect.call, effect.number, self.incarnation))
 
     # -- the helper
@@ -398,11 +414,30 @@ class World:
     def exit_is_noticed(self) -> None:
         self.put(self.unnoticed.pop(0))
 
+    def goes_out(self, post: Posted) -> None:
+        """Its thread sends it, unless it was abandoned before."""
+        if post.abandoned:
+            self.posts.remove(post)
+            self.put(NotPosted(post.call, post.number))
+            return
+        post.started = True
+        if (run := self.run_of(post.call)) is not None:
+            run.posts, run.went_out = run.posts + 1, True
+            assert run.posts - run.posts_given_up <= SENT_AT_MOST, "sent too often"
+        self.put(PostStarted(post.call, post.number))
+
+    def arrives(self, post: Posted) -> None:
+        """Its whole reply is here, to be decoded."""
+        post.arrived = True
+        self.put(ReplyArrived(post.call, post.number))
+
     def replies(self, post: Posted) -> None:
         self.posts.remove(post)
         gone = self.setup.managed and not (self.alive and self.incarnation == post.incarnation)
         error: WebUIError | None
-        if gone:
+        if post.arrived:
+            error = None if self.kind or self.draw(3) else WebUIError("not what was asked for")
+        elif gone:
             error = WebUIUnreachableError("reset")
         elif post.abandoned:
             error = WebUIUnreachableError("given up")
@@ -555,7 +590,14 @@ class World:
         if self.helper:
             actions += [self.helper_works] * 3
         for post in self.posts:
-            actions.append(lambda post=post: self.replies(post))
+            if not post.started:
+                actions += [lambda post=post: self.goes_out(post)] * 3
+                continue
+            if not post.arrived or self.draw(3) == 0:  # decoding takes a while
+                actions.append(lambda post=post: self.replies(post))
+            lives = not self.setup.managed or (self.alive and self.incarnation == post.incarnation)
+            if lives and not post.arrived and not post.abandoned and self.draw(2):
+                actions.append(lambda post=post: self.arrives(post))
             if not post.stalled and not post.abandoned and self.draw(4) == 0:
                 actions.append(lambda post=post: self.stalls(post))
         if self.unnoticed:
@@ -570,7 +612,7 @@ class World:
     def rare(self) -> list[Callable[[], None]]:
         actions: list[Callable[[], None]] = []
         if self.setup.managed and self.alive:
-            actions.append(self.dies)
+            actions += [self.dies] * (3 if self.posts else 1)
         active = [run for run in self.runs if run.id]
         if active:
             run = active[self.draw(len(active))]
@@ -618,7 +660,8 @@ class World:
             elif any(run.inbox for run in self.runs):
                 self.run_works(next(run for run in self.runs if run.inbox))
             elif self.posts:
-                self.replies(self.posts[0])
+                answers = self.replies if self.posts[0].started else self.goes_out
+                answers(self.posts[0])
             elif self.helper:
                 self.helper_works()
             elif self.is_at_rest:
@@ -639,9 +682,5 @@ class World:
             return
         wanted = next_deadline(self.state, self.now)
         assert wanted < NEVER, f"it waits forever: {self.brief()}"
-        before, at_once = self.state, wanted <= self.at
         self.at = max(wanted, self.at) + 0.001  # the wall clock's numbers are that coarse
         self.tell(DeadlinePassed())
-        same = replace(self.state, at=None) == replace(before, at=None)
-        self.in_vain = self.in_vain + 1 if at_once and same else 0
-        assert self.in_vain < 3, f"it spins: {self.brief()}"

@@ -306,17 +306,17 @@ def next_deadline(state: LaneState, now: Instant) -> float:
     call = state.served
     times = [NEVER if call is None else call.deadline]
     is_free = state.busy is None and (call is None or call.phase not in ACTS_ALONE)
-    if is_free and state.life is not State.STOPPED:
+    if is_free and state.life is not State.STOPPED and not state.stopping:
         # As of the last event: what has ended since then was not seen yet.
         seen = state.at or now
         if (wait := state.history.remaining(seen)) > 0:
             times.append(max(now.boot, seen.boot + wait))
         probes = state.life in (State.READY, State.NOT_USABLE) and state.up is Up.NO
-        held = state.paused or state.frees
+        held = state.paused or state.frees or wait > 0
         cannot = _is_announced(state) or (state.nothing_runs and held)
         if probes and not cannot:
             times.append(max(now.boot, state.checks.next))
-        if state.frees and state.freed is Freed.NO and state.tries_again:
+        if state.frees and state.tries_again and frees_now(state, NEVER):
             times.append(max(now.boot, state.tries_again))
     return min(*times, state.stop_by)
 

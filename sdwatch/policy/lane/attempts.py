@@ -11,6 +11,7 @@ from sdwatch.policy.lane.effects import (
     Abandon,
     AwaitTraceback,
     BeforePost,
+    Broken,
     CaptureTail,
     GivenUp,
     Interrupt,
@@ -23,10 +24,13 @@ from sdwatch.policy.lane.events import (
     Cancelled,
     LaneEvent,
     NotNow,
+    NotPosted,
+    PostStarted,
     ProcessExited,
     Recorded,
     RecordRefused,
     Replied,
+    ReplyArrived,
     Stalled,
 )
 from sdwatch.policy.lane.state import CallPhase, LaneCall
@@ -34,6 +38,7 @@ from sdwatch.policy.lane.turn import (
     AFTER_ANSWER,
     EXIT_WAIT,
     GIVEN_UP_WAIT,
+    READ_WAIT,
     TRACEBACK_WAIT,
     Turn,
 )
@@ -71,6 +76,8 @@ def on_start_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
         call,
         CallPhase.SENT,
         first=first and state.setup.managed and state.setup.supervised,
+        started=False,
+        arrived=False,
         ledger=replace(call.ledger, sent=call.number),
         in_flight=True,
         exited=None,
@@ -118,6 +125,34 @@ def accepted(turn: Turn, call: LaneCall) -> None:
 # -- under way
 
 
+def on_post_started(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """It went out, perhaps to a process whose end was seen a moment ago."""
+    assert isinstance(event, PostStarted)
+    if event.number == call.number:
+        _await_reply(turn, replace(call, started=True))
+
+
+def on_not_posted(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """It never went out, so it counts nowhere, and its run waits for its turn again. A run whose
+    POST an internal error kept back ends, since that would happen forever."""
+    assert isinstance(event, NotPosted)
+    if event.number != call.number:
+        return
+    call = turn.put(replace(call, in_flight=False))
+    if event.why:
+        turn.answer(call, Broken(why=event.why))
+        return
+    turn.do(NotSent(call.id, call.number))
+    turn.move(call, CallPhase.WAITING, ledger=replace(call.ledger, sent=call.number - 1))
+
+
+def on_reply_arrived(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+    """The end of the process no longer matters to this reply."""
+    assert isinstance(event, ReplyArrived)
+    if event.number == call.number:
+        _await_reply(turn, replace(call, arrived=True))
+
+
 def on_reply(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """A success ends the call; of a failure, wait for what explains it."""
     assert isinstance(event, Replied)
@@ -155,10 +190,22 @@ def leave(turn: Turn, call: LaneCall) -> None:
 
 
 def on_exit_while_sent(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
-    """Its process ended: a reply that was complete before that may still come."""
+    """Its process ended: a reply that was complete before that may still come. A POST that has not
+    gone out yet is kept from it; NotPosted or PostStarted says which was first."""
     assert isinstance(event, ProcessExited)
-    if event.incarnation == call.incarnation:
-        turn.move(call, CallPhase.SENT, EXIT_WAIT, exited=event)
+    if event.incarnation != call.incarnation:
+        return
+    if not call.started:
+        turn.do(Abandon(call.id))
+    _await_reply(turn, replace(call, exited=event))
+
+
+def _await_reply(turn: Turn, call: LaneCall) -> None:
+    """Wait for the reply; of a process that ended, for a moment."""
+    if call.exited is None or not call.started:
+        turn.move(call, CallPhase.SENT)
+    else:
+        turn.move(call, CallPhase.SENT, READ_WAIT if call.arrived else EXIT_WAIT)
 
 
 def on_no_reply_after_exit(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
@@ -174,9 +221,9 @@ def _ended(turn: Turn, call: LaneCall) -> None:
 
 def on_stall(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
     """The generation makes no progress. On an external WebUI it may be somebody else's, with this
-    one queued behind it."""
+    one queued behind it. That its process ended says more."""
     assert isinstance(event, Stalled)
-    if event.number != call.number:
+    if event.number != call.number or call.exited is not None:
         return
     stage = call.request.stage
     error: WebUIStuckError | WebUIBusyError

@@ -128,7 +128,8 @@ class Answer(ToRun):
 
 @dataclass(frozen=True)
 class Post(Effect):
-    """Send POST `number`, and watch its progress. Slow: Replied, Stalled."""
+    """Send POST `number`, and watch its progress. Slow: PostStarted, then ReplyArrived where it is
+    a success, Stalled, and Replied at last; or NotPosted alone."""
 
     call: int
     number: int

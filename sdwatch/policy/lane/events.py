@@ -111,6 +111,29 @@ class CleanedUp(LaneEvent):
 
 
 @dataclass(frozen=True)
+class PostStarted(OfCall):
+    """POST `number` goes out now: its log is followed, and what it overrides is noted."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class NotPosted(OfCall):
+    """POST `number` did not go out: it was abandoned before that, or an internal error kept it
+    from going out (`why`)."""
+
+    number: int
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class ReplyArrived(OfCall):
+    """The reply of POST `number` is here, whole. Its pictures are still decoded and checked."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Replied(OfCall):
     """POST `number` has ended: `error` is None for a success, with all reply checks done.
     `reply`: for the run."""

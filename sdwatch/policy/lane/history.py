@@ -74,10 +74,16 @@ class History:
         return self.crashes[-1].runs if self.remaining(now) > 0 else ()
 
     def crashed(
-        self, kind: str, now: Instant, failed_fresh: int = 0, runs: tuple[str, ...] = ()
+        self,
+        kind: str,
+        now: Instant,
+        failed_fresh: int = 0,
+        runs: tuple[str, ...] = (),
+        exit_code: int | None = None,
     ) -> tuple[History, Record]:
         """Add a crash. `failed_fresh`: the incarnation that failed its self-test before any job's
-        call, 0 for none. `runs`: as for Crash."""
+        call, 0 for none. `runs`: as for Crash. `exit_code`: of its process, None where that did
+        not end, or nobody saw it; for people."""
         crashes = (*self.crashes, Crash(kind, now, runs))
         entry = entry_of(crashes, self.cooldown)
         fields: dict[str, Any] = {"kind": kind, "in_a_row": len(crashes), "cooldown": entry}
@@ -85,6 +91,8 @@ class History:
             fields["failed_fresh"] = failed_fresh
         if runs:
             fields["runs"] = list(runs)
+        if exit_code is not None:
+            fields["exit_code"] = exit_code
         changed = replace(
             self,
             crashes=crashes,

@@ -5,22 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sdwatch.policy.failure.cooldown import asked_again_after
+from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure, HoldReason, crashed_repeatedly, self_test_due
 from sdwatch.policy.failure.lifecycle import Event, State
 from sdwatch.policy.lane.effects import Notify, SelfTestFailed
-from sdwatch.policy.lane.events import SelfTestAnswered, SelfTestEnd
+from sdwatch.policy.lane.events import ProcessExited, SelfTestAnswered, SelfTestEnd
 from sdwatch.policy.lane.history import IdleFailure
 from sdwatch.policy.lane.holds import CrashSeen
 from sdwatch.policy.lane.state import Busy, Freed, Up
 from sdwatch.policy.lane.turn import Turn
 
 
-def crash(turn: Turn, diagnosis: Diagnosis, why: str) -> None:
+def crash(turn: Turn, diagnosis: Diagnosis, why: str, ended: ProcessExited | None = None) -> None:
     """Mark the WebUI as crashed: it must be restarted, and its cool-down starts now. `why`: what
-    was seen, for people."""
+    was seen, for people. `ended`: its process, None if that was not seen."""
     state = turn.state
-    turn.write(state.history.crashed(diagnosis, turn.now))
+    code = ended.code if ended else None
+    turn.write(state.history.crashed(diagnosis, turn.now, exit_code=code))
     turn.live(Event.CRASHED)
     history = turn.state.history
     seen = CrashSeen(diagnosis, why, history.entry(history.in_a_row))
@@ -30,10 +32,11 @@ def crash(turn: Turn, diagnosis: Diagnosis, why: str) -> None:
     turn.do(Notify(seen))
 
 
-def died_while_idle(turn: Turn) -> None:
+def died_while_idle(turn: Turn, ended: ProcessExited) -> None:
     """Mark a WebUI whose process ended without a call as crashed; it may have changed."""
     turn.change(knowledge=turn.state.knowledge.forget_blame())
-    crash(turn, Diagnosis.CRASH, "its process ended while no call was under way")
+    why = f"its process ended while no call was under way ({exit_in_words(ended.code)})"
+    crash(turn, Diagnosis.CRASH, why, ended)
 
 
 def hold_for(turn: Turn, seconds: float) -> None:

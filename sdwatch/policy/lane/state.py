@@ -187,10 +187,11 @@ class LaneCall:
     """A call that a run waits for.
 
     `number`: of its POST, counted from 1 over the life of its ledger; `incarnation` and `first`: to
-    which it went, and whether no other call went there before. `deadline`: of the phase, on the
-    boot clock. `exited`: its process ended. `lost`: an external WebUI may still generate it.
-    `in_flight`: the POST has no reply yet. `tail`: its last failure, None before. `crashes`: of the
-    WebUI, by this call and not excused. `given_up`: it ends at the next point where that is safe.
+    which it went, and whether no other call went there before. `started`: the POST went out;
+    `arrived`: its whole reply is here. `deadline`: of the phase, on the boot clock. `exited`: its
+    process ended. `lost`: an external WebUI may still generate it. `in_flight`: the POST has no
+    reply yet. `tail`: its last failure, None before. `crashes`: of the WebUI, by this call and not
+    excused. `given_up`: it ends at the next point where that is safe.
     """
 
     request: CallRequested
@@ -199,6 +200,8 @@ class LaneCall:
     number: int = 0
     incarnation: int = 0
     first: bool = False
+    started: bool = False
+    arrived: bool = False
     deadline: float = NEVER
     error: WebUIError | None = None
     exited: ProcessExited | None = None

@@ -15,7 +15,10 @@ from sdwatch.policy.lane.history import History, Record
 from sdwatch.policy.lane.state import CallPhase, LaneCall, LaneState
 
 EXIT_WAIT = 1.0
-"""Seconds by which the exit of a process may follow the end of its connection."""
+"""Seconds by which the end of a process may follow that of its connection, or precede it."""
+
+READ_WAIT = 60.0
+"""Seconds for decoding and checking a reply that was complete when its process ended."""
 
 TRACEBACK_WAIT = 1.0
 """Seconds to wait after a reply for its traceback."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import Diagnosis
 from sdwatch.policy.failure.hold_reason import Cure, start_failed
 from sdwatch.policy.failure.lifecycle import Event, State
@@ -207,7 +208,9 @@ def notice_end(turn: Turn) -> None:
         return
     if state.life in (State.READY, State.NOT_USABLE) and not state.nothing_runs:
         turn.change(ended=None)
-        died_while_idle(turn)
+        died_while_idle(turn, state.ended)
     elif state.life is State.STARTING and state.busy is None:
         turn.change(ended=None)
-        after_failed_start(turn, start_failed("its process ended after it had answered", None))
+        how = exit_in_words(state.ended.code)
+        why = f"its process ended after it had answered ({how})"
+        after_failed_start(turn, start_failed(why, None))

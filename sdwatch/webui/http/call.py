@@ -81,7 +81,7 @@ class CallHandle:
     """A call that a run waits for, as its lane knows it. `shared`: returns what identifies a
     failure, without the texts of the job. The messages to its run are in `inbox`; `facts`: what
     lines of the log about its next POST are about; `prompt`: what that sends, where it goes into a
-    queue."""
+    queue. `is_requested`: its loop has taken the request."""
 
     call: PreparedCall
     shared: Callable[[FailureKey, Mapping[str, Any]], FailureKey]
@@ -90,6 +90,7 @@ class CallHandle:
     sent: Sent | None = None
     facts: dict[str, object] = field(default_factory=bound_facts)
     prompt: PromptToSend | None = None
+    is_requested: bool = False
 
 
 @dataclass(eq=False)

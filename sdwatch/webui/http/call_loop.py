@@ -29,9 +29,11 @@ from sdwatch.policy.lane.effects import (
     ToRun,
 )
 from sdwatch.policy.lane.events import (
+    CallRequested,
     DeadlinePassed,
     InterruptRefused,
     LaneEvent,
+    PostStarted,
     Replied,
     RunGone,
     TracebackComplete,
@@ -117,14 +119,22 @@ class CallLoop:
         self._step(event)
 
     def _step(self, event: LaneEvent) -> None:
+        if isinstance(event, CallRequested) and (handle := self._handles.get(event.call)):
+            handle.is_requested = True
         before = self.state
         self.state, effects = step(before, event, self._now())
-        self._changed(before)
-        for effect in effects:
-            if isinstance(effect, ToRun):
-                self._to_run(effect)
-            else:
-                self._performers[type(effect)](effect)
+        try:
+            self._changed(before)
+            for effect in effects:
+                if isinstance(effect, ToRun):
+                    self._to_run(effect)
+                else:
+                    self._performers[type(effect)](effect)
+        except Exception:
+            # Whatever else failed: no other message would follow for a run that was answered.
+            for answer in (each for each in effects if isinstance(each, Answer)):
+                CallLoop._to_run(self, answer)
+            raise
         if isinstance(event, RunGone):
             self._handles.pop(event.call, None)
 
@@ -151,21 +161,19 @@ class CallLoop:
 
     def _send(self, handle: CallHandle, sent: Sent) -> None:
         """Send one POST and check its reply: a 200 alone is no success."""
-        with bound(**handle.facts):
-            self._send_now(handle, sent)
-
-    def _send_now(self, handle: CallHandle, sent: Sent) -> None:
         call = handle.call
 
         def generate() -> Reply:
-            reply = self._generate(handle, lambda: sent.given_up)
+            reply = self._generate(handle, sent)
             if not (sent.given_up or sent.interrupted):
                 found.append(self._reply_checks.check(call.stage, call.payload, reply))
             return reply
 
         found: list[object] = []
         sent.is_under_way = True
-        result = result_of(generate, call.stage)
+        self.tell(PostStarted(handle.id, sent.number))
+        with bound(**handle.facts):
+            result = result_of(generate, call.stage)
         sent.is_under_way = False
         if isinstance(result, WebUIError):
             self.tell(Replied(handle.id, sent.number, result))
@@ -173,11 +181,13 @@ class CallLoop:
             reply = result, found[0] if found else ()
             self.tell(Replied(handle.id, sent.number, None, reply))
 
-    def _generate(self, handle: CallHandle, given_up: Callable[[], bool]) -> Reply:
+    def _generate(self, handle: CallHandle, sent: Sent) -> Reply:
         client, call = self._client, handle.call
         if handle.prompt is not None and isinstance(client, QueueingClient):
-            return client.generate_queued(call.stage, call.payload, given_up, handle.prompt)
-        return client.generate_images(call.stage, call.payload, given_up)
+            return client.generate_queued(
+                call.stage, call.payload, lambda: sent.given_up, handle.prompt
+            )
+        return client.generate_images(call.stage, call.payload, lambda: sent.given_up)
 
     def _abandon(self, effect: Abandon) -> None:
         handle = self._handles.get(effect.call)

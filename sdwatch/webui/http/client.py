@@ -65,12 +65,14 @@ class SDWebUIClient(Transport):
         given_up: Callable[[], bool] = lambda: False,
         *,
         canary: bool = False,
+        arrived: Callable[[], None] = lambda: None,
     ) -> Reply:
         """POST one generation and return its images.
 
         `stage`: txt2img, img2img or extra-single-image. `given_up`: returns whether the reply is no
         longer needed; if it becomes true before `abandon`, nothing is sent. `canary`: it is no
-        job's call, and says so in a header, which real WebUIs ignore.
+        job's call, and says so in a header, which real WebUIs ignore. `arrived`: called once the
+        body of a 200 is here, before it is decoded.
 
         Raises WebUIServerError for a 500, WebUIUnreachableError where no complete reply came,
         WebUIReplyError for a 200 without usable images, WebUIBadRequestError, WebUIBusyError,
@@ -79,7 +81,9 @@ class SDWebUIClient(Transport):
         again = self._last_failed == (stage, payload)
         self._attempt = self._attempt + 1 if again else 1
         try:
-            reply = read_reply(stage, self._post(stage, payload, given_up, canary))
+            body = self._post(stage, payload, given_up, canary)
+            arrived()
+            reply = read_reply(stage, body)
         except WebUIError as error:
             self._last_failed = (stage, payload)
             log_failure(error, stage, self._attempt, payload)

@@ -40,7 +40,6 @@ class ExternalWebUI:
         self._probe = probe
         self._clock = clock
         self._log_file = log_file
-        self._answers = False
         self._not_ready = LastingStates()
 
     @property
@@ -73,8 +72,8 @@ class ExternalWebUI:
             log.warning("%s: not ready: %s", self.name, line, extra=event)
 
     def is_process_alive(self) -> bool:
-        """Return whether it answered the last probe."""
-        return self._answers
+        """Return True: its end is not visible here."""
+        return True
 
     @property
     def answers_unusable(self) -> bool:
@@ -123,8 +122,7 @@ class ExternalWebUI:
 
     def _probe_now(self) -> bool:
         self.last_probe = self._probe()
-        self._answers = self.last_probe.ready
-        if self._answers:
+        if self.last_probe.ready:
             self.last_failure = ""
         else:
             self.last_failure = reason = self.last_probe.reason
@@ -134,4 +132,4 @@ class ExternalWebUI:
                 if lack
                 else no_answer(reason, managed=False, facts=facts)
             )
-        return self._answers
+        return self.last_probe.ready

@@ -50,9 +50,14 @@ class FoundClient:
         given_up: Callable[[], bool] = lambda: False,
         *,
         canary: bool = False,
+        arrived: Callable[[], None] = lambda: None,
     ) -> Reply:
-        """Make one generation and return its images. Raises WebUIError."""
-        return self._speaking.generate_images(stage, payload, given_up, canary=canary)
+        """Make one generation and return its images. Raises WebUIError. `arrived`: see
+        SDWebUIClient; of a prompt, the pictures lie in a folder, where the next attempt finds
+        them."""
+        if self.dialect is Dialect.PROMPTS:
+            return self.prompts.generate_images(stage, payload, given_up, canary=canary)
+        return self.sdapi.generate_images(stage, payload, given_up, canary=canary, arrived=arrived)
 
     def generate_queued(
         self,
