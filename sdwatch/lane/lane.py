@@ -5,7 +5,7 @@ Runs get from it the crash-aware call. The monitor gets from it whether a run wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from sdwatch.config import WebUIConfig
@@ -14,6 +14,7 @@ from sdwatch.lane.holding_view import held_of
 from sdwatch.lane.loop import LaneLoop
 from sdwatch.policy.failure.cooldown import Instant, is_waited_for
 from sdwatch.policy.failure.hold_reason import Held, NoCall
+from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.job.catalogue import Catalogue
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.lane.events import CallsAllowed, Released
@@ -66,9 +67,10 @@ class Lane:
     def _exited(self, ended: WebUIExit) -> bool:
         return self.loop.exited(ended)
 
-    def open(self) -> None:
-        """Start to supervise the WebUI: adopt or start it, and keep it healthy."""
-        self.loop.open()
+    def open(self, left: Iterable[LeftCall] = ()) -> None:
+        """Start to supervise the WebUI: adopt or start it, and keep it healthy. `left`: the calls
+        that a death left in flight, on all lanes."""
+        self.loop.open(left)
 
     @property
     def ready(self) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +35,7 @@ from sdwatch.lane.webui_effects import Signals, WebUIEffects
 from sdwatch.lane.worker import Worker
 from sdwatch.policy.failure.diagnosis import FailureFacts, SizeTest, diagnose
 from sdwatch.policy.failure.hold_reason import HoldReason, internal_error
+from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.lane.effects import (
@@ -43,6 +44,7 @@ from sdwatch.policy.lane.effects import (
     Answer,
     AskForHold,
     AwaitTraceback,
+    BeforePost,
     BringBack,
     Broken,
     CaptureTail,
@@ -155,8 +157,10 @@ class LaneLoop(CallLoop):
 
     # -- for the lane
 
-    def open(self) -> None:
-        """Start the loop: it adopts or starts the process."""
+    def open(self, left: Iterable[LeftCall] = ()) -> None:
+        """Start the loop: it adopts or starts the process. `left`: the calls that a death left in
+        flight, on all lanes."""
+        self.effects.left = [call for call in left if call.lane == self._context.config.name]
         self.tell(DeadlinePassed())
         self._thread.start()
 
@@ -289,6 +293,8 @@ class LaneLoop(CallLoop):
         self._prober.do(read, lambda _: None)
 
     def _to_run(self, effect: ToRun) -> None:
+        if isinstance(effect, BeforePost):
+            effect = replace(effect, log_offset=self._output.sizes())
         if isinstance(effect, Answer) and (handle := self._handles.get(effect.call)) is not None:
             found = effect.outcome.findings
             warnings = found if isinstance(found, tuple) else ()

@@ -77,10 +77,17 @@ class EvidenceRecorder:
         """Return the prompts of earlier attempts whose result nobody has seen, newest first."""
         return ()
 
-    def call_started(self, incarnation: int, prompt_id: str = "") -> None:
-        """Record that a POST goes out, to this incarnation of the WebUI. `prompt_id`: of what it
-        queues, '' for nothing."""
-        del prompt_id  # for a recorder with a journal
+    def call_started(
+        self,
+        incarnation: int,
+        prompt_id: str = "",
+        *,
+        lane: str = "",
+        log_offset: tuple[int, ...] = (),
+    ) -> None:
+        """Record that a POST goes out, to this incarnation of the WebUI of `lane`. `prompt_id`: of
+        what it queues, '' for nothing. `log_offset`: see BeforePost."""
+        del prompt_id, lane, log_offset  # for a recorder with a journal
         self._incarnation = incarnation
         self._sent += 1
 
@@ -253,13 +260,22 @@ class RunRecorder(EvidenceRecorder):
             return ()  # and the journal, which may be long, need not be read
         return unseen_prompts(self._run.records, self._call)
 
-    def call_started(self, incarnation: int, prompt_id: str = "") -> None:
+    def call_started(
+        self,
+        incarnation: int,
+        prompt_id: str = "",
+        *,
+        lane: str = "",
+        log_offset: tuple[int, ...] = (),
+    ) -> None:
         self.before_start()
         self._incarnation = incarnation
         sent = self._run.ledger.call(self._call).sent + 1
-        queued = {"prompt_id": prompt_id} if prompt_id else {}
+        more: dict[str, Any] = {"prompt_id": prompt_id} if prompt_id else {}
+        if log_offset:
+            more |= {"lane": lane, "log_offset": list(log_offset)}
         self._run.record(
-            "call_started", call=self._call, attempt=sent, incarnation=incarnation, **queued
+            "call_started", call=self._call, attempt=sent, incarnation=incarnation, **more
         )
         bind(attempt=sent, incarnation=incarnation)
         log.info("%s: %s: sent", self._run.run_id, self._call, extra=about(LogEvent.CALL_STARTED))

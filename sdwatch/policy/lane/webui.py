@@ -43,7 +43,7 @@ def on_started(turn: Turn, event: LaneEvent) -> None:
     turn.change(
         busy=None,
         up=Up.READ if event.read else Up.ANSWERS,
-        hold=replace(state.hold, needs_self_test=state.hold.needs_self_test or event.may_hang),
+        hold=replace(state.hold, needs_self_test=state.hold.needs_self_test or event.in_doubt),
         adopted=event.adopted,
         freed=Freed.UNLOADED if event.unloaded else state.freed,
         incarnation=event.incarnation,

@@ -121,9 +121,17 @@ class Recorder(Protocol):
         """Return the prompts of earlier attempts whose result nobody has seen, the newest
         first."""
 
-    def call_started(self, incarnation: int, prompt_id: str = "") -> None:
-        """Record that a POST goes out, to this incarnation of the WebUI. `prompt_id`: of what it
-        queues, '' for nothing. Raises OSError."""
+    def call_started(
+        self,
+        incarnation: int,
+        prompt_id: str = "",
+        *,
+        lane: str = "",
+        log_offset: tuple[int, ...] = (),
+    ) -> None:
+        """Record that a POST goes out, to this incarnation of the WebUI of `lane`. `prompt_id`: of
+        what it queues, '' for nothing. `log_offset`: the bytes of its output so far, () where they
+        are not known. Raises OSError."""
 
     def call_failed(
         self,
