@@ -11,8 +11,10 @@ main thread stops it (Lane.finish_stop), and its waiter stops what it left behin
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -108,7 +110,6 @@ class LaneLoop(CallLoop):
     ) -> None:
         state = new_lane(settings.setup, context.crashes.value)
         super().__init__(context.client, process, settings, context.clock, state)
-        assert settings.host_snapshots is not None
         self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
         self.warnings = CallWarnings(context.report)
         self.restarts = Restarts()
@@ -117,16 +118,14 @@ class LaneLoop(CallLoop):
         self._context = context
         self._webui = process
         self._output = CallOutput(context, process)
-        self.effects = WebUIEffects(
-            context, process, self._output, settings.host_snapshots, self.signals, self.warn
-        )
         name = context.config.name
         self._facts = {"lane": name, "incarnation": lambda: process.incarnation or None}
         self._helper, self._prober = map(self._new_worker, ("helper", "probes"))
         self._poster = Poster(lambda: self._new_worker("posts"))
-        self.samples = CallSamples(
-            self._output, process, settings.host_snapshots, self._prober, self.tell, context.clock
+        self.effects = WebUIEffects(
+            context, process, self._output, self.signals, self._poster.post, self.warn
         )
+        self.samples = CallSamples(self._output, process, context, self._prober, self.tell)
         self._thread = threading.Thread(target=self._run, name=f"lane-{name}")
         self._performers |= self._performers_of_lane()
 
@@ -197,9 +196,11 @@ class LaneLoop(CallLoop):
         if self._ended:
             handle.inbox.put(Answer(handle.id, GivenUp()))
 
-    def next_for(self, handle: CallHandle) -> ToRun:
+    def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
         """Wait for the next message to a run."""
-        return handle.inbox.get()
+        with suppress(queue.Empty):
+            return handle.inbox.get(timeout=seconds)
+        return None
 
     # -- the thread
 

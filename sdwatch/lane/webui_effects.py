@@ -43,10 +43,9 @@ from sdwatch.policy.lane.turn import EXIT_WAIT, INTERRUPT_WAIT
 from sdwatch.system import disk
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import CallHandle
-from sdwatch.webui.http.canary import Canary, SelfTestFinding
+from sdwatch.webui.http.canary import Canary, Post, SelfTestFinding
 from sdwatch.webui.http.health import is_generating, position_of
 from sdwatch.webui.http.roles import LaneProcess
-from sdwatch.webui.process.host_snapshot import HostSnapshots
 from sdwatch.webui.process.readiness import ProbeResult
 
 log = logging.getLogger("sdwatch.lane")
@@ -74,16 +73,16 @@ class Signals:
 
 
 class WebUIEffects:
-    """The slow effects on the WebUI of `context`. `warn`: gets the findings of a start that a
-    person should know."""
+    """The slow effects on the WebUI of `context`. `post`: has a POST sent by the thread for them.
+    `warn`: gets the findings of a start that a person should know."""
 
     def __init__(
         self,
         context: LaneContext,
         process: LaneProcess,
         output: CallOutput,
-        host_snapshots: HostSnapshots,
         signals: Signals,
+        post: Post,
         warn: Callable[[str, tuple[Finding, ...]], None],
     ) -> None:
         self.inventory = Inventory(context, signals.stopping, self._is_idle)
@@ -93,7 +92,7 @@ class WebUIEffects:
         self._config = context.config
         self._output = output
         self._process = process
-        self._host_snapshots = host_snapshots
+        self._host_snapshots = context.host_snapshots
         self._signals = signals
         self._warn = warn
         self._not_ready = LastingStates()
@@ -101,7 +100,7 @@ class WebUIEffects:
         self._left: tuple[str, ...] = ()  # settings that an earlier call left
         self._unloaded = context.settings.state_dir / _UNLOADED
         self._self_test = SelfTest(
-            Canary(context.client, may_interrupt=context.managed),
+            Canary(context.client, may_interrupt=context.managed, post=post),
             output.watch,
             context.redactor,
             SelfTestSettings(

@@ -354,9 +354,14 @@ class RunRecorder(EvidenceRecorder):
         return files
 
     @property
+    def is_under_way(self) -> bool:
+        """Return whether a POST was sent whose end is not recorded."""
+        return self._run.ledger.call(self._call).open
+
+    @property
     def under_way(self) -> float:
         """Return the seconds since the POST went out; 0 where none is under way."""
-        return self.seconds if self._run.ledger.call(self._call).open else 0.0
+        return self.seconds if self.is_under_way else 0.0
 
     @property
     def seconds(self) -> float:

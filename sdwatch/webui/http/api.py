@@ -142,13 +142,20 @@ class _RunsCall:
         answer = None
         try:
             with self._control.reports_to(lambda: tell(Cancelled(handle.id))):
-                while not isinstance(message := self._port.next_for(handle), Answer):
+                while not isinstance(message := self._next(), Answer):
                     self._act(message)
                 answer = message
         finally:
             if answer is None:
                 tell(RunGone(handle.id))
         return self._outcome(answer)
+
+    def _next(self) -> ToRun:
+        """Wait for the next message from the lane, and give the run up once its time is over."""
+        while (message := self._port.next_for(self._handle, self._control.time_left())) is None:
+            if self._control.time_left() == 0:
+                self._control.time_out()
+        return message
 
     def _request(self) -> CallRequested:
         recorder, call = self._recorder, self._call

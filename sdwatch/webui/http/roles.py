@@ -187,8 +187,9 @@ class CallPort(Protocol):
     def tell(self, event: LaneEvent) -> None:
         """Tell what happened; never waits."""
 
-    def next_for(self, handle: CallHandle) -> ToRun:
-        """Wait for the next message to its run."""
+    def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
+        """Wait for the next message to its run, at most so many seconds, or without a limit for
+        None. Return None where none came."""
 
 
 RESTART_LIMIT = 3600.0
