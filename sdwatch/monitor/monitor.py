@@ -207,11 +207,11 @@ class Monitor:
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, report=self._reports.line
         )
-        self._retention.open()
+        self._retention.rounds.open()
         self._late_outputs = LateOutputs(
             self._spool, config.output_folder, clock=clock, report=self._reports.line
         )
-        self._late_outputs.open()
+        self._late_outputs.rounds.open()
         self._intake.open()
 
     def _parts(self) -> Parts:
@@ -269,8 +269,8 @@ class Monitor:
         self._intake.close()
         for lane in self._lanes:
             lane.start_stop()
-        self._retention.close()
-        self._late_outputs.close()
+        self._retention.rounds.close()
+        self._late_outputs.rounds.close()
         self._stop.wait_at_most(self._config.stop_grace)
         self._runs.join(self._config.stop_grace, self._report_stop)
         self._stop.waited()

@@ -55,7 +55,6 @@ from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, Failed
 from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
 from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall
-from sdwatch.webui.http.call_alone import CallAlone
 from sdwatch.webui.http.roles import CallPort, CallSettings, Client, Recorder, SupervisedProcess
 from sdwatch.webui.http.run_control import RunControl
 
@@ -79,7 +78,7 @@ class WebUIAPI:
         settings: CallSettings = CallSettings(),  # noqa: B008 - it is frozen
         port: CallPort | None = None,
     ) -> None:
-        self.port: CallPort = port or CallAlone(client, process, settings)
+        self.port: CallPort = port or _alone(client, process, settings)
         self._recorder = recorder
         self._control = control or RunControl()
         self._settings = settings
@@ -110,6 +109,12 @@ class WebUIAPI:
         added = completed(stage, payload, self._settings.catalogue())
         call = PreparedCall(stage, {**payload, **added}, run_dir, job_id, added)
         return _RunsCall(call, self.port, self._recorder, self._control, self._settings).make()
+
+
+def _alone(client: Client, process: SupervisedProcess, settings: CallSettings) -> CallPort:
+    from sdwatch.webui.http.call_alone import CallAlone  # the monitor never needs it
+
+    return CallAlone(client, process, settings)
 
 
 class _RunsCall:
