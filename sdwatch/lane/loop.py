@@ -324,9 +324,8 @@ class LaneLoop(CallLoop):
 
         worker.do(lambda: answer(act()), lambda error: answer(broken(error)))
 
-    def _let_go(self, effect: LetGo) -> None:
+    def _let_go(self, _: LetGo) -> None:
         """Leave alone what hangs; a new thread does what follows."""
-        del effect
         self._helper.close()
         self._helper = self._new_worker("helper")
         self._poster.let_go()
@@ -399,10 +398,9 @@ class LaneLoop(CallLoop):
         finally:
             super()._send(handle, sent)
 
-    def _clean_up(self, effect: CleanUp) -> None:
+    def _clean_up(self, _: CleanUp) -> None:
         """Undo what the WebUI kept of a call, after all that the call does with its settings: it
         may have been cancelled in the middle of that."""
-        del effect
         self._do(self._poster.free(), self.effects.clean_up, lambda _: CleanedUp())
 
     def _call_log(self) -> tuple[str, ...]:

@@ -223,8 +223,8 @@ def _started(call: CallLedger, _: Record) -> None:
 
 
 def _left_call(record: Record) -> LeftCall | None:
-    """Return where the call of a `call_started` record went; None where that does not say it, as
-    with an external WebUI and before version 0.3."""
+    """Return where the call of a `call_started` record went; None where that does not say it:
+    with an external WebUI, and in journals that do not have it yet."""
     lane, incarnation = record.get("lane"), record.get("incarnation")
     offset = record.get("log_offset")
     if not (isinstance(lane, str) and isinstance(incarnation, int) and isinstance(offset, list)):

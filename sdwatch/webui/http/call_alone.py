@@ -69,17 +69,15 @@ class CallAlone(CallLoop):
             except queue.Empty:
                 self._take()
 
-    def _start(self, effect: Start) -> None:
-        del effect
+    def _start(self, _: Start) -> None:
         if self._process.restart_and_wait_ready(self._settings.restart_limit):
             self.tell(Started(self._process.incarnation))
         else:
             reason = HoldReason("the WebUI did not start", cure=Cure.RESTART)
             self.tell(StartFailed(reason, self._process.incarnation))
 
-    def _stop_tree(self, effect: StopTree) -> None:
+    def _stop_tree(self, _: StopTree) -> None:
         """A restart stops what is left."""
-        del effect
         self.tell(TreeStopped())
 
     def _ignore(self, effect: object) -> None:
