@@ -138,6 +138,21 @@ def disturb(root: Path, number: int, how: How, night: Night = STAGES) -> str:
         return reached
 
 
+def die_at(root: Path, points: Points, night: Night = STAGES) -> None:
+    """Let the monitor die where `points` says so, and another monitor resume. Raises AssertionError
+    for what is not as it must be."""
+    with _spool(root, night) as spool:
+        spool.drop("castle.yaml", night.job)
+        with listening(points):
+            spool.run_until(lambda: points.dead)
+        gc.collect()
+        assert points.dead, "the monitor ended before it died"
+        _check_one_holder(spool, night)
+        spool.start(once=True)
+        spool.ended()
+        _check(spool, night, deaths=1)
+
+
 @contextmanager
 def _spool(root: Path, night: Night) -> Iterator[Monitored]:
     root.mkdir(parents=True, exist_ok=True)

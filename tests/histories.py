@@ -33,7 +33,7 @@ from sdwatch.webui.http.canary import PROMPT, Canary
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
-from tests.fakes import picture, reply
+from tests.fakes import on_a_thread, picture, reply
 from tests.helpers import FakeClock
 from tests.scripted_lane import ScriptedLane, ready_lane
 
@@ -163,7 +163,7 @@ class ModelLane(ScriptedLane):
         self.holds = self.restarts = 0
         self.by_hand = False
         self._real_test = SelfTest(
-            Canary(cast(SDWebUIClient, webui), may_interrupt=False),
+            Canary(cast(SDWebUIClient, webui), may_interrupt=False, post=on_a_thread),
             lambda _: cast(CallWatch, NeverDue()),
             Redactor(),
             SelfTestSettings(managed=managed),

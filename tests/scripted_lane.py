@@ -49,9 +49,10 @@ from sdwatch.policy.lane.events import (
 from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.state import IncarnationUse, LaneState, Setup
 from sdwatch.system.clock import Clock, SystemClock
-from sdwatch.webui.http.call import CallHandle
+from sdwatch.webui.http.call import CallHandle, Sent
 from sdwatch.webui.http.call_loop import CallLoop
 from sdwatch.webui.http.roles import CallSettings
+from tests.fakes import on_a_thread
 
 
 def ready_lane(setup: Setup, incarnation: int, *, fresh: bool = False) -> LaneState:
@@ -122,7 +123,8 @@ class ScriptedLane(CallLoop):
 
     # -- the loop
 
-    def next_for(self, handle: CallHandle) -> ToRun:
+    def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
+        del seconds
         while True:
             try:
                 return handle.inbox.get_nowait()
@@ -140,6 +142,9 @@ class ScriptedLane(CallLoop):
         if isinstance(effect, Answer) and isinstance(effect.outcome, Succeeded):
             self.heard.append("succeeded")
         super()._to_run(effect)
+
+    def _start_post(self, handle: CallHandle, sent: Sent) -> None:
+        on_a_thread(sent, lambda: self._send(handle, sent))
 
     def _post(self, effect: Post) -> None:
         self.heard.append(f"sending {self._handles[effect.call].call.stage}")

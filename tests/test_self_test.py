@@ -30,7 +30,7 @@ from sdwatch.webui.http.canary import Canary, SelfTestFailure, SelfTestFinding
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
-from tests.fakes import picture, reply
+from tests.fakes import on_a_thread, picture, reply
 from tests.helpers import FakeClock
 
 KEY_ERROR = FailureKey(Diagnosis.SERVER_ERROR, said=("KeyError", "'x'"))
@@ -94,7 +94,7 @@ class Subject:
 def self_test(
     client: Answering, good: bool = True, *, clock: FakeClock | None = None, **more: Any
 ) -> Subject:
-    canary = Canary(cast(SDWebUIClient, client), may_interrupt=False)
+    canary = Canary(cast(SDWebUIClient, client), may_interrupt=False, post=on_a_thread)
     test = SelfTest(
         canary,
         lambda _: cast(CallWatch, NeverDue()),

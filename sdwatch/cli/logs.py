@@ -199,7 +199,7 @@ class _LaneOutput:
         self._lane = lane
         self._folder = state / f"webui-{lane.name}"
         self._paths = self._newest()
-        self._followers = [LogFollower(path, from_end=True) for path in self._paths]
+        self._followers = [LogFollower(path, offset=None) for path in self._paths]
 
     def last_lines(self) -> list[str]:
         if not self._paths:

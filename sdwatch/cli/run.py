@@ -6,7 +6,6 @@ import argparse
 
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.init import FOR_YOUR_OWN
 from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session, counted
 from sdwatch.monitor.once import Result
@@ -56,6 +55,8 @@ _CODES = {Result.HOLD: ExitCode.HOLD, Result.WAITING: ExitCode.WAITING}
 
 
 def _not_real(chosen: ChosenConfig) -> str:
+    from sdwatch.cli.init import FOR_YOUR_OWN  # it reads what all kinds offer
+
     head = "The pictures will not be real: the WebUI is the simulator."
     if chosen.file is None:
         return f"{head} To use your own WebUI, write a config: {FOR_YOUR_OWN}"

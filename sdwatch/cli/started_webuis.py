@@ -16,7 +16,6 @@ from sdwatch.signatures import load_signatures
 from sdwatch.spool.heartbeat import is_dead_here, read_heartbeats
 from sdwatch.system.clock import SystemClock
 from sdwatch.system.state_folder import StateFolder
-from sdwatch.webui.process.host_snapshot import HostSnapshots
 from sdwatch.webui.process.process import WebUIProcessManager
 
 STOP_LIMIT_S = 60.0
@@ -102,17 +101,16 @@ class StartedWebUIs:
             raise NotStartedError(f"it cannot be stopped: {process.last_failure}")
 
     def _process_of(self, webui: WebUIConfig) -> WebUIProcessManager:
-        config, clock = self._chosen.config, SystemClock()
+        config = self._chosen.config
         settings = LaneSettings(
             state_dir=self._state.webui(webui.name),
             cooldown=config.cooldown,
-            clock=clock,
+            clock=SystemClock(),
             signatures=load_signatures(config.signatures),
             secrets=tuple(secrets_of(config.notify)),
         )
-        context = context_of(webui, settings)
-        snapshots = HostSnapshots(clock, {"state": settings.state_dir})
-        process = process_of(context, snapshots, lambda _: False)
+        context = context_of(webui, settings, list)
+        process = process_of(context, lambda _: False)
         assert isinstance(process, WebUIProcessManager)
         context.probe.start_incarnation()
         return process

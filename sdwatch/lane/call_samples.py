@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sdwatch.lane.context import LaneContext
 from sdwatch.lane.output import CallOutput
 from sdwatch.lane.worker import Worker
 from sdwatch.policy.lane.events import DeadlinePassed, LaneEvent, Stalled
 from sdwatch.policy.lane.state import CallPhase, LaneState
-from sdwatch.system.clock import Clock
 from sdwatch.webui.http.call import CallHandle, Sent
 from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.roles import LaneProcess
-from sdwatch.webui.process.host_snapshot import HostSnapshots
 from sdwatch.webui.process.readiness import PROBE_INTERVAL_S
 
 
@@ -23,20 +22,19 @@ class CallSamples:
         self,
         output: CallOutput,
         process: LaneProcess,
-        host_snapshots: HostSnapshots,
+        context: LaneContext,
         prober: Worker,
         tell: Callable[[LaneEvent], None],
-        clock: Clock,
     ) -> None:
         self.watch: CallWatch | None = None  # of the POST in flight
         self._watched: tuple[int, int] = (0, 0)  # call and number of that POST
         self._samples = False  # a sample is under way
         self._output = output
         self._webui = process
-        self._host_snapshots = host_snapshots
+        self._host_snapshots = context.host_snapshots
         self._prober = prober
         self._tell = tell
-        self._clock = clock
+        self._clock = context.clock
 
     def start(self, handle: CallHandle, sent: Sent) -> None:
         """Watch this POST, which goes out now."""

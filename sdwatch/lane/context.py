@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from sdwatch.config import WebUIConfig, secrets_in
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
 from sdwatch.policy.failure.signatures import Signature
@@ -21,6 +23,7 @@ from sdwatch.webui.http.health import ReadinessProbe, asks_for_api
 from sdwatch.webui.http.option_leaks import OptionLeaks
 from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.process.crash_history import CrashHistory
+from sdwatch.webui.process.host_snapshot import HostSnapshots
 
 
 def _nothing(_: str) -> None:
@@ -68,6 +71,7 @@ class LaneContext:
     remembered: Remembered
     option_leaks: OptionLeaks
     signatures: tuple[Signature, ...]
+    host_snapshots: HostSnapshots
 
     @property
     def managed(self) -> bool:
@@ -83,8 +87,10 @@ class LaneContext:
         return self.redactor.redact(text)
 
 
-def context_of(config: WebUIConfig, settings: LaneSettings) -> LaneContext:
-    """Return the collaborators of the lane of this WebUI."""
+def context_of(
+    config: WebUIConfig, settings: LaneSettings, family: Callable[[], list[psutil.Process]]
+) -> LaneContext:
+    """Return the collaborators of the lane of this WebUI. `family`: returns its processes."""
     remembered, redactor = Remembered(settings.state_dir / "webui.json"), Redactor()
     client = client_for(
         config,
@@ -116,6 +122,7 @@ def context_of(config: WebUIConfig, settings: LaneSettings) -> LaneContext:
         remembered=remembered,
         option_leaks=OptionLeaks(client, state_dir / "leaks.json"),
         signatures=builtin_signatures() if signatures is None else signatures,
+        host_snapshots=HostSnapshots(clock, {"state": state_dir}, family),
     )
 
 

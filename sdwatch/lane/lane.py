@@ -5,7 +5,7 @@ Runs get from it the crash-aware call. The monitor gets from it whether a run wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from sdwatch.config import WebUIConfig
@@ -14,6 +14,7 @@ from sdwatch.lane.holding_view import held_of
 from sdwatch.lane.loop import LaneLoop
 from sdwatch.policy.failure.cooldown import Instant, is_waited_for
 from sdwatch.policy.failure.hold_reason import Held, NoCall
+from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.job.catalogue import Catalogue
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.lane.events import CallsAllowed, Released
@@ -26,7 +27,6 @@ from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.external import ExternalWebUI
 from sdwatch.webui.http.roles import CallSettings, LaneProcess, Recorder
 from sdwatch.webui.http.run_control import RunControl
-from sdwatch.webui.process.host_snapshot import HostSnapshots
 from sdwatch.webui.process.incarnation import ProcessSettings, WebUIExit
 from sdwatch.webui.process.process import WebUIProcessManager
 
@@ -44,17 +44,13 @@ class Lane:
         self.name = config.name
         self.managed = config.command is not None
         self.faults = Faults(settings.clock)
-        self._context = context = context_of(config, settings)
+        self._context = context = context_of(config, settings, lambda: self.process.family())
         self.redactor = context.redactor
-        state_dir = settings.state_dir
-        host_snapshots = HostSnapshots(
-            settings.clock, {"state": state_dir}, lambda: self.process.family()
-        )
-        self.process = process_of(context, host_snapshots, self._exited)
+        self.process = process_of(context, self._exited)
         self._call_settings = CallSettings(
             setup=_setup(context),
             signatures=context.signatures,
-            host_snapshots=host_snapshots,
+            host_snapshots=context.host_snapshots,
             checks=settings.checks,
             catalogue=lambda: self.catalogue,
             about=self.about,
@@ -66,9 +62,10 @@ class Lane:
     def _exited(self, ended: WebUIExit) -> bool:
         return self.loop.exited(ended)
 
-    def open(self) -> None:
-        """Start to supervise the WebUI: adopt or start it, and keep it healthy."""
-        self.loop.open()
+    def open(self, left: Iterable[LeftCall] = ()) -> None:
+        """Start to supervise the WebUI: adopt or start it, and keep it healthy. `left`: the calls
+        that a death left in flight, on all lanes."""
+        self.loop.open(left)
 
     @property
     def ready(self) -> bool:
@@ -225,9 +222,7 @@ def _setup(context: LaneContext) -> Setup:
     )
 
 
-def process_of(
-    context: LaneContext, host_snapshots: HostSnapshots, on_exit: Callable[[WebUIExit], bool]
-) -> LaneProcess:
+def process_of(context: LaneContext, on_exit: Callable[[WebUIExit], bool]) -> LaneProcess:
     """Return the process that sdwatch manages, or the external WebUI."""
     config, clock, probe = context.config, context.clock, context.probe
     if config.command is None:
@@ -245,7 +240,7 @@ def process_of(
         stop_grace=config.stop_grace,
         log_cap=config.log_cap,
         signatures=context.signatures,
-        host_snapshots=host_snapshots,
+        host_snapshots=context.host_snapshots,
         kind=lambda: context.remembered.kind,
     )
     return WebUIProcessManager(settings, clock=clock, probe=probe, on_exit=on_exit)

@@ -11,8 +11,11 @@ main thread stops it (Lane.finish_stop), and its waiter stops what it left behin
 from __future__ import annotations
 
 import logging
+import queue
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from sdwatch.errors import WebUIError
@@ -36,6 +39,7 @@ from sdwatch.lane.webui_effects import Signals, WebUIEffects
 from sdwatch.lane.worker import Worker
 from sdwatch.policy.failure.diagnosis import FailureFacts, SizeTest, diagnose
 from sdwatch.policy.failure.hold_reason import HoldReason, internal_error
+from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.lane.effects import (
@@ -44,6 +48,7 @@ from sdwatch.policy.lane.effects import (
     Answer,
     AskForHold,
     AwaitTraceback,
+    BeforePost,
     BringBack,
     CaptureTail,
     CleanUp,
@@ -107,7 +112,6 @@ class LaneLoop(CallLoop):
     ) -> None:
         state = new_lane(settings.setup, context.crashes.value)
         super().__init__(context.client, process, settings, context.clock, state)
-        assert settings.host_snapshots is not None
         self.signals = Signals(threading.Event(), threading.Event(), context.settings.hurry)
         self.warnings = CallWarnings(context.report)
         self.restarts = Restarts()
@@ -116,16 +120,14 @@ class LaneLoop(CallLoop):
         self._context = context
         self._webui = process
         self._output = CallOutput(context, process)
-        self.effects = WebUIEffects(
-            context, process, self._output, settings.host_snapshots, self.signals, self.warn
-        )
         name = context.config.name
         self._facts = {"lane": name, "incarnation": lambda: process.incarnation or None}
         self._helper, self._prober = map(self._new_worker, ("helper", "probes"))
         self._poster = Poster(lambda: self._new_worker("posts"))
-        self.samples = CallSamples(
-            self._output, process, settings.host_snapshots, self._prober, self.tell, context.clock
+        self.effects = WebUIEffects(
+            context, process, self._output, self.signals, self._poster.post, self.warn
         )
+        self.samples = CallSamples(self._output, process, context, self._prober, self.tell)
         self._thread = threading.Thread(target=self._run, name=f"lane-{name}")
         self._performers |= self._performers_of_lane()
 
@@ -156,8 +158,10 @@ class LaneLoop(CallLoop):
 
     # -- for the lane
 
-    def open(self) -> None:
-        """Start the loop: it adopts or starts the process."""
+    def open(self, left: Iterable[LeftCall] = ()) -> None:
+        """Start the loop: it adopts or starts the process. `left`: the calls that a death left in
+        flight, on all lanes."""
+        self.effects.left = [call for call in left if call.lane == self._context.config.name]
         self.tell(DeadlinePassed())
         self._thread.start()
 
@@ -194,9 +198,11 @@ class LaneLoop(CallLoop):
         if self._ended:
             handle.inbox.put(Answer(handle.id, GivenUp()))
 
-    def next_for(self, handle: CallHandle) -> ToRun:
+    def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
         """Wait for the next message to a run."""
-        return handle.inbox.get()
+        with suppress(queue.Empty):
+            return handle.inbox.get(timeout=seconds)
+        return None
 
     # -- the thread
 
@@ -280,6 +286,8 @@ class LaneLoop(CallLoop):
 
     def _to_run(self, effect: ToRun) -> None:
         """Warn only once the run has its answer: nothing must keep that from it."""
+        if isinstance(effect, BeforePost):
+            effect = replace(effect, log_offset=self._output.sizes())
         handle = self._handles.get(effect.call)
         super()._to_run(effect)
         if isinstance(effect, Answer) and handle is not None:
@@ -309,9 +317,8 @@ class LaneLoop(CallLoop):
 
         worker.do(lambda: answer(act()), lambda error: answer(broken(error)))
 
-    def _let_go(self, effect: LetGo) -> None:
+    def _let_go(self, _: LetGo) -> None:
         """Leave alone what hangs; a new thread does what follows."""
-        del effect
         self._helper.close()
         self._helper = self._new_worker("helper")
         self._poster.let_go()
@@ -393,10 +400,9 @@ class LaneLoop(CallLoop):
             arrived=lambda: self.tell(ReplyArrived(handle.id, sent.number)),
         )
 
-    def _clean_up(self, effect: CleanUp) -> None:
+    def _clean_up(self, _: CleanUp) -> None:
         """Undo what the WebUI kept of a call, after all that the call does with its settings: it
         may have been cancelled in the middle of that."""
-        del effect
         self._do(self._poster.free(), self.effects.clean_up, lambda _: CleanedUp())
 
     def _call_log(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from sdwatch.errors import WebUIError
 from sdwatch.lane.context import LaneContext
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.hold_reason import HoldReason
+from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.failure.progress import Limits
 from sdwatch.policy.failure.reply_checks import Finding, failed_extensions
 from sdwatch.policy.privacy.printable import shortened
@@ -62,16 +63,32 @@ class CallOutput:
         """Return where the WebUI writes; () where that cannot be read."""
         return self._process.log_paths()
 
-    def _new_log(self) -> CallLog:
-        """Return a log that starts now. Tracebacks that earlier calls still owe are not part of it;
-        a process that ended owes none."""
+    def sizes(self) -> tuple[int, ...]:
+        """Return the bytes in each output file of a WebUI that sdwatch starts: they are local. ()
+        of another one, since its log may be on a share that hangs."""
+        return tuple(map(_size_of, self.paths())) if self._context.managed else ()
+
+    def left_call(self, left: LeftCall) -> CallLog:
+        """Return the log of the call that an earlier monitor left in flight."""
+        return self._new_log(left.log_offset)
+
+    def _new_log(self, offsets: tuple[int, ...] = ()) -> CallLog:
+        """Return a log that starts now, or at these offsets. Tracebacks that earlier calls still
+        owe are not part of it; a process that ended owes none."""
         incarnation = self._process.incarnation
         before = self._newest
         same = before[1] if before is not None and before[0] == incarnation else None
         ends = self._context.remembered.kind.worker_ends
-        log = CallLog(self._process.log_paths(), self._context.clock, same, ends)
+        log = CallLog(self._process.log_paths(), self._context.clock, same, ends, offsets)
         self._newest = incarnation, log
         return log
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 _MOST_KEPT = 1000

@@ -1,4 +1,5 @@
-"""The thread that sends a job's POST, and looks after the settings around a call."""
+"""The thread that sends each POST, of jobs and self-tests, and looks after the settings around a
+call."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ class Poster:
         self._interrupted = threading.Event()  # no interrupt is under way
         self._interrupted.set()
 
-    def post(self, sent: Sent, act: Act, failed: Failed) -> None:
-        """Have `act` send this POST."""
+    def post(self, sent: Sent, act: Act, failed: Failed = lambda _: None) -> None:
+        """Have `act` send this POST. `failed`: gets an internal error."""
         worker = self.free()
         self._last_sent = sent
         worker.do(act, failed)

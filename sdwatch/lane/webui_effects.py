@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -19,6 +19,8 @@ from sdwatch.lane.output import CallOutput, findings_of_start, leaks_found
 from sdwatch.lane.self_test import ProcessEnded, SelfTest, SelfTestSettings
 from sdwatch.policy.failure.hold_reason import HoldReason, no_answer, seen_by_probe
 from sdwatch.policy.failure.lasting import LastingStates
+from sdwatch.policy.failure.ledger import LeftCall
+from sdwatch.policy.failure.matching import poisons
 from sdwatch.policy.failure.reply_checks import Finding
 from sdwatch.policy.lane.effects import Adopt, DrawForAdvice, Probe, RunSelfTest, Start, StopTree
 from sdwatch.policy.lane.events import (
@@ -41,10 +43,9 @@ from sdwatch.policy.lane.turn import EXIT_WAIT, INTERRUPT_WAIT
 from sdwatch.system import disk
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import CallHandle
-from sdwatch.webui.http.canary import Canary, SelfTestFinding
+from sdwatch.webui.http.canary import Canary, Post, SelfTestFinding
 from sdwatch.webui.http.health import is_generating, position_of
 from sdwatch.webui.http.roles import LaneProcess
-from sdwatch.webui.process.host_snapshot import HostSnapshots
 from sdwatch.webui.process.readiness import ProbeResult
 
 log = logging.getLogger("sdwatch.lane")
@@ -72,23 +73,26 @@ class Signals:
 
 
 class WebUIEffects:
-    """The slow effects on the WebUI of `context`. `warn`: gets the findings of a start that a
-    person should know."""
+    """The slow effects on the WebUI of `context`. `post`: has a POST sent by the thread for them.
+    `warn`: gets the findings of a start that a person should know."""
 
     def __init__(
         self,
         context: LaneContext,
         process: LaneProcess,
         output: CallOutput,
-        host_snapshots: HostSnapshots,
         signals: Signals,
+        post: Post,
         warn: Callable[[str, tuple[Finding, ...]], None],
     ) -> None:
         self.inventory = Inventory(context, signals.stopping, self._is_idle)
+        self.left: Collection[LeftCall] = ()
+        """The calls that an earlier monitor has left in flight on this lane."""
         self._context = context
         self._config = context.config
+        self._output = output
         self._process = process
-        self._host_snapshots = host_snapshots
+        self._host_snapshots = context.host_snapshots
         self._signals = signals
         self._warn = warn
         self._not_ready = LastingStates()
@@ -96,7 +100,7 @@ class WebUIEffects:
         self._left: tuple[str, ...] = ()  # settings that an earlier call left
         self._unloaded = context.settings.state_dir / _UNLOADED
         self._self_test = SelfTest(
-            Canary(context.client, may_interrupt=context.managed),
+            Canary(context.client, may_interrupt=context.managed, post=post),
             output.watch,
             context.redactor,
             SelfTestSettings(
@@ -116,13 +120,13 @@ class WebUIEffects:
         on a person's hold only at its end."""
         process = self._process
         if process.adopt(give_up=self._signals.cut):
-            may_hang = self._context.managed and not self._end_orphan()
-            unloaded = not may_hang and disk.exists(self._unloaded)
+            in_doubt = self._context.managed and not (self._end_orphan() and self._seems_sound())
+            unloaded = not in_doubt and disk.exists(self._unloaded)
             if unloaded and not (effect.reads and self._context.settings.paused()):
                 self.bring_back()
                 unloaded = False
-            started = self._started(effect.reads and not may_hang, adopted=True)
-            return replace(started, may_hang=may_hang, unloaded=unloaded)
+            started = self._started(effect.reads and not in_doubt, adopted=True)
+            return replace(started, in_doubt=in_doubt, unloaded=unloaded)
         answers = process.answers_unusable
         reason = process.last_hold_reason
         return StartFailed(reason, process.incarnation, answers=answers)
@@ -137,6 +141,16 @@ class WebUIEffects:
             patience=min(INTERRUPT_WAIT, config.stall),
             limit=config.call_limit,
         )
+
+    def _seems_sound(self) -> bool:
+        """Return whether the log of the call that the earlier monitor left in flight says nothing
+        else: nobody was there to read it, and a WebUI that cannot generate still answers."""
+        for left in self.left:
+            if left.incarnation == self._process.incarnation:
+                log = self._output.left_call(left)
+                if log.says_that_worker_ended() or poisons(log.lines(), self._context.signatures):
+                    return False
+        return True
 
     def start(self, effect: Start) -> LaneEvent:
         """Start the WebUI, or wait for an external one."""
@@ -295,7 +309,8 @@ class WebUIEffects:
 
     def _how_ended(self) -> ProcessEnded | None:
         """Return how the process ended, or None if it lives. A connection breaks a moment before
-        the end of its process is seen."""
+        the end of its process is seen; the waiter tells that to the loop, not to the helper, so
+        this looks for it."""
         process, clock = self._process, self._context.clock
         if not self._context.managed:
             return None

@@ -4,11 +4,11 @@ few minutes after."""
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from sdwatch.config import Config
+from sdwatch.monitor.rounds import Rounds
 from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.job.result import OutputWish
 from sdwatch.spool import outputs
@@ -16,14 +16,12 @@ from sdwatch.spool.archive import Spool
 from sdwatch.spool.outputs import Outputs, OutputSettings, OutputsRefusedError
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system import disk
-from sdwatch.system.clock import Clock, join
+from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
 
 log = logging.getLogger("sdwatch.outputs")
 
 _INTERVAL_S = 300.0  # seconds between two rounds
-_FIRST_ROUND_S = 0.0
-_STOP_WAIT_S = 5.0  # seconds that a stop waits for a picture that is being written
 
 
 def settings_of_runs(config: Config) -> RunSettings:
@@ -38,8 +36,8 @@ def settings_of_runs(config: Config) -> RunSettings:
 
 
 class LateOutputs:
-    """Makes late outputs, on a thread of its own: their folder may be a share that is gone.
-    `report` gets lines for people."""
+    """Makes late outputs, in `rounds`: their folder may be a share that is gone. `report` gets
+    lines for people."""
 
     def __init__(
         self, spool: Spool, folder: Path, *, clock: Clock, report: Callable[[str], None]
@@ -49,28 +47,7 @@ class LateOutputs:
         self._clock = clock
         self._report = report
         self._refused = LastingStates()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="late-outputs", daemon=True)
-
-    def open(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop the thread. What is left is made at the next start."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            join(self._thread, _STOP_WAIT_S)
-
-    def _live(self) -> None:
-        pause = _FIRST_ROUND_S
-        while not self._clock.wait(self._stop, pause):
-            pause = _INTERVAL_S
-            try:
-                self.round()
-            except Exception:
-                # The thread's outer edge: the next round tries again.
-                log.exception("late outputs are not made", extra=about(LogEvent.INTERNAL_ERROR))
+        self.rounds = Rounds("late-outputs", self.round, clock, first=0.0, interval=_INTERVAL_S)
 
     def round(self) -> None:
         """Make what is left, oldest run first, until the folder refuses."""
@@ -81,7 +58,7 @@ class LateOutputs:
             return  # the share is gone for the moment, and everybody says so
         try:
             for run_id in left:
-                if self._stop.is_set():
+                if self.rounds.stopping.is_set():
                     return
                 made = Outputs(self._folder, self._spool.root)
                 if outputs.make_late(self._spool, run_id, made, self._clock):

@@ -34,6 +34,7 @@ from sdwatch.monitor.stop_request import StopRequest, longest_stop
 from sdwatch.monitor.suspended import REFUSAL_PASSES, SuspendedRuns
 from sdwatch.monitor.work import Parts, Work
 from sdwatch.policy.failure.hold_reason import NoCall
+from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.policy.job.call_sizes import KnownSizes
 from sdwatch.policy.privacy.printable import counted
 from sdwatch.policy.report.hold_note import config_edited
@@ -87,6 +88,7 @@ class Monitor:
         self._wake = threading.Event()
         self._lanes: list[Lane] = []
         self._lanes_open = False
+        self._left_calls: list[LeftCall] = []
         self._no_call: NoCall | None = None
         self._began_at = self._clock.monotonic()
         self._called_at = self._began_at  # the last round in which calls were allowed
@@ -205,11 +207,11 @@ class Monitor:
         self._retention = Retention(
             config.retention, self._spool, self._state, clock=clock, report=self._reports.line
         )
-        self._retention.open()
+        self._retention.rounds.open()
         self._late_outputs = LateOutputs(
             self._spool, config.output_folder, clock=clock, report=self._reports.line
         )
-        self._late_outputs.open()
+        self._late_outputs.rounds.open()
         self._intake.open()
 
     def _parts(self) -> Parts:
@@ -228,7 +230,7 @@ class Monitor:
 
     def _recover(self) -> None:
         """Suspend what an earlier monitor left in working/, and report what is not ours."""
-        for folder in recovery.recover(self._spool, self._clock):
+        for folder in recovery.recover(self._spool, self._clock, self._left_calls.append):
             self._suspended.add(folder)
         for name, count in recovery.runs_of_others(self._spool).items():
             self._reports.line(
@@ -250,7 +252,7 @@ class Monitor:
         self._lanes_open = True
         self._allow_calls()
         for lane in self._lanes:
-            lane.open()
+            lane.open(self._left_calls)
 
     def _work(self) -> Result:
         while not self._stop.made.is_set():
@@ -267,8 +269,8 @@ class Monitor:
         self._intake.close()
         for lane in self._lanes:
             lane.start_stop()
-        self._retention.close()
-        self._late_outputs.close()
+        self._retention.rounds.close()
+        self._late_outputs.rounds.close()
         self._stop.wait_at_most(self._config.stop_grace)
         self._runs.join(self._config.stop_grace, self._report_stop)
         self._stop.waited()

@@ -8,13 +8,13 @@ complete or absent. Anything else in these folders is left alone.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sdwatch.config import RetentionConfig, RunsKept
+from sdwatch.monitor.rounds import Rounds
 from sdwatch.policy.failure.lasting import LastingStates, key_of
 from sdwatch.policy.job.retention import Kept, too_much, too_old
 from sdwatch.policy.job.run_names import is_run_id
@@ -24,7 +24,7 @@ from sdwatch.spool.heartbeat import HEARTBEAT
 from sdwatch.spool.manifest import MANIFEST
 from sdwatch.spool.run import JOURNAL
 from sdwatch.system import EntryKind, disk, renames
-from sdwatch.system.clock import Clock, join
+from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.system.state_folder import StateFolder
 from sdwatch.webui.process.process_identity import old_logs
@@ -33,12 +33,11 @@ log = logging.getLogger("sdwatch.retention")
 
 ROUND_INTERVAL_S = 600.0  # seconds between two rounds
 _FIRST_ROUND_S = 2.0  # seconds to the first one: it needs a heartbeat
-_STOP_WAIT_S = 5.0  # seconds that a stop waits for a run that is being removed
 _REMOVED = ".removed-"
 
 
 class Retention:
-    """Removes what `config` says, on a thread of its own. `report` gets lines for people."""
+    """Removes what `config` says, in `rounds`. `report` gets lines for people."""
 
     def __init__(
         self,
@@ -56,39 +55,23 @@ class Retention:
         self._report = report
         self._sizes: dict[Path, _Measured] = {}
         self._refused = LastingStates()  # by path
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="retention", daemon=True)
+        self._refusals = LastingStates()  # of whole rounds
+        self.rounds = Rounds(
+            "retention", self._try_round, clock, first=_FIRST_ROUND_S, interval=ROUND_INTERVAL_S
+        )
 
-    def open(self) -> None:
-        """Start the thread."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """Stop the thread. What is half removed is finished at the next start."""
-        self._stop.set()
-        if self._thread.ident is not None:
-            join(self._thread, _STOP_WAIT_S)
-
-    def _live(self) -> None:
-        pause, refusals = _FIRST_ROUND_S, LastingStates()
-        while not self._clock.wait(self._stop, pause):
-            pause = ROUND_INTERVAL_S
-            try:
-                self.round()
-            except OSError as error:  # a share that is gone for the moment
-                why, now = disk.in_words(error), self._clock.monotonic()
-                if line := refusals.persists("", key_of(error), why, now):
-                    log.warning(
-                        "nothing is removed now: %s", line, extra=about(LogEvent.DISK_REFUSES)
-                    )
-            except Exception:
-                # The thread's outer edge: the next round tries again.
-                log.exception("nothing is removed now", extra=about(LogEvent.INTERNAL_ERROR))
-            else:
-                if lasted := refusals.is_over("", self._clock.monotonic()):
-                    log.info(
-                        "removing works again, after %s", lasted, extra=about(LogEvent.DISK_ACCEPTS)
-                    )
+    def _try_round(self) -> None:
+        try:
+            self.round()
+        except OSError as error:  # a share that is gone for the moment
+            why, now = disk.in_words(error), self._clock.monotonic()
+            if line := self._refusals.persists("", key_of(error), why, now):
+                event = about(LogEvent.DISK_REFUSES)
+                log.warning("nothing is removed now: %s", line, extra=event)
+        else:
+            if lasted := self._refusals.is_over("", self._clock.monotonic()):
+                event = about(LogEvent.DISK_ACCEPTS)
+                log.info("removing works again, after %s", lasted, extra=event)
 
     def round(self) -> None:
         """Remove what is due now. Raises OSError."""
@@ -132,7 +115,7 @@ class Retention:
         return known.size
 
     def _remove(self, run: Path) -> bool:
-        if self._stop.is_set():
+        if self.rounds.stopping.is_set():
             return False
         renamed = self._spool.working / f"{_REMOVED}{run.name}"
         with self._only(run):  # somebody may read it, or took it away; the next round sees

@@ -77,10 +77,17 @@ class EvidenceRecorder:
         """Return the prompts of earlier attempts whose result nobody has seen, newest first."""
         return ()
 
-    def call_started(self, incarnation: int, prompt_id: str = "") -> None:
-        """Record that a POST goes out, to this incarnation of the WebUI. `prompt_id`: of what it
-        queues, '' for nothing."""
-        del prompt_id  # for a recorder with a journal
+    def call_started(
+        self,
+        incarnation: int,
+        prompt_id: str = "",
+        *,
+        lane: str = "",
+        log_offset: tuple[int, ...] = (),
+    ) -> None:
+        """Record that a POST goes out, to this incarnation of the WebUI of `lane`. `prompt_id`: of
+        what it queues, '' for nothing. `log_offset`: see BeforePost."""
+        del prompt_id, lane, log_offset  # for a recorder with a journal
         self._incarnation = incarnation
         self._sent += 1
 
@@ -253,13 +260,22 @@ class RunRecorder(EvidenceRecorder):
             return ()  # and the journal, which may be long, need not be read
         return unseen_prompts(self._run.records, self._call)
 
-    def call_started(self, incarnation: int, prompt_id: str = "") -> None:
+    def call_started(
+        self,
+        incarnation: int,
+        prompt_id: str = "",
+        *,
+        lane: str = "",
+        log_offset: tuple[int, ...] = (),
+    ) -> None:
         self.before_start()
         self._incarnation = incarnation
         sent = self._run.ledger.call(self._call).sent + 1
-        queued = {"prompt_id": prompt_id} if prompt_id else {}
+        more: dict[str, Any] = {"prompt_id": prompt_id} if prompt_id else {}
+        if log_offset:
+            more |= {"lane": lane, "log_offset": list(log_offset)}
         self._run.record(
-            "call_started", call=self._call, attempt=sent, incarnation=incarnation, **queued
+            "call_started", call=self._call, attempt=sent, incarnation=incarnation, **more
         )
         bind(attempt=sent, incarnation=incarnation)
         log.info("%s: %s: sent", self._run.run_id, self._call, extra=about(LogEvent.CALL_STARTED))
@@ -338,9 +354,14 @@ class RunRecorder(EvidenceRecorder):
         return files
 
     @property
+    def is_under_way(self) -> bool:
+        """Return whether a POST was sent whose end is not recorded."""
+        return self._run.ledger.call(self._call).open
+
+    @property
     def under_way(self) -> float:
         """Return the seconds since the POST went out; 0 where none is under way."""
-        return self.seconds if self._run.ledger.call(self._call).open else 0.0
+        return self.seconds if self.is_under_way else 0.0
 
     @property
     def seconds(self) -> float:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from sdwatch.policy.failure.ledger import LeftCall
 from sdwatch.spool import cancel_marker
 from sdwatch.spool.archive import Spool, move_out, sweep
 from sdwatch.spool.fingerprint import DEEPEST
@@ -21,9 +23,12 @@ _UNFINISHED_COPY = re.compile(r"(?:^|/)\.\d+-(\d{19,20})\.tmp\Z")
 _FORGOTTEN_AFTER = 24 * 3600  # seconds: no copy takes so long, and clocks differ by less
 
 
-def recover(spool: Spool, clock: Clock) -> list[Path]:
+def recover(
+    spool: Spool, clock: Clock, note_left: Callable[[LeftCall], None] = lambda _: None
+) -> list[Path]:
     """Resolve every in-between state that a death can leave in working/; return the runs that
-    resume. What cannot be read is left as it is, and logged."""
+    resume. What cannot be read is left as it is, and logged. `note_left`: gets each call that was
+    left in flight."""
     with suppress(OSError):  # the next start tries again
         sweep_copies(spool.inbox, clock.wall())
     to_resume = []
@@ -44,6 +49,8 @@ def recover(spool: Spool, clock: Clock) -> list[Path]:
                 with suppress(OSError):  # publishing sweeps again, and insists
                     run.sweep()
                 to_resume.append(folder)
+                if run.ledger.left is not None:
+                    note_left(run.ledger.left)
         except OSError as error:
             log.error(
                 "%s: cannot be resumed, and is left as it is: %s",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sdwatch import system
 from sdwatch.errors import RunStoppedError, RunTimedOutError
 from sdwatch.policy.job.conduct import Conduct
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
-from sdwatch.system.clock import Clock, join
+from sdwatch.system.clock import Clock
 from sdwatch.webui.http.run_control import RunControl
-
-_LOOKED_AT_EVERY = 0.5
-"""Seconds: whether a call with a limit is still waiting for its turn."""
 
 
 class RunConduct:
@@ -48,29 +45,22 @@ class RunConduct:
     @contextmanager
     def call(self) -> Iterator[None]:
         """Give the run up if its time ends during this call."""
-        limit = self._conduct.timeout
-        over = threading.Event()
-        watch = threading.Thread(target=self._watch, args=(limit, over), name="timeout")
-        if limit is not None:
-            watch.start()
+        self._control.time_left = self._time_left
         try:
             yield
         finally:
-            over.set()
-            if limit is not None:
-                join(watch)
             self._ended_at = self._clock.monotonic()
 
-    def _watch(self, limit: float, over: threading.Event) -> None:
-        """Only the time in which an attempt is under way counts: a WebUI that is down, or busy with
-        other jobs, must not cost this one."""
-        while True:
-            left = limit - self._used()
-            if left <= 0:
-                self._control.time_out()
-                return
-            if self._clock.wait(over, min(left, _LOOKED_AT_EVERY)):
-                return
+    def _time_left(self) -> float | None:
+        """Return the seconds until the time is over. Only the time in which an attempt is under way
+        counts: a WebUI that is down, or busy with other jobs, must not cost this one."""
+        limit = self._conduct.timeout
+        if limit is None or self._control.given_up.is_set():
+            return None
+        left = limit - self._used()
+        if left > 0 and not self._recorder.is_under_way:
+            return None
+        return min(max(0.0, left), system.LONGEST_WAIT)
 
     def _used(self) -> float:
         """Return the seconds that all attempts took so far, without those that a death cut off."""

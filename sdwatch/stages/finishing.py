@@ -12,7 +12,6 @@ from sdwatch.errors import RunCancelledError
 from sdwatch.policy.job.contact_sheet import has_matrix, pages_of
 from sdwatch.policy.job.job import Job
 from sdwatch.spool.archive import Spool
-from sdwatch.spool.contact_sheets import make_sheets
 from sdwatch.spool.outputs import (
     Outputs,
     OutputSettings,
@@ -57,6 +56,8 @@ class Finishing:
     def _make_sheets(self, job: Job, results: Results) -> None:
         if not has_matrix(job.points):
             return  # without a list of its pictures: there may be ten thousand
+        from sdwatch.spool.contact_sheets import make_sheets
+
         last = max(picture.stage for picture in results.pictures)
         pictures: dict[int, list[str]] = {}
         for picture in results.pictures:

@@ -61,7 +61,6 @@ from sdwatch.stages.finishing import Finishing
 from sdwatch.stages.ladder import OomLadder, changed_facts
 from sdwatch.stages.payloads import Payloads, names_of
 from sdwatch.stages.reading import JobReading
-from sdwatch.stages.rebuilding import rebuild
 from sdwatch.stages.results import Results
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import Clock
@@ -304,6 +303,8 @@ class StageRunner:
 
     def rebuild(self, call_id: str = "") -> tuple[Call, dict[str, Any]]:
         """Return a call and its payload as it was sent; see rebuilding.py."""
+        from sdwatch.stages.rebuilding import rebuild  # `sdwatch replay` alone needs it
+
         return rebuild(self._run, self._payloads, self._rules, call_id)
 
     def _images_of(self, stage: Stage, call: Call, place: Place) -> Sequence[Image]:
@@ -335,7 +336,8 @@ class StageRunner:
         self.place = replace(place, call=call.number)
         self._doing = str(self.place)
         made = self._make(call, self._payloads.payload(stage, call))
-        assert made.reply is not None and self._run.job is not None
+        assert made.reply is not None
+        assert self._run.job is not None
         reply = made.reply
         facts = {"seconds": self._recorder.seconds, **what_made_it(reply.info)}
         if call.point:

@@ -1,8 +1,9 @@
 """Announce every effect on the world at which a death could cut a run, just before it happens.
 
-On disk all come from `disk.py`; besides there are the spawn of the WebUI, signals to it, and the
-begin and the end of each POST. In a running sdwatch nobody listens. Tests do: they number the
-effects, and make the n-th one fail, or be the last.
+On disk all come from `disk.py`; besides there are the spawn of the WebUI, signals to it, the start
+and the end of each POST, and each message between a run and its lane around a record (BeforePost,
+Recorded, TailCaptured, RecordRefused, …). In a running sdwatch nobody listens. Tests do: they
+number the effects, and make the n-th one fail, or be the last.
 """
 
 from __future__ import annotations

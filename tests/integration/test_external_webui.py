@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sdwatch.webui.http.canary import Canary, SelfTestCall, SelfTestFailure
-from tests.fakes import FakeClient
+from tests.fakes import FakeClient, on_a_thread
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, has, job, journal, monitored
 from tests.webui.sim import Simulator, launch
@@ -380,7 +380,7 @@ class Silent(FakeClient):
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_canary_that_is_given_up_interrupts_only_a_managed_webui(ours: bool) -> None:
     client = Silent()
-    canary = Canary(client, may_interrupt=ours)  # type: ignore[arg-type]
+    canary = Canary(client, may_interrupt=ours, post=on_a_thread)  # type: ignore[arg-type]
     asked = SelfTestCall("txt2img", {}, "the canary", True)
     assert canary.ask(asked, lambda: "no progress") == SelfTestFailure("the canary: no progress")
     assert (client.interrupts, client.abandons) == (int(ours), 1)

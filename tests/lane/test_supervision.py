@@ -106,7 +106,7 @@ def test_an_adopted_webui_is_sent_nothing_before_the_cool_down_of_its_crash_is_o
 
 
 def test_an_adopted_webui_that_may_still_hang_is_tested_before_a_job_is_sent() -> None:
-    history = new().tell(Started(7, adopted=True, may_hang=True))
+    history = new().tell(Started(7, adopted=True, in_doubt=True))
     history.one(RunSelfTest)
     history.request().tell(PASSED).read()
     assert history.one(BeforePost).incarnation == 7
@@ -114,7 +114,7 @@ def test_an_adopted_webui_that_may_still_hang_is_tested_before_a_job_is_sent() -
 
 
 def test_an_adopted_webui_that_hangs_is_restarted_and_costs_no_attempt() -> None:
-    history = new().tell(Started(7, adopted=True, may_hang=True), FAILED)
+    history = new().tell(Started(7, adopted=True, in_doubt=True), FAILED)
     history.restarted(5).tell(PASSED).read().request()
     assert history.one(BeforePost).incarnation == 8
 

@@ -372,7 +372,7 @@ class World:
         if not self.alive or self.cut:
             return StartFailed(because("nothing"), self.incarnation)
         if choice < 6:
-            return Started(self.incarnation, True, effect.reads, may_hang=choice == 5)
+            return Started(self.incarnation, True, effect.reads, in_doubt=choice == 5)
         if choice == 7:
             return StartFailed(because("no model", Cure.PERSON), self.incarnation, answers=True)
         self.alive = False

@@ -124,7 +124,7 @@ def test_what_does_not_arrive_is_in_the_status_and_the_log_and_never_the_address
 
 
 def test_it_is_said_when_messages_arrive_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sdwatch.monitor.notifications._FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("sdwatch.monitor.message_thread._FIRST_PAUSE", 0.05)
     answers = [Delivery(Receipt.UNREACHABLE)] * 2 + [Delivery(Receipt.SENT)]
     bodies: list[dict[str, Any]] = []
     said: list[str] = []

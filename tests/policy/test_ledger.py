@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.failure.ledger import Image, Ledger, read_ledger
+from sdwatch.policy.failure.ledger import Image, Ledger, LeftCall, read_ledger
 
 Records = list[dict[str, Any]]
 IMAGE = {"name": "x.png", "sha256": "ab", "size": 3, "width": 8, "height": 8, "grid": False}
@@ -59,6 +59,25 @@ def test_the_ledger_of_a_history(
     assert (call.sent, call.counted, call.cut_offs) == (sent, counted, cut_offs)
     assert call.images == ((Image(**IMAGE),) if is_finished else None)
     assert not call.open
+
+
+SENT = {**started(), "lane": "one", "incarnation": 3, "log_offset": [0, 512]}
+
+
+@pytest.mark.parametrize(
+    ("records", "left"),
+    [
+        ([SENT], LeftCall("one", 3, (0, 512))),
+        ([SENT, finished()], None),
+        ([SENT, failed()], None),
+        ([started(), finished(), {**SENT, "call": "1.2"}], LeftCall("one", 3, (0, 512))),
+        ([started()], None),
+        ([{**SENT, "log_offset": [-1, 512]}], None),
+        ([{**SENT, "log_offset": "0"}], None),
+    ],
+)
+def test_the_call_that_a_death_left_in_flight(records: Records, left: LeftCall | None) -> None:
+    assert read_ledger(records).left == left
 
 
 def test_calls_are_counted_each_for_itself() -> None:

@@ -174,3 +174,17 @@ def test_a_traceback_is_no_longer_expected_after_a_minute(written: Written) -> N
     second = written.log(first)
     written.write(f"{SERVER}RuntimeError: it broke\n")
     assert written.heard(second) < 0.1
+
+
+def test_the_log_of_a_call_that_was_left_starts_at_its_offset(written: Written) -> None:
+    written.write("of an earlier call\n")
+    offset = written.path.stat().st_size
+    written.write("of this call\n")
+    log = CallLog((written.path,), written.clock, offsets=(offset,))
+    written.write("and its end\n")
+    assert log.lines() == ("of this call", "and its end")
+
+
+def test_of_a_log_that_was_cut_to_its_cap_since_what_is_left_is_read(written: Written) -> None:
+    written.write("new\n")
+    assert CallLog((written.path,), written.clock, offsets=(4096,)).lines() == ("new",)

@@ -74,6 +74,16 @@ class Image:
         return {key: value for key, value in asdict(self).items() if key != "kept"}
 
 
+@dataclass(frozen=True, slots=True)
+class LeftCall:
+    """A call that a death has left in flight: on the lane of this name, to this incarnation.
+    `log_offset`: the bytes that each file of the WebUI's output had before."""
+
+    lane: str
+    incarnation: int
+    log_offset: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class CallLedger:
     """One call. `counted`: failed attempts that count; `excused`: those that the self-test blamed
@@ -115,7 +125,7 @@ class Ledger:
     None if that is only the seeds; `used`: the digests of the files outside of the job that it is read with;
     `outputs`: the name of each image's output, planned or made; `made`: the images whose outputs
     are made; `outputs_refused`: why some are not, ''. `seconds`: that all attempts took together,
-    without those that a death cut off."""
+    without those that a death cut off. `left`: the call that a death has left in flight."""
 
     calls: dict[str, CallLedger] = field(default_factory=dict)
     job_id: str = ""
@@ -129,6 +139,8 @@ class Ledger:
     made: set[str] = field(default_factory=set)
     outputs_refused: str = ""
     seconds: float = 0.0
+    left: LeftCall | None = None
+    _last_start: Record = field(default_factory=dict)
 
     def call(self, call_id: str) -> CallLedger:
         """Return this call's ledger; an empty one if it was never started."""
@@ -141,6 +153,8 @@ class Ledger:
             _RUN_EVENTS[event](self, record)
         elif event in _CALL_EVENTS:
             _CALL_EVENTS[event](self.call(str(record["call"])), record)
+            if event == "call_started":
+                self._last_start = record
             if event in _ENDS:
                 self.seconds += seconds_of(record)
 
@@ -195,6 +209,7 @@ class Ledger:
             if call.open:
                 call.open = False
                 call.cut_offs += 1
+                self.left = _left_call(self._last_start)
 
 
 def read_ledger(records: Iterable[Record]) -> Ledger:
@@ -217,6 +232,21 @@ def _started(call: CallLedger, _: Record) -> None:
     call.open = True
     call.over = None
     call.sent += 1
+
+
+def _left_call(record: Record) -> LeftCall | None:
+    """Return where the call of a `call_started` record went; None where that does not say it:
+    with an external WebUI, and in journals that do not have it yet."""
+    lane, incarnation = record.get("lane"), record.get("incarnation")
+    offset = record.get("log_offset")
+    if not (isinstance(lane, str) and isinstance(incarnation, int) and isinstance(offset, list)):
+        return None
+    if not all(isinstance(size, int) and 0 <= size < _MOST_BYTES for size in offset):
+        return None
+    return LeftCall(lane, incarnation, tuple(offset))
+
+
+_MOST_BYTES = 2**60  # what no file has
 
 
 def _failed(call: CallLedger, record: Record) -> None:

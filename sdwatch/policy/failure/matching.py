@@ -47,6 +47,12 @@ def match(facts: FailureFacts, signatures: Iterable[Signature]) -> tuple[Signatu
     )
 
 
+def poisons(lines: Sequence[str], signatures: Iterable[Signature]) -> bool:
+    """Return whether a log shows clearly that its WebUI can generate nothing more."""
+    harmful = [each for each in signatures if each.poisons or each.diagnosis is Diagnosis.POISONED]
+    return _by_clear_lines(harmful, Observation(log=joined(lines))) is not None
+
+
 def printed_once(facts: FailureFacts, signatures: Iterable[Signature]) -> tuple[Expression, ...]:
     """Return the `printed` of every way that fits a failed call but for that: what is to be looked
     for in all that the WebUI printed since its start."""

@@ -50,9 +50,6 @@ NOT_IN_PAYLOAD = frozenset(
     {*_DECIDED, *(name for kind in STAGES.values() for name in kind.fields.model_fields)}
 )
 
-Problems = Iterator[tuple[Node, str, bool]]
-"""What is wrong: where, why, and whether it may still change (see Problem.unfinished)."""
-
 
 @dataclass(frozen=True)
 class Links:

@@ -26,8 +26,8 @@ from sdwatch.policy.failure.recovery import (
     counts,
     decide,
     in_words,
-    needs_restart,
     may_still_generate,
+    needs_restart,
     time_limit,
 )
 from sdwatch.policy.lane.attempts import abandoned, accepted, leave
@@ -204,9 +204,8 @@ def on_failure_recorded(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
         turn.move(call, CallPhase.DECIDED, next=Next.RETRY)
 
 
-def on_overdue_record(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_overdue_record(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
     """A record that takes so long holds the lane until it is there."""
-    del event
     turn.change(unrecorded=turn.state.unrecorded | {call.id})
     turn.move(call, call.phase)
 

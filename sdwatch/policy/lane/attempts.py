@@ -103,9 +103,8 @@ def on_record_refused(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
         turn.move(call, CallPhase.WAITING)
 
 
-def on_overdue_start(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_overdue_start(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
     """A record that takes so long holds the lane; the call waits for its turn again."""
-    del event
     turn.change(unrecorded=turn.state.unrecorded | {call.id})
     turn.move(call, CallPhase.WAITING)
 
@@ -208,9 +207,8 @@ def _await_reply(turn: Turn, call: LaneCall) -> None:
         turn.move(call, CallPhase.SENT, READ_WAIT if call.arrived else EXIT_WAIT)
 
 
-def on_no_reply_after_exit(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_no_reply_after_exit(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
     """Nothing came in time."""
-    del event
     _ended(turn, call)
 
 
@@ -275,24 +273,21 @@ def capture(turn: Turn, call: LaneCall) -> None:
 # -- given up
 
 
-def on_given_up(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_given_up(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
     """End a call that nobody needs any more. Its generation is not waited for."""
-    del event
     if call.in_flight and turn.state.setup.managed:
         turn.do(Interrupt(call.id))
     abandoned(turn, call)
     turn.answer(call, GivenUp())
 
 
-def on_given_up_while_capturing(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_given_up_while_capturing(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
     """End it as soon as its failure is recorded, or soon: a log on a share may hang."""
-    del event
     turn.move(call, CallPhase.CAPTURING, GIVEN_UP_WAIT, given_up=True)
 
 
-def on_given_up_later(turn: Turn, call: LaneCall, event: LaneEvent) -> None:
+def on_given_up_later(turn: Turn, call: LaneCall, _: LaneEvent) -> None:
     """End it as soon as its failure is recorded."""
-    del event
     turn.put(replace(call, given_up=True))
 
 

@@ -36,10 +36,12 @@ class ToRun(Effect):
 @dataclass(frozen=True)
 class BeforePost(ToRun):
     """POST `number` is about to go to this incarnation: record it first. Answered by Recorded,
-    RecordRefused or NotNow."""
+    RecordRefused or NotNow. `log_offset`: the bytes in each file of the WebUI's output so far, as
+    the lane's loop adds them; () where that is not a local file of ours."""
 
     number: int
     incarnation: int
+    log_offset: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -181,14 +181,15 @@ class TailCaptured(OfCall):
 @dataclass(frozen=True)
 class Started(LaneEvent):
     """The WebUI answers, and its listener is ours. `adopted`: an earlier monitor started it.
-    `read`: what it has was read, as far as it answers. `may_hang`: the generation that an earlier
-    monitor left did not end, so only a self-test shows whether it does anything else. `unloaded`:
+    `read`: what it has was read, as far as it answers. `in_doubt`: the generation that an earlier
+    monitor left did not end, or its log shows that nothing works any more: a self-test must show
+    whether it does anything. `unloaded`:
     that monitor had unloaded its checkpoint."""
 
     incarnation: int
     adopted: bool = False
     read: bool = False
-    may_hang: bool = False
+    in_doubt: bool = False
     unloaded: bool = False
 
 

@@ -248,9 +248,8 @@ def _on_run_gone(turn: Turn, call: LaneCall) -> None:
     turn.drop(call)
 
 
-def _on_stop(turn: Turn, event: LaneEvent) -> None:
+def _on_stop(turn: Turn, _: LaneEvent) -> None:
     """Allow no new call. What is under way but a POST is cut short."""
-    del event
     turn.change(stopping=True)
     if turn.state.busy in (Busy.ADOPTING, Busy.STARTING, Busy.TESTING, Busy.TESTING_SIZE):
         turn.do(CutShort())
@@ -267,8 +266,7 @@ def _on_self_test_of_lane(turn: Turn, event: LaneEvent) -> None:
         turn.tests_again = webui.on_self_test(turn, event)
 
 
-def _on_picture(turn: Turn, event: LaneEvent) -> None:
-    del event
+def _on_picture(turn: Turn, _: LaneEvent) -> None:
     turn.change(busy=None)
 
 

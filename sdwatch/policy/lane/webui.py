@@ -44,7 +44,7 @@ def on_started(turn: Turn, event: LaneEvent) -> None:
     turn.change(
         busy=None,
         up=Up.READ if event.read else Up.ANSWERS,
-        hold=replace(state.hold, needs_self_test=state.hold.needs_self_test or event.may_hang),
+        hold=replace(state.hold, needs_self_test=state.hold.needs_self_test or event.in_doubt),
         adopted=event.adopted,
         freed=Freed.UNLOADED if event.unloaded else state.freed,
         incarnation=event.incarnation,
@@ -182,10 +182,9 @@ def on_self_test(turn: Turn, event: SelfTestAnswered) -> bool:
     return self_test_failed(turn, event)
 
 
-def on_released(turn: Turn, event: LaneEvent) -> None:
+def on_released(turn: Turn, _: LaneEvent) -> None:
     """Release the hold because a person asks for it. A cool-down is still waited out,
     but for that of jobs whose blame was in doubt."""
-    del event
     turn.write(turn.state.history.released(turn.now))
     turn.change(hold=turn.state.hold.release(), knowledge=Knowledge())
     turn.check_in(0.0)

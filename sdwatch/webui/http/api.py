@@ -46,14 +46,15 @@ from sdwatch.policy.lane.events import (
     CallRequested,
     Cancelled,
     NotNow,
+    OfCall,
     Recorded,
     RecordRefused,
     RunGone,
 )
 from sdwatch.policy.report.envelope import CANARY_HEALTHY, ErrorEnvelope, FailedAttempt
+from sdwatch.system.failpoints import failpoint
 from sdwatch.system.log_events import LogEvent, about, bound_facts
 from sdwatch.webui.http.call import CallHandle, Captured, Outcome, PreparedCall
-from sdwatch.webui.http.call_alone import CallAlone
 from sdwatch.webui.http.roles import CallPort, CallSettings, Client, Recorder, SupervisedProcess
 from sdwatch.webui.http.run_control import RunControl
 
@@ -77,7 +78,7 @@ class WebUIAPI:
         settings: CallSettings = CallSettings(),  # noqa: B008 - it is frozen
         port: CallPort | None = None,
     ) -> None:
-        self.port: CallPort = port or CallAlone(client, process, settings)
+        self.port: CallPort = port or _alone(client, process, settings)
         self._recorder = recorder
         self._control = control or RunControl()
         self._settings = settings
@@ -110,6 +111,12 @@ class WebUIAPI:
         return _RunsCall(call, self.port, self._recorder, self._control, self._settings).make()
 
 
+def _alone(client: Client, process: SupervisedProcess, settings: CallSettings) -> CallPort:
+    from sdwatch.webui.http.call_alone import CallAlone  # the monitor never needs it
+
+    return CallAlone(client, process, settings)
+
+
 class _RunsCall:
     """One call, as its run sees it: it records what the lane reports, and waits for the outcome."""
 
@@ -140,13 +147,20 @@ class _RunsCall:
         answer = None
         try:
             with self._control.reports_to(lambda: tell(Cancelled(handle.id))):
-                while not isinstance(message := self._port.next_for(handle), Answer):
+                while not isinstance(message := self._next(), Answer):
                     self._act(message)
                 answer = message
         finally:
             if answer is None:
                 tell(RunGone(handle.id))
         return self._outcome(answer)
+
+    def _next(self) -> ToRun:
+        """Wait for the next message from the lane, and give the run up once its time is over."""
+        while (message := self._port.next_for(self._handle, self._control.time_left())) is None:
+            if self._control.time_left() == 0:
+                self._control.time_out()
+        return message
 
     def _request(self) -> CallRequested:
         recorder, call = self._recorder, self._call
@@ -169,7 +183,16 @@ class _RunsCall:
 
     # -- messages from the lane
 
+    def _tell(self, event: OfCall) -> None:
+        self._passes(event)
+        self._port.tell(event)
+
+    def _passes(self, message: ToRun | OfCall) -> None:
+        """Announce what passes between run and lane: a death may come just before it."""
+        failpoint(type(message).__name__, Path(self._call.stage))
+
     def _act(self, message: ToRun) -> None:
+        self._passes(message)
         self._control.waiting, self._control.calling = False, True
         self._control.decided = None
         if isinstance(message, BeforePost):
@@ -180,19 +203,19 @@ class _RunsCall:
         elif isinstance(message, RecordFailure):
             self._record_failure(message)
             self._control.decided = message.decision.action
-            self._port.tell(Recorded(message.call, message.number))
+            self._tell(Recorded(message.call, message.number))
         elif isinstance(message, RecordSelfTest):
             self._recorder.self_tested(message.unhealthy, message.decision)
             self._control.decided = message.decision.action
             what = (self._call.name, self._call.stage, message.decision.words)
             log.info("%s: %s: self-test done; %s", *what, extra=about(LogEvent.SELF_TEST_DONE))
-            self._port.tell(Recorded(message.call, message.number))
+            self._tell(Recorded(message.call, message.number))
 
     def _start(self, message: BeforePost) -> None:
         """Record the start of a POST. Raises OSError."""
         if not self._settings.may_call():
             self._control.waiting, self._control.calling = True, False
-            self._port.tell(NotNow(message.call))
+            self._tell(NotNow(message.call))
             return
         kind = (self._settings.catalogue() or Catalogue()).kind
         prompt = None
@@ -200,12 +223,17 @@ class _RunsCall:
             prompt = PromptToSend(str(uuid.uuid4()), self._recorder.unseen_prompts())
         self._handle.prompt = prompt
         try:
-            self._recorder.call_started(message.incarnation, prompt.id if prompt else "")
+            self._recorder.call_started(
+                message.incarnation,
+                prompt.id if prompt else "",
+                lane=str(self._settings.about().get("name", "")),
+                log_offset=message.log_offset,
+            )
         except OSError:
-            self._port.tell(RecordRefused(message.call))
+            self._tell(RecordRefused(message.call))
             raise
         self._handle.facts = bound_facts()
-        self._port.tell(Recorded(message.call, message.number))
+        self._tell(Recorded(message.call, message.number))
 
     def _record_failure(self, message: RecordFailure) -> None:
         """Write the evidence, and record the failure: the evidence teaches the recorder what no

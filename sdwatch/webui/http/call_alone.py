@@ -8,8 +8,16 @@ from __future__ import annotations
 import queue
 
 from sdwatch.policy.failure.hold_reason import Cure, HoldReason
-from sdwatch.policy.lane.effects import NoteCannot, Notify, SaveCrashHistory, Start, StopTree, ToRun
-from sdwatch.policy.lane.events import Started, StartFailed, TreeStopped
+from sdwatch.policy.lane.effects import (
+    Abandon,
+    NoteCannot,
+    Notify,
+    SaveCrashHistory,
+    Start,
+    StopTree,
+    ToRun,
+)
+from sdwatch.policy.lane.events import Cancelled, LaneEvent, Started, StartFailed, TreeStopped
 from sdwatch.policy.lane.state import new_call_alone
 from sdwatch.system.clock import Clock, SystemClock
 from sdwatch.webui.http.call import CallHandle
@@ -44,25 +52,32 @@ class CallAlone(CallLoop):
         super().register(handle)
         self.state = new_call_alone(self._settings.setup, self._process.incarnation)
 
-    def next_for(self, handle: CallHandle) -> ToRun:
-        """Drive the machine until there is a message to the run."""
+    def tell(self, event: LaneEvent) -> None:
+        """Note what happened. Its own thread may be in the POST that is no longer wanted."""
+        super().tell(event)
+        handle = self._handles.get(event.call) if isinstance(event, Cancelled) else None
+        if handle is not None and handle.sent is not None and handle.sent.is_under_way:
+            self._abandon(Abandon(handle.id))
+
+    def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
+        """Drive the machine until there is a message to the run. While it sends a POST, no time
+        limit ends that."""
+        del seconds
         while True:
             try:
                 return handle.inbox.get_nowait()
             except queue.Empty:
                 self._take()
 
-    def _start(self, effect: Start) -> None:
-        del effect
+    def _start(self, _: Start) -> None:
         if self._process.restart_and_wait_ready(self._settings.restart_limit):
             self.tell(Started(self._process.incarnation))
         else:
             reason = HoldReason("the WebUI did not start", cure=Cure.RESTART)
             self.tell(StartFailed(reason, self._process.incarnation))
 
-    def _stop_tree(self, effect: StopTree) -> None:
+    def _stop_tree(self, _: StopTree) -> None:
         """A restart stops what is left."""
-        del effect
         self.tell(TreeStopped())
 
     def _ignore(self, effect: object) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import queue
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -156,8 +155,7 @@ class CallLoop:
         self._start_post(handle, handle.sent)
 
     def _start_post(self, handle: CallHandle, sent: Sent) -> None:
-        name = f"post-{handle.call.stage}"
-        threading.Thread(target=self._send, args=(handle, sent), name=name, daemon=True).start()
+        self._send(handle, sent)
 
     def _send(self, handle: CallHandle, sent: Sent) -> None:
         """Send one POST and check its reply: a 200 alone is no success."""

@@ -7,13 +7,14 @@ size of the last good call follows, and shows what a tiny picture does not.
 
 from __future__ import annotations
 
+import queue
 import random
 import secrets
-import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from sdwatch.errors import (
     WebUIBadRequestError,
@@ -27,7 +28,7 @@ from sdwatch.policy.job.payload import MAX_SEED
 from sdwatch.policy.job.picture import NoPictureError, PictureData, check_whole, is_one_colour
 from sdwatch.policy.job.stage_kinds import TXT2IMG
 from sdwatch.policy.lane.knowledge import Size
-from sdwatch.webui.http.call import result_of
+from sdwatch.webui.http.call import Sent, result_of
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.found import FoundClient
 from sdwatch.webui.http.reply import Reply
@@ -130,27 +131,47 @@ class SelfTestFailure:
         return self.hold_reason or HoldReason(self.reason, key=HoldKey(HoldCode.FAILED_SELF_TEST))
 
 
-class Canary:
-    """Makes the generations of a self-test on `client`, on a thread of its own. `may_interrupt`:
-    the WebUI is managed, so no picture of others runs on it."""
+Post: TypeAlias = Callable[[Sent, Callable[[], None]], None]
+"""Has a POST sent on another thread: what it is, and what sends it."""
 
-    def __init__(self, client: SDWebUIClient | FoundClient, *, may_interrupt: bool) -> None:
+
+class Canary:
+    """Makes the generations of a self-test on `client`; `post` has them sent. `may_interrupt`: the
+    WebUI is managed, so no picture of others runs on it."""
+
+    def __init__(
+        self, client: SDWebUIClient | FoundClient, *, may_interrupt: bool, post: Post
+    ) -> None:
         self._client = client
         self._may_interrupt = may_interrupt
+        self._post = post
 
     def ask(self, asked: SelfTestCall, why_not_wait: Callable[[], str]) -> SelfTestFailure | None:
         """Return why it failed, or None. `why_not_wait`: returns why not to wait any longer, or '';
         called repeatedly."""
-        sent = _Sent(self._client, asked)
-        sent.thread.start()
-        while not sent.done.wait(_CHECK_INTERVAL_S):
+        sent, results = Sent(0), queue.SimpleQueue[Reply | WebUIError]()
+
+        def generate() -> Reply:
+            return self._client.generate_images(
+                asked.stage, asked.payload, lambda: sent.given_up, canary=True
+            )
+
+        def send() -> None:
+            sent.is_under_way = True
+            results.put(result_of(generate, "canary"))
+            sent.is_under_way = False
+
+        self._post(sent, send)
+        while True:
+            # Asked so often while a self-test lasts, since nobody announces all that may end it.
+            with suppress(queue.Empty):
+                return _failure(asked, results.get(timeout=_CHECK_INTERVAL_S))
             if reason := why_not_wait():
                 sent.given_up = True
                 if self._may_interrupt:
                     self._client.interrupt()
                 self._client.abandon()
                 return SelfTestFailure(f"{asked.what}: {reason}", given_up=reason)
-        return sent.failure()
 
 
 _CHECK_INTERVAL_S = 0.05  # seconds
@@ -162,37 +183,15 @@ _BY_ERROR: tuple[tuple[type[WebUIError], SelfTestFinding], ...] = (
 )
 
 
-class _Sent:
-    """One POST and its end."""
-
-    def __init__(self, client: SDWebUIClient | FoundClient, asked: SelfTestCall) -> None:
-        self.done = threading.Event()
-        self.given_up = False
-        self.thread = threading.Thread(target=self._send, name="canary", daemon=True)
-        self._client = client
-        self._asked = asked
-        self._result: Reply | WebUIError = WebUIError("no reply")
-
-    def failure(self) -> SelfTestFailure | None:
-        """Return why the result is a failure, or None."""
-        asked, result = self._asked, self._result
-        if isinstance(result, WebUIError):
-            by = next(
-                (by for kind, by in _BY_ERROR if isinstance(result, kind)), SelfTestFinding.FAILED
-            )
-            return SelfTestFailure(f"{asked.what} failed: {result}", by, result)
-        flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny, is_plain=result.is_plain)
-        if flaw is Flaw.NONE:
-            return None
-        error = WebUIReplyError(f"it came out {flaw}", status=200, kind=_KINDS[flaw])
-        return SelfTestFailure(f"{asked.what} came out {flaw}", error=error)
-
-    def _send(self) -> None:
-        self._result = result_of(self._generate, "canary")
-        self.done.set()
-
-    def _generate(self) -> Reply:
-        asked = self._asked
-        return self._client.generate_images(
-            asked.stage, asked.payload, lambda: self.given_up, canary=True
+def _failure(asked: SelfTestCall, result: Reply | WebUIError) -> SelfTestFailure | None:
+    """Return why the result is a failure, or None."""
+    if isinstance(result, WebUIError):
+        by = next(
+            (by for kind, by in _BY_ERROR if isinstance(result, kind)), SelfTestFinding.FAILED
         )
+        return SelfTestFailure(f"{asked.what} failed: {result}", by, result)
+    flaw = flaw_in(result.images[0], is_tiny=asked.is_tiny, is_plain=result.is_plain)
+    if flaw is Flaw.NONE:
+        return None
+    error = WebUIReplyError(f"it came out {flaw}", status=200, kind=_KINDS[flaw])
+    return SelfTestFailure(f"{asked.what} came out {flaw}", error=error)

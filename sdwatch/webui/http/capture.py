@@ -16,6 +16,7 @@ from sdwatch.policy.job.catalogue import Catalogue
 from sdwatch.policy.lane.effects import CaptureTail
 from sdwatch.policy.lane.events import TailCaptured
 from sdwatch.signatures import builtin_signatures
+from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.http.call import CallHandle, Captured
 from sdwatch.webui.http.reply_checks import ReplyChecks
 from sdwatch.webui.http.roles import CallSettings, SupervisedProcess
@@ -44,6 +45,7 @@ class TailSource:
         # The log of somebody else's generation does not explain a call that is queued behind it.
         explanation = diagnose(facts, () if effect.lost else self._signatures)
         payload = handle.call.payload
+        failpoint("TailCaptured", Path(handle.call.stage))
         key = what_failed(explanation, error, checkpoint_named(payload))
         host = self.settings.host_snapshots
         return TailCaptured(

@@ -18,7 +18,6 @@ from sdwatch.policy.job.stage_kinds import API, STAGES
 from sdwatch.policy.kinds.kind import Dialect, Trial
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.comfyui_catalogue import read_catalogue
 from sdwatch.webui.http.found import FoundClient
 from sdwatch.webui.http.remembered import Remembered
 from sdwatch.webui.http.reply import parse_json
@@ -61,7 +60,7 @@ class CatalogueReader:
         self._unanswered = 0
         if (found := self._found) is not None and found.dialect is Dialect.PROMPTS:
             self.unfinished = False
-            catalogue = read_catalogue(found.prompts, self._timeout)
+            catalogue = _of_prompts(found, self._timeout)
             self._remembered.note_kind(catalogue.kind)
             return catalogue
         openapi, bare_404 = self._openapi()
@@ -119,7 +118,7 @@ class CatalogueReader:
         """Return the catalogue with these lists as they are now."""
         self._unanswered = 0
         if (found := self._found) is not None and found.dialect is Dialect.PROMPTS:
-            return read_catalogue(found.prompts, self._timeout)
+            return _of_prompts(found, self._timeout)
         for route in LISTS:
             if route in routes:
                 catalogue = self._with_list(catalogue, route)
@@ -168,3 +167,9 @@ class CatalogueReader:
             log.info("unknown for this WebUI: %s", error, extra=about(LogEvent.WEBUI_UNKNOWN))
             self._unanswered += 1
             return 0, b""
+
+
+def _of_prompts(found: FoundClient, timeout: float) -> Catalogue:
+    from sdwatch.webui.http.comfyui_catalogue import read_catalogue  # only ComfyUI needs it
+
+    return read_catalogue(found.prompts, timeout)

@@ -6,9 +6,10 @@ needed: a WebUI of AUTOMATIC1111's family never is, once it is ready.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError
@@ -17,22 +18,41 @@ from sdwatch.policy.failure.prompts_sent import PromptToSend
 from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.kinds.table import kind_by_stats
 from sdwatch.webui.http.client import SDWebUIClient
-from sdwatch.webui.http.comfyui_client import ComfyUIClient
 from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.remembered import Remembered, Routes
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.process.readiness import ProbeResult, Seen
 
+if TYPE_CHECKING:
+    from sdwatch.webui.http.comfyui_client import ComfyUIClient
+
 
 class FoundClient:
     """The WebUI at one address. `dialect`: the one that was found last; `sdapi` or `prompts`
-    answers accordingly."""
+    answers accordingly. `new_prompts`: makes the client of prompts, once one is needed: who has no
+    ComfyUI is spared its code."""
 
-    def __init__(self, sdapi: SDWebUIClient, prompts: ComfyUIClient, dialect: Dialect) -> None:
+    def __init__(
+        self, sdapi: SDWebUIClient, new_prompts: Callable[[], ComfyUIClient], dialect: Dialect
+    ) -> None:
         self.sdapi = sdapi
-        self.prompts = prompts
         self.dialect = dialect
         self.url = sdapi.url
+        self._new_prompts = new_prompts
+        self._prompts: ComfyUIClient | None = None
+        self._makes = threading.Lock()  # several threads may need the first one
+
+    @property
+    def prompts(self) -> ComfyUIClient:
+        """Return the client of prompts."""
+        with self._makes:
+            if self._prompts is None:
+                self._prompts = self._new_prompts()
+            return self._prompts
+
+    @property
+    def _made(self) -> tuple[SDWebUIClient | ComfyUIClient, ...]:
+        return (self.sdapi,) if self._prompts is None else (self.sdapi, self._prompts)
 
     @property
     def _speaking(self) -> SDWebUIClient | ComfyUIClient:
@@ -107,18 +127,18 @@ class FoundClient:
 
     def abandon(self) -> None:
         """Free whoever waits for a generation."""
-        self.sdapi.abandon()
-        self.prompts.abandon()
+        for client in self._made:
+            client.abandon()
 
     def abandon_probes(self) -> None:
         """Free whoever waits for the answer to a small question."""
-        self.sdapi.abandon_probes()
-        self.prompts.abandon_probes()
+        for client in self._made:
+            client.abandon_probes()
 
     def close(self) -> None:
         """Close all connections."""
-        self.sdapi.close()
-        self.prompts.close()
+        for client in self._made:
+            client.close()
 
 
 def client_for(
@@ -132,9 +152,15 @@ def client_for(
     SDWebUIClient; `owner`: see ComfyUIClient; `dialect`: of an earlier incarnation."""
     auth = (webui.username, webui.password or "") if webui.username else None
     limit = webui.call_limit
+
+    def new_prompts() -> ComfyUIClient:
+        from sdwatch.webui.http.comfyui_client import ComfyUIClient
+
+        return ComfyUIClient(webui.url, auth=auth, call_limit=limit, owner=owner)
+
     return FoundClient(
         SDWebUIClient(webui.url, auth=auth, call_limit=limit, scratch=scratch),
-        ComfyUIClient(webui.url, auth=auth, call_limit=limit, owner=owner),
+        new_prompts,
         dialect,
     )
 

@@ -121,9 +121,17 @@ class Recorder(Protocol):
         """Return the prompts of earlier attempts whose result nobody has seen, the newest
         first."""
 
-    def call_started(self, incarnation: int, prompt_id: str = "") -> None:
-        """Record that a POST goes out, to this incarnation of the WebUI. `prompt_id`: of what it
-        queues, '' for nothing. Raises OSError."""
+    def call_started(
+        self,
+        incarnation: int,
+        prompt_id: str = "",
+        *,
+        lane: str = "",
+        log_offset: tuple[int, ...] = (),
+    ) -> None:
+        """Record that a POST goes out, to this incarnation of the WebUI of `lane`. `prompt_id`: of
+        what it queues, '' for nothing. `log_offset`: the bytes of its output so far, () where they
+        are not known. Raises OSError."""
 
     def call_failed(
         self,
@@ -179,8 +187,9 @@ class CallPort(Protocol):
     def tell(self, event: LaneEvent) -> None:
         """Tell what happened; never waits."""
 
-    def next_for(self, handle: CallHandle) -> ToRun:
-        """Wait for the next message to its run."""
+    def next_for(self, handle: CallHandle, seconds: float | None) -> ToRun | None:
+        """Wait for the next message to its run, at most so many seconds, or without a limit for
+        None. Return None where none came."""
 
 
 RESTART_LIMIT = 3600.0

@@ -14,10 +14,12 @@ class RunControl:
     """One for each run; any thread may use it. Giving up (a cancel, the job's timeout, or the
     monitor's stop) happens once and is permanent; `given_up` is an event for those who wait for
     something else. `waiting`: its call waits for its turn; `calling`: the lane serves its call;
-    `decided`: what the lane does before its call is sent again, None for nothing."""
+    `decided`: what the lane does before its call is sent again, None for nothing. `time_left`:
+    returns the seconds until the job's timeout, None where that is far or the run is given up."""
 
     def __init__(self) -> None:
         self.given_up = threading.Event()
+        self.time_left: Callable[[], float | None] = _no_limit
         self.waiting = False
         self.calling = False
         self.decided: Action | None = None
@@ -69,3 +71,7 @@ class RunControl:
 
 def _nobody() -> None:
     pass
+
+
+def _no_limit() -> float | None:
+    return None

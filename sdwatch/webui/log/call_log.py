@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 from sdwatch.errors import WebUIError
@@ -37,8 +38,9 @@ class _Owed:
 
 
 class CallLog:
-    """Follows the logs at `paths` from now on. `before`: the log of the previous call on the same
-    process; a traceback that it still owes is not this call's. `worker_ends`: see Kind."""
+    """Follows the logs at `paths` from now on, or from these `offsets` (in bytes). `before`: the
+    log of the previous call on the same process; a traceback that it still owes is not this call's.
+    `worker_ends`: see Kind."""
 
     def __init__(
         self,
@@ -46,10 +48,13 @@ class CallLog:
         clock: Clock,
         before: CallLog | None = None,
         worker_ends: str = "",
+        offsets: tuple[int, ...] = (),
     ) -> None:
         self._worker_ends = worker_ends
         self._clock = clock
-        self._followers = [LogFollower(path, from_end=True) for path in paths]
+        self._followers = [
+            LogFollower(path, offset=offset) for path, offset in zip_longest(paths, offsets) if path
+        ]
         self._lock = threading.Lock()  # several threads of the lane read it
         self._pinned: list[str] = []
         self._lines: list[str] = []

@@ -30,9 +30,10 @@ MOST_BARS = 100
 
 
 class LogFollower:
-    """Follows a log from one poll to the next. Survives rotation, truncation and removal."""
+    """Follows a log from one poll to the next. Survives rotation, truncation and removal. `offset`:
+    of the first byte that is read, None for what comes after now."""
 
-    def __init__(self, path: Path, *, from_end: bool = False) -> None:
+    def __init__(self, path: Path, *, offset: int | None = 0) -> None:
         self.path = path
         self._activity = 0
         self._file: tuple[int, int] | None = None
@@ -43,10 +44,11 @@ class LogFollower:
         """Whether the last poll has left bytes unread."""
         self._bars: dict[str, str] = {}
         self._news = News()
-        if from_end:
+        if offset != 0:
             with suppress(OSError):
                 status = path.stat()
-                self._file, self._offset = (status.st_dev, status.st_ino), status.st_size
+                self._file = status.st_dev, status.st_ino
+                self._offset = status.st_size if offset is None else offset
 
     def activity(self) -> int:
         """Return the lines that say something new, and the movements of bars, seen so far; only

@@ -133,15 +133,15 @@ class WebUIProcessManager:
     def cpu_and_io(self) -> tuple[float, int]:
         """Return the processor seconds and I/O bytes of the process tree so far, as evidence of
         work."""
-        return process_tree.cpu_and_io(self._family())
+        return process_tree.cpu_and_io(self.family())
 
     def family(self) -> list[psutil.Process]:
         """Return the processes that are still descendants of the root: cheap to ask for."""
-        return self._family()
+        return identities.family(self._identity) if self._identity else []
 
     def rss(self) -> int:
         """Return the bytes of memory that the process tree holds."""
-        return process_tree.rss(self._family())
+        return process_tree.rss(self.family())
 
     def log_paths(self) -> tuple[Path, Path]:
         """Return where this incarnation's stdout and stderr go."""
@@ -342,6 +342,7 @@ class WebUIProcessManager:
         identities.save_or_warn(self._state_dir, identity, self.name)
 
     def _watch(self, wait: Callable[..., None], *args: object) -> None:
+        # One for each incarnation: the system announces an exit only to a thread that waits for it.
         name = f"exit of {self.name} {self.incarnation}"
         threading.Thread(target=wait, args=args, name=name, daemon=True).start()
 
@@ -406,9 +407,6 @@ class WebUIProcessManager:
         if found.pid != identity.pid:
             self._watch(self._wait_for_listener, current)
         return True
-
-    def _family(self) -> list[psutil.Process]:
-        return identities.family(self._identity) if self._identity else []
 
     def _work(self) -> tuple[float, int]:
         """Return `cpu_and_io`, and sample the host: during a start nobody else does."""

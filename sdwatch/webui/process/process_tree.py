@@ -48,7 +48,7 @@ def stop_whole(
     asked = clock.monotonic()
     while living(seen) and clock.monotonic() < asked + grace and not hurry.is_set():
         seen = _joined(seen, with_descendants(living(seen)))
-        clock.wait(hurry, _CHECK_INTERVAL_S)
+        clock.wait(hurry, _CHECK_INTERVAL_S)  # only of a child does the system announce the end
     killing = clock.monotonic()
     while True:
         seen = _joined(seen, find())

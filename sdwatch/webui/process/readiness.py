@@ -190,6 +190,7 @@ class Readiness:
             if self.signs.failed and (self.last_probe is None or self.last_probe.no_routes):
                 text = "its log shows that the start failed"
                 return NotReady(StartFailure.BY_ITS_LOG, text)
+            # Nobody announces a listener, a line or work; only the end of the process.
             self.clock.wait(self.ended, _CHECK_INTERVAL_S)
         return NotReady(StartFailure.GIVEN_UP, f"sdwatch stopped waiting: {self._state()}")
 
