@@ -26,8 +26,8 @@ from sdwatch.policy.failure.recovery import (
     counts,
     decide,
     in_words,
-    needs_restart,
     may_still_generate,
+    needs_restart,
     time_limit,
 )
 from sdwatch.policy.lane.attempts import abandoned, accepted, leave
