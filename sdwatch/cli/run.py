@@ -19,8 +19,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--once",
         action="store_true",
-        help="stop when no job can run now. Exit code 0: the inbox is empty; 3: a WebUI is on hold; "
-        "10: jobs wait for their time",
+        help="stop when no job can run now. Exit code 0: the inbox is empty; 3: a WebUI is on "
+        "hold; 10: jobs wait for their time",
     )
     parser.add_argument(
         "--take-over",

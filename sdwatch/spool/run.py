@@ -389,8 +389,8 @@ class Run:
         point."""
         path = self.folder / JOURNAL
         for call in () if self.broken else each_call(lambda: journal_records(path)):
-            if "values" in call and self.job is not None:
-                call["values"] = self.values_of(point_of(str(call["call"])))
+            if self.job is not None and (point := point_of(str(call["call"]))):
+                call["values"] = self.values_of(point)
             yield call
 
     def update_manifest(self) -> None:

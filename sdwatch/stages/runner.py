@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sdwatch.errors import (
     FileProblems,
@@ -28,6 +28,7 @@ from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.generation_info import what_made_it
 from sdwatch.policy.failure.ledger import Image
 from sdwatch.policy.failure.recovery import Action, Decision, Ground
+from sdwatch.policy.job.catalogue import Catalogue
 from sdwatch.policy.job.expansion import OnFailure
 from sdwatch.policy.job.job import Job, Stage
 from sdwatch.policy.job.payload import Call, calls_of, taken_from
@@ -49,7 +50,7 @@ from sdwatch.policy.report.envelope import (
 from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
-from sdwatch.spool.run import Run
+from sdwatch.spool.run import NO_WEBUI, Run
 from sdwatch.stages.conduct import RunConduct
 from sdwatch.stages.ending import (
     CallFailedError,
@@ -84,8 +85,12 @@ _WAITS = {
 """What comes before a call is sent again."""
 
 
+@runtime_checkable
 class RecoveringClient(Protocol):
     """The crash-aware call, and which WebUI it is for. See WebUIAPI."""
+
+    @property
+    def catalogue(self) -> Catalogue | None: ...
 
     def about(self) -> dict[str, Any]: ...
 
@@ -123,7 +128,8 @@ class StageRunner:
         self.why = ""  # it failed
         self.publishing = False
         self._run = run
-        self._webui = webui
+        self._recovering = webui if isinstance(webui, RecoveringClient) else None
+        self._plain = None if isinstance(webui, RecoveringClient) else webui
         self._recorder = recorder
         self._clock = clock
         self._rules = settings.rules
@@ -181,10 +187,10 @@ class StageRunner:
             if ending is not Ending.STOPPED:
                 self.why = envelope.message if envelope else ""
                 self.publishing, self._doing = True, "is being published"
-                about = getattr(self._webui, "about", dict)
+                about = self._recovering.about() if self._recovering else NO_WEBUI
                 finishing = Finishing(self._run, spool, self._outputs, self.control)
                 finishing.finish(self._results, self._disk.insist)
-                self._disk.insist(lambda: publish(self._run, spool, ending, envelope, about()))
+                self._disk.insist(lambda: publish(self._run, spool, ending, envelope, about))
         except RunGoneError:
             ending = Ending.GONE
         except (RunStoppedError, RunCancelledError):  # given up while the disk refused to publish
@@ -319,7 +325,7 @@ class StageRunner:
             self._run,
             lambda call: self._made_or_kept(stage, call, place),
             self._disk.insist,
-            lambda: getattr(self._webui, "catalogue", None),
+            lambda: self._recovering.catalogue if self._recovering else None,
         )
 
     def _made_or_kept(self, stage: Stage, call: Call, place: Place | None) -> Sequence[Image]:
@@ -375,17 +381,20 @@ class StageRunner:
             self._doing = f"its last attempt failed: {outcome.envelope.message}"
 
     def _call(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
-        with_recovery = getattr(self._webui, "generate_images_with_recovery", None)
-        if with_recovery is None:
-            return self._call_without_recovery(kind, payload)
-        outcome: Outcome = with_recovery(kind, payload, self._run.folder, self._run.job_id)
-        return outcome
+        if self._recovering is not None:
+            return self._recovering.generate_images_with_recovery(
+                kind, payload, self._run.folder, self._run.job_id
+            )
+        assert self._plain is not None
+        return self._call_without_recovery(self._plain, kind, payload)
 
-    def _call_without_recovery(self, kind: str, payload: Mapping[str, Any]) -> Outcome:
+    def _call_without_recovery(
+        self, client: PlainClient, kind: str, payload: Mapping[str, Any]
+    ) -> Outcome:
         """Make one attempt with a client that has no recovery."""
         self._recorder.call_started(0)
         try:
-            reply: Reply = self._webui.generate_images(kind, payload)  # type: ignore[union-attr]
+            reply = client.generate_images(kind, payload)
             for number, image in enumerate(reply.images, 1):
                 check_image(kind, number, image)
             return Outcome(reply=reply, warnings=self._reply_checks.check(kind, payload, reply))

@@ -55,8 +55,10 @@ def test_points_that_fail_are_listed_and_made_again_alone_with_the_same_seed(
         assert images(failed) == [f"p000{n}_1-txt2img_001-01.png" for n in (1, 2)]
         why = (failed / "WHY.txt").read_text(encoding="utf-8")
         assert why.startswith("2 of 4 points failed; the first: ")
-        assert '  point 3 (animal = "owl", cfg_scale = "5"): server error: ' in why
-        assert '  point 4 (animal = "owl", cfg_scale = "7"): server error: ' in why
+        assert '  point 3 (animal = a text of 3 characters, cfg_scale = "5"): server error: ' in why
+        assert '  point 4 (animal = a text of 3 characters, cfg_scale = "7"): server error: ' in why
+        made = json.loads((failed / "run.json").read_text(encoding="utf-8"))["calls"]
+        assert {"animal": "owl", "cfg_scale": "7"} in [call["values"] for call in made]
         assert "Where:     point 3, stage 1 (txt2img), call 1" in why
         assert f"retry {failed.name} --failed" in why
         assert len(journal(failed, "call_started")) == 2 + 2 * 2

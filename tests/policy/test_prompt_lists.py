@@ -73,7 +73,7 @@ def test_a_value_that_does_not_fit_has_its_place_in_the_table_and_its_point() ->
     (line,) = problems_of("prompts_from: p.csv\nprompt: ${a}\n", files).splitlines()
     assert line == (
         'p.csv:3:5: steps must be a whole number, not "many", '
-        'at point 2 (a = "owl", steps = "many")'
+        'at point 2 (a = a text of 3 characters, steps = "many")'
     )
 
 

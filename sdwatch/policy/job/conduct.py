@@ -48,10 +48,10 @@ class ConductFields(Written):
 
     timeout: Annotated[float, Field(gt=0), _DURATION, _MORE_THAN_0] | None = Field(
         None,
-        description="Seconds, or `2 h`: the longest time that all calls of the run may take together, "
-        "failed attempts included. After that the call under way is interrupted and the run fails; "
-        "its finished images are kept. Waiting for its turn, its window, a pause or a WebUI that is "
-        "down does not count.",
+        description="Seconds, or `2 h`: the longest time that all calls of the run may take "
+        "together, failed attempts included. After that the call under way is interrupted and the "
+        "run fails; its finished images are kept. Waiting for its turn, its window, a pause or a "
+        "WebUI that is down does not count.",
     )
     not_before: Annotated[str, _TIME, text_like(TIME)] | None = Field(
         None,

@@ -237,8 +237,7 @@ class _JobReader:
         if problems:
             return Job("", 0, ())
         defaults = [expansion.defaults, *read_defaults(self.files, self.sources, self.problems)]
-        entries = tuple(entry for entry in root.entries if not is_part(entry[0].text))
-        rest = replace(root, entries=entries)
+        rest = replace(root, entries=tuple(e for e in root.entries if not is_part(e[0].text)))
         given = {key.text for entries in defaults for key, _ in entries}
         forms = StageForms({*expansion.names, *given}, self.problems)
         parts, head = forms.parts_of(rest, keys)
