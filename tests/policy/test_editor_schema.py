@@ -404,6 +404,7 @@ VALUES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [*(kind.fields for kind in STAGES.values()), LongForm])
 def test_schema_and_reader_agree_on_each_value_of_each_field(model: type[Written]) -> None:
     schema = job_schema()
