@@ -135,7 +135,9 @@ def in_parts(paths: list[Path]) -> list[list[Path]]:
     return [part for first in range(_PARTS) if (part := paths[first::_PARTS])]
 
 
-@pytest.mark.parametrize("paths", in_parts(files()), ids=lambda paths: f"{paths[0].name} and others")
+@pytest.mark.parametrize(
+    "paths", in_parts(files()), ids=lambda paths: f"{paths[0].name} and others"
+)
 def test_no_text_has_a_word_that_we_avoid(paths: list[Path]) -> None:
     found = [each for path in paths for each in found_in(path)]
     assert not found, "\n" + "\n".join(found)
