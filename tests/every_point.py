@@ -26,7 +26,7 @@ from sdwatch.errors import SdwatchError
 from sdwatch.system.failpoints import Failpoint
 from tests import warm
 from tests.death import Death, Points, Unsynced, listening
-from tests.helpers import KILL, PATIENCE, ended_by
+from tests.helpers import KILL, UNHURRIED, ended_by
 from tests.monitored import Monitored, journal, monitored
 from tests.webui.comfy import MODEL
 
@@ -229,7 +229,7 @@ Monitor(load_config(Path(sys.argv[1])), once=True).run()
 def _kill(spool: Monitored, number: int, how: How) -> str:
     del how
     words = ("-c", _DRIVER, str(spool.config_file), str(number))
-    ended = warm.run(*words, env=os.environ, limit=60 * PATIENCE)
+    ended = warm.run(*words, env=os.environ, limit=60 * UNHURRIED)
     assert ended.returncode in (0, ended_by(KILL)), ended.stderr
     return ended.stdout.decode().strip()
 

@@ -26,7 +26,7 @@ from sdwatch.spool.heartbeat import HEARTBEAT, read_heartbeat
 from sdwatch.system import disk
 from sdwatch.webui.process.process_identity import is_living
 from tests import warm
-from tests.helpers import PATIENCE, ask_to_stop, free_port, is_console, wait_until
+from tests.helpers import PATIENCE, UNHURRIED, ask_to_stop, free_port, is_console, wait_until
 
 MARK = "SDWATCH_TEST_FOLDER"
 """In the environment of everything that a test's WebUI starts, so that the test finds it again."""
@@ -168,7 +168,7 @@ class Monitored:
         self.start(once=True)
         assert self._thread is not None
         assert self.monitor is not None
-        deadline = time.monotonic() + 60 * PATIENCE
+        deadline = time.monotonic() + 60 * UNHURRIED
         while self._thread.is_alive() and time.monotonic() < deadline:
             if is_dead():
                 self.monitor.stop()
@@ -178,7 +178,7 @@ class Monitored:
     def ended(self, timeout: float = 60.0) -> Result:
         """Wait until the monitor in the thread ends by itself; why it did."""
         assert self._thread is not None
-        self._thread.join(timeout * PATIENCE)
+        self._thread.join(timeout * UNHURRIED)
         assert not self._thread.is_alive(), f"the monitor did not end: {self.told}"
         assert self.result is not None, "the monitor broke"
         return self.result
@@ -188,7 +188,7 @@ class Monitored:
         if self._thread is not None and self._thread.is_alive():
             assert self.monitor is not None
             self.monitor.stop()
-            self._thread.join(60 * PATIENCE)
+            self._thread.join(60 * UNHURRIED)
             assert not self._thread.is_alive(), "the monitor does not stop"
 
     # -- a monitor as a process
@@ -207,7 +207,7 @@ class Monitored:
             ask_to_stop(self.process)
         else:
             self.process.send_signal(number)
-        return self.process.wait(60 * PATIENCE)
+        return self.process.wait(60 * UNHURRIED)
 
     def kill(self) -> None:
         """Kill the monitor's process: kill -9, on Windows TerminateProcess."""

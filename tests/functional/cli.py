@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tests import warm
-from tests.helpers import ask_to_stop, free_port, wait_until
+from tests.helpers import UNHURRIED, ask_to_stop, free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 100.0
+LIMIT = 100.0 * UNHURRIED
 
 
 def _env(**more: str) -> dict[str, str]:

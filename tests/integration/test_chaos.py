@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import PATIENCE
+from tests.helpers import UNHURRIED
 
 CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 
 
 def chaos(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(CHAOS), *words]
-    return subprocess.run(command, capture_output=True, text=True, timeout=110 * PATIENCE)
+    return subprocess.run(command, capture_output=True, text=True, timeout=110 * UNHURRIED)
 
 
 def test_whatever_is_killed_when_no_promise_is_broken() -> None:

@@ -103,6 +103,7 @@ def test_two_hundred_jobs_over_four_checkpoints_need_four_loads() -> None:
     assert simulated(jobs, 600, switch=5, image=1) == near  # the same line, the same order
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [10, 30, 60, 120])
 @pytest.mark.parametrize("switch", [0, 5])
 def test_no_job_starts_later_than_in_plain_order_by_more_than_the_limit(

@@ -84,6 +84,7 @@ def with_defaults(text: str) -> Outside:
     return Outside([LineFile("_defaults.yaml", text.encode)])
 
 
+@pytest.mark.slow
 def test_both_schemas_are_of_the_draft_that_they_name() -> None:
     for schema in (job_schema(), defaults_schema()):
         assert schema["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
@@ -404,6 +405,7 @@ VALUES = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", [*(kind.fields for kind in STAGES.values()), LongForm])
 def test_schema_and_reader_agree_on_each_value_of_each_field(model: type[Written]) -> None:
     schema = job_schema()

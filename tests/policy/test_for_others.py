@@ -96,6 +96,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(_JSON)
 def test_no_text_under_any_key_is_shown(value: Any) -> None:
     for record in (value, {"message": value}, {"event": value}, {VELVET: value}):

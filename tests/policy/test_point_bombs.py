@@ -127,6 +127,7 @@ BOMBS: Mapping[str, tuple[str, dict[str, bytes] | None, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_asks_for_too_much_is_refused(name: str) -> None:
     text, files, says = BOMBS[name]

@@ -316,6 +316,7 @@ def test_an_image_that_will_be_uploaded_need_not_be_listed() -> None:
     assert misfits(made, CLASSES, coming=[InputPlace("40", "image")]) == []
 
 
+@pytest.mark.slow
 def test_a_chain_of_ten_thousand_nodes_is_checked() -> None:
     nodes = {
         f"c{n}": {"class_type": "VAEDecode", "inputs": {"samples": [f"c{n + 1}", 0]}}
