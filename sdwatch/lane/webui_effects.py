@@ -309,7 +309,7 @@ class WebUIEffects:
 
     def _how_ended(self) -> ProcessEnded | None:
         """Return how the process ended, or None if it lives. A connection breaks a moment before
-        the end of its process is seen; the waiter tells that to the loop, not to the helper, so
+        the end of its process is seen; the waiter reports it to the loop, not to the helper, so
         this looks for it."""
         process, clock = self._process, self._context.clock
         if not self._context.managed:

@@ -37,7 +37,7 @@ class Arrow(Points):
 
 
 class RefusesAStart(Arrow):
-    """The disk refuses to record the start of the first POST; the monitor dies as that is told."""
+    """The disk refuses to record the start of the first POST; the monitor dies then."""
 
     def __init__(self) -> None:
         super().__init__("RecordRefused", 1)
@@ -58,7 +58,7 @@ ARROWS = [
     ("TailCaptured", 1),
     ("RecordFailure", 1),
 ]
-"""Of a night with three calls, of which the second one crashes the WebUI once."""
+"""Of a night with three calls; the second one crashes the WebUI once."""
 
 
 @pytest.mark.parametrize(("label", "number"), ARROWS)

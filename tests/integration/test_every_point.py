@@ -12,14 +12,14 @@ from sdwatch.system.failpoints import Failpoint, failpoint
 from tests.death import Points, Unsynced, listening
 from tests.every_point import IN_PROCESS, MATRIX, OF_COMFYUI, How, count, disturb
 
-POINTS = 140
+POINTS = 151
 """About as many as a night has; one that is not reached is an undisturbed night."""
 
 draw = random.Random(20261124)
 SAMPLE = [(draw.randrange(1, POINTS), how) for how in IN_PROCESS for _ in range(4)]
 KILLED = sorted(draw.sample(range(1, POINTS), 6))
 
-POINTS_OF_A_MATRIX = 164
+POINTS_OF_A_MATRIX = 179
 IN_A_MATRIX = [(draw.randrange(1, POINTS_OF_A_MATRIX), how) for how in IN_PROCESS]
 KILLED_IN_A_MATRIX = sorted(draw.sample(range(1, POINTS_OF_A_MATRIX), 3))
 
