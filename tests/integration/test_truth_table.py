@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from sdwatch.simulator.faults import GENERATION_FAULTS, START_FAULTS, WORKFLOW_FAULTS
+from sdwatch.simulator.faults import GENERATION_FAULTS, START_FAULTS
 from sdwatch.webui.http.client import SDWebUIClient
 from tests.failures_page import page
 from tests.helpers import wait_until
@@ -221,7 +221,7 @@ def test_no_fault_of_the_simulator_is_left_out() -> None:
     shown = {row.fault for row in (*ROWS, *HOLD_ROWS) if row.fault}
     # An extension that fails costs no call; test_broken_extensions.py has these.
     quiet = {"extension-raises", "extension-not-loaded"}
-    assert shown == {*GENERATION_FAULTS, *WORKFLOW_FAULTS, *START_FAULTS} - quiet
+    assert shown == {*GENERATION_FAULTS, *START_FAULTS} - quiet
 
 
 def test_the_page_is_the_table() -> None:

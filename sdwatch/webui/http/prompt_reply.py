@@ -48,7 +48,9 @@ def failed(result: PromptResult) -> WebUIServerError:
     named = node.shown if node else failure.node or "?"
     raised = ": ".join(filter(None, (failure.exception, failure.message)))
     words = f"node {named} of class {failure.kind} failed: {raised}"
-    return WebUIServerError(words, kind=failure.exception, said=failure.message)
+    error = WebUIServerError(words, kind=failure.exception, said=failure.message)
+    error.node = failure.kind
+    return error
 
 
 def reply_from(
