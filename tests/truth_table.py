@@ -203,8 +203,8 @@ ROWS = (
     Row("", "`execution_error` of type `SafetensorError`: the job's checkpoint is damaged",
         "bad request", "workflow loads is damaged", "Download", posts=1, restarts=0,
         fields=_with_checkpoint("simulated-corrupt"), on=("comfyui",)),
-    Row("model-gone", "`execution_error` of type `FileNotFoundError`: a model file that is listed is "
-        "gone", "bad request", "loads was in ComfyUI's list, and is gone", "Put the file back",
+    Row("model-gone", "`execution_error` of type `FileNotFoundError`: a model file that is listed "
+        "is gone", "bad request", "loads was in ComfyUI's list, and is gone", "Put the file back",
         posts=1, restarts=0, on=("comfyui",)),
     Row("", "a checkpoint must be named: it has several, and loads none by itself", "bad request",
         "loads none by itself", "Correct it", posts=0, restarts=0,

@@ -520,7 +520,7 @@ COMFYUI = [
          " model type of: D:\\models\\checkpoints\\lumina_2.safetensors"), BAD,
          "a kind that this loader does not know", "UNETLoader"),
     call("no text encoder", of_node("CLIPTextEncode", "RuntimeError", "ERROR: clip input is invalid"
-         ": None\n\nIf the clip is from a checkpoint loader node"), BAD, "no text encoder or no VAE",
+         ": None\n\nIf the clip is from a checkpoint loader node"), BAD, "no text encoder or",
          "DualCLIPLoader"),
     call("model gone", of_node("VAELoader", "FileNotFoundError", "Model in folder 'vae' with filena"
          "me 'ae.safetensors' not found."), BAD, "list, and is gone", "Put the file back"),

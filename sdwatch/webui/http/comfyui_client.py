@@ -58,7 +58,8 @@ class _Watched:
 class ComfyUIClient(ComfyUIQuestions):
     """The ComfyUI at `url`. `auth`: of a proxy in front of it. `call_limit`: seconds that one
     prompt may take. `owner`: what the ids of its prompts' clients start with ('' for one of its
-    own): prompts of this owner that nobody waits for are cancelled before another is sent."""
+    own): prompts of this owner that nobody waits for are cancelled before another is sent.
+    `scratch`: a local folder for large files while they are needed, or None for the system's."""
 
     dialect = Dialect.PROMPTS
 
@@ -69,8 +70,10 @@ class ComfyUIClient(ComfyUIQuestions):
         auth: tuple[str, str] | None = None,
         call_limit: float = 3600.0,
         owner: str = "",
+        scratch: Path | None = None,
     ) -> None:
         super().__init__(url, auth)
+        self.scratch = scratch
         self.version = ""
         """ComfyUI's version, once it is known; or ''."""
         self._auth = auth
