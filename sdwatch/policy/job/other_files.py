@@ -289,9 +289,14 @@ def _check_glb(file: IO[bytes], size: int) -> None:
 
 def _check_zip(file: IO[bytes], size: int) -> None:
     """The end of its directory is within its last 64 kB."""
-    file.seek(max(0, size - (1 << 16) - 22))
-    if b"PK\x05\x06" not in file.read():
+    file.seek(max(0, size - (1 << 16) - _ZIP_END))
+    tail = file.read()
+    end = tail[at:] if (at := tail.rfind(b"PK\x05\x06")) >= 0 else b""
+    if len(end) < _ZIP_END or len(end) < _ZIP_END + int.from_bytes(end[20:22], "little"):
         raise NotWholeError("is cut off")
+
+
+_ZIP_END = 22
 
 
 def _starts(*beginnings: bytes) -> Callable[[bytes], bool]:

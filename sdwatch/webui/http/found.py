@@ -129,7 +129,14 @@ def client_for(
     limit = webui.call_limit
     return FoundClient(
         SDWebUIClient(webui.url, auth=auth, call_limit=limit, scratch=scratch),
-        ComfyUIClient(webui.url, auth=auth, call_limit=limit, owner=owner, scratch=scratch),
+        ComfyUIClient(
+            webui.url,
+            auth=auth,
+            call_limit=limit,
+            owner=owner,
+            scratch=scratch,
+            templates=webui.templates,
+        ),
         dialect,
     )
 

@@ -24,6 +24,7 @@ from sdwatch.policy.job.whole_file import NotWholeError
 from sdwatch.policy.workflow.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
 from sdwatch.policy.workflow.made import generation_info
+from sdwatch.policy.workflow.template_file import Template
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.webui.http.reply import MadeFile, Reply, check_image
 
@@ -34,6 +35,7 @@ class Files(Protocol):
     version: str
 
     def file(self, named: OutputFile) -> PictureData | None: ...
+    def template_for(self, stage: str, payload: Mapping[str, Any]) -> Template | None: ...
 
 
 def folder_of(prompt_id: str) -> str:
@@ -80,7 +82,7 @@ def reply_from(
         words = "the prompt ended well and has no image: no node saved one"
         raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_IMAGE)
     reply = _reply(files, stage, named, is_plain=is_plain)
-    info = _info(files, payload, result.workflow)
+    info = _info(files, stage, payload, result.workflow)
     return replace(reply, info=info, files=(*reply.files, *texts))
 
 
@@ -107,17 +109,37 @@ def reply_from_folder(
     """Return the pictures that a prompt had saved when ComfyUI ended and forgot it; None unless all
     of them are there and whole. A disk that was full leaves one that is cut off, under its final
     name."""
-    workflow = _shape(stage, payload, folder_of(prompt_id))
-    named = [
-        OutputFile(f"{node}_{number:05}_.png", folder_of(prompt_id), "output")
-        for node, count in saved_by(workflow, payload).items()
-        for number in range(1, count + 1)
-    ]
+    named = _files_expected(files.template_for(stage, payload), stage, payload, prompt_id)
+    if not named:
+        return None
     try:
         reply = _reply(files, stage, named)
     except (WebUIReplyError, WebUIBadRequestError, WebUINotUsableError):
         return None
-    return replace(reply, info=_info(files, payload, _workflow_in(reply.images[0])))
+    workflow = _workflow_in(reply.images[0])
+    return replace(reply, info=_info(files, stage, payload, workflow))
+
+
+def _files_expected(
+    template: Template | None, stage: str, payload: Mapping[str, Any], prompt_id: str
+) -> list[OutputFile]:
+    """Return the files that a prompt saves, as far as that is known before; else []."""
+    folder = folder_of(prompt_id)
+    if template is not None:
+        workflow: Workflow = template.filled(payload, folder)
+        counts = template.pictures(payload) or {}
+    else:
+        workflow = _shape(stage, payload, folder)
+        counts = saved_by(workflow, payload)
+    stems = {
+        node: str(workflow.nodes[node].inputs["filename_prefix"]).rpartition("/")[2]
+        for node in counts
+    }
+    return [
+        OutputFile(f"{stems[node]}_{number:05}_.png", folder, "output")
+        for node, count in counts.items()
+        for number in range(1, count + 1)
+    ]
 
 
 def _workflow_in(picture: PictureData) -> Workflow | None:
@@ -130,10 +152,14 @@ def _workflow_in(picture: PictureData) -> Workflow | None:
         return None
 
 
-def _info(files: Files, payload: Mapping[str, Any], workflow: Workflow | None) -> Mapping[str, Any]:
+def _info(
+    files: Files, stage: str, payload: Mapping[str, Any], workflow: Workflow | None
+) -> Mapping[str, Any]:
+    template = files.template_for(stage, payload)
+    named = {"sd_model_name": template.name} if template and STAGES[stage].has_steps else {}
     if workflow is None:
-        return {"version": files.version}
-    return generation_info(workflow, payload, files.version)
+        return {"version": files.version, **named}
+    return {**generation_info(workflow, payload, files.version), **named}
 
 
 def _shape(stage: str, payload: Mapping[str, Any], folder: str) -> Workflow:
