@@ -88,7 +88,7 @@ def zipped() -> bytes:
 
 WHOLE = {
     "MP4/mp4": comfyui_media.mp4(frames(), 8.0),
-    "QuickTime/mov": box(b"ftyp", b"qt  " + bytes(4)) + box(b"moov", b"x") + box(b"mdat", bytes(99)),
+    "QuickTime/mov": box(b"ftyp", b"qt  " + bytes(4)) + box(b"moov", b"x") + box(b"mdat", b"x"),
     "WebM/webm": matroska(),
     "Matroska/mkv": matroska(b"matroska"),
     "GIF/gif": moving("GIF"),
