@@ -15,6 +15,7 @@ import hashlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import sys  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -54,6 +55,7 @@ if __name__ == "__main__":
 
     from sdwatch.simulator.__main__ import main
     from sdwatch.simulator.comfyui_machine import stage_of
+    from sdwatch.simulator.comfyui_site import ComfySite
     from sdwatch.simulator.faults import STAGES
     from sdwatch.simulator.server import Handler
     from sdwatch.simulator.site import API, Request, Response, Site
@@ -63,18 +65,18 @@ if __name__ == "__main__":
             note("post", time.monotonic())
         self._serve()
 
-    _answer = Site.answer
+    def noting(answer: Callable[[Any, Request], Response]) -> Callable[[Any, Request], Response]:
+        def noted(self: Any, request: Request) -> Response:
+            stage, what = request.path.removeprefix(API), "canary" if request.canary else "call"
+            if stage in STAGES:
+                note(what, time.monotonic(), stage, which(request.raw))
+            elif request.path == _PROMPT and request.method == "POST":
+                note(what, time.monotonic(), *of_workflow(request.raw, self))
+            return answer(self, request)
 
-    def _noted_answer(self: Site, request: Request) -> Response:
-        stage = request.path.removeprefix(API)
-        if stage in STAGES:
-            what = "canary" if request.canary else "call"
-            note(what, time.monotonic(), stage, which(request.raw))
-        elif request.path == _PROMPT and request.method == "POST":
-            what = "canary" if request.canary else "call"
-            note(what, time.monotonic(), *of_workflow(request.raw, self))
-        return _answer(self, request)
+        return noted
 
     Handler.do_POST = _do_post  # type: ignore[method-assign]
-    Site.answer = _noted_answer  # type: ignore[method-assign]
+    for site in (Site, ComfySite):
+        site.answer = noting(site.answer)  # type: ignore[method-assign]
     main()
