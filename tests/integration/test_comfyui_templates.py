@@ -168,3 +168,22 @@ def test_a_job_whose_template_does_not_fit_fails_before_anything_is_sent(
         (run,) = spool.failed()
         assert why in (run / "WHY.txt").read_text(encoding="utf-8")
         assert spool.stats()["posts"] == 0
+
+
+def test_the_self_test_draws_the_template_of_the_last_good_call(tmp_path: Path) -> None:
+    """After the canary without a model: the last good workflow, in two steps."""
+    plan = "- {fault: structured-500, when: {prompt: cursed}, times: always}\n"
+    with flux(tmp_path, template(), faults=plan) as spool:
+        spool.drop("castle.yaml", JOB)
+        spool.start()
+        spool.wait_for(done=1)
+        spool.drop("cursed.yaml", JOB.replace("a castle", "a cursed castle"))
+        spool.wait_for(done=1, failed=1, timeout=120)
+        ran = [entry["prompt"][2] for entry in ask(spool, "history").values()]
+        spool.stop()
+        canaries = [p for p in ran if "EmptyImage" in {n["class_type"] for n in p.values()}]
+        assert {"ImageBlur", "PreviewImage"} <= {n["class_type"] for n in canaries[-1].values()}
+        (last,) = [p for p in ran if p.get("sampler", {}).get("inputs", {}).get("steps") == 2]
+        assert last["model"]["class_type"] == "UNETLoader"
+        assert "sdwatch canary" in last["positive"]["inputs"]["text"]
+        assert spool.stats()["starts"] == 2, "one restart for the retry, none for the self-test"
