@@ -79,6 +79,9 @@ def box(name: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body) + 8) + name + body
 
 
+BOXES = box(b"moov", b"x") + box(b"mdat", bytes(99))
+
+
 def zipped() -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
@@ -88,7 +91,7 @@ def zipped() -> bytes:
 
 WHOLE = {
     "MP4/mp4": comfyui_media.mp4(frames(), 8.0),
-    "QuickTime/mov": box(b"ftyp", b"qt  " + bytes(4)) + box(b"moov", b"x") + box(b"mdat", b"x"),
+    "QuickTime/mov": box(b"ftyp", b"qt  " + bytes(4)) + BOXES,
     "WebM/webm": matroska(),
     "Matroska/mkv": matroska(b"matroska"),
     "GIF/gif": moving("GIF"),
@@ -165,7 +168,7 @@ def test_a_live_webm_with_an_index_is_whole() -> None:
 @pytest.mark.parametrize(
     ("data", "name", "ending"),
     [
-        (b"a text", "x.mp4", "txt"),
+        (b"a text", "x.weird", "txt"),
         (json.dumps({"a": 1}).encode(), "x.json", "json"),
         ("<svg>ä</svg>".encode(), "x.SVG", "svg"),
         (b"v 1 2 3\n", "mesh.obj", "obj"),

@@ -312,6 +312,9 @@ def test_a_file_is_what_its_content_is() -> None:
     files = Saved(png=picture(), mp4=sound)
     made = reply_from(files, TXT2IMG.name, PAYLOAD, "mine", result_with("a.png", "a.mp4"))
     assert [file.ending for file in made.files] == ["flac"]
+    page = Saved(mp4=b"<html>")
+    with pytest.raises(WebUIReplyError, match="its start is missing"):
+        reply_from(page, TXT2IMG.name, PAYLOAD, "mine", result_with("a.mp4"))
     with pytest.raises(WebUIReplyError, match="does not decode"):
         reply_from(Saved(png=b"<html>"), TXT2IMG.name, PAYLOAD, "mine", result_with("a.png"))
 

@@ -68,6 +68,13 @@ def format_of(data: PictureData, name: str = "") -> FileFormat:
     return FileFormat("text", written[1].lower()) if written else _TEXT
 
 
+def is_named_after_another(format: FileFormat, name: str) -> bool:
+    """Return whether a file is called after a format that has marks of its own, and has none: a
+    page of a proxy, or a video of which not even its start was written."""
+    ending = name.rpartition(".")[2].lower()
+    return format.name in (_TEXT.name, _UNKNOWN.name) and ending in _MARKED
+
+
 def check_whole_file(data: PictureData, format: FileFormat) -> None:
     """Check that a file is whole, as far as its format shows that. Raises NotWholeError."""
     if not len(data):
@@ -338,3 +345,8 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], FileFormat], ...] = (
     (_starts(b"%PDF-"), FileFormat("PDF", "pdf")),
 )
 """By the first bytes; the upper of two counts."""
+
+_MARKED = frozenset(
+    {*(each.ending for _, each in _FORMATS if each.check is not None), "latent", "sft", "m4v"}
+)
+"""Endings whose files show by their first bytes what they are."""

@@ -17,7 +17,12 @@ from sdwatch.errors import (
     WebUIServerError,
 )
 from sdwatch.policy.failure.reply_checks import BadReply
-from sdwatch.policy.job.other_files import check_whole_file, format_of, is_still_picture
+from sdwatch.policy.job.other_files import (
+    check_whole_file,
+    format_of,
+    is_named_after_another,
+    is_still_picture,
+)
 from sdwatch.policy.job.picture import BROKEN, FORMATS, PictureData, opened
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.job.whole_file import NotWholeError
@@ -213,6 +218,10 @@ def _claims_to_be_picture(file: OutputFile) -> bool:
 
 def _whole(stage: str, file: OutputFile, data: PictureData) -> MadeFile:
     format = format_of(data, file.filename)
+    if len(data) and is_named_after_another(format, file.filename):
+        ending = file.filename.rpartition(".")[2]
+        words = f"a file that ComfyUI calls .{ending} is {format.name}, or its start is missing"
+        raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_FILE)
     try:
         check_whole_file(data, format)
     except NotWholeError as error:

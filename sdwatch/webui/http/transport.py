@@ -99,7 +99,8 @@ class Transport:
                 request.answered = True
                 parts = response.iter_content(CHUNK)
                 if into is None or response.status_code != 200:
-                    return response.status_code, join_bounded(parts, MAX_ANSWER_BYTES, "")
+                    limit = most if into is None else MAX_ANSWER_BYTES
+                    return response.status_code, join_bounded(parts, limit, "")
                 for part in bounded(parts, most, ""):
                     into.write(part)
                 return response.status_code, b""
