@@ -23,6 +23,7 @@ from pathlib import Path
 
 import common
 from chaos_night import (
+    COMFYUI,
     KINDS,
     Night,
     Plan,
@@ -36,7 +37,7 @@ from sdwatch.system.patience import patiently
 
 def main() -> int:
     args = arguments()
-    plan = draw(args.seed, args.jobs, args.kills)
+    plan = draw(args.seed, args.jobs, args.kills, args.kind)
     if args.plan:
         print_plan(plan)
         return 0
@@ -73,6 +74,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=300)
     parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kind", choices=("forge", COMFYUI), default="forge", help="of the WebUI")
     parser.add_argument("--plan", action="store_true", help="print the plan, and do nothing")
     return parser.parse_args()
 
@@ -104,7 +106,9 @@ def report(verdict: Verdict, seed: int, seconds: float) -> None:
     posts = sum(len(times) for times in verdict.calls.values())
     starts = night.notes.read_text(encoding="ascii").count("start ")
     done = sum(run.parent.name == "done" for run in verdict.runs)
-    print(f"seed {seed}: {night.done.total()} kills ({kinds}) in {seconds:.0f} s")
+    print(
+        f"seed {seed}, {night.plan.kind}: {night.done.total()} kills ({kinds}) in {seconds:.0f} s"
+    )
     print(f"{len(night.plan.jobs)} jobs: {done} done, {verdict.failed.total()} failed, as promised")
     for why, times in verdict.failed.items():
         print(f"  {times} because {why}")
@@ -116,7 +120,7 @@ def report(verdict: Verdict, seed: int, seconds: float) -> None:
     for line in verdict.broken:
         print(f"  {line}")
     if verdict.broken:
-        print(f"kept: {night.root}; again: --seed {seed} with the same --jobs and --kills")
+        print(f"kept: {night.root}; again: --seed {seed} with the same --jobs, --kills and --kind")
 
 
 if __name__ == "__main__":

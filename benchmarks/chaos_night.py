@@ -35,6 +35,7 @@ PATIENCE = 4.0 if sys.platform == "win32" else 1.0  # Python starts slowly under
 QUIET = 5.0 * PATIENCE  # without a POST for so long, a kill does not wait for one
 LIMIT = 120.0 * PATIENCE  # after the last kill, for what is left
 MARK = "SDWATCH_CHAOS_FOLDER"
+COMFYUI = "comfyui"
 
 
 @dataclass(frozen=True)
@@ -49,35 +50,40 @@ class Kill:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs' texts by name, and the kills in order."""
+    """The jobs' texts by name, the kills in order, and the kind of the WebUI."""
 
     jobs: dict[str, str]
     kills: tuple[Kill, ...]
+    kind: str = "forge"
 
 
-def draw(seed: int, jobs: int, kills: int) -> Plan:
-    """Return the same for the same seed."""
+def draw(seed: int, jobs: int, kills: int, kind: str = "forge") -> Plan:
+    """Return the same for the same seed. `kind`: of the WebUI that the jobs are for."""
     chance = random.Random(seed)
-    texts = {f"job-{number:04d}": _job(chance, number) for number in range(jobs)}
+    more = {"override_settings": {"sd_model_checkpoint": "simulated-a"}} if kind == COMFYUI else {}
+    texts = {f"job-{number:04d}": _job(chance, number, more) for number in range(jobs)}
     between = max(1, round(1.4 * jobs * CALLS_OF_A_JOB / max(1, kills)))
     kinds = chance.choices(list(KINDS), list(KINDS.values()), k=kills)
     return Plan(
         texts,
         tuple(
-            Kill(kind, chance.randrange(between), chance.random() * 0.25, 0.1 + chance.random())
-            for kind in kinds
+            Kill(how, chance.randrange(between), chance.random() * 0.25, 0.1 + chance.random())
+            for how in kinds
         ),
+        kind,
     )
 
 
-def _job(chance: random.Random, number: int) -> str:
-    """Return one to three stages of small pictures, each prompt unlike all others."""
+def _job(chance: random.Random, number: int, more: dict[str, Any]) -> str:
+    """Return one to three stages of small pictures, each prompt unlike all others. `more`: fields
+    of each that has a prompt."""
     first = {
         "prompt": f"chaos {number:04d}.1",
         "width": 64,
         "height": 64,
         "steps": chance.randrange(2, 8),
         "seed": chance.randrange(2**31),
+        **more,
     }
     stages: list[dict[str, Any]] = [{"txt2img": first}]
     if chance.random() < 0.6:
@@ -115,6 +121,10 @@ class Night:
         recording = Path(__file__).resolve().parent / "recording_simulator.py"
         command = [sys.executable, str(recording), str(self.notes), "--port", str(self.port)]
         command += ["--step-time", "0.01", "--boot-time", "0.05", "--load-time", "0.05"]
+        command += ["--kind", self.plan.kind]
+        if self.plan.kind == COMFYUI:
+            (self.root / COMFYUI / "custom_nodes").mkdir(parents=True)
+            command += ["--base-directory", str(self.root / COMFYUI)]
         webui = {
             "url": f"http://127.0.0.1:{self.port}",
             "command": command,

@@ -170,6 +170,7 @@ def _pictures(run: Path, manifest: dict[str, Any]) -> Iterator[str]:
                 continue
             with Image.open(path) as picture:
                 picture.load()
-                said = str(picture.info.get("parameters", ""))
+                # ComfyUI writes the whole workflow, as JSON.
+                said = str(picture.info.get("parameters") or picture.info.get("prompt", ""))
             if "chaos" in said and f"chaos {job}." not in said:
-                yield f"2: {path} is of another job: {said.splitlines()[0]}"
+                yield f"2: {path} is of another job: {said.splitlines()[0][:200]}"

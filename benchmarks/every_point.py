@@ -34,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n", 1)[0])
     parser.add_argument("--kill", action="store_true", help="a real kill -9 at each point, too")
     parser.add_argument("--sample", type=int, default=0, help="only so many cases, drawn")
+    parser.add_argument("--night", choices=tuple(NIGHTS), help="only this one")
     parser.add_argument("--workers", type=int, default=2, help="cases at a time (default 2)")
     given = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -42,7 +43,8 @@ def main() -> int:
         root = Path(folder)
         ways = [*IN_PROCESS, How.KILL] if given.kill else list(IN_PROCESS)
         cases: list[Case] = []
-        for name, night in NIGHTS.items():
+        nights = {name: night for name, night in NIGHTS.items() if given.night in (None, name)}
+        for name, night in nights.items():
             points = count(root / "count" / name, night)
             print(f"{name}: {points} points, each in {len(ways)} ways", flush=True)
             # A few more than were counted: threads take turns, and not always the same.

@@ -144,6 +144,7 @@ class WebUIConfig(Written):
     username: str | None = None
     password: str | None = Field(None, repr=False)
     log_file: Place | None = None
+    templates: Place | None = None
     start_limit: Limit = 3600.0
     stall: Limit = 300.0
     load_limit: Limit = 1200.0

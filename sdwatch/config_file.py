@@ -117,6 +117,7 @@ def _resolved(webui: WebUIConfig, base: Path) -> WebUIConfig:
     changes: dict[str, object] = {
         "cwd": cwd,
         "log_file": webui.log_file and _absolute(webui.log_file, base),
+        "templates": webui.templates and _absolute(webui.templates, base),
     }
     if webui.command is not None:
         filled = [

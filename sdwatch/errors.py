@@ -134,11 +134,13 @@ class WebUIError(SdwatchError):
     `status`: HTTP status, None if no reply came. `kind` and `said`: class and text in an error
     body, '' if it names none. `probes`: whether the WebUI still answered during a call without
     progress. `after`: seconds from the POST to its end, None if nobody measured. `facts`: how a 200
-    that is no success differs from the request."""
+    that is no success differs from the request. `node`: the class of the node of a workflow that
+    raised the exception, '' where there are none."""
 
     probes: Probes | None = None
     after: float | None = None
     facts: tuple[str, ...] = ()
+    node: str = ""
 
     def __init__(
         self,

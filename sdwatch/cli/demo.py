@@ -22,8 +22,8 @@ from sdwatch.monitor.once import Result
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
+from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.manifest import MANIFEST
-from sdwatch.spool.run import IMAGES
 from sdwatch.system import disk
 
 LIMIT = 90.0

@@ -13,7 +13,8 @@ from sdwatch.errors import NotFoundError, SpoolError
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.inside import open_plain
-from sdwatch.spool.run import IMAGES, Run
+from sdwatch.spool.made_files import IMAGES
+from sdwatch.spool.run import Run
 from sdwatch.system.clock import SystemClock
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp")

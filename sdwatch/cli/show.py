@@ -23,8 +23,9 @@ from sdwatch.spool.diagnostics import ENVELOPE, WHY, evidence_files, read_eviden
 from sdwatch.spool.failed_points import envelope_of, failed_points_in
 from sdwatch.spool.heartbeat import read_heartbeats
 from sdwatch.spool.journal import calls_of
+from sdwatch.spool.made_files import FILES, IMAGES
 from sdwatch.spool.manifest import read_about
-from sdwatch.spool.run import IMAGES, Run
+from sdwatch.spool.run import Run
 from sdwatch.system.clock import SystemClock
 
 _WIDTH = 100
@@ -202,6 +203,11 @@ def _pictures(run: Run) -> Iterator[str]:
         yield f"    {IMAGES}/{image.name}  {image.width}x{image.height}{grid}"
     if len(images) > _MOST_PICTURES:
         yield f"    and {len(images) - _MOST_PICTURES} before these"
+    files = [file for call in run.ledger.calls.values() for file in call.files]
+    if files:
+        yield f"  other files {len(files)}"
+    for file in files[-_MOST_PICTURES:]:
+        yield f"    {FILES}/{file.name}  {file.size:,} bytes"
 
 
 def _outputs(run: Run) -> Iterator[str]:

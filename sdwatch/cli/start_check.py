@@ -25,12 +25,12 @@ from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_by_files
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.system import disk
+from sdwatch.webui.http.template_folder import read_templates
 
 _WINDOWS = os.name == "nt"
 _PYTHON = re.compile(r"(python|pypy)[\d.]*w?(\.exe)?|pyw?(\.exe)?", re.IGNORECASE)
 _SHELLS = ("sh", "bash", "dash", "zsh")
 _BATCH = (".bat", ".cmd")
-_MAKE_VENV = "start webui.sh (Windows: webui.bat) once by hand: it makes the venv"
 _DEFAULT_PORT = 7860
 _NAME_FOLDERS = ("--ckpt-dir", "--data-dir", "--models-dir", "--vae-dir", "--lora-dir")
 _FLAG = re.compile(r"""["'](--[A-Za-z][\w-]*)["']""")
@@ -125,8 +125,8 @@ def kind_of(webui: WebUIConfig) -> Kind:
 
 
 def problems_of(config: Config, file: Path | None) -> tuple[list[Problem], list[Problem]]:
-    """Return mistakes and warnings of all WebUIs, and of the folder of wildcards, each at its place
-    in `file`."""
+    """Return mistakes and warnings of all WebUIs, of their templates, and of the folder of
+    wildcards, each at its place in `file` or in one of theirs."""
     root = parse_document(file.read_bytes(), str(file)) if file else None
     mistakes: list[Problem] = []
     warnings: list[Problem] = []
@@ -136,6 +136,7 @@ def problems_of(config: Config, file: Path | None) -> tuple[list[Problem], list[
             message = f"webuis.{webui.name}: {finding.message}"
             problems = mistakes if finding.sure else warnings
             problems.append(Problem(*at, message))
+        mistakes += read_templates(webui.templates).wrong.values()
     folder = config.outputs.folder
     if folder and not folder.is_dir() and not folder.is_relative_to(config.spool):
         at = locate(root, ("outputs", "folder")) if root else (0, 0)
@@ -160,12 +161,12 @@ def _program(start: _Start) -> Iterator[StartFinding]:
     elif path.is_dir():
         yield _of_word(0, f"{word} is a folder: name the program in it")
     elif not path.exists():
-        yield _of_word(0, f"{word} {_why_missing(path, start.folder)}")
+        yield _of_word(0, f"{word} {_why_missing(path, start.folder, start.kind.makes_venv)}")
     else:
         yield from _of_another_system(path)
         if not _WINDOWS and path.suffix not in _BATCH and not os.access(path, os.X_OK):
             yield _of_word(0, f"this user may not run {word}: make it executable (chmod +x)")
-        yield from _venv_without_python(path)
+        yield from _venv_without_python(path, start.kind.makes_venv)
 
 
 def _script(start: _Start) -> Iterator[StartFinding]:
@@ -268,18 +269,18 @@ def _script_of_python(command: Sequence[str]) -> int | None:
     return None
 
 
-def _why_missing(path: Path, folder: Path) -> str:
+def _why_missing(path: Path, folder: Path, make_venv: str) -> str:
     """Return why a program is missing, and what to do."""
     if path.is_symlink():
         return (
             f"links to {path.readlink()}, which is not there: that Python was updated or removed. "
-            f"Remove {path.parent.parent} and {_MAKE_VENV}"
+            f"Remove {path.parent.parent} and {make_venv}"
         )
     other = next((p for p in PYTHONS if (folder / p).is_file()), None)
     if _PYTHON.fullmatch(path.name) and other:
         return f'is not there; did you mean "{other}"?'
     if path.parent.name in ("bin", "Scripts") and _PYTHON.fullmatch(path.name):
-        return f"is not there: {_MAKE_VENV}"
+        return f"is not there: {make_venv}"
     return "is not there: correct `command`, or `cwd`, from which relative paths start"
 
 
@@ -295,7 +296,7 @@ def _of_another_system(path: Path) -> Iterator[StartFinding]:
         yield _of_word(0, f"{path} is for Windows: start launch.py with the venv's python")
 
 
-def _venv_without_python(path: Path) -> Iterator[StartFinding]:
+def _venv_without_python(path: Path, make_venv: str) -> Iterator[StartFinding]:
     """Check that the Python behind a venv's is there: it is a link, or on Windows a launcher."""
     try:
         text = (path.parent.parent / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
@@ -305,7 +306,7 @@ def _venv_without_python(path: Path) -> Iterator[StartFinding]:
     if home and not Path(home[1]).is_dir():
         message = (
             f"the venv of {path} was made from {home[1]}, which is not there: remove "
-            f"{path.parent.parent} and {_MAKE_VENV}"
+            f"{path.parent.parent} and {make_venv}"
         )
         yield _of_word(0, message, sure=_WINDOWS)
 

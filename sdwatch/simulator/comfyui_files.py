@@ -25,6 +25,8 @@ _SIMULATED = {
     "upscale_models": ("simulated-2x.pth", "simulated-4x.pth"),
     "loras": ("simulated-lora.safetensors",),
     "vae": ("simulated-vae.safetensors",),
+    "diffusion_models": ("simulated-flux.safetensors",),
+    "text_encoders": ("simulated-clip.safetensors", "simulated-t5.safetensors"),
 }
 _BUILT_IN = {"vae": ("pixel_space",)}
 _HEADER = 8  # bytes of a safetensors file before its JSON

@@ -198,6 +198,10 @@ class Run:
         self._longer = seconds
 
     def load(self, name: str) -> Checkpoint:
+        """Read a checkpoint. Raises CrashedError where that fails."""
+        if self.damage.has("model-gone"):
+            words = f"Model in folder 'checkpoints' with filename '{name}' not found."
+            raise CrashedError("FileNotFoundError", words)
         return self._engine.load_file(name)
 
     def metadata(self) -> dict[str, Any]:

@@ -156,7 +156,7 @@ class Validation:
         source, slot = value
         # A source that is not there is a KeyError, which the caller of this node notes.
         made = self.classes[self.prompt[source]["class_type"]]["output"][slot]
-        if made != info[0]:
+        if "*" not in (made, info[0]) and made != info[0]:  # * is any
             details = f"{name}, received_type({made}) mismatch input_type({info[0]})"
             mismatch: Error = {"input_config": info, "received_type": made, "linked_node": value}
             return True, [_input_error("return_type_mismatch", name, details, **mismatch)]

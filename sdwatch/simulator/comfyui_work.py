@@ -116,6 +116,10 @@ def _checkpoint(call: Call, ckpt_name: str) -> Result:
     return Result((checkpoint, checkpoint, checkpoint))
 
 
+def _diffusion_model(_call: Call, unet_name: str, **_more: Any) -> Result:
+    return Result((Checkpoint(unet_name.rpartition(".")[0]),))
+
+
 def _first(_call: Call, **inputs: Any) -> Result:
     """Of a node that changes what no picture shows."""
     return Result((next(iter(inputs.values())),))
@@ -336,6 +340,23 @@ def _save_video(
     return Result((video,), {"images": [file], "animated": [True]})
 
 
+def _save_animated(
+    call: Call, images: Images, filename_prefix: str, fps: float, lossless: bool, **_more: Any
+) -> Result:
+    buffer, length = io.BytesIO(), int(1000 / fps)
+    first, *others = images
+    first.save(
+        buffer, "WEBP", save_all=True, append_images=others, duration=length, lossless=lossless
+    )
+    file = _other(call, filename_prefix, "webp", buffer.getvalue())
+    return Result((images,), {"images": [file], "animated": [len(images) > 1]})
+
+
+def _preview_any(_call: Call, source: Any) -> Result:
+    text = source if isinstance(source, str) else str(source)
+    return Result((text,), {"text": [text]})
+
+
 def _empty_audio(_call: Call, duration: float, sample_rate: int, channels: int) -> Result:
     return Result(((duration, sample_rate, channels),))
 
@@ -377,13 +398,16 @@ WORK: dict[str, Work] = {
     "KSampler": _sample, "CheckpointLoaderSimple": _checkpoint, "CLIPTextEncode": _text,
     "CLIPSetLastLayer": _first, "VAEDecode": _decode, "VAEEncode": _encode,
     "VAEEncodeForInpaint": _encode, "VAELoader": _first, "LoraLoader": _lora,
-    "EmptyLatentImage": _empty_latent, "LatentUpscale": _upscale_latent,
+    "UNETLoader": _diffusion_model, "DualCLIPLoader": _first, "FluxGuidance": _first,
+    "EmptyLatentImage": _empty_latent, "EmptySD3LatentImage": _empty_latent,
+    "LatentUpscale": _upscale_latent,
     "LatentUpscaleBy": _upscale_latent_by, "RepeatLatentBatch": _repeat,
     "SetLatentNoiseMask": _first, "SaveImage": _save_image, "PreviewImage": _preview_image,
     "LoadImage": _load_image, "LoadImageMask": _load_mask, "ImageScale": _scale,
     "ImageScaleBy": _scale_by, "EmptyImage": _empty_image, "UpscaleModelLoader": _load_upscaler,
     "ImageUpscaleWithModel": _upscale, "ImageBlur": _blur, "CreateVideo": _create_video,
     "SaveVideo": _save_video, "EmptyAudio": _empty_audio, "SaveAudio": _save_audio,
-    "SaveLatent": _save_latent, "SimulatedPaid": _paid, "SimulatedSteps": _slow_steps,
+    "SaveLatent": _save_latent, "SaveAnimatedWEBP": _save_animated, "PreviewAny": _preview_any,
+    "SimulatedPaid": _paid, "SimulatedSteps": _slow_steps,
     "SimulatedSleep": _sleep, "SimulatedRaise": _raise,
 }  # fmt: skip

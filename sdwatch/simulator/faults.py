@@ -87,19 +87,19 @@ GENERATION_FAULTS: dict[str, dict[str, float]] = {
     "leak": {"mb": 64},
     "slow-steps": {"factor": 10},
     "extension-raises": {"hook": 0, "stars": 1},
-}
-"""`way` of echo-500: how it repeats the prompt, a number of ECHOES in echo.py; with their count
-added in the kind's own reply, and not as text/plain."""
-WORKFLOW_FAULTS: dict[str, dict[str, float]] = {
+    # Of ComfyUI alone: its queue's thread ends, C code holds the interpreter's lock, an out of
+    # memory that it does not know as one, a file half written, all websockets cut, a model file
+    # that is listed and gone.
     "worker-dies": {"at": 0.5},
     "holds-gil": {"at": 0.5},
     "abort": {"at": 0.5},
     "oom-text": _500,
     "sigkill-mid-save": {},
     "websocket-closes": {},
+    "model-gone": {},
 }
-"""Those that only ComfyUI has: its queue's thread ends, C code holds the interpreter's lock, an
-out of memory that it does not know as one, a file half written, all websockets cut."""
+"""`way` of echo-500: how it repeats the prompt, a number of ECHOES in echo.py; with their count
+added in the kind's own reply, and not as text/plain."""
 START_FAULTS: dict[str, dict[str, float]] = {
     "slow-start": {"delay": 5},
     "late-routes": {"answers": 1},
@@ -183,7 +183,7 @@ def _fault(entry: Any) -> Fault:
     name, when, times = rest.pop("fault"), rest.pop("when", None), rest.pop("times", "once")
     if not isinstance(when, dict) or not when:
         raise PlanError("needs `when:` with prompt, generation, stage or start")
-    known = START_FAULTS if "start" in when else {**GENERATION_FAULTS, **WORKFLOW_FAULTS}
+    known = START_FAULTS if "start" in when else GENERATION_FAULTS
     if name not in known:
         kind = "at a start" if "start" in when else "in a generation"
         raise PlanError(f"no fault {name!r} {kind}; there are {', '.join(known)}")

@@ -31,8 +31,8 @@ from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.diagnostics import write_explanation
 from sdwatch.spool.fingerprint import TOO_DEEP, digest, fingerprint_of, is_too_deep
 from sdwatch.spool.inside import MAX_PICTURE_BYTES, open_plain
+from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.run import (
-    IMAGES,
     JOB_FILE,
     JOB_FOLDER,
     JOURNAL,

@@ -21,7 +21,8 @@ from sdwatch.errors import SpoolError
 from sdwatch.policy.job.contact_sheet import MARGIN, Label, Page
 from sdwatch.policy.job.picture import BROKEN, FORMATS
 from sdwatch.spool.inside import open_plain
-from sdwatch.spool.run import IMAGES, Run
+from sdwatch.spool.made_files import IMAGES
+from sdwatch.spool.run import Run
 from sdwatch.system import disk
 from sdwatch.system.log_events import LogEvent, about
 

@@ -19,8 +19,9 @@ from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool.call_history import timed_calls
 from sdwatch.spool.diagnostics import ENVELOPE, WHY
 from sdwatch.spool.failed_points import failed_points_in
+from sdwatch.spool.made_files import IMAGES
 from sdwatch.spool.manifest import MANIFEST
-from sdwatch.spool.run import IMAGES, Run
+from sdwatch.spool.run import Run
 from sdwatch.spool.thumbnails import THUMBNAILS, thumbnail_name
 from sdwatch.system import EntryKind, disk
 from sdwatch.system.clock import Clock

@@ -56,7 +56,9 @@ def _record(line: bytes) -> dict[str, Any] | None:
     return record if is_one else None
 
 
-_OF_THE_CALL = ("stage", "images", "warnings", "used", "added", "values", "changed")
+_OF_THE_CALL = (
+    *("stage", "images", "other_files", "warnings", "used", "added", "values", "changed"),
+)
 """Facts about a call: `stage` is its kind, `used` what the WebUI reports that it used, `added` what
 the job left out and this kind of WebUI needs, `values` those of its point, `changed` how it differs
 from the call that ran out of memory."""

@@ -1,4 +1,5 @@
-"""Outputs: the pictures of a run once more, in one folder for all jobs, under names for people.
+"""Outputs: the pictures and other files of a run once more, in one folder for all jobs, under names
+for people.
 
 They are made before the run is published, and the run's journal says which: first the names of a
 few are recorded, then the files are made, then that they are made. A death between any two of these
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,14 +24,15 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.failure.ledger import Image
+from sdwatch.policy.failure.ledger import Image, OtherFile
 from sdwatch.policy.job.converted import converted
 from sdwatch.policy.job.output_names import FreeNames, is_inside, output_name
 from sdwatch.policy.job.picture import NoPictureError
 from sdwatch.policy.job.result import Format, OutputWish
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.inside import MAX_PICTURE_BYTES, open_plain
-from sdwatch.spool.run import IMAGES, Run
+from sdwatch.spool.made_files import FILES, IMAGES
+from sdwatch.spool.run import Run
 from sdwatch.system import disk, links, new_files
 from sdwatch.system.clock import Clock
 
@@ -50,11 +52,11 @@ class OutputSettings:
 
 @dataclass(frozen=True, slots=True)
 class ResultPicture:
-    """A picture of a run's result. `point`: 0 where there is only one; `stage_name`: the id of its
-    stage, or its kind; `seed`: the one that it was made with, or of an enlarged picture the one of
-    the picture that it was made from; None if nobody knows."""
+    """A picture of a run's result, or another file. `point`: 0 where there is only one;
+    `stage_name`: the id of its stage, or its kind; `seed`: the one that it was made with, or of an
+    enlarged picture the one of the picture that it was made from; None if nobody knows."""
 
-    image: Image
+    image: Image | OtherFile
     point: int
     stage: int
     stage_name: str
@@ -63,8 +65,8 @@ class ResultPicture:
 
 @dataclass(frozen=True)
 class WantedOutput:
-    """An output to make. `image`: the picture's name in images/; `name`: of the output, relative,
-    without its ending and before it is known whether that is free."""
+    """An output to make. `image`: the picture's name in images/, or a name in files/; `name`: of
+    the output, relative, without its ending and before it is known whether that is free."""
 
     image: str
     name: str
@@ -103,14 +105,15 @@ def _time_of(text: str) -> datetime:
 
 def _of_picture(run: Run, number: int, picture: ResultPicture) -> dict[str, str]:
     image = picture.image
+    sides = (image.width, image.height) if isinstance(image, Image) else ("", "")
     values = run.values_of(picture.point) if picture.point else {}
     return {
         "point": f"{picture.point or 1:04d}",
         "stage": picture.stage_name,
         "number": f"{number:04d}",
         "seed": "" if picture.seed is None else str(picture.seed),
-        "width": str(image.width),
-        "height": str(image.height),
+        "width": str(sides[0]),
+        "height": str(sides[1]),
         **values,
     }
 
@@ -235,19 +238,32 @@ class _File:
         except FileExistsError:
             raise
         except OSError:  # another disk, or one without hard links
-            new_files.write_new(path, _read(self.source))
+            new_files.write_new(path, _parts(self.source))
 
     def is_at(self, path: Path) -> bool:
         """Return whether this is what lies there. Raises OSError."""
-        data = _read(self.source) if self.data is None else self.data
-        if not disk.is_file(path) or disk.look_at(path).st_size != len(data):
+        size = disk.look_at(self.source).st_size if self.data is None else len(self.data)
+        if not disk.is_file(path) or disk.look_at(path).st_size != size:
             return False
-        return hashlib.sha256(_read(path)).digest() == hashlib.sha256(data).digest()
+        own = _parts(self.source) if self.data is None else [self.data]
+        return _digest(_parts(path)) == _digest(own)
 
 
-def _read(path: Path) -> bytes:
+def _parts(path: Path) -> Iterator[bytes]:
+    """Yield a file's bytes in parts: it may be a long video."""
     with disk.open_file(path) as file:
-        return file.read(MAX_PICTURE_BYTES + 1)
+        while part := file.read(_PART):
+            yield part
+
+
+_PART = 1 << 20  # bytes
+
+
+def _digest(parts: Iterable[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
 
 
 def _file_of(run: Run, image: str, format: Format | None) -> _File | None:
@@ -255,8 +271,10 @@ def _file_of(run: Run, image: str, format: Format | None) -> _File | None:
     Raises OSError."""
     if "/" in image or not is_inside(image):
         return None
-    path = run.folder / IMAGES / image
     ending = PurePosixPath(image).suffix
+    if run.has_other_file(image):
+        return _File(run.folder / FILES / image, ending, None)
+    path = run.folder / IMAGES / image
     if format is None or ending == _ENDINGS[format]:
         return _File(path, ending, None) if disk.is_file(path) else None
     try:

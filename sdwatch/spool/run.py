@@ -11,14 +11,12 @@ import json
 import os
 import random
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-from PIL import Image as Picture
 
 from sdwatch.errors import JournalError
 from sdwatch.policy.failure.ledger import Image, Ledger, read_ledger
@@ -28,13 +26,14 @@ from sdwatch.policy.job.control import is_cancel
 from sdwatch.policy.job.job import Job, Stage, parse_job
 from sdwatch.policy.job.job_images import on_disk
 from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, counted_on, draw_seeds, point_of
-from sdwatch.policy.job.picture import MOST_PIXELS, PictureData, opened
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.picture import MOST_PIXELS, PictureData
+from sdwatch.spool import made_files
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
 from sdwatch.spool.inside import read_picture, size_of_picture
 from sdwatch.spool.job_bytes import read_beside, read_bounded, unreadable
 from sdwatch.spool.job_file import is_job_name, job_file_in
 from sdwatch.spool.journal import each_call, journal_records, read_journal
+from sdwatch.spool.made_files import FILES, IMAGES, MadeFile
 from sdwatch.spool.manifest import outputs_of, read_about, write_manifest
 from sdwatch.spool.outside import OutsideFiles, UsedFiles, keep_used
 from sdwatch.spool.thumbnails import sweep_thumbnails
@@ -43,12 +42,9 @@ from sdwatch.system import disk
 from sdwatch.system.clock import Clock, iso
 
 JOURNAL = "journal.jsonl"
-IMAGES = "images"
 JOB_FILE = "job.yaml"
 JOB_FOLDER = "job"
 NO_WEBUI: Mapping[str, Any] = {}
-
-_FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
 def new_run_id(name: str, wall: float) -> str:
@@ -270,12 +266,23 @@ class Run:
         except OSError:
             return False
 
-    def has_image(self, image: Image) -> bool:
-        """Return whether a recorded image is there with its recorded size."""
-        try:
-            return disk.look_at(self.folder / IMAGES / image.name).st_size == image.size
-        except FileNotFoundError:
-            return False
+    def lacks_of(self, call_id: str) -> str:
+        """Return the name of a file of a finished call that is not there with its recorded size;
+        '' where all are."""
+        call = self.ledger.call(call_id)
+        for folder, made in ((IMAGES, call.pictures), (FILES, call.files)):
+            for each in made:
+                try:
+                    size = disk.look_at(self.folder / folder / each.name).st_size
+                except FileNotFoundError:
+                    return each.name
+                if size != each.size:
+                    return each.name
+        return ""
+
+    def has_other_file(self, name: str) -> bool:
+        """Return whether files/ has a plain file of this name. Raises OSError."""
+        return disk.is_file(self.folder / FILES / name)
 
     def read_image(self, name: str, own: bool) -> bytes:
         """Return an image that a call needs: the job's own (`own`), or one of the stage before.
@@ -287,18 +294,19 @@ class Run:
         return read_picture(self.folder, str(PurePosixPath(folder, name)), most)
 
     def finish_call(
-        self, call: Call, images: Sequence[PictureData], grids: int, **facts: Any
+        self,
+        call: Call,
+        images: Sequence[PictureData],
+        grids: int,
+        files: Sequence[MadeFile] = (),
+        **facts: Any,
     ) -> tuple[Image, ...]:
-        """Save a call's images as they came and record the call as finished. Raises OSError."""
-        folder = self.folder / IMAGES
-        if not disk.is_folder(folder):
-            disk.make_folder(folder)
-        recorded = tuple(
-            self._save(call, number, data, grids) for number, data in enumerate(images, 1)
-        )
-        disk.sync_folder(folder)
-        disk.sync_folder(self.folder)  # the name of images/ itself
+        """Save what a call made as it came, and record the call as finished. Raises OSError."""
+        made_files.prepare(self.folder, files=bool(files))
+        recorded, others = made_files.save_all(self.folder, call, images, grids, files)
         made = [image.recorded for image in recorded]
+        if others:
+            facts["other_files"] = [file.recorded for file in others]
         self.record("call_finished", call=call.id, stage=call.kind, images=made, **facts)
         return recorded
 
@@ -323,31 +331,13 @@ class Run:
         """Remove files that a death or a full disk left half written, and move images aside that
         are not recorded. Raises OSError."""
         disk.sweep_temporaries(self.folder)
-        disk.sweep_temporaries(self.folder / IMAGES)
+        for name in (IMAGES, FILES):
+            disk.sweep_temporaries(self.folder / name)
         sweep_thumbnails(self.folder)
         if not self.broken:  # without a readable journal nothing is known to be left over
             images = (image for call in self.ledger.calls.values() for image in call.images or ())
             ours = (f"{self.run_id}_", f"{run_names.image_prefix(self.run_id)}_")
             move_aside(self.folder / IMAGES, ours, {image.name for image in images})
-
-    def _save(self, call: Call, number: int, data: PictureData, grids: int) -> Image:
-        """Save one image, under a name that no other run and no other call has, see
-        policy/job/run_names.py. `grids`: how many of the call's images come before its pictures."""
-        grid = number <= grids
-        with Picture.open(opened(data)) as picture:
-            extension = _FORMATS.get(picture.format or "", "img")
-            width, height = picture.size
-        kind = STAGES[call.kind].short_name
-        what = "grid" if grid else f"{number:02d}"
-        if call.changed is not None:  # its pictures have the numbers that the whole call gives them
-            first = call.changed.first
-            what = f"grid{first:02d}" if grid else f"{first + number - 1 - grids:02d}"
-        point = f"_p{call.point:04d}" if call.point else ""
-        prefix = f"{run_names.image_prefix(self.run_id)}{point}"
-        name = f"{prefix}_{call.stage}-{kind}_{call.number:03d}-{what}.{extension}"
-        digest = hashlib.sha256()
-        disk.write(self.folder / IMAGES / name, _parts(data, digest.update))
-        return Image(name, digest.hexdigest(), len(data), width, height, grid)
 
     # -- manifest
 
@@ -400,17 +390,6 @@ class Run:
             return  # somebody edited it
         about.pop("calls", None)  # of a manifest that was written in another form
         write_manifest(self.folder, about | outputs_of(self.ledger), self._calls())
-
-
-def _parts(data: PictureData, seen: Callable[[bytes], None]) -> Iterator[bytes]:
-    """Yield a picture's bytes in parts; `seen` gets each of them first."""
-    with opened(data) as file:
-        while part := file.read(_PART):
-            seen(part)
-            yield part
-
-
-_PART = 1 << 20  # bytes
 
 
 def _seed_fields(seeds: Seeds | None) -> dict[str, int]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from sdwatch.errors import RunCancelledError
+from sdwatch.policy.failure.ledger import Image
 from sdwatch.policy.job.contact_sheet import has_matrix, pages_of
 from sdwatch.policy.job.job import Job
 from sdwatch.spool.archive import Spool
@@ -58,9 +59,10 @@ class Finishing:
             return  # without a list of its pictures: there may be ten thousand
         from sdwatch.spool.contact_sheets import make_sheets
 
-        last = max(picture.stage for picture in results.pictures)
+        images = [each for each in results.pictures if isinstance(each.image, Image)]
+        last = max((picture.stage for picture in images), default=0)
         pictures: dict[int, list[str]] = {}
-        for picture in results.pictures:
+        for picture in images:
             if picture.stage == last:
                 pictures.setdefault(picture.point, []).append(picture.image.name)
         make_sheets(self._run, pages_of(job.points, pictures), self._check)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from sdwatch.policy.failure.facts import Diagnosis
-from sdwatch.policy.failure.ledger import Image
+from sdwatch.policy.failure.ledger import Image, OtherFile
 from sdwatch.policy.job.catalogue import Catalogue
 from sdwatch.policy.job.oom_ladder import Rung, known_parts, ladder, parts_of
 from sdwatch.policy.job.payload import Call
@@ -51,6 +51,12 @@ class OomLadder:
             if job is None or not job.conduct.oom or not _ran_out(error):
                 raise
             return self._climb(call, payload(), error)
+
+    def files_of(self, call: Call) -> list[OtherFile]:
+        """Return the other files of a finished call, or of those that were made instead of it."""
+        ledger = self._run.ledger
+        parts = (part.id for part, _ in parts_instead_of(call, self._run))
+        return [file for id in (call.id, *parts) for file in ledger.call(id).files]
 
     def _climb(self, call: Call, payload: Payload, error: CallFailedError) -> Sequence[Image]:
         images: list[Image] = []

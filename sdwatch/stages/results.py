@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sdwatch.policy.failure.ledger import Image
+from sdwatch.policy.failure.ledger import Image, OtherFile
 from sdwatch.policy.job.job import Stage
 from sdwatch.policy.job.payload import Call
 from sdwatch.policy.job.plan import last_stages, result_of
@@ -26,8 +26,14 @@ class Results:
         """Forget what was noted of the point before."""
         self._seeds.clear()
 
-    def add(self, stages: Sequence[Stage], call: Call, images: Sequence[Image]) -> None:
-        """Note the images of a finished call."""
+    def add(
+        self,
+        stages: Sequence[Stage],
+        call: Call,
+        images: Sequence[Image],
+        files: Sequence[OtherFile] = (),
+    ) -> None:
+        """Note the images and the other files of a finished call."""
         pictures = [image for image in images if not image.grid]
         for index, image in enumerate(pictures):
             seed = _seed_of(call, index)
@@ -39,6 +45,12 @@ class Results:
                 stage = stages[call.stage - 1]
                 name = stage.links.id or STAGES[stage.kind].short_name
                 self.pictures.append(ResultPicture(image, call.point, call.stage, name, seed))
+        if files and call.stage in result_of(stages, self._keep):
+            stage = stages[call.stage - 1]
+            name, seed = stage.links.id or STAGES[stage.kind].short_name, _seed_of(call, 0)
+            self.pictures += [
+                ResultPicture(file, call.point, call.stage, name, seed) for file in files
+            ]
 
     def finish_point(
         self, stages: Sequence[Stage], made: Sequence[tuple[int, Sequence[Image]]]

@@ -302,7 +302,7 @@ class StageRunner:
             made[number] = []
             for call in calls:
                 images = self._images_of(stage, call, place)
-                self._results.add(stages, call, images)
+                self._results.add(stages, call, images, self._ladder(stage).files_of(call))
                 made[number] += images
         self._results.finish_point(stages, list(made.items()))
         return made[len(stages)]
@@ -332,9 +332,8 @@ class StageRunner:
         """Return the images of exactly this call. Recorded ones are kept: a finished call is never
         repeated."""
         if (recorded := self._run.ledger.call(call.id).images) is not None:
-            for image in recorded:
-                if image.kept and not self._run.has_image(image):
-                    raise CallFailedError(lost_image_envelope(call.kind, call.id, image.name))
+            if lost := self._run.lacks_of(call.id):
+                raise CallFailedError(lost_image_envelope(call.kind, call.id, lost))
             return recorded
         if self._run.ledger.call(call.id).was_cut_off_too_often:
             raise CallFailedError(died_here_envelope(call.id))
@@ -355,7 +354,9 @@ class StageRunner:
         if made.warnings or warned:
             facts["warnings"] = [*self._recorder.warnings(made.warnings), *warned]
         saved: tuple[Image, ...] = self._disk.insist(
-            lambda: self._run.finish_call(call, reply.images, reply.first_image, **facts)
+            lambda: self._run.finish_call(
+                call, reply.images, reply.first_image, reply.files, **facts
+            )
         )
         event = about(LogEvent.CALL_FINISHED, images=len(saved))
         log.info("%s: %s: finished", self._run.run_id, call.id, extra=event)

@@ -261,3 +261,28 @@ def test_a_model_folder_that_is_not_mounted_is_warned_of(install: Install) -> No
     assert told.startswith("warning: 15:7: webuis.one: --ckpt-dir: there is no folder /mnt/gone")
     (install.webui / "own").mkdir()
     assert install.told([*COMMAND, "--ckpt-dir=own"]) == []
+
+
+@POSIX
+def test_a_comfyui_without_a_venv_is_told_how_to_make_one(tmp_path: Path) -> None:
+    """It has no script that makes it."""
+    install = Install(tmp_path)
+    for name in ("main.py", "nodes.py", "comfy/cli_args.py"):
+        (install.webui / name).parent.mkdir(exist_ok=True)
+        (install.webui / name).touch()
+    install.python.unlink()
+    (told,) = install.told(["venv/bin/python", "-u", "main.py", "--port", "{port}"])
+    assert "python -m venv venv" in told
+    assert "webui.sh" not in told
+
+
+def test_the_templates_of_a_comfyui_are_checked_with_their_places(tmp_path: Path) -> None:
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    (folder / "flux.txt2img.json").write_text('{\n  "1": {"inputs": {}}\n}\n')
+    file = tmp_path / "sdwatch.yaml"
+    webui = "{url: 'http://127.0.0.1:1', templates: templates}"
+    file.write_text(f"spool: .\nstate: s\nwebuis:\n  one: {webui}\n")
+    file.chmod(0o600)
+    (mistake,), _ = problems_of(load_config(file), file)
+    assert mistake.located(str(file)).startswith(f"{folder / 'flux.txt2img.json'}:2:3: node 1 has")

@@ -25,6 +25,14 @@ def test_whatever_is_killed_when_no_promise_is_broken() -> None:
     assert ended.returncode == 0
 
 
+def test_no_promise_is_broken_over_a_comfyui() -> None:
+    """Its prompts outlive the monitor: none is lost, none made twice."""
+    ended = chaos("--kind", "comfyui", "--seed", "2", "--jobs", "6", "--kills", "7")
+    assert "7 kills" in ended.stdout, ended.stderr
+    assert "no promise was broken" in ended.stdout
+    assert ended.returncode == 0
+
+
 def test_the_same_seed_gives_the_same_plan_and_another_seed_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -13,12 +13,20 @@ from typing import Any
 import pytest
 import requests
 
-from sdwatch.simulator.faults import GENERATION_FAULTS, START_FAULTS, WORKFLOW_FAULTS
+from sdwatch.simulator.faults import GENERATION_FAULTS, START_FAULTS
 from sdwatch.webui.http.client import SDWebUIClient
 from tests.failures_page import page
 from tests.helpers import wait_until
 from tests.monitored import EXTERNAL, Monitored, job, journal, monitored
-from tests.truth_table import HOLD_ROWS, ROWS, HoldRow, Row, cases, hold_cases
+from tests.truth_table import (
+    HOLD_ROWS,
+    NOT_OF_COMFYUI,
+    ROWS,
+    HoldRow,
+    Row,
+    cases,
+    hold_cases,
+)
 from tests.webui.comfy import MODEL
 from tests.webui.kinds import CORRUPT
 from tests.webui.sim import running
@@ -221,7 +229,22 @@ def test_no_fault_of_the_simulator_is_left_out() -> None:
     shown = {row.fault for row in (*ROWS, *HOLD_ROWS) if row.fault}
     # An extension that fails costs no call; test_broken_extensions.py has these.
     quiet = {"extension-raises", "extension-not-loaded"}
-    assert shown == {*GENERATION_FAULTS, *WORKFLOW_FAULTS, *START_FAULTS} - quiet
+    assert shown == {*GENERATION_FAULTS, *START_FAULTS} - quiet
+
+
+def test_each_row_is_tried_on_a_comfyui_or_says_why_not() -> None:
+    rows = (*ROWS, *HOLD_ROWS)
+    tried = {row.fault for row in rows if row.fault and "comfyui" in row.on}
+    assert not tried & NOT_OF_COMFYUI.keys()
+    used = set()
+    for row in rows:
+        if "comfyui" in row.on or row.fault in tried:
+            continue
+        named = row.fault or row.seen
+        why = [key for key in NOT_OF_COMFYUI if key == named or (not row.fault and key in named)]
+        assert len(why) == 1, (row.fault, row.seen, why)
+        used.update(why)
+    assert used == NOT_OF_COMFYUI.keys()
 
 
 def test_the_page_is_the_table() -> None:

@@ -19,6 +19,8 @@ from sdwatch.policy.notify.target import Target
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.system.clock import SystemClock
 from tests.helpers import wait_until
+from tests.integration.test_comfyui import comfyui
+from tests.integration.test_comfyui import job as job_of_comfyui
 from tests.monitored import job, monitored
 from tests.notify.receivers import TOKEN, Receiver, dripping, receiver, silent, status
 
@@ -41,6 +43,23 @@ def settings(there: Receiver, **more: Any) -> dict[str, Any]:
 
 def texts(there: Receiver) -> str:
     return "\n".join(f"{got.json['title']}\n{got.json['text']}" for got in there.got)
+
+
+@pytest.mark.usefixtures("patient_stop")
+def test_a_job_that_fails_on_a_comfyui_is_a_message_with_its_node_and_no_prompt(
+    tmp_path: Path,
+) -> None:
+    with (
+        receiver() as there,
+        comfyui(tmp_path, faults=FAILS, settings=settings(there)) as spool,
+    ):
+        spool.drop("mill.yaml", job_of_comfyui("a cursed mill"))
+        spool.start(once=True)
+        assert spool.ended() is Result.EMPTY
+        said = texts(there)
+    assert "mill.yaml" in said
+    assert "node sample-1" in said
+    assert "cursed" not in said
 
 
 @pytest.mark.usefixtures("patient_stop")

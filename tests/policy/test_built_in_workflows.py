@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from sdwatch.policy.workflow.built_in import drawing, enlarging, refusals
-from sdwatch.policy.workflow.samplers import sampler_and_scheduler
+from sdwatch.policy.workflow.samplers import (
+    sampler_and_scheduler,
+    sampler_names,
+    scheduler_names,
+)
+from sdwatch.simulator.traits import load
+from tests.webui.kinds import facts
 
 
 def inputs(made: Any) -> dict[str, dict[str, Any]]:
@@ -101,3 +107,33 @@ def test_what_has_no_counterpart_is_refused(
 ) -> None:
     assert [refusal.field for refusal in refusals(stage, fields)] == refused
     assert all(refusal.why for refusal in refusals(stage, fields))
+
+
+RECORDED = load("comfyui_nodes.json")["KSampler"]["input"]["required"]
+"""ComfyUI 0.33.0: the recorded lists of its KSampler."""
+
+NO_COUNTERPART = {"Restart", "PLMS", "DDIM CFG++"}
+NO_SCHEDULE = {"Polyexponential", "Align Your Steps", "Align Your Steps GITS", "Turbo",
+               "Align Your Steps 11", "Align Your Steps 32"}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["a1111", "forge"])
+def test_each_sampler_and_scheduler_of_others_is_mapped_or_refused(kind: str) -> None:
+    lists = facts(kind, "catalogue_lists")
+    samplers = [each["name"] for each in lists["samplers"]["body"]]
+    schedulers = [each["label"] for each in lists["schedulers"]["body"]]
+    own, kinds_of_schedule = RECORDED["sampler_name"][0], RECORDED["scheduler"][0]
+    known, known_schedules = sampler_names(own), scheduler_names(kinds_of_schedule)
+    assert {name for name in samplers if name not in known} <= NO_COUNTERPART
+    assert {name for name in schedulers if name not in known_schedules} <= NO_SCHEDULE
+    for sampler in set(samplers) & set(known):
+        for scheduler in {"", *schedulers} & {"", *known_schedules}:
+            made, schedule = sampler_and_scheduler(sampler, scheduler)
+            assert made in own, (sampler, scheduler)
+            assert schedule in kinds_of_schedule, (sampler, scheduler)
+
+
+def test_every_name_of_the_recorded_lists_can_be_asked_for() -> None:
+    for sampler in RECORDED["sampler_name"][0]:
+        for scheduler in RECORDED["scheduler"][0]:
+            assert sampler_and_scheduler(sampler, scheduler) == (sampler, scheduler)

@@ -8,7 +8,7 @@ import pytest
 
 from sdwatch.policy.job.catalogue import Catalogue
 from sdwatch.policy.workflow.history import PromptEnd, read_entry, refusal_in
-from sdwatch.policy.workflow.lists import BuiltInRules, checkpoint_meant, lists_of
+from sdwatch.policy.workflow.lists import WorkflowRules, checkpoint_meant, lists_of
 from sdwatch.policy.workflow.made import generation_info
 from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.workflow import workflow_of
@@ -133,7 +133,9 @@ def test_its_names_and_those_of_others_are_in_the_lists() -> None:
 def test_what_a_stage_cannot_have_is_refused(
     checkpoints: tuple[str, ...], fields: dict[str, Any], refused: list[str]
 ) -> None:
-    assert [name for name, _ in BuiltInRules(checkpoints)("txt2img", fields)] == refused
+    loader = {"input": {"required": {"ckpt_name": [list(checkpoints)]}}}
+    rules = WorkflowRules(read_classes({"CheckpointLoaderSimple": loader}))
+    assert [name for name, _ in rules("txt2img", fields)] == refused
 
 
 def test_a_job_keeps_its_own_name_for_a_sampler_that_means_the_same() -> None:

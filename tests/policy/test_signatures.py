@@ -38,8 +38,10 @@ from sdwatch.policy.kinds.forge import FORGE
 from sdwatch.policy.kinds.forge_neo import FORGE_NEO
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.unknown import UNKNOWN
+from sdwatch.policy.workflow.history import NodeFailure, PromptEnd, PromptResult
 from sdwatch.signatures import builtin_signatures
 from sdwatch.system import resources
+from sdwatch.webui.http.prompt_reply import failed
 from sdwatch.webui.http.reply import error_for
 from tests.policy import causes, shadows
 
@@ -142,6 +144,13 @@ def died(where: str, code: int | None, *words: str, **more: Any) -> Row:
 
 def start(where: str, log: str, code: int | None, *words: str, **more: Any) -> Row:
     return Row(where, None, None, *words, log=tuple(log.split("\n")), exit=code, **more)
+
+
+def of_node(node: str, exception: str, message: str) -> WebUIError:
+    """What a node of ComfyUI raised, as prompt_reply.failed has it."""
+    return failed(
+        PromptResult(PromptEnd.FAILED, failure=NodeFailure("4", node, exception, message))
+    )
 
 
 def silent(kind: str) -> WebUIError:
@@ -495,6 +504,36 @@ SDNEXT_MD = [
     start("port in use", NO_PORT, 1, "another program uses"),
     start("broken package", "Please restart the app to fix this issue", 1, "packages is missing",
           "venv"),
+]  # fmt: skip
+
+COMFYUI = [
+    call("corrupt checkpoint", of_node("CheckpointLoaderSimple", "safetensors._safetensors_rust.Saf"
+         "etensorError", "Error while deserializing header: invalid JSON in header: EOF while parsi"
+         "ng a value at line 1 column 0"), BAD, "workflow loads is damaged", "Download that file"),
+    call("corrupt checkpoint, other text", of_node("UNETLoader", "safetensors_rust.SafetensorError",
+         "could not be read"), BAD, "workflow loads is damaged"),
+    call("ComfyUI#3225, wrapped", of_node("CheckpointLoaderSimple", "ValueError", "Metadata\n\nFile"
+         " path: /x/y.safetensors\n\nThe safetensors file is corrupt/incomplete. Check the file si"
+         "ze and make sure you have copied/downloaded it correctly."), BAD, "is damaged"),
+    call("GGUF", of_node("UnetLoaderGGUF", "ValueError", "GGUF magic invalid"), BAD, "is damaged"),
+    call("ComfyUI#8439", of_node("CheckpointLoaderSimple", "RuntimeError", "ERROR: Could not detect"
+         " model type of: D:\\models\\checkpoints\\lumina_2.safetensors"), BAD,
+         "a kind that this loader does not know", "UNETLoader"),
+    call("no text encoder", of_node("CLIPTextEncode", "RuntimeError", "ERROR: clip input is invalid"
+         ": None\n\nIf the clip is from a checkpoint loader node"), BAD, "no text encoder or",
+         "DualCLIPLoader"),
+    call("model gone", of_node("VAELoader", "FileNotFoundError", "Model in folder 'vae' with filena"
+         "me 'ae.safetensors' not found."), BAD, "list, and is gone", "Put the file back"),
+    call("image gone", of_node("LoadImage", "FileNotFoundError", "[Errno 2] No such file or directo"
+         "ry: '/x/input/a.png'"), BAD, "list, and is gone", "Put the file back"),
+    call("a program that a node calls", of_node("VHS_VideoCombine", "FileNotFoundError", "[Errno 2]"
+         " No such file or directory: 'ffmpeg'"), SERVER),
+    call("out of memory", of_node("KSampler", "torch.OutOfMemoryError", CUDA_OOM), OOM,
+         "GPU ran out"),
+    call("the context is dead", of_node("KSampler", "RuntimeError", ILLEGAL), POISONED,
+         "accessed memory", poisons=True),
+    call("its disk is full", of_node("SaveImage", "OSError", "[Errno 28] No space left on device"),
+         STORAGE, "is full", "Free space"),
 ]  # fmt: skip
 
 ISSUES = [
@@ -889,6 +928,7 @@ LISTS = (
     ("a1111.md", "A1111_MD", A1111_MD),
     ("sdnext.md", "SDNEXT_MD", SDNEXT_MD),
     ("Forge again", "FORGE_AGAIN", FORGE_AGAIN),
+    ("comfyui.md", "COMFYUI", COMFYUI),
     ("issues", "ISSUES", ISSUES),
     ("issues, in the log", "LOG_LINES", LOG_LINES),
     ("two disagree", "DISAGREEING", DISAGREEING),
@@ -1002,6 +1042,7 @@ def matched_by(signature: Signature, text: str) -> bool:
         for body in bodies
     ]
     facts += [FailureFacts(OPAQUE, log=(text,), names_checkpoint=named) for named in (False, True)]
+    facts += [FailureFacts(of_node("LoadImage", said[0].rpartition(" ")[2], text))]
     facts += [FailureFacts(REFUSED, True, None, (text,), True)]
     facts += [FailureFacts(silent("upscale_unchanged"), log=(text,))]
     facts += [FailureFacts(silent("one_colour"), printed=(text,))]

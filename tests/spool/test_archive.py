@@ -387,8 +387,8 @@ def test_a_run_of_an_earlier_version_resumes_and_is_published_with_its_images(
     assert recovery.recover(spool, clock) == [folder]
     run = Run(folder, clock)
     run.read_job()
-    (image,) = run.ledger.call("1.1").images or ()
-    assert run.has_image(image)
+    assert len(run.ledger.call("1.1").images or ()) == 1
+    assert not run.lacks_of("1.1")
     (new,) = run.finish_call(call(2), [picture()], 0)
     where = archive.publish(run, spool, "done", None)
     assert where == spool.done / folder.name

@@ -19,9 +19,11 @@ from sdwatch.errors import (
     WebUIUnreachableError,
 )
 from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
+from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.job.stage_kinds import TXT2IMG
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
+from sdwatch.simulator import comfyui_media
 from sdwatch.webui.http import canary
 from sdwatch.webui.http.comfyui_client import ComfyUIClient
 from sdwatch.webui.http.prompt_reply import folder_of, reply_from
@@ -252,12 +254,81 @@ def test_a_file_of_another_prompt_is_an_answer_from_the_cache() -> None:
             del named
             return picture()
 
+        def template_for(self, stage: str, payload: Mapping[str, Any]) -> None:
+            """None is used."""
+
     workflow = workflow_of({"1": empty(), "9": saved("1")})
-    for folder, fits in ((folder_of("mine"), True), (folder_of("old"), False), ("", False)):
+    for folder, cached, fits in (
+        (folder_of("mine"), None, True),
+        (f"{folder_of('mine')}/deeper", None, True),
+        (folder_of("old"), None, False),
+        ("", None, False),
+        ("", frozenset({"1", "9"}), False),
+        ("", frozenset({"1"}), True),  # a custom node that chooses its folder, and has run
+    ):
         files = {"9": (OutputFile("x_00001_.png", folder, "output"),)}
-        result = PromptResult(PromptEnd.SUCCESS, workflow, files)
+        result = PromptResult(PromptEnd.SUCCESS, workflow, files, cached=cached)
         if fits:
             assert reply_from(Files(), TXT2IMG.name, PAYLOAD, "mine", result).images
             continue
         with pytest.raises(WebUIReplyError, match="cache"):
             reply_from(Files(), TXT2IMG.name, PAYLOAD, "mine", result)
+
+
+class Saved:
+    """A ComfyUI that has these files."""
+
+    version = ""
+
+    def __init__(self, **files: bytes | None) -> None:
+        self._files = files
+
+    def file(self, named: OutputFile) -> bytes | None:
+        return self._files[named.filename.rpartition(".")[2]]
+
+    def template_for(self, stage: str, payload: Mapping[str, Any]) -> None:
+        """None is used."""
+
+
+def result_with(*names: str, type: str = "output") -> PromptResult:
+    files = tuple(OutputFile(name, folder_of("mine"), type) for name in names)
+    return PromptResult(PromptEnd.SUCCESS, None, {"9": files})
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [(comfyui_media.flac(0.5, 8000, 2)[:-9], "is cut off"), (None, "is gone"), (b"", "is empty")],
+)
+def test_a_file_that_is_not_whole_is_no_success(data: bytes | None, why: str) -> None:
+    files = Saved(png=picture(), flac=data)
+    with pytest.raises(WebUIReplyError, match=why) as raised:
+        reply_from(files, TXT2IMG.name, PAYLOAD, "mine", result_with("a.png", "a.flac"))
+    assert raised.value.kind == BadReply.NO_FILE
+
+
+def test_a_file_is_what_its_content_is() -> None:
+    """A page of a proxy under a picture's name is no picture; a sound under another name is one."""
+    sound = comfyui_media.flac(0.5, 8000, 2)
+    files = Saved(png=picture(), mp4=sound)
+    made = reply_from(files, TXT2IMG.name, PAYLOAD, "mine", result_with("a.png", "a.mp4"))
+    assert [file.ending for file in made.files] == ["flac"]
+    page = Saved(mp4=b"<html>")
+    with pytest.raises(WebUIReplyError, match="its start is missing"):
+        reply_from(page, TXT2IMG.name, PAYLOAD, "mine", result_with("a.mp4"))
+    with pytest.raises(WebUIReplyError, match="does not decode"):
+        reply_from(Saved(png=b"<html>"), TXT2IMG.name, PAYLOAD, "mine", result_with("a.png"))
+
+
+def test_previews_count_only_where_nothing_was_saved() -> None:
+    files = Saved(png=picture(), jpg=picture())
+    saved, shown = result_with("a.png").files["9"], result_with("b.jpg", type="temp").files["9"]
+    both = PromptResult(PromptEnd.SUCCESS, None, {"8": shown, "9": saved})
+    assert len(reply_from(files, TXT2IMG.name, PAYLOAD, "mine", both).images) == 1
+    only = PromptResult(PromptEnd.SUCCESS, None, {"8": shown})
+    assert len(reply_from(files, TXT2IMG.name, PAYLOAD, "mine", only).images) == 1
+
+
+def test_a_text_that_a_node_shows_is_a_file() -> None:
+    result = PromptResult(PromptEnd.SUCCESS, None, texts={"3": ("an owl, 4k",)})
+    (file,) = reply_from(Saved(), TXT2IMG.name, PAYLOAD, "mine", result).files
+    assert (file.data, file.ending) == (b"an owl, 4k", "txt")

@@ -176,6 +176,11 @@ _OF_A_200: Mapping[str, str] = {
         "The WebUI reported success but sent no picture: it had an exception, or a script only "
         "saves. Try the job without scripts."
     ),
+    BadReply.NO_FILE: (
+        "The file is damaged or gone: the WebUI's disk may be full, or something removes files "
+        "from its output folder. If it is so each time, try another format in the node that saves "
+        "it."
+    ),
     BadReply.A_PATH: (
         "Ask for pictures: sdwatch cannot keep what a WebUI only saves to its own disk. A "
         "checkpoint for videos makes one picture if the job asks for one frame."

@@ -84,11 +84,27 @@ class LeftCall:
     log_offset: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class OtherFile:
+    """One recorded file that is no still picture: its file in files/, sha256 in hex, size in
+    bytes."""
+
+    name: str
+    sha256: str
+    size: int
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """Return it in the form of the journal."""
+        return asdict(self)
+
+
 @dataclass(slots=True)
 class CallLedger:
     """One call. `counted`: failed attempts that count; `excused`: those that the self-test blamed
     on the WebUI; `crashes`: of the WebUI, by this call and not excused; `cut_offs`: cut short by
     the monitor's own death; `given_up`: by a clean stop; `images`: None until it is finished;
+    `files`: what else it made;
     `over`: the record by which it failed for good, None unless it did; `rungs`: what it was changed
     to after it ran out of memory, as far as that was reached."""
 
@@ -99,6 +115,7 @@ class CallLedger:
     given_up: int = 0
     sent: int = 0
     images: tuple[Image, ...] | None = None
+    files: tuple[OtherFile, ...] = ()
     open: bool = False
     over: Record | None = None
     rungs: tuple[Rung, ...] = ()
@@ -279,6 +296,7 @@ def _given_up(call: CallLedger, _: Record) -> None:
 def _finished(call: CallLedger, record: Record) -> None:
     call.open = False
     call.images = tuple(map(_image, record["images"]))
+    call.files = tuple(map(_other_file, record.get("other_files", ())))
 
 
 def _changed(call: CallLedger, record: Record) -> None:
@@ -291,9 +309,19 @@ _IN_NO_NAME = re.compile(r"[\0\ud800-\udc7f\udd00-\udfff]")
 
 def _image(recorded: Record) -> Image:
     image = Image(**recorded)
-    if not isinstance(image.name, str) or _IN_NO_NAME.search(image.name):
-        raise ValueError("an image's name is none that a file can have")
+    _check_name(image.name)
     return image
+
+
+def _other_file(recorded: Record) -> OtherFile:
+    file = OtherFile(**recorded)
+    _check_name(file.name)
+    return file
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or _IN_NO_NAME.search(name):
+        raise ValueError("a name is none that a file can have")
 
 
 _CALL_EVENTS = {

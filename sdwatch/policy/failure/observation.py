@@ -103,6 +103,7 @@ class Observation:
     status: int | None = None
     kind: str = ""
     said: str = ""
+    node: str = ""
     log: str = ""
     exit_code: int | None = None
     memory_low: bool | None = None
@@ -116,6 +117,7 @@ class Observation:
             status=error.status,
             kind=error.kind,
             said=error.said,
+            node=error.node,
             log=joined(facts.log),
             exit_code=_exit_code(facts),
             memory_low=facts.memory_low if facts.process_gone else None,
@@ -167,7 +169,7 @@ class Observation:
         return max([number + 1, *ends])
 
     def _words(self, way: Way) -> Iterator[str]:
-        if way.status or way.by_body:
+        if way.status or (way.by_body and self.status):
             yield f"HTTP {self.status}"
         if way.names_checkpoint:
             yield "the call names a checkpoint"
@@ -182,6 +184,8 @@ class Observation:
         """Return '' where the body is not asked for, None where it is another one."""
         kind = way.kind is None or way.kind.search(self.kind)
         said = first_said(way.said, self.said) if way.said else None
+        if way.node is not None and not way.node.search(self.node):
+            return None
         if not kind or (way.said and not said):
             return None
         if not way.by_body:

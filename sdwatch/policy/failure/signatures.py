@@ -52,13 +52,15 @@ _EXIT = reading(_exit_codes, "a whole number, or the name of a signal, as SIGSEG
 
 class Way(Written):
     """One way to recognize a failure. Everything that is given must hold. `also`: what another line
-    must fit. `printed`: a line since the WebUI's start that it prints only once in its life."""
+    must fit. `printed`: a line since the WebUI's start that it prints only once in its life.
+    `node`: the class of the node of a workflow that raised."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     status: Annotated[tuple[Whole, ...], ONE_OR_MORE] = ()
     kind: _Compiled | None = None
     said: _Compiled | None = None
+    node: _Compiled | None = None
     log: _Compiled | None = None
     also: _Compiled | None = None
     exit: Annotated[tuple[Annotated[tuple[int, ...], _EXIT], ...], ONE_OR_MORE] = ()
@@ -94,7 +96,7 @@ class Way(Written):
     @cached_property
     def by_body(self) -> bool:
         """Return whether the error body decides."""
-        return self.kind is not None or self.said is not None
+        return self.kind is not None or self.said is not None or self.node is not None
 
     @cached_property
     def by_end(self) -> bool:

@@ -19,6 +19,10 @@ COMFYUI = Kind(
     examples=("comfyui",),
     script="main.py",
     package="ComfyUI",
+    makes_venv=(
+        "make it by hand, in ComfyUI's folder: `python -m venv venv`, then install PyTorch and "
+        "requirements.txt with its pip"
+    ),
     remedies={
         Remedy.LESS_MEMORY: "start ComfyUI with --lowvram or --novram",
         Remedy.FULL_PRECISION: "start ComfyUI with --force-fp32 or --force-upcast-attention",

@@ -129,7 +129,7 @@ class Kind:
     flags and settings. `examples`: folders in config/examples whose jobs run on it; where two have
     a file of one name, the later one counts. Without any, `sdwatch init` does not offer it.
     `script`: the file that its Python runs; `package`: the folder that it is in where it comes with
-    its own Python, '' for none.
+    its own Python, '' for none; `makes_venv`: what to do where its venv is missing, for people.
     `more_examples`: folders with jobs that need extensions or models which a fresh one lacks.
     """
 
@@ -163,6 +163,7 @@ class Kind:
     always_has_api: bool = False
     examples: tuple[str, ...] = ()
     script: str = "launch.py"
+    makes_venv: str = "start webui.sh (Windows: webui.bat) once by hand: it makes the venv"
     package: str = ""
     more_examples: tuple[str, ...] = ()
 

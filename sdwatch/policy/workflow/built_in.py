@@ -60,7 +60,7 @@ def refusals(stage: str, fields: Mapping[str, Any]) -> list[FieldRefusal]:
     found = [
         FieldRefusal(name, _why(name))
         for name, value in fields.items()
-        if name not in known and _matters(value)
+        if name not in known and matters(value)
     ]
     settings = fields.get("override_settings")
     for name in settings if isinstance(settings, dict) else {}:
@@ -80,7 +80,8 @@ def _names_lora(fields: Mapping[str, Any]) -> bool:
     return isinstance(prompt, str) and "<lora:" in prompt
 
 
-def _matters(value: Any) -> bool:
+def matters(value: Any) -> bool:
+    """Return whether a field with this value asks for anything."""
     return value not in (None, False, "", [], {})
 
 
@@ -121,8 +122,8 @@ def _drawing(
         for number, name in enumerate(images, 1):
             yield _node(f"image-{number}", "LoadImage", image=name)
             pixels = [f"image-{number}", 0]
-            if fields.get("width") and fields.get("height"):
-                width, height = int(fields["width"]), int(fields["height"])
+            if fields.get("width") or fields.get("height"):
+                width, height = (int(fields.get(s) or DEFAULT_SIDE) for s in ("width", "height"))
                 yield _scale(f"scaled-{number}", pixels, "lanczos", width, height)
                 pixels = [f"scaled-{number}", 0]
             once = f"latent-{number}" if batch == 1 else f"encoded-{number}"

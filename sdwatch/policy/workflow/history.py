@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import chain, islice
 from typing import Any
 
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, workflow_of
 
 _MOST_FILES = 1000
+_MOST_TEXT = 1 << 20
 _MOST_ERRORS = 20
 
 
@@ -27,7 +29,9 @@ class PromptEnd(Enum):
 
 @dataclass(frozen=True)
 class OutputFile:
-    """A file that a node saved. `type`: output, temp or input, the root that `subfolder` is in."""
+    """A file that a node saved. `type`: output, temp or input, the root that `subfolder` is in.
+    Nodes list theirs as images (videos, too), audio, latents, 3d, files, gifs …: what a file is
+    shows its content."""
 
     filename: str
     subfolder: str
@@ -47,12 +51,15 @@ class NodeFailure:
 @dataclass(frozen=True)
 class PromptResult:
     """An entry of /history. `workflow`: as it ran, None where it cannot be read; `files`: by the id
-    of the node that saved them, in their order."""
+    of the node that saved them, in their order; `texts`: by the id of the node that shows them and
+    saved no file of them; `cached`: the nodes that did not run, None where it does not say."""
 
     end: PromptEnd
     workflow: Workflow | None = None
     files: Mapping[str, tuple[OutputFile, ...]] = field(default_factory=dict)
     failure: NodeFailure | None = None
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    cached: frozenset[str] | None = None
 
 
 def read_entry(entry: Any) -> PromptResult:
@@ -73,7 +80,9 @@ def read_entry(entry: Any) -> PromptResult:
             _text(data, "exception_type"),
             _text(data, "exception_message").strip(),
         )
-    return PromptResult(end, _workflow_in(entry), dict(_files_in(entry)), failure)
+    files = dict(_files_in(entry))
+    texts = {node: text for node, text in _texts_in(entry) if not files.get(node)}
+    return PromptResult(end, _workflow_in(entry), files, failure, texts, _cached_in(status))
 
 
 def _last_message(status: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
@@ -93,17 +102,41 @@ def _workflow_in(entry: Mapping[str, Any]) -> Workflow | None:
         return None
 
 
-def _files_in(entry: Mapping[str, Any]) -> Iterator[tuple[str, tuple[OutputFile, ...]]]:
+def _outputs_in(entry: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     outputs = entry.get("outputs")
     for node, given in (outputs if isinstance(outputs, dict) else {}).items():
-        images = given.get("images") if isinstance(given, dict) else None
-        listed = images[:_MOST_FILES] if isinstance(images, list) else []
+        yield str(node), given if isinstance(given, dict) else {}
+
+
+def _files_in(entry: Mapping[str, Any]) -> Iterator[tuple[str, tuple[OutputFile, ...]]]:
+    for node, given in _outputs_in(entry):
+        listed = chain.from_iterable(each for each in given.values() if isinstance(each, list))
         files = (
             OutputFile(_text(each, "filename"), _text(each, "subfolder"), _text(each, "type"))
             for each in listed
-            if isinstance(each, dict)
+            if isinstance(each, dict) and _text(each, "filename")
         )
-        yield str(node), tuple(files)
+        # A node may list one file under two names.
+        yield node, tuple(dict.fromkeys(islice(files, _MOST_FILES)))
+
+
+def _texts_in(entry: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield what nodes show as `text`, such as PreviewAny."""
+    for node, given in _outputs_in(entry):
+        shown = given.get("text")
+        listed = shown[:_MOST_FILES] if isinstance(shown, list) else [shown]
+        texts = tuple(each for each in listed if isinstance(each, str) and each.strip())
+        if texts and sum(map(len, texts)) <= _MOST_TEXT:
+            yield node, texts
+
+
+def _cached_in(status: Mapping[str, Any]) -> frozenset[str] | None:
+    messages = status.get("messages")
+    for message in messages if isinstance(messages, list) else []:
+        if isinstance(message, list) and len(message) == 2 and message[0] == "execution_cached":
+            nodes = message[1].get("nodes") if isinstance(message[1], dict) else None
+            return frozenset(map(str, nodes)) if isinstance(nodes, list) else None
+    return None
 
 
 def _text(data: Mapping[str, Any], name: str) -> str:

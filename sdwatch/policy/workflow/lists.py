@@ -9,9 +9,12 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from sdwatch.policy.job.stage_kinds import STAGES
-from sdwatch.policy.workflow.built_in import CHECKPOINT, PIXEL_METHODS, refusals
+from sdwatch.policy.workflow.built_in import PIXEL_METHODS, refusals
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.samplers import sampler_names, scheduler_names
+from sdwatch.policy.workflow.templates import Templates, asked_for, unfit
+
+NO_TEMPLATES = Templates()
 
 
 def choices(classes: NodeClasses, kind: str, input: str) -> tuple[str, ...]:
@@ -41,16 +44,23 @@ def _spellings(listed: str) -> set[str]:
     return {spelling.lower() for spelling in both}
 
 
-def lists_of(classes: NodeClasses, embeddings: Sequence[str]) -> dict[str, Any]:
-    """Return the lists by the names of the routes that other WebUIs have for them. One that is
-    empty is left out."""
+def lists_of(
+    classes: NodeClasses, embeddings: Sequence[str], templates: Templates = NO_TEMPLATES
+) -> dict[str, Any]:
+    """Return the lists by the names of the routes that other WebUIs have for them. A template is
+    one more checkpoint or upscaler."""
     models = [
         {"title": name, "model_name": PureWindowsPath(name).stem, "filename": name}
         for name in checkpoints(classes)
     ]
+    models += [
+        {"title": name, "model_name": name, "filename": name}
+        for name in templates.names(upscale=False)
+    ]
     samplers = sampler_names(choices(classes, "KSampler", "sampler_name"))
     schedulers = scheduler_names(choices(classes, "KSampler", "scheduler"))
     upscalers = [*PIXEL_METHODS, *choices(classes, "UpscaleModelLoader", "model_name")]
+    upscalers += templates.names(upscale=True)
     return {
         "sd-models": models,
         "samplers": [{"name": name} for name in samplers],
@@ -61,28 +71,36 @@ def lists_of(classes: NodeClasses, embeddings: Sequence[str]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class BuiltInRules:
-    """What the built-in workflows cannot do on a ComfyUI with these checkpoints. Call it with a
-    stage and its fields: each field that is refused, with why."""
+class WorkflowRules:
+    """What the built-in workflows and the templates cannot do on a ComfyUI with these node classes.
+    Call it with a stage and its fields: each field that is refused, with why."""
 
-    checkpoints: tuple[str, ...]
+    classes: NodeClasses
+    templates: Templates = NO_TEMPLATES
 
     def __call__(self, stage: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        yield from ((refusal.field, refusal.why) for refusal in refusals(stage, fields))
-        if not STAGES[stage].has_steps or self._has_one(fields):
+        if why := self.templates.why_not(stage, fields):
+            yield "", why
+        elif (template := self.templates.named(stage, fields)) is not None:
+            yield from template.refusals(fields)
+            yield from (("", f"{template.file}: {why}") for why in unfit(template, self.classes))
+        else:
+            yield from ((refusal.field, refusal.why) for refusal in refusals(stage, fields))
+            yield from self._without_checkpoint(stage, fields)
+
+    def _without_checkpoint(
+        self, stage: str, fields: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str]]:
+        listed = checkpoints(self.classes)
+        if not STAGES[stage].has_steps or asked_for(stage, fields) or len(listed) == 1:
             return
-        if not self.checkpoints:
+        if not listed:
             yield "", "it has no checkpoint in models/checkpoints"
         else:
             yield (
                 "",
                 (
-                    f"it has {len(self.checkpoints)} checkpoints and loads none by itself: "
+                    f"it has {len(listed)} checkpoints and loads none by itself: "
                     "name one (override_settings: {sd_model_checkpoint: NAME})"
                 ),
             )
-
-    def _has_one(self, fields: Mapping[str, Any]) -> bool:
-        settings = fields.get("override_settings")
-        named = settings.get(CHECKPOINT) if isinstance(settings, dict) else None
-        return bool(named) or len(self.checkpoints) == 1

@@ -28,6 +28,13 @@ _SAMPLERS: Mapping[str, tuple[str, str]] = {
     "UniPC": ("uni_pc", "normal"),
     "LCM": ("lcm", "normal"),
     "DDPM": ("ddpm", "normal"),
+    # Of Forge, and of SD.Next.
+    "HeunPP2": ("heunpp2", "normal"),
+    "IPNDM": ("ipndm", "normal"),
+    "IPNDM_V": ("ipndm_v", "normal"),
+    "DEIS": ("deis", "normal"),
+    "SA Solver": ("sa_solver", "normal"),
+    "ER-SDE": ("er_sde", "normal"),
 }
 """The sampler, and the scheduler that "Automatic" means for it."""
 

@@ -8,7 +8,7 @@ import logging
 from sdwatch.errors import WebUIError
 from sdwatch.policy.job.catalogue import LISTS, Catalogue
 from sdwatch.policy.kinds.table import kind_by_stats
-from sdwatch.policy.workflow.lists import BuiltInRules, checkpoints, lists_of
+from sdwatch.policy.workflow.lists import WorkflowRules, lists_of
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.comfyui_client import ComfyUIClient, version_in
 
@@ -29,7 +29,8 @@ def read_catalogue(client: ComfyUIClient, timeout: float) -> Catalogue:
         stages = dict.fromkeys(kind.stages_without_schema)
         catalogue = Catalogue(kind, version=version_in(system), stages=stages)
         classes = client.read_classes(timeout * _SLOW)
-        found = lists_of(classes, client.embeddings(timeout))
+        templates = client.read_templates()
+        found = lists_of(classes, client.embeddings(timeout), templates)
     except WebUIError as error:
         log.info("unknown for this WebUI: %s", error, extra=about(LogEvent.WEBUI_UNKNOWN))
         return catalogue
@@ -40,4 +41,7 @@ def read_catalogue(client: ComfyUIClient, timeout: float) -> Catalogue:
             catalogue = catalogue.without_list(route, "it has no such list")
         except ValueError as error:
             catalogue = catalogue.without_list(route, f"its answer is unusable: {error}")
-    return catalogue.with_refusals(BuiltInRules(checkpoints(classes)))
+    for problem in templates.wrong.values():
+        why = problem.located("")
+        log.warning("a template cannot be used: %s", why, extra=about(LogEvent.WARNING))
+    return catalogue.with_refusals(WorkflowRules(classes, templates))

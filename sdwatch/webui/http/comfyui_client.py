@@ -29,6 +29,8 @@ from sdwatch.policy.kinds.table import kind_by_stats
 from sdwatch.policy.workflow.history import PromptEnd, PromptResult, refusal_in
 from sdwatch.policy.workflow.lists import lists_of
 from sdwatch.policy.workflow.node_classes import NodeClass
+from sdwatch.policy.workflow.template_file import Template
+from sdwatch.policy.workflow.templates import Templates
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
@@ -37,6 +39,7 @@ from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply_from_folder
 from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls
 from sdwatch.webui.http.reply import Reply, error_for, parse_json
+from sdwatch.webui.http.template_folder import read_templates
 
 _LOOK_EVERY_S = 1.0
 _TRIES = 3
@@ -58,7 +61,9 @@ class _Watched:
 class ComfyUIClient(ComfyUIQuestions):
     """The ComfyUI at `url`. `auth`: of a proxy in front of it. `call_limit`: seconds that one
     prompt may take. `owner`: what the ids of its prompts' clients start with ('' for one of its
-    own): prompts of this owner that nobody waits for are cancelled before another is sent."""
+    own): prompts of this owner that nobody waits for are cancelled before another is sent.
+    `scratch`: a local folder for large files while they are needed, or None for the system's.
+    `templates`: a folder with templates of workflows, or None."""
 
     dialect = Dialect.PROMPTS
 
@@ -69,15 +74,20 @@ class ComfyUIClient(ComfyUIQuestions):
         auth: tuple[str, str] | None = None,
         call_limit: float = 3600.0,
         owner: str = "",
+        scratch: Path | None = None,
+        templates: Path | None = None,
     ) -> None:
         super().__init__(url, auth)
+        self.scratch = scratch
+        self._template_folder = templates
+        self._templates: Templates | None = None
         self.version = ""
         """ComfyUI's version, once it is known; or ''."""
         self._auth = auth
         self._call_limit = call_limit
         self._owner = owner or f"sdwatch-{uuid.uuid4().hex}"
         self._classes: dict[str, NodeClass] = {}
-        self._workflows = WorkflowsOfCalls(self, self._known_classes)
+        self._workflows = WorkflowsOfCalls(self, self._known_classes, self.template_for)
         self._watched: _Watched | None = None
         self._left = ""  # the last prompt that was given up, and may still run
 
@@ -94,12 +104,21 @@ class ComfyUIClient(ComfyUIQuestions):
         self._classes = self.node_classes(timeout)
         return self._classes
 
+    def read_templates(self) -> Templates:
+        """Return the templates as they are now, and keep them. Never raises."""
+        self._templates = read_templates(self._template_folder)
+        return self._templates
+
+    def template_for(self, stage: str, payload: Mapping[str, Any]) -> Template | None:
+        """Return the template that a call uses; None for a built-in workflow."""
+        return (self._templates or self.read_templates()).named(stage, payload)
+
     def _known_classes(self) -> Mapping[str, NodeClass]:
         return self._classes or self.read_classes(self.answer_limit)
 
     def listed(self, name: str, timeout: float) -> list[Any]:
         """Return a list under the name that other WebUIs have for it. Raises WebUIError."""
-        found = lists_of(self.read_classes(timeout), ()).get(name)
+        found = lists_of(self.read_classes(timeout), (), self.read_templates()).get(name)
         return found if isinstance(found, list) else []
 
     def options(self, timeout: float) -> dict[str, Any]:

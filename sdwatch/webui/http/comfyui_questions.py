@@ -6,22 +6,30 @@ It has no authentication of its own; a proxy in front of it may.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from sdwatch.errors import WebUIError, WebUIReplyError
+from sdwatch.policy.job.picture import PictureData
 from sdwatch.policy.workflow.history import OutputFile, PromptResult, read_entry
 from sdwatch.policy.workflow.node_classes import NodeClass, read_classes
-from sdwatch.webui.http.reply import MAX_REPLY_BYTES, error_for, parse_json
+from sdwatch.system.scratch import Arriving, Scratch
+from sdwatch.webui.http.reply import error_for, parse_json
 from sdwatch.webui.http.transport import Transport
 
 _NO_ROUTE = (404, 405)
+_FILE_LIMIT_S = 600.0
+MAX_FILE_BYTES = 4 << 30
+"""Of one file that a prompt saved: a long video."""
 
 
 class ComfyUIQuestions(Transport):
-    """The questions to one ComfyUI. `answer_limit`: seconds for each that belongs to a call."""
+    """The questions to one ComfyUI. `answer_limit`: seconds for each that belongs to a call.
+    `scratch`: a local folder for large files while they are needed, or None."""
 
     answer_limit = 30.0
+    scratch: Path | None = None
 
     def system_stats(self, timeout: float) -> Mapping[str, Any]:
         """GET /system_stats: its `system`, {} where it has none. It answers only when everything is
@@ -82,13 +90,16 @@ class ComfyUIQuestions(Transport):
         except WebUIError:
             return False
 
-    def file(self, named: OutputFile) -> bytes | None:
-        """GET /view: the bytes of a file, None where it is gone. Raises WebUIError."""
+    def file(self, named: OutputFile) -> PictureData | None:
+        """GET /view: the bytes of a file, None where it is gone; large ones go to a scratch file.
+        Raises WebUIError."""
         query = {"filename": named.filename, "subfolder": named.subfolder, "type": named.type}
-        path = f"/view?{urlencode(query)}"
-        status, body = self._ask("GET", path, self.answer_limit, of_call=True, most=MAX_REPLY_BYTES)
+        path, arriving = f"/view?{urlencode(query)}", Arriving(Scratch(self.scratch))
+        status, body = self._ask(
+            "GET", path, _FILE_LIMIT_S, of_call=True, most=MAX_FILE_BYTES, into=arriving
+        )
         if status == 200:
-            return body
+            return arriving.finish()
         if status == 404:
             return None
         raise error_for(status, body, "/view", "")

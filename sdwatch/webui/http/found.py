@@ -156,7 +156,14 @@ def client_for(
     def new_prompts() -> ComfyUIClient:
         from sdwatch.webui.http.comfyui_client import ComfyUIClient
 
-        return ComfyUIClient(webui.url, auth=auth, call_limit=limit, owner=owner)
+        return ComfyUIClient(
+            webui.url,
+            auth=auth,
+            call_limit=limit,
+            owner=owner,
+            scratch=scratch,
+            templates=webui.templates,
+        )
 
     return FoundClient(
         SDWebUIClient(webui.url, auth=auth, call_limit=limit, scratch=scratch),

@@ -1,5 +1,5 @@
-"""The pictures of a prompt that ended: by its entry in ComfyUI's history, or by the files that it
-left in its folder."""
+"""The pictures and other files of a prompt that ended: by its entry in ComfyUI's history, or by the
+files that it left in its folder."""
 
 from __future__ import annotations
 
@@ -17,13 +17,21 @@ from sdwatch.errors import (
     WebUIServerError,
 )
 from sdwatch.policy.failure.reply_checks import BadReply
+from sdwatch.policy.job.other_files import (
+    check_whole_file,
+    format_of,
+    is_named_after_another,
+    is_still_picture,
+)
 from sdwatch.policy.job.picture import BROKEN, FORMATS, PictureData, opened
 from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.whole_file import NotWholeError
 from sdwatch.policy.workflow.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
 from sdwatch.policy.workflow.made import generation_info
+from sdwatch.policy.workflow.template_file import Template
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
-from sdwatch.webui.http.reply import Reply, check_image
+from sdwatch.webui.http.reply import MadeFile, Reply, check_image
 
 
 class Files(Protocol):
@@ -31,7 +39,8 @@ class Files(Protocol):
 
     version: str
 
-    def file(self, named: OutputFile) -> bytes | None: ...
+    def file(self, named: OutputFile) -> PictureData | None: ...
+    def template_for(self, stage: str, payload: Mapping[str, Any]) -> Template | None: ...
 
 
 def folder_of(prompt_id: str) -> str:
@@ -48,7 +57,9 @@ def failed(result: PromptResult) -> WebUIServerError:
     named = node.shown if node else failure.node or "?"
     raised = ": ".join(filter(None, (failure.exception, failure.message)))
     words = f"node {named} of class {failure.kind} failed: {raised}"
-    return WebUIServerError(words, kind=failure.exception, said=failure.message)
+    error = WebUIServerError(words, kind=failure.exception, said=failure.message)
+    error.node = failure.kind
+    return error
 
 
 def reply_from(
@@ -60,25 +71,41 @@ def reply_from(
     *,
     is_plain: bool = False,
 ) -> Reply:
-    """Return the pictures that a prompt saved, in the order of its nodes. Raises WebUIReplyError
-    for a file of another prompt, which is what the cache answers with, and for one that is gone or
-    no picture."""
+    """Return what a prompt saved, in the order of its nodes; previews (temp) only where it saved
+    nothing. Raises WebUIReplyError for a file of another prompt, which is what the cache answers
+    with, and for one that is gone or not whole."""
     order = list(result.workflow.nodes) if result.workflow else []
     saved = sorted(result.files.items(), key=lambda item: _place(order, item[0]))
+    for node, listed in saved:
+        for file in listed:
+            _refuse_of_another_prompt(stage, folder_of(prompt_id), file, node, result)
     named = [file for _, listed in saved for file in listed]
-    for file in named:
-        if file.type == "output" and file.subfolder.replace("\\", "/") != folder_of(prompt_id):
-            words = "ComfyUI answered from its cache, with a file of another prompt"
-            raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_IMAGE)
-    if not named:
+    named = [file for file in named if file.type == "output"] or named
+    shown = sorted(result.texts.items(), key=lambda item: _place(order, item[0]))
+    texts = [MadeFile(text.encode("utf-8", "replace"), "txt") for _, t in shown for text in t]
+    if not named and not texts:
         words = "the prompt ended well and has no image: no node saved one"
         raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_IMAGE)
     reply = _reply(files, stage, named, is_plain=is_plain)
-    return replace(reply, info=_info(files, payload, result.workflow))
+    info = _info(files, stage, payload, result.workflow)
+    return replace(reply, info=info, files=(*reply.files, *texts))
 
 
 def _place(order: list[str], node: str) -> int:
     return order.index(node) if node in order else len(order)
+
+
+def _refuse_of_another_prompt(
+    stage: str, folder: str, file: OutputFile, node: str, result: PromptResult
+) -> None:
+    """Raise WebUIReplyError for a file that lies elsewhere, unless its node is known to have run: a
+    custom node may choose its own folder."""
+    subfolder = file.subfolder.replace("\\", "/")
+    is_ours = subfolder == folder or subfolder.startswith(f"{folder}/")
+    has_run = result.cached is not None and node not in result.cached
+    if file.type == "output" and not is_ours and not has_run:
+        words = "ComfyUI answered from its cache, with a file of another prompt"
+        raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_IMAGE)
 
 
 def reply_from_folder(
@@ -87,17 +114,37 @@ def reply_from_folder(
     """Return the pictures that a prompt had saved when ComfyUI ended and forgot it; None unless all
     of them are there and whole. A disk that was full leaves one that is cut off, under its final
     name."""
-    workflow = _shape(stage, payload, folder_of(prompt_id))
-    named = [
-        OutputFile(f"{node}_{number:05}_.png", folder_of(prompt_id), "output")
-        for node, count in saved_by(workflow, payload).items()
-        for number in range(1, count + 1)
-    ]
+    named = _files_expected(files.template_for(stage, payload), stage, payload, prompt_id)
+    if not named:
+        return None
     try:
         reply = _reply(files, stage, named)
     except (WebUIReplyError, WebUIBadRequestError, WebUINotUsableError):
         return None
-    return replace(reply, info=_info(files, payload, _workflow_in(reply.images[0])))
+    workflow = _workflow_in(reply.images[0])
+    return replace(reply, info=_info(files, stage, payload, workflow))
+
+
+def _files_expected(
+    template: Template | None, stage: str, payload: Mapping[str, Any], prompt_id: str
+) -> list[OutputFile]:
+    """Return the files that a prompt saves, as far as that is known before; else []."""
+    folder = folder_of(prompt_id)
+    if template is not None:
+        workflow: Workflow = template.filled(payload, folder)
+        counts = template.pictures(payload) or {}
+    else:
+        workflow = _shape(stage, payload, folder)
+        counts = saved_by(workflow, payload)
+    stems = {
+        node: str(workflow.nodes[node].inputs["filename_prefix"]).rpartition("/")[2]
+        for node in counts
+    }
+    return [
+        OutputFile(f"{stems[node]}_{number:05}_.png", folder, "output")
+        for node, count in counts.items()
+        for number in range(1, count + 1)
+    ]
 
 
 def _workflow_in(picture: PictureData) -> Workflow | None:
@@ -110,10 +157,14 @@ def _workflow_in(picture: PictureData) -> Workflow | None:
         return None
 
 
-def _info(files: Files, payload: Mapping[str, Any], workflow: Workflow | None) -> Mapping[str, Any]:
+def _info(
+    files: Files, stage: str, payload: Mapping[str, Any], workflow: Workflow | None
+) -> Mapping[str, Any]:
+    template = files.template_for(stage, payload)
+    named = {"sd_model_name": template.name} if template and STAGES[stage].has_steps else {}
     if workflow is None:
-        return {"version": files.version}
-    return generation_info(workflow, payload, files.version)
+        return {"version": files.version, **named}
+    return {**generation_info(workflow, payload, files.version), **named}
 
 
 def _shape(stage: str, payload: Mapping[str, Any], folder: str) -> Workflow:
@@ -132,14 +183,48 @@ def _reply(
     *,
     is_plain: bool = False,
 ) -> Reply:
-    images, sizes, one_colour = [], [], []
-    for number, file in enumerate(named, 1):
+    """Return the files as they are by their content. Raises WebUIReplyError for one that is gone,
+    does not decode or is not whole."""
+    images: list[PictureData] = []
+    others: list[MadeFile] = []
+    sizes, one_colour = [], []
+    for file in named:
         data = files.file(file)
         if data is None:
+            kind = BadReply.NO_PICTURE if _claims_to_be_picture(file) else BadReply.NO_FILE
             words = f"ComfyUI names a file that is gone: {file.filename}"
-            raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_PICTURE)
-        size, colour = check_image(stage, number, data)
-        images.append(data)
-        sizes.append(size)
-        one_colour.append(colour)
-    return Reply(tuple(images), 0, {}, tuple(sizes), tuple(one_colour), is_plain)
+            raise WebUIReplyError(words, stage=stage, status=200, kind=kind)
+        if is_still_picture(data) or (
+            _claims_to_be_picture(file) and format_of(data).name not in _MOVING
+        ):
+            size, colour = check_image(stage, len(images) + 1, data)
+            images.append(data)
+            sizes.append(size)
+            one_colour.append(colour)
+        else:
+            others.append(_whole(stage, file, data))
+    return Reply(
+        tuple(images), 0, {}, tuple(sizes), tuple(one_colour), is_plain, files=tuple(others)
+    )
+
+
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+_MOVING = ("animated PNG", "animated WebP", "GIF")
+
+
+def _claims_to_be_picture(file: OutputFile) -> bool:
+    return file.filename.lower().endswith(_PICTURES)
+
+
+def _whole(stage: str, file: OutputFile, data: PictureData) -> MadeFile:
+    format = format_of(data, file.filename)
+    if len(data) and is_named_after_another(format, file.filename):
+        ending = file.filename.rpartition(".")[2]
+        words = f"a file that ComfyUI calls .{ending} is {format.name}, or its start is missing"
+        raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_FILE)
+    try:
+        check_whole_file(data, format)
+    except NotWholeError as error:
+        words = f"a file that ComfyUI saved ({format.name}, {len(data):,} bytes) {error}"
+        raise WebUIReplyError(words, stage=stage, status=200, kind=BadReply.NO_FILE) from error
+    return MadeFile(data, format.ending)

@@ -17,7 +17,8 @@ from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.workflow.built_in import canary_picture, drawing, enlarging
 from sdwatch.policy.workflow.lists import checkpoint_meant, checkpoints
 from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.workflow import Workflow
+from sdwatch.policy.workflow.template_file import Template
+from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
 
 _CANARY_STEPS = 1
 _COLOURS = 1 << 24
@@ -30,10 +31,17 @@ class Uploads(Protocol):
 
 
 class WorkflowsOfCalls:
-    """Makes the workflows of one ComfyUI. `classes`: returns its node classes."""
+    """Makes the workflows of one ComfyUI. `classes`: returns its node classes; `template`: that of
+    a call, None for a built-in workflow."""
 
-    def __init__(self, uploads: Uploads, classes: Callable[[], NodeClasses]) -> None:
+    def __init__(
+        self,
+        uploads: Uploads,
+        classes: Callable[[], NodeClasses],
+        template: Callable[[str, Mapping[str, Any]], Template | None] = lambda *_: None,
+    ) -> None:
         self._uploads = uploads
+        self._template = template
         self._classes = classes
         self._last_checkpoint = ""
 
@@ -47,6 +55,11 @@ class WorkflowsOfCalls:
             self._uploads.upload(f"{number}.png", folder, image)
             for number, image in enumerate(images, 1)
         ]
+        if (template := self._template(stage, payload)) is not None:
+            try:
+                return template.filled(payload, folder, names)
+            except WorkflowError as error:
+                raise WebUIBadRequestError(str(error)) from error
         if STAGES[stage].has_steps:
             return drawing(payload, self._checkpoint(payload, any_will_do=canary), folder, names)
         try:

@@ -69,6 +69,15 @@ _NO_SUCH_ROUTE = (
 
 
 @dataclass(frozen=True)
+class MadeFile:
+    """A file that is no still picture, and whole: see policy/job/other_files.py. `ending`: of its
+    name, by its content."""
+
+    data: PictureData
+    ending: str
+
+
+@dataclass(frozen=True)
 class Reply:
     """A generation that succeeded.
 
@@ -76,6 +85,7 @@ class Reply:
     `first_image`: how many grids come before them. `info`: what the WebUI says it did. `sizes`:
     width and height of each image, () if not measured. `one_colour`: whether each image is of one
     colour, None if not measured. `is_plain`: it is a test picture that was asked for in one colour.
+    `files`: what else it made: videos, sounds, latents, meshes, texts.
     """
 
     images: tuple[PictureData, ...]
@@ -84,6 +94,7 @@ class Reply:
     sizes: tuple[tuple[int, int], ...] = ()
     one_colour: tuple[bool | None, ...] = field(default=(), compare=False)
     is_plain: bool = False
+    files: tuple[MadeFile, ...] = ()
 
 
 def receive(stage: str, parts: Iterable[bytes], folder: Path | None = None) -> Arrived:

@@ -13,8 +13,9 @@ import requests
 import urllib3
 
 from sdwatch.errors import WebUIReplyError, WebUIStuckError, WebUIUnreachableError
+from sdwatch.system.scratch import Arriving
 from sdwatch.webui.http.connections import Connections, Request
-from sdwatch.webui.http.reply import error_for, join_bounded, parse_json
+from sdwatch.webui.http.reply import bounded, error_for, join_bounded, parse_json
 from sdwatch.webui.http.request_failures import RequestFailure, broken, innermost
 
 MAX_ANSWER_BYTES = 32 << 20
@@ -72,10 +73,12 @@ class Transport:
         of_call: bool = False,
         files: Mapping[str, Any] | None = None,
         most: int = MAX_ANSWER_BYTES,
+        into: Arriving | None = None,
     ) -> tuple[int, bytes]:
         """Ask a small question within `timeout` seconds in all, and return status and body, of at
         most `most` bytes. `of_call`: it is part of a generation, and is cut with it. `files`: sent
-        as a form, with `body` as its other fields."""
+        as a form, with `body` as its other fields. `into`: takes the body of a 200, which may be
+        large."""
         url, request = self.url + path, Request()
         connections = self._calls if of_call else self._probes
         with (
@@ -94,8 +97,13 @@ class Transport:
                 stream=True,
             ) as response:
                 request.answered = True
-                said = join_bounded(response.iter_content(CHUNK), most, "")
-                return response.status_code, said
+                parts = response.iter_content(CHUNK)
+                if into is None or response.status_code != 200:
+                    limit = most if into is None else MAX_ANSWER_BYTES
+                    return response.status_code, join_bounded(parts, limit, "")
+                for part in bounded(parts, most, ""):
+                    into.write(part)
+                return response.status_code, b""
 
 
 @contextmanager

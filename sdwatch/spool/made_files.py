@@ -1,0 +1,97 @@
+"""Save what a call made: images in images/, other files in files/, each under a name that no other
+run and no other call has, see policy/job/run_names.py."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image as Picture
+
+from sdwatch.policy.failure.ledger import Image, OtherFile
+from sdwatch.policy.job import run_names
+from sdwatch.policy.job.payload import Call
+from sdwatch.policy.job.picture import PictureData, opened
+from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.system import disk
+
+IMAGES = "images"
+FILES = "files"
+
+_FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+_PART = 1 << 20  # bytes
+
+
+class MadeFile(Protocol):
+    """See webui/http/reply.py."""
+
+    @property
+    def data(self) -> PictureData: ...
+    @property
+    def ending(self) -> str: ...
+
+
+def save_all(
+    folder: Path, call: Call, images: Sequence[PictureData], grids: int, files: Sequence[MadeFile]
+) -> tuple[tuple[Image, ...], tuple[OtherFile, ...]]:
+    """Save all that a call made in a run's folder, synced. `grids`: how many of the images come
+    before its pictures. Raises OSError."""
+    saved = tuple(
+        _save_image(folder, call, number, data, grids) for number, data in enumerate(images, 1)
+    )
+    others = tuple(_save_file(folder, call, number, file) for number, file in enumerate(files, 1))
+    for name in (IMAGES, FILES):
+        if disk.is_folder(folder / name):
+            disk.sync_folder(folder / name)
+    disk.sync_folder(folder)  # the names of the two themselves
+    return saved, others
+
+
+def prepare(folder: Path, *, files: bool) -> None:
+    """Make the folders that are missing. Raises OSError."""
+    for name in (IMAGES, FILES) if files else (IMAGES,):
+        if not disk.is_folder(folder / name):
+            disk.make_folder(folder / name)
+
+
+def _save_image(folder: Path, call: Call, number: int, data: PictureData, grids: int) -> Image:
+    grid = number <= grids
+    with Picture.open(opened(data)) as picture:
+        extension = _FORMATS.get(picture.format or "", "img")
+        width, height = picture.size
+    what = "grid" if grid else f"{number:02d}"
+    if call.changed is not None:  # its pictures have the numbers that the whole call gives them
+        first = call.changed.first
+        what = f"grid{first:02d}" if grid else f"{first + number - 1 - grids:02d}"
+    name = f"{_start_of_name(folder, call)}-{what}.{extension}"
+    return Image(name, _write(folder / IMAGES / name, data), len(data), width, height, grid)
+
+
+def _save_file(folder: Path, call: Call, number: int, file: MadeFile) -> OtherFile:
+    part = f"-part{call.changed.first:02d}" if call.changed is not None else ""
+    name = f"{_start_of_name(folder, call)}{part}-file{number:02d}.{file.ending}"
+    return OtherFile(name, _write(folder / FILES / name, file.data), len(file.data))
+
+
+def _start_of_name(folder: Path, call: Call) -> str:
+    kind = STAGES[call.kind].short_name
+    point = f"_p{call.point:04d}" if call.point else ""
+    prefix = f"{run_names.image_prefix(folder.name)}{point}"
+    return f"{prefix}_{call.stage}-{kind}_{call.number:03d}"
+
+
+def _write(path: Path, data: PictureData) -> str:
+    """Write a file, and return its sha256."""
+    digest = hashlib.sha256()
+    disk.write(path, _parts(data, digest.update))
+    return digest.hexdigest()
+
+
+def _parts(data: PictureData, seen: Callable[[bytes], None]) -> Iterator[bytes]:
+    """Yield the bytes of a file in parts; `seen` gets each of them first."""
+    with opened(data) as file:
+        while part := file.read(_PART):
+            seen(part)
+            yield part

@@ -1,0 +1,225 @@
+"""Templates: workflows that people add, with placeholders for the fields of a job."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.workflow.built_in import drawing, enlarging, refusals
+from sdwatch.policy.workflow.lists import WorkflowRules, lists_of
+from sdwatch.policy.workflow.node_classes import NodeClasses, read_classes
+from sdwatch.policy.workflow.template_file import Template, TemplateError, read_template
+from sdwatch.policy.workflow.templates import Templates, unfit
+from sdwatch.policy.workflow.workflow import WorkflowError
+from sdwatch.simulator.traits import load
+from sdwatch.system.resources import config_folder
+
+FLUX = config_folder() / "comfyui-templates" / "flux-dev.txt2img.json"
+NAMED = {"override_settings": {"sd_model_checkpoint": "Flux-Dev"}}
+
+
+def flux() -> Template:
+    return read_template(FLUX.name, FLUX.read_bytes())
+
+
+def text_of(change: str, to: str) -> bytes:
+    text = FLUX.read_text(encoding="utf-8")
+    assert change in text
+    return text.replace(change, to).encode()
+
+
+def classes(**lists: list[str]) -> NodeClasses:
+    """The classes of the simulator, with these lists of names."""
+    text = json.dumps(load("comfyui_nodes.json"))
+    for name in ("checkpoints", "vae", "loras", "upscale_models", "input", "diffusion_models",
+                 "text_encoders"):  # fmt: skip
+        text = text.replace(json.dumps({"$list": name}), json.dumps(lists.get(name, [])))
+    return read_classes(json.loads(text))
+
+
+FILES = {
+    "diffusion_models": ["flux1-dev.safetensors"],
+    "text_encoders": ["clip_l.safetensors", "t5xxl_fp16.safetensors"],
+    "vae": ["ae.safetensors"],
+}
+
+
+def test_the_template_for_flux_fits_a_comfyui_that_has_its_files() -> None:
+    assert list(unfit(flux(), classes(**FILES))) == []
+    missing = list(unfit(flux(), classes(**{**FILES, "vae": ["sdxl.safetensors"]})))
+    assert len(missing) == 1
+    assert "ae.safetensors" in missing[0]
+
+
+def test_a_template_gets_what_the_job_asks_for_and_keeps_its_defaults() -> None:
+    fields = {"prompt": "a {red|blue} owl", "seed": 7, "width": 640, "batch_size": 2,
+              "sampler_name": "DPM++ 2M", **NAMED}  # fmt: skip
+    nodes = flux().filled(fields, "sdwatch/x").nodes
+    assert nodes["positive"].inputs["text"] == "a {red|blue} owl"
+    assert nodes["guidance"].inputs["guidance"] == 3.5
+    assert nodes["size"].inputs == {"width": 640, "height": 1024, "batch_size": 2}
+    sampler = nodes["sampler"].inputs
+    assert (sampler["seed"], sampler["steps"], sampler["cfg"]) == (7, 20, 1.0)
+    assert (sampler["sampler_name"], sampler["scheduler"]) == ("dpmpp_2m", "simple")
+    assert str(nodes["save"].inputs["filename_prefix"]).startswith("sdwatch/x/")
+    assert flux().pictures(fields) == {"save": 2}
+
+
+def test_a_prompt_that_looks_like_a_placeholder_is_a_prompt() -> None:
+    nodes = flux().filled({"prompt": "{seed} and {width:3}", "seed": 1}, "x").nodes
+    assert nodes["positive"].inputs["text"] == "{seed} and {width:3}"
+
+
+def test_what_a_template_has_no_place_for_is_refused() -> None:
+    fields = {"prompt": "a", "negative_prompt": "ugly", "enable_hr": True, "tiling": False,
+              "override_settings": {"sd_model_checkpoint": "flux-dev", "sd_vae": "x"}}  # fmt: skip
+    refused = dict(flux().refusals(fields))
+    assert list(refused) == ["negative_prompt", "enable_hr", "override_settings"]
+    assert "no {negative_prompt}" in refused["negative_prompt"]
+
+
+def test_a_job_chooses_a_template_as_its_checkpoint() -> None:
+    templates = Templates((flux(),))
+    assert templates.named("txt2img", NAMED) == flux()
+    assert templates.named("img2img", NAMED) is None
+    assert "only flux-dev.txt2img.json" in templates.why_not("img2img", NAMED)
+    assert templates.why_not("txt2img", {"prompt": "a"}) == ""
+    found = lists_of(classes(checkpoints=["a.safetensors"]), (), templates)
+    assert [item["model_name"] for item in found["sd-models"]] == ["a", "flux-dev"]
+
+
+def test_a_job_is_checked_against_the_template_that_it_names() -> None:
+    rules = WorkflowRules(classes(), Templates((flux(),)))
+    why = [why for _, why in rules("txt2img", {"prompt": "a", **NAMED})]
+    assert any("flux1-dev.safetensors" in each or "its list is empty" in each for each in why)
+    fitting = WorkflowRules(classes(**FILES), Templates((flux(),)))
+    assert list(fitting("txt2img", {"prompt": "a", **NAMED})) == []
+    assert [field for field, _ in fitting("txt2img", {"styles": ["a"], **NAMED})] == ["styles"]
+
+
+@pytest.mark.parametrize(
+    ("change", "to", "place", "why"),
+    [
+        ('"{steps:20}"', '"{step:20}"', (49, 17), "did you mean.*steps"),
+        ('"{steps:20}"', '"{steps:many}"', (49, 17), "must be a whole number"),
+        ('"{seed}"', '"{seed:5}"', (48, 16), "no default"),
+        ('"{seed}"', "5", (1, 1), "all its pictures were alike"),
+        ('"text": "{prompt}"', '"text": "owl"', (1, 1), r'"\{prompt\}", which it needs'),
+        ('"class_type": "SaveImage",', "", (66, 3), "node save has no class_type"),
+        ('"inputs": {"text": ""', '"inputs": {"text": ', (33, 24), "not JSON"),
+        ("filename_prefix", "prefix", (1, 1), "saves anything"),
+        ('"{height:1024}"', '"{width:512}"', (40, 18), "two defaults"),
+        ('"{height:1024}"', '"{image}"', (40, 18), "no placeholder"),
+    ],
+)
+def test_a_wrong_template_is_refused_with_its_place(
+    change: str, to: str, place: tuple[int, int], why: str
+) -> None:
+    with pytest.raises(TemplateError, match=why) as raised:
+        read_template(FLUX.name, text_of(change, to))
+    problem = raised.value.problem
+    assert (problem.line, problem.column) == place
+
+
+def test_the_editors_own_format_is_refused_with_the_menu_to_use() -> None:
+    with pytest.raises(TemplateError, match="Export"):
+        read_template(FLUX.name, b'{"nodes": [], "links": []}')
+
+
+@pytest.mark.parametrize("name", ["flux.json", "flux.hires.json", ".txt2img.json"])
+def test_the_name_of_a_template_says_its_stage(name: str) -> None:
+    with pytest.raises(TemplateError, match=r"NAME\.txt2img\.json"):
+        read_template(name, FLUX.read_bytes())
+
+
+UPSCALE = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": "{image}"}},
+    "2": {"class_type": "ImageScaleBy", "inputs": {
+        "image": ["1", 0], "upscale_method": "lanczos", "scale_by": "{upscaling_resize:4}"}},
+    "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "x"}},
+}  # fmt: skip
+
+
+def test_a_template_may_enlarge() -> None:
+    template = read_template("big.upscale.json", json.dumps(UPSCALE).encode())
+    assert template.stage == "extra-single-image"
+    nodes = template.filled({"image": "BASE64", "upscaler_1": "big"}, "x", ["a.png"]).nodes
+    assert nodes["1"].inputs["image"] == "a.png"
+    assert nodes["2"].inputs["scale_by"] == 4.0
+    with pytest.raises(WorkflowError, match="one image"):
+        template.filled({}, "x", ["a.png", "b.png"])
+    assert Templates((template,)).names(upscale=True) == ["big"]
+    assert list(template.refusals({"upscaler_1": "big", "upscaler_2": "x"})) == [
+        ("upscaler_2", "the template big has no {upscaler_2} in it")
+    ]
+    assert list(unfit(template, classes())) == []
+
+
+def test_a_number_of_pictures_in_the_file_is_nobodys_guess() -> None:
+    fixed = read_template(FLUX.name, text_of('"{batch_size:1}"', "4"))
+    assert fixed.pictures({}) is None
+
+
+# -- the built-in workflows: every field of a job is used, or refused with the reason
+
+CHANGED: dict[str, Any] = {
+    "prompt": "an owl", "negative_prompt": "ugly", "seed": 9, "steps": 3, "cfg_scale": 2.0,
+    "width": 128, "height": 128, "sampler_name": "Heun", "scheduler": "Karras", "batch_size": 2,
+    "n_iter": 2, "denoising_strength": 0.2, "upscaler_1": "4x.pth", "upscaling_resize": 3.0,
+    "image": "b.png", "init_images": ["b.png"], "resize_mode": 1,
+    "override_settings": {"sd_vae": "x"},
+}  # fmt: skip
+_OF_EACH_CALL = ("override_settings", "init_images", "image")
+
+
+def made(stage: str, fields: dict[str, Any]) -> Any:
+    images = ["a.png"] if stage == "img2img" else []
+    if stage == "extra-single-image":
+        return enlarging(fields, "x", "a.png", (64, 64)).as_prompt()
+    return drawing({"seed": 1, "prompt": "a", **fields}, "m", "x", images).as_prompt()
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind"),
+    [
+        ("txt2img", Txt2ImgFields),
+        ("img2img", Img2ImgFields),
+        ("extra-single-image", ExtraSingleImageFields),
+    ],
+)
+def test_every_field_of_a_job_is_used_or_refused(stage: str, kind: Any) -> None:
+    silent = []
+    for name in kind.model_fields:
+        value = CHANGED.get(name, "something")
+        refused = {refusal.field: refusal.why for refusal in refusals(stage, {name: value})}
+        if refused:
+            assert refused[name]
+            continue
+        given = {"init_images": ["a"]} if stage == "img2img" else {}
+        uses = made(stage, {**given, name: value}) != made(stage, given)
+        if not uses and name not in _OF_EACH_CALL:
+            silent.append(name)
+    # txt2img has no image to keep a part of: AUTOMATIC1111 reads this there for hires alone.
+    assert silent == (["denoising_strength"] if stage == "txt2img" else [])
+
+
+def test_a_template_folder_is_not_needed(tmp_path: Path) -> None:
+    from sdwatch.webui.http.template_folder import read_templates
+
+    assert read_templates(None) == Templates()
+    missing = read_templates(tmp_path / "none")
+    assert "none" in missing.wrong[""].located("")
+    (tmp_path / "flux-dev.txt2img.json").write_bytes(FLUX.read_bytes())
+    (tmp_path / "bad.txt2img.json").write_text("{")
+    (tmp_path / "README.md").write_text("not one")
+    found = read_templates(tmp_path)
+    assert [each.name for each in found.known] == ["flux-dev"]
+    assert found.wrong["bad"].located("") == (
+        f"{tmp_path / 'bad.txt2img.json'}:1:2: " + found.wrong["bad"].message
+    )
+    named = {"override_settings": {"sd_model_checkpoint": "bad"}}
+    assert "bad.txt2img.json:1:2" in found.why_not("txt2img", named)
