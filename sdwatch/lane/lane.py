@@ -15,6 +15,7 @@ from sdwatch.lane.loop import LaneLoop
 from sdwatch.policy.failure.cooldown import Instant, is_waited_for
 from sdwatch.policy.failure.hold_reason import Held, NoCall
 from sdwatch.policy.failure.ledger import LeftCall
+from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.job.catalogue import Catalogue
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.policy.lane.events import CallsAllowed, Released
@@ -35,6 +36,9 @@ ACTIVE_RUNS = 2
 
 STOP_MARGIN = 20.0
 """Seconds that a slow effect gets in a stop, beside the grace time of the WebUI."""
+
+
+_MUST_START = (State.DOWN, State.STARTING, State.COOLING_DOWN)
 
 
 class Lane:
@@ -102,6 +106,16 @@ class Lane:
         held_for = max(0.0, self._context.clock.wall() - since) if since else 0.0
         cooldown = self._context.settings.cooldown
         return is_waited_for(reason.cure, state.history.in_a_row, held_for, cooldown)
+
+    @property
+    def movable(self) -> frozenset[str]:
+        """Return the runs that wait here for their turn while the WebUI must be started first, and
+        whose call has not failed yet: nothing binds these to this lane."""
+        state = self.loop.state
+        if state.life not in _MUST_START:
+            return frozenset()
+        waiting = (call for call in state.calls if call.phase is CallPhase.WAITING)
+        return frozenset(call.request.run for call in waiting if not call.ledger.attempts)
 
     def release(self) -> None:
         """Release the hold because a person asks for it. A cool-down is still waited out."""

@@ -176,8 +176,8 @@ class LaneLoop(CallLoop):
         self.tell(Stop())
 
     def exited(self, ended: WebUIExit) -> bool:
-        """Note that an incarnation has ended, and return whether the loop has what is left stopped.
-        Called on the process's own waiter thread."""
+        """Note that an incarnation has ended. Return True while the loop runs, which then stops
+        what is left; else the caller must. Called on the process's own waiter thread."""
         if not ended.expected:
             self.tell(ProcessExited(ended.incarnation, ended.code))
         return not self._ended

@@ -300,6 +300,7 @@ class Monitor:
             for runs in range(1, ACTIVE_RUNS + 1):  # no second one while another lane has none
                 for lane in self._lanes:
                     self._lane_work.give(lane, runs)
+            self._lane_work.move()
         self._lane_work.look_ahead()
         self._ends.fail_after_hold_max(self._config.hold_max, self._lanes)
         self._holds.report(self._lanes, self.why_no_call(), self._edited)

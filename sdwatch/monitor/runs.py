@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from sdwatch.lane.lane import Lane
 from sdwatch.monitor.suspended import REFUSED_FOR, SuspendedRuns
+from sdwatch.policy.job.job import Job
 from sdwatch.policy.report.envelope import broken_envelope
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.patient_disk import PatientDisk
@@ -41,6 +42,18 @@ class ActiveRun:
     thread: threading.Thread = field(init=False)
     ending: Ending = Ending.STOPPED
     refused: Exception | None = None  # what stopped it, if nobody asked it to stop
+
+    @property
+    def source(self) -> str:
+        """Return the name that it has as a suspended run."""
+        return f"working/{self.run.run_id}"
+
+    @property
+    def job(self) -> Job | None:
+        """Return its job; None until that was read."""
+        return self.run.job
+
+    version = job
 
 
 def in_words(error: Exception) -> str:
@@ -131,6 +144,20 @@ class ActiveRuns:
         for active in self.on_lane(lane):
             if active.control.waiting:
                 active.control.stop("its lane is on hold")
+
+    def move(self, lane: Lane, other_can_do: Callable[[ActiveRun], bool]) -> None:
+        """Suspend the runs that wait for a lane whose WebUI must be started first, where another
+        lane can do them now."""
+        movable = lane.movable
+        for active in self.on_lane(lane) if movable else ():
+            waits = active.control.waiting and active.run.run_id in movable
+            if waits and other_can_do(active):
+                active.control.stop("another lane is idle")
+
+    @property
+    def sources(self) -> set[str]:
+        """Return the sources of all runs, as suspended ones."""
+        return {active.source for active in self._active}
 
     def reap(self) -> list[ActiveRun]:
         """Return the runs whose thread has ended since the last call. The stopped ones are

@@ -13,7 +13,7 @@ from sdwatch.monitor.intake import Intake
 from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.run_ends import RunEnds
-from sdwatch.monitor.runs import ActiveRuns, was_changed
+from sdwatch.monitor.runs import ActiveRun, ActiveRuns, was_changed
 from sdwatch.monitor.schedule import Schedule
 from sdwatch.monitor.suspended import SuspendedRun, SuspendedRuns
 from sdwatch.policy.failure.hold_reason import NoCall
@@ -57,7 +57,8 @@ class Work:
         placement, intake = self._parts.placement, self._parts.intake
         if intake.scans != self._scans:
             self._scans = intake.scans
-            placement.keep_only(intake.sources, self._parts.suspended.sources)
+            sources = intake.sources, self._parts.suspended.sources, self._parts.runs.sources
+            placement.keep_only(*sources)
         for run, error in intake.claim_without_lane(placement.refusal, again=placement.has_news()):
             self._parts.ends.end(run, self._refused(error) if error else cancelled_envelope())
         for suspended in self._parts.suspended.due():
@@ -91,6 +92,22 @@ class Work:
         job = chosen.job
         needs = needed_first(job) if isinstance(job, Job) else None
         return self._parts.affinity.may_join(lane, chosen.source, needs, _priority_of(job))
+
+    def move(self) -> None:
+        """Suspend the runs that wait out the cool-down or the start of their WebUI while another
+        lane, which was given nothing, can do them: it resumes them. Decision 88."""
+        parts = self._parts
+        for lane in parts.lanes:
+            idle = [o for o in parts.lanes if o is not lane and o.ready and not parts.runs.busy(o)]
+
+            def can_move(active: ActiveRun, idle: list[Lane] = idle) -> bool:
+                job = active.job
+                if job is None or parts.schedule.waits(job.conduct.when) is not None:
+                    return False
+                return any(parts.placement.can_do(other, active) for other in idle)
+
+            if idle:
+                parts.runs.move(lane, can_move)
 
     def look_ahead(self) -> None:
         """Note which job each lane gets next, and why."""

@@ -335,9 +335,12 @@ class Run:
             disk.sweep_temporaries(self.folder / name)
         sweep_thumbnails(self.folder)
         if not self.broken:  # without a readable journal nothing is known to be left over
-            images = (image for call in self.ledger.calls.values() for image in call.images or ())
+            calls = self.ledger.calls.values()
             ours = (f"{self.run_id}_", f"{run_names.image_prefix(self.run_id)}_")
-            move_aside(self.folder / IMAGES, ours, {image.name for image in images})
+            images = {image.name for call in calls for image in call.images or ()}
+            move_aside(self.folder / IMAGES, ours, images)
+            files = {file.name for call in calls for file in call.files}
+            move_aside(self.folder / FILES, ours, files)
 
     # -- manifest
 

@@ -77,6 +77,31 @@ def test_each_gets_a_run_before_one_gets_its_second(tmp_path: Path) -> None:
         assert {manifest["webui"]["name"] for manifest in manifests} == {"sim", "second"}
 
 
+def test_a_run_that_waits_for_a_crashed_webui_is_done_by_an_idle_one(tmp_path: Path) -> None:
+    dies = "- {fault: sigkill-mid-step, when: {generation: 1}}\n"
+    settings = {"cooldown": [3600]}
+    with monitored(tmp_path, faults=dies, settings=settings, others=late(tmp_path)) as spool:
+        for number in range(2):
+            spool.drop(f"castle-{number}.yaml", small_job(seed=number, steps=10))
+        spool.start()
+        spool.wait_for(done=1)
+        (done,) = spool.done()
+        assert json.loads((done / "run.json").read_text("utf-8"))["webui"]["name"] == "second"
+        assert journal(done, "call_failed") == []
+        (left,) = spool.working()
+        assert len(journal(left, "call_failed")) == 1, "its retry is the first lane's"
+        spool.stop()
+
+
+def late(root: Path) -> dict[str, Any]:
+    """A healthy second one that comes up once both jobs are the first one's."""
+    webui = second_webui(root)
+    where = webui["command"].index("--boot-time") if "--boot-time" in webui["command"] else None
+    assert where is not None
+    webui["command"][where + 1] = "4"
+    return {"second": webui}
+
+
 def test_each_has_its_own_hold_and_both_are_named(tmp_path: Path) -> None:
     others = {"second": second_webui(tmp_path)}
     with monitored(tmp_path, flags=["--no-model"], others=others) as spool:

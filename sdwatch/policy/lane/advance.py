@@ -287,7 +287,7 @@ def _become_ready(turn: Turn) -> None:
     turn.change(up=Up.NO, adopted=False, unusable_starts=0, hold=state.hold.clear())
     turn.do(Notify(Ready(state.incarnation, state.adopted)))
     turn.check_in(AFTER_ANSWER)
-    advance(turn)
+    advance(turn)  # once more: a call may go out now
 
 
 def _recycle(turn: Turn) -> None:
@@ -297,7 +297,7 @@ def _recycle(turn: Turn) -> None:
     turn.write((state.history, Record("recycled", turn.now, fields)))
     turn.do(Notify(Recycled(state.use.due)))
     turn.live(Event.RECYCLED)
-    advance(turn)
+    advance(turn)  # once more: it is stopped now
 
 
 def next_deadline(state: LaneState, now: Instant) -> float:

@@ -236,8 +236,9 @@ class LaneState:
 
     `life`: the state of its WebUI; `up`: on its way to ready; `adopted`: from an earlier monitor;
     `adopts`: that is to be tried first. `busy`: the slow effect under way. `incarnation`: the
-    current one; `ended`: its end, if sdwatch did not stop it. `reaped`: no process of ours is left;
-    `leftovers`: its process ended by itself and may have left others. `may_start`: there is no
+    current one; `ended`: its end, if sdwatch did not stop it. `reaped`: no process of ours is left,
+    so a start needs no StopTree before it; `leftovers`: its process ended by itself and may have
+    left others, so a StopTree follows at once, also on a person's hold. `may_start`: there is no
     person's hold, as asked just before a start.
     `dirty`: the settings of a call may be left in the WebUI. `nothing_runs`: on hold, and only a
     new start can help. `unusable_starts`: in a row. `position` and `moved_at`: of somebody's

@@ -5,6 +5,9 @@ without a lane, on its caller's thread (call_alone.py). The body of both is `_ta
 event, has `step` decide, and performs the effects. Messages to a run are put into its inbox. All
 other effects are in `_performers`: those of a POST here, those of the WebUI in the subclass, which
 also has the slow ones of a POST performed elsewhere.
+
+A POST on a lane goes from `_post` (the loop's thread) by `_start_post`, which hands it to the
+poster, to `_send` there: the lane's prepares it, the one here sends it, with `_generate`.
 """
 
 from __future__ import annotations
