@@ -201,7 +201,7 @@ ROWS = (
         "the job names is damaged", "Download", posts=1,
         fields=_with_checkpoint("simulated-corrupt"), on=("a1111",)),
     Row("", "`execution_error` of type `SafetensorError`: the job's checkpoint is damaged",
-        "bad request", "the job names is damaged", "Download", posts=1,
+        "bad request", "the job names is damaged", "Download", posts=1, restarts=0,
         fields=_with_checkpoint("simulated-corrupt"), on=("comfyui",)),
     Row("", "a checkpoint must be named: it has several, and loads none by itself", "bad request",
         "loads none by itself", "Correct it", posts=0, restarts=0,

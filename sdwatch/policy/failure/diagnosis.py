@@ -216,13 +216,15 @@ def diagnose(facts: FailureFacts, signatures: Iterable[Signature] = ()) -> Expla
     if signature.asks_for_memory and facts.memory:
         why = f"{why} ({facts.memory})"
     diagnosis = Diagnosis.CRASH if crashed else signature.diagnosis
+    # What a job names in vain is still selected afterwards, except where each call loads its own.
+    harmless = diagnosis is Diagnosis.BAD_REQUEST and facts.kind.loads_per_call
     return Explanation(
         diagnosis,
         f"{explanation.cause}: {why}" if crashed else f"{signature.cause} ({facts.error})",
         fitted(signature.advice, facts.kind),
         _key(facts, diagnosis, signature.name),
         evidence,
-        poisons=signature.poisons,
+        poisons=signature.poisons and not harmless,
         blames=signature.blames,
     )
 

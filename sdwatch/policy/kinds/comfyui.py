@@ -16,6 +16,7 @@ COMFYUI = Kind(
     worker_ends="(prompt_worker):",
     always_has_api=True,
     unloads=True,
+    loads_per_call=True,
     examples=("comfyui",),
     script="main.py",
     package="ComfyUI",

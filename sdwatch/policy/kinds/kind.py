@@ -116,7 +116,8 @@ class Kind:
 
     How its GPU is freed: `unloads`: it can take the checkpoint from the GPU and live on;
     `must_load_again`: it generates only after POST reload-checkpoint then, others load it with the
-    next call.
+    next call. `loads_per_call`: each call loads what it names, so that a file which cannot be
+    loaded harms no other call.
 
     `tiled_vae`: how a call asks it to need less memory for its VAE, None if it cannot.
 
@@ -155,6 +156,7 @@ class Kind:
     tiled_vae: TiledVae | None = None
     unloads: bool = False
     must_load_again: bool = False
+    loads_per_call: bool = False
     says_version: bool = False
     says_if_loaded: bool = False
     has_rate_limit: bool = False
