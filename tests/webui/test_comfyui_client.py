@@ -20,6 +20,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.lane.knowledge import Size
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.webui.http import canary
@@ -109,6 +110,19 @@ def test_the_canary_needs_no_model_and_is_never_cached(comfy: Comfy) -> None:
         made = client.generate_images(TXT2IMG.name, asked, canary=True)
         assert canary.flaw_in(made.images[0], is_plain=made.is_plain) is canary.Flaw.NONE
     assert made.sizes == ((canary.SIDE, canary.SIDE),)
+
+
+def test_a_plain_picture_takes_no_checkpoint_that_no_call_was_good_with(comfy: Comfy) -> None:
+    """The first in the list may be damaged (so found with ComfyUI 0.33.0, run on CPU 2026-11-28:
+    the self-test took it, failed, and one job's failure held the lane)."""
+    checkpoints = comfy.base / "models/checkpoints"
+    (checkpoints / "a-damaged.safetensors").write_bytes(bytes(64))
+    client = client_of(comfy)
+    for checkpoint, is_plain in (("", True), (MODEL, False)):
+        asked = canary.plain(Size(96, 64, 2), checkpoint).payload
+        made = client.generate_images(TXT2IMG.name, asked, canary=True)
+        assert (made.sizes, made.is_plain) == (((96, 64),) * 2, is_plain)
+    (checkpoints / "a-damaged.safetensors").unlink()
 
 
 def test_a_name_that_it_does_not_have_is_refused_with_the_node(comfy: Comfy) -> None:

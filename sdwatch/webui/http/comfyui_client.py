@@ -35,7 +35,7 @@ from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
 from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply_from_folder
-from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls
+from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls, has_no_model
 from sdwatch.webui.http.reply import Reply, error_for, parse_json
 
 _LOOK_EVERY_S = 1.0
@@ -206,7 +206,8 @@ class ComfyUIClient(ComfyUIQuestions):
             raise WebUIInterruptedError("the prompt was interrupted in ComfyUI")
         if result.end is PromptEnd.FAILED:
             raise failed(result)
-        return reply_from(self, stage, payload, prompt.id, result, is_plain=canary)
+        is_plain = canary and has_no_model(payload)
+        return reply_from(self, stage, payload, prompt.id, result, is_plain=is_plain)
 
     def _queue_up(self, id: str, workflow: Workflow, *, canary: bool) -> None:
         """POST /prompt. Raises WebUIError unless it is in the queue, whole. No answer, and a 500,
