@@ -6,12 +6,15 @@ import pytest
 
 from sdwatch.errors import WebUIServerError
 from sdwatch.policy.failure.diagnosis import Explanation, diagnose
-from sdwatch.policy.failure.facts import Diagnosis, FailureFacts
+from sdwatch.policy.failure.facts import Diagnosis, FailureFacts, names_checkpoint
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import KINDS
+from sdwatch.policy.workflow.history import read_entry
 from sdwatch.signatures import builtin_signatures
+from tests.webui.kinds import facts
 
 COMFYUI, FORGE = KINDS["comfyui"], KINDS["forge"]
+HISTORIES = facts("comfyui", "histories")
 DAMAGED = (
     ("header too large", "4096 random bytes"),
     ("incomplete metadata, file not fully covered", "the first half of a checkpoint"),
@@ -38,3 +41,32 @@ def test_a_damaged_checkpoint_fails_its_job_without_a_restart(words: str, file: 
 def test_what_has_no_http_status_is_not_shown_with_one() -> None:
     explanation = explained(COMFYUI, "SafetensorError", "Error while deserializing header: x")
     assert "HTTP" not in explanation.evidence
+
+
+def test_whatever_a_workflow_loads_it_names() -> None:
+    assert names_checkpoint({"workflow": {"nodes": {}}})
+
+
+@pytest.mark.parametrize(
+    ("message", "cause"),
+    [
+        ("ERROR: Could not detect model type of: /models/x.safetensors", "does not know"),
+        ("ERROR: clip input is invalid: None\n\nIf the clip is from a checkpoint loader node your "
+         "checkpoint does not contain a valid clip or text encoder model.", "no text encoder"),
+        ("ERROR: VAE is invalid: None", "no text encoder"),
+    ],
+)  # fmt: skip
+def test_a_file_of_another_kind_fails_its_job_without_a_restart(message: str, cause: str) -> None:
+    explanation = explained(COMFYUI, "RuntimeError", message)
+    assert (explanation.diagnosis, explanation.poisons) == (Diagnosis.BAD_REQUEST, False)
+    assert cause in explanation.cause
+
+
+@pytest.mark.parametrize("name", ["error_oom", "error_mm_oom"])
+def test_the_tips_of_comfyui_are_no_part_of_the_cause(name: str) -> None:
+    failure = read_entry(HISTORIES[name]).failure
+    assert failure is not None
+    assert failure.exception.endswith("OutOfMemoryError")
+    assert "memory" in failure.message
+    assert "TIPS" not in failure.message
+    assert "This error means" not in failure.message

@@ -65,7 +65,8 @@ class FailureFacts:
     printed: tuple[str, ...] = ()
 
 
-_FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "refiner_checkpoint")
+_FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "refiner_checkpoint",
+                  "workflow")  # fmt: skip
 
 
 def checkpoint_named(payload: Mapping[str, Any]) -> str:
@@ -76,7 +77,8 @@ def checkpoint_named(payload: Mapping[str, Any]) -> str:
 
 
 def names_checkpoint(payload: Mapping[str, Any]) -> bool:
-    """Return whether a call's fields name a checkpoint, or a file that is loaded with one."""
+    """Return whether a call's fields name a checkpoint, or a file that is loaded with one. Whatever
+    a workflow loads it names."""
     settings = payload.get("override_settings")
     named = {**(settings if isinstance(settings, Mapping) else {}), **payload}
     return any(named.get(name) for name in _FILES_TO_LOAD)

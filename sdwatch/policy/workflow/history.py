@@ -6,12 +6,17 @@ its last message distinguishes it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, workflow_of
+
+_TIPS = re.compile(r"\n\s*(?:This error means you ran out of memory|TIPS: )")
+"""What ComfyUI adds to the message of an exception (execution.py of 0.33.0); sdwatch has advice of its
+own."""
 
 _MOST_FILES = 1000
 _MOST_ERRORS = 20
@@ -71,7 +76,7 @@ def read_entry(entry: Any) -> PromptResult:
             _text(data, "node_id"),
             _text(data, "node_type"),
             _text(data, "exception_type"),
-            _text(data, "exception_message").strip(),
+            _TIPS.split(_text(data, "exception_message"), maxsplit=1)[0].strip(),
         )
     return PromptResult(end, _workflow_in(entry), dict(_files_in(entry)), failure)
 
