@@ -88,6 +88,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
         "- {fault: slow-steps, when: {prompt: slow}, times: always, factor: 60}\n"
         "- {fault: truncated-body, when: {prompt: cutoff}, times: always}\n"
         "- {fault: websocket-closes, when: {prompt: deaf}, times: always}\n"
+        "- {fault: nan, when: {prompt: blackened}, times: once}\n"
         "- {fault: structured-500, when: {prompt: broken}, times: always}\n"
     )
     folder = tmp_path_factory.mktemp("comfyui")
@@ -123,6 +124,15 @@ def test_a_plain_picture_takes_no_checkpoint_that_no_call_was_good_with(comfy: C
         made = client.generate_images(TXT2IMG.name, asked, canary=True)
         assert (made.sizes, made.is_plain) == (((96, 64),) * 2, is_plain)
     (checkpoints / "a-damaged.safetensors").unlink()
+
+
+def test_a_black_picture_is_not_answered_from_the_cache_again(comfy: Comfy) -> None:
+    """All nodes but SaveImage were cached: the second attempt took 0.3 s, and had the same NaNs
+    (ComfyUI 0.33.0, run on CPU 2026-11-28)."""
+    client, asked = client_of(comfy), {**PAYLOAD, "prompt": "blackened"}
+    assert any(client.generate_images(TXT2IMG.name, asked).one_colour)
+    comfy.run(plain(77))  # the cache is emptied when no prompt runs
+    assert not any(client.generate_images(TXT2IMG.name, asked).one_colour)
 
 
 def test_a_name_that_it_does_not_have_is_refused_with_the_node(comfy: Comfy) -> None:
