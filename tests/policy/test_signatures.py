@@ -283,7 +283,7 @@ ERRORS_MD = [
     call("corrupt model (override)", forge("ValueError", "Failed to recognize model type!"), BAD,
          "the job names is of a kind", ".corrupted", "the call names a checkpoint", named=True,
          poisons=True),
-    call("no model", forge("RuntimeError", "ERROR: Could not detect model type of: x.safetensors"), BAD,
+    call("no model", forge("RuntimeError", "ERROR: Could not detect model type of: x.ckpt"), BAD,
          "does not know", "Update ComfyUI"),
     call("no text encoder", forge("RuntimeError", "ERROR: clip input is invalid: None"), BAD,
          "no text encoder", "Load CLIP"),

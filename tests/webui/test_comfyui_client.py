@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.webui.http import canary
 from sdwatch.webui.http.comfyui_client import ComfyUIClient
+from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import folder_of, reply_from
 from sdwatch.webui.http.reply import Reply
 from tests.fakes import picture
@@ -124,6 +126,16 @@ def test_a_plain_picture_takes_no_checkpoint_that_no_call_was_good_with(comfy: C
         made = client.generate_images(TXT2IMG.name, asked, canary=True)
         assert (made.sizes, made.is_plain) == (((96, 64),) * 2, is_plain)
     (checkpoints / "a-damaged.safetensors").unlink()
+
+
+def test_a_websocket_that_breaks_prints_nothing(comfy: Comfy) -> None:
+    """A node that held the interpreter for 40 s left a traceback of `websockets` on the console
+    (ComfyUI 0.33.0, run on CPU 2026-11-28)."""
+    progress = PromptProgress(f"http://127.0.0.1:{comfy.sim.port}", "quiet", "x", None)
+    progress.connect()
+    assert progress._socket is not None
+    assert not progress._socket.logger.isEnabledFor(logging.CRITICAL)
+    progress.close()
 
 
 def test_a_black_picture_is_not_answered_from_the_cache_again(comfy: Comfy) -> None:

@@ -15,8 +15,8 @@ from typing import Any
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, workflow_of
 
 _TIPS = re.compile(r"\n\s*(?:This error means you ran out of memory|TIPS: )")
-"""What ComfyUI adds to the message of an exception (execution.py of 0.33.0); sdwatch has advice of its
-own."""
+"""What ComfyUI adds to the message of an exception (execution.py of 0.33.0); sdwatch has advice
+of its own."""
 
 _MOST_FILES = 1000
 _MOST_ERRORS = 20

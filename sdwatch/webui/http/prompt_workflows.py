@@ -41,8 +41,8 @@ class WorkflowsOfCalls:
         """Return the workflow of a call, whose files go into `folder`. `canary`: it is no job's.
         Raises WebUIError, also where an upload fails."""
         if canary and has_no_model(payload):
-            size = (int(payload.get(name) or 1) for name in _SIZE)
-            return canary_picture(random.randrange(_COLOURS), *size)
+            sides = (int(payload.get(name) or 1) for name in _SIZE)
+            return canary_picture(random.randrange(_COLOURS), *sides)
         images = list(_images_of(stage, payload))
         names = [
             self._uploads.upload(f"{number}.png", folder, image)
