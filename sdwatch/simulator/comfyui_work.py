@@ -31,6 +31,7 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS, "bislerp": Image.Resampling.BICUBIC,
 }  # fmt: skip
 _TILES = 4
+_NAN = "simulated-nan"
 
 
 @dataclass
@@ -206,7 +207,18 @@ def _decode(call: Call, samples: Latent, vae: Checkpoint) -> Result:  # noqa: AR
     call.use_device(0)
     call.damage.before_decode()
     images = samples.images or [Image.new("RGB", (samples.width, samples.height))] * samples.batch
-    return Result((images,))
+    return Result((_as_the_model_makes_them(call, images),))
+
+
+def _as_the_model_makes_them(call: Call, images: Images) -> Images:
+    """Return pictures of NaNs where that is planned; the cache keeps them like all others (0.33.0,
+    run on CPU 2026-11-28)."""
+    if not call.blackened:
+        return images
+    black = [Image.new("RGB", image.size) for image in images]
+    for image in black:
+        image.info[_NAN] = True  # survives what later nodes do with it
+    return black
 
 
 # -- pictures
@@ -275,7 +287,8 @@ def _upscale(call: Call, upscale_model: str, image: Images) -> Result:
     call.steps(_TILES, size[0] * size[1], Shown())
     label = f"upscale · {upscale_model}"
     enlarged = (i.resize(size, Image.Resampling.LANCZOS) for i in image)
-    return Result(([pictures.framed(i, "extra-single-image", label) for i in enlarged],))
+    made = [pictures.framed(i, "extra-single-image", label) for i in enlarged]
+    return Result((_as_the_model_makes_them(call, made),))
 
 
 # -- what is saved
@@ -299,9 +312,8 @@ def _saved(call: Call, images: Images, prefix: str, root: str, level: int) -> li
     files = []
     for number, image in enumerate(images):
         image = spoiled(image, call.damage)
-        if call.blackened:
+        if image.info.get(_NAN):
             call.cast_nans()
-            image = Image.new("RGB", image.size)
         buffer = io.BytesIO()
         image.save(buffer, "PNG", pnginfo=texts, compress_level=level)
         files.append(_written(call, place, number, "png", buffer.getvalue(), root))

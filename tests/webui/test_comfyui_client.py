@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -21,11 +22,13 @@ from sdwatch.errors import (
 from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.failure.reply_checks import BadReply
 from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.lane.knowledge import Size
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.simulator import comfyui_media
 from sdwatch.webui.http import canary
 from sdwatch.webui.http.comfyui_client import ComfyUIClient
+from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import folder_of, reply_from
 from sdwatch.webui.http.reply import Reply
 from tests.fakes import picture
@@ -89,6 +92,7 @@ def comfy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comfy]:
         "- {fault: slow-steps, when: {prompt: slow}, times: always, factor: 60}\n"
         "- {fault: truncated-body, when: {prompt: cutoff}, times: always}\n"
         "- {fault: websocket-closes, when: {prompt: deaf}, times: always}\n"
+        "- {fault: nan, when: {prompt: blackened}, times: once}\n"
         "- {fault: structured-500, when: {prompt: broken}, times: always}\n"
     )
     folder = tmp_path_factory.mktemp("comfyui")
@@ -111,6 +115,38 @@ def test_the_canary_needs_no_model_and_is_never_cached(comfy: Comfy) -> None:
         made = client.generate_images(TXT2IMG.name, asked, canary=True)
         assert canary.flaw_in(made.images[0], is_plain=made.is_plain) is canary.Flaw.NONE
     assert made.sizes == ((canary.SIDE, canary.SIDE),)
+
+
+def test_a_plain_picture_takes_no_checkpoint_that_no_call_was_good_with(comfy: Comfy) -> None:
+    """The first in the list may be damaged (so found with ComfyUI 0.33.0, run on CPU 2026-11-28:
+    the self-test took it, failed, and one job's failure held the lane)."""
+    checkpoints = comfy.base / "models/checkpoints"
+    (checkpoints / "a-damaged.safetensors").write_bytes(bytes(64))
+    client = client_of(comfy)
+    for checkpoint, is_plain in (("", True), (MODEL, False)):
+        asked = canary.plain(Size(96, 64, 2), checkpoint).payload
+        made = client.generate_images(TXT2IMG.name, asked, canary=True)
+        assert (made.sizes, made.is_plain) == (((96, 64),) * 2, is_plain)
+    (checkpoints / "a-damaged.safetensors").unlink()
+
+
+def test_a_websocket_that_breaks_prints_nothing(comfy: Comfy) -> None:
+    """A node that held the interpreter for 40 s left a traceback of `websockets` on the console
+    (ComfyUI 0.33.0, run on CPU 2026-11-28)."""
+    progress = PromptProgress(f"http://127.0.0.1:{comfy.sim.port}", "quiet", "x", None)
+    progress.connect()
+    assert progress._socket is not None
+    assert not progress._socket.logger.isEnabledFor(logging.CRITICAL)
+    progress.close()
+
+
+def test_a_black_picture_is_not_answered_from_the_cache_again(comfy: Comfy) -> None:
+    """All nodes but SaveImage were cached: the second attempt took 0.3 s, and had the same NaNs
+    (ComfyUI 0.33.0, run on CPU 2026-11-28)."""
+    client, asked = client_of(comfy), {**PAYLOAD, "prompt": "blackened"}
+    assert any(client.generate_images(TXT2IMG.name, asked).one_colour)
+    comfy.run(plain(77))  # the cache is emptied when no prompt runs
+    assert not any(client.generate_images(TXT2IMG.name, asked).one_colour)
 
 
 def test_a_name_that_it_does_not_have_is_refused_with_the_node(comfy: Comfy) -> None:

@@ -118,7 +118,8 @@ _ADVICE = {
         "extensions."
     ),
     Diagnosis.BUSY: (
-        "Somebody else is using this WebUI. Wait until they finish, or let only sdwatch use it."
+        "Somebody else is using this WebUI, or a generation hangs in it. Wait until it ends, or "
+        "let only sdwatch use the WebUI; if nobody uses it, restart it by hand."
     ),
     Diagnosis.NOT_USABLE: "Fix what the first line says about the WebUI's setup.",
     Diagnosis.STORAGE: "Free space on the WebUI's disk, or fix the permissions of its folders.",

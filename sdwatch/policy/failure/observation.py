@@ -169,7 +169,7 @@ class Observation:
         return max([number + 1, *ends])
 
     def _words(self, way: Way) -> Iterator[str]:
-        if way.status or (way.by_body and self.status):
+        if (way.status or way.by_body) and self.status is not None:
             yield f"HTTP {self.status}"
         if way.names_checkpoint:
             yield "the call names a checkpoint"

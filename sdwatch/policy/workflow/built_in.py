@@ -202,13 +202,13 @@ def enlarging(
     return Workflow({node.id: node for node in nodes})
 
 
-def canary_picture(color: int, side: int, blurred: int = 3) -> Workflow:
+def canary_picture(color: int, width: int, height: int, batch: int) -> Workflow:
     """Return the smallest workflow that uses the device and needs no model. `color`: RGB, another
     one each time, or ComfyUI answers from its cache. ImageBlur moves its picture to the device
     (comfy_extras/nodes_post_processing.py)."""
     nodes = (
-        _node("empty", "EmptyImage", width=side, height=side, batch_size=1, color=color),
-        _node("blur", "ImageBlur", image=["empty", 0], blur_radius=blurred, sigma=1.0),
+        _node("empty", "EmptyImage", width=width, height=height, batch_size=batch, color=color),
+        _node("blur", "ImageBlur", image=["empty", 0], blur_radius=3, sigma=1.0),
         _node("preview", "PreviewImage", images=["blur", 0]),
     )
     return Workflow({node.id: node for node in nodes})

@@ -6,6 +6,7 @@ its last message distinguishes it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,6 +14,10 @@ from itertools import chain, islice
 from typing import Any
 
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, workflow_of
+
+_TIPS = re.compile(r"\n\s*(?:This error means you ran out of memory|TIPS: )")
+"""What ComfyUI adds to the message of an exception (execution.py of 0.33.0); sdwatch has advice
+of its own."""
 
 _MOST_FILES = 1000
 _MOST_TEXT = 1 << 20
@@ -78,7 +83,7 @@ def read_entry(entry: Any) -> PromptResult:
             _text(data, "node_id"),
             _text(data, "node_type"),
             _text(data, "exception_type"),
-            _text(data, "exception_message").strip(),
+            _TIPS.split(_text(data, "exception_message"), maxsplit=1)[0].strip(),
         )
     files = dict(_files_in(entry))
     texts = {node: text for node, text in _texts_in(entry) if not files.get(node)}

@@ -37,7 +37,7 @@ from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
 from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply_from_folder
-from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls
+from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls, has_no_model
 from sdwatch.webui.http.reply import Reply, error_for, parse_json
 from sdwatch.webui.http.template_folder import read_templates
 
@@ -225,7 +225,12 @@ class ComfyUIClient(ComfyUIQuestions):
             raise WebUIInterruptedError("the prompt was interrupted in ComfyUI")
         if result.end is PromptEnd.FAILED:
             raise failed(result)
-        return reply_from(self, stage, payload, prompt.id, result, is_plain=canary)
+        is_plain = canary and has_no_model(payload)
+        reply = reply_from(self, stage, payload, prompt.id, result, is_plain=is_plain)
+        if any(reply.one_colour) and not is_plain:
+            # NaNs: another attempt would get the same picture from the cache (0.33.0, 0.3 s).
+            self.forget_cache(self.answer_limit)
+        return reply
 
     def _queue_up(self, id: str, workflow: Workflow, *, canary: bool) -> None:
         """POST /prompt. Raises WebUIError unless it is in the queue, whole. No answer, and a 500,

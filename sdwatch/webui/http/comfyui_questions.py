@@ -84,7 +84,15 @@ class ComfyUIQuestions(Transport):
     def unload_checkpoint(self, timeout: float) -> bool:
         """POST /free, which the worker does when it is idle. Return whether it was accepted. Never
         raises."""
-        wanted = {"unload_models": True, "free_memory": True}
+        return self._free(timeout, unload_models=True)
+
+    def forget_cache(self, timeout: float) -> bool:
+        """Do the same, but keep the models: what nodes have made is not taken from the cache
+        again. Never raises."""
+        return self._free(timeout, unload_models=False)
+
+    def _free(self, timeout: float, *, unload_models: bool) -> bool:
+        wanted = {"unload_models": unload_models, "free_memory": True}
         try:
             return self._ask("POST", "/free", timeout, wanted)[0] == 200
         except WebUIError:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -20,6 +21,10 @@ _OPEN_TIMEOUT = 5.0
 _CLOSE_TIMEOUT = 0.5
 _AGAIN_AFTER = 1.0
 _LARGEST = 64 << 20  # bytes: a preview picture is in a message
+
+_SILENT = logging.Logger("websockets", logging.CRITICAL + 1)
+"""A ping that a WebUI does not answer for 20 s breaks the connection, as when a node holds the
+interpreter. websockets would print a traceback of it beside our own lines (measured)."""
 
 _ENDS = ("execution_success", "execution_error", "execution_interrupted")
 
@@ -59,6 +64,7 @@ class PromptProgress:
                 additional_headers=self._headers,
                 proxy=None,
                 compression=None,
+                logger=_SILENT,
             )
             closing = ExitStack()
             self._socket, self._closing = closing.enter_context(opening), closing

@@ -21,6 +21,7 @@ from sdwatch.policy.workflow.template_file import Template
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
 
 _CANARY_STEPS = 1
+_SIZE = ("width", "height", "batch_size")
 _COLOURS = 1 << 24
 
 
@@ -43,13 +44,13 @@ class WorkflowsOfCalls:
         self._uploads = uploads
         self._template = template
         self._classes = classes
-        self._last_checkpoint = ""
 
     def of(self, stage: str, payload: Mapping[str, Any], folder: str, *, canary: bool) -> Workflow:
-        """Return the workflow of a call, whose files go into `folder`. `canary`: it is no job's;
-        one of a single step needs no model. Raises WebUIError, also where an upload fails."""
-        if canary and payload.get("steps") == _CANARY_STEPS:
-            return canary_picture(random.randrange(_COLOURS), int(payload["width"]))
+        """Return the workflow of a call, whose files go into `folder`. `canary`: it is no job's.
+        Raises WebUIError, also where an upload fails."""
+        if canary and has_no_model(payload):
+            sides = (int(payload.get(name) or 1) for name in _SIZE)
+            return canary_picture(random.randrange(_COLOURS), *sides)
         images = list(_images_of(stage, payload))
         names = [
             self._uploads.upload(f"{number}.png", folder, image)
@@ -61,28 +62,32 @@ class WorkflowsOfCalls:
             except WorkflowError as error:
                 raise WebUIBadRequestError(str(error)) from error
         if STAGES[stage].has_steps:
-            return drawing(payload, self._checkpoint(payload, any_will_do=canary), folder, names)
+            return drawing(payload, self._checkpoint(payload), folder, names)
         try:
             size = size_of(io.BytesIO(images[0]))
         except NoPictureError as error:
             raise WebUIBadRequestError(f"the image to enlarge {error}") from error
         return enlarging(payload, folder, names[0], size)
 
-    def _checkpoint(self, payload: Mapping[str, Any], *, any_will_do: bool) -> str:
+    def _checkpoint(self, payload: Mapping[str, Any]) -> str:
         """Return the checkpoint of a call as ComfyUI lists it: it has none that is loaded. A name
         that it does not list stays as it is, and is refused by ComfyUI itself."""
         listed = checkpoints(self._classes())
         if named := checkpoint_named(payload):
-            self._last_checkpoint = checkpoint_meant(named, listed) or named
-            return self._last_checkpoint
-        if any_will_do and self._last_checkpoint in listed:
-            return self._last_checkpoint
-        if len(listed) == 1 or (any_will_do and listed):
+            return checkpoint_meant(named, listed) or named
+        if len(listed) == 1:
             return listed[0]
         raise WebUIBadRequestError(
             "the call names no checkpoint, and ComfyUI has none that is loaded by itself: name one "
             "(override_settings: {sd_model_checkpoint: NAME})"
         )
+
+
+def has_no_model(payload: Mapping[str, Any]) -> bool:
+    """Return whether the picture of a canary is made without one: that of a single step, and any
+    that names no checkpoint, because the first in the list may be damaged or one that only other
+    workflows can load. It is of one colour."""
+    return payload.get("steps") == _CANARY_STEPS or not checkpoint_named(payload)
 
 
 def _images_of(stage: str, payload: Mapping[str, Any]) -> Iterator[bytes]:
