@@ -38,7 +38,7 @@ needs_quota = pytest.mark.skipif(
 
 
 def _run(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True, timeout=60)
+    subprocess.run(words, check=True, capture_output=True, timeout=400)
 
 
 class Share:
@@ -133,7 +133,7 @@ def remount(folder: Path, how: str) -> None:
 
     def done() -> bool:
         words = ("mount", "-o", f"remount,{how}", str(folder))
-        return subprocess.run(words, capture_output=True, timeout=60, check=False).returncode == 0
+        return subprocess.run(words, capture_output=True, timeout=400, check=False).returncode == 0
 
     wait_until(done, 30, "nothing is open for writing at that moment")
 
@@ -171,7 +171,7 @@ class BreakingDisk:
 
         def unmounted() -> bool:
             words = ("umount", str(self._folder))
-            ended = subprocess.run(words, capture_output=True, timeout=60, check=False)
+            ended = subprocess.run(words, capture_output=True, timeout=400, check=False)
             return ended.returncode == 0
 
         wait_until(unmounted, 60, "nothing is open on it any more")

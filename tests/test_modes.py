@@ -35,7 +35,7 @@ def run_once(spool: Monitored, umask: int = 0o022) -> None:
     """`sdwatch run --once` with one job, started with this umask."""
     spool.drop("castle.yaml", job())
     command = [sys.executable, "-m", "sdwatch", "run", "--once", "--config", str(spool.config_file)]
-    done = subprocess.run(command, umask=umask, capture_output=True, timeout=100, check=False)
+    done = subprocess.run(command, umask=umask, capture_output=True, timeout=400, check=False)
     assert done.returncode == 0, done.stderr.decode()
     assert len(spool.done()) == 1
 

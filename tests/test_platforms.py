@@ -56,6 +56,6 @@ def test_a_posix_only_mark_without_a_reason_is_an_error(tmp_path: Path) -> None:
         "import pytest\n\n@pytest.mark.posix_only\ndef test_one():\n    pass\n", encoding="utf-8"
     )
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-o", "addopts=", "."]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=400)
     assert ended.returncode == 4, ended.stdout
     assert "posix_only needs one text that says why" in ended.stdout + ended.stderr

@@ -137,7 +137,7 @@ def ended() -> dict[str, tuple[str, int]]:
     scripts = [lambda handler, evil=evil: evil.script()(handler) for evil in EVIL.values()]
     with serving(*scripts) as server:
         receiver = [sys.executable, "-m", "tests.api.receiver", server.url, str(len(EVIL))]
-        done = subprocess.run(receiver, cwd=ROOT, capture_output=True, text=True, timeout=110)
+        done = subprocess.run(receiver, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert len(server.posts) == len(EVIL), done.stderr
     lines = map(json.loads, done.stdout.splitlines())
     return {name: (said, took) for name, (said, took) in zip(EVIL, lines, strict=True)}

@@ -64,7 +64,7 @@ def _nothing_is_left() -> Iterator[None]:
             process.send_signal(signal.SIGTERM)
             threading.Event().wait(0.2)
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=100)
+            process.communicate(timeout=400)
 
 
 def catches(process: subprocess.Popen[str]) -> bool:
@@ -168,7 +168,7 @@ def test_a_stop_that_waits_for_a_call_counts_down_and_a_second_ctrl_c_ends_it(
     heartbeat = next(tmp_path.glob("working/*/heartbeat.json"))
     assert json.loads(heartbeat.read_text())["stopping"] > 0
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=400)
     assert process.returncode == ExitCode.OK, err
     assert "Traceback" not in out + err
     (journal,) = journals(tmp_path)

@@ -55,7 +55,7 @@ def wait_gone(spool: Monitored) -> None:
 
 def status_command(spool: Monitored) -> str:
     command = [sys.executable, "-m", "sdwatch", "status", "--config", str(spool.config_file)]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
 

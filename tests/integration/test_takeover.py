@@ -49,7 +49,7 @@ def at_work(root: Path) -> list[str]:
 
 def sdwatch(spool: Monitored, *words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "sdwatch", *words, "--config", str(spool.config_file)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
 
 
 @pytest.mark.posix_only("an open file that can be replaced; see the next test")

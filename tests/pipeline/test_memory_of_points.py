@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from sdwatch.spool import contact_sheets
 from sdwatch.spool.run import JOURNAL, Run
-from sdwatch.stages import finishing
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.client import Reply
 from tests.fakes import Workplace, journal, picture
@@ -50,7 +50,7 @@ def test_a_run_keeps_little_of_each_finished_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A page of the contact sheet is bounded by itself.
-    monkeypatch.setattr(finishing, "make_sheets", lambda *_: None)
+    monkeypatch.setattr(contact_sheets, "make_sheets", lambda *_: None)
 
     def run_of(points: int) -> int:
         place = Workplace(tmp_path / str(points))

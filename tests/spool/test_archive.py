@@ -335,7 +335,7 @@ def test_a_process_that_dies_at_any_step_of_a_claim_leaves_the_job_in_one_place(
     (spool.inbox / "castle.yaml").write_text(JOB)
     command = [sys.executable, "-c", DIES, str(tmp_path), str(number)]
     root = Path(__file__).parents[2]
-    assert subprocess.run(command, cwd=root, timeout=100).returncode == 9
+    assert subprocess.run(command, cwd=root, timeout=400).returncode == 9
     (home,) = homes_of_the_job(spool)
     to_resume = recovery.recover(spool, clock)
     assert len(to_resume) == (home == "working")

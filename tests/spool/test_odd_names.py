@@ -254,7 +254,7 @@ def test_a_folder_and_a_file_that_are_closed_to_us_do_not_block_the_others(tmp_p
     closed.chmod(0)
     try:
         command = [sys.executable, "-c", CLOSED, str(root)]
-        seen = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        seen = subprocess.run(command, capture_output=True, text=True, timeout=400)
     finally:
         closed.chmod(0o755)
     assert seen.stdout == "['x.yaml'] ['closed/', 'shut.yaml']\n", seen.stderr

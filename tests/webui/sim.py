@@ -67,7 +67,7 @@ class Simulator:
             return False
 
     def exit_code(self) -> int:
-        return self.process.wait(timeout=100)
+        return self.process.wait(timeout=400)
 
 
 def launch(folder: Path, *flags: str, port: int = 0, plan: str = "") -> Simulator:

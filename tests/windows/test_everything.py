@@ -97,7 +97,7 @@ def command(*args: object) -> list[str]:
 
 
 def ended(*args: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*args), capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command(*args), capture_output=True, text=True, timeout=400, check=False)
 
 
 def outcomes(folder: Path) -> dict[str, dict[str, str]]:
