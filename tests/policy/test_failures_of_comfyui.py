@@ -44,7 +44,7 @@ def test_what_has_no_http_status_is_not_shown_with_one() -> None:
 
 
 def test_whatever_a_workflow_loads_it_names() -> None:
-    assert names_checkpoint({"workflow": {"nodes": {}}})
+    assert names_checkpoint({"own_workflow": {"nodes": {}}})
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ class FailureFacts:
 
 
 _FILES_TO_LOAD = ("sd_model_checkpoint", "sd_vae", "forge_additional_modules", "refiner_checkpoint",
-                  "workflow")  # fmt: skip
+                  "own_workflow")  # fmt: skip
 
 
 def checkpoint_named(payload: Mapping[str, Any]) -> str:
