@@ -27,7 +27,7 @@ from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.control import is_cancel
 from sdwatch.policy.job.job import Job, Stage, parse_job
 from sdwatch.policy.job.job_images import on_disk
-from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, counted_on, draw_seeds
+from sdwatch.policy.job.payload import MAX_SEED, NO_SUBSEED, Call, Seeds, counted_on, draw_seeds
 from sdwatch.policy.job.picture import MOST_PIXELS, PictureData, opened
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
@@ -241,7 +241,10 @@ class Run:
             return self.seeds[number - 1]
         draw = random.Random(f"{self.random_seed}/{points.chance(point)}/{number}")
         seeds = draw_seeds(stage, lambda: draw.randint(0, MAX_SEED))
-        return counted_on(seeds, stage, points.seed_steps(point))
+        steps = points.seed_steps(point)
+        if stage.workflow is not None and seeds is not None and not seeds.drawn:
+            steps += points.repetition(point)  # nearly each of its files gives a seed
+        return counted_on(seeds, stage, steps)
 
     def values_of(self, point: int) -> dict[str, str]:
         """Return the values of a point, as texts."""
@@ -418,7 +421,10 @@ _PART = 1 << 20  # bytes
 
 
 def _seed_fields(seeds: Seeds | None) -> dict[str, int]:
-    return {"seed": seeds.seed, "subseed": seeds.subseed} if seeds else {}
+    if seeds is None:
+        return {}
+    subseed = {} if seeds.subseed == NO_SUBSEED else {"subseed": seeds.subseed}
+    return {"seed": seeds.seed, **subseed}
 
 
 def is_cancelled(folder: Path) -> bool:

@@ -83,7 +83,7 @@ def test_the_body_of_a_post_is_taken_too() -> None:
         (b"{}", "is empty"),
         (b'{"3": 1}', "node 3 has no class_type"),
         (b'{"3": {"class_type": "A", "inputs": []}}', "inputs of node 3 are no mapping"),
-        (b'{"3": {"class_type": "A",\n}}', "not JSON at line 2, column 1"),
+        (b'{"3": {"class_type": "A",\n}}', "this is not JSON"),
         (b"\xff{}", "not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"3": {"class_type": "A", "inputs": {"a": NaN}}}', "NaN is no value of JSON"),

@@ -105,7 +105,7 @@ def _definitions() -> Schema:
         about = {"description": f"POST {kind.route}."}
         definitions[kind.name] = {**about, **fields, "type": _OBJECT_OR_NULL}
     either: Schema = {}
-    for kind in STAGES.values():
+    for kind in (kind for kind in STAGES.values() if not kind.runs_workflow):
         for name, field in _fields_by_reference(kind).items():
             either[name] = {"anyOf": [either[name], field]} if name in either else field
     definitions["defaults"] = {

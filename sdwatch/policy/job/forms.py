@@ -54,8 +54,8 @@ class StageForms:
 
     def _short_form(self, root: Mapping, keys: Keys) -> list[Part]:
         """Find one txt2img stage, with its fields at the top level."""
-        if any(key in STAGE_NAMES for key in keys):
-            self._fail(root, 'put the stage into a list under "stages:", as `- txt2img:`')
+        if (given := next((key for key in keys if key in STAGE_NAMES), None)) is not None:
+            self._fail(root, f'put the stage into a list under "stages:", as `- {given}:`')
             return []
         prompt = keys.get("prompt")
         misspelt = prompt is None and any('"prompt"' in nearest(key, ("prompt",)) for key in keys)

@@ -17,7 +17,13 @@ from sdwatch.policy.job.stage_kinds import PROMPTS, STAGES, StageKind
 from sdwatch.policy.job.wildcards import Wildcards
 
 _MAY_BE_UNUSED = ("repeat", "image.stem")
-_NEVER_FILLED = ("id", "payload", "fan_out")  # fields that no name gives a value by being equal
+_NEVER_FILLED = (
+    "id",
+    "payload",
+    "fan_out",
+    "image",
+    "repeat",
+)  # fields that no name gives a value by being equal
 _MOST_NAMED = 4  # values of a point, in a message
 _MOST_PROBLEMS = 100
 
@@ -112,6 +118,8 @@ class Template:
             ]
             owns = any(i == index and n in axis.names for i, n in self._owners())
             if entries or owns:
+                if part.kind.runs_workflow:  # what may be written depends on its file
+                    entries = list(part.entries)
                 smaller = self._filled(index, part.with_entries(entries), values, "", axis.names)
                 yield smaller
 
@@ -218,14 +226,15 @@ class Template:
 
     def _owner_of(self, name: str) -> tuple[int, str] | None:
         for index, part in enumerate(self.written):
-            if name == "image" and part.kind.needs_image and not part.gives_images:
+            if name == "image" and part.kind.takes_image and not part.gives_images:
                 return index, part.kind.image_field
-            if name in part.kind.fields.model_fields and name not in ("image", *_NEVER_FILLED):
+            if name in part.kind.fields.model_fields and name not in _NEVER_FILLED:
                 return index, name
         return None
 
     def _check_defaults(self, defaults: Entries) -> None:
-        fields = {name for kind in STAGES.values() for name in kind.fields.model_fields}
+        kinds = (kind for kind in STAGES.values() if not kind.runs_workflow)
+        fields = {name for kind in kinds for name in kind.fields.model_fields}
         for key, _ in defaults:
             if key.text not in fields and len(self.problems) < _MOST_PROBLEMS:
                 near = nearest(key.text, sorted(fields))
@@ -294,8 +303,9 @@ def _as_images(kind: StageKind, name: str, value: Scalar) -> Node:
 
 
 def _with_defaults(part: Part, defaults: Entries) -> Part:
-    """Return a stage with the fields that it has and does not give."""
-    if not isinstance(part.node, Mapping):
+    """Return a stage with the fields that it has and does not give. The file of a workflow gives
+    all of them."""
+    if not isinstance(part.node, Mapping) or part.kind.runs_workflow:
         return part
     added = [
         (key, value)

@@ -12,7 +12,7 @@ COMFYUI = Kind(
     signs=Signs(version_in="comfyui_version", files=("main.py", "nodes.py", "comfy/cli_args.py")),
     has_scripts=False,
     has_settings=False,
-    stages_without_schema=("txt2img", "img2img", "extra-single-image"),
+    stages_without_schema=("txt2img", "img2img", "extra-single-image", "workflow"),
     worker_ends="(prompt_worker):",
     always_has_api=True,
     unloads=True,

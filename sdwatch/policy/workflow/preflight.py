@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sdwatch.policy.job.schema import did_you_mean
+from sdwatch.policy.job.name_checks import quoted
+from sdwatch.policy.job.schema import did_you_mean, some_of
 from sdwatch.policy.workflow.node_classes import InputRule, NodeClass, NodeClasses
 from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of
@@ -19,11 +20,13 @@ from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of
 @dataclass(frozen=True)
 class Misfit:
     """Why this ComfyUI cannot run a workflow. `node`: the id of the node, '' for all of it;
-    `input`: which of its inputs, '' for none."""
+    `input`: which of its inputs, '' for none. `may_change`: another name may be in its list the
+    next time."""
 
     node: str
     input: str
     message: str
+    may_change: bool = False
 
 
 def misfits(
@@ -95,7 +98,8 @@ def _of_inputs(
         else:
             why = _wrong_value(value, rule)
         if why:
-            yield Misfit(node.id, name, f"input {name} of node {node.shown} {why}")
+            is_name = link is None and rule.type == "COMBO"
+            yield Misfit(node.id, name, f"input {name} of node {node.shown} {why}", is_name)
 
 
 def _wrong_link(workflow: Workflow, link: Link, rule: InputRule, classes: NodeClasses) -> str:
@@ -136,18 +140,27 @@ def _not_listed(value: Any, rule: InputRule) -> str:
         return ""
     if not rule.choices:
         return "has no name to choose from: its list is empty"
-    shown = str(value) if len(str(value)) <= 80 else f"a text of {len(str(value)):,} characters"
-    return f"has no {shown} in its list{did_you_mean(str(value), rule.choices)}"
+    return f"has no {quoted(str(value))} in its list{_nearest(str(value), rule.choices)}"
+
+
+_FEW = 12
+
+
+def _nearest(name: str, choices: tuple[str, ...]) -> str:
+    near = did_you_mean(name, choices)
+    return near or (f"; it has {some_of(list(choices))}" if len(choices) <= _FEW else "")
 
 
 def _wrong_number(value: Any, rule: InputRule) -> str:
-    """ComfyUI takes "64" and 64.7 for a whole number, and converts them."""
+    """ComfyUI takes "64" for a number, too."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         return "must be a number"
     if number != number or number in (float("inf"), float("-inf")):
         return "must be a number"
+    if rule.type == "INT" and not number.is_integer():
+        return f"must be a whole number, not {number:g}"  # ComfyUI would cut the rest off
     if rule.minimum is not None and number < rule.minimum:
         return f"must be at least {rule.minimum:g}, not {number:g}"
     if rule.maximum is not None and number > rule.maximum:

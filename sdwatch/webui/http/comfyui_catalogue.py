@@ -40,4 +40,4 @@ def read_catalogue(client: ComfyUIClient, timeout: float) -> Catalogue:
             catalogue = catalogue.without_list(route, "it has no such list")
         except ValueError as error:
             catalogue = catalogue.without_list(route, f"its answer is unusable: {error}")
-    return catalogue.with_refusals(BuiltInRules(checkpoints(classes)))
+    return catalogue.with_classes(classes, BuiltInRules(checkpoints(classes)))

@@ -30,6 +30,7 @@ from sdwatch.policy.workflow.history import PromptEnd, PromptResult, refusal_in
 from sdwatch.policy.workflow.lists import lists_of
 from sdwatch.policy.workflow.node_classes import NodeClass
 from sdwatch.policy.workflow.workflow import Workflow
+from sdwatch.policy.workflow.workflow_call import taken
 from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
@@ -179,7 +180,7 @@ class ComfyUIClient(ComfyUIQuestions):
         if result.end is not PromptEnd.SUCCESS:
             return None
         try:
-            return reply_from(self, stage, payload, sent.id, result)
+            return reply_from(self, stage, payload, sent.id, taken(payload, result))
         except (WebUIReplyError, WebUIBadRequestError):
             return None  # its files are gone
 
@@ -206,7 +207,8 @@ class ComfyUIClient(ComfyUIQuestions):
             raise WebUIInterruptedError("the prompt was interrupted in ComfyUI")
         if result.end is PromptEnd.FAILED:
             raise failed(result)
-        return reply_from(self, stage, payload, prompt.id, result, is_plain=canary)
+        wanted = taken(payload, result)
+        return reply_from(self, stage, payload, prompt.id, wanted, is_plain=canary)
 
     def _queue_up(self, id: str, workflow: Workflow, *, canary: bool) -> None:
         """POST /prompt. Raises WebUIError unless it is in the queue, whole. No answer, and a 500,

@@ -22,7 +22,9 @@ from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.workflow.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
 from sdwatch.policy.workflow.made import generation_info
+from sdwatch.policy.workflow.saved_files import files_of
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
+from sdwatch.policy.workflow.workflow_call import call_in
 from sdwatch.webui.http.reply import Reply, check_image
 
 
@@ -87,12 +89,10 @@ def reply_from_folder(
     """Return the pictures that a prompt had saved when ComfyUI ended and forgot it; None unless all
     of them are there and whole. A disk that was full leaves one that is cut off, under its final
     name."""
-    workflow = _shape(stage, payload, folder_of(prompt_id))
-    named = [
-        OutputFile(f"{node}_{number:05}_.png", folder_of(prompt_id), "output")
-        for node, count in saved_by(workflow, payload).items()
-        for number in range(1, count + 1)
-    ]
+    names = _saved(stage, payload, folder_of(prompt_id))
+    if names is None:
+        return None
+    named = [OutputFile(name, folder_of(prompt_id), "output") for name in names]
     try:
         reply = _reply(files, stage, named)
     except (WebUIReplyError, WebUIBadRequestError, WebUINotUsableError):
@@ -114,6 +114,14 @@ def _info(files: Files, payload: Mapping[str, Any], workflow: Workflow | None) -
     if workflow is None:
         return {"version": files.version}
     return generation_info(workflow, payload, files.version)
+
+
+def _saved(stage: str, payload: Mapping[str, Any], folder: str) -> list[str] | None:
+    """Return the names of the files that a call saves; None where nobody knows how many."""
+    if (own := call_in(payload)) is not None:
+        return files_of(own, folder)
+    saves = saved_by(_shape(stage, payload, folder), payload)
+    return [f"{id}_{n:05}_.png" for id, count in saves.items() for n in range(1, count + 1)]
 
 
 def _shape(stage: str, payload: Mapping[str, Any], folder: str) -> Workflow:

@@ -18,6 +18,7 @@ from sdwatch.policy.workflow.built_in import canary_picture, drawing, enlarging
 from sdwatch.policy.workflow.lists import checkpoint_meant, checkpoints
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.workflow import Workflow
+from sdwatch.policy.workflow.workflow_call import call_in
 
 _CANARY_STEPS = 1
 _COLOURS = 1 << 24
@@ -43,10 +44,13 @@ class WorkflowsOfCalls:
         if canary and payload.get("steps") == _CANARY_STEPS:
             return canary_picture(random.randrange(_COLOURS), int(payload["width"]))
         images = list(_images_of(stage, payload))
+        own = call_in(payload)
         names = [
             self._uploads.upload(f"{number}.png", folder, image)
             for number, image in enumerate(images, 1)
         ]
+        if own is not None:
+            return own.ready(folder, names)
         if STAGES[stage].has_steps:
             return drawing(payload, self._checkpoint(payload, any_will_do=canary), folder, names)
         try:
@@ -73,7 +77,7 @@ class WorkflowsOfCalls:
 
 
 def _images_of(stage: str, payload: Mapping[str, Any]) -> Iterator[bytes]:
-    given = payload.get(STAGES[stage].image_field) if STAGES[stage].needs_image else ()
+    given = payload.get(STAGES[stage].image_field, ()) if STAGES[stage].takes_image else ()
     for text in given if isinstance(given, list | tuple) else [given]:
         encoded = str(text or "")
         try:
