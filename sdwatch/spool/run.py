@@ -27,7 +27,7 @@ from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.control import is_cancel
 from sdwatch.policy.job.job import Job, Stage, parse_job
 from sdwatch.policy.job.job_images import on_disk
-from sdwatch.policy.job.payload import MAX_SEED, NO_SUBSEED, Call, Seeds, counted_on, draw_seeds
+from sdwatch.policy.job.payload import MAX_SEED, Call, Seeds, counted_on, draw_seeds
 from sdwatch.policy.job.picture import MOST_PIXELS, PictureData, opened
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.spool.fingerprint import digest, fingerprint_of, folder_files
@@ -242,8 +242,8 @@ class Run:
         draw = random.Random(f"{self.random_seed}/{points.chance(point)}/{number}")
         seeds = draw_seeds(stage, lambda: draw.randint(0, MAX_SEED))
         steps = points.seed_steps(point)
-        if stage.workflow is not None and seeds is not None and not seeds.drawn:
-            steps += points.repetition(point)  # nearly each of its files gives a seed
+        if seeds and stage.workflow and not seeds.drawn:  # nearly each of its files gives one
+            steps += points.repetition(point)
         return counted_on(seeds, stage, steps)
 
     def values_of(self, point: int) -> dict[str, str]:
@@ -385,7 +385,7 @@ class Run:
                 "name": job.name,
                 "priority": job.priority,
                 "stages": [
-                    {stage.kind: stage.texts | _seed_fields(seeds)}
+                    {stage.kind: stage.texts | (seeds.as_fields() if seeds else {})}
                     for stage, seeds in zip(job.stages, self.seeds or [None] * 100, strict=False)
                 ],
                 **self._points_of(job),
@@ -418,13 +418,6 @@ def _parts(data: PictureData, seen: Callable[[bytes], None]) -> Iterator[bytes]:
 
 
 _PART = 1 << 20  # bytes
-
-
-def _seed_fields(seeds: Seeds | None) -> dict[str, int]:
-    if seeds is None:
-        return {}
-    subseed = {} if seeds.subseed == NO_SUBSEED else {"subseed": seeds.subseed}
-    return {"seed": seeds.seed, **subseed}
 
 
 def is_cancelled(folder: Path) -> bool:

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
 from PIL import Image
 
 from tests.integration.test_comfyui import comfyui, manifest
-from tests.monitored import Monitored, journal
-from tests.webui.comfy import node, saved, txt2img
+from tests.monitored import Monitored
+from tests.webui.comfy import txt2img
 
 FILE = "portrait.json"
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema
 
 from sdwatch.policy.job.schema import (
     NUMBER,
@@ -18,6 +18,7 @@ from sdwatch.policy.job.schema import (
     WHOLE,
     Free,
     Number,
+    Reading,
     Whole,
     Written,
     must_be,
@@ -248,15 +249,17 @@ def _images(value: object) -> object:
         and all(isinstance(v, str) for v in listed)
     ):
         return list(map(str, listed))
-    raise must_be("an image of the job folder, a list of them, or a mapping of inputs to images")
+    raise must_be(_IMAGES.allowed)
 
 
-_IMAGES = BeforeValidator(_images)
+_IMAGES = Reading(
+    _images,
+    allowed="an image of the job folder, a list of them, or a mapping of inputs to images",
+)
 _AS_SCHEMA = {
     "anyOf": [
-        {"type": ["string", "number", "boolean"]},
-        {"type": "array", "items": {"type": ["string", "number", "boolean"]}, "minItems": 1},
-        {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},  # or one, see editor_schema
+        {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
     ]
 }
 

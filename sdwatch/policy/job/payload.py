@@ -56,12 +56,17 @@ _LONGEST_SIDE = 1e9  # beyond every bound
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seeds of one stage, drawn or given. `drawn`: the job left the seed to chance, so each
-    input image may get one of its own."""
+    """The seeds of one stage, drawn or given; NO_SUBSEED where there is no such thing. `drawn`: the
+    job left the seed to chance, so each input image may get one of its own."""
 
     seed: int
     subseed: int
     drawn: bool
+
+    def as_fields(self) -> dict[str, int]:
+        """Return them as the fields of a stage."""
+        subseed = {} if self.subseed == NO_SUBSEED else {"subseed": self.subseed}
+        return {"seed": self.seed, **subseed}
 
 
 @dataclass(frozen=True)

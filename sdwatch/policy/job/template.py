@@ -89,6 +89,7 @@ class Template:
             for key, value in part.entries:
                 if key.text in PROMPTS and isinstance(value, Scalar):
                     yield value.text
+                yield from (text.text for _, text in _set_in(part, key.text, value))
         yield from (value.text for value in self.expansion.points.values_with("__"))
 
     @property
@@ -156,7 +157,7 @@ class Template:
         try:
             entries = self._entries(index, part, Filler(values), values, names)
             if self.wildcards.are_used and not self.wildcards.problems:
-                entries |= self._picked(entries, chance)
+                entries |= self._picked(part, entries, chance)
         except FilledTooLongError as error:
             self._fail(error.node, str(error))
             entries = {}
@@ -181,17 +182,24 @@ class Template:
         return entries
 
     def _picked(
-        self, entries: dict[str, tuple[Scalar, Node]], chance: str
+        self, part: Part, entries: dict[str, tuple[Scalar, Node]], chance: str
     ) -> dict[str, tuple[Scalar, Node]]:
         """Return the prompts with a line for each wildcard."""
         picked: dict[str, tuple[Scalar, Node]] = {}
-        for name in PROMPTS:
-            if name in entries and isinstance(text := entries[name][1], Scalar):
-                if self.wildcards.longest(text.text) > MOST_FILLED:
-                    raise FilledTooLongError(text)
-                line = self.wildcards.picked(text.text, f"{chance}/{name}")
-                picked[name] = (entries[name][0], replace(text, text=line))
+        for name, (key, value) in entries.items():
+            if name in PROMPTS and isinstance(value, Scalar):
+                picked[name] = (key, self._line(value, f"{chance}/{name}"))
+            elif texts := dict(_set_in(part, name, value)):
+                assert isinstance(value, Mapping)
+                lines = {k: self._line(v, f"{chance}/{name}.{k}") for k, v in texts.items()}
+                filled = ((k, lines.get(k.text, v)) for k, v in value.entries)
+                picked[name] = (key, replace(value, entries=tuple(filled)))
         return picked
+
+    def _line(self, text: Scalar, chance: str) -> Scalar:
+        if self.wildcards.longest(text.text) > MOST_FILLED:
+            raise FilledTooLongError(text)
+        return replace(text, text=self.wildcards.picked(text.text, chance))
 
     def _names_of(self, part: Part) -> Iterator[str]:
         """Yield the names that a part uses; one that has no value is a problem."""
@@ -295,6 +303,12 @@ def described(values: Values) -> str:
 
 def _shown(name: str, text: str) -> str:
     return f"a text of {len(text):,} characters" if name in PROMPTS else shown(text)
+
+
+def _set_in(part: Part, field: str, value: Node) -> Iterator[tuple[str, Scalar]]:
+    """Yield the texts for inputs of a workflow, prompts among them, by what they are set for."""
+    if part.kind.runs_workflow and field == "set" and isinstance(value, Mapping):
+        yield from ((k.text, v) for k, v in value.entries if isinstance(v, Scalar))
 
 
 def _as_images(kind: StageKind, name: str, value: Scalar) -> Node:

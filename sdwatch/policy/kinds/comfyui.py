@@ -19,6 +19,7 @@ COMFYUI = Kind(
     examples=("comfyui",),
     script="main.py",
     package="ComfyUI",
+    checkpoints="models/checkpoints",
     remedies={
         Remedy.LESS_MEMORY: "start ComfyUI with --lowvram or --novram",
         Remedy.FULL_PRECISION: "start ComfyUI with --force-fp32 or --force-upcast-attention",

@@ -129,7 +129,8 @@ class Kind:
     flags and settings. `examples`: folders in config/examples whose jobs run on it; where two have
     a file of one name, the later one counts. Without any, `sdwatch init` does not offer it.
     `script`: the file that its Python runs; `package`: the folder that it is in where it comes with
-    its own Python, '' for none.
+    its own Python, '' for none. `checkpoints`: the folder below its own that has them, where a job
+    must name one.
     `more_examples`: folders with jobs that need extensions or models which a fresh one lacks.
     """
 
@@ -164,6 +165,7 @@ class Kind:
     examples: tuple[str, ...] = ()
     script: str = "launch.py"
     package: str = ""
+    checkpoints: str = ""
     more_examples: tuple[str, ...] = ()
 
     def __str__(self) -> str:

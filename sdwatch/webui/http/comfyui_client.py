@@ -36,7 +36,7 @@ from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
 from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply_from_folder
-from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls
+from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls, images_in
 from sdwatch.webui.http.reply import Reply, error_for, parse_json
 
 _LOOK_EVERY_S = 1.0
@@ -173,6 +173,7 @@ class ComfyUIClient(ComfyUIQuestions):
                 result = self._end_of(watched, given_up)
         elif result is None:
             result = self.result_of(sent.id)
+        self._workflows.take_back(folder_of(sent.id), images_in(stage, payload))
         if result is None:
             return reply_from_folder(self, stage, payload, sent.id)
         if result.end is PromptEnd.FAILED and sent.is_open:
@@ -198,8 +199,13 @@ class ComfyUIClient(ComfyUIQuestions):
             watched.progress.connect()
             if given_up():
                 raise WebUIUnreachableError(_GIVEN_UP)
-            self._queue_up(prompt.id, workflow, canary=canary)
+            try:
+                self._queue_up(prompt.id, workflow, canary=canary)
+            except WebUIBadRequestError:
+                self._workflows.take_back(folder_of(prompt.id))
+                raise
             result = self._end_of(watched, given_up)
+        self._workflows.take_back(folder_of(prompt.id))
         if result is None:
             words = "ComfyUI no longer knows this prompt: it was restarted, or its queue cleared"
             raise WebUIUnreachableError(words)
@@ -251,10 +257,13 @@ class ComfyUIClient(ComfyUIQuestions):
         """Cancel the prompts of this owner that nobody waits for: their run was cancelled while
         sdwatch was away, or changed."""
         wanted = {prompt.id, *(sent.id for sent in prompt.before)}
+        queued = set(wanted)
         for part in self.queue(self.answer_limit):
             for id, client in part.items():
+                queued.add(id)
                 if client.startswith(f"{self._owner}-") and id not in wanted:
                     self.cancel(id, self.answer_limit)
+        self._workflows.take_back_all_but(set(map(folder_of, queued)))
 
     def _client_id(self, id: str) -> str:
         return f"{self._owner}-{id}"

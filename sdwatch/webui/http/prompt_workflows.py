@@ -7,12 +7,12 @@ import base64
 import binascii
 import io
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 
-from sdwatch.errors import WebUIBadRequestError
+from sdwatch.errors import WebUIBadRequestError, WebUIError
 from sdwatch.policy.failure.facts import checkpoint_named
-from sdwatch.policy.job.picture import NoPictureError, size_of
+from sdwatch.policy.job.picture import NoPictureError, size_of, smallest_picture
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.workflow.built_in import canary_picture, drawing, enlarging
 from sdwatch.policy.workflow.lists import checkpoint_meant, checkpoints
@@ -37,6 +37,7 @@ class WorkflowsOfCalls:
         self._uploads = uploads
         self._classes = classes
         self._last_checkpoint = ""
+        self._uploaded: dict[str, int] = {}  # images by the folder that they are in
 
     def of(self, stage: str, payload: Mapping[str, Any], folder: str, *, canary: bool) -> Workflow:
         """Return the workflow of a call, whose files go into `folder`. `canary`: it is no job's;
@@ -45,6 +46,7 @@ class WorkflowsOfCalls:
             return canary_picture(random.randrange(_COLOURS), int(payload["width"]))
         images = list(_images_of(stage, payload))
         own = call_in(payload)
+        self._uploaded[folder] = len(images)
         names = [
             self._uploads.upload(f"{number}.png", folder, image)
             for number, image in enumerate(images, 1)
@@ -58,6 +60,21 @@ class WorkflowsOfCalls:
         except NoPictureError as error:
             raise WebUIBadRequestError(f"the image to enlarge {error}") from error
         return enlarging(payload, folder, names[0], size)
+
+    def take_back(self, folder: str, images: int = 0) -> None:
+        """Put a picture of one pixel in the place of each image of a call that has ended: ComfyUI
+        deletes none before its next start. `images`: how many they were, of a call that an earlier
+        sdwatch sent. Never raises."""
+        for number in range(1, (self._uploaded.pop(folder, 0) or images) + 1):
+            try:
+                self._uploads.upload(f"{number}.png", folder, smallest_picture())
+            except WebUIError:
+                return
+
+    def take_back_all_but(self, folders: Collection[str]) -> None:
+        """Do that for all calls that nobody waits for any more. `folders`: of the others."""
+        for folder in [folder for folder in self._uploaded if folder not in folders]:
+            self.take_back(folder)
 
     def _checkpoint(self, payload: Mapping[str, Any], *, any_will_do: bool) -> str:
         """Return the checkpoint of a call as ComfyUI lists it: it has none that is loaded. A name
@@ -74,6 +91,11 @@ class WorkflowsOfCalls:
             "the call names no checkpoint, and ComfyUI has none that is loaded by itself: name one "
             "(override_settings: {sd_model_checkpoint: NAME})"
         )
+
+
+def images_in(stage: str, payload: Mapping[str, Any]) -> int:
+    """Return how many images a call has."""
+    return sum(1 for _ in _images_of(stage, payload))
 
 
 def _images_of(stage: str, payload: Mapping[str, Any]) -> Iterator[bytes]:
