@@ -156,14 +156,14 @@ def _clean_node(node: Node) -> dict[str, Any]:
     }
     links = {_clean_key(name): [_clean_id(link.node), link.slot] for name, link in node.links()}
     return {
-        "class_type": node.kind if is_class else _clean_key(node.kind),
+        "class_type": node.kind if is_class else _hidden_key(node.kind),
         "links": links,
         "values": values,
     }
 
 
 def _clean_id(id: str) -> str:
-    return id if _NODE_ID.fullmatch(id) else _clean_key(id)
+    return id if _NODE_ID.fullmatch(id) else _hidden_key(id)
 
 
 def _strings_of_node(node: Node) -> Iterator[tuple[Kind, str]]:
@@ -219,8 +219,10 @@ def _clean_key(key: Any) -> str:
     """Return a key if it is the name of a field or script; anything else may be a text, and is
     hidden."""
     text = str(key)
-    if _is_name_of_field(text):
-        return text
+    return text if _is_name_of_field(text) else _hidden_key(text)
+
+
+def _hidden_key(text: str) -> str:
     return f"<{len(text)} characters sha256:{digest(text)}>"
 
 

@@ -189,6 +189,7 @@ def _keys_in(text: str, start: int) -> Iterator[tuple[str, _Key]]:
             at = _behind_blanks(text, at + 1)
 
 
+_OPEN_TEXT = re.compile(r'"(?:[^"\\]|\\.)*+\Z', re.DOTALL)
 _BLANKS = re.compile(r"[ \t\n\r]*")
 
 
@@ -209,9 +210,9 @@ def _json(data: bytes) -> Any:
     try:
         return json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as error:
-        ends = error.pos >= len(text.rstrip("\0 \t\r\n"))
+        at_end = error.pos >= len(text.rstrip()) or _OPEN_TEXT.match(text, error.pos) is not None
         place = (error.lineno, error.colno)
-        raise WorkflowError(f"this is not JSON: {error.msg}", place, unfinished=ends) from None
+        raise WorkflowError(f"this is not JSON: {error.msg}", place, unfinished=at_end) from None
     except RecursionError:
         raise WorkflowError("it is nested too deeply for a workflow") from None
 
