@@ -539,8 +539,8 @@ def test_a_workflow_that_fits_passes() -> None:
 def test_what_does_not_fit_is_told_where_it_is_written() -> None:
     job = read("checkpoint: sd16.safetensors, set: {3.steps: 0}")
     assert found(job) == [
-        'job.yaml:3:33: input ckpt_name of node 4 (CheckpointLoaderSimple) has no "sd16.safetensors"'
-        ' in its list; did you mean "sd15.safetensors"?',
+        "job.yaml:3:33: input ckpt_name of node 4 (CheckpointLoaderSimple) has no "
+        '"sd16.safetensors" in its list; did you mean "sd15.safetensors"?',
         "job.yaml:3:66: input steps of node 3 (KSampler) must be at least 1, not 0",
     ]
     wrong = nodes(n20=node("FaceDetailer", image=["8", 0]))
