@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -164,6 +165,14 @@ def test_a_workflow_without_a_file_says_what_it_needs() -> None:
         parse_job(b"workflow: {file: wf.json}\n", "job", frozenset(["wf.json"]), "job")
 
 
+@pytest.mark.parametrize("dropped", [{"nodes": [], "links": []}, DRAWS])
+def test_a_workflow_that_was_dropped_as_a_job_says_how_to_name_it(dropped: Nodes) -> None:
+    with pytest.raises(JobError) as error:
+        parse_job(json.dumps(dropped).encode(), "wf.json")
+    (problem,) = error.value.problems
+    assert "a workflow of ComfyUI and no job" in problem.message
+
+
 # -- set
 
 
@@ -261,6 +270,17 @@ def test_a_short_name_with_several_places_lists_them() -> None:
     )
     (message,) = refused("checkpoint: x", nodes(n4=node("UNETLoader", unet_name="flux")))
     assert "the workflow has no place for checkpoint" in message
+
+
+def test_a_prompt_that_a_node_of_its_own_holds_is_found_there() -> None:
+    held = nodes(
+        n6=node("CLIPTextEncode", "Positive", text=["20", 0], clip=["4", 1]),
+        n20=node("PrimitiveStringMultiline", "Text", value="a castle"),
+    )
+    (sent,) = prompt(read("prompt: a lighthouse", held))
+    assert sent["20"]["value"] == "a lighthouse"
+    (message,) = refused("set: {Positive.text: x}", held)
+    assert "comes from node 20 (Text); set what that makes it of: 20.value" in message
 
 
 def test_a_field_that_it_does_not_have_belongs_below_set() -> None:
@@ -564,6 +584,27 @@ def test_a_prompt_in_the_place_of_a_name_is_not_shown() -> None:
     (message,) = found(read(f"set: {{3.scheduler: {text}}}"))
     assert text not in message
     assert "a text of 42 characters" in message
+
+
+def test_inputs_that_make_others_and_widgets_of_custom_nodes_are_left_to_comfyui() -> None:
+    made = {
+        "ImageStitch": {
+            "input": {
+                "required": {
+                    "images": ["COMFY_AUTOGROW_V3", {}],
+                    "mode": ["COMFY_DYNAMICCOMBO_V3", {}],
+                    "color": ["COLOR", {}],
+                    "tags": ["COMBO", {"options": ["a", "b"], "multiselect": True}],
+                }
+            }
+        }
+    }
+    catalogue = replace(CATALOGUE, classes={**CLASSES, **read_classes(made)})
+    inputs = {"images.image0": ["8", 0], "mode": "scale", "mode.factor": 2, "color": "#fff"}
+    for tags, wrong in ((["a", "b"], 0), (["a", "c"], 1)):
+        stitch = node("ImageStitch", **inputs, tags={"__value__": tags})
+        job = read("", nodes(n20=stitch))
+        assert len(check_against(job, catalogue).problems) == wrong
 
 
 PAID = nodes(n20=node("PaidImage", "Upscale in the cloud", images=["8", 0]))

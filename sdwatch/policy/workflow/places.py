@@ -157,8 +157,10 @@ def _texts_behind(
             continue
         seen.add(node.id)
         texts = [name for name, value in node.values().items() if _is_prompt(name, value)]
-        if texts:
-            yield from (InputPlace(node.id, name) for name in texts)
+        yield from (InputPlace(node.id, name) for name in texts)
+        linked = [link for name, link in node.links() if name in _TEXTS]
+        if texts or linked:  # an encoder, or what gives it its text
+            rest += linked
             continue
         links_on = dict(node.links())
         same = [link for name, link in links_on.items() if name in roles]
@@ -166,7 +168,11 @@ def _texts_behind(
 
 
 def _is_prompt(name: str, value: object) -> bool:
-    return isinstance(value, str) and name in ("text", "text_g", "text_l", "clip_l", "t5xxl")
+    return isinstance(value, str) and name in _TEXTS
+
+
+_TEXTS = ("text", "text_g", "text_l", "clip_l", "t5xxl", "prompt", "string", "value")
+"""Inputs of encoders, and of nodes that only hold a text."""
 
 
 _SHORT: Mapping[str, Callable[[Workflow], Iterator[InputPlace]]] = {

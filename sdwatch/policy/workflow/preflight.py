@@ -87,7 +87,7 @@ def _of_inputs(
 ) -> Iterator[Misfit]:
     for name, rule in kind.inputs.items():
         if name not in node.inputs:
-            if rule.required:
+            if rule.required and not rule.type.startswith(_DYNAMIC):
                 yield Misfit(node.id, name, f"node {node.shown} lacks its input {name}")
             continue
         value = node.inputs[name]
@@ -120,16 +120,32 @@ def _wrong_link(workflow: Workflow, link: Link, rule: InputRule, classes: NodeCl
 def _fits(given: str, wanted: str) -> bool:
     """Return whether a link fits. Types that may be several are `A,B`; `*` is any; how custom nodes
     match theirs nobody knows."""
-    if "*" in (given, wanted) or "COMBO" in (given, wanted) or wanted.startswith("COMFY_"):
+    if "*" in (given, wanted) or "COMBO" in (given, wanted) or wanted.startswith(_DYNAMIC):
         return True
     return bool(set(given.split(",")) & set(wanted.split(",")))
 
 
+_DYNAMIC = "COMFY_"
+"""How the types start of inputs that make others: `images` stands for `images.image0` and so on."""
+
+_ONLY_LINKED = frozenset(
+    [
+        *("MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "IMAGE", "MASK", "AUDIO", "VIDEO"),
+        *("CONTROL_NET", "CLIP_VISION", "CLIP_VISION_OUTPUT", "STYLE_MODEL", "UPSCALE_MODEL"),
+        *("SAMPLER", "SIGMAS", "GUIDER", "NOISE"),
+    ]
+)
+"""Types that no value is of. A custom node may have a widget for a type of its own."""
+
+
 def _wrong_value(value: Any, rule: InputRule) -> str:
-    if not rule.is_value:
+    if isinstance(value, dict) and "__value__" in value:  # as the editor writes a list
+        value = value["__value__"]
+    if rule.type in _ONLY_LINKED:
         return f"must be linked to a node that gives {rule.type}"
     if rule.type == "COMBO":
-        return _not_listed(value, rule)
+        several = value if isinstance(value, list) else [value]
+        return next(filter(None, (_not_listed(each, rule) for each in several)), "")
     if rule.type in ("INT", "FLOAT"):
         return _wrong_number(value, rule)
     return ""
