@@ -134,7 +134,7 @@ def test_a_workflow_works_on_each_image_of_a_folder_and_of_the_stage_before(tmp_
         assert len(names) == 4
         assert all(name.endswith("/1.png [temp]") for name in names)
         # What was uploaded is no longer there.
-        assert uploads(tmp_path) == [(1, 1)] * 4
+        assert uploads(tmp_path) == [(8, 8)] * 4
 
 
 def test_the_pictures_of_chosen_nodes_are_taken_and_no_preview(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_the_same_workflow_twice_has_pictures_of_its_own(tmp_path: Path) -> None
     [
         ({**PORTRAIT, "20": node("FaceDetailer", x=1)}, ONE, "no node class FaceDetailer"),
         ({**PORTRAIT, "20": node("SimulatedPaid", prompt="x")}, ONE, "sends pictures to a paid"),
-        (PORTRAIT, ONE.replace("}", ", checkpoint: simulated-z}"), "in its list; did you mean"),
+        (PORTRAIT, ONE.replace("}", ", checkpoint: simulated-a}"), "in its list; did you mean"),
         (PORTRAIT, ONE.replace("}", ", set: {9.images: x}}"), "images of node 9 (Result) comes"),
         ({"nodes": [], "links": []}, ONE, "portrait.json:1:1: this is the editor's own format"),
     ],
@@ -240,7 +240,7 @@ def test_a_failed_node_is_named_by_its_title_and_no_prompt_is_in_the_evidence(
         assert "20 (Polish)" in why
         assert "a workflow of 8 nodes" in why
         payload = json.loads((run / "stage_failure_payload.json").read_text(encoding="utf-8"))
-        assert payload["workflow"]["nodes"]["20"]["class_type"] == "SimulatedRaise"
+        assert payload["own_workflow"]["nodes"]["20"]["class_type"] == "SimulatedRaise"
         mine = [p for p in run.iterdir() if p.is_file() and p.name != "run.json"]
         assert len(mine) > 4
         for path in [*mine, *(spool.spool).glob("status.*")]:

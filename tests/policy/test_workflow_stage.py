@@ -695,11 +695,11 @@ def test_evidence_has_the_structure_of_a_workflow_and_none_of_its_texts() -> Non
     clean = sanitise({"seed": 5, **used.call(5).as_payload()})
     shown = json.dumps(clean)
     assert "secret" not in shown
-    assert clean["workflow"]["nodes"]["3"]["class_type"] == "KSampler"
-    assert clean["workflow"]["nodes"]["3"]["links"]["positive"] == ["6", 0]
-    assert clean["workflow"]["nodes"]["3"]["values"]["steps"] == 3
-    assert clean["workflow"]["nodes"]["3"]["values"]["sampler_name"] == "euler"
-    assert clean["workflow"]["nodes"]["4"]["values"]["ckpt_name"] == "sd15.safetensors"
+    assert clean["own_workflow"]["nodes"]["3"]["class_type"] == "KSampler"
+    assert clean["own_workflow"]["nodes"]["3"]["links"]["positive"] == ["6", 0]
+    assert clean["own_workflow"]["nodes"]["3"]["values"]["steps"] == 3
+    assert clean["own_workflow"]["nodes"]["3"]["values"]["sampler_name"] == "euler"
+    assert clean["own_workflow"]["nodes"]["4"]["values"]["ckpt_name"] == "sd15.safetensors"
 
 
 def test_prompts_inside_a_workflow_are_redacted_and_its_classes_and_titles_are_not() -> None:
@@ -714,8 +714,8 @@ def test_prompts_inside_a_workflow_are_redacted_and_its_classes_and_titles_are_n
 
 
 def test_a_workflow_that_is_none_is_hidden_like_any_other_field() -> None:
-    assert "secret" not in json.dumps(sanitise({"workflow": "a secret"}))
-    assert "secret" not in json.dumps(sanitise({"workflow": {"nodes": {"a": "a secret"}}}))
+    assert "secret" not in json.dumps(sanitise({"own_workflow": "a secret"}))
+    assert "secret" not in json.dumps(sanitise({"own_workflow": {"nodes": {"a": "a secret"}}}))
 
 
 # -- replies

@@ -225,9 +225,9 @@ _LARGEST_SEED = 2**64 - 1  # of ComfyUI
 
 
 def _seed(text: str) -> int:
-    if not re.fullmatch(r"-1|[0-9]{1,20}", text):
+    if not re.fullmatch(r"(-1|[0-9]{1,20})(\.0+)?", text):
         raise ValueError(text)
-    return int(text)
+    return int(text.partition(".")[0])
 
 
 WorkflowSeed = Annotated[
@@ -259,7 +259,11 @@ _IMAGES = Reading(
 _AS_SCHEMA = {
     "anyOf": [
         {"type": "array", "items": {"type": "string"}, "minItems": 1},  # or one, see editor_schema
-        {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+        {
+            "type": "object",
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+            "minProperties": 1,
+        },
     ]
 }
 

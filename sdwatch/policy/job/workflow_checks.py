@@ -22,7 +22,7 @@ def check_workflow(report: CheckReport, rules: JobRules) -> None:
     assert used is not None
     assert stage.node is not None
     if classes is None:
-        report.skipped["workflow"] = f"{report.webui} gave no /object_info"
+        report.skipped["node classes"] = f"{report.webui} gave no /object_info"
         return
     call = used.call(max(used.seed, 0) if used.seed is not None else None)
     workflow = call.ready("sdwatch", [""] * len(call.images))

@@ -10,7 +10,7 @@ from sdwatch.policy.workflow.history import PromptResult
 from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 
-WORKFLOW = "workflow"
+WORKFLOW = "own_workflow"
 """The key of a payload that has it."""
 
 PREFIX = "filename_prefix"

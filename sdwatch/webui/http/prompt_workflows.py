@@ -62,7 +62,7 @@ class WorkflowsOfCalls:
         return enlarging(payload, folder, names[0], size)
 
     def take_back(self, folder: str, images: int = 0) -> None:
-        """Put a picture of one pixel in the place of each image of a call that has ended: ComfyUI
+        """Put a tiny picture in the place of each image of a call that has ended: ComfyUI
         deletes none before its next start. `images`: how many they were, of a call that an earlier
         sdwatch sent. Never raises."""
         for number in range(1, (self._uploaded.pop(folder, 0) or images) + 1):
