@@ -37,12 +37,15 @@ FLOORS = (
     ("policy.report",),
     ("policy.failure",),
     ("policy.privacy",),
-    ("policy.workflow",),
-    ("policy.job",),
+    ("policy.workflow", "policy.job"),
     ("policy.kinds",),
     ("system",),
     ("errors",),
 )
+OF_ONE_ANOTHER = {"policy.workflow", "policy.job"}
+"""A stage may be a workflow, and a built-in workflow is made of a stage. No module of one depends
+on itself by way of the other, as the test of circles checks."""
+
 HOUSES = ("policy", "webui")
 """Folders whose own folders are rooms."""
 
@@ -124,6 +127,8 @@ def on_floors() -> list[str]:
 def test_arrows_point_one_way(name: str) -> None:
     for imported in ours(name):
         if room(imported) in ("", room(name)):
+            continue
+        if {room(imported), room(name)} == OF_ONE_ANOTHER:
             continue
         assert room(imported) != "simulator", f"{name} imports the simulator"
         assert floor_of(imported) > floor_of(name), f"{name} imports {imported}"

@@ -198,7 +198,7 @@ def test_a_workflow_that_cannot_run_fails_before_its_first_call(
         assert journal(run, "call_started") == []
 
 
-def test_a_workflow_of_which_a_part_is_refused_is_taken_out_of_the_queue(tmp_path: Path) -> None:
+def test_a_workflow_with_a_refused_part_is_taken_out_of_the_queue(tmp_path: Path) -> None:
     """ComfyUI answers 200, leaves that part out, and would end well."""
     part = {**PORTRAIT, "20": saved("21"), "21": node("EmptyImage", width=-5, height=1)}
     call = WorkflowCall(workflow_of(part))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -216,7 +217,7 @@ def test_a_value_is_of_the_type_that_the_input_has(
     ("written", "why"),
     [
         ("Positiv.text: x", 'no node has the title or id "Positiv"; did you mean "Positive"'),
-        ("Positive.txt: x", 'no input txt; did you mean "text"'),
+        ("Positive.txt: x", 'no input "txt"; did you mean "text"'),
         ("'55.text': x", "no node has the title or id"),
         ("text: x", "name a node and one of its inputs"),
         ("5.width: wide", 'must be a number such as 7 or 7.5, not "wide"'),
@@ -556,7 +557,7 @@ def test_a_workflow_that_fits_passes() -> None:
     assert found(read("images: a.png", LOADS, files={"a.png": b""})) == []
 
 
-def test_what_does_not_fit_is_told_where_it_is_written() -> None:
+def test_what_does_not_fit_has_the_place_where_it_is_written() -> None:
     job = read("checkpoint: sd16.safetensors, set: {3.steps: 0}")
     assert found(job) == [
         "job.yaml:3:33: input ckpt_name of node 4 (CheckpointLoaderSimple) has no "
@@ -716,6 +717,29 @@ def test_prompts_inside_a_workflow_are_redacted_and_its_classes_and_titles_are_n
 def test_a_workflow_that_is_none_is_hidden_like_any_other_field() -> None:
     assert "secret" not in json.dumps(sanitise({"own_workflow": "a secret"}))
     assert "secret" not in json.dumps(sanitise({"own_workflow": {"nodes": {"a": "a secret"}}}))
+
+
+def test_of_very_many_texts_the_prompts_are_remembered() -> None:
+    notes = {f"n{100 + n}": node("Note", note=f"note number {n} of many") for n in range(700)}
+    used = read("", nodes(**notes)).stages[0].workflow
+    assert used is not None
+    redactor = Redactor()
+    redactor.learn(used.call(5).as_payload())
+    assert "a castle" not in redactor.redact('"a castle"')
+
+
+# -- hostile files
+
+
+def test_a_hostile_workflow_costs_no_more_than_others() -> None:
+    many = {f"n{n}": node("X" * 50, f"title {n} " * 5, a=[str(n + 1), 0]) for n in range(100, 2000)}
+    long = node("K" * 100_000, "T" * 200_000 + "\n", **{"i" * 100_000: 1})
+    wrong = ", ".join(f"{'z' * 60}{n}.x: 1" for n in range(100))
+    started = time.monotonic()
+    messages = refused(f"set: {{{wrong}}}, prompt: x", nodes(**many, n20=long))
+    assert time.monotonic() - started < 60
+    assert max(map(len, messages)) < 2000
+    assert max(len(m) for m in found(read("", nodes(n20=long)))) < 2000
 
 
 # -- replies

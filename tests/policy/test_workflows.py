@@ -127,7 +127,7 @@ def test_an_input_is_named_by_title_or_id(written: str, place: InputPlace) -> No
     ("written", "why"),
     [
         ("Positiv.text", 'no node has the title or id "Positiv"; did you mean "Positive"'),
-        ("Positive.txt", 'no input txt; did you mean "text"'),
+        ("Positive.txt", 'no input "txt"; did you mean "text"'),
         ("CLIPTextEncode.text", "no node has the title or id"),
         ("text", "name a node and one of its inputs"),
         (".text", "name a node and one of its inputs"),

@@ -277,7 +277,7 @@ class WorkflowFields(InputFields):
         description="The workflow: a file of the job folder that ComfyUI's menu Workflow → Export "
         "(API) wrote.",
     )
-    set: dict[str, Free] | None = Field(
+    set: Annotated[dict[str, Free], Field(max_length=1000)] | None = Field(
         None,
         description="Values for its inputs: the node by its title or id, a dot, the input, as "
         '`Positive.text: a castle` or `"5.width": 1216`.',

@@ -16,8 +16,8 @@ from sdwatch.policy.workflow.saved_files import pictures_in
 class PlannedStage:
     """A stage of one point. `source`: the number of the stage whose images it takes, 0 for none;
     `own`: how many images of the job folder it takes; `calls` and `pictures`: how many it makes, if
-    each call returns what it asks for; `is_sure`: a workflow may have nodes of which nobody knows
-    how many pictures they make, and counts as one then."""
+    each call returns what it asks for; not `is_sure`: its workflow has nodes that may make any
+    number of pictures, and counts as one."""
 
     number: int
     stage: Stage

@@ -2,7 +2,7 @@
 
 ComfyUI itself lets no file outside its own folders be named. Custom nodes promise nothing of the
 kind, so a workflow names no path and no address, whoever gets it. The text of a prompt may be
-anything. Inputs that are places by their name are told by their class, see workflow_checks.py.
+anything. Inputs that are places by their name are known by their class, see workflow_checks.py.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from sdwatch.policy.job.document import Node, Scalar, UnreadableError, shown, te
 from sdwatch.policy.job.graph import Links
 from sdwatch.policy.job.job_files import JobFiles
 from sdwatch.policy.job.job_images import AnyName, on_disk
-from sdwatch.policy.job.schema import did_you_mean, found, free, locate, nearest
+from sdwatch.policy.job.schema import found, free, locate, nearest
 from sdwatch.policy.job.sources import Sources
 from sdwatch.policy.job.template import Part
 from sdwatch.policy.workflow.places import (
@@ -29,6 +29,7 @@ from sdwatch.policy.workflow.places import (
     PlaceError,
     image_places,
     listed,
+    nearest_name,
     node_named,
     place_of,
     places_for,
@@ -40,6 +41,7 @@ from sdwatch.policy.workflow.workflow import (
     link_of,
     places_of_nodes,
     read_workflow,
+    shortly,
 )
 from sdwatch.policy.workflow.workflow_call import PREFIX, WorkflowCall, savers_in
 
@@ -52,7 +54,7 @@ SEEDS = 2**64
 
 @dataclass(frozen=True)
 class WorkflowFile:
-    """A file that was read. `first`: what to add to its lines, so that places in it are told from
+    """A file that was read. `first`: what to add to its lines, so that places in it differ from
     those of the job file; `at`: where each node starts."""
 
     workflow: Workflow
@@ -221,7 +223,8 @@ class _Stage:
         self._workflow = file.workflow
         self._nodes = nodes
         self._given = given
-        self._fail = fail
+        self._report = fail
+        self._mistakes = 0
         self._values: dict[tuple[str, str], Any] = {}
         self._said: dict[InputPlace, Way] = {}
 
@@ -247,9 +250,16 @@ class _Stage:
             self._said,
         )
 
+    def _fail(self, node: Node, message: str) -> None:
+        self._mistakes += 1
+        self._report(node, message)
+
     def _set(self) -> None:
         node = self._nodes.get("set")
-        for key, value in node.entries if isinstance(node, document.Mapping) else ():
+        entries = node.entries if isinstance(node, document.Mapping) else ()
+        for key, value in entries if "set" in self._given else ():
+            if self._mistakes > _MOST_MISTAKES:
+                break
             place = self._place(key)
             if place is None:
                 continue
@@ -281,9 +291,10 @@ class _Stage:
             return place
         source = self._workflow.nodes.get(link.node)
         inputs = source.values() if source else {}
-        there = ", ".join(f"{link.node}.{name}" for name in list(inputs)[:_MOST_NAMED])
+        named = (f"{shortly(link.node)}.{shortly(name)}" for name in list(inputs)[:_MOST_NAMED])
+        there = ", ".join(named)
         instead = f"; set what that makes it of: {there}" if there else ""
-        gives = source.shown if source else link.node
+        gives = source.shown if source else shortly(link.node)
         message = f"{place.input} of node {node.shown} comes from node {gives}{instead}"
         self._fail(key, message)
         return None
@@ -352,7 +363,7 @@ class _Stage:
             if node.text in kinds:
                 yield node.text
             else:
-                near = did_you_mean(node.text, kinds)
+                near = nearest_name(node.text, kinds)
                 self._fail(node, f"no node of the workflow has the class {shown(node.text)}{near}")
 
     def _seeds(self, workflow: Workflow) -> tuple[int | None, Mapping[InputPlace, int]]:
@@ -374,6 +385,7 @@ class _Stage:
 
 
 _MOST_NAMED = 6
+_MOST_MISTAKES = 20
 
 _WHOLE = re.compile(r"[-+]?[0-9]{1,20}")
 _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")

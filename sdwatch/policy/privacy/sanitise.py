@@ -61,6 +61,9 @@ _LISTED = frozenset(
     ]
 )
 """Inputs of ComfyUI's own nodes that take one of a list (0.33.0)."""
+_TEXT_INPUTS = frozenset(
+    ["text", "text_g", "text_l", "clip_l", "t5xxl", "prompt", "string", "value"]
+)
 _NODE_ID = re.compile(r"[0-9]{1,20}(?::[0-9]{1,20}){0,9}")
 LONGEST_CLASS = 100
 IMAGE_KEYS = frozenset(
@@ -110,7 +113,8 @@ def strings(payload: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
     """Yield every string value of a payload, wherever it is nested, with what it is taken for."""
     for key, value in payload.items():
         if key == WORKFLOW and (nodes := _nodes_in(value)) is not None:
-            for node in nodes:
+            # Who learns them keeps the last ones, if there are too many.
+            for node in sorted(nodes, key=lambda node: not _TEXT_INPUTS.isdisjoint(node.inputs)):
                 yield from _strings_of_node(node)
         else:
             yield from _strings(str(key), value, 1)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 from sdwatch.policy.job.document import shown
 from sdwatch.policy.job.schema import did_you_mean, some_of
-from sdwatch.policy.workflow.workflow import Link, Node, Workflow
+from sdwatch.policy.workflow.workflow import Link, Node, Workflow, shortly
 
 
 class PlaceError(ValueError):
@@ -32,8 +33,8 @@ def place_of(workflow: Workflow, written: str) -> InputPlace:
         return found.pop()
     node = node_named(workflow, name)
     if input not in node.inputs:
-        near = did_you_mean(input, node.inputs) or _inputs_of(node)
-        raise PlaceError(f"node {node.shown} has no input {input}{near}")
+        near = nearest_name(input, node.inputs) or _inputs_of(node)
+        raise PlaceError(f"node {node.shown} has no input {shown(input)}{near}")
     return InputPlace(node.id, input)
 
 
@@ -46,7 +47,9 @@ def _with_dots(workflow: Workflow, written: str) -> Iterator[InputPlace]:
 
 
 def _inputs_of(node: Node) -> str:
-    return f"; it has {some_of(list(node.inputs))}" if node.inputs else "; it has none"
+    return (
+        f"; it has {some_of(list(map(shortly, node.inputs)))}" if node.inputs else "; it has none"
+    )
 
 
 def _nodes_named(workflow: Workflow, name: str) -> list[Node]:
@@ -62,15 +65,21 @@ def node_named(workflow: Workflow, name: str) -> Node:
     if len(named) == 1:
         return named[0]
     if named:
-        ids = some_of([node.id for node in named])
-        raise PlaceError(f"several nodes have the title {name}: use one of their ids: {ids}")
+        ids = some_of([shortly(node.id) for node in named])
+        title = shortly(name)
+        raise PlaceError(f"several nodes have the title {title}: use one of their ids: {ids}")
     titles = [node.title for node in workflow.nodes.values()]
-    near = did_you_mean(name, [*titles, *workflow.nodes]) or _nodes_there(workflow)
+    near = nearest_name(name, [*titles, *workflow.nodes]) or _nodes_there(workflow)
     raise PlaceError(f"no node has the title or id {shown(name)}{near}")
 
 
 def _nodes_there(workflow: Workflow) -> str:
-    return f"; there are {some_of([node.shown for node in workflow.nodes.values()])}"
+    first = ", ".join(node.shown for node in islice(workflow.nodes.values(), _MOST_LISTED))
+    more = len(workflow.nodes) - _MOST_LISTED
+    return f"; there are {first}" + (f" and {more:,} more" if more > 0 else "")
+
+
+_MOST_LISTED = 12
 
 
 def image_places(workflow: Workflow) -> list[InputPlace]:
@@ -101,7 +110,24 @@ def places_for(workflow: Workflow, name: str) -> list[InputPlace]:
 
 def listed(workflow: Workflow, places: Iterable[InputPlace]) -> str:
     """Return places for people: `KSampler (3.seed), Upscaler (12.seed)`."""
-    return some_of([f"{workflow.nodes[node].title} ({node}.{input})" for node, input in places])
+    named = (
+        (shortly(workflow.nodes[node].title), f"{shortly(node)}.{shortly(input)}")
+        for node, input in places
+    )
+    return some_of([f"{title} ({place})" for title, place in named])
+
+
+_MOST_COMPARED = 2000
+_LONGEST_COMPARED = 100
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean ...?`, or '' where nothing is near. Names in a file that somebody
+    dropped may be many and long, and comparing them takes time."""
+    if len(name) > _LONGEST_COMPARED:
+        return ""
+    short = (each for each in names if len(each) <= _LONGEST_COMPARED)
+    return did_you_mean(name, list(islice(short, _MOST_COMPARED)))
 
 
 def _samplers(workflow: Workflow) -> Iterator[Node]:

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdwatch.policy.job.name_checks import quoted
-from sdwatch.policy.job.schema import did_you_mean, some_of
+from sdwatch.policy.job.schema import some_of
 from sdwatch.policy.workflow.node_classes import InputRule, NodeClass, NodeClasses
-from sdwatch.policy.workflow.places import InputPlace
-from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of
+from sdwatch.policy.workflow.places import InputPlace, nearest_name
+from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of, shortly
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def misfits(
                     node.id,
                     "",
                     f"node {node.shown} sends pictures to a paid service; to allow that, name "
-                    f"{node.kind} in `allow`",
+                    f"{shortly(node.kind)} in `allow`",
                 )
             )
         found += _of_inputs(workflow, node, kind, classes, coming)
@@ -69,13 +69,11 @@ def _saves(node: Node, classes: NodeClasses) -> bool:
 def _missing_classes(workflow: Workflow, classes: NodeClasses) -> Iterator[Misfit]:
     for node in workflow.nodes.values():
         if node.kind not in classes:
-            near = did_you_mean(node.kind, classes) if len(classes) < 5000 else ""
-            yield Misfit(
-                node.id,
-                "",
-                f"this ComfyUI has no node class {node.kind}, which {node.shown} needs: is a "
-                f"custom node missing or broken?{near.removeprefix(';')}",
+            near = nearest_name(node.kind, classes).removeprefix(";")
+            missing = (
+                f"this ComfyUI has no node class {shortly(node.kind)}, which {node.shown} needs"
             )
+            yield Misfit(node.id, "", f"{missing}: is a custom node missing or broken?{near}")
 
 
 def _of_inputs(
@@ -88,7 +86,7 @@ def _of_inputs(
     for name, rule in kind.inputs.items():
         if name not in node.inputs:
             if rule.required and not rule.type.startswith(_DYNAMIC):
-                yield Misfit(node.id, name, f"node {node.shown} lacks its input {name}")
+                yield Misfit(node.id, name, f"node {node.shown} lacks its input {shortly(name)}")
             continue
         value = node.inputs[name]
         if (link := link_of(value)) is not None:
@@ -99,13 +97,14 @@ def _of_inputs(
             why = _wrong_value(value, rule)
         if why:
             is_name = link is None and rule.type == "COMBO"
-            yield Misfit(node.id, name, f"input {name} of node {node.shown} {why}", is_name)
+            words = f"input {shortly(name)} of node {node.shown} {why}"
+            yield Misfit(node.id, name, words, is_name)
 
 
 def _wrong_link(workflow: Workflow, link: Link, rule: InputRule, classes: NodeClasses) -> str:
     source = workflow.nodes.get(link.node)
     if source is None:
-        return f"is linked to node {link.node}, which is not there"
+        return f"is linked to node {shortly(link.node)}, which is not there"
     kind = classes.get(source.kind)
     if kind is None or not kind.outputs:
         return ""
@@ -163,7 +162,7 @@ _FEW = 12
 
 
 def _nearest(name: str, choices: tuple[str, ...]) -> str:
-    near = did_you_mean(name, choices)
+    near = nearest_name(name, choices)
     return near or (f"; it has {some_of(list(choices))}" if len(choices) <= _FEW else "")
 
 

@@ -52,7 +52,8 @@ class Node:
     @property
     def shown(self) -> str:
         """Return how messages name it: `3 (Positive)`, or its id if that is its title."""
-        return self.id if self.title == self.id else f"{self.id} ({self.title})"
+        id, title = shortly(self.id), shortly(self.title)
+        return id if title == id else f"{id} ({title})"
 
     def links(self) -> Iterator[tuple[str, Link]]:
         """Return each input that is a link, with its name."""
@@ -63,6 +64,15 @@ class Node:
     def values(self) -> dict[str, Any]:
         """Return the inputs that are no links."""
         return {name: v for name, v in self.inputs.items() if link_of(v) is None}
+
+
+_LONGEST_SHOWN = 60
+
+
+def shortly(name: str) -> str:
+    """Return a name in a workflow for a message: in one line, and not longer than a name is."""
+    words = " ".join(name.split())
+    return words if len(words) <= _LONGEST_SHOWN else f"{words[:_LONGEST_SHOWN]}…"
 
 
 @dataclass(frozen=True)
