@@ -16,7 +16,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from tests import warm
 from tests.death import Death, Points, Unsynced, listening
 from tests.helpers import KILL, UNHURRIED, ended_by
 from tests.monitored import Monitored, journal, monitored
-from tests.webui.comfy import MODEL
+from tests.webui.comfy import MODEL, node, txt2img
 
 JOB = """\
 stages:
@@ -56,14 +56,15 @@ stages:
 @dataclass(frozen=True)
 class Night:
     """A job of a night. `faults`: of the simulator, which is of this `kind`; `calls`: the stage of
-    each; `outside`: whether it takes lines and defaults from outside, which change before it
-    resumes."""
+    each, as the simulator names it; `outside`: whether it takes lines and defaults from outside,
+    which change before it resumes; `beside`: files of its folder."""
 
     job: str
     faults: str
     calls: Mapping[str, str]
     outside: bool = False
     kind: str = "forge"
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 _CRASH = "- {fault: sigkill-mid-step, when: {stage: img2img}, times: once}"
@@ -71,13 +72,36 @@ _CALLS = {"1.1": "txt2img", "2.1": "img2img", "3.1": "extra-single-image"}
 STAGES = Night(JOB, _CRASH, _CALLS)
 OF_COMFYUI = Night(JOB_OF_COMFYUI, _CRASH, _CALLS, kind="comfyui")
 """The same for a WebUI that has no checkpoint of its own, and keeps calls in a queue."""
+JOB_OF_WORKFLOWS = """\
+stages:
+  - workflow: {id: base, file: draw.json, set: {6.text: a castle}, seed: -1}
+  - workflow: {file: again.json, input: base}
+"""
+_AGAIN = {
+    **txt2img(steps=2, seed=6),
+    "5": node("LoadImage", image="any.png"),
+    "10": node("VAEEncode", pixels=["5", 0], vae=["4", 2]),
+}
+_AGAIN["3"]["inputs"]["latent_image"] = ["10", 0]
+WORKFLOWS = Night(
+    JOB_OF_WORKFLOWS,
+    _CRASH,
+    {"1.1": "txt2img", "2.1": "img2img"},
+    kind="comfyui",
+    beside={"draw.json": json.dumps(txt2img(steps=2)), "again.json": json.dumps(_AGAIN)},
+)
 MATRIX = Night(
     GRID,
     "- {fault: structured-500, when: {prompt: owl}, times: once}",
     {f"p{point}.1.1": "txt2img" for point in (1, 2, 3, 4)},
     outside=True,
 )
-NIGHTS = {"three stages": STAGES, "a matrix": MATRIX, "ComfyUI": OF_COMFYUI}
+NIGHTS = {
+    "three stages": STAGES,
+    "a matrix": MATRIX,
+    "ComfyUI": OF_COMFYUI,
+    "workflows": WORKFLOWS,
+}
 ON_DISK = (
     "append", "create", "link", "make_folder", "remove", "remove_folder", "rename", "sync",
     "sync_folder", "write",
@@ -111,7 +135,7 @@ class BrokenPromiseError(AssertionError):
 def count(root: Path, night: Night = STAGES) -> int:
     """How many points an undisturbed night has, from the monitor's start to its end."""
     with _spool(root, night) as spool, listening(Points(0, _never)) as points:
-        spool.drop("castle.yaml", night.job)
+        _drop(spool, night)
         spool.start(once=True)
         spool.ended()
         _check(spool, night)
@@ -122,7 +146,7 @@ def disturb(root: Path, number: int, how: How, night: Night = STAGES) -> str:
     """Let `how` happen at the point `number`, and another monitor resume; what the point was, or ''
     where it was never reached, or the disk has no part in it. Raises BrokenPromiseError."""
     with _spool(root, night) as spool:
-        spool.drop("castle.yaml", night.job)
+        _drop(spool, night)
         try:
             disturbed = _kill if how is How.KILL else _in_process
             reached = disturbed(spool, number, how)
@@ -138,11 +162,22 @@ def disturb(root: Path, number: int, how: How, night: Night = STAGES) -> str:
         return reached
 
 
+def _drop(spool: Monitored, night: Night) -> None:
+    if not night.beside:
+        spool.drop("castle.yaml", night.job)
+        return
+    folder = spool.root / "castle"
+    folder.mkdir()
+    for name, text in {**night.beside, "job.yaml": night.job}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    folder.rename(spool.inbox / folder.name)
+
+
 def die_at(root: Path, points: Points, night: Night = STAGES) -> None:
     """Let the monitor die where `points` says so, and another monitor resume. Raises AssertionError
     for what is not as it must be."""
     with _spool(root, night) as spool:
-        spool.drop("castle.yaml", night.job)
+        _drop(spool, night)
         with listening(points):
             spool.run_until(lambda: points.dead)
         gc.collect()

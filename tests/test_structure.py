@@ -37,12 +37,15 @@ FLOORS = (
     ("policy.report",),
     ("policy.failure",),
     ("policy.privacy",),
-    ("policy.workflow",),
-    ("policy.job",),
+    ("policy.workflow", "policy.job"),
     ("policy.kinds",),
     ("system",),
     ("errors",),
 )
+OF_ONE_ANOTHER = {"policy.workflow", "policy.job"}
+"""A stage may be a workflow, and a built-in workflow is made of a stage. No module of one depends
+on itself by way of the other, as the test of circles checks."""
+
 HOUSES = ("policy", "webui")
 """Folders whose own folders are rooms."""
 
@@ -126,6 +129,7 @@ def test_arrows_point_one_way() -> None:
         for name in on_floors()
         for imported in ours(name)
         if room(imported) not in ("", room(name))
+        if {room(imported), room(name)} != OF_ONE_ANOTHER
         if room(imported) == "simulator" or floor_of(imported) <= floor_of(name)
     ]
     assert not wrong

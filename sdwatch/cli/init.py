@@ -87,7 +87,8 @@ def main(args: argparse.Namespace) -> ExitCode:
     config = folder / CONFIG
     _write_new(config, with_install(config_text(name), webui))
     Spool(folder, "").prepare()
-    _add_files(folder, name)
+    checkpoint = checkpoint_in(webui)
+    _add_files(folder, name, checkpoint)
     print(f"Wrote {config}, and made inbox, working, done, failed and examples beside it.")
     print(f"{ALL_SETTINGS} explains every setting.")
     print(
@@ -100,6 +101,8 @@ def main(args: argparse.Namespace) -> ExitCode:
         _offer(found)
     elif webui is not None:
         _print_filled_in(webui)
+        if checkpoint:
+            print(f"The examples name its checkpoint {printable(checkpoint)}.")
     else:
         print(f"Now edit the lines marked EDIT in {config}: where your WebUI is, and its port.")
     print("Next:")
@@ -229,19 +232,44 @@ def _write_new(path: Path, text: str) -> None:
         file.write(text)
 
 
-def add_examples(target: Path, folders: Sequence[str]) -> None:
-    """Copy the jobs of these folders of config/examples into the folder `target`, made if need
-    be."""
+def add_examples(target: Path, folders: Sequence[str], checkpoint: str = "") -> None:
+    """Copy the jobs of these folders of config/examples into the folder `target`, made if need be.
+    `checkpoint`: the one that they name if they name one, '' to leave that to a person."""
     for name in folders:
         shutil.copytree(resources.config_folder() / "examples" / name, target, dirs_exist_ok=True)
+    for job in target.rglob("*.yaml") if checkpoint else ():
+        text = job.read_text(encoding="utf-8")
+        job.write_text(_with_checkpoint(text, checkpoint), encoding="utf-8", newline="\n")
 
 
-def _add_files(folder: Path, webui: str) -> None:
+_SETTING = re.compile(r"(?m)^( *)# (override_settings:\n *)# (  sd_model_checkpoint: ).*$")
+_SHORT_NAME = re.compile(r"(?m)^( *)# (checkpoint: ).*$")
+
+
+def _with_checkpoint(job: str, checkpoint: str) -> str:
+    """Return an example that names this checkpoint in the lines which leave that open."""
+    name = _quoted(checkpoint)
+    text = _SETTING.sub(lambda line: f"{line[1]}{line[2]}{line[3]}{name}", job)
+    return _SHORT_NAME.sub(lambda line: f"{line[1]}{line[2]}{name}", text)
+
+
+def checkpoint_in(webui: InstalledWebUI | None) -> str:
+    """Return the first checkpoint of an install whose jobs must name one; '' where it has none."""
+    if webui is None or not webui.kind.checkpoints:
+        return ""
+    try:
+        names = sorted(path.name for path in (webui.folder / webui.kind.checkpoints).iterdir())
+    except OSError:
+        return ""
+    return next((name for name in names if name.endswith((".safetensors", ".ckpt"))), "")
+
+
+def _add_files(folder: Path, webui: str, checkpoint: str) -> None:
     readme, examples = folder / "inbox" / "README.md", folder / "examples"
     if not readme.exists():
         readme.write_text(_INBOX_README, encoding="utf-8")
     if not examples.exists():
-        add_examples(examples, EXAMPLES[webui])
+        add_examples(examples, EXAMPLES[webui], checkpoint)
     if webui in MORE_EXAMPLES and not (more := folder / NEEDING_MORE).exists():
         add_examples(more, MORE_EXAMPLES[webui])
     if not (explained := folder / ALL_SETTINGS).exists():

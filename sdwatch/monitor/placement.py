@@ -12,7 +12,7 @@ can do it; where none can, to any lane, because the calls that are left may be p
 from __future__ import annotations
 
 from collections.abc import Collection, Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from sdwatch.errors import JobUnfitError, Problem
@@ -147,4 +147,4 @@ class Placement:
 
 
 def _on(names: Sequence[str], problem: Problem) -> Problem:
-    return Problem(problem.line, problem.column, f"{', '.join(names)}: {problem.message}")
+    return replace(problem, message=f"{', '.join(names)}: {problem.message}")

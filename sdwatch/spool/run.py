@@ -238,7 +238,10 @@ class Run:
             return self.seeds[number - 1]
         draw = random.Random(f"{self.random_seed}/{points.chance(point)}/{number}")
         seeds = draw_seeds(stage, lambda: draw.randint(0, MAX_SEED))
-        return counted_on(seeds, stage, points.seed_steps(point))
+        steps = points.seed_steps(point)
+        if seeds and stage.workflow and not seeds.drawn:  # nearly each of its files gives one
+            steps += points.repetition(point)
+        return counted_on(seeds, stage, steps)
 
     def values_of(self, point: int) -> dict[str, str]:
         """Return the values of a point, as texts."""
@@ -366,7 +369,7 @@ class Run:
                 "name": job.name,
                 "priority": job.priority,
                 "stages": [
-                    {stage.kind: stage.texts | _seed_fields(seeds)}
+                    {stage.kind: stage.texts | (seeds.as_fields() if seeds else {})}
                     for stage, seeds in zip(job.stages, self.seeds or [None] * 100, strict=False)
                 ],
                 **self._points_of(job),
@@ -393,10 +396,6 @@ class Run:
             return  # somebody edited it
         about.pop("calls", None)  # of a manifest that was written in another form
         write_manifest(self.folder, about | outputs_of(self.ledger), self._calls())
-
-
-def _seed_fields(seeds: Seeds | None) -> dict[str, int]:
-    return {"seed": seeds.seed, "subseed": seeds.subseed} if seeds else {}
 
 
 def is_cancelled(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from sdwatch.policy.job.payload import Call, own_images
 from sdwatch.policy.job.picture import size_of
 from sdwatch.policy.job.scripts import SCRIPT_FIELDS, with_images
 from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.workflow_stage import StageWorkflow
 from sdwatch.policy.report.envelope import (
     lost_image_envelope,
     no_picture_envelope,
@@ -37,6 +38,8 @@ class Payloads:
         """Return the call's fields with its images in them. Raises CallFailedError for an image
         that is gone, or no image."""
         own = bool(own_images(stage))
+        if stage.workflow is not None:
+            return self._workflow(stage.workflow, call, own)
         images = self._read_all(call, call.images, own)
         payload = dict(call.fields)
         if mask := payload.get("mask"):
@@ -49,6 +52,12 @@ class Payloads:
             # Without a size a WebUI squeezes every image to 512x512 (measured).
             payload |= _size_of(images[0])
         return payload
+
+    def _workflow(self, workflow: StageWorkflow, call: Call, own: bool) -> dict[str, Any]:
+        fixed = self._read_all(call, list(workflow.images.values()), own=True)
+        images = [*fixed, *self._read_all(call, call.images, own)]
+        carried = workflow.call(call.fields.get("seed")).as_payload()
+        return {**call.fields, **carried, **STAGES[call.kind].carrying(list(map(_encoded, images)))}
 
     def _script_images(self, call: Call, stage: Stage) -> dict[str, Any]:
         """Return the scripts' arguments with the job's images instead of their names. Each image is

@@ -68,5 +68,5 @@ def _seed_of(call: Call, index: int) -> int | None:
     seed = call.fields.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool):
         return None
-    varies = (call.fields.get("subseed_strength") or 0) > 0
+    varies = (call.fields.get("subseed_strength") or 0) > 0 or STAGES[call.kind].runs_workflow
     return seed if varies else seed + index

@@ -10,7 +10,7 @@ import pytest
 from sdwatch.system import disk
 from sdwatch.system.failpoints import Failpoint, failpoint
 from tests.death import Points, Unsynced, listening
-from tests.every_point import IN_PROCESS, MATRIX, OF_COMFYUI, How, count, disturb
+from tests.every_point import IN_PROCESS, MATRIX, OF_COMFYUI, WORKFLOWS, How, count, disturb
 
 POINTS = 151
 """About as many as a night has; one that is not reached is an undisturbed night."""
@@ -69,6 +69,20 @@ def test_nothing_is_lost_or_doubled_at_this_point_of_a_comfyui(
     tmp_path: Path, number: int, how: How
 ) -> None:
     disturb(tmp_path, number, how, OF_COMFYUI)
+
+
+POINTS_OF_WORKFLOWS = [
+    (draw.randrange(30, 120), how)
+    for how in (How.KEPT, How.LOST, How.KILL, How.KILL)
+    if how in (*IN_PROCESS, How.KILL)
+]
+
+
+@pytest.mark.parametrize(("number", "how"), POINTS_OF_WORKFLOWS)
+def test_nothing_is_lost_or_doubled_at_this_point_of_a_job_with_workflows(
+    tmp_path: Path, number: int, how: How
+) -> None:
+    disturb(tmp_path, number, how, WORKFLOWS)
 
 
 @pytest.mark.posix_only("a power cut is made with functions relative to a folder")

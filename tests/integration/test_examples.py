@@ -11,15 +11,19 @@ from pathlib import Path
 import pytest
 
 from sdwatch.cli.check import check_jobs
-from sdwatch.cli.init import EXAMPLES, MORE_EXAMPLES, WEBUIS, add_examples
+from sdwatch.cli.find_webuis import InstalledWebUI
+from sdwatch.cli.init import EXAMPLES, MORE_EXAMPLES, WEBUIS, add_examples, checkpoint_in
 from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.preflight import check_against
 from sdwatch.policy.job.when import local
+from sdwatch.policy.kinds.table import KINDS
 from sdwatch.spool.new_jobs import read_job_at
 from sdwatch.system.clock import SystemClock
 from tests.facts.catalogues import catalogue
+from tests.integration.test_comfyui import comfyui
 from tests.integration.test_times_of_jobs import SetClock
 from tests.monitored import Monitored, journal, monitored
+from tests.webui.comfy import MODEL
 
 INSTALLED = {
     "checkpoints": ["sd_xl_base_1.0", "sd_xl_refiner_1.0", "flux1-dev-Q8_0"],
@@ -166,6 +170,38 @@ def test_the_examples_that_are_written_for_a_webui_run_on_it(tmp_path: Path, web
     with monitored(tmp_path, flags=("--kind", webui, "--step-time", "0")) as spool:
         runs = run_all(spool, tmp_path / "examples")
         assert runs.keys() >= {"castle in three stages", "hires"}
+
+
+PICTURES_OF_COMFYUI = {
+    "castle": 1,
+    "castle by a workflow": 4,
+    "castles by night": 20,
+    "photos repainted": 2,
+    "sketch": 2,
+}
+
+
+def test_all_examples_run_on_a_comfyui_that_has_a_checkpoint(tmp_path: Path) -> None:
+    """As `init` writes them where it finds an install."""
+    installed = tmp_path / "installed"
+    (installed / "models/checkpoints/sd15").mkdir(parents=True)
+    for name in ("simulated-a.safetensors", "another.safetensors.part", "put_checkpoints_here"):
+        (installed / "models/checkpoints" / name).touch()
+    checkpoint = checkpoint_in(InstalledWebUI(installed, KINDS["comfyui"]))
+    assert checkpoint == MODEL
+    add_examples(tmp_path / "examples", EXAMPLES["comfyui"], checkpoint)
+    with comfyui(tmp_path, "--step-time", "0") as spool:
+        runs = run_all(spool, tmp_path / "examples")
+        assert {name: len(pictures_of(run)) for name, run in runs.items()} == PICTURES_OF_COMFYUI
+        assert (runs["castle by a workflow"] / "contact_sheet.jpg").is_file()
+
+
+def test_where_no_checkpoint_is_known_the_examples_leave_it_to_a_person(tmp_path: Path) -> None:
+    assert checkpoint_in(None) == ""
+    assert checkpoint_in(InstalledWebUI(tmp_path, KINDS["comfyui"])) == ""
+    add_examples(tmp_path, EXAMPLES["comfyui"])
+    assert "# checkpoint:" in (tmp_path / "workflow/job.yaml").read_text(encoding="utf-8")
+    assert check_jobs([p for p in tmp_path.iterdir() if p.suffix != ".md"], JobRules()) == 0
 
 
 def test_the_simulator_gets_the_examples_of_the_kind_that_it_plays() -> None:

@@ -243,6 +243,15 @@ def _wanted(payload: Mapping[str, Any], given: Size) -> list[Size]:
     return [(width, height)] if payload.get("upscaling_crop", True) else [(width, height), whole]
 
 
+# -- what a workflow of the job's own saved
+
+
+def _saved(payload: Mapping[str, Any], made: ReplyContents) -> list[Finding]:
+    """Only the workflow knows what else it makes; NaNs come out as a black picture (measured)."""
+    del payload
+    return _colours(made.pictures, "one_colour")
+
+
 # -- names and seed: what the WebUI says it used
 
 
@@ -371,4 +380,5 @@ def failed_extensions(log: Sequence[str], payload: Mapping[str, Any]) -> list[Fi
 CHECKS: Mapping[Makes, Callable[[Mapping[str, Any], ReplyContents], list[Finding]]] = {
     Makes.GENERATED: _generated,
     Makes.ENLARGED: _enlarged,
+    Makes.SAVED: _saved,
 }

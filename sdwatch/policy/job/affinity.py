@@ -30,13 +30,15 @@ def needed_first(job: Job) -> str | None:
 def left_loaded(job: Job) -> str | None:
     """Return the checkpoint that the last call of a job needs; None if no call needs one, so that
     what is loaded stays."""
-    needed = [_needed(stage) for stage in job.stages if STAGES[stage.kind].has_steps]
+    needed = [each for stage in job.stages if (each := _needed(stage)) is not None]
     return needed[-1] if needed else None
 
 
 def _needed(stage: Stage) -> str | None:
     if not STAGES[stage.kind].has_steps:
         return None
+    if stage.workflow is not None:
+        return str(stage.workflow.value("checkpoint") or "") or None
     named = (stage.fields.get("override_settings") or {}).get(CHECKPOINT)
     return named if isinstance(named, str) else DEFAULT
 

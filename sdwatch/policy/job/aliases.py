@@ -92,6 +92,33 @@ def misspells(name: str, known: Collection[str]) -> bool:
     return name not in _ALSO_THERE and bool(difflib.get_close_matches(name, known, 1, _MISSPELT))
 
 
+def _in_workflow(name: str, known: Collection[str]) -> str:
+    """Return the hint for a stage that takes the inputs of any node, by another field."""
+    if meant := _OF_WORKFLOWS.get(name):
+        return f'; did you mean "{meant}"?'
+    if difflib.get_close_matches(name, known, 1, 0.75):
+        return ""
+    return "; an input of a node stands below `set`, as `set: {KSampler.denoise: 0.5}`"
+
+
+_OF_WORKFLOWS = {
+    alias: name
+    for names, name in {
+        "cfg_scale guidance guidance_scale": "cfg",
+        "ckpt ckpt_name model sd_model_checkpoint": "checkpoint",
+        "n_iter count batch_count repeats": "repeat",
+        "image init_image init_images": "images",
+        "workflow workflow_file path json": "file",
+        "inputs values overrides nodes": "set",
+        "positive text": "prompt",
+        "negative": "negative_prompt",
+        "noise_seed": "seed",
+        "save output": "outputs",
+        "from": "input",
+    }.items()
+    for alias in names.split()
+}
+
 _ALSO_THERE = ("seed_enable_extras", "hr_resize_mode", "hr_denoising_strength", "resize_mode")
 """Fields of some WebUI that are only like another."""
 
@@ -104,6 +131,8 @@ def where_it_goes(name: str, stage: str) -> str:
     known = here.fields.model_fields if here else {}
     if folded in known:
         return f'; did you mean "{folded}"?'
+    if here and here.runs_workflow:
+        return _in_workflow(folded, known)
     meant = _FIELDS.get(folded, folded)
     if meant in known:
         return f'; did you mean "{meant}"?'

@@ -70,11 +70,17 @@ def _of_stages(stages: Sequence[Stage], sizes: Mapping[str, Size]) -> Counter[Ca
         stage, own = planned.stage, own_images(planned.stage)
         source = sizes.get(own[0]) if own else made.get(planned.source)
         size = made[planned.number] = _made_of(stage, source)
-        steps = stage.fields.get("steps") if STAGES[stage.kind].has_steps else None
+        steps = _steps_of(stage)
         pictures = planned.pictures // planned.calls if planned.calls else 1
         each = CallSize(stage.kind, size[0] * size[1] if size else None, steps, pictures)
         found[each] += planned.calls
     return found
+
+
+def _steps_of(stage: Stage) -> int | None:
+    if stage.workflow is not None:
+        return _whole(stage.workflow.value("steps"))
+    return stage.fields.get("steps") if STAGES[stage.kind].has_steps else None
 
 
 def _made_of(stage: Stage, source: Size | None) -> Size | None:
@@ -82,6 +88,9 @@ def _made_of(stage: Stage, source: Size | None) -> Size | None:
     kind, fields = STAGES[stage.kind], stage.fields
     if kind.makes is Makes.ENLARGED:
         return upscaled(source, fields)[1]
+    if stage.workflow is not None:
+        sides = [_whole(stage.workflow.value(side)) for side in ("width", "height")]
+        return (sides[0], sides[1]) if sides[0] and sides[1] else None
     width, height = fields.get("width"), fields.get("height")
     if width or height or not kind.needs_image:
         source = (width or DEFAULT_SIDE, height or DEFAULT_SIDE)

@@ -17,6 +17,7 @@ from sdwatch.policy.job.stage_kinds import API, STAGES, StageKind, with_scripts
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_by_routes, kind_of_bare_404
 from sdwatch.policy.kinds.unknown import UNKNOWN
+from sdwatch.policy.workflow.node_classes import NodeClasses
 
 LISTS = (
     "sd-models", "samplers", "schedulers", "upscalers", "latent-upscale-modes", "scripts",
@@ -24,7 +25,10 @@ LISTS = (
 )  # fmt: skip
 """Routes, the more important first."""
 
-CHANGING = frozenset(LISTS) - {
+NODE_CLASSES = "object_info"
+"""What a WebUI that queues workflows has instead."""
+
+CHANGING = frozenset((*LISTS, NODE_CLASSES)) - {
     "samplers", "schedulers", "scripts", "script-info", "latent-upscale-modes",
 }  # fmt: skip
 """Those that may have another name in them while the WebUI runs: files, and titles of files,
@@ -116,6 +120,7 @@ class Catalogue:
     and that do not enlarge, as those whose weights cannot be loaded, each with why. `rate_limit`:
     SD.Next's, in its units a minute (a picture costs 5); 0: none; None: not known. `refuses`:
     returns which of a stage's fields have no counterpart on it, each with why; '' for all of it.
+    `classes`: of nodes, of one that queues workflows; None: not known.
     """
 
     kind: Kind = UNKNOWN
@@ -128,10 +133,11 @@ class Catalogue:
     useless: Mapping[str, str] = field(default_factory=dict)
     rate_limit: int | None = None
     refuses: Refusals | None = None
+    classes: NodeClasses | None = None
 
-    def with_refusals(self, refuses: Refusals) -> Catalogue:
-        """Return the catalogue with what its WebUI cannot do of a stage."""
-        return replace(self, refuses=refuses)
+    def with_classes(self, classes: NodeClasses, refuses: Refusals) -> Catalogue:
+        """Return the catalogue with its WebUI's nodes, and what that cannot do of a stage."""
+        return replace(self, classes=classes, refuses=refuses)
 
     def with_list(self, route: str, body: Any) -> Catalogue:
         """Return the catalogue with what this route answered. Raises ValueError where that is no

@@ -68,11 +68,11 @@ _JPEG = re.compile(r"/9j/[A-Za-z0-9+/\s]{40,}={0,2}")  # as base64, which looks 
 
 _NO_TEXT = re.compile(r"(true|false|yes|no|on|off|[-+.0-9e]*)")
 
-_HINT = ' (to permit it, name it under "allow" in the config)'
+HINT = ' (to permit it, name it under "allow" in the config)'
 
 # Free text, or told of elsewhere.
 _NOT_NAMES = (
-    *PROMPTS, "comments", "name", *IMAGE_FIELDS, "input", "payload", "outputs",
+    *PROMPTS, "comments", "name", *IMAGE_FIELDS, "input", "payload", "outputs", "set",
 )  # fmt: skip
 
 # Fields that are refused but for these values, and why. `do_not_save_samples: false` is not here:
@@ -140,8 +140,8 @@ def beyond_in(key: Scalar, value: Node, rules: JobRules) -> Iterator[tuple[Node,
         return
     name = key.text.lower()
     why = next((why for rule, why in _SETTINGS if re.fullmatch(rule, name, re.DOTALL)), "")
-    if why or _place_in(key.text):
-        yield key, f"{_named(key.text)} is refused: {why or 'it is a place'}{_HINT}"
+    if why or place_in(key.text):
+        yield key, f"{_named(key.text)} is refused: {why or 'it is a place'}{HINT}"
     elif not name.endswith("prompt"):
         yield from _places(value, key.text)
         yield from _files(value, key.text, lambda _: False)
@@ -150,7 +150,7 @@ def beyond_in(key: Scalar, value: Node, rules: JobRules) -> Iterator[tuple[Node,
 def _field(name: str, node: Node) -> Iterator[tuple[Node, str]]:
     fine, why = _FIELDS[name]
     if isinstance(node, Scalar) and not node.is_null and node.text.lower() not in fine:
-        yield node, f'"{name}" is refused: {why}{_HINT}'
+        yield node, f'"{name}" is refused: {why}{HINT}'
 
 
 def _settings(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
@@ -160,7 +160,7 @@ def _settings(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
         name = key.text.lower()
         why = next((why for rule, why in _SETTINGS if re.fullmatch(rule, name, re.DOTALL)), "")
         if why:
-            yield key, f"{_named(key.text)} is refused: {why}{_HINT}"
+            yield key, f"{_named(key.text)} is refused: {why}{HINT}"
         else:
             yield from _places(value, key.text)
 
@@ -180,7 +180,7 @@ def _script(node: Node, rules: JobRules) -> Iterator[tuple[Node, str]]:
         return
     for name, why in _SCRIPTS:
         if node.text.lower().startswith(name):
-            yield node, f'the script "{name}" is refused: {why}{_HINT}'
+            yield node, f'the script "{name}" is refused: {why}{HINT}'
             return
     yield from _places(node, "script_name")
 
@@ -193,13 +193,13 @@ def _places(node: Node, within: str) -> Iterator[tuple[Node, str]]:
     elif isinstance(node, Mapping):
         for key, value in node.entries:
             if _PLACE.fullmatch(key.text.lower()) and _is_text(value):
-                yield value, f"{_named(key.text)} names a place on the WebUI's disk{_HINT}"
+                yield value, f"{_named(key.text)} names a place on the WebUI's disk{HINT}"
             elif not key.text.lower().endswith("prompt"):
                 yield from _places(value, within)
-    elif not node.is_null and (what := _place_in(node.text)):
+    elif not node.is_null and (what := place_in(node.text)):
         bare = _bare_name(node.text)
         instead = f'write its bare name, "{bare}"' if bare else "use a name that the WebUI lists"
-        yield node, f"{_named(within)} contains {what}; {instead}{_HINT}"
+        yield node, f"{_named(within)} contains {what}; {instead}{HINT}"
 
 
 def _files(node: Node, within: str, is_own: Callable[[str], bool]) -> Iterator[tuple[Node, str]]:
@@ -208,12 +208,12 @@ def _files(node: Node, within: str, is_own: Callable[[str], bool]) -> Iterator[t
     (see name_checks.py); what is in the place of an image is a file of the job (see scripts.py)."""
     why = (
         f"{_named(within)} contains a path, and the WebUI would open that file on its own disk; to "
-        f"name an image of the job, use an image key such as `image:`{_HINT}"
+        f"name an image of the job, use an image key such as `image:`{HINT}"
     )
     for scalar, place in texts_below(node, prompts=False):
         text = scalar.text
         is_image = is_name(text, place) and (place is Where.IMAGE or is_own(text))
-        if not (scalar.is_null or is_image or _place_in(text)) and any(
+        if not (scalar.is_null or is_image or place_in(text)) and any(
             is_data(file) for inner, _ in texts_in(text) for file in files_named_in(inner)
         ):
             yield scalar, why
@@ -230,6 +230,11 @@ def _bare_name(path: str) -> str:
     return found[1] if found else ""
 
 
+def is_named_as_place(name: str) -> bool:
+    """Return whether an argument says by its name that it is a place on the WebUI's disk."""
+    return _PLACE.fullmatch(name.lower()) is not None
+
+
 def _is_text(node: Node) -> bool:
     """Return whether it says anything but yes, no or a number."""
     return (
@@ -244,7 +249,7 @@ def _named(name: str) -> str:
     return f'"{name}"' if re.fullmatch(r"\w{1,60}", name) else shown(name)
 
 
-def _place_in(text: str) -> str:
+def place_in(text: str) -> str:
     """Return what kind of place a text is, or one that it holds as JSON; else an empty text."""
     return next(filter(None, (_place(inner) for inner, _ in texts_in(text))), "")
 

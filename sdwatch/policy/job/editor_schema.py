@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from sdwatch.policy.job.forms import MAX_STAGES, LongForm, ShortForm
 from sdwatch.policy.job.graph import NOT_IN_PAYLOAD
+from sdwatch.policy.job.result import ResultFields
 from sdwatch.policy.job.stage_kinds import STAGE_NAMES, STAGES, TXT2IMG, StageKind
 
 Schema: TypeAlias = dict[str, Any]
@@ -105,7 +106,7 @@ def _definitions() -> Schema:
         about = {"description": f"POST {kind.route}."}
         definitions[kind.name] = {**about, **fields, "type": _OBJECT_OR_NULL}
     either: Schema = {}
-    for kind in STAGES.values():
+    for kind in (kind for kind in STAGES.values() if not kind.runs_workflow):
         for name, field in _fields_by_reference(kind).items():
             either[name] = {"anyOf": [either[name], field]} if name in either else field
     definitions["defaults"] = {
@@ -148,7 +149,7 @@ def _fields_of(model: type[BaseModel], definitions: Schema) -> Schema:
     for name in fields.keys() & {"payload", "defaults"}:
         about = fields[name]["description"]
         fields[name] = {"description": about, "$ref": f"#/$defs/{name}"}
-    if "outputs" in fields:  # a name, or `off`, may stand for the whole
+    if issubclass(model, ResultFields):  # a name, or `off`, may stand for the whole
         names = definitions["OutputFields"]["properties"]["name"]["anyOf"]
         fields["outputs"]["anyOf"] = [{"$ref": "#/$defs/OutputFields"}, {"type": _NO_TEXT}, *names]
     return made
@@ -170,7 +171,10 @@ def _field(field: Schema) -> Schema:
 def _forms(kind: Schema) -> Iterator[Schema]:
     """Yield the ways in which a value of this kind is written."""
     name = kind.get("type")
-    if name == "array":
+    if "anyOf" in kind:
+        for each in kind["anyOf"]:
+            yield from _forms(each)
+    elif name == "array":
         items = kind.get("items", {})
         forms = list(_forms(items)) if items else [{}]
         yield {**kind, "items": forms[0] if len(forms) == 1 else {"anyOf": forms}}

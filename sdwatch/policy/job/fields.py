@@ -8,11 +8,22 @@ is here only where both are known to fail or to return nonsense without it. `fir
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
-from sdwatch.policy.job.schema import NUMBER, ONE_OR_MORE, WHOLE, Free, Number, Whole, Written
+from sdwatch.policy.job.schema import (
+    NUMBER,
+    ONE_OR_MORE,
+    WHOLE,
+    Free,
+    Number,
+    Reading,
+    Whole,
+    Written,
+    must_be,
+    reading,
+)
 
 Share = Annotated[float, Field(ge=0, le=1), NUMBER]
 AtLeastOne = Annotated[int, Field(ge=1), WHOLE]
@@ -32,6 +43,11 @@ class StageFields(Written):
         description="A name for this stage, for the `input` of later ones: letters, digits, `_` "
         "and `-`.",
     )
+
+
+class RouteFields(StageFields):
+    """The same, of a stage with a route of /sdapi."""
+
     payload: dict[str, Free] | None = Field(
         None, description="Fields of the WebUI that sdwatch does not know, sent as they are."
     )
@@ -54,7 +70,7 @@ class InputFields(StageFields):
     )
 
 
-class GenerationFields(StageFields):
+class GenerationFields(RouteFields):
     """What txt2img and img2img have in common."""
 
     prompt: str | None = Field(None, description="What to draw.")
@@ -178,7 +194,7 @@ class Img2ImgFields(GenerationFields, InputFields):
     include_init_images: bool | None = None
 
 
-class ExtraSingleImageFields(InputFields):
+class ExtraSingleImageFields(InputFields, RouteFields):
     """POST /sdapi/v1/extra-single-image. `image` is the name of an image of the job folder."""
 
     image: str | None = Field(
@@ -203,3 +219,94 @@ class ExtraSingleImageFields(InputFields):
         None, description="How much of the second one."
     )
     upscale_first: bool | None = None
+
+
+_LARGEST_SEED = 2**64 - 1  # of ComfyUI
+
+
+def _seed(text: str) -> int:
+    if not re.fullmatch(r"(-1|[0-9]{1,20})(\.0+)?", text):
+        raise ValueError(text)
+    return int(text.partition(".")[0])
+
+
+WorkflowSeed = Annotated[
+    int, Field(ge=-1, le=_LARGEST_SEED), reading(_seed, "a whole number, or -1")
+]
+
+
+_MOST_IMAGES = 10_000
+
+
+def _images(value: object) -> object:
+    """Return the images for one place, or those by place."""
+    if isinstance(value, dict) and value and all(isinstance(v, str) for v in value.values()):
+        return {str(place): str(name) for place, name in value.items()}
+    listed = [value] if isinstance(value, str) else value
+    if (
+        isinstance(listed, list)
+        and 0 < len(listed) <= _MOST_IMAGES
+        and all(isinstance(v, str) for v in listed)
+    ):
+        return list(map(str, listed))
+    raise must_be(_IMAGES.allowed)
+
+
+_IMAGES = Reading(
+    _images,
+    allowed="an image of the job folder, a list of them, or a mapping of inputs to images",
+)
+_AS_SCHEMA = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},  # or one, see editor_schema
+        {
+            "type": "object",
+            "additionalProperties": {"type": ["string", "number", "boolean"]},
+            "minProperties": 1,
+        },
+    ]
+}
+
+
+class WorkflowFields(InputFields):
+    """A workflow of ComfyUI, beside job.yaml. Its file has a value for each input; what is here
+    stands instead of these."""
+
+    file: str | None = Field(
+        None,
+        description="The workflow: a file of the job folder that ComfyUI's menu Workflow → Export "
+        "(API) wrote.",
+    )
+    set: Annotated[dict[str, Free], Field(max_length=1000)] | None = Field(
+        None,
+        description="Values for its inputs: the node by its title or id, a dot, the input, as "
+        '`Positive.text: a castle` or `"5.width": 1216`.',
+    )
+    prompt: str | None = Field(
+        None, description="For the one text that reaches a sampler as its positive prompt."
+    )
+    negative_prompt: str | None = Field(None, description="The same for the negative one.")
+    seed: WorkflowSeed | None = Field(
+        None, description="For its one seed. -1: another one each time. Default: as in the file."
+    )
+    steps: AtLeastOne | None = Field(None, description="For its one input `steps`.")
+    cfg: Number | None = Field(None, description="For its one input `cfg`.")
+    width: AtLeastOne | None = Field(None, description="In pixels, of its one empty latent image.")
+    height: AtLeastOne | None = Field(None, description="The same.")
+    checkpoint: str | None = Field(None, description="For its one input `ckpt_name`.")
+    images: Annotated[Any, _IMAGES, WithJsonSchema(_AS_SCHEMA)] | None = Field(
+        None,
+        description="Images of the job folder for its one node that loads one: a call for each. Or "
+        "`{Pose.image: pose.png}`: for these inputs, in every call.",
+    )
+    repeat: Annotated[int, Field(ge=1, le=1000), WHOLE] | None = Field(
+        None, description="How often it is run, each time with the next seed."
+    )
+    outputs: Annotated[list[str], Field(min_length=1, max_length=100), ONE_OR_MORE] | None = Field(
+        None,
+        description="The nodes, by title or id, whose pictures are taken. Default: all that save "
+        "to the output folder; a preview does not.",
+    )
+    allow: Annotated[list[str], Field(max_length=100), ONE_OR_MORE] | None = Field(
+        None, description="Classes of nodes that send what they get to a paid service."
+    )

@@ -47,6 +47,13 @@ class StageForms:
 
     def parts_of(self, root: Mapping, keys: Keys) -> tuple[list[Part], Mapping]:
         """Return the stages as written, and the job's own fields."""
+        if _is_workflow(root):
+            self._fail(
+                root,
+                "this is a workflow of ComfyUI and no job: put it into a folder with a job.yaml "
+                "that names it, as `stages:` with `- workflow: {file: NAME.json}`",
+            )
+            return [], replace(root, entries=())
         head = tuple(entry for entry in root.entries if entry[0].text in Header.model_fields)
         rest = tuple(entry for entry in root.entries if entry[0].text not in Header.model_fields)
         parts_of = self._long_form if "stages" in keys else self._short_form
@@ -54,8 +61,8 @@ class StageForms:
 
     def _short_form(self, root: Mapping, keys: Keys) -> list[Part]:
         """Find one txt2img stage, with its fields at the top level."""
-        if any(key in STAGE_NAMES for key in keys):
-            self._fail(root, 'put the stage into a list under "stages:", as `- txt2img:`')
+        if (given := next((key for key in keys if key in STAGE_NAMES), None)) is not None:
+            self._fail(root, f'put the stage into a list under "stages:", as `- {given}:`')
             return []
         prompt = keys.get("prompt")
         misspelt = prompt is None and any('"prompt"' in nearest(key, ("prompt",)) for key in keys)
@@ -113,6 +120,15 @@ class StageForms:
 
     def _fail(self, node: Node, message: str) -> None:
         self.problems.append(Problem(node.line, node.column, message))
+
+
+def _is_workflow(root: Mapping) -> bool:
+    """Return whether somebody dropped a workflow, exported in whichever form."""
+    keys = {key.text for key, _ in root.entries}
+    nodes = (value for _, value in root.entries if isinstance(value, Mapping))
+    return {"nodes", "links"} <= keys or any(
+        key.text == "class_type" for node in nodes for key, _ in node.entries
+    )
 
 
 def _kinds() -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from sdwatch.policy.job import document
 from sdwatch.policy.job.confinement import JobRules, beyond_in
 from sdwatch.policy.job.document import Node, Scalar
-from sdwatch.policy.job.fields import ID, InputFields, StageFields
+from sdwatch.policy.job.fields import ID, InputFields, RouteFields
 from sdwatch.policy.job.job_images import (
     JobImages,
     images_in,
@@ -27,7 +27,7 @@ from sdwatch.policy.job.schema import found, nearest
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.job.template import Part
 
-OWN = frozenset({*StageFields.model_fields, *InputFields.model_fields})
+OWN = frozenset({*RouteFields.model_fields, *InputFields.model_fields})
 """Fields of a stage that are for sdwatch, and are not sent."""
 
 _NOT_MEASURED = "it takes an image, and what a WebUI does with a text there was not measured"
@@ -46,8 +46,10 @@ _DECIDED: Mapping[str, str] = {
 }
 """Fields of a payload that sdwatch decides about, and why."""
 
+_WITH_PAYLOAD = [kind for kind in STAGES.values() if not kind.runs_workflow]
+
 NOT_IN_PAYLOAD = frozenset(
-    {*_DECIDED, *(name for kind in STAGES.values() for name in kind.fields.model_fields)}
+    {*_DECIDED, *(name for kind in _WITH_PAYLOAD for name in kind.fields.model_fields)}
 )
 
 
@@ -133,7 +135,7 @@ class LinkReader:
         inputs: tuple[str, ...] = ()
         node = nodes.get("input")
         if isinstance(node, Scalar) and not node.is_null:
-            if own in nodes and part.gives(own):
+            if part.gives(own) and not isinstance(nodes[own], document.Mapping):
                 self._fail(node, f'give "input" or "{own}", not both', False)
             else:
                 source, inputs = self._input(node, number)
@@ -208,7 +210,7 @@ def refused(payload: document.Mapping, rules: JobRules) -> Iterator[tuple[Node, 
     """Yield what a payload may not have: what sdwatch decides about or checks, and what reaches
     beyond the job."""
     for key, value in payload.entries:
-        kinds = [kind for kind in STAGES.values() if key.text in kind.fields.model_fields]
+        kinds = [kind for kind in _WITH_PAYLOAD if key.text in kind.fields.model_fields]
         if why := _DECIDED.get(key.text):
             yield key, f"payload cannot set {key.text}: {why}"
         elif kinds:

@@ -57,6 +57,8 @@ from sdwatch.policy.job.stage_kinds import (
 )
 from sdwatch.policy.job.template import Part, Template, with_fixed
 from sdwatch.policy.job.wildcards import Wildcards
+from sdwatch.policy.job.workflow_reach import reaching
+from sdwatch.policy.job.workflow_stage import StageWorkflow, WorkflowReader
 
 _MOST_SAMPLES = 200
 _MOST_PROBLEMS = 100
@@ -77,7 +79,7 @@ class Stage:
     Images are names within the job folder: `init_images` (a list), `image`, `mask`;
     `script_images` are those in the arguments of its scripts. `line`: where the stage starts in its
     file; `node`: it, as it was written, for the places of its values. `links`: whose images it
-    takes.
+    takes. `workflow`: of one that runs the job's own.
     """
 
     kind: str
@@ -86,6 +88,7 @@ class Stage:
     node: Node | None = dataclass_field(default=None, compare=False, repr=False)
     script_images: tuple[str, ...] = ()
     links: Links = Links()  # noqa: RUF009 - it is frozen
+    workflow: StageWorkflow | None = dataclass_field(default=None, compare=False, repr=False)
 
     @property
     def texts(self) -> dict[str, Any]:
@@ -203,8 +206,15 @@ def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) ->
 def image_names(stage: Stage) -> list[str]:
     """Return the images of the job folder that a stage names, in the order of its fields."""
     given = [stage.fields[key] for key in IMAGE_FIELDS if key in stage.fields]
-    names = [name for one in given for name in ([one] if isinstance(one, str) else one)]
+    names = [name for one in given for name in _names_in(one)]
     return [*names, *stage.links.inputs, *stage.script_images]
+
+
+def _names_in(images: Any) -> list[str]:
+    """Return the images that a field names: one, several, or by their places."""
+    if isinstance(images, str):
+        return [images]
+    return list(images.values() if isinstance(images, dict) else images)
 
 
 class _JobReader:
@@ -221,6 +231,7 @@ class _JobReader:
         self.ids = StageIds()
         self.numbers: dict[tuple[int, int], int] = {}  # of stages, by the place of their key
         self.sources = Sources()
+        self.workflows = WorkflowReader(files, self.sources, self.named.update, self.report)
 
     def job(self, root: Node, default_name: str) -> Job:
         if not isinstance(root, document.Mapping):
@@ -324,14 +335,25 @@ class _JobReader:
         """Read the fields of a stage."""
         if first:
             self.check_source(part)
-        fields = self.fields(part.node, part.model, part.what)
+        may_be_dump = not part.kind.runs_workflow
+        fields = self.fields(part.node, part.model, part.what, may_be_dump=may_be_dump)
         given = {key: fields.pop(key) for key in OWN if key in fields}
         number = self.numbers[part.key.line, part.key.column]
         reader = LinkReader(self.ids, self.images, self.rules, self.report, self.named.update)
         links = reader.read(part, number, given)
         node = replace(part.node, line=part.key.line, column=part.key.column)
         images = self.script_images(fields)
-        return Stage(part.kind.name, fields, part.key.line, node, images, links)
+        workflow = self.workflow(part, links, fields) if part.kind.runs_workflow else None
+        return Stage(part.kind.name, fields, part.key.line, node, images, links, workflow)
+
+    def workflow(self, part: Part, links: Links, fields: dict[str, Any]) -> StageWorkflow | None:
+        """Read the workflow of a stage."""
+        workflow = self.workflows.read(part, links, fields)
+        if workflow is not None:
+            fields |= workflow.as_set
+            for place, why in reaching(workflow, part.node, self.rules):
+                self.fail(place, why)
+        return workflow
 
     def check_source(self, part: Part) -> None:
         kind = part.kind
@@ -339,9 +361,13 @@ class _JobReader:
             where = f'name them in "{kind.image_field}" or "input"'
             self.fail(part.key, f"the first stage has no images to work on; {where}")
 
-    def fields(self, node: Node, model: type[Written], what: str) -> dict[str, Any]:
+    def fields(
+        self, node: Node, model: type[Written], what: str, *, may_be_dump: bool = True
+    ) -> dict[str, Any]:
         """Read the given fields of one stage; check names and note warnings."""
-        node, dumped = without_dumped(node, frozenset(model.model_fields))
+        dumped: tuple[Scalar, ...] = ()
+        if may_be_dump:
+            node, dumped = without_dumped(node, frozenset(model.model_fields))
         for key in dumped:
             self.warn(key, f"{key.text} is ignored: WebUIs only write it into their own dumps")
         hint = partial(where_it_goes, stage=what)
@@ -364,6 +390,8 @@ class _JobReader:
     def cleaned(self, key: str, value: Any) -> Any:
         """Return the field with its images under the names of their files."""
         if key in IMAGE_FIELDS:
+            if isinstance(value, dict):
+                return {place: self.cleaned(key, name) for place, name in value.items()}
             names = list(
                 map(self.images.actual_name, value if isinstance(value, list) else [value])
             )
@@ -414,6 +442,9 @@ class _JobReader:
     def check_names(self, node: Node) -> None:
         if isinstance(node, Sequence):
             for item in node.items:
+                self.check_names(item)
+        elif isinstance(node, document.Mapping):
+            for _, item in node.entries:
                 self.check_names(item)
         elif isinstance(node, Scalar) and not node.is_null:
             why = self.images.refusal(node.text)

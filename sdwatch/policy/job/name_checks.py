@@ -40,7 +40,10 @@ class CheckReport:
 
     def fail(self, place: Place, message: str) -> None:
         node = self.stage.node
-        where = locate(node, place) if node else (self.stage.line, 1)
+        self.fail_at(locate(node, place) if node else (self.stage.line, 1), message)
+
+    def fail_at(self, where: tuple[int, int], message: str) -> None:
+        """Report a problem in this line and column."""
         problem = Problem(*where, message)
         if problem not in self.problems:  # a prompt may name the same LoRA twice
             self.problems.append(problem)

@@ -47,6 +47,7 @@ def _is_due(each: Completion, stage: str, fields: Mapping[str, Any]) -> bool:
 
 
 MAX_SEED = 2**32 - 1
+NO_SUBSEED = -1
 
 DEFAULT_SIDE = 512  # pixels: of a txt2img that gives none
 DEFAULT_SCALE = 2.0  # of hires and extra-single-image
@@ -55,12 +56,17 @@ _LONGEST_SIDE = 1e9  # beyond every bound
 
 @dataclass(frozen=True)
 class Seeds:
-    """The seeds of one stage, drawn or given. `drawn`: the job left the seed to chance, so each
-    input image may get one of its own."""
+    """The seeds of one stage, drawn or given; NO_SUBSEED where there is no such thing. `drawn`: the
+    job left the seed to chance, so each input image may get one of its own."""
 
     seed: int
     subseed: int
     drawn: bool
+
+    def as_fields(self) -> dict[str, int]:
+        """Return them as the fields of a stage."""
+        subseed = {} if self.subseed == NO_SUBSEED else {"subseed": self.subseed}
+        return {"seed": self.seed, **subseed}
 
 
 @dataclass(frozen=True)
@@ -118,15 +124,25 @@ def draw_seeds(stage: Stage, draw: Callable[[], int]) -> Seeds | None:
     seeds."""
     if not STAGES[stage.kind].has_steps:
         return None
+    if STAGES[stage.kind].runs_workflow:
+        return _seeds_of_workflow(stage, draw)
     seed, subseed = stage.fields.get("seed", -1), stage.fields.get("subseed", -1)
     return Seeds(seed if seed >= 0 else draw(), subseed if subseed >= 0 else draw(), drawn=seed < 0)
+
+
+def _seeds_of_workflow(stage: Stage, draw: Callable[[], int]) -> Seeds | None:
+    given = stage.workflow.seed if stage.workflow else None
+    if given is None:
+        return None
+    return Seeds(given if given >= 0 else draw(), NO_SUBSEED, drawn=given < 0)
 
 
 def counted_on(seeds: Seeds | None, stage: Stage, steps: int) -> Seeds | None:
     """Return seeds that are further by so many points of this stage's pictures."""
     if seeds is None or not steps:
         return seeds
-    pictures = stage.fields.get("n_iter", 1) * stage.fields.get("batch_size", 1)
+    rounds = stage.fields.get(STAGES[stage.kind].rounds_field, 1)
+    pictures = rounds * stage.fields.get("batch_size", 1)
     return replace(seeds, seed=seeds.seed + steps * pictures)
 
 
@@ -135,21 +151,31 @@ def own_images(stage: Stage) -> tuple[str, ...]:
     none."""
     kind = STAGES[stage.kind]
     given = stage.fields.get(kind.image_field, ())
-    named = tuple(given) if kind.takes_several or not given else (given,)
+    if isinstance(given, Mapping):  # these are the same in each call
+        given = ()
+    named = (given,) if isinstance(given, str) and given else tuple(given)
     return named or stage.links.inputs
 
 
 def taken_from(number: int, stage: Stage) -> int:
     """Return the number of the stage whose images the stage with this number takes; 0 if it takes
     none, or images of the job folder."""
-    takes = STAGES[stage.kind].needs_image and not own_images(stage)
+    takes = works_on_images(stage) and not own_images(stage)
     return source_of(number, stage.links.source, takes)
+
+
+def works_on_images(stage: Stage) -> bool:
+    """Return whether each call of a stage has an image: the job's own, or one of another stage."""
+    kind = STAGES[stage.kind]
+    if not kind.runs_workflow:
+        return kind.needs_image
+    return bool(own_images(stage)) or stage.links.source is not None
 
 
 def takes_of(stage: Stage, inputs: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the images of each call of a stage, before n_iter makes several of it. `inputs`: the
     images of the stage that it takes from."""
-    if not STAGES[stage.kind].needs_image:
+    if not works_on_images(stage):
         return [()]
     images = own_images(stage) or tuple(inputs)
     if takes_all_at_once(stage):
@@ -160,6 +186,8 @@ def takes_of(stage: Stage, inputs: Sequence[str]) -> list[tuple[str, ...]]:
 def takes_all_at_once(stage: Stage) -> bool:
     """Return whether a stage takes all its images in one call. Without a word about it that is so
     for a list of init_images."""
+    if not STAGES[stage.kind].takes_several:
+        return False
     if stage.links.fan_out is not None:
         return not stage.links.fan_out
     return bool(own_images(stage)) and not stage.links.inputs
@@ -226,7 +254,11 @@ def _iterations(stage: Stage, seeds: Seeds | None, first: int, batch: int) -> li
 
     Several images in one call are its batch: with more than batch_size AUTOMATIC1111 v1.10.1 raises
     "bad number of images passed", with fewer it lowers batch_size (modules/processing.py)."""
-    apart = (STAGES[stage.kind].image_field, "n_iter")
+    kind = STAGES[stage.kind]
+    if kind.runs_workflow:  # all but the seed is in the workflow
+        rounds = range(stage.fields.get(kind.rounds_field, 1))
+        return [{"seed": seeds.seed + first + i} if seeds else {} for i in rounds]
+    apart = (kind.image_field, "n_iter")
     fields = {k: v for k, v in stage.texts.items() if k not in apart}
     if seeds is None:
         return [fields]

@@ -221,6 +221,11 @@ class Points:
                 steps = 0 if seed is not None and not seed.is_null else place
         return steps
 
+    def repetition(self, number: int) -> int:
+        """Return which repetition a point is, from 0."""
+        places = zip(self.axes, self._place(number), strict=True)
+        return sum(place for axis, place in places if isinstance(axis.rows, Counted))
+
     def covering(self, free: Container[str] = ()) -> Iterator[tuple[int, Axis | None]]:
         """Yield numbers of points, so that each value of each axis is in one of them, and the axis
         whose value that is; None for the first point. `free`: see Axis."""

@@ -20,6 +20,9 @@ from sdwatch.policy.job.name_checks import CheckReport, NameChecks
 from sdwatch.policy.job.payload import own_images, taken_from
 from sdwatch.policy.job.schema import did_you_mean
 from sdwatch.policy.job.size_checks import SizeChecks
+from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.workflow_checks import check_workflow
+from sdwatch.policy.kinds.kind import Dialect
 
 MAX_GENERATION = 100_000_000
 """Default for the most pixels of one call: as many as an image that a job brings may have. Larger
@@ -55,7 +58,7 @@ def check_against(
         made: list[Size | None] = [None]  # what each stage makes, where that is known
         for number, stage in enumerate(stages, 1):
             size = None
-            if _check_stage(report, stage):
+            if _check_stage(report, stage, rules):
                 names.check_names()
                 own = own_images(stage)  # of several the first gives the size
                 source = made[taken_from(number, stage)]
@@ -71,11 +74,14 @@ def check_against(
     )
 
 
-def _check_stage(report: CheckReport, stage: Stage) -> bool:
+def _check_stage(report: CheckReport, stage: Stage, rules_of_jobs: JobRules) -> bool:
     """Check that the WebUI has the stage and knows its fields; return whether it can do it at
     all."""
     report.stage = stage
     stages = report.catalogue.stages
+    if STAGES[stage.kind].runs_workflow and report.kind.dialect is not Dialect.PROMPTS:
+        report.fail((), f"{report.webui} runs no workflows; ComfyUI does")
+        return False
     if stages is not None and stage.kind not in stages:
         report.fail((), f"{report.webui} has no {stage.kind}")
         return False
@@ -84,6 +90,9 @@ def _check_stage(report: CheckReport, stage: Stage) -> bool:
         return False
     if stages is None:
         report.skipped["fields"] = f"{report.webui} gave no /openapi.json"
+    if stage.workflow is not None:
+        check_workflow(report, rules_of_jobs)
+        return True
     refuses = report.catalogue.refuses
     for name, why in refuses(stage.kind, stage.fields) if refuses else ():
         report.fail((name,) if name else (), f"{report.webui} cannot do this: {why}")

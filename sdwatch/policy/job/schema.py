@@ -75,9 +75,9 @@ def reading(parse: Callable[[str], object], allowed: str, *, lists: bool = False
             if isinstance(value, _Text):
                 return parse(str(value))
         except ValueError:
-            raise _must_be(allowed) from None
+            raise must_be(allowed) from None
         if isinstance(value, dict | list) and not lists:
-            raise _must_be(allowed)
+            raise must_be(allowed)
         return value
 
     return Reading(read, allowed=allowed)
@@ -88,7 +88,7 @@ def named_by(field: str) -> BeforeValidator:
 
     def read(value: object) -> object:
         if isinstance(value, _Text | list):
-            raise _must_be("a mapping of `name: settings`")
+            raise must_be("a mapping of `name: settings`")
         if not isinstance(value, dict):
             return value
         return [_with_name(field, name, settings) for name, settings in value.items()]
@@ -108,7 +108,8 @@ def _with_name(field: str, name: str, settings: object) -> object:
     return {field: name, **{k + _TWICE * (k == field): v for k, v in settings.items()}}
 
 
-def _must_be(allowed: str) -> PydanticCustomError:
+def must_be(allowed: str) -> PydanticCustomError:
+    """Return what a validator raises. `allowed`: what it takes, for the message."""
     return PydanticCustomError("reading", "{allowed}", {"allowed": allowed})
 
 
@@ -358,3 +359,10 @@ def _below(name: str, key: str) -> str:
     """Return the name of a field with a part that a person chose."""
     plain = len(key) <= 40 and key.isprintable()
     return f"{name}.{key if plain else shown(key)}"
+
+
+def free(node: Scalar) -> JSON:
+    """Return the value of a scalar whose shape only the WebUI knows: JSON's types, else text."""
+    text = _Text(node.text)
+    text.node = node
+    return _free(text)

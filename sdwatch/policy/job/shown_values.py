@@ -17,6 +17,7 @@ _NAMING = frozenset(
         *(*IMAGE_FIELDS, "input", "styles", "override_settings", "sampler_name", "sampler_index"),
         *("scheduler", "refiner_checkpoint", "script_name", "hr_upscaler", "hr_checkpoint_name"),
         *("hr_sampler_name", "hr_scheduler", "hr_additional_modules", "upscaler_1", "upscaler_2"),
+        *("file", "checkpoint", "images", "outputs", "allow"),  # of a workflow
     ]
 )
 """Fields whose texts are names: of files, and of what a WebUI lists."""

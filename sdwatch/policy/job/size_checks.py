@@ -17,6 +17,7 @@ from sdwatch.policy.job.payload import (
 )
 from sdwatch.policy.job.schema import some_of
 from sdwatch.policy.job.stage_kinds import STAGES, Makes
+from sdwatch.policy.workflow.saved_files import pictures_in
 
 
 class SizeChecks:
@@ -48,6 +49,17 @@ class SizeChecks:
         name = "hr_scale" if made != first else "width"
         self.check_area(name, made, fields.get("batch_size", 1))
         return made
+
+    def check_saved(self, source: Size | None) -> Size | None:
+        """Check nothing but the area: only the workflow knows what else it makes."""
+        del source
+        if (workflow := self._report.stage.workflow) is not None:
+            width, height = workflow.value("width"), workflow.value("height")
+            if isinstance(width, int) and isinstance(height, int):
+                batch = pictures_in(workflow.call(None)) or 1
+                field = "width" if "width" in self._report.stage.fields else "file"
+                self.check_area(field, (width, height), batch)
+        return None
 
     def check_upscaled(self, source: Size | None) -> Size | None:
         fields = self._report.stage.fields
@@ -87,6 +99,7 @@ class SizeChecks:
 CHECKS: Mapping[Makes, Callable[[SizeChecks, Size | None], Size | None]] = {
     Makes.GENERATED: SizeChecks.check_generated,
     Makes.ENLARGED: SizeChecks.check_upscaled,
+    Makes.SAVED: SizeChecks.check_saved,
 }
 
 

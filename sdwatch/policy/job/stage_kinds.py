@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
+from sdwatch.policy.job.fields import (
+    ExtraSingleImageFields,
+    Img2ImgFields,
+    Txt2ImgFields,
+    WorkflowFields,
+)
 from sdwatch.policy.job.schema import Written
 
 API = "/sdapi/v1/"
@@ -21,6 +26,7 @@ class Makes(Enum):
 
     GENERATED = "pictures of a prompt"
     ENLARGED = "the given picture, enlarged"
+    SAVED = "whatever the job's own workflow saves"
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,11 @@ class StageKind:
     `has_steps`: it samples: from a prompt, with seeds, steps and scripts. `needed_field`: each of
     its calls has it. `makes`: which checks its size and its reply get; `reply_field`: where the
     reply has its pictures, or, not `replies_several`, the one.
+
+    `runs_workflow`: of the job's own. Only a WebUI that queues workflows has such a stage; it works
+    on images only where the job says so, has the fields' values already in its file, and no
+    scripts. `rounds_field`: how often it is done, each time with the next seed. `path`: of its
+    POST, where that is not below API.
     """
 
     name: str
@@ -44,23 +55,32 @@ class StageKind:
     needed_field: str = "prompt"
     reply_field: str = "images"
     replies_several: bool = True
+    runs_workflow: bool = False
+    rounds_field: str = "n_iter"
+    path: str = ""
 
     @property
     def route(self) -> str:
         """Return the path of its POST."""
-        return API + self.name
+        return self.path or API + self.name
+
+    @property
+    def takes_image(self) -> bool:
+        """Return whether it can work on images."""
+        return bool(self.image_field)
 
     @property
     def needs_image(self) -> bool:
         """Return whether it works on images: the job's, or those of the stage before it."""
-        return bool(self.image_field)
+        return self.takes_image and not self.runs_workflow
 
     def carrying(self, images: Sequence[str]) -> dict[str, Any]:
         """Return the field of a payload that carries these images, in base64; the first if it takes
         one."""
-        if not self.needs_image:
+        if not (self.takes_image and images):
             return {}
-        return {self.image_field: list(images) if self.takes_several else images[0]}
+        several = self.takes_several or self.runs_workflow
+        return {self.image_field: list(images) if several else images[0]}
 
     @property
     def short_name(self) -> str:
@@ -87,7 +107,20 @@ _UPSCALE = StageKind(
     replies_several=False,
 )
 
-STAGES: Mapping[str, StageKind] = {kind.name: kind for kind in (TXT2IMG, _IMG2IMG, _UPSCALE)}
+_WORKFLOW = StageKind(
+    "workflow",
+    WorkflowFields,
+    Makes.SAVED,
+    image_field="images",
+    needed_field="file",
+    runs_workflow=True,
+    rounds_field="repeat",
+    path="/prompt",
+)
+
+STAGES: Mapping[str, StageKind] = {
+    kind.name: kind for kind in (TXT2IMG, _IMG2IMG, _UPSCALE, _WORKFLOW)
+}
 
 STAGE_NAMES: Mapping[str, StageKind] = {
     **STAGES,
@@ -95,7 +128,7 @@ STAGE_NAMES: Mapping[str, StageKind] = {
 }
 """By each name that a job may write."""
 
-IMAGE_FIELDS = (*(kind.image_field for kind in STAGES.values() if kind.needs_image), "mask")
+IMAGE_FIELDS = (*(kind.image_field for kind in STAGES.values() if kind.takes_image), "mask")
 """Fields of a job that name images of its folder."""
 
 PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
@@ -103,4 +136,4 @@ PROMPTS = ("prompt", "negative_prompt", "hr_prompt", "hr_negative_prompt")
 
 def with_scripts() -> Iterator[StageKind]:
     """Return the stages that scripts can be part of."""
-    return (kind for kind in STAGES.values() if kind.has_steps)
+    return (kind for kind in STAGES.values() if kind.has_steps and not kind.runs_workflow)

@@ -18,7 +18,7 @@ from sdwatch.policy.job.stage_kinds import PROMPTS, STAGES, StageKind
 from sdwatch.policy.job.wildcards import Wildcards
 
 _MAY_BE_UNUSED = ("repeat", "image.stem")
-_NEVER_FILLED = ("id", "payload", "fan_out")  # fields that no name gives a value by being equal
+_NEVER_FILLED = ("id", "payload", "fan_out", "image", "repeat")  # by a name that is equal
 _MOST_PROBLEMS = 100
 
 
@@ -83,6 +83,7 @@ class Template:
             for key, value in part.entries:
                 if key.text in PROMPTS and isinstance(value, Scalar):
                     yield value.text
+                yield from (text.text for _, text in _set_in(part, key.text, value))
         yield from (value.text for value in self.expansion.points.values_with("__"))
 
     @property
@@ -112,6 +113,8 @@ class Template:
             ]
             owns = any(i == index and n in axis.names for i, n in self._owners())
             if entries or owns:
+                if part.kind.runs_workflow:  # what may be written depends on its file
+                    entries = list(part.entries)
                 smaller = self._filled(index, part.with_entries(entries), values, "", axis.names)
                 yield smaller
 
@@ -162,7 +165,7 @@ class Template:
         try:
             entries = self._entries(index, part, Filler(values), values, names)
             if self.wildcards.are_used and not self.wildcards.problems:
-                entries |= self._picked(entries, chance)
+                entries |= self._picked(part, entries, chance)
         except FilledTooLongError as error:
             self._fail(error.node, str(error))
             entries = {}
@@ -187,17 +190,24 @@ class Template:
         return entries
 
     def _picked(
-        self, entries: dict[str, tuple[Scalar, Node]], chance: str
+        self, part: Part, entries: dict[str, tuple[Scalar, Node]], chance: str
     ) -> dict[str, tuple[Scalar, Node]]:
         """Return the prompts with a line for each wildcard."""
         picked: dict[str, tuple[Scalar, Node]] = {}
-        for name in PROMPTS:
-            if name in entries and isinstance(text := entries[name][1], Scalar):
-                if self.wildcards.longest(text.text) > MOST_FILLED:
-                    raise FilledTooLongError(text)
-                line = self.wildcards.picked(text.text, f"{chance}/{name}")
-                picked[name] = (entries[name][0], replace(text, text=line))
+        for name, (key, value) in entries.items():
+            if name in PROMPTS and isinstance(value, Scalar):
+                picked[name] = (key, self._line(value, f"{chance}/{name}"))
+            elif texts := dict(_set_in(part, name, value)):
+                assert isinstance(value, Mapping)
+                lines = {k: self._line(v, f"{chance}/{name}.{k}") for k, v in texts.items()}
+                filled = ((k, lines.get(k.text, v)) for k, v in value.entries)
+                picked[name] = (key, replace(value, entries=tuple(filled)))
         return picked
+
+    def _line(self, text: Scalar, chance: str) -> Scalar:
+        if self.wildcards.longest(text.text) > MOST_FILLED:
+            raise FilledTooLongError(text)
+        return replace(text, text=self.wildcards.picked(text.text, chance))
 
     def _names_of(self, part: Part) -> Iterator[str]:
         """Yield the names that a part uses; one that has no value is a problem."""
@@ -232,14 +242,15 @@ class Template:
 
     def _owner_of(self, name: str) -> tuple[int, str] | None:
         for index, part in enumerate(self.written):
-            if name == "image" and part.kind.needs_image and not part.gives_images:
+            if name == "image" and part.kind.takes_image and not part.gives_images:
                 return index, part.kind.image_field
-            if name in part.kind.fields.model_fields and name not in ("image", *_NEVER_FILLED):
+            if name in part.kind.fields.model_fields and name not in _NEVER_FILLED:
                 return index, name
         return None
 
     def _check_defaults(self, defaults: Entries) -> None:
-        fields = {name for kind in STAGES.values() for name in kind.fields.model_fields}
+        kinds = (kind for kind in STAGES.values() if not kind.runs_workflow)
+        fields = {name for kind in kinds for name in kind.fields.model_fields}
         for key, _ in defaults:
             if key.text not in fields and len(self.problems) < _MOST_PROBLEMS:
                 near = nearest(key.text, sorted(fields))
@@ -290,14 +301,21 @@ def _no_value(name: str, expansion: Expansion) -> str:
     return f"${{{name}}} has no value{near}; write $${{{name}}} for the text itself"
 
 
+def _set_in(part: Part, field: str, value: Node) -> Iterator[tuple[str, Scalar]]:
+    """Yield the texts for inputs of a workflow, prompts among them, by what they are set for."""
+    if part.kind.runs_workflow and field == "set" and isinstance(value, Mapping):
+        yield from ((k.text, v) for k, v in value.entries if isinstance(v, Scalar))
+
+
 def _as_images(kind: StageKind, name: str, value: Scalar) -> Node:
     several = name == kind.image_field and kind.takes_several
     return SequenceNode((value,), value.line, value.column) if several else value
 
 
 def _with_defaults(part: Part, defaults: Entries) -> Part:
-    """Return a stage with the fields that it has and does not give."""
-    if not isinstance(part.node, Mapping):
+    """Return a stage with the fields that it has and does not give. The file of a workflow gives
+    all of them."""
+    if not isinstance(part.node, Mapping) or part.kind.runs_workflow:
         return part
     added = [
         (key, value)

@@ -12,7 +12,7 @@ COMFYUI = Kind(
     signs=Signs(version_in="comfyui_version", files=("main.py", "nodes.py", "comfy/cli_args.py")),
     has_scripts=False,
     has_settings=False,
-    stages_without_schema=("txt2img", "img2img", "extra-single-image"),
+    stages_without_schema=("txt2img", "img2img", "extra-single-image", "workflow"),
     worker_ends="(prompt_worker):",
     always_has_api=True,
     unloads=True,
@@ -23,6 +23,7 @@ COMFYUI = Kind(
         "make it by hand, in ComfyUI's folder: `python -m venv venv`, then install PyTorch and "
         "requirements.txt with its pip"
     ),
+    checkpoints="models/checkpoints",
     remedies={
         Remedy.LESS_MEMORY: "start ComfyUI with --lowvram or --novram",
         Remedy.FULL_PRECISION: "start ComfyUI with --force-fp32 or --force-upcast-attention",

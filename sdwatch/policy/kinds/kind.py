@@ -130,6 +130,7 @@ class Kind:
     a file of one name, the later one counts. Without any, `sdwatch init` does not offer it.
     `script`: the file that its Python runs; `package`: the folder that it is in where it comes with
     its own Python, '' for none; `makes_venv`: what to do where its venv is missing, for people.
+    `checkpoints`: the folder below its own that has them, where a job must name one.
     `more_examples`: folders with jobs that need extensions or models which a fresh one lacks.
     """
 
@@ -165,6 +166,7 @@ class Kind:
     script: str = "launch.py"
     makes_venv: str = "start webui.sh (Windows: webui.bat) once by hand: it makes the venv"
     package: str = ""
+    checkpoints: str = ""
     more_examples: tuple[str, ...] = ()
 
     def __str__(self) -> str:

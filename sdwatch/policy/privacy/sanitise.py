@@ -20,6 +20,8 @@ from PIL import Image
 from sdwatch.policy.job.scripts import IMAGE_DATA
 from sdwatch.policy.job.stage_kinds import IMAGE_FIELDS
 from sdwatch.policy.privacy.common_words import is_common
+from sdwatch.policy.workflow.workflow import Node, WorkflowError, workflow_of
+from sdwatch.policy.workflow.workflow_call import WORKFLOW
 
 Kind = Literal["name", "image", "secret", "text"]
 
@@ -50,6 +52,20 @@ NAME_KEYS = frozenset(
         "resize_mode",
     ]
 )
+_LISTED = frozenset(
+    [
+        *("ckpt_name", "vae_name", "lora_name", "unet_name", "model_name", "control_net_name"),
+        *("clip_name", "clip_name1", "clip_name2", "clip_name3", "style_model_name"),
+        *("sampler_name", "scheduler", "upscale_method", "crop", "weight_dtype", "device"),
+        *("type", "channel", "add_noise", "return_with_leftover_noise"),
+    ]
+)
+"""Inputs of ComfyUI's own nodes that take one of a list (0.33.0)."""
+_TEXT_INPUTS = frozenset(
+    ["text", "text_g", "text_l", "clip_l", "t5xxl", "prompt", "string", "value"]
+)
+_NODE_ID = re.compile(r"[0-9]{1,20}(?::[0-9]{1,20}){0,9}")
+LONGEST_CLASS = 100
 IMAGE_KEYS = frozenset(
     [
         *IMAGE_FIELDS,
@@ -87,15 +103,21 @@ def sanitise(payload: Mapping[str, Any]) -> dict[str, Any]:
     `{"image": {"length", "sha256", "size"}}`.
 
     Numbers, booleans, null, keys, and the names under `NAME_KEYS` stay. `length` counts
-    characters; an image's sha256 is that of its decoded bytes, its size `"WxH"` or None.
+    characters; an image's sha256 is that of its decoded bytes, its size `"WxH"` or None. Of a
+    workflow its structure stays: ids, classes and links of its nodes, without their titles.
     """
-    return {_clean_key(key): _clean(key, value, 1) for key, value in payload.items()}
+    return {_clean_key(key): _clean_field(key, value) for key, value in payload.items()}
 
 
 def strings(payload: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
     """Yield every string value of a payload, wherever it is nested, with what it is taken for."""
     for key, value in payload.items():
-        yield from _strings(str(key), value, 1)
+        if key == WORKFLOW and (nodes := _nodes_in(value)) is not None:
+            # Who learns them keeps the last ones, if there are too many.
+            for node in sorted(nodes, key=lambda node: not _TEXT_INPUTS.isdisjoint(node.inputs)):
+                yield from _strings_of_node(node)
+        else:
+            yield from _strings(str(key), value, 1)
 
 
 def kind_of(key: str, value: str) -> Kind:
@@ -111,6 +133,56 @@ def kind_of(key: str, value: str) -> Kind:
 def digest(text: str) -> str:
     """Return the sha256 of a text, in hex."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _clean_field(key: str, value: Any) -> Any:
+    if key != WORKFLOW or (nodes := _nodes_in(value)) is None:
+        return _clean(key, value, 1)
+    return {
+        "nodes": {_clean_id(node.id): _clean_node(node) for node in nodes},
+        "outputs": [_clean_id(str(id)) for id in value.get("outputs") or ()],
+    }
+
+
+def _nodes_in(value: Any) -> list[Node] | None:
+    """Return the nodes of a workflow that a payload carries, None for anything else."""
+    try:
+        return list(workflow_of(value["nodes"]).nodes.values())
+    except (WorkflowError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _clean_node(node: Node) -> dict[str, Any]:
+    is_class = len(node.kind) <= LONGEST_CLASS and node.kind.isprintable()
+    values = {
+        _clean_key(name): value if _is_listed(name, value) else _clean(name, value, 2)
+        for name, value in node.values().items()
+    }
+    links = {_clean_key(name): [_clean_id(link.node), link.slot] for name, link in node.links()}
+    return {
+        "class_type": node.kind if is_class else _hidden_key(node.kind),
+        "links": links,
+        "values": values,
+    }
+
+
+def _clean_id(id: str) -> str:
+    return id if _NODE_ID.fullmatch(id) else _hidden_key(id)
+
+
+def _strings_of_node(node: Node) -> Iterator[tuple[Kind, str]]:
+    """Yield the texts in a node's inputs. Its title is its name for people."""
+    for name, value in node.values().items():
+        if _is_listed(name, value):
+            yield "name", value
+        else:
+            yield from _strings("", {name: value}, 1)
+
+
+def _is_listed(name: str, value: Any) -> bool:
+    """Return whether an input of a node is one of a list, by its name."""
+    is_name = isinstance(value, str) and len(value) <= LONGEST_NAME and value.isprintable()
+    return is_name and name in _LISTED
 
 
 def _strings(key: str, value: Any, depth: int) -> Iterator[tuple[Kind, str]]:
@@ -151,8 +223,10 @@ def _clean_key(key: Any) -> str:
     """Return a key if it is the name of a field or script; anything else may be a text, and is
     hidden."""
     text = str(key)
-    if _is_name_of_field(text):
-        return text
+    return text if _is_name_of_field(text) else _hidden_key(text)
+
+
+def _hidden_key(text: str) -> str:
     return f"<{len(text)} characters sha256:{digest(text)}>"
 
 

@@ -14,9 +14,10 @@ from sdwatch.policy.failure.exits import ended_cleanly
 from sdwatch.policy.failure.facts import Blamed, Diagnosis
 from sdwatch.policy.failure.recovery import ACTIONS, TRACED_BEFORE, Action, Ground
 from sdwatch.policy.job.payload import DEFAULT_SCALE, hires_size
-from sdwatch.policy.privacy.printable import printable, printable_text
+from sdwatch.policy.privacy.printable import counted, printable, printable_text
 from sdwatch.policy.report.command import typed
 from sdwatch.policy.report.envelope import CUT_SHORT, ErrorEnvelope, FailedAttempt
+from sdwatch.policy.workflow.workflow_call import WORKFLOW
 
 
 class Shown(Enum):
@@ -133,6 +134,10 @@ def asked_for(payload: Mapping[str, Any]) -> str:
     width, height = (payload.get(name) for name in _SIZE)
     size = [f"{width}x{height}"] if width and height else []
     more = [form.format(payload[name]) for name, form in _ASKED if payload.get(name)]
+    workflow = payload.get(WORKFLOW)
+    nodes = workflow.get("nodes") if isinstance(workflow, Mapping) else None
+    if isinstance(nodes, Mapping):
+        more.append(f"a workflow of {counted(len(nodes), 'node')}")
     return ", ".join([*size, *more, *_hires_asked(payload)])
 
 

@@ -24,11 +24,6 @@ class InputRule:
     maximum: float | None = None
     uploads: bool = False
 
-    @property
-    def is_value(self) -> bool:
-        """Return whether a workflow writes it as a value; otherwise only a link can give it."""
-        return self.type in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-
 
 @dataclass(frozen=True)
 class NodeClass:

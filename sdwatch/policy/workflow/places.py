@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import NamedTuple
 
-from sdwatch.policy.job.schema import did_you_mean
-from sdwatch.policy.workflow.workflow import Link, Node, Workflow
+from sdwatch.policy.job.document import shown
+from sdwatch.policy.job.schema import did_you_mean, some_of
+from sdwatch.policy.workflow.workflow import Link, Node, Workflow, shortly
 
 
 class PlaceError(ValueError):
@@ -21,32 +23,68 @@ class InputPlace(NamedTuple):
 
 
 def place_of(workflow: Workflow, written: str) -> InputPlace:
-    """Return the input that `node.input` names, the node by its id or its title. A title may have
-    dots; an input's name has none that matter. Raises PlaceError."""
+    """Return the input that `node.input` names, the node by its id or its title. Both may have
+    dots. Raises PlaceError."""
     name, dot, input = written.rpartition(".")
     if not dot or not name or not input:
         raise PlaceError('name a node and one of its inputs, such as "Positive.text" or "5.width"')
-    node = _node_named(workflow, name)
+    found = set(_with_dots(workflow, written))
+    if len(found) == 1:
+        return found.pop()
+    node = node_named(workflow, name)
     if input not in node.inputs:
-        raise PlaceError(
-            f"node {node.shown} has no input {input}{did_you_mean(input, node.inputs)}"
-        )
+        near = nearest_name(input, node.inputs) or _inputs_of(node)
+        raise PlaceError(f"node {node.shown} has no input {shown(input)}{near}")
     return InputPlace(node.id, input)
 
 
-def _node_named(workflow: Workflow, name: str) -> Node:
+def _with_dots(workflow: Workflow, written: str) -> Iterator[InputPlace]:
+    """Yield each input that a text names if a dot may be part of a title, or of an input."""
+    for at, sign in enumerate(written):
+        name, input = written[:at], written[at + 1 :]
+        if sign == "." and (named := _nodes_named(workflow, name)):
+            yield from (InputPlace(node.id, input) for node in named if input in node.inputs)
+
+
+def _inputs_of(node: Node) -> str:
+    return (
+        f"; it has {some_of(list(map(shortly, node.inputs)))}" if node.inputs else "; it has none"
+    )
+
+
+def _nodes_named(workflow: Workflow, name: str) -> list[Node]:
     if (node := workflow.nodes.get(name)) is not None:
-        return node
-    named = [node for node in workflow.nodes.values() if node.title.strip() == name.strip()]
+        return [node]
+    wanted = name.strip()
+    return [node for node in workflow.nodes.values() if node.title.strip() == wanted]
+
+
+def node_named(workflow: Workflow, name: str) -> Node:
+    """Return the node with this id, or this title. Raises PlaceError."""
+    named = _nodes_named(workflow, name)
     if len(named) == 1:
         return named[0]
     if named:
-        ids = ", ".join(node.id for node in named)
-        raise PlaceError(f"several nodes have the title {name}: use one of their ids: {ids}")
+        ids = some_of([shortly(node.id) for node in named])
+        title = shortly(name)
+        raise PlaceError(f"several nodes have the title {title}: use one of their ids: {ids}")
     titles = [node.title for node in workflow.nodes.values()]
-    raise PlaceError(
-        f"no node has this title or id{did_you_mean(name, [*titles, *workflow.nodes])}"
-    )
+    near = nearest_name(name, [*titles, *workflow.nodes]) or _nodes_there(workflow)
+    raise PlaceError(f"no node has the title or id {shown(name)}{near}")
+
+
+def _nodes_there(workflow: Workflow) -> str:
+    first = ", ".join(node.shown for node in islice(workflow.nodes.values(), _MOST_LISTED))
+    more = len(workflow.nodes) - _MOST_LISTED
+    return f"; there are {first}" + (f" and {more:,} more" if more > 0 else "")
+
+
+_MOST_LISTED = 12
+
+
+def image_places(workflow: Workflow) -> list[InputPlace]:
+    """Return the inputs that name an image to load, as LoadImage's `image` does."""
+    return list(_ending_in("image")(workflow))
 
 
 # -- short names
@@ -55,13 +93,41 @@ def _node_named(workflow: Workflow, name: str) -> Node:
 def short_place(workflow: Workflow, name: str) -> InputPlace:
     """Return the one place that a short name means in this workflow. Raises PlaceError if there is
     none, or several, and lists them."""
-    found = sorted(set(_SHORT[name](workflow)))
+    found = places_for(workflow, name)
     if len(found) == 1:
         return found[0]
     if not found:
         raise PlaceError(f"the workflow has no place for {name}; use `set:` with a node and input")
-    places = ", ".join(f"{workflow.nodes[node].title} ({node}.{input})" for node, input in found)
-    raise PlaceError(f"{name} could be several: {places}; use `set:` with one of them")
+    several = listed(workflow, found)
+    raise PlaceError(f"{name} could be several: {several}; use `set:` with one of them")
+
+
+def places_for(workflow: Workflow, name: str) -> list[InputPlace]:
+    """Return all places that a short name may mean, in the order of the workflow."""
+    order = {id: number for number, id in enumerate(workflow.nodes)}
+    return sorted(set(_SHORT[name](workflow)), key=lambda place: (order[place.node], place.input))
+
+
+def listed(workflow: Workflow, places: Iterable[InputPlace]) -> str:
+    """Return places for people: `KSampler (3.seed), Upscaler (12.seed)`."""
+    named = (
+        (shortly(workflow.nodes[node].title), f"{shortly(node)}.{shortly(input)}")
+        for node, input in places
+    )
+    return some_of([f"{title} ({place})" for title, place in named])
+
+
+_MOST_COMPARED = 2000
+_LONGEST_COMPARED = 100
+
+
+def nearest_name(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean ...?`, or '' where nothing is near. Names in a file that somebody
+    dropped may be many and long, and comparing them takes time."""
+    if len(name) > _LONGEST_COMPARED:
+        return ""
+    short = (each for each in names if len(each) <= _LONGEST_COMPARED)
+    return did_you_mean(name, list(islice(short, _MOST_COMPARED)))
 
 
 def _samplers(workflow: Workflow) -> Iterator[Node]:
@@ -117,8 +183,10 @@ def _texts_behind(
             continue
         seen.add(node.id)
         texts = [name for name, value in node.values().items() if _is_prompt(name, value)]
-        if texts:
-            yield from (InputPlace(node.id, name) for name in texts)
+        yield from (InputPlace(node.id, name) for name in texts)
+        linked = [link for name, link in node.links() if name in _TEXTS]
+        if texts or linked:  # an encoder, or what gives it its text
+            rest += linked
             continue
         links_on = dict(node.links())
         same = [link for name, link in links_on.items() if name in roles]
@@ -126,7 +194,11 @@ def _texts_behind(
 
 
 def _is_prompt(name: str, value: object) -> bool:
-    return isinstance(value, str) and name in ("text", "text_g", "text_l", "clip_l", "t5xxl")
+    return isinstance(value, str) and name in _TEXTS
+
+
+_TEXTS = ("text", "text_g", "text_l", "clip_l", "t5xxl", "prompt", "string", "value")
+"""Inputs of encoders, and of nodes that only hold a text."""
 
 
 _SHORT: Mapping[str, Callable[[Workflow], Iterator[InputPlace]]] = {

@@ -10,20 +10,23 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sdwatch.policy.job.schema import did_you_mean
+from sdwatch.policy.job.name_checks import quoted
+from sdwatch.policy.job.schema import some_of
 from sdwatch.policy.workflow.node_classes import InputRule, NodeClass, NodeClasses
-from sdwatch.policy.workflow.places import InputPlace
-from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of
+from sdwatch.policy.workflow.places import InputPlace, nearest_name
+from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of, shortly
 
 
 @dataclass(frozen=True)
 class Misfit:
     """Why this ComfyUI cannot run a workflow. `node`: the id of the node, '' for all of it;
-    `input`: which of its inputs, '' for none."""
+    `input`: which of its inputs, '' for none. `may_change`: another name may be in its list the
+    next time."""
 
     node: str
     input: str
     message: str
+    may_change: bool = False
 
 
 def misfits(
@@ -48,7 +51,7 @@ def misfits(
                     node.id,
                     "",
                     f"node {node.shown} sends pictures to a paid service; to allow that, name "
-                    f"{node.kind} in `allow`",
+                    f"{shortly(node.kind)} in `allow`",
                 )
             )
         found += _of_inputs(workflow, node, kind, classes, coming)
@@ -66,13 +69,11 @@ def _saves(node: Node, classes: NodeClasses) -> bool:
 def _missing_classes(workflow: Workflow, classes: NodeClasses) -> Iterator[Misfit]:
     for node in workflow.nodes.values():
         if node.kind not in classes:
-            near = did_you_mean(node.kind, classes) if len(classes) < 5000 else ""
-            yield Misfit(
-                node.id,
-                "",
-                f"this ComfyUI has no node class {node.kind}, which {node.shown} needs: is a "
-                f"custom node missing or broken?{near.removeprefix(';')}",
+            near = nearest_name(node.kind, classes).removeprefix(";")
+            missing = (
+                f"this ComfyUI has no node class {shortly(node.kind)}, which {node.shown} needs"
             )
+            yield Misfit(node.id, "", f"{missing}: is a custom node missing or broken?{near}")
 
 
 def _of_inputs(
@@ -84,8 +85,8 @@ def _of_inputs(
 ) -> Iterator[Misfit]:
     for name, rule in kind.inputs.items():
         if name not in node.inputs:
-            if rule.required:
-                yield Misfit(node.id, name, f"node {node.shown} lacks its input {name}")
+            if rule.required and not rule.type.startswith(_DYNAMIC):
+                yield Misfit(node.id, name, f"node {node.shown} lacks its input {shortly(name)}")
             continue
         value = node.inputs[name]
         if (link := link_of(value)) is not None:
@@ -95,13 +96,15 @@ def _of_inputs(
         else:
             why = _wrong_value(value, rule)
         if why:
-            yield Misfit(node.id, name, f"input {name} of node {node.shown} {why}")
+            is_name = link is None and rule.type == "COMBO"
+            words = f"input {shortly(name)} of node {node.shown} {why}"
+            yield Misfit(node.id, name, words, is_name)
 
 
 def _wrong_link(workflow: Workflow, link: Link, rule: InputRule, classes: NodeClasses) -> str:
     source = workflow.nodes.get(link.node)
     if source is None:
-        return f"is linked to node {link.node}, which is not there"
+        return f"is linked to node {shortly(link.node)}, which is not there"
     kind = classes.get(source.kind)
     if kind is None or not kind.outputs:
         return ""
@@ -116,16 +119,32 @@ def _wrong_link(workflow: Workflow, link: Link, rule: InputRule, classes: NodeCl
 def _fits(given: str, wanted: str) -> bool:
     """Return whether a link fits. Types that may be several are `A,B`; `*` is any; how custom nodes
     match theirs nobody knows."""
-    if "*" in (given, wanted) or "COMBO" in (given, wanted) or wanted.startswith("COMFY_"):
+    if "*" in (given, wanted) or "COMBO" in (given, wanted) or wanted.startswith(_DYNAMIC):
         return True
     return bool(set(given.split(",")) & set(wanted.split(",")))
 
 
+_DYNAMIC = "COMFY_"
+"""How the types start of inputs that make others: `images` stands for `images.image0` and so on."""
+
+_ONLY_LINKED = frozenset(
+    [
+        *("MODEL", "CLIP", "VAE", "CONDITIONING", "LATENT", "IMAGE", "MASK", "AUDIO", "VIDEO"),
+        *("CONTROL_NET", "CLIP_VISION", "CLIP_VISION_OUTPUT", "STYLE_MODEL", "UPSCALE_MODEL"),
+        *("SAMPLER", "SIGMAS", "GUIDER", "NOISE"),
+    ]
+)
+"""Types that no value is of. A custom node may have a widget for a type of its own."""
+
+
 def _wrong_value(value: Any, rule: InputRule) -> str:
-    if not rule.is_value:
+    if isinstance(value, dict) and "__value__" in value:  # as the editor writes a list
+        value = value["__value__"]
+    if rule.type in _ONLY_LINKED:
         return f"must be linked to a node that gives {rule.type}"
     if rule.type == "COMBO":
-        return _not_listed(value, rule)
+        several = value if isinstance(value, list) else [value]
+        return next(filter(None, (_not_listed(each, rule) for each in several)), "")
     if rule.type in ("INT", "FLOAT"):
         return _wrong_number(value, rule)
     return ""
@@ -136,18 +155,27 @@ def _not_listed(value: Any, rule: InputRule) -> str:
         return ""
     if not rule.choices:
         return "has no name to choose from: its list is empty"
-    shown = str(value) if len(str(value)) <= 80 else f"a text of {len(str(value)):,} characters"
-    return f"has no {shown} in its list{did_you_mean(str(value), rule.choices)}"
+    return f"has no {quoted(str(value))} in its list{_nearest(str(value), rule.choices)}"
+
+
+_FEW = 12
+
+
+def _nearest(name: str, choices: tuple[str, ...]) -> str:
+    near = nearest_name(name, choices)
+    return near or (f"; it has {some_of(list(choices))}" if len(choices) <= _FEW else "")
 
 
 def _wrong_number(value: Any, rule: InputRule) -> str:
-    """ComfyUI takes "64" and 64.7 for a whole number, and converts them."""
+    """ComfyUI takes "64" for a number, too."""
     try:
         number = float(value)
     except (TypeError, ValueError):
         return "must be a number"
     if number != number or number in (float("inf"), float("-inf")):
         return "must be a number"
+    if rule.type == "INT" and not number.is_integer():
+        return f"must be a whole number, not {number:g}"  # ComfyUI would cut the rest off
     if rule.minimum is not None and number < rule.minimum:
         return f"must be at least {rule.minimum:g}, not {number:g}"
     if rule.maximum is not None and number > rule.maximum:

@@ -7,11 +7,12 @@ has `nodes` and `links`, and ComfyUI answers it with a 500 (measured with ComfyU
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-MAX_BYTES = 16 << 20
+MAX_BYTES = 8_000_000
 """Of the file. Workflows that people share have some hundred kilobytes."""
 
 MAX_NODES = 10_000
@@ -20,7 +21,15 @@ EXPORT = "in ComfyUI's menu choose Workflow → Export (API), and use that file"
 
 
 class WorkflowError(ValueError):
-    """A file that is no workflow of the API; the text says why and what to do."""
+    """A file that is no workflow of the API; the text says why and what to do. `place`: line and
+    column in it, from 1; `unfinished`: its end may be missing."""
+
+    def __init__(
+        self, message: str, place: tuple[int, int] = (1, 1), *, unfinished: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.place = place
+        self.unfinished = unfinished
 
 
 class Link(NamedTuple):
@@ -43,7 +52,8 @@ class Node:
     @property
     def shown(self) -> str:
         """Return how messages name it: `3 (Positive)`, or its id if that is its title."""
-        return self.id if self.title == self.id else f"{self.id} ({self.title})"
+        id, title = shortly(self.id), shortly(self.title)
+        return id if title == id else f"{id} ({title})"
 
     def links(self) -> Iterator[tuple[str, Link]]:
         """Return each input that is a link, with its name."""
@@ -54,6 +64,15 @@ class Node:
     def values(self) -> dict[str, Any]:
         """Return the inputs that are no links."""
         return {name: v for name, v in self.inputs.items() if link_of(v) is None}
+
+
+_LONGEST_SHOWN = 60
+
+
+def shortly(name: str) -> str:
+    """Return a name in a workflow for a message: in one line, and not longer than a name is."""
+    words = " ".join(name.split())
+    return words if len(words) <= _LONGEST_SHOWN else f"{words[:_LONGEST_SHOWN]}…"
 
 
 @dataclass(frozen=True)
@@ -87,7 +106,7 @@ class Workflow:
     def texts(self) -> Iterator[str]:
         """Return every text in its inputs: prompts are among them, and no place says which."""
         for node in self.nodes.values():
-            yield from _texts_in(node.values())
+            yield from texts_in(node.values())
 
     def structure(self) -> dict[str, Any]:
         """Return it without anything that may be private, as evidence: classes and links, and the
@@ -120,6 +139,14 @@ def read_workflow(data: bytes) -> Workflow:
             f"the file has {len(data):,} bytes; a workflow has at most {MAX_BYTES:,}"
         )
     found = _json(data)
+    try:
+        return _workflow_in(found)
+    except _WrongNodeError as error:
+        place = places_of_nodes(data).get(error.node, (1, 1))
+        raise WorkflowError(str(error), place) from None
+
+
+def _workflow_in(found: Any) -> Workflow:
     if not isinstance(found, dict):
         raise WorkflowError(f"this is no workflow: it has no nodes by id; {EXPORT}")
     if isinstance(found.get("nodes"), list):
@@ -140,14 +167,62 @@ def workflow_of(written: Mapping[str, Any]) -> Workflow:
     return Workflow(nodes)
 
 
+def places_of_nodes(data: bytes) -> dict[str, tuple[int, int]]:
+    """Return where each node of a file that is JSON starts, by its id: line and column, from 1."""
+    text = data.decode("utf-8-sig")
+    starts = dict(_keys_in(text, 0))
+    if "prompt" in starts:  # the body of a POST /prompt
+        inner = dict(_keys_in(text, starts["prompt"].value))
+        starts = starts if "class_type" in inner else inner
+    return {id: _line_and_column(text, key.start) for id, key in starts.items()}
+
+
+class _Key(NamedTuple):
+    """A key of an object: where it starts in the text, and where its value does."""
+
+    start: int
+    value: int
+
+
+def _keys_in(text: str, start: int) -> Iterator[tuple[str, _Key]]:
+    """Yield the keys of the object that starts there. The text is JSON."""
+    at, decoder = _behind_blanks(text, start), json.JSONDecoder()
+    if text[at] != "{":
+        return
+    at = _behind_blanks(text, at + 1)
+    while text[at] != "}":
+        key, end = decoder.raw_decode(text, at)
+        value = _behind_blanks(text, _behind_blanks(text, end) + 1)
+        yield key, _Key(at, value)
+        at = _behind_blanks(text, decoder.raw_decode(text, value)[1])
+        if text[at] == ",":
+            at = _behind_blanks(text, at + 1)
+
+
+_OPEN_TEXT = re.compile(r'"(?:[^"\\]|\\.)*+\Z', re.DOTALL)
+_BLANKS = re.compile(r"[ \t\n\r]*")
+
+
+def _behind_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return found.end() if found else at
+
+
+def _line_and_column(text: str, at: int) -> tuple[int, int]:
+    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+
+
 def _json(data: bytes) -> Any:
     try:
-        return json.loads(data.decode("utf-8-sig"), parse_constant=_no_number)
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise WorkflowError("the file is not UTF-8") from None
+    try:
+        return json.loads(text, parse_constant=_no_number)
     except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        raise WorkflowError(f"not JSON at {place}: {error.msg}") from None
+        at_end = error.pos >= len(text.rstrip()) or _OPEN_TEXT.match(text, error.pos) is not None
+        place = (error.lineno, error.colno)
+        raise WorkflowError(f"this is not JSON: {error.msg}", place, unfinished=at_end) from None
     except RecursionError:
         raise WorkflowError("it is nested too deeply for a workflow") from None
 
@@ -156,18 +231,28 @@ def _no_number(name: str) -> float:
     raise WorkflowError(f"{name} is no value of JSON")
 
 
+class _WrongNodeError(WorkflowError):
+    """It is this `node`."""
+
+    def __init__(self, message: str, node: str) -> None:
+        super().__init__(message)
+        self.node = node
+
+
 def _node(id: str, written: Any) -> Node:
     if not isinstance(written, dict) or not isinstance(written.get("class_type"), str):
-        raise WorkflowError(f"node {id[:40]} has no class_type, so this is no workflow; {EXPORT}")
+        message = f"node {id[:40]} has no class_type, so this is no workflow; {EXPORT}"
+        raise _WrongNodeError(message, id)
     inputs = written.get("inputs", {})
     if not isinstance(inputs, dict):
-        raise WorkflowError(f"the inputs of node {id[:40]} are no mapping; {EXPORT}")
+        raise _WrongNodeError(f"the inputs of node {id[:40]} are no mapping; {EXPORT}", id)
     kind, meta = written["class_type"], written.get("_meta")
     title = meta.get("title") if isinstance(meta, dict) else None
     return Node(id, kind, title if isinstance(title, str) and title.strip() else kind, inputs)
 
 
-def _texts_in(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield every text in a value of JSON."""
     rest = [value]
     while rest:
         match rest.pop():

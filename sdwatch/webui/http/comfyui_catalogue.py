@@ -44,4 +44,4 @@ def read_catalogue(client: ComfyUIClient, timeout: float) -> Catalogue:
     for problem in templates.wrong.values():
         why = problem.located("")
         log.warning("a template cannot be used: %s", why, extra=about(LogEvent.WARNING))
-    return catalogue.with_refusals(WorkflowRules(classes, templates))
+    return catalogue.with_classes(classes, WorkflowRules(classes, templates))

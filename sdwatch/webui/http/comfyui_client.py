@@ -32,12 +32,13 @@ from sdwatch.policy.workflow.node_classes import NodeClass
 from sdwatch.policy.workflow.template_file import Template
 from sdwatch.policy.workflow.templates import Templates
 from sdwatch.policy.workflow.workflow import Workflow
+from sdwatch.policy.workflow.workflow_call import taken
 from sdwatch.system.failpoints import failpoint
 from sdwatch.webui.http.client import CANARY_HEADER, log_failure
 from sdwatch.webui.http.comfyui_questions import ComfyUIQuestions
 from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import failed, folder_of, reply_from, reply_from_folder
-from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls, has_no_model
+from sdwatch.webui.http.prompt_workflows import WorkflowsOfCalls, has_no_model, images_in
 from sdwatch.webui.http.reply import Reply, error_for, parse_json
 from sdwatch.webui.http.template_folder import read_templates
 
@@ -191,6 +192,7 @@ class ComfyUIClient(ComfyUIQuestions):
                 result = self._end_of(watched, given_up)
         elif result is None:
             result = self.result_of(sent.id)
+        self._workflows.take_back(folder_of(sent.id), images_in(stage, payload))
         if result is None:
             return reply_from_folder(self, stage, payload, sent.id)
         if result.end is PromptEnd.FAILED and sent.is_open:
@@ -198,7 +200,7 @@ class ComfyUIClient(ComfyUIQuestions):
         if result.end is not PromptEnd.SUCCESS:
             return None
         try:
-            return reply_from(self, stage, payload, sent.id, result)
+            return reply_from(self, stage, payload, sent.id, taken(payload, result))
         except (WebUIReplyError, WebUIBadRequestError):
             return None  # its files are gone
 
@@ -216,8 +218,13 @@ class ComfyUIClient(ComfyUIQuestions):
             watched.progress.connect()
             if given_up():
                 raise WebUIUnreachableError(_GIVEN_UP)
-            self._queue_up(prompt.id, workflow, canary=canary)
+            try:
+                self._queue_up(prompt.id, workflow, canary=canary)
+            except WebUIBadRequestError:
+                self._workflows.take_back(folder_of(prompt.id))
+                raise
             result = self._end_of(watched, given_up)
+        self._workflows.take_back(folder_of(prompt.id))
         if result is None:
             words = "ComfyUI no longer knows this prompt: it was restarted, or its queue cleared"
             raise WebUIUnreachableError(words)
@@ -225,8 +232,8 @@ class ComfyUIClient(ComfyUIQuestions):
             raise WebUIInterruptedError("the prompt was interrupted in ComfyUI")
         if result.end is PromptEnd.FAILED:
             raise failed(result)
-        is_plain = canary and has_no_model(payload)
-        reply = reply_from(self, stage, payload, prompt.id, result, is_plain=is_plain)
+        wanted, is_plain = taken(payload, result), canary and has_no_model(payload)
+        reply = reply_from(self, stage, payload, prompt.id, wanted, is_plain=is_plain)
         if any(reply.one_colour) and not is_plain:
             # NaNs: another attempt would get the same picture from the cache (0.33.0, 0.3 s).
             self.forget_cache(self.answer_limit)
@@ -273,10 +280,13 @@ class ComfyUIClient(ComfyUIQuestions):
         """Cancel the prompts of this owner that nobody waits for: their run was cancelled while
         sdwatch was away, or changed."""
         wanted = {prompt.id, *(sent.id for sent in prompt.before)}
+        queued = set(wanted)
         for part in self.queue(self.answer_limit):
             for id, client in part.items():
+                queued.add(id)
                 if client.startswith(f"{self._owner}-") and id not in wanted:
                     self.cancel(id, self.answer_limit)
+        self._workflows.take_back_all_but(set(map(folder_of, queued)))
 
     def _client_id(self, id: str) -> str:
         return f"{self._owner}-{id}"

@@ -29,8 +29,10 @@ from sdwatch.policy.job.whole_file import NotWholeError
 from sdwatch.policy.workflow.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
 from sdwatch.policy.workflow.made import generation_info
+from sdwatch.policy.workflow.saved_files import files_of
 from sdwatch.policy.workflow.template_file import Template
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
+from sdwatch.policy.workflow.workflow_call import call_in
 from sdwatch.webui.http.reply import MadeFile, Reply, check_image
 
 
@@ -130,6 +132,8 @@ def _files_expected(
 ) -> list[OutputFile]:
     """Return the files that a prompt saves, as far as that is known before; else []."""
     folder = folder_of(prompt_id)
+    if (own := call_in(payload)) is not None:
+        return [OutputFile(name, folder, "output") for name in files_of(own, folder) or ()]
     if template is not None:
         workflow: Workflow = template.filled(payload, folder)
         counts = template.pictures(payload) or {}

@@ -7,18 +7,19 @@ import base64
 import binascii
 import io
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Protocol
 
-from sdwatch.errors import WebUIBadRequestError
+from sdwatch.errors import WebUIBadRequestError, WebUIError
 from sdwatch.policy.failure.facts import checkpoint_named
-from sdwatch.policy.job.picture import NoPictureError, size_of
+from sdwatch.policy.job.picture import NoPictureError, size_of, smallest_picture
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.workflow.built_in import canary_picture, drawing, enlarging
 from sdwatch.policy.workflow.lists import checkpoint_meant, checkpoints
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.template_file import Template
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
+from sdwatch.policy.workflow.workflow_call import call_in
 
 _CANARY_STEPS = 1
 _SIZE = ("width", "height", "batch_size")
@@ -44,6 +45,7 @@ class WorkflowsOfCalls:
         self._uploads = uploads
         self._template = template
         self._classes = classes
+        self._uploaded: dict[str, int] = {}  # images by the folder that they are in
 
     def of(self, stage: str, payload: Mapping[str, Any], folder: str, *, canary: bool) -> Workflow:
         """Return the workflow of a call, whose files go into `folder`. `canary`: it is no job's.
@@ -52,10 +54,14 @@ class WorkflowsOfCalls:
             sides = (int(payload.get(name) or 1) for name in _SIZE)
             return canary_picture(random.randrange(_COLOURS), *sides)
         images = list(_images_of(stage, payload))
+        own = call_in(payload)
+        self._uploaded[folder] = len(images)
         names = [
             self._uploads.upload(f"{number}.png", folder, image)
             for number, image in enumerate(images, 1)
         ]
+        if own is not None:
+            return own.ready(folder, names)
         if (template := self._template(stage, payload)) is not None:
             try:
                 return template.filled(payload, folder, names)
@@ -68,6 +74,21 @@ class WorkflowsOfCalls:
         except NoPictureError as error:
             raise WebUIBadRequestError(f"the image to enlarge {error}") from error
         return enlarging(payload, folder, names[0], size)
+
+    def take_back(self, folder: str, images: int = 0) -> None:
+        """Put a tiny picture in the place of each image of a call that has ended: ComfyUI
+        deletes none before its next start. `images`: how many they were, of a call that an earlier
+        sdwatch sent. Never raises."""
+        for number in range(1, (self._uploaded.pop(folder, 0) or images) + 1):
+            try:
+                self._uploads.upload(f"{number}.png", folder, smallest_picture())
+            except WebUIError:
+                return
+
+    def take_back_all_but(self, folders: Collection[str]) -> None:
+        """Do that for all calls that nobody waits for any more. `folders`: of the others."""
+        for folder in [folder for folder in self._uploaded if folder not in folders]:
+            self.take_back(folder)
 
     def _checkpoint(self, payload: Mapping[str, Any]) -> str:
         """Return the checkpoint of a call as ComfyUI lists it: it has none that is loaded. A name
@@ -90,8 +111,13 @@ def has_no_model(payload: Mapping[str, Any]) -> bool:
     return payload.get("steps") == _CANARY_STEPS or not checkpoint_named(payload)
 
 
+def images_in(stage: str, payload: Mapping[str, Any]) -> int:
+    """Return how many images a call has."""
+    return sum(1 for _ in _images_of(stage, payload))
+
+
 def _images_of(stage: str, payload: Mapping[str, Any]) -> Iterator[bytes]:
-    given = payload.get(STAGES[stage].image_field) if STAGES[stage].needs_image else ()
+    given = payload.get(STAGES[stage].image_field, ()) if STAGES[stage].takes_image else ()
     for text in given if isinstance(given, list | tuple) else [given]:
         encoded = str(text or "")
         try:

@@ -1,0 +1,94 @@
+"""One call of a workflow of the job's own, and the payload that carries it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sdwatch.policy.workflow.history import PromptResult
+from sdwatch.policy.workflow.places import InputPlace
+from sdwatch.policy.workflow.workflow import Workflow, workflow_of
+
+WORKFLOW = "own_workflow"
+"""The key of a payload that has it."""
+
+PREFIX = "filename_prefix"
+"""The input of a node that saves files which says where."""
+
+
+@dataclass(frozen=True)
+class WorkflowCall:
+    """A workflow with the values of one call. `images`: the inputs that get its images, in their
+    order; `outputs`: the ids of the nodes whose files are taken, () for each that can say where it
+    saves."""
+
+    workflow: Workflow
+    images: tuple[InputPlace, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def as_payload(self) -> dict[str, Any]:
+        """Return it as a part of a payload."""
+        return {
+            WORKFLOW: {
+                "nodes": self.workflow.as_prompt(),
+                "images": [list(place) for place in self.images],
+                "outputs": list(self.outputs),
+            }
+        }
+
+    @property
+    def taken(self) -> tuple[str, ...]:
+        """Return the ids of the nodes whose files are taken, in the order of the workflow."""
+        savers = savers_in(self.workflow)
+        return tuple(id for id in savers if not self.outputs or id in self.outputs)
+
+    def ready(self, folder: str, names: Sequence[str]) -> Workflow:
+        """Return what is sent: each node saves into `folder`, under a name of its own, so that no
+        file of another call is taken for one of this. `names`: of the images, as ComfyUI has
+        them."""
+        prefixes = {
+            (id, PREFIX): f"{folder}/save-{number}"
+            for number, id in enumerate(savers_in(self.workflow), 1)
+        }
+        images: dict[tuple[str, str], str] = dict(zip(self.images, names, strict=True))
+        return self.workflow.with_values({**prefixes, **images})
+
+
+def call_in(payload: Mapping[str, Any]) -> WorkflowCall | None:
+    """Return the call that a payload carries, None for one of a built-in workflow. Raises
+    WorkflowError."""
+    carried = payload.get(WORKFLOW)
+    if not isinstance(carried, Mapping):
+        return None
+    return WorkflowCall(
+        workflow_of(carried["nodes"]),
+        tuple(InputPlace(*place) for place in carried["images"]),
+        tuple(carried["outputs"]),
+    )
+
+
+def taken(payload: Mapping[str, Any], result: PromptResult) -> PromptResult:
+    """Return the result of a call with only the files that it takes: all of them, but of a workflow
+    of the job's own those of some nodes, and no previews."""
+    call = call_in(payload)
+    if call is None:
+        return result
+    files = {
+        id: tuple(file for file in result.files.get(id, ()) if file.type == _KEPT)
+        for id in call.taken
+    }
+    texts = {
+        id: shown for id, shown in result.texts.items() if not call.outputs or id in call.outputs
+    }
+    return replace(
+        result, files={id: listed for id, listed in files.items() if listed}, texts=texts
+    )
+
+
+_KEPT = "output"
+
+
+def savers_in(workflow: Workflow) -> list[str]:
+    """Return the ids of the nodes that can be told where to save."""
+    return [node.id for node in workflow.nodes.values() if PREFIX in node.inputs]
