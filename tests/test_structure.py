@@ -54,7 +54,7 @@ PURE = {
     "csv", "dataclasses", "datetime", "difflib", "enum", "fnmatch", "functools", "hashlib",
     "heapq", "html", "io", "ipaddress", "itertools", "json", "math", "pathlib", "pydantic",
     "random", "re", "shlex", "statistics", "struct", "threading", "types", "typing", "unicodedata",
-    "urllib.parse", "warnings",
+    "urllib.parse", "warnings", "zlib",
     "pydantic_core", "regex", "yaml",
 }  # fmt: skip
 """What policy may use: values in, values out (threading is for the redactor's lock,

@@ -23,8 +23,8 @@ log = logging.getLogger("sdwatch.spool")
 
 
 def seen_at(path: Path) -> dict[str, Any]:
-    """Return what tells this marker from a later one of its name. Raises OSError, FileNotFoundError
-    if it was withdrawn."""
+    """Return what is different in a later marker of the same name. Raises OSError,
+    FileNotFoundError if it was withdrawn."""
     status = disk.look_at(path)
     return {"name": path.name, "inode": status.st_ino, "mtime_ns": status.st_mtime_ns}
 

@@ -24,7 +24,7 @@ _FORMATS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 _PART = 1 << 20  # bytes
 
 
-class MadeFile(Protocol):
+class SavedData(Protocol):
     """See webui/http/reply.py."""
 
     @property
@@ -34,7 +34,7 @@ class MadeFile(Protocol):
 
 
 def save_all(
-    folder: Path, call: Call, images: Sequence[PictureData], grids: int, files: Sequence[MadeFile]
+    folder: Path, call: Call, images: Sequence[PictureData], grids: int, files: Sequence[SavedData]
 ) -> tuple[tuple[Image, ...], tuple[OtherFile, ...]]:
     """Save all that a call made in a run's folder, synced. `grids`: how many of the images come
     before its pictures. Raises OSError."""
@@ -69,7 +69,7 @@ def _save_image(folder: Path, call: Call, number: int, data: PictureData, grids:
     return Image(name, _write(folder / IMAGES / name, data), len(data), width, height, grid)
 
 
-def _save_file(folder: Path, call: Call, number: int, file: MadeFile) -> OtherFile:
+def _save_file(folder: Path, call: Call, number: int, file: SavedData) -> OtherFile:
     part = f"-part{call.changed.first:02d}" if call.changed is not None else ""
     name = f"{_start_of_name(folder, call)}{part}-file{number:02d}.{file.ending}"
     return OtherFile(name, _write(folder / FILES / name, file.data), len(file.data))

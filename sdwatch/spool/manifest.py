@@ -58,7 +58,7 @@ def read_about(folder: Path) -> dict[str, Any]:
 
 
 _VALUES = re.compile(r'^      "values": (?=\{)', re.MULTILINE)
-"""No text in a manifest begins a line."""
+"""No text in a manifest starts a line."""
 
 
 def last_values(folder: Path, most_bytes: int) -> Iterator[dict[str, Any]]:

@@ -33,7 +33,7 @@ from sdwatch.spool.inside import read_picture, size_of_picture
 from sdwatch.spool.job_bytes import read_beside, read_bounded, unreadable
 from sdwatch.spool.job_file import is_job_name, job_file_in
 from sdwatch.spool.journal import each_call, journal_records, read_journal
-from sdwatch.spool.made_files import FILES, IMAGES, MadeFile
+from sdwatch.spool.made_files import FILES, IMAGES, SavedData
 from sdwatch.spool.manifest import outputs_of, read_about, write_manifest
 from sdwatch.spool.outside import OutsideFiles, UsedFiles, keep_used
 from sdwatch.spool.thumbnails import sweep_thumbnails
@@ -301,7 +301,7 @@ class Run:
         call: Call,
         images: Sequence[PictureData],
         grids: int,
-        files: Sequence[MadeFile] = (),
+        files: Sequence[SavedData] = (),
         **facts: Any,
     ) -> tuple[Image, ...]:
         """Save what a call made as it came, and record the call as finished. Raises OSError."""

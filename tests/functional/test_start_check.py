@@ -264,7 +264,7 @@ def test_a_model_folder_that_is_not_mounted_is_warned_of(install: Install) -> No
 
 
 @POSIX
-def test_a_comfyui_without_a_venv_is_told_how_to_make_one(tmp_path: Path) -> None:
+def test_without_a_venv_comfyui_gets_the_commands_that_make_one(tmp_path: Path) -> None:
     """It has no script that makes it."""
     install = Install(tmp_path)
     for name in ("main.py", "nodes.py", "comfy/cli_args.py"):

@@ -170,7 +170,7 @@ def test_a_job_whose_template_does_not_fit_fails_before_anything_is_sent(
         assert spool.stats()["posts"] == 0
 
 
-def test_the_self_test_draws_the_template_of_the_last_good_call(tmp_path: Path) -> None:
+def test_the_self_test_runs_the_template_of_the_last_good_call(tmp_path: Path) -> None:
     """After the canary without a model: the last good workflow, in two steps."""
     plan = "- {fault: structured-500, when: {prompt: cursed}, times: always}\n"
     with flux(tmp_path, template(), faults=plan) as spool:

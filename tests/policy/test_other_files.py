@@ -52,7 +52,7 @@ def mp3(frames: int = 8, tag: bytes = b"") -> bytes:
 
 
 def ogg(codec: bytes = b"\x01vorbis") -> bytes:
-    """Three pages, the last of which says so."""
+    """Three pages; the last one says so."""
     pages = []
     for number, flags in enumerate((2, 0, 4)):
         body = codec + bytes(100) if number == 0 else bytes(200)

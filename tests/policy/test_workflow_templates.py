@@ -12,7 +12,7 @@ from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt
 from sdwatch.policy.workflow.built_in import drawing, enlarging, refusals
 from sdwatch.policy.workflow.lists import WorkflowRules, lists_of
 from sdwatch.policy.workflow.node_classes import NodeClasses, read_classes
-from sdwatch.policy.workflow.template_file import Template, TemplateError, read_template
+from sdwatch.policy.workflow.template_file import TemplateError, WorkflowTemplate, read_template
 from sdwatch.policy.workflow.templates import Templates, unfit
 from sdwatch.policy.workflow.workflow import WorkflowError
 from sdwatch.simulator.traits import load
@@ -22,7 +22,7 @@ FLUX = config_folder() / "comfyui-templates" / "flux-dev.txt2img.json"
 NAMED = {"override_settings": {"sd_model_checkpoint": "Flux-Dev"}}
 
 
-def flux() -> Template:
+def flux() -> WorkflowTemplate:
     return read_template(FLUX.name, FLUX.read_bytes())
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from sdwatch.policy.job.document import Mapping, Node, Scalar
+from sdwatch.policy.job.document import Mapping, Node, Scalar, UnreadableError, text_of, too_large
 from sdwatch.policy.job.stage_kinds import PROMPTS
 
 # As WebUIs write it: `steps: 20, seed: 5` may be a line of YAML in braces.
@@ -65,6 +65,15 @@ class Infotext:
     root: Mapping
     left_out: tuple[str, ...]
     line: int
+
+
+def infotext_in(data: bytes) -> Infotext | None:
+    """Return the settings of a picture if they were pasted as the job file."""
+    try:
+        text = text_of(data) if not too_large(len(data)) else ""
+    except UnreadableError:
+        return None
+    return read_infotext(text) if looks_like_infotext(text) else None
 
 
 def looks_like_infotext(text: str) -> bool:

@@ -23,11 +23,10 @@ from sdwatch.policy.job.document import (
     Node,
     Scalar,
     Sequence,
-    UnreadableError,
     open_end,
     parse_document,
     text_of,
-    too_large,
+    unfinished_at,
     unique,
     written_wrong,
 )
@@ -35,7 +34,7 @@ from sdwatch.policy.job.dumped import without_dumped
 from sdwatch.policy.job.expansion import OnFailure, is_part, read_expansion
 from sdwatch.policy.job.forms import Header, StageForms
 from sdwatch.policy.job.graph import OWN, LinkReader, Links, StageIds, ids_of
-from sdwatch.policy.job.infotext import Infotext, looks_like_infotext, read_infotext
+from sdwatch.policy.job.infotext import infotext_in
 from sdwatch.policy.job.job_files import NOTHING, JobFiles, Outside, read_defaults
 from sdwatch.policy.job.job_images import JobImages, Size
 from sdwatch.policy.job.points import ONE, Points
@@ -51,10 +50,7 @@ from sdwatch.policy.job.scripts import (
 )
 from sdwatch.policy.job.shown_values import described, without_texts
 from sdwatch.policy.job.sources import Sources
-from sdwatch.policy.job.stage_kinds import (
-    IMAGE_FIELDS,
-    PROMPTS,
-)
+from sdwatch.policy.job.stage_kinds import IMAGE_FIELDS, PROMPTS
 from sdwatch.policy.job.template import Part, Template, with_fixed
 from sdwatch.policy.job.wildcards import Wildcards
 from sdwatch.policy.job.workflow_reach import reaching
@@ -167,7 +163,7 @@ def parse_job(
     one that cannot be used, with a text such as `is cut off`; each is looked at once. `read`
     returns the bytes of another file that is there. `outside`: what the job takes from there.
     Raises JobError with every problem."""
-    infotext = _infotext_in(data)
+    infotext = infotext_in(data)
     try:
         root = infotext.root if infotext else parse_document(data, file)
     except FileProblems as error:
@@ -185,22 +181,6 @@ def parse_job(
         problems = reader.sources.all_located(unfinished_at(at_end, reader.problems))
         raise JobError(file, readable(problems))
     return job
-
-
-def _infotext_in(data: bytes) -> Infotext | None:
-    """Return the settings of a picture if they were pasted as the job file."""
-    try:
-        text = text_of(data) if not too_large(len(data)) else ""
-    except UnreadableError:
-        return None
-    return read_infotext(text) if looks_like_infotext(text) else None
-
-
-def unfinished_at(end: tuple[int, int] | None, problems: Collection[Problem]) -> Iterator[Problem]:
-    """Return the problems; those at `end`, where the text stops within a value, are unfinished."""
-    for problem in problems:
-        at_end = (problem.line, problem.column) == end
-        yield replace(problem, unfinished=problem.unfinished or at_end)
 
 
 def image_names(stage: Stage) -> list[str]:

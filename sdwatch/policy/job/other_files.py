@@ -70,7 +70,7 @@ def format_of(data: PictureData, name: str = "") -> FileFormat:
 
 def is_named_after_another(format: FileFormat, name: str) -> bool:
     """Return whether a file is called after a format that has marks of its own, and has none: a
-    page of a proxy, or a video of which not even its start was written."""
+    page of a proxy, or a video whose start was never written."""
     ending = name.rpartition(".")[2].lower()
     return format.name in (_TEXT.name, _UNKNOWN.name) and ending in _MARKED
 
@@ -127,7 +127,7 @@ def _moves_png(file: IO[bytes]) -> bool:
 
 
 def _check_apng(file: IO[bytes], size: int) -> None:
-    frames = told = 0
+    frames = said = 0
     for name, length in _png_chunks(file):
         if file.tell() + length + 4 > size:
             break
@@ -135,10 +135,10 @@ def _check_apng(file: IO[bytes], size: int) -> None:
         if zlib.crc32(name + content) != u32(exactly(file, 4)):
             raise NotWholeError(f"has a damaged part ({name.decode('latin-1')})")
         frames += name == b"fcTL"
-        told = u32(content) if name == b"acTL" else told
+        said = u32(content) if name == b"acTL" else said
         if name == b"IEND":
-            if frames != told:
-                raise NotWholeError(f"has {frames} of {told} frames")
+            if frames != said:
+                raise NotWholeError(f"has {frames} of {said} frames")
             return
     raise NotWholeError("is cut off")
 
@@ -153,11 +153,11 @@ def _moves_webp(head: bytes) -> bool:
 
 def _check_riff(file: IO[bytes], size: int) -> None:
     """WebP, WAV and AVI: the length of all, and of each part."""
-    told = int.from_bytes(exactly(file, 8)[4:], "little") + 8
-    if told > size + 1:  # some leave out the last filler
+    said = int.from_bytes(exactly(file, 8)[4:], "little") + 8
+    if said > size + 1:  # some leave out the last filler
         raise NotWholeError("is cut off")
     kind, at, parts = exactly(file, 4), 12, 0
-    while at + 8 <= min(told, size):
+    while at + 8 <= min(said, size):
         file.seek(at)
         head = exactly(file, 8)
         length = int.from_bytes(head[4:], "little")
@@ -281,16 +281,16 @@ def _check_safetensors(file: IO[bytes], size: int) -> None:
     try:
         header = json.loads(exactly(file, length))
         ends = [item["data_offsets"][1] for name, item in header.items() if name != "__metadata__"]
-        told = 8 + length + max(ends, default=0)
+        said = 8 + length + max(ends, default=0)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise NotWholeError("has a damaged header") from error
-    if told != size:
-        raise NotWholeError("is cut off" if told > size else "has more than its header says")
+    if said != size:
+        raise NotWholeError("is cut off" if said > size else "has more than its header says")
 
 
 def _check_glb(file: IO[bytes], size: int) -> None:
-    told = int.from_bytes(exactly(file, 12)[8:], "little")
-    if told > size:
+    said = int.from_bytes(exactly(file, 12)[8:], "little")
+    if said > size:
         raise NotWholeError("is cut off")
 
 

@@ -136,10 +136,10 @@ def _texts_in(entry: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]
 
 
 def _cached_in(status: Mapping[str, Any]) -> frozenset[str] | None:
-    messages = status.get("messages")
-    for message in messages if isinstance(messages, list) else []:
-        if isinstance(message, list) and len(message) == 2 and message[0] == "execution_cached":
-            nodes = message[1].get("nodes") if isinstance(message[1], dict) else None
+    events = status.get("messages")
+    for event in events if isinstance(events, list) else []:
+        if isinstance(event, list) and len(event) == 2 and event[0] == "execution_cached":
+            nodes = event[1].get("nodes") if isinstance(event[1], dict) else None
             return frozenset(map(str, nodes)) if isinstance(nodes, list) else None
     return None
 

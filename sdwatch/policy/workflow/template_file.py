@@ -62,7 +62,7 @@ class TemplateError(ValueError):
 
 
 @dataclass(frozen=True)
-class Template:
+class WorkflowTemplate:
     """A template. `name`: as jobs name it; `stage`: which it is for; `fields`: its placeholders,
     each with its default, None for that of the built-in workflows; `workflow`: with them in it."""
 
@@ -146,7 +146,7 @@ def _put(value: Any, values: Mapping[str, Any]) -> Any:
     return _USE.sub(lambda found: str(values.get(found[1], found[0])), value)
 
 
-def read_template(file: str, data: bytes) -> Template:
+def read_template(file: str, data: bytes) -> WorkflowTemplate:
     """Return the template in a file of that name, without its folder. Raises TemplateError."""
     name, stage = _name_and_stage(file)
     try:
@@ -168,7 +168,7 @@ def read_template(file: str, data: bytes) -> Template:
         raise TemplateError(1, 1, 'no value of its nodes is "{seed}": all its pictures were alike')
     if not any(PREFIX in node.inputs for node in workflow.nodes.values()):
         raise TemplateError(1, 1, f"no node of it saves anything: none has a {PREFIX}")
-    return Template(name, stage, workflow, fields)
+    return WorkflowTemplate(name, stage, workflow, fields)
 
 
 def _name_and_stage(file: str) -> tuple[str, str]:

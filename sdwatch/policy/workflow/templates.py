@@ -12,7 +12,7 @@ from sdwatch.policy.workflow.built_in import CHECKPOINT
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.preflight import misfits
-from sdwatch.policy.workflow.template_file import Template
+from sdwatch.policy.workflow.template_file import WorkflowTemplate
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Templates:
     """The templates of one ComfyUI; `wrong`: the files that are none, by the name that jobs would
     use."""
 
-    known: tuple[Template, ...] = ()
+    known: tuple[WorkflowTemplate, ...] = ()
     wrong: Mapping[str, Problem] = field(default_factory=dict)
 
     def names(self, *, upscale: bool) -> list[str]:
@@ -28,7 +28,7 @@ class Templates:
         names = (t.name for t in self.known if STAGES[t.stage].has_steps is not upscale)
         return sorted(dict.fromkeys(names))
 
-    def named(self, stage: str, fields: Mapping[str, Any]) -> Template | None:
+    def named(self, stage: str, fields: Mapping[str, Any]) -> WorkflowTemplate | None:
         """Return the template that a call uses; None for a built-in workflow. Case is passed
         over."""
         asked = asked_for(stage, fields).lower()
@@ -59,7 +59,7 @@ def asked_for(stage: str, fields: Mapping[str, Any]) -> str:
     return str(settings.get(CHECKPOINT) or "") if isinstance(settings, Mapping) else ""
 
 
-def unfit(template: Template, classes: NodeClasses) -> Iterator[str]:
+def unfit(template: WorkflowTemplate, classes: NodeClasses) -> Iterator[str]:
     """Yield why a ComfyUI with these node classes cannot run a template at all."""
     workflow = template.filled({}, "sdwatch")
     coming = {

@@ -29,7 +29,7 @@ from sdwatch.policy.kinds.table import kind_by_stats
 from sdwatch.policy.workflow.history import PromptEnd, PromptResult, refusal_in
 from sdwatch.policy.workflow.lists import lists_of
 from sdwatch.policy.workflow.node_classes import NodeClass
-from sdwatch.policy.workflow.template_file import Template
+from sdwatch.policy.workflow.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.templates import Templates
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.policy.workflow.workflow_call import taken
@@ -110,7 +110,7 @@ class ComfyUIClient(ComfyUIQuestions):
         self._templates = read_templates(self._template_folder)
         return self._templates
 
-    def template_for(self, stage: str, payload: Mapping[str, Any]) -> Template | None:
+    def template_for(self, stage: str, payload: Mapping[str, Any]) -> WorkflowTemplate | None:
         """Return the template that a call uses; None for a built-in workflow."""
         return (self._templates or self.read_templates()).named(stage, payload)
 

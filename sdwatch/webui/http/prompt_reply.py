@@ -30,7 +30,7 @@ from sdwatch.policy.workflow.built_in import drawing, enlarging, saved_by
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
 from sdwatch.policy.workflow.made import generation_info
 from sdwatch.policy.workflow.saved_files import files_of
-from sdwatch.policy.workflow.template_file import Template
+from sdwatch.policy.workflow.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import call_in
 from sdwatch.webui.http.reply import MadeFile, Reply, check_image
@@ -42,7 +42,7 @@ class Files(Protocol):
     version: str
 
     def file(self, named: OutputFile) -> PictureData | None: ...
-    def template_for(self, stage: str, payload: Mapping[str, Any]) -> Template | None: ...
+    def template_for(self, stage: str, payload: Mapping[str, Any]) -> WorkflowTemplate | None: ...
 
 
 def folder_of(prompt_id: str) -> str:
@@ -128,7 +128,7 @@ def reply_from_folder(
 
 
 def _files_expected(
-    template: Template | None, stage: str, payload: Mapping[str, Any], prompt_id: str
+    template: WorkflowTemplate | None, stage: str, payload: Mapping[str, Any], prompt_id: str
 ) -> list[OutputFile]:
     """Return the files that a prompt saves, as far as that is known before; else []."""
     folder = folder_of(prompt_id)

@@ -17,7 +17,7 @@ from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.workflow.built_in import canary_picture, drawing, enlarging
 from sdwatch.policy.workflow.lists import checkpoint_meant, checkpoints
 from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.template_file import Template
+from sdwatch.policy.workflow.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
 from sdwatch.policy.workflow.workflow_call import call_in
 
@@ -40,7 +40,7 @@ class WorkflowsOfCalls:
         self,
         uploads: Uploads,
         classes: Callable[[], NodeClasses],
-        template: Callable[[str, Mapping[str, Any]], Template | None] = lambda *_: None,
+        template: Callable[[str, Mapping[str, Any]], WorkflowTemplate | None] = lambda *_: None,
     ) -> None:
         self._uploads = uploads
         self._template = template

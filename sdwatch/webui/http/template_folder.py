@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdwatch.errors import Problem
-from sdwatch.policy.workflow.template_file import Template, TemplateError, read_template
+from sdwatch.policy.workflow.template_file import TemplateError, WorkflowTemplate, read_template
 from sdwatch.policy.workflow.templates import Templates
 from sdwatch.policy.workflow.workflow import MAX_BYTES
 from sdwatch.system import disk
@@ -23,7 +23,7 @@ def read_templates(folder: Path | None) -> Templates:
         names = sorted(e.name for e in disk.entries(folder) if e.name.endswith(".json"))
     except OSError as error:
         return Templates(wrong={"": _problem(folder, disk.in_words(error))})
-    known: list[Template] = []
+    known: list[WorkflowTemplate] = []
     wrong: dict[str, Problem] = {}
     for name in names[:MOST_TEMPLATES]:
         try:
