@@ -31,6 +31,7 @@ FLOORS = (
     ("webui.log",),
     ("config_file",),
     ("config", "signatures"),
+    ("policy.cluster",),
     ("policy.lane",),
     ("policy.notify",),
     ("policy.page",),
