@@ -23,7 +23,7 @@ ROOT = PACKAGE.parent
 # From the top to the bottom. A room imports from those below it, and within itself.
 FLOORS = (
     ("cli",),
-    ("service",),
+    ("cluster", "service"),
     ("monitor",),
     ("lane", "stages", "web"),
     ("spool", "webui.http", "notify"),

@@ -128,7 +128,7 @@ class Broker:
                 await self._subscribe()
                 await self._prepare()
                 return
-            except (NatsError, OSError, asyncio.TimeoutError) as error:
+            except (TimeoutError, NatsError, OSError) as error:
                 self.why_down = str(error) or type(error).__name__
                 await asyncio.sleep(1.0)
 
@@ -161,7 +161,7 @@ class Broker:
                 log.info("the broker answers", extra=about(LogEvent.BROKER_FOUND))
                 self._changed("")
                 return
-            except (NatsError, OSError, asyncio.TimeoutError) as error:
+            except (TimeoutError, NatsError, OSError) as error:
                 self.why_down = str(error) or type(error).__name__
                 await asyncio.sleep(1.0)
 
@@ -181,18 +181,20 @@ class Broker:
             if error.err_code == _WRONG_LAST_SEQUENCE:
                 raise LogMovedError("somebody else appended to this log") from error
             raise BrokerGoneError(f"the broker refuses: {error}") from error
-        except (NatsError, OSError, TimeoutError, asyncio.TimeoutError) as error:
+        except (NatsError, OSError, TimeoutError) as error:
             raise BrokerGoneError(f"the broker does not answer: {error!r}") from error
 
     # -- logs
 
     def append(self, run: str, entry: Entry, after: int) -> None:
-        """Append to a run's log, if `after` is the sequence of its last entry. Raises LogMovedError,
-        BrokerGoneError: then it may have been appended."""
+        """Append to a run's log, if `after` is the sequence of its last entry. Raises
+        LogMovedError, BrokerGoneError: then it may have been appended."""
         headers = {"Nats-Expected-Last-Subject-Sequence": str(after)}
         subject, data = names.run_subject(run), to_bytes(entry)
         ttl = self._times.closed if isinstance(entry, Closed) else None
-        self._ask(lambda js: js.publish(subject, data, stream=names.RUNS, headers=headers, msg_ttl=ttl))
+        self._ask(
+            lambda js: js.publish(subject, data, stream=names.RUNS, headers=headers, msg_ttl=ttl)
+        )
 
     def entries_after(self, run: str, seq: int) -> list[tuple[int, Entry | None]]:
         """Return the next entries of a run's log, in order. Raises BrokerGoneError."""
@@ -265,7 +267,7 @@ class Broker:
                 self._pulls[box] = pulls
             try:
                 return await pulls.fetch(most, timeout=seconds)
-            except (TimeoutError, asyncio.TimeoutError, nats.errors.TimeoutError):
+            except (TimeoutError, nats.errors.TimeoutError):
                 return []
             except NatsError:
                 self._pulls.pop(box, None)  # its consumer is gone
@@ -349,7 +351,8 @@ class Broker:
         self._put(names.ORDERS, box, order)
 
     def boxes(self) -> dict[str, tuple[int, dict[str, Any]]]:
-        """Return what each box shows, with a number that grows each time. Raises BrokerGoneError."""
+        """Return what each box shows, with a number that grows each time. Raises
+        BrokerGoneError."""
         return self._all(names.BOXES)
 
     def orders(self) -> dict[str, tuple[int, dict[str, Any]]]:

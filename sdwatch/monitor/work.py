@@ -62,7 +62,7 @@ class Work:
             self._parts.ends.end(run, self._refused(error) if error else cancelled_envelope())
         self._parts.runs.cancel_where_asked()
         for suspended in self._parts.suspended.due():
-            if not is_cancelled(suspended.folder):
+            if suspended.out_on or not is_cancelled(suspended.folder):
                 continue
             if (waiting := self._parts.ends.resume(suspended)) is not None:
                 self._parts.ends.end(waiting, cancelled_envelope())
@@ -126,7 +126,7 @@ class Work:
     def may_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
         """Return whether a run may resume on this lane: it waits for no time, and the lane can do
         the job, or no other lane may be able to, and then it reports why."""
-        if not self._parts.schedule.may_resume(suspended):
+        if suspended.out_on or not self._parts.schedule.may_resume(suspended):
             return False
         others = [other for other in self._parts.lanes if other is not lane]
         if not others or suspended.job is None or self._parts.placement.can_do(lane, suspended):

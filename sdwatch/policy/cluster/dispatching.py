@@ -121,7 +121,7 @@ def dispatcher_step(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAct
         if log.is_held:
             return TakeBack(log.epoch, TakenFor.LOG_LOST)
         return NoteTakenBack(journal.epoch, TakenFor.LOG_LOST)
-    return _with_the_box(log, wish)
+    return _with_the_box(log, journal, wish)
 
 
 def _after_publication(log: RunLog) -> DispatcherAction:
@@ -140,11 +140,13 @@ def _not_granted(journal: HandOver, wish: Wish) -> DispatcherAction:
     return Grant(journal.epoch, journal.box)
 
 
-def _with_the_box(log: RunLog, wish: Wish) -> DispatcherAction:
+def _with_the_box(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAction:
     if log.phase is Phase.ENDED:
         assert log.ended is not None
         if log.ended.outcome is BoxOutcome.REFUSED:
             return TakeBack(log.epoch, TakenFor.REFUSED)
+        if journal.lines < log.lines:  # they count, and could not be read
+            return TakeBack(log.epoch, TakenFor.LOG_LOST)
         return Finish(log.ended)
     if not log.is_held:
         return NoteTakenBack(log.epoch, log.taken_for or TakenFor.LOG_LOST)

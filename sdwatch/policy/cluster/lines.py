@@ -1,0 +1,62 @@
+"""Which lines of a box's journal go to the shared spool, and which files they name. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+FORWARDED = frozenset(
+    {
+        "call_started",
+        "call_failed",
+        "call_proven",
+        "call_given_up",
+        "call_finished",
+        "oom_step",
+        "same_fault",
+        "evidence",
+        "images_dropped",
+    }
+)
+"""What happened to calls. How a run ends, and its outputs, are of each spool."""
+
+
+def lines_of(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the lines that a box wrote since it received the run, as far as they are forwarded."""
+    lines: list[Mapping[str, Any]] = []
+    for record in records:
+        if record["event"] == "handed_over":
+            lines = []
+        elif record["event"] in FORWARDED:
+            lines.append(record)
+    return lines
+
+
+def files_named(lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the paths, in the run's folder, of the files that lines name and that are kept:
+    images, evidence."""
+    named: dict[str, None] = {}
+    for line in lines:
+        if line["event"] == "call_finished":
+            named.update({f"images/{image['name']}": None for image in line["images"]})
+        elif line["event"] == "evidence":
+            named.update({str(name): None for name in line["files"]})
+        elif line["event"] == "images_dropped":
+            for name in line["images"]:
+                named.pop(f"images/{name}", None)
+    return list(named)
+
+
+def text_of(lines: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return lines as one object."""
+    return b"".join(json.dumps(line, ensure_ascii=True).encode() + b"\n" for line in lines)
+
+
+def lines_in(text: bytes) -> list[dict[str, Any]]:
+    """Return the lines of an object. Raises ValueError for what no box writes."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    for line in lines:
+        if not isinstance(line, dict) or line.get("event") not in FORWARDED:
+            raise ValueError("a line that no box forwards")
+    return lines
