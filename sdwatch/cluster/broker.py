@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import nats
@@ -354,6 +355,23 @@ class Broker:
         """Return what each box shows, with a number that grows each time. Raises
         BrokerGoneError."""
         return self._all(names.BOXES)
+
+    def ages(self) -> dict[str, float]:
+        """Return the seconds since each box showed itself, by the broker's clock. Raises
+        BrokerGoneError."""
+
+        async def get(js: JetStreamContext) -> dict[str, float]:
+            stream = f"KV_{names.BOXES}"
+            info = await js.stream_info(stream, subjects_filter=">")
+            now = getattr(info, "ts", None) or datetime.now(UTC)
+            ages = {}
+            for subject in info.state.subjects or {}:
+                at = (await js.get_msg(stream, subject=subject)).time
+                if at is not None:
+                    ages[subject.rpartition(".")[2]] = max(0.0, (now - at).total_seconds())
+            return ages
+
+        return self._ask(get)
 
     def orders(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """Return what people want of each box, in the same form. Raises BrokerGoneError."""

@@ -37,9 +37,14 @@ class ServerSettings:
 
 def program() -> str:
     """Return the path of the NATS server. Raises ConfigError where there is none."""
-    folders = [Path(sys.executable).parent, *(Path(sys.prefix) / name for name in ("bin", "Scripts"))]
+    folders = [
+        Path(sys.executable).parent,
+        *(Path(sys.prefix) / name for name in ("bin", "Scripts")),
+    ]
     for entry in filter(None, sys.path):  # of another environment whose packages are seen here
-        folders += [parent / name for parent in Path(entry).parents[2:3] for name in ("bin", "Scripts")]
+        folders += [
+            parent / name for parent in Path(entry).parents[2:3] for name in ("bin", "Scripts")
+        ]
     for folder in folders:
         if found := shutil.which("nats-server", path=str(folder)):
             return found

@@ -1,4 +1,4 @@
-"""A broker, a dispatcher and boxes on loopback, each box and the dispatcher a process of its own."""
+"""A broker, a dispatcher and boxes on loopback, each a process of its own."""
 
 from __future__ import annotations
 

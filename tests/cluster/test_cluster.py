@@ -20,6 +20,7 @@ from tests.monitored import EXTERNAL, job  # noqa: E402
 __all__ = ["cluster"]
 
 SLOW = ("--step-time", "0.3")
+CURSED = "- {fault: structured-500, when: {prompt: cursed}, times: always}\n"
 FIVE = job("a castle", n_iter=5)
 
 
@@ -60,7 +61,7 @@ def first_image(dispatcher: Machine) -> Path:
 
 def _with_image(dispatcher: Machine) -> Path | None:
     working = dispatcher.site.spool / "working"
-    found = [path for path in working.glob("*/*/images/*.png")]
+    found = list(working.glob("*/*/images/*.png"))
     return found[0].parent.parent if found else None
 
 
@@ -167,9 +168,8 @@ def test_a_run_that_is_cancelled_here_is_interrupted_there(cluster: Cluster) -> 
 def test_a_job_that_fails_there_is_explained_here(cluster: Cluster) -> None:
     with shown(cluster):
         dispatcher = dispatcher_of(cluster)
-        faults = "- {stage: txt2img, after: 0, times: 2, status: 500}"
-        cluster.machine("a", "box", faults=FAULT)
-        (dispatcher.site.inbox / "castle.yaml").write_text(job("a castle"))
+        cluster.machine("a", "box", faults=CURSED)
+        (dispatcher.site.inbox / "castle.yaml").write_text(job("a cursed castle"))
         failed = wait_until(lambda: dispatcher.runs("failed"), 90)[0]
         assert (failed / "WHY.txt").exists()
         assert (failed / "stage_failure_payload.json").exists()
