@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.plain import say
-from sdwatch.errors import ConfigError, NotFoundError, SdwatchError
+from sdwatch.errors import NotFoundError, SdwatchError
 from sdwatch.system import disk, signals
 from sdwatch.system.clock import SystemClock, wait
 
@@ -62,7 +62,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Run the broker, or ask it. Raises ConfigError, NotFoundError, SdwatchError, OSError."""
+    """Run the broker, or ask it. Raises NotFoundError, SdwatchError, OSError."""
     folder = choose_config(args.config).config.state / "nats"
     if args.what == "up":
         return _up(args, folder)
@@ -76,9 +76,9 @@ def main(args: argparse.Namespace) -> ExitCode:
 
 def partner_of(cluster: str, dispatch: str) -> Partner | None:
     """Return what makes a monitor a box of the cluster at the URL `cluster`, or the dispatcher of
-    the one at `dispatch`; None where both are ''. Raises ConfigError, SdwatchError."""
+    the one at `dispatch`; None where both are ''. Raises SdwatchError."""
     if cluster and dispatch:
-        raise ConfigError(
+        raise SdwatchError(
             "--cluster makes a box of this machine, --dispatch the dispatcher: give one"
         )
     if not cluster and not dispatch:
@@ -93,15 +93,15 @@ def partner_of(cluster: str, dispatch: str) -> Partner | None:
 
 def url_of(given: str) -> str:
     """Return the broker's URL: as it was given, or from the file of that name. Raises
-    ConfigError."""
+    SdwatchError."""
     url = given
     if "://" not in given:
         try:
             url = disk.read(Path(given))[:_LONGEST_URL].decode("utf-8-sig").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{given}: neither a URL nor a readable file with one") from error
+            raise SdwatchError(f"{given}: neither a URL nor a readable file with one") from error
     if url.partition("://")[0] not in ("nats", "tls") or any(sign.isspace() for sign in url):
-        raise ConfigError("the broker's URL must be nats://TOKEN@HOST:PORT, or tls:// with TLS")
+        raise SdwatchError("the broker's URL must be nats://TOKEN@HOST:PORT, or tls:// with TLS")
     return url
 
 
@@ -115,7 +115,7 @@ def _up(args: argparse.Namespace, folder: Path) -> ExitCode:
     from sdwatch.cluster.server import Server, ServerSettings, program, token_in
 
     if (args.tls_cert is None) != (args.tls_key is None):
-        raise ConfigError("--tls-cert and --tls-key belong together: give both or none")
+        raise SdwatchError("--tls-cert and --tls-key belong together: give both or none")
     program()
     tls = args.tls_cert and args.tls_cert.absolute(), args.tls_key and args.tls_key.absolute()
     settings = ServerSettings(folder, args.host, args.port, *tls)
@@ -167,7 +167,7 @@ def _listens(settings: ServerSettings) -> bool:
 def _own_url(folder: Path) -> str:
     file = folder / "url"
     if not disk.is_file(file):
-        raise ConfigError("which broker? Give it as --cluster URL; `sdwatch cluster up` prints it")
+        raise SdwatchError("which broker? Give it as --cluster URL; `sdwatch cluster up` prints it")
     return url_of(str(file))
 
 

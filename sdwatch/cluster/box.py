@@ -56,6 +56,7 @@ class _Held:
     log: RunLog = field(default_factory=RunLog)
     store: str = ""  # of the broker, where the log was read
     adopted: bool = False
+    known: tuple[object, Ledger, int] | None = None  # what was read, and what it said
 
 
 class Box:
@@ -148,7 +149,9 @@ class Box:
     def _receive(self) -> None:
         """Get messages: new ones while there is a place, and those of runs that are held, whose
         lease was lost on the way."""
-        without = sum(held.lease.message is None for held in self._held.values())
+        without = sum(
+            held.log.is_held and held.lease.message is None for held in self._held.values()
+        )
         free = int(self._card.get("places", 0)) - len(self._held)
         if free + without <= 0:
             return
@@ -165,8 +168,7 @@ class Box:
         """Do what is to be done about one run."""
         for _ in range(20):
             self._read_log(held)
-            folder, ledger = self._local(held.run)
-            local = _local_run(folder, ledger, self._around.spool.working)
+            folder, local = self._local(held)
             action = box_step(self.name, held.log, local)
             try:
                 if not self._perform(held, action, folder, local):
@@ -213,18 +215,28 @@ class Box:
             return False
         return True
 
-    def _local(self, run: str) -> tuple[Path | None, Ledger]:
-        """Return where the run's folder is, and what its journal says."""
+    def _local(self, held: _Held) -> tuple[Path | None, LocalRun | None]:
+        """Return where the run's folder is, and what it says. Read again only when it has changed:
+        a journal may be long."""
         spool = self._around.spool
         for parent in (spool.working, spool.done, spool.failed):
-            folder = parent / run
+            folder = parent / held.run
             try:
-                ledger = read_ledger(read_journal(folder / JOURNAL))
-            except JournalError:
+                status = disk.look_at(folder / JOURNAL)
+            except FileNotFoundError:
                 continue
+            version = folder, status.st_size, status.st_mtime_ns
+            if held.known is None or held.known[0] != version:
+                try:
+                    records = read_journal(folder / JOURNAL)
+                    held.known = version, read_ledger(records), len(lines_of(records))
+                except JournalError:
+                    continue
+            _, ledger, lines = held.known
             if ledger.handed_over.received:
-                return folder, ledger
-        return None, Ledger()
+                ended = None if parent == spool.working else _outcome(ledger)
+                return folder, LocalRun(ledger.handed_over.epoch, lines, ended)
+        return None, None
 
     def _fetch(self, held: _Held, action: holding.Fetch) -> None:
         spool = self._around.spool
@@ -287,14 +299,6 @@ class Box:
             return  # it was handed to this box again
         disk.remove(self._notes / held.run)
         self._held.pop(held.run, None)
-
-
-def _local_run(folder: Path | None, ledger: Ledger, working: Path) -> LocalRun | None:
-    if folder is None:
-        return None
-    lines = len(lines_of(read_journal(folder / JOURNAL)))
-    ended = None if folder.parent == working else _outcome(ledger)
-    return LocalRun(ledger.handed_over.epoch, lines, ended)
 
 
 def _outcome(ledger: Ledger) -> BoxOutcome:

@@ -1,6 +1,6 @@
 """The broker, for threads: the few requests that the protocol needs, each with a limit of time.
 
-nats-py is asyncio; its loop has a thread of its own here. It reconnects for ever: without
+nats-py is asyncio; its loop has a thread of its own here. It reconnects forever: without
 `max_reconnect_attempts=-1` it gives up after some minutes, and without an `error_cb` it prints.
 """
 
@@ -119,7 +119,7 @@ class Broker:
                     self._url,
                     name=f"sdwatch {self._name}",
                     max_reconnect_attempts=-1,
-                    reconnect_time_wait=1.0,
+                    reconnect_time_wait=1,
                     connect_timeout=5,
                     ping_interval=10,
                     error_cb=self._on_error,

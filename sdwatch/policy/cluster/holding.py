@@ -1,7 +1,7 @@
 """What a box does next about one run that it was handed: a function of what is written down.
 Pure.
 
-The box's own run folder says what it has: its journal begins with the one of the shared spool,
+The box's own run folder says what it has: its journal starts with the one of the shared spool,
 whose last line, `handed_over`, names the epoch. All later lines are the box's, and the log says
 how many of them are stored. So a box that was restarted, or was away for long, continues where
 the log is.
@@ -86,7 +86,7 @@ def box_step(me: str, log: RunLog, local: LocalRun | None) -> BoxAction:
     """Return what the box `me` does next. `local`: None if it has no folder of this run."""
     if local is None:
         return _without_folder(me, log)
-    if log.phase is Phase.NONE:  # the broker lost it; work goes on, and is kept
+    if log.phase is Phase.NONE:  # the broker lost it; work continues, and is kept
         return Ignore()
     if log.epoch != local.epoch or log.box != me or log.phase is Phase.TAKEN_BACK:
         return Withdraw()

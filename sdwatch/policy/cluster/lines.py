@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from sdwatch.policy.cluster.entries import is_plain_path
+
 FORWARDED = frozenset(
     {
         "call_started",
@@ -59,4 +61,20 @@ def lines_in(text: bytes) -> list[dict[str, Any]]:
     for line in lines:
         if not isinstance(line, dict) or line.get("event") not in FORWARDED:
             raise ValueError("a line that no box forwards")
+        if not all(_is_plain(name) for name in _names_in(line)):
+            raise ValueError("a line with a name that is none of a file in its folder")
     return lines
+
+
+def _names_in(line: Mapping[str, Any]) -> list[object]:
+    """Return the names of files in a line: those of images below images/, and of evidence."""
+    given = [*_listed(line.get("images")), *_listed(line.get("files"))]
+    return [each.get("name") if isinstance(each, dict) else each for each in given]
+
+
+def _listed(value: object) -> list[object]:
+    return value if isinstance(value, list) else [] if value is None else [None]
+
+
+def _is_plain(name: object) -> bool:
+    return isinstance(name, str) and "/" not in name and is_plain_path(name)

@@ -99,7 +99,7 @@ def _ended(log: RunLog, entry: Ended) -> RunLog:
 
 
 def _taken_back(log: RunLog, entry: TakenBack) -> RunLog:
-    return replace(log, phase=Phase.TAKEN_BACK, ended=None, taken_for=entry.why)
+    return replace(log, phase=Phase.TAKEN_BACK, ended=None, taken_for=entry.because)
 
 
 def _closed(log: RunLog, _: Closed) -> RunLog:
