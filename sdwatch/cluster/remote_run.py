@@ -104,7 +104,7 @@ class RemoteRun:
 
     def take_back(self, because: TakenFor) -> None:
         """Take the run back, from any thread."""
-        self._take_back = self._take_back or why
+        self._take_back = self._take_back or because
         self.hint.set()
 
     def run_to_end(self, spool: Spool) -> Ending:
