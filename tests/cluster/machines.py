@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from sdwatch.cluster.server import Server, ServerSettings, token_in
+from sdwatch.cluster.server import Server, ServerSettings, program, token_in
+from sdwatch.errors import SdwatchError
 from sdwatch.system.clock import SystemClock
 from tests.helpers import KILL, free_port, wait_until
 from tests.monitored import MARK, Monitored
@@ -121,8 +122,20 @@ class Cluster:
         self.stop_broker()
 
 
+def needs_nats() -> None:
+    """Skip a test where client or server is not installed, unless SDWATCH_REQUIRE_NATS is 1."""
+    if os.environ.get("SDWATCH_REQUIRE_NATS") == "1":
+        return
+    pytest.importorskip("nats", reason="needs nats-py")
+    try:
+        program()
+    except SdwatchError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    needs_nats()
     made = Cluster(tmp_path)
     try:
         yield made
@@ -144,4 +157,4 @@ def shown(cluster: Cluster) -> Iterator[None]:
         raise
 
 
-__all__ = ["Cluster", "Machine", "cluster", "shown", "wait_until"]
+__all__ = ["Cluster", "Machine", "cluster", "needs_nats", "shown", "wait_until"]

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import psutil
-import pytest
 
-pytest.importorskip("nats", reason="needs nats-py") if os.environ.get(
-    "SDWATCH_REQUIRE_NATS"
-) != "1" else None
-
-from tests.cluster.machines import Cluster, Machine, cluster, shown  # noqa: E402
-from tests.helpers import wait_until  # noqa: E402
-from tests.monitored import EXTERNAL, job  # noqa: E402
+from tests.cluster.machines import Cluster, Machine, cluster, shown
+from tests.helpers import wait_until
+from tests.monitored import EXTERNAL, job
 
 __all__ = ["cluster"]
 

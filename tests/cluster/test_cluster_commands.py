@@ -13,16 +13,12 @@ import pytest
 
 from sdwatch.cli.cluster import url_of
 from sdwatch.errors import SdwatchError
+from tests.cluster.machines import needs_nats
 from tests.functional.cli import sdwatch
 from tests.helpers import ask_to_stop, free_port, wait_until
 from tests.monitored import EXTERNAL, Monitored, job
 
 ROOT = Path(__file__).parents[2]
-
-
-def needs_nats() -> None:
-    if os.environ.get("SDWATCH_REQUIRE_NATS") != "1":
-        pytest.importorskip("nats", reason="needs nats-py")
 
 
 def test_one_machine_imports_nothing_of_a_cluster() -> None:
