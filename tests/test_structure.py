@@ -23,7 +23,7 @@ ROOT = PACKAGE.parent
 # From the top to the bottom. A room imports from those below it, and within itself.
 FLOORS = (
     ("cli",),
-    ("service",),
+    ("cluster", "service"),
     ("monitor",),
     ("lane", "stages", "web"),
     ("spool", "webui.http", "notify"),
@@ -31,6 +31,7 @@ FLOORS = (
     ("webui.log",),
     ("config_file",),
     ("config", "signatures"),
+    ("policy.cluster",),
     ("policy.lane",),
     ("policy.notify",),
     ("policy.page",),

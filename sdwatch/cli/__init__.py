@@ -30,6 +30,7 @@ COMMANDS = {
     "submit": "check jobs, and copy them into the inbox",
     "status": "show the monitor, the WebUIs, and running and waiting jobs",
     "web": "show the live page in a browser, with buttons; or keep metrics in a file",
+    "cluster": "run the broker of several machines on one inbox, and show them",
     "list": "list the waiting jobs, then the runs, newest first",
     "show": "show one run: its calls with attempts and times, its pictures, and why it failed",
     "open": "open a run's folder, its last picture or its WHY.txt",

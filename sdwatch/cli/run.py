@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.cluster import partner_of
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.plain import say
 from sdwatch.cli.session import Session, counted
@@ -28,6 +29,20 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="",
         help="also resume the runs of a worker that is gone; `sdwatch status` names it",
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="URL",
+        default="",
+        help="also do runs of a cluster: the URL of its broker, or a file that has it; see "
+        "`sdwatch cluster up`",
+    )
+    parser.add_argument(
+        "--dispatch",
+        metavar="URL",
+        default="",
+        help="also give jobs of this inbox to the boxes of a cluster: the URL of its broker, or a "
+        "file that has it",
+    )
     parser.epilog = (
         "Ctrl-C stops it cleanly: it waits for the current call (`stop_grace` in the config). A\n"
         "second Ctrl-C stops it at once. Unfinished jobs resume at the next start."
@@ -35,11 +50,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> ExitCode:
-    """Run the monitor. Raises AlreadyRunningError, ConfigError, SpoolError."""
+    """Run the monitor. Raises AlreadyRunningError, ConfigError, SdwatchError."""
     chosen = choose_config(args.config)
     if any(SIMULATOR in (webui.command or ()) for webui in chosen.config.webuis):
         say(_not_real(chosen))
-    session = Session(chosen.config, chosen.file, once=args.once, take_over=args.take_over)
+    session = Session(
+        chosen.config,
+        chosen.file,
+        once=args.once,
+        take_over=args.take_over,
+        partner=partner_of(args.cluster, args.dispatch),
+    )
     result = session.run()
     spool = chosen.spool
     where = f"see {spool.done} and {spool.failed}"

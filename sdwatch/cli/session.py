@@ -12,6 +12,7 @@ from sdwatch.cli.plain import PlainShow
 from sdwatch.config import Config
 from sdwatch.monitor.monitor import Monitor
 from sdwatch.monitor.once import Result
+from sdwatch.monitor.partner import Partner
 from sdwatch.system.state_folder import StateFolder
 
 
@@ -23,6 +24,7 @@ class Session:
     config_file: Path | None = None
     once: bool = False
     take_over: str = ""
+    partner: Partner | None = None
     monitor: Monitor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -32,6 +34,7 @@ class Session:
             once=self.once,
             take_over=self.take_over,
             notify=lambda notice: self._show.notify(notice),
+            partner=self.partner,
         )
         self._show = _show(self.monitor, self.config)
 

@@ -22,6 +22,7 @@ from sdwatch.monitor.lanes import lanes_of, learn, names_of
 from sdwatch.monitor.late_outputs import LateOutputs, settings_of_runs
 from sdwatch.monitor.notifications import Notifications
 from sdwatch.monitor.once import Once, Result
+from sdwatch.monitor.partner import Partner, Surroundings
 from sdwatch.monitor.placement import Placement
 from sdwatch.monitor.reports import Reports
 from sdwatch.monitor.retention import Retention
@@ -56,7 +57,8 @@ class Monitor:
 
     `config_file`: the file that the config was read from, for commands in messages; None for the
     built-in config. `take_over`: another worker, whose runs are resumed here. `notify`: gets a
-    notice for people whenever something happens, from any thread.
+    notice for people whenever something happens, from any thread. `partner`: this machine's part of
+    a cluster.
     """
 
     def __init__(
@@ -67,7 +69,7 @@ class Monitor:
         once: bool = False,
         take_over: str = "",
         notify: Callable[[Notice], None] = lambda _: None,
-        clock: Clock | None = None,
+        partner: Partner | None = None,
     ) -> None:
         self._config = config
         self._config_file = config_file
@@ -75,7 +77,8 @@ class Monitor:
         self._edited = ""  # the config file, once it has changed
         self._once = once
         self._take_over = take_over
-        self._clock = clock or SystemClock()
+        self._partner = partner
+        self._clock: Clock = SystemClock()
         self._schedule = Schedule(self._clock)
         self._gpu_wish = GpuWish(self._schedule)
         self._affinity = Affinity(self._clock, config.affinity_max_wait)
@@ -213,6 +216,9 @@ class Monitor:
         )
         self._late_outputs.rounds.open()
         self._intake.open()
+        if self._partner is not None:
+            settings, wake = settings_of_runs(config), self._wake.set
+            self._partner.open(Surroundings(self._spool, self._state, parts, settings, clock, wake))
 
     def _parts(self) -> Parts:
         return Parts(
@@ -274,6 +280,8 @@ class Monitor:
         self._stop.wait_at_most(self._config.stop_grace)
         self._runs.join(self._config.stop_grace, self._report_stop)
         self._stop.waited()
+        if self._partner is not None:
+            self._partner.close()
         for lane in self._lanes:
             lane.finish_stop()
         self._holds.finish(self._lanes, keep=self._once and not self._stop.made.is_set())
@@ -300,7 +308,11 @@ class Monitor:
             for runs in range(1, ACTIVE_RUNS + 1):  # no second one while another lane has none
                 for lane in self._lanes:
                     self._lane_work.give(lane, runs)
+                if runs == 1:
+                    self._give_partner(may_call=True)
             self._lane_work.move()
+        else:
+            self._give_partner(may_call=False)
         self._lane_work.look_ahead()
         self._ends.fail_after_hold_max(self._config.hold_max, self._lanes)
         self._holds.report(self._lanes, self.why_no_call(), self._edited)
@@ -308,6 +320,10 @@ class Monitor:
         quiet = self._is_quiet()
         headline = quiet, self.why_no_call(), self._edited, tuple(self._reports.counts.values())
         self._heartbeat_writer.beat_if_due(self.status, headline, quiet=quiet)
+
+    def _give_partner(self, *, may_call: bool) -> None:
+        if self._partner is not None:
+            self._partner.give_work(may_call=may_call)
 
     def _allow_calls(self) -> None:
         """Report to each lane whether calls may start, and whether its GPU is wanted."""
@@ -384,5 +400,6 @@ class Monitor:
             "lanes": [lane.status() for lane in self._lanes],
             "next_because": next_status(self._lane_work.next),
             "runs": run_status(self._runs.under_way(), suspended, self._sizes, self._schedule),
+            **({"cluster": self._partner.status()} if self._partner is not None else {}),
             **self._intake.status(len(suspended), self._placement.waiting(), self._schedule),
         }

@@ -11,7 +11,7 @@ can do it; where none can, to any lane, because the calls that are left may be p
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -72,6 +72,7 @@ class Placement:
         self._rules = rules
         self._fits: dict[str, dict[str, _Fit]] = {}  # by lane and source
         self._asked: list[object] = []
+        self.elsewhere: Callable[[WaitingJob], bool] = lambda _: False  # another machine may do it
 
     def has_news(self) -> bool:
         """Return whether the lists of a lane changed since the last call: then any answer may
@@ -87,6 +88,8 @@ class Placement:
 
     def refusal(self, offered: WaitingJob) -> JobUnfitError | None:
         """Return why no lane can do this job; None where one can, or may be able to."""
+        if self.elsewhere(offered):
+            return None
         fits = [(lane.name, self._fit(lane, offered)) for lane in self._lanes]
         reasons: dict[Problem, list[str]] = {}
         for name, fit in fits:

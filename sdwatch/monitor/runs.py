@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 from sdwatch.lane.lane import Lane
 from sdwatch.monitor.suspended import REFUSED_FOR, SuspendedRuns
@@ -15,7 +16,7 @@ from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.patient_disk import PatientDisk
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run
-from sdwatch.stages.ending import Ending
+from sdwatch.stages.ending import Ending, Place
 from sdwatch.stages.runner import StageRunner
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system import disk
@@ -31,14 +32,45 @@ PAUSING_RUNS = 8
 """Each run that pauses between two calls (`delay_between_calls`) has a thread."""
 
 
+class RunsOn(Protocol):
+    """Where a run is: a lane of this machine, or another machine."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def progress(self) -> Mapping[str, Any]: ...
+    def about(self) -> dict[str, Any]: ...
+
+
+class Runner(Protocol):
+    """What brings a run to its end, see StageRunner."""
+
+    why: str
+    publishing: bool
+
+    @property
+    def disk_refuses(self) -> str: ...
+    @property
+    def unreadable(self) -> str: ...
+    @property
+    def pausing(self) -> bool: ...
+    @property
+    def doing(self) -> str: ...
+    @property
+    def points_failed(self) -> int: ...
+    @property
+    def place(self) -> Place | None: ...
+    def run_to_end(self, spool: Spool) -> Ending: ...
+
+
 @dataclass
 class ActiveRun:
-    """A run with its thread, on a lane."""
+    """A run with its thread, on a lane or another machine."""
 
     run: Run
-    lane: Lane
+    lane: RunsOn
     control: RunControl
-    runner: StageRunner
+    runner: Runner
     thread: threading.Thread = field(init=False)
     ending: Ending = Ending.STOPPED
     refused: Exception | None = None  # what stopped it, if nobody asked it to stop
@@ -128,9 +160,18 @@ class ActiveRuns:
             lane.api(recorder, control),
             recorder,
             clock=self._clock,
-            settings=self._settings,
+            settings=self._settings_of(run),
             control=control,
         )
+        self.start_with(run, lane, control, runner)
+
+    def _settings_of(self, run: Run) -> RunSettings:
+        """Return the settings of a run. What came from another machine has its outputs there."""
+        received = run.ledger.handed_over.received
+        return replace(self._settings, outputs=None) if received else self._settings
+
+    def start_with(self, run: Run, lane: RunsOn, control: RunControl, runner: Runner) -> None:
+        """Start a thread for a run that `runner` brings to its end."""
         active = ActiveRun(run, lane, control, runner)
         active.thread = threading.Thread(
             target=self._live, args=(active,), name=f"run-{run.run_id}"

@@ -34,6 +34,7 @@ class SuspendedRun:
         self._came_from = ""
         self._is_read = False
         self._job: Job | None = None
+        self._out_on: str | None = None
 
     @property
     def source(self) -> str:
@@ -61,6 +62,17 @@ class SuspendedRun:
     def when(self) -> When:
         """Return when it may start its calls; any time where the job cannot be read."""
         return ANY_TIME if self.job is None else self.job.conduct.when
+
+    @property
+    def out_on(self) -> str:
+        """Return the other machine that may have this run, or '': it may resume here."""
+        if self._out_on is None:
+            try:
+                handed_over = Run(self.folder, self._clock).ledger.handed_over
+            except OSError:
+                return "a machine that cannot be read now"
+            self._out_on = handed_over.box if handed_over.is_out else ""
+        return self._out_on
 
     @property
     def job(self) -> Job | None:

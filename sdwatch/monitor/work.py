@@ -62,7 +62,7 @@ class Work:
         for run, error in intake.claim_without_lane(placement.refusal, again=placement.has_news()):
             self._parts.ends.end(run, self._refused(error) if error else cancelled_envelope())
         for suspended in self._parts.suspended.due():
-            if not is_cancelled(suspended.folder):
+            if suspended.out_on or not is_cancelled(suspended.folder):
                 continue
             if (waiting := self._parts.ends.resume(suspended)) is not None:
                 self._parts.ends.end(waiting, cancelled_envelope())
@@ -142,7 +142,7 @@ class Work:
     def may_resume_on(self, lane: Lane, suspended: SuspendedRun) -> bool:
         """Return whether a run may resume on this lane: its time has come, and this lane can do the
         job. If no lane can, any may resume it: the run then fails, and says why."""
-        if not self._parts.schedule.may_resume(suspended):
+        if suspended.out_on or not self._parts.schedule.may_resume(suspended):
             return False
         others = [other for other in self._parts.lanes if other is not lane]
         if not others or suspended.job is None or self._parts.placement.can_do(lane, suspended):

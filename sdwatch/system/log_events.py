@@ -70,6 +70,11 @@ class LogEvent(StrEnum):
 
     SESSION_END_UNSEEN = "session_end_unseen"
     EXPRESSION_DROPPED = "expression_dropped"
+    BROKER_FOUND = "broker_found"
+    BROKER_LOST = "broker_lost"
+    RUN_HANDED_OVER = "run_handed_over"
+    RUN_TAKEN_BACK = "run_taken_back"
+    RUN_WITHDRAWN = "run_withdrawn"
     INTERNAL_ERROR = "internal_error"
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -136,6 +136,19 @@ class CallLedger:
         return self.images is None and self.cut_offs > CUT_OFFS
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """`epoch`: of the newest hand-over of the run to a box; `lines`: records since then; `is_out`:
+    it was not taken back; `received`: this is the box's copy, which is removed once the run is
+    published where it came from."""
+
+    epoch: int = 0
+    box: str = ""
+    lines: int = 0
+    is_out: bool = False
+    received: bool = False
+
+
 @dataclass
 class Ledger:
     """The calls of a run so far. `random_seed`: from which all is picked that the job leaves to
@@ -143,7 +156,7 @@ class Ledger:
     it is read with; `outputs`: the name of each image's output, planned or made; `made`: the images
     whose outputs are made; `outputs_refused`: why some are not, ''. `seconds`: that all attempts
     took together, without those that a death cut off. `left`: the call that a death has left in
-    flight."""
+    flight. `handed_over`: to another machine, see docs/cluster.md."""
 
     calls: dict[str, CallLedger] = field(default_factory=dict)
     job_id: str = ""
@@ -159,6 +172,7 @@ class Ledger:
     seconds: float = 0.0
     left: LeftCall | None = None
     _last_start: Record = field(default_factory=dict)
+    handed_over: HandedOver = field(default_factory=lambda: HandedOver())
 
     def call(self, call_id: str) -> CallLedger:
         """Return this call's ledger; an empty one if it was never started."""
@@ -167,7 +181,11 @@ class Ledger:
     def apply(self, record: Record) -> None:
         """Apply one record of the journal; unknown events change nothing."""
         event = record.get("event")
-        if event in _RUN_EVENTS:
+        if self.handed_over.is_out:
+            self.handed_over = replace(self.handed_over, lines=self.handed_over.lines + 1)
+        if event in _HAND_OVERS:
+            self.handed_over = _HAND_OVERS[event](self.handed_over, record)
+        elif event in _RUN_EVENTS:
             _RUN_EVENTS[event](self, record)
         elif event in _CALL_EVENTS:
             _CALL_EVENTS[event](self.call(str(record["call"])), record)
@@ -242,6 +260,17 @@ def read_ledger(records: Iterable[Record]) -> Ledger:
             ) from error
     ledger.close_cut_offs()
     return ledger
+
+
+def _out(_: HandedOver, record: Record) -> HandedOver:
+    return HandedOver(int(record["epoch"]), str(record["box"]), is_out=True)
+
+
+_HAND_OVERS: dict[Any, Callable[[HandedOver, Record], HandedOver]] = {
+    "handed_over": _out,
+    "received": lambda now, _: replace(now, is_out=False, received=True),
+    "taken_back": lambda now, _: HandedOver(now.epoch),
+}
 
 
 def _started(call: CallLedger, _: Record) -> None:
@@ -345,7 +374,7 @@ _RUN_EVENTS = {
     "ended": Ledger._end,
 }
 
-EVENTS = (*_RUN_EVENTS, *_CALL_EVENTS)
+EVENTS = (*_RUN_EVENTS, *_CALL_EVENTS, *_HAND_OVERS)
 """All that change a ledger. A journal has `same_fault` too: a note that changes nothing."""
 
 _ENDS = ("call_finished", "call_failed", "call_given_up")

@@ -1,0 +1,236 @@
+"""`sdwatch cluster`: the broker of several machines on one inbox, and what they do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdwatch.cli.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.plain import say
+from sdwatch.errors import NotFoundError, SdwatchError
+from sdwatch.system import disk, signals
+from sdwatch.system.clock import SystemClock, wait
+
+if TYPE_CHECKING:
+    from sdwatch.cluster.broker import Broker
+    from sdwatch.cluster.server import ServerSettings
+    from sdwatch.monitor.partner import Partner
+
+_ANSWERS_WITHIN = 10.0  # seconds
+_LONGEST_URL = 2000
+_SHOWS_ITSELF = 30.0  # seconds within which a box that works has shown itself again
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's flags."""
+    parser.add_argument(
+        "what",
+        choices=("up", "status", "drain", "undrain"),
+        help="up: run the broker; status: show the boxes; drain: give BOX no more runs; undrain: "
+        "give it runs again",
+    )
+    parser.add_argument("box", nargs="?", default="", metavar="BOX", help="for drain and undrain")
+    add_config_argument(parser)
+    parser.add_argument(
+        "--cluster",
+        metavar="URL",
+        default="",
+        help="the broker, nats://TOKEN@HOST:PORT, or a file that has this URL; for status, drain "
+        "and undrain; default: the one that `up` runs here",
+    )
+    parser.add_argument("--json", action="store_true", help="for status: print JSON")
+    parser.add_argument(
+        "--host",
+        metavar="ADDRESS",
+        default="127.0.0.1",
+        help="for up: where to listen; default: 127.0.0.1, which only this machine reaches "
+        "(0.0.0.0: everywhere)",
+    )
+    parser.add_argument("--port", type=int, default=4222, help="for up: default: 4222")
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="for up: certificate (PEM)")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="for up: its key (PEM)")
+    parser.epilog = (
+        "`up` starts a NATS server, keeps it alive, and prints what to type on other machines.\n"
+        "Ctrl-C stops it. It needs the packages of sdwatch[cluster]; see docs/cluster.md."
+    )
+
+
+def main(args: argparse.Namespace) -> ExitCode:
+    """Run the broker, or ask it. Raises NotFoundError, SdwatchError, OSError."""
+    folder = choose_config(args.config).config.state / "nats"
+    if args.what == "up":
+        return _up(args, folder)
+    url = url_of(args.cluster) if args.cluster else _own_url(folder)
+    broker = _connected(url)
+    try:
+        return _status(broker, as_json=args.json) if args.what == "status" else _drain(broker, args)
+    finally:
+        broker.close()
+
+
+def partner_of(cluster: str, dispatch: str) -> Partner | None:
+    """Return what makes a monitor a box of the cluster at the URL `cluster`, or the dispatcher of
+    the one at `dispatch`; None where both are ''. Raises SdwatchError."""
+    if cluster and dispatch:
+        raise SdwatchError(
+            "--cluster makes a box of this machine, --dispatch the dispatcher: give one"
+        )
+    if not cluster and not dispatch:
+        return None
+    try:
+        from sdwatch.cluster.box import Box
+        from sdwatch.cluster.dispatcher import Dispatcher
+    except ModuleNotFoundError as error:
+        raise _without_extra(error) from error
+    return Box(url_of(cluster)) if cluster else Dispatcher(url_of(dispatch))
+
+
+def url_of(given: str) -> str:
+    """Return the broker's URL: as it was given, or from the file of that name. Raises
+    SdwatchError."""
+    url = given
+    if "://" not in given:
+        try:
+            url = disk.read(Path(given))[:_LONGEST_URL].decode("utf-8-sig").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SdwatchError(f"{given}: neither a URL nor a readable file with one") from error
+    if url.partition("://")[0] not in ("nats", "tls") or any(sign.isspace() for sign in url):
+        raise SdwatchError("the broker's URL must be nats://TOKEN@HOST:PORT, or tls:// with TLS")
+    return url
+
+
+def _without_extra(error: ModuleNotFoundError) -> SdwatchError:
+    if (error.name or "").partition(".")[0] != "nats":
+        raise error
+    return SdwatchError('a cluster needs more packages: python -m pip install "sdwatch[cluster]"')
+
+
+def _up(args: argparse.Namespace, folder: Path) -> ExitCode:
+    from sdwatch.cluster.server import Server, ServerSettings, program, token_in
+
+    if (args.tls_cert is None) != (args.tls_key is None):
+        raise SdwatchError("--tls-cert and --tls-key belong together: give both or none")
+    program()
+    tls = args.tls_cert and args.tls_cert.absolute(), args.tls_key and args.tls_key.absolute()
+    settings = ServerSettings(folder, args.host, args.port, *tls)
+    token = token_in(folder)
+    disk.write(folder / "url", _url(settings, "127.0.0.1", token).encode())
+    stop = threading.Event()
+    signals.catch(lambda *_: stop.set())
+    server = Server(settings, SystemClock(), stop, lambda line: print(line, file=sys.stderr))
+    announcing = threading.Thread(target=_announce, args=(settings, token, stop), daemon=True)
+    announcing.start()
+    server.run()
+    return ExitCode.OK
+
+
+def _url(settings: ServerSettings, host: str, token: str) -> str:
+    scheme = "tls" if settings.certificate else "nats"
+    return f"{scheme}://{token}@{host}:{settings.port}"
+
+
+def _announce(settings: ServerSettings, token: str, stop: threading.Event) -> None:
+    """Say what to type on the other machines, once the server listens. The token is shown to a
+    terminal only: a log is read by others."""
+    while not _listens(settings):
+        if wait(stop, 0.2):
+            return
+    shown = token if sys.stdout.isatty() else "TOKEN"
+    everywhere = settings.host in ("0.0.0.0", "::")
+    host = socket.gethostname() if everywhere else settings.host
+    say(f"The broker listens on {settings.host}, port {settings.port}. On each other machine:")
+    say('    python -m pip install "sdwatch[cluster]"')
+    say(f"    sdwatch run --cluster {_url(settings, host, shown)}")
+    say("On the machine with the inbox:")
+    say(f"    sdwatch run --dispatch {settings.folder / 'url'}")
+    if shown == "TOKEN":
+        say(f"TOKEN is in {settings.folder / 'token'}")
+    if settings.host in ("127.0.0.1", "::1", "localhost"):
+        say("Other machines cannot reach it yet: start it with --host 0.0.0.0 for that.")
+
+
+def _listens(settings: ServerSettings) -> bool:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)
+    try:
+        socket.create_connection((host, settings.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _own_url(folder: Path) -> str:
+    file = folder / "url"
+    if not disk.is_file(file):
+        raise SdwatchError("which broker? Give it as --cluster URL; `sdwatch cluster up` prints it")
+    return url_of(str(file))
+
+
+def _connected(url: str) -> Broker:
+    """Return a connection. Raises SdwatchError where nobody answers."""
+    try:
+        from sdwatch.cluster.broker import Broker
+    except ModuleNotFoundError as error:
+        raise _without_extra(error) from error
+    from sdwatch.policy.cluster.names import Times
+
+    answered = threading.Event()
+    broker = Broker(url, "command", Times(), lambda _: answered.set())
+    broker.open()
+    if not wait(answered, _ANSWERS_WITHIN):
+        broker.close()
+        place = url.rpartition("@")[2]
+        raise SdwatchError(f"the broker at {place} does not answer: {broker.why_down}")
+    return broker
+
+
+def _status(broker: Broker, *, as_json: bool) -> ExitCode:
+    boxes = broker.boxes()
+    drained = {name for name, (_, order) in broker.orders().items() if order.get("drain") is True}
+    ages = broker.ages()
+    found = {
+        name: {
+            **card,
+            "drained": name in drained,
+            "seconds_ago": round(ages.get(name, 0.0), 1),
+        }
+        for name, (_, card) in sorted(boxes.items())
+    }
+    if as_json:
+        print(json.dumps({"boxes": found}, indent=2))
+        return ExitCode.OK
+    if not found:
+        say("No box has shown itself yet. Start one with: sdwatch run --cluster URL")
+    for name, card in found.items():
+        say(f"{name}: {_described(card)}")
+    return ExitCode.OK
+
+
+def _described(card: dict[str, object]) -> str:
+    lanes = card.get("lanes")
+    count = len(lanes) if isinstance(lanes, list) else 0
+    held, places = card.get("held", 0), card.get("places", 0)
+    words = [f"{held} runs of {places} places", f"lanes: {count}"]
+    if card["drained"]:
+        words.append("drained")
+    if float(str(card["seconds_ago"])) > _SHOWS_ITSELF:
+        words.append(f"has not shown itself for {card['seconds_ago']} s")
+    return ", ".join(words)
+
+
+def _drain(broker: Broker, args: argparse.Namespace) -> ExitCode:
+    boxes = broker.boxes()
+    if args.box not in boxes:
+        known = ", ".join(sorted(boxes)) or "none has shown itself yet"
+        raise NotFoundError(f"there is no box {args.box!r}; boxes: {known}")
+    broker.order(args.box, {"drain": args.what == "drain"})
+    if args.what == "drain":
+        say(f"{args.box}: gets no more runs; those that it has are finished")
+    else:
+        say(f"{args.box}: gets runs again")
+    return ExitCode.OK

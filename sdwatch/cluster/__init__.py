@@ -1,0 +1,1 @@
+"""Several machines on one inbox, over NATS JetStream. Imported only with the extra `cluster`."""

@@ -1,0 +1,322 @@
+"""A box: takes runs from the dispatcher, has the monitor of this machine do them, and stores what
+comes of it. It only reads the folders of runs that the monitor works on."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import re
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sdwatch.cluster.broker import (
+    Broker,
+    BrokerGoneError,
+    Lease,
+    LogMovedError,
+    MissingObjectError,
+)
+from sdwatch.cluster.run_files import evidence_in, fetch_run, store_files
+from sdwatch.errors import JournalError
+from sdwatch.lane.lane import ACTIVE_RUNS, Lane
+from sdwatch.monitor.partner import Surroundings
+from sdwatch.policy.cluster import holding
+from sdwatch.policy.cluster.entries import Accepted, BoxOutcome, Ended, LinesStored
+from sdwatch.policy.cluster.holding import LocalRun, box_step
+from sdwatch.policy.cluster.lines import files_named, lines_of, text_of
+from sdwatch.policy.cluster.names import Times
+from sdwatch.policy.cluster.run_log import RunLog, read
+from sdwatch.policy.failure.ledger import Ledger, read_ledger
+from sdwatch.policy.job.control import CANCEL
+from sdwatch.policy.job.run_names import is_run_id
+from sdwatch.spool.journal import read_journal
+from sdwatch.spool.manifest import read_about
+from sdwatch.spool.run import JOURNAL, Run
+from sdwatch.system import disk, renames
+from sdwatch.system.clock import join
+from sdwatch.system.log_events import LogEvent, about
+
+log = logging.getLogger("sdwatch.cluster")
+
+_UNFIT = re.compile("[^A-Za-z0-9_-]")
+_PAUSE = 0.3  # seconds between two rounds
+_HANGS_AFTER = 60.0  # seconds without a round of the monitor: then no lease is renewed
+
+
+@dataclass
+class _Held:
+    """A run that this box has, or is to get."""
+
+    run: str
+    lease: Lease
+    log: RunLog = field(default_factory=RunLog)
+    store: str = ""  # of the broker, where the log was read
+    adopted: bool = False
+    known: tuple[object, Ledger, int] | None = None  # what was read, and what it said
+
+
+class Box:
+    """A box of the cluster whose broker is at `url`. Its name is this machine's worker id."""
+
+    def __init__(self, url: str, times: Times = Times()) -> None:  # noqa: B008 - it is frozen
+        self.name = ""
+        self._times = times
+        self._url = url
+        self._stop = threading.Event()
+        self._held: dict[str, _Held] = {}
+        self._arrived: queue.SimpleQueue[Path] = queue.SimpleQueue()
+        self._card: dict[str, Any] = {}
+        self._round_at = 0.0  # the monitor's last, on the monotonic clock
+        self._shown_at = self._renewed_at = -1e9
+        self._thread = threading.Thread(target=self._live, name="cluster-box", daemon=True)
+
+    # -- called by the monitor
+
+    def open(self, surroundings: Surroundings) -> None:
+        """Start. What was held before is found again."""
+        self._around = surroundings
+        self.name = _UNFIT.sub("-", surroundings.state.worker)[:63]
+        self._broker = Broker(self._url, f"box {self.name}", self._times)
+        self._notes = surroundings.state.root / "cluster"
+        disk.ensure_folder(self._notes)
+        for run in [entry.name for entry in disk.entries(self._notes) if is_run_id(entry.name)]:
+            self._held[run] = _Held(run, Lease(run), adopted=True)
+        self._broker.open()
+        self._thread.start()
+
+    def give_work(self, *, may_call: bool) -> None:
+        """Hand the monitor the runs that arrived, and note what this machine has."""
+        parts = self._around.parts
+        with suppress(queue.Empty):
+            while True:
+                parts.suspended.add(self._arrived.get_nowait())
+                self._around.wake()
+        ready = [lane for lane in parts.lanes if lane.ready and not lane.hold_reason]
+        own = len(parts.runs.ids - self._held.keys())
+        places = max(0, ACTIVE_RUNS * len(ready) - own) if may_call else 0
+        self._card = {"places": places, "lanes": [_lane_card(lane) for lane in parts.lanes]}
+        self._round_at = self._around.clock.monotonic()
+
+    def close(self) -> None:
+        """Stop; what is held stays in its folders, and its leases run out if nobody returns."""
+        self._stop.set()
+        join(self._thread, 5.0)
+        self._broker.close()
+
+    def status(self) -> dict[str, Any]:
+        """Return how this machine belongs to the cluster."""
+        return {
+            "box": self.name,
+            "broker": "" if self._broker.is_up else self._broker.why_down,
+            "held": sorted(self._held),
+        }
+
+    # -- its thread
+
+    def _live(self) -> None:
+        while not self._stop.is_set():
+            try:
+                if self._broker.is_up and self._round_at:
+                    self._round()
+            except BrokerGoneError as error:
+                log.info("%s", error, extra=about(LogEvent.BROKER_LOST))
+            except OSError as error:
+                log.warning("%s", disk.in_words(error), extra=about(LogEvent.DISK_REFUSES))
+            except Exception:
+                # The thread's outer edge: what is held is kept, and asked about again.
+                log.exception("internal error", extra=about(LogEvent.INTERNAL_ERROR))
+            self._around.clock.wait(self._stop, _PAUSE)
+
+    def _round(self) -> None:
+        now = self._around.clock.monotonic()
+        if now - self._round_at > _HANGS_AFTER:
+            return
+        if now - self._shown_at >= self._times.beat:
+            self._broker.show(self.name, {**self._card, "held": len(self._held)})
+            self._shown_at = now
+        if now - self._renewed_at >= self._times.renew:
+            for held in self._held.values():
+                self._broker.renew(held.lease)
+            self._renewed_at = now
+        self._receive()
+        for held in list(self._held.values()):
+            self._continue(held)
+
+    def _receive(self) -> None:
+        """Get messages: new ones while there is a place, and those of runs that are held, whose
+        lease was lost on the way."""
+        without = sum(
+            held.log.is_held and held.lease.message is None for held in self._held.values()
+        )
+        free = int(self._card.get("places", 0)) - len(self._held)
+        if free + without <= 0:
+            return
+        for lease in self._broker.lease(self.name, max(1, min(free + without, 10)), _PAUSE):
+            if not is_run_id(lease.run):
+                self._broker.acknowledge(lease)
+            elif (held := self._held.get(lease.run)) is not None:
+                held.lease = lease
+            else:
+                disk.touch(self._notes / lease.run)
+                self._held[lease.run] = _Held(lease.run, lease)
+
+    def _continue(self, held: _Held) -> None:
+        """Do what is to be done about one run."""
+        for _ in range(20):
+            self._read_log(held)
+            folder, local = self._local(held)
+            action = box_step(self.name, held.log, local)
+            try:
+                if not self._perform(held, action, folder, local):
+                    return
+            except LogMovedError:
+                continue
+            except (MissingObjectError, ValueError) as error:
+                log.warning("%s: %s", held.run, error, extra=about(LogEvent.RUN_NOT_RESUMED))
+                return
+
+    def _read_log(self, held: _Held) -> None:
+        if held.store != self._broker.store:
+            held.store, held.log = self._broker.store, RunLog()
+        for seq, entry in self._broker.entries_after(held.run, held.log.seq):
+            held.log, _ = read(held.log, seq, entry)
+
+    def _perform(
+        self, held: _Held, action: holding.BoxAction, folder: Path | None, local: LocalRun | None
+    ) -> bool:
+        """Do it; return whether something more may follow at once."""
+        log_now = held.log
+        if isinstance(action, holding.Fetch):
+            self._fetch(held, action)
+        elif isinstance(action, holding.Accept):
+            self._broker.append(held.run, Accepted(action.epoch), log_now.seq)
+        elif isinstance(action, holding.Store):
+            assert folder is not None
+            self._store(held, action, folder)
+        elif isinstance(action, holding.End):
+            self._end(held, action, folder)
+        elif isinstance(action, holding.Acknowledge):
+            self._broker.acknowledge(held.lease)
+            return False
+        elif isinstance(action, holding.Withdraw | holding.Remove):
+            self._withdraw(held, folder, local)
+            return False
+        else:
+            if local is None:  # the message was for nothing
+                self._forget(held)
+            elif log_now.is_held and not held.adopted and folder is not None:
+                held.adopted = True
+                self._arrived.put(folder)
+                self._around.wake()
+            return False
+        return True
+
+    def _local(self, held: _Held) -> tuple[Path | None, LocalRun | None]:
+        """Return where the run's folder is, and what it says. Read again only when it has changed:
+        a journal may be long."""
+        spool = self._around.spool
+        for parent in (spool.working, spool.done, spool.failed):
+            folder = parent / held.run
+            try:
+                status = disk.look_at(folder / JOURNAL)
+            except FileNotFoundError:
+                continue
+            version = folder, status.st_size, status.st_mtime_ns
+            if held.known is None or held.known[0] != version:
+                try:
+                    records = read_journal(folder / JOURNAL)
+                    held.known = version, read_ledger(records), len(lines_of(records))
+                except JournalError:
+                    continue
+            _, ledger, lines = held.known
+            if ledger.handed_over.received:
+                ended = None if parent == spool.working else _outcome(ledger)
+                return folder, LocalRun(ledger.handed_over.epoch, lines, ended)
+        return None, None
+
+    def _fetch(self, held: _Held, action: holding.Fetch) -> None:
+        spool = self._around.spool
+        temporary = spool.working / f".{held.run}.fetch"
+        if disk.exists(temporary):
+            disk.remove_tree(temporary)
+        fetch_run(self._broker, held.run, action.manifest, temporary)
+        run = Run(temporary, self._around.clock)
+        run.record("received", epoch=action.epoch)
+        run.close()
+        identity = renames.identity_of(disk.look_at(temporary))
+        renames.rename(temporary, spool.working / held.run, identity)
+        disk.sync_folder(spool.working)
+        held.adopted = False
+        event = about(LogEvent.RUN_HANDED_OVER, run=held.run, epoch=action.epoch)
+        log.info("%s: received, epoch %d", held.run, action.epoch, extra=event)
+
+    def _store(self, held: _Held, action: holding.Store, folder: Path) -> None:
+        """Store lines with the files that they name. An image that is dropped meanwhile is recorded
+        as dropped before it goes: then the lines are read again."""
+        while True:
+            lines = lines_of(read_journal(folder / JOURNAL))[action.first :]
+            wanted = files_named(lines)
+            stored = store_files(self._broker, held.run, folder, wanted)
+            if (
+                len(stored) == len(wanted)
+                or lines == lines_of(read_journal(folder / JOURNAL))[action.first :]
+            ):
+                break
+        text = self._broker.store_object(held.run, text_of(lines))
+        entry = LinesStored(action.epoch, action.first, len(lines), text, tuple(stored))
+        self._broker.append(held.run, entry, held.log.seq)
+
+    def _end(self, held: _Held, action: holding.End, folder: Path | None) -> None:
+        files, webui = [], None
+        if folder is not None:
+            files = store_files(self._broker, held.run, folder, evidence_in(folder))
+            webui = read_about(folder).get("webui")
+        said = {str(k): v for k, v in webui.items()} if isinstance(webui, Mapping) else {}
+        said["box"] = self.name
+        entry = Ended(action.epoch, action.outcome, action.lines, tuple(files), said)
+        self._broker.append(held.run, entry, held.log.seq)
+
+    def _withdraw(self, held: _Held, folder: Path | None, local: LocalRun | None) -> None:
+        """Have the monitor end the run, then remove the box's copy of it."""
+        if folder is None or local is None:
+            self._forget(held)
+        elif local.ended is not None or not held.adopted:  # the monitor no longer, or never, had it
+            disk.remove_tree(folder)
+            self._forget(held)
+        elif not disk.exists(folder / CANCEL):
+            disk.touch(folder / CANCEL)
+            event = about(LogEvent.RUN_WITHDRAWN, run=held.run, epoch=local.epoch)
+            log.warning("%s: no longer this box's run; it is cancelled here", held.run, extra=event)
+            self._around.wake()
+
+    def _forget(self, held: _Held) -> None:
+        if held.log.is_held and held.log.box == self.name:
+            held.adopted = False
+            return  # it was handed to this box again
+        disk.remove(self._notes / held.run)
+        self._held.pop(held.run, None)
+
+
+def _outcome(ledger: Ledger) -> BoxOutcome:
+    if ledger.ended == BoxOutcome.FAILED and not any(c.sent for c in ledger.calls.values()):
+        return BoxOutcome.REFUSED
+    try:
+        return BoxOutcome(ledger.ended)
+    except ValueError:
+        return BoxOutcome.FAILED
+
+
+def _lane_card(lane: Lane) -> dict[str, Any]:
+    catalogue = lane.catalogue
+    found = catalogue.lists.get("sd-models") if catalogue else None
+    return {
+        "name": lane.name,
+        "kind": str(lane.about()["kind"]),
+        "ready": lane.ready and not lane.hold_reason,
+        "hold": bool(lane.hold_reason),
+        "checkpoints": list(found.shown[:1000]) if found else None,
+    }

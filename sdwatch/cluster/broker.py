@@ -1,0 +1,431 @@
+"""The broker, for threads: the few requests that the protocol needs, each with a limit of time.
+
+nats-py is asyncio; its loop has a thread of its own here. It reconnects forever: without
+`max_reconnect_attempts=-1` it gives up after some minutes, and without an `error_cb` it prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from nats.js import api
+from nats.js.client import JetStreamContext
+from nats.js.errors import APIError, NotFoundError
+
+from sdwatch.errors import SdwatchError
+from sdwatch.policy.cluster import names
+from sdwatch.policy.cluster.entries import Closed, Entry, entry_of, to_bytes
+from sdwatch.policy.cluster.names import Times
+from sdwatch.system.clock import join
+from sdwatch.system.log_events import LogEvent, about
+
+log = logging.getLogger("sdwatch.cluster")
+
+_WRONG_LAST_SEQUENCE = 10071
+_SUBJECT_IS_FULL = 10077
+_OBJECT_WAIT = 60.0  # seconds for one object
+
+T = TypeVar("T")
+
+
+class BrokerGoneError(SdwatchError):
+    """The broker did not answer. What was asked for may have happened all the same."""
+
+
+class LogMovedError(SdwatchError):
+    """Somebody appended to the log since it was read."""
+
+
+class MissingObjectError(SdwatchError):
+    """An object is not there, or is not what its name says."""
+
+
+@dataclass
+class Lease:
+    """The message that hands a run to this box. `message`: None until the broker delivers it."""
+
+    run: str
+    message: Msg | None = field(repr=False, default=None)
+
+
+class Broker:
+    """A connection to the broker at `url`, under `name`. `changed`: called from its thread with the
+    subject of each entry and of each change of a box, once `listen` was called."""
+
+    def __init__(
+        self, url: str, name: str, times: Times, changed: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self.why_down = "it was not reached yet"
+        self.store = ""  # which store of the broker this is: another one after it lost its disk
+        self._url = url
+        self._name = name
+        self._times = times
+        self._changed = changed
+        self._listening = False
+        self._nc = Client()
+        self._js: JetStreamContext | None = None
+        self._pulls: dict[str, JetStreamContext.PullSubscription] = {}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._live, name="broker", daemon=True)
+
+    # -- the connection
+
+    def open(self) -> None:
+        """Connect, in the background, for as long as it takes."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(Exception):
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(2.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        join(self._thread, 2.0)
+
+    @property
+    def is_up(self) -> bool:
+        """Return whether the broker can be asked now."""
+        return self._js is not None and self._nc.is_connected
+
+    def listen(self) -> None:
+        """Report entries and changes of boxes to `changed`, as hints: they may be lost."""
+        self._listening = True
+
+    def _live(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.create_task(self._connect())
+        self._loop.run_forever()
+
+    async def _close(self) -> None:
+        await self._nc.close()
+
+    async def _connect(self) -> None:
+        while True:
+            try:
+                await self._nc.connect(
+                    self._url,
+                    name=f"sdwatch {self._name}",
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=1,
+                    connect_timeout=5,
+                    ping_interval=10,
+                    error_cb=self._on_error,
+                    disconnected_cb=self._on_disconnected,
+                    reconnected_cb=self._prepare,
+                )
+                await self._subscribe()
+                await self._prepare()
+                return
+            except (TimeoutError, NatsError, OSError) as error:
+                self.why_down = str(error) or type(error).__name__
+                await asyncio.sleep(1.0)
+
+    async def _subscribe(self) -> None:
+        async def hear(message: Msg) -> None:
+            if self._listening:
+                self._changed(message.subject)
+
+        await self._nc.subscribe("sdwatch.run.>", cb=hear)
+        await self._nc.subscribe(f"$KV.{names.BOXES}.>", cb=hear)
+
+    async def _on_error(self, error: Exception) -> None:
+        self.why_down = str(error) or type(error).__name__
+
+    async def _on_disconnected(self) -> None:
+        self._js = None
+        self._pulls.clear()
+        log.warning("the broker is gone: %s", self.why_down, extra=about(LogEvent.BROKER_LOST))
+
+    async def _prepare(self) -> None:
+        """Make streams and buckets where they are missing; again after each reconnect, since the
+        broker may have lost its disk."""
+        js = self._nc.jetstream(timeout=self._times.request)
+        while self._nc.is_connected:
+            try:
+                await _make_streams(js)
+                info = await js.stream_info(names.RUNS)
+                self.store = str(info.created)
+                self._js = js
+                log.info("the broker answers", extra=about(LogEvent.BROKER_FOUND))
+                self._changed("")
+                return
+            except (TimeoutError, NatsError, OSError) as error:
+                self.why_down = str(error) or type(error).__name__
+                await asyncio.sleep(1.0)
+
+    def _ask(
+        self, work: Callable[[JetStreamContext], Coroutine[Any, Any, T]], limit: float = 0.0
+    ) -> T:
+        js = self._js
+        if js is None or not self._nc.is_connected:
+            raise BrokerGoneError(f"the broker is gone: {self.why_down}")
+        seconds = limit or 2 * self._times.request
+        asked = asyncio.run_coroutine_threadsafe(asyncio.wait_for(work(js), seconds), self._loop)
+        try:
+            return asked.result(seconds + 5.0)
+        except NotFoundError:
+            raise
+        except APIError as error:
+            if error.err_code == _WRONG_LAST_SEQUENCE:
+                raise LogMovedError("somebody else appended to this log") from error
+            raise BrokerGoneError(f"the broker refuses: {error}") from error
+        except (NatsError, OSError, TimeoutError) as error:
+            raise BrokerGoneError(f"the broker does not answer: {error!r}") from error
+
+    # -- logs
+
+    def append(self, run: str, entry: Entry, after: int) -> None:
+        """Append to a run's log, if `after` is the sequence of its last entry. Raises
+        LogMovedError, BrokerGoneError: then it may have been appended."""
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(after)}
+        subject, data = names.run_subject(run), to_bytes(entry)
+        ttl = self._times.closed if isinstance(entry, Closed) else None
+        self._ask(
+            lambda js: js.publish(subject, data, stream=names.RUNS, headers=headers, msg_ttl=ttl)
+        )
+
+    def entries_after(self, run: str, seq: int) -> list[tuple[int, Entry | None]]:
+        """Return the next entries of a run's log, in order. Raises BrokerGoneError."""
+        subject = names.run_subject(run)
+        found: list[tuple[int, Entry | None]] = []
+        while len(found) < 200:
+            try:
+                start = seq + 1
+                message = self._ask(
+                    lambda js, start=start: js.get_msg(  # type: ignore[misc]
+                        names.RUNS, seq=start, subject=subject, next=True
+                    )
+                )
+            except NotFoundError:
+                break
+            seq = int(message.seq or 0)
+            found.append((seq, entry_of(message.data or b"")))
+        return found
+
+    def forget_log(self, run: str, keep: int) -> None:
+        """Remove a run's entries but the last `keep`. Raises BrokerGoneError."""
+        subject = names.run_subject(run)
+        self._ask(lambda js: js.purge_stream(names.RUNS, subject=subject, keep=keep or None))
+
+    # -- messages for boxes, and their leases
+
+    def offer(self, box: str, run: str, epoch: int) -> None:
+        """Send the message for a box, unless it is there. Raises BrokerGoneError."""
+        data = json.dumps({"run": run, "epoch": epoch}).encode()
+        subject = names.work_subject(box, run)
+
+        async def send(js: JetStreamContext) -> None:
+            try:
+                await js.publish(subject, data, stream=names.WORK)
+            except APIError as error:
+                if error.err_code != _SUBJECT_IS_FULL:
+                    raise
+
+        self._ask(send)
+
+    def is_offered(self, box: str, run: str) -> bool:
+        """Return whether the message is there. Raises BrokerGoneError."""
+        subject = names.work_subject(box, run)
+        try:
+            self._ask(lambda js: js.get_msg(names.WORK, subject=subject))
+        except NotFoundError:
+            return False
+        return True
+
+    def withdraw_offer(self, box: str, run: str) -> None:
+        """Remove the message, leased or not. Raises BrokerGoneError."""
+        subject = names.work_subject(box, run)
+        self._ask(lambda js: js.purge_stream(names.WORK, subject=subject))
+
+    def lease(self, box: str, most: int, seconds: float) -> list[Lease]:
+        """Return up to `most` messages for a box that nobody holds a lease of; they are leased to
+        the caller now. Raises BrokerGoneError."""
+
+        async def pull(js: JetStreamContext) -> list[Msg]:
+            if (pulls := self._pulls.get(box)) is None:
+                config = api.ConsumerConfig(
+                    ack_wait=self._times.lease, max_deliver=-1, max_ack_pending=1000
+                )
+                pulls = await js.pull_subscribe(
+                    names.work_subject(box, "*"),
+                    durable=names.consumer_of(box),
+                    stream=names.WORK,
+                    config=config,
+                )
+                self._pulls[box] = pulls
+            try:
+                return await pulls.fetch(most, timeout=seconds)
+            except (TimeoutError, nats.errors.TimeoutError):
+                return []
+            except NatsError:
+                self._pulls.pop(box, None)  # its consumer is gone
+                raise
+
+        messages = self._ask(pull, seconds + self._times.request)
+        return [lease for message in messages if (lease := _lease(message)) is not None]
+
+    def renew(self, lease: Lease) -> None:
+        """Renew a lease. Raises BrokerGoneError."""
+        if (message := lease.message) is not None:
+            self._ask(lambda _: message.in_progress())
+
+    def acknowledge(self, lease: Lease) -> None:
+        """Remove the message: its run has ended here. Raises BrokerGoneError."""
+        if (message := lease.message) is not None:
+            lease.message = None
+            self._ask(lambda _: message.ack())
+
+    # -- objects
+
+    def store_object(self, run: str, data: bytes) -> str:
+        """Store bytes with a run, and return their sha256. Raises BrokerGoneError."""
+        digest = hashlib.sha256(data).hexdigest()
+        name = names.object_name(run, digest)
+
+        async def put(js: JetStreamContext) -> None:
+            store = await js.object_store(names.FILES)
+            with suppress(NotFoundError):
+                known = await store.get_info(name)
+                if known.size == len(data):
+                    return
+            await store.put(name, data)
+
+        self._ask(put, _OBJECT_WAIT)
+        return digest
+
+    def read_object(self, run: str, sha256: str) -> bytes:
+        """Return the bytes. Raises MissingObjectError, BrokerGoneError."""
+        name = names.object_name(run, sha256)
+
+        async def get(js: JetStreamContext) -> bytes:
+            store = await js.object_store(names.FILES)
+            return (await store.get(name)).data or b""
+
+        try:
+            data = self._ask(get, _OBJECT_WAIT)
+        except NotFoundError as error:
+            raise MissingObjectError(f"object {name} is not there") from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise MissingObjectError(f"object {name} is not what its name says")
+        return data
+
+    def remove_objects(self, run: str) -> None:
+        """Remove all objects of a run, without a trace. Raises BrokerGoneError."""
+        start = f"{names.token_of(run)}/"
+        stream = f"OBJ_{names.FILES}"
+
+        async def remove(js: JetStreamContext) -> None:
+            store = await js.object_store(names.FILES)
+            try:
+                known = await store.list()
+            except NotFoundError:
+                return
+            for each in known:
+                if (each.name or "").startswith(start):
+                    name = base64.urlsafe_b64encode((each.name or "").encode()).decode()
+                    for subject in (f"C.{each.nuid}", f"M.{name}"):
+                        await js.purge_stream(stream, subject=f"$O.{names.FILES}.{subject}")
+
+        self._ask(remove, _OBJECT_WAIT)
+
+    # -- boxes
+
+    def show(self, box: str, card: dict[str, Any]) -> None:
+        """Show what a box has. Raises BrokerGoneError."""
+        self._put(names.BOXES, box, card)
+
+    def order(self, box: str, order: dict[str, Any]) -> None:
+        """Note what a person wants of a box. Raises BrokerGoneError."""
+        self._put(names.ORDERS, box, order)
+
+    def boxes(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Return what each box shows, with a number that grows each time. Raises
+        BrokerGoneError."""
+        return self._all(names.BOXES)
+
+    def ages(self) -> dict[str, float]:
+        """Return the seconds since each box showed itself, by the broker's clock. Raises
+        BrokerGoneError."""
+
+        async def get(js: JetStreamContext) -> dict[str, float]:
+            stream = f"KV_{names.BOXES}"
+            info = await js.stream_info(stream, subjects_filter=">")
+            now = getattr(info, "ts", None) or datetime.now(UTC)
+            ages = {}
+            for subject in info.state.subjects or {}:
+                at = (await js.get_msg(stream, subject=subject)).time
+                if at is not None:
+                    ages[subject.rpartition(".")[2]] = max(0.0, (now - at).total_seconds())
+            return ages
+
+        return self._ask(get)
+
+    def orders(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Return what people want of each box, in the same form. Raises BrokerGoneError."""
+        return self._all(names.ORDERS)
+
+    def _put(self, bucket: str, key: str, value: dict[str, Any]) -> None:
+        data = json.dumps(value).encode()
+
+        async def put(js: JetStreamContext) -> None:
+            await (await js.key_value(bucket)).put(key, data)
+
+        self._ask(put)
+
+    def _all(self, bucket: str) -> dict[str, tuple[int, dict[str, Any]]]:
+        async def get(js: JetStreamContext) -> dict[str, tuple[int, bytes]]:
+            info = await js.stream_info(f"KV_{bucket}", subjects_filter=">")
+            found = {}
+            for subject in info.state.subjects or {}:
+                message = await js.get_msg(f"KV_{bucket}", subject=subject)
+                found[subject.rpartition(".")[2]] = (int(message.seq or 0), message.data or b"")
+            return found
+
+        read = {}
+        for key, (seq, data) in self._ask(get).items():
+            with suppress(ValueError):
+                if isinstance(value := json.loads(data), dict):
+                    read[key] = (seq, value)
+        return read
+
+
+def _lease(message: Msg) -> Lease | None:
+    with suppress(ValueError, TypeError, KeyError):
+        run = json.loads(message.data)["run"]
+        if isinstance(run, str):
+            return Lease(run, message)
+    return None
+
+
+async def _make_streams(js: JetStreamContext) -> None:
+    runs = api.StreamConfig(
+        name=names.RUNS, subjects=["sdwatch.run.>"], storage=api.StorageType.FILE,
+        allow_msg_ttl=True,
+    )  # fmt: skip
+    work = api.StreamConfig(
+        name=names.WORK,
+        subjects=["sdwatch.work.>"],
+        storage=api.StorageType.FILE,
+        retention=api.RetentionPolicy.WORK_QUEUE,
+        discard=api.DiscardPolicy.NEW,
+        discard_new_per_subject=True,
+        max_msgs_per_subject=1,
+    )
+    for config in (runs, work):
+        await js.add_stream(config)
+    for bucket in (names.BOXES, names.ORDERS):
+        await js.create_key_value(api.KeyValueConfig(bucket=bucket, history=1))
+    await js.create_object_store(names.FILES)

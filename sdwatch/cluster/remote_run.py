@@ -1,0 +1,305 @@
+"""One run that is on a box, as the dispatcher sees it: its thread keeps the folder in the shared
+spool up to date, and publishes it from there."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sdwatch.cluster.broker import Broker, BrokerGoneError, LogMovedError, MissingObjectError
+from sdwatch.cluster.run_files import store_run, write_file
+from sdwatch.errors import FileProblems, RunCancelledError, RunStoppedError, SdwatchError
+from sdwatch.lane.lane import Lane
+from sdwatch.policy.cluster import dispatching
+from sdwatch.policy.cluster.dispatching import HandOver, Wish, dispatcher_step
+from sdwatch.policy.cluster.entries import (
+    BoxOutcome,
+    Ended,
+    Granted,
+    LinesStored,
+    StoredFile,
+    TakenBack,
+    TakenFor,
+)
+from sdwatch.policy.cluster.lines import lines_in
+from sdwatch.policy.cluster.run_log import Phase, RunLog, read
+from sdwatch.spool.archive import Spool, publish
+from sdwatch.spool.made_files import FILES, IMAGES
+from sdwatch.spool.patient_disk import PatientDisk
+from sdwatch.spool.recorder import RunRecorder
+from sdwatch.spool.run import JOB_FILE, JOURNAL, Run
+from sdwatch.stages.ending import CallFailedError, Ending, Place
+from sdwatch.stages.reading import JobReading
+from sdwatch.stages.runner import StageRunner
+from sdwatch.stages.settings import RunSettings
+from sdwatch.system import disk
+from sdwatch.system.clock import Clock
+from sdwatch.system.log_events import LogEvent, about
+from sdwatch.webui.http.run_control import RunControl
+
+log = logging.getLogger("sdwatch.cluster")
+
+_LOOK = 1.0  # seconds between two looks at the log, if nobody hints
+_STUCK_AFTER = 60.0  # seconds for which a message may lie there before it is sent again
+
+
+class NotDecidedError(SdwatchError):
+    """A call of the run is neither finished nor failed for good, so nothing can be published."""
+
+
+@dataclass(frozen=True)
+class BoxLane:
+    """Where a run is: on a box."""
+
+    name: str
+
+    progress: Mapping[str, Any] = ()  # type: ignore[assignment]
+
+    def about(self) -> dict[str, Any]:
+        """Return it for a run's manifest."""
+        return {"name": self.name, "box": self.name}
+
+
+@dataclass(frozen=True)
+class Helpers:
+    """What all remote runs have in common. `lane`: any of this machine, whose texts are redacted;
+    `published`: called with a run's id before it is published; `refused`: with run and box."""
+
+    broker: Broker
+    clock: Clock
+    settings: RunSettings
+    lane: Lane
+    published: Callable[[str], None]
+    refused: Callable[[str, str], None]
+
+
+class RemoteRun:
+    """The run on the box `box`. It has what the monitor asks of any runner."""
+
+    disk_refuses = ""
+    unreadable = ""
+    pausing = True  # a stop of the monitor need not wait for it: the box continues
+    points_failed = 0
+    place: Place | None = None
+
+    def __init__(self, run: Run, box: str, control: RunControl, helpers: Helpers) -> None:
+        self.doing = f"is handed over to {box}"
+        self.why = ""
+        self.publishing = False
+        self.hint = threading.Event()
+        self.box = box
+        self._run = run
+        self._control = control
+        self._with = helpers
+        self._broker = helpers.broker
+        self._log = RunLog()
+        self._store = ""
+        self._take_back: TakenFor | None = None
+        self._offered_at = -1e9
+        self._webui: Mapping[str, Any] = {}
+        self._reads_lines = True  # until some of them could not be read
+
+    def take_back(self, because: TakenFor) -> None:
+        """Take the run back, from any thread."""
+        self._take_back = self._take_back or because
+        self.hint.set()
+
+    def run_to_end(self, spool: Spool) -> Ending:
+        """Follow the run until it has ended on the box, and publish it; STOPPED where it was taken
+        back, or this monitor stops. Raises OSError where the disk refuses."""
+        if not self._run.ledger.handed_over.is_out and not self._plan():
+            return self._finish(spool, None)
+        while True:
+            self.hint.clear()
+            try:
+                self._control.raise_if_given_up()
+            except RunStoppedError:
+                return Ending.STOPPED
+            except RunCancelledError:
+                self._take_back = TakenFor.CANCELLED
+            try:
+                self._read_log()
+                if (ending := self._step(spool)) is not None:
+                    return ending
+            except BrokerGoneError:
+                self.doing = f"is on {self.box}; the broker is gone, and sdwatch keeps trying"
+            except LogMovedError:
+                continue
+            except (MissingObjectError, ValueError) as error:
+                log.warning("%s: %s", self._run.run_id, error, extra=about(LogEvent.RUN_TAKEN_BACK))
+                self._reads_lines, self._take_back = False, TakenFor.LOG_LOST
+            self._with.clock.wait(self.hint, _LOOK)
+
+    def _plan(self) -> bool:
+        """Read the job and draw its seeds; return False where the job is at fault."""
+        settings = self._with.settings
+        reading = JobReading(self._run, self._control, self._with.clock, settings)
+        try:
+            reading.settled_job()
+        except (FileProblems, CallFailedError, RunStoppedError, RunCancelledError):
+            return False
+        self._run.forget_another_job()
+        self._run.plan()
+        return True
+
+    # -- what comes from the box
+
+    def _read_log(self) -> None:
+        if self._store != self._broker.store:
+            self._store, self._log = self._broker.store, RunLog()
+        for seq, entry in self._broker.entries_after(self._run.run_id, self._log.seq):
+            after, counts = read(self._log, seq, entry)
+            if counts and isinstance(entry, LinesStored) and self._reads_lines:
+                self._apply(entry)
+            self._log = after
+
+    def _apply(self, entry: LinesStored) -> None:
+        """Append lines to the journal, after their files. Those that are here are left out."""
+        known = self._run.ledger.handed_over
+        if not known.is_out or known.epoch != entry.epoch:
+            return
+        lines = lines_in(self._broker.read_object(self._run.run_id, entry.text))
+        if len(lines) != entry.count:
+            raise ValueError(f"{len(lines)} lines where {entry.count} were announced")
+        self._fetch(entry.images)
+        for line in lines[max(0, known.lines - entry.first) :]:
+            self._run.record(**line)
+        finished = sum(call.images is not None for call in self._run.ledger.calls.values())
+        self.doing = f"is on {self.box}: {finished} calls finished"
+
+    def _fetch(self, files: tuple[StoredFile, ...]) -> None:
+        folder = self._run.folder
+        for file in files:
+            if _may_be_written(file.name):
+                write_file(self._broker, self._run.run_id, file, folder)
+        for name in (IMAGES, FILES):
+            if disk.is_folder(folder / name):
+                disk.sync_folder(folder / name)
+        disk.sync_folder(folder)
+
+    # -- what is next
+
+    def _step(self, spool: Spool) -> Ending | None:
+        known = self._run.ledger.handed_over
+        journal = HandOver(known.epoch, known.box, known.lines, known.is_out)
+        wish = Wish(self.box, self._take_back)
+        action = dispatcher_step(self._log, journal, wish)
+        run_id, broker, seq = self._run.run_id, self._broker, self._log.seq
+        if isinstance(action, dispatching.NoteHandedOver):
+            self._run.record("handed_over", epoch=action.epoch, box=action.box)
+            self.hint.set()
+        elif isinstance(action, dispatching.Grant):
+            manifest = store_run(broker, self._run)
+            broker.append(run_id, Granted(action.epoch, action.box, manifest), seq)
+            self.hint.set()
+        elif isinstance(action, dispatching.Offer):
+            self._offer(action)
+        elif isinstance(action, dispatching.TakeBack):
+            broker.append(run_id, TakenBack(action.epoch, action.because), seq)
+            self.hint.set()
+        elif isinstance(action, dispatching.NoteTakenBack):
+            return self._taken_back(spool, action)
+        elif isinstance(action, dispatching.Finish):
+            self._fetch(action.ended.files)
+            return self._finish(spool, action.ended)
+        elif self._take_back is not None and not journal.is_out:
+            return self._after_taken_back(spool)
+        return None
+
+    def _offer(self, action: dispatching.Offer) -> None:
+        now, run_id = self._with.clock.monotonic(), self._run.run_id
+        waited = now - self._offered_at
+        if 0 <= waited < _STUCK_AFTER:
+            return
+        if self._offered_at >= 0:  # nobody takes it: it is stuck, or the box is away
+            self._broker.withdraw_offer(action.box, run_id)
+        self._broker.offer(action.box, run_id, action.epoch)
+        self._offered_at = now
+        self.doing = f"waits for {action.box} to take it"
+        event = about(LogEvent.RUN_HANDED_OVER, run=run_id, epoch=action.epoch)
+        log.info("%s: handed over to %s, epoch %d", run_id, action.box, action.epoch, extra=event)
+
+    def _taken_back(self, spool: Spool, action: dispatching.NoteTakenBack) -> Ending:
+        run_id = self._run.run_id
+        self._broker.withdraw_offer(self.box, run_id)
+        self._run.record("taken_back", epoch=action.epoch, why=str(action.because))
+        event = about(LogEvent.RUN_TAKEN_BACK, run=run_id, epoch=action.epoch)
+        log.warning("%s: taken back from %s: %s", run_id, self.box, action.because, extra=event)
+        if action.because is TakenFor.REFUSED:
+            self._with.refused(run_id, self.box)
+        return self._after_taken_back(spool)
+
+    def _after_taken_back(self, spool: Spool) -> Ending:
+        if self._take_back is TakenFor.CANCELLED:
+            return self._finish(spool, None)
+        return Ending.STOPPED
+
+    # -- the end
+
+    def about(self) -> dict[str, Any]:
+        """Return on which WebUI it was made."""
+        return {**BoxLane(self.box).about(), **self._webui}
+
+    @property
+    def catalogue(self) -> None:
+        """Return None: the box has checked the job."""
+
+    def generate_images_with_recovery(
+        self, stage: str, payload: Mapping[str, Any], run_dir: Path | None, job_id: str | None
+    ) -> Any:
+        """Raise NotDecidedError: no call is sent from here."""
+        del payload, run_dir, job_id
+        self._control.raise_if_given_up()
+        raise NotDecidedError(f"a call of {stage} is not decided")
+
+    def _finish(self, spool: Spool, ended: Ended | None) -> Ending:
+        """Resume the run here, which makes no call: all are decided."""
+        self.publishing, self.doing = True, "is being published"
+        self._with.published(self._run.run_id)
+        self._webui = ended.webui or {} if ended else {}
+        if ended is not None and ended.outcome is BoxOutcome.CANCELLED:
+            self._control.cancel()
+        clock, lane = self._with.clock, self._with.lane
+        patient = PatientDisk(self._run, clock, self._control)
+        runner = StageRunner(
+            self._run,
+            self,
+            RunRecorder(self._run, lane.redactor, clock, patient, lane.faults),
+            clock=clock,
+            settings=self._with.settings,
+            control=self._control,
+        )
+        try:
+            ending = runner.run_to_end(spool)
+            self.why = runner.why
+            return ending
+        except NotDecidedError as error:
+            return self._end_undecided(spool, ended, error)
+
+    def _end_undecided(self, spool: Spool, ended: Ended | None, why: NotDecidedError) -> Ending:
+        """End a run that failed on the box for a reason of its own, such as the job's `timeout`:
+        with what the box says. One that the box calls done goes back."""
+        if ended is None or ended.outcome is not BoxOutcome.FAILED:
+            epoch = self._run.ledger.handed_over.epoch
+            log.error("%s: %s", self._run.run_id, why, extra=about(LogEvent.RUN_TAKEN_BACK))
+            if self._log.phase is Phase.ENDED:
+                taken = TakenBack(epoch, TakenFor.LOG_LOST)
+                self._broker.append(self._run.run_id, taken, self._log.seq)
+            self._run.record("taken_back", epoch=epoch, why=str(TakenFor.LOG_LOST))
+            return Ending.STOPPED
+        self.why = f"it failed on {self.box}, see WHY.txt"
+        publish(self._run, spool, Ending.FAILED, None, self.about())
+        return Ending.FAILED
+
+
+def _may_be_written(name: str) -> bool:
+    """Return whether a box may write this file: what a call made, or evidence."""
+    parts = name.split("/")
+    if len(parts) == 2:
+        return parts[0] in (IMAGES, FILES)
+    reserved = (JOB_FILE, JOURNAL, "job", "used", IMAGES, FILES, "run.json")
+    return len(parts) == 1 and not name.startswith(".") and name not in reserved

@@ -1,0 +1,94 @@
+"""The files of a run's folder: into the object store, and out of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sdwatch import system
+from sdwatch.cluster.broker import Broker
+from sdwatch.policy.cluster.entries import StoredFile, files_of, files_to_bytes
+from sdwatch.policy.job.control import is_cancel
+from sdwatch.spool.fingerprint import folder_files
+from sdwatch.spool.made_files import FILES, IMAGES
+from sdwatch.spool.run import JOB_FILE, JOB_FOLDER, JOURNAL, Run
+from sdwatch.system import EntryKind, disk
+
+_NOT_EVIDENCE = frozenset({JOB_FILE, JOURNAL, "run.json"})
+
+
+def store_files(broker: Broker, run: str, folder: Path, names: Iterable[str]) -> list[StoredFile]:
+    """Store files of a run's folder; those that are gone are left out. Raises OSError,
+    BrokerGoneError."""
+    stored = []
+    for name in names:
+        path = folder / name
+        try:
+            mtime = disk.look_at(path).st_mtime_ns if name.startswith("job") else 0
+            data = disk.read(path)
+        except FileNotFoundError:
+            continue
+        stored.append(StoredFile(name, broker.store_object(run, data), len(data), mtime))
+    return stored
+
+
+def store_run(broker: Broker, run: Run) -> str:
+    """Store all that a box needs of a run, and return the sha256 of the list. Raises OSError,
+    BrokerGoneError."""
+    folder = run.folder
+    names = [JOB_FILE] if disk.is_file(folder / JOB_FILE) else []
+    names += [f"{JOB_FOLDER}/{name}" for name in _below(folder / JOB_FOLDER)]
+    names += [f"used/{name}" for name in _below(folder / "used")]
+    for call in run.ledger.calls.values():
+        names += [f"{IMAGES}/{image.name}" for image in call.pictures]
+        names += [f"{FILES}/{file.name}" for file in call.files]
+    stored = store_files(broker, run.run_id, folder, [*names, *run.ledger.evidence, JOURNAL])
+    return broker.store_object(run.run_id, files_to_bytes(stored))
+
+
+def _below(folder: Path) -> Sequence[str]:
+    return sorted(folder_files(folder)) if disk.is_folder(folder) else ()
+
+
+def fetch_run(broker: Broker, run: str, manifest: str, folder: Path) -> None:
+    """Write all stored files of a run into `folder`, which is new. Raises OSError, ValueError,
+    MissingObjectError, BrokerGoneError."""
+    files = files_of(broker.read_object(run, manifest))
+    disk.ensure_folder(folder)
+    for file in files:
+        write_file(broker, run, file, folder)
+    for name in {file.name.rpartition("/")[0] for file in files}:
+        disk.sync_folder(folder / name)
+
+
+def write_file(broker: Broker, run: str, file: StoredFile, folder: Path) -> None:
+    """Write one stored file to its place below `folder`, unless it is there. Raises OSError,
+    MissingObjectError, BrokerGoneError."""
+    path = folder / file.name
+    if file.name.startswith((f"{IMAGES}/", f"{FILES}/")) and _has(path, file.size):
+        return
+    disk.ensure_folder(path.parent)
+    disk.write(path, broker.read_object(run, file.sha256))
+    if file.mtime_ns:
+        os.utime(system.long_path(path), ns=(file.mtime_ns, file.mtime_ns))
+
+
+def _has(path: Path, size: int) -> bool:
+    try:
+        return disk.look_at(path).st_size == size
+    except FileNotFoundError:
+        return False
+
+
+def evidence_in(folder: Path) -> list[str]:
+    """Return the files that explain how a run went: what lies in its folder itself, but for the
+    job, the journal and the manifest. Raises OSError."""
+    return [
+        entry.name
+        for entry in disk.entries(folder)
+        if entry.kind is EntryKind.FILE
+        and entry.name not in _NOT_EVIDENCE
+        and not entry.name.startswith(".")
+        and not is_cancel(entry.name)
+    ]

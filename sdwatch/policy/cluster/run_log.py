@@ -1,0 +1,116 @@
+"""What a run's log says: which box has the run, in which epoch, and what of it counts. Pure.
+
+This fold is the fence. Both sides read the same entries in the same order, so both know the same of
+every entry: whether it counts. An entry of an older epoch never does, nor does one after the epoch
+was taken back or had ended, nor lines with a gap before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from sdwatch.policy.cluster.entries import (
+    Accepted,
+    Closed,
+    Ended,
+    Entry,
+    Granted,
+    LinesStored,
+    TakenBack,
+    TakenFor,
+)
+
+
+class Phase(StrEnum):
+    """Where the newest epoch of a run is. NONE: it was never handed over, or its log is gone."""
+
+    NONE = "none"
+    GRANTED = "granted"
+    ACCEPTED = "accepted"
+    ENDED = "ended"
+    TAKEN_BACK = "taken back"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class RunLog:
+    """A run's log so far. `seq`: sequence of its last entry, for the next compare-and-set; `lines`:
+    lines of the box's journal that count in this epoch; `manifest`: of its files at the start."""
+
+    seq: int = 0
+    epoch: int = 0
+    box: str = ""
+    phase: Phase = Phase.NONE
+    lines: int = 0
+    manifest: str = ""
+    ended: Ended | None = None
+    taken_for: TakenFor | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether a box has the run, or is to get it."""
+        return self.phase in (Phase.GRANTED, Phase.ACCEPTED)
+
+
+def read(log: RunLog, seq: int, entry: Entry | None) -> tuple[RunLog, bool]:
+    """Return the log with one more entry, and whether that entry counts. `entry`: None for what is
+    no entry; it moves the sequence only. Entries that were read before change nothing."""
+    if seq <= log.seq:
+        return log, False
+    after = replace(log, seq=seq)
+    if entry is None or not _counts(log, entry):
+        return after, False
+    return _APPLY[type(entry)](after, entry), True
+
+
+def _counts(log: RunLog, entry: Entry) -> bool:
+    if isinstance(entry, Granted):
+        return not log.is_held and entry.epoch > log.epoch
+    if entry.epoch != log.epoch:
+        return False
+    if isinstance(entry, Closed):
+        return log.phase is not Phase.CLOSED and not log.is_held
+    if isinstance(entry, TakenBack):
+        return log.is_held or log.phase is Phase.ENDED
+    if isinstance(entry, Accepted):
+        return log.phase is Phase.GRANTED
+    if log.phase is not Phase.ACCEPTED:
+        return False
+    return (entry.first if isinstance(entry, LinesStored) else entry.lines) == log.lines
+
+
+def _granted(log: RunLog, entry: Granted) -> RunLog:
+    return RunLog(log.seq, entry.epoch, entry.box, Phase.GRANTED, manifest=entry.manifest)
+
+
+def _accepted(log: RunLog, _: Accepted) -> RunLog:
+    return replace(log, phase=Phase.ACCEPTED)
+
+
+def _stored(log: RunLog, entry: LinesStored) -> RunLog:
+    return replace(log, lines=log.lines + entry.count)
+
+
+def _ended(log: RunLog, entry: Ended) -> RunLog:
+    return replace(log, phase=Phase.ENDED, ended=entry)
+
+
+def _taken_back(log: RunLog, entry: TakenBack) -> RunLog:
+    return replace(log, phase=Phase.TAKEN_BACK, ended=None, taken_for=entry.because)
+
+
+def _closed(log: RunLog, _: Closed) -> RunLog:
+    return replace(log, phase=Phase.CLOSED)
+
+
+_APPLY: dict[type[Any], Callable[[RunLog, Any], RunLog]] = {
+    Granted: _granted,
+    Accepted: _accepted,
+    LinesStored: _stored,
+    Ended: _ended,
+    TakenBack: _taken_back,
+    Closed: _closed,
+}

@@ -1,0 +1,160 @@
+"""A broker, a dispatcher and boxes on loopback, each a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sdwatch.cluster.server import Server, ServerSettings, program, token_in
+from sdwatch.errors import SdwatchError
+from sdwatch.system.clock import SystemClock
+from tests.helpers import KILL, free_port, wait_until
+from tests.monitored import MARK, Monitored
+
+DRIVER = """
+import sys
+from pathlib import Path
+from sdwatch.config_file import load_config
+from sdwatch.monitor.monitor import Monitor
+from sdwatch.policy.cluster.names import Times
+from sdwatch.cluster.box import Box
+from sdwatch.cluster.dispatcher import Dispatcher
+from sdwatch.cli.log_files import set_up_logging
+from sdwatch.system.state_folder import StateFolder
+
+times = Times(lease=4.0, renew=1.0, beat=0.5, silent=2.0)
+config = load_config(Path(sys.argv[1]))
+role, url = sys.argv[2:]
+set_up_logging(StateFolder(config.state).log_file, config.log_cap, lambda _: None)
+partner = {"box": Box, "dispatcher": Dispatcher}[role](url, times)
+monitor = Monitor(config, notify=lambda line: print(line, flush=True), partner=partner)
+monitor.stop_on_signals()
+print(monitor.run(), flush=True)
+"""
+
+
+class Machine:
+    """One machine: its spool and its simulator, as box or dispatcher."""
+
+    def __init__(self, root: Path, role: str, url: str, **config: Any) -> None:
+        root.mkdir()
+        self.role, self.url = role, url
+        self.site = Monitored(root, **config)
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        out = open(self.site.root / "out.txt", "ab")  # noqa: SIM115 - the child's
+        command = [sys.executable, "-c", DRIVER, str(self.site.root / "sdwatch.yaml")]
+        self.process = subprocess.Popen(
+            [*command, self.role, self.url],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, MARK: str(self.site.root)},
+        )
+        out.close()
+
+    def kill(self) -> None:
+        """End the monitor and its WebUI at once, as a power cut does."""
+        assert self.process is not None
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        os.kill(self.process.pid, KILL)
+        self.process.wait(10)
+        for child in family:
+            with suppress(psutil.NoSuchProcess):
+                child.kill()
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            with suppress(psutil.NoSuchProcess):
+                self.kill()
+
+    def images(self, folder: str) -> list[str]:
+        return sorted(p.name for p in (self.site.spool / folder).glob("*/images/*.png"))
+
+    def runs(self, folder: str) -> list[Path]:
+        parent = self.site.spool / folder
+        return sorted(p for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
+
+
+class Cluster:
+    """A broker with its machines."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.settings = ServerSettings(root / "nats", port=free_port())
+        self.url = f"nats://{token_in(self.settings.folder)}@127.0.0.1:{self.settings.port}"
+        self.machines: list[Machine] = []
+        self._stop = threading.Event()
+        self.start_broker()
+
+    def start_broker(self) -> None:
+        self._stop = threading.Event()
+        self.server = Server(self.settings, SystemClock(), self._stop, lambda _: None)
+        self._thread = threading.Thread(target=self.server.run, daemon=True)
+        self._thread.start()
+
+    def stop_broker(self) -> None:
+        """Kill it, and keep it down."""
+        self._stop.set()
+        if self.server.child is not None:
+            self.server.child.kill()
+        self._thread.join(20)
+
+    def machine(self, name: str, role: str, **config: Any) -> Machine:
+        made = Machine(self.root / name, role, self.url, **config)
+        self.machines.append(made)
+        made.start()
+        return made
+
+    def close(self) -> None:
+        for machine in self.machines:
+            machine.stop()
+        self.stop_broker()
+
+
+def needs_nats() -> None:
+    """Skip a test where client or server is not installed, unless SDWATCH_REQUIRE_NATS is 1."""
+    if os.environ.get("SDWATCH_REQUIRE_NATS") == "1":
+        return
+    pytest.importorskip("nats", reason="needs nats-py")
+    try:
+        program()
+    except SdwatchError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    needs_nats()
+    made = Cluster(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def shown(cluster: Cluster) -> Iterator[None]:
+    """Print what the machines wrote where the test fails."""
+    try:
+        yield
+    except BaseException:
+        for machine in cluster.machines:
+            for file in ("out.txt", "state/sdwatch.log"):
+                path = machine.site.root / file
+                if path.exists():
+                    print(f"--- {machine.site.root.name} {file}\n{path.read_text()[-6000:]}")
+        raise
+
+
+__all__ = ["Cluster", "Machine", "cluster", "needs_nats", "shown", "wait_until"]

@@ -1,0 +1,101 @@
+"""`sdwatch cluster` and the options of `run`, as a person types them; and without a cluster none of
+it is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sdwatch.cli.cluster import url_of
+from sdwatch.errors import SdwatchError
+from tests.cluster.machines import needs_nats
+from tests.functional.cli import sdwatch
+from tests.helpers import ask_to_stop, free_port, wait_until
+from tests.monitored import EXTERNAL, Monitored, job
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_one_machine_imports_nothing_of_a_cluster() -> None:
+    code = (
+        "import sys, sdwatch.cli.run, sdwatch.cli.status, sdwatch.monitor.monitor\n"
+        "print([name for name in sys.modules if name.partition('.')[0] == 'nats' "
+        "or name.startswith('sdwatch.cluster')])"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ended.stdout.strip() == "[]", ended.stderr
+
+
+@pytest.mark.parametrize("given", ["http://x", "nats://a b:1", "no such file"])
+def test_what_is_no_url_of_a_broker_is_refused(given: str) -> None:
+    with pytest.raises(SdwatchError):
+        url_of(given)
+
+
+def test_a_url_may_be_in_a_file(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("nats://token@box:4222\n")
+    assert url_of(str(tmp_path / "url")) == "nats://token@box:4222"
+
+
+def test_box_and_dispatcher_at_once_are_refused(tmp_path: Path) -> None:
+    ended = sdwatch(tmp_path, "run", "--cluster", "nats://a:1", "--dispatch", "nats://a:1")
+    assert ended.returncode == 1
+    assert "give one" in ended.stderr
+
+
+def started(site: Monitored, *args: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "sdwatch", *map(str, args)]
+    with open(site.root / "out.txt", "ab") as out:
+        return subprocess.Popen(
+            command,
+            cwd=site.root,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+
+def test_four_commands_lead_to_a_picture_on_the_other_machine(tmp_path: Path) -> None:
+    needs_nats()
+    sites = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        sites.append(Monitored(tmp_path / name, webui=EXTERNAL if name == "a" else None))
+    a, b = sites
+    config = ("--config", a.root / "sdwatch.yaml")
+    processes = [started(a, "cluster", "up", "--port", free_port(), *config)]
+    url = a.state / "nats" / "url"
+    try:
+        wait_until(url.exists, 30)
+        processes.append(started(a, "run", "--dispatch", url, *config))
+        processes.append(
+            started(b, "run", "--cluster", url.read_text(), "--config", b.root / "sdwatch.yaml")
+        )
+        (a.root / "castle.yaml").write_text(job("a castle"))
+        assert sdwatch(a.root, "submit", "castle.yaml", *config).returncode == 0
+        done = a.spool / "done"
+        wait_until(lambda: list(done.glob("*/run.json")), 60, (a.root / "out.txt").read_text())
+        assert len(list(done.glob("*/images/*.png"))) == 1
+        shown = sdwatch(a.root, "cluster", "status", "--json", *config)
+        (box,) = json.loads(shown.stdout)["boxes"]
+        assert sdwatch(a.root, "cluster", "drain", box, *config).returncode == 0
+        assert "drained" in sdwatch(a.root, "cluster", "status", *config).stdout
+        assert sdwatch(a.root, "cluster", "drain", "nobody", *config).returncode == 7
+    finally:
+        for process in reversed(processes):
+            ask_to_stop(process)
+        for process in processes:
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+    text = (a.root / "out.txt").read_text()
+    assert f"sdwatch run --dispatch {url}" in text
+    token = (a.state / "nats" / "token").read_text()
+    assert token not in text, "the token is shown to a terminal only"

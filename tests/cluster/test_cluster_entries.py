@@ -1,0 +1,126 @@
+"""Entries travel as JSON, and what others put there is no entry."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sdwatch.policy.cluster.entries import (
+    Accepted,
+    BoxOutcome,
+    Closed,
+    Ended,
+    Entry,
+    Granted,
+    LinesStored,
+    StoredFile,
+    TakenBack,
+    TakenFor,
+    entry_of,
+    files_of,
+    files_to_bytes,
+    is_plain_path,
+    to_bytes,
+)
+from sdwatch.policy.cluster.lines import files_named, lines_in, text_of
+from sdwatch.policy.cluster.names import token_of, work_subject
+from sdwatch.policy.cluster.reconciling import (
+    RemoveMessage,
+    SendAgain,
+    WorkMessage,
+    reconcile,
+)
+from sdwatch.policy.cluster.run_log import Phase, RunLog
+
+DIGEST = "ab" * 32
+FILE = StoredFile("images/ärger_1.png", DIGEST, 12, 5)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Granted(3, "box-1", DIGEST),
+        Accepted(1),
+        LinesStored(2, 0, 4, DIGEST, (FILE,)),
+        Ended(2, BoxOutcome.FAILED, 4, (FILE,), {"name": "forge"}),
+        TakenBack(2, TakenFor.CANCELLED),
+        Closed(9),
+    ],
+)
+def test_an_entry_comes_back_as_it_was_appended(entry: Entry) -> None:
+    assert entry_of(to_bytes(entry)) == entry
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": 0},
+        {"epoch": "1"},
+        {"epoch": True},
+        {"first": -1},
+        {"text": "../../etc/passwd"},
+        {"images": [{"name": "../x.png", "sha256": DIGEST, "size": 1}]},
+        {"images": [{"name": "C:/x.png", "sha256": DIGEST, "size": 1}]},
+        {"images": 5},
+        {"entry": "other"},
+        {"more": 1},
+    ],
+)
+def test_what_is_no_entry_is_none(change: dict[str, object]) -> None:
+    good = json.loads(to_bytes(LinesStored(2, 0, 4, DIGEST, (FILE,))))
+    assert entry_of(json.dumps(good).encode()) is not None
+    assert entry_of(json.dumps({**good, **change}).encode()) is None
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff", b"5", b"[]", b"null", b"[" * 100_000])
+def test_bytes_that_are_no_entry_are_none(data: bytes) -> None:
+    assert entry_of(data) is None
+
+
+def test_a_list_of_files_comes_back() -> None:
+    assert files_of(files_to_bytes([FILE])) == (FILE,)
+    with pytest.raises(ValueError, match="path"):
+        files_of(files_to_bytes([StoredFile("a/../b", DIGEST, 1)]))
+
+
+def test_all_that_a_call_made_travels_with_its_line() -> None:
+    line = {
+        "event": "call_finished",
+        "images": [{"name": "a.png"}],
+        "other_files": [{"name": "b.mp4"}],
+    }
+    assert files_named([line]) == ["images/a.png", "files/b.mp4"]
+    assert lines_in(text_of([line])) == [line]
+    for key in ("images", "other_files"):
+        with pytest.raises(ValueError, match="name"):
+            lines_in(text_of([{**line, key: [{"name": "../x"}]}]))
+
+
+@pytest.mark.parametrize(
+    "name", ["", "/x", "a//b", "..", "a/..", "a\\b", "a:b", "x. ", "a\0", "x."]
+)
+def test_a_path_that_leads_elsewhere_on_some_system_is_refused(name: str) -> None:
+    assert not is_plain_path(name)
+
+
+def test_names_in_subjects_are_never_the_same_for_two_runs() -> None:
+    assert token_of("20261128-235959.123-ärger-3f2a") != token_of("20261128-235959-123-ärger-3f2a")
+    assert work_subject("box", "a.b c>*") == "sdwatch.work.box.a=2Eb=20c=3E=2A"
+
+
+def test_stuck_messages_are_sent_again_and_leftover_ones_removed() -> None:
+    stuck = WorkMessage(1, "a", "r1", 1, 50)
+    fresh = WorkMessage(2, "a", "r2", 1, 1)
+    old = WorkMessage(3, "a", "r3", 1, 1)
+    unknown = WorkMessage(4, "a", "r4", 1, 1)
+    logs = {
+        "r1": RunLog(1, 1, "a", Phase.GRANTED),
+        "r2": RunLog(1, 1, "a", Phase.GRANTED),
+        "r3": RunLog(5, 2, "b", Phase.ACCEPTED),
+    }
+    assert reconcile([stuck, fresh, old, unknown], logs, 30) == [
+        SendAgain(stuck),
+        RemoveMessage(old),
+        RemoveMessage(unknown),
+    ]
