@@ -30,6 +30,7 @@ from sdwatch.errors import SdwatchError
 from sdwatch.policy.cluster import names
 from sdwatch.policy.cluster.entries import Closed, Entry, entry_of, to_bytes
 from sdwatch.policy.cluster.names import Times
+from sdwatch.system import disk
 from sdwatch.system.clock import join
 from sdwatch.system.log_events import LogEvent, about
 
@@ -130,7 +131,7 @@ class Broker:
                 await self._prepare()
                 return
             except (TimeoutError, NatsError, OSError) as error:
-                self.why_down = str(error) or type(error).__name__
+                self.why_down = disk.in_words(error)
                 await asyncio.sleep(1.0)
 
     async def _subscribe(self) -> None:
@@ -142,7 +143,7 @@ class Broker:
         await self._nc.subscribe(f"$KV.{names.BOXES}.>", cb=hear)
 
     async def _on_error(self, error: Exception) -> None:
-        self.why_down = str(error) or type(error).__name__
+        self.why_down = disk.in_words(error)
 
     async def _on_disconnected(self) -> None:
         self._js = None
@@ -163,7 +164,7 @@ class Broker:
                 self._changed("")
                 return
             except (TimeoutError, NatsError, OSError) as error:
-                self.why_down = str(error) or type(error).__name__
+                self.why_down = disk.in_words(error)
                 await asyncio.sleep(1.0)
 
     def _ask(
@@ -183,7 +184,7 @@ class Broker:
                 raise LogMovedError("somebody else appended to this log") from error
             raise BrokerGoneError(f"the broker refuses: {error}") from error
         except (NatsError, OSError, TimeoutError) as error:
-            raise BrokerGoneError(f"the broker does not answer: {error!r}") from error
+            raise BrokerGoneError(f"the broker does not answer: {disk.in_words(error)}") from error
 
     # -- logs
 
