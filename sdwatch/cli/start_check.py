@@ -20,10 +20,11 @@ from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import Problem
 from sdwatch.policy.job.document import parse_document
 from sdwatch.policy.job.listening import ADDED, exposure, flags_of
-from sdwatch.policy.job.schema import Place, did_you_mean, locate
+from sdwatch.policy.job.schema import Place, locate
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_by_files
 from sdwatch.policy.kinds.unknown import UNKNOWN
+from sdwatch.policy.naming import did_you_mean
 from sdwatch.system import disk
 from sdwatch.webui.http.template_folder import read_templates
 

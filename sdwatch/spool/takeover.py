@@ -17,7 +17,7 @@ from typing import Any
 
 from sdwatch import system
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job.schema import nearest
+from sdwatch.policy.naming import nearest
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import refuse_second_monitor
 from sdwatch.spool.outputs import WAITING

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.workflow.built_in import drawing, enlarging, refusals
-from sdwatch.policy.workflow.samplers import (
+from sdwatch.policy.translation.built_in import drawing, enlarging, refusals
+from sdwatch.policy.translation.samplers import (
     sampler_and_scheduler,
     sampler_names,
     scheduler_names,

@@ -15,10 +15,10 @@ from sdwatch.policy.job.document import (
     Scalar,
     Sequence,
     parse_document,
-    shown,
     too_large,
     unique,
 )
+from sdwatch.policy.naming import shown
 
 
 def problems_of(data: bytes) -> list[tuple[int, int, str]]:

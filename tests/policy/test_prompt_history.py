@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.translation.lists import WorkflowRules, checkpoint_meant, lists_of
+from sdwatch.policy.translation.made import generation_info
 from sdwatch.policy.workflow.history import PromptEnd, read_entry, refusal_in
-from sdwatch.policy.workflow.lists import WorkflowRules, checkpoint_meant, lists_of
-from sdwatch.policy.workflow.made import generation_info
 from sdwatch.policy.workflow.node_classes import read_classes
 from sdwatch.policy.workflow.workflow import workflow_of
 from tests.webui.kinds import facts

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from sdwatch.policy.job.fields import ExtraSingleImageFields, Img2ImgFields, Txt2ImgFields
-from sdwatch.policy.workflow.built_in import drawing, enlarging, refusals
-from sdwatch.policy.workflow.lists import WorkflowRules, lists_of
+from sdwatch.policy.translation.built_in import drawing, enlarging, refusals
+from sdwatch.policy.translation.lists import WorkflowRules, lists_of
+from sdwatch.policy.translation.template_file import TemplateError, WorkflowTemplate, read_template
+from sdwatch.policy.translation.templates import Templates, unfit
 from sdwatch.policy.workflow.node_classes import NodeClasses, read_classes
-from sdwatch.policy.workflow.template_file import TemplateError, WorkflowTemplate, read_template
-from sdwatch.policy.workflow.templates import Templates, unfit
 from sdwatch.policy.workflow.workflow import WorkflowError
 from sdwatch.simulator.traits import load
 from sdwatch.system.resources import config_folder

@@ -18,8 +18,8 @@ from sdwatch.policy.failure.fallbacks import fallbacks_in
 from sdwatch.policy.failure.generation_info import parameters_of
 from sdwatch.policy.job.payload import MAX_SEED, hires_size, names_upscaler, restores_faces
 from sdwatch.policy.job.places import bare_name
-from sdwatch.policy.job.schema import nearest
 from sdwatch.policy.job.stage_kinds import STAGES, Makes
+from sdwatch.policy.naming import nearest
 from sdwatch.policy.privacy.printable import counted, shortened
 
 Level = Literal["fail", "warn", "off"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from sdwatch.policy.job.document import shown
+from sdwatch.policy.naming import shown
 
 # What YAML's escapes make (\n, \t, \b …, \N, \P, \L), and no name of a folder has; \_ only behind
 # a drive, since a name may have such a space.

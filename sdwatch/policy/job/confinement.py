@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence, shown
+from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence
 from sdwatch.policy.job.places import files_named_in, is_data, texts_in
 from sdwatch.policy.job.scripts import Where, is_name, texts_below
 from sdwatch.policy.job.stage_kinds import IMAGE_FIELDS, PROMPTS
+from sdwatch.policy.naming import shown
 
 # A name, or one word of it between underscores, and why no job sets it. Matched with DOTALL: a name
 # may contain a line end, and would otherwise pass, and be tried again from each of its underscores.

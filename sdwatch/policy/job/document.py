@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from sdwatch.errors import FileProblems, Problem
+from sdwatch.policy.naming import shown
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 32
@@ -129,15 +130,6 @@ def open_end(root: Node, data: bytes) -> tuple[int, int] | None:
 
 _OPENS = (b":", b"-", b"?")
 """After these a value is still missing."""
-
-
-def shown(text: str) -> str:
-    """Return a value or a key for a message: in quotes if it is short, else only its length,
-    because it may be a prompt. Messages end up in logs, a line each, so what would break a line is
-    escaped."""
-    if len(text) > 24 or len(text.split()) > 3:
-        return f"a text of {len(text):,} characters"
-    return f'"{text}"' if text.isprintable() else repr(text)
 
 
 def unique(mapping: Mapping, problems: list[Problem]) -> dict[str, tuple[Scalar, Node]]:

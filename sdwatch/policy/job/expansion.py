@@ -17,27 +17,19 @@ from pydantic import Field
 
 from sdwatch.errors import Problem, SpoolError
 from sdwatch.policy.job import document
-from sdwatch.policy.job.document import Mapping, Node, Scalar, UnreadableError, shown
+from sdwatch.policy.job.document import Mapping, Node, Scalar, UnreadableError
 from sdwatch.policy.job.editor_forms import MATRIX, MATRIX_PARTS, VARS
 from sdwatch.policy.job.filling import NAME
 from sdwatch.policy.job.job_files import JobFiles
 from sdwatch.policy.job.job_images import matching, near_image, not_with_backslash
 from sdwatch.policy.job.points import ONE, Axis, Counted, Grid, Points, TooManyError, Values
 from sdwatch.policy.job.prompt_lines import PromptLines
-from sdwatch.policy.job.schema import (
-    ONE_OR_MORE,
-    WHOLE,
-    Free,
-    Written,
-    found,
-    nearest,
-    read_model,
-    some_of,
-)
+from sdwatch.policy.job.schema import ONE_OR_MORE, WHOLE, Free, Written, found, read_model
 from sdwatch.policy.job.shown_values import may_hold_text, shown_value
 from sdwatch.policy.job.sources import Sources
 from sdwatch.policy.job.table import Table
 from sdwatch.policy.job.text_rows import MOST_NAMES, WrongTextError, text_beside
+from sdwatch.policy.naming import nearest, shown, some_of
 
 MOST_PLACES = 1_000_000
 """Of a grid, before `exclude` leaves out some of them."""

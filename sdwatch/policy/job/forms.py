@@ -13,9 +13,10 @@ from sdwatch.policy.job.conduct import ConductFields
 from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence
 from sdwatch.policy.job.expansion import Expanding
 from sdwatch.policy.job.result import ResultFields
-from sdwatch.policy.job.schema import WHOLE, found, nearest
+from sdwatch.policy.job.schema import WHOLE, found
 from sdwatch.policy.job.stage_kinds import STAGE_NAMES, STAGES, TXT2IMG
 from sdwatch.policy.job.template import Part
+from sdwatch.policy.naming import nearest
 
 MAX_STAGES = 100
 

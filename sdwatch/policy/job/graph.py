@@ -23,9 +23,10 @@ from sdwatch.policy.job.job_images import (
     near_image,
     not_with_backslash,
 )
-from sdwatch.policy.job.schema import found, nearest
+from sdwatch.policy.job.schema import found
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.job.template import Part
+from sdwatch.policy.naming import nearest
 
 OWN = frozenset({*RouteFields.model_fields, *InputFields.model_fields})
 """Fields of a stage that are for sdwatch, and are not sent."""

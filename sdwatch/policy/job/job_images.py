@@ -11,9 +11,8 @@ from typing import Any, TypeAlias
 
 from sdwatch.errors import SpoolError, UnfinishedError
 from sdwatch.policy.job.confinement import DEVICE
-from sdwatch.policy.job.document import shown
 from sdwatch.policy.job.near_miss import PICTURE_EXTENSIONS
-from sdwatch.policy.job.schema import nearest
+from sdwatch.policy.naming import nearest, shown
 
 Size: TypeAlias = tuple[int, int]
 """Width and height in pixels."""

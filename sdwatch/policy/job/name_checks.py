@@ -18,11 +18,11 @@ from sdwatch.policy.job.catalogue import (
     script_role,
 )
 from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.document import shown
 from sdwatch.policy.job.job import Stage
 from sdwatch.policy.job.places import files_named_in, is_model, texts_in
-from sdwatch.policy.job.schema import Place, did_you_mean, locate, nearest
+from sdwatch.policy.job.schema import Place, locate
 from sdwatch.policy.job.scripts import Where, is_name, where
+from sdwatch.policy.naming import did_you_mean, nearest, quoted
 
 
 class CheckReport:
@@ -62,13 +62,6 @@ def nearest_name(name: str, names: Names) -> str:
     if near:
         return f'; did you mean "{names.hints[near[0]]}"?'
     return nearest(name, names.shown) if names.shown else "; its list is empty"
-
-
-def quoted(name: str) -> str:
-    """Return a name in quotes. One long word is a name, and so are a few short ones; anything else
-    may be a prompt, so only its length is shown (see `shown`)."""
-    is_name = re.fullmatch(r"[^\s<>]{1,80}|[^<>\n]{1,48}", name) and len(name.split()) <= 5
-    return f'"{name}"' if is_name else shown(name)
 
 
 _TYPO = 0.85

@@ -18,11 +18,11 @@ from sdwatch.policy.job.job import Job, Stage
 from sdwatch.policy.job.job_images import Size
 from sdwatch.policy.job.name_checks import CheckReport, NameChecks
 from sdwatch.policy.job.payload import own_images, taken_from
-from sdwatch.policy.job.schema import did_you_mean
 from sdwatch.policy.job.size_checks import SizeChecks
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.job.workflow_checks import check_workflow
 from sdwatch.policy.kinds.kind import Dialect
+from sdwatch.policy.naming import did_you_mean
 
 MAX_GENERATION = 100_000_000
 """Default for the most pixels of one call: as many as an image that a job brings may have. Larger

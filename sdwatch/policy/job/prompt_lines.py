@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator
 
 from sdwatch.policy.job.document import Scalar
-from sdwatch.policy.job.schema import nearest
 from sdwatch.policy.job.text_rows import (
     LONGEST_LINE,
     Row,
@@ -21,6 +20,7 @@ from sdwatch.policy.job.text_rows import (
     WrongTextError,
     next_line,
 )
+from sdwatch.policy.naming import nearest
 
 _OPTIONS = (
     "prompt", "negative_prompt", "seed", "subseed", "subseed_strength", "seed_resize_from_h",

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sdwatch.policy.job.schema import Reading, Written, nearest
+from sdwatch.policy.job.schema import Reading, Written
+from sdwatch.policy.naming import nearest
 
 
 class Keep(StrEnum):

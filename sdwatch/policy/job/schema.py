@@ -7,7 +7,6 @@ field, and is False in a switch.
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -19,7 +18,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from sdwatch.errors import Problem
-from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence, shown, unique
+from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence, unique
+from sdwatch.policy.naming import nearest, shown
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Place: TypeAlias = tuple[str | int, ...]
@@ -31,7 +31,6 @@ _NUMBER = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?")
 _FREE_INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _FREE_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?\.[0-9]+([eE][-+]?[0-9]+)?")
 _MOST = 100  # problems
-_MOST_SHOWN = 12  # names
 
 
 class _Text(str):
@@ -314,25 +313,6 @@ class _Findings:
         if id(node) not in self.entries and isinstance(node, Mapping):
             self.entries[id(node)] = unique(node, [])
         return self.entries[id(node)]
-
-
-def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return `; did you mean ...?`, or what is allowed where nothing is near."""
-    names = list(allowed)
-    return did_you_mean(name, names) or f"; allowed are {some_of(names)}"
-
-
-def did_you_mean(name: str, allowed: Iterable[str], how_near: float = 0.6) -> str:
-    """Return `; did you mean ...?`, or '' where nothing is so near."""
-    folded = {n.lower().replace("-", "_"): n for n in allowed}
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), folded, 1, how_near)
-    return f'; did you mean "{folded[near[0]]}"?' if near else ""
-
-
-def some_of(names: list[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-    return ", ".join(names[:_MOST_SHOWN]) + more
 
 
 def found(node: Node) -> str:

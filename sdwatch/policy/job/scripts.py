@@ -17,7 +17,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence, shown
+from sdwatch.policy.job.document import Mapping, Node, Scalar, Sequence
+from sdwatch.policy.naming import shown
 
 SCRIPT_FIELDS = ("alwayson_scripts", "script_args")
 

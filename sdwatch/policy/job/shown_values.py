@@ -8,9 +8,9 @@ from collections.abc import Container, Iterator
 from functools import cache
 from typing import Any, get_args
 
-from sdwatch.policy.job.document import shown
 from sdwatch.policy.job.points import Values
 from sdwatch.policy.job.stage_kinds import IMAGE_FIELDS, STAGES
+from sdwatch.policy.naming import shown
 
 _NAMING = frozenset(
     [

@@ -15,8 +15,8 @@ from sdwatch.policy.job.payload import (
     restores_faces,
     scaled,
 )
-from sdwatch.policy.job.schema import some_of
 from sdwatch.policy.job.stage_kinds import STAGES, Makes
+from sdwatch.policy.naming import some_of
 from sdwatch.policy.workflow.saved_files import pictures_in
 
 

@@ -6,16 +6,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from sdwatch.errors import Problem
-from sdwatch.policy.job.document import LINES, Mapping, Node, Scalar, shown
+from sdwatch.policy.job.document import LINES, Mapping, Node, Scalar
 from sdwatch.policy.job.document import Sequence as SequenceNode
 from sdwatch.policy.job.expansion import Expansion
 from sdwatch.policy.job.filling import MOST_FILLED, FilledTooLongError, Filler, names_in
 from sdwatch.policy.job.job_files import Entries
 from sdwatch.policy.job.points import Axis, Values
-from sdwatch.policy.job.schema import Written, nearest
+from sdwatch.policy.job.schema import Written
 from sdwatch.policy.job.shown_values import described, may_hold_text
 from sdwatch.policy.job.stage_kinds import PROMPTS, STAGES, StageKind
 from sdwatch.policy.job.wildcards import Wildcards
+from sdwatch.policy.naming import nearest, shown
 
 _MAY_BE_UNUSED = ("repeat", "image.stem")
 _NEVER_FILLED = ("id", "payload", "fan_out", "image", "repeat")  # by a name that is equal

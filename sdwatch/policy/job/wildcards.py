@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 
 from sdwatch.errors import Problem, SpoolError
 from sdwatch.policy.job.confinement import DEVICE
-from sdwatch.policy.job.document import UnreadableError, shown
+from sdwatch.policy.job.document import UnreadableError
 from sdwatch.policy.job.sources import Sources
 from sdwatch.policy.job.text_rows import text_beside
+from sdwatch.policy.naming import shown
 
 MOST_FILES = 1_000
 MOST_BYTES = 8_000_000

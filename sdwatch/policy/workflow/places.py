@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from sdwatch.policy.job.document import shown
-from sdwatch.policy.job.schema import did_you_mean, some_of
+from sdwatch.policy.naming import did_you_mean, shown, some_of
 from sdwatch.policy.workflow.workflow import Link, Node, Workflow, shortly
 
 

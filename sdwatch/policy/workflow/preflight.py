@@ -10,8 +10,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from sdwatch.policy.job.name_checks import quoted
-from sdwatch.policy.job.schema import some_of
+from sdwatch.policy.naming import quoted, some_of
 from sdwatch.policy.workflow.node_classes import InputRule, NodeClass, NodeClasses
 from sdwatch.policy.workflow.places import InputPlace, nearest_name
 from sdwatch.policy.workflow.workflow import Link, Node, Workflow, link_of, shortly

@@ -8,7 +8,7 @@ import logging
 from sdwatch.errors import WebUIError
 from sdwatch.policy.job.catalogue import LISTS, Catalogue
 from sdwatch.policy.kinds.table import kind_by_stats
-from sdwatch.policy.workflow.lists import WorkflowRules, lists_of
+from sdwatch.policy.translation.lists import WorkflowRules, lists_of
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.comfyui_client import ComfyUIClient, version_in
 

@@ -26,11 +26,11 @@ from sdwatch.errors import (
 from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.kinds.kind import Dialect
 from sdwatch.policy.kinds.table import kind_by_stats
+from sdwatch.policy.translation.lists import lists_of
+from sdwatch.policy.translation.template_file import WorkflowTemplate
+from sdwatch.policy.translation.templates import Templates
 from sdwatch.policy.workflow.history import PromptEnd, PromptResult, refusal_in
-from sdwatch.policy.workflow.lists import lists_of
 from sdwatch.policy.workflow.node_classes import NodeClass
-from sdwatch.policy.workflow.template_file import WorkflowTemplate
-from sdwatch.policy.workflow.templates import Templates
 from sdwatch.policy.workflow.workflow import Workflow
 from sdwatch.policy.workflow.workflow_call import taken
 from sdwatch.system.failpoints import failpoint

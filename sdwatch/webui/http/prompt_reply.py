@@ -26,11 +26,11 @@ from sdwatch.policy.job.other_files import (
 from sdwatch.policy.job.picture import BROKEN, FORMATS, PictureData, opened
 from sdwatch.policy.job.stage_kinds import STAGES
 from sdwatch.policy.job.whole_file import NotWholeError
-from sdwatch.policy.workflow.built_in import drawing, enlarging, saved_by
+from sdwatch.policy.translation.built_in import drawing, enlarging, saved_by
+from sdwatch.policy.translation.made import generation_info
+from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.history import OutputFile, PromptResult
-from sdwatch.policy.workflow.made import generation_info
 from sdwatch.policy.workflow.saved_files import files_of
-from sdwatch.policy.workflow.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of
 from sdwatch.policy.workflow.workflow_call import call_in
 from sdwatch.webui.http.reply import MadeFile, Reply, check_image

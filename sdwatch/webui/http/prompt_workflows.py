@@ -14,10 +14,10 @@ from sdwatch.errors import WebUIBadRequestError, WebUIError
 from sdwatch.policy.failure.facts import checkpoint_named
 from sdwatch.policy.job.picture import NoPictureError, size_of, smallest_picture
 from sdwatch.policy.job.stage_kinds import STAGES
-from sdwatch.policy.workflow.built_in import canary_picture, drawing, enlarging
-from sdwatch.policy.workflow.lists import checkpoint_meant, checkpoints
+from sdwatch.policy.translation.built_in import canary_picture, drawing, enlarging
+from sdwatch.policy.translation.lists import checkpoint_meant, checkpoints
+from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError
 from sdwatch.policy.workflow.workflow_call import call_in
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from sdwatch.errors import Problem
-from sdwatch.policy.workflow.template_file import TemplateError, WorkflowTemplate, read_template
-from sdwatch.policy.workflow.templates import Templates
+from sdwatch.policy.translation.template_file import TemplateError, WorkflowTemplate, read_template
+from sdwatch.policy.translation.templates import Templates
 from sdwatch.policy.workflow.workflow import MAX_BYTES
 from sdwatch.system import disk
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdwatch.policy.job.stage_kinds import STAGES
-from sdwatch.policy.workflow.samplers import sampler_and_scheduler
+from sdwatch.policy.translation.samplers import sampler_and_scheduler
 from sdwatch.policy.workflow.workflow import Node, Workflow
 
 DEFAULT_SIDE = 512

@@ -8,11 +8,11 @@ from typing import Any
 
 from sdwatch.errors import Problem
 from sdwatch.policy.job.stage_kinds import STAGES
-from sdwatch.policy.workflow.built_in import CHECKPOINT
+from sdwatch.policy.translation.built_in import CHECKPOINT
+from sdwatch.policy.translation.template_file import WorkflowTemplate
 from sdwatch.policy.workflow.node_classes import NodeClasses
 from sdwatch.policy.workflow.places import InputPlace
 from sdwatch.policy.workflow.preflight import misfits
-from sdwatch.policy.workflow.template_file import WorkflowTemplate
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from pathlib import PureWindowsPath
 from typing import Any
 
 from sdwatch.policy.job.stage_kinds import STAGES
-from sdwatch.policy.workflow.built_in import PIXEL_METHODS, refusals
+from sdwatch.policy.translation.built_in import PIXEL_METHODS, refusals
+from sdwatch.policy.translation.samplers import sampler_names, scheduler_names
+from sdwatch.policy.translation.templates import Templates, asked_for, unfit
 from sdwatch.policy.workflow.node_classes import NodeClasses
-from sdwatch.policy.workflow.samplers import sampler_names, scheduler_names
-from sdwatch.policy.workflow.templates import Templates, asked_for, unfit
 
 NO_TEMPLATES = Templates()
 

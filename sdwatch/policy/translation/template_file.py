@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sdwatch.errors import Problem
-from sdwatch.policy.job.schema import did_you_mean
 from sdwatch.policy.job.stage_kinds import STAGE_NAMES, STAGES
-from sdwatch.policy.workflow.built_in import (
+from sdwatch.policy.naming import did_you_mean
+from sdwatch.policy.translation.built_in import (
     CHECKPOINT,
     DEFAULT_CFG,
     DEFAULT_SIDE,
@@ -26,7 +26,7 @@ from sdwatch.policy.workflow.built_in import (
     DEFAULT_STRENGTH,
     matters,
 )
-from sdwatch.policy.workflow.samplers import sampler_and_scheduler
+from sdwatch.policy.translation.samplers import sampler_and_scheduler
 from sdwatch.policy.workflow.workflow import Workflow, WorkflowError, read_workflow
 
 PREFIX = "filename_prefix"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import PureWindowsPath
 from typing import Any
 
-from sdwatch.policy.workflow.samplers import sampler_and_scheduler
+from sdwatch.policy.translation.samplers import sampler_and_scheduler
 from sdwatch.policy.workflow.workflow import Node, Workflow
 
 
