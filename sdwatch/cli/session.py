@@ -34,8 +34,8 @@ class Session:
             once=self.once,
             take_over=self.take_over,
             notify=lambda notice: self._show.notify(notice),
-            partner=self.partner,
         )
+        self.monitor.partner = self.partner
         self._show = _show(self.monitor, self.config)
 
     def run(self) -> Result:

@@ -58,7 +58,7 @@ class Monitor:
     `config_file`: the file that the config was read from, for commands in messages; None for the
     built-in config. `take_over`: another worker, whose runs are resumed here. `notify`: gets a
     notice for people whenever something happens, from any thread. `partner`: this machine's part of
-    a cluster.
+    a cluster; set before `run`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Monitor:
         once: bool = False,
         take_over: str = "",
         notify: Callable[[Notice], None] = lambda _: None,
-        partner: Partner | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._config = config
         self._config_file = config_file
@@ -77,8 +77,8 @@ class Monitor:
         self._edited = ""  # the config file, once it has changed
         self._once = once
         self._take_over = take_over
-        self._partner = partner
-        self._clock: Clock = SystemClock()
+        self.partner: Partner | None = None
+        self._clock = clock or SystemClock()
         self._schedule = Schedule(self._clock)
         self._gpu_wish = GpuWish(self._schedule)
         self._affinity = Affinity(self._clock, config.affinity_max_wait)
@@ -216,9 +216,9 @@ class Monitor:
         )
         self._late_outputs.rounds.open()
         self._intake.open()
-        if self._partner is not None:
+        if self.partner is not None:
             settings, wake = settings_of_runs(config), self._wake.set
-            self._partner.open(Surroundings(self._spool, self._state, parts, settings, clock, wake))
+            self.partner.open(Surroundings(self._spool, self._state, parts, settings, clock, wake))
 
     def _parts(self) -> Parts:
         return Parts(
@@ -280,8 +280,8 @@ class Monitor:
         self._stop.wait_at_most(self._config.stop_grace)
         self._runs.join(self._config.stop_grace, self._report_stop)
         self._stop.waited()
-        if self._partner is not None:
-            self._partner.close()
+        if self.partner is not None:
+            self.partner.close()
         for lane in self._lanes:
             lane.finish_stop()
         self._holds.finish(self._lanes, keep=self._once and not self._stop.made.is_set())
@@ -322,8 +322,8 @@ class Monitor:
         self._heartbeat_writer.beat_if_due(self.status, headline, quiet=quiet)
 
     def _give_partner(self, *, may_call: bool) -> None:
-        if self._partner is not None:
-            self._partner.give_work(may_call=may_call)
+        if self.partner is not None:
+            self.partner.give_work(may_call=may_call)
 
     def _allow_calls(self) -> None:
         """Report to each lane whether calls may start, and whether its GPU is wanted."""
@@ -400,6 +400,6 @@ class Monitor:
             "lanes": [lane.status() for lane in self._lanes],
             "next_because": next_status(self._lane_work.next),
             "runs": run_status(self._runs.under_way(), suspended, self._sizes, self._schedule),
-            **({"cluster": self._partner.status()} if self._partner is not None else {}),
+            **({"cluster": self.partner.status()} if self.partner is not None else {}),
             **self._intake.status(len(suspended), self._placement.waiting(), self._schedule),
         }

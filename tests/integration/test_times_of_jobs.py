@@ -47,7 +47,7 @@ def test_a_window_holds_back_its_own_job_and_no_other(tmp_path: Path) -> None:
             "night.yaml": "waits until 22:00: only",
             "later.yaml": "waits until 2026-12-03 09:30: not_before",
         }
-        assert spool.status()["next"] == []
+        wait_until(lambda: spool.status()["next"] == [], 30, "the day's job is done")
 
         clock.set("2026-12-01 22:00")
         spool.wait_for(done=2)

@@ -264,6 +264,7 @@ LANE: Fields = {
     ),
     "stop_grace": DURATIONS,
     "log_cap": CAPS,
+    "templates": PLACES,
     **dict.fromkeys(("leave_running", "undo_overrides"), SWITCHES),
     "health": st.fixed_dictionaries(
         {}, optional={"interval": LIMITS, "timeout": LIMITS, "failures": st.integers(1, WHOLE)}
