@@ -36,7 +36,8 @@ config = load_config(Path(sys.argv[1]))
 role, url = sys.argv[2:]
 set_up_logging(StateFolder(config.state).log_file, config.log_cap, lambda _: None)
 partner = {"box": Box, "dispatcher": Dispatcher}[role](url, times)
-monitor = Monitor(config, notify=lambda line: print(line, flush=True), partner=partner)
+monitor = Monitor(config, notify=lambda line: print(line, flush=True))
+monitor.partner = partner
 monitor.stop_on_signals()
 print(monitor.run(), flush=True)
 """
