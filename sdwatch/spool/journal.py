@@ -30,10 +30,13 @@ def journal_records(path: Path) -> Iterator[dict[str, Any]]:
         return
     with file:
         left = _MOST_BYTES
+        too_large = OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+        if os.fstat(file.fileno()).st_size > left:
+            raise too_large
         while line := file.readline(_LONGEST_LINE):
             left -= len(line)
-            if left < 0:
-                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
+            if left < 0:  # it grows meanwhile
+                raise too_large
             if (record := _record(line)) is not None:
                 yield record
 

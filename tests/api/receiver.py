@@ -1,5 +1,6 @@
 """A process of its own that asks a WebUI for one picture after the other and reports how each ended
-and how much memory that took: `python -m tests.api.receiver URL NUMBER`."""
+and how much memory that took: `python -m tests.api.receiver URL NUMBER [MB]`, with another bound for
+the size of a reply."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ from pathlib import Path
 import psutil
 
 from sdwatch.errors import WebUIError
+from sdwatch.webui.http import client as client_module
+from sdwatch.webui.http import reply
 from sdwatch.webui.http.client import SDWebUIClient
 
 
@@ -42,6 +45,8 @@ def outcome(client: SDWebUIClient) -> str:
 
 def main() -> None:
     """Print one JSON line for each: how it ended, and the bytes that it took."""
+    if len(sys.argv) > 3:
+        client_module.MAX_REPLY_BYTES = reply.MAX_REPLY_BYTES = int(sys.argv[3]) << 20
     client = SDWebUIClient(sys.argv[1])
     for _ in range(int(sys.argv[2])):
         before = fresh_peak()

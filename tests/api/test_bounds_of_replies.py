@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.webui.http.reply import MAX_REPLY_BYTES
 from tests.api.bombs import chunk, jpeg, png, webp
 from tests.api.scripted_server import Handler, Script, serving, status
 from tests.fakes import picture
 
 ROOT = Path(__file__).parents[2]
 MB = 1 << 20
+BOUND = 8 * MB
+"""Of a reply, in a process that has another one: filling the real one takes seconds each time."""
 
 
 TEXT_BOMB = zlib.compress(bytes(20 * MB))
@@ -53,8 +54,8 @@ def chunked(data: bytes) -> bytes:
 
 
 def gzipped(layers: int) -> Script:
-    """300 MB of blanks, packed so many times."""
-    data = gzip.compress(b" " * 300 * MB, 1)
+    """More blanks than the bound, packed so many times."""
+    data = gzip.compress(b" " * (BOUND + 8 * MB), 1)
     for _ in range(layers - 1):
         data = gzip.compress(data)
     return lambda handler: handler.answer(
@@ -64,7 +65,7 @@ def gzipped(layers: int) -> Script:
 
 def filled(begin: bytes, part: bytes, end: bytes) -> Script:
     """A body just below the bound."""
-    body = begin + part * ((MAX_REPLY_BYTES - 100) // len(part)) + end
+    body = begin + part * ((BOUND - 100) // len(part)) + end
     return status(200, body)
 
 
@@ -77,27 +78,29 @@ class Evil:
     mb: int
 
 
-TOO_LARGE = "WebUIReplyError: the reply is larger than 256 MB"
+TOO_LARGE = "WebUIReplyError: the reply is larger than 8 MB"
 NO_JSON = "WebUIReplyError: the reply is not complete JSON"
 BAD_IMAGE = "WebUIReplyError: image 1 of the reply does not decode: it "
 DAMAGED = BAD_IMAGE + "is cut off or damaged"
 NO_KIND = BAD_IMAGE + "is no PNG, JPEG or WebP picture"
 MANY_PIXELS = BAD_IMAGE + "has "
 
+TWO_GB = b"content-length: 2147483648\r\n\r\n"
+
 EVIL = {
-    "2 GB": Evil(lambda: endless(b"content-length: 2147483648\r\n\r\n", b" " * MB), TOO_LARGE, 330),
+    "2 GB": Evil(lambda: endless(TWO_GB, b" " * MB), TOO_LARGE, 30),
     "chunks without end": Evil(
-        lambda: endless(b"transfer-encoding: chunked\r\n\r\n", chunked(b" " * MB)), TOO_LARGE, 330
+        lambda: endless(b"transfer-encoding: chunked\r\n\r\n", chunked(b" " * MB)), TOO_LARGE, 60
     ),
-    "gzip bomb": Evil(lambda: gzipped(1), TOO_LARGE, 330),
-    "gzip bomb in gzip": Evil(lambda: gzipped(2), TOO_LARGE, 330),
+    "gzip bomb": Evil(lambda: gzipped(1), TOO_LARGE, 30),
+    "gzip bomb in gzip": Evil(lambda: gzipped(2), TOO_LARGE, 30),
     "header of a megabyte": Evil(
         lambda: endless(b"x: " + b"a" * MB + b"\r\n", b"\r\n"), "WebUIUnreachableError: ", 20
     ),
     "headers without end": Evil(lambda: endless(b"", b"x: y\r\n"), "WebUIUnreachableError: ", 20),
     "JSON 10,000 deep": Evil(lambda: status(200, b"[" * 10_000 + b"]" * 10_000), NO_JSON, 20),
-    "lists of nothing": Evil(lambda: filled(b"[", b"[],", b"0]"), NO_JSON, 600),
-    "one image of 192 MB": Evil(lambda: filled(b'{"images": ["', b"AAAA", b'"]}'), NO_KIND, 1100),
+    "lists of nothing": Evil(lambda: filled(b"[", b"[],", b"0]"), NO_JSON, 60),
+    "one image of 6 MB": Evil(lambda: filled(b'{"images": ["', b"AAAA", b'"]}'), NO_KIND, 60),
     "PNG bomb": Evil(lambda: of(png(50_000, 50_000)), MANY_PIXELS, 20),
     "PNG text bomb": Evil(
         lambda: of(png(64, 64, chunk(b"zTXt", b"parameters\0\0" + TEXT_BOMB))), DAMAGED, 20
@@ -130,16 +133,22 @@ EVIL = {
 }
 
 
+def received(url: str, number: int, *bound: int) -> list[tuple[str, int]]:
+    """How so many replies ended in a process of their own, and the bytes that each took there."""
+    command = [sys.executable, "-m", "tests.api.receiver", url, str(number), *map(str, bound)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
 @pytest.fixture(scope="module")
 def ended() -> dict[str, tuple[str, int]]:
     """How each of them ended in one process, and the bytes that it took there."""
     # Made one at a time: together they would fill the memory here.
     scripts = [lambda handler, evil=evil: evil.script()(handler) for evil in EVIL.values()]
     with serving(*scripts) as server:
-        receiver = [sys.executable, "-m", "tests.api.receiver", server.url, str(len(EVIL))]
-        done = subprocess.run(receiver, cwd=ROOT, capture_output=True, text=True, timeout=400)
-    assert len(server.posts) == len(EVIL), done.stderr
-    lines = map(json.loads, done.stdout.splitlines())
+        lines = received(server.url, len(EVIL), BOUND // MB)
+    assert len(server.posts) == len(EVIL)
     return {name: (said, took) for name, (said, took) in zip(EVIL, lines, strict=True)}
 
 
@@ -150,3 +159,10 @@ def test_it_is_an_error_that_says_what_it_was_within_its_memory(
     said, took = ended[name]
     assert EVIL[name].says in said
     assert took < EVIL[name].mb * MB
+
+
+def test_a_reply_of_2_gb_is_an_error_at_256_mb() -> None:
+    with serving(endless(TWO_GB, b" " * MB)) as server:
+        ((said, took),) = received(server.url, 1)
+    assert said == "WebUIReplyError: the reply is larger than 256 MB"
+    assert took < 60 * MB

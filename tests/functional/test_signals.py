@@ -107,11 +107,11 @@ def test_a_signal_at_any_moment_of_a_start_ends_a_command_cleanly(
 ) -> None:
     make_spool(tmp_path)
     drop(tmp_path, "castle.yaml")
-    for turn in range(9):
+    for turn in range(6):
         process = started(tmp_path, "-m", "sdwatch", *command)
         wait_until(lambda p=process: catches(p), why="the handlers are in place")
         # The moments are what is tried: from the first line to well after the start.
-        threading.Event().wait(turn * (0.25 if command[0] in ("run", "demo") else 0.06))
+        threading.Event().wait(turn * (0.4 if command[0] in ("run", "demo") else 0.1))
         process.send_signal(SIGNALS[turn % 3])
         assert_clean_end(command, process)
 

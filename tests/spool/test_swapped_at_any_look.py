@@ -61,13 +61,9 @@ class Scene:
         webuis = {"forge": {"url": "http://127.0.0.1:9"}}
         config.write_text(json.dumps({"spool": "spool", "state": "state", "webuis": webuis}))
         config.chmod(0o600)
-        editor = root / "edit.py"
-        editor.write_text(
-            "import sys, pathlib\npath = pathlib.Path(sys.argv[1])\n"
-            "pathlib.Path(__file__).with_name('shown').write_bytes(path.read_bytes())\n"
-            "path.write_bytes(path.read_bytes() + b'# edited\\n')\n"
-        )
-        monkeypatch.setenv("VISUAL", f"{sys.executable} {editor}")
+        editor = root / "edit.sh"
+        editor.write_text(f'cp "$1" "{root}/shown"\necho "# edited" >> "$1"\n')
+        monkeypatch.setenv("VISUAL", f"sh {editor}")
         monkeypatch.setattr(tempfile, "tempdir", str(root))  # where an edited job may stay
         monkeypatch.chdir(root)
         place = Workplace(root)
