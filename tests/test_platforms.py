@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 TESTS = Path(__file__).parent
 SYSTEM_NAMES = ("win32", "linux", "nt", "posix", "darwin")
 

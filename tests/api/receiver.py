@@ -1,6 +1,6 @@
 """A process of its own that asks a WebUI for one picture after the other and reports how each ended
-and how much memory that took: `python -m tests.api.receiver URL NUMBER [MB]`, with another bound for
-the size of a reply."""
+and how much memory that took: `python -m tests.api.receiver URL NUMBER [MB]`, with another
+bound for the size of a reply."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def test_a_call_that_an_interrupt_frees_is_retried_without_a_restart(tmp_path: P
         assert spool.events("crash") == []
 
 
-@pytest.mark.parametrize("fault", ["hang", "hang-spin", "hang-repeating", "freeze"])
+@pytest.mark.parametrize("fault", ["hang", "hang-repeating", "freeze"])
 def test_a_call_that_an_interrupt_does_not_free_restarts_the_webui(
     tmp_path: Path, fault: str
 ) -> None:
