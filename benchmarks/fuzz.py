@@ -41,7 +41,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sdwatch.policy.job import document
+from sdwatch.policy.job.text import document
 from tests.hostile_arguments import argument, judge_argument
 from tests.hostile_trees import judge_tree, listing_of, make_tree
 from tests.mutations import beside, images_of, mutated, outside, parses_safely

@@ -24,7 +24,7 @@ import common
 import requests
 from PIL import Image
 
-from sdwatch.policy.job.payload import Call
+from sdwatch.policy.job.calls.payload import Call
 from sdwatch.spool.run import Run
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.client import SDWebUIClient

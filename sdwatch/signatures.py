@@ -9,7 +9,7 @@ from pathlib import Path
 from sdwatch.errors import ConfigError, FileProblems, Problem
 from sdwatch.policy.failure.expression import LIMIT_S
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.job.document import MAX_BYTES
+from sdwatch.policy.job.text.document import MAX_BYTES
 from sdwatch.system import disk, resources
 from sdwatch.system.log_events import LogEvent, about
 

@@ -16,10 +16,10 @@ from random import Random
 from typing import Any
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.catalogue import Catalogue
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.calls.catalogue import Catalogue
+from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.job import parse_job
-from sdwatch.policy.job.preflight import check_against
+from sdwatch.policy.job.stage.confinement import JobRules
 from tests.facts.catalogues import catalogue
 from tests.mutations import check_refusal
 

@@ -15,16 +15,16 @@ from random import Random
 from typing import Any, TypeAlias
 
 from sdwatch.errors import FileProblems, JobError, Problem
-from sdwatch.policy.job.document import MAX_BYTES
-from sdwatch.policy.job.expansion import EXPANDING
+from sdwatch.policy.job.calls.payload import taken_from
+from sdwatch.policy.job.calls.plan import pictures_of, plan_of
+from sdwatch.policy.job.files.job_files import NOTHING, Outside
+from sdwatch.policy.job.files.wildcards import LineFile
 from sdwatch.policy.job.job import Job, Stage, parse_job
-from sdwatch.policy.job.job_files import NOTHING, Outside
-from sdwatch.policy.job.output_names import is_inside, output_name
-from sdwatch.policy.job.payload import taken_from
-from sdwatch.policy.job.plan import pictures_of, plan_of
-from sdwatch.policy.job.scripts import SCRIPT_FIELDS, Where, is_name, where
-from sdwatch.policy.job.stage_kinds import STAGES
-from sdwatch.policy.job.wildcards import LineFile
+from sdwatch.policy.job.outputs.output_names import is_inside, output_name
+from sdwatch.policy.job.points.expansion import EXPANDING
+from sdwatch.policy.job.stage.scripts import SCRIPT_FIELDS, Where, is_name, where
+from sdwatch.policy.job.stage.stage_kinds import STAGES
+from sdwatch.policy.job.text.document import MAX_BYTES
 from sdwatch.system import resources
 
 IMAGES = frozenset({"sketch.png", "mask.png", "parts/eye.png"})

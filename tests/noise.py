@@ -33,7 +33,7 @@ _WORD = re.compile(r"\{[^{}]*\}|%[A-Za-z]|[A-Za-z]+")
 
 WRITTEN_BY_OTHERS = {
     "policy/failure/sdnext_exceptions.py": "SD.Next's log",
-    "policy/job/document.py": "PyYAML's and libyaml's errors",
+    "policy/job/text/document.py": "PyYAML's and libyaml's errors",
     "policy/failure/error_lines.py": "what WebUIs print",
     "policy/failure/extensions.py": "what WebUIs print of their extensions",
     "policy/failure/observation.py": "what WebUIs print",

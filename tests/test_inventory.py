@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from sdwatch.lane.inventory import Inventory
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from tests.helpers import FakeClock, wait_until
 
 

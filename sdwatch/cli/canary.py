@@ -18,8 +18,8 @@ from sdwatch.errors import NotFoundError, WebUIError
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.signatures import Signature
-from sdwatch.policy.job.catalogue import Catalogue
-from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.job.calls.catalogue import Catalogue
+from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.signatures import load_signatures
 from sdwatch.spool.archive import Spool

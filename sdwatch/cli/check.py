@@ -15,12 +15,12 @@ from sdwatch.cli.webui_client import catalogue_of, client_of, webui_at
 from sdwatch.config import Config
 from sdwatch.config_file import load_config
 from sdwatch.errors import ConfigError, JobError, JobUnfitError, Problem
-from sdwatch.policy.job.call_sizes import sizes_in
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.estimate import CallTimes, estimate
+from sdwatch.policy.job.calls.call_sizes import sizes_in
+from sdwatch.policy.job.calls.estimate import CallTimes, estimate
+from sdwatch.policy.job.calls.plan import pictures_of
+from sdwatch.policy.job.calls.preflight import MAX_GENERATION, check_against
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.plan import pictures_of
-from sdwatch.policy.job.preflight import MAX_GENERATION, check_against
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.job.when import waits_in_words
 from sdwatch.policy.page.times import duration
 from sdwatch.policy.privacy.printable import counted, printable_text

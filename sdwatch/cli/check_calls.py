@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sdwatch.policy.job.calls.payload import takes_all_at_once
+from sdwatch.policy.job.calls.plan import PlannedStage, last_stages, plan_of
 from sdwatch.policy.job.job import Job
-from sdwatch.policy.job.payload import takes_all_at_once
-from sdwatch.policy.job.plan import PlannedStage, last_stages, plan_of
-from sdwatch.policy.job.result import Keep
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.outputs.result import Keep
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 
 
 def calls_in_order(job: Job, path: Path) -> Iterator[str]:

@@ -19,7 +19,7 @@ from sdwatch.cli.started_webuis import STOP_LIMIT_S, NotStartedError, StartedWeb
 from sdwatch.cli.webui_client import catalogue_of, client_of
 from sdwatch.config import WebUIConfig, same_address
 from sdwatch.errors import WebUIError
-from sdwatch.policy.job.listening import is_loopback
+from sdwatch.policy.config.exposure import is_loopback
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.signatures import load_signatures
 from sdwatch.spool.heartbeat import UNREADABLE, is_dead_here, read_heartbeats

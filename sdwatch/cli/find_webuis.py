@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from sdwatch.policy.job import config_paths
+from sdwatch.policy.config import config_paths
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import KINDS, kind_by_files
 from sdwatch.system import disk

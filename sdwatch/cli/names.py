@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sdwatch.errors import NotFoundError
-from sdwatch.policy.job.run_names import NO_NAME, slug_of
+from sdwatch.policy.queue.run_names import NO_NAME, slug_of
 from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.spool.candidates import candidates
 from sdwatch.system import disk

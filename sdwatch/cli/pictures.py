@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdwatch.policy.job.picture import PictureData, opened
+from sdwatch.policy.job.outputs.picture import PictureData, opened
 
 
 def save(stem: str, image: PictureData) -> Path:

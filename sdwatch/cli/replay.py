@@ -20,7 +20,7 @@ from sdwatch.cli.names import archived_runs, find, run_named, working_runs
 from sdwatch.cli.pictures import save
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import NotFoundError, SdwatchError, WebUIError, WebUIUnreachableError
-from sdwatch.policy.job.payload import Call, completed, may_need_more
+from sdwatch.policy.job.calls.payload import Call, completed, may_need_more
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.kinds.unknown import UNKNOWN

@@ -17,7 +17,7 @@ from sdwatch.cli.chosen_config import add_config_argument, choose_config
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import archived_runs, find, run_named
 from sdwatch.errors import SdwatchError
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.policy.report.command import quoted, words_on_windows
 from sdwatch.spool import archive, commands

@@ -14,8 +14,8 @@ from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.cli.names import all_runs, find, run_named, waiting_jobs
 from sdwatch.cli.progress import clock, progress_in_words
 from sdwatch.errors import JobError
-from sdwatch.policy.job.payload import point_of, stage_of
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.calls.payload import point_of, stage_of
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.policy.page.overview import PointCard
 from sdwatch.policy.privacy.printable import printable, printable_text
 from sdwatch.spool.archive import Spool

@@ -18,9 +18,9 @@ from sdwatch import system
 from sdwatch.cli.find_webuis import PYTHONS
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import Problem
-from sdwatch.policy.job.document import parse_document
-from sdwatch.policy.job.listening import ADDED, exposure, flags_of
-from sdwatch.policy.job.schema import Place, locate
+from sdwatch.policy.config.exposure import ADDED, exposure, flags_of
+from sdwatch.policy.job.text.document import parse_document
+from sdwatch.policy.job.text.typed_values import Place, locate
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.table import kind_by_files
 from sdwatch.policy.kinds.unknown import UNKNOWN

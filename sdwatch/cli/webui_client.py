@@ -6,7 +6,7 @@ import time
 
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.catalogue import CatalogueReader
 from sdwatch.webui.http.found import FoundClient, FoundProbe, client_for

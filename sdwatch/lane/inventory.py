@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from sdwatch.lane.context import LaneContext
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.catalogue import CatalogueReader

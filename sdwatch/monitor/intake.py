@@ -14,7 +14,7 @@ from sdwatch.errors import JobError
 from sdwatch.monitor.schedule import Schedule
 from sdwatch.monitor.suspended import REFUSAL_PASSES, REFUSED_FOR
 from sdwatch.policy.failure.lasting import LastingStates, key_of
-from sdwatch.policy.job.call_sizes import KnownSizes, listed_sizes
+from sdwatch.policy.job.calls.call_sizes import KnownSizes, listed_sizes
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.spool import archive
 from sdwatch.spool.archive import Spool

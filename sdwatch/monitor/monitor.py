@@ -36,7 +36,7 @@ from sdwatch.monitor.suspended import REFUSAL_PASSES, SuspendedRuns
 from sdwatch.monitor.work import Parts, Work
 from sdwatch.policy.failure.hold_reason import NoCall
 from sdwatch.policy.failure.ledger import LeftCall
-from sdwatch.policy.job.call_sizes import KnownSizes
+from sdwatch.policy.job.calls.call_sizes import KnownSizes
 from sdwatch.policy.privacy.printable import counted
 from sdwatch.policy.report.hold_note import config_edited
 from sdwatch.policy.report.notice import Notice

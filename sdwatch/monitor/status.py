@@ -10,7 +10,7 @@ from sdwatch.monitor.affinity import Chosen
 from sdwatch.monitor.runs import ActiveRun
 from sdwatch.monitor.schedule import Schedule
 from sdwatch.monitor.suspended import SuspendedRun
-from sdwatch.policy.job.call_sizes import KnownSizes, listed_sizes
+from sdwatch.policy.job.calls.call_sizes import KnownSizes, listed_sizes
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.when import When
 from sdwatch.spool.arrival import Arrival

@@ -17,9 +17,9 @@ from sdwatch.monitor.runs import ActiveRun, ActiveRuns, was_changed
 from sdwatch.monitor.schedule import Schedule
 from sdwatch.monitor.suspended import SuspendedRun, SuspendedRuns
 from sdwatch.policy.failure.hold_reason import NoCall
-from sdwatch.policy.job.affinity import left_loaded, needed_first
 from sdwatch.policy.job.job import Job
 from sdwatch.policy.job.when import When
+from sdwatch.policy.queue.affinity import left_loaded, needed_first
 from sdwatch.policy.report.envelope import ErrorEnvelope, cancelled_envelope, job_envelope
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.run import Run, is_cancelled

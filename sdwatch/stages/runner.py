@@ -28,11 +28,11 @@ from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.generation_info import what_made_it
 from sdwatch.policy.failure.ledger import Image
 from sdwatch.policy.failure.recovery import Action, Decision, Ground
-from sdwatch.policy.job.catalogue import Catalogue
-from sdwatch.policy.job.expansion import OnFailure
+from sdwatch.policy.job.calls.catalogue import Catalogue
+from sdwatch.policy.job.calls.payload import Call, calls_of, taken_from
 from sdwatch.policy.job.job import Job, Stage
-from sdwatch.policy.job.payload import Call, calls_of, taken_from
-from sdwatch.policy.job.result import Keep
+from sdwatch.policy.job.outputs.result import Keep
+from sdwatch.policy.job.points.expansion import OnFailure
 from sdwatch.policy.report.envelope import (
     ErrorEnvelope,
     FailedPoint,

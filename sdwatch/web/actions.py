@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 import yaml
 
 from sdwatch.errors import FileProblems, JobError, Problem, SpoolError
-from sdwatch.policy.job.confinement import DEVICE, JobRules
-from sdwatch.policy.job.document import MAX_BYTES
+from sdwatch.policy.job.stage.confinement import DEVICE, JobRules
+from sdwatch.policy.job.text.document import MAX_BYTES
 from sdwatch.spool import archive, commands
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.job_file import job_file_in

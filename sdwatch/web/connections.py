@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from sdwatch.policy.job.listening import is_loopback
+from sdwatch.policy.config.exposure import is_loopback
 
 PATIENCE = 20.0
 """Seconds without a byte in either direction for which a request, or a reply, is waited for.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sdwatch.errors import NotFoundError
-from sdwatch.policy.job.confinement import DEVICE
+from sdwatch.policy.job.stage.confinement import DEVICE
 from sdwatch.spool.archive import Spool, runs_in
 from sdwatch.system import disk
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from sdwatch.errors import SpoolError
-from sdwatch.policy.job.payload import Call
+from sdwatch.policy.job.calls.payload import Call
 from sdwatch.policy.privacy.redaction import Redactor
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import Run

@@ -13,8 +13,8 @@ import pytest
 from sdwatch.cli.check import check_jobs
 from sdwatch.cli.find_webuis import InstalledWebUI
 from sdwatch.cli.init import EXAMPLES, MORE_EXAMPLES, WEBUIS, add_examples, checkpoint_in
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.preflight import check_against
+from sdwatch.policy.job.calls.preflight import check_against
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.policy.job.when import local
 from sdwatch.policy.kinds.table import KINDS
 from sdwatch.spool.new_jobs import read_job_at

@@ -10,7 +10,7 @@ import pytest
 
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
-from sdwatch.policy.job.control import is_stop
+from sdwatch.policy.queue.control import is_stop
 from tests.functional.cli import sdwatch
 from tests.helpers import wait_until
 from tests.integration.test_share import on_share

@@ -11,7 +11,7 @@ import pytest
 
 from sdwatch.monitor.monitor import Monitor
 from sdwatch.monitor.once import Result
-from sdwatch.policy.job.run_names import image_prefix
+from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.policy.report.notice import Notice
 from sdwatch.system import disk
 from sdwatch.system.failpoints import Failpoint

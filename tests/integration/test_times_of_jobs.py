@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sdwatch.cli.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.commands import failed_points_of
 from sdwatch.system.clock import SystemClock
 from tests.helpers import wait_until

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sdwatch.policy.job.confinement import JobRules
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.commands import failed_points_of
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdwatch.policy.job.result import Format, OutputWish
+from sdwatch.policy.job.outputs.result import Format, OutputWish
 from sdwatch.spool.archive import move_out
 from sdwatch.spool.outputs import Outputs, OutputSettings, make_late, waiting
 from sdwatch.spool.run import Run

@@ -21,8 +21,8 @@ from PIL import Image
 from sdwatch import system
 from sdwatch.errors import WebUIServerError, WebUIUnreachableError
 from sdwatch.policy.failure.reply_checks import LEVELS, Level
-from sdwatch.policy.job.confinement import JobRules
-from sdwatch.policy.job.run_names import image_prefix
+from sdwatch.policy.job.stage.confinement import JobRules
+from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.client import Reply

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from sdwatch.monitor.affinity import Affinity
-from sdwatch.policy.job.affinity import (
+from sdwatch.policy.job.job import parse_job
+from sdwatch.policy.queue.affinity import (
     Choice,
     InLine,
     WhyNext,
@@ -16,7 +17,6 @@ from sdwatch.policy.job.affinity import (
     left_loaded,
     needed_first,
 )
-from sdwatch.policy.job.job import parse_job
 from tests.helpers import FakeClock
 from tests.nights import OneLane, Waits, night_of, simulated
 

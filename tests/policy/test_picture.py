@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sdwatch.policy.job.picture import (
+from sdwatch.policy.job.outputs.picture import (
     MOST_PIXELS,
     NoPictureError,
     check_whole,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdwatch.policy.job.payload import Call
+from sdwatch.policy.job.calls.payload import Call
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.inbox import Inbox

@@ -17,8 +17,8 @@ from PIL import Image
 
 from sdwatch import system
 from sdwatch.errors import JobError
+from sdwatch.policy.job.files.near_miss import why_not_a_job
 from sdwatch.policy.job.job import Job, image_names
-from sdwatch.policy.job.near_miss import why_not_a_job
 from sdwatch.spool import archive
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from sdwatch.errors import JobError
-from sdwatch.policy.job.confinement import JobRules
 from sdwatch.policy.job.job import Job
+from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool import inbox as inbox_module
 from sdwatch.spool.archive import Spool, claim
 from sdwatch.spool.inbox import Inbox

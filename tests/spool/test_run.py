@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sdwatch.errors import JobError, SpoolError
-from sdwatch.policy.job.run_names import image_prefix
+from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.spool.archive import Spool, claim
 from sdwatch.spool.run import JOURNAL, Run, new_run_id
 from tests.helpers import FakeClock

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from sdwatch.policy.job.catalogue import LISTS, Catalogue
-from sdwatch.policy.job.stage_kinds import API
+from sdwatch.policy.job.calls.catalogue import LISTS, Catalogue
+from sdwatch.policy.job.stage.stage_kinds import API
 from sdwatch.policy.kinds.forge import FORGE
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.sdcpp import SDCPP

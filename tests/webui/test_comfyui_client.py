@@ -21,7 +21,7 @@ from sdwatch.errors import (
 )
 from sdwatch.policy.failure.prompts_sent import PromptToSend, SentPrompt
 from sdwatch.policy.failure.reply_checks import BadReply
-from sdwatch.policy.job.stage_kinds import TXT2IMG
+from sdwatch.policy.job.stage.stage_kinds import TXT2IMG
 from sdwatch.policy.lane.knowledge import Size
 from sdwatch.policy.workflow.history import OutputFile, PromptEnd, PromptResult
 from sdwatch.policy.workflow.workflow import Workflow, workflow_of

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from sdwatch.policy.job.schema import ONE_OR_MORE, Written
+from sdwatch.policy.job.text.typed_values import ONE_OR_MORE, Written
 from sdwatch.policy.notify.target import Channel, Target
 from sdwatch.policy.privacy.config_secrets import Secret, is_weak
 

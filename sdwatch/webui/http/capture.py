@@ -12,7 +12,7 @@ from sdwatch.policy.failure.facts import checkpoint_named, names_checkpoint
 from sdwatch.policy.failure.matching import printed_once
 from sdwatch.policy.failure.signatures import Signature
 from sdwatch.policy.failure.tracebacks import may_follow
-from sdwatch.policy.job.catalogue import Catalogue
+from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.policy.lane.effects import CaptureTail
 from sdwatch.policy.lane.events import TailCaptured
 from sdwatch.signatures import builtin_signatures

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Any
 
 from sdwatch.errors import WebUIError
-from sdwatch.policy.job.catalogue import LISTS, Catalogue, catalogue_of
-from sdwatch.policy.job.picture import smallest_picture
-from sdwatch.policy.job.stage_kinds import API, STAGES
+from sdwatch.policy.job.calls.catalogue import LISTS, Catalogue, catalogue_of
+from sdwatch.policy.job.outputs.picture import smallest_picture
+from sdwatch.policy.job.stage.stage_kinds import API, STAGES
 from sdwatch.policy.kinds.kind import Dialect, Trial
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.client import SDWebUIClient

@@ -33,7 +33,7 @@ from sdwatch.policy.failure.reply_checks import (
     unknown_name,
 )
 from sdwatch.policy.failure.sdnext_exceptions import asserted, logged_exception
-from sdwatch.policy.job.picture import (
+from sdwatch.policy.job.outputs.picture import (
     NoPictureError,
     PictureData,
     is_one_colour,
@@ -41,7 +41,7 @@ from sdwatch.policy.job.picture import (
     opened,
     size_of,
 )
-from sdwatch.policy.job.stage_kinds import STAGES
+from sdwatch.policy.job.stage.stage_kinds import STAGES
 from sdwatch.webui.http.reply import Reply
 
 _EMPTY = "without an image"
