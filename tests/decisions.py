@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from sdwatch.cli.live import LiveShow
-from sdwatch.cli.webui_client import _advice
+from sdwatch.cli.shared.live_display import LiveShow
+from sdwatch.cli.shared.webui_client import _advice
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
 from sdwatch.lane.lane import Lane

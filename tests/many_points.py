@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
 from tests.functional.cli import sdwatch
 from tests.monitored import Monitored, journal, monitored

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sdwatch.cli.log_files import set_up_logging
+from sdwatch.cli.shared.log_files import set_up_logging
 from sdwatch.monitor.once import Result
 from sdwatch.simulator.echo import ECHOES
 from sdwatch.system.state_folder import json_log

@@ -7,11 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sdwatch.cli.check_calls import calls_in_order
-from sdwatch.cli.chosen_config import add_config_argument, choose_config, config_file
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.start_check import problems_of
-from sdwatch.cli.webui_client import catalogue_of, client_of, webui_at
+from sdwatch.cli.checks.check_calls import calls_in_order
+from sdwatch.cli.checks.start_check import problems_of
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config, config_file
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.webui_client import catalogue_of, client_of, webui_at
 from sdwatch.config import Config
 from sdwatch.config_file import load_config
 from sdwatch.errors import ConfigError, JobError, JobUnfitError, Problem

@@ -6,8 +6,8 @@ import argparse
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.errors import SdwatchError
 from sdwatch.notify.delivery import in_words
 from sdwatch.notify.send import LIMIT_S, send

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sdwatch import system
-from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, config_file
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.plain import say
+from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, config_file
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.plain_lines import say
 from sdwatch.cli.status import status_text
 from sdwatch.config import Config
 from sdwatch.config_file import parse_config

@@ -9,10 +9,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.chosen_config import add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.names import all_runs, find, run_named, waiting_jobs
-from sdwatch.cli.progress import clock, progress_in_words
+from sdwatch.cli.shared.chosen_config import add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.progress_text import clock, progress_in_words
+from sdwatch.cli.shared.run_by_name import all_runs, find, run_named, waiting_jobs
 from sdwatch.errors import JobError
 from sdwatch.policy.job.calls.payload import point_of, stage_of
 from sdwatch.policy.job.stage.stage_kinds import STAGES

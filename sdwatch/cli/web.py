@@ -9,9 +9,9 @@ import sys
 import threading
 from pathlib import Path
 
-from sdwatch.cli.chosen_config import ChosenConfig, add_config_argument, choose_config
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.plain import say
+from sdwatch.cli.shared.chosen_config import ChosenConfig, add_config_argument, choose_config
+from sdwatch.cli.shared.exit_codes import ExitCode
+from sdwatch.cli.shared.plain_lines import say
 from sdwatch.errors import SdwatchError
 from sdwatch.system import signals
 

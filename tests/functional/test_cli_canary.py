@@ -5,7 +5,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.webui.http.canary import SIDE, flaw_in
 from tests.fakes import picture
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.fakes import picture
 from tests.functional.cli import make_spool, sdwatch
 from tests.helpers import free_port

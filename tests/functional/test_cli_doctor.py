@@ -19,10 +19,10 @@ from typing import Any
 import psutil
 import pytest
 
-from sdwatch.cli import check_machine
-from sdwatch.cli.check_machine import clock_skew, network_type
-from sdwatch.cli.exit_codes import ExitCode
-from sdwatch.cli.findings import Area, DoctorFinding, Examination, Weight, examined, worst_of
+from sdwatch.cli.checks import check_machine
+from sdwatch.cli.checks.check_machine import clock_skew, network_type
+from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight, examined, worst_of
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.spool.archive import Spool
 from tests import warm
 from tests.functional.cli import drop, heartbeat, make_spool, only, running, sdwatch

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.cli import main
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.spool.bundle import name_for_others
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.client import Reply

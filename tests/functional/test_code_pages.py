@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests import warm
 from tests.functional.cli import LIMIT, ROOT, drop, make_spool
 

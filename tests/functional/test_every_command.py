@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from sdwatch.cli import COMMANDS
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import drop, heartbeat, make_spool, running, sdwatch, started
 from tests.helpers import wait_until
 

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests import warm
 from tests.functional.cli import LIMIT, _env, drop, make_spool, states
 from tests.helpers import wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.spool import commands
 from sdwatch.spool.archive import Spool
 from tests.functional.cli import sdwatch

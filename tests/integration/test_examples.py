@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sdwatch.cli.check import check_jobs
-from sdwatch.cli.find_webuis import InstalledWebUI
+from sdwatch.cli.checks.find_webuis import InstalledWebUI
 from sdwatch.cli.init import EXAMPLES, MORE_EXAMPLES, WEBUIS, add_examples, checkpoint_in
 from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.stage.confinement import JobRules

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
 from tests.fakes import picture
 from tests.functional.cli import sdwatch

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
 from sdwatch.policy.queue.control import is_stop
 from tests.functional.cli import sdwatch

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.commands import failed_points_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.helpers import wait_until
 from tests.monitored import has, job, journal
 from tests.service.booted import Booted, booted

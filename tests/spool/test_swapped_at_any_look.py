@@ -18,9 +18,9 @@ import pytest
 
 from sdwatch import system
 from sdwatch.cli import replay
-from sdwatch.cli.chosen_config import ChosenConfig, choose_config
 from sdwatch.cli.list import _line, _read_run
 from sdwatch.cli.retry import _edit
+from sdwatch.cli.shared.chosen_config import ChosenConfig, choose_config
 from sdwatch.cli.show import _run
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.failure.hold_reason import Held, HoldReason

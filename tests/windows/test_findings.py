@@ -19,7 +19,7 @@ import pytest
 from watchdog.observers.api import BaseObserver
 
 from sdwatch import system
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.policy.job.files.job_images import on_disk
 from sdwatch.policy.report.command import words_on_windows
 from sdwatch.spool.watch import InboxWatch

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from sdwatch import cli
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import drop, heartbeat, make_spool
 from tests.helpers import free_port, wait_until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import LIMIT, _env, drop, heartbeat, make_spool
 from tests.helpers import wait_until
 

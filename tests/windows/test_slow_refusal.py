@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from sdwatch import system
-from sdwatch.cli.exit_codes import ExitCode
+from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.webui.process import process_tree
 from tests.functional.cli import started
 from tests.helpers import free_port

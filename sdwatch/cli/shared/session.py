@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sdwatch.cli.log_files import set_up_logging
-from sdwatch.cli.plain import PlainShow
+from sdwatch.cli.shared.log_files import set_up_logging
+from sdwatch.cli.shared.plain_lines import PlainShow
 from sdwatch.config import Config
 from sdwatch.monitor.monitor import Monitor
 from sdwatch.monitor.once import Result
@@ -58,7 +58,7 @@ class Session:
 def _show(monitor: Monitor, config: Config) -> PlainShow:
     if not sys.stdout.isatty():
         return PlainShow()
-    from sdwatch.cli.live import LiveShow  # rich takes a while to import
+    from sdwatch.cli.shared.live_display import LiveShow  # rich takes a while to import
 
     return LiveShow(monitor.status, str(config.spool))
 

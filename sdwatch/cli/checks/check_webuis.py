@@ -12,11 +12,11 @@ import psutil
 
 from sdwatch import system
 from sdwatch.cli.canary import generated, is_in_use
-from sdwatch.cli.chosen_config import ChosenConfig
-from sdwatch.cli.findings import Area, DoctorFinding, Examination, Weight
-from sdwatch.cli.start_check import findings_of, kind_of
-from sdwatch.cli.started_webuis import STOP_LIMIT_S, NotStartedError, StartedWebUIs
-from sdwatch.cli.webui_client import catalogue_of, client_of
+from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight
+from sdwatch.cli.checks.start_check import findings_of, kind_of
+from sdwatch.cli.checks.started_webuis import STOP_LIMIT_S, NotStartedError, StartedWebUIs
+from sdwatch.cli.shared.chosen_config import ChosenConfig
+from sdwatch.cli.shared.webui_client import catalogue_of, client_of
 from sdwatch.config import WebUIConfig, same_address
 from sdwatch.errors import WebUIError
 from sdwatch.policy.config.exposure import is_loopback

@@ -7,7 +7,7 @@ import os
 import sys
 from contextlib import suppress
 
-from sdwatch.cli.exit_codes import ExitCode, exit_code_of
+from sdwatch.cli.shared.exit_codes import ExitCode, exit_code_of
 from sdwatch.errors import SdwatchError
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.system import disk

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from sdwatch.cli.chosen_config import ChosenConfig
-from sdwatch.cli.findings import Area, DoctorFinding, Examination, Weight
+from sdwatch.cli.checks.findings import Area, DoctorFinding, Examination, Weight
+from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.errors import ServiceError
 from sdwatch.notify import delivery
 from sdwatch.notify.send import is_understood

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from sdwatch import system
-from sdwatch.cli.find_webuis import PYTHONS
+from sdwatch.cli.checks.find_webuis import PYTHONS
 from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import Problem
 from sdwatch.policy.config.exposure import ADDED, exposure, flags_of

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sdwatch.cli.chosen_config import ChosenConfig
+from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import SdwatchError
 from sdwatch.lane.context import LaneSettings, context_of

@@ -14,8 +14,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sdwatch.cli.plain import PlainShow
-from sdwatch.cli.progress import clock
+from sdwatch.cli.shared.plain_lines import PlainShow
+from sdwatch.cli.shared.progress_text import clock
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.privacy.printable import printable_text
 from sdwatch.policy.report.hold_note import config_edited
