@@ -36,7 +36,7 @@ from sdwatch.policy.job.text.typed_values import (
     named_by,
     reading,
 )
-from sdwatch.policy.notify.settings import NOT_AN_ADDRESS, NotifyConfig
+from sdwatch.policy.notify.notify_settings import NOT_AN_ADDRESS, NotifyConfig
 from sdwatch.policy.privacy.config_secrets import Secret, in_file, secret_files, secrets_of
 from sdwatch.policy.report.command import words_on_windows
 

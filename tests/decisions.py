@@ -14,6 +14,7 @@ from sdwatch.cli.shared.live_display import LiveShow
 from sdwatch.cli.shared.webui_client import _advice
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import WebUIBusyError, WebUIError, WebUINotUsableError, WebUIServerError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.lane.lane import Lane
 from sdwatch.monitor.holds import Holds
 from sdwatch.policy.failure import recovery, reply_checks
@@ -43,16 +44,15 @@ from sdwatch.policy.failure.lasting import LastingStates
 from sdwatch.policy.failure.matching import FailedStart, ends_start, why_not_started
 from sdwatch.policy.failure.recovery import SelfTestResult
 from sdwatch.policy.failure.reply_checks import LEVELS, Picture, ReplyContents
-from sdwatch.policy.lane.holds import Holding
+from sdwatch.policy.lane.lane_hold import Holding
 from sdwatch.policy.report.envelope import attempt_from, cancelled_envelope, with_attempts
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.policy.report.why import About, Evidence, why_text
-from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.api import WebUIAPI
+from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.reply import error_for
-from sdwatch.webui.http.reply_checks import ReplyChecks
 from tests.fakes import FakeClient, FakeProcess, picture, reply, settings_of
 from tests.helpers import FakeClock
 from tests.histories import ModelWebUI, night

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.advice import fitted
 from sdwatch.policy.failure.diagnosis import Diagnosis, advice_for
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.signatures import Signature, Way
 from sdwatch.policy.kinds.unknown import UNKNOWN
-from sdwatch.signatures import builtin_signatures
 from tests.truth_table import HOLD_ROWS, KINDS, NAMES, ROWS, Row
 
 _HEAD = """\

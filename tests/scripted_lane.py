@@ -11,6 +11,7 @@ from sdwatch.policy.failure.diagnosis import SizeTest
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.hold_reason import Cure, HoldCode, HoldKey, HoldReason
 from sdwatch.policy.failure.lifecycle import State
+from sdwatch.policy.lane.crashes import History
 from sdwatch.policy.lane.effects import (
     Answer,
     AskForHold,
@@ -46,7 +47,6 @@ from sdwatch.policy.lane.events import (
     StartFailed,
     TreeStopped,
 )
-from sdwatch.policy.lane.history import History
 from sdwatch.policy.lane.state import IncarnationUse, LaneState, Setup
 from sdwatch.system.clock import Clock, SystemClock
 from sdwatch.webui.http.call import CallHandle, Sent

@@ -20,8 +20,8 @@ import pytest
 from sdwatch import __version__
 from sdwatch.config import Config
 from sdwatch.config_file import parse_config
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.privacy.log_for_others import log_for_others
-from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.bundle import bundle, tails_for_others
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.reply import error_for

@@ -12,8 +12,8 @@ import pytest
 
 from sdwatch.config_file import load_config
 from sdwatch.errors import ConfigError
+from sdwatch.known_signatures import load_signatures
 from sdwatch.monitor.config_edits import ConfigEdits
-from sdwatch.signatures import load_signatures
 from sdwatch.system import disk
 from tests.functional.cli import sdwatch
 from tests.monitored import Monitored, job, monitored

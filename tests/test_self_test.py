@@ -18,12 +18,12 @@ from sdwatch.errors import (
     WebUINotUsableError,
     WebUIServerError,
 )
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.lane.self_test import SelfTest, SelfTestSettings
 from sdwatch.policy.failure.diagnosis import Diagnosis, SizeTest
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.lane.knowledge import Knowledge
 from sdwatch.policy.privacy.redaction import Redactor
-from sdwatch.signatures import builtin_signatures
 from sdwatch.webui.http.call import wanted_of
 from sdwatch.webui.http.call_watch import CallWatch
 from sdwatch.webui.http.canary import Canary, SelfTestFailure, SelfTestFinding

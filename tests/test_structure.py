@@ -30,7 +30,7 @@ FLOORS = (
     ("webui.process",),
     ("webui.log",),
     ("config_file",),
-    ("config", "signatures"),
+    ("config", "known_signatures"),
     ("policy.cluster",),
     ("policy.lane",),
     ("policy.notify",),

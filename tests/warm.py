@@ -282,7 +282,8 @@ def _import_everything() -> None:
     cli = importlib.import_module("sdwatch.cli")
     for name in cli.COMMANDS:
         importlib.import_module(f"sdwatch.cli.{name}")
-    importlib.import_module("sdwatch.signatures").builtin_signatures()  # each would read them again
+    signatures = importlib.import_module("sdwatch.known_signatures")
+    signatures.builtin_signatures()  # each would read them again
     simulator = importlib.import_module("sdwatch.simulator")
     for module in pkgutil.iter_modules(simulator.__path__, "sdwatch.simulator."):
         if not module.name.endswith("__main__"):

@@ -12,7 +12,7 @@ from sdwatch.errors import SdwatchError
 from sdwatch.notify.delivery import in_words
 from sdwatch.notify.send import LIMIT_S, send
 from sdwatch.policy.notify.message import Message, json_of
-from sdwatch.policy.notify.settings import targets_of
+from sdwatch.policy.notify.notify_settings import targets_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

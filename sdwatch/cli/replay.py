@@ -34,7 +34,7 @@ from sdwatch.spool.run import Run
 from sdwatch.stages.runner import StageRunner
 from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.catalogue_queries import CatalogueReader
 from sdwatch.webui.http.found import FoundClient, client_for
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog

@@ -71,7 +71,7 @@ def _keep_textfile(file: Path, chosen: ChosenConfig) -> ExitCode:
 def _serve(chosen: ChosenConfig, host: str, port: int, url: str) -> ExitCode:
     try:
         from sdwatch.web.access import Access, checked_url, token_in
-        from sdwatch.web.server import WebServer, listen
+        from sdwatch.web.page_server import WebServer, listen
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

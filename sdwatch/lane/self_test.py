@@ -34,7 +34,7 @@ from sdwatch.webui.http.canary import (
     payload,
     plain,
 )
-from sdwatch.webui.http.reply_checks import broken_inside
+from sdwatch.webui.http.checked_reply import broken_inside
 
 
 @dataclass(frozen=True)

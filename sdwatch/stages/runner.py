@@ -23,6 +23,7 @@ from sdwatch.errors import (
     RunTimedOutError,
     WebUIError,
 )
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
 from sdwatch.policy.failure.facts import Blamed
 from sdwatch.policy.failure.generation_info import what_made_it
@@ -47,7 +48,6 @@ from sdwatch.policy.report.envelope import (
     points_envelope,
     timed_out_envelope,
 )
-from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.archive import Spool, publish
 from sdwatch.spool.recorder import RunRecorder
 from sdwatch.spool.run import NO_WEBUI, Run
@@ -67,8 +67,8 @@ from sdwatch.stages.settings import RunSettings
 from sdwatch.system.clock import Clock
 from sdwatch.system.log_events import LogEvent, about
 from sdwatch.webui.http.call import Outcome
+from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.reply import Reply, check_image
-from sdwatch.webui.http.reply_checks import ReplyChecks
 from sdwatch.webui.http.run_control import RunControl
 
 log = logging.getLogger("sdwatch.run")

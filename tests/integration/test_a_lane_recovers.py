@@ -11,7 +11,7 @@ from sdwatch.lane.context import LaneSettings
 from sdwatch.lane.lane import Lane
 from sdwatch.lane.loop import LaneLoop
 from sdwatch.lane.worker import Worker
-from sdwatch.policy.lane.history import Record
+from sdwatch.policy.lane.crashes import Record
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.process.crash_history import CrashHistory
 from tests.helpers import wait_until

@@ -16,7 +16,7 @@ from sdwatch.monitor import status_page
 from sdwatch.monitor.status_page import StatusPage
 from sdwatch.policy.page import page
 from sdwatch.policy.page.overview import Presence
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
 from tests.helpers import wait_until

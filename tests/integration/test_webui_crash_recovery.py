@@ -27,13 +27,13 @@ from sdwatch.errors import (
     WebUIStuckError,
     WebUIUnreachableError,
 )
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.lane.lane import Lane
 from sdwatch.policy.failure.diagnosis import FailureFacts, diagnose
 from sdwatch.policy.failure.exits import exit_in_words
 from sdwatch.policy.failure.facts import FailureKey
 from sdwatch.policy.failure.recovery import TRACED_BEFORE
 from sdwatch.policy.lane.events import ProcessExited, Stalled
-from sdwatch.signatures import builtin_signatures
 from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.stages.ending import Ending
 from sdwatch.stages.runner import StageRunner

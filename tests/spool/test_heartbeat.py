@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from sdwatch.errors import AlreadyRunningError, RunStoppedError
-from sdwatch.monitor.heartbeat import HeartbeatWriter
+from sdwatch.monitor.heartbeat_thread import HeartbeatWriter
 from sdwatch.spool.archive import Spool
 from sdwatch.spool.heartbeat import (
     HEARTBEAT,

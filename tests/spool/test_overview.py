@@ -19,7 +19,7 @@ from sdwatch.spool import ended_runs
 from sdwatch.spool.archive import Spool, claim, publish
 from sdwatch.spool.ended_runs import EndedRuns
 from sdwatch.spool.heartbeat import HEARTBEAT, Heartbeat
-from sdwatch.spool.overview import OverviewReader, read_overview
+from sdwatch.spool.overview_reader import OverviewReader, read_overview
 from sdwatch.spool.run import Run
 from sdwatch.system.clock import iso
 from tests.helpers import FakeClock

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sdwatch.monitor.schedule import Schedule
-from sdwatch.monitor.status import run_status
+from sdwatch.monitor.later_jobs import Schedule
+from sdwatch.monitor.run_status import run_status
 from sdwatch.monitor.suspended import SuspendedRuns
 from sdwatch.policy.job.calls.call_sizes import KnownSizes
 from sdwatch.policy.job.stage.confinement import JobRules

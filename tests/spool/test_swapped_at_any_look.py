@@ -32,7 +32,7 @@ from sdwatch.spool.bundle import bundle
 from sdwatch.spool.diagnostics import WHY
 from sdwatch.spool.heartbeat import Heartbeat, read_heartbeats
 from sdwatch.spool.hold_note import HoldNote
-from sdwatch.spool.overview import OverviewReader
+from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.stages.ending import Ending
 from sdwatch.system import disk, links
 from sdwatch.web.run_page import run_page

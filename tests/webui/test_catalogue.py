@@ -17,7 +17,7 @@ from sdwatch.policy.kinds.sdcpp import SDCPP
 from sdwatch.policy.kinds.table import kind_named
 from sdwatch.policy.kinds.unknown import UNKNOWN
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.catalogue_queries import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.health import ReadinessProbe
 from tests.facts.catalogues import KINDS, catalogue

@@ -10,7 +10,7 @@ from typing import Any
 
 from sdwatch.policy.kinds import sdnext, unknown
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.catalogue_queries import CatalogueReader
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.remembered import Remembered, Routes

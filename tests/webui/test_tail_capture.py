@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from sdwatch import system
 from sdwatch.errors import WebUIReplyError
+from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.diagnosis import diagnose
 from sdwatch.policy.failure.error_lines import lines_that_matter
 from sdwatch.policy.failure.facts import FailureFacts
 from sdwatch.policy.failure.reply_checks import BadReply, Picture, ReplyContents, findings
-from sdwatch.signatures import builtin_signatures
-from sdwatch.webui.http.reply_checks import ReplyChecks
+from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.log.follower import LogFollower
 from sdwatch.webui.log.tail_capture import cap_file, capture_tail, tail_text
 from tests.examples import examples

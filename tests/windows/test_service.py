@@ -227,7 +227,7 @@ def test_a_drive_that_only_this_logon_has_is_refused(service: Installed, drive: 
     "step",
     [
         "sdwatch.service.windows_registry.write_settings",
-        "sdwatch.service.windows.second_settings",
+        "sdwatch.service.windows_service.second_settings",
         "sdwatch.service.windows_registry.add_event_source",
     ],
 )

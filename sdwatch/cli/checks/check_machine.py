@@ -17,7 +17,7 @@ from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.errors import ServiceError
 from sdwatch.notify import delivery
 from sdwatch.notify.send import is_understood
-from sdwatch.policy.notify.settings import targets_of
+from sdwatch.policy.notify.notify_settings import targets_of
 from sdwatch.policy.notify.target import Channel
 from sdwatch.policy.privacy.printable import printable
 from sdwatch.service.choose import manager_for, usual_scope

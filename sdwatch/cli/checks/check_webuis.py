@@ -19,9 +19,9 @@ from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.cli.shared.webui_client import catalogue_of, client_of
 from sdwatch.config import WebUIConfig, same_address
 from sdwatch.errors import WebUIError
+from sdwatch.known_signatures import load_signatures
 from sdwatch.policy.config.exposure import is_loopback
 from sdwatch.policy.privacy.printable import printable
-from sdwatch.signatures import load_signatures
 from sdwatch.spool.heartbeat import UNREADABLE, is_dead_here, read_heartbeats
 
 _PORT_LIMIT_S = 20.0

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from sdwatch.cli.shared.chosen_config import ChosenConfig
 from sdwatch.config import WebUIConfig
 from sdwatch.errors import SdwatchError
+from sdwatch.known_signatures import load_signatures
 from sdwatch.lane.context import LaneSettings, context_of
 from sdwatch.lane.lane import process_of
-from sdwatch.policy.notify.settings import secrets_of
-from sdwatch.signatures import load_signatures
+from sdwatch.policy.notify.notify_settings import secrets_of
 from sdwatch.spool.heartbeat import is_dead_here, read_heartbeats
 from sdwatch.system.clock import SystemClock
 from sdwatch.system.state_folder import StateFolder

@@ -18,7 +18,7 @@ from sdwatch.cli.shared.plain_lines import PlainShow
 from sdwatch.cli.shared.progress_text import clock
 from sdwatch.policy.failure.lifecycle import State
 from sdwatch.policy.privacy.printable import printable_text
-from sdwatch.policy.report.hold_note import config_edited
+from sdwatch.policy.report.hold_text import config_edited
 from sdwatch.policy.report.notice import Notice, Topic
 from sdwatch.policy.report.status_line import queued_in
 

@@ -8,7 +8,7 @@ from sdwatch.config import Config, WebUIConfig
 from sdwatch.errors import SdwatchError, WebUIError
 from sdwatch.policy.job.calls.catalogue import Catalogue
 from sdwatch.system.clock import SystemClock
-from sdwatch.webui.http.catalogue import CatalogueReader
+from sdwatch.webui.http.catalogue_queries import CatalogueReader
 from sdwatch.webui.http.found import FoundClient, FoundProbe, client_for
 from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.remembered import Remembered

@@ -22,7 +22,7 @@ MOST_BYTES = 64 << 20
 
 _MOST_FIELDS, _MOST_FILES, _LONGEST_FIELD = 50, 100, 2 << 20
 _SECONDS = 300.0
-"""For the whole of it, however busily it drips in; see connections.py for one that stands still."""
+"""For the whole of it, however busily it drips in. connection_limits.py: one that stands still."""
 
 
 class FormError(SdwatchError):

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sdwatch.monitor.affinity import Chosen
+from sdwatch.monitor.later_jobs import Schedule
+from sdwatch.monitor.loaded_checkpoints import Chosen
 from sdwatch.monitor.runs import ActiveRun
-from sdwatch.monitor.schedule import Schedule
 from sdwatch.monitor.suspended import SuspendedRun
 from sdwatch.policy.job.calls.call_sizes import KnownSizes, listed_sizes
 from sdwatch.policy.job.job import Job

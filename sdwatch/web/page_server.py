@@ -15,7 +15,7 @@ from sdwatch.spool.archive import Spool
 from sdwatch.system import disk, listen_alone
 from sdwatch.web.access import Access
 from sdwatch.web.app import WebApp
-from sdwatch.web.connections import MOST, BoundedProtocol
+from sdwatch.web.connection_limits import MOST, BoundedProtocol
 
 _LAST_SECONDS = 3
 """For replies that are under way when it is stopped."""
