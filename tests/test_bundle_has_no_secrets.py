@@ -26,7 +26,7 @@ from sdwatch.spool.bundle import bundle, tails_for_others
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.process.host_snapshot import HostSnapshots
-from tests.fakes import FakeClient, FakeProcess, Workplace, picture
+from tests.support.fakes import FakeClient, FakeProcess, Workplace, picture
 
 PROMPT = (
     "a Purple Hippopotamus under (seven silver moons:1.3), {sleeping|dreaming},\n"

@@ -10,7 +10,7 @@ from typing import Any
 
 from sdwatch.lane.inventory import Inventory
 from sdwatch.policy.job.calls.catalogue import Catalogue
-from tests.helpers import FakeClock, wait_until
+from tests.support.helpers import FakeClock, wait_until
 
 
 def inventory_of_nothing() -> Inventory:

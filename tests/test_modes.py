@@ -16,7 +16,7 @@ from sdwatch.known_signatures import load_signatures
 from sdwatch.monitor.config_edits import ConfigEdits
 from sdwatch.system import disk
 from tests.functional.cli import sdwatch
-from tests.monitored import Monitored, job, monitored
+from tests.support.monitored import Monitored, job, monitored
 
 pytestmark = pytest.mark.posix_only("modes and pipes")
 

@@ -30,8 +30,8 @@ from sdwatch.webui.http.canary import Canary, SelfTestFailure, SelfTestFinding
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
-from tests.fakes import on_a_thread, picture, reply
-from tests.helpers import FakeClock
+from tests.support.fakes import on_a_thread, picture, reply
+from tests.support.helpers import FakeClock
 
 KEY_ERROR = FailureKey(Diagnosis.SERVER_ERROR, said=("KeyError", "'x'"))
 GOOD = {"prompt": "a purple hippopotamus", "width": 640, "height": 320, "steps": 9}

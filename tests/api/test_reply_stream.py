@@ -27,7 +27,7 @@ from sdwatch.system import scratch
 from sdwatch.system.scratch import Arriving, Scratch, ScratchFile
 from sdwatch.webui.http.reply import read_reply, receive
 from sdwatch.webui.http.reply_stream import ReplyStream
-from tests.fakes import picture
+from tests.support.fakes import picture
 
 UPSCALE = STAGE_NAMES["upscale"].name
 

@@ -17,8 +17,8 @@ import pytest
 from sdwatch.cluster.server import Server, ServerSettings, program, token_in
 from sdwatch.errors import SdwatchError
 from sdwatch.system.clock import SystemClock
-from tests.helpers import KILL, free_port, wait_until
-from tests.monitored import MARK, Monitored
+from tests.support.helpers import KILL, free_port, wait_until
+from tests.support.monitored import MARK, Monitored
 
 DRIVER = """
 import sys

@@ -6,8 +6,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from sdwatch.cli.shared.exit_codes import ExitCode
-from tests.fakes import picture
 from tests.functional.cli import make_spool, sdwatch
+from tests.support.fakes import picture
 
 
 def _inbox(cwd: Path) -> set[str]:

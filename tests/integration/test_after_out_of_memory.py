@@ -18,8 +18,8 @@ from sdwatch.spool.run import Run
 from sdwatch.stages.runner import StageRunner
 from sdwatch.system.clock import SystemClock
 from sdwatch.webui.http.reply import Reply
-from tests.helpers import wait_until
-from tests.monitored import has, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import has, job, journal, monitored
 
 FITS = 64 * 64
 OOM = f"- {{fault: oom, when: {{prompt: large}}, times: always, above: {FITS}, tiled: 4}}"

@@ -22,7 +22,7 @@ from sdwatch.system.clock import SystemClock
 from tests.facts.catalogues import catalogue
 from tests.integration.test_comfyui import comfyui
 from tests.integration.test_times_of_jobs import SetClock
-from tests.monitored import Monitored, journal, monitored
+from tests.support.monitored import Monitored, journal, monitored
 from tests.webui.comfy import MODEL
 
 INSTALLED = {

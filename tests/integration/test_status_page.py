@@ -19,11 +19,11 @@ from sdwatch.policy.page.overview import Presence
 from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.system import disk
 from sdwatch.system.clock import SystemClock
-from tests.helpers import wait_until
-from tests.monitored import Monitored, job, monitored
 from tests.policy.pages import ReadPage
 from tests.spool.spools import made_spool
 from tests.spool.test_overview import STATUS
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, job, monitored
 
 SECRET = "a very private lighthouse"
 SLOW = ("--step-time", "0.3")

@@ -13,8 +13,8 @@ from sdwatch.monitor.once import Result
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.commands import failed_points_of
 from sdwatch.system.clock import SystemClock
-from tests.helpers import wait_until
-from tests.monitored import Monitored, has, job, journal, monitored
+from tests.support.helpers import wait_until
+from tests.support.monitored import Monitored, has, job, journal, monitored
 
 
 @dataclass

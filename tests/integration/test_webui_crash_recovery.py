@@ -41,7 +41,7 @@ from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.call import Outcome
 from sdwatch.webui.http.reply import error_for
 from sdwatch.webui.http.run_control import RunControl
-from tests.fakes import (
+from tests.support.fakes import (
     Answer,
     FakeClient,
     FakeProcess,
@@ -53,9 +53,9 @@ from tests.fakes import (
     reply,
     server_error,
 )
-from tests.helpers import ended_by, wait_until
-from tests.lanes import lane_of, simulator
-from tests.scripted_lane import ScriptedLane
+from tests.support.helpers import ended_by, wait_until
+from tests.support.lanes import lane_of, simulator
+from tests.support.scripted_lane import ScriptedLane
 
 KILLED = ended_by(9)  # by the simulator
 BOTH = ("stage_failure_payload.json", "webui_tail.log")

@@ -88,8 +88,8 @@ from sdwatch.policy.lane.events import (
     TreeStopped,
 )
 from sdwatch.policy.lane.state import NEVER, Freed, RecycleLimits, Setup, new_lane
-from tests.examples import examples
 from tests.lane.history_of import COOLDOWN, SETUP, WANTED, Told, because, explained, spins
+from tests.support.examples import examples
 
 SLOW = (
     Adopt, Start, AskForHold, StopTree, Probe, ReadLists, RunSelfTest, DrawForAdvice, CleanUp,

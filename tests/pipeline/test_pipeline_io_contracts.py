@@ -26,7 +26,7 @@ from sdwatch.policy.queue.run_names import image_prefix
 from sdwatch.spool.run import Run
 from sdwatch.stages.ending import Ending
 from sdwatch.webui.http.client import Reply
-from tests.fakes import (
+from tests.support.fakes import (
     PlainClient,
     Workplace,
     envelope,
@@ -36,7 +36,7 @@ from tests.fakes import (
     reply,
     server_error,
 )
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 THREE = """\
 stages:

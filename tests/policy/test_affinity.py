@@ -17,8 +17,8 @@ from sdwatch.policy.queue.affinity import (
     left_loaded,
     needed_first,
 )
-from tests.helpers import FakeClock
-from tests.nights import OneLane, Waits, night_of, simulated
+from tests.support.helpers import FakeClock
+from tests.support.nights import OneLane, Waits, night_of, simulated
 
 HERE = InLine("here", here=True)
 OTHER = InLine("other")

@@ -17,7 +17,7 @@ import sdwatch
 from sdwatch.known_signatures import builtin_signatures
 from sdwatch.policy.failure.expression import BuiltinExpression, OwnExpression
 from sdwatch.policy.failure.fallbacks import _COMPILED
-from tests.expression import is_slow
+from tests.support.expression import is_slow
 
 RECORDED = Path(__file__).parent.parent
 

@@ -17,8 +17,8 @@ from sdwatch.errors import ConfigError, JobError
 from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.job.text import document, typed_values
 from sdwatch.policy.privacy.redaction import Redactor
-from tests.hostile_arguments import argument, judge_argument
-from tests.mutations import (
+from tests.support.hostile_arguments import argument, judge_argument
+from tests.support.mutations import (
     MUTATIONS,
     Mutation,
     beside,

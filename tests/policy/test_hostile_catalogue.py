@@ -18,7 +18,7 @@ from sdwatch.policy.job.stage.stage_kinds import API, STAGES
 from sdwatch.policy.kinds.kind import Kind
 from sdwatch.policy.kinds.sdnext import SDNEXT
 from sdwatch.policy.kinds.table import KINDS
-from tests.examples import examples
+from tests.support.examples import examples
 
 JOB = parse_job(
     b"""\

@@ -20,7 +20,7 @@ from sdwatch.policy.job.outputs.picture import (
     may_be_one_colour,
     size_of,
 )
-from tests.fakes import picture
+from tests.support.fakes import picture
 
 KINDS = ("PNG", "JPEG", "WEBP")
 

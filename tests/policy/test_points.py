@@ -14,8 +14,8 @@ from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.job.points.only_points import with_points
 from sdwatch.policy.job.points.points import Axis, Grid, Points
 from sdwatch.policy.job.text.document import Scalar
-from tests.examples import examples
 from tests.policy.jobs_of import fields_of, job_of, problems_of
+from tests.support.examples import examples
 
 
 def test_a_matrix_makes_a_point_for_each_combination_the_last_name_first() -> None:

@@ -16,7 +16,7 @@ from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.inbox import Inbox
 from sdwatch.system import failpoints
 from sdwatch.system.failpoints import Failpoint
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 SETTLE = 2.0
 ARRIVAL_TIMEOUT = 60.0

@@ -20,7 +20,6 @@ from sdwatch.spool.archive import Spool
 from sdwatch.spool.arrival import Arrival
 from sdwatch.spool.run import JOURNAL, Run
 from sdwatch.system import disk
-from tests.helpers import FakeClock
 from tests.spool.spools import (
     JOB,
     DiedError,
@@ -34,6 +33,7 @@ from tests.spool.spools import (
     picture,
     settled,
 )
+from tests.support.helpers import FakeClock
 
 
 @pytest.fixture
@@ -317,7 +317,7 @@ DIES = """
 import os, sys
 from pathlib import Path
 from sdwatch.spool import archive
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 from tests.spool.spools import at_effect, inbox_of, made_spool, settled
 
 spool, clock = made_spool(Path(sys.argv[1])), FakeClock()

@@ -33,8 +33,8 @@ from sdwatch.spool.heartbeat import (
 )
 from sdwatch.system import disk
 from sdwatch.system.state_folder import StateFolder
-from tests.helpers import FakeClock, wait_until
 from tests.spool.spools import made_spool
+from tests.support.helpers import FakeClock, wait_until
 
 
 class ClockWithOthers(FakeClock):

@@ -26,7 +26,6 @@ from sdwatch.spool.fingerprint import DEEPEST
 from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.watch import InboxWatch
 from sdwatch.system import disk, links
-from tests.helpers import FakeClock, wait_until
 from tests.spool.spools import (
     ARRIVAL_TIMEOUT,
     JOB,
@@ -38,6 +37,7 @@ from tests.spool.spools import (
     picture,
     settled,
 )
+from tests.support.helpers import FakeClock, wait_until
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from sdwatch.spool.inbox import Inbox
 from sdwatch.spool.inbox_listing import InboxListing
 from sdwatch.spool.new_jobs import read_job_at
 from sdwatch.spool.run import Run
-from tests.helpers import FakeClock
 from tests.spool.spools import (
     ARRIVAL_TIMEOUT,
     SETTLE,
@@ -26,6 +25,7 @@ from tests.spool.spools import (
     made_spool,
     settled,
 )
+from tests.support.helpers import FakeClock
 
 
 @pytest.fixture

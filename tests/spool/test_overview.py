@@ -22,8 +22,8 @@ from sdwatch.spool.heartbeat import HEARTBEAT, Heartbeat
 from sdwatch.spool.overview_reader import OverviewReader, read_overview
 from sdwatch.spool.run import Run
 from sdwatch.system.clock import iso
-from tests.helpers import FakeClock
 from tests.spool.spools import arrival_of, call, made_spool, picture
+from tests.support.helpers import FakeClock
 
 STATUS: dict[str, Any] = {
     "at": "2026-09-21T14:13:20.000Z",

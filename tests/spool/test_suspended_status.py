@@ -12,8 +12,8 @@ from sdwatch.monitor.suspended import SuspendedRuns
 from sdwatch.policy.job.calls.call_sizes import KnownSizes
 from sdwatch.policy.job.stage.confinement import JobRules
 from sdwatch.spool.archive import claim
-from tests.helpers import FakeClock
 from tests.spool.spools import arrival_of, made_spool
+from tests.support.helpers import FakeClock
 
 
 def test_the_source_of_a_suspended_run_is_read_once(

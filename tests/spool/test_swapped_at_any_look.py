@@ -36,9 +36,9 @@ from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.stages.ending import Ending
 from sdwatch.system import disk, links
 from sdwatch.web.run_page import run_page
-from tests.fakes import PlainClient, Workplace, picture, reply, server_error
 from tests.spool.spools import made_spool
 from tests.spool.swaps import seen_in
+from tests.support.fakes import PlainClient, Workplace, picture, reply, server_error
 
 pytestmark = pytest.mark.posix_only("on Windows a person may make no links")
 

@@ -22,9 +22,9 @@ from sdwatch.spool.run import Run
 from sdwatch.system import failpoints
 from sdwatch.system.failpoints import Failpoint
 from sdwatch.system.state_folder import StateFolder
-from tests.helpers import FakeClock
 from tests.spool.spools import JOB, arrival_of, call, inbox_of, made_spool, picture, settled
 from tests.spool.swaps import AtEffect, Swap
+from tests.support.helpers import FakeClock
 
 pytestmark = pytest.mark.posix_only("swaps with symbolic links, which need a privilege on Windows")
 

@@ -19,7 +19,7 @@ import pytest
 from sdwatch.policy.page.overview import MonitorCard, Overview, Presence
 from sdwatch.web import app, connection_limits, request_forms
 from sdwatch.web.connection_limits import BoundedProtocol
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 from tests.web.served import (
     DONE,
     FAILED,

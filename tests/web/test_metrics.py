@@ -22,7 +22,7 @@ from sdwatch.spool.overview_reader import OverviewReader
 from sdwatch.web import textfile
 from sdwatch.web.metrics import Metrics
 from sdwatch.web.settled_runs import BUSY_OVER, SettledRuns
-from tests.helpers import wait_until
+from tests.support.helpers import wait_until
 from tests.web.served import DONE, WORKER, add_run, add_runs, served
 
 

@@ -31,8 +31,8 @@ from sdwatch.webui.http.comfyui_client import ComfyUIClient
 from sdwatch.webui.http.prompt_progress import PromptProgress
 from sdwatch.webui.http.prompt_reply import folder_of, reply_from
 from sdwatch.webui.http.reply import Reply
-from tests.fakes import picture
-from tests.helpers import wait_until
+from tests.support.fakes import picture
+from tests.support.helpers import wait_until
 from tests.webui.comfy import MODEL, Comfy, comfyui, empty, node, plain, saved
 
 PAYLOAD = {

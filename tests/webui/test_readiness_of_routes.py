@@ -15,7 +15,7 @@ from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.health import ReadinessProbe
 from sdwatch.webui.http.remembered import Remembered, Routes
 from sdwatch.webui.process.readiness import Seen
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 from tests.webui.recorded_webui import Answer, RecordedWebUI, recorded
 
 NOT_FOUND = (404, b'{"detail":"Not Found"}')

@@ -25,8 +25,8 @@ from sdwatch.policy.failure.reply_checks import BadReply, Picture, ReplyContents
 from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.log.follower import LogFollower
 from sdwatch.webui.log.tail_capture import cap_file, capture_tail, tail_text
-from tests.examples import examples
-from tests.helpers import wait_until
+from tests.support.examples import examples
+from tests.support.helpers import wait_until
 
 PROBE = (
     'INFO:     127.0.0.1:54878 - "GET /sdapi/v1/progress?skip_current_image=true HTTP/1.1" 200 OK\n'

@@ -22,7 +22,7 @@ import pytest
 from sdwatch import cli
 from sdwatch.cli.shared.exit_codes import ExitCode
 from tests.functional.cli import drop, heartbeat, make_spool
-from tests.helpers import free_port, wait_until
+from tests.support.helpers import free_port, wait_until
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "win32", reason="Windows' own service manager"),

@@ -15,7 +15,7 @@ from sdwatch import system
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.webui.process import process_tree
 from tests.functional.cli import started
-from tests.helpers import free_port
+from tests.support.helpers import free_port
 from tests.windows.imitated import imitating
 
 

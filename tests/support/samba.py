@@ -23,9 +23,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.helpers import free_port, wait_until
+from tests.support.helpers import free_port, wait_until
 
-PAGE = Path(__file__).parents[1] / "docs" / "share.md"
+PAGE = Path(__file__).parents[2] / "docs" / "share.md"
 SPOOL = "/srv/sdwatch/spool"
 """Where the page has the spool."""
 

@@ -24,10 +24,10 @@ from PIL import Image
 
 from sdwatch.errors import SdwatchError
 from sdwatch.system.failpoints import Failpoint
-from tests import warm
-from tests.death import Death, Points, Unsynced, listening
-from tests.helpers import KILL, UNHURRIED, ended_by
-from tests.monitored import Monitored, journal, monitored
+from tests.support import warm
+from tests.support.death import Death, Points, Unsynced, listening
+from tests.support.helpers import KILL, UNHURRIED, ended_by
+from tests.support.monitored import Monitored, journal, monitored
 from tests.webui.comfy import MODEL, node, txt2img
 
 JOB = """\
@@ -249,8 +249,8 @@ from pathlib import Path
 from sdwatch.system import failpoints as effects
 from sdwatch.config_file import load_config
 from sdwatch.monitor.monitor import Monitor
-from tests.death import Points
-from tests.helpers import KILL
+from tests.support.death import Points
+from tests.support.helpers import KILL
 
 def kill(effect):
     print(effect.label, effect.path.name, flush=True)

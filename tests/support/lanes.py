@@ -12,7 +12,7 @@ from sdwatch.config import WebUIConfig
 from sdwatch.lane.context import LaneSettings
 from sdwatch.lane.lane import Lane
 from sdwatch.system.clock import Clock, SystemClock
-from tests.helpers import free_port, wait_until
+from tests.support.helpers import free_port, wait_until
 from tests.webui.sim import FAST
 
 

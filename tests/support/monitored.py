@@ -25,8 +25,15 @@ from sdwatch.monitor.once import Result
 from sdwatch.spool.heartbeat import HEARTBEAT, read_heartbeat
 from sdwatch.system import disk
 from sdwatch.webui.process.process_identity import is_living
-from tests import warm
-from tests.helpers import PATIENCE, UNHURRIED, ask_to_stop, free_port, is_console, wait_until
+from tests.support import warm
+from tests.support.helpers import (
+    PATIENCE,
+    UNHURRIED,
+    ask_to_stop,
+    free_port,
+    is_console,
+    wait_until,
+)
 
 MARK = "SDWATCH_TEST_FOLDER"
 """In the environment of everything that a test's WebUI starts, so that the test finds it again."""

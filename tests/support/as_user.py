@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from tests import warm
-from tests.monitored import Monitored
+from tests.support import warm
+from tests.support.monitored import Monitored
 
 # What is imported later could not be read any more by the other user, in a private home.
 _DRIVER = """

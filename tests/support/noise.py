@@ -1,5 +1,5 @@
-"""sdwatch with noise in place of every text for people: `python -m tests.noise MODE` takes the same
-decisions as always, and prints them as JSON.
+"""sdwatch with noise in place of every text for people: `python -m tests.support.noise MODE` takes
+the same decisions as always, and prints them as JSON.
 
 An import hook rewrites sdwatch as it is loaded: each literal that reads like words for people is
 replaced, with line ends, placeholders and blanks left as they are. MODE is `plain` (as it is),
@@ -167,6 +167,6 @@ def install(mode: str) -> None:
 
 if __name__ == "__main__":
     install(sys.argv[1])
-    from tests.decisions import decisions
+    from tests.support.decisions import decisions
 
     print(json.dumps(decisions(), indent=1, default=str))

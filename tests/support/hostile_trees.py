@@ -38,7 +38,7 @@ from sdwatch.spool.run import Run
 from sdwatch.system import EntryKind, failpoints
 from sdwatch.system.failpoints import Failpoint
 from sdwatch.system.links import FileIdentity
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 CANARY = b"canary-5e1f0b"
 """In every file outside of the spool, and in every file behind a junction."""

@@ -31,10 +31,10 @@ from typing import IO, Any, NoReturn, Protocol
 
 from PIL import Image
 
-from tests.helpers import TO_BE_ASKED
+from tests.support.helpers import TO_BE_ASKED
 
 CAN_FORK = hasattr(os, "fork")
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _POLLING = 0.01
 
 
@@ -70,7 +70,7 @@ class Server:
         self._one_at_a_time = threading.Lock()
         reading, asking = os.pipe()
         answered, writing = os.pipe()
-        command = f'exec "$0" -m tests.warm {reading} {writing} {redirections}'
+        command = f'exec "$0" -m tests.support.warm {reading} {writing} {redirections}'
         self._process = subprocess.Popen(
             [*within, "sh", "-c", command, sys.executable],
             cwd=ROOT,

@@ -14,7 +14,7 @@ from typing import Any
 from sdwatch.cli.shared.exit_codes import ExitCode
 from sdwatch.monitor.once import Result
 from tests.functional.cli import sdwatch
-from tests.monitored import Monitored, journal, monitored
+from tests.support.monitored import Monitored, journal, monitored
 
 ROWS = 20
 """Values of the first list of the matrix."""

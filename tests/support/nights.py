@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sdwatch.monitor.loaded_checkpoints import Affinity
 from sdwatch.policy.job.calls.catalogue import Catalogue
-from tests.helpers import FakeClock
+from tests.support.helpers import FakeClock
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sdwatch.policy.job.calls.preflight import check_against
 from sdwatch.policy.job.job import parse_job
 from sdwatch.policy.job.stage.confinement import JobRules
 from tests.facts.catalogues import catalogue
-from tests.mutations import check_refusal
+from tests.support.mutations import check_refusal
 
 IMAGES = frozenset({"sketch.png", "poses/run.png", "masks/old/hand.webp"})
 

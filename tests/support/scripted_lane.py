@@ -52,7 +52,7 @@ from sdwatch.system.clock import Clock, SystemClock
 from sdwatch.webui.http.call import CallHandle, Sent
 from sdwatch.webui.http.call_loop import CallLoop
 from sdwatch.webui.http.roles import CallSettings
-from tests.fakes import on_a_thread
+from tests.support.fakes import on_a_thread
 
 
 def ready_lane(setup: Setup, incarnation: int, *, fresh: bool = False) -> LaneState:

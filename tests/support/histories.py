@@ -33,9 +33,9 @@ from sdwatch.webui.http.canary import PROMPT, Canary
 from sdwatch.webui.http.client import SDWebUIClient
 from sdwatch.webui.http.reply import Reply
 from sdwatch.webui.log.call_log import CallLog
-from tests.fakes import on_a_thread, picture, reply
-from tests.helpers import FakeClock
-from tests.scripted_lane import ScriptedLane, ready_lane
+from tests.support.fakes import on_a_thread, picture, reply
+from tests.support.helpers import FakeClock
+from tests.support.scripted_lane import ScriptedLane, ready_lane
 
 TINY = 64 * 64
 MOST_RESTARTS = 6

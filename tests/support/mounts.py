@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers import free_port, wait_until
+from tests.support.helpers import free_port, wait_until
 
 _required = bool(os.environ.get("SDWATCH_REQUIRE_MOUNTS"))
 _root = hasattr(os, "geteuid") and os.geteuid() == 0

@@ -53,11 +53,11 @@ from sdwatch.spool.recorder import EvidenceRecorder
 from sdwatch.webui.http.api import WebUIAPI
 from sdwatch.webui.http.checked_reply import ReplyChecks
 from sdwatch.webui.http.reply import error_for
-from tests.fakes import FakeClient, FakeProcess, picture, reply, settings_of
-from tests.helpers import FakeClock
-from tests.histories import ModelWebUI, night
-from tests.monitored import job, journal, monitored
 from tests.policy import causes
+from tests.support.fakes import FakeClient, FakeProcess, picture, reply, settings_of
+from tests.support.helpers import FakeClock
+from tests.support.histories import ModelWebUI, night
+from tests.support.monitored import job, journal, monitored
 
 
 def decisions() -> dict[str, Any]:
